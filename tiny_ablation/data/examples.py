@@ -1,0 +1,40 @@
+"""One example: a pair of prompts that differ in what decides the answer."""
+
+from dataclasses import dataclass, field
+
+Span = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Example:
+    """A prompt pair with one answer.
+
+    Attributes:
+        id: unique in its corpus and stable between versions of it.
+        clean: the prompt; the model is asked for its next token. It does not end in white space.
+        corrupt: the paired prompt, of which `foil` is the answer where the family says so.
+        target: the right continuation of `clean`, with its leading space where the language writes one
+            (" Paris").
+        foil: a wrong continuation of the same kind (" Rome").
+        group: the cluster for statistics: examples of one group are not independent of each other.
+        template: the wording both prompts share.
+        subject: the words in `clean` that decide the answer, as they stand there; empty where nothing does.
+        relation: what is asked about the subject (`capital`), for families that have relations.
+        marks: named character spans `[start, end)` of `clean`, such as `{"subject": (15, 21)}`.
+        corrupt_marks: the same names in `corrupt`.
+        split: `train`, `dev` or `test` where the family assigns it (held-out names and templates); empty
+            where the hash of the prompt does.
+    """
+
+    id: str
+    clean: str
+    corrupt: str
+    target: str
+    foil: str
+    group: str
+    template: str = ""
+    subject: str = ""
+    relation: str = ""
+    marks: dict[str, Span] = field(default_factory=dict)
+    corrupt_marks: dict[str, Span] = field(default_factory=dict)
+    split: str = ""

@@ -1,0 +1,73 @@
+"""Induction: a random list of words begins again, and the model continues it as it went the first time.
+
+Source: Olsson et al. 2022, "In-context Learning and Induction Heads" (arXiv:2209.11895). "... key rain horse ... key" ->
+" rain". `previous` is the first mention of the last word, `copied` the word after it, which is the answer. The first word
+of the prompt belongs to no list: it is there because a word without a space before it is another token.
+
+Examples come in twos that differ in nothing but the places of target and foil in the list, so every word is target and foil
+equally often, and both stand in the prompt. The words of train, dev and test are different, and so are the lengths of
+the list (`template`). As nothing but chance joins the words, the two examples of a pair are a `group` of their own.
+
+Corruptions: `flipped` exchanges target and foil in the list (the answer is the foil), `unrepeated` replaces the whole list
+by other words (nothing to continue). Both keep the length.
+"""
+
+from collections.abc import Iterator
+from functools import partial
+from itertools import cycle
+from typing import TYPE_CHECKING
+
+from tiny_ablation.data.examples import Example
+from tiny_ablation.data.families import Family
+from tiny_ablation.data.families._build import Deck, Prompt, Wording, draw_pool, fill, pair, partition, prompt_id
+from tiny_ablation.data.families._words import COMMON
+
+if TYPE_CHECKING:
+    import numpy as np
+
+PERIODS = tuple(range(5, 15))
+
+
+def _prompt(lead: str, words: list[str], repeated: list[str]) -> Prompt:
+    """A list and its beginning again; the word after the last one's first place is marked as `copied`."""
+    at = len(repeated) - 1
+    names = [f"w{i}" for i in range(len(words))]
+    names[at], names[at + 1] = "previous", "copied"
+    text = " ".join([lead, *(f"{{{name}}}" for name in names), *repeated])
+    return fill(Wording("", text), dict(zip(names, words, strict=True)), shown=("previous", "copied"))
+
+
+def _bundle(split: str, words: list[str], at: int, other: int, corruption: str) -> tuple[Example, Example]:
+    """Two lists that differ in the order of two words: the one after place `at`, and the one at place `other`."""
+    period = (len(words) - 1) // 2
+    lead, first, spare = words[0], words[1 : period + 1], words[period + 1 :]
+    second = list(first)
+    second[at + 1], second[other] = first[other], first[at + 1]
+    repeated = first[: at + 1]
+    group = prompt_id("induction", " ".join(words))
+
+    def example(clean: list[str], flipped: list[str]) -> Example:
+        corrupt = flipped if corruption == "flipped" else spare
+        prompts = _prompt(lead, clean, repeated), _prompt(lead, corrupt, repeated)
+        answers, template = (f" {clean[at + 1]}", f" {clean[other]}"), f"period-{period}"
+        return pair("induction", split, prompts, answers, subject="copied", group=group, template=template)
+
+    return example(first, second), example(second, first)
+
+
+def _stream(split: str, rng: "np.random.Generator", corruption: str) -> Iterator[tuple[Example, ...]]:
+    words = Deck(partition(COMMON)[split], rng)
+    for period in cycle(partition(PERIODS)[split]):
+        at = int(rng.integers(1, period - 2))
+        other = int(rng.integers(at + 2, period))
+        yield _bundle(split, words.deal(2 * period + 1), at, other, corruption)
+
+
+FAMILY = Family(
+    name="induction",
+    description="Continue a list of random words that begins a second time.",
+    build=lambda seed, corruption: draw_pool("induction", seed, partial(_stream, corruption=corruption)),
+    seeded=True,
+    corruptions=("flipped", "unrepeated"),
+    answer_in_prompt=True,
+)

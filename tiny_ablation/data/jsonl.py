@@ -1,0 +1,156 @@
+"""A user's own corpus: one JSON object a line.
+
+Required are `clean`, `target` and `foil`. Optional are `corrupt` (empty: zero and mean ablation do not need
+it), `id` (`row-12` for line 12), `template`, `relation`, `subject`, `split` and `group`, which is the
+template, else the relation, else the id: a row that names nothing it shares with others is its own cluster.
+Other fields are ignored. Text is taken in NFC with newlines as line ends, so that the corpus and its hash do
+not depend on the editor that saved it.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tiny_ablation.config.schema import DatasetConfig
+from tiny_ablation.data.examples import Example
+from tiny_ablation.data.text import SHOWN, canonical, listing
+from tiny_ablation.errors import ConfigError, DataError
+
+_REQUIRED = ("clean", "target", "foil")
+_OPTIONAL = ("id", "corrupt", "group", "template", "subject", "relation", "split")
+_KNOWN = (*_REQUIRED, *_OPTIONAL)
+# A number is a natural name of a row or a cluster; everywhere else it is a sign of a wrong column.
+_MAY_BE_INTEGER = ("id", "group")
+_BOM = b"\xef\xbb\xbf"
+
+
+class _RowError(Exception):
+    """What is wrong with one line."""
+
+
+@dataclass
+class _Problems:
+    """The first few bad lines and the count of all, so that a million of them cost no memory."""
+
+    shown: list[str] = field(default_factory=list)
+    total: int = 0
+
+    def add(self, line: int, fault: str) -> None:
+        self.total += 1
+        if len(self.shown) < SHOWN:
+            self.shown.append(f"line {line}: {fault}")
+
+
+def read_jsonl(cfg: DatasetConfig) -> list[Example]:
+    """The examples of `cfg.path`, in the order of its lines.
+
+    Raises:
+        ConfigError: no path, or a renamed field that does not exist here.
+        DataError: the file cannot be read, or has bad lines: all of them at once, by number.
+    """
+    path, fields = _path(cfg), _fields(cfg)
+    must_have = {*_REQUIRED, *cfg.fields}
+    examples, problems, first_line = [], _Problems(), {}
+    for line, raw in _lines(path):
+        try:
+            example = _example(_parse(raw, line), fields, must_have, line)
+            if example.id in first_line:
+                raise _RowError(f"id {example.id!r} already stands in line {first_line[example.id]}")
+        except _RowError as error:
+            problems.add(line, str(error))
+        else:
+            first_line[example.id] = line
+            examples.append(example)
+    if problems.total:
+        count = "a bad line" if problems.total == 1 else f"{problems.total} bad lines"
+        raise DataError(f"{path} has {count}: {listing(problems.shown, problems.total, '; ')}.")
+    return examples
+
+
+def _path(cfg: DatasetConfig) -> Path:
+    if not cfg.path:
+        raise ConfigError("dataset.path is not set; give your file: dataset=jsonl dataset.path=FILE.jsonl.")
+    return Path(cfg.path).expanduser()
+
+
+def _fields(cfg: DatasetConfig) -> dict[str, str]:
+    """The name in the file of each of our fields."""
+    unknown = sorted(set(cfg.fields) - set(_KNOWN))
+    if unknown:
+        raise ConfigError(
+            f"dataset.fields renames {', '.join(unknown)}, which is no field of an example; it maps our "
+            f"fields to yours, and ours are {', '.join(_KNOWN)}."
+        )
+    return {name: cfg.fields.get(name, name) for name in _KNOWN}
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """The lines that are not blank, as bytes, with their numbers from 1; a byte order mark is taken off."""
+    try:
+        with path.open("rb") as file:
+            for line, raw in enumerate(file, start=1):
+                raw = raw.removeprefix(_BOM) if line == 1 else raw
+                if raw.strip():
+                    yield line, raw
+    except FileNotFoundError:
+        raise DataError(f"dataset.path={path}: there is no such file (looked from {Path.cwd()}).") from None
+    except OSError as error:
+        raise DataError(f"dataset.path={path} cannot be read: {error.strerror}.") from error
+
+
+def _parse(raw: bytes, line: int) -> Mapping[str, Any]:
+    try:
+        row = json.loads(raw.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        hint = "; save the file as UTF-8" if line == 1 else ""
+        raise _RowError(f"not UTF-8 (byte {error.start + 1} of the line){hint}") from None
+    except json.JSONDecodeError as error:
+        raise _RowError(f"not valid JSON: {error.msg} (column {error.colno})") from None
+    except (RecursionError, ValueError):
+        raise _RowError("not valid JSON: nested too deeply, or a number too long") from None
+    if not isinstance(row, dict):
+        raise _RowError(f"a JSON {_kind(row)} where an object with clean, target and foil is needed")
+    return row
+
+
+def _example(row: Mapping[str, Any], fields: Mapping[str, str], must_have: set[str], line: int) -> Example:
+    missing = [name for name in _KNOWN if name in must_have and row.get(fields[name]) is None]
+    if missing:
+        raise _RowError(_missing(missing, fields, row))
+    given = [name for name in _KNOWN if row.get(fields[name]) is not None]
+    text: dict[str, Any] = {name: _text(row, name, fields[name]) for name in given}
+    row_id = text.pop("id", f"row-{line}")
+    group = text.pop("group", "") or text.get("template") or text.get("relation") or row_id
+    return Example(**{"corrupt": "", **text}, id=row_id, group=group)
+
+
+def _missing(missing: list[str], fields: Mapping[str, str], row: Mapping[str, Any]) -> str:
+    wanted = ", ".join(n if fields[n] == n else f"{fields[n]} (dataset.fields.{n})" for n in missing)
+    has = listing(sorted(row)) or "nothing"
+    return f"missing {wanted}; the row has {has}; rename with 'dataset.fields={{{missing[0]}: NAME}}'"
+
+
+def _text(row: Mapping[str, Any], name: str, theirs: str) -> str:
+    value = row[theirs]
+    if name in _MAY_BE_INTEGER and isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    if not isinstance(value, str):
+        raise _RowError(f"{theirs} is a {_kind(value)}, not text")
+    if not value and name in (*_REQUIRED, "id"):
+        raise _RowError(f"{theirs} is empty")
+    if not value.isascii() and _has_lone_surrogate(value):
+        raise _RowError(f"{theirs} holds half of a surrogate pair, which is no character")
+    return canonical(value)
+
+
+def _has_lone_surrogate(value: str) -> bool:
+    return any("\ud800" <= char <= "\udfff" for char in value)
+
+
+def _kind(value: object) -> str:
+    """What JSON calls a value."""
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else "boolean"
+    return {dict: "object", list: "list", str: "string"}.get(type(value), "number")

@@ -1,0 +1,231 @@
+"""From examples to token ids, answers tokenised where they stand.
+
+An answer is tokenised together with its prompt, since that is what the model would write. A prompt whose own
+tokens change when the answer follows ("the answer is 1" + "0") has no answer position and is refused, as is,
+at `metrics.span=first`, an answer of several tokens.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from tiny_ablation.config.schema import Span
+from tiny_ablation.data import marks
+from tiny_ablation.data.examples import Example
+from tiny_ablation.data.examples import Span as Characters
+from tiny_ablation.data.text import listing
+from tiny_ablation.errors import ConfigError, DataError
+
+Ids = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class TokenizedExample:
+    """An example as a model reads it.
+
+    Attributes:
+        example: what was tokenised.
+        clean_ids: the clean prompt, with the beginning-of-sequence token where the run prepends one.
+        corrupt_ids: the corrupt prompt likewise; empty where the example has none.
+        target_ids: what the target adds to the clean prompt; one token at `metrics.span=first`.
+        foil_ids: what the foil adds to it.
+        marks: positions in `clean_ids` by name; always with `last`.
+        corrupt_marks: positions in `corrupt_ids` by name; empty where there is no corrupt prompt.
+    """
+
+    example: Example
+    clean_ids: Ids
+    corrupt_ids: Ids
+    target_ids: Ids
+    foil_ids: Ids
+    marks: dict[str, tuple[int, ...]]
+    corrupt_marks: dict[str, tuple[int, ...]]
+
+    @property
+    def n_tokens(self) -> int:
+        """The length of the clean prompt; the answer position is the last of it."""
+        return len(self.clean_ids)
+
+
+class Unservable(NamedTuple):
+    """An example that this tokenizer cannot score, and why."""
+
+    id: str
+    reason: str
+    several_tokens: bool = False  # an answer is longer than one token, and that is all
+
+
+class Servable(NamedTuple):
+    """The examples that can be scored, in their order, and those that cannot."""
+
+    examples: list[TokenizedExample]
+    unservable: list[Unservable]
+
+
+class _Encoded(NamedTuple):
+    """The tokens of one text, without special ones."""
+
+    ids: Ids
+    offsets: list[Characters] | None
+
+
+class _Row(NamedTuple):
+    """One example with the tokens of its four texts."""
+
+    example: Example
+    clean: _Encoded
+    corrupt: _Encoded
+    with_target: Ids
+    with_foil: Ids
+
+
+def resolve_prepend_bos(setting: str | bool, tokenizer: Any) -> bool:
+    """Whether prompts start with the beginning-of-sequence token.
+
+    Args:
+        setting: `model.prepend_bos`; `auto` is what the tokenizer does by itself.
+        tokenizer: a Hugging Face tokenizer.
+
+    Raises:
+        ConfigError: another setting, or true where the tokenizer has no such token.
+    """
+    choice = str(setting).lower()
+    if choice not in ("auto", "true", "false"):
+        raise ConfigError(f"model.prepend_bos={setting} is not one of auto, true, false.")
+    if choice == "auto":
+        own = tokenizer("a").input_ids
+        return tokenizer.bos_token_id is not None and len(own) > 0 and own[0] == tokenizer.bos_token_id
+    if choice == "true" and tokenizer.bos_token_id is None:
+        raise ConfigError(
+            "model.prepend_bos=true, but this model's tokenizer has no beginning-of-sequence token; "
+            "use auto or false."
+        )
+    return choice == "true"
+
+
+def tokenize(
+    examples: Sequence[Example], tokenizer: Any, *, prepend_bos: bool, span: Span
+) -> list[TokenizedExample]:
+    """Every example as token ids.
+
+    Args:
+        examples: the examples of a run.
+        tokenizer: a Hugging Face tokenizer.
+        prepend_bos: whether to put the beginning-of-sequence token first; the tokenizer itself adds nothing.
+        span: `first` requires one token each for target and foil, and different ones.
+
+    Raises:
+        DataError: some cannot be scored; names all of them.
+    """
+    served = servable(examples, tokenizer, prepend_bos=prepend_bos, span=span)
+    if served.unservable:
+        count = f"{len(served.unservable)} of {len(examples)} examples"
+        rows = listing([f"{row.id}: {row.reason}" for row in served.unservable], separator="; ")
+        advice = " Set metrics.span=full to score answers of several tokens, or choose one-token answers."
+        raise DataError(
+            f"{count} cannot be scored with this model's tokenizer: {rows}."
+            + (advice if any(row.several_tokens for row in served.unservable) else "")
+        )
+    return served.examples
+
+
+def servable(examples: Sequence[Example], tokenizer: Any, *, prepend_bos: bool, span: Span) -> Servable:
+    """The examples that this tokenizer can score, and the reason for each that it cannot; see `tokenize`."""
+    served = Servable([], [])
+    bos = (tokenizer.bos_token_id,) if prepend_bos else ()
+    for row in _encode_rows(examples, tokenizer):
+        fault = _fault(row, tokenizer, bos, span)
+        if fault is None:
+            served.examples.append(_tokenized(row, bos))
+        else:
+            served.unservable.append(fault)
+    return served
+
+
+def _tokenized(row: _Row, bos: Ids) -> TokenizedExample:
+    example, n_prompt = row.example, len(row.clean.ids)
+    return TokenizedExample(
+        example=example,
+        clean_ids=bos + row.clean.ids,
+        corrupt_ids=bos + row.corrupt.ids if row.corrupt.ids else (),
+        target_ids=row.with_target[n_prompt:],
+        foil_ids=row.with_foil[n_prompt:],
+        marks=_marks(row.clean, marks.clean_spans(example), bos),
+        corrupt_marks=_marks(row.corrupt, marks.corrupt_spans(example), bos) if row.corrupt.ids else {},
+    )
+
+
+def _marks(encoded: _Encoded, spans: dict[str, Characters], bos: Ids) -> dict[str, tuple[int, ...]]:
+    if encoded.offsets is None:
+        # A tokenizer written in Python does not say which characters a token covers.
+        return {marks.LAST: (len(bos) + len(encoded.ids) - 1,)}
+    return marks.token_marks(spans, encoded.offsets, len(bos))
+
+
+def _encode_rows(examples: Sequence[Example], tokenizer: Any) -> list[_Row]:
+    clean = _encode([e.clean for e in examples], tokenizer)
+    corrupt = _encode([e.corrupt for e in examples], tokenizer)
+    target = _encode([e.clean + e.target for e in examples], tokenizer)
+    foil = _encode([e.clean + e.foil for e in examples], tokenizer)
+    return [
+        _Row(example, c, k, t.ids, f.ids)
+        for example, c, k, t, f in zip(examples, clean, corrupt, target, foil, strict=True)
+    ]
+
+
+def _encode(texts: list[str], tokenizer: Any) -> list[_Encoded]:
+    """The tokens of each text, in one call."""
+    if not texts:
+        return []
+    fast = bool(getattr(tokenizer, "is_fast", False))
+    batch = tokenizer(
+        texts,
+        add_special_tokens=False,
+        return_offsets_mapping=fast,
+        return_attention_mask=False,
+        verbose=False,
+    )
+    offsets = batch["offset_mapping"] if fast else [None] * len(texts)
+    return [_Encoded(tuple(ids), o) for ids, o in zip(batch["input_ids"], offsets, strict=True)]
+
+
+def _fault(row: _Row, tokenizer: Any, bos: Ids, span: Span) -> Unservable | None:
+    """Why an example cannot be scored, or None."""
+    example, n_prompt = row.example, len(row.clean.ids)
+    if not bos and not n_prompt:
+        return Unservable(example.id, "its prompt has no tokens")
+    if example.corrupt and not row.corrupt.ids:
+        return Unservable(example.id, "its corrupt prompt has no tokens")
+    answers = (("target", example.target, row.with_target), ("foil", example.foil, row.with_foil))
+    for name, text, together in answers:
+        if together[:n_prompt] != row.clean.ids or len(together) == n_prompt:
+            hint = _space_hint(example.clean, text)
+            return Unservable(
+                example.id, f"{name} {text!r} changes the tokens of the prompt it follows{hint}"
+            )
+    if row.with_target == row.with_foil:
+        return Unservable(
+            example.id, f"target {example.target!r} and foil {example.foil!r} are the same tokens"
+        )
+    return _first_token_fault(row, tokenizer) if span is Span.first else None
+
+
+def _first_token_fault(row: _Row, tokenizer: Any) -> Unservable | None:
+    """The answers that are longer than one token, if any."""
+    example, n_prompt = row.example, len(row.clean.ids)
+    long = [
+        f"{name} {text!r} is {len(ids)} tokens ({' '.join(tokenizer.convert_ids_to_tokens(ids))})"
+        f"{_space_hint(example.clean, text)}"
+        for name, text, ids in (
+            ("target", example.target, list(row.with_target[n_prompt:])),
+            ("foil", example.foil, list(row.with_foil[n_prompt:])),
+        )
+        if len(ids) > 1
+    ]
+    return Unservable(example.id, " and ".join(long), several_tokens=True) if long else None
+
+
+def _space_hint(prompt: str, answer: str) -> str:
+    """What to try where a word is glued to the prompt's last word."""
+    glued = prompt[-1:].isalnum() and answer[:1].isalnum()
+    return f" (did you mean {' ' + answer!r}, with its leading space?)" if glued else ""

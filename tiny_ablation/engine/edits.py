@@ -1,0 +1,106 @@
+"""What the engine can be asked to do: write a replacement into sites of a run."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Ids = tuple[int, ...]
+
+# "all", "last", the name of a mark such as "subject", or one position counted from the first token
+PositionSpec = str | int
+
+
+class Replacement(ABC):
+    """What is put at a site.
+
+    Attributes:
+        name: as in the `replacement` column, such as `zero`.
+        sources: for each example the token ids of the run whose values are put in (patching, resampling), or None where the
+            value does not depend on another run.
+    """
+
+    name: str
+    sources: tuple[Ids, ...] | None = None
+
+    @abstractmethod
+    def value(self, current: "Tensor", source: "Tensor | None", edit: "Edit") -> "Tensor":
+        """The values to write.
+
+        Args:
+            current: (n, width), or (n, units, width) where the edit names no unit: what the run has there. Not to be changed.
+            source: the same shape, what the source run has at the aligned positions; None without `sources`.
+            edit: the edit that is being made.
+
+        Returns:
+            A tensor of the shape of `current`.
+        """
+
+    def tag(self, example: int, position: int) -> Hashable:
+        """What the value at this token depends on besides the prompt up to here.
+
+        Two prompts with a common prefix share its computation as long as their tags agree along it.
+        """
+        if self.sources is None:
+            return None
+        source = self.sources[example]
+        return source[position] if position < len(source) else None
+
+
+    def source_position(self, position: int, length: int, source_length: int) -> int | None:
+        """The position in the source run that belongs to `position` of a prompt of `length` tokens.
+
+        The same position where both prompts have the same length; otherwise only their last tokens correspond.
+        """
+        if length == source_length:
+            return position if position < source_length else None
+        return source_length - 1 if position == length - 1 else None
+
+
+@dataclass(frozen=True)
+class Edit:
+    """One replacement at one site.
+
+    Attributes:
+        component: a name of `tiny_ablation.models.hookpoints.COMPONENTS`.
+        layer: the block, from 0.
+        unit: the head, k/v head or neuron; None is the whole component.
+        replacement: what is put there.
+        positions: which tokens.
+    """
+
+    component: str
+    layer: int
+    unit: int | None
+    replacement: Replacement
+    positions: PositionSpec = "all"
+
+    @property
+    def label(self) -> str:
+        """For messages, such as `blocks.3.z[2]`."""
+        unit = "" if self.unit is None else f"[{self.unit}]"
+        return f"blocks.{self.layer}.{self.component}{unit}"
+
+
+@dataclass(frozen=True)
+class Intervention:
+    """Edits that are made together in one run.
+
+    Attributes:
+        edits: at least one; made in the order of the network, and of this tuple at one place.
+    """
+
+    edits: tuple[Edit, ...]
+
+    @property
+    def start(self) -> int:
+        """The first block whose computation changes."""
+        return min(edit.layer for edit in self.edits)
+
+    @property
+    def label(self) -> str:
+        """For messages: all sites."""
+        return " + ".join(edit.label for edit in self.edits)

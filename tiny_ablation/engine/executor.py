@@ -1,0 +1,296 @@
+"""The fast exact executor: works a plan of interventions through, batch by batch.
+
+For each batch of prompts: one clean pass caches the residual stream at every block; the interventions are grouped by the
+first block they change, and each group runs as copies of the batch that start at that block; logits are computed at the
+answers and turned into metrics at once. So memory does not grow with the number of examples or interventions.
+
+What it costs: for an intervention at block l of n, the blocks from l on. What it does not do: gradients (see
+`tiny_ablation.engine.gradients`).
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from tiny_ablation.engine.edits import Edit, Intervention, Replacement
+from tiny_ablation.engine.forward import Cache, Passes, Place, Writer
+from tiny_ablation.engine.layout import Batch, build_batches, count_nodes, tagger
+from tiny_ablation.engine.prompts import Prompt, sequences
+from tiny_ablation.errors import GuardError, NumericsError
+from tiny_ablation.metrics.readout import Metric, Readout
+from tiny_ablation.models.network import Network
+
+# A prefix tree in one row attends to more than it needs (the mask is dense), so it must save a little to be worth it.
+MIN_SHARING = 1.08
+TREE_NODES = 256
+# Logits that are held at once while metrics are computed: 32 M float32 numbers are 128 MB.
+MAX_LOGITS = 32_000_000
+
+
+@dataclass(frozen=True)
+class BatchResult:
+    """What one batch gave.
+
+    Attributes:
+        examples: indices of its examples.
+        values: for each metric (n_interventions, n) float64.
+        baseline: for each metric (n,) float64.
+        top1: (n_interventions, n) int64, the most probable next token.
+        top1_baseline: (n,) int64.
+    """
+
+    examples: tuple[int, ...]
+    values: dict[str, Tensor]
+    baseline: dict[str, Tensor]
+    top1: Tensor
+    top1_baseline: Tensor
+
+
+@dataclass
+class Executor:
+    """Works one plan through on one set of prompts.
+
+    Attributes:
+        network: the model.
+        prompts: what is run; results are in this order.
+        plan: the interventions.
+        metrics: what is measured.
+        full: score whole answers, teacher-forced, instead of their first token.
+        batch_tokens: tokens in one forward pass; halved when memory runs out.
+        shared: prefix trees; None chooses what is less work.
+    """
+
+    network: Network
+    prompts: Sequence[Prompt]
+    plan: Sequence[Intervention]
+    metrics: Sequence[Metric]
+    full: bool = False
+    batch_tokens: int = 4096
+    shared: bool | None = None
+
+    def __post_init__(self) -> None:
+        self._passes = Passes(self.network)
+        self._capacity = self.batch_tokens
+
+    @cached_property
+    def batches(self) -> list[Batch]:
+        """The layout of all prompts, the same on every machine."""
+        items = sequences(self.prompts, full=self.full)
+        tag = tagger(self.prompts, self.plan)
+        return build_batches(items, tag, max_nodes=min(TREE_NODES, self.batch_tokens), shared=self.uses_prefix_tree)
+
+    @cached_property
+    def uses_prefix_tree(self) -> bool:
+        """Whether shared prefixes are computed once; only where the network was seen to compute a tree exactly."""
+        if not self.network.tree_is_exact:
+            return False
+        if self.shared is not None:
+            return self.shared
+        tokens, nodes = count_nodes(sequences(self.prompts, full=self.full), tagger(self.prompts, self.plan))
+        return tokens >= MIN_SHARING * nodes
+
+    def __iter__(self) -> Iterator[BatchResult]:
+        """Results batch by batch."""
+        return (self.run(index) for index in range(len(self.batches)))
+
+    @torch.inference_mode()
+    def run(self, index: int) -> BatchResult:
+        """All interventions on one batch.
+
+        Raises:
+            GuardError: a hook did not fire, or the clean baseline changed in between.
+            NumericsError: logits are NaN or infinite; the message names the site.
+        """
+        batch = self.batches[index]
+        cache = self._passes.clean(batch)
+        base = Readout(cache.logits[None], batch.reads.to(self.network.device))
+        _check_finite(base, "the un-intervened model")
+        if index == 0:
+            self._check_self_patch(batch, cache)
+        sources = self._source_values(batch)
+        out = _Results.empty(self.metrics, len(self.plan), base)
+        for start, group in self._groups():
+            self._run_group(batch, cache, base, sources, start, group, out)
+        if not torch.equal(self._passes.clean(batch).logits, cache.logits):
+            raise GuardError("the clean baseline is not what it was before the interventions: a hook or an edit leaked")
+        return out.finish(batch)
+
+    def _groups(self) -> Iterator[tuple[int, list[int]]]:
+        """Interventions by the block they start at, as indices into the plan."""
+        by_start: dict[int, list[int]] = {}
+        for index, intervention in enumerate(self.plan):
+            by_start.setdefault(intervention.start, []).append(index)
+        return iter(sorted(by_start.items()))
+
+    def _run_group(
+        self, batch: Batch, cache: Cache, base: Readout, sources: "Sources", start: int, group: list[int], out: "_Results"
+    ) -> None:
+        done = 0
+        while done < len(group):
+            chunk = group[done : done + max(1, self._capacity // batch.n_nodes)]
+            try:
+                logits = self._passes.edited(batch, cache, start, self._writers(batch, chunk, sources), len(chunk))
+                out.add(chunk, logits, base, [self.plan[i].label for i in chunk])
+            except (MemoryError, RuntimeError) as error:
+                if not _is_out_of_memory(error) or len(chunk) == 1:
+                    raise
+                self._capacity = max(batch.n_nodes, self._capacity // 2)
+                continue
+            done += len(chunk)
+
+    def _writers(self, batch: Batch, chunk: list[int], sources: "Sources") -> dict[Place, list[Writer]]:
+        writers: dict[Place, list[Writer]] = {}
+        for run, index in enumerate(chunk):
+            for edit in self.plan[index].edits:
+                nodes = sources.limit(edit, batch.select(self.prompts, edit.positions))
+                source = sources.get(edit, nodes)
+                writers.setdefault((edit.component, edit.layer), []).append(_writer(run, edit, nodes, source))
+        return writers
+
+    def _source_values(self, batch: Batch) -> "Sources":
+        """Clean passes over the runs that values are taken from, aligned with the batch's nodes."""
+        wanted: dict[int, tuple[Replacement, set[Place]]] = {}
+        for intervention in self.plan:
+            for edit in intervention.edits:
+                if edit.replacement.sources is not None:
+                    entry = wanted.setdefault(id(edit.replacement), (edit.replacement, set()))
+                    entry[1].add((edit.component, edit.layer))
+        return Sources.collect(self._passes, self.prompts, batch, list(wanted.values()))
+
+    def _check_self_patch(self, batch: Batch, cache: Cache) -> None:
+        """Patching a run with itself must change nothing, at the first and the middle block."""
+        for layer in (0, self.network.shape.n_layers // 2):
+            same: Writer = lambda x: x.copy_(x.clone())  # noqa: E731
+            logits = self._passes.edited(batch, cache, layer, {("z", layer): [same]}, 1)
+            if not torch.equal(logits[0], cache.logits):
+                worst = (logits[0] - cache.logits).abs().max().item()
+                raise GuardError(f"patching the run with itself at block {layer} changed logits by up to {worst:.1e}")
+
+
+@dataclass
+class Sources:
+    """Values of source runs at the nodes of a batch."""
+
+    values: dict[tuple[int, Place], Tensor]
+    aligned: dict[int, Tensor]
+
+    @classmethod
+    def collect(
+        cls, passes: Passes, prompts: Sequence[Prompt], batch: Batch, wanted: list[tuple[Replacement, set[Place]]]
+    ) -> "Sources":
+        """Run every source once and gather its values to (nodes, units, width), aligned with `batch`."""
+        values: dict[tuple[int, Place], Tensor] = {}
+        aligned: dict[int, Tensor] = {}
+        for replacement, places in wanted:
+            run, index = _source_batch(prompts, batch, replacement)
+            aligned[id(replacement)] = (index >= 0).nonzero()[:, 0]
+            at = passes.clean(run, sorted(places)).at
+            for place, tensor in at.items():
+                values[id(replacement), place] = tensor[index.clamp_min(0).to(tensor.device)]
+        return cls(values, aligned)
+
+    def limit(self, edit: Edit, nodes: Tensor | None) -> Tensor | None:
+        """The nodes that have a counterpart in the source run; a token without one keeps its own value."""
+        if edit.replacement.sources is None:
+            return nodes
+        aligned = self.aligned[id(edit.replacement)]
+        return aligned if nodes is None else nodes[torch.isin(nodes, aligned)]
+
+    def get(self, edit: Edit, nodes: Tensor | None) -> Tensor | None:
+        """(k, width) or (k, units, width): the source's values where the edit writes."""
+        if edit.replacement.sources is None:
+            return None
+        whole = self.values[id(edit.replacement), (edit.component, edit.layer)]
+        whole = whole if nodes is None else whole[nodes.to(whole.device)]
+        return whole if edit.unit is None else whole[:, edit.unit]
+
+
+def _source_batch(prompts: Sequence[Prompt], batch: Batch, replacement: Replacement) -> tuple[Batch, Tensor]:
+    """The source prompts of a batch's examples, laid out, and for each node of `batch` its node there (-1 where none)."""
+    assert replacement.sources is not None
+    chosen = {e: Prompt(replacement.sources[e], (0,), (0,), {}, prompts[e].name) for e in batch.examples}
+    items = [s for e in batch.examples for s in sequences([chosen[e]], full=False)]
+    items = [type(s)(e, s.ids, s.reads) for e, s in zip(batch.examples, items, strict=True)]
+    (run,) = build_batches(items, lambda e, _: e, max_nodes=10**9, shared=True)
+    node_of = {sequence.example: nodes for sequence, nodes in zip(run.sequences, run.nodes, strict=True)}
+    index = torch.full((batch.n_nodes,), -1)
+    for node, (example, position) in batch.owners().items():
+        aligned = replacement.source_position(position, len(prompts[example].ids), len(node_of[example]))
+        if aligned is not None:
+            index[node] = node_of[example][aligned]
+    return run, index
+
+
+def _writer(run: int, edit: Edit, nodes: Tensor | None, source: Tensor | None) -> Writer:
+    def write(x: Tensor) -> None:
+        # (runs, nodes, units, width): this intervention's copy, and the unit where one is named
+        mine = x[run] if edit.unit is None else x[run, :, edit.unit]
+        if nodes is None:
+            mine.copy_(edit.replacement.value(mine, source, edit))
+        else:
+            where = nodes.to(x.device)
+            mine[where] = edit.replacement.value(mine[where], source, edit)
+
+    return write
+
+
+@dataclass
+class _Results:
+    """Metrics of one batch as they come in."""
+
+    metrics: Sequence[Metric]
+    values: dict[str, Tensor]
+    baseline: dict[str, Tensor]
+    top1: Tensor
+    top1_baseline: Tensor
+
+    @classmethod
+    def empty(cls, metrics: Sequence[Metric], n: int, base: Readout) -> "_Results":
+        size = base.reads.n_examples
+        return cls(
+            metrics,
+            {m.name: torch.full((n, size), torch.nan, dtype=torch.float64) for m in metrics},
+            {m.name: m.compute(base, base)[0].double().cpu() for m in metrics},
+            torch.full((n, size), -1),
+            _first_read(base)[0].cpu(),
+        )
+
+    def add(self, chunk: list[int], logits: Tensor, base: Readout, labels: list[str]) -> None:
+        """Metrics of the chunk's runs, a few runs at a time so that no copy of all logits is made."""
+        step = max(1, MAX_LOGITS // (4 * logits[0].numel()))
+        for start in range(0, len(chunk), step):
+            part = Readout(logits[start : start + step], base.reads)
+            _check_finite(part, labels[start])
+            rows = torch.tensor(chunk[start : start + step])
+            for metric in self.metrics:
+                self.values[metric.name][rows] = metric.compute(part, base).double().cpu()
+            self.top1[rows] = _first_read(part).cpu()
+
+    def finish(self, batch: Batch) -> BatchResult:
+        return BatchResult(batch.examples, self.values, self.baseline, self.top1, self.top1_baseline)
+
+
+def _first_read(readout: Readout) -> Tensor:
+    """(m, n_examples): the top token at the first read of each example, the last prompt token."""
+    example = readout.reads.example
+    first = torch.ones_like(example, dtype=torch.bool)
+    first[1:] = example[1:] != example[:-1]
+    return readout.top1[:, first]
+
+
+def _check_finite(readout: Readout, label: str) -> None:
+    if not torch.isfinite(readout.log_norm).all():
+        raise NumericsError(
+            f"{label}: the logits hold NaN or infinity, so no metric is defined; try device.dtype=float32, "
+            "and check the weights"
+        )
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    text = str(error)
+    return "out of memory" in text or "can't allocate memory" in text

@@ -1,0 +1,177 @@
+"""One forward pass through the plain network: resumed at a block, edited at sites, read at the answers only.
+
+The model's own code does all the arithmetic, masks and rotary embeddings included. What is added are module hooks:
+
+- the blocks before the first edited one hand their input through, and that block receives the cached residual stream;
+- hooks at the edited sites write replacements into the rows of their interventions;
+- a hook before the unembedding keeps the answer nodes, so that no logit is computed that nobody reads.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tiny_ablation.engine.layout import Batch
+from tiny_ablation.errors import GuardError
+from tiny_ablation.models.network import Network
+
+Place = tuple[str, int]  # (component, layer)
+Writer = Callable[[Tensor], None]  # writes into a view (runs, nodes, units, width)
+
+
+@dataclass
+class Cache:
+    """What one clean pass leaves behind.
+
+    Attributes:
+        resid: for each block, (rows, width, d_model): the residual stream that enters it.
+        at: for each captured place, (nodes, units, width).
+        logits: (n_reads, d_vocab).
+    """
+
+    resid: list[Tensor] = field(default_factory=list)
+    at: dict[Place, Tensor] = field(default_factory=dict)
+    logits: Tensor = field(default_factory=lambda: torch.empty(0))
+
+
+@dataclass
+class Passes:
+    """Runs a network on batches; holds no state between calls but the network."""
+
+    network: Network
+
+    def clean(self, batch: Batch, capture: Sequence[Place] = ()) -> Cache:
+        """Run without edits, keeping what enters each block and what stands at `capture`."""
+        cache = Cache()
+        with ExitStack() as stack:
+            for layer in range(self.network.shape.n_layers):
+                point = self.network.hook_point("resid_pre", layer)
+                stack.enter_context(removed(point.attach(_append(cache.resid))))
+            for place in capture:
+                point = self.network.hook_point(*place)
+                keep = _keep(cache.at, place, point.view, batch.n_nodes)
+                stack.enter_context(removed(point.attach(keep)))
+            cache.logits = self._run(batch, 1)[0]
+        missing = [place for place in capture if place not in cache.at]
+        if missing or len(cache.resid) != self.network.shape.n_layers:
+            raise GuardError(f"the model did not run through {missing or 'all of its blocks'}; nothing can be measured there")
+        return cache
+
+    def edited(self, batch: Batch, cache: Cache, start: int, writers: dict[Place, list[Writer]], runs: int) -> Tensor:
+        """Run `runs` copies of the batch from block `start`, each with its edits.
+
+        Args:
+            batch: the prompts.
+            cache: of a clean pass over `batch`.
+            start: the first block that runs.
+            writers: for each place, what writes there; each sees all copies and writes to its own.
+            runs: number of copies.
+
+        Returns:
+            (runs, n_reads, d_vocab) logits.
+
+        Raises:
+            GuardError: a hook did not fire exactly once.
+        """
+        fired: dict[Place, int] = dict.fromkeys(writers, 0)
+        with ExitStack() as stack:
+            stack.enter_context(self._resumed(start, cache.resid[start], runs))
+            for place, write in writers.items():
+                point = self.network.hook_point(*place)
+                hook = _edit(point.view, write, runs, fired, place)
+                stack.enter_context(removed(point.attach(hook)))
+            logits = self._run(batch, runs)
+        silent = [f"blocks.{layer}.{component}" for (component, layer), count in fired.items() if count != 1]
+        if silent:
+            raise GuardError(
+                f"the hook at {', '.join(silent)} did not fire exactly once in a forward pass, so its effect was not measured"
+            )
+        return logits
+
+    @contextmanager
+    def _resumed(self, start: int, resid: Tensor, runs: int) -> Iterator[None]:
+        """Within: blocks before `start` hand their input through, and `start` receives `resid` for every copy."""
+        blocks = self.network.blocks
+        entering = resid.repeat(runs, 1, 1) if resid.shape[0] > 1 else resid.expand(runs, -1, -1)
+        handle = self.network.hook_point("resid_pre", start).attach(lambda _: entering)
+        try:
+            for block in blocks[:start]:
+                block.forward = _hand_through(self.network)
+            yield
+        finally:
+            handle.remove()
+            for block in blocks[:start]:
+                del block.forward
+
+    def _run(self, batch: Batch, runs: int) -> Tensor:
+        """(runs, n_reads, d_vocab): the model's own forward, with logits at the reads only."""
+        device, dtype = self.network.device, next(self.network.hf.parameters()).dtype
+        keep = batch.read_nodes.to(device)
+
+        def reads_only(hidden: Tensor) -> Tensor:
+            # (runs * rows, width, d_model) -> (runs * n_reads, d_model)
+            return hidden.reshape(runs, batch.n_nodes, -1)[:, keep].flatten(0, 1)
+
+        mask = None
+        if batch.sees is not None:
+            mask = torch.zeros(batch.sees.shape, dtype=dtype).masked_fill_(~batch.sees, torch.finfo(dtype).min)
+            mask = mask.to(device)[None, None].expand(runs, 1, -1, -1)
+        with removed(self.network.unembed.register_forward_pre_hook(lambda _, args: (reads_only(args[0]), *args[1:]))):
+            out: Any = self.network.hf(
+                input_ids=batch.ids.repeat(runs, 1).to(device),
+                position_ids=batch.positions.repeat(runs, 1).to(device),
+                attention_mask=mask,
+                use_cache=False,
+            )
+        return out.logits.view(runs, len(keep), -1)
+
+
+@contextmanager
+def removed(handle: Any) -> Iterator[None]:
+    """A hook that is gone afterwards, whatever happens."""
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _hand_through(network: Network) -> Callable[..., Any]:
+    """A block's forward that returns its input, in the form (tensor or tuple) that this model's blocks return."""
+    if network.blocks_return_tuple:
+        return lambda hidden_states, *_args, **_kwargs: (hidden_states,)
+    return lambda hidden_states, *_args, **_kwargs: hidden_states
+
+
+def _append(into: list[Tensor]) -> Callable[[Tensor], None]:
+    def hook(x: Tensor) -> None:
+        into.append(x)
+
+    return hook
+
+
+def _keep(into: dict[Place, Tensor], place: Place, view: Callable[[Tensor], Tensor], nodes: int) -> Callable[[Tensor], None]:
+    def hook(x: Tensor) -> None:
+        # (rows, width, units, d) -> (nodes, units, d); a copy, so that no later edit can reach into the cache
+        into[place] = view(x.clone()).reshape(nodes, *view(x).shape[-2:])
+
+    return hook
+
+
+def _edit(
+    view: Callable[[Tensor], Tensor], write: list[Writer], runs: int, fired: dict[Place, int], place: Place
+) -> Callable[[Tensor], Tensor]:
+    def hook(x: Tensor) -> Tensor:
+        fired[place] += 1
+        new = x.clone(memory_format=torch.contiguous_format)
+        # (runs * rows, width, units, d) -> (runs, rows * width, units, d), still a view of `new`
+        whole = view(new)
+        split = whole.view(runs, -1, *whole.shape[-2:])
+        for writer in write:
+            writer(split)
+        return new
+
+    return hook

@@ -1,0 +1,229 @@
+"""How prompts are laid out for forward passes: never padded, and shared prefixes computed once.
+
+Two layouts hold the same tokens:
+
+- *buckets*: prompts of one length stand below each other, one row each;
+- *tree*: prompts with common prefixes are merged into a prefix tree whose nodes stand in one row; a node sees its ancestors
+  only (a mask says so) and its position is its depth. A causal model computes the same states for a shared prefix, so the
+  tree does the same exact work with less arithmetic.
+
+Sharing is allowed only where it is exact: a prefix is common as long as the tokens agree *and* everything that an
+intervention would do to them agrees. That second part is the tag of a token; see `Tagger`.
+"""
+
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from tiny_ablation.engine.edits import Intervention, PositionSpec
+from tiny_ablation.engine.prompts import Prompt, Strand
+from tiny_ablation.metrics.readout import Reads
+
+Tagger = Callable[[int, int], Hashable]
+Path = tuple[tuple[int, Hashable], ...]
+
+
+@dataclass
+class Batch:
+    """One forward pass worth of prompts.
+
+    Attributes:
+        examples: indices of the examples in it, ascending; their order here is the order of every result.
+        ids: (rows, width) token ids; a token's place in the flattened tensor is its node.
+        positions: (rows, width) position ids.
+        sees: (width, width) bool, which nodes a node attends to (tree), or None for plain causal rows (buckets).
+        nodes: for each sequence, the node of each of its tokens.
+        sequences: the sequences, beside `nodes`.
+        read_nodes: (n_reads,) the node each read looks at.
+        reads: what is asked there.
+    """
+
+    examples: tuple[int, ...]
+    ids: Tensor
+    positions: Tensor
+    sees: Tensor | None
+    nodes: list[list[int]]
+    sequences: list[Strand]
+    read_nodes: Tensor
+    reads: Reads
+
+    @property
+    def n_nodes(self) -> int:
+        """Tokens in one forward pass."""
+        return self.ids.numel()
+
+    def select(self, prompts: Sequence[Prompt], spec: PositionSpec) -> Tensor | None:
+        """(k,) the nodes at `spec`, ascending, or None for every node."""
+        if spec == "all":
+            return None
+        chosen = {
+            node
+            for sequence, nodes in zip(self.sequences, self.nodes, strict=True)
+            for position, node in enumerate(nodes)
+            if prompts[sequence.example].covers(spec, position)
+        }
+        return torch.tensor(sorted(chosen), dtype=torch.long)
+
+    def owners(self) -> dict[int, tuple[int, int]]:
+        """For each node one (example, position) that it stands for; which one does not matter, by the tags."""
+        out: dict[int, tuple[int, int]] = {}
+        for sequence, nodes in zip(self.sequences, self.nodes, strict=True):
+            for position, node in enumerate(nodes):
+                out.setdefault(node, (sequence.example, position))
+        return out
+
+
+def tagger(prompts: Sequence[Prompt], plan: Iterable[Intervention]) -> Tagger:
+    """What the plan makes of a token: which of its position choices cover it, and from which source tokens it is replaced."""
+    edits = [edit for intervention in plan for edit in intervention.edits]
+    specs = sorted({edit.positions for edit in edits if edit.positions != "all"}, key=str)
+    sourced = list({id(e.replacement): e.replacement for e in edits if e.replacement.sources is not None}.values())
+
+    def tag(example: int, position: int) -> Hashable:
+        covered = tuple(prompts[example].covers(spec, position) for spec in specs)
+        return (covered, tuple(replacement.tag(example, position) for replacement in sourced))
+
+    return tag if specs or sourced else lambda _example, _position: None
+
+
+@dataclass
+class _Node:
+    token: int
+    depth: int
+    parent: int
+    children: dict[tuple[int, Hashable], int] = field(default_factory=dict)
+
+
+class _Tree:
+    """A prefix tree under construction; nodes are numbered in the order they were added, parents before children."""
+
+    def __init__(self) -> None:
+        self.nodes: list[_Node] = []
+        self.roots: dict[tuple[int, Hashable], int] = {}
+
+    def add(self, path: Path) -> list[int]:
+        parent, level, out = -1, self.roots, []
+        for depth, key in enumerate(path):
+            node = level.get(key)
+            if node is None:
+                node = level[key] = len(self.nodes)
+                self.nodes.append(_Node(key[0], depth, parent))
+            out.append(node)
+            parent, level = node, self.nodes[node].children
+        return out
+
+    def count_new(self, paths: Sequence[Path]) -> int:
+        """How many nodes adding the paths would create, not counting what the paths share among themselves."""
+        new = 0
+        for path in paths:
+            level: dict[tuple[int, Hashable], int] | None = self.roots
+            for key in path:
+                node = level.get(key) if level is not None else None
+                new += node is None
+                level = None if node is None else self.nodes[node].children
+        return new
+
+
+def build_batches(
+    items: Sequence[Strand], tag: Tagger, *, max_nodes: int, shared: bool
+) -> list[Batch]:
+    """Lay out all sequences.
+
+    Args:
+        items: the sequences; those of one example always come into the same batch.
+        tag: see `tagger`.
+        max_nodes: tokens in one batch, exceeded only by an example that is longer by itself.
+        shared: prefix trees instead of buckets.
+    """
+    by_example: dict[int, list[tuple[Path, Strand]]] = {}
+    for item in items:
+        path = tuple((token, tag(item.example, position)) for position, token in enumerate(item.ids))
+        by_example.setdefault(item.example, []).append((path, item))
+    return _trees(by_example, max_nodes) if shared else _buckets(by_example, max_nodes)
+
+
+def count_nodes(items: Sequence[Strand], tag: Tagger) -> tuple[int, int]:
+    """Tokens of all distinct sequences one by one, and nodes of the prefix tree that holds all of them."""
+    tree, paths = _Tree(), set()
+    for item in items:
+        path = tuple((token, tag(item.example, position)) for position, token in enumerate(item.ids))
+        tree.add(path)
+        paths.add(path)
+    return sum(map(len, paths)), len(tree.nodes)
+
+
+def _trees(by_example: dict[int, list[tuple[Path, Strand]]], max_nodes: int) -> list[Batch]:
+    # In lexicographic order neighbours share the longest prefixes. Tags are compared through repr: they only need some
+    # fixed order.
+    order = sorted(by_example, key=lambda e: ([(t, repr(tag)) for t, tag in by_example[e][0][0]], e))
+    out, tree, held = [], _Tree(), []
+    for example in order:
+        pairs = by_example[example]
+        if held and len(tree.nodes) + tree.count_new([path for path, _ in pairs]) > max_nodes:
+            out.append(_tree_batch(tree, held))
+            tree, held = _Tree(), []
+        held += [(tree.add(path), item) for path, item in pairs]
+    if held:
+        out.append(_tree_batch(tree, held))
+    return out
+
+
+def _tree_batch(tree: _Tree, held: list[tuple[list[int], Strand]]) -> Batch:
+    n = len(tree.nodes)
+    sees = torch.eye(n, dtype=torch.bool)
+    for index, node in enumerate(tree.nodes):
+        if node.parent >= 0:
+            sees[index] |= sees[node.parent]
+    ids = torch.tensor([[node.token for node in tree.nodes]])
+    depth = torch.tensor([[node.depth for node in tree.nodes]])
+    return _batch(ids, depth, sees, held)
+
+
+def _buckets(by_example: dict[int, list[tuple[Path, Strand]]], max_nodes: int) -> list[Batch]:
+    lengths: dict[tuple[int, ...], list[int]] = {}
+    for example in sorted(by_example):
+        lengths.setdefault(tuple(len(path) for path, _ in by_example[example]), []).append(example)
+    out = []
+    for key in sorted(lengths):
+        # With span=full an example has two sequences, perhaps of two lengths; each width is a pass of its own, so the
+        # rows of a batch are cut to one length per example group by running the longer width for none of the shorter:
+        # such examples take the tree layout instead.
+        if len(set(key)) > 1:
+            out += _trees({example: by_example[example] for example in lengths[key]}, max_nodes)
+            continue
+        per_example = sum(key)
+        step = max(1, max_nodes // per_example)
+        for start in range(0, len(lengths[key]), step):
+            out.append(_bucket_batch([pair for e in lengths[key][start : start + step] for pair in by_example[e]]))
+    return out
+
+
+def _bucket_batch(pairs: list[tuple[Path, Strand]]) -> Batch:
+    width = len(pairs[0][0])
+    rows: dict[Path, int] = {}
+    held = []
+    for path, item in pairs:
+        row = rows.setdefault(path, len(rows))  # identical prompts are computed once
+        held.append((list(range(row * width, (row + 1) * width)), item))
+    ids = torch.tensor([[token for token, _ in path] for path in rows])
+    return _batch(ids, torch.arange(width).expand(len(rows), -1), None, held)
+
+
+def _batch(ids: Tensor, positions: Tensor, sees: Tensor | None, held: list[tuple[list[int], Strand]]) -> Batch:
+    examples = tuple(sorted({item.example for _, item in held}))
+    place = {example: index for index, example in enumerate(examples)}
+    held = sorted(held, key=lambda pair: pair[1].example)  # stable: target before foil
+    reads = [(nodes[read.position], place[item.example], read) for nodes, item in held for read in item.reads]
+    column = lambda values, dtype=torch.long: torch.tensor(list(values), dtype=dtype)  # noqa: E731
+    return Batch(
+        examples=examples, ids=ids, positions=positions, sees=sees,
+        nodes=[nodes for nodes, _ in held], sequences=[item for _, item in held],
+        read_nodes=column(node for node, _, _ in reads),
+        reads=Reads(
+            token=column(read.token for *_, read in reads), example=column(e for _, e, _ in reads),
+            is_foil=column((read.is_foil for *_, read in reads), torch.bool),
+            foil=column(read.foil for *_, read in reads), n_examples=len(examples),
+        ),
+    )  # fmt: skip

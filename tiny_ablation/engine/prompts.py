@@ -1,0 +1,80 @@
+"""What is run and what is read off it: prompts, teacher-forced continuations and the positions of interest."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from tiny_ablation.engine.edits import Ids, PositionSpec
+from tiny_ablation.errors import DataError
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One example as the engine sees it.
+
+    Attributes:
+        ids: the prompt's tokens.
+        target: the answer's tokens; one with `span=first`.
+        foil: the wrong answer's tokens.
+        marks: named token positions of the prompt, such as `{"subject": (4, 5)}`.
+        name: the example's id, for messages.
+    """
+
+    ids: Ids
+    target: Ids
+    foil: Ids
+    marks: Mapping[str, tuple[int, ...]]
+    name: str
+
+    @property
+    def last(self) -> int:
+        """The answer position: the last prompt token."""
+        return len(self.ids) - 1
+
+    def covers(self, spec: PositionSpec, position: int) -> bool:
+        """Whether an intervention at `spec` touches this token.
+
+        `all` also touches the tokens of a teacher-forced continuation; everything else stands in the prompt.
+        """
+        if spec == "all":
+            return True
+        if spec == "last":
+            return position == self.last
+        if isinstance(spec, int):
+            return position == spec
+        if spec not in self.marks:
+            raise DataError(f"ablation.positions: example {self.name} has no marked position {spec!r}")
+        return position in self.marks[spec]
+
+
+@dataclass(frozen=True)
+class Read:
+    """A position at which the next-token distribution is looked at, and the tokens it is asked about."""
+
+    position: int
+    token: int
+    foil: int
+    is_foil: bool
+
+
+@dataclass(frozen=True)
+class Strand:
+    """Tokens that go through the network in one piece: a prompt, or a prompt and an answer without its last token."""
+
+    example: int
+    ids: Ids
+    reads: tuple[Read, ...]
+
+
+def sequences(prompts: Sequence[Prompt], *, full: bool) -> list[Strand]:
+    """The token sequences to run: one an example, or with `full` one each for target and foil."""
+    return [sequence for index, prompt in enumerate(prompts) for sequence in _of(index, prompt, full=full)]
+
+
+def _of(index: int, prompt: Prompt, *, full: bool) -> list[Strand]:
+    if not full:
+        return [Strand(index, prompt.ids, (Read(prompt.last, prompt.target[0], prompt.foil[0], False),))]
+    out = []
+    for answer, is_foil in ((prompt.target, False), (prompt.foil, True)):
+        reads = tuple(Read(prompt.last + i, token, token, is_foil) for i, token in enumerate(answer))
+        out.append(Strand(index, prompt.ids + answer[:-1], reads))
+    return out

@@ -1,0 +1,1 @@
+"""The ablation kinds, one module each; found by the module's name."""

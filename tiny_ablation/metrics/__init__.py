@@ -1,0 +1,1 @@
+"""What is measured at the answer: one metric a file, found by its name."""

@@ -1,0 +1,16 @@
+"""Logit difference: how much the model prefers the target to the foil (Wang et al. 2022, section 2)."""
+
+from typing import TYPE_CHECKING
+
+from tiny_ablation.metrics.readout import Metric, Readout
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def compute(a: Readout, b: Readout) -> "Tensor":  # noqa: ARG001 - the baseline's value is compute(b, b)
+    """(m, n): logit(target) - logit(foil) in `a`."""
+    return a.token_logit - a.foil_logit
+
+
+METRIC = Metric("logit_diff", "logits", "logit of the target minus logit of the foil", compute)

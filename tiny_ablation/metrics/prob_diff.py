@@ -1,0 +1,16 @@
+"""Probability difference between target and foil, over the whole vocabulary."""
+
+from typing import TYPE_CHECKING
+
+from tiny_ablation.metrics.readout import Metric, Readout
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def compute(a: Readout, b: Readout) -> "Tensor":  # noqa: ARG001 - the baseline's value is compute(b, b)
+    """(m, n): p(target) - p(foil) in `a`."""
+    return a.token_log_prob.exp() - (a.foil_logit - a.log_norm).exp()
+
+
+METRIC = Metric("prob_diff", "probability", "probability of the target minus that of the foil", compute)

@@ -1,0 +1,27 @@
+"""Every metric by name. A new metric is one file beside this one, holding a `METRIC`; it is found by its file name."""
+
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+
+from tiny_ablation.errors import ConfigError
+from tiny_ablation.metrics.readout import Metric
+
+_NOT_METRICS = {"__init__", "readout", "registry"}
+
+
+def metric_names() -> list[str]:
+    """The names of all metrics, sorted, without importing any."""
+    return sorted(path.stem for path in Path(__file__).parent.glob("*.py") if path.stem not in _NOT_METRICS)
+
+
+@cache
+def metric(name: str) -> Metric:
+    """The metric of that name.
+
+    Raises:
+        ConfigError: there is none; the message lists them.
+    """
+    if name not in metric_names():
+        raise ConfigError(f"metrics.names: unknown metric {name!r}; there are {', '.join(metric_names())}")
+    return import_module(f"tiny_ablation.metrics.{name}").METRIC

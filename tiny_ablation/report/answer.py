@@ -1,0 +1,148 @@
+"""The answer of a run in words, with every number taken from its tables.
+
+An effect whose interval holds 0 is never called an effect, and a count of resolved sites always comes with
+how many would be resolved by chance.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from tiny_ablation.report import tables, words
+from tiny_ablation.report.figures import style
+
+_FALSE_DISCOVERIES = 0.05  # the rate that q-values are compared with
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What was found.
+
+    Attributes:
+        headline: one sentence.
+        sentences: what it rests on.
+        tested: how many sites were tested at the scale that the sentences are about.
+        resolved: how many of them have an interval that excludes 0.
+        significant: how many have q at most 0.05; None where q-values are not to be used.
+        top: the row of the site that the headline names; None where it names none.
+    """
+
+    headline: str
+    sentences: list[str]
+    tested: int
+    resolved: int
+    significant: int | None
+    top: dict[str, Any] | None
+
+
+def answer(
+    impact: pd.DataFrame,
+    *,
+    metric: str,
+    confidence: float = 0.95,
+    use_q: bool = True,
+    family_size: int | None = None,
+) -> Answer:
+    """Which sites the behaviour depends on, at the strongest intervention of the run.
+
+    Args:
+        impact: the rows of an impact table of one run.
+        metric: the metric to speak of.
+        confidence: of the intervals.
+        use_q: whether the q-values can be used; they cannot when the number of draws does not reach the first
+            step of the correction.
+        family_size: how many tests the q-values correct for; None leaves it unsaid.
+
+    Raises:
+        ResultsError: the table has no effect on `metric`.
+    """
+    rows = tables.effects(impact, metric)
+    scale = tables.scales(rows)[0]
+    rows = tables.at_scale(rows, scale)
+    use_q = use_q and bool(rows["q_value"].notna().any())
+    passing = rows["resolved"] & (rows["q_value"] <= _FALSE_DISCOVERIES) if use_q else rows["resolved"]
+    found = tables.strongest(rows[passing])
+    teller = _Teller(metric, confidence, scale, tables.index_columns(impact), style.decimals(rows["delta"]))
+    sentences = [] if found.empty else [teller.size(found)]
+    sentences += teller.counts(rows, found, use_q, family_size)
+    if not found.empty:
+        sentences.append(teller.directions(found))
+    return Answer(
+        headline=teller.headline(found),
+        sentences=[*sentences, *teller.louder(rows, found)],
+        tested=len(rows),
+        resolved=int(rows["resolved"].sum()),
+        significant=len(found) if use_q else None,
+        top=None if found.empty else found.iloc[0].to_dict(),
+    )
+
+
+@dataclass(frozen=True)
+class _Teller:
+    metric: str
+    confidence: float
+    scale: float | None
+    index: tuple[str, ...]
+    places: int
+
+    def headline(self, found: pd.DataFrame) -> str:
+        if found.empty:
+            one = words.noun(self.index, 1)
+            return f"No {one} has an effect on {self.metric} that this run can tell from none."
+        row = found.iloc[0].to_dict()
+        done = words.action(row["replacement"], self.scale, tables.long_label(row, self.index))
+        verb = "lowers" if row["delta"] < 0 else "raises"
+        before, after = style.plain(row["baseline"], self.places), style.plain(row["value"], self.places)
+        return (
+            f"{done[:1].upper()}{done[1:]} {verb} {self.metric} the most: from {before} to {after} "
+            f"{words.metric_words(self.metric).unit}."
+        )
+
+    def counts(
+        self, rows: pd.DataFrame, found: pd.DataFrame, use_q: bool, family_size: int | None
+    ) -> list[str]:
+        tested, resolved = len(rows), int(rows["resolved"].sum())
+        chance = (1 - self.confidence) * tested
+        at = "" if self.scale is None else f" at scale {self.scale:g}"
+        lines = [
+            f"Of {tested} {words.noun(self.index, tested)}{at}, {resolved} {_have(resolved)} a "
+            f"{style.percent(self.confidence)} interval that excludes 0; about {max(1, round(chance))} would by "
+            "chance if none had an effect."
+        ]
+        if use_q:
+            family = f" among {family_size} tests" if family_size else ""
+            lines.append(
+                f"After correcting for the number of tests, {len(found)} remain (q at most 0.05{family})."
+            )
+        return lines
+
+    def size(self, found: pd.DataFrame) -> str:
+        row = found.iloc[0].to_dict()
+        return f"That is a change of {self._change(row)}, {style.percent(self.confidence)} interval."
+
+    def directions(self, found: pd.DataFrame) -> str:
+        lower, higher = int((found["delta"] < 0).sum()), int((found["delta"] > 0).sum())
+        said = words.metric_words(self.metric)
+        less, more = (f" ({text})" if text else "" for text in (said.less, said.more))
+        if len(found) == 1:
+            return f"It {'lowers' if lower else 'raises'} {self.metric}{less if lower else more}."
+        return f"{lower} of these lower {self.metric}{less}, {higher} raise it{more}."
+
+    def louder(self, rows: pd.DataFrame, found: pd.DataFrame) -> list[str]:
+        """A larger mean that the run cannot vouch for must not be overlooked in the table."""
+        first = tables.strongest(rows, 1).iloc[0]
+        if not found.empty and first.name == found.index[0]:
+            return []
+        row = first.to_dict()
+        where = tables.long_label(row, self.index)
+        why = "its interval holds 0" if not row["resolved"] else "it does not pass the correction"
+        return [f"The largest mean change is at {where}, {self._change(row)}, but {why}."]
+
+    def _change(self, row: dict[str, Any]) -> str:
+        bounds = style.interval(row["ci_low"], row["ci_high"], self.places)
+        return f"{style.signed(row['delta'], self.places)} {bounds}"
+
+
+def _have(count: int) -> str:
+    return "has" if count == 1 else "have"

@@ -1,0 +1,107 @@
+"""Static figures: matplotlib without global state, saved to bytes that depend on the data alone."""
+
+import textwrap
+from functools import lru_cache
+from pathlib import Path
+
+import matplotlib
+from matplotlib import font_manager
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from tiny_ablation.report.figures import style
+from tiny_ablation.results.store import write_via
+
+_MARGIN = 0.3  # inches
+_SETTINGS = {
+    "font.family": [style.FONT],
+    "text.color": style.INK,
+    "axes.labelcolor": style.INK,
+    "xtick.color": style.INK,
+    "ytick.color": style.INK,
+    "axes.unicode_minus": False,
+    "hatch.linewidth": 0.6,
+    "path.sketch": None,
+    "text.usetex": False,
+}
+
+
+def settings():
+    """A context in which figures look the same whatever the user's matplotlibrc says."""
+    return matplotlib.rc_context(_SETTINGS)
+
+
+def diverging() -> LinearSegmentedColormap:
+    """The diverging scale."""
+    return LinearSegmentedColormap.from_list("tiny_ablate", style.DIVERGING, N=511)
+
+
+def blank(width: float, height: float) -> Figure:
+    """An empty figure of so many inches."""
+    figure = Figure(figsize=(width, height), dpi=style.DPI, facecolor=style.PAPER)
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def add_axes(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
+    """Axes whose corner lies `left` and `top` inches from the figure's upper left corner, without a frame."""
+    full_width, full_height = figure.get_size_inches()
+    bottom = full_height - top - height
+    axes = figure.add_axes(
+        (left / full_width, bottom / full_height, width / full_width, height / full_height)
+    )
+    axes.tick_params(length=0, labelsize=style.TICK_SIZE)
+    for side in axes.spines.values():
+        side.set_visible(False)
+    return axes
+
+
+def write(figure: Figure, left: float, top: float, text: str, **how) -> Text:
+    """Text whose upper left corner lies so many inches from the figure's."""
+    width, height = figure.get_size_inches()
+    how = {"va": "top", "fontsize": style.LABEL_SIZE, **how}
+    return figure.text(left / width, 1 - top / height, drawable(text), parse_math=False, **how)
+
+
+def wrapped(text: str, width: float, size: float = style.LABEL_SIZE) -> str:
+    """`text` broken into at most three lines of `width` inches; a name may be long."""
+    characters = int(width * 72 / (0.66 * size))
+    return textwrap.fill(text, characters, max_lines=3, placeholder=" ...")
+
+
+def header(figure: Figure, title: str, note: str) -> None:
+    """The title and, below it, what was measured; takes `header_height` inches."""
+    width = figure.get_size_inches()[0] - 2 * _MARGIN
+    title = wrapped(title, width, style.TITLE_SIZE)
+    write(figure, _MARGIN, 0.22, title, fontsize=style.TITLE_SIZE, fontweight="bold")
+    below = 0.22 + 0.22 * (1 + title.count("\n")) + 0.06
+    write(figure, _MARGIN, below, wrapped(note, width), color=style.MUTED)
+
+
+def header_height(width: float, title: str, note: str) -> float:
+    """How many inches the header of a figure of that width takes."""
+    inner = width - 2 * _MARGIN
+    lines = wrapped(title, inner, style.TITLE_SIZE).count("\n"), wrapped(note, inner).count("\n")
+    return 0.75 + 0.22 * lines[0] + 0.18 * lines[1]
+
+
+def drawable(text: str) -> str:
+    """`text` with a box for each character that the font lacks, since names come from users' files."""
+    known = _characters()
+    return "".join(
+        c if ord(c) in known or c == "\n" else ("\N{WHITE SQUARE}" if c.isprintable() else " ") for c in text
+    )
+
+
+@lru_cache(maxsize=1)
+def _characters() -> frozenset[int]:
+    path = font_manager.findfont(style.FONT)
+    return frozenset(font_manager.get_font(path).get_charmap())
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write the figure as PNG, without a date or the name of a program in it."""
+    write_via(path, lambda part: figure.savefig(part, format="png", metadata={"Software": None}))

@@ -1,0 +1,376 @@
+"""The head map: which heads matter, at a glance.
+
+Layers down, heads across, one panel per scale, the same colours in all. A full cell is an effect whose
+interval excludes 0; a grey dot is one whose interval holds 0: its sign is not known, so it has no colour, and
+it never looks like a finding, in print and without colour too. A hatched cell was not measured.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch, Rectangle
+from plotly.subplots import make_subplots
+
+from tiny_ablation.errors import ResultsError
+from tiny_ablation.report import tables, words
+from tiny_ablation.report.figures import canvas, interactive, style
+
+_INDEX = ("layer", "head", "scale")
+_SITE = "layer %{y}, head %{x}"
+_LEFT, _RIGHT, _GAP, _BOTTOM, _BETWEEN = 0.75, 0.45, 0.65, 1.55, 0.95  # inches
+
+
+@dataclass(frozen=True)
+class _Panel:
+    """One scale as arrays of shape (layers, heads); NaN where nothing was measured."""
+
+    name: str
+    delta: np.ndarray
+    resolved: np.ndarray
+    hover: list[list[tuple[str, ...]]]
+
+
+@dataclass(frozen=True)
+class _Map:
+    """Everything both renderings draw."""
+
+    metric: str
+    title: str
+    note: str
+    beyond: str
+    percent: str
+    limit: float
+    layers: np.ndarray
+    heads: np.ndarray
+    panels: list[_Panel]
+
+    @property
+    def has_gaps(self) -> bool:
+        return any(np.isnan(panel.delta).any() for panel in self.panels)
+
+
+def head_map(
+    impact: pd.DataFrame, *, metric: str, title: str, out_png: Path, out_html: Path, confidence: float = 0.95
+) -> None:
+    """Draw the effects on `metric` of every head, as PNG and as HTML.
+
+    Args:
+        impact: the rows of a head-level impact table of one run; those at scale 1 are left out.
+        metric: the metric to show.
+        title: what was done, to what, on what.
+        out_png: the static figure.
+        out_html: the interactive figure; plotly.js is put beside it.
+        confidence: of the intervals in `impact`.
+
+    Raises:
+        ResultsError: the table has no effect on `metric`.
+    """
+    data = _collect(impact, metric, title, confidence)
+    with canvas.settings():
+        canvas.save(_static(data), out_png)
+    note = f"{data.note}. {_legend_sentence(data)}"
+    interactive.save(_interactive(data), title, note, out_html)
+
+
+def page_figure(
+    impact: pd.DataFrame, *, metric: str, title: str, confidence: float = 0.95
+) -> interactive.Interactive:
+    """The interactive head map, to be put into a page."""
+    return _interactive(_collect(impact, metric, title, confidence))
+
+
+def _collect(impact: pd.DataFrame, metric: str, title: str, confidence: float) -> _Map:
+    rows = tables.effects(impact, metric)
+    layers = np.arange(rows["layer"].min(), rows["layer"].max() + 1)
+    heads = np.arange(rows["head"].min(), rows["head"].max() + 1)
+    if rows.duplicated(list(_INDEX)).any():
+        raise ResultsError(
+            "the head map draws one intervention of one run, and the table has several rows per head"
+        )
+    places = style.decimals(rows["delta"])
+    limit = style.symmetric_limit(rows["delta"])
+    baseline = style.plain(rows["baseline"].iloc[0], places)
+    return _Map(
+        metric=metric,
+        title=title,
+        note=f"{tables.examples(rows)}; baseline {metric} {baseline} {words.metric_words(metric).unit}",
+        beyond=_beyond(rows, limit, places),
+        percent=style.percent(confidence),
+        limit=limit,
+        layers=layers,
+        heads=heads,
+        panels=[
+            _panel(tables.at_scale(rows, scale), scale, layers, heads, places)
+            for scale in tables.scales(rows)
+        ],
+    )
+
+
+def _panel(
+    rows: pd.DataFrame, scale: float | None, layers: np.ndarray, heads: np.ndarray, places: int
+) -> _Panel:
+    def grid(column: str) -> np.ndarray:
+        table = rows.pivot(index="layer", columns="head", values=column)
+        return table.reindex(index=layers, columns=heads).to_numpy()
+
+    return _Panel(
+        name="" if scale is None else f"scale {scale:g}" + (" (set to zero)" if scale == 0.0 else ""),
+        delta=grid("delta").astype(float),
+        resolved=grid("resolved") == True,  # noqa: E712 - NaN marks a gap and is not True
+        hover=_hover(rows, layers, heads, places),
+    )
+
+
+def _hover(
+    rows: pd.DataFrame, layers: np.ndarray, heads: np.ndarray, places: int
+) -> list[list[tuple[str, ...]]]:
+    found = {
+        (row["layer"], row["head"]): tables.hover_numbers(row, places) for row in rows.to_dict("records")
+    }
+    return [[found.get((layer, head), ()) for head in heads] for layer in layers]
+
+
+def _beyond(rows: pd.DataFrame, limit: float, places: int) -> str:
+    far = tables.strongest(rows[rows["delta"].abs() > limit * (1 + 1e-12)])
+    if far.empty:
+        return ""
+    several = far["scale"].nunique() > 1
+    named = [
+        f"{tables.label(row, _INDEX)} {style.signed(row['delta'], places)}"
+        + (f" (scale {row['scale']:g})" if several else "")
+        for row in far.to_dict("records")
+    ]
+    return f"beyond the colours: {', '.join(named)}"
+
+
+def _legend_sentence(data: _Map) -> str:
+    gaps = " An empty cell was not measured." if data.has_gaps else ""
+    beyond = f" {data.beyond[:1].upper()}{data.beyond[1:]}." if data.beyond else ""
+    return (
+        f"A full cell is an effect whose {data.percent} interval excludes 0; a grey dot is one whose "
+        f"interval holds 0, which this run cannot tell from none.{gaps}{beyond}"
+    )
+
+
+def _arrange(panels: int) -> tuple[int, int]:
+    """Columns and rows of panels."""
+    columns = 2 if panels == 4 else min(3, panels)
+    return columns, -(-panels // columns)
+
+
+# Static ---------------------------------------------------------------------------------------------------------
+
+
+def _static(data: _Map) -> Figure:
+    height = len(data.layers) * float(np.clip(7.0 / len(data.layers), 0.15, 0.30))
+    width = len(data.heads) * float(np.clip(4.2 / len(data.heads), 0.15, 0.42))
+    columns, rows = _arrange(len(data.panels))
+    full = max(6.2, _LEFT + columns * width + (columns - 1) * _GAP + _RIGHT)
+    left = (full - columns * width - (columns - 1) * _GAP + _LEFT - _RIGHT) / 2
+    body = rows * height + (rows - 1) * _BETWEEN
+    top = canvas.header_height(full, data.title, data.note) + 0.3
+    figure = canvas.blank(full, top + body + _BOTTOM + (0.35 if data.beyond else 0.0))
+    canvas.header(figure, data.title, data.note)
+    for i, panel in enumerate(data.panels):
+        across, down = i % columns, i // columns
+        corner = left + across * (width + _GAP), top + down * (height + _BETWEEN)
+        axes = canvas.add_axes(figure, *corner, width, height)
+        _draw_panel(axes, panel, data, cell=min(width / len(data.heads), height / len(data.layers)))
+        if across == 0:
+            axes.set_ylabel("layer", fontsize=style.LABEL_SIZE)
+    _draw_key(figure, data, top + body + 0.58)
+    return figure
+
+
+def _draw_panel(axes: Axes, panel: _Panel, data: _Map, cell: float) -> None:
+    edges_x = np.arange(len(data.heads) + 1) + data.heads[0] - 0.5
+    edges_y = np.arange(len(data.layers) + 1) + data.layers[0] - 0.5
+    axes.add_patch(_hatched(edges_x, edges_y))
+    shown = np.where(np.isnan(panel.delta), np.nan, 0.0)
+    axes.pcolormesh(edges_x, edges_y, shown, cmap="gray", vmin=-1e-9, vmax=0, zorder=1)
+    axes.pcolormesh(
+        edges_x,
+        edges_y,
+        np.where(panel.resolved, panel.delta, np.nan),
+        edgecolors=style.LINE,
+        linewidth=0.6,
+        zorder=2,
+        cmap=canvas.diverging(),
+        vmin=-data.limit,
+        vmax=data.limit,
+    )
+    unsure = ~panel.resolved & ~np.isnan(panel.delta)
+    y, x = np.nonzero(unsure)
+    axes.scatter(
+        data.heads[x],
+        data.layers[y],
+        color=style.UNRESOLVED,
+        s=(0.2 * cell * 72) ** 2,
+        linewidths=0,
+        zorder=3,
+    )
+    _finish_panel(axes, panel, data, edges_x, edges_y)
+
+
+def _hatched(edges_x: np.ndarray, edges_y: np.ndarray) -> Rectangle:
+    corner = edges_x[0], edges_y[0]
+    size = np.ptp(edges_x), np.ptp(edges_y)
+    return Rectangle(corner, *size, facecolor=style.PAPER, edgecolor=style.LINE, hatch="////", lw=0, zorder=0)
+
+
+def _finish_panel(axes: Axes, panel: _Panel, data: _Map, edges_x: np.ndarray, edges_y: np.ndarray) -> None:
+    axes.set_xlim(edges_x[0], edges_x[-1])
+    axes.set_ylim(edges_y[-1], edges_y[0])
+    axes.set_xticks(_ticks(data.heads))
+    axes.set_yticks(_ticks(data.layers))
+    axes.set_xlabel("head", fontsize=style.LABEL_SIZE)
+    axes.set_title(panel.name, fontsize=style.LABEL_SIZE, loc="left", pad=5)
+    for side in axes.spines.values():
+        side.set_visible(True)
+        side.set_color(style.LINE)
+
+
+def _ticks(values: np.ndarray) -> np.ndarray:
+    """Every label where there are few, else every second, fourth or eighth."""
+    step = next((step for step in (1, 2, 4, 8) if len(values) <= 16 * step), 16)
+    return values[values % step == 0] if step > 1 else values
+
+
+def _draw_key(figure: Figure, data: _Map, top: float) -> None:
+    """The colour bar with its units, what its ends mean, and the marks."""
+    full = figure.get_size_inches()[0]
+    width = min(3.4, full - 2.6)
+    left = (full - width) / 2
+    axes = canvas.add_axes(figure, left, top, width, 0.13)
+    norm = Normalize(-data.limit, data.limit)
+    bar = figure.colorbar(ScalarMappable(norm, canvas.diverging()), cax=axes, orientation="horizontal")
+    bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]
+    ends = (-data.limit, -data.limit / 2, 0.0, data.limit / 2, data.limit)
+    places = style.decimals([data.limit])
+    bar.set_ticks(ends, labels=[style.signed(end, min(places, 4)) for end in ends])
+    axes.tick_params(length=0, labelsize=style.TICK_SIZE, pad=3)
+    bar.set_label(words.change_label(data.metric), fontsize=style.LABEL_SIZE, labelpad=4)
+    said = words.metric_words(data.metric)
+    for text, x, side in ((said.less, left - 0.1, "right"), (said.more, left + width + 0.1, "left")):
+        canvas.write(figure, x, top - 0.02, text, ha=side, fontsize=style.TICK_SIZE, color=style.MUTED)
+    _draw_marks(figure, data, full, top + 0.62)
+
+
+def _draw_marks(figure: Figure, data: _Map, full: float, top: float) -> None:
+    dot = {"marker": "o", "linestyle": "", "color": style.UNRESOLVED, "markersize": 3}
+    marks = [
+        Patch(facecolor=style.DIVERGING[2], label="interval excludes 0"),
+        Line2D([], [], label="interval holds 0: unresolved", **dot),
+    ]
+    if data.has_gaps:
+        marks.append(Patch(facecolor=style.PAPER, edgecolor=style.LINE, hatch="/////", label="not measured"))
+    height = figure.get_size_inches()[1]
+    figure.legend(
+        handles=marks,
+        loc="upper center",
+        bbox_to_anchor=(0.5, 1 - top / height),
+        ncols=len(marks),
+        frameon=False,
+        fontsize=style.TICK_SIZE,
+        handlelength=1.1,
+        handleheight=1.0,
+        columnspacing=1.8,
+    )
+    if data.beyond:
+        text = canvas.wrapped(data.beyond, full - 0.6, style.TICK_SIZE)
+        canvas.write(
+            figure, full / 2, top + 0.33, text, ha="center", fontsize=style.TICK_SIZE, color=style.MUTED
+        )
+
+
+# Interactive ----------------------------------------------------------------------------------------------------
+
+
+def _interactive(data: _Map) -> interactive.Interactive:
+    columns, rows = _arrange(len(data.panels))
+    row_height = int(np.clip(560 / len(data.layers), 12, 24))
+    body = row_height * len(data.layers)
+    height = rows * (body + 70) + 110
+    figure = make_subplots(
+        rows=rows,
+        cols=columns,
+        subplot_titles=[panel.name for panel in data.panels],
+        horizontal_spacing=0.08 / columns + 0.02,
+        vertical_spacing=90 / height if rows > 1 else 0,
+    )
+    for i, panel in enumerate(data.panels):
+        where = {"row": i // columns + 1, "col": i % columns + 1}
+        figure.add_trace(_cells(panel, data), **where)
+        figure.add_trace(_dots(panel, data, row_height), **where)
+    _lay_out(figure, data, height)
+    return interactive.Interactive(
+        name=f"head-map-{data.metric}",
+        figure=figure,
+        description=f"Head map. {data.title}. Layers down, heads across, {words.change_label(data.metric)}.",
+        min_width=columns * (70 + max(150, 13 * len(data.heads))),
+    )
+
+
+def _cells(panel: _Panel, data: _Map) -> go.Heatmap:
+    return go.Heatmap(
+        x=data.heads.tolist(),
+        y=data.layers.tolist(),
+        z=np.where(panel.resolved, panel.delta, np.nan),
+        customdata=panel.hover,
+        hovertemplate=tables.hover_template(data.percent, resolved=True, site=_SITE),
+        hoverongaps=False,
+        coloraxis="coloraxis",
+        xgap=1,
+        ygap=1,
+    )
+
+
+def _dots(panel: _Panel, data: _Map, row_height: int) -> go.Scatter:
+    unsure = ~panel.resolved & ~np.isnan(panel.delta)
+    y, x = np.nonzero(unsure)
+    return go.Scatter(
+        x=data.heads[x].tolist(),
+        y=data.layers[y].tolist(),
+        customdata=[panel.hover[i][j] for i, j in zip(y, x, strict=True)],
+        mode="markers",
+        hovertemplate=tables.hover_template(data.percent, resolved=False, site=_SITE),
+        showlegend=False,
+        marker={"color": style.UNRESOLVED, "size": max(3, round(0.22 * row_height))},
+    )
+
+
+def _lay_out(figure: go.Figure, data: _Map, height: int) -> None:
+    figure.update_layout(
+        **interactive.base_layout(height),
+        margin={"l": 55, "r": 15, "t": 35, "b": 115},
+        coloraxis={
+            "colorscale": interactive.colour_scale(),
+            "cmin": -data.limit,
+            "cmax": data.limit,
+            "cmid": 0,
+            "colorbar": {
+                "orientation": "h",
+                "thickness": 11,
+                "len": 0.9,
+                "y": 0,
+                "yref": "container",
+                "yanchor": "bottom",
+                "outlinewidth": 0,
+                "title": {"text": interactive.safe(words.change_label(data.metric)), "side": "top"},
+            },
+        },
+    )
+    span_x = [data.heads[0] - 0.5, data.heads[-1] + 0.5]
+    span_y = [data.layers[-1] + 0.5, data.layers[0] - 0.5]
+    common = {"showgrid": False, "zeroline": False, "linecolor": style.LINE, "mirror": True, "ticks": ""}
+    figure.update_xaxes(title_text="head", range=span_x, tickvals=_ticks(data.heads).tolist(), **common)
+    figure.update_yaxes(range=span_y, tickvals=_ticks(data.layers).tolist(), **common)
+    figure.update_yaxes(title_text="layer", col=1)

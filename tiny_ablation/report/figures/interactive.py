@@ -1,0 +1,76 @@
+"""Interactive figures: one small page each, beside one copy of plotly.js per directory; nothing is
+fetched."""
+
+import html
+from pathlib import Path
+from typing import NamedTuple
+
+import plotly.graph_objects as go
+from plotly.offline import get_plotlyjs
+
+from tiny_ablation.report import templates
+from tiny_ablation.report.figures import style
+from tiny_ablation.results.store import write_text
+
+PLOTLY_JS = "plotly.min.js"
+
+
+class Interactive(NamedTuple):
+    """A figure for a page.
+
+    Attributes:
+        name: identifies it in its page; the same for equal runs.
+        figure: what plotly draws.
+        description: what it shows, for those who do not see it.
+        min_width: pixels below which it scrolls instead of shrinking.
+    """
+
+    name: str
+    figure: go.Figure
+    description: str
+    min_width: int = 0
+
+    def json(self) -> str:
+        """The figure as JSON that may stand inside a script element: `<`, `>` and `/` are escaped."""
+        text = self.figure.to_json()
+        assert text is not None
+        return text.replace("<", "\\u003c").replace(">", "\\u003e")
+
+
+def safe(text: str) -> str:
+    """`text` so that plotly shows it as it is; plotly reads a few HTML tags in titles and hovers."""
+    return html.escape(text, quote=False)
+
+
+def colour_scale() -> list[tuple[float, str]]:
+    """The diverging scale as plotly wants it."""
+    last = len(style.DIVERGING) - 1
+    return [(i / last, colour) for i, colour in enumerate(style.DIVERGING)]
+
+
+def base_layout(height: int) -> dict:
+    """What all figures share; the page's script recolours it in dark mode."""
+    return {
+        "template": "none",
+        "height": height,
+        "autosize": True,
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "font": {"family": style.WEB_FONT, "size": style.WEB_SIZE, "color": style.INK},
+        "hoverlabel": {"align": "left", "font": {"family": style.WEB_FONT}},
+        "dragmode": False,
+    }
+
+
+def save(figure: Interactive, title: str, note: str, path: Path) -> None:
+    """Write the figure as a page of its own, and plotly.js beside it."""
+    page = templates.render("figure.html.j2", figure=figure, title=title, note=note, plotly=PLOTLY_JS)
+    write_text(path, page)
+    put_plotlyjs(path.parent)
+
+
+def put_plotlyjs(directory: Path) -> None:
+    """See to it that `directory` holds this version's plotly.js, once."""
+    path, source = directory / PLOTLY_JS, get_plotlyjs()
+    if not path.is_file() or path.read_text(encoding="utf-8") != source:
+        write_text(path, source)

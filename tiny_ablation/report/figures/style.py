@@ -1,0 +1,99 @@
+"""How figures, the terminal and the page look: colours, sizes, the diverging scale, the format of numbers.
+
+Plain values only, so that importing it costs nothing. Colour means sign and nothing else: vermilion is below
+the baseline, blue above it, and the middle of the scale is always exactly zero. The two hues stay apart under
+every common colour-vision deficiency and have equal lightness at equal distance from zero.
+"""
+
+import math
+from collections.abc import Iterable
+
+# From the most negative to the most positive; the middle one is zero.
+DIVERGING = (
+    "#7d1d0e", "#b8432a", "#e07f5f", "#f3c3ae", "#f5f4f2", "#b3d2ea", "#6ba3d0", "#2f6ba8", "#103a6b",
+)  # fmt: skip
+# On a dark page the far ends are bright and zero recedes into the page.
+DIVERGING_DARK = (
+    "#ffd2c0", "#f79a78", "#d0603d", "#7a3b29", "#2a2d33", "#23506f", "#3d83b8", "#7fbbe6", "#cbe6fa",
+)  # fmt: skip
+
+PAPER, INK, MUTED, LINE = "#ffffff", "#1d2127", "#6a717c", "#d5d8dd"
+INK_DARK, MUTED_DARK, LINE_DARK = "#e8eaee", "#9aa2ae", "#3b4049"
+BELOW, ABOVE = DIVERGING[1], DIVERGING[7]
+BELOW_DARK, ABOVE_DARK = DIVERGING_DARK[1], DIVERGING_DARK[7]
+UNRESOLVED = "#9aa0a9"  # no hue, since its sign is not known
+
+FONT, NUMBER_FONT = (
+    "DejaVu Sans",
+    "DejaVu Sans Mono",
+)  # come with matplotlib, so that figures are the same everywhere
+WEB_FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', 'DejaVu Sans', sans-serif"
+DPI = 170
+TITLE_SIZE, LABEL_SIZE, TICK_SIZE = 11.0, 9.0, 8.0  # points
+WEB_SIZE = 13  # pixels
+
+
+def symmetric_limit(values: Iterable[float]) -> float:
+    """The half-width of a colour scale centred on zero: the largest size, unless a few dwarf all others.
+
+    Where up to four are each over three times what follows, what follows is the limit; what lies beyond it
+    must be named beside the figure.
+    """
+    sizes = sorted((abs(value) for value in values if math.isfinite(value)), reverse=True)
+    if not sizes or sizes[0] == 0.0:
+        return 1.0
+    few = min(4, len(sizes) // 8)
+    giants = [j for j in range(1, few + 1) if sizes[j - 1] > 3.0 * sizes[j] > 0.0]
+    return sizes[giants[-1]] if giants else sizes[0]
+
+
+def decimals(values: Iterable[float]) -> int:
+    """Decimals that give the largest of a column three significant digits, so that its numbers align."""
+    largest = max((abs(value) for value in values if math.isfinite(value)), default=0.0)
+    if largest >= 100.0 or largest == 0.0:
+        return 1 if largest else 3
+    return min(6, max(3, 2 - math.floor(math.log10(largest))))
+
+
+def signed(value: float, places: int) -> str:
+    """`+0.123`, `-0.123`; what rounds to zero has no sign, and what is missing is `-`."""
+    if not math.isfinite(value):
+        return "-"
+    text = f"{value:+.{places}f}"
+    return text[1:] if float(text) == 0.0 else text
+
+
+def plain(value: float, places: int) -> str:
+    """`0.123`; what is missing is `-`."""
+    return f"{value:.{places}f}" if math.isfinite(value) else "-"
+
+
+def interval(low: float, high: float, places: int) -> str:
+    """`[-0.200, +0.123]`; what is missing is `-`."""
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return "-"
+    return f"[{signed(low, places)}, {signed(high, places)}]"
+
+
+def bounds(low: float, high: float, places: int) -> str:
+    """`[0.683, 0.800]`: an interval of a level rather than of a change."""
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return "-"
+    return f"[{plain(low, places)}, {plain(high, places)}]"
+
+
+def probability(value: float | None) -> str:
+    """A p- or q-value: `0.012`, `<0.001`, or `-` where there is none."""
+    if value is None or not math.isfinite(value):
+        return "-"
+    return "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def percent(confidence: float) -> str:
+    """`95 %` for 0.95."""
+    return f"{100 * confidence:g} %"
+
+
+def holds_zero(low: float, high: float) -> bool:
+    """Whether an interval cannot tell an effect from none; a missing interval cannot."""
+    return not (low > 0.0 or high < 0.0)

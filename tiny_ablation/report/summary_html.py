@@ -1,0 +1,196 @@
+"""`report.html`: a run on one page that opens offline.
+
+The first screen answers the question in words; figures, tables, methods, threats and provenance follow. The
+page needs `artifacts/plotly.min.js` beside it for interactive figures and shows the static ones, which it
+carries in itself, where that file or scripts are missing: it can be sent alone. It reads the run's files and
+nothing else.
+"""
+
+import base64
+import json
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from tiny_ablation.report import tables, templates, words
+from tiny_ablation.report.answer import answer
+from tiny_ablation.report.figures import files, interactive, style
+from tiny_ablation.report.threats import threats
+from tiny_ablation.results.rundir import RunDir
+from tiny_ablation.results.store import read_json, read_table, write_text
+
+_ROWS = 3000  # of the table in the page
+_SIX = (
+    ("granularity", "what is intervened on at a time"),
+    ("component", "the activation that is replaced"),
+    ("value", "what is put there"),
+    ("positions", "at which tokens"),
+    ("direction", "which run is changed, and what is read"),
+    ("set", "how many sites at once"),
+)
+
+
+def write_run_report(run_dir: Path) -> Path:
+    """Write `report.html` for the run in `run_dir`; a second call gives the same bytes.
+
+    Args:
+        run_dir: holds `metrics/summary.json` and an impact table; `provenance.json`, `manifest.json`,
+            `config.yaml` and the PNG figures are used where they are there.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        ResultsError: a file is missing or damaged, or the table has no effect on the primary metric.
+    """
+    run = RunDir(Path(run_dir))
+    summary = read_json(run.summary)
+    impacts = [read_table(path) for path in sorted(run.metrics.glob("*_impact.parquet"))]
+    page = templates.render(
+        "report.html.j2",
+        summary=summary,
+        percent=style.percent(_confidence(summary)),
+        sections=[_section(run, summary, impact) for impact in impacts],
+        baseline=_baseline_rows(summary),
+        metrics=_metric_rows(summary),
+        six=[(name, summary["intervention"].get(name, "-"), about) for name, about in _SIX],
+        meaning=words.metric_words(summary["primary"]).meaning,
+        unit=words.metric_words(summary["primary"]).unit,
+        threats=threats(summary),
+        plotly=f"artifacts/{interactive.PLOTLY_JS}",
+        **_origin(run),
+    )
+    interactive.put_plotlyjs(run.artifacts)
+    return write_text(run.report, page)
+
+
+def _confidence(summary: Mapping[str, Any]) -> float:
+    return summary.get("confidence", 0.95)
+
+
+def _section(run: RunDir, summary: Mapping[str, Any], impact: pd.DataFrame) -> dict[str, Any]:
+    """What the page says and shows of one impact table."""
+    metric, confidence = summary["primary"], _confidence(summary)
+    title = files.figure_title(summary, impact)
+    usable = not summary.get("resolution")
+    return {
+        "answer": answer(
+            impact, metric=metric, confidence=confidence, use_q=usable, family_size=summary["family_size"]
+        ),
+        "figures": [
+            {
+                "drawing": drawing,
+                "figure": drawing.page(impact, metric=metric, title=title, confidence=confidence),
+                "png": _png(run.artifacts / f"{drawing.name}.png"),
+            }
+            for drawing in files.drawings(impact)
+        ],
+        "table": _table(impact, metric, usable),
+        "many": words.noun(tables.index_columns(impact), 2),
+    }
+
+
+def _png(path: Path) -> str | None:
+    """The static figure as text that a page can carry, where it was drawn."""
+    return base64.b64encode(path.read_bytes()).decode("ascii") if path.is_file() else None
+
+
+def _table(impact: pd.DataFrame, metric: str, usable: bool) -> dict[str, Any]:
+    """The rows of the sortable table, the strongest first; every number as shown and, for sorting, as it
+    is."""
+    rows = tables.effects(impact, metric)
+    places = style.decimals(rows["delta"])
+    index = tables.index_columns(impact)
+    shown = tables.strongest(rows, _ROWS).to_dict("records")
+    return {
+        "id": f"sites-{'-'.join(index)}",
+        "index": [name.replace("_", " ") for name in index],
+        "total": len(rows),
+        "rows": [_table_row(row, index, places, usable) for row in shown],
+    }
+
+
+def _table_row(row: Mapping[str, Any], index: tuple[str, ...], places: int, usable: bool) -> dict[str, Any]:
+    q = row["q_value"] if usable else None
+    bounds = style.interval(row["ci_low"], row["ci_high"], places)
+    numbers = [
+        ("below" if row["delta"] < 0 else "above", row["delta"], style.signed(row["delta"], places)),
+        ("", row["ci_low"], bounds),
+        ("", float("nan") if q is None else q, style.probability(q)),
+        ("", row["value"], style.plain(row["value"], places)),
+    ]
+    return {
+        "resolved": "yes" if row["resolved"] else "no",
+        "find": f"{tables.label(row, index)} {tables.long_label(row, index)}".lower(),
+        "index": [
+            (row[name] if not isinstance(row[name], str) else None, _cell(row[name])) for name in index
+        ],
+        "numbers": numbers,
+    }
+
+
+def _cell(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _baseline_rows(summary: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Accuracy and the primary metric of the un-intervened run: name, mean, interval."""
+    names = [name for name in ("accuracy", summary["primary"]) if name in summary["baseline"]]
+    return [(name, *_mean_and_bounds(summary["baseline"][name], "mean")) for name in names]
+
+
+def _metric_rows(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Every metric: what it is, its baseline, its mean change over sites."""
+    return [
+        {
+            "name": name,
+            "words": words.metric_words(name),
+            "baseline": _mean_and_bounds(summary["baseline"].get(name) or {}, "mean"),
+            "change": _mean_and_bounds(found, "mean_delta"),
+        }
+        for name, found in summary["metrics"].items()
+    ]
+
+
+def _mean_and_bounds(found: Mapping[str, Any], key: str) -> tuple[str, str]:
+    numbers = [
+        float("nan") if found.get(name) is None else found[name] for name in (key, "ci_low", "ci_high")
+    ]
+    places = style.decimals(numbers[:1])
+    mean = style.signed(numbers[0], places) if key == "mean_delta" else style.plain(numbers[0], places)
+    return mean, style.interval(*numbers[1:], places)
+
+
+def _origin(run: RunDir) -> dict[str, Any]:
+    """Where the numbers come from, and how to get them again."""
+    provenance = read_json(run.provenance) if run.provenance.is_file() else {}
+    manifest = read_json(run.manifest) if run.manifest.is_file() else {}
+    config = run.config.read_text(encoding="utf-8", errors="replace") if run.config.is_file() else None
+    argv = provenance.get("argv")
+    return {
+        "provenance": _flat({key: value for key, value in provenance.items() if key != "argv"}),
+        "status": manifest.get("status"),
+        "digest": manifest.get("digest"),
+        "command": shlex.join(argv) if argv else None,
+        "config": config,
+    }
+
+
+def _flat(obj: Mapping[str, Any], above: str = "") -> list[tuple[str, str]]:
+    """Nested keys as `machine.cpu`; None as `-`."""
+    pairs = []
+    for key, value in obj.items():
+        if isinstance(value, Mapping):
+            pairs += _flat(value, f"{above}{key}.")
+        else:
+            pairs.append((f"{above}{key}", _shown(value)))
+    return pairs
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "-"
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,77 @@
+"use strict";
+(() => {
+  const themes = JSON.parse(document.getElementById("themes").textContent);
+  const dark = window.matchMedia("(prefers-color-scheme: dark)");
+  const config = { displaylogo: false, responsive: true, displayModeBar: false };
+
+  // Figures are stored in the colours of paper; a dark page swaps ink, lines and the diverging scale.
+  const recolour = (figure, theme) => {
+    const { layout } = figure;
+    layout.font.color = theme.ink;
+    for (const key of Object.keys(layout)) {
+      if (/^[xy]axis\d*$/.test(key)) {
+        layout[key].linecolor = theme.line;
+        layout[key].gridcolor = theme.line;
+        layout[key].zerolinecolor = theme.muted;
+      }
+    }
+    if (layout.coloraxis) {
+      layout.coloraxis.colorscale = theme.scale.map((c, i) => [i / (theme.scale.length - 1), c]);
+    }
+    return figure;
+  };
+
+  const draw = (printing) => {
+    const theme = !printing && dark.matches ? themes.dark : themes.light;
+    for (const source of document.querySelectorAll("script[data-figure]")) {
+      const target = document.getElementById(source.dataset.figure);
+      const figure = recolour(JSON.parse(source.textContent), theme);
+      if (window.Plotly) {
+        target.replaceChildren();
+        Plotly.newPlot(target, figure.data, figure.layout, config).then(() => { target.dataset.drawn = "yes"; });
+        target.closest("figure")?.classList.add("live");
+      }
+    }
+  };
+  draw(false);
+  dark.addEventListener("change", () => draw(false));
+  window.addEventListener("beforeprint", () => draw(true));
+  window.addEventListener("afterprint", () => draw(false));
+
+  const value = (row, column) => {
+    const cell = row.cells[column];
+    return cell.dataset.v === undefined ? cell.textContent : Number(cell.dataset.v);
+  };
+  const compare = (a, b) => {
+    if (typeof a === "string") return a.localeCompare(b);
+    return Number.isNaN(a) - Number.isNaN(b) || a - b;
+  };
+  const sort = (header) => {
+    const table = header.closest("table");
+    const up = header.getAttribute("aria-sort") !== "ascending";
+    for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
+    header.setAttribute("aria-sort", up ? "ascending" : "descending");
+    const rows = [...table.tBodies[0].rows];
+    rows.sort((a, b) => (up ? 1 : -1) * compare(value(a, header.cellIndex), value(b, header.cellIndex)));
+    table.tBodies[0].append(...rows);
+  };
+  for (const button of document.querySelectorAll("table.sortable th button")) {
+    button.addEventListener("click", () => sort(button.closest("th")));
+  }
+
+  for (const box of document.querySelectorAll("[data-filters]")) {
+    const table = document.getElementById(box.dataset.filters);
+    const search = box.querySelector("input[type=search]");
+    const only = box.querySelector("input[type=checkbox]");
+    const filter = () => {
+      const wanted = search.value.toLowerCase().split(/\s+/).filter(Boolean);
+      for (const row of table.tBodies[0].rows) {
+        const name = row.dataset.find;
+        row.hidden = !wanted.every((word) => name.includes(word)) || (only.checked && row.dataset.resolved === "no");
+      }
+    };
+    search.addEventListener("input", filter);
+    only.addEventListener("change", filter);
+    box.hidden = false;
+  }
+})();

@@ -1,0 +1,304 @@
+"""One calm screen per run.
+
+The result (header, baseline, table, files, next command) goes to stdout; progress bars and warnings go to
+stderr, so that a pipe gets the result alone. Nothing but plain text leaves when the stream is no terminal;
+`NO_COLOR` and `COLUMNS` are obeyed; colour repeats what the text already says. Text from configs and files is
+shown as it is: control characters and rich's markup in it have no effect.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from tiny_ablation.report import words
+from tiny_ablation.report.figures import style
+
+_MEASURED = ("metric", "delta", "ci_low", "ci_high", "p_value", "q_value", "value", "baseline", "n", "null")
+_INDEX = (
+    "layer", "head", "layer_a", "head_a", "layer_b", "head_b", "position", "feature", "granularity", "set", "size", "scale",
+)  # fmt: skip
+_ABOUT = {
+    "report.html": "the run on one page",
+    "metrics/summary.json": "baseline, mean effects, strongest sites",
+    "metrics/head_impact.parquet": "every effect with its interval",
+    "metrics/layer_impact.parquet": "every effect with its interval",
+    "metrics/per_example.parquet": "every example behind every effect",
+    "artifacts/head_map.html": "head map, interactive",
+    "artifacts/head_map.png": "head map, for print",
+    "artifacts/forest.html": "strongest sites, interactive",
+    "artifacts/forest.png": "strongest sites, for print",
+    "provenance.json": "config, data, weights, code, machine",
+    "manifest.json": "status and checksums",
+}
+_NARROWEST = 40
+
+
+class Stage:
+    """The progress of one stage; `advance` is all there is to it."""
+
+    def __init__(self, bar: Progress | None = None, task: TaskID | None = None) -> None:
+        self._bar, self._task = bar, task
+
+    def advance(self, n: int = 1) -> None:
+        """Say that `n` more steps are done."""
+        if self._bar is not None and self._task is not None:
+            self._bar.advance(self._task, n)
+
+
+class Screen:
+    """What a run shows.
+
+    Args:
+        quiet: show nothing at all, for the jobs of a sweep.
+        out: where results go; None is stdout.
+        err: where progress and warnings go; None is stderr.
+    """
+
+    def __init__(
+        self, *, quiet: bool = False, out: Console | None = None, err: Console | None = None
+    ) -> None:
+        self._out = out or _console(stderr=False)
+        self._err = err or _console(stderr=True)
+        self._quiet = quiet
+
+    def start(self, what: Mapping[str, str]) -> None:
+        """Say what runs: a line for each of model, dataset, ablation, device."""
+        self._print()
+        self._pairs(what.items())
+        self._print()
+
+    @contextmanager
+    def progress(self, stage: str, total: int) -> Iterator[Stage]:
+        """A bar with rate and time left while the block runs; it leaves no trace. Only on a terminal."""
+        if self._quiet or not self._err.is_terminal or self._err.is_dumb_terminal:
+            yield Stage()
+            return
+        columns = (
+            TextColumn("  {task.description}", markup=False),
+            BarColumn(bar_width=None, complete_style="cyan", finished_style="cyan"),
+            TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+            _Rate(),
+            _TimeLeft(compact=True),
+        )
+        with Progress(*columns, console=self._err, transient=True, expand=True) as bar:
+            yield Stage(bar, bar.add_task(self._clean(stage), total=total))
+
+    def baseline(self, summary: Mapping[str, Any]) -> None:
+        """The un-intervened run.
+
+        Args:
+            summary: the content of `metrics/summary.json`: `baseline` (mean and interval of `accuracy` and of
+                the metrics), `primary`, `n_examples` and `n_groups` are shown.
+        """
+        examples, groups = summary["n_examples"], summary["n_groups"]
+        self._heading(
+            "Baseline", f"{_count(examples, 'example')} in {_count(groups, 'group')}, nothing intervened on"
+        )
+        table = _grid("left", "right", "left", "left")
+        for name in ("accuracy", summary["primary"]):
+            if name in summary["baseline"]:
+                table.add_row(*self._baseline_row(name, summary["baseline"][name]))
+        self._print(table)
+        self._print()
+
+    def _baseline_row(self, name: str, found: Mapping[str, Any]) -> list[Text]:
+        mean, low, high = (_float(found[key]) for key in ("mean", "ci_low", "ci_high"))
+        unit = "" if name == "accuracy" else words.metric_words(name).unit
+        number = style.plain(mean, 3) if name == "accuracy" else style.signed(mean, 3)
+        interval = (
+            f"[{style.plain(low, 3)}, {style.plain(high, 3)}]"
+            if name == "accuracy"
+            else style.interval(low, high, 3)
+        )
+        return [self._text(name), self._text(number, "bold"), self._text(interval), self._text(unit, "dim")]
+
+    def table(
+        self,
+        rows: Sequence[Mapping[str, Any]],
+        *,
+        metric: str,
+        null: str,
+        family_size: int,
+        resolution: str | None = None,
+        confidence: float = 0.95,
+        title: str = "Strongest sites",
+    ) -> None:
+        """The strongest sites, with what is needed to read them.
+
+        Args:
+            rows: in the order to show; each has index columns (layer, head, scale, ...), `delta`, `ci_low`,
+                `ci_high`, `q_value` and `value`.
+            metric: what the numbers are of.
+            null: what the p-values test against.
+            family_size: how many tests the q-values correct for.
+            resolution: why there can be no q-values, in a sentence; None where there are.
+            confidence: of the intervals.
+            title: the heading.
+        """
+        unit = words.metric_words(metric).unit
+        self._heading(title, f"by change in {metric}, {unit}")
+        if not rows:
+            self._print(self._text("  none"))
+        else:
+            self._print(self._site_table(rows, resolution, confidence))
+        for line in _captions(rows, metric, null, family_size, resolution, confidence):
+            self._print(self._text(f"  {line}", "dim"))
+        self._print()
+
+    def _site_table(
+        self, rows: Sequence[Mapping[str, Any]], resolution: str | None, confidence: float
+    ) -> Table:
+        index = [name for name in _INDEX if name in rows[0] and name not in _MEASURED]
+        places = style.decimals(_float(row["delta"]) for row in rows)
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+        table.add_column("", no_wrap=True)
+        for name in [*index, "change", f"{style.percent(confidence)} interval", "q", "value"]:
+            table.add_column(self._text(name.replace("_", " ")), justify="right", no_wrap=True)
+        table.add_column("", no_wrap=True)
+        for row in rows:
+            table.add_row(*self._site_row(row, index, places, resolution))
+        return table
+
+    def _site_row(
+        self, row: Mapping[str, Any], index: Sequence[str], places: int, resolution: str | None
+    ) -> list[Text]:
+        delta, low, high = (_float(row[key]) for key in ("delta", "ci_low", "ci_high"))
+        unsure = style.holds_zero(low, high)
+        cells = [_index_text(name, row[name]) for name in index]
+        cells += [style.signed(delta, places), style.interval(low, high, places)]
+        cells += [
+            "-" if resolution else style.probability(_float(row["q_value"])),
+            style.plain(_float(row["value"]), places),
+        ]
+        how = "dim" if unsure else ""
+        colour = how or ("red" if delta < 0 else "blue")
+        texts = [self._text(cell, colour if i == len(index) else how) for i, cell in enumerate(cells)]
+        return [self._text("  "), *texts, self._text("unresolved" if unsure else "", how)]
+
+    def warn(self, text: str) -> None:
+        """Something that a reader of the numbers must know; goes to stderr."""
+        if not self._quiet:
+            self._err.print(
+                self._text("warning: ", "yellow bold") + self._text(text), soft_wrap=not self._err.is_terminal
+            )
+
+    def files(self, run_dir: Path, names: Iterable[str]) -> None:
+        """Where the results are.
+
+        Args:
+            run_dir: the directory of the run.
+            names: the files worth naming, relative to it.
+        """
+        self._heading("Files", "")
+        self._line(f"  {run_dir}")
+        self._pairs(((name, _ABOUT.get(name, "")) for name in names), indent=4)
+        self._print()
+
+    def next_command(self, text: str) -> None:
+        """The next sensible command."""
+        self._line("Next", "bold")
+        self._line(f"  {text}")
+
+    def footer(self, text: str) -> None:
+        """The last line."""
+        self._print()
+        self._line(text, "dim")
+
+    def _heading(self, title: str, note: str) -> None:
+        self._print(self._text(title, "bold") + self._text(f"   {note}" if note else "", "dim"))
+
+    def _pairs(self, pairs: Iterable[tuple[str, str]], indent: int = 2) -> None:
+        table = _grid("left", "left", indent=indent)
+        for name, value in pairs:
+            table.add_row(
+                self._text(name, "" if indent > 2 else "dim"), self._text(value, "dim" if indent > 2 else "")
+            )
+        self._print(table)
+
+    def _line(self, text: str, how: str = "") -> None:
+        """A line that is never broken, so that a path or a command can be copied."""
+        self._print(self._text(text, how), soft_wrap=True)
+
+    def _print(self, what: Any = "", **how: Any) -> None:
+        if not self._quiet:
+            self._out.print(what, **how)
+
+    def _text(self, text: str, how: str = "") -> Text:
+        return Text(self._clean(text), style=how)
+
+    def _clean(self, text: str) -> str:
+        """`text` without control characters, in what the terminal's encoding can show."""
+        shown = "".join(c if c.isprintable() else "?" for c in str(text))
+        encoding = self._out.encoding or "utf-8"
+        return shown.encode(encoding, "replace").decode(encoding, "replace")
+
+
+class _Rate(ProgressColumn):
+    """Steps per second."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text(f"{speed:.1f}/s" if speed else "", style="dim", justify="right")
+
+
+class _TimeLeft(TimeRemainingColumn):
+    """Time left, with the word for it."""
+
+    def render(self, task: Task) -> Text:
+        return super().render(task) + Text(" left", style="dim")
+
+
+def _console(stderr: bool) -> Console:
+    console = Console(stderr=stderr, highlight=False, markup=False, emoji=False)
+    if (
+        console.width < _NARROWEST
+    ):  # a terminal that reports nonsense, or a very small pane: let it wrap by itself
+        console.width = _NARROWEST
+    return console
+
+
+def _grid(*justify: Any, indent: int = 2) -> Table:
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(width=max(0, indent - 2))
+    for side in justify:
+        table.add_column(justify=side, overflow="fold")
+    return table
+
+
+def _captions(
+    rows: Sequence[Mapping[str, Any]],
+    metric: str,
+    null: str,
+    family_size: int,
+    resolution: str | None,
+    confidence: float,
+) -> list[str]:
+    lines = [f"change: {metric} with the site intervened on, minus the baseline; mean over examples"]
+    if resolution:
+        lines.append(f"q: {resolution}")
+    else:
+        lines.append(f"q: false discovery rate over {family_size} tests; null: {null}")
+    if any(style.holds_zero(_float(row["ci_low"]), _float(row["ci_high"])) for row in rows):
+        lines.append(
+            f"unresolved: the {style.percent(confidence)} interval holds 0; not told apart from no effect"
+        )
+    return lines
+
+
+def _index_text(name: str, value: Any) -> str:
+    return f"{_float(value):.2g}" if name == "scale" and value is not None else str(value)
+
+
+def _float(value: Any) -> float:
+    """A number from a table or from JSON, where what could not be estimated is null."""
+    return float("nan") if value is None else float(value)
+
+
+def _count(n: int, one: str) -> str:
+    return f"{n} {one}" if n == 1 else f"{n} {one}s"

@@ -1,0 +1,84 @@
+"""The words for metrics and interventions, in one place for the terminal, the figures and the page."""
+
+from typing import NamedTuple
+
+
+class MetricWords(NamedTuple):
+    """How to speak of one metric.
+
+    Attributes:
+        unit: the unit of a value and of a change.
+        meaning: what one example's value is.
+        less: what a change below zero says about the model; empty where it says nothing more.
+        more: what a change above zero says.
+    """
+
+    unit: str
+    meaning: str
+    less: str = ""
+    more: str = ""
+
+
+_FOIL, _TARGET = "towards the foil", "towards the target"
+_METRICS = {
+    "logit_diff": MetricWords("logits", "logit(target) - logit(foil) at the answer", _FOIL, _TARGET),
+    "prob_diff": MetricWords("probability", "p(target) - p(foil) at the answer", _FOIL, _TARGET),
+    "p_drop": MetricWords("probability", "probability the target loses", "target likelier", "target lost"),
+    "kl_div": MetricWords("nats", "KL divergence from the baseline's distribution", "", "output differs"),
+    "acc_flip_rate": MetricWords("share of examples", "right before, wrong after", "", "answers lost"),
+    "acc_gain_rate": MetricWords("share of examples", "wrong before, right after", "", "answers gained"),
+    "entropy": MetricWords("nats", "entropy of the next-token distribution", "model surer", "model less sure"),
+    "recovered": MetricWords("fraction", "share of the clean run's advantage brought back", "", "recovered"),
+    "seq_logprob_diff": MetricWords(
+        "nats", "log p(target) - log p(foil) over the whole continuation", _FOIL, _TARGET
+    ),
+    "seq_p_drop": MetricWords(
+        "probability", "how much probability the whole target loses", "target likelier", "target lost"
+    ),
+    "seq_kl_mean": MetricWords("nats", "mean KL divergence over the continuation", "", "output differs"),
+}  # fmt: skip
+
+_ACTIONS = {
+    "zero": "setting {it} to zero",
+    "mean": "replacing {it} by the mean",
+    "resample": "replacing {it} by another example's value",
+    "patch": "patching {it} from the paired prompt",
+    "noise": "adding noise to {it}",
+}
+
+_NOUNS = {
+    ("layer", "head"): ("attention head", "attention heads"),
+    ("layer", "granularity"): ("component", "components"),
+    ("layer",): ("layer", "layers"),
+}
+
+
+def metric_words(metric: str) -> MetricWords:
+    """The words for `metric`; a metric unknown here is spoken of in its own units."""
+    return _METRICS.get(metric, MetricWords(f"units of {metric}", metric))
+
+
+def change_label(metric: str) -> str:
+    """The label of an axis that shows effects."""
+    return f"change in {metric} against the baseline ({metric_words(metric).unit})"
+
+
+def signs(metric: str) -> str:
+    """What the two colours say: `Red: towards the foil; blue: towards the target.`"""
+    said = metric_words(metric)
+    red = f"below the baseline, {said.less}" if said.less else "below the baseline"
+    blue = f"above it, {said.more}" if said.more else "above it"
+    return f"Red: {red}; blue: {blue}."
+
+
+def action(replacement: str, scale: float | None, it: str) -> str:
+    """What was done to `it`, such as `setting layer 3 head 2 to zero`."""
+    if replacement in ("zero", "scale") and scale is not None:
+        return f"setting {it} to zero" if scale == 0.0 else f"scaling {it} by {scale:g}"
+    return _ACTIONS.get(replacement, "intervening on {it}").replace("{it}", it)
+
+
+def noun(index: tuple[str, ...], count: int) -> str:
+    """What a row of the table is about: `attention head`, `attention heads`, ..."""
+    one, many = _NOUNS.get(tuple(name for name in index if name != "scale"), ("site", "sites"))
+    return one if count == 1 else many

@@ -1,0 +1,1 @@
+"""What a run writes, and reading it back: schemas, run directory, atomic store, manifest."""

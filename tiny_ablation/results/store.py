@@ -1,0 +1,249 @@
+"""Files that are there whole or not at all.
+
+Every write goes to a temporary file in the target's own directory, is flushed to the disk, and then replaces
+the target in one step; the directory is flushed last, so that the new name survives a power cut as well. A
+reader sees the old file or the new one, never half of either, and a crash leaves at most a stray `.tmp-*`
+file for `clean_stale`. The cost is two flushes a file (milliseconds), so write batches rather than rows. It
+does not keep two writers apart: that is `RunDir.lock`.
+
+JSON and tables have one byte sequence per content, so equal results are equal files.
+"""
+
+import contextlib
+import errno
+import hashlib
+import json
+import math
+import os
+import secrets
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from tiny_ablation.errors import GuardError, ResultsError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TEMP_PREFIX = ".tmp-"
+
+# What some network file systems answer when asked to flush a directory.
+_CANNOT_FLUSH_DIRECTORIES = {errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.EISDIR}
+
+_ELSEWHERE = "choose another directory with hydra.run.dir=DIR."
+_ADVICE = {
+    errno.ENOSPC: f"free some space or {_ELSEWHERE}",
+    errno.EDQUOT: f"free some space or {_ELSEWHERE}",
+    errno.EFBIG: f"raise the file size limit (ulimit -f) or {_ELSEWHERE}",
+    errno.EROFS: _ELSEWHERE,
+    errno.EACCES: f"check the permissions, or {_ELSEWHERE}",
+}
+
+
+def write_via(path: Path, write: Callable[[Path], object]) -> Path:
+    """Let `write` fill a temporary file that then becomes `path`.
+
+    Args:
+        path: the file to make or replace; missing parent directories are made.
+        write: is handed a path with the suffix of `path` (figure libraries choose the format by it).
+
+    Returns:
+        `path`.
+
+    Raises:
+        ResultsError: the disk is full, the directory is read-only, or the like; `path` is as it was before.
+    """
+    temporary = path.with_name(f"{TEMP_PREFIX}{secrets.token_hex(8)}{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(temporary)
+        _flush(temporary)
+        os.replace(temporary, path)
+        _flush_directory(path.parent)
+    except OSError as error:
+        raise ResultsError(f"Cannot write {path}: {_reason(error)}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+    return path
+
+
+def write_bytes(path: Path, data: bytes) -> Path:
+    """Write `data` as the whole content of `path`; see `write_via` for the guarantees."""
+    return write_via(path, lambda temporary: temporary.write_bytes(data))
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write `text` as UTF-8 with the line ends it has, on every platform."""
+    return write_bytes(path, text.encode())
+
+
+def write_json(path: Path, obj: object) -> Path:
+    """Write `obj` as JSON: keys in the order given, two spaces of indent, NaN as null; see `to_json`."""
+    return write_text(path, to_json(obj))
+
+
+def to_json(obj: object) -> str:
+    """The one text of `obj`: UTF-8, keys in the order given, shortest exact floats, a line end at the end.
+
+    NaN means "could not be estimated" and becomes null. numpy scalars and arrays, tuples and paths are taken.
+
+    Raises:
+        GuardError: a value is infinite, which no result may be, or has no JSON form; the message names its
+            key.
+    """
+    return json.dumps(_plain(obj, ()), ensure_ascii=False, indent=2, allow_nan=False) + "\n"
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file that this package wrote.
+
+    Raises:
+        ResultsError: the file is missing, cannot be read or is not JSON.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except OSError as error:
+        raise ResultsError(f"Cannot read {path}: {_reason(error)}") from error
+    except (ValueError, RecursionError) as error:
+        raise ResultsError(
+            f"{path} is damaged: it is not JSON ({error}). Run again to make it anew."
+        ) from error
+
+
+def write_table(path: Path, table: "pd.DataFrame") -> Path:
+    """Write a table as Parquet, the same bytes for the same columns, types and rows.
+
+    Strings are dictionary-encoded and everything is compressed with zstd. The index and what pandas would add
+    about itself are left out; NaN becomes null.
+
+    Args:
+        path: the `.parquet` file.
+        table: any number of rows; columns of numbers, booleans or strings.
+    """
+    import pyarrow.parquet as pq
+
+    arrow = _to_arrow(table)
+    # A list of columns is allowed; pyarrow's annotations do not know it.
+    strings = [column.name for column in arrow.schema if str(column.type) == "string"]
+
+    def write(temporary: Path) -> None:
+        pq.write_table(
+            arrow, temporary, version="2.6", data_page_version="1.0", compression="zstd", compression_level=3,
+            use_dictionary=cast(bool, strings), store_schema=False, row_group_size=1 << 20,
+        )  # fmt: skip
+
+    return write_via(path, write)
+
+
+def read_table(path: Path) -> "pd.DataFrame":
+    """The rows of a Parquet file.
+
+    Raises:
+        ResultsError: the file is missing, cannot be read or is not Parquet.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        # Bytes rather than the path: pyarrow would read `a=b` in a directory's name as a partition column.
+        return pq.read_table(pa.BufferReader(path.read_bytes())).to_pandas()
+    except OSError as error:
+        raise ResultsError(f"Cannot read {path}: {_reason(error)}") from error
+    except (pa.ArrowException, ValueError) as error:
+        raise ResultsError(f"{path} is damaged: {_first_line(error)}. Run again to make it anew.") from error
+
+
+def sha256_file(path: Path) -> str:
+    """The SHA-256 of a file's bytes, in hexadecimal; reads the file once, in pieces."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ResultsError(f"Cannot read {path}: {_reason(error)}") from error
+
+
+def clean_stale(directory: Path) -> list[Path]:
+    """Delete the temporary files that a killed process left anywhere under `directory`.
+
+    Hold the directory's lock: a temporary file of a living writer looks the same.
+
+    Returns:
+        What was deleted.
+    """
+    stale = sorted(path for path in directory.rglob(f"{TEMP_PREFIX}*") if path.is_file())
+    for path in stale:
+        path.unlink(missing_ok=True)
+    return stale
+
+
+def _plain(obj: Any, key: tuple[str, ...]) -> Any:
+    """`obj` in JSON's own types."""
+    if isinstance(obj, float):
+        return _finite(float(obj), key)
+    if obj is None or isinstance(obj, bool | int | str):
+        return obj
+    if isinstance(obj, Mapping):
+        return {str(k): _plain(v, (*key, str(k))) for k, v in obj.items()}
+    if isinstance(obj, list | tuple):
+        return [_plain(v, (*key, str(i))) for i, v in enumerate(obj)]
+    if isinstance(obj, Path):
+        return obj.as_posix()
+    if hasattr(obj, "tolist"):  # numpy, without importing it
+        return _plain(obj.tolist(), key)
+    raise GuardError(f"Cannot store {'.'.join(key) or 'a value'} as JSON: it is a {type(obj).__name__}.")
+
+
+def _finite(value: float, key: tuple[str, ...]) -> float | None:
+    if math.isinf(value):
+        raise GuardError(f"{'.'.join(key) or 'A value'} is infinite; no result may be. It was not written.")
+    return None if math.isnan(value) else value
+
+
+def _to_arrow(table: "pd.DataFrame") -> Any:
+    """An Arrow table without pandas' metadata and with one string type, whatever pandas used."""
+    import pyarrow as pa
+
+    arrow = pa.Table.from_pandas(table, preserve_index=False).replace_schema_metadata(None)
+    if repeated := sorted({name for name in arrow.column_names if arrow.column_names.count(name) > 1}):
+        raise GuardError(f"A table has the column {repeated[0]!r} twice. It was not written.")
+    return arrow.cast(pa.schema([(field.name, _storage_type(field.type)) for field in arrow.schema]))
+
+
+def _storage_type(arrow_type: Any) -> Any:
+    import pyarrow as pa
+
+    text = pa.types.is_large_string(arrow_type) or pa.types.is_dictionary(arrow_type)
+    # A column of nothing but missing values has the type null, which other readers of Parquet do not know.
+    return pa.string() if text or pa.types.is_null(arrow_type) else arrow_type
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _flush_directory(path: Path) -> None:
+    if os.name == "nt":  # Windows cannot open a directory
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _CANNOT_FLUSH_DIRECTORIES:
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _reason(error: OSError) -> str:
+    """What the system said, and what to do about it."""
+    said = os.strerror(error.errno).lower() if error.errno else _first_line(error)
+    return f"{said}; {_ADVICE.get(error.errno or 0, 'check the path and the disk.')}"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]

@@ -1,0 +1,42 @@
+"""Examples that share a template are not independent: sums over the groups that are."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from tiny_ablation.errors import GuardError
+
+
+Floats = NDArray[np.floating[Any]]
+
+
+class Clusters(NamedTuple):
+    """What clustered statistics need of a table of examples; groups stand in sorted order of their labels."""
+
+    sums: Floats  # (n_sites, n_groups), the sum of each group's values
+    sizes: Floats  # (n_groups,), examples per group
+
+
+def cluster_sums(values: ArrayLike, groups: ArrayLike) -> Clusters:
+    """The sum of each group's values, per site, and the groups' sizes.
+
+    Args:
+        values: (n_sites, n_examples), finite.
+        groups: (n_examples,), the label of each example's group.
+
+    Raises:
+        GuardError: there is no example, the shapes do not fit, or a value is NaN or infinite.
+    """
+    table, labels = np.asarray(values, dtype=np.float64), np.asarray(groups)
+    if table.ndim != 2 or labels.shape != table.shape[1:] or not labels.size:
+        raise GuardError(f"Values of shape {table.shape} do not fit groups of shape {labels.shape}.")
+    if not np.isfinite(table).all():
+        site, example = np.argwhere(~np.isfinite(table))[0]
+        raise GuardError(
+            f"Site {site}, example {example} is {table[site, example]}; no statistic can use it."
+        )
+    _, group_of, sizes = np.unique(labels, return_inverse=True, return_counts=True)
+    order = np.argsort(group_of, kind="stable")
+    starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
+    return Clusters(np.add.reduceat(table[:, order], starts, axis=1), sizes.astype(np.float64))

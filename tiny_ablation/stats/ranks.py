@@ -1,0 +1,108 @@
+"""How alike are rankings of sites, and would the top ones be the top ones again?"""
+
+from collections.abc import Hashable, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from tiny_ablation.errors import GuardError
+from tiny_ablation.stats.bootstrap import resample_groups
+from tiny_ablation.stats.clusters import Floats, cluster_sums
+
+
+def spearman(a: ArrayLike, b: ArrayLike) -> float:
+    """Spearman's rank correlation of two (n,) arrays; NaN when one is constant or n < 2."""
+    from scipy.stats import spearmanr
+
+    x, y = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    if x.shape != y.shape or x.ndim != 1:
+        raise GuardError(f"Rank correlation needs two lists of one length, not {x.shape} and {y.shape}.")
+    if len(x) < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
+        return float("nan")
+    return float(spearmanr(x, y)[0])
+
+
+def rank_biased_overlap(a: Sequence[Hashable], b: Sequence[Hashable], p: float = 0.9) -> float:
+    """The extrapolated rank-biased overlap of two rankings, best first.
+
+    Args:
+        a: distinct items.
+        b: distinct items, as many as in `a`.
+        p: in (0, 1), the weight of depth: the first `1 / (1 - p)` ranks hold most of it.
+
+    Returns:
+        In [0, 1]: 1 for equal rankings, 0 for rankings without a common item.
+
+    Raises:
+        GuardError: the rankings are empty, of different lengths, or repeat an item.
+
+    Reference:
+        Webber, Moffat & Zobel 2010, A Similarity Measure for Indefinite Rankings, eq. 23.
+    """
+    depth = len(a)
+    if not depth or len(b) != depth or len(set(a)) != depth or len(set(b)) != depth or not 0 < p < 1:
+        raise GuardError("Rank-biased overlap needs two rankings of one length, no repeats, and 0 < p < 1.")
+    agreement = [len(set(a[:d]) & set(b[:d])) / d for d in range(1, depth + 1)]
+    prefix = sum(share * p**d for d, share in enumerate(agreement, start=1))
+    return agreement[-1] * p**depth + (1 - p) / p * prefix
+
+
+def kendalls_w(scores: ArrayLike) -> float:
+    """Kendall's coefficient of concordance with the correction for ties.
+
+    Args:
+        scores: (n_judges, n_items), finite; each row is ranked by itself.
+
+    Returns:
+        In [0, 1]: 1 when all judges rank alike; NaN for fewer than two judges or items, or when all tie
+        everything.
+    """
+    from scipy.stats import rankdata
+
+    table = np.asarray(scores, dtype=np.float64)
+    if table.ndim != 2 or not np.isfinite(table).all():
+        raise GuardError("Kendall's W needs a table (judges, items) of finite numbers.")
+    n_judges, n_items = table.shape
+    if n_judges < 2 or n_items < 2:
+        return float("nan")
+    ranks = rankdata(table, axis=1)
+    tied = np.concatenate([np.unique(row, return_counts=True)[1] for row in ranks])
+    ties = float((tied**3 - tied).sum())
+    most = n_judges**2 * (n_items**3 - n_items) - n_judges * ties
+    deviation = float(((ranks.sum(0) - ranks.sum(0).mean()) ** 2).sum())
+    return 12 * deviation / most if most > 0 else float("nan")
+
+
+def top_set_stability(
+    values: ArrayLike, groups: ArrayLike, k: int, n_resamples: int, rng: np.random.Generator
+) -> float:
+    """How well the top `k` sites hold when the groups of examples are drawn anew.
+
+    Args:
+        values: (n_sites, n_examples), effects, finite; a site's strength is its absolute mean.
+        groups: (n_examples,), labels of the groups that are drawn.
+        k: 1 to n_sites.
+        n_resamples: draws; at least 100 for a steady number.
+        rng: the source of the draws.
+
+    Returns:
+        The mean Jaccard overlap of a draw's top `k` with the sample's, in [0, 1]; NaN when there is one
+        group.
+    """
+    sums, sizes = cluster_sums(values, groups)
+    n_sites, n_groups = sums.shape
+    if not 1 <= k <= n_sites:
+        raise GuardError(f"There is no top {k} of {n_sites} sites.")
+    if n_groups == 1:
+        return float("nan")
+    weights = resample_groups(n_groups, n_resamples, rng)
+    drawn = _top_members((weights @ sums.T) / (weights @ sizes)[:, None], k)
+    shared = (drawn & _top_members(sums.sum(1)[None, :] / sizes.sum(), k)).sum(1)
+    return float((shared / (2 * k - shared)).mean())
+
+
+def _top_members(means: Floats, k: int) -> NDArray[np.bool_]:
+    """Which sites are among the `k` strongest of each row of (n_draws, n_sites); the first wins a tie."""
+    members = np.zeros(means.shape, dtype=np.bool_)
+    np.put_along_axis(members, np.argsort(-np.abs(means), axis=1, kind="stable")[:, :k], True, axis=1)
+    return members
