@@ -39,12 +39,14 @@ def _row(metric, scale, layer, head, effect, half, model, dataset):
     delta = effect if metric == "logit_diff" else 0.2 * abs(effect)
     return {
         "run_id": "r0123456789", "seed": 0, "layer": layer, "head": head, "scale": scale, "metric": metric,
-        "value": baseline + delta, "condition": dataset, "model": model, "dataset": dataset, "replacement": "scale",
+        "value": baseline + delta, "condition": dataset, "model": model, "dataset": dataset,
+        "replacement": "scale",
         "positions": "all", "direction": "ablate", "n": 120, "baseline": baseline, "delta": delta,
         "ci_low": delta - 1.1 * half, "ci_high": delta + 0.9 * half,
         "p_value": float(np.exp(-4 * (abs(effect) / max(half, 1e-9)))),
         "q_value": min(1.0, 2.5 * float(np.exp(-4 * (abs(effect) / max(half, 1e-9))))),
-        "null": "the change is as often below zero as above", "granularity": "head", "component": "hook_z", "set": "single",
+        "null": "the change is as often below zero as above", "granularity": "head", "component": "hook_z",
+        "set": "single",
     }  # fmt: skip
 
 

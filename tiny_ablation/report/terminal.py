@@ -6,37 +6,33 @@ stderr, so that a pipe gets the result alone. Nothing but plain text leaves when
 shown as it is: control characters and rich's markup in it have no effect.
 """
 
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
-from rich.table import Table
 from rich.text import Text
 
 from tiny_ablation.report import words
 from tiny_ablation.report.figures import style
 
-_MEASURED = ("metric", "delta", "ci_low", "ci_high", "p_value", "q_value", "value", "baseline", "n", "null")
 _INDEX = (
-    "layer", "head", "layer_a", "head_a", "layer_b", "head_b", "position", "feature", "granularity", "set", "size", "scale",
+    "layer", "head", "layer_a", "head_a", "layer_b", "head_b", "position", "feature", "granularity", "set",
+    "size", "scale",
 )  # fmt: skip
 _ABOUT = {
     "report.html": "the run on one page",
     "metrics/summary.json": "baseline, mean effects, strongest sites",
     "metrics/head_impact.parquet": "every effect with its interval",
-    "metrics/layer_impact.parquet": "every effect with its interval",
     "metrics/per_example.parquet": "every example behind every effect",
-    "artifacts/head_map.html": "head map, interactive",
+    "artifacts/head_map.html": "head map",
     "artifacts/head_map.png": "head map, for print",
-    "artifacts/forest.html": "strongest sites, interactive",
-    "artifacts/forest.png": "strongest sites, for print",
-    "provenance.json": "config, data, weights, code, machine",
-    "manifest.json": "status and checksums",
 }
-_NARROWEST = 40
+_NARROWEST = 40  # columns; in a smaller pane lines wrap by themselves
 
 
 class Stage:
@@ -100,23 +96,15 @@ class Screen:
         self._heading(
             "Baseline", f"{_count(examples, 'example')} in {_count(groups, 'group')}, nothing intervened on"
         )
-        table = _grid("left", "right", "left", "left")
-        for name in ("accuracy", summary["primary"]):
-            if name in summary["baseline"]:
-                table.add_row(*self._baseline_row(name, summary["baseline"][name]))
-        self._print(table)
+        names = [name for name in ("accuracy", summary["primary"]) if name in summary["baseline"]]
+        self._lines([self._baseline_row(name, summary["baseline"][name]) for name in names], "<><<")
         self._print()
 
     def _baseline_row(self, name: str, found: Mapping[str, Any]) -> list[Text]:
         mean, low, high = (_float(found[key]) for key in ("mean", "ci_low", "ci_high"))
-        unit = "" if name == "accuracy" else words.metric_words(name).unit
-        number = style.plain(mean, 3) if name == "accuracy" else style.signed(mean, 3)
-        interval = (
-            f"[{style.plain(low, 3)}, {style.plain(high, 3)}]"
-            if name == "accuracy"
-            else style.interval(low, high, 3)
-        )
-        return [self._text(name), self._text(number, "bold"), self._text(interval), self._text(unit, "dim")]
+        number, bounds = style.plain(mean, 3), style.bounds(low, high, 3)
+        unit = "share of right answers" if name == "accuracy" else words.metric_words(name).unit
+        return [self._text(name), self._text(number, "bold"), self._text(bounds), self._text(unit, "dim")]
 
     def table(
         self,
@@ -146,24 +134,20 @@ class Screen:
         if not rows:
             self._print(self._text("  none"))
         else:
-            self._print(self._site_table(rows, resolution, confidence))
+            self._site_table(rows, resolution, confidence)
         for line in _captions(rows, metric, null, family_size, resolution, confidence):
-            self._print(self._text(f"  {line}", "dim"))
+            self._paragraph("  ", line, "dim")
         self._print()
 
     def _site_table(
         self, rows: Sequence[Mapping[str, Any]], resolution: str | None, confidence: float
-    ) -> Table:
-        index = [name for name in _INDEX if name in rows[0] and name not in _MEASURED]
+    ) -> None:
+        index = [name for name in _INDEX if name in rows[0]]
         places = style.decimals(_float(row["delta"]) for row in rows)
-        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-        table.add_column("", no_wrap=True)
-        for name in [*index, "change", f"{style.percent(confidence)} interval", "q", "value"]:
-            table.add_column(self._text(name.replace("_", " ")), justify="right", no_wrap=True)
-        table.add_column("", no_wrap=True)
-        for row in rows:
-            table.add_row(*self._site_row(row, index, places, resolution))
-        return table
+        head = [*index, "change", f"{style.percent(confidence)} interval", "q", "value"]
+        cells = [[self._text(name.replace("_", " "), "dim") for name in head]]
+        cells += [self._site_row(row, index, places, resolution) for row in rows]
+        self._lines(cells, ">" * len(head) + "<")
 
     def _site_row(
         self, row: Mapping[str, Any], index: Sequence[str], places: int, resolution: str | None
@@ -179,13 +163,14 @@ class Screen:
         how = "dim" if unsure else ""
         colour = how or ("red" if delta < 0 else "blue")
         texts = [self._text(cell, colour if i == len(index) else how) for i, cell in enumerate(cells)]
-        return [self._text("  "), *texts, self._text("unresolved" if unsure else "", how)]
+        return [*texts, self._text("unresolved" if unsure else "", how)]
 
     def warn(self, text: str) -> None:
         """Something that a reader of the numbers must know; goes to stderr."""
         if not self._quiet:
+            end = "\n\n" if self._err.is_terminal else "\n"
             self._err.print(
-                self._text("warning: ", "yellow bold") + self._text(text), soft_wrap=not self._err.is_terminal
+                self._text("warning: ", "yellow bold") + self._text(text), soft_wrap=True, end=end
             )
 
     def files(self, run_dir: Path, names: Iterable[str]) -> None:
@@ -197,7 +182,7 @@ class Screen:
         """
         self._heading("Files", "")
         self._line(f"  {run_dir}")
-        self._pairs(((name, _ABOUT.get(name, "")) for name in names), indent=4)
+        self._pairs((f"  {name}", _ABOUT.get(name, "")) for name in names)
         self._print()
 
     def next_command(self, text: str) -> None:
@@ -213,13 +198,34 @@ class Screen:
     def _heading(self, title: str, note: str) -> None:
         self._print(self._text(title, "bold") + self._text(f"   {note}" if note else "", "dim"))
 
-    def _pairs(self, pairs: Iterable[tuple[str, str]], indent: int = 2) -> None:
-        table = _grid("left", "left", indent=indent)
+    def _pairs(self, pairs: Iterable[tuple[str, str]]) -> None:
+        """A name and what is to be said of it, a line each."""
+        pairs = [*pairs]
+        width = max((len(name) for name, _ in pairs), default=0)
         for name, value in pairs:
-            table.add_row(
-                self._text(name, "" if indent > 2 else "dim"), self._text(value, "dim" if indent > 2 else "")
-            )
-        self._print(table)
+            self._paragraph(f"  {self._clean(name):<{width}}  ", value, "")
+
+    def _paragraph(self, before: str, text: str, how: str) -> None:
+        """`text` after `before`, broken at the width of the terminal and indented under itself."""
+        width = max(20, self._out.width - len(before))
+        lines = textwrap.wrap(self._clean(text), width, break_on_hyphens=False)
+        for i, line in enumerate(lines or [""]):
+            lead = Text(" " * len(before) if i else before, style="dim")
+            self._line_of(lead + Text(line, style=how))
+
+    def _lines(self, rows: Sequence[Sequence[Text]], sides: str) -> None:
+        """Rows of cells in columns two spaces apart, each aligned to its side (`<` or `>`)."""
+        widths = [max(map(len, column)) for column in zip_longest(*rows, fillvalue=Text())]
+        for row in rows:
+            line = Text()
+            for cell, width, side in zip(row, widths, sides, strict=False):
+                space = " " * (width - len(cell))
+                line += Text("  ") + (Text(space) + cell if side == ">" else cell + Text(space))
+            self._line_of(line)
+
+    def _line_of(self, line: Text) -> None:
+        line.rstrip()
+        self._print(line, soft_wrap=True)
 
     def _line(self, text: str, how: str = "") -> None:
         """A line that is never broken, so that a path or a command can be copied."""
@@ -256,19 +262,8 @@ class _TimeLeft(TimeRemainingColumn):
 
 def _console(stderr: bool) -> Console:
     console = Console(stderr=stderr, highlight=False, markup=False, emoji=False)
-    if (
-        console.width < _NARROWEST
-    ):  # a terminal that reports nonsense, or a very small pane: let it wrap by itself
-        console.width = _NARROWEST
+    console.width = max(console.width, _NARROWEST)
     return console
-
-
-def _grid(*justify: Any, indent: int = 2) -> Table:
-    table = Table.grid(padding=(0, 2, 0, 0))
-    table.add_column(width=max(0, indent - 2))
-    for side in justify:
-        table.add_column(justify=side, overflow="fold")
-    return table
 
 
 def _captions(

@@ -1,5 +1,4 @@
-"""What stands between the numbers of a run and the conclusion a reader may draw, as far as the run itself can
-tell."""
+"""What stands between a run's numbers and a reader's conclusion, as far as the run itself can tell."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,12 +7,14 @@ _FEW_GROUPS = 20  # clustered bootstrap intervals are known to be too short belo
 _LOW_ACCURACY = 0.5
 
 _VALUES = {
-    "zero": "Zero is a value that the component may never take by itself, so later layers may fail for being shown "
-    "something unusual as well as for missing what the component says. Mean or resample ablation asks a milder question.",
+    "zero": "Zero is a value that the component may never take by itself, so later layers may fail for "
+    "being shown something unusual as well as for missing what it says. Mean or resample "
+    "ablation asks a milder question.",
     "mean": "The mean removes what varies between examples, and leaves what is the same in all.",
-    "resample": "Another example's value brings that example's information along; effects mix loss with misdirection.",
-    "patch": "Patching shows what differs between the two prompts of a pair; what they share stays invisible.",
-    "noise": "Effects depend on how strong the noise is; results for other strengths may differ.",
+    "resample": "Another example's value brings that example's information along: an effect mixes loss and "
+    "misdirection.",
+    "patch": "Patching shows what differs between the two prompts of a pair, not what they share.",
+    "noise": "Effects depend on how strong the noise is; other strengths may give other results.",
 }
 
 
@@ -27,16 +28,16 @@ def threats(summary: Mapping[str, Any]) -> list[str]:
     replaced = str(summary["intervention"].get("value", ""))
     found += [text for name, text in _VALUES.items() if name in replaced.lower()]
     found.append(
-        "Sites are intervened on one at a time: where two can stand in for each other, each alone may look unimportant, "
-        "and later heads may make up for what was removed."
+        "Sites are intervened on one at a time: where two can stand in for each other, each alone may "
+        "look unimportant, and later heads may make up for what was removed."
     )
     found.append(
-        "Each interval is for one site. The strongest of many measured sites is partly the luckiest, so its effect is "
-        "likely to shrink on new examples."
+        "Each interval is for one site. The strongest of many measured sites is partly the luckiest, so its "
+        "effect is likely to shrink on new examples."
     )
     found.append(
-        f"The result is about {summary['model']} on the {summary['n_examples']} examples used, and says nothing by itself "
-        "about other models, wordings or tasks."
+        f"The result is about {summary['model']} on the {summary['n_examples']} examples used, and says "
+        "nothing by itself about other models, wordings or tasks."
     )
     return found
 
@@ -47,17 +48,15 @@ def _from_numbers(summary: Mapping[str, Any]) -> list[str]:
         found.append(f"No correction for multiple tests: {summary['resolution']}")
     if summary["n_groups"] < _FEW_GROUPS:
         found.append(
-            f"Examples come in {summary['n_groups']} groups. Intervals are clustered by group, and with fewer than "
-            f"{_FEW_GROUPS} they tend to be too short."
+            f"Examples come in {summary['n_groups']} groups. Intervals are clustered by group, and with "
+            f"fewer than {_FEW_GROUPS} they tend to be too short."
         )
     accuracy = (summary["baseline"].get("accuracy") or {}).get("mean")
     if accuracy is not None and accuracy < _LOW_ACCURACY:
         found.append(
-            f"The model answers only {100 * accuracy:.0f} % of the examples correctly, so much of what is measured is how "
-            "it fails."
+            f"The model answers only {100 * accuracy:.0f} % of the examples correctly, so much of what is "
+            "measured is how it fails."
         )
     if summary.get("seed_effect") == "none":
-        found.append(
-            "The seed changes nothing here (seed_effect: none): running again with another seed is not a replication."
-        )
+        found.append("The seed changes nothing here (seed_effect: none): another seed is no replication.")
     return found

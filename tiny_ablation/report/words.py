@@ -27,7 +27,7 @@ _METRICS = {
     "kl_div": MetricWords("nats", "KL divergence from the baseline's distribution", "", "output differs"),
     "acc_flip_rate": MetricWords("share of examples", "right before, wrong after", "", "answers lost"),
     "acc_gain_rate": MetricWords("share of examples", "wrong before, right after", "", "answers gained"),
-    "entropy": MetricWords("nats", "entropy of the next-token distribution", "model surer", "model less sure"),
+    "entropy": MetricWords("nats", "entropy of the next-token distribution", "surer", "less sure"),
     "recovered": MetricWords("fraction", "share of the clean run's advantage brought back", "", "recovered"),
     "seq_logprob_diff": MetricWords(
         "nats", "log p(target) - log p(foil) over the whole continuation", _FOIL, _TARGET
@@ -60,11 +60,11 @@ def metric_words(metric: str) -> MetricWords:
 
 def change_label(metric: str) -> str:
     """The label of an axis that shows effects."""
-    return f"change in {metric} against the baseline ({metric_words(metric).unit})"
+    return f"change in {metric} ({metric_words(metric).unit})"
 
 
 def signs(metric: str) -> str:
-    """What the two colours say: `Red: towards the foil; blue: towards the target.`"""
+    """What the two colours say, in a sentence."""
     said = metric_words(metric)
     red = f"below the baseline, {said.less}" if said.less else "below the baseline"
     blue = f"above it, {said.more}" if said.more else "above it"

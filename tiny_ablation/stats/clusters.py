@@ -7,7 +7,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from tiny_ablation.errors import GuardError
 
-
 Floats = NDArray[np.floating[Any]]
 
 

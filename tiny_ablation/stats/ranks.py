@@ -19,7 +19,7 @@ def spearman(a: ArrayLike, b: ArrayLike) -> float:
         raise GuardError(f"Rank correlation needs two lists of one length, not {x.shape} and {y.shape}.")
     if len(x) < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return float("nan")
-    return float(spearmanr(x, y)[0])
+    return float(np.asarray(spearmanr(x, y))[0])
 
 
 def rank_biased_overlap(a: Sequence[Hashable], b: Sequence[Hashable], p: float = 0.9) -> float:

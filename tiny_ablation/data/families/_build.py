@@ -113,6 +113,13 @@ def partition(items: Sequence[T]) -> dict[str, tuple[T, ...]]:
     return {s: tuple(x for i, x in enumerate(items) if _TURN[i % len(_TURN)] == s) for s in SPLITS}
 
 
+def neighbours(items: Sequence[T]) -> list[tuple[T, T]]:
+    """Each item with the next and the next with it, around the ring: every item is first and second equally often."""
+    ring = [(a, b) for a, b in zip(items, [*items[1:], items[0]], strict=True)]
+    ring = ring[:1] if len(items) == 2 else ring
+    return [both for a, b in ring for both in ((a, b), (b, a))]
+
+
 class Deck:
     """Deals items in random order and shuffles only when all were dealt, so that all come up equally often."""
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 EVENTS = (
     "war project trial campaign conflict expedition reign siege plague famine drought study search debate struggle "
-    "rebellion revolution peace truce journey tour career marriage friendship occupation"
+    "rebellion revolution peace festival journey tour career marriage friendship occupation"
 ).split()
 
 WORDINGS = [
@@ -49,15 +49,18 @@ WORDINGS = [
 ]
 
 CENTURIES = tuple(str(century) for century in range(11, 19))
-DECADES = tuple("234567")
+DECADES = tuple("34567")
 
 
 def _years(rng: "np.random.Generator", decade: str) -> tuple[str, str, str, str]:
-    """Century, last digit of the start, target and foil, such that neither answer stands in the start."""
+    """Century, last digit of the start, target and foil, such that neither answer stands in the start.
+
+    A foil is at least 2: a year in the first two decades of a century is unlikely whatever the start.
+    """
     while True:
         century = CENTURIES[rng.integers(len(CENTURIES))]
         last = str(rng.integers(2, 10))
-        free = [d for d in "0123456789" if d not in century + decade + last]
+        free = [d for d in "23456789" if d not in century + decade + last]
         above, below = [d for d in free if d > decade], [d for d in free if d < decade]
         if above and below:
             return century, last, above[rng.integers(len(above))], below[rng.integers(len(below))]

@@ -1,7 +1,7 @@
 """A GGUF file becomes a plain Hugging Face directory: float32 safetensors, config and tokenizer.
 
-The weights are de-quantised once; nothing is rounded on the way, and the same file gives the same bytes. It takes about
-twenty seconds for 135 million parameters, most of it the tokenizer.
+The weights are de-quantised once; nothing is rounded on the way, and the same file gives the same bytes. It
+takes about twenty seconds for 135 million parameters, most of it the tokenizer.
 """
 
 import contextlib
@@ -29,7 +29,9 @@ def convert_gguf(gguf: Path, directory: Path, label: str) -> dict[str, str]:
     """
     with gguf.open("rb") as file:
         if file.read(4) != MAGIC:
-            raise ModelError(f"{gguf} is not a GGUF file: it does not begin with {MAGIC.decode()}. Fetch it again.")
+            raise ModelError(
+                f"{gguf} is not a GGUF file: it does not begin with {MAGIC.decode()}. Fetch it again."
+            )
     with spinner(f"Converting {label} to safetensors, once"), quiet_transformers():
         try:
             config, tensors, tokenizer = _read(gguf)
@@ -72,7 +74,7 @@ def _read(gguf: Path) -> tuple[Any, dict[str, Any], Any]:
 
 
 def _own_tensors(model: Any) -> dict[str, Any]:
-    """The state dict with each tensor once: tied ones under their first name, which is how they are tied again."""
+    """The state dict with each tensor once; tied ones stand under their first name and are tied again."""
     kept, seen = {}, set()
     for name, tensor in model.state_dict().items():
         place = (tensor.data_ptr(), tensor.shape)
@@ -96,8 +98,9 @@ def _write(directory: Path, config: Any, tensors: dict[str, Any]) -> None:
 @contextlib.contextmanager
 def _without_bar() -> Iterator[None]:
     """The de-quantising loop takes tqdm by name and no setting of transformers reaches it."""
-    from transformers import modeling_gguf_pytorch_utils as module
+    import importlib
 
+    module: Any = importlib.import_module("transformers.modeling_gguf_pytorch_utils")
     original = module.tqdm
     module.tqdm = lambda items, **_: items
     try:

@@ -1,6 +1,7 @@
 """A model's files on disk: what there must be, and what identifies them.
 
-Only safetensors are read. Pickled weights (`.bin`, `.pt`) can run code when they are opened, so they are refused.
+Only safetensors are read. Pickled weights (`.bin`, `.pt`) can run code when they are opened; they are
+refused.
 """
 
 import json
@@ -15,7 +16,14 @@ from tiny_ablation.results.store import sha256_file
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
-TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "vocab.txt", "spiece.model")
+TOKENIZERS = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "vocab.json",
+    "vocab.txt",
+    "spiece.model",
+)
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
@@ -57,7 +65,7 @@ def weight_files(directory: Path) -> list[Path]:
 
 
 def fingerprint(directory: Path) -> str:
-    """A SHA-256 over everything in a model directory that decides its outputs: weights, configs and tokenizer."""
+    """A SHA-256 over all that decides the outputs of a model directory: weights, configs and tokenizer."""
     described = {path for pattern in ("*.json", "*.txt", "*.model") for path in directory.glob(pattern)}
     files = sorted({*weight_files(directory), *described}, key=lambda path: path.name)
     return sha256("".join(f"{path.name} {checksum(path)}\n" for path in files).encode()).hexdigest()
@@ -84,5 +92,7 @@ def _shards(directory: Path) -> list[str]:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ModelError(f"{index} is not an index of safetensors files. Fetch the model again.") from error
     if unsafe:
-        raise ModelError(f"{index} names {unsafe[0]!r}, which is not a safetensors file beside it; it is not read.")
+        raise ModelError(
+            f"{index} names {unsafe[0]!r}, which is not a safetensors file beside it; it is not read."
+        )
     return names

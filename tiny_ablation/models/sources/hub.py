@@ -1,7 +1,7 @@
-"""`model.source=hub`: a model of the Hugging Face hub, from its cache when it is there, else from the network.
+"""`model.source=hub`: a model of the Hugging Face hub, from its cache if it is there, else from the network.
 
-The cache comes first, so a run needs no network and does not change when a branch moves; the commit is recorded. To take
-the newest state of a branch, name its commit in `model.revision`.
+The cache comes first, so a run needs no network and does not change when a branch moves; the commit is
+recorded. To take the newest state of a branch, name its commit in `model.revision`.
 """
 
 import contextlib
@@ -80,15 +80,15 @@ def _fetch(cfg: "ModelConfig") -> Path:
 
 
 def _ask_hub(cfg: "ModelConfig") -> None:
-    """One short question, so that a missing network or a wrong name is known in seconds, before any download."""
+    """One short question, so that a missing network or a wrong name is known in seconds."""
     from huggingface_hub import HfApi
 
     info = _reach(cfg, lambda: HfApi().model_info(_repo(cfg), revision=cfg.revision, timeout=TIMEOUT))
     names = [sibling.rfilename for sibling in info.siblings or []]
     if not any(name.endswith(".safetensors") and "/" not in name for name in names):
         raise ModelError(
-            f"{cfg.repo} has no safetensors on the hub. Its other weight files are pickles, which can run code when they "
-            "are opened, and are never read; look for a revision with safetensors (model.revision=...)."
+            f"{cfg.repo} has no safetensors on the hub. Other weight files are pickles, which can run code "
+            "when they are opened, and are never read; look for a model.revision with safetensors."
         )
 
 
@@ -117,8 +117,9 @@ def _reach(cfg: "ModelConfig", ask: Callable[[], T]) -> T:
 
 def _out_of_reach(cfg: "ModelConfig", cause: str) -> str:
     return (
-        f"{cfg.repo} is not in the Hugging Face cache, and the hub cannot be reached ({cause}). Set HF_HOME to a cache "
-        "that has it, use a directory with model=local model.path=DIR, or the default model, which needs no hub."
+        f"{cfg.repo} is not in the Hugging Face cache, and the hub cannot be reached ({cause}). Set HF_HOME to "
+        "a cache that has it, use a directory (model=local model.path=DIR), or the default model, which needs "
+        "no hub."
     )
 
 
@@ -134,7 +135,8 @@ def _check_blobs(cfg: "ModelConfig", directory: Path) -> None:
         blob = path.resolve()
         if re.fullmatch(r"[0-9a-f]{64}", blob.name) and checksum(blob) != blob.name:
             raise ModelError(
-                f"{path.name} of {cfg.repo} in the Hugging Face cache has been altered. Delete {blob} and run again."
+                f"{path.name} of {cfg.repo} in the Hugging Face cache has been altered. "
+                f"Delete {blob} and run again."
             )
 
 

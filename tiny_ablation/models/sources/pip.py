@@ -1,7 +1,8 @@
 """One pinned wheel from the user's package index.
 
-pip does the fetching, because it alone knows the user's index, mirrors, proxies and certificates. It runs as a process
-of its own, installs nothing and builds nothing; the hash is checked here as well, whatever the index says.
+pip does the fetching, because it alone knows the user's index, mirrors, proxies and certificates. It runs
+as a process of its own, installs nothing and builds nothing; the hash is checked here as well, whatever the
+index says.
 """
 
 import os
@@ -49,7 +50,7 @@ def fetch_wheel(requirement: str, sha256: str, size: int, directory: Path) -> Pa
         else:
             if sha256_file(wheel) == sha256:
                 return wheel
-            problem = f"{wheel.name} is {wheel.stat().st_size:,} bytes and is not the file that is pinned (SHA-256)"
+            problem = f"{wheel.name} ({wheel.stat().st_size:,} bytes) does not have the pinned SHA-256"
             wheel.unlink()
         if attempt + 1 < ATTEMPTS and _may_pass(problem):
             notice(f"Fetching {requirement} failed: {problem}. Trying once more.")
@@ -65,11 +66,19 @@ def _may_pass(problem: str) -> bool:
 
 def _download(requirement: str, size: int, directory: Path, *, fresh: bool) -> Path:
     command = [sys.executable, "-m", "pip", "download", requirement, "--no-deps", "--only-binary=:all:"]
-    command += ["--quiet", "--progress-bar=off", "--no-input", "--disable-pip-version-check", "--dest", str(directory)]
+    command += [
+        "--quiet",
+        "--progress-bar=off",
+        "--no-input",
+        "--disable-pip-version-check",
+        f"--dest={directory}",
+    ]
     command += ["--no-cache-dir"] * fresh
     with tempfile.TemporaryDirectory(dir=directory, ignore_cleanup_errors=True) as scratch:
         # pip writes the growing file into its temporary directory, which is how the bar knows the progress.
-        code, said = _run(command, {**os.environ, "TMPDIR": scratch}, f"Fetching {requirement}", size, directory)
+        code, said = _run(
+            command, {**os.environ, "TMPDIR": scratch}, f"Fetching {requirement}", size, directory
+        )
     wheels = sorted(directory.glob("*.whl"))
     if code or not wheels:
         raise PipError(_reason(said))
@@ -94,7 +103,7 @@ def _run(command: list[str], env: dict[str, str], label: str, size: int, directo
 
 
 def _size_of_wheels(directory: Path) -> int:
-    """Bytes of the largest wheel so far; pip moves files meanwhile, so that one may be gone when it is looked at."""
+    """Bytes of the largest wheel so far; pip moves files meanwhile, so one may be gone when it is looked at."""
     sizes = [0]
     for path in directory.rglob("*.whl"):
         try:

@@ -1,8 +1,12 @@
-"""What a person sees while a model is fetched and converted: on stderr, and no bars where that is not a terminal."""
+"""What a person sees while a model is fetched and converted: on stderr, no bars where it is no terminal."""
 
 import contextlib
 import sys
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 
 def notice(message: str) -> None:
@@ -27,10 +31,18 @@ def byte_bar(message: str, total: int) -> Iterator[Callable[[int], None]]:
         yield lambda done: display.update(task, completed=min(done, total))
 
 
-def _display():  # noqa: ANN202
+def _display() -> "Progress":
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        SpinnerColumn,
+        TaskProgressColumn,
+        TextColumn,
+        TimeElapsedColumn,
+    )
 
     console = Console(stderr=True)
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+    text = TextColumn("{task.description}")
+    columns = (SpinnerColumn(), text, BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)

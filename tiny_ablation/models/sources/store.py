@@ -1,11 +1,11 @@
 """The cache of converted models: a directory is there whole and as it was written, or it is made again.
 
-    <cache>/models/<key>/            the model, with `source.json`: where it came from and the SHA-256 of every file
+    <cache>/models/<key>/            the model, with `source.json`: its origin and the SHA-256 of every file
     <cache>/models/.<key>.lock       held by the process that makes it; others wait
     <cache>/models/.<key>.tmp-*      half-made; what a killed process left is swept by the next one
 
-Reading takes no lock. It hashes every file (one second per 700 MB, once per process), so that a flipped byte is found
-before it becomes a result.
+Reading takes no lock. It hashes every file (one second per 700 MB, once per process), so that a flipped
+byte is found before it becomes a result.
 """
 
 import contextlib

@@ -1,8 +1,9 @@
-"""`model=toy`: two layers of random weights in the layout of a real family, in milliseconds and without any file.
+"""`model=toy`: two layers of random weights in the layout of a real family, in milliseconds, with no file.
 
-The heads matter (zeroing one moves a logit difference by tenths), so that what works on a real model can be tried here.
-Everything is drawn from `model.seed`, none of it from torch's global state. A token's embedding depends on the seed and the
-token alone: a word that joins the vocabulary changes no logit of the words that were there.
+The heads matter (zeroing one moves a logit difference by tenths), so that what works on a real model can be
+tried here. Everything is drawn from `model.seed`, none of it from torch's global state. A token's embedding
+depends on the seed and the token alone: a word that joins the vocabulary changes no logit of the words that
+were there.
 """
 
 import hashlib
@@ -16,7 +17,7 @@ from tiny_ablation.models.sources.toy_tokenizer import END, toy_tokenizer, vocab
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+    from transformers import PreTrainedTokenizerFast
 
     from tiny_ablation.config.schema import ModelConfig
 
@@ -32,7 +33,7 @@ def weights_id(cfg: "ModelConfig") -> str:
     return f"toy/{cfg.shape}/{cfg.seed}/{VERSION}:{words[:12]}"
 
 
-def build(cfg: "ModelConfig") -> "tuple[PreTrainedModel, PreTrainedTokenizerFast]":
+def build(cfg: "ModelConfig") -> "tuple[Any, PreTrainedTokenizerFast]":
     """The model of `cfg.shape` and `cfg.seed`, and its tokenizer.
 
     Raises:
@@ -41,25 +42,26 @@ def build(cfg: "ModelConfig") -> "tuple[PreTrainedModel, PreTrainedTokenizerFast
     import torch
     from transformers import AutoModelForCausalLM
 
-    # Building a transformers model draws weights from the global generator; they are replaced, and so is its state.
+    config = _config_maker(cfg.shape)()
+    # Building a model draws from torch's global generator: the weights are replaced, and its state put back.
     with torch.random.fork_rng(devices=[]):
-        model: Any = AutoModelForCausalLM.from_config(_config_maker(cfg.shape)(), attn_implementation="sdpa")
+        model: Any = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa")
     _draw(model, cfg.seed)
     return model.eval(), toy_tokenizer()
 
 
-def toy_llama(seed: int = 0) -> "tuple[PreTrainedModel, PreTrainedTokenizerFast]":
+def toy_llama(seed: int = 0) -> "tuple[Any, PreTrainedTokenizerFast]":
     """RMSNorm, rotary positions, gated MLP, two key/value heads for four query heads, tied embeddings."""
     return build(_toy("llama", seed))
 
 
-def toy_gpt2(seed: int = 0) -> "tuple[PreTrainedModel, PreTrainedTokenizerFast]":
-    """LayerNorm and biases, learned positions, queries, keys and values in one `Conv1D`, tied embeddings."""
+def toy_gpt2(seed: int = 0) -> "tuple[Any, PreTrainedTokenizerFast]":
+    """LayerNorm and biases, learned positions, joint queries, keys and values (`Conv1D`), tied embeddings."""
     return build(_toy("gpt2", seed))
 
 
-def toy_neox(seed: int = 0) -> "tuple[PreTrainedModel, PreTrainedTokenizerFast]":
-    """LayerNorm and biases, attention beside the MLP, queries, keys and values interleaved by head, untied."""
+def toy_neox(seed: int = 0) -> "tuple[Any, PreTrainedTokenizerFast]":
+    """LayerNorm and biases, attention beside the MLP, queries, keys, values interleaved by head, untied."""
     return build(_toy("neox", seed))
 
 
@@ -69,7 +71,7 @@ def _toy(shape: str, seed: int) -> "ModelConfig":
     return ModelConfig(name="toy", source=ModelSource.toy, shape=shape, seed=seed)
 
 
-def _draw(model: "PreTrainedModel", seed: int) -> None:
+def _draw(model: Any, seed: int) -> None:
     import torch
 
     generator = torch.Generator().manual_seed(derive_seed(seed, "toy", VERSION) % 2**63)
@@ -112,7 +114,7 @@ def _config_maker(shape: str) -> Callable[[], Any]:
     return makers[shape]
 
 
-def _tokens() -> dict[str, int]:
+def _tokens() -> dict[str, Any]:
     end = vocabulary().index(END)
     return {"vocab_size": len(vocabulary()), "bos_token_id": end, "eos_token_id": end, "pad_token_id": end}
 
@@ -121,8 +123,9 @@ def _llama() -> Any:
     from transformers import LlamaConfig
 
     return LlamaConfig(
-        hidden_size=D_MODEL, num_hidden_layers=N_LAYERS, num_attention_heads=N_HEADS, num_key_value_heads=N_KV_HEADS,
-        intermediate_size=D_MLP, max_position_embeddings=MAX_TOKENS, tie_word_embeddings=True, **_tokens(),
+        hidden_size=D_MODEL, num_hidden_layers=N_LAYERS, num_attention_heads=N_HEADS,
+        num_key_value_heads=N_KV_HEADS, intermediate_size=D_MLP, max_position_embeddings=MAX_TOKENS,
+        tie_word_embeddings=True, **_tokens(),
     )  # fmt: skip
 
 

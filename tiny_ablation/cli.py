@@ -1,0 +1,84 @@
+"""The command line: arguments, signals, exit codes and the text of errors; nothing else.
+
+Exit codes: 0 done; 1 the run or a cell of a sweep failed; 2 the user's input is wrong; 130 interrupted.
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from tiny_ablation import __version__
+from tiny_ablation.errors import TinyAblateError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code.
+
+    Args:
+        argv: the arguments after the program's name; None reads them from the process.
+    """
+    args = list(sys.argv[1:] if argv is None else argv)
+    wants_traceback = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("", "0")
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # so that errors come here instead of being printed by Hydra
+    signal.signal(signal.SIGTERM, _interrupt)  # otherwise worker processes outlive the parent
+    try:
+        return _dispatch(args)
+    except KeyboardInterrupt:
+        print("tiny-ablate: interrupted", file=sys.stderr)  # noqa: T201
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `--help | head`: nobody reads the rest
+        return 0
+    except Exception as error:
+        if wants_traceback:
+            raise
+        print(f"tiny-ablate: error: {_message(error)}", file=sys.stderr)  # noqa: T201
+        return _exit_code(error)
+
+
+def _dispatch(args: list[str]) -> int:
+    if args in (["--version"], ["-V"]):
+        print(f"tiny-ablate {__version__}")  # noqa: T201
+        return 0
+    sys.argv = [sys.argv[0], *args]
+    from tiny_ablation import app
+
+    app.hydra_main()
+    return app.outcome.exit_code()
+
+
+def _interrupt(_signum: int, _frame: Any) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _message(error: Exception) -> str:
+    """What is wrong, in one line where it fits on one."""
+    text = str(error).strip() or type(error).__name__
+    cause = error.__cause__
+    if cause is not None and _is_hydra_error(error) and str(cause).strip() not in text:
+        text = f"{text}: {cause}"
+    if isinstance(error, TinyAblateError):
+        return text
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    text = "; ".join(line for line in lines if not line.startswith("full_key:") or line.split(":")[1].strip())
+    if _is_hydra_error(error):
+        return text
+    return f"{type(error).__name__}: {text} (set HYDRA_FULL_ERROR=1 to see where)"
+
+
+def _exit_code(error: Exception) -> int:
+    if isinstance(error, TinyAblateError):
+        return error.exit_code
+    return 2 if _is_hydra_error(error) else 1
+
+
+def _is_hydra_error(error: Exception) -> bool:
+    """Whether Hydra or OmegaConf refused the user's arguments."""
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    # Hydra raises a bare ValueError for flags that exclude each other, such as --cfg with -m.
+    from_flags = isinstance(error, ValueError) and "flag" in str(error)
+    return isinstance(error, (HydraException, OmegaConfBaseException)) or from_flags

@@ -1,0 +1,84 @@
+"""From a composed config to plain dataclasses, checked.
+
+Hydra has refused wrong types and unknown options while composing; what is left are keys that `+` smuggled in and values that
+are wrong on their own or beside each other. Inner code never sees a DictConfig.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any
+
+from tiny_ablation.config.schema import RootConfig
+from tiny_ablation.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One run's config.
+
+    Attributes:
+        root: the typed config.
+        plain: the same as nested dicts of JSON values, enums by name: what is written down and hashed.
+    """
+
+    root: RootConfig
+    plain: dict[str, Any]
+
+
+def to_settings(cfg: Any) -> Settings:
+    """Check a composed config and make it plain.
+
+    Args:
+        cfg: the DictConfig, or a RootConfig.
+
+    Raises:
+        ConfigError: a key is unknown or a value is wrong; the message names the key.
+    """
+    from omegaconf import OmegaConf
+
+    unknown = sorted(_unknown(cfg))
+    if unknown:
+        raise ConfigError(f"unknown config key {', '.join(unknown)}; `tiny-ablate --cfg job` prints all (free text goes to notes.*)")
+    root: Any = OmegaConf.to_object(cfg)
+    _check(root)
+    plain: Any = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
+    return Settings(root, plain)
+
+
+def _unknown(cfg: Any, prefix: str = "") -> Iterator[str]:
+    from omegaconf import DictConfig, OmegaConf
+
+    node_type = OmegaConf.get_type(cfg)
+    if not (isinstance(node_type, type) and is_dataclass(node_type)):
+        return
+    known = {field.name for field in fields(node_type)}
+    for key in cfg:
+        if key not in known:
+            yield f"{prefix}{key}"
+        elif not OmegaConf.is_missing(cfg, key) and isinstance(cfg[key], DictConfig):
+            yield from _unknown(cfg[key], f"{prefix}{key}.")
+
+
+def _check(root: RootConfig) -> None:
+    for key, value, low in (
+        ("device.batch_tokens", root.device.batch_tokens, 1),
+        ("device.threads", root.device.threads, 1),
+        ("dataset.n_examples", root.dataset.n_examples, 1),
+        ("stats.n_boot", root.stats.n_boot, 100),
+        ("stats.n_perm", root.stats.n_perm, 100),
+        ("verify.n_examples", root.verify.n_examples, 1),
+        ("verify.n_sites", root.verify.n_sites, 1),
+    ):
+        if value is not None and value < low:
+            raise ConfigError(f"{key}={value}: it must be at least {low}")
+    if not 0.5 <= root.stats.confidence < 1:
+        raise ConfigError(f"stats.confidence={root.stats.confidence}: it must be at least 0.5 and below 1")
+    for key in ("model.name", "dataset.name", "condition"):
+        group, _, name = key.rpartition(".")
+        _check_label(key, getattr(getattr(root, group), name) if group else root.condition)
+
+
+def _check_label(key: str, value: str | None) -> None:
+    """Names become parts of paths, so nothing in them may lead out of the run directory."""
+    if value is not None and (not value.strip() or any(c in value for c in "\\:\0\n") or ".." in value or value.startswith("/")):
+        raise ConfigError(f"{key}={value!r}: use letters, digits, dots, dashes and underscores")

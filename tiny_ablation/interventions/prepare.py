@@ -1,0 +1,144 @@
+"""From a checked config to everything a run needs, refusing what cannot work before anything is written.
+
+The order is by cost: settings, then the corpus, then the device, then the model, then its tokens, then the plan; so that a
+mistake is told as early as it can be.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tiny_ablation.config.identity import Identity, identify
+from tiny_ablation.config.schema import MetricsConfig, Span
+from tiny_ablation.config.settings import Settings
+from tiny_ablation.data.corpus import Corpus, load_corpus, select
+from tiny_ablation.data.examples import Example
+from tiny_ablation.data.tokens import TokenizedExample, tokenize
+from tiny_ablation.engine.prompts import Prompt
+from tiny_ablation.errors import ConfigError
+from tiny_ablation.interventions.plan import Kind, Leg, PlanContext
+from tiny_ablation.interventions.registry import find_kind
+from tiny_ablation.metrics.readout import Metric
+from tiny_ablation.metrics.registry import metric, metric_names
+from tiny_ablation.models.device import resolve_device, set_up_torch
+from tiny_ablation.models.loader import load_model, prepare, weights_id
+from tiny_ablation.models.network import Network, build_network
+
+
+@dataclass(frozen=True)
+class Light:
+    """What is known without the model, and without importing torch.
+
+    Attributes:
+        settings: the config.
+        kind: the ablation kind.
+        corpus: the whole corpus.
+        examples: those of this run.
+        condition: the label of the run in tables.
+        seed_effect: what the seed draws: any of `prompts`, `examples` and the kind's draws, or `none`.
+    """
+
+    settings: Settings
+    kind: Kind
+    corpus: Corpus
+    examples: Sequence[Example]
+    condition: str
+    seed_effect: str
+
+    def identity(self, weights: str) -> Identity:
+        """What identifies the run, given what identifies its weights."""
+        return identify(
+            self.settings.plain, condition=self.condition, data=self.corpus.content_hash,
+            splits=self.corpus.split_hash, weights=weights,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run that can start.
+
+    Attributes:
+        light: what was known without the model.
+        identity: what the run is.
+        network: the model.
+        device: the torch device.
+        tokens: the examples' tokens, in their order.
+        metrics: what is measured, the primary metric first.
+        legs: what to run.
+    """
+
+    light: Light
+    identity: Identity
+    network: Network
+    device: str
+    tokens: Sequence[TokenizedExample]
+    metrics: Sequence[Metric]
+    legs: Sequence[Leg]
+
+
+def prepare_light(settings: Settings) -> Light:
+    """Check what can be checked without a model.
+
+    Raises:
+        ConfigError: a setting is wrong.
+        DataError: the corpus cannot be used.
+    """
+    root = settings.root
+    kind = find_kind(root.ablation.kind)
+    kind.check(root.ablation)
+    chosen_metric_names(root.metrics)
+    corpus = load_corpus(root.dataset, root.seed)
+    examples = select(corpus, root.dataset.split, root.dataset.n_examples, root.seed)
+    draws = ["prompts"] if corpus.seeded else []
+    if root.dataset.n_examples is not None and len(select(corpus, root.dataset.split, None, root.seed)) > len(examples):
+        draws.append("examples")
+    draws += kind.draws
+    condition = root.condition or root.dataset.name
+    return Light(settings, kind, corpus, examples, condition, ", ".join(draws) or "none")
+
+
+def prepare_run(light: Light) -> Prepared:
+    """Load the model, tokenise and plan.
+
+    Raises:
+        UserError: the model, the device or a row cannot be used; nothing has been written.
+    """
+    root = light.settings.root
+    set_up_torch(root.device)
+    device = resolve_device(root.device)
+    prepare(root.model)
+    identity = light.identity(weights_id(root.model) or "unknown")
+    network = build_network(load_model(root.model, device=device, dtype=root.device.dtype.value))
+    tokens = tokenize(
+        light.examples, network.model.tokenizer, prepend_bos=network.model.prepend_bos, span=root.metrics.span
+    )
+    context = PlanContext(
+        shape=network.shape,
+        clean=[_prompt(t, t.clean_ids, t.marks) for t in tokens],
+        corrupt=[_prompt(t, t.corrupt_ids, t.corrupt_marks) for t in tokens],
+        groups=[t.example.group for t in tokens],
+        seed=root.seed,
+    )
+    legs = light.kind.plan(root.ablation, context)
+    metrics = [metric(name) for name in chosen_metric_names(root.metrics)]
+    return Prepared(light, identity, network, device, tokens, metrics, legs)
+
+
+def chosen_metric_names(cfg: MetricsConfig) -> list[str]:
+    """The metrics of a run, the primary one first.
+
+    Raises:
+        ConfigError: a name is unknown, is not defined for the span, or the primary metric is not among them.
+    """
+    default = "seq_logprob_diff" if cfg.span is Span.full else "logit_diff"
+    names = cfg.names or [name for name in metric_names() if metric(name).span == cfg.span.value]
+    wrong = [name for name in names if metric(name).span != cfg.span.value]
+    if wrong:
+        raise ConfigError(f"metrics.names: {', '.join(wrong)} is not defined for metrics.span={cfg.span.value}")
+    primary = cfg.primary or (default if default in names else names[0])
+    if primary not in names:
+        raise ConfigError(f"metrics.primary={primary} is not among metrics.names={names}")
+    return [primary, *(name for name in names if name != primary)]
+
+
+def _prompt(tokens: TokenizedExample, ids: tuple[int, ...], marks: dict[str, tuple[int, ...]]) -> Prompt:
+    return Prompt(ids, tokens.target_ids, tokens.foil_ids, marks, tokens.example.id)

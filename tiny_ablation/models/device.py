@@ -1,0 +1,62 @@
+"""Which device and precision a run computes with."""
+
+from typing import Any
+
+from tiny_ablation.config.schema import DeviceConfig, DeviceName, DType
+from tiny_ablation.errors import DeviceError
+
+
+def resolve_device(cfg: DeviceConfig) -> str:
+    """The torch device that `device.name` stands for here.
+
+    Raises:
+        DeviceError: it was named and is not there, or is known to give wrong results.
+    """
+    import torch
+
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if cfg.name is DeviceName.auto:
+        name = next(name for name in ("cuda", "mps", "cpu") if there[name] and not _known_bad(name))
+    else:
+        name = cfg.name.value
+    if not there[name]:
+        have = ", ".join(device for device, present in there.items() if present)
+        raise DeviceError(f"device={name}: there is no {name} device on this machine; it has {have} (device=auto chooses)")
+    bad = _known_bad(name)
+    if bad:
+        raise DeviceError(f"device={name}: {bad}")
+    if name == "mps" and cfg.dtype is DType.float64:
+        raise DeviceError("device.dtype=float64: mps has no double precision; use device=cpu")
+    if name == "cpu" and cfg.dtype is DType.float16:
+        raise DeviceError("device.dtype=float16: too slow and too narrow on a CPU; use float32, or bfloat16")
+    return name
+
+
+def _known_bad(name: str) -> str | None:
+    """Why a device must not be used, where it is known to be wrong."""
+    import torch
+
+    if name == "mps" and torch.__version__.startswith("2.8."):
+        return "torch 2.8 gives silently wrong results on mps (pytorch issue 161640); install another torch, or use device=cpu"
+    return None
+
+
+def set_up_torch(cfg: DeviceConfig) -> None:
+    """Apply threads and determinism to this process."""
+    import torch
+
+    if cfg.threads is not None:
+        torch.set_num_threads(cfg.threads)
+    torch.use_deterministic_algorithms(cfg.deterministic, warn_only=True)
+    torch.backends.cuda.matmul.allow_tf32 = False  # TF32 has 10 bits of mantissa: effects would drown
+    torch.backends.cudnn.allow_tf32 = False
+
+
+def describe_device(name: str) -> dict[str, Any]:
+    """What computed, for the provenance."""
+    import torch
+
+    facts: dict[str, Any] = {"name": name, "threads": torch.get_num_threads(), "torch": torch.__version__}
+    if name == "cuda":
+        facts |= {"gpu": torch.cuda.get_device_name(), "cuda": torch.version.cuda}
+    return facts

@@ -1,0 +1,121 @@
+"""The numbers of a head map as arrays, one panel per scale."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from tiny_ablation.errors import ResultsError
+from tiny_ablation.report import tables, words
+from tiny_ablation.report.figures import style
+
+_INDEX = ("layer", "head", "scale")
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One scale as arrays of shape (layers, heads); NaN where nothing was measured."""
+
+    name: str
+    delta: np.ndarray
+    resolved: np.ndarray
+    hover: list[list[tuple[str, ...]]]
+
+
+@dataclass(frozen=True)
+class HeadGrid:
+    """Everything that both renderings of a head map draw.
+
+    Attributes:
+        metric: what the effects are on.
+        title: what was done, to what, on what.
+        note: examples and baseline.
+        beyond: names the sites that the colours cannot show; empty where there are none.
+        percent: of the intervals, such as `95 %`.
+        limit: the colours reach from minus this to this.
+        layers: the rows, without gaps.
+        heads: the columns, without gaps.
+        panels: the strongest intervention first.
+    """
+
+    metric: str
+    title: str
+    note: str
+    beyond: str
+    percent: str
+    limit: float
+    layers: np.ndarray
+    heads: np.ndarray
+    panels: list[Panel]
+
+    @property
+    def has_gaps(self) -> bool:
+        """Whether some head of the rectangle was not measured."""
+        return any(np.isnan(panel.delta).any() for panel in self.panels)
+
+
+def collect(impact: pd.DataFrame, metric: str, title: str, confidence: float) -> HeadGrid:
+    """Read a head map off the rows of an impact table; see `heatmap.head_map`."""
+    rows = tables.effects(impact, metric)
+    layers, heads = (
+        np.arange(found.min(), found.max() + 1)
+        for found in (rows["layer"].to_numpy(), rows["head"].to_numpy())
+    )
+    if rows.duplicated(list(_INDEX)).to_numpy().any():
+        raise ResultsError(
+            "the head map draws one intervention of one run, and the table has several rows per head"
+        )
+    places = style.decimals(rows["delta"])
+    limit = style.symmetric_limit(rows["delta"])
+    baseline = style.plain(rows["baseline"].iloc[0], places)
+    return HeadGrid(
+        metric=metric,
+        title=title,
+        note=f"{tables.examples(rows)}; baseline {metric} {baseline} {words.metric_words(metric).unit}",
+        beyond=_beyond(rows, limit, places),
+        percent=style.percent(confidence),
+        limit=limit,
+        layers=layers,
+        heads=heads,
+        panels=[
+            _panel(tables.at_scale(rows, scale), scale, layers, heads, places)
+            for scale in tables.scales(rows)
+        ],
+    )
+
+
+def _panel(
+    rows: pd.DataFrame, scale: float | None, layers: np.ndarray, heads: np.ndarray, places: int
+) -> Panel:
+    def grid(column: str) -> np.ndarray:
+        table = rows.pivot(index="layer", columns="head", values=column)
+        return table.reindex(index=layers, columns=heads).to_numpy()
+
+    return Panel(
+        name="" if scale is None else f"scale {scale:g}" + (" (set to zero)" if scale == 0.0 else ""),
+        delta=grid("delta").astype(float),
+        resolved=grid("resolved") == True,  # noqa: E712 - NaN marks a gap and is not True
+        hover=_hover(rows, layers, heads, places),
+    )
+
+
+def _hover(
+    rows: pd.DataFrame, layers: np.ndarray, heads: np.ndarray, places: int
+) -> list[list[tuple[str, ...]]]:
+    found = {
+        (row["layer"], row["head"]): tables.hover_numbers(row, places) for row in rows.to_dict("records")
+    }
+    return [[found.get((layer, head), ()) for head in heads] for layer in layers]
+
+
+def _beyond(rows: pd.DataFrame, limit: float, places: int) -> str:
+    far = tables.strongest(tables.where(rows, rows["delta"].abs() > limit * (1 + 1e-12)))
+    if far.empty:
+        return ""
+    several = len(set(far["scale"])) > 1
+    named = [
+        f"{tables.label(row, _INDEX)} {style.signed(row['delta'], places)}"
+        + (f" (scale {row['scale']:g})" if several else "")
+        for row in far.to_dict("records")
+    ]
+    return f"beyond the colours: {', '.join(named)}"
