@@ -47,6 +47,7 @@ class Outcome:
 
 
 outcome = Outcome()
+_SITES = {"head_impact": "heads", "layer_impact": "layers", "pair_impact": "pairs", "set_impact": "sets"}
 
 
 @hydra.main(config_path=str(conf_dir()), config_name="config", version_base="1.3")
@@ -121,8 +122,8 @@ def _write(
     bug = None if stopped else _verify(prepared, rundir, measured, screen)
     write_figures(rundir.path, tables.impact, summary)
     _write_provenance(prepared, rundir, started)
-    write_run_report(rundir.path)
     status = "partial" if stopped else "failed" if bug else "ok"
+    write_run_report(rundir.path, status=status)
     manifest.write_manifest(
         rundir, run_id=prepared.identity.run_id, status=status, digest=prepared.identity.digest,
         covers=prepared.identity.covers, error=bug, extra={"kind": prepared.light.kind.name, "seed": summary["seed"],
@@ -193,6 +194,7 @@ def _show(prepared: "Prepared", rundir: "RunDir", summary: dict[str, Any], scree
     screen.table(
         summary["top"], metric=summary["primary"], null=summary["null"], family_size=summary["family_size"],
         resolution=summary["resolution"], confidence=summary["confidence"],
+        title=f"Strongest {_SITES.get(prepared.light.kind.table, 'sites')}",
     )  # fmt: skip
     for text in summary["warnings"]:
         screen.warn(text)

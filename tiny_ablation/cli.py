@@ -45,6 +45,7 @@ def _dispatch(args: list[str]) -> int:
     sys.argv = [sys.argv[0], *args]
     from tiny_ablation import app
 
+    app.outcome.errors.clear()
     app.hydra_main()
     return app.outcome.exit_code()
 

@@ -50,7 +50,7 @@ def test_neither_line_ends_nor_order_nor_spacing_change_a_corpus(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "field", ["id", "clean", "corrupt", "target", "foil", "group", "relation", "subject", "split"]
+    "field", ["id", "clean", "corrupt", "target", "foil", "group", "template", "relation", "subject", "split"]
 )
 def test_every_field_is_part_of_the_content_hash(field):
     base = Example("a", "clean x", "corrupt", "t", "f", "g", relation="r")
@@ -75,8 +75,7 @@ def test_splits_are_sixty_twenty_twenty(corpus):
 
 
 def test_a_split_is_the_place_of_the_prompts_hash():
-    # SHA-256 of "a" starts with ca97.. (.79), of "b" with 3e23.. (.24), of "c" with 2e7d.. (.18), of "e" with 3f79..,
-    # and of "i" with de7d.. (.87).
+    # The first bytes of their SHA-256 as fractions: a ca97 = .79, b 3e23 = .24, c 2e7d = .18, i de7d = .87.
     splits = [split_of(Example(p, p, "", "t", "f", "g")) for p in ("a", "b", "c", "i")]
     assert splits == ["dev", "train", "train", "test"]
 

@@ -7,7 +7,23 @@ from tiny_ablation.data.examples import Example
 from tiny_ablation.data.tokens import resolve_prepend_bos, servable, tokenize
 from tiny_ablation.errors import ConfigError, DataError
 
-WORDS = "The Ġcapital Ġof ĠPeru ĠChad Ġis Ġisland ĠLima ĠQuito ĠNew ĠDelhi ĠOld ! <unk> <s>".split()
+WORDS = [
+    "The",
+    "Ġcapital",
+    "Ġof",
+    "ĠPeru",
+    "ĠChad",
+    "Ġis",
+    "Ġisland",
+    "ĠLima",
+    "ĠQuito",
+    "ĠNew",
+    "ĠDelhi",
+    "ĠOld",
+    "!",
+    "<unk>",
+    "<s>",
+]
 
 
 def word_tokenizer(bos: bool = True, adds_bos: bool = False) -> PreTrainedTokenizerFast:

@@ -16,7 +16,8 @@ LAST = "last"
 def clean_spans(example: Example) -> dict[str, Span]:
     """The character spans of the clean prompt, with the subject's.
 
-    A subject that stands there several times is taken where exchanging it gives the corrupt prompt, else first.
+    Of several places where the subject stands, it is the one where exchanging it gives the corrupt prompt,
+    else the first.
     """
     spans = dict(example.marks)
     if example.subject and SUBJECT not in spans:

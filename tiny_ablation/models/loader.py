@@ -71,6 +71,7 @@ def prepare(cfg: ModelConfig) -> ModelFiles | None:
     """
     _check(cfg)
     if cfg.source is ModelSource.toy:
+        toy.check(cfg)
         return None
     return _SOURCES[cfg.source].prepare(cfg)
 

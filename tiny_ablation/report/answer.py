@@ -114,14 +114,15 @@ class _Teller:
     ) -> list[str]:
         tested, resolved = len(rows), sum(rows["resolved"])
         chance = (1 - self.confidence) * tested
+        lucky = f"about {chance:.0f}" if chance >= 1 else "fewer than one"
         at = "" if self.scale is None else f" at scale {self.scale:g}"
         have = "has" if resolved == 1 else "have"
         lines = [
             f"Of {tested} {words.noun(self.index, tested)}{at}, {resolved} {have} a "
-            f"{style.percent(self.confidence)} interval that excludes 0; about {max(1, round(chance))} would "
+            f"{style.percent(self.confidence)} interval that excludes 0; {lucky} would "
             "by chance if none had an effect."
         ]
-        if use_q:
+        if use_q and resolved:
             family = f" among {family_size} tests" if family_size else ""
             lines.append(
                 f"After correcting for the number of tests, {len(found)} remain (q at most 0.05{family})."

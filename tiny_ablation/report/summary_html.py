@@ -23,6 +23,7 @@ from tiny_ablation.results.rundir import RunDir
 from tiny_ablation.results.store import read_json, read_table, write_text
 
 _ROWS = 3000  # of the table in the page
+_LONG = 300  # characters; a longer list is left to its file
 _SIX = (
     ("granularity", "what is intervened on at a time"),
     ("component", "the activation that is replaced"),
@@ -33,12 +34,14 @@ _SIX = (
 )
 
 
-def write_run_report(run_dir: Path) -> Path:
+def write_run_report(run_dir: Path, *, status: str | None = None) -> Path:
     """Write `report.html` for the run in `run_dir`; a second call gives the same bytes.
 
     Args:
-        run_dir: holds `metrics/summary.json` and an impact table; `provenance.json`, `manifest.json`,
-            `config.yaml` and the PNG figures are used where they are there.
+        run_dir: holds `metrics/summary.json` and an impact table; `provenance.json`, `config.yaml` and the
+            PNG figures are used where they are there.
+        status: how the run ended (`ok`, `partial`, `failed`), for when its manifest is not written yet; None
+            reads it from there.
 
     Returns:
         The path of the page.
@@ -62,6 +65,7 @@ def write_run_report(run_dir: Path) -> Path:
         signs=words.signs(summary["primary"]),
         threats=threats(summary),
         plotly=f"artifacts/{interactive.PLOTLY_JS}",
+        status=status or _status(run),
         **_origin(run),
     )
     interactive.put_plotlyjs(run.artifacts)
@@ -124,7 +128,7 @@ def _table_row(row: Mapping[str, Any], index: tuple[str, ...], places: int, usab
     ]
     return {
         "resolved": "yes" if row["resolved"] else "no",
-        "find": f"{tables.label(row, index)} {tables.long_label(row, index)}".lower(),
+        "find": f"{tables.label(row, index)} {tables.long_label(row, index)}".lower().replace(",", ""),
         "index": [
             (row[name] if not isinstance(row[name], str) else None, _cell(row[name])) for name in index
         ],
@@ -166,16 +170,17 @@ def _mean_and_bounds(found: Mapping[str, Any], key: str) -> tuple[str, str]:
     return style.plain(mean, places), style.bounds(low, high, places)
 
 
+def _status(run: RunDir) -> str | None:
+    return read_json(run.manifest).get("status") if run.manifest.is_file() else None
+
+
 def _origin(run: RunDir) -> dict[str, Any]:
     """Where the numbers come from, and how to get them again."""
     provenance = read_json(run.provenance) if run.provenance.is_file() else {}
-    manifest = read_json(run.manifest) if run.manifest.is_file() else {}
     config = run.config.read_text(encoding="utf-8", errors="replace") if run.config.is_file() else None
     argv = provenance.get("argv")
     return {
         "provenance": _flat({key: value for key, value in provenance.items() if key != "argv"}),
-        "status": manifest.get("status"),
-        "digest": manifest.get("digest"),
         "command": shlex.join(argv) if argv else None,
         "config": config,
     }
@@ -195,4 +200,7 @@ def _flat(obj: Mapping[str, Any], above: str = "") -> list[tuple[str, str]]:
 def _shown(value: Any) -> str:
     if value is None:
         return "-"
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return (
+        text if isinstance(value, str) or len(text) <= _LONG else f"{len(value)} entries, in provenance.json"
+    )

@@ -24,7 +24,7 @@ def where(rows: pd.DataFrame, mask: Any) -> pd.DataFrame:
 
 
 def effects(impact: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """The rows of `metric`, without those at scale 1, which are the baseline.
+    """The rows of `metric`, without those at scale 1, which are the baseline, unless there are no others.
 
     Returns:
         A copy with a fresh index and a column `resolved`: whether the interval excludes 0.
@@ -34,12 +34,13 @@ def effects(impact: pd.DataFrame, metric: str) -> pd.DataFrame:
     """
     rows = where(impact, impact["metric"] == metric)
     if "scale" in rows:
-        rows = where(rows, rows["scale"] != 1.0)
+        others = where(rows, rows["scale"] != 1.0)
+        rows = rows if others.empty else others
     if rows.empty:
         known = ", ".join(sorted(set(impact["metric"]))) or "none"
         raise ResultsError(
-            f"the impact table has no effect on '{metric}' to show (metrics in it: {known}); set "
-            "metrics.primary to one of them, and ablation.scales to something other than 1.0"
+            f"the impact table has no effect on '{metric}' to show; set metrics.primary to a metric that "
+            f"is in it: {known}"
         )
     resolved = [not style.holds_zero(*bounds) for bounds in zip(rows["ci_low"], rows["ci_high"], strict=True)]
     return rows.assign(resolved=resolved).reset_index(drop=True)

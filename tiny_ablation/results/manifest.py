@@ -27,6 +27,7 @@ _MACHINE_FILES = {
     "metrics/profile.json",
     "metrics/verify.json",
     "multirun.yaml",
+    "report.html",  # it lists the provenance
 }
 _MACHINE_DIRS = (".hydra/",)
 _NOT_RESULTS = (TEMP_PREFIX, ".lock")

@@ -1,7 +1,7 @@
-"""What the generated behaviours share: wordings with named slots, held-out pools, balanced draws, pools of pairs.
+"""What the behaviours share: wordings with named slots, held-out pools, balanced draws.
 
-A family writes its wordings as format strings. Filling one in says at once where every named word stands, so the marks of
-an example are right by construction instead of being searched for afterwards.
+A family writes its wordings as format strings. Filling one in says at once where every named word stands, so
+the marks of an example are right by construction instead of being searched for afterwards.
 """
 
 import hashlib
@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from tiny_ablation.config.seeds import generator
 from tiny_ablation.data.examples import Example, Span
+from tiny_ablation.data.guards import SPLITS
 
 if TYPE_CHECKING:
     import numpy as np
 
 T = TypeVar("T")
 
-SPLITS = ("train", "dev", "test")
 SIZES = {"train": 180, "dev": 60, "test": 60}
 """Examples of a generated pool, the same for every seed."""
 
@@ -42,7 +42,7 @@ class Prompt:
 
 
 def fill(wording: Wording, slots: dict[str, str], shown: Sequence[str] = ()) -> Prompt:
-    """The prompt that a wording makes, with a mark for every slot and one, `end`, for the last word.
+    """The prompt that a wording makes, with marks: each slot's first place, and `end`, the last word.
 
     Args:
         wording: what to fill in.
@@ -55,7 +55,7 @@ def fill(wording: Wording, slots: dict[str, str], shown: Sequence[str] = ()) -> 
         if slot is None:
             continue
         if not shown or slot in shown:
-            marks[slot] = (len(text), len(text) + len(slots[slot]))
+            marks.setdefault(slot, (len(text), len(text) + len(slots[slot])))
         text += slots[slot]
     marks["end"] = (len(text) - len(text.split()[-1]), len(text))
     return Prompt(text, marks)
@@ -114,35 +114,35 @@ def partition(items: Sequence[T]) -> dict[str, tuple[T, ...]]:
 
 
 def neighbours(items: Sequence[T]) -> list[tuple[T, T]]:
-    """Each item with the next and the next with it, around the ring: every item is first and second equally often."""
-    ring = [(a, b) for a, b in zip(items, [*items[1:], items[0]], strict=True)]
-    ring = ring[:1] if len(items) == 2 else ring
+    """Each item with the next one and the reverse, around the ring, so that all are first equally often."""
+    ring = list(zip(items, [*items[1:], items[0]], strict=True))
+    ring = ring[:1] if len(items) == 2 else ring  # or the only pair would come twice
     return [both for a, b in ring for both in ((a, b), (b, a))]
 
 
 class Deck:
-    """Deals items in random order and shuffles only when all were dealt, so that all come up equally often."""
+    """Deals items in random order and shuffles again when all were dealt: all come up equally often."""
 
     def __init__(self, items: Sequence[str], rng: "np.random.Generator") -> None:
         self._items = tuple(items)
         self._rng = rng
         self._left: list[str] = []
 
-    def deal(self, n: int, without: Sequence[str] = ()) -> list[str]:
-        """The next `n` items, all different and none of `without`, which stay in the deck."""
+    def deal(self, n: int) -> list[str]:
+        """The next `n` items, all different; an item that would come twice waits for the next deal."""
         dealt: list[str] = []
         while len(dealt) < n:
-            usable = [x for x in self._left if x not in without and x not in dealt]
-            if not usable:
+            fresh = next((x for x in self._left if x not in dealt), None)
+            if fresh is None:
                 self._left += [self._items[i] for i in self._rng.permutation(len(self._items))]
-                continue
-            dealt.append(usable[0])
-            self._left.remove(usable[0])
+            else:
+                dealt.append(fresh)
+                self._left.remove(fresh)
         return dealt
 
-    def one(self, *without: str) -> str:
-        """The next item that is none of `without`."""
-        return self.deal(1, without)[0]
+    def one(self) -> str:
+        """The next item."""
+        return self.deal(1)[0]
 
 
 Stream = Callable[[str, "np.random.Generator"], Iterator[tuple[Example, ...]]]

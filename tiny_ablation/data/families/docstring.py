@@ -1,16 +1,18 @@
 """Argument recall: the docstring of a Python function lists its arguments in the order of the signature.
 
-Source: Heimersheim and Janiak 2023, "A circuit for Python docstrings in a 4-layer attention-only transformer". After
-"def port(self, load, size, files, last):" and lines that describe `load` and `size`, ":param" goes on with " files". The
-argument described last stands in the signature as `previous_def` and in the docstring as `previous_doc`; `answer_def`
-is the answer in the signature, and the foil is an argument that comes later.
+Source: Heimersheim and Janiak 2023, "A circuit for Python docstrings in a 4-layer attention-only
+transformer". After "def port(self, load, size, files, last):" and lines that describe `load` and `size`,
+":param" goes on with " files". The argument described last stands in the signature as `previous_def` and in
+the docstring as `previous_doc`; `answer_def` is the answer in the signature, and the foil is an argument that
+comes later.
 
-Examples come in twos whose signatures have target and foil in each other's place, so every name is target and foil equally
-often. Names are unrelated everyday words. The words of train, dev and test are different, and so are the markers of an
-argument (":param", "@param", ...). `template` adds the number of described arguments to the marker.
+Examples come in twos whose signatures have target and foil in each other's place, so every name is target and
+foil equally often. Names are unrelated everyday words. The words of train, dev and test are different, and so
+are the markers of an argument (":param", "@param", ...). `template` adds the number of described arguments to
+the marker.
 
-Corruptions: `flipped` exchanges target and foil in the signature (the answer is the foil), `random_def` writes other names
-into the signature, `random_doc` other names into the docstring. All keep the length.
+Corruptions: `flipped` exchanges target and foil in the signature (the answer is the foil), `random_def`
+writes other names into the signature, `random_doc` other names into the docstring. All keep the length.
 """
 
 from collections.abc import Iterator
@@ -31,7 +33,7 @@ DESCRIBED = (2, 3)
 
 
 class Words(NamedTuple):
-    """The words of one function: its name, its arguments, other names for them, and those of the descriptions."""
+    """The words of a function: its name, its arguments, other names for them, and the descriptions."""
 
     function: str
     arguments: list[str]
@@ -68,14 +70,7 @@ def _bundle(split: str, style: tuple[str, int], words: Words, corruption: str) -
             "random_doc": lambda: _prompt(marker, signature, words.others[:n], words),
         }[corruption]()
         answers, template = (f" {target}", f" {foil}"), f"{name}-{n}"
-        return pair(
-            "docstring",
-            split,
-            (clean, corrupt),
-            answers,
-            subject="answer_def",
-            group=template,
-        )
+        return pair("docstring", split, (clean, corrupt), answers, subject="answer_def", group=template)
 
     return example(*words.arguments[n:]), example(*reversed(words.arguments[n:]))
 
@@ -84,8 +79,9 @@ def _stream(split: str, rng: "np.random.Generator", corruption: str) -> Iterator
     deck = Deck(partition(COMMON)[split], rng)
     markers = partition(tuple(MARKERS))[split]
     for style in cycle([(marker, n) for n in DESCRIBED for marker in markers]):
-        drawn, size = deck.deal(1 + 2 * (style[1] + 2) + 2 * (style[1] + 1)), style[1] + 2
-        words = Words(drawn[0], drawn[1 : size + 1], drawn[size + 1 : 2 * size + 1], drawn[2 * size + 1 :])
+        size = style[1] + 2
+        function, *rest = deck.deal(1 + 2 * size + 2 * (size - 1))
+        words = Words(function, rest[:size], rest[size : 2 * size], rest[2 * size :])
         yield _bundle(split, style, words, corruption)
 
 

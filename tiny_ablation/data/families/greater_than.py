@@ -1,21 +1,21 @@
 """Greater-than: what began in one year ends in a later year of the same century.
 
-Source: Hanna et al. 2023, "How does GPT-2 compute greater-than?" (arXiv:2305.00586). "The war lasted from the year 1743 to
-the year 17" -> a decade digit above 4, such as "6", not one below, such as "2".
+Source: Hanna et al. 2023, "How does GPT-2 compute greater-than?" (arXiv:2305.00586). "The war lasted from the
+year 1743 to the year 17" -> a decade digit above 4, such as "6", not one below, such as "2".
 
-The original compares the probability of all two-digit endings above with that of all below. Here a prompt has one
-target above and one foil below, both a single decade digit, because the default model's tokenizer (as those of Llama 2
-and Qwen) splits numbers into digits. `prob_diff` is then the probability of one digit above minus that of one
-below, and averages over the digits that the pool draws. A tokenizer that joins digits (GPT-2, Pythia) cannot serve these
-rows. Top-1 accuracy says little here, as several digits are right.
+The original compares the probability of all two-digit endings above with that of all below. Here a prompt has
+one target above and one foil below, both a single decade digit, because the default model's tokenizer (as
+those of Llama 2 and Qwen) splits numbers into digits. `prob_diff` is then the probability of one digit above
+minus that of one below, and averages over the digits that the pool draws. A tokenizer that joins digits
+(GPT-2, Pythia) cannot serve these rows. Top-1 accuracy says little here, as several digits are right.
 
-Neither digit stands anywhere in the prompt, so neither can be copied. Start decades are dealt in turn, so that the middle
-digits are target in some prompts and foil in others; a high target cannot be balanced by a low one, since the behaviour
-has one direction: compare with the corrupt prompts, where the preference should vanish. Events and wordings of train, dev
-and test are different.
+Neither digit stands anywhere in the prompt, so neither can be copied. Start decades are dealt in turn, so
+that the middle digits are target in some prompts and foil in others; a high target cannot be balanced by a
+low one, since the behaviour has one direction: compare with the corrupt prompts, where the preference should
+vanish. Events and wordings of train, dev and test are different.
 
-Corruptions: `start_01` lets the event begin in year 01 of the century, as in the paper, `earlier` a century earlier; either
-way both digits are possible ends. Both keep the length.
+Corruptions: `start_01` lets the event begin in year 01 of the century, as in the paper, `earlier` a century
+earlier; either way both digits are possible ends. Both keep the length.
 """
 
 from collections.abc import Iterator
@@ -26,14 +26,15 @@ from typing import TYPE_CHECKING
 from tiny_ablation.data.examples import Example
 from tiny_ablation.data.families import Family
 from tiny_ablation.data.families._build import Deck, Wording, draw_pool, fill, pair, partition
+from tiny_ablation.data.families._words import words
 
 if TYPE_CHECKING:
     import numpy as np
 
-EVENTS = (
-    "war project trial campaign conflict expedition reign siege plague famine drought study search debate struggle "
-    "rebellion revolution peace festival journey tour career marriage friendship occupation"
-).split()
+EVENTS = words("""
+    war project trial campaign conflict expedition reign siege plague famine drought study search debate
+    struggle rebellion revolution peace festival journey tour career marriage friendship occupation
+""")
 
 WORDINGS = [
     Wording("lasted", "The {event} lasted from the year {start} to the year {century}"),
@@ -73,7 +74,8 @@ def _stream(split: str, rng: "np.random.Generator", corruption: str) -> Iterator
         century, last, target, foil = _years(rng, decade)
         other = {"start_01": f"{century}01", "earlier": f"{int(century) - 1}{decade}{last}"}[corruption]
         slots = {"event": events.one(), "century": century}
-        prompts = tuple(fill(wording, {"start": start, **slots}) for start in (f"{century}{decade}{last}", other))
+        clean = fill(wording, {"start": f"{century}{decade}{last}", **slots})
+        prompts = clean, fill(wording, {"start": other, **slots})
         yield (pair("greater_than", split, prompts, (target, foil), subject="start", group=wording.name),)
 
 

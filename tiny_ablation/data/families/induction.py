@@ -1,15 +1,17 @@
 """Induction: a random list of words begins again, and the model continues it as it went the first time.
 
-Source: Olsson et al. 2022, "In-context Learning and Induction Heads" (arXiv:2209.11895). "... key rain horse ... key" ->
-" rain". `previous` is the first mention of the last word, `copied` the word after it, which is the answer. The first word
-of the prompt belongs to no list: it is there because a word without a space before it is another token.
+Source: Olsson et al. 2022, "In-context Learning and Induction Heads" (arXiv:2209.11895). "... key rain horse
+... key" -> " rain". `previous` is the first mention of the last word, `copied` the word after it, which is
+the answer. The first word of the prompt belongs to no list: it is there because a word without a space before
+it is another token.
 
-Examples come in twos that differ in nothing but the places of target and foil in the list, so every word is target and foil
-equally often, and both stand in the prompt. The words of train, dev and test are different, and so are the lengths of
-the list (`template`). As nothing but chance joins the words, the two examples of a pair are a `group` of their own.
+Examples come in twos that differ in nothing but the places of target and foil in the list, so every word is
+target and foil equally often, and both stand in the prompt. The words of train, dev and test are different,
+and so are the lengths of the list (`template`). As nothing but chance joins the words, the two examples of a
+pair are a `group` of their own.
 
-Corruptions: `flipped` exchanges target and foil in the list (the answer is the foil), `unrepeated` replaces the whole list
-by other words (nothing to continue). Both keep the length.
+Corruptions: `flipped` exchanges target and foil in the list (the answer is the foil), `unrepeated` replaces
+the whole list by other words (nothing to continue). Both keep the length.
 """
 
 from collections.abc import Iterator
@@ -19,7 +21,16 @@ from typing import TYPE_CHECKING
 
 from tiny_ablation.data.examples import Example
 from tiny_ablation.data.families import Family
-from tiny_ablation.data.families._build import Deck, Prompt, Wording, draw_pool, fill, pair, partition, prompt_id
+from tiny_ablation.data.families._build import (
+    Deck,
+    Prompt,
+    Wording,
+    draw_pool,
+    fill,
+    pair,
+    partition,
+    prompt_id,
+)
 from tiny_ablation.data.families._words import COMMON
 
 if TYPE_CHECKING:
@@ -38,7 +49,7 @@ def _prompt(lead: str, words: list[str], repeated: list[str]) -> Prompt:
 
 
 def _bundle(split: str, words: list[str], at: int, other: int, corruption: str) -> tuple[Example, Example]:
-    """Two lists that differ in the order of two words: the one after place `at`, and the one at place `other`."""
+    """Two lists in which the words after place `at` and at place `other` are exchanged."""
     period = (len(words) - 1) // 2
     lead, first, spare = words[0], words[1 : period + 1], words[period + 1 :]
     second = list(first)

@@ -1,15 +1,17 @@
 """Indirect object identification: of two people who are named, the one who did not act gets the object.
 
-Source: Wang et al. 2022, "Interpretability in the Wild" (arXiv:2211.00593). "When Anna and Tom went to the park, Tom gave
-a ring to" -> " Anna". `io` is the indirect object, `s1` and `s2` the two mentions of the subject; the subject's second
-mention decides the answer.
+Source: Wang et al. 2022, "Interpretability in the Wild" (arXiv:2211.00593). "When Anna and Tom went to the
+park, Tom gave a ring to" -> " Anna". `io` is the indirect object, `s1` and `s2` the two mentions of the
+subject; the subject's second mention decides the answer.
 
-Examples come in twos that differ in nothing but who acts: one in the order ABBA (`io` is named first), one in the
-order BABA, so that both orders, and every name as target and as foil, are equally frequent. Names, places and objects
-are dealt in turn. The names, places and objects of train, dev and test are different, and so are the wordings.
+Examples come in twos that differ in nothing but who acts: one in the order ABBA (`io` is named first), one in
+the order BABA, so that both orders, and every name as target and as foil, are equally frequent. Names, places
+and objects are dealt in turn. The names, places and objects of train, dev and test are different, and so are
+the wordings.
 
-Corruptions: `abc` names three other people (nobody is the answer), `flipped` lets the other person act (the answer is the
-foil), `third` lets somebody act who was not named (either could be the answer). All keep the length.
+Corruptions: `abc` names three other people (nobody is the answer), `flipped` lets the other person act (the
+answer is the foil), `third` lets somebody act who was not named (either could be the answer). All keep the
+length.
 """
 
 from collections.abc import Iterator
@@ -20,25 +22,35 @@ from typing import TYPE_CHECKING
 from tiny_ablation.data.examples import Example
 from tiny_ablation.data.families import Family
 from tiny_ablation.data.families._build import Deck, Prompt, Wording, draw_pool, fill, pair, partition
-from tiny_ablation.data.families._words import NAMES, PLACES
+from tiny_ablation.data.families._words import NAMES, PLACES, words
 
 if TYPE_CHECKING:
     import numpy as np
 
-OBJECTS = (
-    "drink book ring gift letter box bag ball card key hat coat phone pen map picture flower cake watch computer"
-).split()
+OBJECTS = words("""
+    drink book ring gift letter box bag ball card key hat coat phone pen map picture flower cake watch
+    computer
+""")
 
 WORDINGS = [
     Wording("went", "When {first} and {second} went to the {place}, {s2} gave a {object} to"),
     Wording("working", "While {first} and {second} were working at the {place}, {s2} handed a {object} to"),
-    Wording("argument", "After {first} and {second} had a long argument at the {place}, {s2} passed a {object} to"),
+    Wording(
+        "argument", "After {first} and {second} had a long argument at the {place}, {s2} passed a {object} to"
+    ),
     Wording("met", "Last week {first} and {second} met near the {place}, and {s2} gave a {object} to"),
     Wording("visit", "As soon as {first} and {second} had left the {place}, {s2} offered a {object} to"),
     Wording("found", "Then {first} and {second} found a {object} in the {place}. {s2} gave it to"),
-    Wording("day", "Yesterday {first} and {second} spent the day at the {place}, where {s2} gave a {object} to"),
-    Wording("asked", "Once {first} and {second} were back from the {place}, {s2} decided to give a {object} to"),
-    Wording("stopped", "On the way home {first} and {second} stopped at the {place}, and {s2} showed a {object} to"),
+    Wording(
+        "day", "Yesterday {first} and {second} spent the day at the {place}, where {s2} gave a {object} to"
+    ),
+    Wording(
+        "asked", "Once {first} and {second} were back from the {place}, {s2} decided to give a {object} to"
+    ),
+    Wording(
+        "stopped",
+        "On the way home {first} and {second} stopped at the {place}, and {s2} showed a {object} to",
+    ),
     Wording("before", "Before {first} and {second} went into the {place}, {s2} quickly gave a {object} to"),
 ]
 
@@ -51,7 +63,9 @@ def _prompt(wording: Wording, order: str, people: tuple[str, str, str], scene: d
     roles = ORDERS[order]
     text = wording.text.replace("{first}", roles[0]).replace("{second}", roles[1])
     first, second, actor = people
-    return fill(Wording(wording.name, text), {roles[0][1:-1]: first, roles[1][1:-1]: second, "s2": actor} | scene)
+    return fill(
+        Wording(wording.name, text), {roles[0][1:-1]: first, roles[1][1:-1]: second, "s2": actor} | scene
+    )
 
 
 def _bundle(
@@ -70,10 +84,14 @@ def _bundle(
 
 
 def _stream(split: str, rng: "np.random.Generator", corruption: str) -> Iterator[tuple[Example, ...]]:
-    names, places, objects = (Deck(partition(pool)[split], rng) for pool in (NAMES, PLACES, OBJECTS))
+    names, others, places, objects = (
+        Deck(partition(pool)[split], rng) for pool in (NAMES, NAMES, PLACES, OBJECTS)
+    )
     for wording in cycle(partition(WORDINGS)[split]):
         scene = {"place": places.one(), "object": objects.one()}
-        yield _bundle(split, wording, names.deal(5), scene, corruption)
+        people = names.deal(2)
+        people += [name for name in others.deal(5) if name not in people][:3]
+        yield _bundle(split, wording, people, scene, corruption)
 
 
 FAMILY = Family(

@@ -3,16 +3,17 @@
 Written for this tool, after the observation of Ettinger 2020 (arXiv:1907.13528) and Kassner and Schütze 2020
 (arXiv:1911.03343) that language models tend to complete a negated sentence as if it were not negated.
 
-"I heard that the lamp is not on, so the room is" -> " dark", not " bright". Every state comes in four versions: one
-predicate or its opposite ("on", "off"), negated ("not") or affirmed ("now"). Each of the two answers is right in two of the
-four, so always giving one answer, going by the predicate alone and going by the polarity alone all score one half.
-Neither answer stands in the prompt. `template` ends in `-negated` or `-affirmed`: a model that ignores "not" is right
-on the second and wrong on the first.
+"I heard that the lamp is not on, so the room is" -> " dark", not " bright". Every state comes in four
+versions: one predicate or its opposite ("on", "off"), negated ("not") or affirmed ("now"). Each of the two
+answers is right in two of the four, so always giving one answer, going by the predicate alone and going by
+the polarity alone all score one half. Neither answer stands in the prompt. `template` ends in `-negated` or
+`-affirmed`: a model that ignores "not" is right on the second and wrong on the first.
 
-The prompts are fixed; the seed only draws which are used. States and wordings of train, dev and test are different.
+The prompts are fixed; the seed only draws which are used. States and wordings of train, dev and test are
+different.
 
-Corruptions: `polarity` exchanges "not" and "now", `predicate` exchanges the predicate and its opposite. Either way the foil is
-the answer, and the length stays.
+Corruptions: `polarity` exchanges "not" and "now", `predicate` exchanges the predicate and its opposite.
+Either way the foil is the answer, and the length stays.
 """
 
 from itertools import product
@@ -20,7 +21,8 @@ from typing import NamedTuple
 
 from tiny_ablation.data.examples import Example
 from tiny_ablation.data.families import Family
-from tiny_ablation.data.families._build import SPLITS, Wording, fill, pair, partition
+from tiny_ablation.data.families._build import Prompt, Wording, fill, pair, partition
+from tiny_ablation.data.guards import SPLITS
 
 
 class State(NamedTuple):
@@ -72,8 +74,14 @@ WORDINGS = [
     Wording("means", "The {thing} is {polarity} {predicate}, which means that the {result} is rather"),
     Wording("since", "Since the {thing} is {polarity} {predicate}, we know that the {result} is quite"),
     Wording("see", "I see that the {thing} is {polarity} {predicate}. That is why the {result} is so"),
-    Wording("told", "They told us that the {thing} is {polarity} {predicate}. It follows that the {result} is very"),
-    Wording("therefore", "We know that the {thing} is {polarity} {predicate}. Therefore the {result} should be quite"),
+    Wording(
+        "told",
+        "They told us that the {thing} is {polarity} {predicate}. So the {result} is very",
+    ),
+    Wording(
+        "therefore",
+        "We know that the {thing} is {polarity} {predicate}. Hence the {result} should be quite",
+    ),
     Wording("today", "Today the {thing} is {polarity} {predicate}, and because of this the {result} is too"),
     Wording("clear", "The {thing} is {polarity} {predicate}, and for this reason the {result} is rather"),
 ]
@@ -81,10 +89,12 @@ WORDINGS = [
 POLARITIES = ("now", "not")
 
 
-def _example(split: str, wording: Wording, state: State, negated: int, predicate: int, corruption: str) -> Example:
+def _example(
+    split: str, wording: Wording, state: State, negated: int, predicate: int, corruption: str
+) -> Example:
     """One of the four versions of a state; `negated` and `predicate` are 0 or 1."""
 
-    def prompt(negated: int, predicate: int):
+    def prompt(negated: int, predicate: int) -> Prompt:
         said = {"polarity": POLARITIES[negated], "predicate": state.predicates[predicate]}
         return fill(wording, {"thing": state.thing, "result": state.result, **said})
 

@@ -1,14 +1,15 @@
 """Gendered pronouns: a name decides between " she" and " he".
 
-Source: the gendered-pronoun task of Mathwin et al. 2023 and, for names and bias, Vig et al. 2020 (arXiv:2004.12265). "After
-lunch Anna left the park because" -> " she". Only given names that are common for one gender are used; professions,
-where a "right" pronoun would be a stereotype, are not.
+Source: the gendered-pronoun circuit of Mathwin and Corlouer 2023 and, for names and bias, Vig et al. 2020
+(arXiv:2004.12265). "After lunch Anna left the park because" -> " she". Only given names that are common for
+one gender are used; professions, where a "right" pronoun would be a stereotype, are not.
 
-Examples come in twos that differ in nothing but the name, one a woman's and one a man's: both pronouns are the answer
-equally often in every wording. Names, places, times and wordings of train, dev and test are different.
+Examples come in twos that differ in nothing but the name, one a woman's and one a man's: both pronouns are
+the answer equally often in every wording. Names, places, times and wordings of train, dev and test are
+different.
 
-Corruptions: `gender` puts the other name of the two (the answer is the foil), `someone` puts the word "someone" (neither is
-the answer). Both keep the length.
+Corruptions: `gender` puts the other name of the two (the answer is the foil), `someone` puts the word
+"someone" (neither is the answer). Both keep the length.
 """
 
 from collections.abc import Iterator

@@ -117,9 +117,9 @@ def _reach(cfg: "ModelConfig", ask: Callable[[], T]) -> T:
 
 def _out_of_reach(cfg: "ModelConfig", cause: str) -> str:
     return (
-        f"{cfg.repo} is not in the Hugging Face cache, and the hub cannot be reached ({cause}). Set HF_HOME to "
-        "a cache that has it, use a directory (model=local model.path=DIR), or the default model, which needs "
-        "no hub."
+        f"{cfg.repo} is not in the Hugging Face cache, and the hub cannot be reached ({cause}). Set HF_HOME "
+        "to a cache that has it, use a directory (model=local model.path=DIR), or the default model, which "
+        "needs no hub."
     )
 
 

@@ -60,8 +60,8 @@ def _check_directory(given: str, path: Path) -> None:
         return
     pickled = pickled_weights(path)
     advice = (
-        f"It has {pickled[0]}, a pickle, which can run code when it is opened and is never read; convert it to "
-        "safetensors."
+        f"It has {pickled[0]}, a pickle, which can run code when it is opened and is never read; convert it "
+        "to safetensors."
         if pickled
         else "Give the directory that save_pretrained wrote, of the model and of the tokenizer."
     )

@@ -103,7 +103,7 @@ def _run(command: list[str], env: dict[str, str], label: str, size: int, directo
 
 
 def _size_of_wheels(directory: Path) -> int:
-    """Bytes of the largest wheel so far; pip moves files meanwhile, so one may be gone when it is looked at."""
+    """Bytes of the largest wheel so far; pip moves files meanwhile, so one may be gone when looked at."""
     sizes = [0]
     for path in directory.rglob("*.whl"):
         try:

@@ -26,9 +26,14 @@ EMBEDDING_STD = 0.3  # small beside what a head writes, so that heads matter
 VERSION = "v1"  # raise it when the same seed gives other weights
 
 
+def check(cfg: "ModelConfig") -> None:
+    """Refuse a `model.shape` that there is not."""
+    _config_maker(cfg.shape)
+
+
 def weights_id(cfg: "ModelConfig") -> str:
     """Shape, seed, and the vocabulary, which grows with the corpora of the package."""
-    _config_maker(cfg.shape)
+    check(cfg)
     words = hashlib.sha256("\n".join(vocabulary()).encode()).hexdigest()
     return f"toy/{cfg.shape}/{cfg.seed}/{VERSION}:{words[:12]}"
 

@@ -31,10 +31,7 @@ def toy_tokenizer() -> "PreTrainedTokenizerFast":
     inner: Any = Tokenizer(models.BPE(vocab=vocab, merges=[], ignore_merges=True))
     inner.pre_tokenizer = _pre_tokenizer()
     inner.decoder = decoders.ByteLevel()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, bos_token=END, eos_token=END, pad_token=END)
-    # TransformerLens reads a tokenizer anew from its files unless this says that it need not; there are none.
-    tokenizer.init_kwargs |= {"name_or_path": "toy", "add_bos_token": True}
-    return tokenizer
+    return PreTrainedTokenizerFast(tokenizer_object=inner, bos_token=END, eos_token=END, pad_token=END)
 
 
 @lru_cache(maxsize=1)

@@ -77,8 +77,8 @@ def prepare(cfg: "ModelConfig") -> ModelFiles:
 def _pinned(cfg: "ModelConfig") -> WheelModel:
     if cfg.repo not in WHEELS:
         raise ModelError(
-            f"model.repo={cfg.repo} is not a wheel that this version knows; with model.source=wheel it is one "
-            f"of {', '.join(WHEELS)}. For other models use model=local model.path=..., or model.source=hub."
+            f"model.repo={cfg.repo} is not a wheel that is known here; with model.source=wheel it is one of "
+            f"{', '.join(WHEELS)}. For other models use model=local model.path=..., or model.source=hub."
         )
     return WHEELS[cfg.repo]
 

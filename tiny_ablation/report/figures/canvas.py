@@ -69,7 +69,8 @@ def write(figure: Figure, left: float, top: float, text: str, **how) -> Text:
 
 def wrapped(text: str, width: float, size: float = style.LABEL_SIZE) -> str:
     """`text` broken into at most three lines of `width` inches; a name may be long."""
-    characters = int(width * 72 / (0.66 * size))
+    share = 0.66 if size == style.TITLE_SIZE else 0.58  # mean width of a letter by its size; titles are bold
+    characters = int(width * 72 / (share * size))
     return textwrap.fill(text, characters, max_lines=3, placeholder=" ...")
 
 

@@ -30,7 +30,6 @@ class HeadGrid:
         metric: what the effects are on.
         title: what was done, to what, on what.
         note: examples and baseline.
-        beyond: names the sites that the colours cannot show; empty where there are none.
         percent: of the intervals, such as `95 %`.
         limit: the colours reach from minus this to this.
         layers: the rows, without gaps.
@@ -41,7 +40,6 @@ class HeadGrid:
     metric: str
     title: str
     note: str
-    beyond: str
     percent: str
     limit: float
     layers: np.ndarray
@@ -66,15 +64,13 @@ def collect(impact: pd.DataFrame, metric: str, title: str, confidence: float) ->
             "the head map draws one intervention of one run, and the table has several rows per head"
         )
     places = style.decimals(rows["delta"])
-    limit = style.symmetric_limit(rows["delta"])
     baseline = style.plain(rows["baseline"].iloc[0], places)
     return HeadGrid(
         metric=metric,
         title=title,
         note=f"{tables.examples(rows)}; baseline {metric} {baseline} {words.metric_words(metric).unit}",
-        beyond=_beyond(rows, limit, places),
         percent=style.percent(confidence),
-        limit=limit,
+        limit=style.symmetric_limit(rows["delta"]),
         layers=layers,
         heads=heads,
         panels=[
@@ -106,16 +102,3 @@ def _hover(
         (row["layer"], row["head"]): tables.hover_numbers(row, places) for row in rows.to_dict("records")
     }
     return [[found.get((layer, head), ()) for head in heads] for layer in layers]
-
-
-def _beyond(rows: pd.DataFrame, limit: float, places: int) -> str:
-    far = tables.strongest(tables.where(rows, rows["delta"].abs() > limit * (1 + 1e-12)))
-    if far.empty:
-        return ""
-    several = len(set(far["scale"])) > 1
-    named = [
-        f"{tables.label(row, _INDEX)} {style.signed(row['delta'], places)}"
-        + (f" (scale {row['scale']:g})" if several else "")
-        for row in far.to_dict("records")
-    ]
-    return f"beyond the colours: {', '.join(named)}"

@@ -58,10 +58,9 @@ def page_figure(
 
 def _legend_sentence(data: HeadGrid) -> str:
     gaps = " An empty cell was not measured." if data.has_gaps else ""
-    beyond = f" {data.beyond[:1].upper()}{data.beyond[1:]}." if data.beyond else ""
     return (
         f"A full cell is an effect whose {data.percent} interval excludes 0; a grey dot is one whose "
-        f"interval holds 0, which this run cannot tell from none. {words.signs(data.metric)}{gaps}{beyond}"
+        f"interval holds 0, which this run cannot tell from none. {words.signs(data.metric)}{gaps}"
     )
 
 
@@ -82,7 +81,7 @@ def _static(data: HeadGrid) -> Figure:
     left = (full - columns * width - (columns - 1) * _GAP + _LEFT - _RIGHT) / 2
     body = rows * height + (rows - 1) * _BETWEEN
     top = canvas.header_height(full, data.title, data.note) + 0.3
-    figure = canvas.blank(full, top + body + _BOTTOM + (0.35 if data.beyond else 0.0))
+    figure = canvas.blank(full, top + body + _BOTTOM)
     canvas.header(figure, data.title, data.note)
     for i, panel in enumerate(data.panels):
         across, down = i % columns, i // columns
@@ -166,10 +165,10 @@ def _draw_key(figure: Figure, data: HeadGrid, top: float) -> None:
     said = words.metric_words(data.metric)
     for text, x, side in ((said.less, left - 0.1, "right"), (said.more, left + width + 0.1, "left")):
         canvas.write(figure, x, top - 0.02, text, ha=side, fontsize=style.TICK_SIZE, color=style.MUTED)
-    _draw_marks(figure, data, full, top + 0.62)
+    _draw_marks(figure, data, top + 0.62)
 
 
-def _draw_marks(figure: Figure, data: HeadGrid, full: float, top: float) -> None:
+def _draw_marks(figure: Figure, data: HeadGrid, top: float) -> None:
     dot = {"marker": "o", "linestyle": "", "color": style.UNRESOLVED, "markersize": 3}
     marks = [
         Patch(facecolor=style.DIVERGING[2], label="interval excludes 0"),
@@ -189,11 +188,6 @@ def _draw_marks(figure: Figure, data: HeadGrid, full: float, top: float) -> None
         handleheight=1.0,
         columnspacing=1.8,
     )
-    if data.beyond:
-        text = canvas.wrapped(data.beyond, full - 0.6, style.TICK_SIZE)
-        canvas.write(
-            figure, full / 2, top + 0.33, text, ha="center", fontsize=style.TICK_SIZE, color=style.MUTED
-        )
 
 
 # Interactive

@@ -34,17 +34,8 @@ WEB_SIZE = 13  # pixels
 
 
 def symmetric_limit(values: Iterable[float]) -> float:
-    """The half-width of a colour scale centred on zero: the largest size, unless a few dwarf all others.
-
-    Where up to four are each over three times what follows, what follows is the limit; what lies beyond it
-    must be named beside the figure.
-    """
-    sizes = sorted((abs(value) for value in values if math.isfinite(value)), reverse=True)
-    if not sizes or sizes[0] == 0.0:
-        return 1.0
-    few = min(4, len(sizes) // 8)
-    giants = [j for j in range(1, few + 1) if sizes[j - 1] > 3.0 * sizes[j] > 0.0]
-    return sizes[giants[-1]] if giants else sizes[0]
+    """The half-width of a colour scale centred on zero: the largest size, so that nothing lies beyond it."""
+    return max((abs(value) for value in values if math.isfinite(value)), default=0.0) or 1.0
 
 
 def decimals(values: Iterable[float]) -> int:

@@ -67,10 +67,10 @@
     const search = box.querySelector("input[type=search]");
     const only = box.querySelector("input[type=checkbox]");
     const filter = () => {
-      const wanted = search.value.toLowerCase().split(/\s+/).filter(Boolean);
+      const wanted = " " + search.value.toLowerCase().replaceAll(",", " ").replace(/\s+/g, " ").trimStart();
       for (const row of table.tBodies[0].rows) {
-        const name = row.dataset.find;
-        row.hidden = !wanted.every((word) => name.includes(word)) || (only.checked && row.dataset.resolved === "no");
+        const found = ` ${row.dataset.find} `.includes(wanted); // from the start of a word: 7 is not 17
+        row.hidden = !found || (only.checked && row.dataset.resolved === "no");
       }
     };
     search.addEventListener("input", filter);

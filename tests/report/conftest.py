@@ -1,9 +1,11 @@
 """A made-up run that looks like a real one: few strong heads, many that do next to nothing."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
+import pytest
 
 METRICS = ("logit_diff", "kl_div")
 HOSTILE = "<script>alert(1)</script> $\\frac{1}{$ [red]x[/red] \"'&\x1b[31m"
@@ -20,6 +22,7 @@ def impact(
 ) -> pd.DataFrame:
     rng = np.random.default_rng([layers, heads, strong])
     base = rng.normal(0, 0.03, (layers, heads))
+    strong = min(strong, layers * heads // 2)
     picked = rng.choice(layers * heads, strong, replace=False)
     base.flat[picked] += rng.choice([-1, -1, -1, 1], strong) * rng.uniform(0.3, 1.3, strong)
     width = rng.uniform(0.04, 0.25, (layers, heads))
@@ -125,3 +128,16 @@ def write_run(directory, table: pd.DataFrame, name: str = "head_impact", **chang
     (directory / "provenance.json").write_text(json.dumps(PROVENANCE), encoding="utf-8")
     (directory / "config.yaml").write_text("seed: 0\nmodel:\n  name: smollm2_135m\n", encoding="utf-8")
     return directory
+
+
+@pytest.fixture(scope="session")
+def fake() -> SimpleNamespace:
+    """The generators of this file; test modules in sub-folders cannot import it."""
+    return SimpleNamespace(
+        impact=impact,
+        layer_impact=layer_impact,
+        top=top,
+        summary=summary,
+        write_run=write_run,
+        hostile=HOSTILE,
+    )

