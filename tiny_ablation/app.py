@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from tiny_ablation.interventions.measure import Measured
     from tiny_ablation.interventions.prepare import Prepared
     from tiny_ablation.report.terminal import Screen
+    from tiny_ablation.results.manifest import Status
+    from tiny_ablation.results.profile import Profile
     from tiny_ablation.results.rundir import RunDir
 
 schema.register()
@@ -73,19 +75,20 @@ def run(cfg: Any, directory: Path, cwd: Path) -> None:
     """
     from tiny_ablation.interventions.prepare import prepare_light, prepare_run
     from tiny_ablation.report.terminal import Screen
+    from tiny_ablation.results.profile import Profile
     from tiny_ablation.results.rundir import RunDir
 
-    started = datetime.now(UTC)
-    light = prepare_light(to_settings(cfg))
-    screen = Screen()
-    prepared = prepare_run(light)
+    started, profile, screen = datetime.now(UTC), Profile(), Screen()
+    with profile.stage("prepare"):
+        prepared = prepare_run(prepare_light(to_settings(cfg)))
     screen.start(_headline(prepared))
     rundir = RunDir(directory)
     with rundir.lock():
-        measured, stopped = _measure(prepared, rundir, screen)
+        with profile.stage("measure"):
+            measured, stopped = _measure(prepared, rundir, screen)
         if not measured:
             raise Interrupted("interrupted before the first batch was finished; nothing was written")
-        _write(prepared, rundir, measured, started, screen, stopped=stopped)
+        _write(prepared, rundir, measured, started, profile, screen, stopped=stopped)
     if stopped:
         raise Interrupted(f"interrupted; what was finished is in {directory}; run again with hydra.run.dir={directory} to go on")
     _publish(prepared, directory, cwd, screen)
@@ -104,36 +107,54 @@ def _measure(prepared: "Prepared", rundir: "RunDir", screen: "Screen") -> "tuple
 
 
 def _write(
-    prepared: "Prepared", rundir: "RunDir", measured: "list[Measured]", started: datetime, screen: "Screen", *, stopped: bool
-) -> None:
+    prepared: "Prepared", rundir: "RunDir", measured: "list[Measured]", started: datetime, profile: "Profile",
+    screen: "Screen", *, stopped: bool,
+) -> None:  # fmt: skip
     """Everything a run leaves behind; the manifest last."""
     from tiny_ablation.aggregate.run_summary import run_summary
     from tiny_ablation.aggregate.run_tables import run_tables
     from tiny_ablation.report.figures.files import write_figures
     from tiny_ablation.report.summary_html import write_run_report
-    from tiny_ablation.results import manifest, store
+    from tiny_ablation.results import store
 
-    tables = run_tables(prepared, measured)
-    summary = run_summary(prepared, measured, tables)
-    store.write_text(rundir.config, _yaml(prepared))
-    store.write_table(rundir.table(prepared.light.kind.table), tables.impact)
-    store.write_table(rundir.per_example, tables.per_example)
-    store.write_json(rundir.summary, summary)
-    bug = None if stopped else _verify(prepared, rundir, measured, screen)
-    write_figures(rundir.path, tables.impact, summary)
-    _write_provenance(prepared, rundir, started)
+    with profile.stage("statistics"):
+        tables = run_tables(prepared, measured)
+        summary = run_summary(prepared, measured, tables)
+    with profile.stage("tables"):
+        store.write_text(rundir.config, _yaml(prepared))
+        store.write_table(rundir.table(prepared.light.kind.table), tables.impact)
+        store.write_table(rundir.per_example, tables.per_example)
+        store.write_json(rundir.summary, summary)
+    with profile.stage("verify"):
+        bug = None if stopped else _verify(prepared, rundir, measured, screen)
     status = "partial" if stopped else "failed" if bug else "ok"
-    write_run_report(rundir.path, status=status)
-    manifest.write_manifest(
-        rundir, run_id=prepared.identity.run_id, status=status, digest=prepared.identity.digest,
-        covers=prepared.identity.covers, error=bug, extra={"kind": prepared.light.kind.name, "seed": summary["seed"],
-        "condition": summary["condition"], "n_examples": summary["n_examples"]},
-    )  # fmt: skip
-    if not stopped:
-        rundir.partial("").clear()
+    with profile.stage("figures and report"):
+        write_figures(rundir.path, tables.impact, summary)
+        _write_provenance(prepared, rundir, started)
+        write_run_report(rundir.path, status=status)
+    _finish(prepared, rundir, summary, profile, status=status, error=bug)
     _show(prepared, rundir, summary, screen)
     if bug:
         raise TinyAblateError(bug)
+
+
+def _finish(
+    prepared: "Prepared", rundir: "RunDir", summary: dict[str, Any], profile: "Profile", *, status: "Status", error: str | None
+) -> None:
+    """The manifest makes the run complete; after it the finished batches are not needed any more."""
+    from tiny_ablation.results import store
+    from tiny_ablation.results.manifest import write_manifest
+
+    tokens = sum(len(leg.rows) * sum(len(p.ids) for p in leg.prompts) for leg in prepared.legs)
+    seconds = profile.stages["measure"]["wall_s"]
+    store.write_json(rundir.profile, profile.content(prompt_tokens=tokens, prompt_tokens_per_s=round(tokens / seconds, 1)))
+    write_manifest(
+        rundir, run_id=prepared.identity.run_id, status=status, digest=prepared.identity.digest,
+        covers=prepared.identity.covers, error=error,
+        extra={"kind": prepared.light.kind.name, **{key: summary[key] for key in ("seed", "condition", "n_examples")}},
+    )  # fmt: skip
+    if status != "partial":
+        rundir.partial("").clear()
 
 
 def _verify(prepared: "Prepared", rundir: "RunDir", measured: "list[Measured]", screen: "Screen") -> str | None:
