@@ -4,7 +4,8 @@ The model's own code does all the arithmetic, masks and rotary embeddings includ
 
 - the blocks before the first edited one hand their input through, and that block receives the cached residual stream;
 - hooks at the edited sites write replacements into the rows of their interventions;
-- a hook before the unembedding keeps the answer nodes, so that no logit is computed that nobody reads.
+- the last block's MLP runs on the answer nodes only, and a hook before the unembedding keeps those, so that nothing is
+  computed at the end that nobody reads.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from tiny_ablation.engine.layout import Batch
 from tiny_ablation.errors import GuardError
+from tiny_ablation.models.hookpoints import HookPoint
 from tiny_ablation.models.network import Network
 
 Place = tuple[str, int]  # (component, layer)
@@ -55,7 +57,7 @@ class Passes:
                 point = self.network.hook_point(*place)
                 keep = _keep(cache.at, place, point.view, batch.n_nodes)
                 stack.enter_context(removed(point.attach(keep)))
-            cache.logits = self._run(batch, 1)[0]
+            cache.logits = self._run(batch, 1, trimmed=not capture)[0]
         missing = [place for place in capture if place not in cache.at]
         if missing or len(cache.resid) != self.network.shape.n_layers:
             raise GuardError(f"the model did not run through {missing or 'all of its blocks'}; nothing can be measured there")
@@ -84,7 +86,7 @@ class Passes:
                 point = self.network.hook_point(*place)
                 hook = _edit(point.view, write, runs, fired, place)
                 stack.enter_context(removed(point.attach(hook)))
-            logits = self._run(batch, runs)
+            logits = self._run(batch, runs, trimmed=self._may_trim(writers))
         silent = [f"blocks.{layer}.{component}" for (component, layer), count in fired.items() if count != 1]
         if silent:
             raise GuardError(
@@ -107,7 +109,31 @@ class Passes:
             for block in blocks[:start]:
                 del block.forward
 
-    def _run(self, batch: Batch, runs: int) -> Tensor:
+    def _may_trim(self, places: Sequence[Place] | dict[Place, list[Writer]]) -> bool:
+        """Whether nothing is edited inside or behind the last MLP, where an edit would count all nodes."""
+        last = self.network.shape.n_layers - 1
+        return not any(layer == last and component in ("mlp_out", "neurons", "resid_post") for component, layer in places)
+
+    @contextmanager
+    def _last_mlp_on(self, nodes: Tensor, batch: Batch, runs: int) -> Iterator[None]:
+        """Within: the last block's MLP computes these nodes; the others, which nothing reads any more, get zeros."""
+        point = self.network.hook_point("mlp_out", self.network.shape.n_layers - 1)
+        shape: list[torch.Size] = []
+
+        def gather(x: Tensor) -> Tensor:
+            shape.append(x.shape)
+            return x.reshape(runs, batch.n_nodes, -1)[:, nodes]
+
+        def scatter(y: Tensor) -> Tensor:
+            whole = y.new_zeros(runs, batch.n_nodes, y.shape[-1])
+            whole[:, nodes] = y
+            return whole.view(*shape.pop()[:-1], -1)
+
+        before = HookPoint(point.label, point.module, "in", point.view)
+        with removed(before.attach(gather)), removed(point.attach(scatter)):
+            yield
+
+    def _run(self, batch: Batch, runs: int, *, trimmed: bool) -> Tensor:
         """(runs, n_reads, d_vocab): the model's own forward, with logits at the reads only."""
         device, dtype = self.network.device, next(self.network.hf.parameters()).dtype
         keep = batch.read_nodes.to(device)
@@ -120,7 +146,11 @@ class Passes:
         if batch.sees is not None:
             mask = torch.zeros(batch.sees.shape, dtype=dtype).masked_fill_(~batch.sees, torch.finfo(dtype).min)
             mask = mask.to(device)[None, None].expand(runs, 1, -1, -1)
-        with removed(self.network.unembed.register_forward_pre_hook(lambda _, args: (reads_only(args[0]), *args[1:]))):
+        with ExitStack() as stack:
+            if trimmed and self.network.names.mlp:
+                stack.enter_context(self._last_mlp_on(keep.unique(), batch, runs))
+            unembed = HookPoint("unembed", self.network.unembed, "in", lambda x: x)
+            stack.enter_context(removed(unembed.attach(reads_only)))
             out: Any = self.network.hf(
                 input_ids=batch.ids.repeat(runs, 1).to(device),
                 position_ids=batch.positions.repeat(runs, 1).to(device),
