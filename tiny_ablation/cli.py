@@ -4,6 +4,7 @@ Exit codes: 0 done; 1 the run or a cell of a sweep failed; 2 the user's input is
 """
 
 import os
+import re
 import signal
 import sys
 from collections.abc import Sequence
@@ -25,6 +26,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _interrupt)  # otherwise worker processes outlive the parent
     try:
         return _dispatch(args)
+    except SystemExit as stop:  # Hydra leaves this way after --help
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except KeyboardInterrupt:
         print("tiny-ablate: interrupted", file=sys.stderr)  # noqa: T201
         return 130
@@ -55,18 +58,29 @@ def _interrupt(_signum: int, _frame: Any) -> NoReturn:
 
 
 def _message(error: Exception) -> str:
-    """What is wrong, in one line where it fits on one."""
+    """What is wrong, in one line."""
     text = str(error).strip() or type(error).__name__
-    cause = error.__cause__
-    if cause is not None and _is_hydra_error(error) and str(cause).strip() not in text:
-        text = f"{text}: {cause}"
     if isinstance(error, TinyAblateError):
         return text
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    text = "; ".join(line for line in lines if not line.startswith("full_key:") or line.split(":")[1].strip())
     if _is_hydra_error(error):
-        return text
-    return f"{type(error).__name__}: {text} (set HYDRA_FULL_ERROR=1 to see where)"
+        cause = str(error.__cause__ or "").strip()
+        return _hydra_message(text if not cause or cause in text else f"{text}\n{cause}")
+    return f"{type(error).__name__}: {' '.join(text.split())} (set HYDRA_FULL_ERROR=1 to see where)"
+
+
+def _hydra_message(text: str) -> str:
+    """Hydra's several lines as one: without search paths and type names, and with the option list in a row."""
+    key = re.search(r"Could not override '([^']+)'", text)
+    if key and "+" in text:
+        return f"there is no config key {key[1]}; `tiny-ablate --cfg job` prints all (free text goes to notes.*)"
+    text = text.split("Config search path:")[0]
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    lines = [line for line in lines if not line.startswith(("full_key:", "reference_type=", "object_type="))]
+    heads = [i for i, line in enumerate(lines) if line.startswith("Available options")]
+    if heads:
+        options = [line for line in lines[heads[0] + 1 :] if not line.endswith("_schema")]
+        lines = [*lines[: heads[0]], f"{lines[heads[0]]} {', '.join(options)}"]
+    return "; ".join(lines).replace(".;", ";")
 
 
 def _exit_code(error: Exception) -> int:
@@ -81,5 +95,5 @@ def _is_hydra_error(error: Exception) -> bool:
     from omegaconf.errors import OmegaConfBaseException
 
     # Hydra raises a bare ValueError for flags that exclude each other, such as --cfg with -m.
-    from_flags = isinstance(error, ValueError) and "flag" in str(error)
+    from_flags = isinstance(error, ValueError) and "Only one of --" in str(error)
     return isinstance(error, (HydraException, OmegaConfBaseException)) or from_flags

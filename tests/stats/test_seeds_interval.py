@@ -1,0 +1,33 @@
+import numpy as np
+import pytest
+from scipy import stats
+
+from tiny_ablation.errors import GuardError
+from tiny_ablation.stats.seeds_interval import student_interval
+
+
+def test_by_hand():
+    # Three seeds 1, 2, 3: mean 2, standard error 1/sqrt(3), t(.975, 2) = 4.302653.
+    found = student_interval([1, 2, 3])
+    assert found.low == pytest.approx(2 - 4.302653 / np.sqrt(3), abs=1e-6)
+    assert found.high == pytest.approx(2 + 4.302653 / np.sqrt(3), abs=1e-6)
+    assert (found.mean, found.n) == (2.0, 3)
+
+
+def test_agrees_with_scipy():
+    values = np.random.default_rng(0).normal(size=8)
+    expected = stats.ttest_1samp(values, 0).confidence_interval(0.9)
+    np.testing.assert_allclose(student_interval(values, 0.9)[1:3], expected)
+
+
+@pytest.mark.parametrize("values", [[0.3], [0.3, 0.3, 0.3]])
+def test_one_seed_or_seeds_without_effect_have_no_interval(values):
+    found = student_interval(values)
+    assert found.mean == pytest.approx(0.3)
+    assert np.isnan([found.low, found.high]).all()
+
+
+@pytest.mark.parametrize("values", [[], [1.0, np.nan], [[1.0, 2.0]]])
+def test_missing_values_are_refused(values):
+    with pytest.raises(GuardError, match="one finite value per seed"):
+        student_interval(values)

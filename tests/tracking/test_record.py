@@ -1,0 +1,46 @@
+import pytest
+
+from tiny_ablation.errors import ResultsError
+from tiny_ablation.results.manifest import write_manifest
+from tiny_ablation.results.rundir import RunDir
+from tiny_ablation.tracking import record
+from tiny_ablation.tracking.record import read_record
+
+
+def test_config_numbers_and_tags_are_flat(make_run, tmp_path):
+    found = read_record(make_run(tmp_path))
+    assert found.params == {"model.name": "toy", "seed": "3", "ablation.heads": "[0, 1]"}
+    assert found.metrics == {"metrics.logit_diff.mean": 0.25, "n _examples_": 16.0}
+    assert found.tags["tiny_ablate.git"] == "c0ffee-dirty"
+    assert found.tags["tiny_ablate.run_dir"] == str(tmp_path)
+    assert found.ended_ms - found.started_ms == 60_000
+
+
+def test_no_password_is_told(make_run, tmp_path):
+    assert "pw" not in str(read_record(make_run(tmp_path)).params)
+
+
+def test_large_files_stay_where_they_are(make_run, tmp_path, monkeypatch):
+    make_run(tmp_path)
+    files = {
+        "manifest.json",
+        "provenance.json",
+        "artifacts/heatmap.png",
+        "metrics/summary.json",
+        "config.yaml",
+    }
+    assert set(read_record(tmp_path).files) == files
+    monkeypatch.setattr(record, "_LARGEST_FILE", 3)
+    assert set(read_record(tmp_path).files) == {"manifest.json", "provenance.json", "artifacts/heatmap.png"}
+
+
+def test_a_run_that_failed_early_has_a_record(tmp_path):
+    write_manifest(RunDir(tmp_path), run_id="abc", status="failed", digest="d", covers={}, error="boom")
+    found = read_record(tmp_path)
+    assert (found.status, found.params, found.metrics, found.files) == ("failed", {}, {}, ("manifest.json",))
+
+
+def test_an_altered_run_is_not_told(make_run, tmp_path):
+    (make_run(tmp_path) / "metrics" / "summary.json").write_text("{}")
+    with pytest.raises(ResultsError, match=r"metrics/summary\.json is altered"):
+        read_record(tmp_path)

@@ -1,0 +1,185 @@
+"""Publish a finished run to MLflow, all at once: no run waits for a tracker, and none fails by one.
+
+Costs about two seconds, most of it the import of MLflow. Publishing a run directory again updates its entry.
+Several processes may publish at once: MLflow cannot create one sqlite store from two processes, so a file
+lock guards that.
+"""
+
+import logging
+import os
+import re
+import shlex
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from tiny_ablation.errors import Interrupted
+from tiny_ablation.tracking.record import Record, read_record
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+    from tiny_ablation.config.schema import TrackingConfig
+
+logger = logging.getLogger(__name__)
+
+_STATUS = {"ok": "FINISHED", "partial": "KILLED", "failed": "FAILED"}
+_SQLITE = "sqlite:///"
+# What MLflow takes in one call; together at most 1000.
+_PARAMS_AT_ONCE, _METRICS_AT_ONCE, _PARAM_LENGTH = 100, 800, 6000
+_LOCK_SECONDS = 120
+# Set before MLflow is imported, unless the user has set them: it reports usage otherwise, and tries a server
+# that is down for minutes.
+_ENVIRONMENT = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+}
+
+
+@dataclass(frozen=True)
+class Published:
+    """Where a run went.
+
+    Args:
+        run_id: MLflow's id of the run, for `parent_run_id` of others.
+        experiment_id: MLflow's id of the experiment.
+        ui_command: the command that shows it, on this machine only; None for a server.
+        url: the page of the run; behind `ui_command`, if there is one.
+    """
+
+    run_id: str
+    experiment_id: str
+    ui_command: str | None
+    url: str
+
+
+def publish(
+    run_dir: Path, cfg: "TrackingConfig", *, cwd: Path, parent_run_id: str | None = None
+) -> Published | None:
+    """Publish the finished run in `run_dir`, or update what was published of it.
+
+    Args:
+        run_dir: a run directory with its manifest.
+        cfg: the config group `tracking`.
+        cwd: the directory the command was started from, where the default store is.
+        parent_run_id: MLflow's id of the run to list this one under, such as its sweep.
+
+    Returns:
+        Where it went; None when tracking is off, or failed, which is logged as a warning and never raised.
+    """
+    if cfg.backend.value == "off":
+        return None
+    try:
+        uri = cfg.uri or default_uri(cwd)
+        return _publish(read_record(run_dir), run_dir, uri, cfg.experiment, parent_run_id)
+    except Interrupted:
+        raise
+    except Exception as error:
+        logger.warning("Not published to MLflow: %s The results in %s are complete.", _reason(error), run_dir)
+        return None
+
+
+def default_uri(cwd: Path) -> str:
+    """The sqlite store of a working directory."""
+    return f"{_SQLITE}{(cwd.resolve() / 'mlflow.db').as_posix()}"
+
+
+def _reason(error: Exception) -> str:
+    """The first line of the message, without the user and password that the address of a server may hold."""
+    line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return re.sub(r"//[^/\s]*@", "//", line).rstrip(".") + "."
+
+
+def _publish(record: Record, run_dir: Path, uri: str, experiment: str, parent: str | None) -> Published:
+    client, experiment_id = _open(uri, experiment)
+    run_id, known = _find_or_create(client, experiment_id, record, parent)
+    _log_numbers(client, run_id, record, known)
+    for name in record.files:
+        folder = Path(name).parent.as_posix()
+        client.log_artifact(run_id, str(run_dir / name), None if folder == "." else folder)
+    client.set_terminated(run_id, _STATUS[record.status], record.ended_ms)
+    return _published(uri, experiment_id, run_id)
+
+
+def _open(uri: str, experiment: str) -> tuple["MlflowClient", str]:
+    """A client, and the id of the experiment, which is made if it is not there."""
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    # MLflow speaks at every store it makes, urllib3 at every try to reach a server.
+    for name, level in (("mlflow", "WARNING"), ("alembic", "WARNING"), ("urllib3.connectionpool", "ERROR")):
+        logging.getLogger(name).setLevel(level)
+    with _creation_lock(uri):
+        client = MlflowClient(tracking_uri=uri)
+        found = client.get_experiment_by_name(experiment)
+        if found is None:
+            try:
+                return client, client.create_experiment(experiment, artifact_location=_artifacts(uri))
+            except MlflowException:  # of a server: another client may have been first
+                found = client.get_experiment_by_name(experiment)
+                if found is None:
+                    raise
+    return client, found.experiment_id
+
+
+def _creation_lock(uri: str) -> AbstractContextManager[object]:
+    from filelock import FileLock
+
+    if not uri.startswith(_SQLITE):
+        return nullcontext()
+    return FileLock(f"{uri.removeprefix(_SQLITE)}.lock", timeout=_LOCK_SECONDS)
+
+
+def _artifacts(uri: str) -> str | None:
+    """Beside a sqlite store; a server knows its own place."""
+    if not uri.startswith(_SQLITE):
+        return None
+    return (Path(uri.removeprefix(_SQLITE)).resolve().parent / "mlruns").as_uri()
+
+
+def _find_or_create(
+    client: "MlflowClient", experiment_id: str, record: Record, parent: str | None
+) -> tuple[str, set[str]]:
+    """The id of the record's run, and the parameters that it has already (MLflow cannot change them)."""
+    tags = {**record.tags, **({"mlflow.parentRunId": parent} if parent else {})}
+    keys = ("tiny_ablate.digest", "tiny_ablate.place")
+    query = " and ".join(f"tags.`{key}` = '{record.tags[key]}'" for key in keys)
+    if found := client.search_runs([experiment_id], query, max_results=1):
+        run = found[0]
+        for key, value in tags.items():
+            client.set_tag(run.info.run_id, key, value)
+        return run.info.run_id, set(run.data.params)
+    run = client.create_run(experiment_id, start_time=record.started_ms, tags=tags, run_name=record.name)
+    return run.info.run_id, set()
+
+
+def _log_numbers(client: "MlflowClient", run_id: str, record: Record, known: set[str]) -> None:
+    """Log everything in as few calls as MLflow allows, usually one: a call a number is fifty times slower."""
+    from mlflow.entities import Metric, Param
+
+    params = [Param(key, value[:_PARAM_LENGTH]) for key, value in record.params.items() if key not in known]
+    metrics = [Metric(key, value, record.ended_ms, 0) for key, value in record.metrics.items()]
+    calls = max(-(-len(params) // _PARAMS_AT_ONCE), -(-len(metrics) // _METRICS_AT_ONCE))
+    for call in range(calls):
+        client.log_batch(
+            run_id,
+            metrics=metrics[call * _METRICS_AT_ONCE : (call + 1) * _METRICS_AT_ONCE],
+            params=params[call * _PARAMS_AT_ONCE : (call + 1) * _PARAMS_AT_ONCE],
+        )
+
+
+def _published(uri: str, experiment_id: str, run_id: str) -> Published:
+    page = f"#/experiments/{experiment_id}/runs/{run_id}"
+    if uri.startswith(_SQLITE):
+        command = shlex.join(["mlflow", "ui", "--backend-store-uri", uri, "--host", "127.0.0.1"])
+        return Published(run_id, experiment_id, command, f"http://127.0.0.1:5000/{page}")
+    parts = urlsplit(uri)
+    # Without user and password, which an address may hold.
+    server = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
+    return Published(run_id, experiment_id, None, f"{server}/{page}")
