@@ -43,6 +43,13 @@ def toy_networks() -> dict[str, Network]:
 
 
 @pytest.fixture(scope="session")
+def known_networks() -> dict[str, Network]:
+    """The models whose circuit is known, trained in seconds on first use."""
+    shapes = ("induction", "induction_pair", "planted")
+    return {s: build_network(_load(ModelConfig(name=s, source=ModelSource.planted, shape=s))) for s in shapes}
+
+
+@pytest.fixture(scope="session")
 def make_prompts() -> Callable[..., list[Prompt]]:
     """Random prompts with shared prefixes, mixed lengths, and one that is another's beginning."""
 
@@ -56,7 +63,7 @@ def make_prompts() -> Callable[..., list[Prompt]]:
             target = tuple(token() for _ in range(1 + (i % 3 if answers > 1 else 0)))
             foil = tuple(token() for _ in range(1 + (i % 2 if answers > 1 else 0)))
             out.append(Prompt(ids, target, foil, {"subject": (0, 1)}, f"p{i}"))
-        longer = Prompt(out[0].ids + (token(), token()), (token(),), (token(),), {"subject": (1,)}, "longer")
+        longer = Prompt((*out[0].ids, token(), token()), (token(),), (token(),), {"subject": (1,)}, "longer")
         return [*out, longer]
 
     return make

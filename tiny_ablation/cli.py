@@ -21,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the arguments after the program's name; None reads them from the process.
     """
     args = list(sys.argv[1:] if argv is None else argv)
-    wants_traceback = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("", "0")
+    asked = os.environ.get("HYDRA_FULL_ERROR")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # so that errors come here instead of being printed by Hydra
     signal.signal(signal.SIGTERM, _interrupt)  # otherwise worker processes outlive the parent
     try:
@@ -35,10 +35,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `--help | head`: nobody reads the rest
         return 0
     except Exception as error:
-        if wants_traceback:
+        if asked not in (None, "", "0"):
             raise
         print(f"tiny-ablate: error: {_message(error)}", file=sys.stderr)  # noqa: T201
         return _exit_code(error)
+    finally:
+        if asked is None:
+            os.environ.pop("HYDRA_FULL_ERROR", None)
 
 
 def _dispatch(args: list[str]) -> int:

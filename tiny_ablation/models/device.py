@@ -48,8 +48,8 @@ def set_up_torch(cfg: DeviceConfig) -> None:
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
     torch.use_deterministic_algorithms(cfg.deterministic, warn_only=True)
-    # Filling every fresh tensor with NaN is a debugging aid that costs a pass over memory; no tensor is read before it is written.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    # Filling every fresh tensor with NaN is a debugging aid that costs a pass over memory.
+    setattr(torch.utils.deterministic, "fill_uninitialized_memory", False)  # noqa: B010 - untyped module attribute
     torch.backends.cuda.matmul.allow_tf32 = False  # TF32 has 10 bits of mantissa: effects would drown
     torch.backends.cudnn.allow_tf32 = False
 

@@ -11,14 +11,19 @@ from typing import TYPE_CHECKING, Any, cast
 
 from tiny_ablation.config.schema import ModelConfig, ModelSource, Weights
 from tiny_ablation.errors import ConfigError, DeviceError, ModelError
-from tiny_ablation.models.sources import hub, local, toy, wheel
+from tiny_ablation.models.sources import hub, local, planted, toy, wheel
 from tiny_ablation.models.sources.files import ModelFiles
 from tiny_ablation.models.sources.progress import notice
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-_SOURCES = {ModelSource.wheel: wheel, ModelSource.hub: hub, ModelSource.local: local}
+_SOURCES = {
+    ModelSource.wheel: wheel,
+    ModelSource.hub: hub,
+    ModelSource.local: local,
+    ModelSource.planted: planted,
+}
 _held: "dict[tuple[object, ...], LoadedModel]" = {}  # at most one: two would not fit on a laptop
 
 
@@ -47,8 +52,9 @@ def weights_id(cfg: ModelConfig) -> str | None:
     """What identifies the weights, found without loading them or importing torch.
 
     Returns:
-        `gguf:<sha256>` (of a pinned wheel even before it is fetched), `hub:<repo>@<commit>`, `files:<sha256>`
-        or `toy/...`; None for a hub model that is not in the cache yet.
+        `gguf:<sha256>` (of a pinned wheel even before it is fetched), `hub:<repo>@<commit>`,
+        `files:<sha256>`, `planted/...` or `toy/...`; None for a hub or planted model that is not in the cache
+        yet.
 
     Raises:
         ModelError: the config names no such model.

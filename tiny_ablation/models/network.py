@@ -116,13 +116,19 @@ def build_network(model: "LoadedModel") -> Network:
     bridge = _boot_bridge(model)
     cfg: Any = bridge.cfg
     names = block_names(bridge.adapter)
-    layers = len(model.hf.get_submodule(names.blocks))
+    layers = len(list(model.hf.get_submodule(names.blocks).children()))
     n_kv = getattr(cfg, "n_key_value_heads", None) or cfg.n_heads
     d_mlp = getattr(cfg, "d_mlp", None) or 4 * cfg.d_model
     shape = ModelShape(
-        layers, cfg.n_heads, n_kv, cfg.d_model, cfg.d_head, d_mlp, model.hf.get_output_embeddings().weight.shape[0]
+        layers, cfg.n_heads, n_kv, cfg.d_model, cfg.d_head, d_mlp, _vocabulary(model)
     )
     return Network(model, bridge, names, shape)
+
+
+def _vocabulary(model: "LoadedModel") -> int:
+    """How many logits the model gives, which may be more than its tokenizer has tokens."""
+    unembed: Any = model.hf.get_output_embeddings()
+    return unembed.weight.shape[0]
 
 
 def _boot_bridge(model: "LoadedModel") -> "TransformerBridge":

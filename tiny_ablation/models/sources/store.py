@@ -38,8 +38,8 @@ def converted(name: str, weights_id: str, build: Callable[[Path], dict[str, str]
     Raises:
         ModelError: the cache cannot be written, or what `build` raises.
     """
-    root = cache_dir() / "models"
-    target = root / f"{name}-{weights_id.partition(':')[2][:12]}-v{SCHEMA}"
+    target = place(name, weights_id)
+    root = target.parent
     if target.is_dir() and damage(target, weights_id) is None:
         return target
     try:
@@ -56,6 +56,11 @@ def converted(name: str, weights_id: str, build: Callable[[Path], dict[str, str]
             "Free some space there, or choose another place with the environment variable TINY_ABLATE_CACHE."
         ) from error
     return target
+
+
+def place(name: str, weights_id: str) -> Path:
+    """Where the converted model is, or would be."""
+    return cache_dir() / "models" / f"{name}-{weights_id.partition(':')[2][:12]}-v{SCHEMA}"
 
 
 def damage(directory: Path, weights_id: str) -> str | None:

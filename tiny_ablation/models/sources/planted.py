@@ -1,0 +1,186 @@
+"""`model=induction`, `induction_pair` and `planted`: models whose circuit is known, made in seconds, once.
+
+They are what the tool is tested on: whoever ablates them must find what `truth` says. `induction` and
+`induction_pair` are trained (see `induction`). `planted` is the trained model of one head a layer inside a
+larger one: four heads a layer and 32 more dimensions. The six further heads read everything and write vectors
+of ordinary size, but only into those dimensions, which nothing on the way to the logits reads. So its logits
+are those of the small model to the last bit, and the effect of a decoy is 0, not nearly 0.
+
+A model that did not learn what `truth` promises is not served.
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tiny_ablation.errors import ConfigError, ModelError
+from tiny_ablation.models.sources import induction
+from tiny_ablation.models.sources.convert import quiet_transformers
+from tiny_ablation.models.sources.files import WEIGHTS, ModelFiles, checksum
+from tiny_ablation.models.sources.induction import D_HEAD, D_MODEL, Head
+from tiny_ablation.models.sources.letters import letter_tokenizer
+from tiny_ablation.models.sources.progress import spinner
+from tiny_ablation.models.sources.store import converted, place
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from tiny_ablation.config.schema import ModelConfig
+
+N_HEADS, D_UNREAD = 4, 32
+CIRCUIT: tuple[Head, ...] = ((0, 2), (1, 1))  # where the trained heads are planted
+VERSION = "v1"  # raise it when the same training gives another planted model
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What ablation must find in a model.
+
+    Attributes:
+        needed: zeroing any one of these heads destroys the behaviour.
+        pairs: zeroing both heads of a pair destroys it, zeroing one of them hardly matters.
+        dead: heads that write, and have an effect of exactly 0.
+    """
+
+    needed: tuple[Head, ...] = ()
+    pairs: tuple[tuple[Head, Head], ...] = ()
+    dead: tuple[Head, ...] = ()
+
+
+_DECOYS = tuple((layer, head) for layer in (0, 1) for head in range(N_HEADS) if (layer, head) not in CIRCUIT)
+TRUTHS = {
+    "induction": Truth(needed=((0, 0), (1, 0))),
+    "induction_pair": Truth(pairs=(((1, 0), (1, 1)),)),
+    "planted": Truth(needed=CIRCUIT, dead=_DECOYS),
+}
+
+
+def truth(cfg: "ModelConfig") -> Truth:
+    """The circuit of the model of `cfg`.
+
+    Raises:
+        ConfigError: `model.shape` is none of these models.
+    """
+    if cfg.shape not in TRUTHS:
+        choices = ", ".join(TRUTHS)
+        raise ConfigError(
+            f"model.shape={cfg.shape} is no model with a known circuit; choose one of {choices}."
+        )
+    return TRUTHS[cfg.shape]
+
+
+def weights_id(cfg: "ModelConfig") -> str | None:
+    """Shape, seed and the hash of the weights; None while they are not made, for machines round differently."""
+    weights = place(*_key(cfg)) / WEIGHTS
+    return f"planted/{cfg.shape}/{cfg.seed}:{checksum(weights)}" if weights.is_file() else None
+
+
+def prepare(cfg: "ModelConfig") -> ModelFiles:
+    """Train or build the model unless the cache has it, whole.
+
+    Raises:
+        ModelError: `model.seed` gives a model without the circuit.
+    """
+    make = _plant if cfg.shape == "planted" else _train
+    directory = converted(*_key(cfg), lambda target: _write(make(cfg), target, cfg))
+    identity = weights_id(cfg)
+    if identity is None:
+        raise ModelError(f"{directory} was deleted while it was read; run again.")
+    return ModelFiles(directory, identity, {"shape": cfg.shape, "seed": str(cfg.seed)})
+
+
+def _key(cfg: "ModelConfig") -> tuple[str, str]:
+    """The name of the directory, and what decides its content; another torch rounds differently."""
+    truth(cfg)
+    recipe = f"{cfg.shape}/{cfg.seed}/{induction.VERSION}/{VERSION}/torch-{version('torch')}"
+    return cfg.shape, f"recipe:{hashlib.sha256(recipe.encode()).hexdigest()}"
+
+
+def _train(cfg: "ModelConfig") -> Any:
+    with spinner(f"Training {cfg.name}, once"):
+        return induction.train(2 if cfg.shape == "induction_pair" else 1, cfg.seed)
+
+
+def _plant(cfg: "ModelConfig") -> Any:
+    """The trained model of one head a layer among decoys."""
+    from dataclasses import replace
+
+    from safetensors.torch import load_file
+
+    small = load_file(prepare(replace(cfg, shape="induction")).directory / WEIGHTS)
+    model = induction.blank(N_HEADS, D_MODEL + D_UNREAD)
+    induction.scatter(model, induction.stream(cfg.seed, "decoys", VERSION))
+    for name, weight in model.named_parameters():
+        if weight.requires_grad:
+            weight.requires_grad_(False)
+            _planter(name)(weight, small[name])
+    return model
+
+
+def _planter(name: str) -> "Callable[[Tensor, Tensor], None]":
+    """How a trained weight goes into a larger one that was filled at random."""
+    if "embed" in name:
+        return _plant_embedding
+    if "lm_head" in name:
+        return _plant_unembedding
+    layer = int(name.split(".")[2])
+    head = next(head for at, head in CIRCUIT if at == layer)
+    rows = slice(head * D_HEAD, (head + 1) * D_HEAD)
+    return lambda large, small: (_plant_output if "o_proj" in name else _plant_input)(large, small, rows)
+
+
+def _plant_embedding(large: "Tensor", small: "Tensor") -> None:
+    large[:, :D_MODEL] = small  # (vocabulary, d_model)
+
+
+def _plant_unembedding(large: "Tensor", small: "Tensor") -> None:
+    large[:, :D_MODEL] = small  # (vocabulary, d_model)
+    large[:, D_MODEL:] = 0
+
+
+def _plant_input(large: "Tensor", small: "Tensor", rows: slice) -> None:
+    """Queries, keys or values, (n_heads * D_HEAD, d_model): the planted head reads as the small one does."""
+    large[rows, :D_MODEL] = small
+    large[rows, D_MODEL:] = 0
+
+
+def _plant_output(large: "Tensor", small: "Tensor", rows: slice) -> None:
+    """The output projection, (d_model, n_heads * D_HEAD): only the planted head writes where it is read."""
+    large[:D_MODEL] = 0
+    large[:D_MODEL, rows] = small
+
+
+def _write(model: Any, directory: Path, cfg: "ModelConfig") -> dict[str, str]:
+    """Keep a model that has its circuit, as a Hugging Face directory; returns its measured accuracies."""
+    measured = _accuracies(model, truth(cfg))
+    if wrong := _shortfall(measured, truth(cfg)):
+        fault = f"with model.seed={cfg.seed} it did not learn its circuit: {wrong}"
+        raise ModelError(f"model {cfg.name}: {fault}. Use another seed.")
+    with quiet_transformers():
+        model.save_pretrained(directory)
+        letter_tokenizer().save_pretrained(directory)
+    return {f"accuracy{_without(heads)}": f"{value:.3f}" for heads, value in measured.items()}
+
+
+def _accuracies(model: Any, circuit: Truth) -> dict[tuple[Head, ...], float]:
+    """On lists that it was not trained on, for each set of zeroed heads; none of them first."""
+    lists = induction.draw_lists(induction.stream(0, "held out"), 256)
+    heads = (*circuit.needed, *circuit.dead, *(head for pair in circuit.pairs for head in pair))
+    sets = ((), *((head,) for head in heads), *circuit.pairs)
+    return {zeroed: induction.accuracy(model, lists, zeroed) for zeroed in sets}
+
+
+def _shortfall(measured: dict[tuple[Head, ...], float], circuit: Truth) -> str | None:
+    """What is not as promised, in words."""
+    fatal = [*((head,) for head in circuit.needed), *circuit.pairs]
+    for heads, value in measured.items():
+        if value > 0.3 if heads in fatal else value < 0.9:
+            return f"its accuracy{_without(heads)} is {value:.3f}"
+    return None
+
+
+def _without(heads: tuple[Head, ...]) -> str:
+    return " without " + " and ".join(f"{layer}.{head}" for layer, head in heads) if heads else ""
