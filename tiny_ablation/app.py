@@ -118,11 +118,14 @@ def _write(
     from tiny_ablation.results import store
 
     with profile.stage("statistics"):
-        tables = run_tables(prepared, measured)
-        summary = run_summary(prepared, measured, tables)
+        combined = prepared.light.kind.combine(prepared, measured)
+        tables = run_tables(prepared, combined)
+        summary = run_summary(prepared, combined, tables)
     with profile.stage("tables"):
         store.write_text(rundir.config, _yaml(prepared))
-        store.write_table(rundir.table(prepared.light.kind.table), tables.impact)
+        store.write_table(rundir.table(prepared.light.table), tables.impact)
+        for name, frame in tables.more.items():
+            store.write_table(rundir.metrics / f"{name}.parquet", frame)
         store.write_table(rundir.per_example, tables.per_example)
         store.write_json(rundir.summary, summary)
     with profile.stage("verify"):
@@ -215,11 +218,11 @@ def _show(prepared: "Prepared", rundir: "RunDir", summary: dict[str, Any], scree
     screen.table(
         summary["top"], metric=summary["primary"], null=summary["null"], family_size=summary["family_size"],
         resolution=summary["resolution"], confidence=summary["confidence"],
-        title=f"Strongest {_SITES.get(prepared.light.kind.table, 'sites')}",
+        title=f"Strongest {_SITES.get(prepared.light.table, 'sites')}",
     )  # fmt: skip
     for text in summary["warnings"]:
         screen.warn(text)
-    table = rundir.table(prepared.light.kind.table).relative_to(rundir.path)
+    table = rundir.table(prepared.light.table).relative_to(rundir.path)
     screen.files(rundir.path, ["report.html", str(table), "metrics/per_example.parquet", "metrics/summary.json"])
 
 

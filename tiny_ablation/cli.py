@@ -48,6 +48,10 @@ def _dispatch(args: list[str]) -> int:
     if args in (["--version"], ["-V"]):
         print(f"tiny-ablate {__version__}")  # noqa: T201
         return 0
+    if args and re.fullmatch(r"[A-Za-z][\w-]*", args[0]):  # an override holds a =, a flag begins with a dash
+        from tiny_ablation import commands
+
+        return commands.run(args[0], args[1:])
     sys.argv = [sys.argv[0], *args]
     from tiny_ablation import app
 

@@ -28,7 +28,7 @@ def refused(result, tmp_path, *words):
         ("+model.foo=1", ("model.foo", "--cfg job")),
         ("seed=abc", ("seed=abc", "Integer")),
         ("model.source=zip", ("model.source=zip", "hub")),
-        ("foo", ("foo", "EQUAL")),
+        ("foo=", ("foo", "--cfg job")),
         ("ablation.heads=[]", ("ablation.heads", "empty")),
         ("ablation.scales=[]", ("ablation.scales", "empty")),
         ("ablation.scales=[nan]", ("ablation.scales", "finite")),

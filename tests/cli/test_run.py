@@ -89,10 +89,10 @@ def test_an_interrupted_run_keeps_what_was_finished_and_goes_on(cli, tmp_path, m
     assert cli(*args, "hydra.run.dir=whole").code == 0
     real = Executor.run
 
-    def stop_at_third(self, index):
+    def stop_at_third(self, index, tick):
         if index == 2:
             raise KeyboardInterrupt
-        return real(self, index)
+        return real(self, index, tick)
 
     with monkeypatch.context() as patch:
         patch.setattr(Executor, "run", stop_at_third)
@@ -107,7 +107,7 @@ def test_an_interrupted_run_keeps_what_was_finished_and_goes_on(cli, tmp_path, m
 
     calls = []
     with monkeypatch.context() as patch:
-        patch.setattr(Executor, "run", lambda self, index: calls.append(index) or real(self, index))
+        patch.setattr(Executor, "run", lambda self, index, tick: calls.append(index) or real(self, index, tick))
         assert cli(*args, "hydra.run.dir=part").code == 0
     assert calls[0] == 2  # the first two batches were not computed again
     part, whole = deterministic_files(tmp_path / "part"), deterministic_files(tmp_path / "whole")

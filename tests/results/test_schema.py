@@ -83,12 +83,12 @@ def test_examples_conform():
         {
             "kl_div": [0.5], "kl_div_baseline": [0], "prediction": [" Paris"], "prediction_baseline": [None],
             "layer": [0], "head": [1], "scale": [0.5], "run_id": ["r"], "seed": [1], "example_id": ["e"],
-            "group": ["g"], "template": [None],
+            "group": ["g"], "template": [None], "replacement": ["zero"], "positions": ["all"], "direction": ["clean"],
         }
     )  # fmt: skip
     result = schema.conform_examples(frame, "head_impact", ["kl_div"])
     assert list(result.columns) == [
-        "run_id", "seed", "example_id", "group", "template", "layer", "head", "scale", "kl_div",
-        "kl_div_baseline", "prediction", "prediction_baseline",
+        "run_id", "seed", "example_id", "group", "template", "layer", "head", "scale",
+        "replacement", "positions", "direction", "kl_div", "kl_div_baseline", "prediction", "prediction_baseline",
     ]  # fmt: skip
     assert result["kl_div_baseline"].dtype == "float64"

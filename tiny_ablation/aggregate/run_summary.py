@@ -1,29 +1,32 @@
 """`metrics/summary.json`: the run in a few numbers."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from tiny_ablation.aggregate.baseline import CHANCE, DIFFERENCES, by_template, interval, is_weak
+from tiny_ablation.aggregate.attribution import receipts
 from tiny_ablation.aggregate.run_tables import NULL, RunTables, groups_of
-from tiny_ablation.config.schema import Split
+from tiny_ablation.config.schema import Span, Split
 from tiny_ablation.config.seeds import generator
+from tiny_ablation.data.text import listing
+from tiny_ablation.interventions.baseline import CRITERIA
 from tiny_ablation.interventions.measure import Measured
 from tiny_ablation.interventions.prepare import Prepared
 from tiny_ablation.results.schema import SCHEMA_VERSION, TABLES
-from tiny_ablation.stats.bootstrap import cluster_bootstrap_means
 
 N_TOP = 10
-# Below this share of right answers a behaviour is hardly there, and removing parts of it says little.
-WEAK_ACCURACY = 0.2
 
 
 def run_summary(prepared: Prepared, measured: Sequence[Measured], tables: RunTables) -> dict[str, Any]:
     """The content of `summary.json`."""
     root, first = prepared.light.settings.root, measured[0]
     primary = prepared.metrics[0].name
-    baseline = _baseline(prepared, first)
+    baseline = _baseline(prepared, _columns(prepared, first), groups_of(prepared, first))
+    clean = next((m for m in measured if m.leg.run == "clean"), None)
+    selection = prepared.selection
     return {
         "schema": SCHEMA_VERSION,
         "run_id": prepared.identity.run_id,
@@ -37,16 +40,22 @@ def run_summary(prepared: Prepared, measured: Sequence[Measured], tables: RunTab
         "split": root.dataset.split.value,
         "n_examples": len(first.examples),
         "n_planned": len(prepared.tokens),
+        "skipped": list(prepared.skipped),
+        "unservable": {"count": len(selection.unservable), "rows": dict(selection.unservable)},
+        "kept": dict(selection.kept),
         "n_groups": len(set(groups_of(prepared, first))),
         "confidence": root.stats.confidence,
         "intervention": _six(tables.impact),
+        "notes": {name: note for m in measured for name, note in m.leg.notes.items()} | receipts(measured),
+        "accuracy_means": CRITERIA[root.metrics.span],
         "baseline": baseline,
-        "metrics": {m.name: _mean_effect(prepared, measured, m.name) for m in prepared.metrics},
-        "top": top_sites(tables.impact, prepared.light.kind.table, primary),
+        "baseline_by_template": [] if clean is None else _baseline_by_template(prepared, clean),
+        "metrics": {m.name: _mean_effect(prepared, first, m.name) for m in prepared.metrics},
+        "top": top_sites(tables.impact, prepared.light.table, primary),
         "null": NULL,
         "family_size": tables.family_size,
         "resolution": tables.unresolvable,
-        "warnings": _warnings(prepared, first, baseline),
+        "warnings": _warnings(prepared, first, clean),
     }
 
 
@@ -61,27 +70,39 @@ def top_sites(impact: pd.DataFrame, table: str, metric: str, n: int = N_TOP) -> 
     return rows.iloc[order][columns].to_dict("records")
 
 
-def _baseline(prepared: Prepared, measured: Measured) -> dict[str, dict[str, float]]:
+def _columns(prepared: Prepared, measured: Measured) -> dict[str, Any]:
+    """Per example of the un-intervened run: whether it is right, whether the target is preferred, every metric."""
+    difference = next((measured.baseline[name] for name in DIFFERENCES if name in measured.baseline), None)
+    preferred = {} if difference is None else {"preference": (difference > 0).astype(float)}
     target = np.array([prepared.tokens[i].target_ids[0] for i in measured.examples])
-    values = {"accuracy": (measured.top1_baseline == target).astype(float), **measured.baseline}
-    return {name: _interval(prepared, measured, f"baseline {name}", value, "mean") for name, value in values.items()}
+    right = (measured.top1_baseline == target).astype(float)
+    if prepared.light.settings.root.metrics.span is Span.full:
+        right = preferred.get("preference")
+    return {**({} if right is None else {"accuracy": right}), **preferred, **measured.baseline}
 
 
-def _mean_effect(prepared: Prepared, measured: Sequence[Measured], name: str) -> dict[str, float]:
-    """The effect of the average site: per example, the mean over all rows that were run."""
-    ran = [[row.intervention is not None for row in m.leg.rows] for m in measured]
-    per_example = np.mean(
-        [(m.values[name] - m.baseline[name])[keep].mean(0) for m, keep in zip(measured, ran, strict=True) if any(keep)], axis=0
-    )
-    return _interval(prepared, measured[0], f"mean effect {name}", per_example, "mean_delta")
+def _baseline(prepared: Prepared, columns: Mapping[str, Any], groups: Sequence[str]) -> dict[str, dict[str, float]]:
+    return {name: _interval(prepared, f"baseline {name}", values, groups) for name, values in columns.items()}
 
 
-def _interval(prepared: Prepared, measured: Measured, label: str, values: Any, key: str) -> dict[str, float]:
+def _baseline_by_template(prepared: Prepared, measured: Measured) -> list[dict[str, Any]]:
+    columns, shown = _columns(prepared, measured), ("accuracy", "preference", *DIFFERENCES[:2])
+    templates = [prepared.tokens[i].example.template for i in measured.examples]
+    return by_template(templates, {name: columns[name] for name in shown if name in columns})
+
+
+def _mean_effect(prepared: Prepared, measured: Measured, name: str) -> dict[str, float]:
+    """The effect of the average site of the first leg: per example, the mean over all rows that were run."""
+    ran = [row.intervention is not None for row in measured.leg.rows]
+    effects = (measured.values[name] - measured.baseline[name])[ran if any(ran) else slice(None)]
+    found = _interval(prepared, f"mean effect {name}", np.nanmean(effects, axis=0), groups_of(prepared, measured))
+    return {"mean_delta": found.pop("mean"), **found}
+
+
+def _interval(prepared: Prepared, label: str, values: Any, groups: Sequence[str]) -> dict[str, float]:
     root = prepared.light.settings.root
     draws = generator(root.seed, "bootstrap", label)
-    groups = groups_of(prepared, measured)
-    low, high = cluster_bootstrap_means(values[None], groups, root.stats.n_boot, root.stats.confidence, draws)
-    return {key: float(values.mean()), "ci_low": float(low[0]), "ci_high": float(high[0])}
+    return interval(values, groups, n_boot=root.stats.n_boot, confidence=root.stats.confidence, rng=draws)
 
 
 def _six(impact: pd.DataFrame) -> dict[str, str]:
@@ -92,20 +113,38 @@ def _six(impact: pd.DataFrame) -> dict[str, str]:
     return {name: ", ".join(dict.fromkeys(impact[column].astype(str))) for name, column in columns.items()}
 
 
-def _warnings(prepared: Prepared, measured: Measured, baseline: dict[str, dict[str, float]]) -> list[str]:
-    root, out = prepared.light.settings.root, []
-    accuracy, primary = baseline["accuracy"]["mean"], baseline[prepared.metrics[0].name]
-    if accuracy < WEAK_ACCURACY:
+def _weak(prepared: Prepared, clean: Measured | None) -> list[str]:
+    """Whether the model does what is taken apart; nothing to say where only corrupt prompts ran."""
+    columns = {} if clean is None else _columns(prepared, clean)
+    if clean is None or "preference" not in columns:
+        return []
+    found = _baseline(prepared, {"preference": columns["preference"]}, groups_of(prepared, clean))["preference"]
+    if not is_weak(found):
+        return []
+    return [
+        f"the model prefers the target to the foil on {found['mean']:.0%} of the examples (interval {found['ci_low']:.0%} to "
+        f"{found['ci_high']:.0%}), not clearly above the chance of {CHANCE:.0%}, so effects say little about how it does it"
+    ]
+
+
+def _warnings(prepared: Prepared, measured: Measured, clean: Measured | None) -> list[str]:
+    root, out = prepared.light.settings.root, _weak(prepared, clean)
+    selection = prepared.selection
+    if selection.unservable:
+        rows = [f"{row} ({reason})" for row, reason in selection.unservable.items()]
+        out.append(f"{len(rows)} rows cannot be scored with the tokenizer and were left out: {listing(rows, separator='; ')}")
+    if selection.kept:
         out.append(
-            f"the model gives the right answer on {accuracy:.0%} of the examples, so effects say little about how it does it"
+            f"dataset.keep=correct: {selection.kept['n_kept']} of {selection.kept['n_before']} examples were kept, those where "
+            f"{selection.kept['criterion']}; effects are about these alone"
         )
-    elif not primary["ci_low"] > 0:
-        out.append(f"the interval of the baseline {prepared.metrics[0].name} holds 0: the model does not prefer the target")
     if prepared.light.seed_effect == "none":
         out.append("the seed draws nothing here: all examples are used and the ablation is deterministic, so runs with other "
                    "seeds are the same measurement, not replicates")  # fmt: skip
     if len(set(groups_of(prepared, measured))) < 5:
         out.append("fewer than 5 groups of examples: intervals over groups are rough, or missing")
+    if prepared.skipped:
+        out.append(f"{len(prepared.skipped)} examples were left out: {listing(prepared.skipped, separator='; ')}")
     if len(measured.examples) < len(prepared.tokens):
         out.append(f"stopped early: {len(measured.examples)} of {len(prepared.tokens)} examples were finished")
     if root.dataset.split is Split.all:

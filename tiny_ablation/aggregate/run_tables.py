@@ -5,16 +5,21 @@ and tests treat the examples of one group as one cluster.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
+from tiny_ablation.aggregate.attribution import attribution_table
+from tiny_ablation.aggregate.controls import control_columns, controls_table
+from tiny_ablation.aggregate.draws import draws_table
+from tiny_ablation.aggregate.interaction import interaction_columns
+from tiny_ablation.aggregate.recovered import asymmetry, recovered
 from tiny_ablation.config.seeds import generator
 from tiny_ablation.interventions.measure import Measured
 from tiny_ablation.interventions.prepare import Prepared
-from tiny_ablation.results.schema import TABLES, conform, conform_examples
+from tiny_ablation.results.schema import conform, conform_examples
 from tiny_ablation.stats.bootstrap import cluster_bootstrap_means
 from tiny_ablation.stats.fdr import can_resolve, q_values
 from tiny_ablation.stats.signflip import resolution, sign_flip_pvalues
@@ -35,12 +40,14 @@ class RunTables:
         per_example: a row per site and example.
         unresolvable: why no p-value is given, in a sentence; None where they are.
         family_size: how many tests each q-value corrects for.
+        more: further tables of the kind, by the stem of their file.
     """
 
     impact: pd.DataFrame
     per_example: pd.DataFrame
     unresolvable: str | None
     family_size: int
+    more: dict[str, pd.DataFrame] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -54,14 +61,39 @@ class _Tests:
 
 def run_tables(prepared: Prepared, measured: Sequence[Measured]) -> RunTables:
     """Tables of everything that was measured."""
-    table = prepared.light.kind.table
-    family = sum(sum(row.intervention is not None for row in m.leg.rows) for m in measured)
-    reason = _unresolvable(prepared, measured, family)
-    impact = pd.concat([frame for m in measured for frame in _impact(prepared, m, reason is None)], ignore_index=True)
+    table = prepared.light.table
+    whole = [m for m in measured if m.leg.tabled]
+    family = sum(sum(row.intervention is not None for row in m.leg.rows) for m in whole)
+    reason = _unresolvable(prepared, whole, family)
+    measured = [part for m in measured for part in _parts(m)]
+    tabled = [m for m in measured if m.leg.tabled]
+    frames = [frame for m in tabled for frame in _impact(prepared, m, measured, reason is None)]
+    frames += [_identity_columns(prepared, m).assign(**columns) for m, columns in recovered(prepared, measured)]
+    impact = pd.concat(frames, ignore_index=True)
     impact["q_value"] = impact.groupby("metric", sort=False)["p_value"].transform(lambda p: q_values(p.to_numpy()))
-    examples = pd.concat([_per_example(prepared, m) for m in measured], ignore_index=True)
+    examples = pd.concat([_per_example(prepared, m) for m in measured if m.leg.rows], ignore_index=True)
     names = [metric.name for metric in prepared.metrics]
-    return RunTables(conform(impact, table), conform_examples(examples, table, names), reason, family)
+    makers = {"asymmetry": asymmetry, "draws": draws_table, "controls": controls_table, "attribution": attribution_table}
+    made = {name: make(prepared, measured) for name, make in makers.items()}
+    more = {name: frame for name, frame in made.items() if frame is not None}
+    return RunTables(conform(impact, table), conform_examples(examples, table, names), reason, family, more)
+
+
+def _parts(measured: Measured) -> Iterator[Measured]:
+    """The leg cut up by which examples its rows have: a row about a middle token has none of an example without one."""
+    missing = np.isnan(np.array(list(measured.values.values()))).any(0)
+    patterns, which = np.unique(missing, axis=0, return_inverse=True)
+    if len(patterns) <= 1 and not missing.any():
+        yield measured
+        return
+    for index, pattern in enumerate(patterns):
+        rows, kept = np.flatnonzero(which.ravel() == index), ~pattern
+        yield replace(
+            measured, leg=replace(measured.leg, rows=[measured.leg.rows[i] for i in rows]), examples=measured.examples[kept],
+            values={name: v[rows][:, kept] for name, v in measured.values.items()},
+            baseline={name: v[kept] for name, v in measured.baseline.items()}, top1=measured.top1[rows][:, kept],
+            top1_baseline=measured.top1_baseline[kept],
+        )  # fmt: skip
 
 
 def groups_of(prepared: Prepared, measured: Measured) -> list[str]:
@@ -74,7 +106,7 @@ def _unresolvable(prepared: Prepared, measured: Sequence[Measured], family: int)
     n_groups = min(len(set(groups_of(prepared, m))) for m in measured)
     n_perm = prepared.light.settings.root.stats.n_perm
     smallest = resolution(n_groups, n_perm)
-    if can_resolve(family, smallest, FDR_LEVEL):
+    if family == 0 or can_resolve(family, smallest, FDR_LEVEL):
         return None
     return (
         f"{n_groups} groups and {n_perm} sign flips cannot give a p-value below {smallest:.1g}, but the first step of the FDR "
@@ -82,13 +114,19 @@ def _unresolvable(prepared: Prepared, measured: Sequence[Measured], family: int)
     )
 
 
-def _impact(prepared: Prepared, measured: Measured, with_p: bool) -> Iterator[pd.DataFrame]:
+def _impact(
+    prepared: Prepared, measured: Measured, all_legs: Sequence[Measured], with_p: bool
+) -> Iterator[pd.DataFrame]:
     groups = groups_of(prepared, measured)
     tested = np.array([row.intervention is not None for row in measured.leg.rows])
     for metric in prepared.metrics:
         values, baseline = measured.values[metric.name], measured.baseline[metric.name]
         tests = _test(prepared, metric.name, values - baseline, groups, tested if with_p else np.zeros_like(tested))
         frame = _identity_columns(prepared, measured)
+        if prepared.light.table == "pair_impact":
+            frame = frame.assign(**interaction_columns(prepared, measured, all_legs, metric.name))
+        if prepared.light.table == "set_impact":
+            frame = frame.assign(**control_columns(measured, all_legs, metric.name))
         mean, base = values.mean(1), baseline.mean()
         yield frame.assign(
             metric=metric.name, value=mean, n=len(groups), baseline=base, delta=mean - base, ci_low=tests.low,
@@ -125,7 +163,8 @@ def _per_example(prepared: Prepared, measured: Measured) -> pd.DataFrame:
     """Long over rows x examples, rows outermost."""
     rows, n = measured.leg.rows, len(measured.examples)
     examples = [prepared.tokens[i].example for i in measured.examples]
-    keys = pd.DataFrame([dict(row.key) for row in rows])
+    how = [{"replacement": r.six.value, "positions": r.six.positions, "direction": r.six.direction} for r in rows]
+    keys = pd.DataFrame([{**columns, **row.key} for columns, row in zip(how, rows, strict=True)])
     frame = keys.loc[keys.index.repeat(n)].reset_index(drop=True)
     for column, values in (
         ("example_id", [e.id for e in examples]),

@@ -19,7 +19,7 @@ RESULT_VERSION = 1
 NOT_IDENTITY = (
     "device.name", "device.threads", "device.batch_tokens", "device.deterministic",
     "model.path", "dataset.path", "dataset.fields",
-    "tracking", "resume", "notes", "experiment",
+    "ablation.from_run", "tracking", "resume", "notes", "experiment",
 )  # fmt: skip
 
 
@@ -41,7 +41,9 @@ class Identity:
         return self.digest[:16]
 
 
-def identify(plain: dict[str, Any], *, condition: str, data: str, splits: str, weights: str) -> Identity:
+def identify(
+    plain: dict[str, Any], *, condition: str, data: str, splits: str, weights: str, inputs: str = ""
+) -> Identity:
     """The identity of a run.
 
     Args:
@@ -50,6 +52,7 @@ def identify(plain: dict[str, Any], *, condition: str, data: str, splits: str, w
         data: content hash of the corpus.
         splits: hash of the assignment of examples to splits.
         weights: what identifies the weights.
+        inputs: what identifies earlier results that the run reads, if it does.
     """
     covers = {
         "result_version": RESULT_VERSION,
@@ -58,6 +61,7 @@ def identify(plain: dict[str, Any], *, condition: str, data: str, splits: str, w
         "data_hash": data,
         "split_hash": splits,
         "weights": weights,
+        **({"inputs": inputs} if inputs else {}),
     }
     return Identity(hash_json(covers), covers)
 

@@ -19,6 +19,7 @@ class ModelSource(Enum):
     hub = "hub"  # the Hugging Face hub, or its cache when offline
     local = "local"  # a Hugging Face directory, or a .gguf file
     toy = "toy"  # seeded random weights, made in milliseconds
+    planted = "planted"  # a known circuit, trained or built in seconds
 
 
 class Weights(Enum):
@@ -35,6 +36,20 @@ class Split(Enum):
     dev = "dev"
     test = "test"
     all = "all"
+
+
+class Unservable(Enum):
+    """What happens to rows that the tokenizer cannot serve: the run is refused, or they are left out and counted."""
+
+    refuse = "refuse"
+    skip = "skip"
+
+
+class Keep(Enum):
+    """Which of the drawn examples are measured: all, or those that the un-intervened model gets right."""
+
+    all = "all"
+    correct = "correct"
 
 
 class DeviceName(Enum):
@@ -104,8 +119,8 @@ class ModelConfig:
     weights: Weights = Weights.raw
     prepend_bos: str | bool = "auto"  # auto (what the model's tokenizer does), true or false
     trust_remote_code: bool = False  # run code that comes with a hub model; off unless you have read it
-    seed: int = 0  # toy: draws its weights
-    shape: str = "llama"  # toy: the family whose layout it has, llama, gpt2 or neox
+    seed: int = 0  # toy, planted: draws the weights
+    shape: str = "llama"  # toy: llama, gpt2 or neox, whose layout it has; planted: induction, induction_pair or planted
 
 
 @dataclass
@@ -120,6 +135,9 @@ class DatasetConfig:
     corruption: str | None = None  # how the corrupt prompt differs; null is the family's first kind
     split: Split = Split.all
     n_examples: int | None = None  # how many are drawn with the seed; null is all
+    unservable: Unservable | None = None  # null: refuse in a file of yours, skip in a family that ships with the tool
+    common_rows: Any = None  # use only rows that these models serve too: a list of model configs; true: those of the sweep
+    keep: Keep = Keep.all
 
 
 @dataclass

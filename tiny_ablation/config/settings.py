@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
+from tiny_ablation.config.model_options import common_rows
 from tiny_ablation.config.schema import RootConfig
 from tiny_ablation.errors import ConfigError
 
@@ -41,7 +42,9 @@ def to_settings(cfg: Any) -> Settings:
         raise ConfigError(f"unknown config key {', '.join(unknown)}; `tiny-ablate --cfg job` prints all (free text goes to notes.*)")
     root: Any = OmegaConf.to_object(cfg)
     _check(root)
+    root.dataset.common_rows = common_rows(root)
     plain: Any = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
+    plain["dataset"]["common_rows"] = root.dataset.common_rows
     return Settings(root, plain)
 
 

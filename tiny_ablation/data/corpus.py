@@ -9,22 +9,21 @@ import importlib
 import json
 import pkgutil
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from tiny_ablation.config.schema import DatasetConfig, Split
 from tiny_ablation.config.seeds import generator
-from tiny_ablation.data import families, guards
+from tiny_ablation.data import families, guards, splits
 from tiny_ablation.data.examples import Example
 from tiny_ablation.data.families import Family
 from tiny_ablation.data.jsonl import read_jsonl
-from tiny_ablation.data.text import canonical, natural_key, prompt_key
+from tiny_ablation.data.text import canonical, natural_key
 from tiny_ablation.errors import ConfigError, DataError
 
 JSONL = "jsonl"
-# Upper bounds of the prompt's hash in [0, 1).
-_SPLIT_BOUNDS = (("train", 0.6), ("dev", 0.8), ("test", 1.0))
 
 
 @dataclass(frozen=True)
@@ -61,20 +60,23 @@ def load_corpus(cfg: DatasetConfig, seed: int) -> Corpus:
         ConfigError: an unknown family or corruption, or a key that this family does not read.
         DataError: rows that cannot be used.
     """
-    family = _family(cfg)
+    family = family_of(cfg)
     corruption = _corruption(cfg, family)
     examples = sorted(family.build(seed, corruption), key=lambda e: natural_key(e.id))
     guards.check(examples, answer_in_prompt=family.answer_in_prompt or cfg.allow_answer_in_prompt)
-    splits = tuple(split_of(example) for example in examples)
-    return Corpus(
+    names = tuple(split_of(example) for example in examples)
+    corpus = Corpus(
         name=cfg.name,
         family=family.name,
         examples=tuple(examples),
-        splits=splits,
+        splits=names,
         content_hash=content_hash(examples),
-        split_hash=_digest(f"{e.id}\0{split}" for e, split in zip(examples, splits, strict=True)),
+        split_hash=split_hash(examples, names),
         seeded=family.seeded,
     )
+    if cfg.family == JSONL:
+        splits.check_sidecar(Path(cfg.path or "").expanduser(), corpus.content_hash)
+    return corpus
 
 
 def family_names() -> list[str]:
@@ -87,7 +89,12 @@ def _module(name: str) -> Any:
     return importlib.import_module(f"{families.__name__}.{name}")
 
 
-def _family(cfg: DatasetConfig) -> Family:
+def family_of(cfg: DatasetConfig) -> Family:
+    """The behaviour of a dataset.
+
+    Raises:
+        ConfigError: there is none of that name, or keys for a file are set that it does not read.
+    """
     if cfg.family == JSONL:
         return Family(JSONL, "Your own prompt pairs.", lambda _seed, _corruption: read_jsonl(cfg))
     known = family_names()
@@ -122,6 +129,11 @@ def content_hash(examples: Iterable[Example]) -> str:
     return _digest(hashlib.sha256(_row_json(example).encode()).hexdigest() for example in examples)
 
 
+def split_hash(examples: Sequence[Example], names: Sequence[str]) -> str:
+    """SHA-256 over which id is in which split."""
+    return _digest(f"{e.id}\0{name}" for e, name in zip(examples, names, strict=True))
+
+
 def _row_json(example: Example) -> str:
     fields = {
         name: canonical(value) if isinstance(value, str) else value for name, value in vars(example).items()
@@ -138,25 +150,24 @@ def split_of(example: Example) -> str:
 
     Equal prompts always fall together, and adding rows to a corpus moves none of the others.
     """
-    if example.split:
-        return example.split
-    digest = hashlib.sha256(prompt_key(example.clean).encode()).digest()
-    # 53 bits, so that the quotient is exact in a float and below 1.
-    place = (int.from_bytes(digest[:8], "big") >> 11) / 2**53
-    return next(name for name, bound in _SPLIT_BOUNDS if place < bound)
+    return example.split or splits.by_prompt(example.clean)
 
 
-def select(corpus: Corpus, split: Split, n: int | None, seed: int) -> list[Example]:
+def select(
+    corpus: Corpus, split: Split, n: int | None, seed: int, without: Container[str] = ()
+) -> list[Example]:
     """The examples of a run: those of a split, or `n` of them drawn by the seed, in corpus order.
 
     The draw takes from each group as equally as it can, and first from groups of different relations, so that
-    a small run still covers the corpus. With one seed, a smaller draw is part of a larger one.
+    a small run still covers the corpus. With one seed, a smaller draw is part of a larger one; leaving rows
+    out changes nothing but that the next ones of the draw take their places.
 
     Args:
         corpus: the pool.
         split: the part of it.
         n: how many, without replacement; None is all.
         seed: the run's seed.
+        without: ids of examples that cannot be used.
 
     Raises:
         ConfigError: `n` is not positive.
@@ -166,16 +177,16 @@ def select(corpus: Corpus, split: Split, n: int | None, seed: int) -> list[Examp
         raise ConfigError(f"dataset.n_examples={n} must be at least 1, or null for all.")
     pairs = zip(corpus.examples, corpus.splits, strict=True)
     pool = [example for example, name in pairs if split is Split.all or name == split.value]
-    if len(pool) < (n or 1):
+    order = [i for i in _even_order(pool, seed, split.value) if pool[i].id not in without]
+    if len(order) < (n or 1):
         asked = f"dataset.n_examples={n}, but" if n else f"dataset.split={split.value}:"
         where = corpus.name if split is Split.all else f"the {split.value} split of {corpus.name}"
         rest = (
             "" if split is Split.all else f", or draw from all {len(corpus.examples)} with dataset.split=all"
         )
-        raise DataError(f"{asked} {where} has {len(pool)} examples. Ask for no more{rest}.")
-    if n is None or n == len(pool):
-        return pool
-    return [pool[index] for index in sorted(_even_order(pool, seed, split.value)[:n])]
+        usable = f", {len(order)} of which can be used" if len(order) < len(pool) else ""
+        raise DataError(f"{asked} {where} has {len(pool)} examples{usable}. Ask for no more{rest}.")
+    return [pool[index] for index in sorted(order[:n])]
 
 
 def _even_order(pool: Sequence[Example], seed: int, split: str) -> list[int]:

@@ -69,6 +69,11 @@ def read_jsonl(cfg: DatasetConfig) -> list[Example]:
     return examples
 
 
+def read_rows(cfg: DatasetConfig) -> Iterator[Mapping[str, Any]]:
+    """The rows of `cfg.path` as they stand there, in the order of its lines; for a file that `read_jsonl` accepts."""
+    return (_parse(raw, line) for line, raw in _lines(_path(cfg)))
+
+
 def _path(cfg: DatasetConfig) -> Path:
     if not cfg.path:
         raise ConfigError("dataset.path is not set; give your file: dataset=jsonl dataset.path=FILE.jsonl.")

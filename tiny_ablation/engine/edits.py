@@ -10,8 +10,21 @@ if TYPE_CHECKING:
 
 Ids = tuple[int, ...]
 
-# "all", "last", the name of a mark such as "subject", or one position counted from the first token
+# "all", "last", the name of a mark such as "subject", or one position: from the first token (0, 1, ...), or back from the
+# last one of the prompt (-1, -2, ...)
 PositionSpec = str | int
+
+
+class Lookup(ABC):
+    """Values that stand ready, such as means, of which each token takes a row."""
+
+    @abstractmethod
+    def row(self, example: int, position: int) -> int:
+        """The row that this token takes."""
+
+    @abstractmethod
+    def values(self, component: str, layer: int) -> "Tensor":
+        """(n_rows, units, width): the rows at one place."""
 
 
 class Replacement(ABC):
@@ -21,10 +34,15 @@ class Replacement(ABC):
         name: as in the `replacement` column, such as `zero`.
         sources: for each example the token ids of the run whose values are put in (patching, resampling), or None where the
             value does not depend on another run.
+        lookup: ready values, of which each token takes one, or None. A replacement has `sources` or this, not both.
+        within: what is done to the source run before its values are taken (path patching), or None. The source run is then the
+            prompt itself.
     """
 
     name: str
     sources: tuple[Ids, ...] | None = None
+    lookup: Lookup | None = None
+    within: "Intervention | None" = None
 
     @abstractmethod
     def value(self, current: "Tensor", source: "Tensor | None", edit: "Edit") -> "Tensor":
@@ -32,7 +50,8 @@ class Replacement(ABC):
 
         Args:
             current: (n, width), or (n, units, width) where the edit names no unit: what the run has there. Not to be changed.
-            source: the same shape, what the source run has at the aligned positions; None without `sources`.
+            source: the same shape, what the source run has at the aligned positions, or the rows of `lookup` that these
+                tokens take; None without either.
             edit: the edit that is being made.
 
         Returns:
@@ -44,11 +63,12 @@ class Replacement(ABC):
 
         Two prompts with a common prefix share its computation as long as their tags agree along it.
         """
+        if self.lookup is not None:
+            return self.lookup.row(example, position)
         if self.sources is None:
             return None
         source = self.sources[example]
         return source[position] if position < len(source) else None
-
 
     def source_position(self, position: int, length: int, source_length: int) -> int | None:
         """The position in the source run that belongs to `position` of a prompt of `length` tokens.

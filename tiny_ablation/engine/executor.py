@@ -8,17 +8,18 @@ What it costs: for an intervention at block l of n, the blocks from l on. What i
 `tiny_ablation.engine.gradients`).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from tiny_ablation.engine.edits import Edit, Intervention, Replacement
-from tiny_ablation.engine.forward import Cache, Passes, Place, Writer
+from tiny_ablation.engine.edits import Intervention
+from tiny_ablation.engine.forward import Cache, Passes, Writer
 from tiny_ablation.engine.layout import Batch, build_batches, count_nodes, tagger
 from tiny_ablation.engine.prompts import Prompt, sequences
+from tiny_ablation.engine.sources import Sources
 from tiny_ablation.errors import GuardError, NumericsError
 from tiny_ablation.metrics.readout import Metric, Readout
 from tiny_ablation.models.network import Network
@@ -26,6 +27,9 @@ from tiny_ablation.models.network import Network
 # A prefix tree in one row attends to more than it needs (the mask is dense), so it must save a little to be worth it.
 MIN_SHARING = 1.08
 TREE_NODES = 256
+# A finished batch is kept when a run is stopped, so a short run is cut into a few batches, as far as they stay large enough
+# for the matrix products to be efficient (measured on the default model: no difference between 48 and 256 nodes).
+FEW_BATCHES, MIN_NODES = 8, 48
 # Logits that are held at once while metrics are computed: 32 M float32 numbers are 128 MB.
 MAX_LOGITS = 32_000_000
 
@@ -61,6 +65,7 @@ class Executor:
         full: score whole answers, teacher-forced, instead of their first token.
         batch_tokens: tokens in one forward pass; halved when memory runs out.
         shared: prefix trees; None chooses what is less work.
+        under: made in every run, the baseline included; where the prompt enters the first block (noise on embeddings).
     """
 
     network: Network
@@ -70,17 +75,21 @@ class Executor:
     full: bool = False
     batch_tokens: int = 4096
     shared: bool | None = None
+    under: Intervention | None = None
 
     def __post_init__(self) -> None:
         self._passes = Passes(self.network)
         self._capacity = self.batch_tokens
+        if any((edit.component, edit.layer) != ("resid_pre", 0) for edit in (self.under.edits if self.under else ())):
+            raise GuardError("what is made in every run must stand where the prompt enters the first block")
 
     @cached_property
     def batches(self) -> list[Batch]:
         """The layout of all prompts, the same on every machine."""
         items = sequences(self.prompts, full=self.full)
-        tag = tagger(self.prompts, self.plan)
-        return build_batches(items, tag, max_nodes=min(TREE_NODES, self.batch_tokens), shared=self.uses_prefix_tree)
+        tag = tagger(self.prompts, self._everything)
+        size = max(MIN_NODES, min(TREE_NODES, self._work[1] // FEW_BATCHES))
+        return build_batches(items, tag, max_nodes=min(size, self.batch_tokens), shared=self.uses_prefix_tree)
 
     @cached_property
     def uses_prefix_tree(self) -> bool:
@@ -89,32 +98,46 @@ class Executor:
             return False
         if self.shared is not None:
             return self.shared
-        tokens, nodes = count_nodes(sequences(self.prompts, full=self.full), tagger(self.prompts, self.plan))
+        tokens, nodes = self._work
         return tokens >= MIN_SHARING * nodes
+
+    @cached_property
+    def _work(self) -> tuple[int, int]:
+        """Tokens of all prompts one by one, and nodes of their prefix tree."""
+        return count_nodes(sequences(self.prompts, full=self.full), tagger(self.prompts, self._everything))
+
+    @property
+    def _everything(self) -> list[Intervention]:
+        return [*self.plan, *([self.under] if self.under else [])]
 
     def __iter__(self) -> Iterator[BatchResult]:
         """Results batch by batch."""
         return (self.run(index) for index in range(len(self.batches)))
 
     @torch.inference_mode()
-    def run(self, index: int) -> BatchResult:
+    def run(self, index: int, tick: Callable[[int], object] = lambda _: None) -> BatchResult:
         """All interventions on one batch.
+
+        Args:
+            index: of the batch.
+            tick: called with the number of interventions x examples that were finished, as they are.
 
         Raises:
             GuardError: a hook did not fire, or the clean baseline changed in between.
             NumericsError: logits are NaN or infinite; the message names the site.
         """
         batch = self.batches[index]
-        cache = self._passes.clean(batch)
+        sources = Sources.collect(self._passes, self.prompts, batch, self._everything, self._capacity)
+        under = sources.writers([self.under] if self.under else [])
+        cache = self._passes.clean(batch, writers=under)
         base = Readout(cache.logits[None], batch.reads.to(self.network.device))
         _check_finite(base, "the un-intervened model")
         if index == 0:
             self._check_self_patch(batch, cache)
-        sources = self._source_values(batch)
         out = _Results.empty(self.metrics, len(self.plan), base)
         for start, group in self._groups():
-            self._run_group(batch, cache, base, sources, start, group, out)
-        if not torch.equal(self._passes.clean(batch).logits, cache.logits):
+            self._run_group(batch, cache, base, sources, start, group, out, tick)
+        if not torch.equal(self._passes.clean(batch, writers=under).logits, cache.logits):
             raise GuardError("the clean baseline is not what it was before the interventions: a hook or an edit leaked")
         return out.finish(batch)
 
@@ -126,13 +149,15 @@ class Executor:
         return iter(sorted(by_start.items()))
 
     def _run_group(
-        self, batch: Batch, cache: Cache, base: Readout, sources: "Sources", start: int, group: list[int], out: "_Results"
-    ) -> None:
+        self, batch: Batch, cache: Cache, base: Readout, sources: "Sources", start: int, group: list[int], out: "_Results",
+        tick: Callable[[int], object],
+    ) -> None:  # fmt: skip
         done = 0
         while done < len(group):
             chunk = group[done : done + max(1, self._capacity // batch.n_nodes)]
             try:
-                logits = self._passes.edited(batch, cache, start, self._writers(batch, chunk, sources), len(chunk))
+                writers = sources.writers([self.plan[i] for i in chunk])
+                logits = self._passes.edited(batch, cache, start, writers, len(chunk))
                 out.add(chunk, logits, base, [self.plan[i].label for i in chunk])
             except (MemoryError, RuntimeError) as error:
                 if not _is_out_of_memory(error) or len(chunk) == 1:
@@ -140,25 +165,7 @@ class Executor:
                 self._capacity = max(batch.n_nodes, self._capacity // 2)
                 continue
             done += len(chunk)
-
-    def _writers(self, batch: Batch, chunk: list[int], sources: "Sources") -> dict[Place, list[Writer]]:
-        writers: dict[Place, list[Writer]] = {}
-        for run, index in enumerate(chunk):
-            for edit in self.plan[index].edits:
-                nodes = sources.limit(edit, batch.select(self.prompts, edit.positions))
-                source = sources.get(edit, nodes)
-                writers.setdefault((edit.component, edit.layer), []).append(_writer(run, edit, nodes, source))
-        return writers
-
-    def _source_values(self, batch: Batch) -> "Sources":
-        """Clean passes over the runs that values are taken from, aligned with the batch's nodes."""
-        wanted: dict[int, tuple[Replacement, set[Place]]] = {}
-        for intervention in self.plan:
-            for edit in intervention.edits:
-                if edit.replacement.sources is not None:
-                    entry = wanted.setdefault(id(edit.replacement), (edit.replacement, set()))
-                    entry[1].add((edit.component, edit.layer))
-        return Sources.collect(self._passes, self.prompts, batch, list(wanted.values()))
+            tick(len(chunk) * len(batch.examples))
 
     def _check_self_patch(self, batch: Batch, cache: Cache) -> None:
         """Patching a run with itself must change nothing, at the first and the middle block."""
@@ -168,73 +175,6 @@ class Executor:
             if not torch.equal(logits[0], cache.logits):
                 worst = (logits[0] - cache.logits).abs().max().item()
                 raise GuardError(f"patching the run with itself at block {layer} changed logits by up to {worst:.1e}")
-
-
-@dataclass
-class Sources:
-    """Values of source runs at the nodes of a batch."""
-
-    values: dict[tuple[int, Place], Tensor]
-    aligned: dict[int, Tensor]
-
-    @classmethod
-    def collect(
-        cls, passes: Passes, prompts: Sequence[Prompt], batch: Batch, wanted: list[tuple[Replacement, set[Place]]]
-    ) -> "Sources":
-        """Run every source once and gather its values to (nodes, units, width), aligned with `batch`."""
-        values: dict[tuple[int, Place], Tensor] = {}
-        aligned: dict[int, Tensor] = {}
-        for replacement, places in wanted:
-            run, index = _source_batch(prompts, batch, replacement)
-            aligned[id(replacement)] = (index >= 0).nonzero()[:, 0]
-            at = passes.clean(run, sorted(places)).at
-            for place, tensor in at.items():
-                values[id(replacement), place] = tensor[index.clamp_min(0).to(tensor.device)]
-        return cls(values, aligned)
-
-    def limit(self, edit: Edit, nodes: Tensor | None) -> Tensor | None:
-        """The nodes that have a counterpart in the source run; a token without one keeps its own value."""
-        if edit.replacement.sources is None:
-            return nodes
-        aligned = self.aligned[id(edit.replacement)]
-        return aligned if nodes is None else nodes[torch.isin(nodes, aligned)]
-
-    def get(self, edit: Edit, nodes: Tensor | None) -> Tensor | None:
-        """(k, width) or (k, units, width): the source's values where the edit writes."""
-        if edit.replacement.sources is None:
-            return None
-        whole = self.values[id(edit.replacement), (edit.component, edit.layer)]
-        whole = whole if nodes is None else whole[nodes.to(whole.device)]
-        return whole if edit.unit is None else whole[:, edit.unit]
-
-
-def _source_batch(prompts: Sequence[Prompt], batch: Batch, replacement: Replacement) -> tuple[Batch, Tensor]:
-    """The source prompts of a batch's examples, laid out, and for each node of `batch` its node there (-1 where none)."""
-    assert replacement.sources is not None
-    chosen = {e: Prompt(replacement.sources[e], (0,), (0,), {}, prompts[e].name) for e in batch.examples}
-    items = [s for e in batch.examples for s in sequences([chosen[e]], full=False)]
-    items = [type(s)(e, s.ids, s.reads) for e, s in zip(batch.examples, items, strict=True)]
-    (run,) = build_batches(items, lambda e, _: e, max_nodes=10**9, shared=True)
-    node_of = {sequence.example: nodes for sequence, nodes in zip(run.sequences, run.nodes, strict=True)}
-    index = torch.full((batch.n_nodes,), -1)
-    for node, (example, position) in batch.owners().items():
-        aligned = replacement.source_position(position, len(prompts[example].ids), len(node_of[example]))
-        if aligned is not None:
-            index[node] = node_of[example][aligned]
-    return run, index
-
-
-def _writer(run: int, edit: Edit, nodes: Tensor | None, source: Tensor | None) -> Writer:
-    def write(x: Tensor) -> None:
-        # (runs, nodes, units, width): this intervention's copy, and the unit where one is named
-        mine = x[run] if edit.unit is None else x[run, :, edit.unit]
-        if nodes is None:
-            mine.copy_(edit.replacement.value(mine, source, edit))
-        else:
-            where = nodes.to(x.device)
-            mine[where] = edit.replacement.value(mine[where], source, edit)
-
-    return write
 
 
 @dataclass

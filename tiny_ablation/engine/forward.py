@@ -21,6 +21,8 @@ from tiny_ablation.errors import GuardError
 from tiny_ablation.models.hookpoints import HookPoint
 from tiny_ablation.models.network import Network
 
+MIN_ROWS = 4
+
 Place = tuple[str, int]  # (component, layer)
 Writer = Callable[[Tensor], None]  # writes into a view (runs, nodes, units, width)
 
@@ -46,10 +48,13 @@ class Passes:
 
     network: Network
 
-    def clean(self, batch: Batch, capture: Sequence[Place] = ()) -> Cache:
-        """Run without edits, keeping what enters each block and what stands at `capture`."""
+    def clean(
+        self, batch: Batch, capture: Sequence[Place] = (), writers: dict[Place, list[Writer]] | None = None
+    ) -> Cache:
+        """Run one copy, keeping what enters each block and what stands at `capture`, after the edits of `writers` if any."""
         cache = Cache()
         with ExitStack() as stack:
+            self._attach(stack, writers or {}, 1)
             for layer in range(self.network.shape.n_layers):
                 point = self.network.hook_point("resid_pre", layer)
                 stack.enter_context(removed(point.attach(_append(cache.resid))))
@@ -57,7 +62,7 @@ class Passes:
                 point = self.network.hook_point(*place)
                 keep = _keep(cache.at, place, point.view, batch.n_nodes)
                 stack.enter_context(removed(point.attach(keep)))
-            cache.logits = self._run(batch, 1, trimmed=not capture)[0]
+            cache.logits = self._run(batch, 1, trimmed=not capture and self._may_trim(writers or {}))[0]
         missing = [place for place in capture if place not in cache.at]
         if missing or len(cache.resid) != self.network.shape.n_layers:
             raise GuardError(f"the model did not run through {missing or 'all of its blocks'}; nothing can be measured there")
@@ -79,20 +84,32 @@ class Passes:
         Raises:
             GuardError: a hook did not fire exactly once.
         """
-        fired: dict[Place, int] = dict.fromkeys(writers, 0)
         with ExitStack() as stack:
             stack.enter_context(self._resumed(start, cache.resid[start], runs))
-            for place, write in writers.items():
+            self._attach(stack, writers, runs)
+            return self._run(batch, runs, trimmed=self._may_trim(writers))
+
+    def captured(
+        self, batch: Batch, cache: Cache, start: int, writers: dict[Place, list[Writer]], runs: int, capture: Sequence[Place]
+    ) -> dict[Place, Tensor]:
+        """As `edited`, but for what stands at `capture` in the edited runs: for each place (runs, nodes, units, width)."""
+        at: dict[Place, Tensor] = {}
+        with ExitStack() as stack:
+            stack.enter_context(self._resumed(start, cache.resid[start], runs))
+            self._attach(stack, writers, runs)
+            for place in capture:
                 point = self.network.hook_point(*place)
-                hook = _edit(point.view, write, runs, fired, place)
-                stack.enter_context(removed(point.attach(hook)))
-            logits = self._run(batch, runs, trimmed=self._may_trim(writers))
-        silent = [f"blocks.{layer}.{component}" for (component, layer), count in fired.items() if count != 1]
-        if silent:
-            raise GuardError(
-                f"the hook at {', '.join(silent)} did not fire exactly once in a forward pass, so its effect was not measured"
-            )
-        return logits
+                stack.enter_context(removed(point.attach(_keep(at, place, point.view, runs * batch.n_nodes))))
+            self._run(batch, runs, trimmed=False)
+        return {place: tensor.unflatten(0, (runs, batch.n_nodes)) for place, tensor in at.items()}
+
+    def _attach(self, stack: ExitStack, writers: dict[Place, list[Writer]], runs: int) -> None:
+        """Hooks that make the edits until the stack is left, which is an error where one did not fire exactly once."""
+        fired: dict[Place, int] = dict.fromkeys(writers, 0)
+        stack.enter_context(_all_fired(fired))
+        for place, write in writers.items():
+            point = self.network.hook_point(*place)
+            stack.enter_context(removed(point.attach(_edit(point.view, write, runs, fired, place))))
 
     @contextmanager
     def _resumed(self, start: int, resid: Tensor, runs: int) -> Iterator[None]:
@@ -136,7 +153,10 @@ class Passes:
     def _run(self, batch: Batch, runs: int, *, trimmed: bool) -> Tensor:
         """(runs, n_reads, d_vocab): the model's own forward, with logits at the reads only."""
         device, dtype = self.network.device, next(self.network.hf.parameters()).dtype
-        keep = batch.read_nodes.to(device)
+        reads = batch.read_nodes.to(device)
+        # Matrix products of fewer than four rows are summed in another order than larger ones. With four, a run alone and
+        # among copies has the same logits to the last bit, and an edit that changes nothing has an effect of exactly 0.
+        keep = reads.repeat(-(-MIN_ROWS // len(reads)))
 
         def reads_only(hidden: Tensor) -> Tensor:
             # (runs * rows, width, d_model) -> (runs * n_reads, d_model)
@@ -157,7 +177,7 @@ class Passes:
                 attention_mask=mask,
                 use_cache=False,
             )
-        return out.logits.view(runs, len(keep), -1)
+        return out.logits.view(runs, len(keep), -1)[:, : len(reads)]
 
 
 @contextmanager
@@ -167,6 +187,17 @@ def removed(handle: Any) -> Iterator[None]:
         yield
     finally:
         handle.remove()
+
+
+@contextmanager
+def _all_fired(fired: dict[Place, int]) -> Iterator[None]:
+    """A forward pass in which each place is to be reached exactly once."""
+    yield
+    silent = [f"blocks.{layer}.{component}" for (component, layer), count in fired.items() if count != 1]
+    if silent:
+        raise GuardError(
+            f"the hook at {', '.join(silent)} did not fire exactly once in a forward pass, so its effect was not measured"
+        )
 
 
 def _hand_through(network: Network) -> Callable[..., Any]:

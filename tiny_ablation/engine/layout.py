@@ -11,14 +11,14 @@ Sharing is allowed only where it is exact: a prefix is common as long as the tok
 intervention would do to them agrees. That second part is the tag of a token; see `Tagger`.
 """
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from tiny_ablation.engine.edits import Intervention, PositionSpec
-from tiny_ablation.engine.prompts import Prompt, Strand
+from tiny_ablation.engine.edits import Edit, Intervention, PositionSpec, Replacement
+from tiny_ablation.engine.prompts import Prompt, Prompts, Strand
 from tiny_ablation.metrics.readout import Reads
 
 Tagger = Callable[[int, int], Hashable]
@@ -54,7 +54,7 @@ class Batch:
         """Tokens in one forward pass."""
         return self.ids.numel()
 
-    def select(self, prompts: Sequence[Prompt], spec: PositionSpec) -> Tensor | None:
+    def select(self, prompts: Prompts, spec: PositionSpec) -> Tensor | None:
         """(k,) the nodes at `spec`, ascending, or None for every node."""
         if spec == "all":
             return None
@@ -77,15 +77,27 @@ class Batch:
 
 def tagger(prompts: Sequence[Prompt], plan: Iterable[Intervention]) -> Tagger:
     """What the plan makes of a token: which of its position choices cover it, and from which source tokens it is replaced."""
-    edits = [edit for intervention in plan for edit in intervention.edits]
+    edits = list(_all_edits(plan))
     specs = sorted({edit.positions for edit in edits if edit.positions != "all"}, key=str)
-    sourced = list({id(e.replacement): e.replacement for e in edits if e.replacement.sources is not None}.values())
+    tagged = list({id(e.replacement): e.replacement for e in edits if _has_tags(e.replacement)}.values())
 
     def tag(example: int, position: int) -> Hashable:
         covered = tuple(prompts[example].covers(spec, position) for spec in specs)
-        return (covered, tuple(replacement.tag(example, position) for replacement in sourced))
+        return (covered, tuple(replacement.tag(example, position) for replacement in tagged))
 
-    return tag if specs or sourced else lambda _example, _position: None
+    return tag if specs or tagged else lambda _example, _position: None
+
+
+def _all_edits(plan: Iterable[Intervention]) -> Iterator[Edit]:
+    """The edits of the plan, and those that are made in the runs whose values they put in."""
+    for edit in (edit for intervention in plan for edit in intervention.edits):
+        yield edit
+        if edit.replacement.within is not None:
+            yield from _all_edits([edit.replacement.within])
+
+
+def _has_tags(replacement: Replacement) -> bool:
+    return replacement.sources is not None or replacement.lookup is not None
 
 
 @dataclass

@@ -40,10 +40,13 @@ class Prompt:
         if spec == "last":
             return position == self.last
         if isinstance(spec, int):
-            return position == spec
+            return position == (spec if spec >= 0 else len(self.ids) + spec)
         if spec not in self.marks:
             raise DataError(f"ablation.positions: example {self.name} has no marked position {spec!r}")
         return position in self.marks[spec]
+
+
+Prompts = Sequence[Prompt] | Mapping[int, Prompt]  # by example
 
 
 @dataclass(frozen=True)

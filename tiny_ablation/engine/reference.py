@@ -35,12 +35,14 @@ class Reference:
         prompts: all prompts; results are asked for by index.
         metrics: what is measured.
         full: score whole answers.
+        under: made in every run, the baseline included.
     """
 
     network: Network
     prompts: Sequence[Prompt]
     metrics: Sequence[Metric]
     full: bool = False
+    under: Intervention | None = None
 
     @torch.no_grad()
     def values(self, intervention: Intervention | None, example: int) -> dict[str, float]:
@@ -58,7 +60,8 @@ class Reference:
         """(n_reads, d_vocab) of one token sequence."""
         tokens = torch.tensor([strand.ids], device=self.network.device)
         fired: list[str] = []
-        hooks = [self._hook(edit, strand, fired) for edit in (intervention.edits if intervention else ())]
+        made = [i for i in (self.under, intervention) if i is not None]
+        hooks = [self._hook(edit, strand, fired) for i in made for edit in i.edits]
         logits = self.network.bridge.run_with_hooks(tokens, fwd_hooks=hooks)
         if len(fired) != len(hooks):
             raise GuardError(f"reference: {len(hooks) - len(fired)} of {len(hooks)} hooks did not fire")
@@ -73,12 +76,19 @@ class Reference:
 
     def _source(self, edit: Edit, name: str, example: int, at: list[int]) -> Tensor | None:
         """(len(at), ...) the source run's values at the positions that are written."""
+        lookup = edit.replacement.lookup
+        if lookup is not None:
+            rows = lookup.values(edit.component, edit.layer)[[lookup.row(example, p) for p in at]]
+            return rows if edit.unit is None else rows[:, edit.unit]
         if edit.replacement.sources is None:
             return None
         ids = edit.replacement.sources[example]
         seen: list[Tensor] = []
+        within = edit.replacement.within.edits if edit.replacement.within else ()
+        hooks = [self._hook(other, Strand(example, ids, ()), []) for other in within]
         self.network.bridge.run_with_hooks(
-            torch.tensor([ids], device=self.network.device), fwd_hooks=[(name, lambda x, hook: seen.append(x.clone()))]
+            torch.tensor([ids], device=self.network.device),
+            fwd_hooks=[*hooks, (name, lambda x, hook: seen.append(x.clone()))],
         )
         strand = Strand(example, self.prompts[example].ids, ())
         return _of_unit(seen[0][0, [self._aligned(edit, strand, p) for p in at]], edit)

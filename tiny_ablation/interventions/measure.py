@@ -1,10 +1,11 @@
 """Work the legs of a run through, batch by batch, keeping each finished batch on disk."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from tiny_ablation.config.identity import hash_json
+from tiny_ablation.errors import GuardError
 from tiny_ablation.interventions.plan import Leg
 from tiny_ablation.interventions.prepare import Prepared
 from tiny_ablation.results.rundir import RunDir
@@ -26,8 +27,9 @@ class Measured:
         examples: (n,) indices of the finished examples, ascending; all of them unless the run was stopped.
         values: for each metric (n_rows, n), float64.
         baseline: for each metric (n,), float64.
-        top1: (n_rows, n) int64, the most probable next token.
+        top1: (n_rows, n) int64, the most probable next token; of the first draw, where a row has several.
         top1_baseline: (n,) int64.
+        draws: for each metric (n_rows, n_draws), the mean over the examples of each draw; empty where rows have one each.
     """
 
     leg: Leg
@@ -36,6 +38,7 @@ class Measured:
     baseline: "dict[str, np.ndarray]"
     top1: "np.ndarray"
     top1_baseline: "np.ndarray"
+    draws: "dict[str, np.ndarray]" = field(default_factory=dict)
 
 
 class Stopped(Exception):
@@ -53,8 +56,8 @@ def executors(prepared: Prepared) -> "list[Executor]":
     root = prepared.light.settings.root
     return [
         Executor(
-            prepared.network, leg.prompts, [row.intervention for row in leg.rows if row.intervention], prepared.metrics,
-            full=root.metrics.span.value == "full", batch_tokens=root.device.batch_tokens,
+            prepared.network, leg.prompts, [run for row in leg.rows for run in row.runs], prepared.metrics,
+            full=root.metrics.span.value == "full", batch_tokens=root.device.batch_tokens, under=leg.under,
         )
         for leg in prepared.legs
     ]  # fmt: skip
@@ -81,19 +84,19 @@ def measure(prepared: Prepared, rundir: RunDir, work: "Sequence[Executor]", tick
         for index, (executor, batch) in enumerate((e, b) for e in work for b in range(len(e.batches))):
             if index in done:
                 shards[index] = store.load(index)
+                tick(shards[index]["top1"].size)
             else:
-                shards[index] = _arrays(executor.run(batch))
+                shards[index] = _arrays(executor.run(batch, tick))
                 store.save(index, shards[index])
-            tick(shards[index]["top1"].size)
     except KeyboardInterrupt:
         raise Stopped(_assemble(prepared, work, shards)) from None
     return _assemble(prepared, work, shards)
 
 
 def _batching_digest(prepared: Prepared, work: "Sequence[Executor]") -> str:
-    """Identity of the batches: the run, and how its prompts were laid out, which machine settings may change."""
+    """Identity of the batches: the run, where it computes, and how its prompts were laid out."""
     layout = [[(list(b.examples), b.n_nodes, b.sees is None) for b in executor.batches] for executor in work]
-    return hash_json([prepared.identity.digest, layout])
+    return hash_json([prepared.identity.digest, prepared.device, layout])
 
 
 def _arrays(result: "BatchResult") -> "dict[str, np.ndarray]":
@@ -115,35 +118,63 @@ def _assemble(
         mine = [shards[i] for i in range(first, first + len(executor.batches)) if i in shards]
         first += len(executor.batches)
         if mine:
-            out.append(_with_known_rows(_join(leg, mine)))
+            out.append(_by_row(_join(leg, mine, [m.name for m in prepared.metrics])))
+            _check_sham(prepared, out[-1])
     return out
 
 
-def _join(leg: Leg, shards: "list[dict[str, np.ndarray]]") -> Measured:
+def _check_sham(prepared: Prepared, measured: Measured) -> None:
+    """A run that is patched with itself must not change.
+
+    Raises:
+        GuardError: it does by more than rounding, so no effect of this kind could be trusted.
+    """
+    from tiny_ablation.engine.precision import FLOORS
+
+    if not measured.leg.sham:
+        return
+    name = prepared.metrics[0].name
+    change = abs(measured.values[name] - measured.baseline[name]).max(1)
+    worst = int(change.argmax())
+    if change[worst] > FLOORS[prepared.light.settings.root.device.dtype]:
+        label = measured.leg.rows[worst].intervention
+        raise GuardError(
+            f"ablation.sham: patching a run with itself at {label.label if label else 'no site'} changed {name} by "
+            f"{change[worst]:.1e}; it must change nothing"
+        )
+
+
+def _join(leg: Leg, shards: "list[dict[str, np.ndarray]]", names: Sequence[str]) -> Measured:
     import numpy as np
 
     joined = {key: np.concatenate([s[key] for s in shards], axis=-1) for key in shards[0]}
     order = np.argsort(joined["examples"], kind="stable")
     joined = {key: array[..., order] for key, array in joined.items()}
-    pick = lambda prefix: {k.removeprefix(prefix): v for k, v in joined.items() if k.startswith(prefix)}  # noqa: E731
-    return Measured(
-        leg, joined["examples"], pick("values/"), pick("baseline/"), joined["top1"], joined["top1_baseline"]
-    )
+    # In the order of the metrics: a batch that was read back from disk has its arrays in another order.
+    values = {name: joined[f"values/{name}"] for name in names}
+    baseline = {name: joined[f"baseline/{name}"] for name in names}
+    return Measured(leg, joined["examples"], values, baseline, joined["top1"], joined["top1_baseline"])
 
 
-def _with_known_rows(measured: Measured) -> Measured:
-    """Add the rows that are the baseline by definition and were not run."""
+def _by_row(measured: Measured) -> Measured:
+    """From one result a run to one a row: means over draws, and the baseline where nothing had to be run."""
     import numpy as np
 
-    run = np.array([row.intervention is not None for row in measured.leg.rows])
+    counts = [len(row.runs) for row in measured.leg.rows]
+    starts = np.cumsum([0, *counts])[:-1]
 
-    def spread(values: "np.ndarray", known: "np.ndarray") -> "np.ndarray":
-        out = np.repeat(known[None], len(run), axis=0)
-        out[run] = values
-        return out
+    def mean(values: "np.ndarray", known: "np.ndarray") -> "np.ndarray":
+        rows = [values[s : s + n].mean(0) if n else known for s, n in zip(starts, counts, strict=True)]
+        return np.array(rows, dtype=float).reshape(len(counts), len(known))
 
+    def first(values: "np.ndarray", known: "np.ndarray") -> "np.ndarray":
+        rows = [values[s] if n else known for s, n in zip(starts, counts, strict=True)]
+        return np.array(rows, dtype=np.int64).reshape(len(counts), len(known))
+
+    several = set(counts) == {max(counts, default=0)} and max(counts, default=0) > 1
     return replace(
         measured,
-        values={name: spread(v, measured.baseline[name]) for name, v in measured.values.items()},
-        top1=spread(measured.top1, measured.top1_baseline),
+        values={name: mean(v, measured.baseline[name]) for name, v in measured.values.items()},
+        top1=first(measured.top1, measured.top1_baseline),
+        draws={name: v.mean(1).reshape(len(counts), -1) for name, v in measured.values.items()} if several else {},
     )

@@ -1,14 +1,21 @@
 """What a kind asks the engine for, row by row of its impact table."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from tiny_ablation.config.schema import AblationConfig
 from tiny_ablation.engine.edits import Intervention
 from tiny_ablation.engine.prompts import Prompt
 from tiny_ablation.models.hookpoints import ModelShape
+from tiny_ablation.models.network import Network
+
+if TYPE_CHECKING:
+    from tiny_ablation.interventions.measure import Measured
+    from tiny_ablation.interventions.prepare import Prepared
+    from tiny_ablation.interventions.screening import Estimates
 
 Key = Mapping[str, int | float | str]
 
@@ -42,11 +49,20 @@ class Row:
         key: the index columns of the kind's table, such as `{"layer": 3, "head": 1, "scale": 0.0}`.
         intervention: what to run, or None where the result is the baseline by definition (a factor of 1).
         six: its coordinates.
+        draws: further random draws of the same intervention; the row's values are the means over it and these.
+        sites: what is intervened on, in words, where the key does not say so: the heads of a set.
     """
 
     key: Key
     intervention: Intervention | None
     six: SixTuple
+    draws: tuple[Intervention, ...] = ()
+    sites: str = ""
+
+    @property
+    def runs(self) -> tuple[Intervention, ...]:
+        """Everything that is run for this row."""
+        return (*(() if self.intervention is None else (self.intervention,)), *self.draws)
 
 
 @dataclass(frozen=True)
@@ -57,11 +73,50 @@ class Leg:
         prompts: what is run.
         rows: what is done to it.
         baseline: what the baseline is, in words, for tables and captions.
+        run: which prompt of the pair runs, `clean` or `corrupt`; where both do, the share that is recovered is reported.
+        tabled: whether its rows stand in the impact table; otherwise they only serve to compute other columns.
+        sham: every row patches the run with itself, so an effect is an error.
+        under: made in every run, the baseline included: noise where the prompt enters the first block.
+        controls_of: the set that the rows of this leg are random counterparts of; empty for what was asked for.
+        estimates: what gradients said about all sites before these were chosen; None where nothing was estimated.
+        notes: what was drawn or looked up to make the rows, such as the reference set; JSON values, for `summary.json`.
     """
 
     prompts: Sequence[Prompt]
     rows: Sequence[Row]
     baseline: str = "the clean prompt, un-intervened"
+    run: str = "clean"
+    tabled: bool = True
+    sham: bool = False
+    under: Intervention | None = None
+    controls_of: str = ""
+    notes: Mapping[str, Any] = field(default_factory=dict)
+    estimates: "Estimates | None" = None
+
+
+@dataclass(frozen=True)
+class ReferenceSet:
+    """Examples of the corpus that this run does not evaluate, for means.
+
+    Attributes:
+        prompts: their clean prompts.
+        templates: the wording of each.
+        splits: the split of each.
+        available: how many there were to draw from.
+    """
+
+    prompts: Sequence[Prompt]
+    templates: Sequence[str]
+    splits: Sequence[str]
+    available: int
+
+    @property
+    def composition(self) -> dict[str, Any]:
+        """Its size and what it is made of."""
+        return {
+            "n": len(self.prompts), "n_tokens": sum(len(p.ids) for p in self.prompts), "available": self.available,
+            "splits": dict(sorted(Counter(self.splits).items())), "templates": dict(sorted(Counter(self.templates).items())),
+        }  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -69,18 +124,29 @@ class PlanContext:
     """What a kind may look at while planning.
 
     Attributes:
-        shape: the model's sizes.
+        network: the model.
         clean: the clean prompts, in the order of the examples.
         corrupt: the paired prompts.
         groups: the cluster of each example.
+        templates: the wording of each example.
         seed: the run's seed.
+        full: whether whole answers are scored, teacher-forced, so that `positions=all` also touches their tokens.
+        reference: draws at most so many examples that are not evaluated; raises ConfigError where there are none.
     """
 
-    shape: ModelShape
+    network: Network
     clean: Sequence[Prompt]
     corrupt: Sequence[Prompt]
     groups: Sequence[str]
+    templates: Sequence[str]
     seed: int
+    full: bool
+    reference: Callable[[int], ReferenceSet]
+
+    @property
+    def shape(self) -> ModelShape:
+        """The model's sizes."""
+        return self.network.shape
 
 
 class Kind(ABC):
@@ -101,6 +167,26 @@ class Kind(ABC):
     def check(self, cfg: Any) -> None:
         """Refuse settings that are wrong whatever the model is; runs before anything heavy is imported."""
 
+    def table_of(self, cfg: Any) -> str:  # noqa: ARG002
+        """The impact table that this config fills."""
+        return self.table
+
+    def inputs(self, cfg: Any) -> str:  # noqa: ARG002
+        """What identifies results of earlier runs that the plan is made from; empty where there are none."""
+        return ""
+
+    def skips(self, cfg: Any, context: PlanContext) -> Mapping[int, str]:  # noqa: ARG002
+        """The examples to leave out on the user's request, each with the reason."""
+        return {}
+
+    def drawn(self, cfg: Any, n_rest: int) -> tuple[str, ...]:  # noqa: ARG002
+        """What the seed draws here, where that depends on the config or on how many examples are not evaluated."""
+        return self.draws
+
+    def combine(self, prepared: "Prepared", measured: "Sequence[Measured]") -> "Sequence[Measured]":  # noqa: ARG002
+        """The legs as the tables show them, where several are one measurement; values may be NaN where there is nothing."""
+        return measured
+
     @abstractmethod
     def plan(self, cfg: Any, context: PlanContext) -> list[Leg]:
         """What to run.
@@ -116,6 +202,7 @@ class HeadSitesConfig(AblationConfig):
 
     layers: list[int] | None = None  # null: all
     heads: list[int] | None = None  # null: all
+    component: str = "z"  # z | q | k | v; k and v are counted on the key/value axis
     positions: str = "all"  # all | last
 
 

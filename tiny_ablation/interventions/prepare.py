@@ -5,17 +5,20 @@ mistake is told as early as it can be.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 from tiny_ablation.config.identity import Identity, identify
 from tiny_ablation.config.schema import MetricsConfig, Span
+from tiny_ablation.config.seeds import generator
 from tiny_ablation.config.settings import Settings
 from tiny_ablation.data.corpus import Corpus, load_corpus, select
 from tiny_ablation.data.examples import Example
-from tiny_ablation.data.tokens import TokenizedExample, tokenize
+from tiny_ablation.data.tokens import TokenizedExample, servable
 from tiny_ablation.engine.prompts import Prompt
 from tiny_ablation.errors import ConfigError
-from tiny_ablation.interventions.plan import Kind, Leg, PlanContext
+from tiny_ablation.interventions.examples import Selection, keep, serve
+from tiny_ablation.interventions.plan import Kind, Leg, PlanContext, ReferenceSet
 from tiny_ablation.interventions.registry import find_kind
 from tiny_ablation.metrics.readout import Metric
 from tiny_ablation.metrics.registry import metric, metric_names
@@ -44,11 +47,16 @@ class Light:
     condition: str
     seed_effect: str
 
+    @property
+    def table(self) -> str:
+        """The impact table that is filled, a key of `tiny_ablation.results.schema.TABLES`."""
+        return self.kind.table_of(self.settings.root.ablation)
+
     def identity(self, weights: str) -> Identity:
         """What identifies the run, given what identifies its weights."""
         return identify(
             self.settings.plain, condition=self.condition, data=self.corpus.content_hash,
-            splits=self.corpus.split_hash, weights=weights,
+            splits=self.corpus.split_hash, weights=weights, inputs=self.kind.inputs(self.settings.root.ablation),
         )  # fmt: skip
 
 
@@ -64,6 +72,8 @@ class Prepared:
         tokens: the examples' tokens, in their order.
         metrics: what is measured, the primary metric first.
         legs: what to run.
+        skipped: the examples that were left out on request, with the reason.
+        selection: which rows could be served and kept before that.
     """
 
     light: Light
@@ -73,6 +83,8 @@ class Prepared:
     tokens: Sequence[TokenizedExample]
     metrics: Sequence[Metric]
     legs: Sequence[Leg]
+    skipped: Sequence[str] = ()
+    selection: Selection = field(default_factory=lambda: Selection(()))
 
 
 def prepare_light(settings: Settings) -> Light:
@@ -91,7 +103,7 @@ def prepare_light(settings: Settings) -> Light:
     draws = ["prompts"] if corpus.seeded else []
     if root.dataset.n_examples is not None and len(select(corpus, root.dataset.split, None, root.seed)) > len(examples):
         draws.append("examples")
-    draws += kind.draws
+    draws += kind.drawn(root.ablation, len(corpus.examples) - len(examples))
     condition = root.condition or root.dataset.name
     return Light(settings, kind, corpus, examples, condition, ", ".join(draws) or "none")
 
@@ -108,19 +120,61 @@ def prepare_run(light: Light) -> Prepared:
     prepare(root.model)
     identity = light.identity(weights_id(root.model) or "unknown")
     network = build_network(load_model(root.model, device=device, dtype=root.device.dtype.value))
-    tokens = tokenize(
-        light.examples, network.model.tokenizer, prepend_bos=network.model.prepend_bos, span=root.metrics.span
-    )
-    context = PlanContext(
-        shape=network.shape,
+    served = serve(root, light.corpus, light.examples, network.model)
+    light = replace(light, examples=[t.example for t in served.tokens])
+    selection = keep(root, network, served)
+    tokens = selection.tokens
+    context = _context(light, network, tokens)
+    skips = light.kind.skips(root.ablation, context)
+    skipped = [f"{tokens[i].example.id}: {reason}" for i, reason in skips.items()]
+    if skips:
+        tokens = [t for i, t in enumerate(tokens) if i not in skips]
+        context = _context(light, network, tokens)
+    legs = light.kind.plan(root.ablation, context)
+    metrics = [metric(name) for name in chosen_metric_names(root.metrics)]
+    return Prepared(light, identity, network, device, tokens, metrics, legs, skipped, selection)
+
+
+def _context(light: Light, network: Network, tokens: Sequence[TokenizedExample]) -> PlanContext:
+    root = light.settings.root
+    return PlanContext(
+        network=network,
         clean=[_prompt(t, t.clean_ids, t.marks) for t in tokens],
         corrupt=[_prompt(t, t.corrupt_ids, t.corrupt_marks) for t in tokens],
         groups=[t.example.group for t in tokens],
+        templates=[t.example.template for t in tokens],
         seed=root.seed,
+        full=root.metrics.span is Span.full,
+        reference=partial(reference_set, light, network),
     )
-    legs = light.kind.plan(root.ablation, context)
-    metrics = [metric(name) for name in chosen_metric_names(root.metrics)]
-    return Prepared(light, identity, network, device, tokens, metrics, legs)
+
+
+def reference_set(light: Light, network: Network, n: int) -> ReferenceSet:
+    """At most `n` examples of the corpus that are not evaluated, drawn by the seed, in corpus order.
+
+    Raises:
+        ConfigError: the run evaluates the whole corpus.
+    """
+    evaluated = {example.id for example in light.examples}
+    rest = [pair for pair in zip(light.corpus.examples, light.corpus.splits, strict=True) if pair[0].id not in evaluated]
+    split = {example.id: name for example, name in rest}
+    served = servable(
+        [example for example, _ in rest], network.model.tokenizer, prepend_bos=network.model.prepend_bos,
+        span=light.settings.root.metrics.span,
+    ).examples  # fmt: skip
+    if not served:
+        raise ConfigError(
+            "ablation: means are taken over examples that are not evaluated, and this run evaluates the whole corpus; "
+            "set dataset.n_examples, or dataset.split=test"
+        )
+    order = generator(light.settings.root.seed, "reference").permutation(len(served))[:n]
+    drawn = [served[i] for i in sorted(order.tolist())]
+    return ReferenceSet(
+        prompts=[_prompt(t, t.clean_ids, t.marks) for t in drawn],
+        templates=[t.example.template for t in drawn],
+        splits=[split[t.example.id] for t in drawn],
+        available=len(served),
+    )
 
 
 def chosen_metric_names(cfg: MetricsConfig) -> list[str]:

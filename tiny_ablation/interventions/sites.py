@@ -1,8 +1,14 @@
 """Which heads and layers a config names, checked against the model."""
 
+import re
 from collections.abc import Sequence
+from typing import Any
 
 from tiny_ablation.errors import ConfigError
+from tiny_ablation.models.hookpoints import HEAD_COMPONENTS, ModelShape
+
+Head = tuple[int, int]  # (layer, head)
+_HEAD = re.compile(r"(\d+)\.(\d+)|L(\d+)H(\d+)")
 
 
 def check_list(values: Sequence[object] | None, key: str) -> None:
@@ -14,7 +20,9 @@ def check_list(values: Sequence[object] | None, key: str) -> None:
     if values is None:
         return
     if not values:
-        raise ConfigError(f"{key} is an empty list, so there is nothing to ablate; name some, or write {key}=null for all")
+        raise ConfigError(
+            f"{key} is an empty list, so there is nothing to ablate; name some, or leave it out"
+        )
     twice = sorted({str(v) for v in values if list(values).count(v) > 1})
     if twice:
         raise ConfigError(f"{key} names {', '.join(twice)} more than once")
@@ -37,11 +45,15 @@ def chosen(values: Sequence[int] | None, size: int, key: str, what: str) -> list
         return list(range(size))
     wrong = [v for v in values if not 0 <= v < size]
     if wrong:
-        raise ConfigError(f"{key}={list(values)}: this model has {size} {what}, 0 to {size - 1}; there is no {wrong[0]}")
+        raise ConfigError(
+            f"{key}={list(values)}: this model has {size} {what}, 0 to {size - 1}; there is no {wrong[0]}"
+        )
     return sorted(values)
 
 
-def check_positions(value: str, key: str = "ablation.positions", allowed: Sequence[str] = ("all", "last")) -> None:
+def check_positions(
+    value: str, key: str = "ablation.positions", allowed: Sequence[str] = ("all", "last")
+) -> None:
     """Refuse a choice of positions that the kind does not have.
 
     Raises:
@@ -49,3 +61,90 @@ def check_positions(value: str, key: str = "ablation.positions", allowed: Sequen
     """
     if value not in allowed:
         raise ConfigError(f"{key}={value}: choose one of {', '.join(allowed)}")
+
+
+def parse_head(value: object, shape: ModelShape | None = None, key: str = "ablation.sets") -> Head:
+    """The (layer, head) that is written `5.2`, `"5.10"` or `L5H10`.
+
+    YAML and Hydra read an unquoted `5.10` as the number 5.1, so a number is taken only where it can mean one head of the
+    model: with 12 heads a layer, 5.1 has to be quoted, since it may have been 5.10.
+
+    Args:
+        value: the text or the number.
+        shape: the model's sizes; without it neither the range nor the ambiguity is checked.
+        key: the config key, for messages.
+
+    Raises:
+        ConfigError: it is no head, none of this model, or may be one of two.
+    """
+    match = None if isinstance(value, bool) else _HEAD.fullmatch(str(value).strip())
+    if match is None:
+        raise ConfigError(
+            f'{key}: {value!r} is not a head; write layer.head, such as 5.2, "5.10" (in quotes) or L5H10'
+        )
+    layer, head = (int(group) for group in match.groups() if group is not None)
+    if shape is not None:
+        if layer >= shape.n_layers or head >= shape.n_heads:
+            raise ConfigError(
+                f"{key}: there is no head {value}; this model has layers 0 to {shape.n_layers - 1} "
+                f"and heads 0 to {shape.n_heads - 1}"
+            )
+        if isinstance(value, float) and 0 < head * 10 < shape.n_heads:
+            raise ConfigError(
+                f"{key}: {value} may mean L{layer}H{head} or L{layer}H{head}0, since a number loses its last zero; "
+                f"write L{layer}H{head}, or quote it"
+            )
+    return layer, head
+
+
+def check_head_sites(cfg: Any) -> None:
+    """Refuse lists that name nothing, and unknown components or positions.
+
+    Args:
+        cfg: a `HeadSitesConfig`.
+
+    Raises:
+        ConfigError: with the key.
+    """
+    check_list(cfg.layers, "ablation.layers")
+    check_list(cfg.heads, "ablation.heads")
+    if cfg.component not in HEAD_COMPONENTS:
+        raise ConfigError(f"ablation.component={cfg.component}: choose one of {', '.join(HEAD_COMPONENTS)}")
+    check_positions(cfg.positions)
+
+
+def head_sites(cfg: Any, shape: ModelShape) -> list[Head]:
+    """Every (layer, head) that a `HeadSitesConfig` names, on the axis of its component.
+
+    Raises:
+        ConfigError: an index is out of range.
+    """
+    what = "key/value heads a layer" if cfg.component in ("k", "v") else "heads a layer"
+    heads = chosen(cfg.heads, shape.n_units(cfg.component), "ablation.heads", what)
+    return [
+        (layer, head)
+        for layer in chosen(cfg.layers, shape.n_layers, "ablation.layers", "layers")
+        for head in heads
+    ]
+
+
+def check_layer_sites(cfg: Any) -> None:
+    """Refuse a list of layers that names nothing, and unknown positions.
+
+    Args:
+        cfg: a `LayerSitesConfig`.
+
+    Raises:
+        ConfigError: with the key.
+    """
+    check_list(cfg.layers, "ablation.layers")
+    check_positions(cfg.positions)
+
+
+def layer_sites(cfg: Any, shape: ModelShape) -> list[int]:
+    """Every layer that a `LayerSitesConfig` names.
+
+    Raises:
+        ConfigError: an index is out of range.
+    """
+    return chosen(cfg.layers, shape.n_layers, "ablation.layers", "layers")

@@ -7,7 +7,7 @@ for the default model).
 
 import gc
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from tiny_ablation.config.schema import ModelConfig, ModelSource, Weights
 from tiny_ablation.errors import ConfigError, DeviceError, ModelError
@@ -46,6 +46,14 @@ class LoadedModel:
     prepend_bos: bool
     weights_hash: str
     origin: dict[str, str]
+
+
+class TokenizerOnly(NamedTuple):
+    """What is needed to tokenise for a model, as in `LoadedModel`."""
+
+    name: str
+    tokenizer: "PreTrainedTokenizerBase"
+    prepend_bos: bool
 
 
 def weights_id(cfg: ModelConfig) -> str | None:
@@ -100,6 +108,18 @@ def load_model(cfg: ModelConfig, *, device: str, dtype: str) -> LoadedModel:
         forget()
         _held[key] = _load(cfg, device, dtype)
     return _held[key]
+
+
+def load_tokenizer(cfg: ModelConfig) -> TokenizerOnly:
+    """The tokenizer of `cfg` without its weights in memory; their files are made ready all the same.
+
+    Raises:
+        ModelError: the model is missing or damaged.
+        ConfigError: a value in `cfg` is wrong.
+    """
+    files = prepare(cfg)
+    tokenizer = toy.toy_tokenizer() if files is None else _read_tokenizer(cfg, files)
+    return TokenizerOnly(cfg.name, tokenizer, _prepend_bos(cfg, tokenizer))
 
 
 def forget() -> None:

@@ -32,6 +32,10 @@ _METRICS = {
     "seq_logprob_diff": MetricWords(
         "nats", "log p(target) - log p(foil) over the whole continuation", _FOIL, _TARGET
     ),
+    "seq_logprob_diff_norm": MetricWords(
+        "nats per token", "mean log probability per token of target minus foil", _FOIL, _TARGET
+    ),
+    "seq_acc_flip_rate": MetricWords("share of examples", "wholly right before, not after", "", "answers lost"),
     "seq_p_drop": MetricWords(
         "probability", "how much probability the whole target loses", "target likelier", "target lost"
     ),

@@ -23,6 +23,8 @@ COMMON = (
 )  # fmt: skip
 EXTRA = ("granularity", "component", "set")
 EXAMPLE_FIRST = (*RUN_COLUMNS, "example_id", "group", "template")
+# A run may measure one site in several ways, so these tell its rows apart.
+EXAMPLE_HOW = ("replacement", "positions", "direction")
 EXAMPLE_LAST = ("prediction", "prediction_baseline")
 
 # Every column that is not here holds text. Whole numbers are never missing; a missing float is NaN.
@@ -32,7 +34,8 @@ DTYPES = {
     ),
     "seed": "int64",
     **dict.fromkeys(
-        ("scale", "value", "baseline", "delta", "ci_low", "ci_high", "p_value", "q_value"), "float64"
+        ("scale", "value", "baseline", "delta", "ci_low", "ci_high", "p_value", "q_value",
+         "control_mean", "percentile", "delta_a", "delta_b", "interaction", "interaction_low", "interaction_high"), "float64"
     ),
 }
 
@@ -48,10 +51,12 @@ class Table:
     Args:
         name: the file's stem under `metrics/`.
         index: the columns that name a site, in the order in which they stand in the file.
+        extra: columns that only this table has; they stand last.
     """
 
     name: str
     index: tuple[str, ...]
+    extra: tuple[str, ...] = ()
 
     @property
     def first(self) -> tuple[str, ...]:
@@ -61,7 +66,7 @@ class Table:
     @property
     def columns(self) -> tuple[str, ...]:
         """All columns, in order."""
-        return (*self.first, *COMMON, *(name for name in EXTRA if name not in self.first))
+        return (*self.first, *COMMON, *(name for name in EXTRA if name not in self.first), *self.extra)
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -72,7 +77,8 @@ class Table:
     def example_columns(self, metrics: Sequence[str]) -> tuple[str, ...]:
         """The columns of `per_example.parquet`: a row per site and example, two columns per metric."""
         values = (column for metric in metrics for column in (metric, f"{metric}_baseline"))
-        return (*EXAMPLE_FIRST, *self.index, *values, *EXAMPLE_LAST)
+        how = (name for name in EXAMPLE_HOW if name not in self.index)
+        return (*EXAMPLE_FIRST, *self.index, *how, *values, *EXAMPLE_LAST)
 
 
 TABLES = {
@@ -80,11 +86,16 @@ TABLES = {
     for table in (
         Table("head_impact", ("layer", "head", "scale")),
         Table("layer_impact", ("layer", "granularity")),
-        Table("pair_impact", ("layer_a", "head_a", "layer_b", "head_b")),
+        # delta is the effect of both together, delta_a and delta_b those of one alone; interaction is what is left.
+        Table(
+            "pair_impact", ("layer_a", "head_a", "layer_b", "head_b"),
+            ("delta_a", "delta_b", "interaction", "interaction_low", "interaction_high"),
+        ),
         # A position is a name ("last", "subject_first") or a token's number, so it is text.
         Table("position_impact", ("layer", "position", "granularity")),
         Table("feature_impact", ("layer", "feature", "scale")),
-        Table("set_impact", ("set", "size")),
+        # control_mean is the mean effect of random sets of the same size and layers, percentile the set's place among them.
+        Table("set_impact", ("set", "size"), ("heads", "control_mean", "percentile")),
     )
 }
 

@@ -13,15 +13,13 @@ import numpy as np
 
 from tiny_ablation.config.schema import DType, VerifyMode
 from tiny_ablation.config.seeds import generator
+from tiny_ablation.engine.precision import FLOORS
 from tiny_ablation.engine.reference import Reference
 from tiny_ablation.interventions.measure import Measured
 from tiny_ablation.interventions.prepare import Prepared
 from tiny_ablation.models.network import Network, build_network
 from tiny_ablation.stats.ranks import spearman
 
-# What two correct computations of one number in this precision differ by on a deep model, at most (absolute, for logits of
-# size 10): twice the largest difference that was measured on the default model.
-FLOORS = {DType.float64: 1e-9, DType.float32: 1e-3, DType.bfloat16: 0.25, DType.float16: 0.05}
 # A difference of this many floors cannot come from rounding.
 BUG_FACTOR = 50
 
@@ -119,11 +117,12 @@ def _main(prepared: Prepared, measured: Measured, part: Slice) -> dict[str, Any]
 def _again(prepared: Prepared, measured: Measured, part: Slice, mode: VerifyMode) -> dict[str, Any]:
     root = prepared.light.settings.root
     network = _other_network(prepared.network, "float64" if mode is VerifyMode.float64 else "float32")
-    reference = Reference(network, measured.leg.prompts, prepared.metrics, root.metrics.span.value == "full")
-    interventions = [None, *(measured.leg.rows[i].intervention for i in part.rows)]
+    full = root.metrics.span.value == "full"
+    reference = Reference(network, measured.leg.prompts, prepared.metrics, full, measured.leg.under)
+    runs = [(None,), *(measured.leg.rows[i].runs or (None,) for i in part.rows)]
     examples = [int(measured.examples[i]) for i in part.examples]
-    cells = [[reference.values(intervention, e) for e in examples] for intervention in interventions]
-    return {m.name: np.array([[cell[m.name] for cell in row] for row in cells]) for m in prepared.metrics}
+    cells = [[[reference.values(run, e) for run in draws] for e in examples] for draws in runs]
+    return {m.name: np.array([[np.mean([c[m.name] for c in cell]) for cell in row] for row in cells]) for m in prepared.metrics}
 
 
 def _other_network(network: Network, dtype: str) -> Network:

@@ -15,8 +15,9 @@ from tiny_ablation.data.guards import check
 from tiny_ablation.data.text import holds_word
 
 FAMILIES = family_names()
-GENERATED = ["docstring", "greater_than", "induction", "ioi", "pronoun", "sva"]
+GENERATED = ["docstring", "greater_than", "induction", "induction_tokens", "ioi", "pronoun", "sva"]
 HELD_OUT = [*GENERATED, "counterfactual", "logic", "negation"]
+FEW_WORDS = {"greater_than", "induction_tokens", "negation", "pronoun", "sva"}  # all splits share the answers
 ONE_DIRECTION = {
     "facts",
     "greater_than",
@@ -70,9 +71,7 @@ def test_train_dev_and_test_share_no_wording_and_no_subject(name):
         assert sum(map(len, held)) == len(set.union(*held))
 
 
-@pytest.mark.parametrize(
-    "name", [n for n in HELD_OUT if n not in {"greater_than", "negation", "pronoun", "sva"}]
-)
+@pytest.mark.parametrize("name", [n for n in HELD_OUT if n not in FEW_WORDS])
 def test_no_answer_of_train_is_one_of_test(name):
     parts = by_split(build(name))
     assert not {e.target for e in parts["train"]} & {e.target for e in parts["test"]}
@@ -148,6 +147,7 @@ def test_a_corruption_changes_the_corrupt_prompts_and_nothing_else(name, corrupt
         ("pronoun", "gender"),
         ("sva", "number"),
         ("induction", "flipped"),
+        ("induction_tokens", "flipped"),
         ("docstring", "flipped"),
         ("negation", "polarity"),
         ("negation", "predicate"),
@@ -215,16 +215,18 @@ def test_sva_pairs_every_number_of_the_subject_with_every_number_of_the_attracto
         assert ("attractor" in e.marks) == (not e.template.endswith("-simple"))
 
 
-def test_induction_continues_after_the_first_mention_of_the_last_word():
-    for e in build("induction"):
+@pytest.mark.parametrize("name", ["induction", "induction_tokens"])
+def test_induction_continues_after_the_first_mention_of_the_last_word(name):
+    for e in build(name):
         words = e.clean.split()
         assert mark(e, "previous") == mark(e, "end") == words[-1]
         assert mark(e, "copied") == words[words.index(words[-1]) + 1] == e.target[1:]
         assert words.count(e.target[1:]) == words.count(e.foil[1:]) == 1
 
 
-def test_induction_unrepeated_has_nothing_to_continue():
-    for e in build("induction", "unrepeated"):
+@pytest.mark.parametrize("name", ["induction", "induction_tokens"])
+def test_induction_unrepeated_has_nothing_to_continue(name):
+    for e in build(name, "unrepeated"):
         assert len(set(e.corrupt.split())) == len(e.corrupt.split())
 
 

@@ -14,7 +14,7 @@ Corruptions: `flipped` exchanges target and foil in the list (the answer is the 
 the whole list by other words (nothing to continue). Both keep the length.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import cycle
 from typing import TYPE_CHECKING
@@ -48,36 +48,64 @@ def _prompt(lead: str, words: list[str], repeated: list[str]) -> Prompt:
     return fill(Wording("", text), dict(zip(names, words, strict=True)), shown=("previous", "copied"))
 
 
-def _bundle(split: str, words: list[str], at: int, other: int, corruption: str) -> tuple[Example, Example]:
+def _bundle(
+    family: str, split: str, words: list[str], at: int, other: int, corruption: str
+) -> tuple[Example, Example]:
     """Two lists in which the words after place `at` and at place `other` are exchanged."""
     period = (len(words) - 1) // 2
     lead, first, spare = words[0], words[1 : period + 1], words[period + 1 :]
     second = list(first)
     second[at + 1], second[other] = first[other], first[at + 1]
     repeated = first[: at + 1]
-    group = prompt_id("induction", " ".join(words))
+    group = prompt_id(family, " ".join(words))
 
     def example(clean: list[str], flipped: list[str]) -> Example:
         corrupt = flipped if corruption == "flipped" else spare
         prompts = _prompt(lead, clean, repeated), _prompt(lead, corrupt, repeated)
         answers, template = (f" {clean[at + 1]}", f" {clean[other]}"), f"period-{period}"
-        return pair("induction", split, prompts, answers, subject="copied", group=group, template=template)
+        return pair(family, split, prompts, answers, subject="copied", group=group, template=template)
 
     return example(first, second), example(second, first)
 
 
-def _stream(split: str, rng: "np.random.Generator", corruption: str) -> Iterator[tuple[Example, ...]]:
-    words = Deck(partition(COMMON)[split], rng)
-    for period in cycle(partition(PERIODS)[split]):
+def _stream(
+    split: str,
+    rng: "np.random.Generator",
+    *,
+    family: str,
+    words: Mapping[str, Sequence[str]],
+    periods: Mapping[str, Sequence[int]],
+    corruption: str,
+) -> Iterator[tuple[Example, ...]]:
+    deck = Deck(words[split], rng)
+    for period in cycle(periods[split]):
         at = int(rng.integers(1, period - 2))
         other = int(rng.integers(at + 2, period))
-        yield _bundle(split, words.deal(2 * period + 1), at, other, corruption)
+        yield _bundle(family, split, deck.deal(2 * period + 1), at, other, corruption)
+
+
+def repeated_lists(
+    family: str, words: Mapping[str, Sequence[str]], periods: Mapping[str, Sequence[int]]
+) -> Callable[[int, str], list[Example]]:
+    """The `build` of a family whose prompts are a list of random words that begins again.
+
+    Args:
+        family: its name.
+        words: for each split, more than twice as many as the longest list has.
+        periods: for each split, how long its lists are; at least 4.
+    """
+
+    def build(seed: int, corruption: str) -> list[Example]:
+        stream = partial(_stream, family=family, words=words, periods=periods, corruption=corruption)
+        return draw_pool(family, seed, stream)
+
+    return build
 
 
 FAMILY = Family(
     name="induction",
     description="Continue a list of random words that begins a second time.",
-    build=lambda seed, corruption: draw_pool("induction", seed, partial(_stream, corruption=corruption)),
+    build=repeated_lists("induction", partition(COMMON), partition(PERIODS)),
     seeded=True,
     corruptions=("flipped", "unrepeated"),
     answer_in_prompt=True,

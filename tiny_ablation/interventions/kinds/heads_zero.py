@@ -2,7 +2,9 @@
 
 Answers: how does the behaviour change when one head's output is turned down? Zero is far from what a head ever writes, so an
 effect says that the model *uses* the head's output, not that the head computes the answer: compare with mean and resample
-ablation (Wang et al. 2022, section 3; Miller et al. 2024).
+ablation (Wang et al. 2022, section 3; Miller et al. 2024). `component=q|k|v` scales what the head reads with instead of what
+it writes; k and v are counted on the key/value axis, where grouped-query models have fewer heads. `screen=attribution`
+estimates every head from gradients first and measures only some of them; see `tiny_ablation.interventions.screening`.
 """
 
 from dataclasses import dataclass, field
@@ -11,7 +13,8 @@ from tiny_ablation.engine.edits import Edit, Intervention
 from tiny_ablation.errors import ConfigError
 from tiny_ablation.interventions.plan import HeadSitesConfig, Kind, Leg, PlanContext, Row, SixTuple
 from tiny_ablation.interventions.replacements import Scale
-from tiny_ablation.interventions.sites import check_list, check_positions, chosen
+from tiny_ablation.interventions.screening import check_screen, screened
+from tiny_ablation.interventions.sites import check_head_sites, check_list, head_sites
 
 
 @dataclass
@@ -19,6 +22,11 @@ class HeadsZeroConfig(HeadSitesConfig):
     """`ablation` keys of heads_zero."""
 
     scales: list[float] = field(default_factory=lambda: [0.0, 0.5, 1.0])
+    screen: str | None = (
+        None  # null | attribution: estimate all heads, and measure only the strongest and a random sample
+    )
+    screen_top: int = 64
+    screen_random: int = 16
 
 
 class HeadsZero(Kind):
@@ -29,31 +37,30 @@ class HeadsZero(Kind):
     config = HeadsZeroConfig
 
     def check(self, cfg: HeadsZeroConfig) -> None:
-        """Refuse lists that name nothing, and unknown positions."""
-        for key in ("layers", "heads", "scales"):
-            check_list(getattr(cfg, key), f"ablation.{key}")
+        """Refuse lists that name nothing, and unknown components or positions."""
+        check_head_sites(cfg)
+        check_list(cfg.scales, "ablation.scales")
         if any(abs(scale) == float("inf") or scale != scale for scale in cfg.scales):
             raise ConfigError(f"ablation.scales={cfg.scales}: a factor must be a finite number")
-        check_positions(cfg.positions)
+        check_screen(cfg)
 
     def plan(self, cfg: HeadsZeroConfig, context: PlanContext) -> list[Leg]:
         """Every (layer, head, scale)."""
         replacements = [(scale, Scale(scale)) for scale in cfg.scales]
         rows = [
-            _row(layer, head, scale, replacement, cfg.positions)
-            for layer in chosen(cfg.layers, context.shape.n_layers, "ablation.layers", "layers")
-            for head in chosen(cfg.heads, context.shape.n_heads, "ablation.heads", "heads a layer")
+            _row(cfg, layer, head, scale, replacement)
+            for layer, head in head_sites(cfg, context.shape)
             for scale, replacement in replacements
         ]
-        return [Leg(context.clean, rows)]
+        return [screened(Leg(context.clean, rows), cfg, context)]
 
 
-def _row(layer: int, head: int, scale: float, replacement: Scale, positions: str) -> Row:
-    edit = Edit("z", layer, head, replacement, positions)
+def _row(cfg: HeadsZeroConfig, layer: int, head: int, scale: float, replacement: Scale) -> Row:
+    edit = Edit(cfg.component, layer, head, replacement, cfg.positions)
     return Row(
         key={"layer": layer, "head": head, "scale": scale},
         intervention=None if scale == 1 else Intervention((edit,)),
-        six=SixTuple("head", "z", replacement.name, positions, "clean"),
+        six=SixTuple("head", cfg.component, replacement.name, cfg.positions, "clean"),
     )
 
 

@@ -1,0 +1,61 @@
+"""Peak memory of one way, measured in a process of its own: `python -m tests.bench.memory WAY FAMILY N`."""
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from types import TracebackType
+
+import psutil
+import torch
+
+from tests.bench.ways import WAYS, load, load_prompts
+
+
+class Peak:
+    """Samples this process's resident memory every few milliseconds."""
+
+    def __init__(self) -> None:
+        self.bytes, self._over = 0, threading.Event()
+        self._thread = threading.Thread(target=self._sample, daemon=True)
+
+    def _sample(self) -> None:
+        process = psutil.Process()
+        while not self._over.is_set():
+            self.bytes = max(self.bytes, process.memory_info().rss)
+            time.sleep(0.003)
+
+    def __enter__(self) -> "Peak":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: "type[BaseException] | BaseException | TracebackType | None") -> None:
+        self._over.set()
+        self._thread.join()
+
+
+def peak_memory(way: str, family: str, n: int) -> dict[str, int]:
+    """Bytes: `model` (loaded, every weight touched) and `peak` while the way runs."""
+    call = [sys.executable, "-m", "tests.bench.memory", way, family, str(n)]
+    out = subprocess.run(call, check=True, stdout=subprocess.PIPE, text=True).stdout
+    return json.loads(out.splitlines()[-1])
+
+
+def _main(way: str, family: str, n: int) -> None:
+    torch.set_num_threads(2)
+    network = load()
+    prompts = load_prompts(network, family, n)
+    with torch.inference_mode():  # both forms of the model run once, so that what they set up is theirs
+        network.hf(input_ids=torch.tensor([prompts[0].ids]))
+        network.bridge(torch.tensor([prompts[0].ids]))
+    before = psutil.Process().memory_info().rss
+    layers = (0, network.shape.n_layers // 2)
+    with Peak() as peak:
+        heads = [(layer, head) for layer in layers for head in range(network.shape.n_heads)]
+        WAYS[way](network, prompts, heads if way.startswith("engine") else heads[:2])
+    print(json.dumps({"model": before, "peak": max(peak.bytes, before)}))
+
+
+if __name__ == "__main__":
+    _main(sys.argv[1], sys.argv[2], int(sys.argv[3]))

@@ -1,0 +1,140 @@
+"""Estimated effects against finite differences, and against exact effects where they have to be equal."""
+
+import copy
+from dataclasses import replace
+
+import pytest
+import torch
+
+from tests.conftest import SHAPES
+from tiny_ablation.engine.edits import Edit, Intervention, Replacement
+from tiny_ablation.engine.executor import Executor
+from tiny_ablation.engine.gradients import Question, estimate
+from tiny_ablation.errors import DataError
+from tiny_ablation.interventions.replacements import Scale, patch_from
+from tiny_ablation.metrics.registry import metric
+from tiny_ablation.models.network import build_network
+
+BY_UNIT = ("z", "q", "v", "neurons")
+
+
+@pytest.fixture(scope="module")
+def doubles(toy_networks):
+    """The toy models in float64."""
+    return {
+        shape: build_network(replace(network.model, hf=copy.deepcopy(network.hf).double()))
+        for shape, network in toy_networks.items()
+    }
+
+
+class Towards(Replacement):
+    """A step of `share` of the way from the run's own value to zero, or to the source's value."""
+
+    name = "towards"
+
+    def __init__(self, share, patch=None):
+        self.share = share
+        self.sources = None if patch is None else patch.sources
+        self._patch = patch
+
+    def value(self, current, source, edit):
+        return current + self.share * ((0 if source is None else source) - current)
+
+    def tag(self, example, position):
+        return None if self._patch is None else self._patch.tag(example, position)
+
+
+def exact(network, prompts, sites, replacement, positions, full):
+    """(n_sites, n_examples) change of the metric."""
+    m = metric("seq_logprob_diff" if full else "logit_diff")
+    plan = [Intervention((Edit(c, layer, unit, replacement, positions),)) for c, layer, unit in sites]
+    out = torch.full((len(sites), len(prompts)), torch.nan, dtype=torch.float64)
+    for result in Executor(network, prompts, plan, [m], full=full):
+        out[:, list(result.examples)] = result.values[m.name] - result.baseline[m.name]
+    return out
+
+
+def sites_of(network, component):
+    units = min(network.shape.n_units(component), 3)
+    return [(component, layer, u if component in BY_UNIT else None) for layer in (0, 1) for u in range(units)]
+
+
+def chosen(estimates, sites):
+    return torch.stack([estimates[layer, unit or 0] for _, layer, unit in sites])
+
+
+@pytest.mark.parametrize("component", ["z", "q", "v", "mlp_out", "attn_out", "neurons"])
+@pytest.mark.parametrize(
+    ("patched", "positions", "full"), [(False, "all", False), (True, "last", False), (False, "subject", True)]
+)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_gradient_against_finite_differences(
+    doubles, make_prompts, shape, component, patched, positions, full
+):
+    network = doubles[shape]
+    prompts = make_prompts(network.shape.d_vocab, answers=3 if full else 1)
+    sources = [replace(p, ids=tuple(reversed(p.ids))) for p in prompts]
+    patch = patch_from(sources, prompts) if patched else None
+    sites = sites_of(network, component)
+    question = Question(component, [s.ids for s in sources] if patched else None, positions, full=full)
+    found = chosen(estimate(network, prompts, question, batch_tokens=20), sites)
+    # Not too small a step: norms compute in float32 whatever the model does.
+    forth, back = (exact(network, prompts, sites, Towards(h, patch), positions, full) for h in (0.01, -0.01))
+    expected = (forth - back) / 0.02
+    assert expected.abs().max() > 1e-2
+    torch.testing.assert_close(found, expected, rtol=2e-3, atol=2e-3)
+
+
+@pytest.mark.parametrize("steps", [0, 2])
+def test_exact_where_the_metric_is_linear(doubles, make_prompts, steps):
+    """What the last block adds to the residual stream reaches the logits without a norm once that is made linear."""
+    network = doubles["llama"]
+    norm = network.hf.model.norm
+    prompts = make_prompts(network.shape.d_vocab)
+    last = network.shape.n_layers - 1
+    real, norm.forward = norm.forward, lambda x: 0.5 * x
+    try:
+        found = estimate(network, prompts, Question("mlp_out", steps=steps))[last, 0]
+        sites = [("mlp_out", last, None)]
+        expected = exact(network, prompts, sites, Scale(0.0), "all", False)[0]
+    finally:
+        norm.forward = real
+    assert expected.abs().max() > 1e-3
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-9)
+
+
+def test_integrated_gradients_converge_to_the_exact_effect(doubles, make_prompts):
+    """Along the whole way the gradients of a layer's only unit add up to its effect (completeness)."""
+    network = doubles["llama"]
+    prompts = make_prompts(network.shape.d_vocab)
+    sites = [("mlp_out", layer, None) for layer in range(network.shape.n_layers)]
+    expected = exact(network, prompts, sites, Scale(0.0), "all", False)
+    off = {
+        s: (chosen(estimate(network, prompts, Question("mlp_out", steps=s)), sites) - expected).abs().max()
+        for s in (0, 2, 32)
+    }
+    assert off[32] < off[2] < off[0]
+    assert off[32] < 1e-2 * expected.abs().max()
+
+
+def test_batches_do_not_matter_and_leave_no_hooks(toy_networks, make_prompts):
+    network = toy_networks["gpt2"]
+    prompts = make_prompts(network.shape.d_vocab)
+    prompts.append(
+        replace(prompts[0], name="twin", target=prompts[1].target)
+    )  # one prompt asked two questions
+    for steps in (0, 3):
+        one = estimate(network, prompts, Question("z", steps=steps), batch_tokens=1)
+        many = estimate(network, prompts, Question("z", steps=steps), batch_tokens=10_000)
+        torch.testing.assert_close(one, many, atol=5e-5, rtol=0)
+        assert (one[..., 0] - one[..., -1]).abs().max() > 1e-3
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in network.hf.modules())
+
+
+def test_unequal_lengths_are_refused(toy_networks, make_prompts):
+    network = toy_networks["llama"]
+    prompts = make_prompts(network.shape.d_vocab)
+    sources = [p.ids for p in prompts]
+    sources[2] = (*sources[2], 1)
+    with pytest.raises(DataError, match=r"p2.*replacement=zero"):
+        estimate(network, prompts, Question("z", sources))

@@ -1,0 +1,165 @@
+"""Which sites screening measures, the recall it states, and what it refuses."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from tiny_ablation.aggregate.attribution import recall, receipt
+from tiny_ablation.engine.edits import Edit, Intervention
+from tiny_ablation.engine.gradients import Question, estimate
+from tiny_ablation.errors import ConfigError
+from tiny_ablation.interventions.kinds.heads_zero import KIND, HeadsZeroConfig
+from tiny_ablation.interventions.plan import Row, SixTuple
+from tiny_ablation.interventions.replacements import Scale
+from tiny_ablation.interventions.screening import Estimates, site_of
+
+ZERO = Scale(0.0)
+
+
+def config(**keys):
+    return HeadsZeroConfig(
+        kind="heads_zero", screen="attribution", **{"screen_top": 2, "screen_random": 3, **keys}
+    )
+
+
+def estimates(values, top, sample):
+    sites = [(layer, 0) for layer in range(len(values))]
+    return Estimates("z", "logit_diff", "gradient", 1, sites, np.array(values), top, sample, ZERO)
+
+
+def test_keeps_all_rows_of_the_strongest_and_of_a_random_sample(toy_networks, make_prompts, make_context):
+    network = toy_networks["llama"]
+    prompts = make_prompts(network.shape.d_vocab)
+    (leg,) = KIND.plan(config(), make_context(network, prompts))
+    found = leg.estimates
+    values = estimate(network, prompts, Question("z")).mean(-1)
+    order = torch.argsort(-values.abs().flatten())[:2].tolist()
+    assert list(found.top) == [divmod(i, network.shape.n_heads) for i in order]
+    assert len(set(found.sample)) == 3
+    assert len(found.sites) == network.shape.n_layers * network.shape.n_heads
+    kept = {*found.top, *found.sample}
+    assert len(leg.rows) == 3 * len(kept) < 3 * len(found.sites)  # every factor of each
+    assert {(row.key["layer"], row.key["head"]) for row in leg.rows} == kept
+    assert {site_of(row) for row in leg.rows if row.intervention} == kept
+    again, other = (
+        KIND.plan(config(), make_context(network, prompts, seed=seed))[0].estimates for seed in (0, 1)
+    )
+    assert list(again.sample) == list(found.sample)
+    assert list(other.sample) != list(found.sample)
+    assert list(other.top) == list(found.top)
+
+
+def test_without_screening_everything_is_measured(toy_networks, make_prompts, make_context):
+    network = toy_networks["llama"]
+    (leg,) = KIND.plan(
+        HeadsZeroConfig(kind="heads_zero"), make_context(network, make_prompts(network.shape.d_vocab))
+    )
+    assert leg.estimates is None
+    assert len(leg.rows) == 3 * network.shape.n_layers * network.shape.n_heads
+
+
+def test_a_factor_scales_the_estimate(toy_networks, make_prompts, make_context):
+    network = toy_networks["llama"]
+    context = make_context(network, make_prompts(network.shape.d_vocab))
+    whole, quarter = (
+        KIND.plan(config(scales=s), context)[0].estimates.values for s in ([0.0, 1.0], [0.75, 1.0])
+    )
+    np.testing.assert_allclose(quarter, 0.25 * whole, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"screen": "magic"}, "screen=magic"),
+        ({"screen_top": 0}, "screen_top=0"),
+        ({"screen_random": 2}, "screen_random=2"),
+    ],
+)
+def test_refuses(keys, message):
+    with pytest.raises(ConfigError, match=message):
+        KIND.check(HeadsZeroConfig(kind="heads_zero", **{"screen": "attribution", **keys}))
+
+
+def test_screening_with_nothing_but_the_baseline_is_refused(toy_networks, make_prompts, make_context):
+    network = toy_networks["llama"]
+    with pytest.raises(ConfigError, match="every factor is 1"):
+        KIND.plan(config(scales=[1.0]), make_context(network, make_prompts(network.shape.d_vocab)))
+
+
+def test_recall_by_hand():
+    """12 sites, 4 chosen (the weakest has effect 2), 4 others sampled, one of which is as strong: 1/4 of 8 are missed."""
+    top = [(0, 0), (1, 0), (2, 0), (3, 0)]
+    sample = [
+        (0, 0),
+        (5, 0),
+        (6, 0),
+        (7, 0),
+        (8, 0),
+    ]  # one of them was chosen anyway and says nothing about the rest
+    exact = {
+        (0, 0): -9.0,
+        (1, 0): 5.0,
+        (2, 0): 3.0,
+        (3, 0): 2.0,
+        (5, 0): 0.1,
+        (6, 0): -2.5,
+        (7, 0): 0.0,
+        (8, 0): 1.9,
+    }
+    found = recall(estimates(np.zeros(12), top, sample), exact)
+    assert found["threshold"] == 2.0
+    assert (found["strong_found"], found["rest_sampled"], found["rest_strong"]) == (4, 4, 1)
+    assert found["recall"] == pytest.approx(4 / (4 + 8 / 4))
+    # 1 of 4: the share p with P(at most 1 of 4) = .05 is .7514
+    assert found["recall_low"] == pytest.approx(4 / (4 + 8 * 0.7514), rel=1e-3)
+
+
+def test_recall_when_all_or_only_chosen_sites_are_known():
+    top = [(0, 0), (1, 0)]
+    exact = {(0, 0): 1.0, (1, 0): 2.0}
+    assert recall(estimates(np.zeros(2), top, top), exact)["recall"] == 1.0  # nothing was left out
+    assert (
+        recall(estimates(np.zeros(9), top, top), exact)["recall"] is None
+    )  # nothing is known of what was left out
+
+
+def test_receipt_by_hand():
+    """Effects at factor 0 count, not those at other factors; ranks and signs on the sample and on the top."""
+    half = Scale(0.5)
+    rows = [
+        Row(
+            {"layer": layer, "head": 0, "scale": r.factor},
+            Intervention((Edit("z", layer, 0, r),)),
+            SixTuple(*"abcde"),
+        )
+        for layer in range(4)
+        for r in (ZERO, half)
+    ]
+    effect = np.array([1.0, 50, -2, 50, 3, 50, 4, 50])  # mean over the examples, by row
+    leg = SimpleNamespace(
+        rows=rows, estimates=estimates([1.5, 1.0, 2.5, 9.0], [(3, 0), (2, 0)], [(0, 0), (1, 0), (2, 0)])
+    )
+    measured = SimpleNamespace(
+        leg=leg,
+        baseline={"logit_diff": np.array([1.0, 3.0])},
+        values={"logit_diff": 2 + effect[:, None] + [[-1.0, 1.0]]},
+    )
+    found = receipt(measured)
+    assert found["random_sample"] == {
+        "n": 3,
+        "rank_correlation": pytest.approx(1.0),
+        "sign_agreement": pytest.approx(2 / 3),
+    }
+    assert found["top"] == {"n": 2, "rank_correlation": pytest.approx(1.0), "sign_agreement": 1.0}
+    assert found["measured"] == 4
+    assert "67% equal signs on 3 random sites" in found["text"]
+    assert "estimated recall of sites with an effect of at least 3: 100%" in found["text"]
+
+
+def test_an_unmeasured_metric_leaves_no_receipt():
+    leg = SimpleNamespace(rows=[], estimates=estimates([1.0], [(0, 0)], [(0, 0)]))
+    found = receipt(SimpleNamespace(leg=leg, values={}, baseline={}))
+    assert "not among metrics.names" in found["text"]
+    assert "recall" not in found

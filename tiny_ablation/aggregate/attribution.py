@@ -1,0 +1,148 @@
+"""The receipt of gradient estimates: how they compare with exact effects, and what choosing by them may have missed."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from tiny_ablation.interventions.measure import Measured
+from tiny_ablation.interventions.prepare import Prepared
+from tiny_ablation.interventions.screening import Estimates, Site, site_of
+from tiny_ablation.stats.ranks import spearman
+
+# The recall that is stated is that of the sites at least as strong as the tenth strongest of the chosen ones.
+N_STRONG = 10
+
+
+def attribution_table(prepared: Prepared, measured: Sequence[Measured]) -> pd.DataFrame | None:
+    """Every estimated site with its rank and, where it was measured, its exact effect; None where nothing was estimated."""
+    frames = [_table(prepared, m) for m in measured if m.leg.estimates]
+    return pd.concat(frames, ignore_index=True) if frames else None
+
+
+def receipts(measured: Sequence[Measured]) -> dict[str, Any]:
+    """`attribution`: the receipt, where there is one."""
+    found = [receipt(m) for m in measured if m.leg.estimates]
+    return {"attribution": found[0]} if found else {}
+
+
+def receipt(measured: Measured) -> dict[str, Any]:
+    """How estimates follow exact effects: on the random sample, on their own top, and what they may have missed."""
+    estimates = measured.leg.estimates
+    assert estimates is not None
+    exact = _exact(measured, estimates)
+    base = {
+        "metric": estimates.metric, "how": estimates.how, "backward_passes": estimates.passes,
+        "estimated": len(estimates.sites), "measured": len({*estimates.top, *estimates.sample}),
+    }  # fmt: skip
+    if not exact:
+        return {
+            **base,
+            "text": f"{estimates.metric} was estimated but is not among metrics.names, so there is nothing to compare",
+        }
+    value = dict(zip(estimates.sites, estimates.values.tolist(), strict=True))
+    parts = {
+        name: _agreement([value[s] for s in sites], [exact[s] for s in sites])
+        for name, sites in (("random_sample", estimates.sample), ("top", estimates.top))
+    }
+    found = recall(estimates, exact)
+    return {**base, **parts, "recall": found, "text": _text(base, parts, found)}
+
+
+def recall(estimates: Estimates, exact: dict[Site, float]) -> dict[str, Any]:
+    """The share of strong sites that the chosen ones hold, estimated from the sites of the random sample that were not chosen.
+
+    A site is strong when its exact effect is at least that of the tenth strongest chosen one (the weakest, of fewer).
+    """
+    chosen = sorted((abs(exact[site]) for site in estimates.top), reverse=True)[:N_STRONG]
+    threshold = chosen[-1]
+    rest = [site for site in estimates.sample if site not in set(estimates.top)]
+    n_rest = len(estimates.sites) - len(estimates.top)
+    missed = sum(abs(exact[site]) >= threshold for site in rest)
+    if n_rest == 0:
+        share, low = 0.0, 0.0
+    elif not rest:
+        return {"threshold": threshold, "strong_found": len(chosen), "rest_sampled": 0, "rest_strong": 0,
+                "recall": None, "recall_low": None}  # fmt: skip
+    else:
+        share, low = missed / len(rest), _upper_share(missed, len(rest))
+    return {
+        "threshold": threshold, "strong_found": len(chosen), "rest_sampled": len(rest), "rest_strong": missed,
+        "recall": len(chosen) / (len(chosen) + share * n_rest),
+        "recall_low": len(chosen) / (len(chosen) + low * n_rest),
+    }  # fmt: skip
+
+
+def _upper_share(hits: int, n: int, level: float = 0.95) -> float:
+    """The one-sided upper bound of a share (Clopper & Pearson 1934)."""
+    from scipy.stats import beta
+
+    return 1.0 if hits == n else float(beta.ppf(level, hits + 1, n - hits))
+
+
+def _agreement(estimated: Sequence[float], exact: Sequence[float]) -> dict[str, Any]:
+    same = [np.sign(a) == np.sign(b) for a, b in zip(estimated, exact, strict=True)]
+    rank = spearman(estimated, exact)
+    return {
+        "n": len(same),
+        "rank_correlation": None if math.isnan(rank) else rank,
+        "sign_agreement": float(np.mean(same)),
+    }
+
+
+def _exact(measured: Measured, estimates: Estimates) -> dict[Site, float]:
+    """The exact mean effect of each measured site under the replacement that was estimated."""
+    if estimates.metric not in measured.values:
+        return {}
+    effect = (measured.values[estimates.metric] - measured.baseline[estimates.metric]).mean(1)
+    return {
+        site_of(row): float(effect[i])
+        for i, row in enumerate(measured.leg.rows)
+        if row.intervention and row.intervention.edits[0].replacement is estimates.replacement
+    }
+
+
+def _text(base: dict[str, Any], parts: dict[str, Any], found: dict[str, Any]) -> str:
+    def words(part: dict[str, Any]) -> str:
+        rank = part["rank_correlation"]
+        return f"{'no' if rank is None else f'{rank:.2f}'} rank correlation and {part['sign_agreement']:.0%} equal signs"
+
+    text = (
+        f"{base['estimated']} sites were estimated from gradients and {base['measured']} measured; estimates and exact effects "
+        f"have {words(parts['random_sample'])} on {parts['random_sample']['n']} random sites, "
+        f"{words(parts['top'])} on the {parts['top']['n']} strongest estimates"
+    )
+    if found["recall"] is None:
+        return f"{text}; the random sample holds no site outside the strongest, so recall cannot be estimated"
+    return (
+        f"{text}; estimated recall of sites with an effect of at least {found['threshold']:.3g}: {found['recall']:.0%}, "
+        f"with 95 % confidence at least {found['recall_low']:.0%}"
+    )
+
+
+def _table(prepared: Prepared, measured: Measured) -> pd.DataFrame:
+    estimates = measured.leg.estimates
+    assert estimates is not None
+    exact = _exact(measured, estimates)
+    order = np.argsort(-np.abs(estimates.values), kind="stable")
+    rank = np.empty(len(order), dtype="int32")
+    rank[order] = np.arange(1, len(order) + 1)
+    sites = list(estimates.sites)
+    top, sample = set(estimates.top), set(estimates.sample)
+    return pd.DataFrame(
+        {
+            "run_id": prepared.identity.run_id,
+            "seed": prepared.light.settings.root.seed,
+            "layer": np.array([layer for layer, _ in sites], dtype="int32"),
+            "unit": np.array([unit for _, unit in sites], dtype="int32"),
+            "component": estimates.component,
+            "metric": estimates.metric,
+            "estimate": estimates.values,
+            "rank": rank,
+            "exact": [exact.get(site, math.nan) for site in sites],
+            "in_top": [site in top for site in sites],
+            "in_sample": [site in sample for site in sites],
+        }
+    )

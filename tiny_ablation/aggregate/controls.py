@@ -1,0 +1,71 @@
+"""Where a named set stands among random sets of the same size and layers."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from tiny_ablation.interventions.measure import Measured
+from tiny_ablation.interventions.prepare import Prepared
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+def control_columns(named: Measured, measured: Sequence[Measured], metric: str) -> dict[str, Any]:
+    """For each named set its heads, and how its effect compares with that of its random sets; each (n_sets,).
+
+    `percentile` is the share of random sets whose effect is below that of the set, equal ones counted half, times 100; so 0 and
+    100 are both out of the ordinary. It is missing where there are no random sets, or none was finished.
+
+    Args:
+        named: the leg of the named sets.
+        measured: all legs; those with `controls_of` hold the random sets.
+        metric: which effects.
+    """
+    random = {m.leg.controls_of: m for m in measured if m.leg.controls_of}
+    found = [
+        _compare(named, i, random.get(str(row.key["set"])), metric) for i, row in enumerate(named.leg.rows)
+    ]
+    return {
+        "heads": [row.sites for row in named.leg.rows],
+        "control_mean": [mean for mean, _ in found],
+        "percentile": [percentile for _, percentile in found],
+    }
+
+
+def controls_table(prepared: Prepared, measured: Sequence[Measured]) -> pd.DataFrame | None:
+    """The effect of every random set, a row per set and metric; None where there are none."""
+    frames = [
+        _random_sets(m, metric.name) for m in measured if m.leg.controls_of for metric in prepared.metrics
+    ]
+    if not frames:
+        return None
+    frame = pd.concat(frames, ignore_index=True)
+    frame.insert(0, "run_id", prepared.identity.run_id)
+    frame.insert(1, "seed", prepared.light.settings.root.seed)
+    return frame
+
+
+def _random_sets(measured: Measured, metric: str) -> pd.DataFrame:
+    rows, values = measured.leg.rows, measured.values[metric].mean(1)
+    return pd.DataFrame({
+        "set": measured.leg.controls_of, "control": np.arange(len(rows), dtype="int32"), "heads": [r.sites for r in rows],
+        "metric": metric, "value": values, "delta": values - measured.baseline[metric].mean(),
+    })  # fmt: skip
+
+
+def _compare(named: Measured, row: int, random: Measured | None, metric: str) -> tuple[float, float]:
+    """(mean effect of the random sets, percentile), over the examples that both finished."""
+    common = [] if random is None else np.intersect1d(named.examples, random.examples)
+    if random is None or not len(common):
+        return np.nan, np.nan
+    own, others = _effects(named, common, metric)[row], _effects(random, common, metric)
+    below = (others < own).mean() + 0.5 * (others == own).mean()
+    return float(others.mean()), float(100 * below)
+
+
+def _effects(measured: Measured, examples: Any, metric: str) -> "NDArray[np.float64]":
+    columns = np.searchsorted(measured.examples, examples)
+    return (measured.values[metric] - measured.baseline[metric])[:, columns].mean(1)

@@ -1,0 +1,54 @@
+"""Whether two heads do more, or less, together than the sum of what each does alone.
+
+The interaction is E(ab) - E(a) - E(b), computed per example and averaged. Below zero for a behaviour that both carry: each is
+the other's backup, and removing one hides what the pair does.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tiny_ablation.config.seeds import generator
+from tiny_ablation.interventions.measure import Measured
+from tiny_ablation.interventions.prepare import Prepared
+from tiny_ablation.stats.bootstrap import cluster_bootstrap_means
+
+_COLUMNS = ("delta_a", "delta_b", "interaction", "interaction_low", "interaction_high")
+
+
+def interaction_columns(
+    prepared: Prepared, pairs: Measured, measured: Sequence[Measured], metric: str
+) -> dict[str, Any]:
+    """For each pair, both single effects and the interaction with its interval; each (n_pairs,).
+
+    Args:
+        prepared: the run.
+        pairs: the leg of the pairs.
+        measured: all legs; the one that is not in the table holds the single heads, as pairs of a head with itself.
+        metric: which effects.
+
+    Returns:
+        The columns; all NaN where the run was stopped before any example of the single heads was finished.
+    """
+    singles = next((m for m in measured if not m.leg.tabled), None)
+    common = np.intersect1d(pairs.examples, singles.examples) if singles else []
+    if singles is None or not len(common):
+        return dict.fromkeys(_COLUMNS, np.nan)
+    joint, alone = (_effects(m, common, metric) for m in (pairs, singles))
+    place = {(row.key["layer_a"], row.key["head_a"]): i for i, row in enumerate(singles.leg.rows)}
+    a, b = (
+        alone[[place[row.key[f"layer_{end}"], row.key[f"head_{end}"]] for row in pairs.leg.rows]]
+        for end in ("a", "b")
+    )
+    root = prepared.light.settings.root
+    excess = joint - a - b
+    groups = [prepared.tokens[i].example.group for i in common]
+    draws = generator(root.seed, "bootstrap", metric, "interaction")
+    low, high = cluster_bootstrap_means(excess, groups, root.stats.n_boot, root.stats.confidence, draws)
+    return dict(zip(_COLUMNS, (a.mean(1), b.mean(1), excess.mean(1), low, high), strict=True))
+
+
+def _effects(measured: Measured, examples: Any, metric: str) -> Any:
+    columns = np.searchsorted(measured.examples, examples)
+    return (measured.values[metric] - measured.baseline[metric])[:, columns]

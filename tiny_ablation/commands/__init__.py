@@ -1,0 +1,48 @@
+"""The sub-commands: one module each, named as the word that is typed, with `main(args) -> int`.
+
+A sub-command is found by its file name, and the first line of its docstring is its help text. Modules import what is heavy
+inside their functions, so that `--help` is immediate.
+"""
+
+import ast
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+
+from tiny_ablation.errors import ConfigError
+
+_HERE = Path(__file__).parent
+
+
+def names() -> list[str]:
+    """The sub-commands, sorted, without importing any."""
+    return sorted(path.stem for path in _HERE.glob("[a-z]*.py"))
+
+
+def summaries() -> dict[str, str]:
+    """What each sub-command does, in a sentence."""
+    return {name: _first_line(_HERE / f"{name}.py") for name in names()}
+
+
+def run(name: str, args: Sequence[str]) -> int:
+    """Run one sub-command and return its exit code.
+
+    Args:
+        name: the word that was typed; a dash stands for an underscore.
+        args: what followed it.
+
+    Raises:
+        ConfigError: there is no such sub-command.
+    """
+    module = name.replace("-", "_")
+    if module not in names():
+        raise ConfigError(
+            f"there is no sub-command {name}: there are {', '.join(names())}; and a run is told what to do by KEY=VALUE, "
+            "such as dataset=facts"
+        )
+    return import_module(f"{__name__}.{module}").main(list(args))
+
+
+def _first_line(path: Path) -> str:
+    text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    return text.partition("\n")[0]

@@ -1,0 +1,100 @@
+"""A behaviour as a model meets it: which rows its tokenizer serves, and how well it does on them."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tiny_ablation.config.schema import RootConfig, Span
+from tiny_ablation.config.seeds import generator
+from tiny_ablation.data.corpus import Corpus, load_corpus, select
+from tiny_ablation.data.tokens import TokenizedExample, servable
+from tiny_ablation.interventions.examples import unservable_rows
+
+if TYPE_CHECKING:
+    from tiny_ablation.models.loader import LoadedModel, TokenizerOnly
+    from tiny_ablation.models.network import Network
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """A corpus under one tokenizer.
+
+    Attributes:
+        root: the config.
+        corpus: the whole corpus.
+        tokens: by id, every row of the split that can be served.
+        unservable: by id, why the others cannot.
+    """
+
+    root: RootConfig
+    corpus: Corpus
+    tokens: dict[str, TokenizedExample]
+    unservable: dict[str, str]
+
+    def draw(self, n: int | None) -> list[TokenizedExample]:
+        """The examples of a run of `n`."""
+        root = self.root
+        drawn = select(self.corpus, root.dataset.split, n, root.seed, without=self.unservable)
+        return [self.tokens[example.id] for example in drawn]
+
+    @property
+    def lengths(self) -> dict[int, int]:
+        """How many clean prompts have so many tokens."""
+        return dict(sorted(Counter(t.n_tokens for t in self.tokens.values()).items()))
+
+
+def behaviour(root: RootConfig, model: "LoadedModel | TokenizerOnly") -> Behaviour:
+    """Read, check and tokenise the corpus of a config.
+
+    Raises:
+        UserError: it cannot be used; rows that only this tokenizer cannot serve are no error here.
+    """
+    corpus = load_corpus(root.dataset, root.seed)
+    pool = select(corpus, root.dataset.split, None, root.seed)
+    faults = unservable_rows(root, corpus, model)
+    served = servable(pool, model.tokenizer, prepend_bos=model.prepend_bos, span=root.metrics.span).examples
+    return Behaviour(root, corpus, {t.example.id: t for t in served if t.example.id not in faults}, faults)
+
+
+def load_network(root: RootConfig) -> "Network":
+    """The model of a config on its device."""
+    from tiny_ablation.models.device import resolve_device, set_up_torch
+    from tiny_ablation.models.loader import load_model
+    from tiny_ablation.models.network import build_network
+
+    set_up_torch(root.device)
+    return build_network(load_model(root.model, device=resolve_device(root.device), dtype=root.device.dtype.value))
+
+
+def measure(root: RootConfig, network: "Network", tokens: Sequence[TokenizedExample]) -> dict[str, Any]:
+    """The baseline on some examples, overall with intervals and per template; JSON values."""
+    from tiny_ablation.aggregate.baseline import by_template, interval, verdict
+    from tiny_ablation.interventions.baseline import CRITERIA, baseline
+
+    found = baseline(network, tokens, root.metrics.span, root.device.batch_tokens)
+    difference = "seq_logprob_diff" if root.metrics.span is Span.full else "logit_diff"
+    columns = {"accuracy": found.correct, "preference": found.diff > 0, difference: found.diff}
+    groups = [t.example.group for t in tokens]
+    how = {"n_boot": root.stats.n_boot, "confidence": root.stats.confidence}
+    overall = {
+        name: interval(values, groups, **how, rng=generator(root.seed, "bootstrap", f"baseline {name}"))
+        for name, values in columns.items()
+    }
+    return {
+        "n": len(tokens),
+        "n_groups": len(set(groups)),
+        "accuracy_means": CRITERIA[root.metrics.span],
+        **overall,
+        "verdict": verdict(overall["preference"]),
+        "by_template": by_template([t.example.template for t in tokens], columns),
+    }
+
+
+def template_lines(found: dict[str, Any]) -> Iterator[list[str]]:
+    """A row of words per template, the heading first."""
+    difference = "seq_logprob_diff" if "seq_logprob_diff" in found else "logit_diff"
+    yield ["template", "n", "accuracy", "target > foil", difference]
+    for row in found["by_template"]:
+        share = [f"{row[name]:.2f}" for name in ("accuracy", "preference")]
+        yield [row["template"] or "(none)", str(row["n"]), *share, f"{row[difference]:+.2f}"]

@@ -1,0 +1,49 @@
+"""What sub-commands share on the way in and out: arguments, text, JSON."""
+
+import json
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NoReturn
+
+from tiny_ablation.errors import ConfigError
+
+
+class _Parser(ArgumentParser):
+    """Leaves the telling of errors to `cli`."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message.removesuffix(', KEY=VALUE')}; see `{self.prog} --help`")
+
+
+def parser(name: str, doc: str | None) -> ArgumentParser:
+    """An argument parser whose help is the module's docstring.
+
+    Args:
+        name: of the sub-command.
+        doc: the module's docstring.
+    """
+    return _Parser(prog=f"tiny-ablate {name}", description=doc, formatter_class=RawDescriptionHelpFormatter)
+
+
+def add_overrides(to: ArgumentParser) -> None:
+    """The overrides of a run (`KEY=VALUE`), which may stand before and after flags."""
+    to.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as for a run: model=gpt2 dataset=ioi seed=1 ...")
+
+
+def say(*lines: str) -> None:
+    """Print lines on stdout."""
+    for line in lines:
+        print(line)  # noqa: T201
+
+
+def say_json(content: Any) -> None:
+    """Print one JSON value, keys in the given order."""
+    say(json.dumps(content, ensure_ascii=False, indent=2))
+
+
+def table(rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    """Rows of words as aligned lines: the first column to the left, the others to the right."""
+    cells = [list(row) for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for first, *rest in cells:
+        yield "  ".join([f"  {first:<{widths[0]}}", *(f"{cell:>{width}}" for cell, width in zip(rest, widths[1:], strict=True))])

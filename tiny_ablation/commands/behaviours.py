@@ -1,0 +1,131 @@
+"""Measure how well the model does on every behaviour that ships with the tool; writes docs/behaviours.md.
+
+All examples of a behaviour are used, with its default corruption. A family takes seconds on a laptop's CPU.
+
+  tiny-ablate behaviours --out docs/behaviours.md
+  tiny-ablate behaviours model=gpt2 --families ioi sva
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tiny_ablation.commands._behaviour import behaviour, load_network, measure, template_lines
+from tiny_ablation.commands._compose import compose
+from tiny_ablation.commands._console import add_overrides, parser, say, say_json
+from tiny_ablation.config.schema import DatasetConfig, RootConfig
+from tiny_ablation.data.corpus import family_names, family_of
+from tiny_ablation.results.store import write_text
+
+if TYPE_CHECKING:
+    from tiny_ablation.models.network import Network
+
+
+def main(args: list[str]) -> int:
+    """Measure the behaviours and write or print the page."""
+    flags = parser("behaviours", __doc__)
+    add_overrides(flags)
+    flags.add_argument("--families", nargs="+", choices=family_names(), help="default: all")
+    flags.add_argument("--out", type=Path, help="the page to write; default: print it")
+    flags.add_argument("--json", action="store_true", help="print the numbers as JSON")
+    given = flags.parse_intermixed_args(args)
+    root = compose(given.overrides).root
+    network = load_network(root)
+    found = [_measure(root, name, network) for name in given.families or family_names()]
+    if given.json:
+        say_json(found)
+    page = "\n".join([*_page(root, found), ""])
+    if given.out:
+        write_text(given.out, page)
+    elif not given.json:
+        say(page)
+    return 0
+
+
+def _measure(root: RootConfig, name: str, network: "Network") -> dict[str, Any]:
+    """The baseline on all examples of a family that the tokenizer can serve."""
+    cfg = DatasetConfig(name=name, family=name, common_rows=root.dataset.common_rows)
+    seen = behaviour(replace(root, dataset=cfg), network.model)
+    return {
+        "family": name,
+        "description": family_of(cfg).description,
+        "seeded": seen.corpus.seeded,
+        "unservable": len(seen.unservable),
+        "measured": measure(root, network, seen.draw(None)) if seen.tokens else None,
+    }
+
+
+def _page(root: RootConfig, found: Sequence[dict[str, Any]]) -> Iterator[str]:
+    command = f"tiny-ablate behaviours model={root.model.name} --out docs/behaviours.md"
+    yield "# What the model can do"
+    yield ""
+    yield (
+        f"How well `{root.model.name}` does on each behaviour before anything is ablated. Taking apart what the model cannot do "
+        "says little, so look here first. Written by:"
+    )
+    yield ""
+    yield f"    {command}"
+    yield ""
+    yield (
+        f"All examples of each family (seed {root.seed}, default corruption, {root.device.dtype.value}). *Accuracy*: the most "
+        "probable next token is the target. *Target > foil*: the share of examples whose target is more probable than the foil; "
+        f"chance is one half. In brackets {root.stats.confidence:.0%} intervals, clustered by group."
+    )
+    yield ""
+    yield from _summary_table(found)
+    yield ""
+    yield from _how_to_read()
+    for each in found:
+        yield from _section(each)
+
+
+def _summary_table(found: Sequence[dict[str, Any]]) -> Iterator[str]:
+    yield from _markdown(["family", "n", "groups", "accuracy", "target > foil", "logit difference", "verdict"], (
+        [f"[{each['family']}](#{each['family']})", *_numbers(each["measured"])] for each in found
+    ))  # fmt: skip
+
+
+def _numbers(found: dict[str, Any] | None) -> list[str]:
+    if found is None:
+        return ["0", "0", "", "", "", "no row can be scored with this tokenizer"]
+    difference = found.get("logit_diff") or found["seq_logprob_diff"]
+    share = "{mean:.2f} [{ci_low:.2f}, {ci_high:.2f}]".format(**found["preference"])
+    logits = "{mean:+.2f} [{ci_low:+.2f}, {ci_high:+.2f}]".format(**difference)
+    return [str(found["n"]), str(found["n_groups"]), f"{found['accuracy']['mean']:.2f}", share, logits, found["verdict"]]
+
+
+def _how_to_read() -> Iterator[str]:
+    from tiny_ablation.aggregate.baseline import CHANCE, MARGIN, WELL_ABOVE
+
+    yield (
+        f"*Well above chance*: the interval of target > foil lies above {WELL_ABOVE}. *Above*, *below*: it lies wholly on that "
+        f"side of {CHANCE}. *At chance*: it holds {CHANCE}. A run warns where the interval reaches below {CHANCE + MARGIN:.1f}. "
+        "A model can prefer the target to the foil without it being the most probable word; the two columns differ where many "
+        "other words fit."
+    )
+    yield ""
+    yield (
+        "The prompts of `facts` were partly selected on the default model: each wording has about six facts that it completes "
+        "and two that it does not. So the accuracy of `facts` on that model describes the selection and says nothing about how "
+        "much the model knows. The other families were not filtered by any model's answers."
+    )
+
+
+def _section(each: dict[str, Any]) -> Iterator[str]:
+    yield ""
+    yield f"## {each['family']}"
+    yield ""
+    prompts = "The seed draws the prompts." if each["seeded"] else "The prompts are written; the seed draws which are used."
+    yield f"{each['description']} {prompts}"
+    if each["unservable"]:
+        yield f"{each['unservable']} rows cannot be scored with this tokenizer and are left out."
+    if each["measured"]:
+        yield ""
+        head, *rows = template_lines(each["measured"])
+        yield from _markdown(head, rows)
+
+
+def _markdown(head: Sequence[str], rows: Any) -> Iterator[str]:
+    for cells in (head, ["---", *["---:"] * (len(head) - 1)], *rows):
+        yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"

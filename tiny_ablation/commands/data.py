@@ -1,0 +1,172 @@
+"""Show a data set as a model reads it: counts, splits, token lengths, rows with their tokens and named positions.
+
+Only the model's tokenizer is loaded, unless --baseline asks how well the model does.
+
+  tiny-ablate data dataset=ioi
+  tiny-ablate data dataset=jsonl dataset.path=mine.jsonl model=gpt2
+  tiny-ablate data dataset=sva dataset.n_examples=null --baseline
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from tiny_ablation.commands._behaviour import Behaviour, behaviour, load_network, measure, template_lines
+from tiny_ablation.commands._compose import compose
+from tiny_ablation.commands._console import add_overrides, parser, say, say_json, table
+from tiny_ablation.config.schema import RootConfig
+from tiny_ablation.data.corpus import family_of
+from tiny_ablation.data.text import SHOWN
+from tiny_ablation.data.tokens import TokenizedExample
+
+_BARS = 40  # columns of the longest bar
+_BINS = 16
+
+
+def main(args: list[str]) -> int:
+    """Show one data set."""
+    flags = parser("data", __doc__)
+    add_overrides(flags)
+    flags.add_argument("--baseline", action="store_true", help="also run the model on the examples of a run, per template")
+    flags.add_argument("--json", action="store_true", help="print everything as JSON")
+    given = flags.parse_intermixed_args(args)
+    content = _content(compose(given.overrides).root, with_baseline=given.baseline)
+    if given.json:
+        say_json(content)
+    else:
+        say(*_text(content))
+    return 0
+
+
+def _content(root: RootConfig, *, with_baseline: bool) -> dict[str, Any]:
+    """Everything that is shown, as JSON values."""
+    from tiny_ablation.models.loader import load_tokenizer
+
+    family = family_of(root.dataset)
+    network = load_network(root) if with_baseline else None
+    model = network.model if network else load_tokenizer(root.model)
+    seen = behaviour(root, model)
+    corpus, splits = seen.corpus, Counter(seen.corpus.splits)
+    return {
+        "dataset": corpus.name,
+        "family": corpus.family,
+        "description": family.description,
+        "prompts": f"drawn by seed {root.seed}" if corpus.seeded else "written",
+        "n": len(corpus.examples),
+        "n_groups": len({e.group for e in corpus.examples}),
+        "n_templates": len({e.template for e in corpus.examples}),
+        "splits": {name: splits[name] for name in ("train", "dev", "test")},
+        "content_hash": corpus.content_hash,
+        "split_hash": corpus.split_hash,
+        "model": root.model.name,
+        "prepend_bos": model.prepend_bos,
+        "split": root.dataset.split.value,
+        "servable": len(seen.tokens),
+        "unservable": seen.unservable,
+        "token_lengths": seen.lengths,
+        "rows": _rows(seen, model.tokenizer),
+        "baseline": measure(root, network, seen.draw(root.dataset.n_examples)) if network else None,
+    }
+
+
+def _rows(seen: Behaviour, tokenizer: Any) -> list[dict[str, Any]]:
+    """Ten rows, of as many groups as there are."""
+    if not seen.tokens:
+        return []
+    splits = dict(zip((e.id for e in seen.corpus.examples), seen.corpus.splits, strict=True))
+    return [_row(t, splits[t.example.id], tokenizer) for t in seen.draw(min(SHOWN, len(seen.tokens)))]
+
+
+def _row(tokens: TokenizedExample, split: str, tokenizer: Any) -> dict[str, Any]:
+    example = tokens.example
+    pieces = {name: [tokenizer.decode([i]) for i in getattr(tokens, f"{name}_ids")]
+              for name in ("clean", "corrupt", "target", "foil")}  # fmt: skip
+    return {
+        "id": example.id,
+        "split": split,
+        "group": example.group,
+        "template": example.template,
+        **pieces,
+        "positions": {name: list(places) for name, places in tokens.marks.items()},
+    }
+
+
+def _text(content: dict[str, Any]) -> Iterator[str]:
+    """What is shown without --json."""
+    sizes = ", ".join(f"{name} {n}" for name, n in content["splits"].items())
+    bos = "with" if content["prepend_bos"] else "without"
+    yield f"{content['dataset']}: {content['description']}"
+    yield f"  {content['n']} examples, {content['prompts']}, in {content['n_groups']} groups and {content['n_templates']} templates"
+    yield f"  splits    {sizes}"
+    yield f"  content   {content['content_hash']}"
+    yield f"  tokenizer {content['model']}, {bos} a beginning-of-sequence token"
+    yield ""
+    yield f"Tokens of the clean prompt, {content['servable']} rows of split {content['split']}"
+    yield from _histogram(content["token_lengths"])
+    yield from _unservable(content["unservable"])
+    yield ""
+    yield "Rows: tokens between bars; named positions, counted from 0"
+    for row in content["rows"]:
+        yield from _row_text(row)
+    if content["baseline"]:
+        yield from _baseline_text(content["baseline"])
+
+
+def _histogram(lengths: dict[int, int]) -> Iterator[str]:
+    if not lengths:
+        yield "  none"
+        return
+    low, high = min(lengths), max(lengths)
+    width = -(-(high - low + 1) // _BINS)
+    bins = Counter({(n - low) // width: 0 for n in range(low, high + 1)})
+    for length, count in lengths.items():
+        bins[(length - low) // width] += count
+    most = max(bins.values())
+    for index in sorted(bins):
+        first = low + index * width
+        label = str(first) if width == 1 else f"{first}-{min(first + width - 1, high)}"
+        yield f"  {label:>7}  {bins[index]:>6}  {'#' * -(-_BARS * bins[index] // most)}".rstrip()
+
+
+def _unservable(rows: dict[str, str]) -> Iterator[str]:
+    yield ""
+    yield f"{len(rows)} rows cannot be scored" + (":" if rows else "")
+    for row, reason in rows.items():
+        yield f"  {row}: {_plain(reason)}"
+
+
+def _row_text(row: dict[str, Any]) -> Iterator[str]:
+    answers = " not ".join(_bars(row[name]) for name in ("target", "foil"))
+    yield ""
+    yield _plain(f"  {row['id']}  {row['split']}, {row['template'] or row['group']}")
+    yield f"    clean    {_bars(row['clean'])} -> {answers}"
+    if row["corrupt"]:
+        yield f"    corrupt  {_bars(row['corrupt'])}"
+    named = (f"{name} {_span(places)} {_bars([row['clean'][i] for i in places])}" for name, places in row["positions"].items())
+    yield f"    named    {'   '.join(named)}"
+
+
+def _baseline_text(found: dict[str, Any]) -> Iterator[str]:
+    yield ""
+    yield f"Baseline on {found['n']} examples of a run: {found['verdict']}; accuracy: {found['accuracy_means']}"
+    for name in ("accuracy", "preference", "logit_diff", "seq_logprob_diff"):
+        if name in found:
+            said = "target > foil" if name == "preference" else name
+            yield "  {}  {mean:.3f}  [{ci_low:.3f}, {ci_high:.3f}]".format(f"{said:<16}", **found[name])
+    yield ""
+    yield from table(template_lines(found))
+
+
+def _bars(pieces: Sequence[str]) -> str:
+    return f"|{'|'.join(map(_plain, pieces))}|"
+
+
+def _span(places: Sequence[int]) -> str:
+    if len(places) < 2 or list(places) != list(range(places[0], places[-1] + 1)):
+        return ",".join(map(str, places))
+    return f"{places[0]}-{places[-1]}"
+
+
+def _plain(text: str) -> str:
+    """The text on one line and without control characters, which a corpus may hold."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -1,0 +1,110 @@
+"""From the drawn examples to those that are measured: what every tokenizer can serve, and what the model gets right.
+
+Nothing is left out silently: each row that is goes into `summary.json` with the reason.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tiny_ablation.config.model_options import model_option
+from tiny_ablation.config.schema import DatasetConfig, Keep, RootConfig, Unservable
+from tiny_ablation.data.corpus import JSONL, Corpus, select
+from tiny_ablation.data.examples import Example
+from tiny_ablation.data.text import listing
+from tiny_ablation.data.tokens import TokenizedExample, servable, tokenize
+from tiny_ablation.errors import DataError
+from tiny_ablation.interventions.baseline import CRITERIA, baseline
+from tiny_ablation.models.loader import LoadedModel, TokenizerOnly, load_tokenizer
+from tiny_ablation.models.network import Network
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The examples of a run as the model reads them.
+
+    Attributes:
+        tokens: in corpus order.
+        unservable: for each row of the split that a tokenizer cannot serve, its id and why.
+        kept: what `dataset.keep` did, for `summary.json`; empty where it keeps all.
+    """
+
+    tokens: Sequence[TokenizedExample]
+    unservable: Mapping[str, str] = field(default_factory=dict)
+    kept: Mapping[str, Any] = field(default_factory=dict)
+
+
+def serve(root: RootConfig, corpus: Corpus, drawn: Sequence[Example], model: LoadedModel | TokenizerOnly) -> Selection:
+    """Tokenise the drawn examples; the next ones of the draw take the places of rows that cannot be served.
+
+    Args:
+        root: the config; `dataset.unservable` and `dataset.common_rows` say what has to be served.
+        corpus: what was drawn from.
+        drawn: the examples of the run.
+        model: its tokenizer is the run's; those of `dataset.common_rows` must serve a row as well.
+
+    Raises:
+        DataError: rows cannot be served and may not be skipped, or too few can.
+    """
+    if _policy(root.dataset) is Unservable.refuse:
+        return Selection(_all(root, drawn, model))
+    faults = unservable_rows(root, corpus, model)
+    if not faults:
+        return Selection(_all(root, drawn, model))
+    if len(faults) == len(select(corpus, root.dataset.split, None, root.seed)):
+        reasons = listing([f"{row}: {reason}" for row, reason in faults.items()], separator="; ")
+        raise DataError(f"no row of {corpus.name} can be scored: {reasons}. metrics.span=full scores answers of several tokens")
+    n = root.dataset.n_examples
+    usable = select(corpus, root.dataset.split, n, root.seed, without=faults)
+    return Selection(_all(root, usable, model), faults)
+
+
+def unservable_rows(root: RootConfig, corpus: Corpus, model: LoadedModel | TokenizerOnly) -> dict[str, str]:
+    """Every row of the split that some tokenizer cannot serve: id and reason, in corpus order."""
+    pool = select(corpus, root.dataset.split, None, root.seed)
+    others = [load_tokenizer(model_option(name)) for name in root.dataset.common_rows or ()]
+    faults: dict[str, str] = {}
+    for each in (model, *others):
+        served = servable(pool, each.tokenizer, prepend_bos=each.prepend_bos, span=root.metrics.span)
+        for row in served.unservable:
+            faults.setdefault(row.id, f"{each.name}: {row.reason}")
+    return {e.id: faults[e.id] for e in pool if e.id in faults}
+
+
+def keep(root: RootConfig, network: Network, selection: Selection) -> Selection:
+    """What `dataset.keep` leaves of a selection.
+
+    Raises:
+        DataError: the model gets none of the examples right.
+    """
+    if root.dataset.keep is Keep.all:
+        return selection
+    correct = baseline(network, selection.tokens, root.metrics.span, root.device.batch_tokens).correct
+    tokens = [t for t, right in zip(selection.tokens, correct, strict=True) if right]
+    if not tokens:
+        raise DataError(
+            f"dataset.keep=correct: {root.model.name} gets none of the {len(correct)} examples of {root.dataset.name} right "
+            f"({CRITERIA[root.metrics.span]}); take dataset.keep=all, more examples, or another behaviour"
+        )
+    kept = {
+        "rule": root.dataset.keep.value,
+        "criterion": CRITERIA[root.metrics.span],
+        "n_before": len(correct),
+        "n_kept": len(tokens),
+        "ids": [t.example.id for t in tokens],
+    }
+    return Selection(tokens, selection.unservable, kept)
+
+
+def _policy(cfg: DatasetConfig) -> Unservable:
+    """Rows of your own file are for you to mend; a family that ships was written for another tokenizer."""
+    if cfg.unservable is not None:
+        return cfg.unservable
+    return Unservable.refuse if cfg.family == JSONL and not cfg.common_rows else Unservable.skip
+
+
+def _all(root: RootConfig, examples: Sequence[Example], model: LoadedModel | TokenizerOnly) -> list[TokenizedExample]:
+    if root.dataset.common_rows and _policy(root.dataset) is Unservable.refuse:
+        for other in (load_tokenizer(model_option(name)) for name in root.dataset.common_rows):
+            tokenize(examples, other.tokenizer, prepend_bos=other.prepend_bos, span=root.metrics.span)
+    return tokenize(examples, model.tokenizer, prepend_bos=model.prepend_bos, span=root.metrics.span)
