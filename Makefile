@@ -9,15 +9,17 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+BENCH ?=
 ARGS ?= ablation=heads_zero dataset=facts
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help run test test-slow check format env clean
+.PHONY: help run test test-slow bench bench-full check format env clean
 
 help:
 	@echo "make run        run the default experiment (ARGS='...' for another)"
 	@echo "make test       the test suite"
 	@echo "make test-slow  the tests that take minutes"
+	@echo "make bench      time the engine against the usual loops (about ten minutes; bench-full: all heads)"
 	@echo "make check      style, types, architecture"
 	@echo "make env        only create the environment in $(VENV)"
 
@@ -29,6 +31,13 @@ test: env
 
 test-slow: env
 	$(PYTEST) -m slow
+
+# BENCH='--rounds 1 --families facts' and the like; `$(BIN)/python -m tests.bench.bench --help` lists them.
+bench: env
+	$(BIN)/python -m tests.bench.bench $(BENCH)
+
+bench-full: env
+	$(BIN)/python -m tests.bench.bench --full $(BENCH)
 
 check: env
 	$(BIN)/ruff check .

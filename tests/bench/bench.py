@@ -93,6 +93,7 @@ def measure(
         way(network, prompts[:2], heads[:1])
     times: dict[str, list[float]] = {name: [] for name in (*WAYS, "once a batch")}
     found: dict[str, Tensor] = {}
+    differences: dict[str, dict[str, float]] = {}
     for number in range(rounds):
         for name, way in WAYS.items():
             times[name].append(
@@ -200,7 +201,9 @@ def _write(result: dict[str, Any]) -> None:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m tests.bench.bench", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.bench.bench", description=str(__doc__).splitlines()[0]
+    )
     parser.add_argument("--prompts", type=int, default=64)
     parser.add_argument(
         "--layers", type=int, default=2, help="layers whose heads are timed (default: %(default)s)"

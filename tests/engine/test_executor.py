@@ -7,7 +7,7 @@ import torch
 from tests.conftest import SHAPES
 
 from tiny_ablation.engine.edits import Edit, Intervention, Replacement
-from tiny_ablation.engine.executor import Executor
+from tiny_ablation.engine.executor import Executor, _even_share
 from tiny_ablation.engine.reference import Reference
 from tiny_ablation.errors import GuardError, NumericsError
 from tiny_ablation.interventions.replacements import Scale
@@ -199,3 +199,13 @@ def test_hooks_are_gone_afterwards(toy_networks, make_prompts):
         assert not module._forward_hooks
         assert not module._forward_pre_hooks
         assert "forward" not in vars(module)
+
+
+@pytest.mark.parametrize(
+    ("n", "most", "parts"), [(9, 8, [5, 4]), (9, 9, [9]), (9, 4, [3, 3, 3]), (3, 0, [1, 1, 1]), (1, 5, [1])]
+)
+def test_runs_are_shared_out_evenly(n, most, parts):
+    found = []
+    while sum(found) < n:
+        found.append(_even_share(n - sum(found), most))
+    assert found == parts

@@ -66,7 +66,8 @@ def top_sites(impact: pd.DataFrame, table: str, metric: str, n: int = N_TOP) -> 
         farthest = (rows["scale"] - 1).abs().max()
         rows = rows[(rows["scale"] - 1).abs() == farthest]
     order = np.argsort(-rows["delta"].abs().to_numpy(), kind="stable")[:n]
-    columns = [*TABLES[table].index, "value", "baseline", "delta", "ci_low", "ci_high", "p_value", "q_value"]
+    told_apart = ["direction"] if rows["direction"].nunique() > 1 else []
+    columns = [*TABLES[table].index, *told_apart, *TABLES[table].extra, "value", "baseline", "delta", "ci_low", "ci_high", "p_value", "q_value"]
     return rows.iloc[order][columns].to_dict("records")
 
 

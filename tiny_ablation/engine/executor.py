@@ -137,7 +137,7 @@ class Executor:
         out = _Results.empty(self.metrics, len(self.plan), base)
         for start, group in self._groups():
             self._run_group(batch, cache, base, sources, start, group, out, tick)
-        if not torch.equal(self._passes.clean(batch, writers=under).logits, cache.logits):
+        if self.plan and not torch.equal(self._passes.clean(batch, writers=under).logits, cache.logits):
             raise GuardError("the clean baseline is not what it was before the interventions: a hook or an edit leaked")
         return out.finish(batch)
 
@@ -154,7 +154,7 @@ class Executor:
     ) -> None:  # fmt: skip
         done = 0
         while done < len(group):
-            chunk = group[done : done + max(1, self._capacity // batch.n_nodes)]
+            chunk = group[done : done + _even_share(len(group) - done, self._capacity // batch.n_nodes)]
             try:
                 writers = sources.writers([self.plan[i] for i in chunk])
                 logits = self._passes.edited(batch, cache, start, writers, len(chunk))
@@ -211,6 +211,12 @@ class _Results:
 
     def finish(self, batch: Batch) -> BatchResult:
         return BatchResult(batch.examples, self.values, self.baseline, self.top1, self.top1_baseline)
+
+
+def _even_share(n: int, most: int) -> int:
+    """How many of `n` runs to make next, at most `most` at once: parts of one size, since small matrices are slow."""
+    parts = -(-n // max(1, most))
+    return -(-n // parts)
 
 
 def _first_read(readout: Readout) -> Tensor:

@@ -22,7 +22,7 @@ from tiny_ablation.report.figures import style
 
 _INDEX = (
     "layer", "head", "layer_a", "head_a", "layer_b", "head_b", "position", "feature", "granularity", "set",
-    "size", "scale",
+    "size", "scale", "direction",
 )  # fmt: skip
 _ABOUT = {
     "report.html": "the run on one page",

@@ -54,6 +54,7 @@ _NOUNS = {
     ("layer", "head"): ("attention head", "attention heads"),
     ("layer", "granularity"): ("component", "components"),
     ("layer",): ("layer", "layers"),
+    ("layer_a", "head_a", "layer_b", "head_b"): ("pair of heads", "pairs of heads"),
 }
 
 

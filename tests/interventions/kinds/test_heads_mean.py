@@ -59,6 +59,7 @@ def test_agrees_with_the_reference(
     (leg,) = KIND.plan(config(component=component, mean=mean, positions=positions), context)
     n_units = network.shape.n_kv_heads if component in "kv" else network.shape.n_heads
     assert [row.key["head"] for row in leg.rows] == 2 * list(range(n_units))
+    assert {edit.component for row in leg.rows for run in row.runs for edit in run.edits} == {component}
     # A key enters through differences of attention scores, so its effect is the smallest.
     assert against_reference(network, leg, stride=3) > 0.005
 

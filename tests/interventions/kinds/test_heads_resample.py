@@ -36,6 +36,7 @@ def test_agrees_with_the_reference(
     (leg,) = KIND.plan(cfg, make_context(network, prompts))
     n_units = network.shape.n_kv_heads if component in "kv" else network.shape.n_heads
     assert len(leg.rows) == 2 * n_units
+    assert {edit.component for row in leg.rows for run in row.runs for edit in run.edits} == {component}
     assert against_reference(network, leg, stride=5) > 0.005
 
 
@@ -179,12 +180,13 @@ def test_wrong_settings_are_refused_before_the_model(keys, message):
 def test_at_the_last_token_prefixes_stay_shared(toy_networks, make_context):
     """Donors only matter where they are put in; the tokens before are computed once for all prompts."""
     network = toy_networks["llama"]
-    prompts = [prompt(3, 4, 5, i) for i in range(6, 10)]
+    prompts = [prompt(*stem, i) for stem in ((3, 4, 5), (8, 9, 5)) for i in (6, 7)]
     sizes = {}
     for positions in ("all", "last"):
-        (leg,) = KIND.plan(config(positions=positions, draws=1), make_context(network, prompts))
+        (leg,) = KIND.plan(config(positions=positions, draws=3), make_context(network, prompts))
         runs = [run for row in leg.rows for run in row.runs]
         sizes[positions] = (
             Executor(network, prompts, runs, [metric("logit_diff")], shared=True).batches[0].n_nodes
         )
-    assert sizes["last"] == 3 + 4
+    assert sizes["last"] == 2 * (3 + 2)
+    assert sizes["all"] > sizes["last"]

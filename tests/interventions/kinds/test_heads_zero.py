@@ -1,10 +1,14 @@
 """heads_zero on every component, with k and v counted on the key/value axis."""
 
 import pytest
+import torch
 
 from tests.conftest import SHAPES
+from tiny_ablation.engine.executor import Executor
+from tiny_ablation.engine.prompts import Prompt
 from tiny_ablation.errors import ConfigError
 from tiny_ablation.interventions.kinds.heads_zero import KIND, HeadsZeroConfig
+from tiny_ablation.metrics.registry import metric
 
 
 def config(**keys):
@@ -23,7 +27,32 @@ def test_agrees_with_the_reference(
     n_units = network.shape.n_kv_heads if component in "kv" else network.shape.n_heads
     assert [row.key["head"] for row in leg.rows if row.key["scale"] == 0] == 2 * list(range(n_units))
     assert {row.six.component for row in leg.rows} == {component}
+    assert {edit.component for row in leg.rows for run in row.runs for edit in run.edits} == {component}
     assert against_reference(network, leg, stride=3) > 0.005
+
+
+@pytest.mark.parametrize("component", ["q", "k", "v"])
+def test_one_value_by_hand(toy_networks, make_context, component):
+    """A slice of the projection's output set to zero with a plain hook on the plain model."""
+    network = toy_networks["llama"]
+    context = make_context(network, [Prompt((3, 4, 6, 5), (1,), (2,), {}, "p")])
+    (leg,) = KIND.plan(config(component=component, layers=[1], heads=[1], scales=[0.0]), context)
+    d_head = network.shape.d_head
+
+    def zero(_module, _args, output):
+        output = output.clone()
+        output[..., d_head : 2 * d_head] = 0
+        return output
+
+    module = getattr(network.hf.model.layers[1].self_attn, f"{component}_proj")
+    handle = module.register_forward_hook(zero)
+    with torch.no_grad():
+        logits = network.hf(input_ids=torch.tensor([[3, 4, 6, 5]])).logits[0, -1]
+    handle.remove()
+    result = Executor(network, leg.prompts, leg.rows[0].runs, [metric("logit_diff")]).run(0)
+    got = result.values["logit_diff"][0, 0].item()
+    assert got == pytest.approx((logits[1] - logits[2]).item(), abs=5e-5)
+    assert abs(got - result.baseline["logit_diff"][0].item()) > 1e-3
 
 
 def test_key_value_heads_of_a_grouped_model_have_rows_of_their_own(run_toy):

@@ -116,23 +116,24 @@ def test_head_to_query_by_hand(toy_networks, make_pairs, make_context):
     assert abs(expected - (before[clean.target[0]] - before[clean.foil[0]]).item()) > 1e-3
 
 
-def test_a_head_of_the_last_layer_to_the_final_stream_by_hand(toy_networks, make_pairs, make_context):
-    """The change of its output is added to the final residual stream, past the last MLP."""
+@pytest.mark.parametrize("layer", [0, 1])
+def test_a_head_to_the_final_stream_by_hand(toy_networks, make_pairs, make_context, layer):
+    """The change of its output is added to the final residual stream, past all that comes behind it."""
     network = toy_networks["llama"]
     (clean,), (corrupt,) = make_pairs(network.shape.d_vocab, n=1)
-    last, z = network.hf.model.layers[1], {}
+    block, z = network.hf.model.layers[layer], {}
     for name, prompt in (("clean", clean), ("corrupt", corrupt)):
         hooked(
             network,
             prompt.ids,
-            [(last.self_attn.o_proj, True, lambda x, name=name: z.update({name: x.clone()}))],
+            [(block.self_attn.o_proj, True, lambda x, name=name: z.update({name: x.clone()}))],
         )
     change = torch.zeros_like(z["clean"])
     change[..., 8:16] = (z["corrupt"] - z["clean"])[..., 8:16]
     with torch.no_grad():
-        written = last.self_attn.o_proj(change)
+        written = block.self_attn.o_proj(change)
     logits = hooked(network, clean.ids, [(network.hf.model.norm, True, lambda x: x + written)])
-    leg, _ = KIND.plan(config(layers=[1], heads=[1]), make_context(network, [clean], corrupt=[corrupt]))
+    leg, _ = KIND.plan(config(layers=[layer], heads=[1]), make_context(network, [clean], corrupt=[corrupt]))
     expected = (logits[clean.target[0]] - logits[clean.foil[0]]).item()
     assert values(network, leg).item() == pytest.approx(expected, abs=5e-5)
 

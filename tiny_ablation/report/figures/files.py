@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from tiny_ablation.report import tables, words
-from tiny_ablation.report.figures import forest, heatmap
+from tiny_ablation.report.figures import forest, heatmap, pairs
 from tiny_ablation.report.figures.interactive import Interactive
 
 
@@ -47,10 +47,28 @@ _FOREST = Drawing(
 )
 
 
+_PAIRS = Drawing(
+    "pair_matrix",
+    "Pairs of heads: more than the sum of two?",
+    "Heads on both axes. Colour is the interaction: the joint effect minus the two single effects. A grey dot is one whose "
+    "interval holds 0; an empty cell was not measured.",
+    pairs.pair_matrix,
+    pairs.page_figure,
+)
+
+
 def drawings(impact: pd.DataFrame) -> list[Drawing]:
     """The figures that suit an impact table."""
-    is_heads = tables.index_columns(impact) == ("layer", "head", "scale")
-    return [_HEAD_MAP, _FOREST] if is_heads else [_FOREST]
+    first = {("layer", "head", "scale"): _HEAD_MAP, ("layer_a", "head_a", "layer_b", "head_b"): _PAIRS}
+    index = tables.index_columns(impact)
+    if _several_directions(impact) or index not in first:
+        return [_FOREST]
+    return [first[index], _FOREST]
+
+
+def _several_directions(impact: pd.DataFrame) -> bool:
+    """Whether a site has several rows, which one cell of a map cannot show."""
+    return impact["direction"].nunique() > 1
 
 
 def figure_title(summary: Mapping[str, Any], impact: pd.DataFrame) -> str:

@@ -1,0 +1,61 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from tiny_ablation.report.figures import files, pairs
+
+TITLE = "heads_pair_zero: pairs of heads of a model"
+
+
+@pytest.fixture
+def table(fake):
+    """Three heads; one pair does more than the sum, one less, one is not resolved."""
+    cells = [(0, 1, 0, 3, 0.5, 0.2), (0, 1, 2, 0, -0.8, 0.3), (0, 3, 2, 0, 0.1, 0.4)]
+    row = fake.impact(1, 1, (0.0,)).query("metric == 'logit_diff'").iloc[0].to_dict()
+    for name in ("layer", "head", "scale"):
+        del row[name]
+    index = ("layer_a", "head_a", "layer_b", "head_b")
+    found = [
+        {"run_id": "r", "seed": 0, **dict(zip(index, cell[:4], strict=True)), **row, "delta_a": 0.1, "delta_b": 0.2,
+         "interaction": cell[4], "interaction_low": cell[4] - cell[5], "interaction_high": cell[4] + cell[5]}
+        for cell in cells
+    ]  # fmt: skip
+    return pd.DataFrame(found)
+
+
+def test_each_pair_has_one_cell(table):
+    data = pairs.collect(table, "logit_diff", TITLE, 0.95)
+    assert data.labels == ["L0H1", "L0H3", "L2H0"]
+    expected = [[np.nan, 0.5, -0.8], [np.nan, np.nan, 0.1], [np.nan] * 3]
+    np.testing.assert_allclose(data.interaction, expected)
+    assert np.argwhere(data.resolved).tolist() == [[0, 1], [0, 2]]
+    assert data.limit == 0.8
+    assert data.hover[0][2].startswith("interaction -0.800<br>95 % interval [-1.100, -0.500]")
+
+
+def test_a_pair_stands_in_one_cell_whichever_head_is_named_first(table):
+    turned = table.rename(
+        columns={"layer_a": "layer_b", "layer_b": "layer_a", "head_a": "head_b", "head_b": "head_a"}
+    )
+    turned = turned[table.columns]
+    whole, again = (pairs.collect(t, "logit_diff", TITLE, 0.95) for t in (table, turned))
+    np.testing.assert_allclose(whole.interaction, again.interaction)
+
+
+def test_equal_tables_give_equal_bytes(tmp_path, table):
+    found = []
+    for name in ("a", "b"):
+        png, page = tmp_path / name / "p.png", tmp_path / name / "p.html"
+        pairs.pair_matrix(table, metric="logit_diff", title=TITLE, out_png=png, out_html=page)
+        found.append((png.read_bytes(), page.read_bytes()))
+    assert found[0] == found[1]
+
+
+def test_only_resolved_cells_are_coloured(table):
+    cells, dots = pairs.page_figure(table, metric="logit_diff", title=TITLE).figure.data
+    np.testing.assert_allclose(cells.z, [[np.nan, 0.5, -0.8], [np.nan] * 3, [np.nan] * 3])
+    assert (list(dots.y), list(dots.x)) == (["L0H3"], ["L2H0"])
+
+
+def test_pairs_get_the_matrix(table):
+    assert [drawing.name for drawing in files.drawings(table)] == ["pair_matrix", "forest"]
