@@ -28,7 +28,15 @@ def test_a_new_kind_needs_one_yaml_file_and_one_module(tmp_path):
     [module], [config] = blocks("docs/adding.md", "python"), blocks("docs/adding.md", "yaml")
     (tmp_path / "tiny_ablation/interventions/kinds/mlp_half.py").write_text(module)
     (tmp_path / "conf/ablation/mlp_half.yaml").write_text(config)
-    command = [sys.executable, "-m", "tiny_ablation", "ablation=mlp_half", *FAST, "dataset.n_examples=20", "hydra.run.dir=run"]
+    command = [
+        sys.executable,
+        "-m",
+        "tiny_ablation",
+        "ablation=mlp_half",
+        *FAST,
+        "dataset.n_examples=20",
+        "hydra.run.dir=run",
+    ]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "run/metrics/layer_impact.parquet").is_file()

@@ -90,7 +90,9 @@ def run(cfg: Any, directory: Path, cwd: Path) -> None:
             raise Interrupted("interrupted before the first batch was finished; nothing was written")
         _write(prepared, rundir, measured, started, profile, screen, stopped=stopped)
     if stopped:
-        raise Interrupted(f"interrupted; what was finished is in {directory}; run again with hydra.run.dir={directory} to go on")
+        raise Interrupted(
+            f"interrupted; what was finished is in {directory}; run again with hydra.run.dir={directory} to go on"
+        )
     _publish(prepared, directory, cwd, screen)
 
 
@@ -142,7 +144,13 @@ def _write(
 
 
 def _finish(
-    prepared: "Prepared", rundir: "RunDir", summary: dict[str, Any], profile: "Profile", *, status: "Status", error: str | None
+    prepared: "Prepared",
+    rundir: "RunDir",
+    summary: dict[str, Any],
+    profile: "Profile",
+    *,
+    status: "Status",
+    error: str | None,
 ) -> None:
     """The manifest makes the run complete; after it the finished batches are not needed any more."""
     from tiny_ablation.results import store
@@ -150,7 +158,9 @@ def _finish(
 
     tokens = sum(len(leg.rows) * sum(len(p.ids) for p in leg.prompts) for leg in prepared.legs)
     seconds = profile.stages["measure"]["wall_s"]
-    store.write_json(rundir.profile, profile.content(prompt_tokens=tokens, prompt_tokens_per_s=round(tokens / seconds, 1)))
+    store.write_json(
+        rundir.profile, profile.content(prompt_tokens=tokens, prompt_tokens_per_s=round(tokens / seconds, 1))
+    )
     write_manifest(
         rundir, run_id=prepared.identity.run_id, status=status, digest=prepared.identity.digest,
         covers=prepared.identity.covers, error=error,
@@ -160,7 +170,9 @@ def _finish(
         rundir.partial("").clear()
 
 
-def _verify(prepared: "Prepared", rundir: "RunDir", measured: "list[Measured]", screen: "Screen") -> str | None:
+def _verify(
+    prepared: "Prepared", rundir: "RunDir", measured: "list[Measured]", screen: "Screen"
+) -> str | None:
     """Compute a slice again; returns why the run must not be trusted, or None."""
     from tiny_ablation.results import store
     from tiny_ablation.verify.slice import verify
@@ -223,7 +235,9 @@ def _show(prepared: "Prepared", rundir: "RunDir", summary: dict[str, Any], scree
     for text in summary["warnings"]:
         screen.warn(text)
     table = rundir.table(prepared.light.table).relative_to(rundir.path)
-    screen.files(rundir.path, ["report.html", str(table), "metrics/per_example.parquet", "metrics/summary.json"])
+    screen.files(
+        rundir.path, ["report.html", str(table), "metrics/per_example.parquet", "metrics/summary.json"]
+    )
 
 
 def _publish(prepared: "Prepared", directory: Path, cwd: Path, screen: "Screen") -> None:

@@ -32,7 +32,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("tiny-ablate: interrupted", file=sys.stderr)  # noqa: T201
         return 130
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `--help | head`: nobody reads the rest
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+        )  # `--help | head`: nobody reads the rest
         return 0
     except Exception as error:
         if asked not in (None, "", "0"):
@@ -79,7 +81,9 @@ def _hydra_message(text: str) -> str:
     """Hydra's several lines as one: without search paths and type names, and with the option list in a row."""
     key = re.search(r"Could not override '([^']+)'", text)
     if key and "+" in text:
-        return f"there is no config key {key[1]}; `tiny-ablate --cfg job` prints all (free text goes to notes.*)"
+        return (
+            f"there is no config key {key[1]}; `tiny-ablate --cfg job` prints all (free text goes to notes.*)"
+        )
     text = text.split("Config search path:")[0]
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     lines = [line for line in lines if not line.startswith(("full_key:", "reference_type=", "object_type="))]

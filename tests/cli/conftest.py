@@ -10,7 +10,14 @@ from typing import NamedTuple
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-TOY = ("model=toy", "tracking=off", "dataset.n_examples=20", "device.threads=1", "stats.n_boot=200", "stats.n_perm=200")
+TOY = (
+    "model=toy",
+    "tracking=off",
+    "dataset.n_examples=20",
+    "device.threads=1",
+    "stats.n_boot=200",
+    "stats.n_perm=200",
+)
 
 
 class Result(NamedTuple):

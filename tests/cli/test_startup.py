@@ -8,7 +8,17 @@ import pytest
 
 from tiny_ablation import __version__
 
-HEAVY = ("torch", "pandas", "numpy", "mlflow", "matplotlib", "transformers", "transformer_lens", "sae_lens", "scipy")
+HEAVY = (
+    "torch",
+    "pandas",
+    "numpy",
+    "mlflow",
+    "matplotlib",
+    "transformers",
+    "transformer_lens",
+    "sae_lens",
+    "scipy",
+)
 
 
 @pytest.mark.parametrize("args", [("--cfg", "job"), ("--help",), ("--version",), ("ablation=nope",)])
@@ -17,7 +27,9 @@ def test_nothing_heavy_is_imported(tmp_path, args):
         [sys.executable, "-X", "importtime", "-m", "tiny_ablation", *args], cwd=tmp_path, text=True, capture_output=True,
         check=False, env={**os.environ, "HYDRA_FULL_ERROR": "0"},
     )  # fmt: skip
-    imported = {line.rsplit("|", 1)[1].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
+    imported = {
+        line.rsplit("|", 1)[1].strip() for line in done.stderr.splitlines() if line.startswith("import time:")
+    }
     assert "tiny_ablation.cli" in imported
     assert [name for name in HEAVY if name in imported] == []
     assert list(tmp_path.iterdir()) == []
@@ -29,7 +41,14 @@ def test_version(cli):
 
 def test_help_shows_groups_and_usage(cli):
     shown = cli("--help").out
-    for word in ("usage: tiny-ablate", "-m, --multirun", "heads_zero", "smollm2_135m", "--config-dir", "Exit codes"):
+    for word in (
+        "usage: tiny-ablate",
+        "-m, --multirun",
+        "heads_zero",
+        "smollm2_135m",
+        "--config-dir",
+        "Exit codes",
+    ):
         assert word in shown
 
 

@@ -29,7 +29,9 @@ def test_help_of_a_command_is_light(tmp_path, name):
     )  # fmt: skip
     assert done.returncode == 0
     assert done.stdout.startswith(f"usage: tiny-ablate {name}")
-    imported = {line.rsplit("|", 1)[1].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
+    imported = {
+        line.rsplit("|", 1)[1].strip() for line in done.stderr.splitlines() if line.startswith("import time:")
+    }
     assert [module for module in HEAVY if module in imported] == []
 
 
@@ -56,7 +58,14 @@ def test_named_positions_are_at_their_words(command):
 
 def test_the_text_says_the_same(command):
     shown = command("data", "model=toy", "dataset=ioi").out
-    for words in ("300 examples", "train 180, dev 60, test 60", "20 templates", "0 rows cannot be scored", "s2 ", "last "):
+    for words in (
+        "300 examples",
+        "train 180, dev 60, test 60",
+        "20 templates",
+        "0 rows cannot be scored",
+        "s2 ",
+        "last ",
+    ):
         assert words in shown
     content = command("data", "model=toy", "dataset=ioi", "--json").json()
     for length, count in content["token_lengths"].items():
@@ -64,7 +73,9 @@ def test_the_text_says_the_same(command):
 
 
 def test_the_baseline_per_template(command):
-    found = command("data", "model=toy", "dataset=sva", "dataset.n_examples=40", "--baseline", "--json").json()["baseline"]
+    found = command(
+        "data", "model=toy", "dataset=sva", "dataset.n_examples=40", "--baseline", "--json"
+    ).json()["baseline"]
     assert found["n"] == 40
     assert sum(row["n"] for row in found["by_template"]) == 40
     for name in ("accuracy", "preference", "logit_diff"):
@@ -76,7 +87,9 @@ def test_the_baseline_per_template(command):
 def test_rows_that_cannot_be_scored_are_listed_and_counted(command, corpus_file, tmp_path):
     corpus_file(12, 3, name="short.jsonl")
     corpus_file(1, 1, name="long.jsonl", clean="A long answer is", target=" blue red")
-    (tmp_path / "both.jsonl").write_text((tmp_path / "short.jsonl").read_text() + (tmp_path / "long.jsonl").read_text())
+    (tmp_path / "both.jsonl").write_text(
+        (tmp_path / "short.jsonl").read_text() + (tmp_path / "long.jsonl").read_text()
+    )
     args = ("data", "model=toy", "dataset=jsonl", "dataset.path=both.jsonl")
     shown = command(*args, "--json").json()
     assert list(shown["unservable"]) == ["row-13"]

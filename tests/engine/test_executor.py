@@ -4,8 +4,8 @@ import random
 
 import pytest
 import torch
-from tests.conftest import SHAPES
 
+from tests.conftest import SHAPES
 from tiny_ablation.engine.edits import Edit, Intervention, Replacement
 from tiny_ablation.engine.executor import Executor, _even_share
 from tiny_ablation.engine.reference import Reference
@@ -42,7 +42,11 @@ def plan_for(network, prompts):
         for c in COMPONENTS
         for r in replacements
     ]
-    several = (Edit("z", 0, 0, Scale(0.0)), Edit("z", 1, 1, Scale(0.0)), Edit("mlp_out", 0, None, replacements[2], "last"))
+    several = (
+        Edit("z", 0, 0, Scale(0.0)),
+        Edit("z", 1, 1, Scale(0.0)),
+        Edit("mlp_out", 0, None, replacements[2], "last"),
+    )
     return [*plan, Intervention(several)]
 
 
@@ -63,7 +67,10 @@ def test_agrees_with_the_reference(toy_networks, make_prompts, shape, full, shar
             for row in range(example % 5, len(plan), 5):  # a fifth of the cells, every cell kind among them
                 expected = reference.values(plan[row], example)
                 for name, value in expected.items():
-                    assert result.values[name][row, column].item() == pytest.approx(value, abs=5e-5), (plan[row], name)
+                    assert result.values[name][row, column].item() == pytest.approx(value, abs=5e-5), (
+                        plan[row],
+                        name,
+                    )
                     moved = max(moved, abs(value - result.baseline[name][column].item()))
                     compared += 1
     assert compared > 1000
@@ -85,7 +92,12 @@ def test_order_and_batching_do_not_matter(toy_networks, make_prompts):
 
     order = list(range(len(prompts)))
     first = by_name(order, 4096, True)
-    for other in (by_name(order[::-1], 4096, True), by_name(order, 4096, False), by_name(order, 1, False), by_name(order, 1, True)):
+    for other in (
+        by_name(order[::-1], 4096, True),
+        by_name(order, 4096, False),
+        by_name(order, 1, False),
+        by_name(order, 1, True),
+    ):
         assert other.keys() == first.keys()
         for name, values in first.items():
             torch.testing.assert_close(other[name], values, atol=5e-5, rtol=0)
@@ -99,7 +111,9 @@ def test_shared_prefixes_are_computed_once_and_only_where_exact(toy_networks, ma
     at_last = [Intervention((Edit("z", 0, 0, Scale(0.0), "last"),))]
     shared = Executor(network, prompts, everywhere, FIRST, shared=True).batches[0].n_nodes
     private = Executor(network, prompts, at_last, FIRST, shared=True).batches[0].n_nodes
-    assert shared < private < tokens  # `longer` goes on where another prompt ends, so its node there is its own
+    assert (
+        shared < private < tokens
+    )  # `longer` goes on where another prompt ends, so its node there is its own
 
 
 def test_a_hook_that_does_not_fire_is_an_error(toy_networks, make_prompts, monkeypatch):
@@ -109,7 +123,11 @@ def test_a_hook_that_does_not_fire_is_an_error(toy_networks, make_prompts, monke
 
     def elsewhere(self, component, layer):
         point = real(self, component, layer)
-        return type(point)(point.label, torch.nn.Identity(), point.side, point.view) if component == "mlp_out" else point
+        return (
+            type(point)(point.label, torch.nn.Identity(), point.side, point.view)
+            if component == "mlp_out"
+            else point
+        )
 
     monkeypatch.setattr(type(network), "hook_point", elsewhere)
     executor = Executor(network, prompts, [Intervention((Edit("mlp_out", 1, None, Scale(0.0)),))], FIRST)
@@ -149,10 +167,14 @@ def test_an_edit_cannot_reach_into_the_cache(toy_networks, make_prompts):
 
     network = toy_networks["llama"]
     prompts = make_prompts(network.shape.d_vocab)
-    plan = [Intervention((Edit("resid_pre", 0, None, r, "last"),)) for r in (InPlace(), Scale(0.5), Scale(0.0))]
+    plan = [
+        Intervention((Edit("resid_pre", 0, None, r, "last"),)) for r in (InPlace(), Scale(0.5), Scale(0.0))
+    ]
     with_it = Executor(network, prompts, plan, FIRST, batch_tokens=1).run(0)
     without = Executor(network, prompts, plan[1:], FIRST, batch_tokens=1).run(0)
-    torch.testing.assert_close(with_it.values["logit_diff"][1:], without.values["logit_diff"], atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        with_it.values["logit_diff"][1:], without.values["logit_diff"], atol=1e-6, rtol=0
+    )
 
 
 def test_nan_stops_the_run_and_names_the_site(toy_networks, make_prompts):

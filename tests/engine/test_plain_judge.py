@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch.nn import functional
 
+from tiny_ablation.config.schema import DatasetConfig, Span, Split
 from tiny_ablation.data.corpus import load_corpus, select
 from tiny_ablation.data.tokens import tokenize
-from tiny_ablation.config.schema import DatasetConfig, Span, Split
 from tiny_ablation.engine.edits import Edit, Intervention
 from tiny_ablation.engine.executor import Executor
 from tiny_ablation.engine.prompts import Prompt
@@ -56,7 +56,9 @@ def expected_metrics(model, prompt, layer, head, scale):
         "logit_diff": (run[target] - run[foil]).item(),
         "prob_diff": (p_run[target] - p_run[foil]).item(),
         "p_drop": (p_base[target] - p_run[target]).item(),
-        "kl_div": functional.kl_div(run.log_softmax(-1), base.log_softmax(-1), log_target=True, reduction="sum").item(),
+        "kl_div": functional.kl_div(
+            run.log_softmax(-1), base.log_softmax(-1), log_target=True, reduction="sum"
+        ).item(),
         "acc_flip_rate": float(base.argmax() == target and run.argmax() != target),
         "entropy": torch.distributions.Categorical(logits=run).entropy().item(),
     }
@@ -111,7 +113,9 @@ def test_the_judge_would_catch_a_hook_on_the_projections_output(smollm2_network,
     monkeypatch.setattr(type(smollm2_network), "hook_point", wrong)
     prompt = prompts[0]
     found = run(smollm2_network, [prompt])[prompt.name]["logit_diff"]
-    expected = [expected_metrics(smollm2_network.hf, prompt, layer, head, 0.0)["logit_diff"] for layer, head in HEADS]
+    expected = [
+        expected_metrics(smollm2_network.hf, prompt, layer, head, 0.0)["logit_diff"] for layer, head in HEADS
+    ]
     assert max(abs(a - b) for a, b in zip(found.tolist(), expected, strict=True)) > 1e-2
 
 
@@ -119,5 +123,7 @@ def test_the_judge_would_catch_reading_another_position(smollm2_network, prompts
     monkeypatch.setattr(Prompt, "last", property(lambda self: len(self.ids) - 2))
     prompt = prompts[0]
     found = run(smollm2_network, [prompt])[prompt.name]["logit_diff"]
-    expected = [expected_metrics(smollm2_network.hf, prompt, layer, head, 0.0)["logit_diff"] for layer, head in HEADS]
+    expected = [
+        expected_metrics(smollm2_network.hf, prompt, layer, head, 0.0)["logit_diff"] for layer, head in HEADS
+    ]
     assert max(abs(a - b) for a, b in zip(found.tolist(), expected, strict=True)) > 1e-2

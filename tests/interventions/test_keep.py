@@ -52,8 +52,14 @@ def facts(n=40, **keys):
 @pytest.fixture
 def mixed(tmp_path):
     """Twelve rows in four groups that the toy tokenizer serves, and three with answers of two tokens."""
-    rows = [{"clean": f"The sky {'is ' * i}", "target": " blue", "foil": " red", "group": f"g{i % 4}"} for i in range(1, 13)]
-    rows += [{"clean": f"The flag {'is ' * i}", "target": " blue red", "foil": " red", "group": "long"} for i in range(1, 4)]
+    rows = [
+        {"clean": f"The sky {'is ' * i}", "target": " blue", "foil": " red", "group": f"g{i % 4}"}
+        for i in range(1, 13)
+    ]
+    rows += [
+        {"clean": f"The flag {'is ' * i}", "target": " blue red", "foil": " red", "group": "long"}
+        for i in range(1, 4)
+    ]
     path = tmp_path / "mixed.jsonl"
     path.write_text("".join(json.dumps({**row, "clean": row["clean"].strip()}) + "\n" for row in rows))
 
@@ -69,7 +75,9 @@ def test_the_clean_pass_is_the_plain_model():
     for i, tokens in enumerate(run.tokens):
         with torch.inference_mode():
             logits = run.network.hf(torch.tensor([tokens.clean_ids])).logits[0, -1]
-        assert found.diff[i] == pytest.approx((logits[tokens.target_ids[0]] - logits[tokens.foil_ids[0]]).item(), abs=5e-5)
+        assert found.diff[i] == pytest.approx(
+            (logits[tokens.target_ids[0]] - logits[tokens.foil_ids[0]]).item(), abs=5e-5
+        )
         assert found.correct[i] == (logits.argmax().item() == tokens.target_ids[0])
 
 
@@ -89,7 +97,10 @@ def test_keep_correct_keeps_what_the_model_gets_right(tmp_path):
 
 
 def test_keep_is_part_of_what_a_run_is():
-    assert prepared(facts(), Span.full).identity.run_id != prepared(facts(keep=Keep.correct), Span.full).identity.run_id
+    assert (
+        prepared(facts(), Span.full).identity.run_id
+        != prepared(facts(keep=Keep.correct), Span.full).identity.run_id
+    )
 
 
 def test_a_model_that_gets_nothing_right():
@@ -128,7 +139,11 @@ def test_common_rows_must_be_served_by_every_model(mixed):
 
 
 def test_common_rows_without_a_sweep():
-    for asked, words in ((True, "single run"), ("toy", "list of model options"), (["nope"], "there is no model=nope")):
+    for asked, words in (
+        (True, "single run"),
+        ("toy", "list of model options"),
+        (["nope"], "there is no model=nope"),
+    ):
         with pytest.raises(ConfigError, match=words):
             prepared(facts(common_rows=asked))
 

@@ -89,7 +89,7 @@ def test_screening_with_nothing_but_the_baseline_is_refused(toy_networks, make_p
 
 
 def test_recall_by_hand():
-    """12 sites, 4 chosen (the weakest has effect 2), 4 others sampled, one of which is as strong: 1/4 of 8 are missed."""
+    """12 sites, 4 chosen, 4 of the other 8 sampled, so each of those counts twice; the strongest four are 9, 5, 3 and a 2.5."""
     top = [(0, 0), (1, 0), (2, 0), (3, 0)]
     sample = [
         (0, 0),
@@ -109,17 +109,29 @@ def test_recall_by_hand():
         (8, 0): 1.9,
     }
     found = recall(estimates(np.zeros(12), top, sample), exact)
-    assert found["threshold"] == 2.0
-    assert (found["strong_found"], found["rest_sampled"], found["rest_strong"]) == (4, 4, 1)
-    assert found["recall"] == pytest.approx(4 / (4 + 8 / 4))
-    # 1 of 4: the share p with P(at most 1 of 4) = .05 is .7514
-    assert found["recall_low"] == pytest.approx(4 / (4 + 8 * 0.7514), rel=1e-3)
+    assert (found["of"], found["rest"], found["rest_sampled"], found["rest_strong"]) == (4, 8, 4, 1)
+    assert found["threshold"] == 2.5
+    assert found["recall"] == pytest.approx(3 / 4)
+    assert found["missed_at_most"] == 6  # the share p with P(at most 1 of 4) = .05 is .7514
+    weaker = recall(estimates(np.zeros(12), top, sample), {**exact, (6, 0): 4.0, (5, 0): 4.0})
+    assert weaker["recall"] == pytest.approx(2 / 4)  # 9, 5 and two of the four that the two stand for
+
+
+def test_recall_counts_ten_sites_at_most():
+    top = [(i, 0) for i in range(12)]
+    exact = {(i, 0): 20.0 - i for i in range(12)} | {
+        (20, 0): 10.5,
+        (21, 0): 0.0,
+    }  # 10.5 would be the tenth strongest's rival
+    found = recall(estimates(np.zeros(30), top, [(20, 0), (21, 0)]), exact)
+    assert (found["of"], found["recall"], found["threshold"], found["rest_strong"]) == (10, 1.0, 11.0, 0)
 
 
 def test_recall_when_all_or_only_chosen_sites_are_known():
     top = [(0, 0), (1, 0)]
     exact = {(0, 0): 1.0, (1, 0): 2.0}
-    assert recall(estimates(np.zeros(2), top, top), exact)["recall"] == 1.0  # nothing was left out
+    everything = recall(estimates(np.zeros(2), top, top), exact)
+    assert (everything["recall"], everything["missed_at_most"]) == (1.0, 0)  # nothing was left out
     assert (
         recall(estimates(np.zeros(9), top, top), exact)["recall"] is None
     )  # nothing is known of what was left out
@@ -155,7 +167,7 @@ def test_receipt_by_hand():
     assert found["top"] == {"n": 2, "rank_correlation": pytest.approx(1.0), "sign_agreement": 1.0}
     assert found["measured"] == 4
     assert "67% equal signs on 3 random sites" in found["text"]
-    assert "estimated recall of sites with an effect of at least 3: 100%" in found["text"]
+    assert "estimated recall of the 2 strongest sites: 100% (0 of 2 random sites" in found["text"]
 
 
 def test_an_unmeasured_metric_leaves_no_receipt():

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from tests.conftest import SHAPES
 
+from tests.conftest import SHAPES
 from tiny_ablation.config.schema import DatasetConfig, Span
 from tiny_ablation.data.corpus import load_corpus
 from tiny_ablation.data.tokens import tokenize
@@ -41,7 +41,9 @@ def measured(network, prompts, metrics, plan=(), *, full):
     for result in Executor(network, prompts, list(plan), metrics, full=full, batch_tokens=64):
         for name in out:
             values = result.values[name][0] if plan else result.baseline[name]
-            out[name].update({prompts[e].name: v.item() for e, v in zip(result.examples, values, strict=True)})
+            out[name].update(
+                {prompts[e].name: v.item() for e, v in zip(result.examples, values, strict=True)}
+            )
     return out
 
 
@@ -63,7 +65,11 @@ def test_sums_on_toy_models(toy_networks, make_prompts, shape):
 
 
 def test_sums_on_the_default_model(smollm2_network):
-    answers = ((" Paris, of course", " Rome"), (" Paris", " the city of Rome"), (" not far from here", " very far away from it"))
+    answers = (
+        (" Paris, of course", " Rome"),
+        (" Paris", " the city of Rome"),
+        (" not far from here", " very far away from it"),
+    )
     encode = lambda text: tuple(smollm2_network.model.tokenizer(text, add_special_tokens=False)["input_ids"])  # noqa: E731
     prompts = [
         Prompt(encode("The capital of France is"), encode(target), encode(foil), {}, f"p{i}")
@@ -90,7 +96,9 @@ def test_one_token_answers_of_a_corpus(toy_networks):
     network = toy_networks["llama"]
     corpus = load_corpus(DatasetConfig(name="facts", family="facts"), seed=0)
     both = [
-        tokenize(corpus.examples[:12], network.model.tokenizer, prepend_bos=network.model.prepend_bos, span=span)
+        tokenize(
+            corpus.examples[:12], network.model.tokenizer, prepend_bos=network.model.prepend_bos, span=span
+        )
         for span in (Span.first, Span.full)
     ]
     assert both[0] == both[1]

@@ -12,7 +12,7 @@ from tiny_ablation.interventions.prepare import Prepared
 from tiny_ablation.interventions.screening import Estimates, Site, site_of
 from tiny_ablation.stats.ranks import spearman
 
-# The recall that is stated is that of the sites at least as strong as the tenth strongest of the chosen ones.
+# The recall that is stated is that of the ten strongest of all sites (of as many as were chosen, where those are fewer).
 N_STRONG = 10
 
 
@@ -52,27 +52,34 @@ def receipt(measured: Measured) -> dict[str, Any]:
 
 
 def recall(estimates: Estimates, exact: dict[Site, float]) -> dict[str, Any]:
-    """The share of strong sites that the chosen ones hold, estimated from the sites of the random sample that were not chosen.
+    """The share of the strongest sites that the chosen ones hold, estimated from random sites that were not chosen.
 
-    A site is strong when its exact effect is at least that of the tenth strongest chosen one (the weakest, of fewer).
+    Each of these stands for as many sites as were left out for each one sampled (Horvitz & Thompson 1952). Walking down the
+    measured effects until `of` sites are passed, `recall` is the share of chosen ones among them.
     """
-    chosen = sorted((abs(exact[site]) for site in estimates.top), reverse=True)[:N_STRONG]
-    threshold = chosen[-1]
-    rest = [site for site in estimates.sample if site not in set(estimates.top)]
-    n_rest = len(estimates.sites) - len(estimates.top)
-    missed = sum(abs(exact[site]) >= threshold for site in rest)
-    if n_rest == 0:
-        share, low = 0.0, 0.0
-    elif not rest:
-        return {"threshold": threshold, "strong_found": len(chosen), "rest_sampled": 0, "rest_strong": 0,
-                "recall": None, "recall_low": None}  # fmt: skip
-    else:
-        share, low = missed / len(rest), _upper_share(missed, len(rest))
+    top = set(estimates.top)
+    rest = [site for site in estimates.sample if site not in top]
+    n_rest, of = len(estimates.sites) - len(top), min(N_STRONG, len(top))
+    out = {"of": of, "rest": n_rest, "rest_sampled": len(rest), "rest_strong": 0}
+    if n_rest and not rest:
+        return {**out, "threshold": None, "recall": None, "missed_at_most": None}
+    weight = n_rest / max(1, len(rest))
+    passed = found = threshold = 0.0
+    for site in sorted({*top, *rest}, key=lambda site: (-abs(exact[site]), site not in top, site)):
+        if passed >= of:
+            break
+        part = min(1.0 if site in top else weight, of - passed)
+        passed, threshold = passed + part, abs(exact[site])
+        found += part if site in top else 0.0
+    strong = sum(abs(exact[site]) >= threshold for site in rest)
+    at_most = math.floor(_upper_share(strong, len(rest)) * n_rest) if rest else 0
     return {
-        "threshold": threshold, "strong_found": len(chosen), "rest_sampled": len(rest), "rest_strong": missed,
-        "recall": len(chosen) / (len(chosen) + share * n_rest),
-        "recall_low": len(chosen) / (len(chosen) + low * n_rest),
-    }  # fmt: skip
+        **out,
+        "rest_strong": strong,
+        "threshold": threshold,
+        "recall": found / of,
+        "missed_at_most": at_most,
+    }
 
 
 def _upper_share(hits: int, n: int, level: float = 0.95) -> float:
@@ -117,8 +124,9 @@ def _text(base: dict[str, Any], parts: dict[str, Any], found: dict[str, Any]) ->
     if found["recall"] is None:
         return f"{text}; the random sample holds no site outside the strongest, so recall cannot be estimated"
     return (
-        f"{text}; estimated recall of sites with an effect of at least {found['threshold']:.3g}: {found['recall']:.0%}, "
-        f"with 95 % confidence at least {found['recall_low']:.0%}"
+        f"{text}; estimated recall of the {found['of']} strongest sites: {found['recall']:.0%} "
+        f"({found['rest_strong']} of {found['rest_sampled']} random sites that were not chosen are as strong; "
+        f"with 95 % confidence at most {found['missed_at_most']} of {found['rest']} are)"
     )
 
 

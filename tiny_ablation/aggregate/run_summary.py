@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tiny_ablation.aggregate.baseline import CHANCE, DIFFERENCES, by_template, interval, is_weak
 from tiny_ablation.aggregate.attribution import receipts
+from tiny_ablation.aggregate.baseline import CHANCE, DIFFERENCES, by_template, interval, is_weak
 from tiny_ablation.aggregate.run_tables import NULL, RunTables, groups_of
 from tiny_ablation.config.schema import Span, Split
 from tiny_ablation.config.seeds import generator
@@ -61,13 +61,24 @@ def run_summary(prepared: Prepared, measured: Sequence[Measured], tables: RunTab
 
 def top_sites(impact: pd.DataFrame, table: str, metric: str, n: int = N_TOP) -> list[dict[str, Any]]:
     """The sites with the largest absolute effect on `metric`; with several factors, at the strongest one."""
-    rows = impact[impact["metric"] == metric]
+    rows = impact.loc[impact["metric"] == metric, :]
     if "scale" in rows:
-        farthest = (rows["scale"] - 1).abs().max()
-        rows = rows[(rows["scale"] - 1).abs() == farthest]
-    order = np.argsort(-rows["delta"].abs().to_numpy(), kind="stable")[:n]
-    told_apart = ["direction"] if rows["direction"].nunique() > 1 else []
-    columns = [*TABLES[table].index, *told_apart, *TABLES[table].extra, "value", "baseline", "delta", "ci_low", "ci_high", "p_value", "q_value"]
+        distance = np.abs(rows["scale"].to_numpy() - 1)
+        rows = rows.loc[distance == distance.max(), :]
+    order = np.argsort(-np.abs(rows["delta"].to_numpy()), kind="stable")[:n]
+    told_apart = ["direction"] if len(set(rows["direction"])) > 1 else []
+    columns = [
+        *TABLES[table].index,
+        *told_apart,
+        *TABLES[table].extra,
+        "value",
+        "baseline",
+        "delta",
+        "ci_low",
+        "ci_high",
+        "p_value",
+        "q_value",
+    ]
     return rows.iloc[order][columns].to_dict("records")
 
 
@@ -82,7 +93,9 @@ def _columns(prepared: Prepared, measured: Measured) -> dict[str, Any]:
     return {**({} if right is None else {"accuracy": right}), **preferred, **measured.baseline}
 
 
-def _baseline(prepared: Prepared, columns: Mapping[str, Any], groups: Sequence[str]) -> dict[str, dict[str, float]]:
+def _baseline(
+    prepared: Prepared, columns: Mapping[str, Any], groups: Sequence[str]
+) -> dict[str, dict[str, float]]:
     return {name: _interval(prepared, f"baseline {name}", values, groups) for name, values in columns.items()}
 
 
@@ -96,7 +109,9 @@ def _mean_effect(prepared: Prepared, measured: Measured, name: str) -> dict[str,
     """The effect of the average site of the first leg: per example, the mean over all rows that were run."""
     ran = [row.intervention is not None for row in measured.leg.rows]
     effects = (measured.values[name] - measured.baseline[name])[ran if any(ran) else slice(None)]
-    found = _interval(prepared, f"mean effect {name}", np.nanmean(effects, axis=0), groups_of(prepared, measured))
+    found = _interval(
+        prepared, f"mean effect {name}", np.nanmean(effects, axis=0), groups_of(prepared, measured)
+    )
     return {"mean_delta": found.pop("mean"), **found}
 
 
@@ -119,7 +134,9 @@ def _weak(prepared: Prepared, clean: Measured | None) -> list[str]:
     columns = {} if clean is None else _columns(prepared, clean)
     if clean is None or "preference" not in columns:
         return []
-    found = _baseline(prepared, {"preference": columns["preference"]}, groups_of(prepared, clean))["preference"]
+    found = _baseline(prepared, {"preference": columns["preference"]}, groups_of(prepared, clean))[
+        "preference"
+    ]
     if not is_weak(found):
         return []
     return [
@@ -133,7 +150,9 @@ def _warnings(prepared: Prepared, measured: Measured, clean: Measured | None) ->
     selection = prepared.selection
     if selection.unservable:
         rows = [f"{row} ({reason})" for row, reason in selection.unservable.items()]
-        out.append(f"{len(rows)} rows cannot be scored with the tokenizer and were left out: {listing(rows, separator='; ')}")
+        out.append(
+            f"{len(rows)} rows cannot be scored with the tokenizer and were left out: {listing(rows, separator='; ')}"
+        )
     if selection.kept:
         out.append(
             f"dataset.keep=correct: {selection.kept['n_kept']} of {selection.kept['n_before']} examples were kept, those where "
@@ -145,9 +164,13 @@ def _warnings(prepared: Prepared, measured: Measured, clean: Measured | None) ->
     if len(set(groups_of(prepared, measured))) < 5:
         out.append("fewer than 5 groups of examples: intervals over groups are rough, or missing")
     if prepared.skipped:
-        out.append(f"{len(prepared.skipped)} examples were left out: {listing(prepared.skipped, separator='; ')}")
+        out.append(
+            f"{len(prepared.skipped)} examples were left out: {listing(prepared.skipped, separator='; ')}"
+        )
     if len(measured.examples) < len(prepared.tokens):
-        out.append(f"stopped early: {len(measured.examples)} of {len(prepared.tokens)} examples were finished")
+        out.append(
+            f"stopped early: {len(measured.examples)} of {len(prepared.tokens)} examples were finished"
+        )
     if root.dataset.split is Split.all:
         out.append("sites were ranked on all examples, so the strongest are chosen and measured on the same data; "
                    "dataset.split=dev and then test keeps the two apart")  # fmt: skip

@@ -6,7 +6,7 @@ and tests treat the examples of one group as one cluster.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,11 +21,9 @@ from tiny_ablation.interventions.measure import Measured
 from tiny_ablation.interventions.prepare import Prepared
 from tiny_ablation.results.schema import conform, conform_examples
 from tiny_ablation.stats.bootstrap import cluster_bootstrap_means
+from tiny_ablation.stats.clusters import Floats
 from tiny_ablation.stats.fdr import can_resolve, q_values
 from tiny_ablation.stats.signflip import resolution, sign_flip_pvalues
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 FDR_LEVEL = 0.05
 NULL = "sign flip by group: each group's mean effect is symmetric about 0"
@@ -54,9 +52,9 @@ class RunTables:
 class _Tests:
     """Statistics of one metric of one leg, each (n_rows,)."""
 
-    low: "NDArray[np.float64]"
-    high: "NDArray[np.float64]"
-    p: "NDArray[np.float64]"
+    low: Floats
+    high: Floats
+    p: Floats
 
 
 def run_tables(prepared: Prepared, measured: Sequence[Measured]) -> RunTables:
@@ -68,12 +66,21 @@ def run_tables(prepared: Prepared, measured: Sequence[Measured]) -> RunTables:
     measured = [part for m in measured for part in _parts(m)]
     tabled = [m for m in measured if m.leg.tabled]
     frames = [frame for m in tabled for frame in _impact(prepared, m, measured, reason is None)]
-    frames += [_identity_columns(prepared, m).assign(**columns) for m, columns in recovered(prepared, measured)]
+    frames += [
+        _identity_columns(prepared, m).assign(**columns) for m, columns in recovered(prepared, measured)
+    ]
     impact = pd.concat(frames, ignore_index=True)
-    impact["q_value"] = impact.groupby("metric", sort=False)["p_value"].transform(lambda p: q_values(p.to_numpy()))
+    impact["q_value"] = impact.groupby("metric", sort=False)["p_value"].transform(
+        lambda p: q_values(p.to_numpy())
+    )
     examples = pd.concat([_per_example(prepared, m) for m in measured if m.leg.rows], ignore_index=True)
     names = [metric.name for metric in prepared.metrics]
-    makers = {"asymmetry": asymmetry, "draws": draws_table, "controls": controls_table, "attribution": attribution_table}
+    makers = {
+        "asymmetry": asymmetry,
+        "draws": draws_table,
+        "controls": controls_table,
+        "attribution": attribution_table,
+    }
     made = {name: make(prepared, measured) for name, make in makers.items()}
     more = {name: frame for name, frame in made.items() if frame is not None}
     return RunTables(conform(impact, table), conform_examples(examples, table, names), reason, family, more)
@@ -87,7 +94,7 @@ def _parts(measured: Measured) -> Iterator[Measured]:
         yield measured
         return
     for index, pattern in enumerate(patterns):
-        rows, kept = np.flatnonzero(which.ravel() == index), ~pattern
+        rows, kept = [int(i) for i in np.flatnonzero(which.ravel() == index)], ~pattern
         yield replace(
             measured, leg=replace(measured.leg, rows=[measured.leg.rows[i] for i in rows]), examples=measured.examples[kept],
             values={name: v[rows][:, kept] for name, v in measured.values.items()},
@@ -121,7 +128,9 @@ def _impact(
     tested = np.array([row.intervention is not None for row in measured.leg.rows])
     for metric in prepared.metrics:
         values, baseline = measured.values[metric.name], measured.baseline[metric.name]
-        tests = _test(prepared, metric.name, values - baseline, groups, tested if with_p else np.zeros_like(tested))
+        tests = _test(
+            prepared, metric.name, values - baseline, groups, tested if with_p else np.zeros_like(tested)
+        )
         frame = _identity_columns(prepared, measured)
         if prepared.light.table == "pair_impact":
             frame = frame.assign(**interaction_columns(prepared, measured, all_legs, metric.name))
@@ -163,7 +172,9 @@ def _per_example(prepared: Prepared, measured: Measured) -> pd.DataFrame:
     """Long over rows x examples, rows outermost."""
     rows, n = measured.leg.rows, len(measured.examples)
     examples = [prepared.tokens[i].example for i in measured.examples]
-    how = [{"replacement": r.six.value, "positions": r.six.positions, "direction": r.six.direction} for r in rows]
+    how = [
+        {"replacement": r.six.value, "positions": r.six.positions, "direction": r.six.direction} for r in rows
+    ]
     keys = pd.DataFrame([{**columns, **row.key} for columns, row in zip(how, rows, strict=True)])
     frame = keys.loc[keys.index.repeat(n)].reset_index(drop=True)
     for column, values in (

@@ -64,7 +64,9 @@ def load_network(root: RootConfig) -> "Network":
     from tiny_ablation.models.network import build_network
 
     set_up_torch(root.device)
-    return build_network(load_model(root.model, device=resolve_device(root.device), dtype=root.device.dtype.value))
+    return build_network(
+        load_model(root.model, device=resolve_device(root.device), dtype=root.device.dtype.value)
+    )
 
 
 def measure(root: RootConfig, network: "Network", tokens: Sequence[TokenizedExample]) -> dict[str, Any]:

@@ -27,7 +27,9 @@ def parser(name: str, doc: str | None) -> ArgumentParser:
 
 def add_overrides(to: ArgumentParser) -> None:
     """The overrides of a run (`KEY=VALUE`), which may stand before and after flags."""
-    to.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as for a run: model=gpt2 dataset=ioi seed=1 ...")
+    to.add_argument(
+        "overrides", nargs="*", metavar="KEY=VALUE", help="as for a run: model=gpt2 dataset=ioi seed=1 ..."
+    )
 
 
 def say(*lines: str) -> None:
@@ -46,4 +48,9 @@ def table(rows: Iterable[Sequence[str]]) -> Iterator[str]:
     cells = [list(row) for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     for first, *rest in cells:
-        yield "  ".join([f"  {first:<{widths[0]}}", *(f"{cell:>{width}}" for cell, width in zip(rest, widths[1:], strict=True))])
+        yield "  ".join(
+            [
+                f"  {first:<{widths[0]}}",
+                *(f"{cell:>{width}}" for cell, width in zip(rest, widths[1:], strict=True)),
+            ]
+        )

@@ -61,16 +61,16 @@ def _page(root: RootConfig, found: Sequence[dict[str, Any]]) -> Iterator[str]:
     yield "# What the model can do"
     yield ""
     yield (
-        f"How well `{root.model.name}` does on each behaviour before anything is ablated. Taking apart what the model cannot do "
-        "says little, so look here first. Written by:"
+        f"How well `{root.model.name}` does on each behaviour before anything is ablated. Taking apart what the model cannot "
+        "do says little, so look here first. Written by:"
     )
     yield ""
     yield f"    {command}"
     yield ""
     yield (
         f"All examples of each family (seed {root.seed}, default corruption, {root.device.dtype.value}). *Accuracy*: the most "
-        "probable next token is the target. *Target > foil*: the share of examples whose target is more probable than the foil; "
-        f"chance is one half. In brackets {root.stats.confidence:.0%} intervals, clustered by group."
+        "probable next token is the target. *Target > foil*: the share of examples whose target is more probable than the "
+        f"foil; chance is one half. In brackets {root.stats.confidence:.0%} intervals, clustered by group."
     )
     yield ""
     yield from _summary_table(found)
@@ -92,7 +92,14 @@ def _numbers(found: dict[str, Any] | None) -> list[str]:
     difference = found.get("logit_diff") or found["seq_logprob_diff"]
     share = "{mean:.2f} [{ci_low:.2f}, {ci_high:.2f}]".format(**found["preference"])
     logits = "{mean:+.2f} [{ci_low:+.2f}, {ci_high:+.2f}]".format(**difference)
-    return [str(found["n"]), str(found["n_groups"]), f"{found['accuracy']['mean']:.2f}", share, logits, found["verdict"]]
+    return [
+        str(found["n"]),
+        str(found["n_groups"]),
+        f"{found['accuracy']['mean']:.2f}",
+        share,
+        logits,
+        found["verdict"],
+    ]
 
 
 def _how_to_read() -> Iterator[str]:
@@ -100,9 +107,9 @@ def _how_to_read() -> Iterator[str]:
 
     yield (
         f"*Well above chance*: the interval of target > foil lies above {WELL_ABOVE}. *Above*, *below*: it lies wholly on that "
-        f"side of {CHANCE}. *At chance*: it holds {CHANCE}. A run warns where the interval reaches below {CHANCE + MARGIN:.1f}. "
-        "A model can prefer the target to the foil without it being the most probable word; the two columns differ where many "
-        "other words fit."
+        f"side of {CHANCE}. *At chance*: it holds {CHANCE}. A run warns where the interval reaches below "
+        f"{CHANCE + MARGIN:.1f}. A model can prefer the target to the foil without it being the most probable word; the two "
+        "columns differ where many other words fit."
     )
     yield ""
     yield (
@@ -116,7 +123,11 @@ def _section(each: dict[str, Any]) -> Iterator[str]:
     yield ""
     yield f"## {each['family']}"
     yield ""
-    prompts = "The seed draws the prompts." if each["seeded"] else "The prompts are written; the seed draws which are used."
+    prompts = (
+        "The seed draws the prompts."
+        if each["seeded"]
+        else "The prompts are written; the seed draws which are used."
+    )
     yield f"{each['description']} {prompts}"
     if each["unservable"]:
         yield f"{each['unservable']} rows cannot be scored with this tokenizer and are left out."

@@ -27,7 +27,9 @@ def main(args: list[str]) -> int:
     """Show one data set."""
     flags = parser("data", __doc__)
     add_overrides(flags)
-    flags.add_argument("--baseline", action="store_true", help="also run the model on the examples of a run, per template")
+    flags.add_argument(
+        "--baseline", action="store_true", help="also run the model on the examples of a run, per template"
+    )
     flags.add_argument("--json", action="store_true", help="print everything as JSON")
     given = flags.parse_intermixed_args(args)
     content = _content(compose(given.overrides).root, with_baseline=given.baseline)
@@ -96,7 +98,8 @@ def _text(content: dict[str, Any]) -> Iterator[str]:
     sizes = ", ".join(f"{name} {n}" for name, n in content["splits"].items())
     bos = "with" if content["prepend_bos"] else "without"
     yield f"{content['dataset']}: {content['description']}"
-    yield f"  {content['n']} examples, {content['prompts']}, in {content['n_groups']} groups and {content['n_templates']} templates"
+    labels = f"{content['n_groups']} groups and {content['n_templates']} templates"
+    yield f"  {content['n']} examples, {content['prompts']}, in {labels}"
     yield f"  splits    {sizes}"
     yield f"  content   {content['content_hash']}"
     yield f"  tokenizer {content['model']}, {bos} a beginning-of-sequence token"
@@ -142,7 +145,10 @@ def _row_text(row: dict[str, Any]) -> Iterator[str]:
     yield f"    clean    {_bars(row['clean'])} -> {answers}"
     if row["corrupt"]:
         yield f"    corrupt  {_bars(row['corrupt'])}"
-    named = (f"{name} {_span(places)} {_bars([row['clean'][i] for i in places])}" for name, places in row["positions"].items())
+    named = (
+        f"{name} {_span(places)} {_bars([row['clean'][i] for i in places])}"
+        for name, places in row["positions"].items()
+    )
     yield f"    named    {'   '.join(named)}"
 
 

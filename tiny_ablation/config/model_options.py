@@ -40,7 +40,9 @@ def common_rows(root: RootConfig) -> list[str] | None:
     if asked is True:
         return sorted(_models_of_the_sweep())
     if not isinstance(asked, list) or not all(isinstance(name, str) for name in asked):
-        raise ConfigError(f"{_KEY}={asked}: give a list of model options such as [gpt2,pythia_70m], or true in a sweep")
+        raise ConfigError(
+            f"{_KEY}={asked}: give a list of model options such as [gpt2,pythia_70m], or true in a sweep"
+        )
     return sorted(set(asked))
 
 
@@ -55,7 +57,11 @@ def _models_of_the_sweep() -> set[str]:
     parser, models = OverridesParser.create(), set()
     for override in parser.parse_overrides(_sweep_overrides()):
         if override.key_or_group == "model":
-            models |= set(override.sweep_string_iterator()) if override.is_sweep_override() else {str(override.value())}
+            models |= (
+                set(override.sweep_string_iterator())
+                if override.is_sweep_override()
+                else {str(override.value())}
+            )
     if not models:
         raise ConfigError(
             f"{_KEY}=true means the models of a sweep (-m model=gpt2,pythia_70m), and this run's sweep names none; "

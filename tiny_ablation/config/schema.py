@@ -135,8 +135,12 @@ class DatasetConfig:
     corruption: str | None = None  # how the corrupt prompt differs; null is the family's first kind
     split: Split = Split.all
     n_examples: int | None = None  # how many are drawn with the seed; null is all
-    unservable: Unservable | None = None  # null: refuse in a file of yours, skip in a family that ships with the tool
-    common_rows: Any = None  # use only rows that these models serve too: a list of model configs; true: those of the sweep
+    unservable: Unservable | None = (
+        None  # null: refuse in a file of yours, skip in a family that ships with the tool
+    )
+    common_rows: Any = (
+        None  # use only rows that these models serve too: a list of model configs; true: those of the sweep
+    )
     keep: Keep = Keep.all
 
 

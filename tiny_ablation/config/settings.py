@@ -39,7 +39,9 @@ def to_settings(cfg: Any) -> Settings:
 
     unknown = sorted(_unknown(cfg))
     if unknown:
-        raise ConfigError(f"unknown config key {', '.join(unknown)}; `tiny-ablate --cfg job` prints all (free text goes to notes.*)")
+        raise ConfigError(
+            f"unknown config key {', '.join(unknown)}; `tiny-ablate --cfg job` prints all (free text goes to notes.*)"
+        )
     root: Any = OmegaConf.to_object(cfg)
     _check(root)
     root.dataset.common_rows = common_rows(root)
@@ -83,5 +85,7 @@ def _check(root: RootConfig) -> None:
 
 def _check_label(key: str, value: str | None) -> None:
     """Names become parts of paths, so nothing in them may lead out of the run directory."""
-    if value is not None and (not value.strip() or any(c in value for c in "\\:\0\n") or ".." in value or value.startswith("/")):
+    if value is not None and (
+        not value.strip() or any(c in value for c in "\\:\0\n") or ".." in value or value.startswith("/")
+    ):
         raise ConfigError(f"{key}={value!r}: use letters, digits, dots, dashes and underscores")

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from tiny_ablation.engine.edits import Intervention
-from tiny_ablation.engine.forward import Cache, Passes, Writer
+from tiny_ablation.engine.forward import Cache, Passes
 from tiny_ablation.engine.layout import Batch, build_batches, count_nodes, tagger
 from tiny_ablation.engine.prompts import Prompt, sequences
 from tiny_ablation.engine.sources import Sources
@@ -80,7 +80,10 @@ class Executor:
     def __post_init__(self) -> None:
         self._passes = Passes(self.network)
         self._capacity = self.batch_tokens
-        if any((edit.component, edit.layer) != ("resid_pre", 0) for edit in (self.under.edits if self.under else ())):
+        if any(
+            (edit.component, edit.layer) != ("resid_pre", 0)
+            for edit in (self.under.edits if self.under else ())
+        ):
             raise GuardError("what is made in every run must stand where the prompt enters the first block")
 
     @cached_property
@@ -138,7 +141,9 @@ class Executor:
         for start, group in self._groups():
             self._run_group(batch, cache, base, sources, start, group, out, tick)
         if self.plan and not torch.equal(self._passes.clean(batch, writers=under).logits, cache.logits):
-            raise GuardError("the clean baseline is not what it was before the interventions: a hook or an edit leaked")
+            raise GuardError(
+                "the clean baseline is not what it was before the interventions: a hook or an edit leaked"
+            )
         return out.finish(batch)
 
     def _groups(self) -> Iterator[tuple[int, list[int]]]:
@@ -170,11 +175,17 @@ class Executor:
     def _check_self_patch(self, batch: Batch, cache: Cache) -> None:
         """Patching a run with itself must change nothing, at the first and the middle block."""
         for layer in (0, self.network.shape.n_layers // 2):
-            same: Writer = lambda x: x.copy_(x.clone())  # noqa: E731
-            logits = self._passes.edited(batch, cache, layer, {("z", layer): [same]}, 1)
+            logits = self._passes.edited(batch, cache, layer, {("z", layer): [_rewrite]}, 1)
             if not torch.equal(logits[0], cache.logits):
                 worst = (logits[0] - cache.logits).abs().max().item()
-                raise GuardError(f"patching the run with itself at block {layer} changed logits by up to {worst:.1e}")
+                raise GuardError(
+                    f"patching the run with itself at block {layer} changed logits by up to {worst:.1e}"
+                )
+
+
+def _rewrite(x: Tensor) -> None:
+    """Write what is there already."""
+    x.copy_(x.clone())
 
 
 @dataclass

@@ -65,10 +65,14 @@ class Passes:
             cache.logits = self._run(batch, 1, trimmed=not capture and self._may_trim(writers or {}))[0]
         missing = [place for place in capture if place not in cache.at]
         if missing or len(cache.resid) != self.network.shape.n_layers:
-            raise GuardError(f"the model did not run through {missing or 'all of its blocks'}; nothing can be measured there")
+            raise GuardError(
+                f"the model did not run through {missing or 'all of its blocks'}; nothing can be measured there"
+            )
         return cache
 
-    def edited(self, batch: Batch, cache: Cache, start: int, writers: dict[Place, list[Writer]], runs: int) -> Tensor:
+    def edited(
+        self, batch: Batch, cache: Cache, start: int, writers: dict[Place, list[Writer]], runs: int
+    ) -> Tensor:
         """Run `runs` copies of the batch from block `start`, each with its edits.
 
         Args:
@@ -90,7 +94,13 @@ class Passes:
             return self._run(batch, runs, trimmed=self._may_trim(writers))
 
     def captured(
-        self, batch: Batch, cache: Cache, start: int, writers: dict[Place, list[Writer]], runs: int, capture: Sequence[Place]
+        self,
+        batch: Batch,
+        cache: Cache,
+        start: int,
+        writers: dict[Place, list[Writer]],
+        runs: int,
+        capture: Sequence[Place],
     ) -> dict[Place, Tensor]:
         """As `edited`, but for what stands at `capture` in the edited runs: for each place (runs, nodes, units, width)."""
         at: dict[Place, Tensor] = {}
@@ -129,7 +139,9 @@ class Passes:
     def _may_trim(self, places: Sequence[Place] | dict[Place, list[Writer]]) -> bool:
         """Whether nothing is edited inside or behind the last MLP, where an edit would count all nodes."""
         last = self.network.shape.n_layers - 1
-        return not any(layer == last and component in ("mlp_out", "neurons", "resid_post") for component, layer in places)
+        return not any(
+            layer == last and component in ("mlp_out", "neurons", "resid_post") for component, layer in places
+        )
 
     @contextmanager
     def _last_mlp_on(self, nodes: Tensor, batch: Batch, runs: int) -> Iterator[None]:
@@ -164,7 +176,9 @@ class Passes:
 
         mask = None
         if batch.sees is not None:
-            mask = torch.zeros(batch.sees.shape, dtype=dtype).masked_fill_(~batch.sees, torch.finfo(dtype).min)
+            mask = torch.zeros(batch.sees.shape, dtype=dtype).masked_fill_(
+                ~batch.sees, torch.finfo(dtype).min
+            )
             mask = mask.to(device)[None, None].expand(runs, 1, -1, -1)
         with ExitStack() as stack:
             if trimmed and self.network.names.mlp:
@@ -214,7 +228,9 @@ def _append(into: list[Tensor]) -> Callable[[Tensor], None]:
     return hook
 
 
-def _keep(into: dict[Place, Tensor], place: Place, view: Callable[[Tensor], Tensor], nodes: int) -> Callable[[Tensor], None]:
+def _keep(
+    into: dict[Place, Tensor], place: Place, view: Callable[[Tensor], Tensor], nodes: int
+) -> Callable[[Tensor], None]:
     def hook(x: Tensor) -> None:
         # (rows, width, units, d) -> (nodes, units, d); a copy, so that no later edit can reach into the cache
         into[place] = view(x.clone()).reshape(nodes, *view(x).shape[-2:])

@@ -138,9 +138,7 @@ class _Tree:
         return new
 
 
-def build_batches(
-    items: Sequence[Strand], tag: Tagger, *, max_nodes: int, shared: bool
-) -> list[Batch]:
+def build_batches(items: Sequence[Strand], tag: Tagger, *, max_nodes: int, shared: bool) -> list[Batch]:
     """Lay out all sequences.
 
     Args:
@@ -208,7 +206,9 @@ def _buckets(by_example: dict[int, list[tuple[Path, Strand]]], max_nodes: int) -
         per_example = sum(key)
         step = max(1, max_nodes // per_example)
         for start in range(0, len(lengths[key]), step):
-            out.append(_bucket_batch([pair for e in lengths[key][start : start + step] for pair in by_example[e]]))
+            out.append(
+                _bucket_batch([pair for e in lengths[key][start : start + step] for pair in by_example[e]])
+            )
     return out
 
 
@@ -223,7 +223,9 @@ def _bucket_batch(pairs: list[tuple[Path, Strand]]) -> Batch:
     return _batch(ids, torch.arange(width).expand(len(rows), -1), None, held)
 
 
-def _batch(ids: Tensor, positions: Tensor, sees: Tensor | None, held: list[tuple[list[int], Strand]]) -> Batch:
+def _batch(
+    ids: Tensor, positions: Tensor, sees: Tensor | None, held: list[tuple[list[int], Strand]]
+) -> Batch:
     examples = tuple(sorted({item.example for _, item in held}))
     place = {example: index for index, example in enumerate(examples)}
     held = sorted(held, key=lambda pair: pair[1].example)  # stable: target before foil

@@ -61,7 +61,7 @@ class Reference:
         tokens = torch.tensor([strand.ids], device=self.network.device)
         fired: list[str] = []
         made = [i for i in (self.under, intervention) if i is not None]
-        hooks = [self._hook(edit, strand, fired) for i in made for edit in i.edits]
+        hooks: list[Any] = [self._hook(edit, strand, fired) for i in made for edit in i.edits]
         logits = self.network.bridge.run_with_hooks(tokens, fwd_hooks=hooks)
         if len(fired) != len(hooks):
             raise GuardError(f"reference: {len(hooks) - len(fired)} of {len(hooks)} hooks did not fire")
@@ -69,7 +69,11 @@ class Reference:
 
     def _hook(self, edit: Edit, strand: Strand, fired: list[str]) -> tuple[str, Any]:
         prompt = self.prompts[strand.example]
-        at = [p for p in range(len(strand.ids)) if prompt.covers(edit.positions, p) and self._aligned(edit, strand, p) is not None]
+        at = [
+            p
+            for p in range(len(strand.ids))
+            if prompt.covers(edit.positions, p) and self._aligned(edit, strand, p) is not None
+        ]
         name = f"blocks.{edit.layer}.{_HOOKS[edit.component]}"
         source = self._source(edit, name, strand.example, at)
         return name, partial(_write, edit=edit, at=at, source=source, fired=fired)
@@ -88,7 +92,7 @@ class Reference:
         hooks = [self._hook(other, Strand(example, ids, ()), []) for other in within]
         self.network.bridge.run_with_hooks(
             torch.tensor([ids], device=self.network.device),
-            fwd_hooks=[*hooks, (name, lambda x, hook: seen.append(x.clone()))],
+            fwd_hooks=[*hooks, (name, lambda x, hook: seen.append(x.clone()))],  # noqa: ARG005 - TransformerLens passes it by name
         )
         strand = Strand(example, self.prompts[example].ids, ())
         return _of_unit(seen[0][0, [self._aligned(edit, strand, p) for p in at]], edit)
@@ -110,7 +114,15 @@ def _of_unit(x: Tensor, edit: Edit) -> Tensor:
     return x[:, None] if edit.unit is None else x
 
 
-def _write(x: Tensor, hook: Any, *, edit: Edit, at: list[int], source: Tensor | None, fired: list[str]) -> Tensor:  # noqa: ARG001
+def _write(
+    x: Tensor,
+    hook: Any,  # noqa: ARG001 - TransformerLens passes it by name
+    *,
+    edit: Edit,
+    at: list[int],
+    source: Tensor | None,
+    fired: list[str],
+) -> Tensor:
     fired.append(edit.label)
     new = x.clone()
     value = edit.replacement.value(_of_unit(x[0, at], edit), source, edit)

@@ -34,7 +34,9 @@ class Selection:
     kept: Mapping[str, Any] = field(default_factory=dict)
 
 
-def serve(root: RootConfig, corpus: Corpus, drawn: Sequence[Example], model: LoadedModel | TokenizerOnly) -> Selection:
+def serve(
+    root: RootConfig, corpus: Corpus, drawn: Sequence[Example], model: LoadedModel | TokenizerOnly
+) -> Selection:
     """Tokenise the drawn examples; the next ones of the draw take the places of rows that cannot be served.
 
     Args:
@@ -53,7 +55,9 @@ def serve(root: RootConfig, corpus: Corpus, drawn: Sequence[Example], model: Loa
         return Selection(_all(root, drawn, model))
     if len(faults) == len(select(corpus, root.dataset.split, None, root.seed)):
         reasons = listing([f"{row}: {reason}" for row, reason in faults.items()], separator="; ")
-        raise DataError(f"no row of {corpus.name} can be scored: {reasons}. metrics.span=full scores answers of several tokens")
+        raise DataError(
+            f"no row of {corpus.name} can be scored: {reasons}. metrics.span=full scores answers of several tokens"
+        )
     n = root.dataset.n_examples
     usable = select(corpus, root.dataset.split, n, root.seed, without=faults)
     return Selection(_all(root, usable, model), faults)
@@ -103,7 +107,9 @@ def _policy(cfg: DatasetConfig) -> Unservable:
     return Unservable.refuse if cfg.family == JSONL and not cfg.common_rows else Unservable.skip
 
 
-def _all(root: RootConfig, examples: Sequence[Example], model: LoadedModel | TokenizerOnly) -> list[TokenizedExample]:
+def _all(
+    root: RootConfig, examples: Sequence[Example], model: LoadedModel | TokenizerOnly
+) -> list[TokenizedExample]:
     if root.dataset.common_rows and _policy(root.dataset) is Unservable.refuse:
         for other in (load_tokenizer(model_option(name)) for name in root.dataset.common_rows):
             tokenize(examples, other.tokenizer, prepend_bos=other.prepend_bos, span=root.metrics.span)

@@ -102,7 +102,11 @@ def _batching_digest(prepared: Prepared, work: "Sequence[Executor]") -> str:
 def _arrays(result: "BatchResult") -> "dict[str, np.ndarray]":
     import numpy as np
 
-    out = {"examples": np.array(result.examples), "top1": result.top1.numpy(), "top1_baseline": result.top1_baseline.numpy()}
+    out = {
+        "examples": np.array(result.examples),
+        "top1": result.top1.numpy(),
+        "top1_baseline": result.top1_baseline.numpy(),
+    }
     for name in result.values:
         out[f"values/{name}"] = result.values[name].numpy()
         out[f"baseline/{name}"] = result.baseline[name].numpy()
@@ -176,5 +180,7 @@ def _by_row(measured: Measured) -> Measured:
         measured,
         values={name: mean(v, measured.baseline[name]) for name, v in measured.values.items()},
         top1=first(measured.top1, measured.top1_baseline),
-        draws={name: v.mean(1).reshape(len(counts), -1) for name, v in measured.values.items()} if several else {},
+        draws={name: v.mean(1).reshape(len(counts), -1) for name, v in measured.values.items()}
+        if several
+        else {},
     )

@@ -101,7 +101,9 @@ def prepare_light(settings: Settings) -> Light:
     corpus = load_corpus(root.dataset, root.seed)
     examples = select(corpus, root.dataset.split, root.dataset.n_examples, root.seed)
     draws = ["prompts"] if corpus.seeded else []
-    if root.dataset.n_examples is not None and len(select(corpus, root.dataset.split, None, root.seed)) > len(examples):
+    if root.dataset.n_examples is not None and len(select(corpus, root.dataset.split, None, root.seed)) > len(
+        examples
+    ):
         draws.append("examples")
     draws += kind.drawn(root.ablation, len(corpus.examples) - len(examples))
     condition = root.condition or root.dataset.name
@@ -156,7 +158,11 @@ def reference_set(light: Light, network: Network, n: int) -> ReferenceSet:
         ConfigError: the run evaluates the whole corpus.
     """
     evaluated = {example.id for example in light.examples}
-    rest = [pair for pair in zip(light.corpus.examples, light.corpus.splits, strict=True) if pair[0].id not in evaluated]
+    rest = [
+        pair
+        for pair in zip(light.corpus.examples, light.corpus.splits, strict=True)
+        if pair[0].id not in evaluated
+    ]
     split = {example.id: name for example, name in rest}
     served = servable(
         [example for example, _ in rest], network.model.tokenizer, prepend_bos=network.model.prepend_bos,
@@ -187,7 +193,9 @@ def chosen_metric_names(cfg: MetricsConfig) -> list[str]:
     names = cfg.names or [name for name in metric_names() if metric(name).span == cfg.span.value]
     wrong = [name for name in names if metric(name).span != cfg.span.value]
     if wrong:
-        raise ConfigError(f"metrics.names: {', '.join(wrong)} is not defined for metrics.span={cfg.span.value}")
+        raise ConfigError(
+            f"metrics.names: {', '.join(wrong)} is not defined for metrics.span={cfg.span.value}"
+        )
     primary = cfg.primary or (default if default in names else names[0])
     if primary not in names:
         raise ConfigError(f"metrics.primary={primary} is not among metrics.names={names}")

@@ -11,7 +11,9 @@ from tiny_ablation.interventions.plan import Kind
 
 def kind_names() -> list[str]:
     """The names of all kinds, sorted."""
-    return sorted(module.name for module in pkgutil.iter_modules(kinds.__path__) if not module.name.startswith("_"))
+    return sorted(
+        module.name for module in pkgutil.iter_modules(kinds.__path__) if not module.name.startswith("_")
+    )
 
 
 @cache

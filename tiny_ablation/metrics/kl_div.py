@@ -21,4 +21,6 @@ def kl_per_read(a: Readout, b: Readout) -> "Tensor":
     return expected + a.log_norm - b.log_norm
 
 
-METRIC = Metric("kl_div", "nats", "KL divergence of the intervened from the baseline distribution", kl_per_read)
+METRIC = Metric(
+    "kl_div", "nats", "KL divergence of the intervened from the baseline distribution", kl_per_read
+)

@@ -19,4 +19,10 @@ def greedy(readout: Readout) -> "Tensor":
     return readout.per_example(hit, ~readout.reads.is_foil, mean=True) == 1
 
 
-METRIC = Metric("seq_acc_flip_rate", "share of examples", "the whole target was written before and is not after", compute, "full")
+METRIC = Metric(
+    "seq_acc_flip_rate",
+    "share of examples",
+    "the whole target was written before and is not after",
+    compute,
+    "full",
+)

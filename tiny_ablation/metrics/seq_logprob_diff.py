@@ -14,5 +14,9 @@ def compute(a: Readout, b: Readout) -> "Tensor":  # noqa: ARG001 - the baseline'
 
 
 METRIC = Metric(
-    "seq_logprob_diff", "nats", "log probability of the whole target minus that of the whole foil", compute, "full"
+    "seq_logprob_diff",
+    "nats",
+    "log probability of the whole target minus that of the whole foil",
+    compute,
+    "full",
 )

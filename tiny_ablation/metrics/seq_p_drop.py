@@ -13,4 +13,6 @@ def compute(a: Readout, b: Readout) -> "Tensor":
     return b.sequence_log_prob(foil=False).exp() - a.sequence_log_prob(foil=False).exp()
 
 
-METRIC = Metric("seq_p_drop", "probability", "probability of the whole target lost by the intervention", compute, "full")
+METRIC = Metric(
+    "seq_p_drop", "probability", "probability of the whole target lost by the intervention", compute, "full"
+)

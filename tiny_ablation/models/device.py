@@ -21,7 +21,9 @@ def resolve_device(cfg: DeviceConfig) -> str:
         name = cfg.name.value
     if not there[name]:
         have = ", ".join(device for device, present in there.items() if present)
-        raise DeviceError(f"device={name}: there is no {name} device on this machine; it has {have} (device=auto chooses)")
+        raise DeviceError(
+            f"device={name}: there is no {name} device on this machine; it has {have} (device=auto chooses)"
+        )
     bad = _known_bad(name)
     if bad:
         raise DeviceError(f"device={name}: {bad}")

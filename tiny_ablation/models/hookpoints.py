@@ -95,7 +95,9 @@ def _post_hook(fn: "Callable[[Tensor], Tensor | None]") -> Callable[..., Any]:
     return hook
 
 
-def find_hook_point(network: "nn.Module", mapping: "BlockNames", shape: ModelShape, component: str, layer: int) -> HookPoint:
+def find_hook_point(
+    network: "nn.Module", mapping: "BlockNames", shape: ModelShape, component: str, layer: int
+) -> HookPoint:
     """The place called `component` in block `layer`.
 
     Raises:
@@ -115,15 +117,21 @@ def find_hook_point(network: "nn.Module", mapping: "BlockNames", shape: ModelSha
     return _qkv_point(block, mapping, shape, component, label)
 
 
-def _qkv_point(block: "nn.Module", mapping: "BlockNames", shape: ModelShape, component: str, label: str) -> HookPoint:
+def _qkv_point(
+    block: "nn.Module", mapping: "BlockNames", shape: ModelShape, component: str, label: str
+) -> HookPoint:
     split = {"q": mapping.q, "k": mapping.k, "v": mapping.v}[component]
     if split:
         return HookPoint(label, _submodule(block, split, label), "out", _units(shape.n_units(component)))
     joint = _submodule(block, mapping.qkv, label)
     which = "qkv".index(component)
     if mapping.qkv_interleaved:
-        return HookPoint(label, joint, "out", lambda x: x.unflatten(-1, (shape.n_heads, 3, shape.d_head))[..., which, :])
-    return HookPoint(label, joint, "out", lambda x: x.unflatten(-1, (3, shape.n_heads, shape.d_head))[..., which, :, :])
+        return HookPoint(
+            label, joint, "out", lambda x: x.unflatten(-1, (shape.n_heads, 3, shape.d_head))[..., which, :]
+        )
+    return HookPoint(
+        label, joint, "out", lambda x: x.unflatten(-1, (3, shape.n_heads, shape.d_head))[..., which, :, :]
+    )
 
 
 def _whole(x: "Tensor") -> "Tensor":
@@ -136,7 +144,9 @@ def _units(n: int) -> "Callable[[Tensor], Tensor]":
 
 def _submodule(block: "nn.Module", name: str | None, label: str) -> "nn.Module":
     if not name:
-        raise ModelError(f"this model's architecture has no hook point {label}; choose another ablation.component or kind")
+        raise ModelError(
+            f"this model's architecture has no hook point {label}; choose another ablation.component or kind"
+        )
     return block.get_submodule(name)
 
 

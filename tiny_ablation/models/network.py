@@ -61,7 +61,9 @@ class Network:
     def blocks_return_tuple(self) -> bool:
         """Whether a block returns a tuple (older architectures) or the residual stream itself; found by running one token."""
         seen: list[bool] = []
-        handle = self.blocks[0].register_forward_hook(lambda _m, _a, output: seen.append(isinstance(output, tuple)))
+        handle = self.blocks[0].register_forward_hook(
+            lambda _m, _a, output: seen.append(isinstance(output, tuple))
+        )
         try:
             self._logits(input_ids=[[0]])
         finally:
@@ -79,7 +81,8 @@ class Network:
 
         first, second, depth = [1, 2, 3, 4], [1, 2, 5], [0, 1, 2, 3, 2]
         sees = torch.tensor(
-            [[1, 0, 0, 0, 0], [1, 1, 0, 0, 0], [1, 1, 1, 0, 0], [1, 1, 1, 1, 0], [1, 1, 0, 0, 1]], dtype=torch.bool
+            [[1, 0, 0, 0, 0], [1, 1, 0, 0, 0], [1, 1, 1, 0, 0], [1, 1, 1, 1, 0], [1, 1, 0, 0, 1]],
+            dtype=torch.bool,
         )
         apart = torch.cat([self._logits(input_ids=[ids])[0, -1:] for ids in (first, second)])
         try:
@@ -92,7 +95,10 @@ class Network:
     def _logits(self, *, input_ids: list[list[int]], position_ids: Any = None, sees: Any = None) -> "Tensor":
         import torch
 
-        kwargs: dict[str, Any] = {"input_ids": torch.tensor(input_ids, device=self.device), "use_cache": False}
+        kwargs: dict[str, Any] = {
+            "input_ids": torch.tensor(input_ids, device=self.device),
+            "use_cache": False,
+        }
         if position_ids is not None:
             kwargs["position_ids"] = torch.tensor(position_ids, device=self.device)
         if sees is not None:
@@ -119,9 +125,7 @@ def build_network(model: "LoadedModel") -> Network:
     layers = len(list(model.hf.get_submodule(names.blocks).children()))
     n_kv = getattr(cfg, "n_key_value_heads", None) or cfg.n_heads
     d_mlp = getattr(cfg, "d_mlp", None) or 4 * cfg.d_model
-    shape = ModelShape(
-        layers, cfg.n_heads, n_kv, cfg.d_model, cfg.d_head, d_mlp, _vocabulary(model)
-    )
+    shape = ModelShape(layers, cfg.n_heads, n_kv, cfg.d_model, cfg.d_head, d_mlp, _vocabulary(model))
     return Network(model, bridge, names, shape)
 
 
@@ -142,11 +146,17 @@ def _boot_bridge(model: "LoadedModel") -> "TransformerBridge":
     device = tensors[0].device
     try:
         return TransformerBridge.boot_transformers(
-            model.name, hf_model=skeleton, tokenizer=_bridge_tokenizer(model.tokenizer), device=str(device), dtype=tensors[0].dtype
+            model.name,
+            hf_model=skeleton,
+            tokenizer=_bridge_tokenizer(model.tokenizer),
+            device=str(device),
+            dtype=tensors[0].dtype,
         )
     except (ValueError, KeyError, AttributeError) as error:
         architecture = (getattr(model.hf.config, "architectures", None) or [type(model.hf).__name__])[0]
-        raise ModelError(f"model {model.name}: TransformerLens cannot wrap {architecture}: {error}") from error
+        raise ModelError(
+            f"model {model.name}: TransformerLens cannot wrap {architecture}: {error}"
+        ) from error
 
 
 def _bridge_tokenizer(tokenizer: Any) -> Any:

@@ -34,8 +34,24 @@ DTYPES = {
     ),
     "seed": "int64",
     **dict.fromkeys(
-        ("scale", "value", "baseline", "delta", "ci_low", "ci_high", "p_value", "q_value",
-         "control_mean", "percentile", "delta_a", "delta_b", "interaction", "interaction_low", "interaction_high"), "float64"
+        (
+            "scale",
+            "value",
+            "baseline",
+            "delta",
+            "ci_low",
+            "ci_high",
+            "p_value",
+            "q_value",
+            "control_mean",
+            "percentile",
+            "delta_a",
+            "delta_b",
+            "interaction",
+            "interaction_low",
+            "interaction_high",
+        ),
+        "float64",
     ),
 }
 
@@ -88,7 +104,8 @@ TABLES = {
         Table("layer_impact", ("layer", "granularity")),
         # delta is the effect of both together, delta_a and delta_b those of one alone; interaction is what is left.
         Table(
-            "pair_impact", ("layer_a", "head_a", "layer_b", "head_b"),
+            "pair_impact",
+            ("layer_a", "head_a", "layer_b", "head_b"),
             ("delta_a", "delta_b", "interaction", "interaction_low", "interaction_high"),
         ),
         # A position is a name ("last", "subject_first") or a token's number, so it is text.

@@ -109,7 +109,9 @@ def _main(prepared: Prepared, measured: Measured, part: Slice) -> dict[str, Any]
     """For each metric (1 + rows, examples): the baseline, then each site."""
     rows, columns = list(part.rows), list(part.examples)
     return {
-        m.name: np.vstack([measured.baseline[m.name][None, columns], measured.values[m.name][rows][:, columns]])
+        m.name: np.vstack(
+            [measured.baseline[m.name][None, columns], measured.values[m.name][rows][:, columns]]
+        )
         for m in prepared.metrics
     }
 
@@ -122,7 +124,10 @@ def _again(prepared: Prepared, measured: Measured, part: Slice, mode: VerifyMode
     runs = [(None,), *(measured.leg.rows[i].runs or (None,) for i in part.rows)]
     examples = [int(measured.examples[i]) for i in part.examples]
     cells = [[[reference.values(run, e) for run in draws] for e in examples] for draws in runs]
-    return {m.name: np.array([[np.mean([c[m.name] for c in cell]) for cell in row] for row in cells]) for m in prepared.metrics}
+    return {
+        m.name: np.array([[np.mean([c[m.name] for c in cell]) for cell in row] for row in cells])
+        for m in prepared.metrics
+    }
 
 
 def _other_network(network: Network, dtype: str) -> Network:
@@ -133,14 +138,18 @@ def _other_network(network: Network, dtype: str) -> Network:
     return build_network(replace(network.model, hf=hf))
 
 
-def _sites(prepared: Prepared, measured: Measured, part: Slice, main: Any, again: Any) -> list[dict[str, Any]]:
+def _sites(
+    prepared: Prepared, measured: Measured, part: Slice, main: Any, again: Any
+) -> list[dict[str, Any]]:
     """Per site the largest difference and, where signs differ, by which metric."""
     out = []
     primary = prepared.metrics[0].name
     for place, row in enumerate(part.rows, start=1):
         difference = max(float(np.abs(main[name][place] - again[name][place]).max()) for name in main)
         deltas = [(x[primary][place] - x[primary][0]).mean() for x in (main, again)]
-        flips = bool(np.sign(deltas[0]) != np.sign(deltas[1]) and max(map(abs, deltas)) > FLOORS[DType.float32])
+        flips = bool(
+            np.sign(deltas[0]) != np.sign(deltas[1]) and max(map(abs, deltas)) > FLOORS[DType.float32]
+        )
         out.append({**measured.leg.rows[row].key, "max_abs_diff": difference, "sign_flip": flips})
     return out
 

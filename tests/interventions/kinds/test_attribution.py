@@ -113,5 +113,5 @@ def test_screening_from_the_command_line(cli_run):
     assert impact[["layer", "head"]].drop_duplicates().shape[0] <= 6
     assert set(impact["scale"]) == {0.0, 0.5, 1.0}
     note = json.loads((directory / "metrics" / "summary.json").read_text())["notes"]["attribution"]
-    assert note["recall"]["strong_found"] == 2
+    assert note["recall"]["of"] == 2
     assert (directory / "metrics" / "attribution.parquet").exists()

@@ -68,7 +68,7 @@ def drawings(impact: pd.DataFrame) -> list[Drawing]:
 
 def _several_directions(impact: pd.DataFrame) -> bool:
     """Whether a site has several rows, which one cell of a map cannot show."""
-    return impact["direction"].nunique() > 1
+    return len(set(impact["direction"])) > 1
 
 
 def figure_title(summary: Mapping[str, Any], impact: pd.DataFrame) -> str:
