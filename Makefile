@@ -11,7 +11,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 BENCH ?=
 ARGS ?= ablation=heads_zero dataset=facts
-PYTEST := $(BIN)/python -m pytest
+# Two processes of one thread each: torch on small models gains nothing from a second thread.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 .PHONY: help run test test-slow bench bench-full check format env clean
 
