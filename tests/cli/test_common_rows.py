@@ -1,0 +1,37 @@
+"""A sweep over models measures all of them on the same rows."""
+
+import json
+
+import pandas as pd
+
+KEYS = (
+    "tracking=off",
+    "verify=off",
+    "dataset=induction_tokens",
+    "dataset.n_examples=8",
+    "ablation.layers=[0]",
+    "stats.n_boot=200",
+)
+
+
+def test_true_means_the_models_of_the_sweep(cli, tmp_path):
+    """The toy's tokenizer writes some letters in two tokens, so it serves fewer rows than the planted model's."""
+    result = cli("-m", "model=toy,planted", *KEYS, "dataset.common_rows=true", "hydra.sweep.dir=sweep")
+    assert result.code == 0, result.err
+    rows, unservable = [], []
+    for name in ("toy", "planted"):
+        (metrics,) = tmp_path.glob(f"sweep/{name}/*/*/*/metrics")
+        rows.append(set(pd.read_parquet(metrics / "per_example.parquet")["example_id"]))
+        unservable.append(json.loads((metrics / "summary.json").read_text())["unservable"])
+    assert len(rows[0]) == 8
+    assert rows[0] == rows[1]
+    assert unservable[0] == unservable[1]
+    assert all(reason.startswith("toy: ") for reason in unservable[0]["rows"].values())
+    assert unservable[0]["count"] > 100
+
+
+def test_true_in_a_single_run_is_refused(cli, tmp_path):
+    result = cli("model=toy", *KEYS, "dataset.common_rows=true")
+    assert result.code == 2
+    assert "single run" in result.err
+    assert not list(tmp_path.iterdir())

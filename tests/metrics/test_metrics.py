@@ -1,0 +1,104 @@
+"""Every metric on two distributions that can be worked out by hand."""
+
+import math
+
+import pytest
+import torch
+
+from tiny_ablation.errors import ConfigError
+from tiny_ablation.metrics.readout import Readout, Reads
+from tiny_ablation.metrics.registry import metric, metric_names
+
+# Probabilities over three tokens; the target is token 0 and the foil token 1.
+BEFORE, AFTER = [0.5, 0.25, 0.25], [0.2, 0.6, 0.2]
+
+
+def readout(*rows, dtype=torch.float32, shift=3.0):
+    """(1, n_reads, 3); a shift of all logits must change nothing."""
+    reads = Reads(
+        token=torch.tensor([0] * len(rows)), example=torch.arange(len(rows)), is_foil=torch.zeros(len(rows), dtype=torch.bool),
+        foil=torch.tensor([1] * len(rows)), n_examples=len(rows),
+    )  # fmt: skip
+    return Readout((torch.tensor(rows).log() + shift)[None].to(dtype), reads)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "baseline"),
+    [
+        ("logit_diff", math.log(0.2 / 0.6), math.log(0.5 / 0.25)),
+        ("prob_diff", 0.2 - 0.6, 0.5 - 0.25),
+        ("p_drop", 0.5 - 0.2, 0.0),
+        (
+            "kl_div",
+            0.5 * math.log(0.5 / 0.2) + 0.25 * math.log(0.25 / 0.6) + 0.25 * math.log(0.25 / 0.2),
+            0.0,
+        ),
+        ("acc_flip_rate", 1.0, 0.0),
+        ("acc_gain_rate", 0.0, 0.0),
+        ("entropy", -sum(p * math.log(p) for p in AFTER), -sum(p * math.log(p) for p in BEFORE)),
+    ],
+)
+def test_first_token_metrics(name, value, baseline):
+    before, after = readout(BEFORE), readout(AFTER, shift=-1.0)
+    assert metric(name).compute(after, before).item() == pytest.approx(value, abs=1e-6)
+    assert metric(name).compute(before, before).item() == pytest.approx(baseline, abs=1e-6)
+
+
+def test_a_gain_is_the_reverse_of_a_flip():
+    assert metric("acc_gain_rate").compute(readout(BEFORE), readout(AFTER)).item() == 1.0
+    assert metric("acc_flip_rate").compute(readout(BEFORE), readout(AFTER)).item() == 0.0
+
+
+def test_a_small_divergence_is_not_lost_in_rounding():
+    tiny = 1e-3
+    near = [0.5 + tiny, 0.25 - tiny, 0.25]
+    exact = sum(p * math.log(p / q) for p, q in zip(BEFORE, near, strict=True))
+    assert metric("kl_div").compute(readout(near), readout(BEFORE)).item() == pytest.approx(exact, rel=0.1)
+    assert exact < 1e-5
+
+
+def test_half_precision_logits_are_widened_before_anything_is_computed():
+    found = metric("entropy").compute(readout(AFTER, dtype=torch.bfloat16), readout(BEFORE))
+    assert found.dtype == torch.float32
+
+
+def test_an_impossible_token_adds_nothing_to_the_entropy():
+    assert metric("entropy").compute(readout([0.5, 0.5, 0.0]), readout(BEFORE)).item() == pytest.approx(
+        math.log(2)
+    )
+
+
+def sequence_readout(target, foil):
+    """One example whose answers have several tokens; each entry is the probability of the token that is scored."""
+    steps = [*target, *foil]
+    reads = Reads(
+        token=torch.zeros(len(steps), dtype=torch.long), example=torch.zeros(len(steps), dtype=torch.long),
+        is_foil=torch.tensor([False] * len(target) + [True] * len(foil)), foil=torch.zeros(len(steps), dtype=torch.long),
+        n_examples=1,
+    )  # fmt: skip
+    return Readout(torch.tensor([[[p, 1 - p] for p in steps]]).log(), reads)
+
+
+def test_sequence_metrics():
+    before, after = sequence_readout([0.5, 0.8], [0.1]), sequence_readout([0.4, 0.5], [0.2])
+    assert metric("seq_logprob_diff").compute(after, before).item() == pytest.approx(
+        math.log(0.2 / 0.2), abs=1e-6
+    )
+    assert metric("seq_logprob_diff").compute(before, before).item() == pytest.approx(math.log(0.4 / 0.1))
+    assert metric("seq_p_drop").compute(after, before).item() == pytest.approx(0.4 - 0.2)
+    kl = lambda p, q: p * math.log(p / q) + (1 - p) * math.log((1 - p) / (1 - q))  # noqa: E731
+    assert metric("seq_kl_mean").compute(after, before).item() == pytest.approx(
+        (kl(0.5, 0.4) + kl(0.8, 0.5)) / 2, abs=1e-6
+    )
+
+
+def test_every_file_is_a_metric_of_its_name():
+    assert {"logit_diff", "kl_div", "seq_kl_mean"} <= set(metric_names())
+    for name in metric_names():
+        assert metric(name).name == name
+        assert metric(name).span in ("first", "full")
+
+
+def test_an_unknown_metric_is_refused_with_the_list():
+    with pytest.raises(ConfigError, match=r"logit_dif.*logit_diff"):
+        metric("logit_dif")
