@@ -40,7 +40,13 @@ def changed(path, value):
 
 @pytest.mark.parametrize(
     ("path", "value"),
-    [("seed", 1), ("ablation.scales", [0.5]), ("device.dtype", "bfloat16"), ("dataset.split", "dev"), ("model.seed", 1)],
+    [
+        ("seed", 1),
+        ("ablation.scales", [0.5]),
+        ("device.dtype", "bfloat16"),
+        ("dataset.split", "dev"),
+        ("model.seed", 1),
+    ],
 )
 def test_what_defines_the_result_changes_the_digest(path, value):
     assert digest(changed(path, value)) != digest(PLAIN)
@@ -69,7 +75,9 @@ def test_the_schema_marks_the_same_keys():
         if found := re.match(r"class (\w+)", line):
             group = found[1]
         elif "identity: no" in line and (found := re.match(r"    (\w+):", line)):
-            section = next((name for kind, name in groups.items() if getattr(kind, "__name__", "") == group), "")
+            section = next(
+                (name for kind, name in groups.items() if getattr(kind, "__name__", "") == group), ""
+            )
             marked.add(f"{section}.{found[1]}" if section else found[1])
     marked = {name for name in marked if not name.startswith("tracking.")} | {"tracking", "experiment"}
     assert marked == {key for key in NOT_IDENTITY if not key.startswith("ablation.")}

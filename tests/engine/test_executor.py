@@ -9,7 +9,8 @@ from tests.conftest import SHAPES
 from tiny_ablation.engine.edits import Edit, Intervention, Replacement
 from tiny_ablation.engine.executor import Executor, _even_share
 from tiny_ablation.engine.reference import Reference
-from tiny_ablation.errors import GuardError, NumericsError
+from tiny_ablation.engine.prompts import Prompt
+from tiny_ablation.errors import GuardError, ModelError, NumericsError
 from tiny_ablation.interventions.replacements import Scale
 from tiny_ablation.metrics.registry import metric, metric_names
 from tiny_ablation.models.hookpoints import COMPONENTS
@@ -231,3 +232,38 @@ def test_runs_are_shared_out_evenly(n, most, parts):
     while sum(found) < n:
         found.append(_even_share(n - sum(found), most))
     assert found == parts
+
+
+def test_a_model_that_takes_no_mask_gets_plain_rows(toy_networks, make_prompts, monkeypatch):
+    """Patching between prompts of one length agrees with the reference; several lengths are refused."""
+    network = toy_networks["llama"]
+    monkeypatch.setattr(type(network), "tree_is_exact", False)
+    prompts = [p for p in make_prompts(network.shape.d_vocab, n=12) if len(p.ids) == 4]
+    assert len(prompts) > 1
+    patch = FromSource(tuple(p.ids[::-1] for p in prompts))
+    plan = [Intervention((Edit("resid_post", 0, None, patch, "last"),))]
+    executor = Executor(network, prompts, plan, FIRST)
+    result = executor.run(0)
+    assert executor.batches[0].sees is None
+    reference = Reference(network, prompts, FIRST)
+    for column, example in enumerate(result.examples):
+        expected = reference.values(plan[0], example)["logit_diff"]
+        assert result.values["logit_diff"][0, column].item() == pytest.approx(expected, abs=5e-5)
+    mixed = FromSource(tuple(p.ids[i % 2 :] for i, p in enumerate(prompts)))
+    with pytest.raises(ModelError, match="one length"):
+        Executor(network, prompts, [Intervention((Edit("z", 1, 0, mixed, "last"),))], FIRST).run(0)
+
+
+def test_an_edit_that_changes_nothing_has_an_effect_of_exactly_zero(known_networks):
+    """Even for a batch with a single answer: a run alone and among copies has the same logits to the bit."""
+    network = known_networks["planted"]
+    rng = random.Random(0)
+    for n in (1, 2, 3, 5):
+        prompts = [
+            Prompt(tuple(rng.randrange(network.shape.d_vocab) for _ in range(12)), (1,), (2,), {}, f"p{i}")
+            for i in range(n)
+        ]
+        dead = [Intervention((Edit("z", 0, head, Scale(0.0)),)) for head in (0, 1, 3)]
+        for result in Executor(network, prompts, dead, FIRST):
+            for name, values in result.values.items():
+                assert torch.equal(values, result.baseline[name].expand_as(values)), (n, name)

@@ -15,6 +15,7 @@ from tiny_ablation.engine.edits import Edit, Ids, Intervention, Lookup, Replacem
 from tiny_ablation.engine.forward import Cache, Passes, Place, Writer
 from tiny_ablation.engine.layout import Batch, build_batches
 from tiny_ablation.engine.prompts import Prompt, Prompts, sequences
+from tiny_ablation.errors import ModelError
 
 Wanted = dict[int, tuple[Replacement, set[Place]]]  # by the identity of the replacement
 
@@ -69,7 +70,7 @@ class Sources:
         """The replacements of one set of source prompts, which are laid out and run once."""
         sources = next(iter(wanted.values()))[0].sources
         assert sources is not None
-        run = _lay_out(sources, self.prompts, self.batch)
+        run = _lay_out(sources, self.prompts, self.batch, tree=passes.network.tree_is_exact)
         plain = {
             place for replacement, places in wanted.values() if replacement.within is None for place in places
         }
@@ -137,13 +138,22 @@ def _edited_runs(
     return out
 
 
-def _lay_out(sources: Sequence[Ids], prompts: Prompts, batch: Batch) -> Batch:
-    """The source prompts of a batch's examples, as one batch."""
+def _lay_out(sources: Sequence[Ids], prompts: Prompts, batch: Batch, *, tree: bool) -> Batch:
+    """The source prompts of a batch's examples, as one batch.
+
+    Raises:
+        ModelError: they have several lengths, and the model cannot compute a prefix tree.
+    """
     chosen = {e: Prompt(sources[e], (0,), (0,), {}, prompts[e].name) for e in batch.examples}
     items = [s for e in batch.examples for s in sequences([chosen[e]], full=False)]
     items = [type(s)(e, s.ids, s.reads) for e, s in zip(batch.examples, items, strict=True)]
-    (run,) = build_batches(items, lambda e, _: e, max_nodes=10**9, shared=True)
-    return run
+    runs = build_batches(items, lambda e, _: e, max_nodes=10**9, shared=tree)
+    if len(runs) > 1:
+        raise ModelError(
+            "this model takes no attention mask of ours, so the prompts whose values are put in must have one length "
+            "per batch; choose prompt pairs of equal length, or another kind"
+        )
+    return runs[0]
 
 
 def _alignment(run: Batch, batch: Batch, prompts: Prompts, replacement: Replacement) -> Tensor:

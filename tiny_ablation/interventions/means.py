@@ -14,13 +14,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tiny_ablation.engine.edits import Edit, Lookup, Replacement
-from tiny_ablation.engine.means import Means
 from tiny_ablation.engine.prompts import Prompt
 from tiny_ablation.errors import ConfigError
 from tiny_ablation.interventions.plan import PlanContext, ReferenceSet
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from tiny_ablation.engine.means import Means
 
 MEANS = ("overall", "position", "template", "template_position")
 _MESSAGE_ROWS = 5
@@ -37,7 +38,7 @@ class MeanTable(Lookup):
         rows: for each evaluated example the row of each prompt token; a teacher-forced answer takes that of the last.
     """
 
-    means: Means
+    means: "Means"
     rows: Sequence[Sequence[int]]
 
     def row(self, example: int, position: int) -> int:
@@ -113,6 +114,8 @@ def plan_means(cfg: Any, context: PlanContext, places: Sequence[tuple[str, int]]
     keys = [list(_keys(cfg.mean, p, t)) for p, t in zip(reference.prompts, reference.templates, strict=True)]
     counts = Counter(key for of_prompt in keys for key in of_prompt)
     row_of = {key: row for row, key in enumerate(sorted(counts))}
+    from tiny_ablation.engine.means import Means  # imports torch
+
     means = Means(
         context.network, reference.prompts, [[row_of[k] for k in of] for of in keys], len(row_of), places
     )

@@ -1,0 +1,26 @@
+"""Every experiment that ships runs, on a toy model."""
+
+from pathlib import Path
+
+import pytest
+
+from tiny_ablation.cli import main
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+NAMES = sorted(path.stem for path in (REPOSITORY / "conf/experiment").glob("*.yaml"))
+FAST = ("model=toy", "tracking=off", "verify=off", "dataset.n_examples=12", "device.threads=1", "stats.n_boot=200",
+        "stats.n_perm=200", "hydra.run.dir=run")  # fmt: skip
+# The toy model has fewer heads than the default model whose strongest are named.
+SMALLER = {"h5_backup_circuits": ('ablation.of=["0.0","0.3","1.1"]',)}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_runs(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["tiny-ablate"])
+    assert main([f"experiment={name}", *FAST, *SMALLER.get(name, ())]) == 0
+    assert list(tmp_path.glob("run/metrics/*_impact.parquet"))
+
+
+def test_all_are_there():
+    assert {"h1_head_specialization", "h2_layer_geometry", "h5_backup_circuits", "h6_asymmetry"} <= set(NAMES)
