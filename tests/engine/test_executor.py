@@ -8,8 +8,8 @@ import torch
 from tests.conftest import SHAPES
 from tiny_ablation.engine.edits import Edit, Intervention, Replacement
 from tiny_ablation.engine.executor import Executor, _even_share
-from tiny_ablation.engine.reference import Reference
 from tiny_ablation.engine.prompts import Prompt
+from tiny_ablation.engine.reference import Reference
 from tiny_ablation.errors import GuardError, ModelError, NumericsError
 from tiny_ablation.interventions.replacements import Scale
 from tiny_ablation.metrics.registry import metric, metric_names
