@@ -1,4 +1,4 @@
-"""Kinds with means, donors, layers and sets on the default model: grouped queries, thirty layers, real prompts."""
+"""Every kind on the default model: grouped queries, thirty layers, real prompts."""
 
 import pytest
 
@@ -36,3 +36,66 @@ def test_agrees_with_the_reference(smollm2_network, make_context, against_refere
         against_reference(smollm2_network, leg) for leg in kind.plan(kind.config(kind=name, **keys), context)
     ]
     assert max(moved) > 0.001
+
+
+PAIRS = [("The capital of France is", "The capital of Japan is", " Paris", " Tokyo"),
+         ("Madrid is in Spain, and Cairo is in", "Madrid is in Spain, and Lima is in", " Egypt", " Peru")]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "keys"),
+    [
+        (
+            "activation_patch",
+            {
+                "granularity": "head_out",
+                "direction": "both",
+                "layers": [12],
+                "heads": [4],
+                "positions": "all",
+            },
+        ),
+        (
+            "activation_patch",
+            {"granularity": "layer_resid", "direction": "both", "layers": [9, 25], "positions": "last"},
+        ),
+        (
+            "activation_patch",
+            {
+                "granularity": "mlp_out",
+                "direction": "clean_to_corrupt",
+                "layers": [3],
+                "positions": "subject",
+            },
+        ),
+        (
+            "activation_patch",
+            {"granularity": "attn_out", "direction": "corrupt_to_clean", "layers": [20], "positions": "each"},
+        ),
+        ("heads_pair_zero", {"pairs": [["0.4", "23.4"], ["3.1", "3.2"]]}),
+        ("causal_trace", {"layers": [5], "noise_draws": 1, "window": 4}),
+        ("path_patch", {"layers": [2], "heads": [3], "receivers": ["L9H4"], "input": "q"}),
+        ("path_patch", {"layers": [27], "heads": [0, 7]}),
+    ],
+)
+def test_kinds_with_pairs_agree_with_the_reference(
+    smollm2_network, make_context, against_reference, name, keys
+):
+    tokenizer, kind = smollm2_network.model.tokenizer, find_kind(name)
+    sides = ([], [])
+    for clean, corrupt, target, foil in PAIRS:
+        for side, text in zip(sides, (clean, corrupt), strict=True):
+            prompt = encode(tokenizer, text, target, foil)
+            subject = next(i for i in range(len(prompt.ids)) if sides_differ(tokenizer, clean, corrupt, i))
+            side.append(Prompt(prompt.ids, prompt.target, prompt.foil, {"subject": (subject,)}, clean))
+    context = make_context(smollm2_network, sides[0], corrupt=sides[1])
+    how = lambda leg: {} if leg.under is None else {"under": leg.under}  # noqa: E731
+    moved = [
+        against_reference(smollm2_network, leg, **how(leg))
+        for leg in kind.plan(kind.config(kind=name, **keys), context)
+    ]
+    assert max(moved) > 0.001
+
+
+def sides_differ(tokenizer, clean, corrupt, position):
+    return tokenizer(clean)["input_ids"][position] != tokenizer(corrupt)["input_ids"][position]
