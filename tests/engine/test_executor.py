@@ -237,7 +237,7 @@ def test_runs_are_shared_out_evenly(n, most, parts):
 def test_a_model_that_takes_no_mask_gets_plain_rows(toy_networks, make_prompts, monkeypatch):
     """Patching between prompts of one length agrees with the reference; several lengths are refused."""
     network = toy_networks["llama"]
-    monkeypatch.setattr(type(network), "tree_is_exact", False)
+    monkeypatch.setattr(network, "tree_is_exact", False)
     prompts = [p for p in make_prompts(network.shape.d_vocab, n=12) if len(p.ids) == 4]
     assert len(prompts) > 1
     patch = FromSource(tuple(p.ids[::-1] for p in prompts))

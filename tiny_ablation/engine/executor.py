@@ -26,7 +26,9 @@ from tiny_ablation.models.network import Network
 
 # A prefix tree in one row attends to more than it needs (the mask is dense), so it must save a little to be worth it.
 MIN_SHARING = 1.08
-TREE_NODES = 256
+# Nodes of one tree: the dense mask costs with the square, small matrices cost too (measured on the default model and two
+# threads, 64 facts: 11.2 s with 256, 10.4 s with 128, 10.6 s with 80).
+TREE_NODES = 128
 # A finished batch is kept when a run is stopped, so a short run is cut into a few batches, as far as they stay large enough
 # for the matrix products to be efficient (measured on the default model: no difference between 48 and 256 nodes).
 FEW_BATCHES, MIN_NODES = 8, 48
@@ -102,7 +104,9 @@ class Executor:
         if self.shared is not None:
             return self.shared
         tokens, nodes = self._work
-        return tokens >= MIN_SHARING * nodes
+        # Prompts of many lengths make many small buckets, whose small matrices cost more than a tree that shares nothing.
+        small_buckets = tokens < TREE_NODES * len({len(prompt.ids) for prompt in self.prompts})
+        return tokens >= MIN_SHARING * nodes or small_buckets
 
     @cached_property
     def _work(self) -> tuple[int, int]:

@@ -55,7 +55,13 @@ def against_reference() -> Callable[..., float]:
     """Every cell of a leg computed both ways; returns the largest effect, so that a test can see that there was one."""
 
     def check(
-        network: Network, leg: Leg, *, stride: int = 1, shared: bool | None = None, **how: Any
+        network: Network,
+        leg: Leg,
+        *,
+        stride: int = 1,
+        shared: bool | None = None,
+        rel: float = 0.0,
+        **how: Any,
     ) -> float:
         plan = [run for row in leg.rows for run in row.runs]
         reference = Reference(network, leg.prompts, FIRST, **how)
@@ -65,7 +71,11 @@ def against_reference() -> Callable[..., float]:
                 for row in range(example % stride, len(plan), stride):
                     for name, expected in reference.values(plan[row], example).items():
                         got = result.values[name][row, column].item()
-                        assert got == pytest.approx(expected, abs=5e-5), (plan[row].label, example, name)
+                        assert got == pytest.approx(expected, abs=5e-5, rel=rel), (
+                            plan[row].label,
+                            example,
+                            name,
+                        )
                         moved = max(moved, abs(got - result.baseline[name][column].item()))
                         compared += 1
         assert compared >= len(plan) // stride
