@@ -187,7 +187,10 @@ def test_nan_stops_the_run_and_names_the_site(toy_networks, make_prompts):
 
     network = toy_networks["llama"]
     prompts = make_prompts(network.shape.d_vocab)
-    plan = [Intervention((Edit("z", 0, 0, Scale(0.0)),)), Intervention((Edit("z", 1, 2, Poison()),))]
+    zeros = [
+        Intervention((Edit("z", 1, head, Scale(0.0)),)) for head in (0, 1)
+    ]  # in the same pass as the poison
+    plan = [*zeros, Intervention((Edit("z", 1, 2, Poison()),))]
     with pytest.raises(NumericsError, match=r"blocks\.1\.z\[2\]"):
         Executor(network, prompts, plan, FIRST).run(0)
 

@@ -30,7 +30,7 @@ MIN_SHARING = 1.08
 # threads, 64 facts: 11.2 s with 256, 10.4 s with 128, 10.6 s with 80).
 TREE_NODES = 128
 # A finished batch is kept when a run is stopped, so a short run is cut into a few batches, as far as they stay large enough
-# for the matrix products to be efficient (measured on the default model: no difference between 48 and 256 nodes).
+# for the matrix products to be efficient (default model, 16 facts, two factors: 48 nodes are no slower than 177).
 FEW_BATCHES, MIN_NODES = 8, 48
 # Logits that are held at once while metrics are computed: 32 M float32 numbers are 128 MB.
 MAX_LOGITS = 32_000_000
@@ -138,7 +138,7 @@ class Executor:
         under = sources.writers([self.under] if self.under else [])
         cache = self._passes.clean(batch, writers=under)
         base = Readout(cache.logits[None], batch.reads.to(self.network.device))
-        _check_finite(base, "the un-intervened model")
+        _check_finite(base, ["the un-intervened model"])
         if index == 0:
             self._check_self_patch(batch, cache)
         out = _Results.empty(self.metrics, len(self.plan), base)
@@ -218,7 +218,7 @@ class _Results:
         step = max(1, MAX_LOGITS // (4 * logits[0].numel()))
         for start in range(0, len(chunk), step):
             part = Readout(logits[start : start + step], base.reads)
-            _check_finite(part, labels[start])
+            _check_finite(part, labels[start : start + step])
             rows = torch.tensor(chunk[start : start + step])
             for metric in self.metrics:
                 self.values[metric.name][rows] = metric.compute(part, base).double().cpu()
@@ -242,11 +242,13 @@ def _first_read(readout: Readout) -> Tensor:
     return readout.top1[:, first]
 
 
-def _check_finite(readout: Readout, label: str) -> None:
-    if not torch.isfinite(readout.log_norm).all():
+def _check_finite(readout: Readout, labels: Sequence[str]) -> None:
+    """Refuse logits that are NaN or infinite; the message names the first run that has them."""
+    bad = ~torch.isfinite(readout.log_norm).all(-1)
+    if bad.any():
         raise NumericsError(
-            f"{label}: the logits hold NaN or infinity, so no metric is defined; try device.dtype=float32, "
-            "and check the weights"
+            f"{labels[int(bad.nonzero()[0])]}: the logits hold NaN or infinity, so no metric is defined; "
+            "try device.dtype=float32, and check the weights"
         )
 
 
