@@ -10,21 +10,19 @@ Reference: Wang et al. 2022, "Interpretability in the wild", section 3.
 
 from dataclasses import dataclass
 
+from tiny_ablation.interventions.kinds._mean import MeanKeys, MeanKind
 from tiny_ablation.interventions.means import check_mean, plan_means
-from tiny_ablation.interventions.plan import HeadSitesConfig, Kind, Leg, PlanContext
+from tiny_ablation.interventions.plan import HeadSitesConfig, Leg, PlanContext
 from tiny_ablation.interventions.rows import head_row
 from tiny_ablation.interventions.sites import check_head_sites, head_sites
 
 
 @dataclass
-class HeadsMeanConfig(HeadSitesConfig):
+class HeadsMeanConfig(MeanKeys, HeadSitesConfig):
     """`ablation` keys of heads_mean."""
 
-    mean: str = "overall"  # overall | position | template | template_position
-    n_reference: int = 256  # at most so many examples, drawn from those that are not evaluated
 
-
-class HeadsMean(Kind):
+class HeadsMean(MeanKind):
     """See the module."""
 
     name = "heads_mean"
@@ -35,10 +33,6 @@ class HeadsMean(Kind):
         """Refuse lists that name nothing, and unknown components, positions and means."""
         check_head_sites(cfg)
         check_mean(cfg)
-
-    def drawn(self, cfg: HeadsMeanConfig, n_rest: int) -> tuple[str, ...]:
-        """The reference set, where not all of the rest is taken."""
-        return ("reference",) if n_rest > cfg.n_reference else ()
 
     def plan(self, cfg: HeadsMeanConfig, context: PlanContext) -> list[Leg]:
         """Every (layer, head)."""

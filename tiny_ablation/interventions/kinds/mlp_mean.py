@@ -6,21 +6,19 @@ examples that are not evaluated; see `tiny_ablation.interventions.means`.
 
 from dataclasses import dataclass
 
+from tiny_ablation.interventions.kinds._mean import MeanKeys, MeanKind
 from tiny_ablation.interventions.means import check_mean, plan_means
-from tiny_ablation.interventions.plan import Kind, LayerSitesConfig, Leg, PlanContext
+from tiny_ablation.interventions.plan import LayerSitesConfig, Leg, PlanContext
 from tiny_ablation.interventions.rows import layer_row
 from tiny_ablation.interventions.sites import check_layer_sites, layer_sites
 
 
 @dataclass
-class MlpMeanConfig(LayerSitesConfig):
+class MlpMeanConfig(MeanKeys, LayerSitesConfig):
     """`ablation` keys of mlp_mean."""
 
-    mean: str = "overall"  # overall | position | template | template_position
-    n_reference: int = 256  # at most so many examples, drawn from those that are not evaluated
 
-
-class MlpMean(Kind):
+class MlpMean(MeanKind):
     """See the module."""
 
     name = "mlp_mean"
@@ -31,10 +29,6 @@ class MlpMean(Kind):
         """Refuse a list that names nothing, and unknown positions and means."""
         check_layer_sites(cfg)
         check_mean(cfg)
-
-    def drawn(self, cfg: MlpMeanConfig, n_rest: int) -> tuple[str, ...]:
-        """The reference set, where not all of the rest is taken."""
-        return ("reference",) if n_rest > cfg.n_reference else ()
 
     def plan(self, cfg: MlpMeanConfig, context: PlanContext) -> list[Leg]:
         """Every layer."""
