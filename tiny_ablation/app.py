@@ -73,7 +73,8 @@ def run(cfg: Any, directory: Path, cwd: Path) -> None:
     Raises:
         TinyAblateError: see its subclasses; `Interrupted` when results up to the interruption were kept.
     """
-    from tiny_ablation.interventions.prepare import prepare_light, prepare_run
+    from tiny_ablation.interventions.light import prepare_light
+    from tiny_ablation.interventions.prepare import prepare_run
     from tiny_ablation.report.terminal import Screen
     from tiny_ablation.results.profile import Profile
     from tiny_ablation.results.rundir import RunDir

@@ -27,8 +27,9 @@ from tiny_ablation.config.settings import to_settings
 from tiny_ablation.errors import ConfigError, DataError
 from tiny_ablation.interventions.baseline import baseline
 from tiny_ablation.interventions.kinds.heads_zero import HeadsZeroConfig
+from tiny_ablation.interventions.light import prepare_light
 from tiny_ablation.interventions.measure import executors, measure
-from tiny_ablation.interventions.prepare import prepare_light, prepare_run
+from tiny_ablation.interventions.prepare import prepare_run
 from tiny_ablation.results.rundir import RunDir
 
 

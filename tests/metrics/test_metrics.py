@@ -7,7 +7,7 @@ import torch
 
 from tiny_ablation.errors import ConfigError
 from tiny_ablation.metrics.readout import Readout, Reads
-from tiny_ablation.metrics.registry import metric, metric_names
+from tiny_ablation.metrics.registry import metric, metric_names, span_of
 
 # Probabilities over three tokens; the target is token 0 and the foil token 1.
 BEFORE, AFTER = [0.5, 0.25, 0.25], [0.2, 0.6, 0.2]
@@ -96,7 +96,7 @@ def test_every_file_is_a_metric_of_its_name():
     assert {"logit_diff", "kl_div", "seq_kl_mean"} <= set(metric_names())
     for name in metric_names():
         assert metric(name).name == name
-        assert metric(name).span in ("first", "full")
+        assert metric(name).span == span_of(name)
 
 
 def test_an_unknown_metric_is_refused_with_the_list():

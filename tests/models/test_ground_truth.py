@@ -18,9 +18,10 @@ from tiny_ablation.engine.executor import Executor
 from tiny_ablation.engine.prompts import Prompt
 from tiny_ablation.engine.reference import Reference
 from tiny_ablation.errors import ConfigError, DataError, ModelError
+from tiny_ablation.interventions.light import prepare_light
 from tiny_ablation.interventions.measure import Measured, executors, measure
 from tiny_ablation.interventions.plan import Row
-from tiny_ablation.interventions.prepare import Prepared, prepare_light, prepare_run
+from tiny_ablation.interventions.prepare import Prepared, prepare_run
 from tiny_ablation.interventions.replacements import Scale
 from tiny_ablation.metrics.registry import metric, metric_names
 from tiny_ablation.models import loader

@@ -8,56 +8,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from tiny_ablation.config.identity import Identity, identify
-from tiny_ablation.config.schema import MetricsConfig, Span
+from tiny_ablation.config.identity import Identity
+from tiny_ablation.config.schema import Span
 from tiny_ablation.config.seeds import generator
-from tiny_ablation.config.settings import Settings
-from tiny_ablation.data.corpus import Corpus, load_corpus, select
-from tiny_ablation.data.examples import Example
 from tiny_ablation.data.tokens import TokenizedExample, servable
 from tiny_ablation.engine.prompts import Prompt
 from tiny_ablation.errors import ConfigError
 from tiny_ablation.interventions.examples import Selection, keep, serve
-from tiny_ablation.interventions.plan import Kind, Leg, PlanContext, ReferenceSet
-from tiny_ablation.interventions.registry import find_kind
+from tiny_ablation.interventions.light import Light, chosen_metric_names
+from tiny_ablation.interventions.plan import Leg, PlanContext, ReferenceSet
 from tiny_ablation.metrics.readout import Metric
-from tiny_ablation.metrics.registry import metric, metric_names
+from tiny_ablation.metrics.registry import metric
 from tiny_ablation.models.device import resolve_device, set_up_torch
 from tiny_ablation.models.loader import load_model, prepare, weights_id
 from tiny_ablation.models.network import Network, build_network
-
-
-@dataclass(frozen=True)
-class Light:
-    """What is known without the model, and without importing torch.
-
-    Attributes:
-        settings: the config.
-        kind: the ablation kind.
-        corpus: the whole corpus.
-        examples: those of this run.
-        condition: the label of the run in tables.
-        seed_effect: what the seed draws: any of `prompts`, `examples` and the kind's draws, or `none`.
-    """
-
-    settings: Settings
-    kind: Kind
-    corpus: Corpus
-    examples: Sequence[Example]
-    condition: str
-    seed_effect: str
-
-    @property
-    def table(self) -> str:
-        """The impact table that is filled, a key of `tiny_ablation.results.schema.TABLES`."""
-        return self.kind.table_of(self.settings.root.ablation)
-
-    def identity(self, weights: str) -> Identity:
-        """What identifies the run, given what identifies its weights."""
-        return identify(
-            self.settings.plain, condition=self.condition, data=self.corpus.content_hash,
-            splits=self.corpus.split_hash, weights=weights, inputs=self.kind.inputs(self.settings.root.ablation),
-        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -85,29 +49,6 @@ class Prepared:
     legs: Sequence[Leg]
     skipped: Sequence[str] = ()
     selection: Selection = field(default_factory=lambda: Selection(()))
-
-
-def prepare_light(settings: Settings) -> Light:
-    """Check what can be checked without a model.
-
-    Raises:
-        ConfigError: a setting is wrong.
-        DataError: the corpus cannot be used.
-    """
-    root = settings.root
-    kind = find_kind(root.ablation.kind)
-    kind.check(root.ablation)
-    chosen_metric_names(root.metrics)
-    corpus = load_corpus(root.dataset, root.seed)
-    examples = select(corpus, root.dataset.split, root.dataset.n_examples, root.seed)
-    draws = ["prompts"] if corpus.seeded else []
-    if root.dataset.n_examples is not None and len(select(corpus, root.dataset.split, None, root.seed)) > len(
-        examples
-    ):
-        draws.append("examples")
-    draws += kind.drawn(root.ablation, len(corpus.examples) - len(examples))
-    condition = root.condition or root.dataset.name
-    return Light(settings, kind, corpus, examples, condition, ", ".join(draws) or "none")
 
 
 def prepare_run(light: Light) -> Prepared:
@@ -181,25 +122,6 @@ def reference_set(light: Light, network: Network, n: int) -> ReferenceSet:
         splits=[split[t.example.id] for t in drawn],
         available=len(served),
     )
-
-
-def chosen_metric_names(cfg: MetricsConfig) -> list[str]:
-    """The metrics of a run, the primary one first.
-
-    Raises:
-        ConfigError: a name is unknown, is not defined for the span, or the primary metric is not among them.
-    """
-    default = "seq_logprob_diff" if cfg.span is Span.full else "logit_diff"
-    names = cfg.names or [name for name in metric_names() if metric(name).span == cfg.span.value]
-    wrong = [name for name in names if metric(name).span != cfg.span.value]
-    if wrong:
-        raise ConfigError(
-            f"metrics.names: {', '.join(wrong)} is not defined for metrics.span={cfg.span.value}"
-        )
-    primary = cfg.primary or (default if default in names else names[0])
-    if primary not in names:
-        raise ConfigError(f"metrics.primary={primary} is not among metrics.names={names}")
-    return [primary, *(name for name in names if name != primary)]
 
 
 def _prompt(tokens: TokenizedExample, ids: tuple[int, ...], marks: dict[str, tuple[int, ...]]) -> Prompt:

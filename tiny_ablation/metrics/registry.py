@@ -1,11 +1,17 @@
-"""Every metric by name. A new metric is one file beside this one, holding a `METRIC`; it is found by its file name."""
+"""Every metric by name. A new metric is one file beside this one, holding a `METRIC`; it is found by its file name.
+
+A name that begins with `seq_` is of the whole answer (`metrics.span=full`), so that names can be checked without torch.
+"""
 
 from functools import cache
 from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from tiny_ablation.errors import ConfigError
-from tiny_ablation.metrics.readout import Metric
+
+if TYPE_CHECKING:
+    from tiny_ablation.metrics.readout import Metric
 
 _NOT_METRICS = {"__init__", "readout", "registry"}
 
@@ -15,13 +21,23 @@ def metric_names() -> list[str]:
     return sorted(path.stem for path in Path(__file__).parent.glob("*.py") if path.stem not in _NOT_METRICS)
 
 
-@cache
-def metric(name: str) -> Metric:
-    """The metric of that name.
+def span_of(name: str) -> Literal["first", "full"]:
+    """The `metrics.span` that the metric of that name is defined for.
 
     Raises:
         ConfigError: there is none; the message lists them.
     """
     if name not in metric_names():
         raise ConfigError(f"metrics.names: unknown metric {name!r}; there are {', '.join(metric_names())}")
+    return "full" if name.startswith("seq_") else "first"
+
+
+@cache
+def metric(name: str) -> "Metric":
+    """The metric of that name.
+
+    Raises:
+        ConfigError: there is none; the message lists them.
+    """
+    span_of(name)
     return import_module(f"tiny_ablation.metrics.{name}").METRIC

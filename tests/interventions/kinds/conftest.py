@@ -21,9 +21,10 @@ from tiny_ablation.config.settings import to_settings
 from tiny_ablation.engine.executor import Executor
 from tiny_ablation.engine.prompts import Prompt
 from tiny_ablation.engine.reference import Reference
+from tiny_ablation.interventions.light import prepare_light
 from tiny_ablation.interventions.measure import executors, measure
 from tiny_ablation.interventions.plan import Leg
-from tiny_ablation.interventions.prepare import prepare_light, prepare_run
+from tiny_ablation.interventions.prepare import prepare_run
 from tiny_ablation.metrics.registry import metric, metric_names
 from tiny_ablation.models.network import Network
 from tiny_ablation.results.rundir import RunDir

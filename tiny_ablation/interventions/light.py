@@ -1,0 +1,92 @@
+"""What is known of a run before its model: checked settings, its examples, what identifies it.
+
+Imports neither torch nor numpy, so that a sweep can check all its cells, and a rerun can skip finished ones, in a moment.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tiny_ablation.config.identity import Identity, identify
+from tiny_ablation.config.schema import MetricsConfig, Span
+from tiny_ablation.config.settings import Settings
+from tiny_ablation.data.corpus import Corpus, load_corpus, select
+from tiny_ablation.data.examples import Example
+from tiny_ablation.errors import ConfigError
+from tiny_ablation.interventions.plan import Kind
+from tiny_ablation.interventions.registry import find_kind
+from tiny_ablation.metrics.registry import metric_names, span_of
+
+
+@dataclass(frozen=True)
+class Light:
+    """What is known without the model, and without importing torch.
+
+    Attributes:
+        settings: the config.
+        kind: the ablation kind.
+        corpus: the whole corpus.
+        examples: those of this run.
+        condition: the label of the run in tables.
+        seed_effect: what the seed draws: any of `prompts`, `examples` and the kind's draws, or `none`.
+    """
+
+    settings: Settings
+    kind: Kind
+    corpus: Corpus
+    examples: Sequence[Example]
+    condition: str
+    seed_effect: str
+
+    @property
+    def table(self) -> str:
+        """The impact table that is filled, a key of `tiny_ablation.results.schema.TABLES`."""
+        return self.kind.table_of(self.settings.root.ablation)
+
+    def identity(self, weights: str) -> Identity:
+        """What identifies the run, given what identifies its weights."""
+        return identify(
+            self.settings.plain, condition=self.condition, data=self.corpus.content_hash,
+            splits=self.corpus.split_hash, weights=weights, inputs=self.kind.inputs(self.settings.root.ablation),
+        )  # fmt: skip
+
+
+def prepare_light(settings: Settings) -> Light:
+    """Check what can be checked without a model.
+
+    Raises:
+        ConfigError: a setting is wrong.
+        DataError: the corpus cannot be used.
+    """
+    root = settings.root
+    kind = find_kind(root.ablation.kind)
+    kind.check(root.ablation)
+    chosen_metric_names(root.metrics)
+    corpus = load_corpus(root.dataset, root.seed)
+    examples = select(corpus, root.dataset.split, root.dataset.n_examples, root.seed)
+    draws = ["prompts"] if corpus.seeded else []
+    if root.dataset.n_examples is not None and len(select(corpus, root.dataset.split, None, root.seed)) > len(
+        examples
+    ):
+        draws.append("examples")
+    draws += kind.drawn(root.ablation, len(corpus.examples) - len(examples))
+    condition = root.condition or root.dataset.name
+    return Light(settings, kind, corpus, examples, condition, ", ".join(draws) or "none")
+
+
+def chosen_metric_names(cfg: MetricsConfig) -> list[str]:
+    """The metrics of a run, the primary one first.
+
+    Raises:
+        ConfigError: a name is unknown, is not defined for the span, or the primary metric is not among them.
+    """
+    default = "seq_logprob_diff" if cfg.span is Span.full else "logit_diff"
+    names = cfg.names or [name for name in metric_names() if span_of(name) == cfg.span.value]
+    wrong = [name for name in names if span_of(name) != cfg.span.value]
+    if wrong:
+        raise ConfigError(
+            f"metrics.names: {', '.join(wrong)} is not defined for metrics.span={cfg.span.value}"
+        )
+    primary = cfg.primary or (default if default in names else names[0])
+    if primary not in names:
+        raise ConfigError(f"metrics.primary={primary} is not among metrics.names={names}")
+    return [primary, *(name for name in names if name != primary)]

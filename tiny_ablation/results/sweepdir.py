@@ -1,0 +1,156 @@
+"""A sweep's directory: the plan of its cells, which is written before the first of them runs.
+
+`sweep.json` says what was planned; what became of a cell stands in the cell's own manifest. So a sweep that was killed at any
+moment can be read, continued and aggregated from its files.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from tiny_ablation.errors import ResultsError
+from tiny_ablation.results.rundir import RunDir
+from tiny_ablation.results.schema import SCHEMA_VERSION
+from tiny_ablation.results.store import read_json, write_json
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One planned run: a condition and a seed.
+
+    Attributes:
+        job: its number in the sweep, from 0.
+        dir: its directory, relative to the sweep's.
+        condition: its label in tables.
+        seed: its seed.
+        overrides: what the command line said for it.
+    """
+
+    job: int
+    dir: str
+    condition: str
+    seed: int
+    overrides: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SweepPlan:
+    """The content of `sweep.json`.
+
+    Attributes:
+        plan_digest: what identifies the plan: a directory belongs to one plan.
+        varies: the config keys that differ between cells.
+        cells: in the order of their jobs.
+        settings: the resolved config group `sweep`.
+        models: the options of the group `model` that occur, for `dataset.common_rows=true`.
+        notes: facts of the sweep that are none of a cell, such as its command line.
+    """
+
+    plan_digest: str
+    varies: tuple[str, ...]
+    cells: tuple[Cell, ...]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    models: tuple[str, ...] = ()
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def conditions(self) -> list[str]:
+        """The labels, in the order in which they were planned."""
+        return list(dict.fromkeys(cell.condition for cell in self.cells))
+
+
+@dataclass(frozen=True)
+class SweepDir:
+    """The names of what stands in a sweep's directory; makes nothing.
+
+    Args:
+        path: the directory.
+    """
+
+    path: Path
+
+    @property
+    def plan(self) -> Path:
+        """What was planned."""
+        return self.path / "sweep.json"
+
+    @property
+    def manifest(self) -> Path:
+        """What the sweep is, and the checksum of every file of its own."""
+        return self.path / "manifest.json"
+
+    @property
+    def cross(self) -> Path:
+        """The directory of matrices, summary, invariants and hypotheses."""
+        return self.path / "artifacts" / "cross_condition"
+
+    @property
+    def report(self) -> Path:
+        """The sweep on one page."""
+        return self.path / "report.html"
+
+    def run(self, cell: Cell) -> RunDir:
+        """The directory of a cell's run."""
+        return RunDir(self.path / cell.dir)
+
+
+def is_sweep(path: Path) -> bool:
+    """Whether a directory is a sweep's."""
+    return SweepDir(path).plan.is_file()
+
+
+def write_plan(path: Path, plan: SweepPlan) -> Path:
+    """Write `sweep.json` into the directory `path`."""
+    return write_json(SweepDir(path).plan, {"schema_version": SCHEMA_VERSION, **asdict(plan)})
+
+
+def read_plan(path: Path) -> SweepPlan:
+    """The plan of the sweep in the directory `path`.
+
+    Raises:
+        ResultsError: it is no sweep, or its plan is damaged, from a newer version, or leads out of the directory.
+    """
+    file = SweepDir(path).plan
+    if not file.is_file():
+        raise ResultsError(f"{path} is no sweep: it has no sweep.json. Give the directory that -m made.")
+    content = read_json(file)
+    version = content.get("schema_version") if isinstance(content, dict) else None
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise ResultsError(
+            f"{file} has schema version {version}; this tiny-ablate reads {SCHEMA_VERSION}. Upgrade it."
+        )
+    try:
+        return SweepPlan(
+            plan_digest=str(content["plan_digest"]),
+            varies=tuple(map(str, content["varies"])),
+            cells=tuple(_cell(each) for each in content["cells"]),
+            settings=dict(content["settings"]),
+            models=tuple(map(str, content["models"])),
+            notes=dict(content["notes"]),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ResultsError(
+            f"{file} is damaged ({type(error).__name__}: {error}). Run the sweep again in this directory to make it anew."
+        ) from error
+
+
+def _cell(content: Mapping[str, Any]) -> Cell:
+    return Cell(
+        job=int(content["job"]), dir=_inside(str(content["dir"])), condition=str(content["condition"]),
+        seed=int(content["seed"]), overrides=_texts(content["overrides"]),
+    )  # fmt: skip
+
+
+def _texts(values: Sequence[Any]) -> tuple[str, ...]:
+    if isinstance(values, str):
+        raise TypeError("a list of texts is one text")
+    return tuple(map(str, values))
+
+
+def _inside(name: str) -> str:
+    """`name`, which may come from a stranger's file, if it stays inside the sweep's directory."""
+    path = PurePosixPath(name)
+    if not path.parts or path.is_absolute() or ".." in path.parts or "\\" in name or ":" in name:
+        raise ValueError(f"the path {name!r}")
+    return name
