@@ -1,11 +1,13 @@
 """The Hydra task: config to run to results, and the one failure policy.
 
 The task never raises: an exception inside a job would stop Hydra from calling the post-sweep callback, and its text would
-be buried under Hydra's own. What happened is kept in `outcome` and told by `cli`.
+be buried under Hydra's own. What happened to a single run is kept in `outcome` and told by `cli`; what happened to a job of a
+sweep stands in the job's own directory.
 """
 
 import contextlib
-from dataclasses import dataclass, field
+import time
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,8 +20,10 @@ from tiny_ablation.config.settings import to_settings
 from tiny_ablation.errors import Interrupted, TinyAblateError
 from tiny_ablation.interventions.registry import register_schemas
 from tiny_ablation.paths import conf_dir
+from tiny_ablation.sweep.workers import register_resolver
 
 if TYPE_CHECKING:
+    from tiny_ablation.interventions.light import Light
     from tiny_ablation.interventions.measure import Measured
     from tiny_ablation.interventions.prepare import Prepared
     from tiny_ablation.report.terminal import Screen
@@ -29,59 +33,132 @@ if TYPE_CHECKING:
 
 schema.register()
 register_schemas()
+register_resolver()
 
 
 @dataclass
 class Outcome:
-    """How the jobs of this process ended.
+    """How the single run of this process ended.
 
     Attributes:
-        errors: what went wrong, in the order of the jobs.
+        error: what went wrong.
     """
 
-    errors: list[BaseException] = field(default_factory=list)
-
-    def exit_code(self) -> int:
-        """Raise what the only job raised; for several jobs 1 when any failed."""
-        if len(self.errors) == 1:
-            raise self.errors[0]
-        return 1 if self.errors else 0
+    error: Exception | None = None
 
 
 outcome = Outcome()
 _SITES = {"head_impact": "heads", "layer_impact": "layers", "pair_impact": "pairs", "set_impact": "sets"}
 
 
+def start() -> None:
+    """Let Hydra run what the command line asks for.
+
+    Raises:
+        Exception: what went wrong, in words for people where it is a `TinyAblateError`.
+    """
+    from tiny_ablation.sweep.claim import claimed, release
+
+    outcome.error = None
+    try:
+        hydra_main()
+    except KeyboardInterrupt:
+        if sweep := claimed():
+            raise Interrupted(f"interrupted; {_go_on(sweep)}") from None
+        raise
+    except Exception as error:
+        if (sweep := claimed()) and _is_lost_worker(error):
+            raise TinyAblateError(
+                f"a worker process was killed, by the system if memory ran out; {_go_on(sweep)}, and with hydra.launcher.n_jobs=1 "
+                "if memory was short"
+            ) from error
+        raise
+    finally:
+        if sweep := claimed():
+            release(sweep)
+    if outcome.error:
+        raise outcome.error
+
+
+def _go_on(sweep: Path) -> str:
+    return f"finished cells are kept: run the same command with hydra.sweep.dir={sweep} to go on"
+
+
+def _is_lost_worker(error: Exception) -> bool:
+    """Whether joblib lost a process (its classes are not imported for this, since most sweeps have none)."""
+    return bool(
+        {"TerminatedWorkerError", "BrokenProcessPool"} & {cls.__name__ for cls in type(error).__mro__}
+    )
+
+
 @hydra.main(config_path=str(conf_dir()), config_name="config", version_base="1.3")
 def hydra_main(cfg: Any) -> None:
     """One job."""
     from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
 
-    runtime = HydraConfig.get().runtime
-    directory = Path(runtime.output_dir)
+    job = HydraConfig.get()
+    directory, cwd = Path(job.runtime.output_dir), Path(job.runtime.cwd)
     try:
-        run(cfg, directory, Path(runtime.cwd))
-    except Exception as error:  # told by cli, after Hydra has returned
-        outcome.errors.append(error)
+        if job.mode is RunMode.MULTIRUN:
+            _run_cell(cfg, cwd / job.sweep.dir, directory, job.job.num)
+        else:
+            _run_single(cfg, directory, cwd)
     finally:
-        _remove_if_empty(directory, Path(runtime.cwd))
+        _remove_if_empty(directory, cwd)
 
 
-def run(cfg: Any, directory: Path, cwd: Path) -> None:
-    """Run one config into `directory`.
+def _run_single(cfg: Any, directory: Path, cwd: Path) -> None:
+    from tiny_ablation.interventions.light import prepare_light
+    from tiny_ablation.report.terminal import Screen
+
+    screen = Screen()
+    try:
+        light = prepare_light(to_settings(cfg))
+        run(light, directory, screen)
+        _publish(light, directory, cwd, screen)
+    except Exception as error:  # told by cli, after Hydra has returned
+        outcome.error = error
+
+
+def _run_cell(cfg: Any, sweep_dir: Path, directory: Path, number: int) -> None:
+    """One job of a sweep; its failure is written down and costs no other job."""
+    from tiny_ablation.interventions.light import prepare_light
+    from tiny_ablation.report.terminal import Screen
+    from tiny_ablation.results.rundir import RunDir
+    from tiny_ablation.sweep import job
+
+    job.die_with_parent()
+    plan, cell = job.find_cell(sweep_dir, number)
+    started, rundir, screen = time.monotonic(), RunDir(directory), Screen(quiet=True)
+    status = "failed"
+    try:
+        light = prepare_light(job.settings_of(cfg, plan, cell))
+        if light.settings.root.resume and job.is_done(rundir, light):
+            status = "done before"
+        else:
+            run(light, directory, screen)
+            status = "ok"
+    except Interrupted as error:
+        raise KeyboardInterrupt(str(error)) from None
+    except Exception as error:
+        job.record_failure(rundir, cell, error)
+    screen.cell(cell.job, len(plan.cells), cell.condition, cell.seed, status, time.monotonic() - started)
+
+
+def run(light: "Light", directory: Path, screen: "Screen") -> None:
+    """Carry one run out, into `directory`.
 
     Raises:
         TinyAblateError: see its subclasses; `Interrupted` when results up to the interruption were kept.
     """
-    from tiny_ablation.interventions.light import prepare_light
     from tiny_ablation.interventions.prepare import prepare_run
-    from tiny_ablation.report.terminal import Screen
     from tiny_ablation.results.profile import Profile
     from tiny_ablation.results.rundir import RunDir
 
-    started, profile, screen = datetime.now(UTC), Profile(), Screen()
+    started, profile = datetime.now(UTC), Profile()
     with profile.stage("prepare"):
-        prepared = prepare_run(prepare_light(to_settings(cfg)))
+        prepared = prepare_run(light)
     screen.start(_headline(prepared))
     rundir = RunDir(directory)
     with rundir.lock():
@@ -94,7 +171,6 @@ def run(cfg: Any, directory: Path, cwd: Path) -> None:
         raise Interrupted(
             f"interrupted; what was finished is in {directory}; run again with hydra.run.dir={directory} to go on"
         )
-    _publish(prepared, directory, cwd, screen)
 
 
 def _measure(prepared: "Prepared", rundir: "RunDir", screen: "Screen") -> "tuple[list[Measured], bool]":
@@ -241,8 +317,8 @@ def _show(prepared: "Prepared", rundir: "RunDir", summary: dict[str, Any], scree
     )
 
 
-def _publish(prepared: "Prepared", directory: Path, cwd: Path, screen: "Screen") -> None:
-    cfg = prepared.light.settings.root.tracking
+def _publish(light: "Light", directory: Path, cwd: Path, screen: "Screen") -> None:
+    cfg = light.settings.root.tracking
     if cfg.backend is TrackingBackend.off:
         return
     from tiny_ablation.tracking.mlflow_sink import publish

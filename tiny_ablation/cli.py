@@ -26,7 +26,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _interrupt)  # otherwise worker processes outlive the parent
     try:
         return _dispatch(args)
-    except SystemExit as stop:  # Hydra leaves this way after --help
+    except SystemExit as stop:  # Hydra leaves this way after --help, and callbacks cannot leave in another
+        if isinstance(stop.__cause__, Exception):
+            return _tell(stop.__cause__, asked)
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except KeyboardInterrupt:
         print("tiny-ablate: interrupted", file=sys.stderr)  # noqa: T201
@@ -37,10 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         )  # `--help | head`: nobody reads the rest
         return 0
     except Exception as error:
-        if asked not in (None, "", "0"):
-            raise
-        print(f"tiny-ablate: error: {_message(error)}", file=sys.stderr)  # noqa: T201
-        return _exit_code(error)
+        return _tell(error, asked)
     finally:
         if asked is None:
             os.environ.pop("HYDRA_FULL_ERROR", None)
@@ -57,9 +56,16 @@ def _dispatch(args: list[str]) -> int:
     sys.argv = [sys.argv[0], *args]
     from tiny_ablation import app
 
-    app.outcome.errors.clear()
-    app.hydra_main()
-    return app.outcome.exit_code()
+    app.start()
+    return 0
+
+
+def _tell(error: Exception, asked: str | None) -> int:
+    """Say what went wrong and return the exit code; with a traceback where the user set HYDRA_FULL_ERROR."""
+    if asked not in (None, "", "0"):
+        raise error
+    print(f"tiny-ablate: error: {_message(error)}", file=sys.stderr)  # noqa: T201
+    return _exit_code(error)
 
 
 def _interrupt(_signum: int, _frame: Any) -> NoReturn:

@@ -7,8 +7,11 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from tiny_ablation import app
+from tiny_ablation.config.settings import to_settings
+from tiny_ablation.interventions.light import prepare_light
 from tiny_ablation.interventions.registry import kind_names
 from tiny_ablation.paths import conf_dir
+from tiny_ablation.report.terminal import Screen
 from tiny_ablation.results.reader import load_run
 
 ABLATIONS = sorted(path.stem for path in (conf_dir() / "ablation").glob("*.yaml"))
@@ -26,7 +29,7 @@ COMMON = ["model=toy", "tracking=off", "dataset.n_examples=8", "stats.n_boot=200
 def run(directory, *overrides):
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         cfg = compose("config", [*COMMON, *overrides])
-    app.run(cfg, directory, directory.parent)
+    app.run(prepare_light(to_settings(cfg)), directory, Screen(quiet=True))
     return load_run(directory)
 
 

@@ -1,11 +1,15 @@
 """From overrides to the config that a run with them would have."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from tiny_ablation.config import schema
 from tiny_ablation.config.settings import Settings, to_settings
 from tiny_ablation.interventions.registry import register_schemas
 from tiny_ablation.paths import conf_dir
+
+if TYPE_CHECKING:
+    from tiny_ablation.sweep.plan import Planned
 
 
 def compose(overrides: Sequence[str]) -> Settings:
@@ -23,3 +27,26 @@ def compose(overrides: Sequence[str]) -> Settings:
     register_schemas()
     with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
         return to_settings(hydra.compose("config", list(overrides)))
+
+
+def compose_sweep(overrides: Sequence[str]) -> "Planned":
+    """The sweep that `-m` with these overrides would run, every cell checked.
+
+    Args:
+        overrides: as on the command line after `-m`.
+
+    Raises:
+        UserError: a cell cannot run; Hydra's own errors for unknown options and keys.
+    """
+    import hydra
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.types import RunMode
+
+    from tiny_ablation.sweep.plan import plan_sweep
+
+    schema.register()
+    register_schemas()
+    with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        app = GlobalHydra.instance().hydra
+        assert app is not None
+        return plan_sweep(app.compose_config("config", list(overrides), RunMode.MULTIRUN, from_shell=True))

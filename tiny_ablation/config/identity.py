@@ -17,7 +17,7 @@ from tiny_ablation import __version__
 RESULT_VERSION = 1
 
 NOT_IDENTITY = (
-    "device.name", "device.threads", "device.batch_tokens", "device.deterministic",
+    "device.name", "device.index", "device.threads", "device.batch_tokens", "device.deterministic",
     "model.path", "dataset.path", "dataset.fields",
     "ablation.from_run", "tracking", "resume", "notes", "experiment",
 )  # fmt: skip

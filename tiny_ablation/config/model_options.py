@@ -1,4 +1,4 @@
-"""Other models than the run's own: the options of the `model` group by name, and which of them a sweep runs over."""
+"""Other models than the run's own: the options of the `model` group by name."""
 
 from pathlib import Path
 from typing import Any
@@ -37,53 +37,15 @@ def common_rows(root: RootConfig) -> list[str] | None:
     asked = root.dataset.common_rows
     if asked is None or asked is False or asked == []:
         return None
-    if asked is True:
-        return sorted(_models_of_the_sweep())
+    if asked is True:  # in a sweep it was replaced by the models that occur
+        raise ConfigError(
+            f"{_KEY}=true means the models of a sweep, and this is a single run; name them: {_KEY}=[gpt2,pythia_70m]"
+        )
     if not isinstance(asked, list) or not all(isinstance(name, str) for name in asked):
         raise ConfigError(
             f"{_KEY}={asked}: give a list of model options such as [gpt2,pythia_70m], or true in a sweep"
         )
     return sorted(set(asked))
-
-
-def _models_of_the_sweep() -> set[str]:
-    """Every `model=...` of the sweep that this job belongs to.
-
-    Hydra writes `multirun.yaml` into the sweep's directory before the first job starts; that is the only place where a job
-    can see what its siblings run.
-    """
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
-    parser, models = OverridesParser.create(), set()
-    for override in parser.parse_overrides(_sweep_overrides()):
-        if override.key_or_group == "model":
-            models |= (
-                set(override.sweep_string_iterator())
-                if override.is_sweep_override()
-                else {str(override.value())}
-            )
-    if not models:
-        raise ConfigError(
-            f"{_KEY}=true means the models of a sweep (-m model=gpt2,pythia_70m), and this run's sweep names none; "
-            f"name them: {_KEY}=[gpt2,pythia_70m]"
-        )
-    return models
-
-
-def _sweep_overrides() -> list[str]:
-    from hydra.core.hydra_config import HydraConfig
-    from omegaconf import OmegaConf
-
-    if HydraConfig.initialized():
-        output = Path(HydraConfig.get().runtime.output_dir)
-        for directory in output.parents:
-            if (directory / "multirun.yaml").is_file():
-                saved: Any = OmegaConf.load(directory / "multirun.yaml")
-                params = saved.hydra.sweeper.get("params") or {}
-                return [*saved.hydra.overrides.task, *(f"{key}={value}" for key, value in params.items())]
-    raise ConfigError(
-        f"{_KEY}=true means the models of a sweep, and this is a single run; name them: {_KEY}=[gpt2,pythia_70m]"
-    )
 
 
 def _config_directories() -> list[Path]:

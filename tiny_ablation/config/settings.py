@@ -68,6 +68,7 @@ def _check(root: RootConfig) -> None:
     for key, value, low in (
         ("device.batch_tokens", root.device.batch_tokens, 1),
         ("device.threads", root.device.threads, 1),
+        ("device.index", root.device.index, 0),
         ("dataset.n_examples", root.dataset.n_examples, 1),
         ("stats.n_boot", root.stats.n_boot, 100),
         ("stats.n_perm", root.stats.n_perm, 100),

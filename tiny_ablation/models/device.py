@@ -31,7 +31,9 @@ def resolve_device(cfg: DeviceConfig) -> str:
         raise DeviceError("device.dtype=float64: mps has no double precision; use device=cpu")
     if name == "cpu" and cfg.dtype is DType.float16:
         raise DeviceError("device.dtype=float16: too slow and too narrow on a CPU; use float32, or bfloat16")
-    return name
+    return (
+        f"cuda:{cfg.index % torch.cuda.device_count()}" if name == "cuda" and cfg.index is not None else name
+    )
 
 
 def _known_bad(name: str) -> str | None:
@@ -61,6 +63,6 @@ def describe_device(name: str) -> dict[str, Any]:
     import torch
 
     facts: dict[str, Any] = {"name": name, "threads": torch.get_num_threads(), "torch": torch.__version__}
-    if name == "cuda":
-        facts |= {"gpu": torch.cuda.get_device_name(), "cuda": torch.version.cuda}
+    if name.startswith("cuda"):
+        facts |= {"gpu": torch.cuda.get_device_name(name), "cuda": torch.version.cuda}
     return facts

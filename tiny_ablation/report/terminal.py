@@ -51,7 +51,7 @@ class Screen:
     """What a run shows.
 
     Args:
-        quiet: show nothing at all, for the jobs of a sweep.
+        quiet: show nothing but one line at the end, for the jobs of a sweep.
         out: where results go; None is stdout.
         err: where progress and warnings go; None is stderr.
     """
@@ -183,6 +183,30 @@ class Screen:
         self._heading("Files", "")
         self._line(f"  {run_dir}")
         self._pairs((f"  {name}", _ABOUT.get(name, "")) for name in names)
+        self._print()
+
+    def cell(self, number: int, total: int, label: str, seed: int, status: str, seconds: float) -> None:
+        """One job of a sweep, at its end; also where the screen is quiet, and from any process.
+
+        Args:
+            number: of the job, from 0.
+            total: how many jobs there are.
+            label: the condition.
+            seed: the seed.
+            status: `ok`, `failed` or `done before`.
+            seconds: what it took.
+        """
+        took = "" if status == "done before" else f"{seconds:6.0f} s"
+        how = {"ok": "green", "failed": "red bold"}.get(status, "dim")
+        place = f"  {number + 1:>{len(str(total))}}/{total}  {self._clean(label)}, seed {seed}  "
+        self._out.print(Text(place) + Text(status, style=how) + Text(took, style="dim"), soft_wrap=True)
+
+    def grid(self, rows: Sequence[Sequence[str]]) -> None:
+        """A table of words with a header; the first column to the left."""
+        head, *body = ([self._text(cell) for cell in row] for row in rows)
+        for cell in head:
+            cell.stylize("dim")
+        self._lines([head, *body], "<" + ">" * (len(head) - 1))
         self._print()
 
     def next_command(self, text: str) -> None:

@@ -86,6 +86,11 @@ class SweepDir:
         return self.path / "artifacts" / "cross_condition"
 
     @property
+    def summary(self) -> Path:
+        """Per condition the metrics over seeds, and which cells are finished."""
+        return self.cross / "summary.json"
+
+    @property
     def report(self) -> Path:
         """The sweep on one page."""
         return self.path / "report.html"

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from tiny_ablation.errors import Interrupted
+from tiny_ablation.results.sweepdir import SweepDir, read_plan
 from tiny_ablation.tracking.record import Record, read_record
 
 if TYPE_CHECKING:
@@ -81,6 +82,42 @@ def publish(
     except Exception as error:
         logger.warning("Not published to MLflow: %s The results in %s are complete.", _reason(error), run_dir)
         return None
+
+
+def publish_sweep(sweep_dir: Path, cfg: "TrackingConfig", *, cwd: Path) -> Published | None:
+    """Publish a sweep as one run, with the finished runs of its cells under it.
+
+    Args:
+        sweep_dir: a sweep's directory with its manifest.
+        cfg: the config group `tracking`.
+        cwd: the directory the command was started from, where the default store is.
+
+    Returns:
+        Where the sweep went; None as in `publish`.
+    """
+    parent = publish(sweep_dir, cfg, cwd=cwd)
+    sweep = SweepDir(sweep_dir)
+    for cell in read_plan(sweep_dir).cells if parent else ():
+        if sweep.run(cell).config.is_file():  # a run that failed before it began has nothing to publish
+            publish(sweep.run(cell).path, cfg, cwd=cwd, parent_run_id=parent.run_id if parent else None)
+    return parent
+
+
+def ready(cfg: "TrackingConfig", *, cwd: Path) -> str | None:
+    """Make the store and the experiment, so that a sweep learns before its first run what would keep it from publishing.
+
+    Returns:
+        What is wrong, in a sentence; None where all is well, or tracking is off.
+    """
+    if cfg.backend.value == "off":
+        return None
+    try:
+        _open(cfg.uri or default_uri(cwd), cfg.experiment)
+    except Interrupted:
+        raise
+    except Exception as error:
+        return f"runs will not be published to MLflow: {_reason(error)} Their files will be complete all the same."
+    return None
 
 
 def default_uri(cwd: Path) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 from tiny_ablation.results.manifest import Manifest
 from tiny_ablation.results.reader import Run, load_run
 from tiny_ablation.results.store import read_json
+from tiny_ablation.results.sweepdir import SweepDir
 
 # Larger files (per-example tables of big sweeps) stay where they are; the tag `run_dir` says where.
 _LARGEST_FILE = 20_000_000
@@ -59,10 +60,16 @@ def read_record(run_dir: Path) -> Record:
         started_ms=_milliseconds(provenance.get("started"), run),
         ended_ms=_milliseconds(provenance.get("ended"), run),
         params=dict(_params(run.config)) if run.dir.config.is_file() else {},
-        metrics=dict(_numbers(run.summary)) if run.dir.summary.is_file() else {},
+        metrics=dict(_numbers(read_json(summary))) if (summary := _summary(run)) else {},
         tags=_tags(run_dir, run.manifest, provenance),
         files=tuple(_small_files(run.manifest)),
     )
+
+
+def _summary(run: Run) -> Path | None:
+    """The summary of a run or of a sweep, where there is one."""
+    places = (run.dir.summary, SweepDir(run.dir.path).summary)
+    return next((place for place in places if place.is_file()), None)
 
 
 def _milliseconds(moment: str | None, run: Run) -> int:

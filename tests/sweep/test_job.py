@@ -1,0 +1,78 @@
+"""A job knows its cell, whether it is done, and leaves word when it fails."""
+
+import os
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+from tiny_ablation.errors import DataError, ResultsError
+from tiny_ablation.results.manifest import read_manifest
+from tiny_ablation.results.rundir import RunDir
+from tiny_ablation.results.sweepdir import Cell, SweepPlan, write_plan
+from tiny_ablation.sweep.job import find_cell, record_failure
+from tiny_ablation.sweep.status import sweep_status
+
+CELLS = (Cell(0, "a/0", "a", 0, ("dataset=a",)), Cell(1, "b/0", "b", 0, ("dataset=b",)))
+
+
+@pytest.fixture
+def sweep(tmp_path):
+    write_plan(tmp_path, SweepPlan("d", ("dataset",), CELLS))
+    return tmp_path
+
+
+def test_a_job_finds_its_cell(sweep):
+    assert find_cell(sweep, 1)[1] == CELLS[1]
+    with pytest.raises(ResultsError, match="job 7 is none of them"):
+        find_cell(sweep, 7)
+
+
+def test_a_failure_is_told_by_status(sweep):
+    record_failure(RunDir(sweep / "b/0"), CELLS[1], DataError("row 3 cannot be scored"))
+    manifest = read_manifest(sweep / "b/0")
+    assert (manifest.status, manifest.error) == ("failed", "row 3 cannot be scored")
+    states = sweep_status(sweep)
+    assert [state.state for state in states] == ["missing", "failed"]
+    assert states[1].error == "row 3 cannot be scored"
+
+
+def test_an_old_result_does_not_hide_a_new_failure(sweep):
+    rundir = RunDir(sweep / "a/0")
+    record_failure(rundir, CELLS[0], DataError("first"))
+    (rundir.path / "config.yaml").write_text("old: 1")
+    record_failure(rundir, CELLS[0], DataError("second"))
+    assert read_manifest(rundir.path).error == "second"
+
+
+def test_status_sees_a_run_at_work(sweep):
+    with RunDir(sweep / "a/0").lock():
+        code = "import pathlib, sys; from tiny_ablation.sweep.status import sweep_status; print(sweep_status(pathlib.Path(sys.argv[1]))[0].state)"
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(sweep)], capture_output=True, text=True, check=True
+        )
+    assert done.stdout.strip() == "running"
+
+
+def test_a_worker_does_not_outlive_its_parent(tmp_path):
+    """The parent is killed without a chance to say so."""
+    worker = "import time; from tiny_ablation.sweep.job import die_with_parent; die_with_parent(); print('up', flush=True); time.sleep(60)"
+    parent = (
+        "import os, subprocess, sys\n"
+        "os.environ['TINY_ABLATE_SWEEP_PARENT'] = str(os.getpid())\n"
+        f"child = subprocess.Popen([sys.executable, '-c', {worker!r}], stdout=subprocess.PIPE, text=True)\n"
+        "child.stdout.readline(); print(child.pid, flush=True); child.wait()"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", parent], stdout=subprocess.PIPE, text=True, env={**os.environ}
+    )
+    assert process.stdout is not None
+    pid = int(process.stdout.readline())
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 20
+    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < deadline, "the worker lives on"
+        time.sleep(0.1)

@@ -1,0 +1,109 @@
+"""What happens before and after the jobs of a sweep: preflight, then the results that no single run can have.
+
+Hydra turns an exception of a callback into a warning, so both end by `SystemExit`, whose cause `cli` tells. It copies this
+object to its workers, so it holds nothing.
+"""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hydra.experimental.callback import Callback
+
+from tiny_ablation.errors import TinyAblateError
+
+logger = logging.getLogger(__name__)
+
+
+class SweepCallback(Callback):
+    """The callback that `conf/config.yaml` names."""
+
+    def on_multirun_start(self, config: Any, **_: Any) -> None:
+        """Check every cell, claim the directory, make ready what the jobs share."""
+        with _leaving():
+            _preflight(config, _directory(config))
+
+    def on_multirun_end(self, config: Any, **_: Any) -> None:
+        """Build the cross-condition results from the files of the jobs."""
+        with _leaving():
+            _finish(config, _directory(config))
+
+
+@contextmanager
+def _leaving() -> Iterator[None]:
+    """Every exception as the one kind that Hydra lets out of a callback."""
+    try:
+        yield
+    except Exception as error:
+        raise SystemExit(getattr(error, "exit_code", 1)) from error
+
+
+def _directory(config: Any) -> Path:
+    return Path(config.hydra.sweep.dir).resolve()
+
+
+def _preflight(config: Any, directory: Path) -> None:
+    from tiny_ablation.report.terminal import Screen
+    from tiny_ablation.sweep.claim import claim
+    from tiny_ablation.sweep.plan import plan_sweep
+
+    planned = plan_sweep(config)
+    claim(directory, planned.plan)
+    screen = Screen()
+    screen.start(_headline(planned.plan, directory))
+    for model in {
+        light.settings.root.model.name: light.settings.root.model for light in planned.lights
+    }.values():
+        _fetch(model, screen)
+    _open_tracking(config, screen)
+
+
+def _headline(plan: Any, directory: Path) -> dict[str, str]:
+    seeds = sorted({cell.seed for cell in plan.cells})
+    return {
+        "sweep": f"{len(plan.cells)} runs: {', '.join(plan.conditions)}; seeds {', '.join(map(str, seeds))}",
+        "directory": str(directory),
+    }
+
+
+def _fetch(model: Any, screen: Any) -> None:
+    """Have the model's files fetched once, before several jobs ask for them; a model that cannot be had fails its own cells."""
+    from tiny_ablation.models.loader import prepare
+
+    try:
+        prepare(model)
+    except TinyAblateError as error:
+        screen.warn(f"the runs of {model.name} will fail: {error}")
+
+
+def _tracking(config: Any) -> Any:
+    from omegaconf import OmegaConf
+
+    return OmegaConf.to_object(config.tracking)
+
+
+def _open_tracking(config: Any, screen: Any) -> None:
+    from tiny_ablation.tracking.mlflow_sink import ready
+
+    problem = ready(_tracking(config), cwd=Path(config.hydra.runtime.cwd))
+    if problem:
+        screen.warn(problem)
+
+
+def _finish(config: Any, directory: Path) -> None:
+    from tiny_ablation.aggregate.sweep import aggregate_sweep
+    from tiny_ablation.report.sweep import show_sweep, write_sweep_report
+    from tiny_ablation.report.terminal import Screen
+    from tiny_ablation.tracking.mlflow_sink import publish_sweep
+
+    screen = Screen()
+    outcome = aggregate_sweep(directory)
+    write_sweep_report(directory)
+    published = publish_sweep(directory, _tracking(config), cwd=Path(config.hydra.runtime.cwd))
+    show_sweep(directory, outcome, screen)
+    if published:
+        screen.footer(f"Browse runs: {published.ui_command or published.url}")
+    if outcome.unfinished:
+        raise SystemExit(1)

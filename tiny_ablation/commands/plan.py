@@ -1,0 +1,140 @@
+"""Say what a run or a sweep will cost before it starts: forwards, tokens, rows, time and memory.
+
+  tiny-ablate plan ablation=heads_zero dataset=ioi
+  tiny-ablate plan -m dataset=facts,ioi seed=0,1,2
+  tiny-ablate plan dataset=facts --json
+
+Loads the model, tokenises and lays everything out as the run would, measures how fast this machine multiplies matrices (a
+second), and writes nothing. The time is an estimate for one process on a machine that does nothing else.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from tiny_ablation.commands._compose import compose, compose_sweep
+from tiny_ablation.commands._console import add_overrides, parser, say, say_json, table
+
+if TYPE_CHECKING:
+    from tiny_ablation.interventions.light import Light
+
+# Measured on the default model: how much longer a run takes than its matrix products at their peak rate.
+_OVERHEAD = 1.7
+_START_UP = 10.0  # seconds: imports, the model, verify, figures
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What one run costs.
+
+    Attributes:
+        condition: its label.
+        seed: its seed.
+        examples: prompts that run, over all legs.
+        interventions: what is done to each.
+        tokens: of the prompts.
+        nodes: tokens that are computed, shared prefixes once.
+        forwards: whole forward passes of one prompt.
+        operations: floating-point operations.
+        impact_rows: of the impact table, for all metrics.
+        example_rows: of the per-example table.
+        seconds: estimated.
+        memory_mb: estimated, of the process.
+    """
+
+    condition: str
+    seed: int
+    examples: int
+    interventions: int
+    tokens: int
+    nodes: int
+    forwards: int
+    operations: float
+    impact_rows: int
+    example_rows: int
+    seconds: float
+    memory_mb: int
+
+
+def main(args: list[str]) -> int:
+    """Print the estimates."""
+    flags = parser("plan", __doc__)
+    add_overrides(flags)
+    flags.add_argument("-m", "--multirun", action="store_true", help="plan a sweep")
+    flags.add_argument("--json", action="store_true", help="print the estimates as JSON")
+    given = flags.parse_intermixed_args(args)
+    found = [_estimate(light) for light in _lights(given.overrides, given.multirun)]
+    if given.json:
+        say_json([asdict(each) for each in found])
+    else:
+        say(*_lines(found))
+    return 0
+
+
+def _lights(overrides: Sequence[str], multirun: bool) -> "Sequence[Light]":
+    from tiny_ablation.interventions.light import prepare_light
+
+    return compose_sweep(overrides).lights if multirun else [prepare_light(compose(overrides))]
+
+
+def _estimate(light: "Light") -> Estimate:
+    import psutil
+
+    from tiny_ablation.engine.cost import cost
+    from tiny_ablation.interventions.measure import executors
+    from tiny_ablation.interventions.prepare import prepare_run
+
+    prepared = prepare_run(light)
+    costs = [cost(executor) for executor in executors(prepared)]
+    tabled = [leg for leg in prepared.legs if leg.tabled]
+    total = {
+        name: sum(getattr(each, name) for each in costs)
+        for name in ("examples", "tokens", "nodes", "forwards", "operations")
+    }
+    return Estimate(
+        condition=light.condition, seed=light.settings.root.seed,
+        interventions=sum(each.interventions for each in costs),
+        impact_rows=sum(len(leg.rows) for leg in tabled) * len(prepared.metrics),
+        example_rows=sum(len(leg.rows) * len(leg.prompts) for leg in prepared.legs),
+        seconds=round(total["operations"] / _rate(prepared.network) * _OVERHEAD + _START_UP, 1),
+        memory_mb=round((psutil.Process().memory_info().rss + max(each.memory for each in costs)) / 2**20),
+        **(total | {"forwards": round(total["forwards"])}),
+    )  # fmt: skip
+
+
+def _rate(network: Any) -> float:
+    from tiny_ablation.engine.cost import peak_rate
+
+    if network.model.name not in _rates:
+        _rates[network.model.name] = peak_rate(network)
+    return _rates[network.model.name]
+
+
+_rates: dict[str, float] = {}
+
+
+def _lines(found: Sequence[Estimate]) -> Iterator[str]:
+    head = ["run", "examples", "interventions", "tokens", "computed", "forwards", "rows", "time", "memory"]
+    yield from table([head, *map(_cells, found)])
+    yield ""
+    seconds, operations = sum(each.seconds for each in found), sum(each.operations for each in found)
+    rows = sum(each.impact_rows for each in found)
+    yield f"  {len(found)} {'run' if len(found) == 1 else 'runs'}, about {_time(seconds)} one after the other in one process"
+    yield f"  {operations:.2g} floating-point operations; {rows:,} rows of effects, from {sum(e.example_rows for e in found):,} per example"
+    yield "  computed: tokens after shared prefixes are counted once; forwards: whole passes of one prompt, skipped blocks left out"
+
+
+def _cells(each: Estimate) -> list[str]:
+    numbers = [each.examples, each.interventions, each.tokens, each.nodes, each.forwards, each.impact_rows]
+    return [
+        f"{each.condition}, seed {each.seed}",
+        *(f"{n:,}" for n in numbers),
+        _time(each.seconds),
+        f"{each.memory_mb:,} MB",
+    ]
+
+
+def _time(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

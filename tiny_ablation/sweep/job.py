@@ -1,0 +1,103 @@
+"""One job of a sweep: which cell it is, whether it is done already, and what is left behind when it fails.
+
+A job learns the plan from `sweep.json` in the sweep's directory, not from its environment, so it may run in another process
+or on another machine that shares the directory.
+"""
+
+import os
+import threading
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+from tiny_ablation.config.settings import Settings
+from tiny_ablation.errors import ResultsError, TinyAblateError
+from tiny_ablation.interventions.light import Light
+from tiny_ablation.models.loader import weights_id
+from tiny_ablation.results.manifest import check_files, read_manifest, write_manifest
+from tiny_ablation.results.rundir import RunDir
+from tiny_ablation.results.store import write_text
+from tiny_ablation.results.sweepdir import Cell, SweepPlan, read_plan
+from tiny_ablation.sweep.claim import parent
+from tiny_ablation.sweep.plan import adapt
+
+_WATCH_SECONDS = 1.0
+
+
+def find_cell(sweep_dir: Path, number: int) -> tuple[SweepPlan, Cell]:
+    """The plan, and the cell of job `number`.
+
+    Raises:
+        ResultsError: the sweep has no plan, or no such cell.
+    """
+    plan = read_plan(sweep_dir)
+    for cell in plan.cells:
+        if cell.job == number:
+            return plan, cell
+    raise ResultsError(
+        f"{sweep_dir} plans {len(plan.cells)} cells, and job {number} is none of them. Start the sweep anew."
+    )
+
+
+def settings_of(cfg: Any, plan: SweepPlan, cell: Cell) -> Settings:
+    """The settings of a cell, from the config that Hydra composed for its job; workers take the GPUs in turn."""
+    gpu = None if os.getpid() == parent() else cell.job
+    return adapt(cfg, condition=cell.condition, models=plan.models, gpu=gpu)
+
+
+def is_done(rundir: RunDir, light: Light) -> bool:
+    """Whether a finished run of exactly this content stands in the directory, every file as it was written.
+
+    Costs milliseconds and imports no torch.
+    """
+    weights = weights_id(light.settings.root.model)
+    if weights is None or not rundir.manifest.is_file():
+        return False
+    try:
+        manifest = read_manifest(rundir.path)
+        whole = manifest.status == "ok" and manifest.digest == light.identity(weights).digest
+        return whole and not check_files(rundir)
+    except ResultsError:  # damaged, so it is computed again
+        return False
+
+
+def record_failure(rundir: RunDir, cell: Cell, error: BaseException) -> None:
+    """Leave word of a job that failed; a run that has written down its own failure keeps its manifest."""
+    text = str(error) or type(error).__name__
+    if _is_told(rundir, text):
+        return
+    rundir.path.mkdir(parents=True, exist_ok=True)
+    if not isinstance(error, TinyAblateError):
+        write_text(rundir.path / "failure.log", "".join(traceback.format_exception(error)))
+    write_manifest(
+        rundir, run_id="", status="failed", digest="", covers={}, error=text,
+        extra={"condition": cell.condition, "seed": cell.seed},
+    )  # fmt: skip
+
+
+def _is_told(rundir: RunDir, text: str) -> bool:
+    try:
+        return read_manifest(rundir.path).error == text
+    except ResultsError:
+        return False
+
+
+def die_with_parent() -> None:
+    """End this worker process when the process that started the sweep is gone, whatever killed it.
+
+    A worker of a killed parent would otherwise compute on, unseen, and hold the directories that a rerun needs. Ending at
+    any moment is safe: every file is written whole or not at all. Does nothing in the parent itself, or where the parent is
+    not this process's own (another machine, a scheduler).
+    """
+    pid = parent()
+    if pid is None or os.getppid() != pid or getattr(die_with_parent, "watching", False):
+        return
+    setattr(die_with_parent, "watching", True)  # noqa: B010 - one thread a process is enough
+
+    def watch() -> None:
+        while os.getppid() == pid:
+            time.sleep(_WATCH_SECONDS)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="die-with-parent", daemon=True).start()

@@ -1,0 +1,113 @@
+"""The plan of a sweep: every cell composed and checked before the first one runs."""
+
+import copy
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tiny_ablation.config.identity import NOT_IDENTITY, hash_json, without
+from tiny_ablation.config.settings import Settings, to_settings
+from tiny_ablation.errors import ConfigError, UserError
+from tiny_ablation.interventions.light import Light, prepare_light
+from tiny_ablation.results.sweepdir import Cell, SweepPlan
+from tiny_ablation.sweep.grid import Job, jobs
+from tiny_ablation.sweep.labels import labels, varying
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A sweep that can start.
+
+    Attributes:
+        plan: what is written down.
+        lights: what is known of each cell without its model.
+    """
+
+    plan: SweepPlan
+    lights: Sequence[Light]
+
+
+def plan_sweep(config: Any) -> Planned:
+    """Compose and check every cell.
+
+    Args:
+        config: the config that Hydra composed for the sweep as a whole.
+
+    Raises:
+        UserError: a cell cannot run, or two cells are the same; the message names them.
+    """
+    grid = jobs(config)
+    if not grid:
+        raise ConfigError("the sweep has no jobs: one of its keys has no value")
+    overrides = [job.overrides for job in grid]
+    models = tuple(sorted({job.model for job in grid}))
+    lights = [
+        _check(job, label, models, len(grid)) for job, label in zip(grid, labels(overrides), strict=True)
+    ]
+    cells = tuple(_cell(job, light) for job, light in zip(grid, lights, strict=True))
+    _refuse_twins(cells)
+    settings = lights[0].settings.plain.get("sweep", {})
+    plain = [without(light.settings.plain, NOT_IDENTITY) for light in lights]
+    # Hypotheses are declared before the sweep, so another list of them is another sweep.
+    digest = hash_json(
+        [[cell.condition, cell.dir, each] for cell, each in zip(cells, plain, strict=True)]
+        + [settings.get("hypotheses")]
+    )
+    return Planned(SweepPlan(digest, tuple(varying(overrides)), cells, settings, models), lights)
+
+
+def adapt(cfg: Any, *, condition: str | None, models: Sequence[str], gpu: int | None = None) -> Settings:
+    """The settings of one job: its config, and what only the sweep as a whole knows.
+
+    Args:
+        cfg: the job's config, with or without the node `hydra`; it is left as it is.
+        condition: the label to use where the config has none.
+        models: what `dataset.common_rows=true` means.
+        gpu: the `device.index` to use where the config has none.
+    """
+    from omegaconf import open_dict
+
+    own = copy.deepcopy(cfg)
+    with open_dict(own):
+        own.pop("hydra", None)
+        own.condition = own.condition or condition
+        if own.dataset.common_rows is True:
+            own.dataset.common_rows = list(models)
+        if own.device.index is None:
+            own.device.index = gpu
+    return to_settings(own)
+
+
+def _check(job: Job, label: str | None, models: Sequence[str], total: int) -> Light:
+    try:
+        return prepare_light(adapt(job.cfg, condition=label, models=models))
+    except UserError as error:
+        where = f"job {job.number + 1} of {total} ({' '.join(job.overrides)})"
+        raise type(error)(f"{where}: {error}") from error
+
+
+def _cell(job: Job, light: Light) -> Cell:
+    return Cell(job.number, job.dir, light.condition, light.settings.root.seed, job.overrides)
+
+
+def _refuse_twins(cells: Sequence[Cell]) -> None:
+    """Two cells of one label and seed could not be told apart in any table; two in one directory would overwrite each other."""
+    for what, twins in _twins(cells):
+        listed = "; ".join(" ".join(cell.overrides) for cell in twins)
+        raise ConfigError(
+            f"{len(twins)} jobs are {what} ({listed}); give no value twice, and leave condition and hydra.sweep.subdir to the "
+            "tool, or let them differ"
+        )
+
+
+def _twins(cells: Sequence[Cell]) -> Iterator[tuple[str, list[Cell]]]:
+    named = Counter((cell.condition, cell.seed) for cell in cells)
+    for (condition, seed), n in named.items():
+        if n > 1:
+            same = [cell for cell in cells if (cell.condition, cell.seed) == (condition, seed)]
+            yield f"condition {condition} with seed {seed}", same
+    placed = Counter(cell.dir for cell in cells)
+    for place, n in placed.items():
+        if n > 1:
+            yield f"in the directory {place}", [cell for cell in cells if cell.dir == place]

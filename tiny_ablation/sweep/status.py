@@ -1,0 +1,64 @@
+"""What has become of every cell of a sweep, read from its files; safe while the sweep runs."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from tiny_ablation.errors import ResultsError
+from tiny_ablation.results.manifest import read_manifest
+from tiny_ablation.results.sweepdir import Cell, SweepDir, read_plan
+
+State = Literal["ok", "failed", "partial", "running", "missing"]
+
+
+@dataclass(frozen=True)
+class CellState:
+    """One cell as it is now.
+
+    Attributes:
+        cell: what was planned.
+        state: `ok` and `failed` are final; `running` has a process at work; `partial` was stopped, and a rerun continues it;
+            `missing` has nothing yet.
+        error: why it failed.
+    """
+
+    cell: Cell
+    state: State
+    error: str | None = None
+
+
+def sweep_status(path: Path) -> list[CellState]:
+    """The state of every cell, in the order of the plan.
+
+    Raises:
+        ResultsError: the directory is no sweep.
+    """
+    return [_state(SweepDir(path), cell) for cell in read_plan(path).cells]
+
+
+def _state(sweep: SweepDir, cell: Cell) -> CellState:
+    rundir = sweep.run(cell)
+    if _is_locked(rundir.path / ".lock"):
+        return CellState(cell, "running")
+    if not rundir.manifest.is_file():
+        return CellState(cell, "partial" if (rundir.path / "partial").is_dir() else "missing")
+    try:
+        manifest = read_manifest(rundir.path)
+    except ResultsError as error:
+        return CellState(cell, "failed", str(error))
+    return CellState(cell, manifest.status, manifest.error)
+
+
+def _is_locked(path: Path) -> bool:
+    """Whether a live process holds the lock; a lock file that a dead one left says nothing."""
+    from filelock import FileLock, Timeout
+
+    if not path.is_file():
+        return False
+    try:
+        with FileLock(path, timeout=0):
+            return False
+    except Timeout:
+        return True
+    except OSError:  # a directory of someone else's, which only they can be writing in
+        return False
