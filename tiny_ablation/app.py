@@ -69,8 +69,8 @@ def start() -> None:
     except Exception as error:
         if (sweep := claimed()) and _is_lost_worker(error):
             raise TinyAblateError(
-                f"a worker process was killed, by the system if memory ran out; {_go_on(sweep)}, and with hydra.launcher.n_jobs=1 "
-                "if memory was short"
+                f"a worker process was killed, by the system if memory ran out; {_go_on(sweep)}, "
+                "and with hydra.launcher.n_jobs=1 if memory was short"
             ) from error
         raise
     finally:

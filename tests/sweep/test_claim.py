@@ -37,7 +37,8 @@ def test_the_directory_of_a_run_is_refused(tmp_path):
 def test_a_second_process_is_refused(tmp_path):
     claim(tmp_path, PLAN)
     code = (
-        "import pathlib, sys; from tiny_ablation.sweep.claim import claim; from tiny_ablation.results.sweepdir import read_plan\n"
+        "import pathlib, sys; from tiny_ablation.sweep.claim import claim\n"
+        "from tiny_ablation.results.sweepdir import read_plan\n"
         "path = pathlib.Path(sys.argv[1]); claim(path, read_plan(path))"
     )
     done = subprocess.run(

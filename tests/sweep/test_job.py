@@ -49,7 +49,10 @@ def test_an_old_result_does_not_hide_a_new_failure(sweep):
 
 def test_status_sees_a_run_at_work(sweep):
     with RunDir(sweep / "a/0").lock():
-        code = "import pathlib, sys; from tiny_ablation.sweep.status import sweep_status; print(sweep_status(pathlib.Path(sys.argv[1]))[0].state)"
+        code = (
+            "import pathlib, sys; from tiny_ablation.sweep.status import sweep_status\n"
+            "print(sweep_status(pathlib.Path(sys.argv[1]))[0].state)"
+        )
         done = subprocess.run(
             [sys.executable, "-c", code, str(sweep)], capture_output=True, text=True, check=True
         )
@@ -58,7 +61,10 @@ def test_status_sees_a_run_at_work(sweep):
 
 def test_a_worker_does_not_outlive_its_parent(tmp_path):
     """The parent is killed without a chance to say so."""
-    worker = "import time; from tiny_ablation.sweep.job import die_with_parent; die_with_parent(); print('up', flush=True); time.sleep(60)"
+    worker = (
+        "import time; from tiny_ablation.sweep.job import die_with_parent; die_with_parent()\n"
+        "print('up', flush=True); time.sleep(60)"
+    )
     parent = (
         "import os, subprocess, sys\n"
         "os.environ['TINY_ABLATE_SWEEP_PARENT'] = str(os.getpid())\n"

@@ -118,10 +118,12 @@ def _lines(found: Sequence[Estimate]) -> Iterator[str]:
     yield from table([head, *map(_cells, found)])
     yield ""
     seconds, operations = sum(each.seconds for each in found), sum(each.operations for each in found)
-    rows = sum(each.impact_rows for each in found)
-    yield f"  {len(found)} {'run' if len(found) == 1 else 'runs'}, about {_time(seconds)} one after the other in one process"
-    yield f"  {operations:.2g} floating-point operations; {rows:,} rows of effects, from {sum(e.example_rows for e in found):,} per example"
-    yield "  computed: tokens after shared prefixes are counted once; forwards: whole passes of one prompt, skipped blocks left out"
+    effects, examples = sum(each.impact_rows for each in found), sum(each.example_rows for each in found)
+    runs = "1 run" if len(found) == 1 else f"{len(found)} runs"
+    yield f"  {runs}, about {_time(seconds)} one after the other in one process"
+    yield f"  {operations:.2g} floating-point operations; {effects:,} rows of effects, from {examples:,} per example"
+    yield "  computed: tokens after shared prefixes are counted once"
+    yield "  forwards: whole passes of one prompt, skipped blocks left out"
 
 
 def _cells(each: Estimate) -> list[str]:

@@ -156,10 +156,7 @@ class DeviceConfig:
     """The machine: where and how precisely to compute. Only `dtype` is part of a run's identity."""
 
     name: DeviceName = DeviceName.auto  # identity: no
-    index: int | None = (
-        None  # which GPU, modulo how many there are; null: the first, or, in the worker processes of a sweep,
-    )
-    # one after the other. identity: no
+    index: int | None = None  # which GPU, modulo how many; null: workers of a sweep take turns. identity: no
     dtype: DType = DType.float32
     threads: int | None = None  # CPU threads; null leaves torch's choice. identity: no
     batch_tokens: int = 2048  # tokens in one forward pass; halved when memory runs out. identity: no
