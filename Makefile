@@ -31,8 +31,17 @@ run: env
 test: env
 	$(PYTEST)
 
-test-slow: env
+test-slow: env $(VENV)-launchers/.installed
 	$(PYTEST) -m slow
+
+# Launchers of clusters slow every start of Hydra down and pin old versions, so they have an environment of their own on top.
+$(VENV)-launchers/.installed: $(VENV)/.installed
+	test -x $(@D)/bin/python || $(BIN)/python -m venv $(@D)
+	$(@D)/bin/python -c 'import pathlib, site, sys; base = sys.argv[1]; \
+	  (pathlib.Path(site.getsitepackages()[0]) / "base.pth").write_text(f"import site; site.addsitedir({base!r})\n")' \
+	  "$$($(BIN)/python -c 'import site; print(site.getsitepackages()[0])')"
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check 'hydra-ray-launcher>=1.2.2,<2' 'hydra-submitit-launcher>=1.2,<2'
+	@touch $@
 
 # BENCH='--rounds 1 --families facts' and the like; `$(BIN)/python -m tests.bench.bench --help` lists them.
 bench: env
@@ -63,4 +72,4 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(VENV)-launchers

@@ -94,16 +94,15 @@ def _open_tracking(config: Any, screen: Any) -> None:
 
 def _finish(config: Any, directory: Path) -> None:
     from tiny_ablation.aggregate.sweep import aggregate_sweep
-    from tiny_ablation.report.sweep import show_sweep, write_sweep_report
+    from tiny_ablation.report.sweep_screen import show_sweep
     from tiny_ablation.report.terminal import Screen
     from tiny_ablation.tracking.mlflow_sink import publish_sweep
 
     screen = Screen()
     outcome = aggregate_sweep(directory)
-    write_sweep_report(directory)
     published = publish_sweep(directory, _tracking(config), cwd=Path(config.hydra.runtime.cwd))
-    show_sweep(directory, outcome, screen)
+    show_sweep(directory, screen)
     if published:
         screen.footer(f"Browse runs: {published.ui_command or published.url}")
-    if outcome.unfinished:
+    if not outcome.complete:
         raise SystemExit(1)

@@ -209,6 +209,11 @@ class Screen:
         self._lines([head, *body], "<" + ">" * (len(head) - 1))
         self._print()
 
+    def note(self, text: str) -> None:
+        """A paragraph of the result."""
+        self._paragraph("  ", text, "")
+        self._print()
+
     def next_command(self, text: str) -> None:
         """The next sensible command."""
         self._line("Next", "bold")
