@@ -31,7 +31,8 @@ def start(directory: Path) -> subprocess.Popen:
     command = [sys.executable, "-m", "tiny_ablation", *GRID, f"hydra.sweep.dir={directory}"]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
-        command, cwd=directory.parent, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        command, cwd=directory.parent, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        start_new_session=True,
     )  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 """From `model.*` in the config to weights and a tokenizer in memory.
 
-The one entrance to all sources. A process keeps the model that it loaded last, so the jobs of a sweep that
-share a model load it once. Files are checked against their hashes before they are opened (about a second
+The one entrance to all sources. A process keeps the models that it has loaded as long as memory allows, so the
+jobs of a sweep load each once, in whatever order they come. Files are checked against their hashes before they are opened (about a second
 for the default model).
 """
 
@@ -24,7 +24,8 @@ _SOURCES = {
     ModelSource.local: local,
     ModelSource.planted: planted,
 }
-_held: "dict[tuple[object, ...], LoadedModel]" = {}  # at most one: two would not fit on a laptop
+_held: "dict[tuple[object, ...], LoadedModel]" = {}  # the one that was used last stands last
+_SHARE_HELD = 0.25  # of the machine's memory; more would crowd out the other workers of a sweep
 
 
 @dataclass
@@ -104,9 +105,11 @@ def load_model(cfg: ModelConfig, *, device: str, dtype: str) -> LoadedModel:
         DeviceError: the weights do not fit on the device.
     """
     key = (*(getattr(cfg, field.name) for field in fields(ModelConfig)), device, dtype)
-    if key not in _held:
-        forget()
-        _held[key] = _load(cfg, device, dtype)
+    if key in _held:
+        _held[key] = _held.pop(key)
+        return _held[key]
+    _make_room()
+    _held[key] = _load(cfg, device, dtype)
     return _held[key]
 
 
@@ -123,8 +126,20 @@ def load_tokenizer(cfg: ModelConfig) -> TokenizerOnly:
 
 
 def forget() -> None:
-    """Let go of the model that is held, and of its memory."""
+    """Let go of the models that are held, and of their memory."""
     _held.clear()
+    gc.collect()  # a network and its hooks refer to each other
+
+
+def _make_room() -> None:
+    """Let go of what was used longest ago, until another model as large as the largest would fit with the rest."""
+    import psutil
+
+    allowed = _SHARE_HELD * psutil.virtual_memory().total
+    sizes = {key: sum(p.nbytes for p in model.hf.parameters()) for key, model in _held.items()}
+    while sizes and (any(key[-2] != "cpu" for key in sizes) or sum(sizes.values()) + max(sizes.values()) > allowed):
+        oldest = next(iter(_held))
+        del _held[oldest], sizes[oldest]
     gc.collect()  # a network and its hooks refer to each other
 
 
