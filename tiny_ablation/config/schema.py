@@ -100,6 +100,23 @@ class Span(Enum):
     full = "full"
 
 
+class SetOperation(Enum):
+    """Which components of several conditions' top sets count as invariant."""
+
+    intersection = "intersection"  # in the top set of every condition
+    union = "union"  # of at least one
+    majority = "majority"  # of more than half
+    difference = "difference"  # of exactly one
+
+
+class EffectSign(Enum):
+    """Which effects are ranked: all by size, or those that make the model worse, or better, at its answer."""
+
+    both = "both"
+    hurts = "hurts"
+    helps = "helps"
+
+
 class Positions(Enum):
     """The token positions an intervention touches."""
 
@@ -201,6 +218,23 @@ class TrackingConfig:
 
 
 @dataclass
+class SweepConfig:
+    """What a sweep (-m) computes from its finished runs; a single run does not read it."""
+
+    k: Any = 10  # components in a condition's top set: a number, or q0.05 for those with a q-value up to that. identity: no
+    metrics: list[str] | None = None  # that rank components; null: each run's primary metric. identity: no
+    op: SetOperation = SetOperation.intersection  # identity: no
+    direction: EffectSign = EffectSign.both  # identity: no
+    q: float = 0.05  # false discovery rate at which a hypothesis is called supported. identity: no
+    n_resamples: int = 200  # draws of examples, for the stability of sets. identity: no
+    confirm: bool = False  # ablate the invariant set at once, and random sets beside it. identity: no
+    n_control_sets: int = 100  # how many random sets. identity: no
+    hypotheses: dict[str, Any] = field(
+        default_factory=dict
+    )  # {name: {test: ...}}; docs/sweeps.md. identity: no
+
+
+@dataclass
 class RootConfig:
     """Everything that `tiny-ablate` can be told."""
 
@@ -212,6 +246,7 @@ class RootConfig:
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
     stats: StatsConfig = field(default_factory=StatsConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    sweep: SweepConfig = field(default_factory=SweepConfig)
     seed: int = 0  # draws examples, generated prompts, donors, controls and bootstrap samples
     condition: str | None = None  # the label of this run in a sweep; null: what varies, else the dataset
     resume: bool = True  # continue what stands in the run directory. identity: no

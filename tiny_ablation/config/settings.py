@@ -10,6 +10,7 @@ from typing import Any
 
 from tiny_ablation.config.model_options import common_rows
 from tiny_ablation.config.schema import RootConfig
+from tiny_ablation.config.sweep import check_sweep
 from tiny_ablation.errors import ConfigError
 
 
@@ -79,6 +80,7 @@ def _check(root: RootConfig) -> None:
             raise ConfigError(f"{key}={value}: it must be at least {low}")
     if not 0.5 <= root.stats.confidence < 1:
         raise ConfigError(f"stats.confidence={root.stats.confidence}: it must be at least 0.5 and below 1")
+    check_sweep(root.sweep)
     for key in ("model.name", "dataset.name", "condition"):
         group, _, name = key.rpartition(".")
         _check_label(key, getattr(getattr(root, group), name) if group else root.condition)

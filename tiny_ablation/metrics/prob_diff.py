@@ -13,4 +13,6 @@ def compute(a: Readout, b: Readout) -> "Tensor":  # noqa: ARG001 - the baseline'
     return a.token_log_prob.exp() - (a.foil_logit - a.log_norm).exp()
 
 
-METRIC = Metric("prob_diff", "probability", "probability of the target minus that of the foil", compute)
+METRIC = Metric(
+    "prob_diff", "probability", "probability of the target minus that of the foil", compute, worse=-1
+)

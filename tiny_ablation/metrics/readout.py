@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-import torch
-
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -54,6 +52,8 @@ class Readout:
     reads: Reads
 
     def __post_init__(self) -> None:
+        import torch
+
         if self.logits.dtype not in (torch.float32, torch.float64):
             self.logits = self.logits.float()
 
@@ -88,6 +88,8 @@ class Readout:
 
     def per_example(self, values: "Tensor", keep: "Tensor", *, mean: bool = False) -> "Tensor":
         """(m, n_examples): `values` (m, n_reads) summed, or averaged, over the kept reads of each example."""
+        import torch
+
         out = values.new_zeros(values.shape[0], self.reads.n_examples)
         out.index_add_(1, self.reads.example[keep], values[:, keep])
         if mean:
@@ -110,6 +112,8 @@ class Metric:
         compute: `compute(a, b)` with the intervened readout `a` (m runs) and the baseline `b` (1 run) of the same
             examples gives (m, n_examples). The baseline's own value is `compute(b, b)`.
         span: `first`, `full`, the `metrics.span` under which it is defined.
+        worse: which way the metric moves when the model gets worse at its answer: -1 it falls, 1 it rises, 0 neither way is
+            worse. `sweep.direction=hurts` and hypotheses go by it.
     """
 
     name: str
@@ -117,3 +121,4 @@ class Metric:
     description: str
     compute: Callable[[Readout, Readout], "Tensor"]
     span: str = "first"
+    worse: int = 0

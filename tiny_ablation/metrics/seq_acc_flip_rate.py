@@ -25,4 +25,5 @@ METRIC = Metric(
     "the whole target was written before and is not after",
     compute,
     "full",
+    worse=1,
 )
