@@ -137,7 +137,9 @@ def _make_room() -> None:
 
     allowed = _SHARE_HELD * psutil.virtual_memory().total
     sizes = {key: sum(p.nbytes for p in model.hf.parameters()) for key, model in _held.items()}
-    while sizes and (any(key[-2] != "cpu" for key in sizes) or sum(sizes.values()) + max(sizes.values()) > allowed):
+    while sizes and (
+        any(key[-2] != "cpu" for key in sizes) or sum(sizes.values()) + max(sizes.values()) > allowed
+    ):
         oldest = next(iter(_held))
         del _held[oldest], sizes[oldest]
     gc.collect()  # a network and its hooks refer to each other

@@ -47,12 +47,12 @@ def plan_sweep(config: Any) -> Planned:
     ]
     cells = tuple(_cell(job, light) for job, light in zip(grid, lights, strict=True))
     _refuse_twins(cells)
-    settings = lights[0].settings.plain.get("sweep", {})
+    settings = lights[0].settings.plain["sweep"]
     plain = [without(light.settings.plain, NOT_IDENTITY) for light in lights]
     # Hypotheses are declared before the sweep, so another list of them is another sweep.
     digest = hash_json(
         [[cell.condition, cell.dir, each] for cell, each in zip(cells, plain, strict=True)]
-        + [settings.get("hypotheses")]
+        + [settings["hypotheses"]]
     )
     return Planned(SweepPlan(digest, tuple(varying(overrides)), cells, settings, models), lights)
 
