@@ -1,8 +1,8 @@
 """From `model.*` in the config to weights and a tokenizer in memory.
 
 The one entrance to all sources. A process keeps the models that it has loaded as long as memory allows, so the
-jobs of a sweep load each once, in whatever order they come. Files are checked against their hashes before they are opened (about a second
-for the default model).
+jobs of a sweep load each once, in whatever order they come. Files are checked against their hashes before they
+are opened (about a second for the default model).
 """
 
 import gc
