@@ -5,11 +5,12 @@ It runs no model and needs none. Importing this module is light.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+from tiny_ablation.config.schema import SweepConfig
 from tiny_ablation.results.sweepdir import Cell
 
 State = Literal["ok", "failed", "partial", "missing", "duplicate"]
@@ -97,6 +98,25 @@ def aggregate_sweep(sweep_dir: Path) -> SweepOutcome:
     from tiny_ablation.aggregate.sweep.aggregate import aggregate
 
     return aggregate(sweep_dir)
+
+
+def sweep_invariants(
+    sweep_dir: Path, change: Callable[[SweepConfig], SweepConfig], *, write: bool = False
+) -> dict[str, Any]:
+    """The content of `invariants.json` under other parameters than the sweep's own.
+
+    Args:
+        sweep_dir: the directory that holds `sweep.json`.
+        change: gives the config to use, from the sweep's own.
+        write: replace `invariants.json`, which `aggregate_sweep` would write anew with the sweep's own parameters.
+
+    Raises:
+        ResultsError: it is no sweep, its plan is damaged, or it has no finished run.
+        ConfigError: a parameter makes no sense.
+    """
+    from tiny_ablation.aggregate.sweep.aggregate import invariants
+
+    return invariants(sweep_dir, change, write=write)
 
 
 def write_sweep_manifest(outcome: SweepOutcome) -> Path:

@@ -15,7 +15,7 @@ from tiny_ablation.aggregate.sweep.effects import Effects
 from tiny_ablation.aggregate.sweep.strength import worse_sign
 from tiny_ablation.aggregate.sweep.verdict import NotTestable, Place, Source, Verdict, largest, the_place
 from tiny_ablation.config.seeds import generator
-from tiny_ablation.interventions.sites import Head
+from tiny_ablation.interventions.head_sets import HeadSet, label
 from tiny_ablation.stats.clusters import Floats
 from tiny_ablation.stats.two_samples import larger_pvalue
 
@@ -41,7 +41,7 @@ def double_dissociation(claim: DoubleDissociation, sources: Sequence[Source], me
         raise NotTestable(f"{metric} has no side that hurts")
     parts = [_part(a, b, set_a, metric), _part(b, a, set_b, metric)]
     return Verdict(
-        statement=f"{_names(set_a)} hurts {name_a} more than {name_b}, and {_names(set_b)} the reverse ({metric})",
+        statement=f"{label(set_a)} hurts {name_a} more than {name_b}, and {label(set_b)} the reverse ({metric})",
         null=NULL,
         p_value=largest([part[key] for part in parts for key in ("p_examples", "p_random_sets")]),
         resolution=largest([part["resolution"] for part in parts]),
@@ -50,7 +50,7 @@ def double_dissociation(claim: DoubleDissociation, sources: Sequence[Source], me
     )
 
 
-def _part(own: Place, other: Place, heads: Sequence[Head], metric: str) -> dict[str, Any]:
+def _part(own: Place, other: Place, heads: HeadSet, metric: str) -> dict[str, Any]:
     """One set: how much more it hurts its own condition, against sampling of examples and against random sets."""
     effects, sign = own.source.effects, worse_sign(metric)
     sites = _sites(effects, heads)
@@ -58,27 +58,27 @@ def _part(own: Place, other: Place, heads: Sequence[Head], metric: str) -> dict[
     gap = hurts_own - hurts_other
     if np.isnan(gap[sites]).any():
         raise NotTestable(
-            f"{own.profile.label} and {other.profile.label} have not both measured {_names(heads)}"
+            f"{own.profile.label} and {other.profile.label} have not both measured {label(heads)}"
         )
     random = _random_gaps(effects, heads, gap, metric)
     mine = float(gap[sites].mean())
     choices = _n_choices(effects, heads, gap)
     return {
-        "set": _names(heads), "own": own.profile.label, "other": other.profile.label,
+        "set": label(heads), "own": own.profile.label, "other": other.profile.label,
         "hurts_own": float(hurts_own[sites].mean()), "hurts_other": float(hurts_other[sites].mean()),
         "difference": mine, "random_sets": float(random.mean()),
         "p_examples": _p_examples(own, other, sites, metric, sign),
         "p_random_sets": float((1 + (random >= mine - 1e-12 * abs(mine)).sum()) / (1 + len(random))),
         "resolution": max(1 / choices, 1 / (1 + N_RANDOM)),
-        "notes": [f"{_names(heads)}: only {choices} sets have its size and layers, so p cannot be below {1 / choices:.2g}"]
+        "notes": [f"{label(heads)}: only {choices} sets have its size and layers, so p cannot be below {1 / choices:.2g}"]
         if choices < 100 else [],
     }  # fmt: skip
 
 
-def _sites(effects: Effects, heads: Sequence[Head]) -> list[int]:
+def _sites(effects: Effects, heads: HeadSet) -> list[int]:
     place = {site: i for i, site in enumerate(effects.sites)}
     if absent := [head for head in heads if head not in place]:
-        raise NotTestable(f"{_names(absent)} was not measured")
+        raise NotTestable(f"{label(tuple(absent))} was not measured")
     return [place[head] for head in heads]
 
 
@@ -91,16 +91,16 @@ def _p_examples(own: Place, other: Place, sites: Sequence[int], metric: str, sig
     return larger_pvalue(*values, *weights, paired=paired)
 
 
-def _layers(effects: Effects, heads: Sequence[Head], gap: Floats) -> list[tuple[Any, int]]:
+def _layers(effects: Effects, heads: HeadSet, gap: Floats) -> list[tuple[Any, int]]:
     """Per layer of the set: the sites it could have been drawn from, and how many it has."""
     measured = np.isfinite(gap)
     counts = sorted(Counter(layer for layer, _ in heads).items())
     return [(np.flatnonzero((effects.strata == layer) & measured), k) for layer, k in counts]
 
 
-def _random_gaps(effects: Effects, heads: Sequence[Head], gap: Floats, metric: str) -> Floats:
+def _random_gaps(effects: Effects, heads: HeadSet, gap: Floats, metric: str) -> Floats:
     """(N_RANDOM,) the same difference for random sets; they may be the set itself."""
-    rng = generator(0, "sweep", "dissociation", metric, _names(heads))
+    rng = generator(0, "sweep", "dissociation", metric, label(heads))
     total = np.zeros(N_RANDOM)
     for sites, k in _layers(effects, heads, gap):
         drawn = np.argsort(rng.random((N_RANDOM, len(sites))), axis=1)[:, :k]
@@ -108,11 +108,7 @@ def _random_gaps(effects: Effects, heads: Sequence[Head], gap: Floats, metric: s
     return total / len(heads)
 
 
-def _n_choices(effects: Effects, heads: Sequence[Head], gap: Floats) -> int:
+def _n_choices(effects: Effects, heads: HeadSet, gap: Floats) -> int:
     from math import comb, prod
 
     return prod(comb(len(sites), k) for sites, k in _layers(effects, heads, gap))
-
-
-def _names(heads: Sequence[Head]) -> str:
-    return " ".join(f"L{layer}H{head}" for layer, head in heads)

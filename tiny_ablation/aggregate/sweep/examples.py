@@ -28,7 +28,7 @@ class Grouped:
         dataset: where the examples are from.
         groups: the labels, ascending.
         sums: (n_seeds, n_sites, n_groups), effects summed over the group's examples.
-        sizes: (n_seeds, n_sites, n_groups), how many examples those are.
+        sizes: (n_seeds, n_sites, n_groups), how many examples those are; (n_seeds, 1, n_groups) where all sites have the same.
     """
 
     dataset: str
@@ -46,7 +46,8 @@ class Grouped:
     def weights(self) -> Floats:
         """(n_sites, n_groups): each group's share of the examples, mean over seeds; a row sums to 1."""
         with np.errstate(invalid="ignore"):
-            return (self.sizes / self.sizes.sum(2, keepdims=True)).mean(0)
+            found = (self.sizes / self.sizes.sum(2, keepdims=True)).mean(0)
+        return np.broadcast_to(found, self.sums.shape[1:])
 
     def resampled_means(self, n_draws: int) -> Floats:
         """(n_draws, n_sites): the mean effect over seeds, when groups of examples are drawn anew, with replacement.
@@ -58,7 +59,7 @@ class Grouped:
         means = np.zeros((n_draws, self.sums.shape[1]))
         counted = np.zeros_like(means)
         for sums, sizes in zip(self.sums, self.sizes, strict=True):
-            totals = drawn @ sizes.T
+            totals = np.broadcast_to(drawn @ sizes.T, means.shape)
             held = totals > 0  # a draw may hold none of a seed's groups
             means += np.divide(drawn @ sums.T, totals, out=np.zeros_like(means), where=held)
             counted += held
@@ -87,7 +88,7 @@ class Examples:
         labels = sorted({label for groups, _, _ in found for label in groups})
         place = {label: i for i, label in enumerate(labels)}
         shape = (len(found), len(self._effects.sites), len(labels))
-        sums, sizes = np.zeros(shape), np.zeros(shape)
+        sums, sizes = np.zeros(shape), np.zeros((shape[0], max(len(s) for _, _, s in found), shape[2]))
         for i, (groups, own_sums, own_sizes) in enumerate(found):
             at = [place[label] for label in groups]
             sums[i][:, at], sizes[i][:, at] = own_sums, own_sizes
@@ -106,7 +107,7 @@ class Examples:
 
 @dataclass(frozen=True)
 class _Sums:
-    """One run's effects by group: (n_sites, n_groups) sums and sizes by (direction, metric)."""
+    """One run's effects by group: (n_sites, n_groups) sums and (n_sites or 1, n_groups) sizes by (direction, metric)."""
 
     groups: list[str]
     sums: Mapping[tuple[str, str], Floats]
@@ -147,12 +148,8 @@ def _by_group(
     cell = np.ravel_multi_index((site[there], group[there]), shape)
     sums = np.bincount(cell, delta[there], minlength=shape[0] * shape[1]).reshape(shape).astype(np.float64)
     sizes = np.bincount(cell, minlength=shape[0] * shape[1]).reshape(shape).astype(np.float64)
-    # As a rule all sites were measured on the same examples; then one row is kept in memory for all.
-    return sums, _one_row(sizes)
-
-
-def _one_row(sizes: Floats) -> Floats:
-    return np.broadcast_to(sizes[:1].copy(), sizes.shape) if (sizes == sizes[:1]).all() else sizes
+    # As a rule all sites were measured on the same examples; then one row is kept for all.
+    return sums, sizes[:1].copy() if (sizes == sizes[:1]).all() else sizes
 
 
 def _site_of(effects: Effects, rows: "pa.Table") -> NDArray[np.int64]:

@@ -7,12 +7,12 @@ from tiny_ablation.aggregate.sweep import SweepOutcome
 from tiny_ablation.config.identity import RESULT_VERSION, hash_json
 from tiny_ablation.results.manifest import Status, write_manifest
 from tiny_ablation.results.rundir import RunDir
-from tiny_ablation.results.sweepdir import read_plan
+from tiny_ablation.results.sweepdir import SweepDir, read_plan
 
 
 def write(outcome: SweepOutcome) -> Path:
     """See `write_sweep_manifest`."""
-    plan = read_plan(outcome.path)
+    plan, sweep = read_plan(outcome.path), SweepDir(outcome.path)
     covers: dict[str, Any] = {
         "result_version": RESULT_VERSION,
         "plan_digest": plan.plan_digest,
@@ -29,7 +29,11 @@ def write(outcome: SweepOutcome) -> Path:
     return write_manifest(
         RunDir(outcome.path), run_id=digest[:16], status=status, digest=digest, covers=covers, error=error,
         extra={"kind": "sweep", "conditions": plan.conditions, "cells": outcome.counts()},
-        leave_out=[cell.dir for cell in plan.cells],
+        leave_out=[
+            path.relative_to(outcome.path).as_posix()
+            for cell in plan.cells
+            for path in (sweep.run(cell).path, sweep.confirm(cell))
+        ],
     )  # fmt: skip
 
 
