@@ -18,6 +18,7 @@ import pandas as pd
 from tiny_ablation.report import tables, templates, words
 from tiny_ablation.report.answer import answer
 from tiny_ablation.report.figures import files, interactive, style
+from tiny_ablation.report.figures.source import RunSource
 from tiny_ablation.report.threats import threats
 from tiny_ablation.results.rundir import RunDir
 from tiny_ablation.results.store import read_json, read_table, write_text
@@ -78,23 +79,26 @@ def _confidence(summary: Mapping[str, Any]) -> float:
 
 def _section(run: RunDir, summary: Mapping[str, Any], impact: pd.DataFrame) -> dict[str, Any]:
     """What the page says and shows of one impact table."""
-    metric, confidence = summary["primary"], _confidence(summary)
-    title = files.figure_title(summary, impact)
+    source = RunSource(run, impact, summary)
     usable = not summary.get("resolution")
     return {
         "answer": answer(
-            impact, metric=metric, confidence=confidence, use_q=usable, family_size=summary["family_size"]
+            impact,
+            metric=source.metric,
+            confidence=source.confidence,
+            use_q=usable,
+            family_size=summary["family_size"],
         ),
         "figures": [
             {
                 "drawing": drawing,
-                "figure": drawing.page(impact, metric=metric, title=title, confidence=confidence),
+                "figure": drawing.page(source),
                 "png": _png(run.artifacts / f"{drawing.name}.png"),
             }
-            for drawing in files.drawings(impact)
+            for drawing in files.drawings(source)
         ],
-        "table": _table(impact, metric, usable),
-        "many": words.noun(tables.index_columns(impact), 2),
+        "table": _table(impact, source.metric, usable),
+        "many": words.noun(source.index, 2),
     }
 
 

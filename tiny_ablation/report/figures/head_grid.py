@@ -53,7 +53,17 @@ class HeadGrid:
 
 
 def collect(impact: pd.DataFrame, metric: str, title: str, confidence: float) -> HeadGrid:
-    """Read a head map off the rows of an impact table; see `heatmap.head_map`."""
+    """Read a head map off an impact table; the colours reach equally far in all panels.
+
+    Args:
+        impact: the rows of a head-level impact table of one run; those at scale 1 are left out.
+        metric: the metric to show.
+        title: what was done, to what, on what.
+        confidence: of the intervals in `impact`.
+
+    Raises:
+        ResultsError: the table has no effect on `metric`, or several rows per head.
+    """
     rows = tables.effects(impact, metric)
     layers, heads = (
         np.arange(found.min(), found.max() + 1)

@@ -5,10 +5,7 @@ interval excludes 0; a grey dot is one whose interval holds 0: its sign is not k
 it never looks like a finding, in print and without colour too. A hatched cell was not measured.
 """
 
-from pathlib import Path
-
 import numpy as np
-import pandas as pd
 import plotly.graph_objects as go
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
@@ -20,40 +17,15 @@ from plotly.subplots import make_subplots
 
 from tiny_ablation.report import tables, words
 from tiny_ablation.report.figures import canvas, interactive, style
-from tiny_ablation.report.figures.head_grid import HeadGrid, Panel, collect
+from tiny_ablation.report.figures.head_grid import HeadGrid, Panel
 
 _SITE = "layer %{y}, head %{x}"
 _LEFT, _RIGHT, _GAP, _BOTTOM, _BETWEEN = 0.75, 0.45, 0.65, 1.55, 0.95  # inches
 
 
-def head_map(
-    impact: pd.DataFrame, *, metric: str, title: str, out_png: Path, out_html: Path, confidence: float = 0.95
-) -> None:
-    """Draw the effects on `metric` of every head, as PNG and as HTML.
-
-    Args:
-        impact: the rows of a head-level impact table of one run; those at scale 1 are left out.
-        metric: the metric to show.
-        title: what was done, to what, on what.
-        out_png: the static figure.
-        out_html: the interactive figure; plotly.js is put beside it.
-        confidence: of the intervals in `impact`.
-
-    Raises:
-        ResultsError: the table has no effect on `metric`.
-    """
-    data = collect(impact, metric, title, confidence)
-    with canvas.settings():
-        canvas.save(_static(data), out_png)
-    note = f"{data.note}. {_legend_sentence(data)}"
-    interactive.save(_interactive(data), title, note, out_html)
-
-
-def page_figure(
-    impact: pd.DataFrame, *, metric: str, title: str, confidence: float = 0.95
-) -> interactive.Interactive:
-    """The interactive head map, to be put into a page."""
-    return _interactive(collect(impact, metric, title, confidence))
+def legend(data: HeadGrid) -> str:
+    """What was measured, and how to read a cell."""
+    return f"{data.note}. {_legend_sentence(data)}"
 
 
 def _legend_sentence(data: HeadGrid) -> str:
@@ -73,7 +45,8 @@ def _arrange(panels: int) -> tuple[int, int]:
 # Static
 
 
-def _static(data: HeadGrid) -> Figure:
+def static(data: HeadGrid) -> Figure:
+    """The head map for print."""
     height = len(data.layers) * float(np.clip(7.0 / len(data.layers), 0.15, 0.30))
     width = len(data.heads) * float(np.clip(4.2 / len(data.heads), 0.15, 0.42))
     columns, rows = _arrange(len(data.panels))
@@ -193,7 +166,8 @@ def _draw_marks(figure: Figure, data: HeadGrid, top: float) -> None:
 # Interactive
 
 
-def _interactive(data: HeadGrid) -> interactive.Interactive:
+def page(data: HeadGrid) -> interactive.Interactive:
+    """The head map for a page."""
     columns, rows = _arrange(len(data.panels))
     row_height = int(np.clip(560 / len(data.layers), 12, 24))
     body = row_height * len(data.layers)
