@@ -15,11 +15,10 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from plotly.subplots import make_subplots
 
-from tiny_ablation.report import tables, words
+from tiny_ablation.report import words
 from tiny_ablation.report.figures import canvas, interactive, style
 from tiny_ablation.report.figures.head_grid import HeadGrid, Panel
 
-_SITE = "layer %{y}, head %{x}"
 _LEFT, _RIGHT, _GAP, _BOTTOM, _BETWEEN = 0.75, 0.45, 0.65, 1.55, 0.95  # inches
 
 
@@ -94,6 +93,9 @@ def _draw_panel(axes: Axes, panel: Panel, data: HeadGrid, cell: float) -> None:
         linewidths=0,
         zorder=3,
     )
+    for layer, head in sorted(data.marked):
+        corner = head - 0.5, layer - 0.5
+        axes.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor=style.INK, linewidth=1.2, zorder=5))
     _finish_panel(axes, panel, data, edges_x, edges_y)
 
 
@@ -147,6 +149,8 @@ def _draw_marks(figure: Figure, data: HeadGrid, top: float) -> None:
         Patch(facecolor=style.DIVERGING[2], label="interval excludes 0"),
         Line2D([], [], label="interval holds 0: unresolved", **dot),
     ]
+    if data.marked:
+        marks.append(Patch(facecolor=style.PAPER, edgecolor=style.INK, label="invariant"))
     if data.has_gaps:
         marks.append(Patch(facecolor=style.PAPER, edgecolor=style.LINE, hatch="/////", label="not measured"))
     height = figure.get_size_inches()[1]
@@ -183,9 +187,11 @@ def page(data: HeadGrid) -> interactive.Interactive:
         row, column = i // columns + 1, i % columns + 1
         figure.add_trace(_cells(panel, data), row=row, col=column)
         figure.add_trace(_dots(panel, data, row_height), row=row, col=column)
+        if data.marked:
+            figure.add_trace(_outlines(data, row_height), row=row, col=column)
     _lay_out(figure, data, height)
     return interactive.Interactive(
-        name=f"head-map-{data.metric}",
+        name=data.name,
         figure=figure,
         description=f"Head map. {data.title}. Layers down, heads across, {words.change_label(data.metric)}.",
         min_width=columns * (70 + max(150, 13 * len(data.heads))),
@@ -198,7 +204,7 @@ def _cells(panel: Panel, data: HeadGrid) -> go.Heatmap:
         y=data.layers.tolist(),
         z=np.where(panel.resolved, panel.delta, np.nan),
         customdata=panel.hover,
-        hovertemplate=tables.hover_template(data.percent, resolved=True, site=_SITE),
+        hovertemplate=data.hover[0],
         hoverongaps=False,
         coloraxis="coloraxis",
         xgap=1,
@@ -214,10 +220,20 @@ def _dots(panel: Panel, data: HeadGrid, row_height: int) -> go.Scatter:
         y=data.layers[y].tolist(),
         customdata=[panel.hover[i][j] for i, j in zip(y, x, strict=True)],
         mode="markers",
-        hovertemplate=tables.hover_template(data.percent, resolved=False, site=_SITE),
+        hovertemplate=data.hover[1],
         showlegend=False,
         marker={"color": style.UNRESOLVED, "size": max(3, round(0.22 * row_height))},
     )
+
+
+def _outlines(data: HeadGrid, row_height: int) -> go.Scatter:
+    marked = sorted(data.marked)
+    return go.Scatter(
+        x=[head for _, head in marked], y=[layer for layer, _ in marked], mode="markers", hoverinfo="skip", showlegend=False,
+        marker={
+            "symbol": "square-open", "size": row_height - 2, "color": style.INK, "line": {"width": 2, "color": style.INK},
+        },
+    )  # fmt: skip
 
 
 def _lay_out(figure: go.Figure, data: HeadGrid, height: int) -> None:

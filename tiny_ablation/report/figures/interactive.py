@@ -1,6 +1,7 @@
 """Interactive figures: a small page each, beside one copy of plotly.js per directory; nothing is fetched."""
 
 import html
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,10 +42,10 @@ def safe(text: str) -> str:
     return html.escape(text, quote=False)
 
 
-def colour_scale() -> list[tuple[float, str]]:
-    """The diverging scale as plotly wants it."""
-    last = len(style.DIVERGING) - 1
-    return [(i / last, colour) for i, colour in enumerate(style.DIVERGING)]
+def colour_scale(colours: Sequence[str] = style.DIVERGING) -> list[tuple[float, str]]:
+    """A colour scale as plotly wants it."""
+    last = len(colours) - 1
+    return [(i / last, colour) for i, colour in enumerate(colours)]
 
 
 def base_layout(height: int) -> dict:
