@@ -13,18 +13,23 @@ METRIC = "logit_diff"
 
 
 def write_sweep(
-    path: Path, conditions=CONDITIONS, seeds=(0, 1, 2), *, layers=30, heads=9, k=10, model="smollm2_135m", failed=(), table="head",
-    replicates=True, hypotheses=(),
+    path: Path, conditions=CONDITIONS, seeds=(0, 1, 2), *, layers=30, heads=9, k=10, model="smollm2_135m", failed=(),
+    table="head", replicates=True, hypotheses=(),
 ):  # fmt: skip
     """Write `sweep.json` and `artifacts/cross_condition/`; returns the directory."""
     cells = [Cell(i * len(seeds) + j, f"{c}/s{s}", c, s, (f"dataset={c}", f"seed={s}"))
              for i, c in enumerate(conditions) for j, s in enumerate(seeds)]  # fmt: skip
     notes = {"argv": ["tiny-ablate", "-m", f"dataset={','.join(conditions)}", "seed=0,1,2"]}
-    write_plan(path, SweepPlan("p" * 64, ("dataset", "seed"), tuple(cells), {"k": k, "op": "intersection"}, (), notes))
+    write_plan(
+        path,
+        SweepPlan("p" * 64, ("dataset", "seed"), tuple(cells), {"k": k, "op": "intersection"}, (), notes),
+    )
     cross = path / "artifacts" / "cross_condition"
     cross.mkdir(parents=True, exist_ok=True)
     index = ["layer", "head"] if table == "head" else ["layer", "granularity"]
-    sites = [(a, b if table == "head" else ("attn_out", "mlp_out")[b]) for a in range(layers) for b in range(heads)]
+    sites = [
+        (a, b if table == "head" else ("attn_out", "mlp_out")[b]) for a in range(layers) for b in range(heads)
+    ]
     matrix = _matrix(conditions, seeds, sites, index, model)
     means = _means(matrix, index, replicates)
     matrix.to_parquet(cross / f"{table}_matrix.parquet", index=False)
@@ -57,7 +62,8 @@ def _matrix(conditions, seeds, sites, index, model):
             delta = mine + rng.normal(0, 0.03, n)
             frames.append(
                 pd.DataFrame(sites, columns=index).assign(
-                    run_id="r", seed=seed, condition=condition, model=model, dataset=condition, direction="clean", metric=METRIC,
+                    run_id="r", seed=seed, condition=condition, model=model, dataset=condition, direction="clean",
+                    metric=METRIC,
                     delta=delta, value=3 + delta, baseline=3.0, ci_low=delta - 0.2, ci_high=delta + 0.2, n=120,
                 )
             )  # fmt: skip
@@ -83,12 +89,13 @@ def _entry(means, conditions, index, table, model, k):
         "table": table, "model": model, "metric": METRIC, "n_components": n, "size": len(kept),
         "members": [dict(zip(index, site, strict=True)) | {"conditions": list(conditions), "stability": 0.97,
                     "delta": {c: dict(tops[c])[site] for c in conditions}} for site in kept],
-        "chance": [{"null": "each condition's set is drawn at random from all components", "expected": k**3 / n**2, "p_value": 2e-5,
-                    "alike_when": "as large or larger", "method": "exact", "beyond_chance": True}],
+        "chance": [{"null": "each condition's set is drawn at random from all components", "expected": k**3 / n**2,
+                    "p_value": 2e-5, "alike_when": "as large or larger", "method": "exact", "beyond_chance": True}],
         "agreement": {"kendalls_w": 0.61, "rbo_p": 0.9, "rbo_mean": 0.44, "rbo_min": 0.31, "conditions": list(conditions),
                       "rbo": []},
         "conditions": [{"condition": c, "direction": None, "n_seeds": 3, "size": k, "stability": 0.8,
-                        "members": [dict(zip(index, site, strict=True)) | {"delta": d, "stability": 0.9} for site, d in tops[c]]}
+                        "members": [dict(zip(index, site, strict=True)) | {"delta": d, "stability": 0.9}
+                                    for site, d in tops[c]]}
                        for c in conditions],
         "notes": [],
     }  # fmt: skip
@@ -102,7 +109,9 @@ def _top(means, condition, index, k):
 
 def _geometry(means, conditions, index, table, model):
     wide = means.pivot(index=index, columns="condition", values="delta")[list(conditions)]
-    left, size, _ = np.linalg.svd((wide - wide.mean(axis=1).to_numpy()[:, None]).to_numpy().T, full_matrices=False)
+    left, size, _ = np.linalg.svd(
+        (wide - wide.mean(axis=1).to_numpy()[:, None]).to_numpy().T, full_matrices=False
+    )
     parts = [{"share_of_variance": float(size[i] ** 2 / (size**2).sum()), "loadings": [],
               "scores": {c: float(size[i] * left[j, i]) for j, c in enumerate(conditions)}}
              for i in range(len(conditions) - 1)]  # fmt: skip
@@ -119,7 +128,13 @@ def _summary(cells, conditions, seeds, failed, model, table, replicates):
 
     told = [cell(each) for each in cells]
     counts = {s: sum(c["status"] == s for c in told) for s in ("ok", "failed")}
-    numbers = {"mean": 3.1, "ci_low": 2.9, "ci_high": 3.3, "n_seeds": len(seeds), "examples": {"ci_low": 2.0, "ci_high": 4.0}}
+    numbers = {
+        "mean": 3.1,
+        "ci_low": 2.9,
+        "ci_high": 3.3,
+        "n_seeds": len(seeds),
+        "examples": {"ci_low": 2.0, "ci_high": 4.0},
+    }
     return {
         "schema": 1, "plan_digest": "p" * 64, "varies": ["dataset", "seed"], "complete": not failed,
         "counts": {k: v for k, v in counts.items() if v}, "failed": [c for c in told if c["status"] == "failed"], "missing": [],

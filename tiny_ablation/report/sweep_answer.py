@@ -14,7 +14,6 @@ from tiny_ablation.report import words
 from tiny_ablation.report.figures import style
 from tiny_ablation.report.sweep_data import Comparison, SweepData
 
-_NAMED = 8  # sites named in a sentence
 _KEPT = {
     "intersection": "in the top set of every condition",
     "union": "in the top set of at least one condition",
@@ -49,7 +48,13 @@ def sweep_answer(data: SweepData, comparison: Comparison) -> SweepAnswer:
     beyond = all(chance["beyond_chance"] for chance in chances) if chances else None
     return SweepAnswer(
         headline=_headline(data, comparison, beyond),
-        sentences=[*_chance(entry, chances), *_effects(comparison), *_stability(entry), *_agreement(entry), *entry["notes"]],
+        sentences=[
+            *_effects(comparison),
+            *_chance(entry, chances),
+            *_stability(entry),
+            *_agreement(entry),
+            *entry["notes"],
+        ],
         size=int(entry["size"]),
         tested=int(entry["n_components"]),
         beyond_chance=beyond,
@@ -71,7 +76,7 @@ def _headline(data: SweepData, comparison: Comparison, beyond: bool | None) -> s
     sites = [comparison.label(int(j)) for j in comparison.strongest()[:size]]
     verb = "is" if size == 1 else "are"
     doubt = "" if beyond in (True, None) else ", which is no more than chance would give"
-    return f"{size} {many} {verb} among {top} of {where}{doubt}: {listing(sites, limit=_NAMED)}."
+    return f"{size} {many} {verb} among {top} of {where}{doubt}: {listing(sites)}."
 
 
 def _chance(entry: Mapping[str, Any], chances: list[Mapping[str, Any]]) -> Iterator[str]:
@@ -94,7 +99,10 @@ def _effects(comparison: Comparison) -> Iterator[str]:
     site = int(comparison.strongest()[0])
     delta, unit = comparison.delta[:, site], words.metric_words(comparison.metric).unit
     places = style.decimals(delta)
-    told = [f"{style.signed(v, places)} in {name}" for v, name in zip(delta.tolist(), comparison.labels, strict=True)]
+    told = [
+        f"{style.signed(v, places)} in {name}"
+        for v, name in zip(delta.tolist(), comparison.labels, strict=True)
+    ]
     signs = {bool(value > 0) for value in delta[~np.isnan(delta)]}
     same = "" if len(signs) == 1 else "; its sign differs between conditions"
     yield f"{comparison.label(site)} changes {comparison.metric} by {listing(told)} {unit}{same}."
@@ -105,7 +113,7 @@ def _stability(entry: Mapping[str, Any]) -> Iterator[str]:
     if found:
         least = style.percent(round(min(found), 2))
         each = "It comes back in" if len(found) == 1 else "Each comes back in at least"
-        yield f"{each} {least} of draws of other examples of the same kind."
+        yield f"{each} {least} of draws of other examples."
 
 
 def _agreement(entry: Mapping[str, Any]) -> Iterator[str]:
@@ -115,5 +123,5 @@ def _agreement(entry: Mapping[str, Any]) -> Iterator[str]:
     yield (
         f"Whole rankings: Kendall's W is {style.plain(found['kendalls_w'], 2)} (1: all conditions rank alike, "
         f"{style.plain(1 / len(found['conditions']), 2)} expected of unrelated ones), and the mean rank-biased overlap of two "
-        f"conditions is {style.plain(found['rbo_mean'], 2)} (p = {found['rbo_p']:g})."
+        f"conditions is {style.plain(found['rbo_mean'], 2)} (1: equal, 0: nothing in common)."
     )

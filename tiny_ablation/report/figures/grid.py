@@ -202,12 +202,14 @@ def page(data: Grid) -> interactive.Interactive:
     """The grid for a page."""
     n, m, k = len(data.rows), len(data.columns), len(data.panels)
     row = int(np.clip(520 / n, 15, 26))
-    height = row * n + 150 + 7 * max(map(len, data.columns))
+    height = max(400, row * n + 150 + 7 * max(map(len, data.columns)))
     titles = [interactive.safe(panel.name) for panel in data.panels]
     figure = make_subplots(rows=1, cols=k, subplot_titles=titles, horizontal_spacing=0.03, shared_yaxes=True)
     for i, panel in enumerate(data.panels, start=1):
         for trace in _traces(panel, data, row):
             figure.add_trace(trace, row=1, col=i)
+        for y, x in zip(*panel.outlined(), strict=True):
+            figure.add_shape(interactive.outline(int(x), int(y)), row=1, col=i)
     _lay_out(figure, data, height)
     column = 48 if data.places is not None else 16
     return interactive.Interactive(
@@ -223,13 +225,14 @@ def _traces(panel: GridPanel, data: Grid, row: int) -> list[go.Heatmap | go.Scat
     show = style.signed if data.diverging else style.plain
     texts = None
     if data.places is not None:
-        texts = [["" if np.isnan(v) else show(v, data.places) for v in line] for line in panel.values]
+        coloured = np.where(panel.resolved, panel.values, np.nan)
+        texts = [["" if np.isnan(v) else show(v, data.places) for v in line] for line in coloured]
     cells = go.Heatmap(
         x=list(range(len(columns))), y=list(range(len(rows))), z=np.where(panel.resolved, panel.values, np.nan),
         customdata=_named(panel, rows, columns), hovertemplate="%{customdata}<extra></extra>", hoverongaps=False,
         coloraxis="coloraxis", xgap=1, ygap=1, text=texts, texttemplate="%{text}" if texts else None,
     )  # fmt: skip
-    return [cells, _dots(panel, data, rows, columns, row), _outlines(panel, row)]
+    return [cells, _dots(panel, data, rows, columns, row)]
 
 
 def _named(panel: GridPanel, rows: list[str], columns: list[str]) -> list[list[str]]:
@@ -242,25 +245,13 @@ def _named(panel: GridPanel, rows: list[str], columns: list[str]) -> list[list[s
 def _dots(panel: GridPanel, data: Grid, rows: list[str], columns: list[str], row: int) -> go.Scatter:
     y, x = panel.unsure()
     show = style.signed if data.diverging else style.plain
-    numbers = (
-        None
-        if data.places is None
-        else [show(v, data.places) for v in panel.values[y, x].tolist()]
-    )
+    numbers = None if data.places is None else [show(v, data.places) for v in panel.values[y, x].tolist()]
     named = _named(panel, rows, columns)
     return go.Scatter(
         x=x.tolist(), y=y.tolist(), mode="markers" if numbers is None else "text", text=numbers, showlegend=False,
         customdata=[f"{named[i][j]}<br><i>{_UNSURE}</i>" for i, j in zip(y, x, strict=True)],
         hovertemplate="%{customdata}<extra></extra>", textfont={"color": style.UNRESOLVED, "size": 11},
         marker={"color": style.UNRESOLVED, "size": max(4, round(0.25 * row))},
-    )  # fmt: skip
-
-
-def _outlines(panel: GridPanel, row: int) -> go.Scatter:
-    y, x = panel.outlined()
-    return go.Scatter(
-        x=x.tolist(), y=y.tolist(), mode="markers", showlegend=False, hoverinfo="skip",
-        marker={"symbol": "square-open", "color": style.INK, "size": row - 5, "line": {"width": 2, "color": style.INK}},
     )  # fmt: skip
 
 
@@ -275,7 +266,8 @@ def _lay_out(figure: go.Figure, data: Grid, height: int) -> None:
         **({"cmid": 0} if data.diverging else {}),
     }  # fmt: skip
     left = 30 + 7 * max(map(len, data.rows))
-    bottom = 95 + 7 * max(map(len, data.columns))
+    turned = 7 * max(map(len, data.columns)) * len(data.columns) * len(data.panels) > 420
+    bottom = 100 + (7 * max(map(len, data.columns)) if turned else 15)
     figure.update_layout(
         **interactive.base_layout(height), margin={"l": left, "r": 10, "t": 30, "b": bottom}, coloraxis=scale
     )
@@ -289,7 +281,7 @@ def _lay_out(figure: go.Figure, data: Grid, height: int) -> None:
         tickvals=list(range(len(columns))),
         ticktext=columns,
         range=[-0.5, len(columns) - 0.5],
-        tickangle=90,
+        tickangle=90 if turned else 0,
         **plain,
     )
     figure.update_yaxes(

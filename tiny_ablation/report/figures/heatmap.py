@@ -187,8 +187,8 @@ def page(data: HeadGrid) -> interactive.Interactive:
         row, column = i // columns + 1, i % columns + 1
         figure.add_trace(_cells(panel, data), row=row, col=column)
         figure.add_trace(_dots(panel, data, row_height), row=row, col=column)
-        if data.marked:
-            figure.add_trace(_outlines(data, row_height), row=row, col=column)
+        for layer, head in sorted(data.marked):
+            figure.add_shape(interactive.outline(head, layer), row=row, col=column)
     _lay_out(figure, data, height)
     return interactive.Interactive(
         name=data.name,
@@ -224,16 +224,6 @@ def _dots(panel: Panel, data: HeadGrid, row_height: int) -> go.Scatter:
         showlegend=False,
         marker={"color": style.UNRESOLVED, "size": max(3, round(0.22 * row_height))},
     )
-
-
-def _outlines(data: HeadGrid, row_height: int) -> go.Scatter:
-    marked = sorted(data.marked)
-    return go.Scatter(
-        x=[head for _, head in marked], y=[layer for layer, _ in marked], mode="markers", hoverinfo="skip", showlegend=False,
-        marker={
-            "symbol": "square-open", "size": row_height - 2, "color": style.INK, "line": {"width": 2, "color": style.INK},
-        },
-    )  # fmt: skip
 
 
 def _lay_out(figure: go.Figure, data: HeadGrid, height: int) -> None:

@@ -186,7 +186,7 @@ def page(data: Lines) -> interactive.Interactive:
     """The lines for a page."""
     columns, rows = data.arrange()
     titles = [interactive.safe(panel.name) for panel in data.panels]
-    height = rows * 250 + 90 + 22 * len(data.names) // 2
+    height = rows * 270 + 110 + 22 * len(data.names) // 2
     figure = make_subplots(
         rows=rows, cols=columns, subplot_titles=titles, 
         horizontal_spacing=0.04, vertical_spacing=70 / height if rows > 1 else 0,
@@ -198,7 +198,7 @@ def page(data: Lines) -> interactive.Interactive:
                 figure.add_trace(trace, row=i // columns + 1, col=i % columns + 1)
             told.add(line.name)
     figure.update_layout(
-        **interactive.base_layout(height), margin={"l": 70, "r": 15, "t": 30, "b": 50},
+        **interactive.base_layout(height), margin={"l": 75, "r": 15, "t": 30, "b": 95},
         legend={
             "orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom",
             "title": {"text": interactive.safe(data.legend)},

@@ -21,13 +21,16 @@
     }
     const swap = (part) => {
       for (const key of ["color", "fillcolor"]) {
-        if (part?.[key] in theme.swap) part[key] = theme.swap[part[key]];
+        const colour = part?.[key];
+        if (Array.isArray(colour)) part[key] = colour.map((c) => theme.swap[c] ?? c);
+        else if (colour in theme.swap) part[key] = theme.swap[colour];
       }
     };
     for (const trace of figure.data) {
       for (const part of [trace, trace.marker, trace.marker?.line, trace.line, trace.error_x, trace.error_y]) swap(part);
     }
     for (const note of layout.annotations ?? []) swap(note.font);
+    for (const shape of layout.shapes ?? []) swap(shape.line);
     return figure;
   };
 
