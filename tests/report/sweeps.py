@@ -1,6 +1,7 @@
 """A made-up sweep as the aggregation leaves it: two heads matter in every condition, others in one or two."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ def write_sweep(
     table="head", replicates=True, hypotheses=(),
 ):  # fmt: skip
     """Write `sweep.json` and `artifacts/cross_condition/`; returns the directory."""
-    cells = [Cell(i * len(seeds) + j, f"{c}/s{s}", c, s, (f"dataset={c}", f"seed={s}"))
+    cells = [Cell(i * len(seeds) + j, f"{re.sub(r'[^a-z]', '', c)}/s{s}", c, s, (f"dataset={c}", f"seed={s}"))
              for i, c in enumerate(conditions) for j, s in enumerate(seeds)]  # fmt: skip
     notes = {"argv": ["tiny-ablate", "-m", f"dataset={','.join(conditions)}", "seed=0,1,2"]}
     write_plan(
