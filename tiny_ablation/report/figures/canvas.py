@@ -40,6 +40,11 @@ def diverging() -> LinearSegmentedColormap:
     return LinearSegmentedColormap.from_list("tiny_ablate", style.DIVERGING, N=511)
 
 
+def sequential() -> LinearSegmentedColormap:
+    """The scale of values without a sign."""
+    return LinearSegmentedColormap.from_list("tiny_ablate_sequential", style.SEQUENTIAL, N=511)
+
+
 def blank(width: float, height: float) -> Figure:
     """An empty figure of so many inches."""
     figure = Figure(figsize=(width, height), dpi=style.DPI, facecolor=style.PAPER)
