@@ -20,6 +20,7 @@ from tiny_ablation.engine.layout import Batch
 from tiny_ablation.errors import GuardError
 from tiny_ablation.models.hookpoints import HookPoint
 from tiny_ablation.models.network import Network
+from tiny_ablation.models.products import FastProducts
 
 MIN_ROWS = 4
 
@@ -44,9 +45,12 @@ class Cache:
 
 @dataclass
 class Passes:
-    """Runs a network on batches; holds no state between calls but the network."""
+    """Runs a network on batches; holds no state between calls but the network and its weights in a faster order."""
 
     network: Network
+
+    def __post_init__(self) -> None:
+        self._products = FastProducts(self.network)
 
     def clean(
         self, batch: Batch, capture: Sequence[Place] = (), writers: dict[Place, list[Writer]] | None = None
@@ -181,6 +185,7 @@ class Passes:
             )
             mask = mask.to(device)[None, None].expand(runs, 1, -1, -1)
         with ExitStack() as stack:
+            stack.enter_context(self._products.in_use())
             if trimmed and self.network.names.mlp:
                 stack.enter_context(self._last_mlp_on(keep.unique(), batch, runs))
             unembed = HookPoint("unembed", self.network.unembed, "in", lambda x: x)

@@ -78,10 +78,9 @@ def estimate(
     # Every strand is a row of its own: where prompts share nodes, so would their gradients be mixed.
     rows = [Strand(index, strand.ids, strand.reads) for index, strand in enumerate(strands)]
     size = max(1, batch_tokens // max(1, question.steps))
+    passes = Passes(network)
     for batch in build_batches(rows, lambda row, _: row, max_nodes=size, shared=False):
-        part = _Part(
-            Passes(network), batch, [strands[s.example].example for s in batch.sequences], prompts, question
-        )
+        part = _Part(passes, batch, [strands[s.example].example for s in batch.sequences], prompts, question)
         for layer, change in part.layers():
             # (units, nodes) summed into the examples that the nodes belong to
             out[layer].index_add_(1, part.owner, change.double().cpu())
