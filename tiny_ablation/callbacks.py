@@ -93,15 +93,15 @@ def _open_tracking(config: Any, screen: Any) -> None:
 
 
 def _finish(config: Any, config_name: str, directory: Path) -> None:
-    from tiny_ablation.aggregate.sweep import aggregate_sweep
+    from tiny_ablation.report.sweep_build import build_sweep
     from tiny_ablation.report.sweep_screen import show_sweep
     from tiny_ablation.report.terminal import Screen
     from tiny_ablation.tracking.mlflow_sink import publish_sweep
 
     screen = Screen()
-    outcome = aggregate_sweep(directory)
+    outcome = build_sweep(directory)
     if config.sweep.confirm and _confirm(config_name, directory, screen):
-        outcome = aggregate_sweep(directory)
+        outcome = build_sweep(directory)
     published = publish_sweep(directory, _tracking(config), cwd=Path(config.hydra.runtime.cwd))
     show_sweep(directory, screen)
     if published:

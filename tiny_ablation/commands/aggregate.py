@@ -3,7 +3,7 @@
   tiny-ablate aggregate multirun/2026-11-21/10-00-00
   tiny-ablate aggregate DIR --json
 
-Reads the runs' files and writes artifacts/cross_condition/ and manifest.json; no model is needed. Equal runs give equal bytes,
+Reads the runs' files and writes artifacts/cross_condition/, report.html and manifest.json; no model is needed. Equal runs give equal bytes,
 however often and from wherever it is called. The exit code is 1 when a planned cell has no results.
 """
 
@@ -14,7 +14,7 @@ from tiny_ablation.commands._console import parser, say_json
 
 def main(args: list[str]) -> int:
     """Aggregate one sweep."""
-    from tiny_ablation.aggregate.sweep import aggregate_sweep
+    from tiny_ablation.report.sweep_build import build_sweep
 
     flags = parser("aggregate", __doc__)
     flags.add_argument("dir", type=Path, metavar="DIR", help="the directory of a sweep (-m)")
@@ -22,7 +22,7 @@ def main(args: list[str]) -> int:
         "--json", action="store_true", help="print the state of every cell and the files as JSON"
     )
     given = flags.parse_args(args)
-    outcome = aggregate_sweep(given.dir)
+    outcome = build_sweep(given.dir)
     if given.json:
         cells = [
             {"condition": each.cell.condition, "seed": each.cell.seed, "dir": each.cell.dir, "state": each.state,

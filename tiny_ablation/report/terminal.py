@@ -25,10 +25,14 @@ _INDEX = (
     "size", "scale", "direction",
 )  # fmt: skip
 _ABOUT = {
-    "report.html": "the run on one page",
+    "report.html": "everything on one page",
     "metrics/summary.json": "baseline, mean effects, strongest sites",
     "metrics/head_impact.parquet": "every effect with its interval",
     "metrics/per_example.parquet": "every example behind every effect",
+    "artifacts/cross_condition/head_matrix.parquet": "every effect of every run, with its condition",
+    "artifacts/cross_condition/layer_matrix.parquet": "every effect of every run, with its condition",
+    "artifacts/cross_condition/summary.json": "per condition: metrics over seeds",
+    "artifacts/cross_condition/invariants.json": "what the conditions share, and what chance would give",
     "artifacts/head_map.html": "head map",
     "artifacts/head_map.png": "head map, for print",
 }
