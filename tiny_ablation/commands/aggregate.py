@@ -3,8 +3,8 @@
   tiny-ablate aggregate multirun/2026-11-21/10-00-00
   tiny-ablate aggregate DIR --json
 
-Reads the runs' files and writes artifacts/cross_condition/, report.html and manifest.json; no model is needed. Equal runs give equal bytes,
-however often and from wherever it is called. The exit code is 1 when a planned cell has no results.
+Reads the runs' files and writes artifacts/cross_condition/, report.html and manifest.json; no model is needed. Equal runs give
+equal bytes, however often and from wherever it is called. The exit code is 1 when a planned cell has no results.
 """
 
 from pathlib import Path
