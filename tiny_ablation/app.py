@@ -285,8 +285,11 @@ def _write_provenance(prepared: "Prepared", rundir: "RunDir", started: datetime)
         started=started, ended=datetime.now(UTC), threads=facts["threads"],
     )  # fmt: skip
     content["weights_origin"] = prepared.network.model.origin
-    content["prompts"] = [{"id": t.example.id, "clean": t.clean_ids, "target": t.target_ids, "foil": t.foil_ids}
-                          for t in prepared.tokens]  # fmt: skip
+    content["prompts"] = [
+        {"id": t.example.id, "clean": t.clean_ids, "target": t.target_ids, "foil": t.foil_ids}
+        | ({"targets": t.right_ids, "foils": t.wrong_ids} if t.example.has_sets else {})
+        for t in prepared.tokens
+    ]
     store.write_json(rundir.provenance, content)
     store.write_text(rundir.env, provenance.env_txt())
 

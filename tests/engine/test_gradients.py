@@ -85,6 +85,21 @@ def test_gradient_against_finite_differences(
     torch.testing.assert_close(found, expected, rtol=2e-3, atol=2e-3)
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+def test_gradient_of_the_log_odds_of_sets(doubles, make_prompts, make_sets, shape):
+    """Against finite differences; `exact` reads the same sets, whose log odds the judge of metrics works out by hand."""
+    network = doubles[shape]
+    prompts = make_sets(make_prompts(network.shape.d_vocab), network.shape.d_vocab)
+    sites = sites_of(network, "z")
+    found = chosen(estimate(network, prompts, Question("z")), sites)
+    forth, back = (exact(network, prompts, sites, Towards(h), "all", False) for h in (0.01, -0.01))
+    torch.testing.assert_close(found, (forth - back) / 0.02, rtol=2e-3, atol=2e-3)
+    single = [replace(p, right=(), wrong=()) for p in prompts]
+    without = chosen(estimate(network, single, Question("z")), sites)
+    assert (found - without)[:, 1:].abs().max() > 1e-2  # the sets matter
+    assert torch.equal(found[:, 0], without[:, 0])
+
+
 @pytest.mark.parametrize("steps", [0, 2])
 def test_exact_where_the_metric_is_linear(doubles, make_prompts, steps):
     """What the last block adds to the residual stream reaches the logits without a norm once that is made linear."""

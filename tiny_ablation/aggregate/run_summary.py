@@ -12,7 +12,7 @@ from tiny_ablation.aggregate.run_tables import NULL, RunTables, groups_of
 from tiny_ablation.config.schema import Span, Split
 from tiny_ablation.config.seeds import generator
 from tiny_ablation.data.text import listing
-from tiny_ablation.interventions.baseline import CRITERIA
+from tiny_ablation.interventions.baseline import CRITERIA, is_right
 from tiny_ablation.interventions.measure import Measured
 from tiny_ablation.interventions.prepare import Prepared
 from tiny_ablation.results.schema import SCHEMA_VERSION, TABLES
@@ -86,8 +86,8 @@ def _columns(prepared: Prepared, measured: Measured) -> dict[str, Any]:
     """Per example of the un-intervened run: whether it is right, whether the target is preferred, every metric."""
     difference = next((measured.baseline[name] for name in DIFFERENCES if name in measured.baseline), None)
     preferred = {} if difference is None else {"preference": (difference > 0).astype(float)}
-    target = np.array([prepared.tokens[i].target_ids[0] for i in measured.examples])
-    right = (measured.top1_baseline == target).astype(float)
+    tokens = [prepared.tokens[i] for i in measured.examples]
+    right = is_right(tokens, measured.top1_baseline.tolist()).astype(float)
     if prepared.light.settings.root.metrics.span is Span.full:
         right = preferred.get("preference")
     return {**({} if right is None else {"accuracy": right}), **preferred, **measured.baseline}

@@ -195,7 +195,9 @@ class MetricsConfig:
     """What is measured at the answer."""
 
     names: list[str] | None = None  # null: every metric that is defined for the span
-    primary: str | None = None  # ranks sites in tables and figures; null: logit_diff, or seq_logprob_diff
+    primary: str | None = (
+        None  # ranks sites in tables and figures; null: the family's (mostly logit_diff), or seq_logprob_diff
+    )
     span: Span = Span.first
 
 

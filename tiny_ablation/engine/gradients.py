@@ -24,6 +24,7 @@ from tiny_ablation.engine.forward import Passes, Writer
 from tiny_ablation.engine.layout import Batch, build_batches
 from tiny_ablation.engine.prompts import Prompt, Strand, sequences
 from tiny_ablation.errors import DataError
+from tiny_ablation.metrics.readout import of_sets
 from tiny_ablation.models.network import Network
 
 # A backward pass keeps what every block computed: about 2 MB a token on a model of 135M parameters.
@@ -191,8 +192,8 @@ class _Part:
         if self.question.full:
             wide = wide.log_softmax(-1)
             sign = 1 - 2 * reads.is_foil.to(wide)
-            return (wide.gather(1, reads.token[:, None])[:, 0] * sign).sum()
-        return (wide.gather(1, reads.token[:, None]) - wide.gather(1, reads.foil[:, None])).sum()
+            return (of_sets(wide, reads.tokens) * sign).sum()
+        return (of_sets(wide, reads.tokens) - of_sets(wide, reads.foils)).sum()
 
 
 def _check_lengths(prompts: Sequence[Prompt], question: Question) -> None:

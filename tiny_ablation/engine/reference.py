@@ -15,7 +15,7 @@ from torch import Tensor
 from tiny_ablation.engine.edits import Edit, Intervention
 from tiny_ablation.engine.prompts import Prompt, Strand, sequences
 from tiny_ablation.errors import GuardError
-from tiny_ablation.metrics.readout import Metric, Readout, Reads
+from tiny_ablation.metrics.readout import Metric, Readout, Reads, token_sets
 from tiny_ablation.models.network import Network
 
 _HOOKS = {
@@ -138,6 +138,6 @@ def _write(
 def _reads(reads: list[Any], device: str) -> Reads:
     column = partial(torch.tensor, device=device)
     return Reads(
-        token=column([r.token for r in reads]), example=column([0] * len(reads)),
-        is_foil=column([r.is_foil for r in reads]), foil=column([r.foil for r in reads]), n_examples=1,
+        tokens=token_sets([r.tokens for r in reads]).to(device), example=column([0] * len(reads)),
+        is_foil=column([r.is_foil for r in reads]), foils=token_sets([r.foils for r in reads]).to(device), n_examples=1,
     )  # fmt: skip

@@ -12,10 +12,10 @@ from tiny_ablation.config.identity import Identity
 from tiny_ablation.config.schema import Span
 from tiny_ablation.config.seeds import generator
 from tiny_ablation.data.tokens import TokenizedExample, servable
-from tiny_ablation.engine.prompts import Prompt
 from tiny_ablation.errors import ConfigError
+from tiny_ablation.interventions.baseline import prompt_of
 from tiny_ablation.interventions.examples import Selection, keep, serve
-from tiny_ablation.interventions.light import Light, chosen_metric_names
+from tiny_ablation.interventions.light import Light, metric_names_of
 from tiny_ablation.interventions.plan import Leg, PlanContext, ReferenceSet
 from tiny_ablation.metrics.readout import Metric
 from tiny_ablation.metrics.registry import metric
@@ -74,7 +74,7 @@ def prepare_run(light: Light) -> Prepared:
         tokens = [t for i, t in enumerate(tokens) if i not in skips]
         context = _context(light, network, tokens)
     legs = light.kind.plan(root.ablation, context)
-    metrics = [metric(name) for name in chosen_metric_names(root.metrics)]
+    metrics = [metric(name) for name in metric_names_of(root)]
     return Prepared(light, identity, network, device, tokens, metrics, legs, skipped, selection)
 
 
@@ -82,8 +82,8 @@ def _context(light: Light, network: Network, tokens: Sequence[TokenizedExample])
     root = light.settings.root
     return PlanContext(
         network=network,
-        clean=[_prompt(t, t.clean_ids, t.marks) for t in tokens],
-        corrupt=[_prompt(t, t.corrupt_ids, t.corrupt_marks) for t in tokens],
+        clean=[prompt_of(t) for t in tokens],
+        corrupt=[prompt_of(t, corrupt=True) for t in tokens],
         groups=[t.example.group for t in tokens],
         templates=[t.example.template for t in tokens],
         seed=root.seed,
@@ -117,12 +117,8 @@ def reference_set(light: Light, network: Network, n: int) -> ReferenceSet:
     order = generator(light.settings.root.seed, "reference").permutation(len(served))[:n]
     drawn = [served[i] for i in sorted(order.tolist())]
     return ReferenceSet(
-        prompts=[_prompt(t, t.clean_ids, t.marks) for t in drawn],
+        prompts=[prompt_of(t) for t in drawn],
         templates=[t.example.template for t in drawn],
         splits=[split[t.example.id] for t in drawn],
         available=len(served),
     )
-
-
-def _prompt(tokens: TokenizedExample, ids: tuple[int, ...], marks: dict[str, tuple[int, ...]]) -> Prompt:
-    return Prompt(ids, tokens.target_ids, tokens.foil_ids, marks, tokens.example.id)

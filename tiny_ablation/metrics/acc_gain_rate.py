@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def compute(a: Readout, b: Readout) -> "Tensor":
-    """(m, n): 1 where the top-1 token is the target in `a` and was not in `b`, else 0."""
+    """(m, n): 1 where the top-1 token is a target in `a` and was not in `b`, else 0."""
     return lost(a, b)
 
 

@@ -1,4 +1,7 @@
-"""Logit difference: how much the model prefers the target to the foil (Wang et al. 2022, section 2)."""
+"""Logit difference: how much the model prefers the target to the foil (Wang et al. 2022, section 2).
+
+Between sets of answers it is their log odds, log p(targets) - log p(foils), as it is between two tokens.
+"""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,7 @@
-"""Probability difference between target and foil, over the whole vocabulary."""
+"""Probability difference between target and foil, over the whole vocabulary.
+
+Between sets of answers it is that of their sums, as for "greater than" (Hanna et al. 2023, section 2).
+"""
 
 from typing import TYPE_CHECKING
 

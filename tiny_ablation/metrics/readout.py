@@ -1,9 +1,14 @@
 """What a forward pass says at the answer, in the form every metric reads.
 
 All of it in float32 or better: half-precision logits are widened before anything is computed from them.
+
+What is scored is a set of tokens, of one token in most data: its probability is the sum over its tokens, its logit the
+log-sum-exp of theirs, so that logits of two sets differ by the log odds of the one against the other, and that of one
+token is its own.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -20,23 +25,38 @@ class Reads:
     `metrics.span=first` an example has one read; with `full` one per token of target and foil, teacher-forced.
 
     Attributes:
-        token: (n_reads,) int64, the answer token that is scored there.
+        tokens: (n_reads, n_tokens) int64, the answer tokens that are scored there as one; see `token_sets`.
         example: (n_reads,) int64, the row of the batch the read belongs to.
         is_foil: (n_reads,) bool, whether the read scores the foil instead of the target.
-        foil: (n_reads,) int64, with `first`: the foil's token at the same position; unused with `full`.
+        foils: (n_reads, n_foils) int64, with `first`: the foil's tokens at the same position; unused with `full`.
         n_examples: how many examples the batch holds.
     """
 
-    token: "Tensor"
+    tokens: "Tensor"
     example: "Tensor"
     is_foil: "Tensor"
-    foil: "Tensor"
+    foils: "Tensor"
     n_examples: int
 
     def to(self, device: str) -> "Reads":
         """The same reads with their index tensors on `device`."""
-        moved = {name: getattr(self, name).to(device) for name in ("token", "example", "is_foil", "foil")}
+        moved = {name: getattr(self, name).to(device) for name in ("tokens", "example", "is_foil", "foils")}
         return Reads(n_examples=self.n_examples, **moved)
+
+
+def token_sets(sets: Sequence[Sequence[int]]) -> "Tensor":
+    """(n, longest) int64: a set of tokens in each row, -1 behind its last."""
+    import torch
+
+    width = max(map(len, sets), default=0)
+    rows = [[*tokens, *[-1] * (width - len(tokens))] for tokens in sets]
+    return torch.tensor(rows, dtype=torch.long).view(len(sets), width)
+
+
+def of_sets(logits: "Tensor", sets: "Tensor") -> "Tensor":
+    """(..., n): the logit of the set of tokens in each row of `sets` (n, width), from logits (..., n, d_vocab)."""
+    index = sets.clamp_min(0).expand(*logits.shape[:-1], -1)
+    return logits.gather(-1, index).masked_fill(sets < 0, -math.inf).logsumexp(-1)
 
 
 @dataclass
@@ -64,23 +84,28 @@ class Readout:
 
     @cached_property
     def token_logit(self) -> "Tensor":
-        """(m, n_reads): the logit of the token each read scores."""
-        return self._gather(self.reads.token)
+        """(m, n_reads): the logit of the tokens each read scores."""
+        return of_sets(self.logits, self.reads.tokens)
 
     @cached_property
     def foil_logit(self) -> "Tensor":
         """(m, n_reads): the logit of the foil at the same position (`span=first`)."""
-        return self._gather(self.reads.foil)
+        return of_sets(self.logits, self.reads.foils)
 
     @cached_property
     def token_log_prob(self) -> "Tensor":
-        """(m, n_reads): the log probability of the token each read scores, nats."""
+        """(m, n_reads): the log probability of the tokens each read scores, nats."""
         return self.token_logit - self.log_norm
 
     @cached_property
     def top1(self) -> "Tensor":
         """(m, n_reads): the most probable next token."""
         return self.logits.argmax(-1)
+
+    @cached_property
+    def hit(self) -> "Tensor":
+        """(m, n_reads) bool: whether the most probable next token is one of those the read scores."""
+        return (self.top1[..., None] == self.reads.tokens).any(-1)
 
     def sequence_log_prob(self, *, foil: bool) -> "Tensor":
         """(m, n_examples): summed log probability of the whole target or foil (`span=full`)."""
@@ -95,10 +120,6 @@ class Readout:
         if mean:
             out /= torch.bincount(self.reads.example[keep], minlength=self.reads.n_examples)
         return out
-
-    def _gather(self, tokens: "Tensor") -> "Tensor":
-        index = tokens.view(1, -1, 1).expand(self.logits.shape[0], -1, 1)
-        return self.logits.gather(-1, index).squeeze(-1)
 
 
 @dataclass(frozen=True)
