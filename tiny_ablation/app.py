@@ -312,6 +312,8 @@ def _show(prepared: "Prepared", rundir: "RunDir", summary: dict[str, Any], scree
         resolution=summary["resolution"], confidence=summary["confidence"],
         title=f"Strongest {_SITES.get(prepared.light.table, 'sites')}",
     )  # fmt: skip
+    if "attribution" in summary["notes"]:
+        screen.receipt(summary["notes"]["attribution"])
     for text in summary["warnings"]:
         screen.warn(text)
     table = rundir.table(prepared.light.table).relative_to(rundir.path)

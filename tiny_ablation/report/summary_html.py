@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from tiny_ablation.report import tables, templates, words
+from tiny_ablation.report import captions, tables, templates, words
 from tiny_ablation.report.answer import answer
 from tiny_ablation.report.figures import files, interactive, style
 from tiny_ablation.report.figures.source import RunSource
@@ -63,6 +63,7 @@ def write_run_report(run_dir: Path, *, status: str | None = None) -> Path:
         unit=words.metric_words(summary["primary"]).unit,
         signs=words.signs(summary["primary"]),
         threats=threats(summary),
+        receipt=_receipt(summary),
         plotly=f"artifacts/{interactive.PLOTLY_JS}",
         status=status or _status(run),
         **_origin(run),
@@ -134,6 +135,18 @@ def _baseline_rows(summary: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """Accuracy and the primary metric of the un-intervened run: name, mean, interval."""
     names = [name for name in ("accuracy", summary["primary"]) if name in summary["baseline"]]
     return [(name, *_mean_and_bounds(summary["baseline"][name], "mean")) for name in names]
+
+
+def _receipt(summary: Mapping[str, Any]) -> dict[str, Any] | None:
+    """How far estimates can be trusted, where sites were chosen by estimates."""
+    found = summary.get("notes", {}).get("attribution")
+    if found is None:
+        return None
+    return {
+        "what": captions.of_estimates(found),
+        "agreement": captions.agreement(found),
+        "sentences": captions.of_receipt(found),
+    }
 
 
 def _metric_rows(summary: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -42,6 +42,7 @@ class Attribution(Kind):
     name = "attribution"
     table = "head_impact"
     config = AttributionConfig
+    draws = ("random sites",)
 
     def table_of(self, cfg: AttributionConfig) -> str:
         """By what the sites are; a neuron stands where a feature would."""

@@ -61,6 +61,11 @@ def signed(value: float, places: int) -> str:
     return text[1:] if float(text) == 0.0 else text
 
 
+def number(value: float | None) -> float:
+    """A number from a table or from JSON, where what could not be estimated is null."""
+    return float("nan") if value is None else float(value)
+
+
 def plain(value: float, places: int) -> str:
     """`0.123`; what is missing is `-`."""
     return f"{value:.{places}f}" if math.isfinite(value) else "-"
