@@ -26,4 +26,5 @@ METRIC = Metric(
     compute,
     "full",
     worse=1,
+    decides=True,
 )
