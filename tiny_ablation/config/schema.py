@@ -186,7 +186,7 @@ class VerifyConfig:
 
     mode: VerifyMode = VerifyMode.auto
     n_examples: int | None = 4  # the last ones; null is all
-    n_sites: int | None = 6  # strongest, weakest and random ones, shared out over the legs of a run; null is all
+    n_sites: int | None = 6  # strongest, weakest and random ones, shared out over the legs; null is all
     on_bug: OnBug = OnBug.fail
 
 
