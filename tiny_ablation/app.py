@@ -252,23 +252,22 @@ def _verify(
 ) -> str | None:
     """Compute a slice again; returns why the run must not be trusted, or None."""
     from tiny_ablation.results import store
-    from tiny_ablation.verify.slice import verify
+    from tiny_ablation.verify.check import check, sentence
 
     cfg = prepared.light.settings.root.verify
     if cfg.mode is VerifyMode.off:
         return None
     with screen.progress("verify", 1):
-        found = verify(prepared, measured[0])
+        found = check(prepared, measured)
     store.write_json(rundir.verify, found)
-    if found["verdict"] in ("ok", "noise"):
+    text = sentence(found)
+    if text is None:
         return None
-    worst = max(found["sites"], key=lambda site: site["max_abs_diff"], default={})
-    text = (
-        f"verify: {found['verdict']}: computed again on {found['device_verify']}, a metric differs by more than "
-        f"{found['tolerance']:.0e}; most at {worst}; see {rundir.verify}"
-    )
+    text = f"{text}; see {rundir.verify}"
+    if found["verdict"] == "bug" and cfg.on_bug is schema.OnBug.fail:
+        return f"{text}; verify.on_bug=warn lets it pass"
     screen.warn(text)
-    return text if found["verdict"] == "bug" and cfg.on_bug is schema.OnBug.fail else None
+    return None
 
 
 def _write_provenance(prepared: "Prepared", rundir: "RunDir", started: datetime) -> None:

@@ -18,4 +18,6 @@ def compute(a: Readout, b: Readout) -> "Tensor":
     return lost(b, a)
 
 
-METRIC = Metric("acc_flip_rate", "share of examples", "right before, wrong after", compute, worse=1)
+METRIC = Metric(
+    "acc_flip_rate", "share of examples", "right before, wrong after", compute, worse=1, decides=True
+)

@@ -14,4 +14,6 @@ def compute(a: Readout, b: Readout) -> "Tensor":
     return lost(a, b)
 
 
-METRIC = Metric("acc_gain_rate", "share of examples", "wrong before, right after", compute, worse=-1)
+METRIC = Metric(
+    "acc_gain_rate", "share of examples", "wrong before, right after", compute, worse=-1, decides=True
+)

@@ -135,6 +135,7 @@ class Metric:
         span: `first`, `full`, the `metrics.span` under which it is defined.
         worse: which way the metric moves when the model gets worse at its answer: -1 it falls, 1 it rises, 0 neither way is
             worse. `sweep.direction=hurts` and hypotheses go by it.
+        decides: it counts whether the most probable token is the right one, which may go either way where two tokens tie.
     """
 
     name: str
@@ -143,3 +144,4 @@ class Metric:
     compute: Callable[[Readout, Readout], "Tensor"]
     span: str = "first"
     worse: int = 0
+    decides: bool = False

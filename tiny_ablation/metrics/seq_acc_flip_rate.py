@@ -25,4 +25,5 @@ METRIC = Metric(
     compute,
     "full",
     worse=1,
+    decides=True,
 )

