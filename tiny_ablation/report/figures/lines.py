@@ -172,11 +172,13 @@ def _legend(figure: Figure, data: Lines, top: float) -> None:
                               markersize=3.5))  # fmt: skip
     height = figure.get_size_inches()[1]
     if len(handles) > 1 or data.legend:
-        figure.legend(
+        drawn = figure.legend(
             handles=handles, loc="upper center", bbox_to_anchor=(0.5, 1 - top / height), ncols=3, frameon=False,
             fontsize=style.TICK_SIZE, handlelength=2.6, columnspacing=1.8, title=data.legend or None,
             title_fontsize=style.TICK_SIZE,
         )  # fmt: skip
+        for text in drawn.get_texts():
+            text.set_parse_math(False)
 
 
 # Interactive
