@@ -151,9 +151,7 @@ def _draw(axes: Axes, panel: LinePanel, data: Lines) -> None:
 
 
 def _label(axes: Axes, panel: LinePanel, data: Lines, *, left: bool) -> None:
-    axes.set_title(
-        canvas.drawable(panel.name), fontsize=style.LABEL_SIZE, loc="left", pad=5, parse_math=False
-    )
+    axes.set_title(canvas.drawable(panel.name), fontsize=style.LABEL_SIZE, loc="left", pad=5)
     axes.set_xlabel(data.x_title, fontsize=style.LABEL_SIZE)
     axes.tick_params(labelleft=left)
     if data.ticks is not None:
@@ -172,13 +170,11 @@ def _legend(figure: Figure, data: Lines, top: float) -> None:
                               markersize=3.5))  # fmt: skip
     height = figure.get_size_inches()[1]
     if len(handles) > 1 or data.legend:
-        drawn = figure.legend(
+        figure.legend(
             handles=handles, loc="upper center", bbox_to_anchor=(0.5, 1 - top / height), ncols=3, frameon=False,
             fontsize=style.TICK_SIZE, handlelength=2.6, columnspacing=1.8, title=data.legend or None,
             title_fontsize=style.TICK_SIZE,
         )  # fmt: skip
-        for text in drawn.get_texts():
-            text.set_parse_math(False)
 
 
 # Interactive
