@@ -54,7 +54,7 @@ def write_sweep(
 def _matrix(conditions, seeds, sites, index, model):
     n, rng = len(sites), np.random.default_rng(7)
     shared = rng.normal(0, 0.04, n)
-    shared[[4, n // 2]] = -1.4, 0.9
+    shared[[min(4, n - 1), n // 2]] = -1.4, 0.9
     frames = []
     for condition in conditions:
         mine = shared + rng.normal(0, 0.08, n)

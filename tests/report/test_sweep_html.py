@@ -101,6 +101,15 @@ def test_no_more_than_chance_is_said_and_not_called_conserved(tmp_path):
     assert "no more alike than chance" in said
 
 
+def test_a_top_set_of_everything_is_no_finding(tmp_path):
+    said = _words(write_sweep_report(write_sweep(tmp_path / "s", layers=2, heads=2, k=4)))
+    assert (
+        "4 attention heads are among the 4 strongest of all 3 conditions, since a top set of that size holds every one"
+        in said
+    )
+    assert "draws of other examples" not in said
+
+
 def test_nothing_in_common_is_said(tmp_path):
     directory = write_sweep(tmp_path / "s", layers=4, heads=3, k=4)
     path = directory / "artifacts" / "cross_condition" / "invariants.json"

@@ -76,6 +76,8 @@ def _headline(data: SweepData, comparison: Comparison, beyond: bool | None) -> s
     sites = [comparison.label(int(j)) for j in comparison.strongest()[:size]]
     verb = "is" if size == 1 else "are"
     doubt = "" if beyond in (True, None) else ", which is no more than chance would give"
+    if all(each["size"] == comparison.entry["n_components"] for each in comparison.entry["conditions"]):
+        doubt = ", since a top set of that size holds every one there is"
     return f"{size} {many} {verb} among {top} of {where}{doubt}: {listing(sites)}."
 
 
@@ -110,7 +112,7 @@ def _effects(comparison: Comparison) -> Iterator[str]:
 
 def _stability(entry: Mapping[str, Any]) -> Iterator[str]:
     found = [member["stability"] for member in entry["members"] if member.get("stability") is not None]
-    if found:
+    if found and entry["size"] < entry["n_components"]:
         least = style.percent(round(min(found), 2))
         each = "It comes back in" if len(found) == 1 else "Each comes back in at least"
         yield f"{each} {least} of draws of other examples."

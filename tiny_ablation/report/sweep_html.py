@@ -46,6 +46,11 @@ def write_sweep_report(sweep_dir: Path) -> Path:
         hypotheses=hypotheses(data),
         cells=cells(data),
         warnings=list(_warnings(data)),
+        run_warnings=[
+            (name, found["warnings"])
+            for name, found in data.summary["conditions"].items()
+            if found.get("warnings")
+        ],
         threats=list(_threats(data)),
         kinds=", ".join(_each(data, "kind")),
         six=_six(data),
@@ -98,8 +103,6 @@ def _warnings(data: SweepData) -> Iterator[str]:
             yield f"{len(found)} of {len(data.plan.cells)} runs {what}, and are in no number here: {names}."
     yield from data.summary["warnings"]
     yield from data.invariants.get("notes", ())
-    for name, condition in data.summary["conditions"].items():
-        yield from (f"{name}: {text}" for text in condition.get("warnings", ()))
 
 
 def _threats(data: SweepData) -> Iterator[str]:

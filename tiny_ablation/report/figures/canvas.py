@@ -27,6 +27,7 @@ _SETTINGS: dict[Any, Any] = {
     "hatch.linewidth": 0.6,
     "path.sketch": None,
     "text.usetex": False,
+    "text.parse_math": False,  # names come from users' files
 }
 
 
@@ -69,7 +70,7 @@ def write(figure: Figure, left: float, top: float, text: str, **how) -> Text:
     """Text whose upper left corner lies so many inches from the figure's."""
     width, height = figure.get_size_inches()
     how = {"va": "top", "fontsize": style.LABEL_SIZE, **how}
-    return figure.text(left / width, 1 - top / height, drawable(text), parse_math=False, **how)
+    return figure.text(left / width, 1 - top / height, drawable(text), **how)
 
 
 def wrapped(text: str, width: float, size: float = style.LABEL_SIZE) -> str:

@@ -96,7 +96,7 @@ def static(data: Forest) -> Figure:
     axes.set_ylim(len(data.rows) - 0.4, -0.6)
     axes.margins(x=0.06)
     labels = [canvas.drawable(row["label"]) for row in data.rows]
-    axes.set_yticks(range(len(data.rows)), labels=labels, fontsize=style.TICK_SIZE, parse_math=False)
+    axes.set_yticks(range(len(data.rows)), labels=labels, fontsize=style.TICK_SIZE)
     axes.set_xlabel(words.change_label(data.metric), fontsize=style.LABEL_SIZE, labelpad=6)
     _write_marks(figure, top + body + 0.58)
     return figure

@@ -160,18 +160,14 @@ def _finish(axes: Axes, panel: GridPanel, data: Grid, first: bool) -> None:
     axes.set_xlim(-0.5, len(data.columns) - 0.5)
     axes.set_ylim(len(data.rows) - 0.5, -0.5)
     shown = [canvas.drawable(name) for name in data.columns]
-    axes.set_xticks(range(len(shown)), shown, rotation=90 if _upright(data) else 0, parse_math=False)
-    axes.set_yticks(
-        range(len(data.rows)), [canvas.drawable(r) if first else "" for r in data.rows], parse_math=False
-    )
+    axes.set_xticks(range(len(shown)), shown, rotation=90 if _upright(data) else 0)
+    axes.set_yticks(range(len(data.rows)), [canvas.drawable(r) if first else "" for r in data.rows])
     for i, label in enumerate(axes.get_yticklabels()):
         label.set_fontweight("bold" if i in data.strong else "normal")
     axes.set_xlabel(data.axes[1], fontsize=style.LABEL_SIZE)
     if first:
         axes.set_ylabel(data.axes[0], fontsize=style.LABEL_SIZE)
-    axes.set_title(
-        canvas.drawable(panel.name), fontsize=style.LABEL_SIZE, loc="left", pad=5, parse_math=False
-    )
+    axes.set_title(canvas.drawable(panel.name), fontsize=style.LABEL_SIZE, loc="left", pad=5)
     for side in axes.spines.values():
         side.set_visible(True)
         side.set_color(style.LINE)

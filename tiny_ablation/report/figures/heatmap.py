@@ -111,7 +111,7 @@ def _finish_panel(axes: Axes, panel: Panel, data: HeadGrid, edges_x: np.ndarray,
     axes.set_xticks(_ticks(data.heads))
     axes.set_yticks(_ticks(data.layers))
     axes.set_xlabel("head", fontsize=style.LABEL_SIZE)
-    axes.set_title(panel.name, fontsize=style.LABEL_SIZE, loc="left", pad=5)
+    axes.set_title(canvas.drawable(panel.name), fontsize=style.LABEL_SIZE, loc="left", pad=5)
     for side in axes.spines.values():
         side.set_visible(True)
         side.set_color(style.LINE)

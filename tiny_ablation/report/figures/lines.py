@@ -151,9 +151,7 @@ def _draw(axes: Axes, panel: LinePanel, data: Lines) -> None:
 
 
 def _label(axes: Axes, panel: LinePanel, data: Lines, *, left: bool) -> None:
-    axes.set_title(
-        canvas.drawable(panel.name), fontsize=style.LABEL_SIZE, loc="left", pad=5, parse_math=False
-    )
+    axes.set_title(canvas.drawable(panel.name), fontsize=style.LABEL_SIZE, loc="left", pad=5)
     axes.set_xlabel(data.x_title, fontsize=style.LABEL_SIZE)
     axes.tick_params(labelleft=left)
     if data.ticks is not None:

@@ -73,8 +73,8 @@ def static(data: Points) -> Figure:
     )
     if data.shown:
         for x, y, label in zip(data.x, data.y, data.labels, strict=True):
-            axes.annotate(canvas.drawable(label), (x, y), (5, 4), textcoords="offset points", fontsize=style.TICK_SIZE,
-                          parse_math=False)  # fmt: skip
+            how = {"textcoords": "offset points", "fontsize": style.TICK_SIZE}
+            axes.annotate(canvas.drawable(label), (x, y), (5, 4), **how)
         axes.margins(0.16)
     axes.set_xlabel(data.x_title, fontsize=style.LABEL_SIZE, labelpad=6)
     axes.set_ylabel(data.y_title, fontsize=style.LABEL_SIZE)

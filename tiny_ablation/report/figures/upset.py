@@ -71,9 +71,7 @@ def static(data: Overlap) -> Figure:
         dots.plot(
             [x] * len(members), members, "-o", color=data.colour(members), markersize=6.5, linewidth=1.6
         )
-    dots.set_yticks(
-        range(len(data.conditions)), [canvas.drawable(x) for x in data.row_labels], parse_math=False
-    )
+    dots.set_yticks(range(len(data.conditions)), [canvas.drawable(x) for x in data.row_labels])
     dots.set_ylim(len(data.conditions) - 0.5, -0.5)
     dots.set_xticks([])
     for axes in (bars, dots):
