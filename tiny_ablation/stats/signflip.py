@@ -59,7 +59,7 @@ def profile_pvalue(deltas: ArrayLike, groups: ArrayLike, n_perm: int, rng: np.ra
     """The p-value of all sites together: is any mean effect more than chance?
 
     The statistic is the sum over sites of squared t values, so that one clear site counts among many, and sites with large
-    effects do not drown the others. A flip turns the whole profile of a group, so the sites may depend on each other in any way.
+    effects do not drown the others. A flip turns the whole profile of a group, so sites may depend on each other in any way.
 
     Args:
         deltas: as in `sign_flip_pvalues`.
