@@ -75,6 +75,26 @@ def test_sets_of_several_sizes_stand_beside_each_other():
     found = of_sets(logits, token_sets([(1,), (0, 2, 4)]))
     assert found[0, 0].item() == logits[0, 0, 1].item()
     assert found[0, 1].exp().item() == pytest.approx(0.1 + 0.3 + 0.15)
+@pytest.mark.parametrize("name", [name for name in metric_names() if not name.startswith("seq_")])
+def test_which_way_a_metric_moves_when_the_model_gets_worse(name):
+    """The target becomes the less probable one, or the reverse; a metric may stay where it is in one of the two."""
+    found = metric(name)
+    for worse, (before, after) in ((1, (BEFORE, AFTER)), (-1, (AFTER, BEFORE))):
+        moved = found.compute(readout(after), readout(before)) - found.compute(
+            readout(before), readout(before)
+        )
+        if name != "kl_div" or worse == 1:  # any change of the output is a divergence
+            assert moved.sign().item() * found.worse * worse >= 0
+    assert (found.worse == 0) == (name == "entropy")
+
+
+def test_metrics_of_whole_answers_have_the_side_of_their_first_token_versions():
+    twins = {"seq_logprob_diff": "logit_diff", "seq_logprob_diff_norm": "logit_diff", "seq_p_drop": "p_drop",
+             "seq_kl_mean": "kl_div", "seq_acc_flip_rate": "acc_flip_rate"}  # fmt: skip
+    assert set(twins) == {name for name in metric_names() if name.startswith("seq_")}
+    assert {name: metric(name).worse for name in twins} == {
+        name: metric(twin).worse for name, twin in twins.items()
+    }
 
 
 def test_a_gain_is_the_reverse_of_a_flip():

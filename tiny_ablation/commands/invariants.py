@@ -3,7 +3,8 @@
   tiny-ablate invariants DIR --k 10 --metric logit_diff --op intersection
   tiny-ablate invariants DIR --k q0.05 --direction hurts --json
 
-What is not given is as in the sweep's config. The sweep's own invariants.json stays as it is unless --write is given.
+What is not given is as in the sweep's config. The sweep's own invariants.json stays as it is unless --write is given; figures
+and page keep showing the sweep's own, which `tiny-ablate aggregate` restores.
 """
 
 from argparse import Namespace

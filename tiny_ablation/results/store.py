@@ -169,13 +169,10 @@ def read_arrow(
 
     try:
         # Bytes rather than the path: pyarrow would read `a=b` in a directory's name as a partition column.
+        file = pq.ParquetFile(pa.BufferReader(path.read_bytes()), read_dictionary=list(dictionaries or []))
+        wanted = None if columns is None else [name for name in columns if name in file.schema_arrow.names]
         # One thread: most files are small, and handing their columns around costs more than it saves.
-        return pq.read_table(
-            pa.BufferReader(path.read_bytes()),
-            columns=None if columns is None else list(columns),
-            read_dictionary=list(dictionaries or []),
-            use_threads=False,
-        )
+        return file.read(columns=wanted, use_threads=False)
     except OSError as error:
         raise ResultsError(f"Cannot read {path}: {_reason(error)}") from error
     except (pa.ArrowException, ValueError) as error:

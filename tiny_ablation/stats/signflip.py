@@ -58,9 +58,8 @@ def sign_flip_pvalues(deltas: ArrayLike, groups: ArrayLike, n_perm: int, rng: np
 def profile_pvalue(deltas: ArrayLike, groups: ArrayLike, n_perm: int, rng: np.random.Generator) -> float:
     """The p-value of all sites together: is any mean effect more than chance?
 
-    The statistic is the sum over sites of the squared mean effect, each in units of its own spread over groups, so that sites
-    with large effects do not drown the others. A flip turns the whole profile of a group, so the sites may depend on each other
-    in any way.
+    The statistic is the sum over sites of squared t values, so that one clear site counts among many, and sites with large
+    effects do not drown the others. A flip turns the whole profile of a group, so sites may depend on each other in any way.
 
     Args:
         deltas: as in `sign_flip_pvalues`.
@@ -79,10 +78,16 @@ def profile_pvalue(deltas: ArrayLike, groups: ArrayLike, n_perm: int, rng: np.ra
     if not len(totals):
         return 1.0
     scaled = totals / np.sqrt((totals**2).sum(1, keepdims=True))  # flips leave the squares as they are
-    least = float((scaled.sum(1) ** 2).sum()) * (1 - _TIE)
+    least = _sum_of_squared_t(np.ones((1, scaled.shape[1])), scaled)[0] * (1 - _TIE)
     flips = _flips(scaled.shape[1], n_perm, max(scaled.shape), rng)
-    count = sum(int((((signs @ scaled.T) ** 2).sum(1) >= least).sum()) for signs in flips.blocks)
+    count = sum(int((_sum_of_squared_t(signs, scaled) >= least).sum()) for signs in flips.blocks)
     return (flips.own + count) / (flips.own + flips.n)
+
+
+def _sum_of_squared_t(signs: Floats, scaled: Floats) -> Floats:
+    """(n_flips,) of totals (n_sites, n_groups) whose squares sum to 1 at each site."""
+    share = (signs @ scaled.T) ** 2 / scaled.shape[1]  # of the mean in the sum of squares, 0 to 1
+    return (share / np.maximum(1 - share, _TIE)).sum(1)
 
 
 def resolution(n_groups: int, n_perm: int) -> float:

@@ -21,8 +21,9 @@ def permutation_pvalue(
     """The p-value of a difference between the mean profiles of two samples.
 
     Null hypothesis: the groups of both samples come from one distribution, so which sample a group stands in says nothing. The
-    statistic is the sum over sites of the squared difference of means, each in units of the spread of all groups. A permutation
-    moves whole groups with their whole profiles, so the sites may depend on each other in any way.
+    statistic is the sum over sites of squared t values, so that one clear site counts among many, and sites with large effects
+    do not drown the others. A permutation moves whole groups with their whole profiles, so the sites may depend on each other
+    in any way.
 
     Args:
         a: (n_sites, n_groups_a), each group's effects summed over its examples.
@@ -66,9 +67,11 @@ def permutation_resolution(n_groups_a: int, n_groups_b: int, n_perm: int) -> flo
 
 def _statistic(in_a: Floats, sums: Floats, sizes: Floats, spread: Floats) -> Floats:
     """(n_perm,) the statistic of each assignment (n_perm, n_groups)."""
-    sums_a, sizes_a = in_a @ sums.T, in_a @ sizes.T
-    difference = sums_a / sizes_a - (sums.sum(1) - sums_a) / (sizes.sum(1) - sizes_a)
-    return (difference**2 / spread).sum(1)
+    sums_a, sizes_a, total = in_a @ sums.T, in_a @ sizes.T, sizes.sum(1)
+    difference = sums_a / sizes_a - (sums.sum(1) - sums_a) / (total - sizes_a)
+    # Of the difference in the spread of all groups, 0 to 1.
+    share = sizes_a * (total - sizes_a) / total**2 * difference**2 / spread
+    return (share / np.maximum(1 - share, _TIE)).sum(1)
 
 
 def _permuted(own: Floats, n_perm: int, width: int, rng: np.random.Generator) -> Iterator[Floats]:

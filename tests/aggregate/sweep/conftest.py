@@ -7,6 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tiny_ablation.aggregate.sweep.children import Child
+from tiny_ablation.aggregate.sweep.effects import Effects
+from tiny_ablation.aggregate.sweep.examples import Grouped
 from tiny_ablation.results.manifest import write_manifest
 from tiny_ablation.results.rundir import RunDir
 from tiny_ablation.results.schema import TABLES, conform, conform_examples
@@ -124,8 +127,40 @@ def planted(
     return Made(condition, seed, effects, labels, heads=heads, **more)
 
 
+class MadeExamples:
+    """`Examples` from arrays instead of files."""
+
+    def __init__(self, mades):
+        self.mades = mades
+
+    def grouped(self, profile, metric):
+        found = [self.mades[i] for i in profile.runs]
+        groups = sorted(set(found[0].groups))
+        member = np.array([[g == label for g in found[0].groups] for label in groups], dtype=float)
+        sums = np.array([made.effects @ member.T for made in found])
+        sizes = np.broadcast_to(member.sum(1), (len(found), 1, len(groups)))
+        return Grouped(found[0].dataset or found[0].condition, tuple(groups), sums, sizes)
+
+
+def measured(mades):
+    """(grids, examples) of made runs without any file; seeds of one condition must share their groups."""
+    cells = plan_of(mades).cells
+    children = tuple(
+        Child(cell, RunDir(Path(cell.dir)), made.table, None,
+              {"dataset": made.dataset or made.condition, "seed_effect": made.seed_effect, "primary": "logit_diff"})
+        for cell, made in zip(cells, mades, strict=True)
+    )  # fmt: skip
+    n, heads = len(mades[0].effects), mades[0].heads
+    sites = tuple((i // heads, i % heads) for i in range(n))
+    delta = np.array([[[made.effects.mean(1)]] for made in mades])
+    grid = Effects("head_impact", "toy", sites, children, ("clean",), ("logit_diff",), delta)
+    return [grid], [MadeExamples(mades)]
+
+
 class Maker:
     """The functions above, for tests in this folder and beside it."""
+
+    measured = staticmethod(measured)
 
     Made, planted, write_child, write_sweep, plan_of, replace = (
         Made, staticmethod(planted), staticmethod(write_child), staticmethod(write_sweep), staticmethod(plan_of),

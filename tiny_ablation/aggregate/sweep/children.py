@@ -1,16 +1,17 @@
 """The runs of a sweep, each checked against its manifest, and what became of those that cannot be used."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from tiny_ablation.aggregate.sweep import CellState, State
 from tiny_ablation.errors import TinyAblateError
 from tiny_ablation.results.manifest import Manifest, check_files, read_manifest
-from tiny_ablation.results.reader import Run
 from tiny_ablation.results.rundir import RunDir
 from tiny_ablation.results.schema import DTYPES, TABLES
-from tiny_ablation.results.store import read_arrow
+from tiny_ablation.results.store import read_arrow, read_json
 from tiny_ablation.results.sweepdir import Cell, SweepDir, SweepPlan
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def _cell(
     try:
         manifest = read_manifest(rundir.path)
     except TinyAblateError as error:
-        return CellState(cell, "failed", str(error)), None
+        return CellState(cell, "failed", _told(error, sweep)), None
 
     def without_results(state: State, why: str) -> tuple[CellState, None]:
         return CellState(cell, state, why, manifest.run_id, manifest.digest), None
@@ -82,8 +83,13 @@ def _cell(
     try:
         child = _read(rundir, cell, manifest)
     except TinyAblateError as error:
-        return without_results("failed", str(error))
+        return without_results("failed", _told(error, sweep))
     return CellState(cell, "ok", None, manifest.run_id, manifest.digest), child
+
+
+def _told(error: Exception, sweep: SweepDir) -> str:
+    """The message without the place of the sweep, which is no part of its results."""
+    return str(error).replace(f"{sweep.path}{os.sep}", "")
 
 
 def _read(rundir: RunDir, cell: Cell, manifest: Manifest) -> Child:
@@ -92,12 +98,13 @@ def _read(rundir: RunDir, cell: Cell, manifest: Manifest) -> Child:
     Raises:
         TinyAblateError: a file that is needed is missing, altered or damaged.
     """
-    run = Run(rundir, manifest)
-    table = run.table_name
+    table = next((name for name in TABLES if f"metrics/{name}.parquet" in manifest.files), None)
+    if table is None:
+        raise TinyAblateError("its manifest lists no impact table. Run it again to make it anew.")
     needed = [rundir.table(table), rundir.summary, rundir.per_example]
     if problems := check_files(rundir, [path.relative_to(rundir.path).as_posix() for path in needed]):
         raise TinyAblateError(f"{'; '.join(map(str, problems))}. Run it again to make it anew.")
-    return Child(cell, rundir, table, _impact(rundir, table, cell.condition), run.summary)
+    return Child(cell, rundir, table, _impact(rundir, table, cell.condition), read_json(rundir.summary))
 
 
 def _impact(rundir: RunDir, table: str, condition: str) -> "pa.Table":
@@ -109,10 +116,14 @@ def _impact(rundir: RunDir, table: str, condition: str) -> "pa.Table":
     if missing := [name for name in columns if name not in found.column_names]:
         raise TinyAblateError(f"{rundir.table(table)} has no column {missing[0]!r}. Run it again.")
     label = pa.DictionaryArray.from_arrays(pa.array([0] * len(found), pa.int32()), pa.array([condition]))
-    found = found.select(columns)
-    return found.set_column(columns.index("condition"), "condition", label).cast(_schema(columns))
+    found, schema = (
+        found.select(columns).set_column(columns.index("condition"), "condition", label),
+        _schema(columns),
+    )
+    return found if found.schema.equals(schema) else found.cast(schema)
 
 
+@cache
 def _schema(columns: tuple[str, ...]) -> "pa.Schema":
     """One type per column, so that tables of any runs can be put together."""
     import pyarrow as pa

@@ -23,11 +23,11 @@ OPPOSITE = {"clean_to_corrupt", "corrupt_to_clean"}
 NEVER_NEGATIVE = frozenset({"kl_div", "seq_kl_mean", "acc_flip_rate", "acc_gain_rate", "seq_acc_flip_rate"})
 NULL_PAIRED = (
     "on each group of examples the difference of the two profiles is as likely as its opposite (sign flips of whole profiles "
-    "by group; sum over components of squared standardised mean differences)"
+    "by group; sum over components of squared t values)"
 )
 NULL_UNPAIRED = (
     "the groups of examples of both conditions come from one distribution of profiles (permutations of whole groups; sum over "
-    "components of squared standardised mean differences)"
+    "components of squared t values)"
 )
 
 
