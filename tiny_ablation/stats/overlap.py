@@ -5,6 +5,7 @@ everything as one stratum) as it was seen to have. Intersection and union are ex
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -107,14 +108,19 @@ def _intersection(sizes: Sequence[int] | NDArray[np.int64], n: int) -> Floats:
 
     Adding one more set of k items keeps a hypergeometric number of those that were common so far.
     """
+    pmf = np.where(np.arange(n + 1) == sizes[0], 1.0, 0.0)
+    for k in sizes[1:]:
+        pmf = pmf @ _step(n, int(k))
+    return pmf
+
+
+@lru_cache(maxsize=64)
+def _step(n: int, k: int) -> Floats:
+    """(n + 1, n + 1): from how many items (row) of n to how many (column) of them also lie in a random set of k."""
     from scipy.stats import hypergeom
 
     items = np.arange(n + 1)
-    pmf = np.where(items == sizes[0], 1.0, 0.0)
-    for k in sizes[1:]:
-        before = np.flatnonzero(pmf > 0)
-        pmf = pmf[before] @ hypergeom.pmf(items[None, :], n, before[:, None], int(k))
-    return pmf
+    return hypergeom.pmf(items[None, :], n, items[:, None], k)
 
 
 def _drawn(

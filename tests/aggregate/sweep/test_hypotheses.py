@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from tiny_ablation.aggregate.sweep import aggregate_sweep
-from tiny_ablation.aggregate.sweep.declared import check_hypotheses
+from tiny_ablation.aggregate.sweep.declared import check_against_plan, check_hypotheses
 from tiny_ablation.aggregate.sweep.hypotheses import judge_hypotheses
 from tiny_ablation.config.identity import hash_json
 from tiny_ablation.config.schema import SweepConfig
@@ -210,3 +210,27 @@ def test_well_formed_ones_pass():
     assert check_hypotheses(None) == []
     with pytest.raises(ConfigError, match="give a name"):
         check_hypotheses([POSITIVE])
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"metrics": ["kl_div"]}, ("sweep.metrics=kl_div", "logit_diff")),
+        ({"metrics": ["entropy"], "direction": "hurts"}, ("sweep.direction=hurts", "entropy")),
+        (
+            {"hypotheses": {"a": DIFFER | {"between": ["facts", "sva"]}}},
+            ("sweep.hypotheses.a.between", "sva"),
+        ),
+        (
+            {"hypotheses": {"a": DIFFER | {"metric": "kl_div"}}},
+            ("sweep.hypotheses.a.metric=kl_div", "logit_diff"),
+        ),
+    ],
+)
+def test_what_the_planned_runs_cannot_answer_is_refused(settings, words):
+    plain = {"metrics": None, "direction": "both", "hypotheses": {"a": POSITIVE}}
+    check_against_plan(plain, ["facts", "ioi"], ["logit_diff", "entropy"])
+    with pytest.raises(ConfigError) as caught:
+        check_against_plan(plain | settings, ["facts", "ioi"], ["logit_diff", "entropy"])
+    for word in words:
+        assert word in str(caught.value)

@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from tiny_ablation.aggregate.sweep.strength import worse_sign
+from tiny_ablation.config.schema import EffectSign
 from tiny_ablation.errors import ConfigError
 from tiny_ablation.interventions.sites import Head, parse_head
 from tiny_ablation.metrics.registry import metric_names
 
+RECOVERED = "recovered"  # what kinds that patch compute besides their metrics
 SIGNS = ("positive", "negative", "hurts", "helps")
 
 
@@ -75,6 +77,32 @@ class Hypothesis:
     claim: EffectInAll | DoubleDissociation | ProfilesDiffer
 
 
+def check_against_plan(
+    settings: Mapping[str, Any], conditions: Collection[str], metrics: Collection[str]
+) -> None:
+    """Refuse what the planned runs cannot answer, before the first of them starts.
+
+    Args:
+        settings: the config group `sweep`, as plain values.
+        conditions: the labels of the planned conditions.
+        metrics: that the runs compute.
+
+    Raises:
+        ConfigError: with the key.
+    """
+    known = [*metrics, RECOVERED]
+    for name in settings["metrics"] or []:
+        if name not in known:
+            raise ConfigError(
+                f"sweep.metrics={name}: no run of this sweep computes it; choose one of {', '.join(known)}"
+            )
+        if settings["direction"] != EffectSign.both.value and not worse_sign(name):
+            raise ConfigError(
+                f"sweep.direction={settings['direction']}: {name} has no side that hurts; take both"
+            )
+    check_hypotheses(settings["hypotheses"], conditions, known)
+
+
 def check_hypotheses(
     declared: Mapping[str, Any] | None,
     conditions: Collection[str] | None = None,
@@ -123,7 +151,7 @@ def _one(
 
 
 def _metric(here: str, name: Any, metrics: Collection[str] | None) -> str | None:
-    known = [*metric_names(), "recovered"] if metrics is None else sorted(metrics)
+    known = [*metric_names(), RECOVERED] if metrics is None else sorted(metrics)
     if name is not None and name not in known:
         raise ConfigError(f"{here}.metric={name}: choose one of {', '.join(known)}")
     return name

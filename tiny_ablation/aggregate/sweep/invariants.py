@@ -88,8 +88,10 @@ def _in_all_metrics(found: Sequence["_Comparison"], table: str) -> list[dict[str
 
 
 def _absent(grids: Sequence[Effects], metrics: Sequence[str]) -> Iterator[str]:
+    if not grids:
+        yield "no finished run has measured single components"
     for metric in metrics:
-        if not any(metric in grid.metrics for grid in grids):
+        if grids and not any(metric in grid.metrics for grid in grids):
             yield f"no run has the metric {metric}"
     models = sorted({grid.model for grid in grids})
     if len(models) > 1:
