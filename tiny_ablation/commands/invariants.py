@@ -72,7 +72,7 @@ def _set_lines(each: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[st
     yield ""
     yield f"{each['size']} kept"
     for chance in each["chance"]:
-        yield f"  {chance['expected']:.3g} expected, p {_p(chance['p_value'])}, if {chance['null']}"
+        yield f"  {chance['expected']:.3g} expected, p {_p(chance['p_value'])}; null: {chance['null']}"
     if agreement := each["agreement"]:
         yield (
             f"whole rankings: Kendall's W {_share(agreement['kendalls_w'])}, rank-biased overlap "

@@ -180,3 +180,11 @@ def test_heads_are_those_of_every_metric(make, tmp_path):
 def test_no_randomness_between_calls(make, three):
     one, two = (found(make, three, k=4, op=SetOperation.majority) for _ in range(2))
     assert repr(one) == repr(two)
+
+
+def test_opposite_effects_are_said(make):
+    mades = [make.planted(c, strong={1: -1.0, 5: sign * 0.8}) for c, sign in (("facts", 1), ("ioi", -1))]
+    [entry] = found(make, mades, k=2)["sets"]
+    assert [m["same_sign"] for m in entry["members"]] == [True, False]
+    assert "1 of the kept components have effects of different signs" in entry["notes"][0]
+    assert heads(found(make, mades, k=2, direction=EffectSign.hurts)) == {(0, 1)}

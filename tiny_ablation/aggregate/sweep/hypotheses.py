@@ -64,7 +64,7 @@ def judge_hypotheses(
         "correction": CORRECTION,
         "family_size": int((~np.isnan(q)).sum()),
         "hypotheses": tested,
-        "declared": dict(cfg.hypotheses),
+        "declared": dict(cfg.hypotheses or {}),
     }
 
 

@@ -163,15 +163,25 @@ class _Comparison:
                 self._condition(i, membership, None if overlap is None else overlap[i])
                 for i in range(len(self.profiles))
             ],
-            "notes": self.notes,
+            "notes": self.notes + list(self._mixed()),
         }
 
     def _member(self, site: int, returns: Floats | None) -> dict[str, Any]:
         return self.grid.describe(site) | {
             "conditions": [p.label for i, p in enumerate(self.profiles) if self.members[i, site]],
             "stability": None if returns is None else float(returns[site]),
+            "same_sign": bool(self._same_sign()[site]),
             "delta": {p.label: float(self.mean[i, site]) for i, p in enumerate(self.profiles)},
         }
+
+    def _mixed(self) -> Iterator[str]:
+        if n := int((self.kept & ~self._same_sign()).sum()):
+            yield f"{n} of the kept components have effects of different signs in different conditions (same_sign: false)"
+
+    def _same_sign(self) -> NDArray[np.bool_]:
+        """(n_sites,) whether the effect has one sign in all conditions whose top set holds the component."""
+        up, down = (self.members & (self.mean * sign > 0) for sign in (1, -1))
+        return ~(up.any(0) & down.any(0))
 
     def _condition(self, i: int, membership: Floats | None, overlap: float | None) -> dict[str, Any]:
         profile = self.profiles[i]
