@@ -42,8 +42,8 @@ def test_a_new_kind_needs_one_yaml_file_and_one_module(tmp_path):
     assert (tmp_path / "run/metrics/layer_impact.parquet").is_file()
 
 
-@pytest.mark.parametrize("command", commands("README.md"))
-def test_the_commands_of_the_readme_compose(command, tmp_path):
+@pytest.mark.parametrize("command", [*commands("README.md"), *commands("docs/verify.md")])
+def test_the_commands_of_the_pages_compose(command, tmp_path):
     """Each is a config that composes; running all of them on real models would take an hour."""
     import shlex
 

@@ -18,7 +18,7 @@ def resolve_device(cfg: DeviceConfig) -> str:
     else:
         name = cfg.name.value
     if not there[name]:
-        have = ", ".join(device for device, present in there.items() if present)
+        have = ", ".join(device for device, is_there in there.items() if is_there)
         raise DeviceError(
             f"device={name}: there is no {name} device on this machine; it has {have} (device=auto chooses)"
         )
@@ -29,9 +29,11 @@ def resolve_device(cfg: DeviceConfig) -> str:
         raise DeviceError("device.dtype=float64: mps has no double precision; use device=cpu")
     if name == "cpu" and cfg.dtype is DType.float16:
         raise DeviceError("device.dtype=float16: too slow and too narrow on a CPU; use float32, or bfloat16")
-    return (
-        f"cuda:{cfg.index % torch.cuda.device_count()}" if name == "cuda" and cfg.index is not None else name
-    )
+    if name == "cuda" and cfg.index is not None:
+        import torch
+
+        return f"cuda:{cfg.index % torch.cuda.device_count()}"
+    return name
 
 
 def present() -> dict[str, bool]:

@@ -36,7 +36,8 @@ def trace_engine(network: Network, prompt: Prompt) -> Trace:
     )
     cache = Passes(network).clean(batch, _places(network))
     nodes = batch.nodes[0]
-    return {place: values[nodes].double().cpu() for place, values in cache.at.items()}
+    # On the CPU first: MPS has no double precision.
+    return {place: values[nodes].cpu().double() for place, values in cache.at.items()}
 
 
 @torch.no_grad()
