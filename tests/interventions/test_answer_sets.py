@@ -12,6 +12,7 @@ from tiny_ablation.errors import ConfigError, DataError
 from tiny_ablation.interventions.light import metric_names_of, prepare_light
 from tiny_ablation.interventions.prepare import prepare_run
 from tiny_ablation.paths import conf_dir
+from tiny_ablation.report.terminal import Screen
 from tiny_ablation.results.reader import load_run
 
 COMMON = ("model=toy", "tracking=off", "stats.n_boot=200", "stats.n_perm=200")
@@ -41,13 +42,21 @@ def configured(*overrides):
 
 
 def prepared(*overrides):
-    return prepare_run(prepare_light(to_settings(configured(*overrides))))
+    return prepare_run(light(*overrides))
+
+
+def light(*overrides):
+    return prepare_light(to_settings(configured(*overrides)))
+
+
+def finished(directory, *overrides):
+    app.run(light(*overrides), directory, Screen(quiet=True))
+    return load_run(directory)
 
 
 def test_a_run_over_sets_is_the_plain_model_and_verified(tmp_path, corpus):
     overrides = ("dataset=jsonl", corpus, "ablation.scales=[0.0]", "metrics.primary=prob_diff")
-    app.run(configured(*overrides), tmp_path / "run", tmp_path)
-    run, again = load_run(tmp_path / "run"), prepared(*overrides)
+    run, again = finished(tmp_path / "run", *overrides), prepared(*overrides)
     assert json.loads((tmp_path / "run/metrics/verify.json").read_text())["verdict"] == "ok"
     tokenizer, hf = again.network.model.tokenizer, again.network.hf
     right, wrong = ([tokenizer(text).input_ids[-1] for text in side] for side in (RIGHT, WRONG))
@@ -67,8 +76,7 @@ def test_a_run_over_sets_is_the_plain_model_and_verified(tmp_path, corpus):
 @pytest.mark.parametrize("ablation", ["attribution", "activation_patch", "heads_mean", "path_patch"])
 def test_other_kinds_run_over_greater_than(tmp_path, ablation):
     small = ("dataset=greater_than", "dataset.n_examples=10", f"ablation={ablation}")
-    app.run(configured(*small), tmp_path / "run", tmp_path)
-    summary = load_run(tmp_path / "run").summary
+    summary = finished(tmp_path / "run", *small).summary
     assert summary["primary"] == "prob_diff"
     assert json.loads((tmp_path / "run/metrics/verify.json").read_text())["verdict"] == "ok"
 
@@ -92,7 +100,7 @@ def test_whole_answers_of_sets_are_refused(corpus):
         with pytest.raises(
             ConfigError, match=r"metrics\.span=full.*sets of answers; use metrics\.span=first"
         ):
-            prepare_light(to_settings(configured(*dataset, "metrics.span=full")))
+            light(*dataset, "metrics.span=full")
 
 
 def test_whole_answers_are_scored_where_rows_have_none(tmp_path):
