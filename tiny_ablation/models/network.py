@@ -74,8 +74,8 @@ class Network:
     def tree_is_exact(self) -> bool:
         """Whether the model computes a prefix tree (own mask and positions) as it computes the prompts one by one.
 
-        Found by running two prompts that share a prefix both ways; architectures whose masks or positions do not allow it,
-        such as those with ALiBi, fall back to unshared prompts.
+        Found by running two prompts that share a prefix both ways, at every token; architectures whose masks or positions do
+        not allow it, such as those with ALiBi or without a causal mask, fall back to unshared prompts.
         """
         import torch
 
@@ -84,9 +84,9 @@ class Network:
             [[1, 0, 0, 0, 0], [1, 1, 0, 0, 0], [1, 1, 1, 0, 0], [1, 1, 1, 1, 0], [1, 1, 0, 0, 1]],
             dtype=torch.bool,
         )
-        apart = torch.cat([self._logits(input_ids=[ids])[0, -1:] for ids in (first, second)])
+        apart = torch.cat([self._logits(input_ids=[ids])[0] for ids in (first, second)])
         try:
-            tree = self._logits(input_ids=[[*first, 5]], position_ids=[depth], sees=sees)[0, [3, 4]]
+            tree = self._logits(input_ids=[[*first, 5]], position_ids=[depth], sees=sees)[0, [0, 1, 2, 3, 0, 1, 4]]
         except (TypeError, ValueError, RuntimeError, IndexError):
             return False
         tolerance = 1e-3 if apart.dtype in (torch.float32, torch.float64) else 0.1
