@@ -143,14 +143,20 @@ def _in_order(encoding: Mapping[Any, int]) -> list[str]:
 def _weights(model: Any, operation: str) -> dict[str, np.ndarray]:
     """Tracr's parameters, heads apart; biases of attention are 0 in every compiled model."""
     cfg = model.model_config
-    assert not cfg.layer_norm and not cfg.causal
+    assert not cfg.layer_norm
+    assert not cfg.causal
 
     def stack(part: str, name: str) -> np.ndarray:
-        return np.stack([np.asarray(model.params[f"transformer/layer_{i}/{part}"][name]) for i in range(cfg.num_layers)])
+        return np.stack(
+            [np.asarray(model.params[f"transformer/layer_{i}/{part}"][name]) for i in range(cfg.num_layers)]
+        )
 
     assert not any(stack(f"attn/{part}", "b").any() for part in ("query", "key", "value", "linear"))
     size = (cfg.num_layers, -1, cfg.num_heads, cfg.key_size)
-    read = {name: stack(f"attn/{name}", "w").reshape(size).transpose(0, 2, 1, 3) for name in ("query", "key", "value")}
+    read = {
+        name: stack(f"attn/{name}", "w").reshape(size).transpose(0, 2, 1, 3)
+        for name in ("query", "key", "value")
+    }
     return {
         "embed": np.asarray(model.params["token_embed"]["embeddings"]),
         "position": np.asarray(model.params["pos_embed"]["embeddings"]),
@@ -196,8 +202,10 @@ def _cases(program: Program, model: Any, sop: Any) -> dict[str, str]:
     return cases
 
 
-def _heads(weights: Any, words: list[str], cases: Mapping[str, str]) -> tuple[dict[plain.Head, float], list[list[int]]]:
-    """How far zeroing each head moves a logit at the answer, at most; and the heads that say one thing to all inputs of a length."""
+def _heads(
+    weights: Any, words: list[str], cases: Mapping[str, str]
+) -> tuple[dict[plain.Head, float], list[list[int]]]:
+    """How far zeroing each head moves a logit at the answer, at most; and those that say the same to all of a length."""
     n_layers, n_heads = weights["query"].shape[:2]
     heads = [(layer, head) for layer in range(n_layers) for head in range(n_heads)]
     effects, said, varying = dict.fromkeys(heads, 0.0), {}, set()
@@ -218,7 +226,9 @@ def _attention_operations(graph: Any) -> int:
     """Distinct Aggregate and SelectorWidth operations of a program."""
     from tracr.rasp import rasp
 
-    return sum(isinstance(node["EXPR"], (rasp.Aggregate, rasp.SelectorWidth)) for _, node in graph.nodes(data=True))
+    return sum(
+        isinstance(node["EXPR"], (rasp.Aggregate, rasp.SelectorWidth)) for _, node in graph.nodes(data=True)
+    )
 
 
 def _check(weights: Any, content: Mapping[str, Any]) -> None:

@@ -23,11 +23,12 @@ class BidirectionalGPT2(GPT2LMHeadModel):
 
     def __init__(self, config: GPT2Config) -> None:
         super().__init__(config)
-        for block in self.transformer.h:
+        transformer: Any = self.transformer
+        for block in transformer.h:
             block.ln_1, block.ln_2 = _no_norm(config), _no_norm(config)
-        self.transformer.ln_f = _no_norm(config)
+        transformer.ln_f = _no_norm(config)
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None, **kwargs: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def forward(self, input_ids: Any, attention_mask: Tensor | None = None, **kwargs: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Logits of (batch, seq) token ids, as GPT-2 gives them.
 
         Raises:

@@ -127,9 +127,7 @@ def load_tokenizer(cfg: ModelConfig) -> TokenizerOnly:
         ConfigError: a value in `cfg` is wrong.
     """
     files = prepare(cfg)
-    tokenizer = (
-        _IN_MEMORY[cfg.source].make_tokenizer(cfg) if files is None else _read_tokenizer(cfg, files)
-    )
+    tokenizer = _IN_MEMORY[cfg.source].make_tokenizer(cfg) if files is None else _read_tokenizer(cfg, files)
     return TokenizerOnly(cfg.name, tokenizer, _prepend_bos(cfg, tokenizer))
 
 

@@ -86,7 +86,9 @@ class Network:
         )
         apart = torch.cat([self._logits(input_ids=[ids])[0] for ids in (first, second)])
         try:
-            tree = self._logits(input_ids=[[*first, 5]], position_ids=[depth], sees=sees)[0, [0, 1, 2, 3, 0, 1, 4]]
+            tree = self._logits(input_ids=[[*first, 5]], position_ids=[depth], sees=sees)[
+                0, [0, 1, 2, 3, 0, 1, 4]
+            ]
         except (TypeError, ValueError, RuntimeError, IndexError):
             return False
         tolerance = 1e-3 if apart.dtype in (torch.float32, torch.float64) else 0.1

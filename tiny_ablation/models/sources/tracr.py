@@ -12,7 +12,7 @@ were made and checked, in `tests/tracr/export.py`. Loading needs neither Tracr n
 
 import json
 import math
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -175,7 +175,7 @@ def _vocabulary_of(content: dict[str, Any]) -> list[str]:
     return [*content["words"], *(word for word in content["outputs"] if word not in content["words"])]
 
 
-@lru_cache(maxsize=None)
+@cache
 def _content(shape: str) -> dict[str, Any]:
     return json.loads((_PROGRAMS / f"{shape}.json").read_text(encoding="utf-8"))
 
