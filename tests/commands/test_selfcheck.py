@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,12 @@ from tiny_ablation.interventions.replacements import Scale
 from tiny_ablation.stats.bootstrap import Intervals, cluster_bootstrap_means
 from tiny_ablation.stats.signflip import sign_flip_pvalues
 
-FEW = tuple(replace(setting, n_draws=28) for setting in (*simulate.SETTINGS[:1], simulate.SETTINGS[2]))
+FEW = tuple(replace(setting, n_draws=21) for setting in (*simulate.SETTINGS[:1], simulate.SETTINGS[2]))
+
+
+@pytest.fixture(autouse=True)
+def few_examples(monkeypatch):
+    monkeypatch.setattr(circuits, "N_EXAMPLES", 24)
 
 
 @pytest.fixture
@@ -28,6 +34,7 @@ def zero_only(monkeypatch):
 @pytest.fixture
 def few_draws(monkeypatch):
     monkeypatch.setattr(simulate, "SETTINGS", FEW)
+    monkeypatch.setattr(simulate, "FALSE_DISCOVERIES", 0.05 + 3 * (0.05 * 0.95 / FEW[0].n_draws) ** 0.5)
 
 
 def test_the_planted_circuit_and_a_program_are_found(command):
@@ -37,7 +44,7 @@ def test_the_planted_circuit_and_a_program_are_found(command):
     assert result.code == 0, result.out + result.err
     assert result.out.count(" ok") == 4
     assert "All 4 bars met." in result.out
-    content = json.load(open("found.json"))
+    content = json.loads(Path("found.json").read_text())
     assert content["ok"] is True
     ranks, dead = content["checks"][0], content["checks"][-1]
     assert ranks["found"] == {"zero": 1.0, "mean": 1.0, "resample": 1.0}
@@ -127,7 +134,7 @@ def test_prompts_of_the_programs_can_be_run_by_hand(command, tmp_path):
     result = command("selfcheck", "--prompts", "prompts")
     assert result.code == 0
     assert len(result.out.split()) == 4
-    rows = [json.loads(line) for line in open("prompts/tracr_dyck.jsonl")]
+    rows = [json.loads(line) for line in Path("prompts/tracr_dyck.jsonl").read_text().splitlines()]
     assert len(rows) > 150
     for row in rows:
         assert {row["target"], row["foil"]} == {" True", " False"}

@@ -184,10 +184,11 @@ def check_pair(shop: Workshop) -> list[Check]:
     mine = pairs[first, second]
     found = {"top": _names(*top), **{key: mine[key] for key in ("delta", "interaction", "interaction_low")}}
     apart = {_names(first): mine["delta_a"], _names(second): mine["delta_b"]}
+    both = _names(first, second)
     name = "Redundant pair of induction_pair, by drop of the target's probability"
     return [
         Check(
-            name, f"by pairs: {_names(first, second)} most, above {BOTH}", f"{_names(first, second)} interact most, above {BOTH}", found,
+            name, f"by pairs: {both} most, above {BOTH}", f"{both} interact most, above {BOTH}", found,
             top == (first, second) and mine["interaction_low"] > BOTH,
             f"{_names(*top)}: {pairs[top]['interaction']:+.3f}, from {pairs[top]['interaction_low']:+.3f}",
         ),
