@@ -10,7 +10,7 @@ from tiny_ablation.aggregate.sweep.declared import check_against_plan
 from tiny_ablation.config.identity import NOT_IDENTITY, hash_json, without
 from tiny_ablation.config.settings import Settings, to_settings
 from tiny_ablation.errors import ConfigError, UserError
-from tiny_ablation.interventions.light import Light, chosen_metric_names, prepare_light
+from tiny_ablation.interventions.light import Light, metric_names_of, prepare_light
 from tiny_ablation.results.sweepdir import Cell, SweepPlan
 from tiny_ablation.sweep.grid import Job, jobs
 from tiny_ablation.sweep.labels import labels, varying
@@ -50,7 +50,7 @@ def plan_sweep(config: Any) -> Planned:
     _refuse_twins(cells)
     settings = lights[0].settings.plain["sweep"]
     metrics = dict.fromkeys(
-        name for light in lights for name in chosen_metric_names(light.settings.root.metrics)
+        name for light in lights for name in metric_names_of(light.settings.root)
     )
     check_against_plan(settings, dict.fromkeys(cell.condition for cell in cells), metrics)
     plain = [without(light.settings.plain, NOT_IDENTITY) for light in lights]

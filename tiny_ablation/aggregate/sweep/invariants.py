@@ -181,7 +181,7 @@ class _Comparison:
     def _same_sign(self) -> NDArray[np.bool_]:
         """(n_sites,) whether the effect has one sign in all conditions whose top set holds the component."""
         up, down = (self.members & (self.mean * sign > 0) for sign in (1, -1))
-        return ~(up.any(0) & down.any(0))
+        return np.logical_not(up.any(0) & down.any(0))
 
     def _condition(self, i: int, membership: Floats | None, overlap: float | None) -> dict[str, Any]:
         profile = self.profiles[i]
