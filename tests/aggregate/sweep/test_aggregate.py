@@ -168,7 +168,8 @@ def test_two_runs_of_one_condition_and_seed_are_not_averaged(make, children, tmp
 
 def test_seeds_that_draw_nothing_are_no_replicates(make, tmp_path):
     same = [make.planted("facts", 0, strong=STRONG, seed_effect="none")] * 3
-    children = [make.replace(made, seed=seed) for seed, made in enumerate(same)]
+    # The last bits of a measurement may differ; that is no replication either.
+    children = [make.replace(made, seed=s, effects=made.effects + 1e-9 * s) for s, made in enumerate(same)]
     children += [make.planted("ioi", seed) for seed in range(3)]
     outcome = aggregate_sweep(make.write_sweep(tmp_path, children))
     facts, ioi = (result(tmp_path, "summary")["conditions"][name] for name in ("facts", "ioi"))
@@ -181,6 +182,7 @@ def test_seeds_that_draw_nothing_are_no_replicates(make, tmp_path):
     assert any("facts" in text and "not 3" in text for text in outcome.warnings)
     means = read_table(SweepDir(tmp_path).cross / "head_means.parquet")
     assert means.loc[means["condition"] == "facts", "ci_low"].isna().all()
+    assert set(means.loc[means["condition"] == "facts", "n_seeds"]) == {1}
     assert means.loc[means["condition"] == "ioi", "ci_low"].notna().all()
 
 
