@@ -14,7 +14,7 @@ ARGS ?= ablation=heads_zero dataset=facts
 # Two processes of one thread each: torch on small models gains nothing from a second thread.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
-.PHONY: help run test test-slow bench bench-full behaviours check format env clean
+.PHONY: help run test test-slow bench bench-full behaviours selfcheck check format env clean
 
 help:
 	@echo "make run        run the default experiment (ARGS='...' for another)"
@@ -23,6 +23,7 @@ help:
 	@echo "make bench      time the engine against the usual loops (about ten minutes; bench-full: all heads)"
 	@echo "make check      style, types, architecture"
 	@echo "make behaviours   measure the default model on every behaviour (docs/behaviours.md)"
+	@echo "make selfcheck  does the tool find circuits that are known? about a minute (docs/selfcheck.md)"
 	@echo "make env        only create the environment in $(VENV)"
 
 run: env
@@ -52,6 +53,9 @@ bench-full: env
 
 behaviours: env
 	$(BIN)/tiny-ablate behaviours --out docs/behaviours.md
+
+selfcheck: env
+	$(BIN)/tiny-ablate selfcheck
 
 check: env
 	$(BIN)/ruff check .

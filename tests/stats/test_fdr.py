@@ -11,6 +11,17 @@ def test_by_hand():
     np.testing.assert_allclose(q_values([0.5, 0.01, 0.04, 0.03]), [0.5, 0.04, 0.16 / 3, 0.16 / 3])
 
 
+@pytest.mark.parametrize("method", ["bh", "by"])
+def test_a_q_value_is_the_smallest_level_at_which_the_step_up_procedure_rejects(method):
+    """The procedure itself: reject the k smallest p-values for the largest k with p_(k) <= k alpha / (m penalty)."""
+    p = np.random.default_rng(3).uniform(size=30) ** 3
+    q, penalty = q_values(p, method), sum(1 / i for i in range(1, 31)) if method == "by" else 1.0
+    for alpha in (0.01, 0.05, 0.2, 0.7):
+        below = np.sort(p) <= np.arange(1, 31) * alpha / (30 * penalty)
+        rejected = p <= np.sort(p)[np.flatnonzero(below)[-1]] if below.any() else np.zeros(30, bool)
+        np.testing.assert_array_equal(q <= alpha, rejected)
+
+
 def test_by_is_bh_times_the_harmonic_number():
     p = np.array([0.001, 0.002, 0.01])
     np.testing.assert_allclose(q_values(p, "by"), q_values(p) * (1 + 1 / 2 + 1 / 3))
