@@ -34,7 +34,7 @@ test: env
 test-slow: env
 	$(PYTEST) -m slow
 
-# BENCH='--rounds 1 --families facts' and the like; `$(BIN)/python -m tests.bench.bench --help` lists them.
+# BENCH='--rounds 1 --families facts=64' and the like; `$(BIN)/python -m tests.bench.bench --help` lists them.
 bench: env
 	$(BIN)/python -m tests.bench.bench $(BENCH)
 
