@@ -44,7 +44,7 @@ $(VENV)-launchers/.installed: $(VENV)/.installed
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check 'hydra-ray-launcher>=1.2.2,<2' 'hydra-submitit-launcher>=1.2,<2'
 	@touch $@
 
-# BENCH='--rounds 1 --families facts' and the like; `$(BIN)/python -m tests.bench.bench --help` lists them.
+# BENCH='--rounds 1 --families facts=64' and the like; `$(BIN)/python -m tests.bench.bench --help` lists them.
 bench: env
 	$(BIN)/python -m tests.bench.bench $(BENCH)
 
