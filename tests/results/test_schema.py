@@ -26,7 +26,13 @@ def test_all_columns_of_heads_and_layers():
         "set",
         "effect_size",
     )
-    assert schema.TABLES["layer_impact"].columns == (*schema.LAYER_FIRST, *tail, "component", "set", "effect_size")
+    assert schema.TABLES["layer_impact"].columns == (
+        *schema.LAYER_FIRST,
+        *tail,
+        "component",
+        "set",
+        "effect_size",
+    )
 
 
 @pytest.mark.parametrize("table", schema.TABLES.values(), ids=lambda t: t.name)

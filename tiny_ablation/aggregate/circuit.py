@@ -205,10 +205,11 @@ def _minimality(curves: _Curves, ranking: str) -> pd.DataFrame:
 
 
 def _summary(curves: _Curves, table: pd.DataFrame, members: pd.DataFrame) -> dict[str, Any]:
-    root, earlier = curves.prepared.light.settings.root, curves.plan.earlier
+    ablation: Any = curves.prepared.light.settings.root.ablation
+    earlier = curves.plan.earlier
     evaluated = {token.example.id for token in curves.prepared.tokens}
     return {
-        "metric": curves.prepared.metrics[0].name, "replacement": root.ablation.replacement, "n_heads": curves.plan.n_heads,
+        "metric": curves.prepared.metrics[0].name, "replacement": ablation.replacement, "n_heads": curves.plan.n_heads,
         "ranked_by": {"run_id": earlier.run_id, "metric": earlier.metric, "n_heads": len(earlier.effects)},
         "shared_examples": len(evaluated & earlier.examples), "n_examples": len(curves.full),
         "full": float(curves.full.mean()), "empty": float(curves.values[EMPTY].mean()),

@@ -67,8 +67,8 @@ def earlier_heads(directory: str, shape: ModelShape) -> EarlierHeads:
             f"{where}: that run measured no heads one by one; give a run of heads_zero or heads_mean"
         )
     rows = run.impact[run.impact["metric"] == run.summary["primary"]]
-    away = abs(rows["scale"].to_numpy() - 1)
-    rows = rows.loc[away == away.max()]
+    away = [abs(scale - 1) for scale in rows["scale"].tolist()]
+    rows = rows.loc[[distance == max(away) for distance in away], :]
     heads = list(zip(rows["layer"].tolist(), rows["head"].tolist(), strict=True))
     beyond = [head for head in heads if head[0] >= shape.n_layers or head[1] >= shape.n_heads]
     if beyond:
