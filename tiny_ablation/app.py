@@ -23,8 +23,8 @@ from tiny_ablation.paths import conf_dir
 from tiny_ablation.sweep.workers import register_resolver
 
 if TYPE_CHECKING:
-    from tiny_ablation.interventions.light import Light
     from tiny_ablation.aggregate.confirm import Confirmation
+    from tiny_ablation.interventions.light import Light
     from tiny_ablation.interventions.measure import Measured
     from tiny_ablation.interventions.prepare import Prepared
     from tiny_ablation.report.terminal import Screen

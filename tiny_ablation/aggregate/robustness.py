@@ -1,8 +1,8 @@
 """Does the same follow whatever is put in a head's place? Heads across replacements and weight processing.
 
-Zero, mean, resample and patch ask different questions (Miller et al. 2024), and zero ablation depends on how weights were folded. A
-head that matters under all of them is a finding about the model; one that matters under one may be a finding about the method. Reads
-finished runs over heads and nothing else.
+Zero, mean, resample and patch ask different questions (Miller et al. 2024), and zero ablation depends on how weights were
+folded. A head that matters under all of them is a finding about the model; one that matters under one may be one about the
+method. Reads finished runs over heads and nothing else.
 """
 
 from collections.abc import Sequence
@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from tiny_ablation.config.seeds import generator
+from tiny_ablation.data.text import listing
 from tiny_ablation.errors import ResultsError
 from tiny_ablation.results.reader import Run
 from tiny_ablation.stats.bootstrap import cluster_bootstrap_means
@@ -95,15 +96,26 @@ def robustness(runs: Sequence[Run], k: int = 10) -> RobustnessTables:
         .tolist()
     )
     labels = [condition_of(run) for run in runs]
+    values = [table.loc[heads, examples].to_numpy() for table in tables]
     found = [
-        _effects(label, [t.loc[heads, examples].to_numpy() for t, mine in zip(tables, labels, strict=True) if mine == label], groups)
+        _effects(label, [v for v, of in zip(values, labels, strict=True) if of == label], groups)
         for label in dict.fromkeys(labels)
-    ]  # fmt: skip
+    ]
     names = [(int(layer), int(head)) for layer, head in heads]
     agreement, of_heads = _agreement(found, k), _heads(found, names, k)
     return RobustnessTables(
         agreement, of_heads, _summary(found, of_heads, agreement, metric, k, len(examples))
     )
+
+
+def sweep_robustness(runs: Sequence[Run], k: int = 10) -> RobustnessTables | None:
+    """As `robustness`; None where the runs of a sweep do not ask one question of one model in several ways."""
+    asked = {(run.summary["model"], run.summary["dataset"], run.summary["primary"]) for run in runs}
+    if len(asked) != 1 or not all(is_comparable(run) for run in runs):
+        return None
+    if len({condition_of(run) for run in runs}) < 2:
+        return None
+    return robustness(runs, k)
 
 
 def _check(runs: Sequence[Run]) -> None:
@@ -191,12 +203,12 @@ def _summary(
 
 def robustness_lines(summary: dict[str, Any]) -> list[str]:
     """The summary in words."""
-    names = ", ".join(f"L{head['layer']}H{head['head']}" for head in summary["holds"][:20]) or "none"
-    more = len(summary["holds"]) - 20
+    holds, lowest, n = summary["holds"], summary["lowest"], len(summary["conditions"])
+    names = listing([f"L{head['layer']}H{head['head']}" for head in holds]) or "none"
     return [
-        f"{len(summary['holds'])} of {summary['n_heads']} heads hold under all {len(summary['conditions'])} conditions "
-        f"({', '.join(summary['conditions'])}): one sign, and every interval excludes 0: {names}{f' and {more} more' if more > 0 else ''}.",
-        f"Between the two conditions that agree least, ranks correlate {summary['lowest']['spearman']:.2f} and the top "
-        f"{summary['k']} share a Jaccard overlap of {summary['lowest']['jaccard']:.2f}; signs of the strongest agree in at least "
-        f"{summary['lowest']['sign_agreement']:.0%}.",
+        f"{len(holds)} of {summary['n_heads']} heads hold under all {n} conditions ({', '.join(summary['conditions'])}): one sign, "
+        f"and every interval excludes 0: {names}.",
+        f"Between the two conditions that agree least, ranks correlate {lowest['spearman']:.2f} and the top {summary['k']} "
+        f"share a Jaccard overlap of {lowest['jaccard']:.2f}; signs of the strongest agree in at least "
+        f"{lowest['sign_agreement']:.0%}.",
     ]

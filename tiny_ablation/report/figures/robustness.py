@@ -1,7 +1,7 @@
 """The robustness matrix: how far two ways of intervening agree on which heads matter, and with which sign.
 
-Conditions on both axes. Below the diagonal: rank correlation over all heads; above it: the share of the strongest heads of either
-that have one sign in both.
+Conditions on both axes. Below the diagonal: rank correlation over all heads; above it: the share of the strongest heads of
+either that have one sign in both.
 """
 
 from collections.abc import Mapping
