@@ -206,8 +206,8 @@ def robustness_lines(summary: dict[str, Any]) -> list[str]:
     holds, lowest, n = summary["holds"], summary["lowest"], len(summary["conditions"])
     names = listing([f"L{head['layer']}H{head['head']}" for head in holds]) or "none"
     return [
-        f"{len(holds)} of {summary['n_heads']} heads hold under all {n} conditions ({', '.join(summary['conditions'])}): one sign, "
-        f"and every interval excludes 0: {names}.",
+        f"{len(holds)} of {summary['n_heads']} heads hold under all {n} conditions ({', '.join(summary['conditions'])}): one "
+        f"sign, and every interval excludes 0: {names}.",
         f"Between the two conditions that agree least, ranks correlate {lowest['spearman']:.2f} and the top {summary['k']} "
         f"share a Jaccard overlap of {lowest['jaccard']:.2f}; signs of the strongest agree in at least "
         f"{lowest['sign_agreement']:.0%}.",
