@@ -20,8 +20,8 @@ def runs(command, tmp_path):
         "stats.confirm=test", "stats.confirm_top=3", "hydra.run.dir=heads",
     )  # fmt: skip
     circuit = command(
-        *FAST, "ablation=circuit", "ablation.from_run=heads", "metrics.primary=kl_div", "ablation.n_random=4", "ablation.members=2", "dataset.split=test",
-        "dataset.n_examples=20", "hydra.run.dir=circuit",
+        *FAST, "ablation=circuit", "ablation.from_run=heads", "metrics.primary=kl_div", "ablation.n_random=4",
+        "ablation.members=2", "dataset.split=test", "dataset.n_examples=20", "hydra.run.dir=circuit",
     )  # fmt: skip
     assert (heads.code, circuit.code) == (0, 0)
     return tmp_path
