@@ -10,7 +10,7 @@ from scipy.stats import spearmanr
 
 from tiny_ablation.aggregate.robustness import robustness, robustness_lines, sweep_robustness
 from tiny_ablation.errors import ResultsError
-from tiny_ablation.report.figures.robustness import matrix, robustness_matrix
+from tiny_ablation.report.figures.robustness import ROBUSTNESS, matrix
 
 N = 12  # examples, each its own group
 
@@ -113,7 +113,6 @@ def test_words_and_figure(tmp_path):
     assert values[1, 0] == by_pair.loc[("zero raw", "mean raw"), "spearman"]
     assert values[0, 1] == by_pair.loc[("zero raw", "mean raw"), "sign_agreement"]
     assert np.isnan(np.diag(values)).all()
-    files = [(tmp_path / f"{name}.png", tmp_path / f"{name}.html") for name in "ab"]
-    for png, html in files:
-        robustness_matrix(found.summary, title="m on d", out_png=png, out_html=html)
-    assert [f.read_bytes() for f in files[0]] == [f.read_bytes() for f in files[1]]
+    first, second = (ROBUSTNESS.write(found.summary, tmp_path / name) for name in "ab")
+    assert [path.name for path in first] == ["robustness.html", "robustness.png"]
+    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]

@@ -81,6 +81,7 @@ def robustness(runs: Sequence[Run], k: int = 10) -> RobustnessTables:
     """
     _check(runs)
     metric = runs[0].summary["primary"]
+    about = {name: runs[0].summary[name] for name in ("model", "dataset")}
     tables = [_effects_by_head(run, metric) for run in runs]
     heads, examples = tables[0].index, tables[0].columns
     for table in tables[1:]:
@@ -104,7 +105,7 @@ def robustness(runs: Sequence[Run], k: int = 10) -> RobustnessTables:
     names = [(int(layer), int(head)) for layer, head in heads]
     agreement, of_heads = _agreement(found, k), _heads(found, names, k)
     return RobustnessTables(
-        agreement, of_heads, _summary(found, of_heads, agreement, metric, k, len(examples))
+        agreement, of_heads, about | _summary(found, of_heads, agreement, metric, k, len(examples))
     )
 
 

@@ -73,10 +73,10 @@ def _ranking_lines(circuit: Mapping[str, Any], ranking: str, found: Mapping[str,
 
 
 def _area(area: Mapping[str, Any]) -> str:
-    value = f"{style.plain(_number(area['value']), 3)} {_bounds(area, 'ci_low', 'ci_high')}"
+    value = f"{style.plain(style.number(area['value']), 3)} {_bounds(area, 'ci_low', 'ci_high')}"
     if not area["n_random"]:
         return value
-    mean, place = style.plain(_number(area["random_mean"]), 3), _percent(area["percentile"])
+    mean, place = style.plain(style.number(area["random_mean"]), 3), _percent(area["percentile"])
     return f"{value}, random circuits {mean} on average, {place} of them below"
 
 
@@ -123,24 +123,20 @@ def _table(ranking: str, points: Sequence[Mapping[str, Any]]) -> EvidenceTable:
 
 def _cells(point: Mapping[str, Any], name: str, percentile: str) -> list[str]:
     return [
-        style.plain(_number(point[name]), 3),
+        style.plain(style.number(point[name]), 3),
         _bounds(point, f"{name}_low", f"{name}_high"),
-        style.plain(_number(point[f"random_{name}"]), 3),
-        style.plain(_number(point[percentile]), 0),
+        style.plain(style.number(point[f"random_{name}"]), 3),
+        style.plain(style.number(point[percentile]), 0),
     ]
 
 
 def _interval(point: Mapping[str, Any], name: str) -> str:
-    return f"{style.plain(_number(point[name]), 2)} {_bounds(point, f'{name}_low', f'{name}_high', 2)}"
+    return f"{style.plain(style.number(point[name]), 2)} {_bounds(point, f'{name}_low', f'{name}_high', 2)}"
 
 
 def _bounds(found: Mapping[str, Any], low: str, high: str, places: int = 3) -> str:
-    return style.bounds(_number(found[low]), _number(found[high]), places)
+    return style.bounds(style.number(found[low]), style.number(found[high]), places)
 
 
 def _percent(value: float | None) -> str:
-    return f"{style.plain(_number(value), 0)} %"
-
-
-def _number(value: Any) -> float:
-    return float("nan") if value is None else float(value)
+    return f"{style.plain(style.number(value), 0)} %"

@@ -92,14 +92,14 @@ _INDEX = (
 
 
 def _confirmed(found: Mapping[str, Any]) -> EvidenceTable:
-    places = style.decimals(_number(row["delta"]) for row in found["sites"])
+    places = style.decimals(style.number(row["delta"]) for row in found["sites"])
     rows = [
         [
             _site(row),
-            style.signed(_number(row["delta_chosen"]), places),
-            style.signed(_number(row["delta"]), places),
-            style.interval(_number(row["ci_low"]), _number(row["ci_high"]), places),
-            style.probability(_number(row["q_value"])),
+            style.signed(style.number(row["delta_chosen"]), places),
+            style.signed(style.number(row["delta"]), places),
+            style.interval(style.number(row["ci_low"]), style.number(row["ci_high"]), places),
+            style.probability(style.number(row["q_value"])),
             {None: "-", 1.0: "yes", 0.0: "no"}[row["confirmed"]],
         ]
         for row in found["sites"]
@@ -123,7 +123,7 @@ def _controls(summary: Mapping[str, Any], controls: pd.DataFrame) -> EvidenceTab
     for top in summary["top"]:
         if row := by_site.get(tuple(top[key] for key in keys)):
             percentiles = [row[f"{name}_percentile"] for name in ("random", "layer", "matched")]
-            numbers = [_number(top["effect_size"]), row["norm"]]
+            numbers = [style.number(top["effect_size"]), row["norm"]]
             rows.append(
                 [_site(top), *(style.plain(n, 2) for n in numbers), *(style.plain(p, 1) for p in percentiles)]
             )
@@ -133,7 +133,3 @@ def _controls(summary: Mapping[str, Any], controls: pd.DataFrame) -> EvidenceTab
         "whose output is nearest in length."
     )
     return EvidenceTable(caption, ["head", "effect size", "norm", "all", "layer", "norm-matched"], rows)
-
-
-def _number(value: Any) -> float:
-    return float("nan") if value is None else float(value)

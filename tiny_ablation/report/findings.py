@@ -71,7 +71,7 @@ def _how(run: Run) -> Iterator[str]:
 
 
 def _level(found: Mapping[str, Any]) -> str:
-    mean, low, high = (_number(found[key]) for key in ("mean", "ci_low", "ci_high"))
+    mean, low, high = (style.number(found[key]) for key in ("mean", "ci_low", "ci_high"))
     return f"{style.plain(mean, 3)} {style.bounds(low, high, 3)}"
 
 
@@ -79,16 +79,16 @@ def _top(run: Run) -> Iterator[str]:
     """The strongest sites with their tests, then what controls and the held-out split say of them."""
     summary = run.summary
     metric, percent = summary["primary"], style.percent(summary["confidence"])
-    places = style.decimals(_number(row["delta"]) for row in summary["top"])
+    places = style.decimals(style.number(row["delta"]) for row in summary["top"])
     index = [
         name for name in ("layer", "head", "set", "granularity", "position") if name in summary["top"][0]
     ]
     rows = [
         [
             " ".join(f"{name} {row[name]}" for name in index),
-            style.signed(_number(row["delta"]), places),
-            style.interval(_number(row["ci_low"]), _number(row["ci_high"]), places),
-            "-" if summary["resolution"] else style.probability(_number(row["q_value"])),
+            style.signed(style.number(row["delta"]), places),
+            style.interval(style.number(row["ci_low"]), style.number(row["ci_high"]), places),
+            "-" if summary["resolution"] else style.probability(style.number(row["q_value"])),
         ]
         for row in summary["top"]
     ]
@@ -142,7 +142,3 @@ def _bullets(lines: Sequence[str]) -> Iterator[str]:
     if lines:
         yield ""
     yield from (f"- {line}" for line in lines)
-
-
-def _number(value: Any) -> float:
-    return float("nan") if value is None else float(value)

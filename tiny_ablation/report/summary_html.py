@@ -93,7 +93,11 @@ def _section(run: RunDir, summary: Mapping[str, Any], impact: pd.DataFrame) -> d
     source = RunSource(run, impact, summary)
     usable = not summary.get("resolution")
     found = answer(
-        impact, metric=source.metric, confidence=source.confidence, use_q=usable, family_size=summary["family_size"]
+        impact,
+        metric=source.metric,
+        confidence=source.confidence,
+        use_q=usable,
+        family_size=summary["family_size"],
     )
     circuit = summary.get("circuit")
     return {

@@ -1,7 +1,8 @@
 import json
 import re
+from types import SimpleNamespace
 
-from tiny_ablation.report.figures import faithfulness
+from tiny_ablation.report.figures import canvas, faithfulness, interactive
 
 
 def circuit():
@@ -19,7 +20,12 @@ def circuit():
 
 def draw(folder):
     png, page = folder / "f.png", folder / "f.html"
-    faithfulness.faithfulness(circuit(), title="<b>title</b>", out_png=png, out_html=page)
+    summary = {"circuit": circuit(), "kind": "circuit", "model": "<b>m</b>", "dataset": "d"}
+    source = SimpleNamespace(summary=summary, title="<b>title</b>", confidence=0.95)
+    data = faithfulness.collect(source)
+    with canvas.settings():
+        canvas.save(faithfulness.static(data), png)
+    interactive.save(faithfulness.page(data), data.title, data.note, page)
     return png, page
 
 

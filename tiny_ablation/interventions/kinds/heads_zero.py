@@ -7,7 +7,7 @@ it writes; k and v are counted on the key/value axis, where grouped-query models
 estimates every head from gradients first and measures only some of them; see `tiny_ablation.interventions.screening`.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from tiny_ablation.engine.edits import Edit, Intervention
 from tiny_ablation.errors import ConfigError
@@ -38,10 +38,6 @@ class HeadsZero(ScreenedKind):
         if any(abs(scale) == float("inf") or scale != scale for scale in cfg.scales):
             raise ConfigError(f"ablation.scales={cfg.scales}: a factor must be a finite number")
         check_screen(cfg)
-
-    def unscreened(self, cfg: HeadsZeroConfig) -> HeadsZeroConfig:
-        """Without `screen`."""
-        return replace(cfg, screen=None)
 
     def plan(self, cfg: HeadsZeroConfig, context: PlanContext) -> list[Leg]:
         """Every (layer, head, scale)."""

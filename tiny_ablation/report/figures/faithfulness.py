@@ -6,7 +6,7 @@ linear axis of shares.
 """
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import plotly.graph_objects as go
@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from plotly.subplots import make_subplots
 
 from tiny_ablation.report.figures import canvas, interactive, style
+from tiny_ablation.report.figures.source import RunSource
 
 _LEFT, _PANEL, _GAP, _BODY, _BOTTOM, _RIGHT = 0.75, 3.1, 0.55, 2.5, 1.05, 0.35  # inches
 _PANELS = (
@@ -36,28 +37,30 @@ class _Line(NamedTuple):
     hover: list[str]
 
 
-def faithfulness(
-    circuit: Mapping[str, Any], *, title: str, out_png: Path, out_html: Path, confidence: float = 0.95
-) -> None:
-    """Draw the curves of every ranking and of random circuits, as PNG and as HTML.
+@dataclass(frozen=True)
+class Curves:
+    """Everything that both renderings draw.
 
-    Args:
+    Attributes:
         circuit: `circuit` of `metrics/summary.json`.
         title: what was done, to what, on what.
-        out_png: the static figure.
-        out_html: the interactive figure; plotly.js is put beside it.
-        confidence: of the intervals.
+        note: what f is, of how many examples, and what the bars are.
     """
-    note = _note(circuit, confidence)
-    with canvas.settings():
-        canvas.save(_static(circuit, title, note), out_png)
-    interactive.save(page_figure(circuit, title=title, confidence=confidence), title, note, out_html)
+
+    circuit: Mapping[str, Any]
+    title: str
+    note: str
 
 
-def page_figure(
-    circuit: Mapping[str, Any], *, title: str, confidence: float = 0.95
-) -> interactive.Interactive:
+def collect(source: RunSource) -> Curves:
+    """The curves of a run over circuits."""
+    circuit = source.summary["circuit"]
+    return Curves(circuit, source.title, _note(circuit, source.confidence))
+
+
+def page(data: Curves) -> interactive.Interactive:
     """The interactive curves, to be put into a page."""
+    circuit = data.circuit
     figure = make_subplots(
         1, 2, shared_yaxes=True, subplot_titles=[heading for _, heading in _PANELS], horizontal_spacing=0.06
     )
@@ -73,9 +76,11 @@ def page_figure(
     figure.update_yaxes(gridcolor=style.LINE, zeroline=True, zerolinecolor=style.MUTED)
     figure.update_yaxes(title_text=_Y, col=1)
     return interactive.Interactive(
-        name="faithfulness", figure=figure, description=f"Faithfulness curves. {title}. {_note(circuit, confidence)}",
+        name="faithfulness",
+        figure=figure,
+        description=f"Faithfulness curves. {data.title}. {data.note}",
         min_width=640,
-    )  # fmt: skip
+    )
 
 
 def _note(circuit: Mapping[str, Any], confidence: float) -> str:
@@ -93,7 +98,7 @@ def _points(circuit: Mapping[str, Any], ranking: str) -> Sequence[Mapping[str, A
 def _line(circuit: Mapping[str, Any], ranking: str, key: str) -> _Line:
     points = _points(circuit, ranking)
     values, low, high = (
-        [_number(point[name]) for point in points] for name in (key, f"{key}_low", f"{key}_high")
+        [style.number(point[name]) for point in points] for name in (key, f"{key}_low", f"{key}_high")
     )
     hover = [
         f"{p['size']} heads: {style.plain(v, 3)} {style.bounds(a, b, 3)}"
@@ -104,7 +109,7 @@ def _line(circuit: Mapping[str, Any], ranking: str, key: str) -> _Line:
 
 def _random(circuit: Mapping[str, Any], ranking: str, key: str) -> _Line:
     points = _points(circuit, ranking)
-    values = [_number(point[f"random_{key}"]) for point in points]
+    values = [style.number(point[f"random_{key}"]) for point in points]
     hover = [
         f"{p['size']} random heads of the same layers: {style.plain(v, 3)}"
         for p, v in zip(points, values, strict=True)
@@ -112,20 +117,17 @@ def _random(circuit: Mapping[str, Any], ranking: str, key: str) -> _Line:
     return _Line(f"random, layers as {ranking}", [p["fraction"] for p in points], values, [], [], hover)
 
 
-def _number(value: Any) -> float:
-    return float("nan") if value is None else float(value)
-
-
-def _static(circuit: Mapping[str, Any], title: str, note: str) -> Figure:
+def static(data: Curves) -> Figure:
+    """The curves for print."""
     width = _LEFT + 2 * _PANEL + _GAP + _RIGHT
-    top = canvas.header_height(width, title, note) + 0.35
+    top = canvas.header_height(width, data.title, data.note) + 0.35
     figure = canvas.blank(width, top + _BODY + _BOTTOM)
-    canvas.header(figure, title, note)
+    canvas.header(figure, data.title, data.note)
     for column, (key, heading) in enumerate(_PANELS):
         left = _LEFT + column * (_PANEL + _GAP)
         axes = canvas.add_axes(figure, left, top, _PANEL, _BODY)
         canvas.write(figure, left, top - 0.26, heading)
-        _draw_panel(axes, circuit, key)
+        _draw_panel(axes, data.circuit, key)
         if column:
             axes.set_yticklabels([])
         else:
@@ -158,7 +160,9 @@ def _draw_panel(axes: Axes, circuit: Mapping[str, Any], key: str) -> None:
 def _limits(circuit: Mapping[str, Any]) -> tuple[float, float]:
     """Of f in both panels, so that they can be compared; an interval far out is cut off rather than shown at any price."""
     names = ("faithfulness", "left", "random_faithfulness", "random_left")
-    values = [_number(p[name]) for r in circuit["rankings"] for p in _points(circuit, r) for name in names]
+    values = [
+        style.number(p[name]) for r in circuit["rankings"] for p in _points(circuit, r) for name in names
+    ]
     known = [value for value in values if value == value] or [0.0, 1.0]
     low, high = min(0.0, *known), max(1.0, *known)
     return low - 0.12 * (high - low), high + 0.12 * (high - low)

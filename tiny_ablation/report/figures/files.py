@@ -50,8 +50,8 @@ _CHOICES = (
         Drawing(
             "faithfulness",
             "How much of the behaviour do circuits carry?",
-            "Left: only the circuit works; f is 1 for the whole model and 0 with every head replaced. Right: only the circuit is "
-            "replaced; a complete circuit leaves nothing. Grey: random circuits with as many heads in each layer.",
+            "Left: only the circuit works; f is 1 for the whole model and 0 with every head replaced. Right: only the circuit "
+            "is replaced; a complete circuit leaves nothing. Grey: random circuits with as many heads in each layer.",
             faithfulness.collect, faithfulness.static, faithfulness.page, lambda data: data.note,
         ),
     ),

@@ -5,7 +5,7 @@ either that have one sign in both.
 """
 
 from collections.abc import Mapping
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,40 +14,47 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from tiny_ablation.report.figures import canvas, interactive, style
+from tiny_ablation.report.figures.drawing import Drawing
 
 _CELL, _LEFT, _BOTTOM, _RIGHT = 0.6, 1.75, 1.6, 0.4  # inches
 
 
-def robustness_matrix(summary: Mapping[str, Any], *, title: str, out_png: Path, out_html: Path) -> None:
-    """Draw the agreement of every pair of conditions, as PNG and as HTML.
+@dataclass(frozen=True)
+class Agreement:
+    """Everything that both renderings draw.
 
-    Args:
-        summary: as from `aggregate.robustness.robustness`.
+    Attributes:
+        summary: the content of `robustness.json`.
         title: of which model and behaviour.
-        out_png: the static figure.
-        out_html: the interactive figure; plotly.js is put beside it.
+        note: what is compared, and how to read it.
     """
-    with canvas.settings():
-        canvas.save(_static(summary, title), out_png)
-    interactive.save(page_figure(summary, title=title), title, _note(summary), out_html)
+
+    summary: Mapping[str, Any]
+    title: str
+    note: str
 
 
-def page_figure(summary: Mapping[str, Any], *, title: str) -> interactive.Interactive:
+def collect(summary: Mapping[str, Any]) -> Agreement:
+    """The agreement of a sweep's conditions."""
+    return Agreement(summary, f"Robustness: {summary['model']} on {summary['dataset']}", _note(summary))
+
+
+def page(data: Agreement) -> interactive.Interactive:
     """The interactive matrix, to be put into a page."""
-    names, values = [interactive.safe(name) for name in summary["conditions"]], matrix(summary)
+    names, values = [interactive.safe(name) for name in data.summary["conditions"]], matrix(data.summary)
     figure = go.Figure(
         go.Heatmap(
-            z=values, x=names, y=names, zmin=-1, zmax=1, coloraxis="coloraxis", xgap=2, ygap=2, texttemplate="%{z:.2f}",
+            z=values, x=names, y=names, coloraxis="coloraxis", xgap=2, ygap=2, texttemplate="%{z:.2f}",
             hovertemplate="<b>%{y} and %{x}</b><br>%{z:.3f}<extra></extra>",
         )
     )  # fmt: skip
     figure.update_layout(
         **interactive.base_layout(180 + 42 * len(names)), margin={"l": 150, "r": 20, "t": 10, "b": 130},
-        coloraxis={"colorscale": interactive.colour_scale(), "cmin": -1, "cmax": 1, "showscale": False},
+        coloraxis={"colorscale": interactive.colour_scale(), "cmin": -1, "cmid": 0, "cmax": 1, "showscale": False},
     )  # fmt: skip
     figure.update_yaxes(autorange="reversed")
     return interactive.Interactive(
-        "robustness", figure, f"Robustness matrix. {title}. {_note(summary)}", min_width=200 + 48 * len(names)
+        "robustness", figure, f"Robustness matrix. {data.title}. {data.note}", min_width=200 + 48 * len(names)
     )
 
 
@@ -71,13 +78,14 @@ def _note(summary: Mapping[str, Any]) -> str:
     )
 
 
-def _static(summary: Mapping[str, Any], title: str) -> Figure:
-    names, values = summary["conditions"], matrix(summary)
+def static(data: Agreement) -> Figure:
+    """The matrix for print."""
+    names, values = data.summary["conditions"], matrix(data.summary)
     body = _CELL * len(names)
     width = max(6.4, _LEFT + body + _RIGHT)
-    top = canvas.header_height(width, title, _note(summary)) + 0.15
+    top = canvas.header_height(width, data.title, data.note) + 0.15
     figure = canvas.blank(width, top + body + _BOTTOM)
-    canvas.header(figure, title, _note(summary))
+    canvas.header(figure, data.title, data.note)
     axes = canvas.add_axes(figure, _LEFT, top, body, body)
     axes.imshow(values, cmap=canvas.diverging(), vmin=-1, vmax=1, aspect="auto")
     _write_values(axes, values)
@@ -102,3 +110,12 @@ def _write_values(axes: Axes, values: np.ndarray) -> None:
                 fontsize=style.TICK_SIZE,
                 color=ink,
             )
+
+
+ROBUSTNESS = Drawing(
+    "robustness",
+    "Does it depend on how one intervenes?",
+    "Below the diagonal: rank correlation of all heads. Above it: the share of the strongest heads of either condition that "
+    "have one sign in both.",
+    collect, static, page, lambda data: data.note,
+)  # fmt: skip
