@@ -75,6 +75,8 @@ def test_sets_of_several_sizes_stand_beside_each_other():
     found = of_sets(logits, token_sets([(1,), (0, 2, 4)]))
     assert found[0, 0].item() == logits[0, 0, 1].item()
     assert found[0, 1].exp().item() == pytest.approx(0.1 + 0.3 + 0.15)
+
+
 @pytest.mark.parametrize("name", [name for name in metric_names() if not name.startswith("seq_")])
 def test_which_way_a_metric_moves_when_the_model_gets_worse(name):
     """The target becomes the less probable one, or the reverse; a metric may stay where it is in one of the two."""
