@@ -23,6 +23,7 @@ from tiny_ablation.paths import conf_dir
 from tiny_ablation.sweep.workers import register_resolver
 
 if TYPE_CHECKING:
+    from tiny_ablation.aggregate.confirm import Confirmation
     from tiny_ablation.interventions.light import Light
     from tiny_ablation.interventions.measure import Measured
     from tiny_ablation.interventions.prepare import Prepared
@@ -166,7 +167,10 @@ def run(light: "Light", directory: Path, screen: "Screen") -> None:
             measured, stopped = _measure(prepared, rundir, screen)
         if not measured:
             raise Interrupted("interrupted before the first batch was finished; nothing was written")
-        _write(prepared, rundir, measured, started, profile, screen, stopped=stopped)
+        with profile.stage("confirm"):
+            confirmed, again = (None, True) if stopped else _confirm(prepared, measured, rundir, screen)
+            stopped = stopped or again
+        _write(prepared, rundir, measured, confirmed, started, profile, screen, stopped=stopped)
     if stopped:
         raise Interrupted(
             f"interrupted; what was finished is in {directory}; run again with hydra.run.dir={directory} to go on"
@@ -185,9 +189,22 @@ def _measure(prepared: "Prepared", rundir: "RunDir", screen: "Screen") -> "tuple
             return stop.measured, True
 
 
+def _confirm(
+    prepared: "Prepared", measured: "list[Measured]", rundir: "RunDir", screen: "Screen"
+) -> "tuple[Confirmation | None, bool]":
+    """Measure the strongest sites on the held-out split, where one is named; and whether that was interrupted."""
+    from tiny_ablation.aggregate.confirm import confirm
+    from tiny_ablation.interventions.measure import Stopped
+
+    try:
+        return confirm(prepared, measured, rundir, lambda total: screen.progress("confirm", total)), False
+    except Stopped:
+        return None, True
+
+
 def _write(
-    prepared: "Prepared", rundir: "RunDir", measured: "list[Measured]", started: datetime, profile: "Profile",
-    screen: "Screen", *, stopped: bool,
+    prepared: "Prepared", rundir: "RunDir", measured: "list[Measured]", confirmed: "Confirmation | None",
+    started: datetime, profile: "Profile", screen: "Screen", *, stopped: bool,
 ) -> None:  # fmt: skip
     """Everything a run leaves behind; the manifest last."""
     from tiny_ablation.aggregate.run_summary import run_summary
@@ -199,11 +216,12 @@ def _write(
     with profile.stage("statistics"):
         combined = prepared.light.kind.combine(prepared, measured)
         tables = run_tables(prepared, combined)
-        summary = run_summary(prepared, combined, tables)
+        summary = run_summary(prepared, combined, tables, confirmed.summary if confirmed else None)
     with profile.stage("tables"):
         store.write_text(rundir.config, _yaml(prepared))
         store.write_table(rundir.table(prepared.light.table), tables.impact)
-        for name, frame in tables.more.items():
+        confirm_table = {"confirm": confirmed.table} if confirmed else {}
+        for name, frame in {**tables.more, **confirm_table}.items():
             store.write_table(rundir.metrics / f"{name}.parquet", frame)
         store.write_table(rundir.per_example, tables.per_example)
         store.write_json(rundir.summary, summary)
@@ -244,7 +262,8 @@ def _finish(
         extra={"kind": prepared.light.kind.name, **{key: summary[key] for key in ("seed", "condition", "n_examples")}},
     )  # fmt: skip
     if status != "partial":
-        rundir.partial("").clear()
+        for part in ("confirm", ""):
+            rundir.partial("", part).clear()
 
 
 def _verify(
@@ -305,6 +324,9 @@ def _headline(prepared: "Prepared") -> dict[str, str]:
 
 
 def _show(prepared: "Prepared", rundir: "RunDir", summary: dict[str, Any], screen: "Screen") -> None:
+    from tiny_ablation.report.circuits import circuit_lines, circuit_tables
+    from tiny_ablation.report.evidence import evidence_lines
+
     screen.baseline(summary)
     screen.table(
         summary["top"], metric=summary["primary"], null=summary["null"], family_size=summary["family_size"],
@@ -313,6 +335,9 @@ def _show(prepared: "Prepared", rundir: "RunDir", summary: dict[str, Any], scree
     )  # fmt: skip
     if "attribution" in summary["notes"]:
         screen.receipt(summary["notes"]["attribution"])
+    for found in circuit_tables(summary["circuit"]):
+        screen.cells(found.caption, [found.head, *found.rows])
+    screen.evidence([*circuit_lines(summary["circuit"]), *evidence_lines(summary)])
     for text in summary["warnings"]:
         screen.warn(text)
     table = rundir.table(prepared.light.table).relative_to(rundir.path)

@@ -44,7 +44,7 @@ def write_run(run, name):
     table = pd.DataFrame(site).assign(
         **common, metric="logit_diff", value=1.0, condition=name, model="toy", dataset=name, n=8, baseline=2.0,
         delta=EFFECTS[name], granularity="head", component="z", set="single", null="none",
-        **dict.fromkeys(["ci_low", "ci_high", "p_value", "q_value"], float("nan")),
+        **dict.fromkeys(["ci_low", "ci_high", "p_value", "q_value", "effect_size"], float("nan")),
     )  # fmt: skip
     rows = [
         {"layer": i // 3, "head": i % 3, "scale": 0.0, "example_id": f"e{g}", "group": f"g{g}", "template": "t",

@@ -1,5 +1,6 @@
 """Every experiment that ships runs, on a toy model."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,15 @@ from tiny_ablation.cli import main
 REPOSITORY = Path(__file__).resolve().parents[2]
 NAMES = sorted(path.stem for path in (REPOSITORY / "conf/experiment").glob("*.yaml"))
 FAST = ("model=toy", "tracking=off", "verify=off", "dataset.n_examples=12", "device.threads=1", "stats.n_boot=200",
-        "stats.n_perm=200", "hydra.run.dir=run")  # fmt: skip
+        "stats.n_perm=200", "hydra.run.dir=run", "hydra.sweep.dir=run", "hydra.launcher.n_jobs=1")  # fmt: skip
 # The toy model has fewer heads than the default model whose strongest are named.
-SMALLER = {"h5_backup_circuits": ('ablation.of=["0.0","0.3","1.1"]',)}
+SMALLER = {
+    "h5_backup_circuits": ('ablation.of=["0.0","0.3","1.1"]',),
+    "robustness": (
+        "ablation=heads_zero,heads_mean_template,heads_resample_skip,heads_patch",
+        "model.weights=raw",
+    ),
+}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -19,8 +26,25 @@ def test_runs(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["tiny-ablate"])
     assert main([f"experiment={name}", *FAST, *SMALLER.get(name, ())]) == 0
-    assert list(tmp_path.glob("run/metrics/*_impact.parquet"))
+    assert list(tmp_path.glob("run/**/metrics/*_impact.parquet"))
+
+
+def test_robustness_says_which_heads_hold(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["tiny-ablate"])
+    assert main(["experiment=robustness", *FAST, "ablation=heads_zero", "model.weights=raw,folded"]) == 0
+    found = json.loads((tmp_path / "run/artifacts/cross_condition/robustness.json").read_text())
+    assert found["conditions"] == ["zero raw", "zero folded"]
+    # The toy model's norms carry nothing that zero ablation could see differently, so both say the same.
+    assert found["lowest"]["spearman"] == pytest.approx(1.0)
+    assert (tmp_path / "run/artifacts/cross_condition/robustness.parquet").is_file()
 
 
 def test_all_are_there():
-    assert {"h1_head_specialization", "h2_layer_geometry", "h5_backup_circuits", "h6_asymmetry"} <= set(NAMES)
+    assert {
+        "h1_head_specialization",
+        "h2_layer_geometry",
+        "h5_backup_circuits",
+        "h6_asymmetry",
+        "robustness",
+    } <= set(NAMES)

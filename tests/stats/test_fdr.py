@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from tiny_ablation.stats.fdr import can_resolve, q_values
+from tiny_ablation.stats.fdr import can_resolve, first_step, q_values
 from tiny_ablation.stats.signflip import sign_flip_pvalues
 
 
@@ -71,3 +71,10 @@ def test_false_discoveries_of_the_whole_chain_under_the_null():
 )
 def test_can_resolve(family, resolution, method, expected):
     assert can_resolve(family, resolution, 0.05, method) is expected
+
+
+def test_the_first_step_is_where_a_lone_p_value_becomes_a_discovery():
+    for method in ("bh", "by"):
+        step = first_step(40, 0.05, method)
+        for factor, found in ((0.999, True), (1.001, False)):
+            assert (q_values([step * factor, *[1.0] * 39], method)[0] <= 0.05) is np.bool_(found)

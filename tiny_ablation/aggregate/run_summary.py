@@ -8,7 +8,10 @@ import pandas as pd
 
 from tiny_ablation.aggregate.attribution import receipts
 from tiny_ablation.aggregate.baseline import CHANCE, DIFFERENCES, by_template, interval, is_weak
+from tiny_ablation.aggregate.circuit import circuit_warnings
+from tiny_ablation.aggregate.confirm import confirm_warnings
 from tiny_ablation.aggregate.run_tables import NULL, RunTables, groups_of
+from tiny_ablation.aggregate.stability import stability
 from tiny_ablation.config.schema import Span, Split
 from tiny_ablation.config.seeds import generator
 from tiny_ablation.data.text import listing
@@ -20,8 +23,17 @@ from tiny_ablation.results.schema import SCHEMA_VERSION, TABLES
 N_TOP = 10
 
 
-def run_summary(prepared: Prepared, measured: Sequence[Measured], tables: RunTables) -> dict[str, Any]:
-    """The content of `summary.json`."""
+def run_summary(
+    prepared: Prepared, measured: Sequence[Measured], tables: RunTables, confirm: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """The content of `summary.json`.
+
+    Args:
+        prepared: the run.
+        measured: all legs.
+        tables: what was made of them.
+        confirm: what the held-out split says, where one was asked.
+    """
     root, first = prepared.light.settings.root, measured[0]
     primary = prepared.metrics[0].name
     baseline = _baseline(prepared, _columns(prepared, first), groups_of(prepared, first))
@@ -53,9 +65,17 @@ def run_summary(prepared: Prepared, measured: Sequence[Measured], tables: RunTab
         "metrics": {m.name: _mean_effect(prepared, first, m.name) for m in prepared.metrics},
         "top": top_sites(tables.impact, prepared.light.table, primary),
         "null": NULL,
+        "fdr": root.stats.fdr.value,
         "family_size": tables.family_size,
         "resolution": tables.unresolvable,
-        "warnings": _warnings(prepared, first, clean),
+        "stability": stability(prepared, measured, N_TOP),
+        "confirm": confirm,
+        "circuit": tables.circuit,
+        "warnings": [
+            *_warnings(prepared, first, clean),
+            *confirm_warnings(confirm),
+            *circuit_warnings(tables.circuit),
+        ],
     }
 
 
@@ -78,6 +98,7 @@ def top_sites(impact: pd.DataFrame, table: str, metric: str, n: int = N_TOP) -> 
         "ci_high",
         "p_value",
         "q_value",
+        "effect_size",
     ]
     return rows.iloc[order][columns].to_dict("records")
 
@@ -173,5 +194,5 @@ def _warnings(prepared: Prepared, measured: Measured, clean: Measured | None) ->
         )
     if root.dataset.split is Split.all:
         out.append("sites were ranked on all examples, so the strongest are chosen and measured on the same data; "
-                   "dataset.split=dev and then test keeps the two apart")  # fmt: skip
+                   "dataset.split=dev stats.confirm=test keeps the two apart")  # fmt: skip
     return out

@@ -16,6 +16,7 @@ from tiny_ablation.commands._compose import compose
 from tiny_ablation.commands._console import add_overrides, parser, say, say_json
 from tiny_ablation.config.schema import DatasetConfig, RootConfig
 from tiny_ablation.data.corpus import family_names, family_of
+from tiny_ablation.report import markdown
 from tiny_ablation.results.store import write_text
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def _page(root: RootConfig, found: Sequence[dict[str, Any]]) -> Iterator[str]:
 
 
 def _summary_table(found: Sequence[dict[str, Any]]) -> Iterator[str]:
-    yield from _markdown(["family", "n", "groups", "accuracy", "target > foil", "logit_diff", "prob_diff", "verdict"], (
+    yield from markdown.table(["family", "n", "groups", "accuracy", "target > foil", "logit_diff", "prob_diff", "verdict"], (
         [f"[{each['family']}](#{each['family']})", *_numbers(each["measured"])] for each in found
     ))  # fmt: skip
 
@@ -137,9 +138,4 @@ def _section(each: dict[str, Any]) -> Iterator[str]:
     if each["measured"]:
         yield ""
         head, *rows = template_lines(each["measured"])
-        yield from _markdown(head, rows)
-
-
-def _markdown(head: Sequence[str], rows: Any) -> Iterator[str]:
-    for cells in (head, ["---", *["---:"] * (len(head) - 1)], *rows):
-        yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+        yield from markdown.table(head, rows)

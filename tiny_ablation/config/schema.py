@@ -125,6 +125,13 @@ class Positions(Enum):
     last = "last"
 
 
+class Fdr(Enum):
+    """The procedure behind q-values."""
+
+    bh = "bh"  # Benjamini & Hochberg: independent or positively dependent tests
+    by = "by"  # Benjamini & Yekutieli: any dependence, at a price
+
+
 @dataclass
 class ModelConfig:
     """One model."""
@@ -211,6 +218,10 @@ class StatsConfig:
     confidence: float = 0.95
     n_boot: int = 2000  # bootstrap draws over groups
     n_perm: int = 20000  # sign-flip draws
+    fdr: Fdr = Fdr.bh
+    confirm: Split | None = None  # measure the strongest sites again on this split's examples; null: not
+    confirm_top: int = 10  # how many sites
+    confirm_examples: int | None = None  # how many of the split's examples; null is all
 
 
 @dataclass

@@ -71,6 +71,7 @@ def prepare_light(settings: Settings) -> Light:
         draws.append("examples")
     draws += kind.drawn(root.ablation, len(corpus.examples) - len(examples))
     condition = root.condition or root.dataset.name
+    _check_confirm(root, kind)
     return Light(settings, kind, corpus, examples, condition, ", ".join(draws) or "none")
 
 
@@ -80,6 +81,14 @@ def _refuse_sets(root: RootConfig, examples: Sequence[Example]) -> None:
         raise ConfigError(
             f"metrics.span=full scores one target and one foil, but the examples of {root.dataset.name} have sets of answers; "
             "use metrics.span=first"
+        )
+
+
+def _check_confirm(root: RootConfig, kind: Kind) -> None:
+    if root.stats.confirm is not None and not kind.confirmable:
+        raise ConfigError(
+            f"stats.confirm={root.stats.confirm.value}: ablation={kind.name} has no sites that could be measured again one by "
+            "one; leave it out, or choose another ablation"
         )
 
 

@@ -11,6 +11,7 @@ from functools import partial
 from tiny_ablation.config.identity import Identity
 from tiny_ablation.config.schema import Span
 from tiny_ablation.config.seeds import generator
+from tiny_ablation.data.corpus import select
 from tiny_ablation.data.tokens import TokenizedExample, servable
 from tiny_ablation.errors import ConfigError
 from tiny_ablation.interventions.baseline import prompt_of
@@ -38,6 +39,7 @@ class Prepared:
         legs: what to run.
         skipped: the examples that were left out on request, with the reason.
         selection: which rows could be served and kept before that.
+        held_out: the same run on the split that confirms its strongest sites (`stats.confirm`); None where none does.
     """
 
     light: Light
@@ -49,6 +51,7 @@ class Prepared:
     legs: Sequence[Leg]
     skipped: Sequence[str] = ()
     selection: Selection = field(default_factory=lambda: Selection(()))
+    held_out: "Prepared | None" = None
 
 
 def prepare_run(light: Light) -> Prepared:
@@ -63,6 +66,25 @@ def prepare_run(light: Light) -> Prepared:
     prepare(root.model)
     identity = light.identity(weights_id(root.model) or "unknown")
     network = build_network(load_model(root.model, device=device, dtype=root.device.dtype.value))
+    main = _planned(light, identity, network, device)
+    if root.stats.confirm is None:
+        return main
+    return replace(main, held_out=_planned(_held_out(light), identity, network, device))
+
+
+def _held_out(light: Light) -> Light:
+    """The run on the split that confirms, with every site planned."""
+    root = light.settings.root
+    assert root.stats.confirm is not None
+    dataset = replace(root.dataset, split=root.stats.confirm, n_examples=root.stats.confirm_examples)
+    ablation = light.kind.unscreened(root.ablation)
+    root = replace(root, dataset=dataset, ablation=ablation)
+    examples = select(light.corpus, dataset.split, dataset.n_examples, root.seed)
+    return replace(light, settings=replace(light.settings, root=root), examples=examples)
+
+
+def _planned(light: Light, identity: Identity, network: Network, device: str) -> Prepared:
+    root = light.settings.root
     served = serve(root, light.corpus, light.examples, network.model)
     light = replace(light, examples=[t.example for t in served.tokens])
     selection = keep(root, network, served)

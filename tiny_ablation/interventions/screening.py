@@ -71,6 +71,10 @@ class ScreenedKind(Kind):
         """What the kind draws, and which sites are measured besides the strongest estimates."""
         return (*super().drawn(cfg, n_rest), *(("random sites",) if cfg.screen else ()))
 
+    def unscreened(self, cfg: Any) -> Any:
+        """Without `screen`."""
+        return replace(cfg, screen=None)
+
 
 def check_screen(cfg: Any) -> None:
     """Refuse a screening that does not exist or measures nothing.

@@ -15,6 +15,8 @@ import pandas as pd
 
 from tiny_ablation.report import captions, tables, templates, words
 from tiny_ablation.report.answer import answer
+from tiny_ablation.report.circuits import circuit_headline, circuit_lines, circuit_tables
+from tiny_ablation.report.evidence import evidence_lines, evidence_tables
 from tiny_ablation.report.figures import files, interactive, style
 from tiny_ablation.report.figures.source import RunSource
 from tiny_ablation.report.page import page_figure, pairs
@@ -56,6 +58,11 @@ def write_run_report(run_dir: Path, *, status: str | None = None) -> Path:
         summary=summary,
         percent=style.percent(_confidence(summary)),
         sections=[_section(run, summary, impact) for impact in impacts],
+        evidence=[*circuit_lines(summary.get("circuit")), *evidence_lines(summary)],
+        evidence_tables=[
+            *circuit_tables(summary.get("circuit")),
+            *evidence_tables(summary, _optional(run.metrics / "site_controls.parquet")),
+        ],
         baseline=_baseline_rows(summary),
         metrics=_metric_rows(summary),
         six=[(name, summary["intervention"].get(name, "-"), about) for name, about in _SIX],
@@ -64,12 +71,17 @@ def write_run_report(run_dir: Path, *, status: str | None = None) -> Path:
         signs=words.signs(summary["primary"]),
         threats=threats(summary),
         receipt=_receipt(summary),
+        fdr=words.procedure(summary.get("fdr", "bh")),
         plotly=f"artifacts/{interactive.PLOTLY_JS}",
         status=status or _status(run),
         **_origin(run),
     )
     interactive.put_plotlyjs(run.artifacts)
     return write_text(run.report, page)
+
+
+def _optional(path: Path) -> pd.DataFrame | None:
+    return read_table(path) if path.is_file() else None
 
 
 def _confidence(summary: Mapping[str, Any]) -> float:
@@ -80,14 +92,17 @@ def _section(run: RunDir, summary: Mapping[str, Any], impact: pd.DataFrame) -> d
     """What the page says and shows of one impact table."""
     source = RunSource(run, impact, summary)
     usable = not summary.get("resolution")
+    found = answer(
+        impact,
+        metric=source.metric,
+        confidence=source.confidence,
+        use_q=usable,
+        family_size=summary["family_size"],
+    )
+    circuit = summary.get("circuit")
     return {
-        "answer": answer(
-            impact,
-            metric=source.metric,
-            confidence=source.confidence,
-            use_q=usable,
-            family_size=summary["family_size"],
-        ),
+        "headline": circuit_headline(circuit) if circuit else found.headline,
+        "answer": found,
         "figures": [page_figure(drawing, source, run.artifacts) for drawing in files.drawings(source)],
         "table": _table(impact, source.metric, usable),
         "many": words.noun(source.index, 2),

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tiny_ablation.aggregate.robustness import robustness_lines
 from tiny_ablation.report.figures import style
 from tiny_ablation.report.terminal import Screen
 from tiny_ablation.results.store import read_json
@@ -30,6 +31,9 @@ def show_sweep(path: Path, screen: Screen) -> None:
     screen.start({})
     screen.grid(list(_grid(summary)))
     for line in conserved(invariants):
+        screen.note(line)
+    robust = sweep.cross / "robustness.json"
+    for line in robustness_lines(read_json(robust)) if robust.is_file() else []:
         screen.note(line)
     for cell in [*summary["failed"], *summary["missing"]]:
         screen.warn(f"{cell['condition']}, seed {cell['seed']}: {cell['error'] or cell['status']}")

@@ -179,6 +179,21 @@ class Screen:
             self._paragraph("  ", line, "dim")
         self._print()
 
+    def cells(self, caption: str, rows: Sequence[Sequence[str]]) -> None:
+        """A small table, the names of its columns first, and below it how to read it."""
+        texts = [[self._text(cell, "dim" if i == 0 else "") for cell in row] for i, row in enumerate(rows)]
+        self._lines(texts, ">" * len(rows[0]))
+        self._paragraph("  ", caption, "dim")
+        self._print()
+
+    def evidence(self, lines: Sequence[str]) -> None:
+        """How far the strongest sites can be relied on, a paragraph a line; nothing where there is nothing to say."""
+        if lines:
+            self._heading("Evidence", "")
+            for line in lines:
+                self._paragraph("  ", line, "")
+            self._print()
+
     def warn(self, text: str) -> None:
         """Something that a reader of the numbers must know; goes to stderr."""
         if not self._quiet:

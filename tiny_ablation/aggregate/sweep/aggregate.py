@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from tiny_ablation.aggregate.robustness import sweep_robustness
 from tiny_ablation.aggregate.sweep import CellState, SweepOutcome, write_sweep_manifest
 from tiny_ablation.aggregate.sweep.children import Child, collect
 from tiny_ablation.aggregate.sweep.confirmed import confirmed
@@ -19,7 +20,8 @@ from tiny_ablation.aggregate.sweep.summary import condition_warnings, sweep_summ
 from tiny_ablation.config.schema import SweepConfig
 from tiny_ablation.config.sweep import sweep_config
 from tiny_ablation.errors import ResultsError
-from tiny_ablation.results.store import write_json
+from tiny_ablation.results.reader import load_run
+from tiny_ablation.results.store import write_json, write_table
 from tiny_ablation.results.sweepdir import SweepDir, SweepPlan, read_plan
 
 
@@ -41,6 +43,7 @@ def aggregate(sweep_dir: Path) -> SweepOutcome:
         sweep.cross / "geometry.json": geometry(grids, metrics),
     }
     files += [write_json(path, value) for path, value in content.items()]
+    files += _write_robustness(sweep, children)
     outcome = replace(outcome, files=tuple(files))
     write_sweep_manifest(outcome)
     return outcome
@@ -79,3 +82,15 @@ def _warnings(plan: SweepPlan, states: Sequence[CellState], children: Sequence[C
     for state in states:
         if state.state == "duplicate":
             yield f"{state.cell.dir} is left out: {state.error}"
+
+
+def _write_robustness(sweep: SweepDir, children: Sequence[Child]) -> list[Path]:
+    """How far several ways to intervene agree, where the sweep has several of one model and behaviour."""
+    found = sweep_robustness([load_run(child.dir.path, check=False) for child in children])
+    if found is None:
+        return []
+    return [
+        write_table(sweep.cross / "robustness.parquet", found.agreement),
+        write_table(sweep.cross / "robustness_heads.parquet", found.heads),
+        write_json(sweep.cross / "robustness.json", found.summary),
+    ]

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from tiny_ablation.report.figures import forest, heatmap, pairs
+from tiny_ablation.report.figures import faithfulness, forest, heatmap, pairs
 from tiny_ablation.report.figures.drawing import AnyDrawing, Drawing
 from tiny_ablation.report.figures.head_grid import collect as collect_heads
 from tiny_ablation.report.figures.source import RunSource, of_impact
@@ -46,7 +46,17 @@ _CHOICES = (
         ),
     ),
     _Choice(
-        lambda _: True,
+        lambda source: bool(source.summary.get("circuit")),
+        Drawing(
+            "faithfulness",
+            "How much of the behaviour do circuits carry?",
+            "Left: only the circuit works; f is 1 for the whole model and 0 with every head replaced. Right: only the circuit "
+            "is replaced; a complete circuit leaves nothing. Grey: random circuits with as many heads in each layer.",
+            faithfulness.collect, faithfulness.static, faithfulness.page, lambda data: data.note,
+        ),
+    ),
+    _Choice(
+        lambda source: not source.summary.get("circuit"),
         Drawing(
             "forest",
             "The strongest, with intervals",

@@ -8,7 +8,9 @@ from typing import NamedTuple
 
 from tiny_ablation.report.figures import grid, heatmap, lines, points, sweep_grids, sweep_lines, upset
 from tiny_ablation.report.figures.drawing import AnyDrawing, Drawing
+from tiny_ablation.report.figures.robustness import ROBUSTNESS
 from tiny_ablation.report.sweep_data import Comparison, SweepData
+from tiny_ablation.results.store import read_json
 
 
 class _Choice(NamedTuple):
@@ -102,9 +104,10 @@ def write_sweep_figures(data: SweepData) -> list[Path]:
     Returns:
         The files written.
     """
+    robust = data.sweep.cross / "robustness.json"
     return [
         path
         for comparison in data.comparisons
         for drawing in drawings(comparison)
         for path in drawing.write(comparison, data.sweep.cross)
-    ]
+    ] + (ROBUSTNESS.write(read_json(robust), data.sweep.cross) if robust.is_file() else [])
