@@ -47,7 +47,8 @@ def impact_rows(made: Made) -> pd.DataFrame:
     return pd.DataFrame(index).assign(
         run_id=f"{made.condition}{made.seed}", seed=made.seed, condition="whatever the run called itself", model=made.model,
         dataset=made.dataset or made.condition, replacement="zero", positions="all", direction=made.direction,
-        ci_low=np.nan, ci_high=np.nan, p_value=np.nan, q_value=np.nan, effect_size=np.nan, null="none", component="z", set="single",
+        ci_low=np.nan, ci_high=np.nan, p_value=np.nan, q_value=np.nan, effect_size=np.nan, null="none", component="z",
+        set="single",
         n=made.effects.shape[1], **({"granularity": "head"} if made.table == "head_impact" else {}),
     )  # fmt: skip
 
