@@ -7,13 +7,15 @@ reads what runs and sweeps have left behind; nothing heavy is imported before it
 
 from typing import TYPE_CHECKING, Any
 
+from tiny_ablation.version import __version__
+
 if TYPE_CHECKING:
     from tiny_ablation.results.reader import Run as Run
     from tiny_ablation.results.reader import load_run as load_run
     from tiny_ablation.results.sweep_reader import Sweep as Sweep
     from tiny_ablation.results.sweep_reader import load_sweep as load_sweep
 
-__version__ = "0.1.0"
+
 __all__ = ["Run", "Sweep", "__version__", "load_run", "load_sweep"]
 
 _HOMES = {"Run": "reader", "load_run": "reader", "Sweep": "sweep_reader", "load_sweep": "sweep_reader"}

@@ -10,8 +10,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from tiny_ablation import __version__
 from tiny_ablation.errors import TinyAblateError
+from tiny_ablation.version import __version__
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -14,9 +14,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from tiny_ablation import __version__
 from tiny_ablation.commands._console import add_overrides, parser, say, say_json
 from tiny_ablation.config.schema import TrackingBackend, TrackingConfig
+from tiny_ablation.version import __version__
 
 _SQLITE = "sqlite:///"
 # What the probe is, where nothing else is said.

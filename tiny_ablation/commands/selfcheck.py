@@ -18,13 +18,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tiny_ablation import __version__
 from tiny_ablation.commands._console import add_overrides, parser, say, say_json
 from tiny_ablation.commands._selfcheck import circuits, simulate, speed
 from tiny_ablation.commands._selfcheck.checks import Check, all_met, table
 from tiny_ablation.commands._selfcheck.circuits import Workshop
 from tiny_ablation.errors import ConfigError
 from tiny_ablation.results.store import write_json
+from tiny_ablation.version import __version__
 
 if TYPE_CHECKING:
     from tiny_ablation.report.terminal import Screen

@@ -11,7 +11,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from tiny_ablation import __version__
+from tiny_ablation.version import __version__
 
 # Raise it when results of equal input change, so that old results are not taken for new ones.
 RESULT_VERSION = 1

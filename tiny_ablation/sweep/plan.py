@@ -49,9 +49,7 @@ def plan_sweep(config: Any) -> Planned:
     cells = tuple(_cell(job, light) for job, light in zip(grid, lights, strict=True))
     _refuse_twins(cells)
     settings = lights[0].settings.plain["sweep"]
-    metrics = dict.fromkeys(
-        name for light in lights for name in metric_names_of(light.settings.root)
-    )
+    metrics = dict.fromkeys(name for light in lights for name in metric_names_of(light.settings.root))
     check_against_plan(settings, dict.fromkeys(cell.condition for cell in cells), metrics)
     plain = [without(light.settings.plain, NOT_IDENTITY) for light in lights]
     # Hypotheses are declared before the sweep, so another list of them is another sweep.
