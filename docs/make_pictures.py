@@ -12,7 +12,8 @@ from pathlib import Path
 RUNS = {
     "facts": ("dataset=facts", "dataset.n_examples=12", "ablation.scales=[0.0]"),
     "trace": (
-        "ablation=causal_trace", "dataset=facts", "dataset.n_examples=24", "ablation.noise_draws=2", "metrics.names=[logit_diff]",
+        "ablation=causal_trace", "dataset=facts", "dataset.n_examples=24", "ablation.noise_draws=2",
+        "metrics.names=[logit_diff]",
     ),
 }  # fmt: skip
 PICTURES = {
