@@ -19,7 +19,7 @@ RESULT_VERSION = 1
 NOT_IDENTITY = (
     "device.name", "device.index", "device.threads", "device.batch_tokens", "device.deterministic",
     "model.path", "dataset.path", "dataset.fields",
-    "ablation.from_run", "tracking", "sweep", "resume", "notes", "experiment",
+    "ablation.from_run", "tracking", "profile", "sweep", "resume", "notes", "experiment",
 )  # fmt: skip
 
 
