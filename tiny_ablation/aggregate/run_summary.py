@@ -8,6 +8,7 @@ import pandas as pd
 
 from tiny_ablation.aggregate.attribution import receipts
 from tiny_ablation.aggregate.baseline import CHANCE, DIFFERENCES, by_template, interval, is_weak
+from tiny_ablation.aggregate.features import beside
 from tiny_ablation.aggregate.run_tables import NULL, RunTables, groups_of
 from tiny_ablation.config.schema import Span, Split
 from tiny_ablation.config.seeds import generator
@@ -46,7 +47,7 @@ def run_summary(prepared: Prepared, measured: Sequence[Measured], tables: RunTab
         "n_groups": len(set(groups_of(prepared, first))),
         "confidence": root.stats.confidence,
         "intervention": _six(tables.impact),
-        "notes": {name: note for m in measured for name, note in m.leg.notes.items()} | receipts(measured),
+        "notes": _notes(prepared, measured),
         "accuracy_means": CRITERIA[root.metrics.span],
         "baseline": baseline,
         "baseline_by_template": [] if clean is None else _baseline_by_template(prepared, clean),
@@ -57,6 +58,14 @@ def run_summary(prepared: Prepared, measured: Sequence[Measured], tables: RunTab
         "resolution": tables.unresolvable,
         "warnings": _warnings(prepared, first, clean),
     }
+
+
+def _notes(prepared: Prepared, measured: Sequence[Measured]) -> dict[str, Any]:
+    """What the legs say of themselves, and what follows from several of them."""
+    notes = {name: note for m in measured for name, note in m.leg.notes.items()} | receipts(measured)
+    if "sae" in notes:
+        notes["sae"] = notes["sae"] | beside(prepared, measured, notes["sae"])
+    return notes
 
 
 def top_sites(impact: pd.DataFrame, table: str, metric: str, n: int = N_TOP) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ import pandas as pd
 from tiny_ablation.aggregate.attribution import attribution_table
 from tiny_ablation.aggregate.controls import control_columns, controls_table
 from tiny_ablation.aggregate.draws import draws_table
+from tiny_ablation.aggregate.features import examples_table, features_table, map_table
 from tiny_ablation.aggregate.interaction import interaction_columns
 from tiny_ablation.aggregate.recovered import asymmetry, recovered
 from tiny_ablation.config.seeds import generator
@@ -80,6 +81,9 @@ def run_tables(prepared: Prepared, measured: Sequence[Measured]) -> RunTables:
         "draws": draws_table,
         "controls": controls_table,
         "attribution": attribution_table,
+        "features": features_table,
+        "feature_examples": examples_table,
+        "feature_map": map_table,
     }
     made = {name: make(prepared, measured) for name, make in makers.items()}
     more = {name: frame for name, frame in made.items() if frame is not None}

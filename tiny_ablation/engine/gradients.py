@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from tiny_ablation.engine.edits import Ids, PositionSpec
-from tiny_ablation.engine.forward import Passes, Writer
+from tiny_ablation.engine.forward import Passes, Place, Writer
 from tiny_ablation.engine.layout import Batch, build_batches
 from tiny_ablation.engine.prompts import Prompt, Strand, sequences
 from tiny_ablation.errors import DataError
@@ -86,6 +86,39 @@ def estimate(
             # (units, nodes) summed into the examples that the nodes belong to
             out[layer].index_add_(1, part.owner, change.double().cpu())
     return out
+
+
+def gradients_at(
+    network: Network,
+    prompts: Sequence[Prompt],
+    place: Place,
+    *,
+    full: bool = False,
+    batch_tokens: int = GRAPH_TOKENS,
+) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """What stands at one place of each run, and the gradient of the metric there.
+
+    Args:
+        network: the model.
+        prompts: the runs.
+        place: (component, layer).
+        full: for the log probability of whole answers, as in `Question`; each example then comes twice.
+        batch_tokens: tokens whose computation is kept at once.
+
+    Yields:
+        The index of the example, and two (seq, units, width).
+    """
+    strands = sequences(prompts, full=full)
+    rows = [Strand(index, strand.ids, strand.reads) for index, strand in enumerate(strands)]
+    for batch in build_batches(rows, lambda row, _: row, max_nodes=batch_tokens, shared=False):
+        examples = [strands[s.example].example for s in batch.sequences]
+        part = _Part(Passes(network), batch, examples, prompts, Question(place[0], full=full))
+        leaves: dict[Place, Tensor] = {}
+        with torch.enable_grad():
+            cache = part.passes.clean(batch, [place], writers={place: [_adding(leaves, place)]})
+            (grad,) = torch.autograd.grad(part._metric(cache.logits), [leaves[place]])
+        for example, nodes in zip(examples, batch.nodes, strict=True):
+            yield example, cache.at[place][nodes].detach(), grad[0, nodes]
 
 
 def passes_needed(network: Network, question: Question) -> int:

@@ -165,6 +165,14 @@ class Screen:
         texts = [self._text(cell, colour if i == len(index) else how) for i, cell in enumerate(cells)]
         return [*texts, self._text("unresolved" if unsure else "", how)]
 
+    def paragraphs(self, title: str, texts: Sequence[str]) -> None:
+        """What must be read beside the table; nothing where there are no texts."""
+        if texts:
+            self._heading(title, "")
+            for text in texts:
+                self._paragraph("  ", text, "")
+            self._print()
+
     def warn(self, text: str) -> None:
         """Something that a reader of the numbers must know; goes to stderr."""
         if not self._quiet:

@@ -31,7 +31,7 @@ class Profile:
 
     def content(self, **counts: float) -> dict[str, Any]:
         """What is written down, with further counts such as tokens per second."""
-        return {"stages": self.stages, "peak_rss_bytes": _peak_memory(), **counts}
+        return {"stages": self.stages, "peak_rss_bytes": peak_memory(), **counts}
 
 
 def _memory() -> int:
@@ -40,7 +40,7 @@ def _memory() -> int:
     return psutil.Process().memory_info().rss
 
 
-def _peak_memory() -> int | None:
+def peak_memory() -> int | None:
     """The most memory this process ever held, bytes; None where the system does not tell."""
     try:
         import resource
