@@ -318,8 +318,9 @@ def _show(prepared: "Prepared", rundir: "RunDir", summary: dict[str, Any], scree
     for text in summary["warnings"]:
         screen.warn(text)
     table = rundir.table(prepared.light.table).relative_to(rundir.path)
+    more = [name for name in ("artifacts/feature_panel.html", "sae") if (rundir.path / name).exists()]
     screen.files(
-        rundir.path, ["report.html", str(table), "metrics/per_example.parquet", "metrics/summary.json"]
+        rundir.path, ["report.html", *more, str(table), "metrics/per_example.parquet", "metrics/summary.json"]
     )
 
 

@@ -11,16 +11,28 @@ NAMES = sorted(path.stem for path in (REPOSITORY / "conf/experiment").glob("*.ya
 FAST = ("model=toy", "tracking=off", "verify=off", "dataset.n_examples=12", "device.threads=1", "stats.n_boot=200",
         "stats.n_perm=200", "hydra.run.dir=run")  # fmt: skip
 # The toy model has fewer heads than the default model whose strongest are named.
-SMALLER = {"h5_backup_circuits": ('ablation.of=["0.0","0.3","1.1"]',)}
+SMALLER = {
+    "h5_backup_circuits": ('ablation.of=["0.0","0.3","1.1"]',),
+    "h7_sae_features": (f"sae.corpus={REPOSITORY / 'docs'}", "sae.width=32", "sae.k=4", "sae.context=16", "sae.steps=30",
+                        "sae.own_samples=2", "sae.batch=32", "sae.tokens=640", "sae.held_out=256"),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_runs(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
+    if "sae" in name:
+        monkeypatch.setenv("TINY_ABLATE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("sys.argv", ["tiny-ablate"])
     assert main([f"experiment={name}", *FAST, *SMALLER.get(name, ())]) == 0
     assert list(tmp_path.glob("run/metrics/*_impact.parquet"))
 
 
 def test_all_are_there():
-    assert {"h1_head_specialization", "h2_layer_geometry", "h5_backup_circuits", "h6_asymmetry"} <= set(NAMES)
+    assert {
+        "h1_head_specialization",
+        "h2_layer_geometry",
+        "h5_backup_circuits",
+        "h6_asymmetry",
+        "h7_sae_features",
+    } <= set(NAMES)

@@ -18,6 +18,7 @@ import pandas as pd
 from tiny_ablation.report import tables, templates, words
 from tiny_ablation.report.answer import answer
 from tiny_ablation.report.figures import files, interactive, style
+from tiny_ablation.report.figures.feature_data import has_features
 from tiny_ablation.report.threats import threats
 from tiny_ablation.results.rundir import RunDir
 from tiny_ablation.results.store import read_json, read_table, write_text
@@ -64,6 +65,7 @@ def write_run_report(run_dir: Path, *, status: str | None = None) -> Path:
         unit=words.metric_words(summary["primary"]).unit,
         signs=words.signs(summary["primary"]),
         threats=threats(summary),
+        features=has_features(run.path),
         plotly=f"artifacts/{interactive.PLOTLY_JS}",
         status=status or _status(run),
         **_origin(run),

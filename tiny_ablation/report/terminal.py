@@ -31,6 +31,9 @@ _ABOUT = {
     "metrics/per_example.parquet": "every example behind every effect",
     "artifacts/head_map.html": "head map",
     "artifacts/head_map.png": "head map, for print",
+    "artifacts/feature_panel.html": "every feature: where it is active, what it promotes, what it does",
+    "metrics/feature_impact.parquet": "every effect with its interval",
+    "sae": "the autoencoder, in SAELens' format",
 }
 _NARROWEST = 40  # columns; in a smaller pane lines wrap by themselves
 

@@ -38,7 +38,9 @@ def contexts(network: Network, cfg: SaeConfig, seed: int) -> Contexts:
     """
     import numpy as np
 
-    pieces = list(documents(cfg.corpus))
+    pieces = list(
+        dict.fromkeys(documents(cfg.corpus))
+    )  # text that stands twice could be trained on and held out
     order = generator(seed, "sae", "text").permutation(len(pieces))
     parts = _cut(_tokens(network, [pieces[i] for i in order]), network, cfg)
     if len(parts) < 2:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from tiny_ablation.report import tables, words
-from tiny_ablation.report.figures import forest, heatmap, pairs
+from tiny_ablation.report.figures import feature_data, feature_map, feature_panel, forest, heatmap, pairs
 from tiny_ablation.report.figures.interactive import Interactive
 
 
@@ -103,4 +103,15 @@ def write_figures(run_dir: Path, impact: pd.DataFrame, summary: Mapping[str, Any
             out_png=run_dir / names[1],
         )
         written += names
+    if feature_data.has_features(run_dir):
+        for name, draw in (
+            ("feature_panel", feature_panel.feature_panel),
+            ("feature_map", feature_map.feature_map),
+        ):
+            names = [f"artifacts/{name}.{suffix}" for suffix in ("html", "png")]
+            draw(
+                run_dir, impact, metric=summary["primary"], title=figure_title(summary, impact),
+                out_html=run_dir / names[0], out_png=run_dir / names[1],
+            )  # fmt: skip
+            written += names
     return written
