@@ -12,7 +12,7 @@ from tiny_ablation.sae.buffer import Buffer
 
 KNOWN = {"batch": 256, "steps": 1000, "checkpoint_every": 10_000, "lr": 3e-3}
 RECIPES = {
-    "batchtopk": {"k": 2}, "topk": {"k": 2}, "jumprelu": {"sparsity": 3.0}, "standard": {"sparsity": 1.5},
+    "batchtopk": {"k": 2}, "topk": {"k": 2}, "jumprelu": {"sparsity": 1.5}, "standard": {"sparsity": 1.5},
 }  # fmt: skip
 
 

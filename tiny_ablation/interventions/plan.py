@@ -177,6 +177,10 @@ class Kind(ABC):
         """The impact table that this config fills."""
         return self.table
 
+    def makes(self, cfg: Any) -> str:  # noqa: ARG002
+        """What planning itself may have to make, taking minutes, in words; empty where planning takes no time."""
+        return ""
+
     def inputs(self, cfg: Any) -> str:  # noqa: ARG002
         """What identifies results of earlier runs that the plan is made from; empty where there are none."""
         return ""

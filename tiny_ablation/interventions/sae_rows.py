@@ -14,6 +14,7 @@ from tiny_ablation.sae.splice import Splice
 
 POSITIONS = ("all", "last")
 _ANY = ("path", "release", "id", "other_model", "component", "layer", "corpus", "held_out", "context")
+MADE = "an autoencoder that may have to be trained first (sae.path=DIR names one that is)"
 NOTHING = -1  # where a feature's number stands and none is touched
 
 
@@ -41,7 +42,7 @@ def _check_source(cfg: SaeConfig) -> None:
         raise ConfigError("sae.release and sae.id name a pretrained autoencoder together; give both")
     if cfg.path is not None and cfg.release is not None:
         raise ConfigError("sae.path and sae.release name two autoencoders; give one of them")
-    if cfg.path is None and cfg.release is None:
+    if not is_named(cfg):
         if cfg.other_model:
             raise ConfigError("sae.other_model=true is about sae.path or sae.release, and neither is given")
         return
@@ -51,6 +52,11 @@ def _check_source(cfg: SaeConfig) -> None:
             f"sae.{recipe[0]} says how to train an autoencoder, but {'sae.path' if cfg.path else 'sae.release'} names one "
             "that is finished; leave one of them out"
         )
+
+
+def is_named(cfg: SaeConfig) -> bool:
+    """Whether the config names an autoencoder that exists."""
+    return cfg.path is not None or cfg.release is not None
 
 
 def check_sae_positions(value: str) -> None:

@@ -23,7 +23,7 @@ from tiny_ablation.config.identity import hash_json
 from tiny_ablation.config.schema import SaeConfig
 from tiny_ablation.errors import Interrupted, ModelError
 from tiny_ablation.models.network import Network
-from tiny_ablation.models.sources.progress import byte_bar, notice
+from tiny_ablation.models.sources.progress import byte_bar, notice, spinner
 from tiny_ablation.paths import cache_dir
 from tiny_ablation.results.profile import peak_memory
 from tiny_ablation.results.store import read_json, sha256_file, write_json, write_via
@@ -181,9 +181,11 @@ def _contexts(recipe: Recipe, work: Path) -> Contexts:
 
     path = work / "contexts.npz"
     if not path.is_file():
-        found = contexts(recipe.network, recipe.cfg, recipe.seed)
         cfg = recipe.cfg
-        own = own_samples(recipe.network, found.train[:, -1], cfg.own_samples, cfg.context, recipe.seed)
+        with spinner("text"):
+            found = contexts(recipe.network, cfg, recipe.seed)
+        with spinner("the model's own samples"):
+            own = own_samples(recipe.network, found.train[:, -1], cfg.own_samples, cfg.context, recipe.seed)
         train = np.concatenate([found.train, own])
         write_via(path, lambda part: np.savez(part, train=train, held_out=found.held_out))
     with np.load(path) as file:

@@ -23,6 +23,12 @@ WARM_UP, DECAY = 0.05, 0.3  # parts of the steps in which the learning rate rise
 DEAD_WINDOW = 100  # steps without firing after which a feature counts as dead while training
 SCALE_SAMPLE = 16_384  # activations that the mean and the mean norm are taken over
 _LOSSES = "curve.json"
+# Gradients of thresholds reach over `bandwidth`, which must be wide beside activations of this size; SAELens' own defaults
+# are for smaller ones. Conerly et al. 2025, "Dictionary learning optimization techniques".
+_JUMPRELU: dict[str, Any] = {
+    "jumprelu_sparsity_loss_mode": "tanh", "jumprelu_bandwidth": 2.0, "jumprelu_init_threshold": 0.1,
+    "jumprelu_ste_to_input": True, "pre_act_loss_coefficient": 3e-6,
+}  # fmt: skip
 
 
 def train(
@@ -112,7 +118,7 @@ def _new(cfg: SaeConfig, d_in: int, width: int, device: str) -> Any:
         case SaeArchitecture.jumprelu:
             return jumprelu_sae.JumpReLUTrainingSAE(
                 jumprelu_sae.JumpReLUTrainingSAEConfig(
-                    l0_coefficient=cfg.sparsity, l0_warm_up_steps=warm, **common
+                    l0_coefficient=cfg.sparsity, l0_warm_up_steps=warm, **_JUMPRELU, **common
                 )
             )
         case SaeArchitecture.standard:

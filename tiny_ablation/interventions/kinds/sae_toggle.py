@@ -18,9 +18,11 @@ from tiny_ablation.engine.edits import Replacement
 from tiny_ablation.errors import ConfigError
 from tiny_ablation.interventions.plan import Kind, Leg, PlanContext, Row
 from tiny_ablation.interventions.sae_rows import (
+    MADE,
     NOTHING,
     check_sae,
     check_sae_positions,
+    is_named,
     quality_text,
     sae_row,
     sham_leg,
@@ -82,6 +84,14 @@ class SaeToggle(Kind):
         for key, low in (("candidates", 1), ("controls", 0), ("text_tokens", 256)):
             if getattr(cfg, key) < low:
                 raise ConfigError(f"ablation.{key}={getattr(cfg, key)}: it must be at least {low}")
+
+    def makes(self, cfg: SaeToggleConfig) -> str:
+        """The autoencoder, where none is named."""
+        return "" if is_named(cfg.sae) else MADE
+
+    def drawn(self, cfg: SaeToggleConfig, n_rest: int) -> tuple[str, ...]:  # noqa: ARG002
+        """Control features, and the autoencoder where none is named."""
+        return self.draws if is_named(cfg.sae) else ("autoencoder", *self.draws)
 
     def inputs(self, cfg: SaeToggleConfig) -> str:
         """The identity of the autoencoder, or of the text that it is trained on."""

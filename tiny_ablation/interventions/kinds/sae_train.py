@@ -17,9 +17,11 @@ from tiny_ablation.errors import ConfigError
 from tiny_ablation.interventions.plan import Kind, Leg, PlanContext
 from tiny_ablation.interventions.replacements import Scale
 from tiny_ablation.interventions.sae_rows import (
+    MADE,
     check_sae,
     check_sae_positions,
     files_of,
+    is_named,
     quality_text,
     sae_row,
     sham_leg,
@@ -51,10 +53,14 @@ class SaeTrain(Kind):
         """Refuse recipes that cannot work, and autoencoders that are trained already."""
         check_sae(cfg.sae)
         check_sae_positions(cfg.positions)
-        if cfg.sae.path is not None or cfg.sae.release is not None:
+        if is_named(cfg.sae):
             raise ConfigError(
                 "sae.path and sae.release name an autoencoder that is trained already; use it with ablation=sae_toggle"
             )
+
+    def makes(self, cfg: SaeTrainConfig) -> str:  # noqa: ARG002
+        """The autoencoder."""
+        return MADE
 
     def inputs(self, cfg: SaeTrainConfig) -> str:
         """The identity of the text."""
