@@ -21,4 +21,4 @@ def test_the_default_recipe_on_the_default_model(smollm2_network):
     assert numbers["ce_recovered"] >= 0.97
     assert numbers["l0"] <= 48
     assert numbers["dead_features"] <= 0.40
-    assert read_json(Path(found.source) / "machine.json")["peak_rss_bytes"] < 3e9
+    assert read_json(Path(found.source) / "training_profile.json")["peak_rss_bytes"] < 3e9

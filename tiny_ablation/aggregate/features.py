@@ -115,7 +115,7 @@ def _spliced(measured: Sequence[Measured], metric: str) -> float | None:
     """The mean effect of the reconstruction without its error."""
     for m in measured:
         for row, effect in zip(m.leg.rows, _effects(m, metric), strict=True):
-            if row.six.value == "splice" and not m.leg.sham:
+            if row.six.value == "splice":
                 return float(effect)
     return None
 

@@ -28,7 +28,7 @@ _MACHINE_FILES = {
     "metrics/verify.json",
     "multirun.yaml",
     "report.html",  # it lists the provenance
-    "sae/machine.json",
+    "sae/training_profile.json",
 }
 _MACHINE_DIRS = (".hydra/",)
 _NOT_RESULTS = (TEMP_PREFIX, ".lock")

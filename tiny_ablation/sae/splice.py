@@ -43,7 +43,10 @@ class _InPlace(Replacement):
 class Splice(_InPlace):
     """The reconstruction, with the error added again or without it."""
 
-    name = "splice"
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        """`splice`, or what it is with the error."""
+        return "splice with error" if self.keep_error else "splice"
 
     def _changed(self, x: "Tensor") -> "Tensor":
         output = self.autoencoder.encode(x).output

@@ -2,7 +2,7 @@
 
     <cache>/sae/<name>/          SAELens' format (cfg.json, sae_weights.safetensors, sparsity.safetensors), and
                                  `trained.json`: recipe, losses, quality; `held_out.safetensors`: the tokens that quality
-                                 was measured on; `machine.json`: time and memory
+                                 was measured on; `training_profile.json`: time and memory
     <cache>/sae/<name>.work/     contexts, activations and the last checkpoint of a training that is not finished
     <cache>/sae/<name>.lock      held by the process that trains; others wait for it
 
@@ -35,7 +35,7 @@ from tiny_ablation.sae.site import Site, resolve_site
 if TYPE_CHECKING:
     import numpy as np
 
-RECORD, MACHINE, HELD_OUT = "trained.json", "machine.json", "held_out.safetensors"
+RECORD, MACHINE, HELD_OUT = "trained.json", "training_profile.json", "held_out.safetensors"
 VERSION = 1  # raise it when the same recipe gives another autoencoder
 _RECIPE = (
     "architecture", "k", "sparsity", "tokens", "own_samples", "context", "held_out", "steps", "batch", "lr",

@@ -198,7 +198,7 @@ def test_a_run_of_both_kinds(whole_run, tmp_path):
     assert set(run.impact["granularity"]) == {"resid_post spliced", "resid_post zeroed"}
     assert SAE.load_from_disk(tmp_path / "train/sae").cfg.d_sae == 24
     assert "sae/sae_weights.safetensors" in run.manifest.files
-    assert "sae/machine.json" in run.manifest.machine_files
+    assert "sae/training_profile.json" in run.manifest.machine_files
     verdict = json.loads((tmp_path / "train/metrics/verify.json").read_text())["verdict"]
     assert verdict == "ok"
 
@@ -224,8 +224,9 @@ def test_without_the_error_the_baseline_is_the_reconstruction(whole_run, tmp_pat
     import pandas as pd
 
     rows = pd.read_parquet(tmp_path / "run/metrics/per_example.parquet")
-    splice = rows[(rows["feature"] == -1) & (rows["logit_diff"] != rows["logit_diff_baseline"])]
-    assert len(splice) >= 8
+    splice = rows[rows["replacement"] == "splice"]
+    assert len(splice) == 8
+    assert (splice["logit_diff"] - splice["logit_diff_baseline"]).abs().max() > 1e-2
     known = dict(zip(splice["example_id"], splice["logit_diff"], strict=True))
     touched = rows[rows["feature"] >= 0]
     assert np.allclose(touched["logit_diff_baseline"], touched["example_id"].map(known))
