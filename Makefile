@@ -14,7 +14,7 @@ ARGS ?= ablation=heads_zero dataset=facts
 # Two processes of one thread each: torch on small models gains nothing from a second thread.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
-.PHONY: help run test test-slow bench bench-full behaviours check format env clean
+.PHONY: help run test test-slow bench bench-full behaviours selfcheck check format env clean
 
 help:
 	@echo "make run        run the default experiment (ARGS='...' for another)"
@@ -23,6 +23,7 @@ help:
 	@echo "make bench      time the engine against the usual loops (about ten minutes; bench-full: all heads)"
 	@echo "make check      style, types, architecture"
 	@echo "make behaviours   measure the default model on every behaviour (docs/behaviours.md)"
+	@echo "make selfcheck  does the tool find circuits that are known? about a minute (docs/selfcheck.md)"
 	@echo "make env        only create the environment in $(VENV)"
 
 run: env
@@ -31,10 +32,19 @@ run: env
 test: env
 	$(PYTEST)
 
-test-slow: env
+test-slow: env $(VENV)-launchers/.installed
 	$(PYTEST) -m slow
 
-# BENCH='--rounds 1 --families facts' and the like; `$(BIN)/python -m tests.bench.bench --help` lists them.
+# Launchers of clusters slow every start of Hydra down and pin old versions, so they have an environment of their own on top.
+$(VENV)-launchers/.installed: $(VENV)/.installed
+	test -x $(@D)/bin/python || $(BIN)/python -m venv $(@D)
+	$(@D)/bin/python -c 'import pathlib, site, sys; base = sys.argv[1]; \
+	  (pathlib.Path(site.getsitepackages()[0]) / "base.pth").write_text(f"import site; site.addsitedir({base!r})\n")' \
+	  "$$($(BIN)/python -c 'import site; print(site.getsitepackages()[0])')"
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check 'hydra-ray-launcher>=1.2.2,<2' 'hydra-submitit-launcher>=1.2,<2'
+	@touch $@
+
+# BENCH='--rounds 1 --families facts=64' and the like; `$(BIN)/python -m tests.bench.bench --help` lists them.
 bench: env
 	$(BIN)/python -m tests.bench.bench $(BENCH)
 
@@ -43,6 +53,9 @@ bench-full: env
 
 behaviours: env
 	$(BIN)/tiny-ablate behaviours --out docs/behaviours.md
+
+selfcheck: env
+	$(BIN)/tiny-ablate selfcheck
 
 check: env
 	$(BIN)/ruff check .
@@ -63,4 +76,4 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(VENV)-launchers

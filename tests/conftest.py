@@ -3,6 +3,7 @@
 import os
 import random
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -65,5 +66,20 @@ def make_prompts() -> Callable[..., list[Prompt]]:
             out.append(Prompt(ids, target, foil, {"subject": (0, 1)}, f"p{i}"))
         longer = Prompt((*out[0].ids, token(), token()), (token(),), (token(),), {"subject": (1,)}, "longer")
         return [*out, longer]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_sets() -> Callable[[list[Prompt], int], list[Prompt]]:
+    """The prompts with sets of right and wrong tokens, of several sizes; one of them keeps its single answers."""
+
+    def make(prompts: list[Prompt], vocabulary: int) -> list[Prompt]:
+        rng, out = random.Random(7), prompts[:1]
+        for i, prompt in enumerate(prompts[1:]):
+            right, wrong = 1 + i % 3, 1 + i % 4
+            tokens = rng.sample(range(vocabulary), right + wrong)
+            out.append(replace(prompt, right=tuple(tokens[:right]), wrong=tuple(tokens[right:])))
+        return out
 
     return make

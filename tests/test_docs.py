@@ -1,12 +1,16 @@
 """What the documentation shows works as it is written there."""
 
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tiny_ablation.commands import names
+from tiny_ablation.commands._compose import compose, compose_sweep
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 FAST = ("model=toy", "tracking=off", "verify=off", "device.threads=1", "stats.n_boot=200", "stats.n_perm=200")
@@ -42,14 +46,19 @@ def test_a_new_kind_needs_one_yaml_file_and_one_module(tmp_path):
     assert (tmp_path / "run/metrics/layer_impact.parquet").is_file()
 
 
-@pytest.mark.parametrize("command", commands("README.md"))
-def test_the_commands_of_the_readme_compose(command, tmp_path):
-    """Each is a config that composes; running all of them on real models would take an hour."""
-    import shlex
+PAGES = ["README.md", *sorted(f"docs/{path.name}" for path in (REPOSITORY / "docs").glob("*.md"))]
 
-    args = [a for a in shlex.split(command)[1:] if a not in ("--help", "--resolve", "--cfg", "job", "-m")]
-    done = subprocess.run(
-        [sys.executable, "-m", "tiny_ablation", *args, "--cfg", "job", "--resolve"], cwd=tmp_path, capture_output=True,
-        text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+
+@pytest.mark.parametrize(
+    ("page", "command"), [(page, command) for page in PAGES for command in commands(page)]
+)
+def test_the_commands_of_the_pages_are_understood(page, command):
+    """Each composes, with every cell of a sweep; running all of them on real models would take hours."""
+    args = [
+        a for a in shlex.split(command)[1:] if a not in ("--help", "--version", "--resolve", "--cfg", "job")
+    ]
+    multirun = "-m" in args
+    overrides = [a for a in args if re.match(r"[+~]?[\w./@]+=", a)]
+    if args and re.fullmatch(r"[A-Za-z][\w-]*", args[0]):
+        assert args[0].replace("-", "_") in names()
+    assert compose_sweep(overrides).plan.cells if multirun else compose(overrides)

@@ -25,6 +25,7 @@ from tiny_ablation.paths import conf_dir
 from tiny_ablation.sweep.workers import register_resolver
 
 if TYPE_CHECKING:
+    from tiny_ablation.aggregate.confirm import Confirmation
     from tiny_ablation.interventions.light import Light
     from tiny_ablation.interventions.measure import Measured
     from tiny_ablation.interventions.prepare import Prepared
@@ -169,7 +170,10 @@ def run(light: "Light", directory: Path, screen: "Screen") -> None:
             measured, stopped = _measure(prepared, rundir, screen)
         if not measured:
             raise Interrupted("interrupted before the first batch was finished; nothing was written")
-        _write(prepared, rundir, measured, started, profile, screen, stopped=stopped)
+        with profile.stage("confirm"):
+            confirmed, again = (None, True) if stopped else _confirm(prepared, measured, rundir, screen)
+            stopped = stopped or again
+        _write(prepared, rundir, measured, confirmed, started, profile, screen, stopped=stopped)
     if stopped:
         raise Interrupted(
             f"interrupted; what was finished is in {directory}; run again with hydra.run.dir={directory} to go on"
@@ -188,9 +192,22 @@ def _measure(prepared: "Prepared", rundir: "RunDir", screen: "Screen") -> "tuple
             return stop.measured, True
 
 
+def _confirm(
+    prepared: "Prepared", measured: "list[Measured]", rundir: "RunDir", screen: "Screen"
+) -> "tuple[Confirmation | None, bool]":
+    """Measure the strongest sites on the held-out split, where one is named; and whether that was interrupted."""
+    from tiny_ablation.aggregate.confirm import confirm
+    from tiny_ablation.interventions.measure import Stopped
+
+    try:
+        return confirm(prepared, measured, rundir, lambda total: screen.progress("confirm", total)), False
+    except Stopped:
+        return None, True
+
+
 def _write(
-    prepared: "Prepared", rundir: "RunDir", measured: "list[Measured]", started: datetime, profile: "Profile",
-    screen: "Screen", *, stopped: bool,
+    prepared: "Prepared", rundir: "RunDir", measured: "list[Measured]", confirmed: "Confirmation | None",
+    started: datetime, profile: "Profile", screen: "Screen", *, stopped: bool,
 ) -> None:  # fmt: skip
     """Everything a run leaves behind; the manifest last."""
     from tiny_ablation.aggregate.run_summary import run_summary
@@ -202,11 +219,12 @@ def _write(
     with profile.stage("statistics"):
         combined = prepared.light.kind.combine(prepared, measured)
         tables = run_tables(prepared, combined)
-        summary = run_summary(prepared, combined, tables)
+        summary = run_summary(prepared, combined, tables, confirmed.summary if confirmed else None)
     with profile.stage("tables"):
         store.write_text(rundir.config, _yaml(prepared))
         store.write_table(rundir.table(prepared.light.table), tables.impact)
-        for name, frame in tables.more.items():
+        confirm_table = {"confirm": confirmed.table} if confirmed else {}
+        for name, frame in {**tables.more, **confirm_table}.items():
             store.write_table(rundir.metrics / f"{name}.parquet", frame)
         store.write_table(rundir.per_example, tables.per_example)
         store.write_json(rundir.summary, summary)
@@ -249,7 +267,8 @@ def _finish(
         extra={"kind": prepared.light.kind.name, **{key: summary[key] for key in ("seed", "condition", "n_examples")}},
     )  # fmt: skip
     if status != "partial":
-        rundir.partial("").clear()
+        for part in ("confirm", ""):
+            rundir.partial("", part).clear()
 
 
 def _verify(
@@ -257,23 +276,22 @@ def _verify(
 ) -> str | None:
     """Compute a slice again; returns why the run must not be trusted, or None."""
     from tiny_ablation.results import store
-    from tiny_ablation.verify.slice import verify
+    from tiny_ablation.verify.check import check, sentence
 
     cfg = prepared.light.settings.root.verify
     if cfg.mode is VerifyMode.off:
         return None
     with screen.progress("verify", 1):
-        found = verify(prepared, measured[0])
+        found = check(prepared, measured)
     store.write_json(rundir.verify, found)
-    if found["verdict"] in ("ok", "noise"):
+    text = sentence(found)
+    if text is None:
         return None
-    worst = max(found["sites"], key=lambda site: site["max_abs_diff"], default={})
-    text = (
-        f"verify: {found['verdict']}: computed again on {found['device_verify']}, a metric differs by more than "
-        f"{found['tolerance']:.0e}; most at {worst}; see {rundir.verify}"
-    )
+    text = f"{text}; see {rundir.verify}"
+    if found["verdict"] == "bug" and cfg.on_bug is schema.OnBug.fail:
+        return f"{text}; verify.on_bug=warn lets it pass"
     screen.warn(text)
-    return text if found["verdict"] == "bug" and cfg.on_bug is schema.OnBug.fail else None
+    return None
 
 
 def _write_provenance(prepared: "Prepared", rundir: "RunDir", started: datetime) -> None:
@@ -290,8 +308,11 @@ def _write_provenance(prepared: "Prepared", rundir: "RunDir", started: datetime)
         started=started, ended=datetime.now(UTC), threads=facts["threads"],
     )  # fmt: skip
     content["weights_origin"] = prepared.network.model.origin
-    content["prompts"] = [{"id": t.example.id, "clean": t.clean_ids, "target": t.target_ids, "foil": t.foil_ids}
-                          for t in prepared.tokens]  # fmt: skip
+    content["prompts"] = [
+        {"id": t.example.id, "clean": t.clean_ids, "target": t.target_ids, "foil": t.foil_ids}
+        | ({"targets": t.right_ids, "foils": t.wrong_ids} if t.example.has_sets else {})
+        for t in prepared.tokens
+    ]
     store.write_json(rundir.provenance, content)
     store.write_text(rundir.env, provenance.env_txt())
 
@@ -308,6 +329,9 @@ def _headline(prepared: "Prepared") -> dict[str, str]:
 
 
 def _show(prepared: "Prepared", rundir: "RunDir", summary: dict[str, Any], screen: "Screen") -> None:
+    from tiny_ablation.report.circuits import circuit_lines, circuit_tables
+    from tiny_ablation.report.evidence import evidence_lines
+
     screen.baseline(summary)
     screen.table(
         summary["top"], metric=summary["primary"], null=summary["null"], family_size=summary["family_size"],
@@ -315,6 +339,11 @@ def _show(prepared: "Prepared", rundir: "RunDir", summary: dict[str, Any], scree
         title=f"Strongest {_SITES.get(prepared.light.table, 'sites')}",
     )  # fmt: skip
     screen.paragraphs("Autoencoder", summary["notes"].get("sae", {}).get("lines", []))
+    if "attribution" in summary["notes"]:
+        screen.receipt(summary["notes"]["attribution"])
+    for found in circuit_tables(summary["circuit"]):
+        screen.cells(found.caption, [found.head, *found.rows])
+    screen.evidence([*circuit_lines(summary["circuit"]), *evidence_lines(summary)])
     for text in summary["warnings"]:
         screen.warn(text)
     table = rundir.table(prepared.light.table).relative_to(rundir.path)

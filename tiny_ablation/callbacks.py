@@ -25,10 +25,10 @@ class SweepCallback(Callback):
         with _leaving():
             _preflight(config, _directory(config))
 
-    def on_multirun_end(self, config: Any, **_: Any) -> None:
+    def on_multirun_end(self, config: Any, config_name: str | None = None, **_: Any) -> None:
         """Build the cross-condition results from the files of the jobs."""
         with _leaving():
-            _finish(config, _directory(config))
+            _finish(config, config_name or "config", _directory(config))
 
 
 @contextmanager
@@ -92,18 +92,42 @@ def _open_tracking(config: Any, screen: Any) -> None:
         screen.warn(problem)
 
 
-def _finish(config: Any, directory: Path) -> None:
-    from tiny_ablation.aggregate.sweep import aggregate_sweep
-    from tiny_ablation.report.sweep import show_sweep, write_sweep_report
+def _finish(config: Any, config_name: str, directory: Path) -> None:
+    from tiny_ablation.report.sweep_build import build_sweep
+    from tiny_ablation.report.sweep_screen import show_sweep
     from tiny_ablation.report.terminal import Screen
     from tiny_ablation.tracking.mlflow_sink import publish_sweep
 
     screen = Screen()
-    outcome = aggregate_sweep(directory)
-    write_sweep_report(directory)
+    outcome = build_sweep(directory)
+    if config.sweep.confirm and _confirm(config_name, directory, screen):
+        outcome = build_sweep(directory)
     published = publish_sweep(directory, _tracking(config), cwd=Path(config.hydra.runtime.cwd))
-    show_sweep(directory, outcome, screen)
+    show_sweep(directory, screen)
     if published:
         screen.footer(f"Browse runs: {published.ui_command or published.url}")
-    if outcome.unfinished:
+    if not outcome.complete:
         raise SystemExit(1)
+
+
+def _confirm(config_name: str, directory: Path, screen: Any) -> int:
+    """Ablate the conserved heads as a set on every condition; returns how many runs there are."""
+    from tiny_ablation import app
+    from tiny_ablation.report.terminal import Screen
+    from tiny_ablation.results.rundir import RunDir
+    from tiny_ablation.results.sweepdir import SweepDir, read_plan
+    from tiny_ablation.sweep.confirm import confirmations
+    from tiny_ablation.sweep.job import is_done, record_failure
+
+    plan, n = read_plan(directory), 0
+    for n, each in enumerate(confirmations(config_name, SweepDir(directory), plan), start=1):  # noqa: B007
+        rundir = RunDir(each.dir)
+        if not is_done(rundir, each.light):
+            try:
+                app.run(each.light, each.dir, Screen(quiet=True))
+            except TinyAblateError as error:
+                record_failure(rundir, each.cell, error)
+                screen.warn(f"confirm, {each.cell.condition}, seed {each.cell.seed}: {error}")
+    if not n:
+        screen.note("Nothing to confirm: no head is conserved.")
+    return n

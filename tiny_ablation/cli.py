@@ -10,8 +10,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from tiny_ablation import __version__
 from tiny_ablation.errors import TinyAblateError
+from tiny_ablation.version import __version__
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -90,6 +90,10 @@ def _hydra_message(text: str) -> str:
         return (
             f"there is no config key {key[1]}; `tiny-ablate --cfg job` prints all (free text goes to notes.*)"
         )
+    missing = re.search(r"Could not (?:load|find) 'hydra/launcher/(ray|submitit)", text)
+    if missing:
+        extra = {"ray": "ray", "submitit": "slurm"}[missing[1]]
+        return f"hydra/launcher: this one needs an extra: pip install 'tiny-ablation[{extra}]'"
     text = text.split("Config search path:")[0]
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     lines = [line for line in lines if not line.startswith(("full_key:", "reference_type=", "object_type="))]

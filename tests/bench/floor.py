@@ -9,6 +9,7 @@ from torch import nn
 from tests.bench.ways import Heads, executor
 from tiny_ablation.engine.prompts import Prompt
 from tiny_ablation.models.network import Network
+from tiny_ablation.models.products import FastProducts
 
 
 def multiply_adds(network: Network, prompts: Sequence[Prompt], heads: Heads) -> tuple[float, float]:
@@ -36,22 +37,40 @@ def multiply_adds(network: Network, prompts: Sequence[Prompt], heads: Heads) -> 
     return once, each
 
 
-def peak_rate(
+def peak_rates(
     network: Network, clock: Callable[[], float] = time.perf_counter, rows: int = 2048, repeats: int = 9
-) -> float:
-    """Operations a second of the products of one block's matrices with `rows` rows, at their best."""
-    weights = [module.weight for module in network.blocks[0].modules() if isinstance(module, nn.Linear)]
+) -> dict[str, float]:
+    """Operations a second, at their best, of the products of one block's matrices with `rows` rows.
+
+    Returns:
+        `torch` for PyTorch's own product, and `engine` for the one that the engine takes, where that is another.
+    """
+    modules = [module for module in network.blocks[0].modules() if isinstance(module, nn.Linear)]
     inputs = [
-        torch.randn(rows, weight.shape[1], generator=torch.Generator().manual_seed(0)) for weight in weights
+        torch.randn(rows, module.in_features, generator=torch.Generator().manual_seed(0))
+        for module in modules
     ]
-    times = []
+    operations = 2 * rows * sum(module.weight.numel() for module in modules)
+    products = FastProducts(network)
+
+    def run() -> None:
+        for x, module in zip(inputs, modules, strict=True):
+            module(x)
+
+    rates = {"torch": 0.0, "engine": 0.0}
     with torch.inference_mode():
         for _ in range(repeats):
-            start = clock()
-            for x, weight in zip(inputs, weights, strict=True):
-                nn.functional.linear(x, weight)
-            times.append(clock() - start)
-    return 2 * rows * sum(weight.numel() for weight in weights) / min(times)
+            rates["torch"] = max(rates["torch"], operations / timed(run, clock))
+            with products.in_use():
+                rates["engine"] = max(rates["engine"], operations / timed(run, clock))
+    return rates
+
+
+def timed(call: Callable[[], object], clock: Callable[[], float]) -> float:
+    """Seconds that the call takes."""
+    start = clock()
+    call()
+    return clock() - start
 
 
 def _weights(module: nn.Module) -> int:

@@ -121,3 +121,14 @@ def test_wrong_input(command, args, words):
     assert result.err.count("\n") == 1
     for word in words:
         assert word in result.err
+
+
+def test_sets_of_answers_are_shown_as_the_tokens_that_count(command):
+    args = ("data", "model=toy", "dataset=greater_than")
+    rows, shown = command(*args, "--json").json()["rows"], command(*args).out
+    for row in rows:
+        assert not {*row["targets"]} & {*row["foils"]}
+        for side in (row["targets"], row["foils"]):
+            more = f" and {len(side) - 10} more" if len(side) > 10 else ""
+            assert f"|{'|'.join(side[:10])}|{more}" in shown
+    assert {len(row["targets"]) > 1 for row in rows} == {True}

@@ -1,3 +1,4 @@
+import hashlib
 import json
 import random
 import subprocess
@@ -55,6 +56,23 @@ def test_neither_line_ends_nor_order_nor_spacing_change_a_corpus(tmp_path):
 def test_every_field_is_part_of_the_content_hash(field):
     base = Example("a", "clean x", "corrupt", "t", "f", "g", relation="r")
     assert content_hash([replace(base, **{field: "x"})]) != content_hash([base])
+
+
+def test_sets_of_answers_are_part_of_the_content_hash():
+    base = Example("a", "clean x", "corrupt", "t", "f", "g")
+    more = [{"targets": ("t", "u")}, {"foils": ("f", "u")}, {"targets": ("t", "u"), "by_first_token": True}]
+    assert len({content_hash([replace(base, **fields)]) for fields in ({}, *more)}) == 4
+
+
+def test_rows_without_sets_have_the_hash_that_they_had_before_there_were_sets():
+    row = {
+        "id": "a", "clean": "c", "corrupt": "d", "target": "t", "foil": "f", "group": "g", "template": "", "subject": "",
+        "relation": "", "marks": {}, "corrupt_marks": {}, "split": "",
+    }  # fmt: skip
+    of_row = hashlib.sha256(json.dumps(row, sort_keys=True).encode()).hexdigest()
+    assert (
+        content_hash([Example("a", "c", "d", "t", "f", "g")]) == hashlib.sha256(of_row.encode()).hexdigest()
+    )
 
 
 def test_marks_are_part_of_the_content_hash():

@@ -1,5 +1,6 @@
 import re
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -8,7 +9,7 @@ from tiny_ablation.data.examples import Example
 from tiny_ablation.errors import DataError
 
 
-def example(row_id: str, clean: str = "", **fields: str) -> Example:
+def example(row_id: str, clean: str = "", **fields: Any) -> Example:
     clean = clean or f"The capital of {row_id} is"
     return Example(
         **{"corrupt": "", "target": " Lima", "foil": " Quito", "group": "g", **fields}, id=row_id, clean=clean
@@ -20,8 +21,13 @@ GOOD = [example("Peru", subject="Peru", corrupt="The capital of Chad is"), examp
 BAD = {
     "distinct_ids": ([*GOOD, example("Mali", "Another prompt is")], ["Mali"]),
     "complete": (
-        [*GOOD, example("no-target", target=""), example("blank", " ")],
-        ["no-target (target)", "blank (clean)"],
+        [
+            *GOOD,
+            example("no-target", target=""),
+            example("blank", " "),
+            example("hole", foils=(" Quito", "")),
+        ],
+        ["no-target (target)", "blank (clean)", "hole (foils)"],
     ),
     "known_splits": ([*GOOD, example("odd", split="validation")], ["odd ('validation')"]),
     "one_split_a_prompt": (
@@ -32,8 +38,27 @@ BAD = {
     "prompts_end_in_text": ([*GOOD, example("x", "P is "), example("y", corrupt="Q is\n")], ["x, y"]),
     "corrupt_differs": ([*GOOD, example("x", "P is", corrupt="P is")], ["x"]),
     "foil_differs": ([*GOOD, example("x", foil=" Lima")], ["x"]),
+    "sets_fit": (
+        [
+            *GOOD,
+            example("fits", targets=(" Lima", " Cuzco"), foils=(" Quito",)),
+            example("out", targets=(" Cuzco",)),
+            example("wrong", foils=(" Oslo", " Rome")),
+            example("both", targets=(" Lima", " Rome"), foils=(" Quito", " Rome")),
+            example("twice", targets=(" Lima", " Lima")),
+        ],
+        [
+            "out (target ' Lima' is not among its targets)",
+            "wrong (foil ' Quito' is not among its foils)",
+            "both (' Rome' stands twice in its targets and foils)",
+            "twice (' Lima' stands twice in its targets and foils)",
+        ],
+    ),
     "subject_in_prompt": ([*GOOD, example("x", "P is", subject="Peru")], ["x ('Peru')"]),
-    "answer_not_in_prompt": ([*GOOD, example("x", "From LIMA to")], ["x (' Lima')"]),
+    "answer_not_in_prompt": (
+        [*GOOD, example("x", "From LIMA to"), example("y", "From Cuzco to", targets=(" Lima", " Cuzco"))],
+        ["x (' Lima')", "y (' Cuzco')"],
+    ),
 }
 
 

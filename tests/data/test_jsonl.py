@@ -45,6 +45,28 @@ def test_the_group_falls_back_to_what_the_row_shares(write, fields, group):
     assert read_jsonl(config(write({**ROW, **fields})))[0].group == group
 
 
+def test_a_row_may_have_several_right_and_wrong_answers(write):
+    path = write({**ROW, "targets": [" Lima", " Cuzco"], "wrong": [" Quito"]}, {**ROW, "wrong": [" Quito"]})
+    both, one = read_jsonl(config(path, fields={"foils": "wrong"}))
+    assert (both.right, both.wrong, both.has_sets) == ((" Lima", " Cuzco"), (" Quito",), True)
+    assert (one.targets, one.right) == ((), (" Lima",))
+    assert not both.by_first_token
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (" Lima", "targets is a string, not a list of texts"),
+        ([], "targets is an empty list, not a list of texts"),
+        ([" Lima", 3], r"targets\[1\] is a number, not text"),
+        ([" Lima", ""], r"targets\[1\] is empty"),
+    ],
+)
+def test_answers_that_are_no_list_of_texts_are_refused(write, value, message):
+    with pytest.raises(DataError, match=f"line 1: {message}"):
+        read_jsonl(config(write({**ROW, "targets": value})))
+
+
 def test_fields_can_have_other_names(write):
     path = write({"prompt": "P is", "answer": " a", "wrong": " b", "cluster": "c", "clean": 3})
     names = {"clean": "prompt", "target": "answer", "foil": "wrong", "group": "cluster"}

@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
@@ -39,8 +41,8 @@ def word_tokenizer(bos: bool = True, adds_bos: bool = False) -> PreTrainedTokeni
     )
 
 
-def example(row_id: str = "a", **fields: str) -> Example:
-    base = {
+def example(row_id: str = "a", **fields: Any) -> Example:
+    base: dict[str, Any] = {
         "clean": "The capital of Peru is",
         "corrupt": "The capital of Chad is",
         "target": " Lima",
@@ -48,7 +50,7 @@ def example(row_id: str = "a", **fields: str) -> Example:
         "group": "g",
         "subject": "Peru",
     }
-    return Example(**{**base, **fields}, id=row_id)  # type: ignore[arg-type]
+    return Example(**{**base, **fields}, id=row_id)
 
 
 def scored(*examples: Example, span: Span = Span.first, bos: bool = False, tokenizer=None):
@@ -121,6 +123,48 @@ def test_punctuation_needs_no_space():
 def test_answers_that_the_model_cannot_tell_apart_are_refused(span):
     with pytest.raises(DataError, match="a: target ' Oslo' and foil ' Rome' are the same tokens"):
         scored(example(target=" Oslo", foil=" Rome"), span=span)
+
+
+SETS: dict[str, Any] = {"targets": (" Lima", " Delhi"), "foils": (" Quito", "!", " Chad")}
+
+
+def test_sets_of_answers_become_sets_of_tokens():
+    one, several = scored(example(), example("b", **SETS))
+    assert (one.right_ids, one.wrong_ids) == ((7,), (8,))
+    assert (several.right_ids, several.wrong_ids) == ((7, 10), (4, 8, 12))
+    assert (several.target_ids, several.foil_ids) == ((7,), (8,))
+
+
+def test_an_answer_of_a_set_has_to_be_one_token_unless_its_first_one_counts():
+    long: dict[str, Any] = {"targets": (" Lima", " New Delhi")}
+    with pytest.raises(DataError, match=r"target ' New Delhi' is 2 tokens \(ĠNew ĠDelhi\)") as error:
+        scored(example(**long))
+    assert "metrics.span=full" not in str(error.value)  # which scores no sets
+    [row] = scored(example(**long, by_first_token=True))
+    assert row.right_ids == (7, 9)
+
+
+def test_an_answer_that_changes_the_prompt_is_left_out_of_a_set_only_where_the_first_token_counts():
+    glued: dict[str, Any] = {"targets": (" Lima", "land")}
+    with pytest.raises(DataError, match="target 'land' changes the tokens of the prompt"):
+        scored(example(**glued))
+    [row] = scored(example(**glued, by_first_token=True))
+    assert row.right_ids == (7,)
+    with pytest.raises(
+        DataError, match="target 'land' changes the tokens"
+    ):  # the one that stands for the set
+        scored(example(target="land", **glued, by_first_token=True))
+
+
+def test_sets_that_share_a_token_are_refused():
+    shared: dict[str, Any] = {"targets": (" Lima", " New Delhi"), "foils": (" Quito", " New")}
+    with pytest.raises(DataError, match="a: ĠNew begins right and wrong answers"):
+        scored(example(**shared, by_first_token=True))
+
+
+def test_sets_are_not_scored_in_full():
+    with pytest.raises(DataError, match=r"b: it has sets of answers.*metrics\.span=first only"):
+        scored(example(), example("b", **SETS), span=Span.full)
 
 
 def test_a_prompt_without_tokens_is_refused():

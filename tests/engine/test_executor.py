@@ -52,11 +52,12 @@ def plan_for(network, prompts):
 
 
 @pytest.mark.parametrize("shared", [True, False], ids=["tree", "buckets"])
-@pytest.mark.parametrize("full", [False, True], ids=["first", "full"])
+@pytest.mark.parametrize("answers", ["first", "sets", "full"])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_agrees_with_the_reference(toy_networks, make_prompts, shape, full, shared):
-    network = toy_networks[shape]
+def test_agrees_with_the_reference(toy_networks, make_prompts, make_sets, shape, answers, shared):
+    network, full = toy_networks[shape], answers == "full"
     prompts = make_prompts(network.shape.d_vocab, answers=3 if full else 1)
+    prompts = make_sets(prompts, network.shape.d_vocab) if answers == "sets" else prompts
     plan = plan_for(network, prompts)
     metrics = FULL if full else FIRST
     reference = Reference(network, prompts, metrics, full)

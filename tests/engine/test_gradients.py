@@ -7,11 +7,14 @@ import pytest
 import torch
 
 from tests.conftest import SHAPES
-from tiny_ablation.engine.edits import Edit, Intervention, Replacement
+from tests.towards import Towards
+from tiny_ablation.engine.edits import Edit, Intervention, Lookup
 from tiny_ablation.engine.executor import Executor
-from tiny_ablation.engine.gradients import Question, estimate
+from tiny_ablation.engine.gradients import Question, estimate, passes_needed
 from tiny_ablation.errors import DataError
+from tiny_ablation.interventions.means import Mean
 from tiny_ablation.interventions.replacements import Scale, patch_from
+from tiny_ablation.interventions.resample import Resample
 from tiny_ablation.metrics.registry import metric
 from tiny_ablation.models.network import build_network
 
@@ -27,21 +30,20 @@ def doubles(toy_networks):
     }
 
 
-class Towards(Replacement):
-    """A step of `share` of the way from the run's own value to zero, or to the source's value."""
+class Table(Lookup):
+    """A row of random values for each position, counted from the first token."""
 
-    name = "towards"
+    def __init__(self, network):
+        self._network = network
 
-    def __init__(self, share, patch=None):
-        self.share = share
-        self.sources = None if patch is None else patch.sources
-        self._patch = patch
+    def row(self, example, position):
+        return position % 3
 
-    def value(self, current, source, edit):
-        return current + self.share * ((0 if source is None else source) - current)
-
-    def tag(self, example, position):
-        return None if self._patch is None else self._patch.tag(example, position)
+    def values(self, component, layer):
+        shape = self._network.shape
+        width = {"z": shape.d_head, "mlp_out": shape.d_model}[component]
+        rng = torch.Generator().manual_seed(layer)
+        return 0.3 * torch.randn(3, shape.n_units(component), width, generator=rng, dtype=torch.float64)
 
 
 def exact(network, prompts, sites, replacement, positions, full):
@@ -76,13 +78,68 @@ def test_gradient_against_finite_differences(
     sources = [replace(p, ids=tuple(reversed(p.ids))) for p in prompts]
     patch = patch_from(sources, prompts) if patched else None
     sites = sites_of(network, component)
-    question = Question(component, [s.ids for s in sources] if patched else None, positions, full=full)
+    question = Question(component, patch, positions, full=full)
     found = chosen(estimate(network, prompts, question, batch_tokens=20), sites)
     # Not too small a step: norms compute in float32 whatever the model does.
     forth, back = (exact(network, prompts, sites, Towards(h, patch), positions, full) for h in (0.01, -0.01))
     expected = (forth - back) / 0.02
     assert expected.abs().max() > 1e-2
     torch.testing.assert_close(found, expected, rtol=2e-3, atol=2e-3)
+
+
+@pytest.mark.parametrize("component", ["z", "mlp_out"])
+@pytest.mark.parametrize(("positions", "full"), [("all", False), ("last", False), ("all", True)])
+@pytest.mark.parametrize("put", ["mean", "resample"])
+def test_other_replacements_against_finite_differences(
+    doubles, make_prompts, component, positions, full, put
+):
+    """Means of a table, and donors; at `last` these may have other lengths, and meet at their last tokens."""
+    network = doubles["llama"]
+    prompts = make_prompts(network.shape.d_vocab, answers=3 if full else 1)
+    if put == "mean":
+        replacement = Mean(Table(network))
+    else:
+        same = [[q.ids for q in prompts if len(q.ids) == len(p.ids)] for p in prompts]
+        donors = [prompts[i - 1].ids if positions == "last" else same[i][-1] for i in range(len(prompts))]
+        replacement = Resample(tuple(donors), tuple(len(p.ids) for p in prompts), positions)
+        assert positions == "all" or {len(d) - len(p.ids) for d, p in zip(donors, prompts, strict=True)} != {
+            0
+        }
+    sites = sites_of(network, component)
+    found = chosen(estimate(network, prompts, Question(component, replacement, positions, full=full)), sites)
+    forth, back = (
+        exact(network, prompts, sites, Towards(h, replacement), positions, full) for h in (0.01, -0.01)
+    )
+    expected = (forth - back) / 0.02
+    assert expected.abs().max() > 1e-2
+    torch.testing.assert_close(found, expected, rtol=2e-3, atol=2e-3)
+
+
+def test_only_the_layers_that_are_asked_about(doubles, make_prompts):
+    network = doubles["gpt2"]
+    prompts = make_prompts(network.shape.d_vocab)
+    for steps in (0, 2):
+        whole, part = (
+            estimate(network, prompts, Question("z", steps=steps, layers=layers)) for layers in (None, [1])
+        )
+        assert torch.equal(part[1], whole[1])
+        assert not part[0].any()
+        assert passes_needed(network, Question("z", steps=steps, layers=[1])) == max(1, steps)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_gradient_of_the_log_odds_of_sets(doubles, make_prompts, make_sets, shape):
+    """Against finite differences; `exact` reads the same sets, whose log odds the judge of metrics works out by hand."""
+    network = doubles[shape]
+    prompts = make_sets(make_prompts(network.shape.d_vocab), network.shape.d_vocab)
+    sites = sites_of(network, "z")
+    found = chosen(estimate(network, prompts, Question("z")), sites)
+    forth, back = (exact(network, prompts, sites, Towards(h), "all", False) for h in (0.01, -0.01))
+    torch.testing.assert_close(found, (forth - back) / 0.02, rtol=2e-3, atol=2e-3)
+    single = [replace(p, right=(), wrong=()) for p in prompts]
+    without = chosen(estimate(network, single, Question("z")), sites)
+    assert (found - without)[:, 1:].abs().max() > 1e-2  # the sets matter
+    assert torch.equal(found[:, 0], without[:, 0])
 
 
 @pytest.mark.parametrize("steps", [0, 2])
@@ -134,7 +191,6 @@ def test_batches_do_not_matter_and_leave_no_hooks(toy_networks, make_prompts):
 def test_unequal_lengths_are_refused(toy_networks, make_prompts):
     network = toy_networks["llama"]
     prompts = make_prompts(network.shape.d_vocab)
-    sources = [p.ids for p in prompts]
-    sources[2] = (*sources[2], 1)
+    sources = [replace(p, ids=(*p.ids, 1)) if i == 2 else p for i, p in enumerate(prompts)]
     with pytest.raises(DataError, match=r"p2.*replacement=zero"):
-        estimate(network, prompts, Question("z", sources))
+        estimate(network, prompts, Question("z", patch_from(sources, prompts)))

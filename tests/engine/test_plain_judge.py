@@ -10,6 +10,7 @@ from tiny_ablation.data.tokens import tokenize
 from tiny_ablation.engine.edits import Edit, Intervention
 from tiny_ablation.engine.executor import Executor
 from tiny_ablation.engine.prompts import Prompt
+from tiny_ablation.interventions.baseline import prompt_of
 from tiny_ablation.interventions.replacements import Scale
 from tiny_ablation.metrics.registry import metric
 
@@ -20,11 +21,20 @@ NAMES = ("logit_diff", "prob_diff", "p_drop", "kl_div", "acc_flip_rate", "entrop
 @pytest.fixture(scope="module")
 def prompts(smollm2):
     """Facts of several lengths."""
-    corpus = load_corpus(DatasetConfig(name="facts", family="facts"), seed=0)
-    tokens = tokenize(
-        select(corpus, Split.all, 10, 3), smollm2.tokenizer, prepend_bos=smollm2.prepend_bos, span=Span.first
-    )
-    out = [Prompt(t.clean_ids, t.target_ids, t.foil_ids, t.marks, t.example.id) for t in tokens]
+    return prompts_of(smollm2, "facts")
+
+
+@pytest.fixture(scope="module")
+def years(smollm2):
+    """Prompts with sets of right and wrong answers."""
+    return prompts_of(smollm2, "greater_than")
+
+
+def prompts_of(model, family):
+    corpus = load_corpus(DatasetConfig(name=family, family=family), seed=0)
+    examples = select(corpus, Split.all, 10, 3)
+    tokens = tokenize(examples, model.tokenizer, prepend_bos=model.prepend_bos, span=Span.first)
+    out = [prompt_of(t) for t in tokens]
     assert len({len(p.ids) for p in out}) > 2
     return out
 
@@ -64,6 +74,13 @@ def expected_metrics(model, prompt, layer, head, scale):
     }
 
 
+def check_means(pairs):
+    """Means of (found, expected) over the prompts; a single example may differ by the noise of sdpa's kernels."""
+    for site, both in pairs.items():
+        got, value = (sum(x) / len(both) for x in zip(*both, strict=True))
+        assert got == pytest.approx(value, abs=5e-5), site
+
+
 def run(network, prompts, *, scale=0.0, **how):
     """For each prompt's name {metric: (n_heads,)}."""
     plan = [Intervention((Edit("z", layer, head, Scale(scale)),)) for layer, head in HEADS]
@@ -87,9 +104,33 @@ def test_every_metric_of_every_head_and_example(smollm2_network, prompts, shared
                 # A single example may differ by the noise of sdpa's kernels; the mean of the table may not.
                 assert got == pytest.approx(value, abs=2e-4), (prompt.name, layer, head, name)
                 means.setdefault((layer, head, name), []).append((got, value))
-    for site, pairs in means.items():
-        got, value = (sum(x) / len(pairs) for x in zip(*pairs, strict=True))
-        assert got == pytest.approx(value, abs=5e-5), site
+    check_means(means)
+
+
+@pytest.mark.parametrize("shared", [True, False], ids=["tree", "buckets"])
+def test_sets_of_answers_are_sums_of_probabilities(smollm2_network, smollm2, years, shared):
+    """Greater-than: p(decades above) - p(the others), summed by hand from the digits of the start that the text shows."""
+    digit = [smollm2.tokenizer.convert_tokens_to_ids(str(d)) for d in range(10)]
+    found, pairs = run(smollm2_network, years, shared=shared), {}
+    for prompt in years:
+        decade = int(smollm2.tokenizer.decode(prompt.ids).split("9")[0][-1])  # every start ends in 9
+        above, others = digit[decade + 1 :], digit[: decade + 1]
+        base = plain_logits(smollm2_network.hf, prompt.ids).softmax(-1)
+        for row, (layer, head) in enumerate(HEADS):
+            logits = plain_logits(smollm2_network.hf, prompt.ids, layer, head)
+            p = logits.softmax(-1)
+            p_above, p_others = p[above].sum(), p[others].sum()
+            expected = {
+                "prob_diff": p_above - p_others,
+                "logit_diff": (p_above / p_others).log(),
+                "p_drop": base[above].sum() - p_above,
+                "acc_flip_rate": float(base.argmax() in above and p.argmax() not in above),
+            }
+            for name, value in expected.items():
+                got = found[prompt.name][name][row].item()
+                assert got == pytest.approx(float(value), abs=2e-4), (prompt.name, layer, head, name)
+                pairs.setdefault((layer, head, name), []).append((got, float(value)))
+    check_means(pairs)
 
 
 def test_mixed_lengths_single_rows_and_another_order_agree(smollm2_network, prompts):

@@ -1,19 +1,24 @@
 """Which sites screening measures, the recall it states, and what it refuses."""
 
+from dataclasses import fields, replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+from tests.towards import Towards
 from tiny_ablation.aggregate.attribution import recall, receipt
 from tiny_ablation.engine.edits import Edit, Intervention
+from tiny_ablation.engine.executor import Executor
 from tiny_ablation.engine.gradients import Question, estimate
 from tiny_ablation.errors import ConfigError
 from tiny_ablation.interventions.kinds.heads_zero import KIND, HeadsZeroConfig
 from tiny_ablation.interventions.plan import Row, SixTuple
+from tiny_ablation.interventions.registry import find_kind, kind_names
 from tiny_ablation.interventions.replacements import Scale
 from tiny_ablation.interventions.screening import Estimates, site_of
+from tiny_ablation.metrics.registry import metric
 
 ZERO = Scale(0.0)
 
@@ -66,7 +71,7 @@ def test_a_factor_scales_the_estimate(toy_networks, make_prompts, make_context):
     whole, quarter = (
         KIND.plan(config(scales=s), context)[0].estimates.values for s in ([0.0, 1.0], [0.75, 1.0])
     )
-    np.testing.assert_allclose(quarter, 0.25 * whole, rtol=1e-6)
+    np.testing.assert_allclose(quarter, 0.25 * whole, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -86,6 +91,91 @@ def test_screening_with_nothing_but_the_baseline_is_refused(toy_networks, make_p
     network = toy_networks["llama"]
     with pytest.raises(ConfigError, match="every factor is 1"):
         KIND.plan(config(scales=[1.0]), make_context(network, make_prompts(network.shape.d_vocab)))
+
+
+SCREENED = {
+    "heads_mean": {"mean": "position"},
+    "heads_resample": {"draws": 2, "positions": "last"},
+    "mlp_zero": {},
+    "mlp_mean": {},
+    "attn_zero": {"positions": "last"},
+}
+
+
+def planned(name, context, **keys):
+    kind = find_kind(name)
+    cfg = kind.config(**{"kind": name, **SCREENED[name], **keys})
+    kind.check(cfg)
+    return kind.plan(cfg, context)[0]
+
+
+def effects(network, leg, share=None):
+    """(n_rows,) mean effect of each row over examples and draws; `share` of the way only, where it is given."""
+    out = []
+    for row in leg.rows:
+        runs = [run.edits[0] for run in row.runs]
+        edits = (
+            runs if share is None else [replace(e, replacement=Towards(share, e.replacement)) for e in runs]
+        )
+        plan, total = [Intervention((edit,)) for edit in edits], 0.0
+        for result in Executor(network, leg.prompts, plan, [metric("logit_diff")]):
+            change = result.values["logit_diff"] - result.baseline["logit_diff"]
+            total += change.sum().item()
+        out.append(total / len(plan) / len(leg.prompts))
+    return np.array(out)
+
+
+@pytest.mark.parametrize("name", SCREENED)
+def test_every_kind_estimates_its_own_replacement_and_measures_the_strongest(
+    toy_networks, make_prompts, make_context, name
+):
+    network = toy_networks["llama"]
+    context = make_context(network, make_prompts(network.shape.d_vocab), reference=None)
+    every = planned(name, context)
+    leg = planned(name, context, screen="attribution", screen_top=1, screen_random=3)
+    found = leg.estimates
+    assert every.estimates is None
+    assert [site_of(row) for row in every.rows] == list(found.sites)
+    # The judge: what the exact engine says of a hundredth of the way to each row's own replacements, all draws.
+    slope = (effects(network, every, 0.01) - effects(network, every, -0.01)) / 0.02
+    assert np.abs(slope).max() > 1e-2
+    np.testing.assert_allclose(found.values, slope, rtol=0.02, atol=2e-3)
+    assert list(found.top) == [found.sites[int(np.argmax(np.abs(found.values)))]]
+    assert {site_of(row) for row in leg.rows} == {*found.top, *found.sample}
+    assert {len(row.runs) for row in leg.rows} == {len(every.rows[0].runs)}
+    assert leg.notes.keys() == every.notes.keys()
+    assert found.passes == len(every.rows[0].runs)  # a backward pass for each draw
+
+
+@pytest.mark.parametrize("name", SCREENED)
+def test_the_stated_recall_is_that_of_a_full_run(toy_networks, make_prompts, make_context, name):
+    """With all other sites sampled, nothing is left to estimate: the recall has to be the true one."""
+    network = toy_networks["neox"]
+    context = make_context(network, make_prompts(network.shape.d_vocab))
+    every = planned(name, context)
+    exact = dict(zip((site_of(row) for row in every.rows), effects(network, every), strict=True))
+    n_top = len(exact) // 2
+    leg = planned(name, context, screen="attribution", screen_top=n_top, screen_random=len(exact) + 3)
+    strongest = sorted(exact, key=lambda site: -abs(exact[site]))[:n_top]
+    true = len({*strongest} & {*leg.estimates.top}) / n_top
+    values = 2 + np.array([exact[site_of(row)] for row in leg.rows])[:, None]
+    found = receipt(
+        SimpleNamespace(leg=leg, values={"logit_diff": values}, baseline={"logit_diff": np.array([2.0])})
+    )
+    assert found["recall"]["recall"] == pytest.approx(true)
+    assert f"estimated recall of the {n_top} strongest sites: {true:.0%}" in found["text"]
+
+
+@pytest.mark.parametrize("name", [name for name in kind_names() if name not in (*SCREENED, "heads_zero")])
+def test_kinds_without_an_estimate_have_no_such_key(name):
+    assert "screen" not in {field.name for field in fields(find_kind(name).config)}
+
+
+def test_the_seed_draws_the_random_sites():
+    for name in (*SCREENED, "heads_zero"):
+        kind = find_kind(name)
+        without, drawn = (kind.drawn(kind.config(kind=name, screen=s), 0) for s in (None, "attribution"))
+        assert drawn == (*without, "random sites")
 
 
 def test_recall_by_hand():

@@ -6,18 +6,19 @@ import pytest
 import torch
 
 from tiny_ablation.errors import ConfigError
-from tiny_ablation.metrics.readout import Readout, Reads
+from tiny_ablation.metrics.readout import Readout, Reads, of_sets, token_sets
 from tiny_ablation.metrics.registry import metric, metric_names, span_of
 
 # Probabilities over three tokens; the target is token 0 and the foil token 1.
 BEFORE, AFTER = [0.5, 0.25, 0.25], [0.2, 0.6, 0.2]
 
 
-def readout(*rows, dtype=torch.float32, shift=3.0):
-    """(1, n_reads, 3); a shift of all logits must change nothing."""
+def readout(*rows, dtype=torch.float32, shift=3.0, tokens=(0,), foils=(1,)):
+    """(1, n_reads, n_tokens); a shift of all logits must change nothing."""
+    n = len(rows)
     reads = Reads(
-        token=torch.tensor([0] * len(rows)), example=torch.arange(len(rows)), is_foil=torch.zeros(len(rows), dtype=torch.bool),
-        foil=torch.tensor([1] * len(rows)), n_examples=len(rows),
+        tokens=token_sets([tokens] * n), example=torch.arange(n), is_foil=torch.zeros(n, dtype=torch.bool),
+        foils=token_sets([foils] * n), n_examples=n,
     )  # fmt: skip
     return Readout((torch.tensor(rows).log() + shift)[None].to(dtype), reads)
 
@@ -42,6 +43,60 @@ def test_first_token_metrics(name, value, baseline):
     before, after = readout(BEFORE), readout(AFTER, shift=-1.0)
     assert metric(name).compute(after, before).item() == pytest.approx(value, abs=1e-6)
     assert metric(name).compute(before, before).item() == pytest.approx(baseline, abs=1e-6)
+
+
+SET_BEFORE, SET_AFTER = [0.1, 0.2, 0.3, 0.25, 0.15], [0.05, 0.1, 0.15, 0.3, 0.4]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "baseline"),
+    [
+        ("logit_diff", math.log(0.2 / 0.7), math.log(0.4 / 0.4)),
+        ("prob_diff", 0.2 - 0.7, 0.4 - 0.4),
+        ("p_drop", 0.4 - 0.2, 0.0),
+        ("acc_flip_rate", 1.0, 0.0),
+        ("entropy", -sum(p * math.log(p) for p in SET_AFTER), -sum(p * math.log(p) for p in SET_BEFORE)),
+        ("kl_div", sum(p * math.log(p / q) for p, q in zip(SET_BEFORE, SET_AFTER, strict=True)), 0.0),
+    ],
+)
+def test_sets_of_answers_count_as_one(name, value, baseline):
+    """Right are tokens 0 and 2, wrong 3 and 4; 1 is neither. Before, 2 is the most probable token, after it is 4."""
+    sets = {"tokens": (0, 2), "foils": (3, 4)}
+    before, after = readout(SET_BEFORE, **sets), readout(SET_AFTER, shift=-1.0, **sets)
+    assert metric(name).compute(after, before).item() == pytest.approx(value, abs=1e-6)
+    assert metric(name).compute(before, before).item() == pytest.approx(baseline, abs=1e-6)
+    if name == "acc_flip_rate":
+        assert metric("acc_gain_rate").compute(before, after).item() == 1.0
+
+
+def test_sets_of_several_sizes_stand_beside_each_other():
+    """What fills up a short set has no probability, and one token has exactly its own logit."""
+    logits = torch.tensor([SET_BEFORE, SET_BEFORE]).log()[None]
+    found = of_sets(logits, token_sets([(1,), (0, 2, 4)]))
+    assert found[0, 0].item() == logits[0, 0, 1].item()
+    assert found[0, 1].exp().item() == pytest.approx(0.1 + 0.3 + 0.15)
+
+
+@pytest.mark.parametrize("name", [name for name in metric_names() if not name.startswith("seq_")])
+def test_which_way_a_metric_moves_when_the_model_gets_worse(name):
+    """The target becomes the less probable one, or the reverse; a metric may stay where it is in one of the two."""
+    found = metric(name)
+    for worse, (before, after) in ((1, (BEFORE, AFTER)), (-1, (AFTER, BEFORE))):
+        moved = found.compute(readout(after), readout(before)) - found.compute(
+            readout(before), readout(before)
+        )
+        if name != "kl_div" or worse == 1:  # any change of the output is a divergence
+            assert moved.sign().item() * found.worse * worse >= 0
+    assert (found.worse == 0) == (name == "entropy")
+
+
+def test_metrics_of_whole_answers_have_the_side_of_their_first_token_versions():
+    twins = {"seq_logprob_diff": "logit_diff", "seq_logprob_diff_norm": "logit_diff", "seq_p_drop": "p_drop",
+             "seq_kl_mean": "kl_div", "seq_acc_flip_rate": "acc_flip_rate"}  # fmt: skip
+    assert set(twins) == {name for name in metric_names() if name.startswith("seq_")}
+    assert {name: metric(name).worse for name in twins} == {
+        name: metric(twin).worse for name, twin in twins.items()
+    }
 
 
 def test_a_gain_is_the_reverse_of_a_flip():
@@ -72,8 +127,8 @@ def sequence_readout(target, foil):
     """One example whose answers have several tokens; each entry is the probability of the token that is scored."""
     steps = [*target, *foil]
     reads = Reads(
-        token=torch.zeros(len(steps), dtype=torch.long), example=torch.zeros(len(steps), dtype=torch.long),
-        is_foil=torch.tensor([False] * len(target) + [True] * len(foil)), foil=torch.zeros(len(steps), dtype=torch.long),
+        tokens=token_sets([(0,)] * len(steps)), example=torch.zeros(len(steps), dtype=torch.long),
+        is_foil=torch.tensor([False] * len(target) + [True] * len(foil)), foils=token_sets([(0,)] * len(steps)),
         n_examples=1,
     )  # fmt: skip
     return Readout(torch.tensor([[[p, 1 - p] for p in steps]]).log(), reads)

@@ -27,8 +27,8 @@ from tiny_ablation.metrics.registry import metric, metric_names
 from tiny_ablation.models import loader
 from tiny_ablation.models.network import Network
 from tiny_ablation.models.sources import induction, letters, planted
-from tiny_ablation.models.sources.induction import Head
 from tiny_ablation.models.sources.planted import TRUTHS
+from tiny_ablation.models.sources.truth import Head
 from tiny_ablation.paths import conf_dir
 from tiny_ablation.results.rundir import RunDir
 

@@ -39,13 +39,23 @@ def test_a_loaded_model_is_ready_to_run() -> None:
     assert loaded.name == "toy"
 
 
-def test_the_same_model_is_loaded_once_and_another_takes_its_place() -> None:
-    first = load(config())
-    assert load(config()) is first
-    second = load(config(seed=1))
+def test_models_are_loaded_once_in_whatever_order_they_are_asked_for() -> None:
+    first, second = load(config()), load(config(seed=1))
     assert second is not first
-    assert list(loader._held.values()) == [second]
-    assert load(config()) is not first
+    assert load(config()) is first
+    assert load(config(seed=1)) is second
+
+
+def test_the_model_used_longest_ago_goes_when_memory_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    import psutil
+
+    first, second = load(config()), load(config(seed=1))
+    assert load(config()) is first
+    size = sum(p.nbytes for p in first.hf.parameters())
+    monkeypatch.setattr(loader, "_SHARE_HELD", 2.5 * size / psutil.virtual_memory().total)
+    third = load(config(seed=2))
+    assert list(loader._held.values()) == [first, third]
+    assert load(config(seed=1)) is not second
 
 
 @pytest.mark.parametrize("change", [{"dtype": "float64"}, {"weights": Weights.folded}, {"shape": "gpt2"}])

@@ -15,6 +15,6 @@ def _head_rows(**changes):
         "condition": "facts", "model": "toy", "dataset": "facts", "replacement": "zero", "positions": "all",
         "direction": None, "n": 10, "baseline": 2.0, "delta": -0.5, "ci_low": np.nan, "ci_high": np.nan,
         "p_value": None, "q_value": np.nan, "null": None, "granularity": "head", "component": "z",
-        "set": None,
+        "set": None, "effect_size": np.nan,
     }  # fmt: skip
     return pd.DataFrame([row | changes])

@@ -79,6 +79,22 @@ def test_check_names_missing_and_altered_files(tmp_path):
     ]
 
 
+def test_check_of_a_few_files(tmp_path):
+    run = a_run(tmp_path)
+    write_text(run.provenance, "altered")
+    assert check_files(run, ["metrics/summary.json"]) == []
+    write_json(run.metrics / "later.json", {})
+    assert check_files(run, ["metrics/later.json", "provenance.json"]) == [
+        Problem("metrics/later.json", "missing"), Problem("provenance.json", "altered")
+    ]  # fmt: skip
+
+
+def test_directories_that_are_named_are_left_out(tmp_path):
+    write_text(tmp_path / "facts" / "0" / "config.yaml", "of a job that was killed")
+    run = a_run(tmp_path, leave_out=["facts/0"])
+    assert list(read_manifest(run.path).files) == ["metrics/summary.json"]
+
+
 def test_check_sees_altered_machine_files_and_a_missing_list_of_them(tmp_path):
     run = a_run(tmp_path)
     run.provenance.write_text("{}")

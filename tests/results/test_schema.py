@@ -24,8 +24,15 @@ def test_all_columns_of_heads_and_layers():
         "granularity",
         "component",
         "set",
+        "effect_size",
     )
-    assert schema.TABLES["layer_impact"].columns == (*schema.LAYER_FIRST, *tail, "component", "set")
+    assert schema.TABLES["layer_impact"].columns == (
+        *schema.LAYER_FIRST,
+        *tail,
+        "component",
+        "set",
+        "effect_size",
+    )
 
 
 @pytest.mark.parametrize("table", schema.TABLES.values(), ids=lambda t: t.name)

@@ -4,6 +4,7 @@ import time
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -165,6 +166,18 @@ def test_tables_have_one_byte_sequence(tmp_path):
     categorical = a_table().astype({"metric": "category"})
     three = store.write_table(tmp_path / "c.parquet", categorical)
     assert one.read_bytes() == two.read_bytes() == three.read_bytes()
+
+
+def test_arrow_tables_of_codes_have_the_same_content(tmp_path):
+    path = store.write_table(tmp_path / "a.parquet", a_table())
+    coded = store.read_arrow(path, dictionaries=["metric"])
+    again = store.write_table(tmp_path / "b.parquet", pa.concat_tables([coded.slice(0, 10), coded.slice(10)]))
+    pd.testing.assert_frame_equal(store.read_table(again), store.read_table(path))
+
+
+def test_some_columns(tmp_path):
+    path = store.write_table(tmp_path / "a.parquet", a_table())
+    assert store.read_arrow(path, ["metric", "not there"]).column_names == ["metric"]
 
 
 def test_tables_come_back(tmp_path):

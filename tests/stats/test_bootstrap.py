@@ -1,9 +1,11 @@
+import time
+
 import numpy as np
 import pytest
 from scipy import stats
 
 from tiny_ablation.errors import GuardError
-from tiny_ablation.stats.bootstrap import cluster_bootstrap_means, ratio_of_means
+from tiny_ablation.stats.bootstrap import cluster_bootstrap_means, ratio_of_means, resample_groups
 
 
 def rng(seed=0):
@@ -51,6 +53,42 @@ def test_three_groups_fall_back_to_student():
     means = values.reshape(4, 3, 3).mean(2)
     expected = stats.t.interval(0.9, 2, means.mean(1), stats.sem(means, axis=1))
     np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+def plain_bootstrap_t(values, groups, weights, confidence):
+    """The interval of one mean with given draws of groups, in loops: Davison & Hinkley, 5.2, with a clustered error."""
+    labels = np.unique(groups)
+    of = {label: values[groups == label] for label in labels}
+
+    def mean_and_error(chosen):
+        everything = np.concatenate([of[label] for label in chosen])
+        mean, n = everything.mean(), len(chosen)
+        squares = sum((of[label].sum() - mean * len(of[label])) ** 2 for label in chosen)
+        return mean, np.sqrt(n / (n - 1) * squares) / len(everything)
+
+    mean, error = mean_and_error(labels)
+    t = []
+    for row in weights.astype(int):
+        drawn, drawn_error = mean_and_error(np.repeat(labels, row))
+        t.append((drawn - mean) / drawn_error)
+    low, high = np.quantile(t, [(1 - confidence) / 2, (1 + confidence) / 2], method="weibull")
+    return mean - high * error, mean - low * error
+
+
+def test_agrees_with_a_plain_loop_on_unequal_groups():
+    groups = np.repeat(np.arange(8), [1, 2, 3, 4, 5, 6, 7, 8])
+    values = rng(4).exponential(size=(3, len(groups))) + np.arange(8)[groups] / 10
+    found = cluster_bootstrap_means(values, groups, 400, 0.9, rng(5))
+    weights = resample_groups(8, 400, rng(5))
+    expected = [plain_bootstrap_t(row, groups, weights, 0.9) for row in values]
+    np.testing.assert_allclose(np.array(found).T, expected, rtol=1e-9)
+
+
+def test_all_heads_of_the_default_model_take_seconds():
+    values = rng().normal(size=(270, 300))
+    start = time.process_time()
+    cluster_bootstrap_means(values, np.arange(300), 10_000, 0.95, rng())
+    assert time.process_time() - start < 5
 
 
 def test_large_samples_agree_with_scipy():

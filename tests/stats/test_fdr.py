@@ -2,13 +2,24 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from tiny_ablation.stats.fdr import can_resolve, q_values
+from tiny_ablation.stats.fdr import can_resolve, first_step, q_values
 from tiny_ablation.stats.signflip import sign_flip_pvalues
 
 
 def test_by_hand():
     # p * m / rank, then the smallest of what follows: .01*4/1, .04*4/3 twice, .5.
     np.testing.assert_allclose(q_values([0.5, 0.01, 0.04, 0.03]), [0.5, 0.04, 0.16 / 3, 0.16 / 3])
+
+
+@pytest.mark.parametrize("method", ["bh", "by"])
+def test_a_q_value_is_the_smallest_level_at_which_the_step_up_procedure_rejects(method):
+    """The procedure itself: reject the k smallest p-values for the largest k with p_(k) <= k alpha / (m penalty)."""
+    p = np.random.default_rng(3).uniform(size=30) ** 3
+    q, penalty = q_values(p, method), sum(1 / i for i in range(1, 31)) if method == "by" else 1.0
+    for alpha in (0.01, 0.05, 0.2, 0.7):
+        below = np.sort(p) <= np.arange(1, 31) * alpha / (30 * penalty)
+        rejected = p <= np.sort(p)[np.flatnonzero(below)[-1]] if below.any() else np.zeros(30, bool)
+        np.testing.assert_array_equal(q <= alpha, rejected)
 
 
 def test_by_is_bh_times_the_harmonic_number():
@@ -60,3 +71,10 @@ def test_false_discoveries_of_the_whole_chain_under_the_null():
 )
 def test_can_resolve(family, resolution, method, expected):
     assert can_resolve(family, resolution, 0.05, method) is expected
+
+
+def test_the_first_step_is_where_a_lone_p_value_becomes_a_discovery():
+    for method in ("bh", "by"):
+        step = first_step(40, 0.05, method)
+        for factor, found in ((0.999, True), (1.001, False)):
+            assert (q_values([step * factor, *[1.0] * 39], method)[0] <= 0.05) is np.bool_(found)

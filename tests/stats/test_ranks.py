@@ -5,7 +5,13 @@ import pytest
 from scipy import stats
 
 from tiny_ablation.errors import GuardError
-from tiny_ablation.stats.ranks import kendalls_w, rank_biased_overlap, spearman, top_set_stability
+from tiny_ablation.stats.ranks import (
+    kendalls_w,
+    rank_biased_overlap,
+    rank_biased_overlaps,
+    spearman,
+    top_set_stability,
+)
 
 
 def rng(seed=0):
@@ -88,3 +94,10 @@ def test_stability_of_one_group_is_missing():
 def test_stability_refuses_an_impossible_k(k):
     with pytest.raises(GuardError, match="no top"):
         top_set_stability([[1.0, 2.0], [2.0, 3.0]], [0, 1], k, 100, rng())
+
+
+def test_overlaps_of_many_rankings_are_those_of_each_two():
+    scores = rng(3).normal(size=(4, 30))
+    order = np.argsort(-scores, axis=1)
+    expected = [[rank_biased_overlap(a.tolist(), b.tolist(), 0.8) for b in order] for a in order]
+    np.testing.assert_allclose(rank_biased_overlaps(scores, 0.8), expected)

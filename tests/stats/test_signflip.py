@@ -6,7 +6,7 @@ from scipy import stats
 
 from tiny_ablation.errors import GuardError
 from tiny_ablation.stats import signflip
-from tiny_ablation.stats.signflip import resolution, sign_flip_pvalues
+from tiny_ablation.stats.signflip import profile_pvalue, resolution, sign_flip_pvalues
 
 
 def rng(seed=0):
@@ -122,3 +122,24 @@ def test_all_heads_of_the_default_model_take_seconds():
     start = time.perf_counter()
     sign_flip_pvalues(deltas, np.arange(300), 10_000, rng())
     assert time.perf_counter() - start < 5
+
+
+def test_a_profile_of_one_site_is_tested_like_the_site():
+    deltas, groups = np.random.default_rng(1).normal(0.4, 1, (1, 30)), np.repeat(np.arange(10), 3)
+    both = [f(deltas, groups, 5000, np.random.default_rng(2)) for f in (profile_pvalue, sign_flip_pvalues)]
+    assert both[0] == pytest.approx(both[1][0])
+
+
+def test_a_profile_has_its_level_and_finds_one_site_among_many():
+    def p(seed, effect):
+        draws = np.random.default_rng(seed)
+        deltas = draws.normal(size=(20, 12)) + 0.8 * draws.normal(size=12)  # sites depend on each other
+        deltas[4] += effect
+        return profile_pvalue(deltas, np.arange(12), 500, draws)
+
+    assert np.mean([p(seed, 0) <= 0.05 for seed in range(200)]) <= 0.09  # more has probability .01
+    assert np.mean([p(seed, 8) <= 0.05 for seed in range(20)]) > 0.8
+
+
+def test_a_profile_without_effects():
+    assert profile_pvalue(np.zeros((3, 4)), np.arange(4), 100, np.random.default_rng(0)) == 1

@@ -1,94 +1,104 @@
-"""The verify slice says `ok` of a right run, and catches a wrong one."""
-
-import json
+"""Which part of a leg is computed again, and how both results are put side by side."""
 
 import numpy as np
 import pytest
 
-from tiny_ablation.engine.executor import Executor
-from tiny_ablation.verify.slice import _verdict
+from tiny_ablation.config.schema import DType, RootConfig, VerifyMode
+from tiny_ablation.engine.edits import Edit, Intervention
+from tiny_ablation.engine.prompts import Prompt
+from tiny_ablation.engine.reference import Cell
+from tiny_ablation.interventions.measure import Measured
+from tiny_ablation.interventions.plan import Leg, Row, SixTuple
+from tiny_ablation.interventions.replacements import Scale
+from tiny_ablation.metrics.registry import metric
+from tiny_ablation.verify.slice import Slice, _compared, _share, choose, label, precision, resolve_mode
 
-TOY = ["model=toy", "tracking=off", "dataset.n_examples=12", "device.threads=1", "stats.n_boot=200", "stats.n_perm=200",
-       "hydra.run.dir=run"]  # fmt: skip
-
-
-@pytest.fixture
-def run(tmp_path, monkeypatch):
-    from tiny_ablation.cli import main
-
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.argv", ["tiny-ablate"])
-
-    def go(*args):
-        code = main([*TOY, *args])
-        return code, json.loads((tmp_path / "run/metrics/verify.json").read_text())
-
-    return go
+SIX = SixTuple("head", "z", "zero", "all", "clean")
 
 
-@pytest.mark.parametrize("mode", ["cpu", "float64", "auto"])
-def test_a_right_run_is_ok(run, mode):
-    code, found = run(f"verify={mode}")
-    assert code == 0
-    assert found["verdict"] == "ok"
-    assert set(found["metrics"]["logit_diff"]) == {"main", "verify", "abs_diff", "verdict"}
-    assert found["n_examples"] == 4
-    assert len(found["sites"]) == 6
-    assert found["rank_correlation"] == pytest.approx(1.0)
+def measured(effects, *, skipped=(), names=("logit_diff", "acc_flip_rate", "p_drop")):
+    """A leg with one row an effect, on three examples; the rows in `skipped` run nothing."""
+    rows = [
+        Row({"layer": i, "head": 1, "scale": 0.5}, None if i in skipped else Intervention((Edit("z", i, 1, Scale(0.5)),)), SIX)
+        for i in range(len(effects))
+    ]  # fmt: skip
+    prompts = [Prompt((1, 2), (3,), (4,), {}, f"p{i}") for i in range(3)]
+    baseline = {name: np.zeros(3) for name in names}
+    values = {name: np.tile(np.array(effects, dtype=float)[:, None], 3) for name in names}
+    top1 = np.zeros((len(effects), 3), dtype=int)
+    return Measured(Leg(prompts, rows), np.arange(3), values, baseline, top1, top1[0])
 
 
-def wrong(monkeypatch, error):
-    """An engine whose values of one site are off."""
-    real = Executor.run
-
-    def tampered(self, index, tick):
-        result = real(self, index, tick)
-        for name, values in result.values.items():
-            result.values[name] = values + error
-        return result
-
-    monkeypatch.setattr(Executor, "run", tampered)
+def test_the_strongest_the_weakest_and_random_ones():
+    leg = measured([0.1, -5.0, 0.0, 3.0, 0.2, -0.3, 0.4, 0.5, 0.6, 0.7])
+    rows = choose(leg, "logit_diff", 6, RootConfig())
+    assert len(rows) == len(set(rows)) == 6
+    assert rows == sorted(rows)
+    assert {1, 3, 2, 0} <= set(rows)
+    drawn = {tuple(choose(leg, "logit_diff", 6, RootConfig(seed=seed))) for seed in range(20)}
+    assert len(drawn) > 5  # the seed draws the others
+    assert rows == choose(leg, "logit_diff", 6, RootConfig())
 
 
-def test_a_bug_fails_the_run(run, monkeypatch, capsys):
-    wrong(monkeypatch, 1.0)
-    code, found = run()
-    assert code == 1
-    assert found["verdict"] == "bug"
-    assert "verify: bug" in capsys.readouterr().err
-
-
-def test_a_bug_can_be_let_through_with_a_warning(run, monkeypatch, capsys):
-    wrong(monkeypatch, 1.0)
-    code, found = run("verify.on_bug=warn")
-    assert (code, found["verdict"]) == (0, "bug")
-    assert "warning" in capsys.readouterr().err
-
-
-def test_drift_is_told(run, monkeypatch):
-    wrong(monkeypatch, 5e-3)
-    code, found = run()
-    assert (code, found["verdict"]) == (0, "drift")
-
-
-def test_off_writes_nothing(tmp_path, monkeypatch):
-    from tiny_ablation.cli import main
-
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.argv", ["tiny-ablate"])
-    assert main([*TOY, "verify=off"]) == 0
-    assert not (tmp_path / "run/metrics/verify.json").exists()
+def test_few_many_and_rows_that_run_nothing():
+    leg = measured([0.1, -5.0, 9.0, 3.0], skipped=(2,))
+    assert choose(leg, "logit_diff", 1, RootConfig()) == [1]
+    assert choose(leg, "logit_diff", 2, RootConfig()) == [0, 1]
+    assert choose(leg, "logit_diff", 50, RootConfig()) == [0, 1, 3]
+    assert choose(leg, "logit_diff", None, RootConfig()) == [0, 1, 3]
 
 
 @pytest.mark.parametrize(
-    ("differences", "verdict"),
+    ("n_sites", "legs", "share"), [(6, 1, 6), (6, 2, 3), (6, 5, 3), (12, 2, 6), (1, 2, 1), (6, 0, 6)]
+)
+def test_legs_share_the_sites_out(n_sites, legs, share):
+    assert _share(n_sites, legs) == share
+
+
+@pytest.mark.parametrize(
+    ("device", "mode", "dtype"),
     [
-        ([[0, 0], [0, 0]], "ok"),
-        ([[0, 0], [2e-3, -2e-3]], "noise"),  # single values are off, the mean is not
-        ([[0, 0], [2e-3, 2e-3]], "drift"),
-        ([[0, 0], [0.1, -0.1]], "bug"),
-        ([[0, 0], [float("nan"), 0]], "bug"),
+        ("cpu", VerifyMode.float64, DType.float64),
+        ("cuda", VerifyMode.cpu, DType.float32),
+        ("mps", VerifyMode.cpu, DType.float32),
     ],
 )
-def test_verdicts(differences, verdict):
-    assert _verdict(np.zeros((2, 2)), np.array(differences, dtype=float), 1e-3) == verdict
+def test_auto(device, mode, dtype):
+    assert resolve_mode(VerifyMode.auto, device) is mode
+    assert precision(mode) is dtype
+    assert resolve_mode(VerifyMode.cpu, device) is VerifyMode.cpu
+
+
+def compared(name, again, margin):
+    """One site that changed nothing in the run, and three values computed again."""
+    leg = measured([0.0])
+    part = Slice(leg, [0], range(3), [], {})
+    row = [[Cell({name: 0.0}, 9.0)] for _ in range(3)]
+    cells = [row, [[Cell({name: value}, margin)] for value in again]]
+    return _compared(metric(name), part, cells, 1e-3)
+
+
+def test_a_decision_may_go_either_way_only_where_two_tokens_tie():
+    assert compared("acc_flip_rate", [0.0, 1.0, 0.0], 1e-3).verdict() == "ok"
+    assert compared("acc_flip_rate", [0.0, 1.0, 0.0], 0.1).verdict() == "bug"
+    assert compared("logit_diff", [0.0, 1.0, 0.0], 1e-3).verdict() == "bug"  # no decision: a tie is no excuse
+
+
+def test_half_the_floor_for_probabilities():
+    assert compared("p_drop", [0.0, 7e-4, -7e-4], 9.0).verdict() == "noise"
+    assert compared("logit_diff", [0.0, 7e-4, -7e-4], 9.0).verdict() == "ok"
+
+
+def test_draws_of_a_site_are_averaged_and_a_tie_counts_for_its_share():
+    leg = measured([0.5])
+    draws = [Cell({"acc_flip_rate": 1.0}, 9.0), Cell({"acc_flip_rate": 1.0}, 1e-4)]
+    cells = [[[Cell({"acc_flip_rate": 0.0}, 9.0)]] * 3, [draws] * 3]
+    found = _compared(metric("acc_flip_rate"), Slice(leg, [0], range(3), [], {}), cells, 1e-3)
+    assert found.again[1].tolist() == [1.0] * 3
+    assert found.slack[1].tolist() == [0.5] * 3
+    assert found.verdict() == "ok"
+
+
+def test_labels():
+    assert label(Row({"layer": 3, "head": 1, "scale": 0.0}, None, SIX)) == "layer 3 head 1 scale 0"
+    assert label(Row({"set": "names"}, None, SIX, sites="0.1, 1.2")) == "set names (0.1, 1.2)"

@@ -48,6 +48,7 @@ def receipt(measured: Measured) -> dict[str, Any]:
         for name, sites in (("random_sample", estimates.sample), ("top", estimates.top))
     }
     found = recall(estimates, exact)
+    found["text"] = _recall_text(found)
     return {**base, **parts, "recall": found, "text": _text(base, parts, found)}
 
 
@@ -116,15 +117,19 @@ def _text(base: dict[str, Any], parts: dict[str, Any], found: dict[str, Any]) ->
         rank = part["rank_correlation"]
         return f"{'no' if rank is None else f'{rank:.2f}'} rank correlation and {part['sign_agreement']:.0%} equal signs"
 
-    text = (
-        f"{base['estimated']} sites were estimated from gradients and {base['measured']} measured; estimates and exact effects "
-        f"have {words(parts['random_sample'])} on {parts['random_sample']['n']} random sites, "
-        f"{words(parts['top'])} on the {parts['top']['n']} strongest estimates"
-    )
-    if found["recall"] is None:
-        return f"{text}; the random sample holds no site outside the strongest, so recall cannot be estimated"
     return (
-        f"{text}; estimated recall of the {found['of']} strongest sites: {found['recall']:.0%} "
+        f"effects on {base['metric']} were estimated for {base['estimated']} sites from gradients and measured for "
+        f"{base['measured']}; estimates and exact effects have {words(parts['random_sample'])} on "
+        f"{parts['random_sample']['n']} random sites, {words(parts['top'])} on the {parts['top']['n']} strongest estimates; "
+        f"{found['text']}"
+    )
+
+
+def _recall_text(found: dict[str, Any]) -> str:
+    if found["recall"] is None:
+        return "the random sample holds no site outside the strongest, so recall cannot be estimated"
+    return (
+        f"estimated recall of the {found['of']} strongest sites: {found['recall']:.0%} "
         f"({found['rest_strong']} of {found['rest_sampled']} random sites that were not chosen are as strong; "
         f"with 95 % confidence at most {found['missed_at_most']} of {found['rest']} are)"
     )

@@ -8,6 +8,7 @@ import pandas as pd
 
 from tiny_ablation.interventions.measure import Measured
 from tiny_ablation.interventions.prepare import Prepared
+from tiny_ablation.stats.percentile import percentile_among
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -62,8 +63,7 @@ def _compare(named: Measured, row: int, random: Measured | None, metric: str) ->
     if random is None or not len(common):
         return np.nan, np.nan
     own, others = _effects(named, common, metric)[row], _effects(random, common, metric)
-    below = (others < own).mean() + 0.5 * (others == own).mean()
-    return float(others.mean()), float(100 * below)
+    return float(others.mean()), percentile_among(own, others)
 
 
 def _effects(measured: Measured, examples: Any, metric: str) -> "NDArray[np.float64]":

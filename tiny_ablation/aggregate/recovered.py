@@ -48,6 +48,7 @@ def recovered(prepared: Prepared, measured: Sequence[Measured]) -> Iterator[tupl
         yield m, {
             "metric": "recovered", "value": found.ratio, "n": len(ends.examples), "baseline": 0.0, "delta": found.ratio,
             "ci_low": found.low, "ci_high": found.high, "p_value": np.nan, "q_value": np.nan, "null": NO_TEST,
+            "effect_size": np.nan,
         }  # fmt: skip
 
 

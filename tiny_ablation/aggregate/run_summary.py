@@ -8,12 +8,15 @@ import pandas as pd
 
 from tiny_ablation.aggregate.attribution import receipts
 from tiny_ablation.aggregate.baseline import CHANCE, DIFFERENCES, by_template, interval, is_weak
+from tiny_ablation.aggregate.circuit import circuit_warnings
+from tiny_ablation.aggregate.confirm import confirm_warnings
 from tiny_ablation.aggregate.features import beside
 from tiny_ablation.aggregate.run_tables import NULL, RunTables, groups_of
+from tiny_ablation.aggregate.stability import stability
 from tiny_ablation.config.schema import Span, Split
 from tiny_ablation.config.seeds import generator
 from tiny_ablation.data.text import listing
-from tiny_ablation.interventions.baseline import CRITERIA
+from tiny_ablation.interventions.baseline import CRITERIA, is_right
 from tiny_ablation.interventions.measure import Measured
 from tiny_ablation.interventions.prepare import Prepared
 from tiny_ablation.results.schema import SCHEMA_VERSION, TABLES
@@ -21,8 +24,17 @@ from tiny_ablation.results.schema import SCHEMA_VERSION, TABLES
 N_TOP = 10
 
 
-def run_summary(prepared: Prepared, measured: Sequence[Measured], tables: RunTables) -> dict[str, Any]:
-    """The content of `summary.json`."""
+def run_summary(
+    prepared: Prepared, measured: Sequence[Measured], tables: RunTables, confirm: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """The content of `summary.json`.
+
+    Args:
+        prepared: the run.
+        measured: all legs.
+        tables: what was made of them.
+        confirm: what the held-out split says, where one was asked.
+    """
     root, first = prepared.light.settings.root, measured[0]
     primary = prepared.metrics[0].name
     baseline = _baseline(prepared, _columns(prepared, first), groups_of(prepared, first))
@@ -54,9 +66,17 @@ def run_summary(prepared: Prepared, measured: Sequence[Measured], tables: RunTab
         "metrics": {m.name: _mean_effect(prepared, first, m.name) for m in prepared.metrics},
         "top": top_sites(tables.impact, prepared.light.table, primary),
         "null": NULL,
+        "fdr": root.stats.fdr.value,
         "family_size": tables.family_size,
         "resolution": tables.unresolvable,
-        "warnings": _warnings(prepared, first, clean),
+        "stability": stability(prepared, measured, N_TOP),
+        "confirm": confirm,
+        "circuit": tables.circuit,
+        "warnings": [
+            *_warnings(prepared, first, clean),
+            *confirm_warnings(confirm),
+            *circuit_warnings(tables.circuit),
+        ],
     }
 
 
@@ -87,6 +107,7 @@ def top_sites(impact: pd.DataFrame, table: str, metric: str, n: int = N_TOP) -> 
         "ci_high",
         "p_value",
         "q_value",
+        "effect_size",
     ]
     return rows.iloc[order][columns].to_dict("records")
 
@@ -95,8 +116,8 @@ def _columns(prepared: Prepared, measured: Measured) -> dict[str, Any]:
     """Per example of the un-intervened run: whether it is right, whether the target is preferred, every metric."""
     difference = next((measured.baseline[name] for name in DIFFERENCES if name in measured.baseline), None)
     preferred = {} if difference is None else {"preference": (difference > 0).astype(float)}
-    target = np.array([prepared.tokens[i].target_ids[0] for i in measured.examples])
-    right = (measured.top1_baseline == target).astype(float)
+    tokens = [prepared.tokens[i] for i in measured.examples]
+    right = is_right(tokens, measured.top1_baseline.tolist()).astype(float)
     if prepared.light.settings.root.metrics.span is Span.full:
         right = preferred.get("preference")
     return {**({} if right is None else {"accuracy": right}), **preferred, **measured.baseline}
@@ -182,5 +203,5 @@ def _warnings(prepared: Prepared, measured: Measured, clean: Measured | None) ->
         )
     if root.dataset.split is Split.all:
         out.append("sites were ranked on all examples, so the strongest are chosen and measured on the same data; "
-                   "dataset.split=dev and then test keeps the two apart")  # fmt: skip
+                   "dataset.split=dev stats.confirm=test keeps the two apart")  # fmt: skip
     return out

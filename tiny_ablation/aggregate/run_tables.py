@@ -12,18 +12,21 @@ import numpy as np
 import pandas as pd
 
 from tiny_ablation.aggregate.attribution import attribution_table
+from tiny_ablation.aggregate.circuit import circuit_tables
 from tiny_ablation.aggregate.controls import control_columns, controls_table
 from tiny_ablation.aggregate.draws import draws_table
 from tiny_ablation.aggregate.features import examples_table, features_table, map_table
 from tiny_ablation.aggregate.interaction import interaction_columns
 from tiny_ablation.aggregate.recovered import asymmetry, recovered
+from tiny_ablation.aggregate.site_controls import site_controls
 from tiny_ablation.config.seeds import generator
 from tiny_ablation.interventions.measure import Measured
 from tiny_ablation.interventions.prepare import Prepared
 from tiny_ablation.results.schema import conform, conform_examples
 from tiny_ablation.stats.bootstrap import cluster_bootstrap_means
 from tiny_ablation.stats.clusters import Floats
-from tiny_ablation.stats.fdr import can_resolve, q_values
+from tiny_ablation.stats.effect_size import standardised
+from tiny_ablation.stats.fdr import can_resolve, first_step, q_values
 from tiny_ablation.stats.signflip import resolution, sign_flip_pvalues
 
 FDR_LEVEL = 0.05
@@ -40,6 +43,7 @@ class RunTables:
         unresolvable: why no p-value is given, in a sentence; None where they are.
         family_size: how many tests each q-value corrects for.
         more: further tables of the kind, by the stem of their file.
+        circuit: what the circuits of the run are worth; None where it has none.
     """
 
     impact: pd.DataFrame
@@ -47,6 +51,7 @@ class RunTables:
     unresolvable: str | None
     family_size: int
     more: dict[str, pd.DataFrame] = field(default_factory=dict)
+    circuit: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -56,38 +61,64 @@ class _Tests:
     low: Floats
     high: Floats
     p: Floats
+    size: Floats
 
 
-def run_tables(prepared: Prepared, measured: Sequence[Measured]) -> RunTables:
-    """Tables of everything that was measured."""
-    table = prepared.light.table
+@dataclass(frozen=True)
+class ImpactTable:
+    """One impact table and its family of tests; see `RunTables`."""
+
+    impact: pd.DataFrame
+    unresolvable: str | None
+    family_size: int
+
+
+def impact_table(prepared: Prepared, measured: Sequence[Measured]) -> ImpactTable:
+    """Every site with its interval and test; the family of the q-values is all of them, per metric."""
     whole = [m for m in measured if m.leg.tabled]
     family = sum(sum(row.intervention is not None for row in m.leg.rows) for m in whole)
     reason = _unresolvable(prepared, whole, family)
     measured = [part for m in measured for part in _parts(m)]
-    tabled = [m for m in measured if m.leg.tabled]
-    frames = [frame for m in tabled for frame in _impact(prepared, m, measured, reason is None)]
+    frames = [
+        frame for m in measured if m.leg.tabled for frame in _impact(prepared, m, measured, reason is None)
+    ]
     frames += [
         _identity_columns(prepared, m).assign(**columns) for m, columns in recovered(prepared, measured)
     ]
     impact = pd.concat(frames, ignore_index=True)
+    method = prepared.light.settings.root.stats.fdr.value
     impact["q_value"] = impact.groupby("metric", sort=False)["p_value"].transform(
-        lambda p: q_values(p.to_numpy())
+        lambda p: q_values(p.to_numpy(), method)
     )
+    return ImpactTable(conform(impact, prepared.light.table), reason, family)
+
+
+def run_tables(prepared: Prepared, measured: Sequence[Measured]) -> RunTables:
+    """Tables of everything that was measured."""
+    found = impact_table(prepared, measured)
+    measured = [part for m in measured for part in _parts(m)]
     examples = pd.concat([_per_example(prepared, m) for m in measured if m.leg.rows], ignore_index=True)
-    names = [metric.name for metric in prepared.metrics]
-    makers = {
-        "asymmetry": asymmetry,
-        "draws": draws_table,
-        "controls": controls_table,
-        "attribution": attribution_table,
-        "features": features_table,
-        "feature_examples": examples_table,
-        "feature_map": map_table,
-    }
-    made = {name: make(prepared, measured) for name, make in makers.items()}
+    examples = conform_examples(examples, prepared.light.table, [metric.name for metric in prepared.metrics])
+    made = {name: make(prepared, measured) for name, make in _MORE.items()}
     more = {name: frame for name, frame in made.items() if frame is not None}
-    return RunTables(conform(impact, table), conform_examples(examples, table, names), reason, family, more)
+    circuits = circuit_tables(prepared, measured)
+    if circuits is not None:
+        more |= {"circuit": circuits.circuit, "minimality": circuits.minimality}
+    return RunTables(
+        found.impact, examples, found.unresolvable, found.family_size, more, circuits and circuits.summary
+    )
+
+
+_MORE = {
+    "asymmetry": asymmetry,
+    "draws": draws_table,
+    "controls": controls_table,
+    "site_controls": site_controls,
+    "attribution": attribution_table,
+    "features": features_table,
+    "feature_examples": examples_table,
+    "feature_map": map_table,
+}
 
 
 def _parts(measured: Measured) -> Iterator[Measured]:
@@ -115,13 +146,14 @@ def groups_of(prepared: Prepared, measured: Measured) -> list[str]:
 def _unresolvable(prepared: Prepared, measured: Sequence[Measured], family: int) -> str | None:
     """Why q-values at the FDR level are out of reach, or None."""
     n_groups = min(len(set(groups_of(prepared, m))) for m in measured)
-    n_perm = prepared.light.settings.root.stats.n_perm
-    smallest = resolution(n_groups, n_perm)
-    if family == 0 or can_resolve(family, smallest, FDR_LEVEL):
+    stats = prepared.light.settings.root.stats
+    smallest, method = resolution(n_groups, stats.n_perm), stats.fdr.value
+    if family == 0 or can_resolve(family, smallest, FDR_LEVEL, method):
         return None
     return (
-        f"{n_groups} groups and {n_perm} sign flips cannot give a p-value below {smallest:.1g}, but the first step of the FDR "
-        f"procedure over {family} tests needs {FDR_LEVEL / family:.1g}; take more groups, more stats.n_perm, or fewer sites"
+        f"{n_groups} groups and {stats.n_perm} sign flips cannot give a p-value below {smallest:.1g}, but the first step of "
+        f"the FDR procedure over {family} tests needs {first_step(family, FDR_LEVEL, method):.1g}; take more groups, more "
+        "stats.n_perm, or fewer sites"
     )
 
 
@@ -143,7 +175,7 @@ def _impact(
         mean, base = values.mean(1), baseline.mean()
         yield frame.assign(
             metric=metric.name, value=mean, n=len(groups), baseline=base, delta=mean - base, ci_low=tests.low,
-            ci_high=tests.high, p_value=tests.p, q_value=np.nan, null=NULL,
+            ci_high=tests.high, p_value=tests.p, q_value=np.nan, null=NULL, effect_size=tests.size,
         )  # fmt: skip
 
 
@@ -169,7 +201,7 @@ def _test(prepared: Prepared, metric: str, deltas: Any, groups: list[str], teste
     if tested.any():
         flips = generator(root.seed, "sign flips", metric)
         p[tested] = sign_flip_pvalues(deltas[tested], groups, root.stats.n_perm, flips)
-    return _Tests(low, high, p)
+    return _Tests(low, high, p, standardised(deltas, groups))
 
 
 def _per_example(prepared: Prepared, measured: Measured) -> pd.DataFrame:

@@ -5,10 +5,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tiny_ablation.config.schema import RootConfig, Span
+from tiny_ablation.config.schema import RootConfig
 from tiny_ablation.config.seeds import generator
 from tiny_ablation.data.corpus import Corpus, load_corpus, select
 from tiny_ablation.data.tokens import TokenizedExample, servable
+from tiny_ablation.interventions.baseline import DIFFERENCES
 from tiny_ablation.interventions.examples import unservable_rows
 
 if TYPE_CHECKING:
@@ -75,8 +76,7 @@ def measure(root: RootConfig, network: "Network", tokens: Sequence[TokenizedExam
     from tiny_ablation.interventions.baseline import CRITERIA, baseline
 
     found = baseline(network, tokens, root.metrics.span, root.device.batch_tokens)
-    difference = "seq_logprob_diff" if root.metrics.span is Span.full else "logit_diff"
-    columns = {"accuracy": found.correct, "preference": found.diff > 0, difference: found.diff}
+    columns = {"accuracy": found.correct, "preference": found.diff > 0, **found.measured}
     groups = [t.example.group for t in tokens]
     how = {"n_boot": root.stats.n_boot, "confidence": root.stats.confidence}
     overall = {
@@ -95,8 +95,9 @@ def measure(root: RootConfig, network: "Network", tokens: Sequence[TokenizedExam
 
 def template_lines(found: dict[str, Any]) -> Iterator[list[str]]:
     """A row of words per template, the heading first."""
-    difference = "seq_logprob_diff" if "seq_logprob_diff" in found else "logit_diff"
-    yield ["template", "n", "accuracy", "target > foil", difference]
+    differences = [name for names in DIFFERENCES.values() for name in names if name in found]
+    yield ["template", "n", "accuracy", "target > foil", *differences]
     for row in found["by_template"]:
         share = [f"{row[name]:.2f}" for name in ("accuracy", "preference")]
-        yield [row["template"] or "(none)", str(row["n"]), *share, f"{row[difference]:+.2f}"]
+        changes = [f"{row[name]:+.2f}" for name in differences]
+        yield [row["template"] or "(none)", str(row["n"]), *share, *changes]

@@ -16,6 +16,7 @@ from tiny_ablation.commands._compose import compose
 from tiny_ablation.commands._console import add_overrides, parser, say, say_json
 from tiny_ablation.config.schema import DatasetConfig, RootConfig
 from tiny_ablation.data.corpus import family_names, family_of
+from tiny_ablation.report import markdown
 from tiny_ablation.results.store import write_text
 
 if TYPE_CHECKING:
@@ -70,7 +71,8 @@ def _page(root: RootConfig, found: Sequence[dict[str, Any]]) -> Iterator[str]:
     yield (
         f"All examples of each family (seed {root.seed}, default corruption, {root.device.dtype.value}). *Accuracy*: the most "
         "probable next token is the target. *Target > foil*: the share of examples whose target is more probable than the "
-        f"foil; chance is one half. In brackets {root.stats.confidence:.0%} intervals, clustered by group."
+        "foil; chance is one half. Where several answers are right (`greater_than`), they count together. In brackets"
+        f" {root.stats.confidence:.0%} intervals, clustered by group."
     )
     yield ""
     yield from _summary_table(found)
@@ -81,15 +83,16 @@ def _page(root: RootConfig, found: Sequence[dict[str, Any]]) -> Iterator[str]:
 
 
 def _summary_table(found: Sequence[dict[str, Any]]) -> Iterator[str]:
-    yield from _markdown(["family", "n", "groups", "accuracy", "target > foil", "logit difference", "verdict"], (
+    yield from markdown.table(["family", "n", "groups", "accuracy", "target > foil", "logit_diff", "prob_diff", "verdict"], (
         [f"[{each['family']}](#{each['family']})", *_numbers(each["measured"])] for each in found
     ))  # fmt: skip
 
 
 def _numbers(found: dict[str, Any] | None) -> list[str]:
     if found is None:
-        return ["0", "0", "", "", "", "no row can be scored with this tokenizer"]
+        return ["0", "0", "", "", "", "", "no row can be scored with this tokenizer"]
     difference = found.get("logit_diff") or found["seq_logprob_diff"]
+    probability = found.get("prob_diff")
     share = "{mean:.2f} [{ci_low:.2f}, {ci_high:.2f}]".format(**found["preference"])
     logits = "{mean:+.2f} [{ci_low:+.2f}, {ci_high:+.2f}]".format(**difference)
     return [
@@ -98,6 +101,7 @@ def _numbers(found: dict[str, Any] | None) -> list[str]:
         f"{found['accuracy']['mean']:.2f}",
         share,
         logits,
+        "" if probability is None else f"{probability['mean']:+.2f}",
         found["verdict"],
     ]
 
@@ -134,9 +138,4 @@ def _section(each: dict[str, Any]) -> Iterator[str]:
     if each["measured"]:
         yield ""
         head, *rows = template_lines(each["measured"])
-        yield from _markdown(head, rows)
-
-
-def _markdown(head: Sequence[str], rows: Any) -> Iterator[str]:
-    for cells in (head, ["---", *["---:"] * (len(head) - 1)], *rows):
-        yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+        yield from markdown.table(head, rows)

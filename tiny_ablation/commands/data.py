@@ -81,8 +81,10 @@ def _rows(seen: Behaviour, tokenizer: Any) -> list[dict[str, Any]]:
 
 def _row(tokens: TokenizedExample, split: str, tokenizer: Any) -> dict[str, Any]:
     example = tokens.example
-    pieces = {name: [tokenizer.decode([i]) for i in getattr(tokens, f"{name}_ids")]
-              for name in ("clean", "corrupt", "target", "foil")}  # fmt: skip
+    shown = {name: getattr(tokens, f"{name}_ids") for name in ("clean", "corrupt", "target", "foil")}
+    if example.has_sets:
+        shown |= {"targets": tokens.right_ids, "foils": tokens.wrong_ids}
+    pieces = {name: [tokenizer.decode([i]) for i in ids] for name, ids in shown.items()}
     return {
         "id": example.id,
         "split": split,
@@ -139,7 +141,8 @@ def _unservable(rows: dict[str, str]) -> Iterator[str]:
 
 
 def _row_text(row: dict[str, Any]) -> Iterator[str]:
-    answers = " not ".join(_bars(row[name]) for name in ("target", "foil"))
+    names = ("targets", "foils") if "targets" in row else ("target", "foil")
+    answers = " not ".join(_bars(row[name][:SHOWN]) + _rest(len(row[name])) for name in names)
     yield ""
     yield _plain(f"  {row['id']}  {row['split']}, {row['template'] or row['group']}")
     yield f"    clean    {_bars(row['clean'])} -> {answers}"
@@ -152,10 +155,14 @@ def _row_text(row: dict[str, Any]) -> Iterator[str]:
     yield f"    named    {'   '.join(named)}"
 
 
+def _rest(n: int) -> str:
+    return f" and {n - SHOWN} more" if n > SHOWN else ""
+
+
 def _baseline_text(found: dict[str, Any]) -> Iterator[str]:
     yield ""
     yield f"Baseline on {found['n']} examples of a run: {found['verdict']}; accuracy: {found['accuracy_means']}"
-    for name in ("accuracy", "preference", "logit_diff", "seq_logprob_diff"):
+    for name in ("accuracy", "preference", "logit_diff", "prob_diff", "seq_logprob_diff"):
         if name in found:
             said = "target > foil" if name == "preference" else name
             yield "  {}  {mean:.3f}  [{ci_low:.3f}, {ci_high:.3f}]".format(f"{said:<16}", **found[name])

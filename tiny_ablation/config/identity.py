@@ -11,7 +11,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from tiny_ablation import __version__
+from tiny_ablation.version import __version__
 
 # Raise it when results of equal input change, so that old results are not taken for new ones.
 RESULT_VERSION = 1
@@ -20,7 +20,7 @@ NOT_IDENTITY = (
     "device.name", "device.index", "device.threads", "device.batch_tokens", "device.deterministic",
     "model.path", "dataset.path", "dataset.fields",
     "ablation.from_run", "ablation.sae.path", "ablation.sae.corpus", "ablation.sae.checkpoint_every",
-    "sae", "tracking", "resume", "notes", "experiment",
+    "sae", "tracking", "sweep", "resume", "notes", "experiment",
 )  # fmt: skip
 
 

@@ -10,6 +10,11 @@ from tiny_ablation.paths import conf_dir
 _KEY = "dataset.common_rows"
 
 
+def model_options() -> list[str]:
+    """The names of all `model=` options, sorted."""
+    return sorted({path.stem for place in _config_directories() for path in (place / "model").glob("*.yaml")})
+
+
 def model_option(name: str) -> ModelConfig:
     """The config of `model=name`, from the user's config directories too.
 
@@ -18,14 +23,12 @@ def model_option(name: str) -> ModelConfig:
     """
     from omegaconf import OmegaConf
 
-    directories = _config_directories()
-    for directory in directories:
+    for directory in _config_directories():
         file = directory / "model" / f"{name}.yaml"
         if file.is_file():
             merged: Any = OmegaConf.merge(OmegaConf.structured(ModelConfig), OmegaConf.load(file))
             return OmegaConf.to_object(merged)  # pyright: ignore[reportReturnType]
-    known = sorted({path.stem for directory in directories for path in (directory / "model").glob("*.yaml")})
-    raise ConfigError(f"{_KEY}: there is no model={name}; there are {', '.join(known)}")
+    raise ConfigError(f"{_KEY}: there is no model={name}; there are {', '.join(model_options())}")
 
 
 def common_rows(root: RootConfig) -> list[str] | None:

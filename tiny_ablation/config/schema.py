@@ -20,6 +20,7 @@ class ModelSource(Enum):
     local = "local"  # a Hugging Face directory, or a .gguf file
     toy = "toy"  # seeded random weights, made in milliseconds
     planted = "planted"  # a known circuit, trained or built in seconds
+    tracr = "tracr"  # a compiled program, whose circuit is known from its source
 
 
 class Weights(Enum):
@@ -109,11 +110,35 @@ class SaeArchitecture(Enum):
     jumprelu = "jumprelu"
 
 
+class SetOperation(Enum):
+    """Which components of several conditions' top sets count as invariant."""
+
+    intersection = "intersection"  # in the top set of every condition
+    union = "union"  # of at least one
+    majority = "majority"  # of more than half
+    difference = "difference"  # of exactly one
+
+
+class EffectSign(Enum):
+    """Which effects are ranked: all by size, or those that make the model worse, or better, at its answer."""
+
+    both = "both"
+    hurts = "hurts"
+    helps = "helps"
+
+
 class Positions(Enum):
     """The token positions an intervention touches."""
 
     all = "all"
     last = "last"
+
+
+class Fdr(Enum):
+    """The procedure behind q-values."""
+
+    bh = "bh"  # Benjamini & Hochberg: independent or positively dependent tests
+    by = "by"  # Benjamini & Yekutieli: any dependence, at a price
 
 
 @dataclass
@@ -128,8 +153,10 @@ class ModelConfig:
     weights: Weights = Weights.raw
     prepend_bos: str | bool = "auto"  # auto (what the model's tokenizer does), true or false
     trust_remote_code: bool = False  # run code that comes with a hub model; off unless you have read it
-    seed: int = 0  # toy, planted: draws the weights
-    shape: str = "llama"  # toy: llama, gpt2 or neox, whose layout it has; planted: induction, induction_pair or planted
+    seed: int = 0  # toy, planted: draws the weights; tracr: those of the decoys
+    # toy: llama, gpt2 or neox, whose layout it has; planted: induction, induction_pair or planted;
+    # tracr: dyck, histogram, reverse or sort
+    shape: str = "llama"
 
 
 @dataclass
@@ -206,8 +233,8 @@ class VerifyConfig:
     """The slice that is computed again on a better device or precision."""
 
     mode: VerifyMode = VerifyMode.auto
-    n_examples: int = 4
-    n_sites: int = 6
+    n_examples: int | None = 4  # the last ones; null is all
+    n_sites: int | None = 6  # strongest, weakest and random ones, shared out over the legs; null is all
     on_bug: OnBug = OnBug.fail
 
 
@@ -216,7 +243,9 @@ class MetricsConfig:
     """What is measured at the answer."""
 
     names: list[str] | None = None  # null: every metric that is defined for the span
-    primary: str | None = None  # ranks sites in tables and figures; null: logit_diff, or seq_logprob_diff
+    primary: str | None = (
+        None  # ranks sites in tables and figures; null: the family's (mostly logit_diff), or seq_logprob_diff
+    )
     span: Span = Span.first
 
 
@@ -227,6 +256,10 @@ class StatsConfig:
     confidence: float = 0.95
     n_boot: int = 2000  # bootstrap draws over groups
     n_perm: int = 20000  # sign-flip draws
+    fdr: Fdr = Fdr.bh
+    confirm: Split | None = None  # measure the strongest sites again on this split's examples; null: not
+    confirm_top: int = 10  # how many sites
+    confirm_examples: int | None = None  # how many of the split's examples; null is all
 
 
 @dataclass
@@ -236,6 +269,22 @@ class TrackingConfig:
     backend: TrackingBackend = TrackingBackend.mlflow  # identity: no
     uri: str | None = None  # null: sqlite in the directory the command was started from. identity: no
     experiment: str = "tiny-ablate"  # identity: no
+
+
+@dataclass
+class SweepConfig:
+    """What a sweep (-m) computes from its finished runs; a single run does not read it."""
+
+    k: Any = 10  # components in a condition's top set: a number, or q0.05 for those with a q-value up to that. identity: no
+    metrics: list[str] | None = None  # that rank components; null: each run's primary metric. identity: no
+    op: SetOperation = SetOperation.intersection  # identity: no
+    direction: EffectSign = EffectSign.both  # identity: no
+    q: float = 0.05  # false discovery rate at which a hypothesis is called supported. identity: no
+    n_resamples: int = 200  # draws of examples, for the stability of sets. identity: no
+    confirm: bool = False  # ablate the invariant set at once, and random sets beside it. identity: no
+    n_control_sets: int = 100  # how many random sets. identity: no
+    # {name: {test: ...}}; docs/sweeps.md. Any, since the command line adds no keys to a typed dict.
+    hypotheses: Any = None  # identity: no
 
 
 @dataclass
@@ -251,6 +300,7 @@ class RootConfig:
     stats: StatsConfig = field(default_factory=StatsConfig)
     sae: SaeConfig = field(default_factory=SaeConfig)  # the kinds that use it hold a copy. identity: no
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    sweep: SweepConfig = field(default_factory=SweepConfig)
     seed: int = 0  # draws examples, generated prompts, donors, controls and bootstrap samples
     condition: str | None = None  # the label of this run in a sweep; null: what varies, else the dataset
     resume: bool = True  # continue what stands in the run directory. identity: no

@@ -9,7 +9,8 @@ from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 from tiny_ablation.config.model_options import common_rows
-from tiny_ablation.config.schema import RootConfig, SaeConfig
+from tiny_ablation.config.schema import RootConfig, SaeConfig, Split
+from tiny_ablation.config.sweep import check_sweep
 from tiny_ablation.errors import ConfigError
 
 
@@ -72,6 +73,8 @@ def _check(root: RootConfig) -> None:
         ("dataset.n_examples", root.dataset.n_examples, 1),
         ("stats.n_boot", root.stats.n_boot, 100),
         ("stats.n_perm", root.stats.n_perm, 100),
+        ("stats.confirm_top", root.stats.confirm_top, 1),
+        ("stats.confirm_examples", root.stats.confirm_examples, 1),
         ("verify.n_examples", root.verify.n_examples, 1),
         ("verify.n_sites", root.verify.n_sites, 1),
     ):
@@ -85,9 +88,22 @@ def _check(root: RootConfig) -> None:
         )
     if not 0.5 <= root.stats.confidence < 1:
         raise ConfigError(f"stats.confidence={root.stats.confidence}: it must be at least 0.5 and below 1")
+    check_sweep(root.sweep)
+    _check_confirm(root)
     for key in ("model.name", "dataset.name", "condition"):
         group, _, name = key.rpartition(".")
         _check_label(key, getattr(getattr(root, group), name) if group else root.condition)
+
+
+def _check_confirm(root: RootConfig) -> None:
+    """What is confirmed must have been chosen on other examples."""
+    chosen_on, confirm = root.dataset.split, root.stats.confirm
+    if confirm is None or (chosen_on is not confirm and Split.all not in (chosen_on, confirm)):
+        return
+    raise ConfigError(
+        f"stats.confirm={confirm.value} with dataset.split={chosen_on.value}: sites would be confirmed on examples that they "
+        "were chosen on; choose and confirm on two splits, such as dataset.split=dev stats.confirm=test"
+    )
 
 
 def _check_label(key: str, value: str | None) -> None:

@@ -24,6 +24,7 @@ from tiny_ablation.data.text import canonical, natural_key
 from tiny_ablation.errors import ConfigError, DataError
 
 JSONL = "jsonl"
+_OF_SETS = ("targets", "foils", "by_first_token")
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,8 @@ def content_hash(examples: Iterable[Example]) -> str:
     """One hash for one content: SHA-256 over the sorted hashes of the rows.
 
     A row is its fields as JSON with sorted keys, in NFC and with newlines as line ends. Neither the order of
-    rows, nor the order of keys, nor a file's line ends and spacing change it.
+    rows, nor the order of keys, nor a file's line ends and spacing change it. Sets of answers are in it where a row
+    has them, so that rows without keep the hash that they had before there were sets.
     """
     return _digest(hashlib.sha256(_row_json(example).encode()).hexdigest() for example in examples)
 
@@ -136,7 +138,9 @@ def split_hash(examples: Sequence[Example], names: Sequence[str]) -> str:
 
 def _row_json(example: Example) -> str:
     fields = {
-        name: canonical(value) if isinstance(value, str) else value for name, value in vars(example).items()
+        name: canonical(value) if isinstance(value, str) else value
+        for name, value in vars(example).items()
+        if name not in _OF_SETS or value
     }
     return json.dumps(fields, sort_keys=True, ensure_ascii=False)
 

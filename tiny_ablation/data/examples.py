@@ -1,4 +1,8 @@
-"""One example: a pair of prompts that differ in what decides the answer."""
+"""One example: a pair of prompts that differ in what decides the answer.
+
+Where several answers are right (any later year), an example has sets of them. A set is scored as a whole: its
+probability is the sum over its answers.
+"""
 
 from dataclasses import dataclass, field
 
@@ -7,7 +11,7 @@ Span = tuple[int, int]
 
 @dataclass(frozen=True)
 class Example:
-    """A prompt pair with one answer.
+    """A prompt pair with one answer, or with a set of them.
 
     Attributes:
         id: unique in its corpus and stable between versions of it.
@@ -24,6 +28,11 @@ class Example:
         corrupt_marks: the same names in `corrupt`.
         split: `train`, `dev` or `test` where the family assigns it (held-out names and templates); empty
             where the hash of the prompt does.
+        targets: all right continuations, `target` among them; empty where it is the only one.
+        foils: all wrong continuations that count, `foil` among them; empty where it is the only one.
+        by_first_token: whether answers count by the first token that a tokenizer makes of them (the decade of a year,
+            where it splits numbers into digits), and those that it would not write after the prompt are left out.
+            Otherwise each has to be one token, as without sets.
     """
 
     id: str
@@ -38,3 +47,21 @@ class Example:
     marks: dict[str, Span] = field(default_factory=dict)
     corrupt_marks: dict[str, Span] = field(default_factory=dict)
     split: str = ""
+    targets: tuple[str, ...] = ()
+    foils: tuple[str, ...] = ()
+    by_first_token: bool = False
+
+    @property
+    def right(self) -> tuple[str, ...]:
+        """Every right continuation."""
+        return self.targets or (self.target,)
+
+    @property
+    def wrong(self) -> tuple[str, ...]:
+        """Every wrong continuation that counts."""
+        return self.foils or (self.foil,)
+
+    @property
+    def has_sets(self) -> bool:
+        """Whether several answers are scored together."""
+        return bool(self.targets or self.foils)

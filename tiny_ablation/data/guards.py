@@ -5,7 +5,7 @@ They catch what makes a number wrong without making it look wrong: a test row th
 answer that can be copied, a prompt that ends in a space and so asks for a different token.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 
 from tiny_ablation.data.examples import Example
@@ -35,6 +35,7 @@ def check(examples: Sequence[Example], *, answer_in_prompt: bool = False) -> Non
         prompts_end_in_text,
         corrupt_differs,
         foil_differs,
+        sets_fit,
         subject_in_prompt,
     ):
         guard(examples)
@@ -55,12 +56,18 @@ def distinct_ids(examples: Sequence[Example]) -> None:
 
 
 def complete(examples: Sequence[Example]) -> None:
-    """Prompt, target and foil of every row hold text."""
+    """Prompt, target and foil of every row hold text, and so does each answer of its sets."""
     bad = [
         f"{e.id} ({name})"
         for e in examples
-        for name, value in (("clean", e.clean.strip()), ("target", e.target), ("foil", e.foil))
-        if not value
+        for name, values in (
+            ("clean", (e.clean.strip(),)),
+            ("target", (e.target,)),
+            ("foil", (e.foil,)),
+            ("targets", e.targets),
+            ("foils", e.foils),
+        )
+        if not all(values)
     ]
     _refuse(bad, "fields are empty", "Every row needs text in clean, target and foil.")
 
@@ -122,6 +129,27 @@ def foil_differs(examples: Sequence[Example]) -> None:
     )
 
 
+def sets_fit(examples: Sequence[Example]) -> None:
+    """The target is one of the targets, the foil one of the foils, no answer stands twice, and none is both."""
+    found = ((e.id, _unfit(e)) for e in examples if e.has_sets)
+    _refuse(
+        [f"{row} ({fault})" for row, fault in found if fault],
+        "rows have sets of answers that do not fit",
+        "Give target as one of targets and foil as one of foils, and no answer twice.",
+    )
+
+
+def _unfit(example: Example) -> str:
+    """What is wrong with the sets of a row; empty where nothing is."""
+    right, wrong = ([canonical(text) for text in texts] for texts in (example.right, example.wrong))
+    if canonical(example.target) not in right:
+        return f"target {example.target!r} is not among its targets"
+    if canonical(example.foil) not in wrong:
+        return f"foil {example.foil!r} is not among its foils"
+    twice = [text for text, count in Counter([*right, *wrong]).items() if count > 1]
+    return f"{twice[0]!r} stands twice in its targets and foils" if twice else ""
+
+
 def subject_in_prompt(examples: Sequence[Example]) -> None:
     """The subject of a row stands in its clean prompt as written."""
     bad = [f"{e.id} ({e.subject!r})" for e in examples if e.subject not in e.clean]
@@ -133,8 +161,8 @@ def subject_in_prompt(examples: Sequence[Example]) -> None:
 
 
 def answer_not_in_prompt(examples: Sequence[Example]) -> None:
-    """The target does not stand in the clean prompt as a word, in any case."""
-    bad = [f"{e.id} ({e.target!r})" for e in examples if holds_word(e.clean, e.target)]
+    """No right answer stands in the clean prompt as a word, in any case."""
+    bad = [f"{e.id} ({text!r})" for e in examples for text in e.right if holds_word(e.clean, text)]
     _refuse(
         bad,
         "rows have a prompt in which their answer already stands",

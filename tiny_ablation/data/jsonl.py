@@ -3,6 +3,7 @@
 Required are `clean`, `target` and `foil`. Optional are `corrupt` (empty: zero and mean ablation do not need
 it), `id` (`row-12` for line 12), `template`, `relation`, `subject`, `split` and `group`, which is the
 template, else the relation, else the id: a row that names nothing it shares with others is its own cluster.
+`targets` and `foils` are lists, for rows with several right or wrong answers: target and foil are among them.
 Other fields are ignored. Text is taken in NFC with newlines as line ends, so that the corpus and its hash do
 not depend on the editor that saved it.
 """
@@ -20,7 +21,8 @@ from tiny_ablation.errors import ConfigError, DataError
 
 _REQUIRED = ("clean", "target", "foil")
 _OPTIONAL = ("id", "corrupt", "group", "template", "subject", "relation", "split")
-_KNOWN = (*_REQUIRED, *_OPTIONAL)
+_LISTS = ("targets", "foils")
+_KNOWN = (*_REQUIRED, *_OPTIONAL, *_LISTS)
 # A number is a natural name of a row or a cluster; everywhere else it is a sign of a wrong column.
 _MAY_BE_INTEGER = ("id", "group")
 _BOM = b"\xef\xbb\xbf"
@@ -131,7 +133,7 @@ def _example(row: Mapping[str, Any], fields: Mapping[str, str], must_have: set[s
     if missing:
         raise _RowError(_missing(missing, fields, row))
     given = [name for name in _KNOWN if row.get(fields[name]) is not None]
-    text: dict[str, Any] = {name: _text(row, name, fields[name]) for name in given}
+    text: dict[str, Any] = {name: _value(row, name, fields[name]) for name in given}
     row_id = text.pop("id", f"row-{line}")
     group = text.pop("group", "") or text.get("template") or text.get("relation") or row_id
     return Example(**{"corrupt": "", **text}, id=row_id, group=group)
@@ -143,13 +145,22 @@ def _missing(missing: list[str], fields: Mapping[str, str], row: Mapping[str, An
     return f"missing {wanted}; the row has {has}; rename with 'dataset.fields={{{missing[0]}: NAME}}'"
 
 
-def _text(row: Mapping[str, Any], name: str, theirs: str) -> str:
+def _value(row: Mapping[str, Any], name: str, theirs: str) -> str | tuple[str, ...]:
     value = row[theirs]
+    if name not in _LISTS:
+        return _text(value, name, theirs)
+    if not isinstance(value, list) or not value:
+        kind = "an empty list" if value == [] else f"a {_kind(value)}"
+        raise _RowError(f"{theirs} is {kind}, not a list of texts")
+    return tuple(_text(each, name, f"{theirs}[{i}]") for i, each in enumerate(value))
+
+
+def _text(value: Any, name: str, theirs: str) -> str:
     if name in _MAY_BE_INTEGER and isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
     if not isinstance(value, str):
         raise _RowError(f"{theirs} is a {_kind(value)}, not text")
-    if not value and name in (*_REQUIRED, "id"):
+    if not value and name in (*_REQUIRED, *_LISTS, "id"):
         raise _RowError(f"{theirs} is empty")
     if not value.isascii() and _has_lone_surrogate(value):
         raise _RowError(f"{theirs} holds half of a surrogate pair, which is no character")

@@ -3,9 +3,12 @@
 An answer is tokenised together with its prompt, since that is what the model would write. A prompt whose own
 tokens change when the answer follows ("the answer is 1" + "0") has no answer position and is refused, as is,
 at `metrics.span=first`, an answer of several tokens.
+
+Sets of answers (`Example.targets`) become the sets of tokens that they begin with at the answer position, and no token
+may begin a right and a wrong one: then the probability of a set is the sum over its tokens.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -29,6 +32,8 @@ class TokenizedExample:
         corrupt_ids: the corrupt prompt likewise; empty where the example has none.
         target_ids: what the target adds to the clean prompt; one token at `metrics.span=first`.
         foil_ids: what the foil adds to it.
+        right_ids: the tokens that are right at the answer position, ascending; `metrics.span=first` scores them together.
+        wrong_ids: the tokens that they are compared with.
         marks: positions in `clean_ids` by name; always with `last`.
         corrupt_marks: positions in `corrupt_ids` by name; empty where there is no corrupt prompt.
     """
@@ -38,6 +43,8 @@ class TokenizedExample:
     corrupt_ids: Ids
     target_ids: Ids
     foil_ids: Ids
+    right_ids: Ids
+    wrong_ids: Ids
     marks: dict[str, tuple[int, ...]]
     corrupt_marks: dict[str, tuple[int, ...]]
 
@@ -70,13 +77,35 @@ class _Encoded(NamedTuple):
 
 
 class _Row(NamedTuple):
-    """One example with the tokens of its four texts."""
+    """One example with the tokens of its prompts, and of the clean one with each answer behind it."""
 
     example: Example
     clean: _Encoded
     corrupt: _Encoded
-    with_target: Ids
-    with_foil: Ids
+    right: dict[str, Ids]
+    wrong: dict[str, Ids]
+
+    @property
+    def with_target(self) -> Ids:
+        return self.right[self.example.target]
+
+    @property
+    def with_foil(self) -> Ids:
+        return self.wrong[self.example.foil]
+
+    def answers(self) -> Iterator[tuple[str, str, Ids]]:
+        """Name, text and tokens of every answer, the right ones first."""
+        for name, texts in (("target", self.right), ("foil", self.wrong)):
+            yield from ((name, text, ids) for text, ids in texts.items())
+
+    def follows(self, together: Ids) -> bool:
+        """Whether the tokens are those of the prompt and then some."""
+        n_prompt = len(self.clean.ids)
+        return len(together) > n_prompt and together[:n_prompt] == self.clean.ids
+
+    def first_tokens(self, texts: dict[str, Ids]) -> Ids:
+        """The tokens at the answer position that begin one of the texts, ascending."""
+        return tuple(sorted({ids[len(self.clean.ids)] for ids in texts.values() if self.follows(ids)}))
 
 
 def resolve_prepend_bos(setting: str | bool, tokenizer: Any) -> bool:
@@ -112,7 +141,8 @@ def tokenize(
         examples: the examples of a run.
         tokenizer: a Hugging Face tokenizer.
         prepend_bos: whether to put the beginning-of-sequence token first; the tokenizer itself adds nothing.
-        span: `first` requires one token each for target and foil, and different ones.
+        span: `first` requires one token for each answer, and different ones for right and wrong; `full` one target
+            and one foil.
 
     Raises:
         DataError: some cannot be scored; names all of them.
@@ -150,6 +180,8 @@ def _tokenized(row: _Row, bos: Ids) -> TokenizedExample:
         corrupt_ids=bos + row.corrupt.ids if row.corrupt.ids else (),
         target_ids=row.with_target[n_prompt:],
         foil_ids=row.with_foil[n_prompt:],
+        right_ids=row.first_tokens(row.right),
+        wrong_ids=row.first_tokens(row.wrong),
         marks=_marks(row.clean, marks.clean_spans(example), bos),
         corrupt_marks=_marks(row.corrupt, marks.corrupt_spans(example), bos) if row.corrupt.ids else {},
     )
@@ -165,19 +197,19 @@ def _marks(encoded: _Encoded, spans: dict[str, Characters], bos: Ids) -> dict[st
 def _encode_rows(examples: Sequence[Example], tokenizer: Any) -> list[_Row]:
     clean = _encode([e.clean for e in examples], tokenizer)
     corrupt = _encode([e.corrupt for e in examples], tokenizer)
-    target = _encode([e.clean + e.target for e in examples], tokenizer)
-    foil = _encode([e.clean + e.foil for e in examples], tokenizer)
+    together = [e.clean + text for e in examples for text in (*e.right, *e.wrong)]
+    answered = iter(_encode(together, tokenizer, offsets=False))
+    ids = lambda texts: {text: next(answered).ids for text in texts}  # noqa: E731
     return [
-        _Row(example, c, k, t.ids, f.ids)
-        for example, c, k, t, f in zip(examples, clean, corrupt, target, foil, strict=True)
+        _Row(e, c, k, ids(e.right), ids(e.wrong)) for e, c, k in zip(examples, clean, corrupt, strict=True)
     ]
 
 
-def _encode(texts: list[str], tokenizer: Any) -> list[_Encoded]:
-    """The tokens of each text, in one call."""
+def _encode(texts: list[str], tokenizer: Any, *, offsets: bool = True) -> list[_Encoded]:
+    """The tokens of each text, in one call; where they stand only if asked, since that takes longer."""
     if not texts:
         return []
-    fast = bool(getattr(tokenizer, "is_fast", False))
+    fast = offsets and bool(getattr(tokenizer, "is_fast", False))
     batch = tokenizer(
         texts,
         add_special_tokens=False,
@@ -185,8 +217,8 @@ def _encode(texts: list[str], tokenizer: Any) -> list[_Encoded]:
         return_attention_mask=False,
         verbose=False,
     )
-    offsets = batch["offset_mapping"] if fast else [None] * len(texts)
-    return [_Encoded(tuple(ids), o) for ids, o in zip(batch["input_ids"], offsets, strict=True)]
+    places = batch["offset_mapping"] if fast else [None] * len(texts)
+    return [_Encoded(tuple(ids), o) for ids, o in zip(batch["input_ids"], places, strict=True)]
 
 
 def _fault(row: _Row, tokenizer: Any, bos: Ids, span: Span) -> Unservable | None:
@@ -196,9 +228,12 @@ def _fault(row: _Row, tokenizer: Any, bos: Ids, span: Span) -> Unservable | None
         return Unservable(example.id, "its prompt has no tokens")
     if example.corrupt and not row.corrupt.ids:
         return Unservable(example.id, "its corrupt prompt has no tokens")
-    answers = (("target", example.target, row.with_target), ("foil", example.foil, row.with_foil))
-    for name, text, together in answers:
-        if together[:n_prompt] != row.clean.ids or len(together) == n_prompt:
+    if span is Span.full and example.has_sets:
+        return Unservable(example.id, "it has sets of answers, which are scored with metrics.span=first only")
+    for name, text, together in row.answers():
+        # What a tokenizer would write otherwise is left out of a set that allows it, but not the answer that is named.
+        needed = not example.by_first_token or text in (example.target, example.foil)
+        if needed and not row.follows(together):
             hint = _space_hint(example.clean, text)
             return Unservable(
                 example.id, f"{name} {text!r} changes the tokens of the prompt it follows{hint}"
@@ -211,18 +246,21 @@ def _fault(row: _Row, tokenizer: Any, bos: Ids, span: Span) -> Unservable | None
 
 
 def _first_token_fault(row: _Row, tokenizer: Any) -> Unservable | None:
-    """The answers that are longer than one token, if any."""
+    """The answers that are longer than one token where each has to be one, or begin like one of the other side."""
     example, n_prompt = row.example, len(row.clean.ids)
+    words = lambda ids: " ".join(tokenizer.convert_ids_to_tokens(list(ids)))  # noqa: E731
     long = [
-        f"{name} {text!r} is {len(ids)} tokens ({' '.join(tokenizer.convert_ids_to_tokens(ids))})"
+        f"{name} {text!r} is {len(together) - n_prompt} tokens ({words(together[n_prompt:])})"
         f"{_space_hint(example.clean, text)}"
-        for name, text, ids in (
-            ("target", example.target, list(row.with_target[n_prompt:])),
-            ("foil", example.foil, list(row.with_foil[n_prompt:])),
-        )
-        if len(ids) > 1
+        for name, text, together in row.answers()
+        if len(together) > n_prompt + 1 and not example.by_first_token
     ]
-    return Unservable(example.id, " and ".join(long), several_tokens=True) if long else None
+    if long:
+        return Unservable(example.id, " and ".join(long), several_tokens=not example.has_sets)
+    shared = sorted({*row.first_tokens(row.right)} & {*row.first_tokens(row.wrong)})
+    if shared:
+        return Unservable(example.id, f"{words(shared)} begins right and wrong answers")
+    return None
 
 
 def _space_hint(prompt: str, answer: str) -> str:

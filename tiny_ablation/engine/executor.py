@@ -26,12 +26,12 @@ from tiny_ablation.models.network import Network
 
 # A prefix tree in one row attends to more than it needs (the mask is dense), so it must save a little to be worth it.
 MIN_SHARING = 1.08
-# Nodes of one tree: the dense mask costs with the square, small matrices cost too (measured on the default model and two
-# threads, 64 facts: 11.2 s with 256, 10.4 s with 128, 10.6 s with 80).
-TREE_NODES = 128
+# Nodes of one tree. Every pass reads the weights of its blocks from memory, which larger trees share among more rows; beyond
+# this, caches run over (default model, 64 facts, one thread: 4.9 s with 80, 4.7 s with 160, 4.4 s with 256).
+TREE_NODES = 256
 # A finished batch is kept when a run is stopped, so a short run is cut into a few batches, as far as they stay large enough
-# for the matrix products to be efficient (default model, 16 facts, two factors: 48 nodes are no slower than 177).
-FEW_BATCHES, MIN_NODES = 8, 48
+# for the matrix products to be efficient.
+FEW_BATCHES, MIN_NODES = 3, 96
 # Logits that are held at once while metrics are computed: 32 M float32 numbers are 128 MB.
 MAX_LOGITS = 32_000_000
 
@@ -93,8 +93,16 @@ class Executor:
         """The layout of all prompts, the same on every machine."""
         items = sequences(self.prompts, full=self.full)
         tag = tagger(self.prompts, self._everything)
-        size = max(MIN_NODES, min(TREE_NODES, self._work[1] // FEW_BATCHES))
-        return build_batches(items, tag, max_nodes=min(size, self.batch_tokens), shared=self.uses_prefix_tree)
+        return build_batches(
+            items, tag, max_nodes=min(self._batch_size, self.batch_tokens), shared=self.uses_prefix_tree
+        )
+
+    @property
+    def _batch_size(self) -> int:
+        """Nodes of one batch: even shares, and room for a prompt more, so that no small batch is left at the end."""
+        nodes = self._work[1]
+        parts = max(1, -(-nodes // TREE_NODES), min(FEW_BATCHES, nodes // MIN_NODES))
+        return -(-nodes // parts) + max((len(prompt.ids) for prompt in self.prompts), default=1)
 
     @cached_property
     def uses_prefix_tree(self) -> bool:

@@ -20,6 +20,8 @@ from tiny_ablation.engine.layout import Batch
 from tiny_ablation.errors import GuardError
 from tiny_ablation.models.hookpoints import HookPoint
 from tiny_ablation.models.network import Network
+from tiny_ablation.models.products import FastProducts
+from tiny_ablation.models.tree_attention import TreeAttention
 
 MIN_ROWS = 4
 
@@ -44,9 +46,13 @@ class Cache:
 
 @dataclass
 class Passes:
-    """Runs a network on batches; holds no state between calls but the network."""
+    """Runs a network on batches; holds no state between calls but the network and its weights in a faster order."""
 
     network: Network
+
+    def __post_init__(self) -> None:
+        self._products = FastProducts(self.network)
+        self._tree_in_chunks = self.network.tree_attention_is_exact  # runs the model, so not under any hooks
 
     def clean(
         self, batch: Batch, capture: Sequence[Place] = (), writers: dict[Place, list[Writer]] | None = None
@@ -181,6 +187,9 @@ class Passes:
             )
             mask = mask.to(device)[None, None].expand(runs, 1, -1, -1)
         with ExitStack() as stack:
+            stack.enter_context(self._products.in_use())
+            if batch.sees is not None and self._tree_in_chunks and not torch.is_grad_enabled():
+                stack.enter_context(TreeAttention(batch.sees).in_use(self.network.hf))
             if trimmed and self.network.names.mlp:
                 stack.enter_context(self._last_mlp_on(keep.unique(), batch, runs))
             unembed = HookPoint("unembed", self.network.unembed, "in", lambda x: x)

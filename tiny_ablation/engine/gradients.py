@@ -12,18 +12,18 @@ References: Nanda 2023, "Attribution patching"; Syed et al. 2023, "Attribution p
 discovery"; Hanna et al. 2024, "Have faith in faithfulness" (integrated gradients).
 """
 
-import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from tiny_ablation.engine.edits import Ids, PositionSpec
+from tiny_ablation.engine.edits import Edit, Ids, PositionSpec, Replacement
 from tiny_ablation.engine.forward import Passes, Place, Writer
 from tiny_ablation.engine.layout import Batch, build_batches
-from tiny_ablation.engine.prompts import Prompt, Strand, sequences
+from tiny_ablation.engine.prompts import Prompt, Read, Strand, sequences
 from tiny_ablation.errors import DataError
+from tiny_ablation.metrics.readout import of_sets
 from tiny_ablation.models.network import Network
 
 # A backward pass keeps what every block computed: about 2 MB a token on a model of 135M parameters.
@@ -36,17 +36,23 @@ class Question:
 
     Attributes:
         component: see `tiny_ablation.models.hookpoints`.
-        sources: for each example the tokens of the run whose values would be put in, as long as its prompt; None for zero.
+        replacement: what would be put in; None for zero.
         positions: the tokens that would be touched.
         steps: of the integrated form; 0 is the gradient form.
         full: for the log probability of whole answers instead of the logit difference of their first tokens.
+        layers: which layers are asked about; None for all.
     """
 
     component: str
-    sources: Sequence[Ids] | None = None
+    replacement: Replacement | None = None
     positions: PositionSpec = "all"
     steps: int = 0
     full: bool = False
+    layers: Sequence[int] | None = None
+
+    def layers_of(self, network: Network) -> Sequence[int]:
+        """The layers that are asked about."""
+        return range(network.shape.n_layers) if self.layers is None else self.layers
 
     @property
     def metric(self) -> str:
@@ -66,10 +72,10 @@ def estimate(
         batch_tokens: tokens whose computation is kept at once.
 
     Returns:
-        (n_layers, n_units, n_examples) float64, on the CPU.
+        (n_layers, n_units, n_examples) float64, on the CPU; 0 in layers that are not asked about.
 
     Raises:
-        DataError: a source run is not as long as its prompt.
+        DataError: a source run is not as long as its prompt, and more than the last token would be touched.
     """
     _check_lengths(prompts, question)
     shape = network.shape
@@ -78,10 +84,9 @@ def estimate(
     # Every strand is a row of its own: where prompts share nodes, so would their gradients be mixed.
     rows = [Strand(index, strand.ids, strand.reads) for index, strand in enumerate(strands)]
     size = max(1, batch_tokens // max(1, question.steps))
+    passes = Passes(network)
     for batch in build_batches(rows, lambda row, _: row, max_nodes=size, shared=False):
-        part = _Part(
-            Passes(network), batch, [strands[s.example].example for s in batch.sequences], prompts, question
-        )
+        part = _Part(passes, batch, [strands[s.example].example for s in batch.sequences], prompts, question)
         for layer, change in part.layers():
             # (units, nodes) summed into the examples that the nodes belong to
             out[layer].index_add_(1, part.owner, change.double().cpu())
@@ -123,7 +128,7 @@ def gradients_at(
 
 def passes_needed(network: Network, question: Question) -> int:
     """Backward passes over each example."""
-    return 1 if not question.steps else question.steps * network.shape.n_layers
+    return 1 if not question.steps else question.steps * len(question.layers_of(network))
 
 
 @dataclass(frozen=True)
@@ -146,14 +151,12 @@ class _Part:
         return self._integrated() if self.question.steps else self._at_the_run()
 
     def _at_the_run(self) -> Iterator[tuple[int, Tensor]]:
-        places = [(self.question.component, layer) for layer in range(self.passes.network.shape.n_layers)]
         values, leaves = self._values(), {}
-        writers = {place: [_adding(leaves, place)] for place in places}
+        writers = {place: [_adding(leaves, place)] for place in self._places}
         with torch.enable_grad():
             cache = self.passes.clean(self.batch, writers=writers)
-            grads = torch.autograd.grad(self._metric(cache.logits), [leaves[place] for place in places])
-        for (_, layer), grad in zip(places, grads, strict=True):
-            clean, put = values[layer]
+            grads = torch.autograd.grad(self._metric(cache.logits), [leaves[place] for place in self._places])
+        for (_, layer), grad, (clean, put) in zip(self._places, grads, values, strict=True):
             yield layer, self._product(grad[0], put - clean)
 
     def _integrated(self) -> Iterator[tuple[int, Tensor]]:
@@ -162,53 +165,79 @@ class _Part:
             cache = self.passes.clean(self.batch)
         # Midpoints of equal parts of the way: (steps, 1, 1, 1)
         way = ((torch.arange(steps, dtype=torch.float64) + 0.5) / steps).view(-1, 1, 1, 1)
-        for layer, (clean, put) in enumerate(values):
+        for place, (clean, put) in zip(self._places, values, strict=True):
             change = (put - clean) * self._covered().to(clean)[:, None, None]
             points = (clean + way.to(clean) * change).requires_grad_(True)
-            place = (self.question.component, layer)
             with torch.enable_grad():
-                logits = self.passes.edited(self.batch, cache, layer, {place: [_putting(points)]}, steps)
+                logits = self.passes.edited(self.batch, cache, place[1], {place: [_putting(points)]}, steps)
                 (grad,) = torch.autograd.grad(
                     torch.stack([self._metric(run) for run in logits]).sum(), [points]
                 )
-            yield layer, self._product(grad.mean(0), change)
+            yield place[1], self._product(grad.mean(0), change)
 
     def _product(self, grad: Tensor, change: Tensor) -> Tensor:
         """(units, nodes) from two (nodes, units, width)."""
         return ((grad * change).sum(-1) * self._covered().to(grad)[:, None]).T
 
-    def _values(self) -> list[tuple[Tensor, Tensor]]:
-        """For each layer what the run has and what would be put in, (nodes, units, width)."""
-        places = [(self.question.component, layer) for layer in range(self.passes.network.shape.n_layers)]
-        with torch.no_grad():
-            clean = self.passes.clean(self.batch, places).at
-            put = (
-                self.passes.clean(self._source_batch(), places).at
-                if self.question.sources is not None
-                else {}
-            )
-        return [(clean[place], put.get(place, torch.zeros_like(clean[place]))) for place in places]
+    @property
+    def _places(self) -> list[Place]:
+        """The component in every layer that is asked about."""
+        return [(self.question.component, layer) for layer in self.question.layers_of(self.passes.network)]
 
-    def _source_batch(self) -> Batch:
-        """The batch with the tokens of the source runs; behind a prompt stand the tokens of its own answer."""
-        assert self.question.sources is not None
-        ids = self.batch.ids.clone().flatten()
-        for row, nodes in enumerate(self.batch.nodes):
-            source = self.question.sources[self.examples[row]]
-            ids[nodes[: len(source)]] = torch.tensor(source)
-        return dataclasses.replace(self.batch, ids=ids.view_as(self.batch.ids))
+    def _values(self) -> list[tuple[Tensor, Tensor]]:
+        """For each place what the run has and what would be put in, (nodes, units, width)."""
+        with torch.no_grad():
+            clean = self.passes.clean(self.batch, self._places).at
+            sources = self._sources(clean)
+            return [
+                (clean[place], self._put(place, clean[place], sources.get(place))) for place in self._places
+            ]
+
+    def _put(self, place: Place, clean: Tensor, source: Tensor | None) -> Tensor:
+        replacement = self.question.replacement
+        if replacement is None:
+            return torch.zeros_like(clean)
+        return replacement.value(clean, source, Edit(*place, None, replacement, self.question.positions))
+
+    def _sources(self, clean: dict[Place, Tensor]) -> dict[Place, Tensor]:
+        """For each place what the replacement takes from elsewhere; a token without a counterpart keeps its own value."""
+        replacement = self.question.replacement
+        if replacement is not None and replacement.lookup is not None:
+            lookup = replacement.lookup
+            rows = self._by_node(lambda row, at: lookup.row(self.examples[row], at))
+            tables = {place: lookup.values(*place) for place in self._places}
+            return {place: table[rows.to(table.device)] for place, table in tables.items()}
+        if replacement is None or replacement.sources is None:
+            return {}
+        taken = {place: values.clone() for place, values in clean.items()}
+        for run in self._source_batches(replacement.sources):
+            at = self.passes.clean(run, self._places).at
+            here, there = self._aligned(run, replacement)
+            for place, values in taken.items():
+                values[here] = at[place][there]
+        return taken
+
+    def _source_batches(self, sources: Sequence[Ids]) -> list[Batch]:
+        """The source runs of the batch's rows, each a row of its own again."""
+        read = Read(0, (0,), (0,), is_foil=False)  # nobody looks at it, but a forward pass reads something
+        runs = [Strand(row, sources[example], (read,)) for row, example in enumerate(self.examples)]
+        return build_batches(runs, lambda row, _: row, max_nodes=self.batch.n_nodes, shared=False)
+
+    def _aligned(self, run: Batch, replacement: Replacement) -> tuple[Tensor, Tensor]:
+        """The nodes that have a counterpart in these source runs, and the counterparts."""
+        pairs = []
+        for strand, nodes in zip(run.sequences, run.nodes, strict=True):
+            length = len(self.prompts[self.examples[strand.example]].ids)
+            for at, node in enumerate(self.batch.nodes[strand.example]):
+                place = replacement.source_position(at, length, len(strand.ids))
+                pairs += [] if place is None else [(node, nodes[place])]
+        here, there = torch.tensor(pairs, dtype=torch.long).view(-1, 2).T
+        return here, there
 
     def _covered(self) -> Tensor:
-        """(nodes,) bool: the nodes that would be touched; a source run says nothing about tokens of an answer."""
-        patched = self.question.sources is not None
-
-        def covers(row: int, position: int) -> bool:
-            prompt = self.prompts[self.examples[row]]
-            return prompt.covers(self.question.positions, position) and not (
-                patched and position > prompt.last
-            )
-
-        return self._by_node(covers)
+        """(nodes,) bool: the nodes that would be touched."""
+        positions = self.question.positions
+        return self._by_node(lambda row, at: self.prompts[self.examples[row]].covers(positions, at))
 
     def _by_node(self, value: Callable[[int, int], int | bool]) -> Tensor:
         flat = {
@@ -225,16 +254,18 @@ class _Part:
         if self.question.full:
             wide = wide.log_softmax(-1)
             sign = 1 - 2 * reads.is_foil.to(wide)
-            return (wide.gather(1, reads.token[:, None])[:, 0] * sign).sum()
-        return (wide.gather(1, reads.token[:, None]) - wide.gather(1, reads.foil[:, None])).sum()
+            return (of_sets(wide, reads.tokens) * sign).sum()
+        return (of_sets(wide, reads.tokens) - of_sets(wide, reads.foils)).sum()
 
 
 def _check_lengths(prompts: Sequence[Prompt], question: Question) -> None:
-    wrong = [p.name for p, s in zip(prompts, question.sources or (), strict=False) if len(p.ids) != len(s)]
-    if wrong:
+    sources = () if question.replacement is None else question.replacement.sources or ()
+    wrong = [p.name for p, s in zip(prompts, sources, strict=False) if len(p.ids) != len(s)]
+    if wrong and question.positions != "last":
         raise DataError(
             f"attribution: clean and corrupt prompts of {len(wrong)} examples differ in token length, so their positions "
-            f"cannot be matched: {', '.join(wrong[:5])}; take replacement=zero, or another dataset"
+            f"cannot be matched: {', '.join(wrong[:5])}; take ablation.replacement=zero, ablation.positions=last, or another "
+            "dataset"
         )
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from tiny_ablation.engine.edits import Edit, Intervention, PositionSpec, Replacement
 from tiny_ablation.engine.prompts import Prompt, Prompts, Strand
-from tiny_ablation.metrics.readout import Reads
+from tiny_ablation.metrics.readout import Reads, token_sets
 
 Tagger = Callable[[int, int], Hashable]
 Path = tuple[tuple[int, Hashable], ...]
@@ -236,8 +236,8 @@ def _batch(
         nodes=[nodes for nodes, _ in held], sequences=[item for _, item in held],
         read_nodes=column(node for node, _, _ in reads),
         reads=Reads(
-            token=column(read.token for *_, read in reads), example=column(e for _, e, _ in reads),
+            tokens=token_sets([read.tokens for *_, read in reads]), example=column(e for _, e, _ in reads),
             is_foil=column((read.is_foil for *_, read in reads), torch.bool),
-            foil=column(read.foil for *_, read in reads), n_examples=len(examples),
+            foils=token_sets([read.foils for *_, read in reads]), n_examples=len(examples),
         ),
     )  # fmt: skip

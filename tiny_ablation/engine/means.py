@@ -42,9 +42,10 @@ class Means:
         """For each place (n_rows, units, width), in the model's precision and on its device."""
         like = next(self.network.hf.parameters())
         sums: dict[Place, Tensor] = {}
+        passes = Passes(self.network)
         for batch in self._batches():
             counts = self._counts(batch)
-            for place, at in Passes(self.network).clean(batch, self.places).at.items():
+            for place, at in passes.clean(batch, self.places).at.items():
                 # (n_rows, nodes) @ (nodes, units * width)
                 part = counts @ at.flatten(1).double().cpu()
                 sums[place] = sums[place] + part if place in sums else part

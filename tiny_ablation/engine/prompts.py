@@ -17,6 +17,8 @@ class Prompt:
         foil: the wrong answer's tokens.
         marks: named token positions of the prompt, such as `{"subject": (4, 5)}`.
         name: the example's id, for messages.
+        right: with `span=first`: the tokens that are right at the answer position; empty is the target's first alone.
+        wrong: the tokens that they are compared with; empty is the foil's first alone.
     """
 
     ids: Ids
@@ -24,6 +26,8 @@ class Prompt:
     foil: Ids
     marks: Mapping[str, tuple[int, ...]]
     name: str
+    right: Ids = ()
+    wrong: Ids = ()
 
     @property
     def last(self) -> int:
@@ -53,11 +57,11 @@ Prompts = Sequence[Prompt] | Mapping[int, Prompt]  # by example
 
 @dataclass(frozen=True)
 class Read:
-    """A position at which the next-token distribution is looked at, and the tokens it is asked about."""
+    """A position at which the next-token distribution is looked at, and the tokens it is asked about; see `Reads`."""
 
     position: int
-    token: int
-    foil: int
+    tokens: Ids
+    foils: Ids
     is_foil: bool
 
 
@@ -77,9 +81,10 @@ def sequences(prompts: Sequence[Prompt], *, full: bool) -> list[Strand]:
 
 def _of(index: int, prompt: Prompt, *, full: bool) -> list[Strand]:
     if not full:
-        return [Strand(index, prompt.ids, (Read(prompt.last, prompt.target[0], prompt.foil[0], False),))]
+        right, wrong = prompt.right or prompt.target[:1], prompt.wrong or prompt.foil[:1]
+        return [Strand(index, prompt.ids, (Read(prompt.last, right, wrong, False),))]
     out = []
     for answer, is_foil in ((prompt.target, False), (prompt.foil, True)):
-        reads = tuple(Read(prompt.last + i, token, token, is_foil) for i, token in enumerate(answer))
+        reads = tuple(Read(prompt.last + i, (token,), (token,), is_foil) for i, token in enumerate(answer))
         out.append(Strand(index, prompt.ids + answer[:-1], reads))
     return out

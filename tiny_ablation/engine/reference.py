@@ -1,10 +1,11 @@
-"""The plain reference: one prompt, one intervention, `run_with_hooks` on TransformerLens' bridge.
+"""The plain reference: one prompt at a time, `run_with_hooks` on TransformerLens' bridge.
 
 Slow and obvious on purpose. It shares no code with the executor but the definition of a replacement, so that the executor can
-be held against it: other hooks, another attention implementation, no batching, no skipped blocks, no shared prefixes.
+be held against it: other hooks, another attention implementation, no padding, no masks, no skipped blocks, no shared prefixes.
+The interventions on a prompt are copies of it below each other in one forward pass; copies do not see each other.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -12,11 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tiny_ablation.engine.edits import Edit, Intervention
+from tiny_ablation.engine.edits import Edit, Ids, Intervention
 from tiny_ablation.engine.prompts import Prompt, Strand, sequences
 from tiny_ablation.errors import GuardError
-from tiny_ablation.metrics.readout import Metric, Readout, Reads
+from tiny_ablation.metrics.readout import Metric, Readout, Reads, token_sets
 from tiny_ablation.models.network import Network
+
+# Tokens of one forward pass: its logits, tokens x vocabulary, are the largest thing that is held.
+MAX_TOKENS = 512
 
 _HOOKS = {
     "z": "attn.hook_z", "q": "attn.hook_q", "k": "attn.hook_k", "v": "attn.hook_v",
@@ -26,9 +30,23 @@ _HOOKS = {
 _BY_HEAD = ("z", "q", "k", "v")
 
 
+@dataclass(frozen=True)
+class Cell:
+    """One intervention on one example.
+
+    Attributes:
+        values: each metric.
+        margin: by how many logits the most probable token leads, at the read where it leads least, with the intervention or
+            without it. What counts right answers may go either way where it is within rounding.
+    """
+
+    values: dict[str, float]
+    margin: float
+
+
 @dataclass
 class Reference:
-    """Computes one intervention on one prompt.
+    """Computes interventions on one prompt.
 
     Attributes:
         network: the model.
@@ -44,58 +62,99 @@ class Reference:
     full: bool = False
     under: Intervention | None = None
 
-    @torch.no_grad()
     def values(self, intervention: Intervention | None, example: int) -> dict[str, float]:
         """Each metric of one example under one intervention; None is the baseline."""
-        prompt = self.prompts[example]
-        strands = [Strand(example, s.ids, s.reads) for s in sequences([prompt], full=self.full)]
-        reads = _reads([read for s in strands for read in s.reads], self.network.device)
-        base = Readout(torch.cat([self._logits(s, None) for s in strands])[None], reads)
-        run = base
-        if intervention is not None:
-            run = Readout(torch.cat([self._logits(s, intervention) for s in strands])[None], reads)
-        return {metric.name: metric.compute(run, base)[0, 0].item() for metric in self.metrics}
+        return self.cells([intervention], example)[0].values
 
-    def _logits(self, strand: Strand, intervention: Intervention | None) -> Tensor:
-        """(n_reads, d_vocab) of one token sequence."""
-        tokens = torch.tensor([strand.ids], device=self.network.device)
+    @torch.no_grad()
+    def cells(self, interventions: Sequence[Intervention | None], example: int) -> list[Cell]:
+        """One example under each intervention; None is the baseline, which is run once for all of them."""
+        strands = [
+            Strand(example, s.ids, s.reads) for s in sequences([self.prompts[example]], full=self.full)
+        ]
+        reads = _reads([read for s in strands for read in s.reads], self.network.device)
+        base = Readout(self._logits(strands, [None]), reads)
+        step = max(1, MAX_TOKENS // max(len(s.ids) for s in strands))
+        out: list[Cell] = []
+        for first in range(0, len(interventions), step):
+            chunk = interventions[first : first + step]
+            run = base if chunk == [None] else Readout(self._logits(strands, chunk), reads)
+            out += self._cells(run, base)
+        return out
+
+    def _cells(self, run: Readout, base: Readout) -> Iterator[Cell]:
+        values = {metric.name: metric.compute(run, base)[:, 0].tolist() for metric in self.metrics}
+        margins = torch.minimum(_margin(run), _margin(base)).tolist()
+        for i, margin in enumerate(margins):
+            yield Cell({name: column[i] for name, column in values.items()}, margin)
+
+    def _logits(self, strands: Sequence[Strand], runs: Sequence[Intervention | None]) -> Tensor:
+        """(runs, n_reads, d_vocab)."""
+        return torch.cat([self._logits_of(strand, runs) for strand in strands], 1)
+
+    def _logits_of(self, strand: Strand, runs: Sequence[Intervention | None]) -> Tensor:
+        """(runs, n_reads, d_vocab) of one token sequence, a copy a run."""
+        tokens = torch.tensor([strand.ids], device=self.network.device).repeat(len(runs), 1)
         fired: list[str] = []
-        made = [i for i in (self.under, intervention) if i is not None]
-        hooks: list[Any] = [self._hook(edit, strand, fired) for i in made for edit in i.edits]
+        made = [
+            (row, edit)
+            for row, run in enumerate(runs)
+            for intervention in (self.under, run)
+            if intervention is not None
+            for edit in intervention.edits
+        ]
+        seen = self._source_runs(strand.example, [edit for _, edit in made])
+        hooks: list[Any] = [self._hook(edit, strand, seen, fired, row) for row, edit in made]
         logits = self.network.bridge.run_with_hooks(tokens, fwd_hooks=hooks)
         if len(fired) != len(hooks):
             raise GuardError(f"reference: {len(hooks) - len(fired)} of {len(hooks)} hooks did not fire")
-        return logits[0, [read.position for read in strand.reads]]
+        return logits[:, [read.position for read in strand.reads]]
 
-    def _hook(self, edit: Edit, strand: Strand, fired: list[str]) -> tuple[str, Any]:
+    def _hook(
+        self, edit: Edit, strand: Strand, seen: "SourceRuns", fired: list[str], row: int
+    ) -> tuple[str, Any]:
         prompt = self.prompts[strand.example]
         at = [
             p
             for p in range(len(strand.ids))
             if prompt.covers(edit.positions, p) and self._aligned(edit, strand, p) is not None
         ]
-        name = f"blocks.{edit.layer}.{_HOOKS[edit.component]}"
-        source = self._source(edit, name, strand.example, at)
-        return name, partial(_write, edit=edit, at=at, source=source, fired=fired)
+        source = self._source(edit, strand.example, at, seen)
+        return _name(edit), partial(_write, edit=edit, row=row, at=at, source=source, fired=fired)
 
-    def _source(self, edit: Edit, name: str, example: int, at: list[int]) -> Tensor | None:
+    def _source(self, edit: Edit, example: int, at: list[int], seen: "SourceRuns") -> Tensor | None:
         """(len(at), ...) the source run's values at the positions that are written."""
         lookup = edit.replacement.lookup
         if lookup is not None:
             rows = lookup.values(edit.component, edit.layer)[[lookup.row(example, p) for p in at]]
+            rows = rows.to(self.network.device)
             return rows if edit.unit is None else rows[:, edit.unit]
         if edit.replacement.sources is None:
             return None
-        ids = edit.replacement.sources[example]
-        seen: list[Tensor] = []
-        within = edit.replacement.within.edits if edit.replacement.within else ()
-        hooks = [self._hook(other, Strand(example, ids, ()), []) for other in within]
-        self.network.bridge.run_with_hooks(
-            torch.tensor([ids], device=self.network.device),
-            fwd_hooks=[*hooks, (name, lambda x, hook: seen.append(x.clone()))],  # noqa: ARG005 - TransformerLens passes it by name
-        )
         strand = Strand(example, self.prompts[example].ids, ())
-        return _of_unit(seen[0][0, [self._aligned(edit, strand, p) for p in at]], edit)
+        values = seen[_source_key(edit, example)][_name(edit)]
+        return _of_unit(values[0, [self._aligned(edit, strand, p) for p in at]], edit)
+
+    def _source_runs(self, example: int, edits: Sequence[Edit]) -> "SourceRuns":
+        """What stands at the places of `edits` in the runs whose values they put in, each of which is run once."""
+        wanted: dict[tuple[Ids, Intervention | None], set[str]] = {}
+        for edit in edits:
+            if edit.replacement.sources is not None:
+                wanted.setdefault(_source_key(edit, example), set()).add(_name(edit))
+        return {key: self._captured(example, *key, sorted(names)) for key, names in wanted.items()}
+
+    def _captured(
+        self, example: int, ids: Ids, within: Intervention | None, names: Sequence[str]
+    ) -> dict[str, Tensor]:
+        seen: dict[str, Tensor] = {}
+        inner = within.edits if within else ()
+        sources = self._source_runs(example, inner)
+        hooks = [self._hook(edit, Strand(example, ids, ()), sources, [], 0) for edit in inner]
+        keep = [(name, partial(_keep, into=seen, name=name)) for name in names]
+        self.network.bridge.run_with_hooks(
+            torch.tensor([ids], device=self.network.device), fwd_hooks=[*hooks, *keep]
+        )
+        return seen
 
     def _aligned(self, edit: Edit, strand: Strand, position: int) -> int | None:
         """The source run's position for `position`; a token without one keeps its own value."""
@@ -103,6 +162,34 @@ class Reference:
             return position
         source = edit.replacement.sources[strand.example]
         return edit.replacement.source_position(position, len(self.prompts[strand.example].ids), len(source))
+
+
+# By the tokens of a source run and what is done to it: what stands at each of its hooks.
+SourceRuns = dict[tuple[Ids, Intervention | None], dict[str, Tensor]]
+
+
+def hook_name(component: str, layer: int) -> str:
+    """TransformerLens' name of the place."""
+    return f"blocks.{layer}.{_HOOKS[component]}"
+
+
+def _name(edit: Edit) -> str:
+    return hook_name(edit.component, edit.layer)
+
+
+def _source_key(edit: Edit, example: int) -> tuple[Ids, Intervention | None]:
+    assert edit.replacement.sources is not None
+    return edit.replacement.sources[example], edit.replacement.within
+
+
+def _keep(x: Tensor, hook: Any, *, into: dict[str, Tensor], name: str) -> None:  # noqa: ARG001 - as below
+    into[name] = x.clone()
+
+
+def _margin(readout: Readout) -> Tensor:
+    """(runs,): the lead of the most probable token, at the read where it is smallest."""
+    best = readout.logits.topk(2).values
+    return (best[..., 0] - best[..., 1]).amin(-1)
 
 
 def _of_unit(x: Tensor, edit: Edit) -> Tensor:
@@ -119,25 +206,27 @@ def _write(
     hook: Any,  # noqa: ARG001 - TransformerLens passes it by name
     *,
     edit: Edit,
+    row: int,
     at: list[int],
     source: Tensor | None,
     fired: list[str],
 ) -> Tensor:
     fired.append(edit.label)
     new = x.clone()
-    value = edit.replacement.value(_of_unit(x[0, at], edit), source, edit)
+    mine = new[row]  # (positions, ...): this intervention's copy
+    value = edit.replacement.value(_of_unit(x[row, at], edit), source, edit)
     if edit.unit is None:
-        new[0, at] = value.reshape(new[0, at].shape)
+        mine[at] = value.reshape(mine[at].shape)
     elif edit.component in (*_BY_HEAD, "neurons"):
-        new[0, at, edit.unit] = value.reshape(new[0, at, edit.unit].shape)
+        mine[at, edit.unit] = value.reshape(mine[at, edit.unit].shape)
     else:
-        new[0, at] = value
+        mine[at] = value
     return new
 
 
 def _reads(reads: list[Any], device: str) -> Reads:
     column = partial(torch.tensor, device=device)
     return Reads(
-        token=column([r.token for r in reads]), example=column([0] * len(reads)),
-        is_foil=column([r.is_foil for r in reads]), foil=column([r.foil for r in reads]), n_examples=1,
+        tokens=token_sets([r.tokens for r in reads]).to(device), example=column([0] * len(reads)),
+        is_foil=column([r.is_foil for r in reads]), foils=token_sets([r.foils for r in reads]).to(device), n_examples=1,
     )  # fmt: skip

@@ -13,10 +13,13 @@ if TYPE_CHECKING:
     import numpy as np
 
 CRITERIA = {
-    Span.first: "the most probable next token is the target",
+    Span.first: "the most probable next token is the target, or one of the targets",
     Span.full: "the whole target is more probable than the whole foil",
 }
 """When the model gets an example right."""
+
+DIFFERENCES = {Span.first: ("logit_diff", "prob_diff"), Span.full: ("seq_logprob_diff",)}
+"""What is said of the clean pass besides."""
 
 
 @dataclass(frozen=True)
@@ -25,16 +28,31 @@ class Baseline:
 
     Attributes:
         correct: (n,) bool, whether the model gets the example right; see `CRITERIA`.
-        diff: (n,) float64, `logit_diff`, or `seq_logprob_diff` where whole answers are scored.
+        measured: each of `DIFFERENCES` of the span, (n,) float64.
     """
 
     correct: "np.ndarray"
-    diff: "np.ndarray"
+    measured: "dict[str, np.ndarray]"
+
+    @property
+    def diff(self) -> "np.ndarray":
+        """(n,) float64: the first of `measured`, whose sign says whether the target is preferred."""
+        return next(iter(self.measured.values()))
 
 
-def prompt_of(tokens: TokenizedExample) -> Prompt:
-    """The clean prompt as the engine sees it."""
-    return Prompt(tokens.clean_ids, tokens.target_ids, tokens.foil_ids, tokens.marks, tokens.example.id)
+def prompt_of(tokens: TokenizedExample, *, corrupt: bool = False) -> Prompt:
+    """The clean or the corrupt prompt as the engine sees it; both are asked for the same answers."""
+    ids, marks = (tokens.corrupt_ids, tokens.corrupt_marks) if corrupt else (tokens.clean_ids, tokens.marks)
+    return Prompt(
+        ids, tokens.target_ids, tokens.foil_ids, marks, tokens.example.id, tokens.right_ids, tokens.wrong_ids
+    )
+
+
+def is_right(tokens: Sequence[TokenizedExample], top1: Sequence[int]) -> "np.ndarray":
+    """(n,) bool: whether the most probable next token of each example is right."""
+    import numpy as np
+
+    return np.array([top in t.right_ids for t, top in zip(tokens, top1, strict=True)], dtype=bool)
 
 
 def baseline(network: Network, tokens: Sequence[TokenizedExample], span: Span, batch_tokens: int) -> Baseline:
@@ -51,11 +69,13 @@ def baseline(network: Network, tokens: Sequence[TokenizedExample], span: Span, b
     from tiny_ablation.engine.executor import Executor
     from tiny_ablation.metrics.registry import metric
 
-    full = span is Span.full
-    measured = metric("seq_logprob_diff" if full else "logit_diff")
-    diff, top1 = np.zeros(len(tokens)), np.zeros(len(tokens), dtype=np.int64)
-    for result in Executor(network, [prompt_of(t) for t in tokens], [], [measured], full, batch_tokens):
+    full, metrics = span is Span.full, [metric(name) for name in DIFFERENCES[span]]
+    measured = {m.name: np.zeros(len(tokens)) for m in metrics}
+    top1 = np.zeros(len(tokens), dtype=np.int64)
+    for result in Executor(network, [prompt_of(t) for t in tokens], [], metrics, full, batch_tokens):
         where = list(result.examples)
-        diff[where] = result.baseline[measured.name].numpy()
+        for name, values in measured.items():
+            values[where] = result.baseline[name].numpy()
         top1[where] = result.top1_baseline.numpy()
-    return Baseline(diff > 0 if full else top1 == [t.target_ids[0] for t in tokens], diff)
+    preferred = measured[metrics[0].name] > 0
+    return Baseline(preferred if full else is_right(tokens, top1.tolist()), measured)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tiny_ablation.config.model_options import model_option
-from tiny_ablation.config.schema import DatasetConfig, Keep, RootConfig, Unservable
+from tiny_ablation.config.schema import DatasetConfig, Keep, RootConfig, Span, Unservable
 from tiny_ablation.data.corpus import JSONL, Corpus, select
 from tiny_ablation.data.examples import Example
 from tiny_ablation.data.text import listing
@@ -55,9 +55,10 @@ def serve(
         return Selection(_all(root, drawn, model))
     if len(faults) == len(select(corpus, root.dataset.split, None, root.seed)):
         reasons = listing([f"{row}: {reason}" for row, reason in faults.items()], separator="; ")
-        raise DataError(
-            f"no row of {corpus.name} can be scored: {reasons}. metrics.span=full scores answers of several tokens"
+        hint = (
+            ". metrics.span=full scores answers of several tokens" if root.metrics.span is Span.first else ""
         )
+        raise DataError(f"no row of {corpus.name} can be scored: {reasons}{hint}")
     n = root.dataset.n_examples
     usable = select(corpus, root.dataset.split, n, root.seed, without=faults)
     return Selection(_all(root, usable, model), faults)

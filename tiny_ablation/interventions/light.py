@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tiny_ablation.config.identity import Identity, identify
-from tiny_ablation.config.schema import MetricsConfig, Span
+from tiny_ablation.config.schema import RootConfig, Span
 from tiny_ablation.config.settings import Settings
-from tiny_ablation.data.corpus import Corpus, load_corpus, select
+from tiny_ablation.data.corpus import Corpus, family_of, load_corpus, select
 from tiny_ablation.data.examples import Example
 from tiny_ablation.errors import ConfigError
 from tiny_ablation.interventions.plan import Kind
@@ -60,9 +60,10 @@ def prepare_light(settings: Settings) -> Light:
     root = settings.root
     kind = find_kind(root.ablation.kind)
     kind.check(root.ablation)
-    chosen_metric_names(root.metrics)
+    metric_names_of(root)
     corpus = load_corpus(root.dataset, root.seed)
     examples = select(corpus, root.dataset.split, root.dataset.n_examples, root.seed)
+    _refuse_sets(root, examples)
     draws = ["prompts"] if corpus.seeded else []
     if root.dataset.n_examples is not None and len(select(corpus, root.dataset.split, None, root.seed)) > len(
         examples
@@ -70,16 +71,35 @@ def prepare_light(settings: Settings) -> Light:
         draws.append("examples")
     draws += kind.drawn(root.ablation, len(corpus.examples) - len(examples))
     condition = root.condition or root.dataset.name
+    _check_confirm(root, kind)
     return Light(settings, kind, corpus, examples, condition, ", ".join(draws) or "none")
 
 
-def chosen_metric_names(cfg: MetricsConfig) -> list[str]:
-    """The metrics of a run, the primary one first.
+def _refuse_sets(root: RootConfig, examples: Sequence[Example]) -> None:
+    """Whole answers are scored one target against one foil; rows without sets that stand among others are left to `serve`."""
+    if root.metrics.span is Span.full and all(example.has_sets for example in examples):
+        raise ConfigError(
+            f"metrics.span=full scores one target and one foil, but the examples of {root.dataset.name} have sets of answers; "
+            "use metrics.span=first"
+        )
+
+
+def _check_confirm(root: RootConfig, kind: Kind) -> None:
+    if root.stats.confirm is not None and not kind.confirmable:
+        raise ConfigError(
+            f"stats.confirm={root.stats.confirm.value}: ablation={kind.name} has no sites that could be measured again one by "
+            "one; leave it out, or choose another ablation"
+        )
+
+
+def metric_names_of(root: RootConfig) -> list[str]:
+    """The metrics of a run, the primary one first; where the config names none, it is the family's.
 
     Raises:
         ConfigError: a name is unknown, is not defined for the span, or the primary metric is not among them.
     """
-    default = "seq_logprob_diff" if cfg.span is Span.full else "logit_diff"
+    cfg = root.metrics
+    default = "seq_logprob_diff" if cfg.span is Span.full else family_of(root.dataset).primary
     names = cfg.names or [name for name in metric_names() if span_of(name) == cfg.span.value]
     wrong = [name for name in names if span_of(name) != cfg.span.value]
     if wrong:

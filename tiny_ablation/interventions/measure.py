@@ -63,7 +63,9 @@ def executors(prepared: Prepared) -> "list[Executor]":
     ]  # fmt: skip
 
 
-def measure(prepared: Prepared, rundir: RunDir, work: "Sequence[Executor]", tick: Progress) -> list[Measured]:
+def measure(
+    prepared: Prepared, rundir: RunDir, work: "Sequence[Executor]", tick: Progress, part: str = ""
+) -> list[Measured]:
     """Run every leg; finished batches that stand in the run directory are not computed again.
 
     Args:
@@ -71,11 +73,12 @@ def measure(prepared: Prepared, rundir: RunDir, work: "Sequence[Executor]", tick
         rundir: its directory, which this process has locked.
         work: `executors(prepared)`.
         tick: called with the number of interventions x examples that were finished.
+        part: of the run, where it measures several times; see `RunDir.partial`.
 
     Raises:
         Stopped: Ctrl-C or SIGTERM; it carries what was finished.
     """
-    store = rundir.partial(_batching_digest(prepared, work))
+    store = rundir.partial(_batching_digest(prepared, work), part)
     if not prepared.light.settings.root.resume:
         store.clear()
     shards: dict[int, dict[str, np.ndarray]] = {}

@@ -163,12 +163,14 @@ class Kind(ABC):
         table: the impact table it fills, a key of `tiny_ablation.results.schema.TABLES`.
         config: the dataclass of its keys under `ablation`.
         draws: what the seed draws in this kind besides the examples, such as `donors`; empty where nothing.
+        confirmable: whether some of its sites can be measured alone on other examples (`stats.confirm`).
     """
 
     name: ClassVar[str]
     table: ClassVar[str]
     config: ClassVar[type[AblationConfig]]
     draws: ClassVar[tuple[str, ...]] = ()
+    confirmable: ClassVar[bool] = True
 
     def check(self, cfg: Any) -> None:
         """Refuse settings that are wrong whatever the model is; runs before anything heavy is imported."""
@@ -192,6 +194,10 @@ class Kind(ABC):
     def drawn(self, cfg: Any, n_rest: int) -> tuple[str, ...]:  # noqa: ARG002
         """What the seed draws here, where that depends on the config or on how many examples are not evaluated."""
         return self.draws
+
+    def unscreened(self, cfg: Any) -> Any:
+        """The same config with every site planned, whatever estimates say about the examples at hand."""
+        return cfg
 
     def combine(self, prepared: "Prepared", measured: "Sequence[Measured]") -> "Sequence[Measured]":  # noqa: ARG002
         """The legs as the tables show them, where several are one measurement; values may be NaN where there is nothing."""

@@ -11,11 +11,12 @@ from functools import partial
 from tiny_ablation.config.identity import Identity
 from tiny_ablation.config.schema import Span
 from tiny_ablation.config.seeds import generator
+from tiny_ablation.data.corpus import select
 from tiny_ablation.data.tokens import TokenizedExample, servable
-from tiny_ablation.engine.prompts import Prompt
 from tiny_ablation.errors import ConfigError
+from tiny_ablation.interventions.baseline import prompt_of
 from tiny_ablation.interventions.examples import Selection, keep, serve
-from tiny_ablation.interventions.light import Light, chosen_metric_names
+from tiny_ablation.interventions.light import Light, metric_names_of
 from tiny_ablation.interventions.plan import Leg, PlanContext, ReferenceSet
 from tiny_ablation.metrics.readout import Metric
 from tiny_ablation.metrics.registry import metric
@@ -38,6 +39,7 @@ class Prepared:
         legs: what to run.
         skipped: the examples that were left out on request, with the reason.
         selection: which rows could be served and kept before that.
+        held_out: the same run on the split that confirms its strongest sites (`stats.confirm`); None where none does.
     """
 
     light: Light
@@ -49,6 +51,7 @@ class Prepared:
     legs: Sequence[Leg]
     skipped: Sequence[str] = ()
     selection: Selection = field(default_factory=lambda: Selection(()))
+    held_out: "Prepared | None" = None
 
 
 def prepare_run(light: Light) -> Prepared:
@@ -63,6 +66,25 @@ def prepare_run(light: Light) -> Prepared:
     prepare(root.model)
     identity = light.identity(weights_id(root.model) or "unknown")
     network = build_network(load_model(root.model, device=device, dtype=root.device.dtype.value))
+    main = _planned(light, identity, network, device)
+    if root.stats.confirm is None:
+        return main
+    return replace(main, held_out=_planned(_held_out(light), identity, network, device))
+
+
+def _held_out(light: Light) -> Light:
+    """The run on the split that confirms, with every site planned."""
+    root = light.settings.root
+    assert root.stats.confirm is not None
+    dataset = replace(root.dataset, split=root.stats.confirm, n_examples=root.stats.confirm_examples)
+    ablation = light.kind.unscreened(root.ablation)
+    root = replace(root, dataset=dataset, ablation=ablation)
+    examples = select(light.corpus, dataset.split, dataset.n_examples, root.seed)
+    return replace(light, settings=replace(light.settings, root=root), examples=examples)
+
+
+def _planned(light: Light, identity: Identity, network: Network, device: str) -> Prepared:
+    root = light.settings.root
     served = serve(root, light.corpus, light.examples, network.model)
     light = replace(light, examples=[t.example for t in served.tokens])
     selection = keep(root, network, served)
@@ -74,7 +96,7 @@ def prepare_run(light: Light) -> Prepared:
         tokens = [t for i, t in enumerate(tokens) if i not in skips]
         context = _context(light, network, tokens)
     legs = light.kind.plan(root.ablation, context)
-    metrics = [metric(name) for name in chosen_metric_names(root.metrics)]
+    metrics = [metric(name) for name in metric_names_of(root)]
     return Prepared(light, identity, network, device, tokens, metrics, legs, skipped, selection)
 
 
@@ -82,8 +104,8 @@ def _context(light: Light, network: Network, tokens: Sequence[TokenizedExample])
     root = light.settings.root
     return PlanContext(
         network=network,
-        clean=[_prompt(t, t.clean_ids, t.marks) for t in tokens],
-        corrupt=[_prompt(t, t.corrupt_ids, t.corrupt_marks) for t in tokens],
+        clean=[prompt_of(t) for t in tokens],
+        corrupt=[prompt_of(t, corrupt=True) for t in tokens],
         groups=[t.example.group for t in tokens],
         templates=[t.example.template for t in tokens],
         seed=root.seed,
@@ -117,12 +139,8 @@ def reference_set(light: Light, network: Network, n: int) -> ReferenceSet:
     order = generator(light.settings.root.seed, "reference").permutation(len(served))[:n]
     drawn = [served[i] for i in sorted(order.tolist())]
     return ReferenceSet(
-        prompts=[_prompt(t, t.clean_ids, t.marks) for t in drawn],
+        prompts=[prompt_of(t) for t in drawn],
         templates=[t.example.template for t in drawn],
         splits=[split[t.example.id] for t in drawn],
         available=len(served),
     )
-
-
-def _prompt(tokens: TokenizedExample, ids: tuple[int, ...], marks: dict[str, tuple[int, ...]]) -> Prompt:
-    return Prompt(ids, tokens.target_ids, tokens.foil_ids, marks, tokens.example.id)

@@ -1,5 +1,9 @@
 """Estimate every site from gradients, then measure the strongest ones, and a random sample, exactly.
 
+The estimate is of first order, for the kind's own replacement: the gradient times the way from the run's value to zero, to the
+mean, or to the donors' values, averaged over the draws. Kinds for which it is not defined (sets of sites, noise, patches into
+runs that are changed themselves) have no key `screen`.
+
 The random sample is what makes the estimate accountable: it says how well estimates follow exact effects where they were not
 chosen for being large, and how many strong sites the screening may have missed.
 """
@@ -8,11 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from tiny_ablation.config.schema import AblationConfig
 from tiny_ablation.config.seeds import generator
-from tiny_ablation.engine.edits import Edit, PositionSpec
+from tiny_ablation.engine.edits import Edit, Replacement
 from tiny_ablation.errors import ConfigError
-from tiny_ablation.interventions.plan import Leg, PlanContext, Row
-from tiny_ablation.interventions.replacements import Patch, Scale
+from tiny_ablation.interventions.plan import Kind, Leg, PlanContext, Row
+from tiny_ablation.interventions.replacements import Scale
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,12 +33,13 @@ class Estimates:
         component: where the sites are.
         metric: the metric whose change is estimated.
         how: `gradient`, or `integrated` with its steps.
-        passes: backward passes over each example that it took.
+        passes: backward passes over each example that it took, those of several draws together.
         sites: all sites.
         values: (n_sites,) the estimated effect, mean over the examples.
         top: the sites with the largest estimates, largest first.
         sample: sites drawn at random from all of them, whatever their estimate.
-        replacement: the replacement that was estimated; rows with it are what estimates are held against.
+        replacement: the replacement that was estimated, of several draws the first; rows with it are what estimates are
+            held against.
     """
 
     component: str
@@ -45,6 +51,29 @@ class Estimates:
     top: Sequence[Site]
     sample: Sequence[Site]
     replacement: Any
+
+
+@dataclass
+class ScreenKeys(AblationConfig):
+    """Keys of every kind that can be screened."""
+
+    screen: str | None = (
+        None  # null | attribution: estimate all, measure only the strongest and a random sample
+    )
+    screen_top: int = 64
+    screen_random: int = 16
+
+
+class ScreenedKind(Kind):
+    """A kind of single sites whose first-order estimate is defined."""
+
+    def drawn(self, cfg: Any, n_rest: int) -> tuple[str, ...]:
+        """What the kind draws, and which sites are measured besides the strongest estimates."""
+        return (*super().drawn(cfg, n_rest), *(("random sites",) if cfg.screen else ()))
+
+    def unscreened(self, cfg: Any) -> Any:
+        """Without `screen`."""
+        return replace(cfg, screen=None)
 
 
 def check_screen(cfg: Any) -> None:
@@ -103,9 +132,7 @@ def keep_chosen(leg: Leg, n_top: int, n_random: int, context: PlanContext, *, st
     """As `screened`, with the numbers given; `steps` of the integrated form, 0 for plain gradients."""
     edit = _strongest(leg)
     sites = list(dict.fromkeys(site_of(row) for row in leg.rows if row.intervention))
-    found = estimate_sites(
-        edit.component, edit.positions, edit.replacement, sites, context, n_top, n_random, steps=steps
-    )
+    found = estimate_sites(edit, _draws(leg, edit), sites, context, n_top, n_random, steps=steps)
     keep = {*found.top, *found.sample}
     # A row at a factor of 1 runs nothing; its key tells its site.
     named = {tuple(sorted(_place(row).items())): site_of(row) for row in leg.rows if row.intervention}
@@ -114,25 +141,43 @@ def keep_chosen(leg: Leg, n_top: int, n_random: int, context: PlanContext, *, st
 
 
 def estimate_sites(
-    component: str, positions: PositionSpec, replacement: Any, sites: Sequence[Site], context: PlanContext,
-    n_top: int, n_random: int, *, steps: int = 0,
+    edit: Edit, draws: Sequence[Replacement], sites: Sequence[Site], context: PlanContext, n_top: int, n_random: int, *,
+    steps: int = 0,
 ) -> Estimates:  # fmt: skip
-    """Estimate the mean effect of `replacement` at each site, and choose which to measure."""
+    """Estimate the mean effect at each site, and choose which to measure.
+
+    Args:
+        edit: what is done at one of the sites: its component, positions and replacement are those of all.
+        draws: the replacement and its further draws, over which the estimate is the mean.
+        sites: all sites.
+        context: of the plan.
+        n_top: how many of the strongest to measure.
+        n_random: how many random ones.
+        steps: of the integrated form; 0 is the gradient form.
+    """
+    import numpy as np
+
     from tiny_ablation.engine.gradients import Question, estimate, passes_needed
 
-    sources = replacement.sources if isinstance(replacement, Patch) else None
-    question = Question(component, sources, positions, steps, context.full)
-    # A factor f goes the part 1 - f of the way to zero.
-    part = 1 - replacement.factor if isinstance(replacement, Scale) else 1.0
-    means = part * estimate(context.network, context.clean, question).mean(-1).numpy()
-    values = means[tuple(zip(*sites, strict=True))]
+    layers = sorted({layer for layer, _ in sites})
+    questions = [Question(edit.component, r, edit.positions, steps, context.full, layers) for r in draws]
+    estimates = [
+        estimate(context.network, context.clean, question).mean(-1).numpy() for question in questions
+    ]
+    values = np.mean(estimates, axis=0)[tuple(zip(*sites, strict=True))]
     order = sorted(range(len(sites)), key=lambda i: (-abs(values[i]), sites[i]))
-    drawn = generator(context.seed, "screening", component).permutation(len(sites))[:n_random]
+    drawn = generator(context.seed, "screening", edit.component).permutation(len(sites))[:n_random]
     return Estimates(
-        component, question.metric, f"integrated, {steps} steps" if steps else "gradient",
-        passes_needed(context.network, question), sites, values,
-        [sites[i] for i in order[:n_top]], [sites[i] for i in sorted(drawn.tolist())], replacement,
+        edit.component, questions[0].metric, f"integrated, {steps} steps" if steps else "gradient",
+        sum(passes_needed(context.network, question) for question in questions), sites, values,
+        [sites[i] for i in order[:n_top]], [sites[i] for i in sorted(drawn.tolist())], edit.replacement,
     )  # fmt: skip
+
+
+def _draws(leg: Leg, edit: Edit) -> list[Replacement]:
+    """The replacement of an edit of the leg, and those of the other draws of its row."""
+    row = next(row for row in leg.rows if row.intervention and row.intervention.edits[0] is edit)
+    return [run.edits[0].replacement for run in row.runs]
 
 
 def _strongest(leg: Leg) -> Edit:

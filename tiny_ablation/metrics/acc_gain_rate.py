@@ -10,8 +10,10 @@ if TYPE_CHECKING:
 
 
 def compute(a: Readout, b: Readout) -> "Tensor":
-    """(m, n): 1 where the top-1 token is the target in `a` and was not in `b`, else 0."""
+    """(m, n): 1 where the top-1 token is a target in `a` and was not in `b`, else 0."""
     return lost(a, b)
 
 
-METRIC = Metric("acc_gain_rate", "share of examples", "wrong before, right after", compute)
+METRIC = Metric(
+    "acc_gain_rate", "share of examples", "wrong before, right after", compute, worse=-1, decides=True
+)

@@ -1,4 +1,7 @@
-"""Logit difference: how much the model prefers the target to the foil (Wang et al. 2022, section 2)."""
+"""Logit difference: how much the model prefers the target to the foil (Wang et al. 2022, section 2).
+
+Between sets of answers it is their log odds, log p(targets) - log p(foils), as it is between two tokens.
+"""
 
 from typing import TYPE_CHECKING
 
@@ -13,4 +16,4 @@ def compute(a: Readout, b: Readout) -> "Tensor":  # noqa: ARG001 - the baseline'
     return a.token_logit - a.foil_logit
 
 
-METRIC = Metric("logit_diff", "logits", "logit of the target minus logit of the foil", compute)
+METRIC = Metric("logit_diff", "logits", "logit of the target minus logit of the foil", compute, worse=-1)

@@ -13,4 +13,6 @@ def compute(a: Readout, b: Readout) -> "Tensor":
     return b.token_log_prob.exp() - a.token_log_prob.exp()
 
 
-METRIC = Metric("p_drop", "probability", "probability of the target lost by the intervention", compute)
+METRIC = Metric(
+    "p_drop", "probability", "probability of the target lost by the intervention", compute, worse=1
+)

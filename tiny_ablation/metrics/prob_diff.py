@@ -1,4 +1,7 @@
-"""Probability difference between target and foil, over the whole vocabulary."""
+"""Probability difference between target and foil, over the whole vocabulary.
+
+Between sets of answers it is that of their sums, as for "greater than" (Hanna et al. 2023, section 2).
+"""
 
 from typing import TYPE_CHECKING
 
@@ -13,4 +16,6 @@ def compute(a: Readout, b: Readout) -> "Tensor":  # noqa: ARG001 - the baseline'
     return a.token_log_prob.exp() - (a.foil_logit - a.log_norm).exp()
 
 
-METRIC = Metric("prob_diff", "probability", "probability of the target minus that of the foil", compute)
+METRIC = Metric(
+    "prob_diff", "probability", "probability of the target minus that of the foil", compute, worse=-1
+)

@@ -1,14 +1,17 @@
 """What a forward pass says at the answer, in the form every metric reads.
 
 All of it in float32 or better: half-precision logits are widened before anything is computed from them.
+
+What is scored is a set of tokens, of one token in most data: its probability is the sum over its tokens, its logit the
+log-sum-exp of theirs, so that logits of two sets differ by the log odds of the one against the other, and that of one
+token is its own.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
-
-import torch
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,23 +25,38 @@ class Reads:
     `metrics.span=first` an example has one read; with `full` one per token of target and foil, teacher-forced.
 
     Attributes:
-        token: (n_reads,) int64, the answer token that is scored there.
+        tokens: (n_reads, n_tokens) int64, the answer tokens that are scored there as one; see `token_sets`.
         example: (n_reads,) int64, the row of the batch the read belongs to.
         is_foil: (n_reads,) bool, whether the read scores the foil instead of the target.
-        foil: (n_reads,) int64, with `first`: the foil's token at the same position; unused with `full`.
+        foils: (n_reads, n_foils) int64, with `first`: the foil's tokens at the same position; unused with `full`.
         n_examples: how many examples the batch holds.
     """
 
-    token: "Tensor"
+    tokens: "Tensor"
     example: "Tensor"
     is_foil: "Tensor"
-    foil: "Tensor"
+    foils: "Tensor"
     n_examples: int
 
     def to(self, device: str) -> "Reads":
         """The same reads with their index tensors on `device`."""
-        moved = {name: getattr(self, name).to(device) for name in ("token", "example", "is_foil", "foil")}
+        moved = {name: getattr(self, name).to(device) for name in ("tokens", "example", "is_foil", "foils")}
         return Reads(n_examples=self.n_examples, **moved)
+
+
+def token_sets(sets: Sequence[Sequence[int]]) -> "Tensor":
+    """(n, longest) int64: a set of tokens in each row, -1 behind its last."""
+    import torch
+
+    width = max(map(len, sets), default=0)
+    rows = [[*tokens, *[-1] * (width - len(tokens))] for tokens in sets]
+    return torch.tensor(rows, dtype=torch.long).view(len(sets), width)
+
+
+def of_sets(logits: "Tensor", sets: "Tensor") -> "Tensor":
+    """(..., n): the logit of the set of tokens in each row of `sets` (n, width), from logits (..., n, d_vocab)."""
+    index = sets.clamp_min(0).expand(*logits.shape[:-1], -1)
+    return logits.gather(-1, index).masked_fill(sets < 0, -math.inf).logsumexp(-1)
 
 
 @dataclass
@@ -54,6 +72,8 @@ class Readout:
     reads: Reads
 
     def __post_init__(self) -> None:
+        import torch
+
         if self.logits.dtype not in (torch.float32, torch.float64):
             self.logits = self.logits.float()
 
@@ -64,17 +84,17 @@ class Readout:
 
     @cached_property
     def token_logit(self) -> "Tensor":
-        """(m, n_reads): the logit of the token each read scores."""
-        return self._gather(self.reads.token)
+        """(m, n_reads): the logit of the tokens each read scores."""
+        return of_sets(self.logits, self.reads.tokens)
 
     @cached_property
     def foil_logit(self) -> "Tensor":
         """(m, n_reads): the logit of the foil at the same position (`span=first`)."""
-        return self._gather(self.reads.foil)
+        return of_sets(self.logits, self.reads.foils)
 
     @cached_property
     def token_log_prob(self) -> "Tensor":
-        """(m, n_reads): the log probability of the token each read scores, nats."""
+        """(m, n_reads): the log probability of the tokens each read scores, nats."""
         return self.token_logit - self.log_norm
 
     @cached_property
@@ -82,21 +102,24 @@ class Readout:
         """(m, n_reads): the most probable next token."""
         return self.logits.argmax(-1)
 
+    @cached_property
+    def hit(self) -> "Tensor":
+        """(m, n_reads) bool: whether the most probable next token is one of those the read scores."""
+        return (self.top1[..., None] == self.reads.tokens).any(-1)
+
     def sequence_log_prob(self, *, foil: bool) -> "Tensor":
         """(m, n_examples): summed log probability of the whole target or foil (`span=full`)."""
         return self.per_example(self.token_log_prob, self.reads.is_foil == foil)
 
     def per_example(self, values: "Tensor", keep: "Tensor", *, mean: bool = False) -> "Tensor":
         """(m, n_examples): `values` (m, n_reads) summed, or averaged, over the kept reads of each example."""
+        import torch
+
         out = values.new_zeros(values.shape[0], self.reads.n_examples)
         out.index_add_(1, self.reads.example[keep], values[:, keep])
         if mean:
             out /= torch.bincount(self.reads.example[keep], minlength=self.reads.n_examples)
         return out
-
-    def _gather(self, tokens: "Tensor") -> "Tensor":
-        index = tokens.view(1, -1, 1).expand(self.logits.shape[0], -1, 1)
-        return self.logits.gather(-1, index).squeeze(-1)
 
 
 @dataclass(frozen=True)
@@ -110,6 +133,9 @@ class Metric:
         compute: `compute(a, b)` with the intervened readout `a` (m runs) and the baseline `b` (1 run) of the same
             examples gives (m, n_examples). The baseline's own value is `compute(b, b)`.
         span: `first`, `full`, the `metrics.span` under which it is defined.
+        worse: which way the metric moves when the model gets worse at its answer: -1 it falls, 1 it rises, 0 neither way is
+            worse. `sweep.direction=hurts` and hypotheses go by it.
+        decides: it counts whether the most probable token is the right one, which may go either way where two tokens tie.
     """
 
     name: str
@@ -117,3 +143,5 @@ class Metric:
     description: str
     compute: Callable[[Readout, Readout], "Tensor"]
     span: str = "first"
+    worse: int = 0
+    decides: bool = False

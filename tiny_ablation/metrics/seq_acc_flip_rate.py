@@ -15,8 +15,7 @@ def compute(a: Readout, b: Readout) -> "Tensor":
 
 def greedy(readout: Readout) -> "Tensor":
     """(m, n) bool: every token of the target is the most probable one after those before it."""
-    hit = (readout.top1 == readout.reads.token).to(readout.logits.dtype)
-    return readout.per_example(hit, ~readout.reads.is_foil, mean=True) == 1
+    return readout.per_example(readout.hit.to(readout.logits.dtype), ~readout.reads.is_foil, mean=True) == 1
 
 
 METRIC = Metric(
@@ -25,4 +24,6 @@ METRIC = Metric(
     "the whole target was written before and is not after",
     compute,
     "full",
+    worse=1,
+    decides=True,
 )

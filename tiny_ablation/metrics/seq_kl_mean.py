@@ -14,4 +14,6 @@ def compute(a: Readout, b: Readout) -> "Tensor":
     return a.per_example(kl_per_read(a, b), ~a.reads.is_foil, mean=True)
 
 
-METRIC = Metric("seq_kl_mean", "nats", "KL divergence averaged over the target's tokens", compute, "full")
+METRIC = Metric(
+    "seq_kl_mean", "nats", "KL divergence averaged over the target's tokens", compute, "full", worse=1
+)

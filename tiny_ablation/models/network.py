@@ -74,23 +74,49 @@ class Network:
     def tree_is_exact(self) -> bool:
         """Whether the model computes a prefix tree (own mask and positions) as it computes the prompts one by one.
 
-        Found by running two prompts that share a prefix both ways; architectures whose masks or positions do not allow it,
-        such as those with ALiBi, fall back to unshared prompts.
+        Found by running two prompts that share a prefix both ways, at every token; architectures whose masks or positions do
+        not allow it, such as those with ALiBi or without a causal mask, fall back to unshared prompts.
         """
         import torch
 
-        first, second, depth = [1, 2, 3, 4], [1, 2, 5], [0, 1, 2, 3, 2]
-        sees = torch.tensor(
-            [[1, 0, 0, 0, 0], [1, 1, 0, 0, 0], [1, 1, 1, 0, 0], [1, 1, 1, 1, 0], [1, 1, 0, 0, 1]],
-            dtype=torch.bool,
-        )
-        apart = torch.cat([self._logits(input_ids=[ids])[0, -1:] for ids in (first, second)])
+        apart = torch.cat([self._logits(input_ids=[ids])[0] for ids in ([1, 2, 3, 4], [1, 2, 5])])
         try:
-            tree = self._logits(input_ids=[[*first, 5]], position_ids=[depth], sees=sees)[0, [3, 4]]
+            tree = self._probe_tree()[[0, 1, 2, 3, 0, 1, 4]]
         except (TypeError, ValueError, RuntimeError, IndexError):
             return False
-        tolerance = 1e-3 if apart.dtype in (torch.float32, torch.float64) else 0.1
-        return bool((apart - tree).abs().max() <= tolerance * apart.abs().max().clamp_min(1))
+        return _agree(apart, tree)
+
+    @cached_property
+    def tree_attention_is_exact(self) -> bool:
+        """Whether the model, attending in chunks (see `tree_attention`), computes what it does under a dense mask.
+
+        Found by running a small tree both ways. Models whose attention is code of their own do not attend in chunks at all.
+        """
+        import torch
+
+        from tiny_ablation.models.tree_attention import TreeAttention
+
+        class Watched(TreeAttention):
+            calls = 0
+
+            def __call__(self, *args: Any, **kwargs: Any) -> "tuple[Tensor, None]":
+                Watched.calls += 1
+                return super().__call__(*args, **kwargs)
+
+        weight = next(self.hf.parameters())
+        if weight.device.type != "cpu" or weight.dtype not in (torch.float32, torch.float64):
+            return False
+        if not self.tree_is_exact:
+            return False
+        with Watched(_probe_sees(), chunk=2).in_use(self.hf):
+            chunked = self._probe_tree()
+        return Watched.calls == self.shape.n_layers and _agree(self._probe_tree(), chunked)
+
+    def _probe_tree(self) -> "Tensor":
+        """(5, d_vocab): logits of two prompts, 1 2 3 4 and 1 2 5, as a tree."""
+        return self._logits(input_ids=[[1, 2, 3, 4, 5]], position_ids=[[0, 1, 2, 3, 2]], sees=_probe_sees())[
+            0
+        ]
 
     def _logits(self, *, input_ids: list[list[int]], position_ids: Any = None, sees: Any = None) -> "Tensor":
         import torch
@@ -111,6 +137,24 @@ class Network:
     def hook_point(self, component: str, layer: int) -> HookPoint:
         """The place called `component` in block `layer`; see `hookpoints` for the names and shapes."""
         return find_hook_point(self.hf, self.names, self.shape, component, layer)
+
+
+def _probe_sees() -> "Tensor":
+    """(5, 5) bool: who sees whom among the nodes 1 2 3 4 of one prompt and 5 of another, which branches off behind 2."""
+    import torch
+
+    return torch.tensor(
+        [[1, 0, 0, 0, 0], [1, 1, 0, 0, 0], [1, 1, 1, 0, 0], [1, 1, 1, 1, 0], [1, 1, 0, 0, 1]],
+        dtype=torch.bool,
+    )
+
+
+def _agree(a: "Tensor", b: "Tensor") -> bool:
+    """Whether logits that were computed in two ways are the same but for rounding."""
+    import torch
+
+    tolerance = 1e-3 if a.dtype in (torch.float32, torch.float64) else 0.1
+    return bool((a - b).abs().max() <= tolerance * a.abs().max().clamp_min(1))
 
 
 def build_network(model: "LoadedModel") -> Network:

@@ -6,8 +6,6 @@ carries in itself, where that file or scripts are missing: it can be sent alone.
 nothing else.
 """
 
-import base64
-import json
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,16 +13,18 @@ from typing import Any
 
 import pandas as pd
 
-from tiny_ablation.report import tables, templates, words
+from tiny_ablation.report import captions, tables, templates, words
 from tiny_ablation.report.answer import answer
-from tiny_ablation.report.figures import files, interactive, style
-from tiny_ablation.report.figures.feature_data import has_features
+from tiny_ablation.report.circuits import circuit_headline, circuit_lines, circuit_tables
+from tiny_ablation.report.evidence import evidence_lines, evidence_tables
+from tiny_ablation.report.figures import feature_panel, files, interactive, style
+from tiny_ablation.report.figures.source import RunSource
+from tiny_ablation.report.page import page_figure, pairs
 from tiny_ablation.report.threats import threats
 from tiny_ablation.results.rundir import RunDir
 from tiny_ablation.results.store import read_json, read_table, write_text
 
 _ROWS = 3000  # of the table in the page
-_LONG = 300  # characters; a longer list is left to its file
 _SIX = (
     ("granularity", "what is intervened on at a time"),
     ("component", "the activation that is replaced"),
@@ -58,6 +58,11 @@ def write_run_report(run_dir: Path, *, status: str | None = None) -> Path:
         summary=summary,
         percent=style.percent(_confidence(summary)),
         sections=[_section(run, summary, impact) for impact in impacts],
+        evidence=[*circuit_lines(summary.get("circuit")), *evidence_lines(summary)],
+        evidence_tables=[
+            *circuit_tables(summary.get("circuit")),
+            *evidence_tables(summary, _optional(run.metrics / "site_controls.parquet")),
+        ],
         baseline=_baseline_rows(summary),
         metrics=_metric_rows(summary),
         six=[(name, summary["intervention"].get(name, "-"), about) for name, about in _SIX],
@@ -65,7 +70,9 @@ def write_run_report(run_dir: Path, *, status: str | None = None) -> Path:
         unit=words.metric_words(summary["primary"]).unit,
         signs=words.signs(summary["primary"]),
         threats=threats(summary),
-        features=has_features(run.path),
+        features=(run.artifacts / f"{feature_panel.NAME}.html").is_file(),
+        receipt=_receipt(summary),
+        fdr=words.procedure(summary.get("fdr", "bh")),
         plotly=f"artifacts/{interactive.PLOTLY_JS}",
         status=status or _status(run),
         **_origin(run),
@@ -74,35 +81,33 @@ def write_run_report(run_dir: Path, *, status: str | None = None) -> Path:
     return write_text(run.report, page)
 
 
+def _optional(path: Path) -> pd.DataFrame | None:
+    return read_table(path) if path.is_file() else None
+
+
 def _confidence(summary: Mapping[str, Any]) -> float:
     return summary.get("confidence", 0.95)
 
 
 def _section(run: RunDir, summary: Mapping[str, Any], impact: pd.DataFrame) -> dict[str, Any]:
     """What the page says and shows of one impact table."""
-    metric, confidence = summary["primary"], _confidence(summary)
-    title = files.figure_title(summary, impact)
+    source = RunSource(run, impact, summary)
     usable = not summary.get("resolution")
+    found = answer(
+        impact,
+        metric=source.metric,
+        confidence=source.confidence,
+        use_q=usable,
+        family_size=summary["family_size"],
+    )
+    circuit = summary.get("circuit")
     return {
-        "answer": answer(
-            impact, metric=metric, confidence=confidence, use_q=usable, family_size=summary["family_size"]
-        ),
-        "figures": [
-            {
-                "drawing": drawing,
-                "figure": drawing.page(impact, metric=metric, title=title, confidence=confidence),
-                "png": _png(run.artifacts / f"{drawing.name}.png"),
-            }
-            for drawing in files.drawings(impact)
-        ],
-        "table": _table(impact, metric, usable),
-        "many": words.noun(tables.index_columns(impact), 2),
+        "headline": circuit_headline(circuit) if circuit else found.headline,
+        "answer": found,
+        "figures": [page_figure(drawing, source, run.artifacts) for drawing in files.drawings(source)],
+        "table": _table(impact, source.metric, usable),
+        "many": words.noun(source.index, 2),
     }
-
-
-def _png(path: Path) -> str | None:
-    """The static figure as text that a page can carry, where it was drawn."""
-    return base64.b64encode(path.read_bytes()).decode("ascii") if path.is_file() else None
 
 
 def _table(impact: pd.DataFrame, metric: str, usable: bool) -> dict[str, Any]:
@@ -148,6 +153,18 @@ def _baseline_rows(summary: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     return [(name, *_mean_and_bounds(summary["baseline"][name], "mean")) for name in names]
 
 
+def _receipt(summary: Mapping[str, Any]) -> dict[str, Any] | None:
+    """How far estimates can be trusted, where sites were chosen by estimates."""
+    found = summary.get("notes", {}).get("attribution")
+    if found is None:
+        return None
+    return {
+        "what": captions.of_estimates(found),
+        "agreement": captions.agreement(found),
+        "sentences": captions.of_receipt(found),
+    }
+
+
 def _metric_rows(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Every metric: what it is, its baseline, its mean change over sites."""
     return [
@@ -182,27 +199,7 @@ def _origin(run: RunDir) -> dict[str, Any]:
     config = run.config.read_text(encoding="utf-8", errors="replace") if run.config.is_file() else None
     argv = provenance.get("argv")
     return {
-        "provenance": _flat({key: value for key, value in provenance.items() if key != "argv"}),
+        "provenance": pairs({key: value for key, value in provenance.items() if key != "argv"}),
         "command": shlex.join(argv) if argv else None,
         "config": config,
     }
-
-
-def _flat(obj: Mapping[str, Any], above: str = "") -> list[tuple[str, str]]:
-    """Nested keys as `machine.cpu`; None as `-`."""
-    pairs = []
-    for key, value in obj.items():
-        if isinstance(value, Mapping):
-            pairs += _flat(value, f"{above}{key}.")
-        else:
-            pairs.append((f"{above}{key}", _shown(value)))
-    return pairs
-
-
-def _shown(value: Any) -> str:
-    if value is None:
-        return "-"
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return (
-        text if isinstance(value, str) or len(text) <= _LONG else f"{len(value)} entries, in provenance.json"
-    )

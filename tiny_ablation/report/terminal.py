@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from tiny_ablation.report import words
+from tiny_ablation.report import captions, words
 from tiny_ablation.report.figures import style
 
 _INDEX = (
@@ -25,10 +25,14 @@ _INDEX = (
     "size", "scale", "direction",
 )  # fmt: skip
 _ABOUT = {
-    "report.html": "the run on one page",
+    "report.html": "everything on one page",
     "metrics/summary.json": "baseline, mean effects, strongest sites",
     "metrics/head_impact.parquet": "every effect with its interval",
     "metrics/per_example.parquet": "every example behind every effect",
+    "artifacts/cross_condition/head_matrix.parquet": "every effect of every run, with its condition",
+    "artifacts/cross_condition/layer_matrix.parquet": "every effect of every run, with its condition",
+    "artifacts/cross_condition/summary.json": "per condition: metrics over seeds",
+    "artifacts/cross_condition/invariants.json": "what the conditions share, and what chance would give",
     "artifacts/head_map.html": "head map",
     "artifacts/head_map.png": "head map, for print",
     "artifacts/feature_panel.html": "every feature: where it is active, what it promotes, what it does",
@@ -104,7 +108,7 @@ class Screen:
         self._print()
 
     def _baseline_row(self, name: str, found: Mapping[str, Any]) -> list[Text]:
-        mean, low, high = (_float(found[key]) for key in ("mean", "ci_low", "ci_high"))
+        mean, low, high = (style.number(found[key]) for key in ("mean", "ci_low", "ci_high"))
         number, bounds = style.plain(mean, 3), style.bounds(low, high, 3)
         unit = "share of right answers" if name == "accuracy" else words.metric_words(name).unit
         return [self._text(name), self._text(number, "bold"), self._text(bounds), self._text(unit, "dim")]
@@ -138,7 +142,7 @@ class Screen:
             self._print(self._text("  none"))
         else:
             self._site_table(rows, resolution, confidence)
-        for line in _captions(rows, metric, null, family_size, resolution, confidence):
+        for line in captions.of_table(rows, metric, null, family_size, resolution, confidence):
             self._paragraph("  ", line, "dim")
         self._print()
 
@@ -146,7 +150,7 @@ class Screen:
         self, rows: Sequence[Mapping[str, Any]], resolution: str | None, confidence: float
     ) -> None:
         index = [name for name in _INDEX if name in rows[0]]
-        places = style.decimals(_float(row["delta"]) for row in rows)
+        places = style.decimals(style.number(row["delta"]) for row in rows)
         head = [*index, "change", f"{style.percent(confidence)} interval", "q", "value"]
         cells = [[self._text(name.replace("_", " "), "dim") for name in head]]
         cells += [self._site_row(row, index, places, resolution) for row in rows]
@@ -155,18 +159,43 @@ class Screen:
     def _site_row(
         self, row: Mapping[str, Any], index: Sequence[str], places: int, resolution: str | None
     ) -> list[Text]:
-        delta, low, high = (_float(row[key]) for key in ("delta", "ci_low", "ci_high"))
+        delta, low, high = (style.number(row[key]) for key in ("delta", "ci_low", "ci_high"))
         unsure = style.holds_zero(low, high)
         cells = [_index_text(name, row[name]) for name in index]
         cells += [style.signed(delta, places), style.interval(low, high, places)]
         cells += [
-            "-" if resolution else style.probability(_float(row["q_value"])),
-            style.plain(_float(row["value"]), places),
+            "-" if resolution else style.probability(style.number(row["q_value"])),
+            style.plain(style.number(row["value"]), places),
         ]
         how = "dim" if unsure else ""
         colour = how or ("red" if delta < 0 else "blue")
         texts = [self._text(cell, colour if i == len(index) else how) for i, cell in enumerate(cells)]
         return [*texts, self._text("unresolved" if unsure else "", how)]
+
+    def receipt(self, found: Mapping[str, Any]) -> None:
+        """How far estimates from gradients can be trusted: `notes.attribution` of the summary."""
+        self._heading("Estimates", captions.of_estimates(found))
+        rows = captions.agreement(found)
+        if rows:
+            self._lines([[self._text(cell) for cell in row] for row in rows], "<>>>")
+        for line in captions.of_receipt(found):
+            self._paragraph("  ", line, "dim")
+        self._print()
+
+    def cells(self, caption: str, rows: Sequence[Sequence[str]]) -> None:
+        """A small table, the names of its columns first, and below it how to read it."""
+        texts = [[self._text(cell, "dim" if i == 0 else "") for cell in row] for i, row in enumerate(rows)]
+        self._lines(texts, ">" * len(rows[0]))
+        self._paragraph("  ", caption, "dim")
+        self._print()
+
+    def evidence(self, lines: Sequence[str]) -> None:
+        """How far the strongest sites can be relied on, a paragraph a line; nothing where there is nothing to say."""
+        if lines:
+            self._heading("Evidence", "")
+            for line in lines:
+                self._paragraph("  ", line, "")
+            self._print()
 
     def paragraphs(self, title: str, texts: Sequence[str]) -> None:
         """What must be read beside the table; nothing where there are no texts."""
@@ -218,6 +247,11 @@ class Screen:
         for cell in head:
             cell.stylize("dim")
         self._lines([head, *body], "<" + ">" * (len(head) - 1))
+        self._print()
+
+    def note(self, text: str) -> None:
+        """A paragraph of the result."""
+        self._paragraph("  ", text, "")
         self._print()
 
     def next_command(self, text: str) -> None:
@@ -301,33 +335,8 @@ def _console(stderr: bool) -> Console:
     return console
 
 
-def _captions(
-    rows: Sequence[Mapping[str, Any]],
-    metric: str,
-    null: str,
-    family_size: int,
-    resolution: str | None,
-    confidence: float,
-) -> list[str]:
-    lines = [f"change: {metric} with the site intervened on, minus the baseline; mean over examples"]
-    if resolution:
-        lines.append(f"q: {resolution}")
-    else:
-        lines.append(f"q: false discovery rate over {family_size} tests; null: {null}")
-    if any(style.holds_zero(_float(row["ci_low"]), _float(row["ci_high"])) for row in rows):
-        lines.append(
-            f"unresolved: the {style.percent(confidence)} interval holds 0; not told apart from no effect"
-        )
-    return lines
-
-
 def _index_text(name: str, value: Any) -> str:
-    return f"{_float(value):.2g}" if name == "scale" and value is not None else str(value)
-
-
-def _float(value: Any) -> float:
-    """A number from a table or from JSON, where what could not be estimated is null."""
-    return float("nan") if value is None else float(value)
+    return f"{style.number(value):.2g}" if name == "scale" and value is not None else str(value)
 
 
 def _count(n: int, one: str) -> str:

@@ -57,6 +57,7 @@ _NOUNS = {
     ("layer", "granularity"): ("component", "components"),
     ("layer",): ("layer", "layers"),
     ("layer", "feature"): ("feature", "features"),
+    ("set", "size"): ("set of heads", "sets of heads"),
     ("layer_a", "head_a", "layer_b", "head_b"): ("pair of heads", "pairs of heads"),
 }
 
@@ -84,6 +85,11 @@ def action(replacement: str, scale: float | None, it: str) -> str:
     if replacement in ("zero", "scale") and scale is not None:
         return f"setting {it} to zero" if scale == 0.0 else f"scaling {it} by {scale:g}"
     return _ACTIONS.get(replacement, "intervening on {it}").replace("{it}", it)
+
+
+def procedure(fdr: str) -> str:
+    """Who a false discovery rate is controlled after, by the value of `stats.fdr`."""
+    return {"bh": "Benjamini & Hochberg 1995", "by": "Benjamini & Yekutieli 2001"}[fdr]
 
 
 def noun(index: tuple[str, ...], count: int) -> str:

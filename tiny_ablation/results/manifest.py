@@ -8,7 +8,7 @@ a sweep).
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, NamedTuple, get_args
@@ -27,6 +27,7 @@ _MACHINE_FILES = {
     "metrics/profile.json",
     "metrics/verify.json",
     "multirun.yaml",
+    "sweep.json",  # it may hold the command line and paths
     "report.html",  # it lists the provenance
     "sae/training_profile.json",
 }
@@ -86,6 +87,7 @@ def write_manifest(
     covers: Mapping[str, Any],
     error: str | None = None,
     extra: Mapping[str, Any] | None = None,
+    leave_out: Collection[str] = (),
 ) -> Path:
     """Write `machine.json` and then `manifest.json`; call it last, once every other file is written.
 
@@ -97,11 +99,14 @@ def write_manifest(
         covers: what the digest was made of, without times or machine facts.
         error: why it failed or stopped.
         extra: further keys, without times or machine facts.
+        leave_out: directories of other runs, relative to this one's; those that look like a run are left out anyway.
 
     Returns:
         The path of the manifest.
     """
-    entries = {name: _entry(rundir.path / name)._asdict() for name in sorted(_result_files(rundir.path))}
+    entries = {
+        name: _entry(rundir.path / name)._asdict() for name in sorted(_result_files(rundir.path, leave_out))
+    }
     machine_files = {name: entry for name, entry in entries.items() if _is_machine_file(name)}
     files = {name: entry for name, entry in entries.items() if name not in machine_files}
     write_json(rundir.machine, {"schema_version": SCHEMA_VERSION, "run_id": run_id, "files": machine_files})
@@ -128,16 +133,26 @@ def read_manifest(path: Path) -> Manifest:
         raise _damaged(path, error) from error
 
 
-def check_files(rundir: RunDir) -> list[Problem]:
+def check_files(rundir: RunDir, only: Collection[str] | None = None) -> list[Problem]:
     """The files of a run that are missing or not as its manifest says; an empty list is good news.
+
+    Args:
+        rundir: the run's directory.
+        only: the files to look at, relative to it; one that no manifest lists counts as missing. None for all.
 
     Raises:
         ResultsError: a manifest cannot be read, as in `read_manifest`.
     """
     manifest = read_manifest(rundir.path)
-    names = [*manifest.files, *manifest.machine_files, rundir.machine.name]
-    problems = {name: Problem(name, "missing") for name in names if not (rundir.path / name).is_file()}
+    names = [*manifest.files, *manifest.machine_files, rundir.machine.name] if only is None else list(only)
     expected = {**manifest.files, **_machine_entries(rundir.machine)}
+    listed = {*expected, rundir.machine.name, *manifest.machine_files}
+    problems = {
+        name: Problem(name, "missing")
+        for name in names
+        if name not in listed or not (rundir.path / name).is_file()
+    }
+    expected = {name: entry for name, entry in expected.items() if only is None or name in only}
     for name in sorted(expected.keys() - problems.keys()):
         if (rundir.path / name).is_file() and not _is_as_written(rundir.path / name, expected[name]):
             problems[name] = Problem(name, "altered")
@@ -208,12 +223,15 @@ def _is_machine_file(name: str) -> bool:
     return name in _MACHINE_FILES or name.startswith(_MACHINE_DIRS)
 
 
-def _result_files(root: Path) -> Iterator[str]:
+def _result_files(root: Path, leave_out: Collection[str]) -> Iterator[str]:
     """The files under `root` that a manifest lists, as paths relative to it with forward slashes."""
+    others = {root / name for name in leave_out}
     for directory, subdirectories, files in os.walk(root):
         here = Path(directory)
         subdirectories[:] = [
-            name for name in subdirectories if name != "partial" and not _is_run(here / name)
+            name
+            for name in subdirectories
+            if name != "partial" and here / name not in others and not _is_run(here / name)
         ]
         for name in files:
             if name not in _MANIFESTS and not name.startswith(_NOT_RESULTS) and not name.endswith(".log"):

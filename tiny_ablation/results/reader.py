@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tiny_ablation.errors import ResultsError
+from tiny_ablation.results.display import shown
 from tiny_ablation.results.manifest import Manifest, check_files, read_manifest
 from tiny_ablation.results.rundir import RunDir
 from tiny_ablation.results.schema import TABLES
@@ -18,9 +19,14 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Run:
-    """One run directory that was checked; make it with `load_run`."""
+    """One run directory that was checked; make it with `load_run`.
+
+    Attributes:
+        dir: the names of its files.
+        manifest: what it is and how it ended.
+    """
 
     dir: RunDir
     manifest: Manifest
@@ -56,6 +62,30 @@ class Run:
         """The per-example table: a row per site and example, columns as in `Table.example_columns`."""
         return read_table(self.dir.per_example)
 
+    @cached_property
+    def verify(self) -> dict[str, Any] | None:
+        """What the verify slice found; None where it was off."""
+        return read_json(self.dir.verify) if self.dir.verify.is_file() else None
+
+    @cached_property
+    def provenance(self) -> dict[str, Any]:
+        """Where the numbers come from: hashes, code, versions, machine, times."""
+        return read_json(self.dir.provenance)
+
+    def __repr__(self) -> str:
+        return f"<Run {self.manifest.extra.get('kind', '')} {self.manifest.run_id} in {self.dir.path}: {self.manifest.status}>"
+
+    def _repr_html_(self) -> str:
+        if not self.dir.summary.is_file():  # it failed before it had results
+            return shown(repr(self), {"error": self.manifest.error}, (), ())
+        said = self.summary
+        primary = said["primary"]
+        facts = {"run": said["run_id"], "status": self.manifest.status, "examples": said["n_examples"], "seed": said["seed"],
+                 f"baseline {primary}": (said["baseline"].get(primary) or {}).get("mean")}  # fmt: skip
+        head = list(said["top"][0]) if said["top"] else []
+        title = f"{said['kind']} of {said['model']} on {said['dataset']}: strongest sites by {primary}"
+        return shown(title, facts, head, [row.values() for row in said["top"]])
+
 
 def load_run(path: Path | str, *, check: bool = True) -> Run:
     """The run in the directory `path`.
@@ -69,10 +99,20 @@ def load_run(path: Path | str, *, check: bool = True) -> Run:
     """
     rundir = RunDir(Path(path))
     manifest = read_manifest(rundir.path)
-    if check and (problems := check_files(rundir)):
-        listed = "; ".join(map(str, problems[:5])) + ("; ..." if len(problems) > 5 else "")
-        raise ResultsError(f"{rundir.path} is not as its run left it: {listed}. Run again to make it anew.")
+    if check:
+        check_unaltered(rundir.path)
     return Run(rundir, manifest)
+
+
+def check_unaltered(path: Path) -> None:
+    """Compare every file of a run or sweep with its checksum.
+
+    Raises:
+        ResultsError: one is missing or altered; the message names the first few.
+    """
+    if problems := check_files(RunDir(path)):
+        listed = "; ".join(map(str, problems[:5])) + ("; ..." if len(problems) > 5 else "")
+        raise ResultsError(f"{path} is not as its run left it: {listed}. Run again to make it anew.")
 
 
 def _read_config(path: Path) -> dict[str, Any]:

@@ -86,9 +86,14 @@ class RunDir:
         """The file of one impact table, a key of `TABLES`."""
         return self.metrics / f"{TABLES[name].name}.parquet"
 
-    def partial(self, digest: str) -> PartialStore:
-        """The finished batches of a run that is under way; see `PartialStore` for `digest`."""
-        return PartialStore(self.path / "partial", digest)
+    def partial(self, digest: str, part: str = "") -> PartialStore:
+        """The finished batches of a run that is under way; see `PartialStore` for `digest`.
+
+        Args:
+            digest: what the batches belong to.
+            part: a measurement that follows the main one, such as `confirm`; empty for the main one.
+        """
+        return PartialStore(self.path / "partial" / part, digest)
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:

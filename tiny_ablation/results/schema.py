@@ -22,6 +22,8 @@ COMMON = (
     "ci_low", "ci_high", "p_value", "q_value", "null",
 )  # fmt: skip
 EXTRA = ("granularity", "component", "set")
+# Standardised: the mean over the groups' mean effects, divided by their standard deviation.
+LAST = ("effect_size",)
 EXAMPLE_FIRST = (*RUN_COLUMNS, "example_id", "group", "template")
 # A run may measure one site in several ways, so these tell its rows apart.
 EXAMPLE_HOW = ("replacement", "positions", "direction")
@@ -43,6 +45,7 @@ DTYPES = {
             "ci_high",
             "p_value",
             "q_value",
+            "effect_size",
             "control_mean",
             "percentile",
             "delta_a",
@@ -82,7 +85,7 @@ class Table:
     @property
     def columns(self) -> tuple[str, ...]:
         """All columns, in order."""
-        return (*self.first, *COMMON, *(name for name in EXTRA if name not in self.first), *self.extra)
+        return (*self.first, *COMMON, *(name for name in EXTRA if name not in self.first), *LAST, *self.extra)
 
     @property
     def key(self) -> tuple[str, ...]:

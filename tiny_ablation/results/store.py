@@ -16,7 +16,7 @@ import json
 import math
 import os
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -24,6 +24,7 @@ from tiny_ablation.errors import GuardError, ResultsError
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
 TEMP_PREFIX = ".tmp-"
 
@@ -111,7 +112,7 @@ def read_json(path: Path) -> Any:
         ) from error
 
 
-def write_table(path: Path, table: "pd.DataFrame") -> Path:
+def write_table(path: Path, table: "pd.DataFrame | pa.Table") -> Path:
     """Write a table as Parquet, the same bytes for the same columns, types and rows.
 
     Strings are dictionary-encoded and everything is compressed with zstd. The index and what pandas would add
@@ -119,13 +120,18 @@ def write_table(path: Path, table: "pd.DataFrame") -> Path:
 
     Args:
         path: the `.parquet` file.
-        table: any number of rows; columns of numbers, booleans or strings.
+        table: any number of rows; columns of numbers, booleans or strings (in Arrow also dictionaries of strings).
     """
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    arrow = _to_arrow(table)
+    arrow = table.unify_dictionaries() if isinstance(table, pa.Table) else _to_arrow(table)
     # A list of columns is allowed; pyarrow's annotations do not know it.
-    strings = [column.name for column in arrow.schema if str(column.type) == "string"]
+    strings = [
+        column.name
+        for column in arrow.schema
+        if pa.types.is_string(column.type) or pa.types.is_dictionary(column.type)
+    ]
 
     def write(temporary: Path) -> None:
         pq.write_table(
@@ -142,12 +148,31 @@ def read_table(path: Path) -> "pd.DataFrame":
     Raises:
         ResultsError: the file is missing, cannot be read or is not Parquet.
     """
+    return read_arrow(path).to_pandas()
+
+
+def read_arrow(
+    path: Path, columns: Sequence[str] | None = None, dictionaries: Sequence[str] | None = None
+) -> "pa.Table":
+    """The rows of a Parquet file as an Arrow table, which is quick to read in part and to put together.
+
+    Args:
+        path: the file.
+        columns: which to read; None for all. A name that the file does not have is left out.
+        dictionaries: columns of text that stay codes into a list of distinct texts.
+
+    Raises:
+        ResultsError: the file is missing, cannot be read or is not Parquet.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         # Bytes rather than the path: pyarrow would read `a=b` in a directory's name as a partition column.
-        return pq.read_table(pa.BufferReader(path.read_bytes())).to_pandas()
+        file = pq.ParquetFile(pa.BufferReader(path.read_bytes()), read_dictionary=list(dictionaries or []))
+        wanted = None if columns is None else [name for name in columns if name in file.schema_arrow.names]
+        # One thread: most files are small, and handing their columns around costs more than it saves.
+        return file.read(columns=wanted, use_threads=False)
     except OSError as error:
         raise ResultsError(f"Cannot read {path}: {_reason(error)}") from error
     except (pa.ArrowException, ValueError) as error:

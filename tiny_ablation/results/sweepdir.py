@@ -99,6 +99,10 @@ class SweepDir:
         """The directory of a cell's run."""
         return RunDir(self.path / cell.dir)
 
+    def confirm(self, cell: Cell) -> Path:
+        """The directory of the run that ablates the conserved set on a cell's condition."""
+        return self.path / "confirm" / cell.dir
+
 
 def is_sweep(path: Path) -> bool:
     """Whether a directory is a sweep's."""

@@ -145,13 +145,13 @@ def _loss_sums(network: Network, autoencoder: Autoencoder, rows: "np.ndarray") -
     import torch
 
     strands = [
-        Strand(i, tuple(ids), tuple(Read(p, ids[p + 1], ids[p + 1], False) for p in range(1, len(ids) - 1)))
+        Strand(i, tuple(ids), tuple(Read(p, (ids[p + 1],), (ids[p + 1],), False) for p in range(1, len(ids) - 1)))
         for i, ids in enumerate(rows.tolist())
     ]
     passes, site, out = Passes(network), autoencoder.site, []
     with torch.inference_mode():
         for batch in build_batches(strands, lambda row, _: row, max_nodes=rows.size, shared=False):
-            target = batch.reads.token.to(network.device)
+            target = batch.reads.tokens[:, 0].to(network.device)
             cache = passes.clean(batch)
             first = torch.zeros(batch.n_nodes, dtype=torch.bool, device=network.device)
             first[[nodes[0] for nodes in batch.nodes]] = True

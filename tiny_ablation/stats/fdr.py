@@ -45,6 +45,11 @@ def can_resolve(family_size: int, resolution: float, alpha: float, method: Metho
     """
     if family_size < 1:
         return False
-    penalty = float(np.sum(1 / np.arange(1, family_size + 1))) if method == "by" else 1.0
     # One part in 10**12, so that 1/20 is not kept from 0.05 by rounding.
-    return resolution * family_size * penalty <= alpha * (1 + 1e-12)
+    return resolution <= first_step(family_size, alpha, method) * (1 + 1e-12)
+
+
+def first_step(family_size: int, alpha: float, method: Method = "bh") -> float:
+    """What a lone smallest p-value of the family must not exceed to be called a discovery at level `alpha`."""
+    penalty = float(np.sum(1 / np.arange(1, family_size + 1))) if method == "by" else 1.0
+    return alpha / (family_size * penalty)

@@ -47,6 +47,27 @@ def rank_biased_overlap(a: Sequence[Hashable], b: Sequence[Hashable], p: float =
     return agreement[-1] * p**depth + (1 - p) / p * prefix
 
 
+def rank_biased_overlaps(scores: ArrayLike, p: float = 0.9) -> Floats:
+    """`rank_biased_overlap` of every two judges, from their scores.
+
+    An item counts as agreed on from the deeper of its two ranks on, so the sum over depths is a sum over items.
+
+    Args:
+        scores: (n_judges, n_items), finite; higher is better, and the first of equal ones is ranked first.
+        p: as in `rank_biased_overlap`.
+
+    Returns:
+        (n_judges, n_judges), symmetric, ones on the diagonal.
+    """
+    table = np.asarray(scores, dtype=np.float64)
+    n_items = table.shape[1]
+    depth = np.arange(1, n_items + 1)
+    # From which depth on an item counts, and what it adds from there to the last.
+    adds = (1 - p) / p * np.cumsum((p**depth / depth)[::-1])[::-1] + p**n_items / n_items
+    ranks = np.argsort(np.argsort(-table, axis=1, kind="stable"), axis=1, kind="stable")
+    return np.array([adds[np.maximum(own, ranks)].sum(1) for own in ranks])
+
+
 def kendalls_w(scores: ArrayLike) -> float:
     """Kendall's coefficient of concordance with the correction for ties.
 

@@ -10,6 +10,7 @@ Reference:
 """
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -43,21 +44,50 @@ def sign_flip_pvalues(deltas: ArrayLike, groups: ArrayLike, n_perm: int, rng: np
     Raises:
         GuardError: a value is NaN or infinite, or the shapes do not fit.
     """
-    if n_perm < 1:
-        raise GuardError(f"stats.n_perm must be at least 1, not {n_perm}.")
     totals = cluster_sums(deltas, groups).sums  # (n_sites, n_groups)
     n_sites, n_groups = totals.shape
     # A flip that ties with the data counts as extreme; without the margin, rounding would decide.
     least = np.abs(totals.sum(1)) - _TIE * np.abs(totals).sum(1)
-    rows = max(1, _BLOCK // max(n_sites, n_groups, 1))
-    if _is_exact(n_groups, n_perm):
-        blocks, n_flips, own = _all_signs(n_groups, rows), 2 ** (n_groups - 1), 0
-    else:
-        blocks, n_flips, own = _random_signs(n_groups, n_perm, rows, rng), n_perm, 1
+    flips = _flips(n_groups, n_perm, max(n_sites, n_groups, 1), rng)
     count = np.zeros(n_sites, dtype=np.int64)
-    for signs in blocks:
+    for signs in flips.blocks:
         count += (np.abs(signs @ totals.T) >= least).sum(0)
-    return (own + count) / (own + n_flips)
+    return (flips.own + count) / (flips.own + flips.n)
+
+
+def profile_pvalue(deltas: ArrayLike, groups: ArrayLike, n_perm: int, rng: np.random.Generator) -> float:
+    """The p-value of all sites together: is any mean effect more than chance?
+
+    The statistic is the sum over sites of squared t values, so that one clear site counts among many, and sites with large
+    effects do not drown the others. A flip turns the whole profile of a group, so sites may depend on each other in any way.
+
+    Args:
+        deltas: as in `sign_flip_pvalues`.
+        groups: as there.
+        n_perm: as there.
+        rng: as there.
+
+    Returns:
+        In (0, 1]; 1 where no site has any effect.
+
+    Raises:
+        GuardError: as there.
+    """
+    totals = cluster_sums(deltas, groups).sums
+    totals = totals[(totals != 0).any(1)]
+    if not len(totals):
+        return 1.0
+    scaled = totals / np.sqrt((totals**2).sum(1, keepdims=True))  # flips leave the squares as they are
+    least = _sum_of_squared_t(np.ones((1, scaled.shape[1])), scaled)[0] * (1 - _TIE)
+    flips = _flips(scaled.shape[1], n_perm, max(scaled.shape), rng)
+    count = sum(int((_sum_of_squared_t(signs, scaled) >= least).sum()) for signs in flips.blocks)
+    return (flips.own + count) / (flips.own + flips.n)
+
+
+def _sum_of_squared_t(signs: Floats, scaled: Floats) -> Floats:
+    """(n_flips,) of totals (n_sites, n_groups) whose squares sum to 1 at each site."""
+    share = (signs @ scaled.T) ** 2 / scaled.shape[1]  # of the mean in the sum of squares, 0 to 1
+    return (share / np.maximum(1 - share, _TIE)).sum(1)
 
 
 def resolution(n_groups: int, n_perm: int) -> float:
@@ -65,6 +95,24 @@ def resolution(n_groups: int, n_perm: int) -> float:
     # A flip of everything is as extreme as the data, so two of the 2**n_groups always count.
     smallest = 2.0 ** (1 - n_groups)
     return smallest if _is_exact(n_groups, n_perm) else max(smallest, 1 / (1 + n_perm))
+
+
+class _Flips(NamedTuple):
+    """Which flips are looked at."""
+
+    blocks: Iterator[Floats]  # of signs, (rows, n_groups)
+    n: int  # how many in all
+    own: int  # 1 where the data's own signs count besides
+
+
+def _flips(n_groups: int, n_perm: int, width: int, rng: np.random.Generator) -> _Flips:
+    """All flips where there are few, else random ones, in blocks that make arrays of `width` columns at most."""
+    if n_perm < 1:
+        raise GuardError(f"stats.n_perm must be at least 1, not {n_perm}.")
+    rows = max(1, _BLOCK // width)
+    if _is_exact(n_groups, n_perm):
+        return _Flips(_all_signs(n_groups, rows), 2 ** (n_groups - 1), 0)
+    return _Flips(_random_signs(n_groups, n_perm, rows, rng), n_perm, 1)
 
 
 def _is_exact(n_groups: int, n_perm: int) -> bool:

@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tiny_ablation.aggregate.sweep.declared import check_against_plan
 from tiny_ablation.config.identity import NOT_IDENTITY, hash_json, without
 from tiny_ablation.config.settings import Settings, to_settings
 from tiny_ablation.errors import ConfigError, UserError
-from tiny_ablation.interventions.light import Light, prepare_light
+from tiny_ablation.interventions.light import Light, metric_names_of, prepare_light
 from tiny_ablation.results.sweepdir import Cell, SweepPlan
 from tiny_ablation.sweep.grid import Job, jobs
 from tiny_ablation.sweep.labels import labels, varying
@@ -47,12 +48,14 @@ def plan_sweep(config: Any) -> Planned:
     ]
     cells = tuple(_cell(job, light) for job, light in zip(grid, lights, strict=True))
     _refuse_twins(cells)
-    settings = lights[0].settings.plain.get("sweep", {})
+    settings = lights[0].settings.plain["sweep"]
+    metrics = dict.fromkeys(name for light in lights for name in metric_names_of(light.settings.root))
+    check_against_plan(settings, dict.fromkeys(cell.condition for cell in cells), metrics)
     plain = [without(light.settings.plain, NOT_IDENTITY) for light in lights]
     # Hypotheses are declared before the sweep, so another list of them is another sweep.
     digest = hash_json(
         [[cell.condition, cell.dir, each] for cell, each in zip(cells, plain, strict=True)]
-        + [settings.get("hypotheses")]
+        + [settings["hypotheses"]]
     )
     return Planned(SweepPlan(digest, tuple(varying(overrides)), cells, settings, models), lights)
 

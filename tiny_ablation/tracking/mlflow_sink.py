@@ -125,6 +125,16 @@ def default_uri(cwd: Path) -> str:
     return f"{_SQLITE}{(cwd.resolve() / 'mlflow.db').as_posix()}"
 
 
+def ui_arguments(uri: str) -> list[str]:
+    """The command that shows the store at `uri`, on this machine only."""
+    return ["mlflow", "ui", "--backend-store-uri", uri, "--host", "127.0.0.1"]
+
+
+def environment() -> dict[str, str]:
+    """The process's environment with what keeps MLflow from reporting usage, unless the user has set it."""
+    return {**_ENVIRONMENT, **os.environ}
+
+
 def _reason(error: Exception) -> str:
     """The first line of the message, without the user and password that the address of a server may hold."""
     line = (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -214,7 +224,7 @@ def _log_numbers(client: "MlflowClient", run_id: str, record: Record, known: set
 def _published(uri: str, experiment_id: str, run_id: str) -> Published:
     page = f"#/experiments/{experiment_id}/runs/{run_id}"
     if uri.startswith(_SQLITE):
-        command = shlex.join(["mlflow", "ui", "--backend-store-uri", uri, "--host", "127.0.0.1"])
+        command = shlex.join(ui_arguments(uri))
         return Published(run_id, experiment_id, command, f"http://127.0.0.1:5000/{page}")
     parts = urlsplit(uri)
     # Without user and password, which an address may hold.

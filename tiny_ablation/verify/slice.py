@@ -1,27 +1,31 @@
-"""Compute a few sites and examples of a run again, by other means, and say what the difference means.
+"""The part of a run that is computed again, and both results side by side.
 
-`float64` runs the plain reference (one prompt, one intervention, TransformerLens' own hooks) in double precision; `cpu` runs it
-in float32 on the CPU. Both share no batching, masks, hooks or attention code with the engine.
+`float64` runs the plain reference (one prompt at a time, TransformerLens' own hooks) in double precision, `cpu` in float32,
+both on the CPU. They share no batching, masks, hooks or attention code with the engine. The weights are converted in place for
+the time it takes, and the clean prompt is run once for all sites.
+
+What is taken as given: the weights in memory, and the values that mean ablation and noise put in.
 """
 
-import copy
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from tiny_ablation.config.schema import DType, VerifyMode
+from tiny_ablation.config.schema import DType, RootConfig, Span, VerifyMode
 from tiny_ablation.config.seeds import generator
 from tiny_ablation.engine.precision import FLOORS
-from tiny_ablation.engine.reference import Reference
+from tiny_ablation.engine.reference import Cell, Reference
 from tiny_ablation.interventions.measure import Measured
+from tiny_ablation.interventions.plan import Row
 from tiny_ablation.interventions.prepare import Prepared
-from tiny_ablation.models.network import Network, build_network
-from tiny_ablation.stats.ranks import spearman
+from tiny_ablation.metrics.readout import Metric
+from tiny_ablation.verify.verdict import Compared
 
-# A difference of this many floors cannot come from rounding.
-BUG_FACTOR = 50
+# With several legs (directions, random controls) each has at least its strongest, weakest and one random site looked at.
+FEWEST = 3
 
 
 @dataclass(frozen=True)
@@ -29,12 +33,28 @@ class Slice:
     """The part of a leg that is computed again.
 
     Attributes:
+        measured: the leg's results.
         rows: indices of rows: strongest, weakest and random ones.
         examples: indices into the finished examples: the last ones.
+        metrics: what was measured.
+        compared: both results, by metric.
     """
 
+    measured: Measured
     rows: Sequence[int]
     examples: Sequence[int]
+    metrics: Sequence[Metric]
+    compared: dict[str, Compared]
+
+    @property
+    def labels(self) -> list[str]:
+        """What each row of `compared` is, in words."""
+        return ["the baseline", *(label(self.measured.leg.rows[i]) for i in self.rows)]
+
+    @property
+    def names(self) -> list[str]:
+        """The ids of the examples."""
+        return [self.measured.leg.prompts[int(self.measured.examples[i])].name for i in self.examples]
 
 
 def resolve_mode(mode: VerifyMode, device: str) -> VerifyMode:
@@ -44,117 +64,90 @@ def resolve_mode(mode: VerifyMode, device: str) -> VerifyMode:
     return VerifyMode.float64 if device == "cpu" else VerifyMode.cpu
 
 
-def verify(prepared: Prepared, measured: Measured) -> dict[str, Any]:
-    """The content of `metrics/verify.json`."""
+def precision(mode: VerifyMode) -> DType:
+    """The precision of the reference."""
+    return DType.float64 if mode is VerifyMode.float64 else DType.float32
+
+
+def slices(prepared: Prepared, measured: Sequence[Measured], mode: VerifyMode) -> list[Slice]:
+    """A slice of every leg, computed again; the network is already where it is computed."""
     root = prepared.light.settings.root
-    mode = resolve_mode(root.verify.mode, prepared.device)
-    part = choose(prepared, measured)
-    main = _main(prepared, measured, part)
-    again = _again(prepared, measured, part, mode)
-    tolerance = FLOORS[root.device.dtype]
-    verdicts = {name: _verdict(main[name], again[name], tolerance) for name in main}
-    worst = max(verdicts.values(), key=_ORDER.index)
-    return {
-        "device_main": f"{prepared.device} {root.device.dtype.value}",
-        "device_verify": "cpu float64, reference" if mode is VerifyMode.float64 else "cpu float32, reference",
-        "n_examples": len(part.examples),
-        "n_seeds": 1,
-        "tolerance": tolerance,
-        "verdict": worst,
-        "metrics": {
-            name: {"main": float(main[name].mean()), "verify": float(again[name].mean()),
-                   "abs_diff": float(abs(main[name].mean() - again[name].mean())), "verdict": verdicts[name]}
-            for name in main
-        },
-        "sites": _sites(prepared, measured, part, main, again),
-        "rank_correlation": _rank_correlation(main, again, prepared.metrics[0].name),
-    }  # fmt: skip
+    with_rows = sum(any(row.runs for row in m.leg.rows) for m in measured)
+    share = None if root.verify.n_sites is None else _share(root.verify.n_sites, with_rows)
+    tolerance = max(FLOORS[root.device.dtype], FLOORS[precision(mode)])
+    return [
+        _slice(prepared, m, choose(m, prepared.metrics[0].name, share, root, index), tolerance)
+        for index, m in enumerate(measured)
+    ]
 
 
-_ORDER = ["ok", "noise", "drift", "bug"]
+def _share(n_sites: int, legs: int) -> int:
+    return max(min(FEWEST, n_sites), n_sites // max(1, legs))
 
 
-def _verdict(main: Any, again: Any, tolerance: float) -> str:
-    """ok: within the floor. noise: above it, but no mean is. drift: a mean is. bug: beyond anything rounding explains."""
-    if not (np.isfinite(main).all() and np.isfinite(again).all()):
-        return "bug"
-    worst = np.abs(main - again).max()
-    mean = np.abs((main - again).mean(1)).max()
-    if worst <= tolerance:
-        return "ok"
-    if worst > BUG_FACTOR * tolerance:
-        return "bug"
-    return "drift" if mean > tolerance else "noise"
-
-
-def choose(prepared: Prepared, measured: Measured) -> Slice:
-    """Sites from the top, the bottom and at random, and the last examples."""
+def _slice(prepared: Prepared, measured: Measured, rows: list[int], tolerance: float) -> Slice:
     root = prepared.light.settings.root
-    ran = [i for i, row in enumerate(measured.leg.rows) if row.intervention is not None]
-    name = prepared.metrics[0].name
+    n = len(measured.examples)
+    examples = range(n - min(root.verify.n_examples or n, n), n)
+    part = Slice(measured, rows, examples, prepared.metrics, {})
+    cells = _cells_again(prepared, part, root.metrics.span is Span.full)
+    for metric in prepared.metrics:
+        part.compared[metric.name] = _compared(metric, part, cells, tolerance)
+    return part
+
+
+def choose(measured: Measured, name: str, n: int | None, root: RootConfig, leg: int = 0) -> list[int]:
+    """Rows from the top, the bottom and at random by the size of their effect, ascending; `n` is None for all."""
+    ran = [i for i, row in enumerate(measured.leg.rows) if row.runs]
+    if n is None or n >= len(ran):
+        return ran
     effect = np.abs((measured.values[name] - measured.baseline[name]).mean(1))
     by_size = sorted(ran, key=lambda i: (-effect[i], i))
-    n = min(root.verify.n_sites, len(ran))
     third = max(1, n // 3)
+    # A dict, for its order: of few sites the strongest are kept.
     rows = dict.fromkeys([*by_size[:third], *by_size[len(by_size) - third :]])
-    for i in generator(root.seed, "verify").permutation(by_size):
-        if len(rows) >= n:
-            break
-        rows[int(i)] = None
-    count = min(root.verify.n_examples, len(measured.examples))
-    return Slice(sorted(list(rows)[:n]), range(len(measured.examples) - count, len(measured.examples)))
+    drawn = generator(root.seed, "verify", leg).permutation(by_size).tolist()
+    return sorted(list(rows | dict.fromkeys(drawn))[:n])
 
 
-def _main(prepared: Prepared, measured: Measured, part: Slice) -> dict[str, Any]:
-    """For each metric (1 + rows, examples): the baseline, then each site."""
-    rows, columns = list(part.rows), list(part.examples)
-    return {
-        m.name: np.vstack(
-            [measured.baseline[m.name][None, columns], measured.values[m.name][rows][:, columns]]
-        )
-        for m in prepared.metrics
-    }
+def _cells_again(prepared: Prepared, part: Slice, full: bool) -> list[list[list[Cell]]]:
+    """For each row (the baseline first) and example, a cell for each of its draws."""
+    leg = part.measured.leg
+    reference = Reference(prepared.network, leg.prompts, prepared.metrics, full, leg.under)
+    runs = [(None,), *(leg.rows[i].runs for i in part.rows)]
+    flat = [run for of_row in runs for run in of_row]
+    columns = [reference.cells(flat, int(part.measured.examples[i])) for i in part.examples]
+    starts = np.cumsum([0, *map(len, runs)])
+    return [[column[start:end] for column in columns] for start, end in pairwise(starts)]
 
 
-def _again(prepared: Prepared, measured: Measured, part: Slice, mode: VerifyMode) -> dict[str, Any]:
-    root = prepared.light.settings.root
-    network = _other_network(prepared.network, "float64" if mode is VerifyMode.float64 else "float32")
-    full = root.metrics.span.value == "full"
-    reference = Reference(network, measured.leg.prompts, prepared.metrics, full, measured.leg.under)
-    runs = [(None,), *(measured.leg.rows[i].runs or (None,) for i in part.rows)]
-    examples = [int(measured.examples[i]) for i in part.examples]
-    cells = [[[reference.values(run, e) for run in draws] for e in examples] for draws in runs]
-    return {
-        m.name: np.array([[np.mean([c[m.name] for c in cell]) for cell in row] for row in cells])
-        for m in prepared.metrics
-    }
+def _compared(metric: Metric, part: Slice, cells: list[list[list[Cell]]], tolerance: float) -> Compared:
+    """Both results of one metric; a change of two decisions that tie is no difference."""
+    measured, columns = part.measured, list(part.examples)
+    main = np.vstack([
+        measured.baseline[metric.name][None, columns], measured.values[metric.name][list(part.rows)][:, columns]
+    ])  # fmt: skip
+    again = _table(cells, lambda cell: cell.values[metric.name])
+    ties = _table(cells, lambda cell: cell.margin <= 2 * tolerance)
+    slack = ties if metric.decides else np.zeros_like(main)
+    # A probability p moves by at most p (1 - p) for each logit that the logits of two tokens move apart.
+    floor = tolerance / 2 if metric.unit == "probability" else tolerance
+    return Compared(main, again, slack, floor)
 
 
-def _other_network(network: Network, dtype: str) -> Network:
-    """The same weights on the CPU in another precision; the copy goes away with the slice."""
-    import torch
-
-    hf = copy.deepcopy(network.hf).to(device="cpu", dtype=getattr(torch, dtype))
-    return build_network(replace(network.model, hf=hf))
+def _table(cells: list[list[list[Cell]]], of: Any) -> Any:
+    """(rows, examples): a number of each cell, mean over its draws."""
+    return np.array([[np.mean([of(cell) for cell in draws]) for draws in row] for row in cells], dtype=float)
 
 
-def _sites(
-    prepared: Prepared, measured: Measured, part: Slice, main: Any, again: Any
-) -> list[dict[str, Any]]:
-    """Per site the largest difference and, where signs differ, by which metric."""
-    out = []
-    primary = prepared.metrics[0].name
-    for place, row in enumerate(part.rows, start=1):
-        difference = max(float(np.abs(main[name][place] - again[name][place]).max()) for name in main)
-        deltas = [(x[primary][place] - x[primary][0]).mean() for x in (main, again)]
-        flips = bool(
-            np.sign(deltas[0]) != np.sign(deltas[1]) and max(map(abs, deltas)) > FLOORS[DType.float32]
-        )
-        out.append({**measured.leg.rows[row].key, "max_abs_diff": difference, "sign_flip": flips})
-    return out
+def label(row: Row) -> str:
+    """What a row is about, in words, such as `layer 3 head 1 scale 0`."""
+    return " ".join(_words(row))
 
 
-def _rank_correlation(main: Any, again: Any, name: str) -> float | None:
-    """Spearman correlation of the slice's mean effects; None with fewer than three sites."""
-    effects = [(x[name][1:] - x[name][0]).mean(1) for x in (main, again)]
-    return float(spearman(effects[0], effects[1])) if len(effects[0]) > 2 else None
+def _words(row: Row) -> Iterator[str]:
+    for name, value in row.key.items():
+        shown = f"{value:g}" if isinstance(value, float) else str(value)
+        yield f"{name.replace('_', ' ')} {shown}"
+    if row.sites:
+        yield f"({row.sites})"

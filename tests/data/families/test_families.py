@@ -238,19 +238,6 @@ def test_docstring_asks_for_the_argument_after_the_one_described_last():
         assert mark(e, "answer_def") == e.target[1:]
 
 
-def test_greater_than_asks_for_a_decade_above_and_not_below_and_neither_can_be_copied():
-    for e in build("greater_than"):
-        assert int(e.foil) < int(e.subject[2]) < int(e.target)
-        assert e.target not in e.clean
-        assert e.foil not in e.clean
-        assert e.clean.endswith(e.subject[:2])
-
-
-def test_greater_than_uses_the_middle_digits_as_target_and_as_foil():
-    targets, foils = (Counter(getattr(e, f) for e in build("greater_than")) for f in ("target", "foil"))
-    assert {"4", "5", "6"} <= targets.keys() & foils.keys()
-
-
 def test_negation_cannot_be_done_by_the_predicate_or_by_the_polarity_alone():
     for cue in ("predicate", "polarity"):
         answers = defaultdict(Counter)
@@ -277,7 +264,8 @@ def test_answers_are_one_token_in_context_under_the_default_tokenizer(name, smol
     for e in build(name):
         for answer in (e.target, e.foil):
             together = smollm2.tokenizer(e.clean + answer).input_ids
-            assert together[:-1] == ids[e.clean]
+            n_tokens = len(answer) if e.by_first_token else 1  # a digit each
+            assert together[:-n_tokens] == ids[e.clean]
 
 
 @pytest.mark.parametrize(("name", "corruption"), corruptions(FAMILIES))

@@ -101,6 +101,43 @@ def test_from_the_command_line(cli_run):
     assert 3 <= impact[["layer", "head"]].drop_duplicates().shape[0] <= 5
     assert len(everything) > 5
     assert "estimated recall" in summary["notes"]["attribution"]["text"]
+    assert summary["seed_effect"].endswith("random sites")
+
+
+def test_the_receipt_stands_on_the_screen_and_in_the_report(cli_run, capsys):
+    directory, _ = cli_run("ablation=attribution", "ablation.top=2", "ablation.random=3")
+    note = json.loads((directory / "metrics" / "summary.json").read_text())["notes"]["attribution"]
+    said = [
+        note["recall"]["text"],
+        *(f"{note[part]['sign_agreement']:.0%}" for part in ("random_sample", "top")),
+    ]
+    said += [f"{note[part]['rank_correlation']:.2f}" for part in ("random_sample", "top")]
+    shown = {"screen": capsys.readouterr().out, "report": (directory / "report.html").read_text()}
+    for where, text in shown.items():
+        flat = " ".join(text.split())
+        assert "logit_diff of 8 sites from gradients" in flat, where
+        for each in said:
+            assert each in flat, (where, each)
+
+
+@pytest.mark.parametrize(
+    ("ablation", "more"),
+    [
+        ("heads_mean", ["ablation.mean=position"]),
+        ("heads_resample", ["ablation.positions=last"]),
+        ("mlp_zero", ["metrics.span=full"]),
+        ("mlp_mean", []),
+        ("attn_zero", []),
+    ],
+)
+def test_the_exact_kinds_are_screened_from_the_command_line(cli_run, capsys, ablation, more):
+    keys = ["ablation.screen=attribution", "ablation.screen_top=1", "ablation.screen_random=3"]
+    directory, impact = cli_run(f"ablation={ablation}", *keys, *more)
+    note = json.loads((directory / "metrics" / "summary.json").read_text())["notes"]["attribution"]
+    sites = [column for column in ("layer", "head") if column in impact]
+    assert len(impact[sites].drop_duplicates()) == note["measured"] <= 4
+    assert note["recall"]["text"] in " ".join(capsys.readouterr().out.split())
+    assert (directory / "metrics" / "attribution.parquet").exists()
 
 
 def test_screening_from_the_command_line(cli_run):

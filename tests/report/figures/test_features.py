@@ -7,8 +7,9 @@ import pytest
 
 from tests.report.conftest import HOSTILE
 from tiny_ablation.report.figures.feature_data import feature_cards, has_features, shown_token
-from tiny_ablation.report.figures.feature_map import feature_map
-from tiny_ablation.report.figures.feature_panel import feature_panel
+from tiny_ablation.report.figures.files import write_figures
+from tiny_ablation.report.figures.source import RunSource
+from tiny_ablation.results.rundir import RunDir
 from tiny_ablation.results.store import write_table
 
 
@@ -16,6 +17,7 @@ def effect(feature, delta, condition="facts"):
     return {
         "run_id": "r", "seed": 0, "layer": 3, "feature": feature, "scale": 0.0, "metric": "logit_diff", "value": delta,
         "condition": condition, "delta": delta, "ci_low": delta - 0.1, "ci_high": delta + 0.1, "baseline": 0.0,
+        "q_value": 0.5, "direction": "clean", "n": 8, "replacement": "zero",
     }  # fmt: skip
 
 
@@ -44,12 +46,19 @@ def run_dir(tmp_path):
 
 
 @pytest.fixture
-def impact():
-    return pd.DataFrame([effect(5, 0.05), effect(9, -1.5), effect(9, 0.4, "ioi")])
+def source(run_dir):
+    impact = pd.DataFrame([effect(5, 0.05), effect(9, -1.5), effect(9, 0.4, "ioi")])
+    summary = {
+        "primary": "logit_diff",
+        "kind": "sae_toggle",
+        "model": f"a model {HOSTILE}",
+        "dataset": "facts",
+    }
+    return RunSource(RunDir(run_dir), impact, summary)
 
 
-def test_cards_are_by_effect_and_hold_every_condition(run_dir, impact):
-    first, second = feature_cards(run_dir, impact, "logit_diff")
+def test_cards_are_by_effect_and_hold_every_condition(source):
+    first, second = feature_cards(source)
     assert (first.number, second.number) == (9, 5)
     assert [(e.condition, e.delta, e.resolved) for e in first.effects] == [
         ("facts", -1.5, True),
@@ -58,17 +67,18 @@ def test_cards_are_by_effect_and_hold_every_condition(run_dir, impact):
     assert not second.effects[0].resolved
     assert first.examples == [[("a", 0), (" b\n", 4.0), ("<i>", 1.0)]]
     assert second.examples == []
-    assert has_features(run_dir)
+    assert has_features(source)
 
 
-def draw(kind, run_dir, impact, name):
-    paths = {"out_png": run_dir / f"{name}.png", "out_html": run_dir / f"{name}.html"}
-    kind(run_dir, impact, metric="logit_diff", title=f"a title {HOSTILE}", **paths)
-    return paths["out_html"].read_text(), paths["out_png"].read_bytes()
+def draw(source, name):
+    written = write_figures(source.run.path, source.impact, source.summary)
+    assert {f"artifacts/{name}.html", f"artifacts/{name}.png"} <= set(written)
+    artifacts = source.run.artifacts
+    return (artifacts / f"{name}.html").read_text(), (artifacts / f"{name}.png").read_bytes()
 
 
-def test_the_panel_shades_by_activation_and_escapes_what_models_say(run_dir, impact):
-    page, png = draw(feature_panel, run_dir, impact, "panel")
+def test_the_panel_shades_by_activation_and_escapes_what_models_say(source):
+    page, png = draw(source, "feature_panel")
     assert "<script>alert" not in page
     assert "&lt;i&gt;" in page
     assert 'style="background: rgba(47,107,168,0.6)" title="4"> b' in page  # the largest
@@ -77,11 +87,11 @@ def test_the_panel_shades_by_activation_and_escapes_what_models_say(run_dir, imp
     assert page.index("Feature 9") < page.index("Feature 5")
     assert "-1.50" in page
     assert "active nowhere" in page
-    assert (page, png) == draw(feature_panel, run_dir, impact, "panel")
+    assert (page, png) == draw(source, "feature_panel")
 
 
-def test_the_map_has_every_feature_and_the_measured_ones_in_colour(run_dir, impact):
-    page, png = draw(feature_map, run_dir, impact, "map")
+def test_the_map_has_every_feature_and_the_measured_ones_in_colour(source):
+    page, png = draw(source, "feature_map")
     assert png.startswith(b"\x89PNG")
     assert "<script>alert" not in page
     assert "PCA of 10 decoder directions" in page
@@ -90,7 +100,7 @@ def test_the_map_has_every_feature_and_the_measured_ones_in_colour(run_dir, impa
     assert len(rest["customdata"]) == 10
     assert [row[0] for row in measured["customdata"]] == [9, 5]
     assert measured["marker"]["color"] == [-1.5, 0.05]
-    assert (page, png) == draw(feature_map, run_dir, impact, "map")
+    assert (page, png) == draw(source, "feature_map")
 
 
 def test_tokens_can_be_seen():

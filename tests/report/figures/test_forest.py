@@ -1,13 +1,12 @@
 import json
 import re
 
-from tiny_ablation.report.figures import forest
+from tiny_ablation.report.figures import files
 
 
 def _draw(folder, table):
-    png, page = folder / "forest.png", folder / "forest.html"
-    forest.forest(table, metric="logit_diff", title="title", out_png=png, out_html=page)
-    return png, page
+    files.write_figures(folder, table, {"primary": "logit_diff", "kind": "k", "model": "m", "dataset": "d"})
+    return folder / "artifacts" / "forest.png", folder / "artifacts" / "forest.html"
 
 
 def _traces(page):

@@ -7,15 +7,20 @@ from matplotlib.collections import PathCollection, QuadMesh
 
 from tiny_ablation.errors import ResultsError
 from tiny_ablation.report.figures import canvas, heatmap
+from tiny_ablation.report.figures.drawing import Drawing
 from tiny_ablation.report.figures.head_grid import collect
 
 TITLE = "heads_zero: attention heads of a model"
 
 
 def _draw(folder, table, title=TITLE):
-    png, page = folder / "map.png", folder / "map.html"
-    heatmap.head_map(table, metric="logit_diff", title=title, out_png=png, out_html=page)
+    page, png = _drawing(title).write(table, folder)
     return png, page
+
+
+def _drawing(title=TITLE, metric="logit_diff"):
+    return Drawing("head_map", "", "", lambda table: collect(table, metric, title, 0.95), heatmap.static, heatmap.page,
+                   heatmap.legend)  # fmt: skip
 
 
 def _data(table):
@@ -67,7 +72,7 @@ def test_colours_are_symmetric_about_zero_in_both_renderings(tmp_path, fake):
     with canvas.settings():
         meshes = [
             m
-            for axes in heatmap._static(_data(table)).axes
+            for axes in heatmap.static(_data(table)).axes
             for m in axes.collections
             if isinstance(m, QuadMesh)
         ]
@@ -89,7 +94,7 @@ def test_an_effect_whose_interval_holds_zero_is_a_dot_and_has_no_colour(tmp_path
     table.loc[(table["layer"] == 1) & (table["head"] == 0), "ci_low"] = -0.1
     table.loc[(table["layer"] == 0) & (table["head"] == 1), "ci_low"] = 0.0
     with canvas.settings():
-        axes = heatmap._static(_data(table)).axes[0]
+        axes = heatmap.static(_data(table)).axes[0]
     dots = next(found for found in axes.collections if isinstance(found, PathCollection))
     assert sorted(map(tuple, dots.get_offsets().tolist())) == [(0.0, 1.0), (1.0, 0.0)]
     _, page = _draw(tmp_path, table)
@@ -129,7 +134,7 @@ def test_characters_that_the_font_lacks_become_boxes():
 @pytest.mark.parametrize("shape", [(30, 9), (12, 12), (24, 16), (48, 25), (1, 1)])
 def test_every_shape_has_readable_cells_and_ticks_apart(fake, shape):
     with canvas.settings():
-        figure = heatmap._static(_data(fake.impact(*shape, (0.0, 0.5))))
+        figure = heatmap.static(_data(fake.impact(*shape, (0.0, 0.5))))
     axes, (width, height) = figure.axes[0], figure.get_size_inches()
     box = axes.get_position()
     assert box.height * height / shape[0] >= 0.14  # inches a row
@@ -141,13 +146,7 @@ def test_every_shape_has_readable_cells_and_ticks_apart(fake, shape):
 
 def test_a_metric_that_is_not_there_is_refused_with_those_that_are(tmp_path, fake):
     with pytest.raises(ResultsError, match="logit_diff"):
-        heatmap.head_map(
-            fake.impact(2, 2),
-            metric="nope",
-            title="",
-            out_png=tmp_path / "a.png",
-            out_html=tmp_path / "a.html",
-        )
+        _drawing(metric="nope").write(fake.impact(2, 2), tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 

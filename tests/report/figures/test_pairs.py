@@ -1,9 +1,14 @@
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from tiny_ablation.report.figures import files, pairs
+from tiny_ablation.report.figures.source import RunSource
+from tiny_ablation.results.rundir import RunDir
 
+_SUMMARY = {"primary": "logit_diff", "kind": "heads_pair_zero", "model": "m", "dataset": "d"}
 TITLE = "heads_pair_zero: pairs of heads of a model"
 
 
@@ -45,17 +50,21 @@ def test_a_pair_stands_in_one_cell_whichever_head_is_named_first(table):
 def test_equal_tables_give_equal_bytes(tmp_path, table):
     found = []
     for name in ("a", "b"):
-        png, page = tmp_path / name / "p.png", tmp_path / name / "p.html"
-        pairs.pair_matrix(table, metric="logit_diff", title=TITLE, out_png=png, out_html=page)
-        found.append((png.read_bytes(), page.read_bytes()))
+        files.write_figures(tmp_path / name, table, _SUMMARY)
+        found.append(
+            [(tmp_path / name / "artifacts" / f"pair_matrix.{kind}").read_bytes() for kind in ("png", "html")]
+        )
     assert found[0] == found[1]
 
 
 def test_only_resolved_cells_are_coloured(table):
-    cells, dots = pairs.page_figure(table, metric="logit_diff", title=TITLE).figure.data
+    cells, dots = pairs.page(pairs.collect(table, "logit_diff", TITLE, 0.95)).figure.data
     np.testing.assert_allclose(cells.z, [[np.nan, 0.5, -0.8], [np.nan] * 3, [np.nan] * 3])
     assert (list(dots.y), list(dots.x)) == (["L0H3"], ["L2H0"])
 
 
 def test_pairs_get_the_matrix(table):
-    assert [drawing.name for drawing in files.drawings(table)] == ["pair_matrix", "forest"]
+    assert [drawing.name for drawing in files.drawings(RunSource(RunDir(Path()), table, _SUMMARY))] == [
+        "pair_matrix",
+        "forest",
+    ]

@@ -23,6 +23,7 @@ class Family:
         corruptions: the kinds of corrupt prompt it can make, the default first.
         answer_in_prompt: whether the behaviour is to find the answer in the prompt (induction, indirect
             objects); where it is not, a prompt that holds its answer is refused.
+        primary: the metric that a run ranks sites by where `metrics.primary` names none (at `metrics.span=first`).
     """
 
     name: str
@@ -31,3 +32,4 @@ class Family:
     seeded: bool = False
     corruptions: tuple[str, ...] = ("default",)
     answer_in_prompt: bool = False
+    primary: str = "logit_diff"

@@ -1,14 +1,21 @@
 """What `attn_zero` and `mlp_zero` share: a whole component set to zero, layer by layer."""
 
+from dataclasses import dataclass
 from typing import ClassVar
 
-from tiny_ablation.interventions.plan import Kind, LayerSitesConfig, Leg, PlanContext
+from tiny_ablation.interventions.plan import LayerSitesConfig, Leg, PlanContext
 from tiny_ablation.interventions.replacements import Scale
 from tiny_ablation.interventions.rows import layer_row
+from tiny_ablation.interventions.screening import ScreenedKind, ScreenKeys, check_screen, screened
 from tiny_ablation.interventions.sites import check_layer_sites, layer_sites
 
 
-class LayerZero(Kind):
+@dataclass
+class LayerZeroConfig(ScreenKeys, LayerSitesConfig):
+    """`ablation` keys of attn_zero and mlp_zero."""
+
+
+class LayerZero(ScreenedKind):
     """Zero one component of every layer.
 
     Attributes:
@@ -16,14 +23,16 @@ class LayerZero(Kind):
     """
 
     table = "layer_impact"
-    config = LayerSitesConfig
+    config = LayerZeroConfig
     component: ClassVar[str]
 
-    def check(self, cfg: LayerSitesConfig) -> None:
+    def check(self, cfg: LayerZeroConfig) -> None:
         """Refuse a list that names nothing, and unknown positions."""
         check_layer_sites(cfg)
+        check_screen(cfg)
 
-    def plan(self, cfg: LayerSitesConfig, context: PlanContext) -> list[Leg]:
+    def plan(self, cfg: LayerZeroConfig, context: PlanContext) -> list[Leg]:
         """Every layer."""
         zero, layers = Scale(0.0), layer_sites(cfg, context.shape)
-        return [Leg(context.clean, [layer_row(cfg, self.component, layer, zero) for layer in layers])]
+        rows = [layer_row(cfg, self.component, layer, zero) for layer in layers]
+        return [screened(Leg(context.clean, rows), cfg, context)]

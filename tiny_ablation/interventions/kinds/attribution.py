@@ -42,6 +42,8 @@ class Attribution(Kind):
     name = "attribution"
     table = "head_impact"
     config = AttributionConfig
+    draws = ("random sites",)
+    confirmable = False  # its sites are chosen by estimates on the examples at hand
 
     def table_of(self, cfg: AttributionConfig) -> str:
         """By what the sites are; a neuron stands where a feature would."""

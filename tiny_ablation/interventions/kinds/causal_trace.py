@@ -59,6 +59,7 @@ class CausalTrace(Kind):
     name = "causal_trace"
     table = "position_impact"
     config = CausalTraceConfig
+    confirmable = False  # its rows are put together from several legs
     draws = ("noise",)
 
     def check(self, cfg: CausalTraceConfig) -> None:

@@ -14,15 +14,16 @@ from tiny_ablation.interventions.kinds._mean import MeanKeys, MeanKind
 from tiny_ablation.interventions.means import check_mean, plan_means
 from tiny_ablation.interventions.plan import HeadSitesConfig, Leg, PlanContext
 from tiny_ablation.interventions.rows import head_row
+from tiny_ablation.interventions.screening import ScreenedKind, ScreenKeys, check_screen, screened
 from tiny_ablation.interventions.sites import check_head_sites, head_sites
 
 
 @dataclass
-class HeadsMeanConfig(MeanKeys, HeadSitesConfig):
+class HeadsMeanConfig(ScreenKeys, MeanKeys, HeadSitesConfig):
     """`ablation` keys of heads_mean."""
 
 
-class HeadsMean(MeanKind):
+class HeadsMean(ScreenedKind, MeanKind):
     """See the module."""
 
     name = "heads_mean"
@@ -33,13 +34,14 @@ class HeadsMean(MeanKind):
         """Refuse lists that name nothing, and unknown components, positions and means."""
         check_head_sites(cfg)
         check_mean(cfg)
+        check_screen(cfg)
 
     def plan(self, cfg: HeadsMeanConfig, context: PlanContext) -> list[Leg]:
         """Every (layer, head)."""
         sites = head_sites(cfg, context.shape)
         means = plan_means(cfg, context, sorted({(cfg.component, layer) for layer, _ in sites}))
         rows = [head_row(cfg, site, means.replacement) for site in sites]
-        return [Leg(context.clean, rows, notes=means.notes)]
+        return [screened(Leg(context.clean, rows, notes=means.notes), cfg, context)]
 
 
 KIND = HeadsMean()

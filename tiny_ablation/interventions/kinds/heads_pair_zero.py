@@ -8,12 +8,12 @@ effects from the same run, and the interaction E(ab) - E(a) - E(b) with its inte
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from pathlib import Path
 from typing import Any
 
 from tiny_ablation.config.schema import AblationConfig
 from tiny_ablation.engine.edits import Edit, Intervention
 from tiny_ablation.errors import ConfigError
+from tiny_ablation.interventions.earlier import earlier_heads, load_earlier
 from tiny_ablation.interventions.plan import Kind, Leg, PlanContext, Row, SixTuple
 from tiny_ablation.interventions.replacements import Scale
 from tiny_ablation.interventions.sites import Head, check_list, check_positions, parse_head
@@ -68,7 +68,7 @@ class HeadsPairZero(Kind):
 
     def inputs(self, cfg: HeadsPairZeroConfig) -> str:
         """The identity of the earlier run."""
-        return _earlier(cfg.from_run).manifest.run_id if cfg.from_run is not None else ""
+        return load_earlier(cfg.from_run).manifest.run_id if cfg.from_run is not None else ""
 
     def plan(self, cfg: HeadsPairZeroConfig, context: PlanContext) -> list[Leg]:
         """A leg of pairs, and one of the heads in them, each alone, written as a pair of a head with itself."""
@@ -116,34 +116,16 @@ def _given(values: Sequence[Sequence[Any]], shape: ModelShape) -> list[tuple[Hea
     return out
 
 
-def _earlier(directory: str | None) -> Any:
-    from tiny_ablation.results.reader import load_run
-
-    return load_run(Path(str(directory)))
-
-
 def _strongest(cfg: HeadsPairZeroConfig, shape: ModelShape) -> list[Head]:
     """The heads with the largest absolute effect on the primary metric of an earlier run.
 
     Raises:
         ConfigError: that run was not over heads, or over fewer, or over another model's.
     """
-    run = _earlier(cfg.from_run)
-    where = f"ablation.from_run={cfg.from_run}"
-    if run.table_name != "head_impact":
-        raise ConfigError(
-            f"{where}: that run measured no heads one by one; give a run of heads_zero or heads_mean"
-        )
-    rows = run.impact[run.impact["metric"] == run.summary["primary"]]
-    rows = rows[rows["scale"] != 1]
-    order = rows["delta"].abs().sort_values(ascending=False, kind="stable").index
-    heads = list(dict.fromkeys(zip(rows["layer"][order].tolist(), rows["head"][order].tolist(), strict=True)))
+    heads = earlier_heads(str(cfg.from_run), shape).ranked()
     if len(heads) < cfg.top_k:
-        raise ConfigError(f"{where} measured {len(heads)} heads, fewer than ablation.top_k={cfg.top_k}")
-    beyond = [head for head in heads if head[0] >= shape.n_layers or head[1] >= shape.n_heads]
-    if beyond:
         raise ConfigError(
-            f"{where} has a head {beyond[0][0]}.{beyond[0][1]}, which this model has not: it is of another model"
+            f"ablation.from_run={cfg.from_run} measured {len(heads)} heads, fewer than ablation.top_k={cfg.top_k}"
         )
     return heads[: cfg.top_k]
 

@@ -13,9 +13,10 @@ from enum import Enum
 
 from tiny_ablation.engine.prompts import Prompt
 from tiny_ablation.errors import ConfigError
-from tiny_ablation.interventions.plan import HeadSitesConfig, Kind, Leg, PlanContext
+from tiny_ablation.interventions.plan import HeadSitesConfig, Leg, PlanContext
 from tiny_ablation.interventions.resample import Resample, draw_donors, without_donor
 from tiny_ablation.interventions.rows import head_row
+from tiny_ablation.interventions.screening import ScreenedKind, ScreenKeys, check_screen, screened
 from tiny_ablation.interventions.sites import check_head_sites, head_sites
 
 
@@ -27,14 +28,14 @@ class Unmatched(Enum):
 
 
 @dataclass
-class HeadsResampleConfig(HeadSitesConfig):
+class HeadsResampleConfig(ScreenKeys, HeadSitesConfig):
     """`ablation` keys of heads_resample."""
 
     draws: int = 3  # derangements; values are means over them
     unmatched: Unmatched = Unmatched.refuse
 
 
-class HeadsResample(Kind):
+class HeadsResample(ScreenedKind):
     """See the module."""
 
     name = "heads_resample"
@@ -47,6 +48,7 @@ class HeadsResample(Kind):
         check_head_sites(cfg)
         if cfg.draws < 1:
             raise ConfigError(f"ablation.draws={cfg.draws}: it must be at least 1")
+        check_screen(cfg)
 
     def skips(self, cfg: HeadsResampleConfig, context: PlanContext) -> Mapping[int, str]:
         """Examples without a donor, where the user said so."""
@@ -65,7 +67,7 @@ class HeadsResample(Kind):
         names = [
             {p.name: context.clean[d].name for p, d in zip(context.clean, of, strict=True)} for of in donors
         ]
-        return [Leg(context.clean, rows, notes={"donors": names})]
+        return [screened(Leg(context.clean, rows, notes={"donors": names}), cfg, context)]
 
 
 def _require_donors(cfg: HeadsResampleConfig, prompts: Sequence[Prompt]) -> None:

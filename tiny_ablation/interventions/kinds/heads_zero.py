@@ -11,25 +11,20 @@ from dataclasses import dataclass, field
 
 from tiny_ablation.engine.edits import Edit, Intervention
 from tiny_ablation.errors import ConfigError
-from tiny_ablation.interventions.plan import HeadSitesConfig, Kind, Leg, PlanContext, Row, SixTuple
+from tiny_ablation.interventions.plan import HeadSitesConfig, Leg, PlanContext, Row, SixTuple
 from tiny_ablation.interventions.replacements import Scale
-from tiny_ablation.interventions.screening import check_screen, screened
+from tiny_ablation.interventions.screening import ScreenedKind, ScreenKeys, check_screen, screened
 from tiny_ablation.interventions.sites import check_head_sites, check_list, head_sites
 
 
 @dataclass
-class HeadsZeroConfig(HeadSitesConfig):
+class HeadsZeroConfig(ScreenKeys, HeadSitesConfig):
     """`ablation` keys of heads_zero."""
 
     scales: list[float] = field(default_factory=lambda: [0.0, 0.5, 1.0])
-    screen: str | None = (
-        None  # null | attribution: estimate all heads, and measure only the strongest and a random sample
-    )
-    screen_top: int = 64
-    screen_random: int = 16
 
 
-class HeadsZero(Kind):
+class HeadsZero(ScreenedKind):
     """See the module."""
 
     name = "heads_zero"

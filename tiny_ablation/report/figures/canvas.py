@@ -27,6 +27,7 @@ _SETTINGS: dict[Any, Any] = {
     "hatch.linewidth": 0.6,
     "path.sketch": None,
     "text.usetex": False,
+    "text.parse_math": False,  # names come from users' files
 }
 
 
@@ -38,6 +39,11 @@ def settings():
 def diverging() -> LinearSegmentedColormap:
     """The diverging scale."""
     return LinearSegmentedColormap.from_list("tiny_ablate", style.DIVERGING, N=511)
+
+
+def sequential() -> LinearSegmentedColormap:
+    """The scale of values without a sign."""
+    return LinearSegmentedColormap.from_list("tiny_ablate_sequential", style.SEQUENTIAL, N=511)
 
 
 def blank(width: float, height: float) -> Figure:
@@ -64,7 +70,7 @@ def write(figure: Figure, left: float, top: float, text: str, **how) -> Text:
     """Text whose upper left corner lies so many inches from the figure's."""
     width, height = figure.get_size_inches()
     how = {"va": "top", "fontsize": style.LABEL_SIZE, **how}
-    return figure.text(left / width, 1 - top / height, drawable(text), parse_math=False, **how)
+    return figure.text(left / width, 1 - top / height, drawable(text), **how)
 
 
 def wrapped(text: str, width: float, size: float = style.LABEL_SIZE) -> str:

@@ -3,14 +3,13 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from tiny_ablation.report import tables
 from tiny_ablation.report.figures import style
-from tiny_ablation.results.rundir import RunDir
+from tiny_ablation.report.figures.source import RunSource
 from tiny_ablation.results.store import read_table
 
 
@@ -58,25 +57,21 @@ class FeatureCard:
         return max((abs(effect.delta) for effect in self.effects), default=0.0)
 
 
-def has_features(run_dir: Path) -> bool:
+def has_features(source: RunSource) -> bool:
     """Whether a run has features to show."""
-    return (RunDir(run_dir).metrics / "features.parquet").is_file()
+    return (
+        source.index == ("layer", "feature", "scale") and (source.run.metrics / "features.parquet").is_file()
+    )
 
 
-def feature_cards(run_dir: Path, impact: pd.DataFrame, metric: str) -> list[FeatureCard]:
-    """The features of a run, the one with the largest effect first.
-
-    Args:
-        run_dir: holds `metrics/features.parquet` and `metrics/feature_examples.parquet`.
-        impact: `feature_impact` rows, of this run or of several conditions.
-        metric: the metric whose effects are shown.
-    """
-    metrics = RunDir(run_dir).metrics
+def feature_cards(source: RunSource) -> list[FeatureCard]:
+    """The features of a run, the one with the largest effect first; its impact rows may be of several conditions."""
+    metrics = source.run.metrics
     features, texts = (
         read_table(metrics / "features.parquet"),
         read_table(metrics / "feature_examples.parquet"),
     )
-    rows = tables.effects(impact, metric)
+    rows = tables.effects(source.impact, source.metric)
     cards = [_card(facts, texts, rows) for facts in features.to_dict("records")]
     return sorted(cards, key=lambda card: -card.largest)
 

@@ -4,7 +4,6 @@ Grey is every feature of the autoencoder, larger where it is active more often; 
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -14,7 +13,7 @@ from matplotlib.figure import Figure
 from tiny_ablation.report import words
 from tiny_ablation.report.figures import canvas, interactive, style
 from tiny_ablation.report.figures.feature_data import FeatureCard, feature_cards, shown_token
-from tiny_ablation.results.rundir import RunDir
+from tiny_ablation.report.figures.source import RunSource
 from tiny_ablation.results.store import read_table
 
 _WIDTH, _SIDE = 7.2, 5.4  # inches
@@ -46,30 +45,32 @@ class FeatureMap:
         return self.places.set_index("feature").loc[[card.number for card in self.cards]]
 
 
-def feature_map(
-    run_dir: Path, impact: pd.DataFrame, *, metric: str, title: str, out_png: Path, out_html: Path
-) -> None:
-    """Draw the map as PNG and as HTML; see `feature_panel` for the arguments."""
-    places = read_table(RunDir(run_dir).metrics / "feature_map.parquet")
+def collect(source: RunSource) -> FeatureMap:
+    """Read the map off a run that has `metrics/feature_map.parquet`."""
+    places = read_table(source.run.metrics / "feature_map.parquet")
     method = places["method"].iloc[0] if len(places) else "PCA"
-    cards = feature_cards(run_dir, impact, metric)
-    note = f"{method} of {len(places)} decoder directions; colour: {words.change_label(metric)}; grey: not measured"
-    data = FeatureMap(metric, title, note, places, cards)
-    with canvas.settings():
-        canvas.save(_static(data), out_png)
-    interactive.save(_interactive(data), title, note, out_html)
+    cards = feature_cards(source)
+    note = f"{method} of {len(places)} decoder directions; colour: {words.change_label(source.metric)}; grey: not measured"
+    return FeatureMap(source.metric, source.title, note, places, cards)
+
+
+def legend(data: FeatureMap) -> str:
+    """What was measured."""
+    return data.note
 
 
 def _delta(card: FeatureCard) -> float:
     return max((effect.delta for effect in card.effects), key=abs, default=0.0)
 
 
-def _static(data: FeatureMap) -> Figure:
+def static(data: FeatureMap) -> Figure:
+    """The map for print."""
     top = canvas.header_height(_WIDTH, data.title, data.note)
     figure = canvas.blank(_WIDTH, top + _SIDE + 0.3)
     canvas.header(figure, data.title, data.note)
     axes = canvas.add_axes(figure, 0.4, top, _WIDTH - 0.8, _SIDE)
-    axes.set_xticks([]), axes.set_yticks([])
+    axes.set_xticks([])
+    axes.set_yticks([])
     axes.scatter(data.places["x"], data.places["y"], s=data.sizes**2, color=style.LINE, linewidths=0)
     found = data.measured()
     axes.scatter(
@@ -83,7 +84,8 @@ def _static(data: FeatureMap) -> Figure:
     return figure
 
 
-def _interactive(data: FeatureMap) -> interactive.Interactive:
+def page(data: FeatureMap) -> interactive.Interactive:
+    """The map for a page."""
     places, found = data.places, data.measured()
     rest = go.Scattergl(
         x=places["x"], y=places["y"], mode="markers",

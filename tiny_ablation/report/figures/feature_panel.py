@@ -8,41 +8,33 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from matplotlib.figure import Figure
 
 from tiny_ablation.report import templates
 from tiny_ablation.report.figures import canvas, style
 from tiny_ablation.report.figures.feature_data import FeatureCard, feature_cards, shown_token
+from tiny_ablation.report.figures.source import RunSource
 from tiny_ablation.results.store import write_text
 
+NAME = "feature_panel"
 _ON_PAPER = 6  # features in the PNG
 _ROW, _WIDTH = 1.75, 9.2  # inches
 _LETTER = 0.068  # inches, of the number font at the size of ticks
 _SHADE = (47, 107, 168)  # style.ABOVE
 
 
-def feature_panel(
-    run_dir: Path, impact: pd.DataFrame, *, metric: str, title: str, out_png: Path, out_html: Path
-) -> None:
-    """Draw the panel as a page and as PNG.
-
-    Args:
-        run_dir: see `feature_cards`.
-        impact: see `feature_cards`.
-        metric: the metric whose effects are shown.
-        title: what was done, to what, on what.
-        out_png: the static figure.
-        out_html: the page.
-    """
-    cards = feature_cards(run_dir, impact, metric)
+def write(source: RunSource, directory: Path) -> list[Path]:
+    """Draw the panel of a run into `directory`, as a page and as PNG; equal sources give equal bytes."""
+    cards = feature_cards(source)
     places = style.decimals(effect.delta for card in cards for effect in card.effects)
-    page = templates.render(
-        "features.html.j2", title=title, metric=metric, cards=[_shown(card, places) for card in cards]
+    html, png = directory / f"{NAME}.html", directory / f"{NAME}.png"
+    shown = [_shown(card, places) for card in cards]
+    write_text(
+        html, templates.render("features.html.j2", title=source.title, metric=source.metric, cards=shown)
     )
-    write_text(out_html, page)
     with canvas.settings():
-        canvas.save(_static(cards[:_ON_PAPER], metric, title, places), out_png)
+        canvas.save(_static(cards[:_ON_PAPER], source.metric, source.title, places), png)
+    return [html, png]
 
 
 def _shown(card: FeatureCard, places: int) -> dict[str, Any]:
@@ -84,7 +76,8 @@ def _draw_card(figure: Figure, top: float, card: FeatureCard, places: int) -> No
     canvas.write(figure, 0.3, top, head, fontweight="bold")
     axes = canvas.add_axes(figure, 0.3, top + 0.3, 1.5, 0.95)
     axes.bar(range(len(card.histogram)), card.histogram, width=1.0, color=style.MUTED)
-    axes.set_xticks([]), axes.set_yticks([])
+    axes.set_xticks([])
+    axes.set_yticks([])
     axes.set_xlabel(f"0 to {float(card.facts['largest']):.3g}", fontsize=style.TICK_SIZE)
     small = {"fontsize": style.TICK_SIZE}
     for line, (name, tokens) in enumerate((("promotes", card.promoted), ("suppresses", card.suppressed))):

@@ -6,75 +6,82 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from tiny_ablation.report import tables, words
-from tiny_ablation.report.figures import feature_data, feature_map, feature_panel, forest, heatmap, pairs
-from tiny_ablation.report.figures.interactive import Interactive
+from tiny_ablation.report.figures import faithfulness, feature_map, feature_panel, forest, heatmap, pairs
+from tiny_ablation.report.figures.drawing import AnyDrawing, Drawing
+from tiny_ablation.report.figures.feature_data import has_features
+from tiny_ablation.report.figures.head_grid import collect as collect_heads
+from tiny_ablation.report.figures.source import RunSource, of_impact
+from tiny_ablation.results.rundir import RunDir
 
 
-class Drawing(NamedTuple):
-    """One kind of figure.
+class _Choice(NamedTuple):
+    """A figure, and the runs that it suits."""
 
-    Attributes:
-        name: the stem of its files in `artifacts/`.
-        heading: above it in the page.
-        caption: below it in the page: how to read it.
-        write: draws both files.
-        page: makes the figure for a page.
-    """
-
-    name: str
-    heading: str
-    caption: str
-    write: Callable[..., None]
-    page: Callable[..., Interactive]
+    suits: Callable[[RunSource], bool]
+    drawing: AnyDrawing
 
 
-_HEAD_MAP = Drawing(
-    "head_map",
-    "Every head",
-    "Layers down, heads across. A full cell is an effect whose interval excludes 0; a grey dot is one whose "
-    "interval holds 0, which this run cannot tell from none. All panels share their colours.",
-    heatmap.head_map,
-    heatmap.page_figure,
-)
-_FOREST = Drawing(
-    "forest",
-    "The strongest, with intervals",
-    "Marks are mean changes over examples, bars their intervals. Open grey marks are unresolved: "
-    "the interval holds 0.",
-    forest.forest,
-    forest.page_figure,
-)
+def _one_row_per(*index: str) -> Callable[[RunSource], bool]:
+    return lambda source: source.index == index and not source.several_directions
 
 
-_PAIRS = Drawing(
-    "pair_matrix",
-    "Pairs of heads: more than the sum of two?",
-    "Heads on both axes. Colour is the interaction: the joint effect minus the two single effects. A grey dot is one whose "
-    "interval holds 0; an empty cell was not measured.",
-    pairs.pair_matrix,
-    pairs.page_figure,
-)
+_CHOICES = (
+    _Choice(
+        _one_row_per("layer", "head", "scale"),
+        Drawing(
+            "head_map",
+            "Every head",
+            "Layers down, heads across. A full cell is an effect whose interval excludes 0; a grey dot is one whose "
+            "interval holds 0, which this run cannot tell from none. All panels share their colours.",
+            of_impact(collect_heads), heatmap.static, heatmap.page, heatmap.legend,
+        ),
+    ),
+    _Choice(
+        _one_row_per("layer_a", "head_a", "layer_b", "head_b"),
+        Drawing(
+            "pair_matrix",
+            "Pairs of heads: more than the sum of two?",
+            "Heads on both axes. Colour is the interaction: the joint effect minus the two single effects. A grey dot is one "
+            "whose interval holds 0; an empty cell was not measured.",
+            of_impact(pairs.collect), pairs.static, pairs.page, lambda data: data.note,
+        ),
+    ),
+    _Choice(
+        lambda source: bool(source.summary.get("circuit")),
+        Drawing(
+            "faithfulness",
+            "How much of the behaviour do circuits carry?",
+            "Left: only the circuit works; f is 1 for the whole model and 0 with every head replaced. Right: only the circuit "
+            "is replaced; a complete circuit leaves nothing. Grey: random circuits with as many heads in each layer.",
+            faithfulness.collect, faithfulness.static, faithfulness.page, lambda data: data.note,
+        ),
+    ),
+    _Choice(
+        has_features,
+        Drawing(
+            "feature_map",
+            "The map of features",
+            "Decoder directions on a plane, near each other where they point alike. Grey is every feature of the autoencoder, "
+            "larger where it is active more often; colour is the change that switching it off makes.",
+            feature_map.collect, feature_map.static, feature_map.page, feature_map.legend,
+        ),
+    ),
+    _Choice(
+        lambda source: not source.summary.get("circuit"),
+        Drawing(
+            "forest",
+            "The strongest, with intervals",
+            "Marks are mean changes over examples, bars their intervals. Open grey marks are unresolved: "
+            "the interval holds 0.",
+            of_impact(forest.collect), forest.static, forest.page, forest.legend,
+        ),
+    ),
+)  # fmt: skip
 
 
-def drawings(impact: pd.DataFrame) -> list[Drawing]:
-    """The figures that suit an impact table."""
-    first = {("layer", "head", "scale"): _HEAD_MAP, ("layer_a", "head_a", "layer_b", "head_b"): _PAIRS}
-    index = tables.index_columns(impact)
-    if _several_directions(impact) or index not in first:
-        return [_FOREST]
-    return [first[index], _FOREST]
-
-
-def _several_directions(impact: pd.DataFrame) -> bool:
-    """Whether a site has several rows, which one cell of a map cannot show."""
-    return len(set(impact["direction"])) > 1
-
-
-def figure_title(summary: Mapping[str, Any], impact: pd.DataFrame) -> str:
-    """What was done, to what, on what: `heads_zero: attention heads of smollm2_135m on facts`."""
-    many = words.noun(tables.index_columns(impact), 2)
-    return f"{summary['kind']}: {many} of {summary['model']} on {summary['dataset']}"
+def drawings(source: RunSource) -> list[AnyDrawing]:
+    """The figures that suit a run."""
+    return [choice.drawing for choice in _CHOICES if choice.suits(source)]
 
 
 def write_figures(run_dir: Path, impact: pd.DataFrame, summary: Mapping[str, Any]) -> list[str]:
@@ -91,27 +98,8 @@ def write_figures(run_dir: Path, impact: pd.DataFrame, summary: Mapping[str, Any
     Raises:
         ResultsError: the table has no effect on the primary metric, or a file cannot be written.
     """
-    written = []
-    for drawing in drawings(impact):
-        names = [f"artifacts/{drawing.name}.{suffix}" for suffix in ("html", "png")]
-        drawing.write(
-            impact,
-            metric=summary["primary"],
-            title=figure_title(summary, impact),
-            confidence=summary.get("confidence", 0.95),
-            out_html=run_dir / names[0],
-            out_png=run_dir / names[1],
-        )
-        written += names
-    if feature_data.has_features(run_dir):
-        for name, draw in (
-            ("feature_panel", feature_panel.feature_panel),
-            ("feature_map", feature_map.feature_map),
-        ):
-            names = [f"artifacts/{name}.{suffix}" for suffix in ("html", "png")]
-            draw(
-                run_dir, impact, metric=summary["primary"], title=figure_title(summary, impact),
-                out_html=run_dir / names[0], out_png=run_dir / names[1],
-            )  # fmt: skip
-            written += names
-    return written
+    source = RunSource(RunDir(run_dir), impact, summary)
+    written = [path for drawing in drawings(source) for path in drawing.write(source, source.run.artifacts)]
+    if has_features(source):
+        written += feature_panel.write(source, source.run.artifacts)
+    return [path.relative_to(run_dir).as_posix() for path in written]

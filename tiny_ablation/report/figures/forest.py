@@ -5,7 +5,6 @@ mark is an effect whose interval excludes 0, an open one an effect that this run
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -21,7 +20,7 @@ _ROW, _LEFT, _WIDTH, _RIGHT, _BOTTOM = 0.22, 1.35, 3.6, 2.3, 0.95  # inches
 
 
 @dataclass(frozen=True)
-class _Forest:
+class Forest:
     """The rows to draw, the strongest first, and the words around them."""
 
     metric: str
@@ -32,40 +31,26 @@ class _Forest:
     rows: list[dict[str, Any]]
 
 
-def forest(
-    impact: pd.DataFrame, *, metric: str, title: str, out_png: Path, out_html: Path, confidence: float = 0.95
-) -> None:
-    """Draw the strongest effects on `metric`, at most 20, as PNG and as HTML.
+def legend(data: Forest) -> str:
+    """What was measured, and how to read a mark."""
+    return (
+        f"{data.note}. A filled mark is an effect whose interval excludes 0; an open one cannot be told from "
+        f"none. {words.signs(data.metric)}"
+    )
+
+
+def collect(impact: pd.DataFrame, metric: str, title: str, confidence: float) -> Forest:
+    """Read the strongest effects, at most 20, off an impact table.
 
     Args:
         impact: the rows of an impact table of one run, of any kind.
         metric: the metric to show.
         title: what was done, to what, on what.
-        out_png: the static figure.
-        out_html: the interactive figure; plotly.js is put beside it.
         confidence: of the intervals in `impact`.
 
     Raises:
         ResultsError: the table has no effect on `metric`.
     """
-    data = _collect(impact, metric, title, confidence)
-    with canvas.settings():
-        canvas.save(_static(data), out_png)
-    note = (
-        f"{data.note}. A filled mark is an effect whose interval excludes 0; an open one cannot be told from "
-        f"none. {words.signs(metric)}"
-    )
-    interactive.save(_interactive(data), title, note, out_html)
-
-
-def page_figure(
-    impact: pd.DataFrame, *, metric: str, title: str, confidence: float = 0.95
-) -> interactive.Interactive:
-    """The interactive forest plot, to be put into a page."""
-    return _interactive(_collect(impact, metric, title, confidence))
-
-
-def _collect(impact: pd.DataFrame, metric: str, title: str, confidence: float) -> _Forest:
     found = tables.effects(impact, metric)
     scale = tables.scales(found)[0]
     found = tables.at_scale(found, scale)
@@ -81,7 +66,7 @@ def _collect(impact: pd.DataFrame, metric: str, title: str, confidence: float) -
     note = (
         f"{many} {words.noun(index, len(found))}{at}; {tables.examples(shown)}; bars are {percent} intervals"
     )
-    return _Forest(metric, title, note, percent, places, rows)
+    return Forest(metric, title, note, percent, places, rows)
 
 
 def _colour(row: dict[str, Any]) -> str:
@@ -95,7 +80,8 @@ def _bars(row: dict[str, Any]) -> tuple[float, float]:
     return max(0.0, row["delta"] - row["ci_low"]), max(0.0, row["ci_high"] - row["delta"])
 
 
-def _static(data: _Forest) -> Figure:
+def static(data: Forest) -> Figure:
+    """The forest plot for print."""
     body = _ROW * max(4, len(data.rows))
     full = _LEFT + _WIDTH + _RIGHT
     top = canvas.header_height(full, data.title, data.note) + 0.1
@@ -110,7 +96,7 @@ def _static(data: _Forest) -> Figure:
     axes.set_ylim(len(data.rows) - 0.4, -0.6)
     axes.margins(x=0.06)
     labels = [canvas.drawable(row["label"]) for row in data.rows]
-    axes.set_yticks(range(len(data.rows)), labels=labels, fontsize=style.TICK_SIZE, parse_math=False)
+    axes.set_yticks(range(len(data.rows)), labels=labels, fontsize=style.TICK_SIZE)
     axes.set_xlabel(words.change_label(data.metric), fontsize=style.LABEL_SIZE, labelpad=6)
     _write_marks(figure, top + body + 0.58)
     return figure
@@ -140,7 +126,8 @@ def _write_marks(figure: Figure, top: float) -> None:
     canvas.write(figure, where, top, text, ha="center", fontsize=style.TICK_SIZE, color=style.MUTED)
 
 
-def _interactive(data: _Forest) -> interactive.Interactive:
+def page(data: Forest) -> interactive.Interactive:
+    """The forest plot for a page."""
     figure = go.Figure([_trace(row, place, data) for place, row in enumerate(data.rows)])
     figure.update_layout(
         **interactive.base_layout(110 + 24 * len(data.rows)),
@@ -162,7 +149,7 @@ def _interactive(data: _Forest) -> interactive.Interactive:
     )
 
 
-def _trace(row: dict[str, Any], place: int, data: _Forest) -> go.Scatter:
+def _trace(row: dict[str, Any], place: int, data: Forest) -> go.Scatter:
     colour, (below, above) = _colour(row), _bars(row)
     return go.Scatter(
         x=[row["delta"]],

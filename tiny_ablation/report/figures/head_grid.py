@@ -35,6 +35,10 @@ class HeadGrid:
         layers: the rows, without gaps.
         heads: the columns, without gaps.
         panels: the strongest intervention first.
+        marked: heads with an outline, as (layer, head).
+        name: identifies the figure in a page.
+        hover: what a pointer is told of a head whose interval excludes 0, and of one whose interval holds it; plotly puts the
+            numbers of `Panel.hover` into it.
     """
 
     metric: str
@@ -45,6 +49,9 @@ class HeadGrid:
     layers: np.ndarray
     heads: np.ndarray
     panels: list[Panel]
+    name: str
+    hover: tuple[str, ...]
+    marked: frozenset[tuple[int, int]] = frozenset()
 
     @property
     def has_gaps(self) -> bool:
@@ -53,7 +60,17 @@ class HeadGrid:
 
 
 def collect(impact: pd.DataFrame, metric: str, title: str, confidence: float) -> HeadGrid:
-    """Read a head map off the rows of an impact table; see `heatmap.head_map`."""
+    """Read a head map off an impact table; the colours reach equally far in all panels.
+
+    Args:
+        impact: the rows of a head-level impact table of one run; those at scale 1 are left out.
+        metric: the metric to show.
+        title: what was done, to what, on what.
+        confidence: of the intervals in `impact`.
+
+    Raises:
+        ResultsError: the table has no effect on `metric`, or several rows per head.
+    """
     rows = tables.effects(impact, metric)
     layers, heads = (
         np.arange(found.min(), found.max() + 1)
@@ -77,6 +94,11 @@ def collect(impact: pd.DataFrame, metric: str, title: str, confidence: float) ->
             _panel(tables.at_scale(rows, scale), scale, layers, heads, places)
             for scale in tables.scales(rows)
         ],
+        name=f"head-map-{metric}",
+        hover=tuple(
+            tables.hover_template(style.percent(confidence), resolved=known, site="layer %{y}, head %{x}")
+            for known in (True, False)
+        ),
     )
 
 

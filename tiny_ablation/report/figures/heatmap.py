@@ -5,10 +5,7 @@ interval excludes 0; a grey dot is one whose interval holds 0: its sign is not k
 it never looks like a finding, in print and without colour too. A hatched cell was not measured.
 """
 
-from pathlib import Path
-
 import numpy as np
-import pandas as pd
 import plotly.graph_objects as go
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
@@ -18,42 +15,16 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from plotly.subplots import make_subplots
 
-from tiny_ablation.report import tables, words
+from tiny_ablation.report import words
 from tiny_ablation.report.figures import canvas, interactive, style
-from tiny_ablation.report.figures.head_grid import HeadGrid, Panel, collect
+from tiny_ablation.report.figures.head_grid import HeadGrid, Panel
 
-_SITE = "layer %{y}, head %{x}"
 _LEFT, _RIGHT, _GAP, _BOTTOM, _BETWEEN = 0.75, 0.45, 0.65, 1.55, 0.95  # inches
 
 
-def head_map(
-    impact: pd.DataFrame, *, metric: str, title: str, out_png: Path, out_html: Path, confidence: float = 0.95
-) -> None:
-    """Draw the effects on `metric` of every head, as PNG and as HTML.
-
-    Args:
-        impact: the rows of a head-level impact table of one run; those at scale 1 are left out.
-        metric: the metric to show.
-        title: what was done, to what, on what.
-        out_png: the static figure.
-        out_html: the interactive figure; plotly.js is put beside it.
-        confidence: of the intervals in `impact`.
-
-    Raises:
-        ResultsError: the table has no effect on `metric`.
-    """
-    data = collect(impact, metric, title, confidence)
-    with canvas.settings():
-        canvas.save(_static(data), out_png)
-    note = f"{data.note}. {_legend_sentence(data)}"
-    interactive.save(_interactive(data), title, note, out_html)
-
-
-def page_figure(
-    impact: pd.DataFrame, *, metric: str, title: str, confidence: float = 0.95
-) -> interactive.Interactive:
-    """The interactive head map, to be put into a page."""
-    return _interactive(collect(impact, metric, title, confidence))
+def legend(data: HeadGrid) -> str:
+    """What was measured, and how to read a cell."""
+    return f"{data.note}. {_legend_sentence(data)}"
 
 
 def _legend_sentence(data: HeadGrid) -> str:
@@ -73,7 +44,8 @@ def _arrange(panels: int) -> tuple[int, int]:
 # Static
 
 
-def _static(data: HeadGrid) -> Figure:
+def static(data: HeadGrid) -> Figure:
+    """The head map for print."""
     height = len(data.layers) * float(np.clip(7.0 / len(data.layers), 0.15, 0.30))
     width = len(data.heads) * float(np.clip(4.2 / len(data.heads), 0.15, 0.42))
     columns, rows = _arrange(len(data.panels))
@@ -121,6 +93,9 @@ def _draw_panel(axes: Axes, panel: Panel, data: HeadGrid, cell: float) -> None:
         linewidths=0,
         zorder=3,
     )
+    for layer, head in sorted(data.marked):
+        corner = head - 0.5, layer - 0.5
+        axes.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor=style.INK, linewidth=1.2, zorder=5))
     _finish_panel(axes, panel, data, edges_x, edges_y)
 
 
@@ -136,7 +111,7 @@ def _finish_panel(axes: Axes, panel: Panel, data: HeadGrid, edges_x: np.ndarray,
     axes.set_xticks(_ticks(data.heads))
     axes.set_yticks(_ticks(data.layers))
     axes.set_xlabel("head", fontsize=style.LABEL_SIZE)
-    axes.set_title(panel.name, fontsize=style.LABEL_SIZE, loc="left", pad=5)
+    axes.set_title(canvas.drawable(panel.name), fontsize=style.LABEL_SIZE, loc="left", pad=5)
     for side in axes.spines.values():
         side.set_visible(True)
         side.set_color(style.LINE)
@@ -174,6 +149,8 @@ def _draw_marks(figure: Figure, data: HeadGrid, top: float) -> None:
         Patch(facecolor=style.DIVERGING[2], label="interval excludes 0"),
         Line2D([], [], label="interval holds 0: unresolved", **dot),
     ]
+    if data.marked:
+        marks.append(Patch(facecolor=style.PAPER, edgecolor=style.INK, label="invariant"))
     if data.has_gaps:
         marks.append(Patch(facecolor=style.PAPER, edgecolor=style.LINE, hatch="/////", label="not measured"))
     height = figure.get_size_inches()[1]
@@ -193,7 +170,8 @@ def _draw_marks(figure: Figure, data: HeadGrid, top: float) -> None:
 # Interactive
 
 
-def _interactive(data: HeadGrid) -> interactive.Interactive:
+def page(data: HeadGrid) -> interactive.Interactive:
+    """The head map for a page."""
     columns, rows = _arrange(len(data.panels))
     row_height = int(np.clip(560 / len(data.layers), 12, 24))
     body = row_height * len(data.layers)
@@ -209,9 +187,11 @@ def _interactive(data: HeadGrid) -> interactive.Interactive:
         row, column = i // columns + 1, i % columns + 1
         figure.add_trace(_cells(panel, data), row=row, col=column)
         figure.add_trace(_dots(panel, data, row_height), row=row, col=column)
+        for layer, head in sorted(data.marked):
+            figure.add_shape(interactive.outline(head, layer), row=row, col=column)
     _lay_out(figure, data, height)
     return interactive.Interactive(
-        name=f"head-map-{data.metric}",
+        name=data.name,
         figure=figure,
         description=f"Head map. {data.title}. Layers down, heads across, {words.change_label(data.metric)}.",
         min_width=columns * (70 + max(150, 13 * len(data.heads))),
@@ -224,7 +204,7 @@ def _cells(panel: Panel, data: HeadGrid) -> go.Heatmap:
         y=data.layers.tolist(),
         z=np.where(panel.resolved, panel.delta, np.nan),
         customdata=panel.hover,
-        hovertemplate=tables.hover_template(data.percent, resolved=True, site=_SITE),
+        hovertemplate=data.hover[0],
         hoverongaps=False,
         coloraxis="coloraxis",
         xgap=1,
@@ -240,7 +220,7 @@ def _dots(panel: Panel, data: HeadGrid, row_height: int) -> go.Scatter:
         y=data.layers[y].tolist(),
         customdata=[panel.hover[i][j] for i, j in zip(y, x, strict=True)],
         mode="markers",
-        hovertemplate=tables.hover_template(data.percent, resolved=False, site=_SITE),
+        hovertemplate=data.hover[1],
         showlegend=False,
         marker={"color": style.UNRESOLVED, "size": max(3, round(0.22 * row_height))},
     )

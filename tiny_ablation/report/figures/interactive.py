@@ -1,8 +1,9 @@
 """Interactive figures: a small page each, beside one copy of plotly.js per directory; nothing is fetched."""
 
 import html
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
@@ -41,10 +42,16 @@ def safe(text: str) -> str:
     return html.escape(text, quote=False)
 
 
-def colour_scale() -> list[tuple[float, str]]:
-    """The diverging scale as plotly wants it."""
-    last = len(style.DIVERGING) - 1
-    return [(i / last, colour) for i, colour in enumerate(style.DIVERGING)]
+def colour_scale(colours: Sequence[str] = style.DIVERGING) -> list[tuple[float, str]]:
+    """A colour scale as plotly wants it."""
+    last = len(colours) - 1
+    return [(i / last, colour) for i, colour in enumerate(colours)]
+
+
+def outline(x: int, y: int) -> dict[str, Any]:
+    """A frame around the cell of a map at column `x` and row `y`."""
+    edges = {"x0": x - 0.47, "x1": x + 0.47, "y0": y - 0.47, "y1": y + 0.47}
+    return {"type": "rect", **edges, "line": {"color": style.INK, "width": 2}, "layer": "above"}
 
 
 def base_layout(height: int) -> dict:

@@ -5,7 +5,6 @@ dot is one whose interval holds 0. An empty cell is a pair that was not measured
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -48,37 +47,18 @@ class PairGrid:
         return style.symmetric_limit(self.interaction.ravel())
 
 
-def pair_matrix(
-    impact: pd.DataFrame, *, metric: str, title: str, out_png: Path, out_html: Path, confidence: float = 0.95
-) -> None:
-    """Draw the interactions on `metric` of every pair, as PNG and as HTML.
+def collect(impact: pd.DataFrame, metric: str, title: str, confidence: float) -> PairGrid:
+    """Read the interactions of every pair off an impact table.
 
     Args:
         impact: the rows of a pair-level impact table of one run.
         metric: the metric to show.
         title: what was done, to what, on what.
-        out_png: the static figure.
-        out_html: the interactive figure; plotly.js is put beside it.
         confidence: of the intervals in `impact`.
 
     Raises:
         ResultsError: the table has no effect on `metric`.
     """
-    data = collect(impact, metric, title, confidence)
-    with canvas.settings():
-        canvas.save(_static(data), out_png)
-    interactive.save(_interactive(data), title, data.note, out_html)
-
-
-def page_figure(
-    impact: pd.DataFrame, *, metric: str, title: str, confidence: float = 0.95
-) -> interactive.Interactive:
-    """The interactive pair matrix, to be put into a page."""
-    return _interactive(collect(impact, metric, title, confidence))
-
-
-def collect(impact: pd.DataFrame, metric: str, title: str, confidence: float) -> PairGrid:
-    """Read a pair matrix off the rows of an impact table; see `pair_matrix`."""
     rows = tables.effects(impact, metric)
     ends = [list(zip(rows[f"layer_{end}"], rows[f"head_{end}"], strict=True)) for end in ("a", "b")]
     heads = sorted({head for end in ends for head in end})
@@ -102,7 +82,8 @@ def _numbers(row: dict, places: int, percent: str) -> str:
     return f"interaction {parts[0]}<br>{percent} interval {bounds}<br>together {parts[1]}, alone {parts[2]} and {parts[3]}"
 
 
-def _static(data: PairGrid) -> Figure:
+def static(data: PairGrid) -> Figure:
+    """The pair matrix for print."""
     n = len(data.labels)
     side = n * float(np.clip(6.0 / n, 0.16, _CELL))
     full = max(5.6, _LEFT + side + 0.5)
@@ -145,7 +126,8 @@ def _label(data: PairGrid) -> str:
     return f"interaction in {data.metric} ({words.metric_words(data.metric).unit})"
 
 
-def _interactive(data: PairGrid) -> interactive.Interactive:
+def page(data: PairGrid) -> interactive.Interactive:
+    """The pair matrix for a page."""
     n = len(data.labels)
     height = 170 + n * int(np.clip(420 / n, 14, 34))
     unsure = ~data.resolved & ~np.isnan(data.interaction)

@@ -16,6 +16,7 @@ _THEMES = {
         "muted": style.MUTED,
         "line": style.LINE,
         "scale": style.DIVERGING,
+        "sequential": style.SEQUENTIAL,
         "swap": {},
     },
     "dark": {
@@ -23,7 +24,15 @@ _THEMES = {
         "muted": style.MUTED_DARK,
         "line": style.LINE_DARK,
         "scale": style.DIVERGING_DARK,
-        "swap": {style.BELOW: style.BELOW_DARK, style.ABOVE: style.ABOVE_DARK},
+        "sequential": style.SEQUENTIAL_DARK,
+        "swap": {
+            style.BELOW: style.BELOW_DARK,
+            style.ABOVE: style.ABOVE_DARK,
+            style.INK: style.INK_DARK,
+            style.MUTED: style.MUTED_DARK,
+            style.LINE: style.LINE_DARK,
+            **dict(zip(style.CATEGORIES, style.CATEGORIES_DARK, strict=True)),
+        },
     },
 }
 

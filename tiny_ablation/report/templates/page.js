@@ -16,13 +16,21 @@
       }
     }
     if (layout.coloraxis) {
-      layout.coloraxis.colorscale = theme.scale.map((c, i) => [i / (theme.scale.length - 1), c]);
+      const scale = layout.coloraxis.cmid === 0 ? theme.scale : theme.sequential;
+      layout.coloraxis.colorscale = scale.map((c, i) => [i / (scale.length - 1), c]);
     }
-    for (const trace of figure.data) {
-      for (const part of [trace.marker, trace.error_x]) {
-        if (part?.color in theme.swap) part.color = theme.swap[part.color];
+    const swap = (part) => {
+      for (const key of ["color", "fillcolor"]) {
+        const colour = part?.[key];
+        if (Array.isArray(colour)) part[key] = colour.map((c) => theme.swap[c] ?? c);
+        else if (colour in theme.swap) part[key] = theme.swap[colour];
       }
+    };
+    for (const trace of figure.data) {
+      for (const part of [trace, trace.marker, trace.marker?.line, trace.line, trace.error_x, trace.error_y]) swap(part);
     }
+    for (const note of layout.annotations ?? []) swap(note.font);
+    for (const shape of layout.shapes ?? []) swap(shape.line);
     return figure;
   };
 

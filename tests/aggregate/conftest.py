@@ -1,0 +1,79 @@
+"""Measured values that a test makes up, in the shape that a run would give them."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tiny_ablation.config.schema import DatasetConfig, ModelConfig, RootConfig, Split, StatsConfig
+from tiny_ablation.data.examples import Example
+from tiny_ablation.engine.edits import Edit, Intervention
+from tiny_ablation.interventions.measure import Measured
+from tiny_ablation.interventions.plan import Leg, Row, SixTuple
+from tiny_ablation.interventions.replacements import Scale
+
+
+def prepared(groups: Sequence[str], *, split: str = "dev", **stats: Any) -> Any:
+    """What aggregation reads of a prepared run over heads."""
+    how = {"n_boot": 200, "n_perm": 999, **stats}
+    root = RootConfig(
+        model=ModelConfig(name="m"),
+        dataset=DatasetConfig(name="d", split=Split(split)),
+        stats=StatsConfig(**how),
+    )
+    tokens = [
+        SimpleNamespace(example=Example(f"{split}-{i}", "a", "b", "c", "d", g)) for i, g in enumerate(groups)
+    ]
+    light = SimpleNamespace(
+        table="head_impact",
+        condition="d",
+        settings=SimpleNamespace(root=root),
+        kind=SimpleNamespace(name="heads_zero"),
+    )
+    identity = SimpleNamespace(run_id="r")
+    return SimpleNamespace(
+        light=light,
+        tokens=tokens,
+        identity=identity,
+        metrics=[SimpleNamespace(name="logit_diff")],
+        network=None,
+    )
+
+
+def measured(deltas: Any, *, scale: float = 0.0, n_heads: int = 4, component: str = "z") -> Measured:
+    """Heads with these effects; (n_heads in all, n_examples)."""
+    table = np.asarray(deltas, dtype=float)
+    rows = []
+    for i in range(len(table)):
+        layer, head = divmod(i, n_heads)
+        edit = Edit(component, layer, head, Scale(scale))
+        six = SixTuple("head", component, "zero", "all", "clean")
+        rows.append(Row({"layer": layer, "head": head, "scale": scale}, Intervention((edit,)), six))
+    base = np.full(table.shape[1], 2.0)
+    top1 = np.zeros(table.shape, dtype=np.int64)
+    return Measured(
+        Leg([], rows),
+        np.arange(table.shape[1]),
+        {"logit_diff": base + table},
+        {"logit_diff": base},
+        top1,
+        top1[0],
+    )
+
+
+def only_rows(all_of: Measured, rows: Sequence[int]) -> Measured:
+    """The same measurement of some rows."""
+    rows = list(rows)
+    return replace(
+        all_of, leg=replace(all_of.leg, rows=[all_of.leg.rows[i] for i in rows]),
+        values={name: v[rows] for name, v in all_of.values.items()}, top1=all_of.top1[rows],
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def made_up() -> SimpleNamespace:
+    """The makers of this file."""
+    return SimpleNamespace(prepared=prepared, measured=measured, only_rows=only_rows)

@@ -1,0 +1,62 @@
+"""The findings page holds the numbers of the runs' files, and nothing that is not in them."""
+
+import pandas as pd
+import pytest
+
+FAST = (
+    "model=toy",
+    "tracking=off",
+    "verify=off",
+    "device.threads=1",
+    "stats.n_boot=200",
+    "stats.n_perm=2000",
+)
+
+
+@pytest.fixture
+def runs(command, tmp_path):
+    heads = command(
+        *FAST, "ablation=heads_zero", "ablation.scales=[0.0]", "dataset.split=train", "dataset.n_examples=30",
+        "stats.confirm=test", "stats.confirm_top=3", "hydra.run.dir=heads",
+    )  # fmt: skip
+    circuit = command(
+        *FAST, "ablation=circuit", "ablation.from_run=heads", "metrics.primary=kl_div", "ablation.n_random=4",
+        "ablation.members=2", "dataset.split=test", "dataset.n_examples=20", "hydra.run.dir=circuit",
+    )  # fmt: skip
+    assert (heads.code, circuit.code) == (0, 0)
+    return tmp_path
+
+
+def test_the_page_is_made_of_the_files(command, runs):
+    assert command("findings", "heads", "circuit", "--out", "docs/findings.md").code == 0
+    page = (runs / "docs/findings.md").read_text()
+    assert "    tiny-ablate findings heads circuit --out docs/findings.md" in page
+    assert "ablation=heads_zero" in page
+    assert "tracking=off" not in page
+    impact = pd.read_parquet(runs / "heads/metrics/head_impact.parquet").query("metric == 'logit_diff'")
+    first = impact.loc[impact["delta"].abs().idxmax()]
+    assert f"| layer {first['layer']} head {first['head']} | {first['delta']:+.3f} |" in page
+    circuits = pd.read_parquet(runs / "circuit/metrics/circuit.parquet")
+    for row in circuits.itertuples():
+        assert f"| {row.fraction:g} | {row.size} | {row.faithfulness:.3f} |" in page
+    confirm = pd.read_parquet(runs / "heads/metrics/confirm.parquet").query("metric == 'logit_diff'")
+    assert len(confirm) == 3
+    assert all(f"| {row.delta_chosen:+.3f} | {row.delta:+.3f} |" in page for row in confirm.itertuples())
+    assert "Stability: in 1000 resamples" in page
+    assert "CPR (area under f" in page
+    assert "Minimality:" in page
+    assert command("findings", "heads", "circuit").out.count("## ") == 2
+
+
+def test_a_directory_without_a_run_is_refused(command, tmp_path):
+    done = command("findings", "nowhere")
+    assert done.code == 2
+    assert "nowhere" in done.err
+
+
+def test_a_file_that_was_changed_is_refused(command, runs):
+    path = runs / "heads/metrics/summary.json"
+    path.write_text(path.read_text().replace("logit_diff", "logit_dift", 1))
+    done = command("findings", "heads")
+    assert done.code == 2
+    assert "summary.json" in done.err

@@ -1,0 +1,171 @@
+"""The self-check passes on the tool as it is, and misses its bars on a tool that is broken."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tiny_ablation.aggregate import run_tables
+from tiny_ablation.commands import selfcheck
+from tiny_ablation.commands._selfcheck import circuits, simulate, speed
+from tiny_ablation.commands._selfcheck.checks import Check, all_met, table
+from tiny_ablation.commands._selfcheck.circuits import auroc
+from tiny_ablation.interventions.kinds import heads_zero
+from tiny_ablation.interventions.replacements import Scale
+from tiny_ablation.stats.bootstrap import Intervals, cluster_bootstrap_means
+from tiny_ablation.stats.signflip import sign_flip_pvalues
+
+FEW = tuple(replace(setting, n_draws=21) for setting in (*simulate.SETTINGS[:1], simulate.SETTINGS[2]))
+
+
+@pytest.fixture(autouse=True)
+def few_examples(monkeypatch):
+    monkeypatch.setattr(circuits, "N_EXAMPLES", 24)
+
+
+@pytest.fixture
+def zero_only(monkeypatch):
+    monkeypatch.setattr(circuits, "KINDS", {"zero": circuits.KINDS["zero"]})
+
+
+@pytest.fixture
+def few_draws(monkeypatch):
+    monkeypatch.setattr(simulate, "SETTINGS", FEW)
+    monkeypatch.setattr(simulate, "FALSE_DISCOVERIES", 0.05 + 3 * (0.05 * 0.95 / FEW[0].n_draws) ** 0.5)
+
+
+def test_the_planted_circuit_and_a_program_are_found(command):
+    result = command(
+        "selfcheck", "--only", "planted", "tracr_sort", "--out", "found.json", "device.threads=1"
+    )
+    assert result.code == 0, result.out + result.err
+    assert result.out.count(" ok") == 4
+    assert "All 4 bars met." in result.out
+    content = json.loads(Path("found.json").read_text())
+    assert content["ok"] is True
+    ranks, dead = content["checks"][0], content["checks"][-1]
+    assert ranks["found"] == {"zero": 1.0, "mean": 1.0, "resample": 1.0}
+    assert ranks["bar"] == "1.000"
+    assert dead["found"] == {"zero": 0.0, "mean": 0.0, "resample": 0.0}
+
+
+def test_the_redundant_pair_is_found_by_pairs_and_missed_by_single_heads(command):
+    result = command("selfcheck", "--only", "induction_pair", "--json")
+    assert result.code == 0
+    pairs, singles = result.json()["checks"]
+    assert pairs["found"]["top"] == "1.0 + 1.1"
+    assert pairs["found"]["interaction_low"] > 0.5
+    assert max(singles["found"].values()) < 0.25
+
+
+def test_a_replacement_that_changes_nothing_misses_the_bar(command, monkeypatch, zero_only):
+    monkeypatch.setattr(Scale, "value", lambda _self, current, _source, _edit: current.clone())
+    result = command("selfcheck", "--only", "tracr_sort")
+    assert result.code == 1
+    assert "0.500" in result.out
+    assert "1 of 2 bars missed" in result.out
+
+
+def test_a_shuffled_head_axis_misses_both_bars(command, monkeypatch, zero_only):
+    edit = heads_zero.Edit
+    monkeypatch.setattr(
+        heads_zero,
+        "Edit",
+        lambda component, layer, head, *rest: edit(component, layer, (head + 1) % 4, *rest),
+    )
+    result = command("selfcheck", "--only", "tracr_sort", "--json")
+    assert result.code == 1
+    assert [check["ok"] for check in result.json()["checks"]] == [False, False]
+
+
+def test_a_pair_that_no_kind_sees_misses_the_bar(command, monkeypatch):
+    monkeypatch.setattr(Scale, "value", lambda _self, current, _source, _edit: current.clone())
+    result = command("selfcheck", "--only", "induction_pair")
+    assert result.code == 1
+
+
+def test_statistics_keep_what_they_promise(command, few_draws):
+    result = command("selfcheck", "--only", "statistics", "--json")
+    checks = {(c["check"], c["subject"]): c for c in result.json()["checks"]}
+    assert len(checks) == 4
+    assert result.code == 0, result.out
+
+
+def test_intervals_that_are_too_narrow_miss_the_bar(command, monkeypatch, few_draws):
+    def narrow(*args: Any) -> Intervals:
+        low, high = cluster_bootstrap_means(*args)
+        middle = (low + high) / 2
+        return Intervals(middle + 0.8 * (low - middle), middle + 0.8 * (high - middle))
+
+    monkeypatch.setattr(run_tables, "cluster_bootstrap_means", narrow)
+    missed = _missed(command)
+    assert missed == {"Coverage of 95 % intervals"}
+
+
+def test_p_values_that_ignore_groups_miss_the_bar(command, monkeypatch, few_draws):
+    def ungrouped(deltas: Any, groups: Any, n_perm: int, rng: Any) -> Any:
+        return sign_flip_pvalues(deltas, np.arange(len(groups)), n_perm, rng)
+
+    monkeypatch.setattr(run_tables, "sign_flip_pvalues", ungrouped)
+    assert _missed(command) == {"False discoveries at q <= 0.05"}
+
+
+def test_p_values_without_a_correction_for_many_heads_miss_the_bar(command, monkeypatch, few_draws):
+    monkeypatch.setattr(run_tables, "q_values", lambda p, *_: p)
+    assert _missed(command) == {"False discoveries at q <= 0.05"}
+
+
+def _missed(command: Any) -> set[str]:
+    result = command("selfcheck", "--only", "statistics", "--json")
+    assert result.code == 1
+    return {check["check"] for check in result.json()["checks"] if check["ok"] is False}
+
+
+def test_statistics_of_a_large_run_are_fast_and_slow_ones_are_told(command, monkeypatch):
+    assert command("selfcheck", "--only", "speed").code == 0
+    monkeypatch.setattr(speed, "SECONDS", 0.0)
+    assert command("selfcheck", "--only", "speed").code == 1
+
+
+def test_prompts_of_the_programs_can_be_run_by_hand(command, tmp_path):
+    result = command("selfcheck", "--prompts", "prompts")
+    assert result.code == 0
+    assert len(result.out.split()) == 4
+    rows = [json.loads(line) for line in Path("prompts/tracr_dyck.jsonl").read_text().splitlines()]
+    assert len(rows) > 150
+    for row in rows:
+        assert {row["target"], row["foil"]} == {" True", " False"}
+        assert len(row["clean"].split()) == len(row["corrupt"].split())
+
+
+@pytest.mark.parametrize(
+    ("args", "said"), [(("--only", "poems"), "tracr_dyck"), (("model=toy",), "only device=")]
+)
+def test_wrong_input(command, args, said):
+    result = command("selfcheck", *args)
+    assert result.code == 2
+    assert said in result.err
+
+
+def test_auroc_by_hand():
+    strength = {(0, 0): 3.0, (0, 1): 1.0, (1, 0): 1.0, (1, 1): 0.0}
+    # (0, 0) beats both; (0, 1) ties with (1, 0) and beats (1, 1).
+    assert auroc(strength, [(0, 0), (0, 1)], [(1, 0), (1, 1)]) == 3.5 / 4
+
+
+def test_a_check_without_a_bar_cannot_be_missed():
+    told = Check("Coverage", "hard", "", 0.5, None, "0.500")
+    missed = replace(told, bar="0.93 to 0.97", ok=False)
+    assert all_met([told])
+    assert not all_met([told, missed])
+    assert list(table([told, missed])) == [
+        "", "Coverage: 0.93 to 0.97", "  hard  0.500  told, no bar", "  hard  0.500  MISSED",
+    ]  # fmt: skip
+
+
+def test_parts_are_the_models_and_the_statistics():
+    programs = ["tracr_dyck", "tracr_histogram", "tracr_reverse", "tracr_sort"]
+    assert selfcheck._parts() == ["planted", *programs, "induction_pair", "statistics", "speed"]

@@ -1,0 +1,100 @@
+"""The fast matrix products against PyTorch's own, on every architecture that there is a toy of."""
+
+import pytest
+import torch
+from torch import nn
+
+from tiny_ablation.config.schema import ModelConfig, ModelSource
+from tiny_ablation.models import loader, products
+from tiny_ablation.models.network import build_network
+from tiny_ablation.models.products import FastProducts, available
+
+SHAPES = ("llama", "gpt2", "neox")
+IDS = torch.arange(12).view(2, 6) % 7
+
+
+@pytest.fixture
+def have(toy_networks) -> None:
+    if not available(toy_networks["llama"]):
+        pytest.skip("this machine or build of PyTorch has no faster product")
+
+
+def replaced(network) -> list[str]:
+    return [name for name, module in network.hf.named_modules() if "forward" in vars(module)]
+
+
+def test_they_are_there_where_the_processor_and_pytorch_have_them(toy_networks):
+    expected = torch.backends.cpu.get_cpu_capability() == "AVX512" and torch.backends.mkldnn.is_available()
+    assert available(toy_networks["llama"]) == expected
+
+
+@pytest.mark.parametrize("budget", [products.PACKED_BYTES, 0])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_every_linear_module_of_the_blocks_computes_the_same(have, toy_networks, monkeypatch, shape, budget):
+    monkeypatch.setattr(products, "PACKED_BYTES", budget)
+    network = toy_networks[shape]
+    with torch.inference_mode():
+        plain = network.hf(IDS).logits
+        with FastProducts(network).in_use():
+            names = replaced(network)
+            fast = network.hf(IDS).logits
+    assert not replaced(network)
+    linear = [n for n, m in network.hf.named_modules() if type(m).__name__ in ("Linear", "Conv1D")]
+    assert sorted(names) == sorted(n for n in linear if budget or n != network.names.unembed)
+    torch.testing.assert_close(fast, plain, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(("d_in", "d_out"), [(576, 192), (576, 1536), (1536, 576), (32, 96)])
+def test_a_row_is_the_same_to_the_bit_alone_and_among_others(have, d_in, d_out):
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(d_out, d_in, generator=generator)
+    x = torch.randn(700, d_in, generator=generator)
+    product = products._Packed(weight, None, packed=True)
+    whole = product(x)
+    for rows in (4, 5, 16, 77, 300):
+        assert torch.equal(product(x[:rows]), whole[:rows])
+        assert torch.equal(product(x[-rows:]), whole[-rows:])
+
+
+def test_weights_that_were_written_to_are_packed_again(have):
+    weight, x = torch.eye(16), torch.arange(64.0).view(4, 16)
+    product = products._Packed(weight, None, packed=True)
+    assert torch.equal(product(x), x)
+    with torch.inference_mode():
+        weight.mul_(3)
+        assert torch.equal(product(x), 3 * x)
+
+
+def test_gradients_flow_through_the_modules_own_products(toy_networks):
+    network = toy_networks["llama"]
+    with torch.enable_grad(), FastProducts(network).in_use():
+        assert not replaced(network)
+
+
+def test_other_precisions_keep_their_own():
+    config = ModelConfig(name="toy", source=ModelSource.toy)
+    model = loader.load_model(config, device="cpu", dtype="float64")
+    loader.forget()
+    assert not available(build_network(model))
+
+
+def test_without_the_operators_the_modules_stay_as_they_are(toy_networks, monkeypatch):
+    def gone(*_args, **_kwargs):
+        raise AttributeError("'_OpNamespace' 'mkldnn' object has no attribute '_linear_pointwise'")
+
+    monkeypatch.setattr(products._Packed, "_pack", gone)
+    network = toy_networks["gpt2"]
+    with torch.inference_mode(), FastProducts(network).in_use():
+        assert not available(network)
+        assert not replaced(network)
+
+
+def test_an_operator_that_computes_something_else_is_not_used(have, toy_networks, monkeypatch):
+    monkeypatch.setattr(products._Packed, "__call__", lambda self, x: nn.functional.linear(x, self._plain))
+    assert not available(toy_networks["llama"])
+
+
+def test_looking_whether_they_are_there_draws_no_random_numbers(toy_networks):
+    before = torch.get_rng_state()
+    available(toy_networks["llama"])
+    assert torch.equal(torch.get_rng_state(), before)

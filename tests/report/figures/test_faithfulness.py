@@ -1,0 +1,48 @@
+import json
+import re
+from types import SimpleNamespace
+
+from tiny_ablation.report.figures import canvas, faithfulness, interactive
+
+
+def circuit():
+    def point(fraction, size, f, left):
+        return {
+                "fraction": fraction, "size": size, "faithfulness": f,
+                "faithfulness_low": f - 0.05, "faithfulness_high": f + 0.1,
+                "random_faithfulness": f / 3, "left": left, "left_low": left - 0.1, "left_high": left + 0.1,
+                "random_left": None}  # fmt: skip
+
+    points = [point(0.0, 0, 0.0, 1.0), point(0.1, 1, 0.4, 0.7), point(1.0, 10, 1.0, 0.0)]
+    return {"metric": "logit_diff", "replacement": "mean", "n_heads": 10, "n_examples": 8,
+            "rankings": {"signed": {"points": points}, "absolute": {"points": points}}}  # fmt: skip
+
+
+def draw(folder):
+    png, page = folder / "f.png", folder / "f.html"
+    summary = {"circuit": circuit(), "kind": "circuit", "model": "<b>m</b>", "dataset": "d"}
+    source = SimpleNamespace(summary=summary, title="<b>title</b>", confidence=0.95)
+    data = faithfulness.collect(source)
+    with canvas.settings():
+        canvas.save(faithfulness.static(data), png)
+    interactive.save(faithfulness.page(data), data.title, data.note, page)
+    return png, page
+
+
+def test_equal_circuits_give_equal_bytes(tmp_path):
+    first, second = (draw(tmp_path / name) for name in "ab")
+    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
+
+
+def test_curves_hold_the_numbers_and_leave_out_what_a_log_axis_cannot_show(tmp_path):
+    source = re.search(r'data-figure="[^"]*">(.*?)</script>', draw(tmp_path)[1].read_text(), re.S)
+    traces = json.loads(source[1])["data"]
+    assert [trace["name"] for trace in traces[:4]] == [
+        "signed ranking", "random, layers as signed", "absolute ranking", "random, layers as absolute",
+    ]  # fmt: skip
+    kept, random = traces[:2]
+    assert (kept["x"], kept["y"]) == ([0.1, 1.0], [0.4, 1.0])
+    assert [round(b, 6) for b in kept["error_y"]["arrayminus"]] == [0.05, 0.05]
+    assert [round(b, 6) for b in kept["error_y"]["array"]] == [0.1, 0.1]
+    assert "error_y" not in random
+    assert traces[4]["y"] == [0.7, 0.0]

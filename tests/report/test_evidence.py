@@ -1,0 +1,99 @@
+"""Words about stability, confirmation and circuits."""
+
+import math
+
+import pandas as pd
+
+from tiny_ablation.report.circuits import circuit_headline, circuit_lines
+from tiny_ablation.report.evidence import evidence_lines, evidence_tables
+
+SITE = {"layer": 1, "head": 2, "scale": 0.0, "delta_chosen": -0.5, "delta": -0.4, "ci_low": -0.6, "ci_high": -0.2,
+        "p_value": 0.01, "q_value": 0.02, "effect_size": -1.5, "value": 1.0, "confirmed": 1.0}  # fmt: skip
+CONFIRM = {"split": "test", "chosen_on": "dev", "metric": "logit_diff", "n_examples": 40, "n_groups": 12, "shared_groups": [],
+           "family_size": 1, "resolution": None, "missing": 0, "n_confirmed": 1, "n_same_sign": 1, "sites": [SITE]}  # fmt: skip
+
+
+def area(value):
+    return {
+        "value": value,
+        "ci_low": value - 0.1,
+        "ci_high": value + 0.1,
+        "random_mean": 0.2,
+        "n_random": 5,
+        "percentile": 100.0,
+    }
+
+
+def point(fraction, size, f, left):
+    return {"fraction": fraction, "size": size, "faithfulness": f, "faithfulness_low": f, "faithfulness_high": f,
+            "random_faithfulness": 0.1, "sufficiency_percentile": 95.0, "left": left, "left_low": left, "left_high": left,
+            "random_left": 0.9, "necessity_percentile": 90.0}  # fmt: skip
+
+
+def circuit(*points, defined=True, members=()):
+    return {"metric": "logit_diff", "replacement": "mean", "n_heads": 10, "n_examples": 8, "defined": defined, "rankings": {
+        "signed": {"cpr": area(0.8), "cmd": area(0.2), "points": list(points), "members": list(members)}}}  # fmt: skip
+
+
+def test_a_run_without_either_says_nothing():
+    assert evidence_lines({}) == []
+    assert evidence_lines({"stability": None, "confirm": None}) == []
+
+
+def test_stability_is_judged_by_the_bar():
+    base = {"metric": "m", "top": 5, "of": 20, "n_resamples": 1000}
+    (good,) = evidence_lines({"stability": {**base, "jaccard": 0.91, "stable": True}})
+    (bad,) = evidence_lines({"stability": {**base, "jaccard": 0.31, "stable": False}})
+    assert "0.91" in good
+    assert "(stable;" in good
+    assert "not stable" in bad
+
+
+def test_confirmation_counts_or_says_why_not():
+    (line,) = evidence_lines({"confirm": CONFIRM})
+    assert "split dev, measured again on split test (40 examples in 12 groups): 1 of 1 are confirmed" in line
+    (line,) = evidence_lines({"confirm": {**CONFIRM, "resolution": "too few groups", "n_confirmed": None}})
+    assert "confirmed" not in line
+    assert "no test: too few groups" in line
+
+
+def test_the_table_of_confirmed_sites():
+    (table,) = evidence_tables({"top": [], "confirm": CONFIRM}, None)
+    assert table.rows == [["L1 H2", "-0.500", "-0.400", "[-0.600, -0.200]", "0.020", "yes"]]
+
+
+def test_controls_of_the_strongest_heads():
+    top = [{"layer": 1, "head": 2, "scale": 0.0, "effect_size": -1.5}]
+    controls = pd.DataFrame([{"layer": 1, "head": 2, "scale": 0.0, "metric": "logit_diff", "norm": 3.0,
+                              "random_percentile": 99.5, "layer_percentile": 100.0,
+                              "matched_percentile": math.nan}])  # fmt: skip
+    (table,) = evidence_tables({"top": top, "primary": "logit_diff"}, controls)
+    assert table.rows == [["L1 H2", "-1.50", "3.00", "99.5", "100.0", "-"]]
+
+
+def test_the_headline_names_the_smallest_circuit_that_carries_the_behaviour():
+    found = circuit(
+        point(0.1, 1, 0.3, 0.9), point(0.2, 2, 0.85, 0.1), point(0.5, 5, 0.95, 0.0), point(1, 10, 1.0, 0.0)
+    )
+    assert circuit_headline(found).startswith(
+        "The 2 first heads of the signed ranking (20.0% of 10) keep 85% of logit_diff"
+    )
+    assert "has 2 heads: f 0.85" in circuit_lines(found)[1]
+
+
+def test_no_small_circuit_and_no_denominator():
+    assert "No circuit smaller than the model keeps 80%" in circuit_headline(circuit(point(1, 10, 1.0, 0.0)))
+    assert "too little to tell" in circuit_headline(circuit(defined=False))
+    assert circuit_lines(circuit(defined=False)) == []
+    assert circuit_lines(None) == []
+
+
+def test_members_that_stand_out_are_named():
+    member = {"layer": 0, "head": 3, "n_inflated": 20, "percentile": 97.5}
+    lines = circuit_lines(
+        circuit(point(1, 10, 1.0, 0.0), members=[member, {**member, "head": 4, "percentile": 50.0}])
+    )
+    assert lines[-1].startswith(
+        "Minimality: of its 2 first heads, 1 change f more than at least 95 % of the 20 random heads"
+    )
+    assert lines[-1].endswith("(L0H3).")

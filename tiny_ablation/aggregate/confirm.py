@@ -1,0 +1,137 @@
+"""What the held-out split says of the sites that were chosen on the other: estimates, intervals, and tests of these alone."""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from tiny_ablation.aggregate.run_tables import FDR_LEVEL, groups_of, impact_table
+from tiny_ablation.data.text import listing
+from tiny_ablation.interventions.confirm import Site, only, strongest
+from tiny_ablation.interventions.measure import Measured, executors, measure
+from tiny_ablation.interventions.prepare import Prepared
+from tiny_ablation.results.rundir import RunDir
+from tiny_ablation.results.schema import TABLES
+
+
+@dataclass(frozen=True)
+class Confirmation:
+    """What the held-out examples gave.
+
+    Attributes:
+        table: a row per chosen site and metric: the columns of the impact table; `delta_chosen`, the effect on the examples of
+            the choice; and `confirmed`, 1 where q is at most 0.05 and the sign is that of the choice (NaN without a test).
+        summary: `confirm` of `summary.json`.
+    """
+
+    table: pd.DataFrame
+    summary: dict[str, Any]
+
+
+def confirm(
+    prepared: Prepared,
+    measured: Sequence[Measured],
+    rundir: RunDir,
+    progress: Callable[[int], AbstractContextManager[Any]],
+) -> Confirmation | None:
+    """Measure the strongest sites on the held-out split; None where the config names none.
+
+    Args:
+        prepared: the run.
+        measured: what it gave.
+        rundir: its directory, which this process has locked; finished batches are kept there.
+        progress: given the number of interventions x examples, the progress of the stage (with `advance`) as a context.
+
+    Raises:
+        Stopped: Ctrl-C or SIGTERM.
+    """
+    if prepared.held_out is None:
+        return None
+    measured = prepared.light.kind.combine(prepared, measured)
+    n = prepared.light.settings.root.stats.confirm_top
+    chosen = strongest(measured, prepared.metrics[0].name, n)
+    held = only(prepared.held_out, list(chosen))
+    work = executors(held)
+    with progress(sum(len(executor.plan) * len(executor.prompts) for executor in work)) as stage:
+        again = measure(held, rundir, work, stage.advance, part="confirm")
+    return confirmation(prepared, measured, held, again, chosen)
+
+
+def confirmation(
+    prepared: Prepared,
+    measured: Sequence[Measured],
+    held: Prepared,
+    again: Sequence[Measured],
+    chosen: Mapping[Site, float],
+) -> Confirmation:
+    """Compare the chosen sites on the two splits.
+
+    Args:
+        prepared: the run that chose.
+        measured: what it gave.
+        held: the plan of the chosen sites on the held-out split.
+        again: what that gave.
+        chosen: the chosen sites and their effects on the primary metric, the strongest first.
+    """
+    found = impact_table(held, again)
+    primary = prepared.metrics[0].name
+    table = found.impact.assign(
+        delta_chosen=[_chosen_effect(measured, row) for row in found.impact.to_dict("records")]
+    )
+    same = np.sign(table["delta_chosen"]) == np.sign(table["delta"])
+    tested = table["q_value"].notna()
+    table["confirmed"] = np.where(tested, (table["q_value"] <= FDR_LEVEL) & same, np.nan)
+    rows = table.loc[table["metric"] == primary, :]
+    rows = rows.iloc[np.argsort(-np.abs(rows["delta_chosen"].to_numpy()), kind="stable")]
+    groups = set(groups_of(held, again[0]))
+    return Confirmation(table, {
+        "split": held.light.settings.root.dataset.split.value, "chosen_on": prepared.light.settings.root.dataset.split.value,
+        "metric": primary, "n_examples": len(again[0].examples), "n_groups": len(groups),
+        "shared_groups": sorted(groups & set(groups_of(prepared, measured[0]))),
+        "family_size": found.family_size, "resolution": found.unresolvable, "missing": len(chosen) - len(rows),
+        "n_confirmed": None if found.unresolvable else int(rows["confirmed"].sum()),
+        "n_same_sign": int((np.sign(rows["delta_chosen"]) == np.sign(rows["delta"])).sum()), "sites": _sites(rows, prepared),
+    })  # fmt: skip
+
+
+def confirm_warnings(summary: Mapping[str, Any] | None) -> list[str]:
+    """What a reader must know about how well the two splits are kept apart."""
+    if not summary or not summary["shared_groups"]:
+        return []
+    shared = summary["shared_groups"]
+    return [
+        f"stats.confirm={summary['split']}: {len(shared)} of its {summary['n_groups']} groups also stand in "
+        f"dataset.split={summary['chosen_on']} ({listing(shared)}), so it confirms on new examples, not on new groups"
+    ]
+
+
+def _chosen_effect(measured: Sequence[Measured], row: Mapping[str, Any]) -> float:
+    """The mean effect of this site on this metric where it was chosen."""
+    for m in measured:
+        for i, mine in enumerate(m.leg.rows):
+            if m.leg.tabled and mine.six.direction == row["direction"] and _is(mine.key, row):
+                return float(np.nanmean(m.values[row["metric"]][i] - m.baseline[row["metric"]]))
+    return float("nan")
+
+
+def _is(key: Mapping[str, Any], row: Mapping[str, Any]) -> bool:
+    return all(row[name] == value for name, value in key.items())
+
+
+def _sites(rows: pd.DataFrame, prepared: Prepared) -> list[dict[str, Any]]:
+    names = [
+        "delta_chosen",
+        "delta",
+        "ci_low",
+        "ci_high",
+        "p_value",
+        "q_value",
+        "effect_size",
+        "value",
+        "confirmed",
+    ]
+    told_apart = ["direction"] if len(set(rows["direction"])) > 1 else []
+    return rows.loc[:, [*TABLES[prepared.light.table].index, *told_apart, *names]].to_dict("records")

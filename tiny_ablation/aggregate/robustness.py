@@ -1,0 +1,215 @@
+"""Does the same follow whatever is put in a head's place? Heads across replacements and weight processing.
+
+Zero, mean, resample and patch ask different questions (Miller et al. 2024), and zero ablation depends on how weights were
+folded. A head that matters under all of them is a finding about the model; one that matters under one may be one about the
+method. Reads finished runs over heads and nothing else.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations_with_replacement
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from tiny_ablation.config.seeds import generator
+from tiny_ablation.data.text import listing
+from tiny_ablation.errors import ResultsError
+from tiny_ablation.results.reader import Run
+from tiny_ablation.stats.bootstrap import cluster_bootstrap_means
+from tiny_ablation.stats.clusters import Floats
+from tiny_ablation.stats.ranks import rank_biased_overlap, spearman
+
+N_BOOT = 2000
+
+
+@dataclass(frozen=True)
+class RobustnessTables:
+    """What is the same under several interventions.
+
+    Attributes:
+        agreement: a row per pair of conditions, each with itself included: `spearman` over all heads; among the `k` strongest
+            of either, `sign_agreement`, the share with one sign; `jaccard` of the two top sets and `rank_biased_overlap` of the
+            two orders.
+        heads: a row per head: its effect under each condition (`delta/<condition>`), in how many it is among the top k
+            (`n_top`), in how many its interval excludes 0 (`n_resolved`), and `holds`: in all of them, with one sign.
+        summary: both in short, for JSON.
+    """
+
+    agreement: pd.DataFrame
+    heads: pd.DataFrame
+    summary: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Effects:
+    """One condition: effects of the common heads on the common examples, each (n_heads,)."""
+
+    label: str
+    delta: Floats
+    low: Floats
+    high: Floats
+
+    def order(self, k: int) -> list[int]:
+        """The `k` strongest heads."""
+        return np.argsort(-np.abs(self.delta), kind="stable")[:k].tolist()
+
+
+def condition_of(run: Run) -> str:
+    """What was done, and to which weights, such as `mean_template folded`."""
+    replacement = ", ".join(sorted(set(run.impact["replacement"].dropna()) - {"scale"}))
+    return f"{replacement or 'scale'} {run.config['model']['weights']}"
+
+
+def is_comparable(run: Run) -> bool:
+    """Whether a run measured whole heads one by one."""
+    return run.table_name == "head_impact" and set(run.impact["component"]) == {"z"}
+
+
+def robustness(runs: Sequence[Run], k: int = 10) -> RobustnessTables:
+    """Compare the heads of several runs of one model and behaviour.
+
+    Runs of one condition (seeds) are averaged. Only heads and examples that all runs have are compared.
+
+    Args:
+        runs: finished runs over heads, of one model, data set and primary metric.
+        k: how many heads a top set has.
+
+    Raises:
+        ResultsError: there are fewer than two conditions, or the runs cannot be compared.
+    """
+    _check(runs)
+    metric = runs[0].summary["primary"]
+    about = {name: runs[0].summary[name] for name in ("model", "dataset")}
+    tables = [_effects_by_head(run, metric) for run in runs]
+    heads, examples = tables[0].index, tables[0].columns
+    for table in tables[1:]:
+        heads, examples = heads.intersection(table.index), examples.intersection(table.columns)
+    if len(heads) < 2 or examples.empty:
+        raise ResultsError("these runs share fewer than two heads, or no example, so they cannot be compared")
+    k = min(k, max(1, len(heads) // 2))
+    groups = (
+        runs[0]
+        .per_example.drop_duplicates("example_id")
+        .set_index("example_id")["group"]
+        .loc[examples]
+        .tolist()
+    )
+    labels = [condition_of(run) for run in runs]
+    values = [table.loc[heads, examples].to_numpy() for table in tables]
+    found = [
+        _effects(label, [v for v, of in zip(values, labels, strict=True) if of == label], groups)
+        for label in dict.fromkeys(labels)
+    ]
+    names = [(int(layer), int(head)) for layer, head in heads]
+    agreement, of_heads = _agreement(found, k), _heads(found, names, k)
+    return RobustnessTables(
+        agreement, of_heads, about | _summary(found, of_heads, agreement, metric, k, len(examples))
+    )
+
+
+def sweep_robustness(runs: Sequence[Run], k: int = 10) -> RobustnessTables | None:
+    """As `robustness`; None where the runs of a sweep do not ask one question of one model in several ways."""
+    asked = {(run.summary["model"], run.summary["dataset"], run.summary["primary"]) for run in runs}
+    if len(asked) != 1 or not all(is_comparable(run) for run in runs):
+        return None
+    if len({condition_of(run) for run in runs}) < 2:
+        return None
+    return robustness(runs, k)
+
+
+def _check(runs: Sequence[Run]) -> None:
+    wrong = [run for run in runs if not is_comparable(run)]
+    if wrong:
+        raise ResultsError(
+            f"{wrong[0].dir.path} measured no heads one by one; robustness compares runs over heads"
+        )
+    for what in ("model", "dataset", "primary"):
+        found = sorted({str(run.summary[what]) for run in runs})
+        if len(found) > 1:
+            raise ResultsError(f"robustness compares runs with one {what}; these have {', '.join(found)}")
+    if len({condition_of(run) for run in runs}) < 2:
+        raise ResultsError("robustness needs runs with at least two replacements, or both kinds of weights")
+
+
+def _effects_by_head(run: Run, metric: str) -> pd.DataFrame:
+    """(heads, examples) effects at the factor farthest from 1."""
+    rows = run.per_example
+    away = np.abs(rows["scale"].to_numpy() - 1)
+    rows = rows.loc[away == away.max(), :]
+    effects = rows[metric] - rows[f"{metric}_baseline"]
+    table = rows[["layer", "head", "example_id"]].assign(delta=effects)
+    return table.pivot_table(index=["layer", "head"], columns="example_id", values="delta", aggfunc="mean")
+
+
+def _effects(label: str, seeds: Sequence[Floats], groups: Sequence[str]) -> _Effects:
+    deltas = np.mean(seeds, axis=0)
+    low, high = cluster_bootstrap_means(deltas, groups, N_BOOT, 0.95, generator(0, "bootstrap", "robustness"))
+    return _Effects(label, deltas.mean(1), low, high)
+
+
+def _agreement(found: Sequence[_Effects], k: int) -> pd.DataFrame:
+    rows = []
+    for a, b in combinations_with_replacement(found, 2):
+        top_a, top_b = a.order(k), b.order(k)
+        either = sorted({*top_a, *top_b})
+        rows.append({
+            "condition_a": a.label, "condition_b": b.label, "n_heads": len(a.delta), "k": k,
+            "spearman": spearman(a.delta, b.delta),
+            "sign_agreement": float((np.sign(a.delta[either]) == np.sign(b.delta[either])).mean()),
+            "jaccard": len({*top_a} & {*top_b}) / len(either), "rank_biased_overlap": rank_biased_overlap(top_a, top_b),
+        })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def _heads(found: Sequence[_Effects], names: Sequence[tuple[int, int]], k: int) -> pd.DataFrame:
+    deltas = np.array([f.delta for f in found])  # (conditions, heads)
+    resolved = np.array([(f.low > 0) | (f.high < 0) for f in found])
+    one_sign = (deltas > 0).all(0) | (deltas < 0).all(0)
+    tops = [f.order(k) for f in found]
+    frame = pd.DataFrame({
+        "layer": np.array([layer for layer, _ in names], dtype="int32"),
+        "head": np.array([head for _, head in names], dtype="int32"),
+        "n_top": np.array([sum(i in top for top in tops) for i in range(len(names))], dtype="int32"),
+        "n_resolved": resolved.sum(0).astype("int32"), "one_sign": one_sign, "holds": one_sign & resolved.all(0),
+    })  # fmt: skip
+    return frame.assign(**{f"delta/{f.label}": f.delta for f in found})
+
+
+def _summary(
+    found: Sequence[_Effects],
+    heads: pd.DataFrame,
+    agreement: pd.DataFrame,
+    metric: str,
+    k: int,
+    n_examples: int,
+) -> dict[str, Any]:
+    holding = heads.loc[heads["holds"].to_numpy(), :]
+    columns = [f"delta/{f.label}" for f in found]
+    least = holding[columns].abs().min(axis=1)
+    holding = holding.iloc[np.argsort(-least.to_numpy(), kind="stable")]
+    pairs = agreement.loc[(agreement["condition_a"] != agreement["condition_b"]).to_numpy(), :]
+    return {
+        "metric": metric, "k": k, "n_heads": len(heads), "n_examples": n_examples, "conditions": [f.label for f in found],
+        "holds": [
+            {"layer": int(row["layer"]), "head": int(row["head"]), "n_top": int(row["n_top"]),
+             "delta": {f.label: float(row[f"delta/{f.label}"]) for f in found}}
+            for row in holding.to_dict("records")
+        ],
+        "lowest": {name: float(pairs[name].min()) for name in ("spearman", "sign_agreement", "jaccard", "rank_biased_overlap")},
+        "agreement": agreement.to_dict("records"),
+    }  # fmt: skip
+
+
+def robustness_lines(summary: dict[str, Any]) -> list[str]:
+    """The summary in words."""
+    holds, lowest, n = summary["holds"], summary["lowest"], len(summary["conditions"])
+    names = listing([f"L{head['layer']}H{head['head']}" for head in holds]) or "none"
+    return [
+        f"{len(holds)} of {summary['n_heads']} heads hold under all {n} conditions ({', '.join(summary['conditions'])}): one "
+        f"sign, and every interval excludes 0: {names}.",
+        f"Between the two conditions that agree least, ranks correlate {lowest['spearman']:.2f} and the top {summary['k']} "
+        f"share a Jaccard overlap of {lowest['jaccard']:.2f}; signs of the strongest agree in at least "
+        f"{lowest['sign_agreement']:.0%}.",
+    ]

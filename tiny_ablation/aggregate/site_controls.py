@@ -1,0 +1,96 @@
+"""Where a head stands among the other heads of its run: all of them, those of its layer, and those that write as much.
+
+Removing any head does some harm; these are the empirical nulls that say how much. They cost no further interventions, since the
+other heads were measured anyway. Norm-matched controls answer the objection that a head matters only for being loud.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from tiny_ablation.interventions.measure import Measured
+from tiny_ablation.interventions.plan import Row
+from tiny_ablation.interventions.prepare import Prepared
+from tiny_ablation.stats.percentile import percentile_among
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+N_MATCHED = 20
+"""Heads of nearest norm that one is compared with; at most half of the others."""
+
+MIN_HEADS = 3  # fewer are no distribution
+
+
+def site_controls(prepared: Prepared, measured: Sequence[Measured]) -> pd.DataFrame | None:
+    """A row per head, factor and metric; None unless at least three heads were measured alone.
+
+    `size` is the absolute mean effect; `random_mean` the mean size of all other heads and `random_percentile` the share of them
+    with a smaller one (equal ones half) times 100; `layer_percentile` the same among the heads of the layer, `matched_mean` and
+    `matched_percentile` among the `n_matched` heads whose output is nearest in length: `norm` is the mean length of the vector
+    z_h W_O,h that the head adds to the residual stream at the touched positions. The last are missing for q, k and v.
+    """
+    if prepared.light.table != "head_impact":
+        return None
+    frames = [frame for m in measured if m.leg.tabled for frame in _of_leg(prepared, m)]
+    if not frames:
+        return None
+    frame = pd.concat(frames, ignore_index=True)
+    frame.insert(0, "run_id", prepared.identity.run_id)
+    frame.insert(1, "seed", prepared.light.settings.root.seed)
+    return frame
+
+
+def _of_leg(prepared: Prepared, measured: Measured) -> Iterator[pd.DataFrame]:
+    rows = [i for i, row in enumerate(measured.leg.rows) if row.intervention is not None]
+    scales = dict.fromkeys(_scale(measured, i) for i in rows)
+    by_scale = [[i for i in rows if _scale(measured, i) == scale] for scale in scales]
+    usable = [mine for mine in by_scale if len(mine) >= MIN_HEADS]
+    norms = _norms(prepared, measured, rows) if usable else None
+    for mine in usable:
+        heads = [measured.leg.rows[i] for i in mine]
+        of_heads = None if norms is None else np.array([norms[r.key["layer"], r.key["head"]] for r in heads])
+        for metric in prepared.metrics:
+            deltas = (measured.values[metric.name][mine] - measured.baseline[metric.name]).mean(1)
+            yield _compared(heads, np.abs(deltas), of_heads).assign(metric=metric.name)
+
+
+def _scale(measured: Measured, row: int) -> Any:
+    return measured.leg.rows[row].key["scale"]
+
+
+def _norms(prepared: Prepared, measured: Measured, rows: Sequence[int]) -> Any:
+    """(n_layers, n_heads) the mean length of what each head writes, un-intervened; None where that is not what is replaced."""
+    from tiny_ablation.engine.norms import head_norms
+
+    first = measured.leg.rows[rows[0]].runs[0].edits[0]
+    if first.component != "z":
+        return None
+    return head_norms(prepared.network, measured.leg.prompts, first.positions)
+
+
+def _compared(heads: Sequence[Row], sizes: Any, norms: "NDArray[np.float64] | None") -> pd.DataFrame:
+    layers = np.array([row.key["layer"] for row in heads])
+    records = []
+    for i, row in enumerate(heads):
+        others = np.arange(len(heads)) != i
+        matched = sizes[:0] if norms is None else sizes[nearest(norms, i)]
+        records.append({
+            **row.key, "direction": row.six.direction, "size": sizes[i],
+            "random_mean": sizes[others].mean(), "random_percentile": percentile_among(sizes[i], sizes[others]),
+            "layer_percentile": percentile_among(sizes[i], sizes[others & (layers == layers[i])]),
+            "norm": np.nan if norms is None else norms[i], "n_matched": len(matched),
+            "matched_mean": matched.mean() if len(matched) else np.nan,
+            "matched_percentile": percentile_among(sizes[i], matched),
+        })  # fmt: skip
+    return pd.DataFrame(records)
+
+
+def nearest(norms: "NDArray[np.float64]", own: int) -> "NDArray[np.int64]":
+    """The indices of the heads whose norm is nearest to that of head `own`, by ratio; the first wins a tie."""
+    logs = np.log(np.maximum(norms, np.finfo(np.float64).tiny))
+    order = np.argsort(np.abs(logs - logs[own]), kind="stable")
+    others = order[order != own]
+    return others[: min(N_MATCHED, max(1, len(others) // 2))]

@@ -1,0 +1,212 @@
+"""Does the tool find circuits that are known? Runs it on such models and scores what its tables say.
+
+Everything between the overrides and the tables is what a run does: compose, prepare, measure, combine, statistics.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tiny_ablation.commands._compose import compose
+from tiny_ablation.commands._selfcheck.checks import Check
+from tiny_ablation.config.schema import ModelConfig, ModelSource
+from tiny_ablation.models.sources import planted, tracr
+from tiny_ablation.models.sources.truth import Head, Truth
+
+if TYPE_CHECKING:
+    from tiny_ablation.aggregate.run_tables import RunTables
+    from tiny_ablation.interventions.prepare import Prepared
+
+METRICS = ("logit_diff", "p_drop", "kl_div")
+KINDS = {
+    "zero": ("ablation=heads_zero", "ablation.scales=[0.0]"),
+    "mean": ("ablation=heads_mean",),
+    "resample": ("ablation=heads_resample", "ablation.unmatched=skip"),
+}
+N_EXAMPLES = 60
+PAIR_MODEL = "induction_pair"
+SINGLE, BOTH = (
+    0.25,
+    0.5,
+)  # of the target's probability: what a head of the redundant pair may cost, what both must
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of the tool, as far as its tables.
+
+    Attributes:
+        prepared: what ran.
+        tables: what came out.
+    """
+
+    prepared: "Prepared"
+    tables: "RunTables"
+
+
+@dataclass
+class Workshop:
+    """Where runs are made.
+
+    Attributes:
+        directory: for finished batches and prompts.
+        machine: overrides of `device`.
+        tick: called with the number of runs that were finished.
+    """
+
+    directory: Path
+    machine: Sequence[str] = ()
+    tick: Callable[[int], None] = field(default=lambda _n: None)
+
+    def prepare(self, model: str, *overrides: str) -> "Prepared":
+        """A run of a model that could start."""
+        from tiny_ablation.interventions.light import prepare_light
+        from tiny_ablation.interventions.prepare import prepare_run
+
+        names = f"metrics.names=[{','.join(METRICS)}]"
+        given = [f"model={model}", *self._dataset(model), names, "tracking=off", *overrides, *self.machine]
+        return prepare_run(prepare_light(compose(given)))
+
+    def run(self, model: str, *overrides: str) -> Run:
+        """A run of a model."""
+        from tiny_ablation.aggregate.run_tables import run_tables
+        from tiny_ablation.interventions.measure import Stopped, executors, measure
+        from tiny_ablation.results.rundir import RunDir
+
+        prepared = self.prepare(model, *overrides)
+        rundir = RunDir(self.directory / prepared.identity.run_id)
+        try:
+            with rundir.lock():
+                measured = measure(prepared, rundir, executors(prepared), lambda _n: None)
+        except Stopped:
+            raise KeyboardInterrupt from None
+        self.tick(1)
+        return Run(prepared, run_tables(prepared, prepared.light.kind.combine(prepared, measured)))
+
+    def _dataset(self, model: str) -> list[str]:
+        size = f"dataset.n_examples={N_EXAMPLES}"
+        if not model.startswith("tracr_"):
+            return ["dataset=induction_tokens", size]
+        path = write_prompts(model, self.directory)
+        return [
+            "dataset=jsonl",
+            f"dataset.path={json.dumps(str(path))}",
+            "dataset.allow_answer_in_prompt=true",
+            size,
+        ]
+
+
+def models() -> list[str]:
+    """The models whose single heads are live or dead by construction."""
+    return ["planted", *(f"tracr_{name}" for name in tracr.names())]
+
+
+def truth_of(model: ModelConfig) -> Truth:
+    """The circuit of a model."""
+    return (tracr if model.source is ModelSource.tracr else planted).truth(model)
+
+
+def write_prompts(model: str, directory: Path) -> Path:
+    """The inputs of a compiled program as a JSONL file, one prompt pair a line.
+
+    The question is what the program answers at the last word. The corrupt prompt is the next input of that length with
+    another answer, which is the foil; inputs without one are left out.
+    """
+    path = directory / f"{model}.jsonl"
+    rows = _rows(tracr.cases(model.removeprefix("tracr_")))
+    directory.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def _rows(cases: Mapping[str, Sequence[str]]) -> Iterator[dict[str, str]]:
+    prompts = list(cases)
+    for index, prompt in enumerate(prompts):
+        answer, n = cases[prompt][-1], len(cases[prompt])
+        others = [
+            p for p in (*prompts[index:], *prompts[:index]) if len(cases[p]) == n and cases[p][-1] != answer
+        ]
+        if others:
+            foil = cases[others[0]][-1]
+            yield {"clean": prompt, "corrupt": others[0], "target": f" {answer}", "foil": f" {foil}",
+                   "template": f"length-{n}", "group": str(index)}  # fmt: skip
+
+
+def check_heads(shop: Workshop, model: str) -> list[Check]:
+    """Single heads of one model, under every replacement."""
+    runs = {kind: shop.run(model, *overrides) for kind, overrides in KINDS.items()}
+    truth = truth_of(runs["zero"].prepared.light.settings.root.model)
+    # A donor has as many tokens: what is the same for all prompts of a length cannot be missed.
+    varying = [head for head in truth.needed if head not in truth.constant]
+    live = {kind: varying if kind == "resample" else truth.needed for kind in runs}
+    ranks = {kind: auroc(_strength(run.tables), live[kind], truth.dead) for kind, run in runs.items()}
+    leaks = {kind: _largest(run.tables, truth.dead) for kind, run in runs.items()}
+    sizes = f"{model}: {len(truth.needed)} live, {len(truth.dead)} dead"
+    return [
+        Check("AUROC of live heads (zero, mean, resample)", sizes, "1.000", ranks, set(ranks.values()) == {1.0},
+              "  ".join(f"{value:.3f}" for value in ranks.values())),
+        Check("Largest effect of a dead head on any example (zero, mean, resample)", model, "exactly 0", leaks,
+              set(leaks.values()) == {0.0}, "  ".join(f"{value:.3g}" for value in leaks.values())),
+    ]  # fmt: skip
+
+
+def auroc(strength: Mapping[Head, float], live: Sequence[Head], dead: Sequence[Head]) -> float:
+    """The chance that a live head scores higher than a dead one; ties count half (Mann-Whitney)."""
+    pairs = [(strength[a], strength[b]) for a in live for b in dead]
+    return sum((a > b) + 0.5 * (a == b) for a, b in pairs) / len(pairs)
+
+
+def _strength(tables: "RunTables") -> dict[Head, float]:
+    """|mean effect| on the primary metric of each head, as the impact table has it."""
+    return {(row["layer"], row["head"]): abs(row["delta"]) for row in _rows_of(tables, METRICS[0])}
+
+
+def _largest(tables: "RunTables", heads: Sequence[Head]) -> float:
+    """The largest |effect| of any of the heads on any metric of any example."""
+    effects = (
+        abs(row[name] - row[f"{name}_baseline"])
+        for row in tables.per_example.to_dict("records")
+        if (row["layer"], row["head"]) in heads
+        for name in METRICS
+    )
+    return max(effects)
+
+
+def check_pair(shop: Workshop) -> list[Check]:
+    """The redundant pair: every pair of heads is cut; what the two cost together must stand out, and apart it must not."""
+    heads = 'ablation.of=["0.0","0.1","1.0","1.1"]'
+    run = shop.run(PAIR_MODEL, "ablation=heads_pair_zero", heads, "metrics.primary=p_drop")
+    ((first, second),) = truth_of(run.prepared.light.settings.root.model).pairs
+    pairs = {_pair(row): row for row in _rows_of(run.tables, "p_drop")}
+    top = max(pairs, key=lambda pair: abs(pairs[pair]["interaction"]))
+    mine = pairs[first, second]
+    found = {"top": _names(*top), **{key: mine[key] for key in ("delta", "interaction", "interaction_low")}}
+    apart = {_names(first): mine["delta_a"], _names(second): mine["delta_b"]}
+    both = _names(first, second)
+    name = "Redundant pair of induction_pair, by drop of the target's probability"
+    return [
+        Check(
+            name, f"by pairs: {both} most, above {BOTH}", f"{both} interact most, above {BOTH}", found,
+            top == (first, second) and mine["interaction_low"] > BOTH,
+            f"{_names(*top)}: {pairs[top]['interaction']:+.3f}, from {pairs[top]['interaction_low']:+.3f}",
+        ),
+        Check(
+            name, f"by single heads: each below {SINGLE}", f"each below {SINGLE}", apart,
+            max(map(abs, apart.values())) < SINGLE, "  ".join(f"{head}: {cost:+.3f}" for head, cost in apart.items()),
+        ),
+    ]  # fmt: skip
+
+
+def _rows_of(tables: "RunTables", metric: str) -> list[dict[str, Any]]:
+    """The rows of the impact table about one metric."""
+    return tables.impact.loc[tables.impact["metric"] == metric, :].to_dict("records")
+
+
+def _pair(row: Mapping[str, Any]) -> tuple[Head, Head]:
+    return (row["layer_a"], row["head_a"]), (row["layer_b"], row["head_b"])
+
+
+def _names(*heads: Head) -> str:
+    return " + ".join(f"{layer}.{head}" for layer, head in heads)

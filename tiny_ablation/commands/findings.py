@@ -1,0 +1,28 @@
+"""Write what finished runs say as a page: strongest heads, confirmation, stability, circuits, robustness.
+
+Give the directories of runs, in the order of the page, and of sweeps that compared ways to intervene. Every number comes from
+their files, whose checksums are compared first.
+
+  tiny-ablate findings outputs/heads outputs/circuit --out docs/findings.md
+"""
+
+from pathlib import Path
+
+from tiny_ablation.commands._console import parser, say
+from tiny_ablation.results.store import write_text
+
+
+def main(args: list[str]) -> int:
+    """Write or print the page."""
+    from tiny_ablation.report.findings import findings_page
+
+    flags = parser("findings", __doc__)
+    flags.add_argument("directories", nargs="+", metavar="DIR", type=Path, help="a finished run, or a sweep")
+    flags.add_argument("--out", type=Path, help="the page to write; default: print it")
+    given = flags.parse_args(args)
+    page = findings_page(given.directories, f"tiny-ablate findings {' '.join(args)}")
+    if given.out:
+        write_text(given.out, page)
+    else:
+        say(page.rstrip("\n"))
+    return 0

@@ -1,0 +1,115 @@
+"""Show which components matter in several conditions of a sweep, with other parameters than the sweep's own.
+
+  tiny-ablate invariants DIR --k 10 --metric logit_diff --op intersection
+  tiny-ablate invariants DIR --k q0.05 --direction hurts --json
+
+What is not given is as in the sweep's config. The sweep's own invariants.json stays as it is unless --write is given; figures
+and page keep showing the sweep's own, which `tiny-ablate aggregate` restores.
+"""
+
+from argparse import Namespace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from tiny_ablation.commands._console import parser, say, say_json, table
+from tiny_ablation.config.schema import EffectSign, SetOperation, SweepConfig
+from tiny_ablation.config.sweep import sweep_config
+
+_SHOWN = 40
+
+
+def main(args: list[str]) -> int:
+    """Print the invariants of one sweep."""
+    flags = parser("invariants", __doc__)
+    flags.add_argument("dir", type=Path, metavar="DIR", help="the directory of a sweep (-m)")
+    flags.add_argument("--k", help="components in a condition's top set: a number, or q0.05 for a q-value")
+    flags.add_argument("--metric", action="append", help="that ranks components; repeat it for several")
+    flags.add_argument("--op", choices=[op.value for op in SetOperation], help="what counts as invariant")
+    flags.add_argument(
+        "--direction", choices=[sign.value for sign in EffectSign], help="which effects are ranked"
+    )
+    flags.add_argument("--write", action="store_true", help="replace the sweep's invariants.json")
+    flags.add_argument("--json", action="store_true", help="print the whole result as JSON")
+    given = flags.parse_args(args)
+    found = _find(given)
+    if given.json:
+        say_json(found)
+    else:
+        say(*_lines(found))
+    return 0
+
+
+def _find(given: Namespace) -> Any:
+    """The result as it would stand in `invariants.json`."""
+    import json
+
+    from tiny_ablation.aggregate.sweep import sweep_invariants
+    from tiny_ablation.results.store import to_json
+
+    found = sweep_invariants(given.dir, lambda cfg: _changed(cfg, given), write=given.write)
+    return json.loads(to_json(found))
+
+
+def _changed(cfg: SweepConfig, given: Namespace) -> SweepConfig:
+    asked = {"k": given.k, "metrics": given.metric, "op": given.op, "direction": given.direction}
+    return sweep_config(asdict(cfg) | {key: value for key, value in asked.items() if value is not None})
+
+
+def _lines(found: Mapping[str, Any]) -> Iterator[str]:
+    for each in found["sets"]:
+        yield from _set_lines(each, found)
+    yield from (f"note: {text}" for text in found["notes"])
+
+
+def _set_lines(each: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[str]:
+    effects = {"both": "effects of either sign", "hurts": "effects that hurt", "helps": "effects that help"}
+    yield f"{each['model']}: {each['n_components']} components by {each['metric']} ({found['convention'][each['metric']]})"
+    yield f"top sets of k={found['k']}, {effects[found['direction']]}; kept: {found['kept']}"
+    yield ""
+    yield from table(_members(each["members"], [_label(c) for c in each["conditions"]]))
+    yield ""
+    yield f"{each['size']} kept"
+    for chance in each["chance"]:
+        yield f"  {chance['expected']:.3g} expected, p {_p(chance['p_value'])}; null: {chance['null']}"
+    if agreement := each["agreement"]:
+        yield (
+            f"whole rankings: Kendall's W {_share(agreement['kendalls_w'])}, rank-biased overlap "
+            f"{_share(agreement['rbo_mean'])} on average, {_share(agreement['rbo_min'])} at least"
+        )
+    stable = [f"{_label(c)} {_share(c['stability'])}" for c in each["conditions"]]
+    yield f"top sets when examples are drawn anew ({found['n_resamples']} draws, mean Jaccard): {', '.join(stable)}"
+    yield from (f"note: {text}" for text in each["notes"])
+    yield ""
+
+
+def _members(members: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> Iterator[list[str]]:
+    """A line per kept component: how often it returns, and its effect in each condition; `*` where it is in the top set."""
+    from tiny_ablation.report.sweep_screen import words_of
+
+    yield ["component", "stability", *labels]
+    for member in members[:_SHOWN]:
+        marks = {label: "*" if label in member["conditions"] else " " for label in labels}
+        yield [
+            words_of(member), _share(member["stability"]),
+            *(f"{member['delta'][label]:+.3f}{marks[label]}" for label in labels),
+        ]  # fmt: skip
+    if len(members) > _SHOWN:
+        yield [f"... and {len(members) - _SHOWN} more", *[""] * (len(labels) + 1)]
+
+
+def _label(condition: Mapping[str, Any]) -> str:
+    return (
+        f"{condition['condition']} {condition['direction']}"
+        if condition["direction"]
+        else condition["condition"]
+    )
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
+def _p(value: float) -> str:
+    return f"{value:.1e}" if value < 0.001 else f"{value:.3f}"

@@ -1,0 +1,121 @@
+"""Run the tool on models whose circuit is known, and print whether it finds it; about a minute.
+
+The models are a trained circuit among decoys, a pair of heads that stand in for each other, and compiled programs. Intervals
+and false discoveries are counted on simulated effects. What this proves and what not: docs/selfcheck.md.
+Exit code 1 when a bar is missed.
+
+  tiny-ablate selfcheck
+  tiny-ablate selfcheck --only planted tracr_sort --json
+  tiny-ablate selfcheck device=cuda             on another device than the CPU
+  tiny-ablate selfcheck --prompts DIR           write the inputs of the compiled programs, to run them by hand
+"""
+
+import tempfile
+import time
+from argparse import Namespace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tiny_ablation.commands._console import add_overrides, parser, say, say_json
+from tiny_ablation.commands._selfcheck import circuits, simulate, speed
+from tiny_ablation.commands._selfcheck.checks import Check, all_met, table
+from tiny_ablation.commands._selfcheck.circuits import Workshop
+from tiny_ablation.errors import ConfigError
+from tiny_ablation.results.store import write_json
+from tiny_ablation.version import __version__
+
+if TYPE_CHECKING:
+    from tiny_ablation.report.terminal import Screen
+
+STATISTICS, SPEED = "statistics", "speed"
+_HINT = "Results of this installation are not to be trusted where a bar is missed; please report it with the output of --json."
+
+
+def main(args: list[str]) -> int:
+    """Check, print, and return 1 where a bar is missed."""
+    given = _arguments(args)
+    if given.prompts:
+        say(
+            *(
+                str(circuits.write_prompts(m, given.prompts))
+                for m in circuits.models()
+                if m.startswith("tracr_")
+            )
+        )
+        return 0
+    start = time.perf_counter()
+    checks = _checks(given.only or _parts(), _machine(given.overrides))
+    content = {
+        "schema": 1,
+        "version": __version__,
+        "ok": all_met(checks),
+        "seconds": round(time.perf_counter() - start, 1),
+        "checks": [check.content() for check in checks],
+    }
+    if given.out:
+        write_json(given.out, content)
+    _report(content, checks, given)
+    return 0 if content["ok"] else 1
+
+
+def _arguments(args: list[str]) -> Namespace:
+    flags = parser("selfcheck", __doc__)
+    add_overrides(flags)
+    flags.add_argument(
+        "--only", nargs="+", choices=_parts(), metavar="PART", help=f"some of: {', '.join(_parts())}"
+    )
+    flags.add_argument("--json", action="store_true", help="print the results as JSON")
+    flags.add_argument("--out", type=Path, metavar="FILE", help="also write the JSON there")
+    flags.add_argument(
+        "--prompts", type=Path, metavar="DIR", help="only write the prompts of the compiled programs there"
+    )
+    return flags.parse_intermixed_args(args)
+
+
+def _machine(overrides: Sequence[str]) -> list[str]:
+    """What may be chosen: where to compute. What is computed is what the bars were set for."""
+    if foreign := [o for o in overrides if not o.startswith(("device=", "device."))]:
+        raise ConfigError(f"selfcheck: {foreign[0]} would change what is checked; only device=... may be set")
+    return ["device=cpu", *overrides] if not any(o.startswith("device=") for o in overrides) else [*overrides]
+
+
+def _parts() -> list[str]:
+    return [*circuits.models(), circuits.PAIR_MODEL, STATISTICS, SPEED]
+
+
+def _checks(parts: Sequence[str], machine: Sequence[str]) -> list[Check]:
+    """All checks of the parts, those of one name together, in the order of the first."""
+    from tiny_ablation.report.terminal import Screen
+
+    screen, found = Screen(), []
+    with tempfile.TemporaryDirectory() as directory:
+        for part in (p for p in _parts() if p in parts):
+            found += _run(part, Workshop(Path(directory), machine), screen)
+    names = list(dict.fromkeys(check.name for check in found))
+    return sorted(found, key=lambda check: names.index(check.name))
+
+
+def _run(part: str, shop: Workshop, screen: "Screen") -> list[Check]:
+    """The checks of one part, with progress on a terminal."""
+    if part == SPEED:
+        return speed.check_speed()
+    ways: dict[str, Callable[[Workshop], list[Check]]] = {
+        circuits.PAIR_MODEL: circuits.check_pair,
+        STATISTICS: simulate.check_statistics,
+    }
+    total = {circuits.PAIR_MODEL: 1, STATISTICS: simulate.n_draws()}.get(part, len(circuits.KINDS))
+    with screen.progress(part, total) as stage:
+        shop = replace(shop, tick=stage.advance)
+        return ways[part](shop) if part in ways else circuits.check_heads(shop, part)
+
+
+def _report(content: dict[str, Any], checks: Sequence[Check], given: Namespace) -> None:
+    if given.json:
+        say_json(content)
+        return
+    missed = sum(check.ok is False for check in checks)
+    barred = sum(check.ok is not None for check in checks)
+    verdict = f"{missed} of {barred} bars missed. {_HINT}" if missed else f"All {barred} bars met."
+    say(*table(checks), "", f"{verdict} ({content['seconds']:.0f} s)")

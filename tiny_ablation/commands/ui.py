@@ -1,0 +1,47 @@
+"""Browse published runs with MLflow, on this machine only.
+
+  tiny-ablate ui
+  tiny-ablate ui --port 5001
+  tiny-ablate ui tracking.uri=sqlite:////data/mlflow.db
+
+Starts MLflow's page on the store that runs from this directory are published to, and says where it is. It listens on the
+loopback interface alone. Stop it with Ctrl-C.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from tiny_ablation.commands._compose import compose
+from tiny_ablation.commands._console import add_overrides, parser, say
+from tiny_ablation.errors import ConfigError
+
+
+def main(args: list[str]) -> int:
+    """Start the page and wait for it to end."""
+    from tiny_ablation.tracking.mlflow_sink import default_uri, environment, ui_arguments
+
+    flags = parser("ui", __doc__)
+    add_overrides(flags)
+    flags.add_argument("--port", type=int, default=5000, help="default: 5000")
+    given = flags.parse_intermixed_args(args)
+    uri = compose(given.overrides).root.tracking.uri or default_uri(Path.cwd())
+    if uri.startswith(("http://", "https://")):
+        say(f"Runs are published to a server; open {uri}")
+        return 0
+    _check_there(uri)
+    say(f"http://127.0.0.1:{given.port}  (Ctrl-C stops it)")
+    done = subprocess.run(
+        [sys.executable, "-m", *ui_arguments(uri), "--port", str(given.port)], env=environment(), check=False
+    )
+    return int(done.returncode != 0)
+
+
+def _check_there(uri: str) -> None:
+    """MLflow would make an empty store where there is none, and show nothing."""
+    path = Path(uri.removeprefix("sqlite:///"))
+    if uri.startswith("sqlite:///") and not path.is_file():
+        raise ConfigError(
+            f"no run was published here: {path} is missing. Start it in the directory that runs were started from, or name "
+            "their store with tracking.uri=..."
+        )

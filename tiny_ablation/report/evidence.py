@@ -1,0 +1,135 @@
+"""How far a run's strongest sites can be relied on: stability, held-out confirmation, and their place among controls.
+
+The words are the same on the terminal and in the page.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from tiny_ablation.report import tables
+from tiny_ablation.report.figures import style
+
+
+class EvidenceTable(NamedTuple):
+    """A small table for the page.
+
+    Attributes:
+        caption: what it shows.
+        head: names of the columns; the first is the site.
+        rows: cells as shown.
+    """
+
+    caption: str
+    head: list[str]
+    rows: list[list[str]]
+
+
+def evidence_lines(summary: Mapping[str, Any]) -> list[str]:
+    """What the summary says about stability and confirmation, a paragraph each; empty where it says nothing."""
+    return [*_stability(summary.get("stability")), *_confirm(summary.get("confirm"))]
+
+
+def evidence_tables(summary: Mapping[str, Any], controls: pd.DataFrame | None) -> list[EvidenceTable]:
+    """The tables for the page.
+
+    Args:
+        summary: the content of `metrics/summary.json`.
+        controls: the content of `metrics/site_controls.parquet`, where the run has it.
+    """
+    found = []
+    if controls is not None and len(controls) and summary["top"]:
+        found.append(_controls(summary, controls))
+    if summary.get("confirm") and summary["confirm"]["sites"]:
+        found.append(_confirmed(summary["confirm"]))
+    return found
+
+
+def _stability(found: Mapping[str, Any] | None) -> list[str]:
+    if not found:
+        return []
+    verdict = "stable" if found["stable"] else "not stable: other examples would name other sites"
+    return [
+        f"Stability: in {found['n_resamples']} resamples of the groups, the {found['top']} strongest of {found['of']} sites "
+        f"share a Jaccard overlap of {found['jaccard']:.2f} with those of this run on average ({verdict}; 0.80 is a fair bar)."
+    ]
+
+
+def _confirm(found: Mapping[str, Any] | None) -> list[str]:
+    if not found:
+        return []
+    n = len(found["sites"])
+    where = f"split {found['split']} ({found['n_examples']} examples in {found['n_groups']} groups)"
+    if found["resolution"]:
+        said = f"{found['n_same_sign']} of {n} keep their sign; no test: {found['resolution']}"
+    else:
+        tests = f"q at most 0.05 over these {found['family_size']} tests"
+        said = f"{found['n_confirmed']} of {n} are confirmed: same sign, and {tests}"
+    return [
+        f"Held-out: the {n} strongest sites of split {found['chosen_on']}, measured again on {where}: {said}."
+    ]
+
+
+def _site(row: Mapping[str, Any]) -> str:
+    index = [name for name in row if name in _INDEX]
+    label = tables.label(row, index)
+    return f"{label} ({row['direction']})" if "direction" in row else label
+
+
+_INDEX = (
+    "layer",
+    "head",
+    "layer_a",
+    "head_a",
+    "layer_b",
+    "head_b",
+    "position",
+    "feature",
+    "granularity",
+    "set",
+)
+
+
+def _confirmed(found: Mapping[str, Any]) -> EvidenceTable:
+    places = style.decimals(style.number(row["delta"]) for row in found["sites"])
+    rows = [
+        [
+            _site(row),
+            style.signed(style.number(row["delta_chosen"]), places),
+            style.signed(style.number(row["delta"]), places),
+            style.interval(style.number(row["ci_low"]), style.number(row["ci_high"]), places),
+            style.probability(style.number(row["q_value"])),
+            {None: "-", 1.0: "yes", 0.0: "no"}[row["confirmed"]],
+        ]
+        for row in found["sites"]
+    ]
+    head = [
+        "site",
+        f"change on {found['chosen_on']}",
+        f"change on {found['split']}",
+        "interval",
+        "q",
+        "confirmed",
+    ]
+    return EvidenceTable("The chosen sites on examples that had no part in the choice.", head, rows)
+
+
+def _controls(summary: Mapping[str, Any], controls: pd.DataFrame) -> EvidenceTable:
+    mine = controls.loc[controls["metric"] == summary["primary"], :]
+    keys = ["layer", "head", "scale", *(["direction"] if "direction" in summary["top"][0] else [])]
+    by_site = {tuple(row[key] for key in keys): row for row in mine.to_dict("records")}
+    rows = []
+    for top in summary["top"]:
+        if row := by_site.get(tuple(top[key] for key in keys)):
+            percentiles = [row[f"{name}_percentile"] for name in ("random", "layer", "matched")]
+            numbers = [style.number(top["effect_size"]), row["norm"]]
+            rows.append(
+                [_site(top), *(style.plain(n, 2) for n in numbers), *(style.plain(p, 1) for p in percentiles)]
+            )
+    caption = (
+        "The strongest heads among controls: effect size (mean over groups, in their standard deviations), the length of what "
+        "the head writes, and the share of other heads with a smaller effect, in percent: of all, of its layer, and of those "
+        "whose output is nearest in length."
+    )
+    return EvidenceTable(caption, ["head", "effect size", "norm", "all", "layer", "norm-matched"], rows)

@@ -1,0 +1,285 @@
+"""Values on a grid of two named axes, one panel or several with the same colours: the drawing behind most maps.
+
+A full cell is a value whose interval excludes 0; a grey dot is one whose interval holds 0; an empty cell was not measured.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import plotly.graph_objects as go
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LinearSegmentedColormap, Normalize
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from plotly.subplots import make_subplots
+
+from tiny_ablation.report.figures import canvas, interactive, style
+
+_ROW, _LETTER, _GAP, _RIGHT = 0.21, 0.075, 0.3, 0.35  # inches
+_UNSURE = "unresolved: the interval holds 0"
+
+
+@dataclass(frozen=True)
+class GridPanel:
+    """One panel: arrays of shape (rows, columns).
+
+    Attributes:
+        name: above it.
+        values: NaN where nothing was measured.
+        resolved: whether the value is to be coloured; else it is a grey dot.
+        hover: the numbers of a cell in words.
+        marked: cells with an outline.
+    """
+
+    name: str
+    values: np.ndarray
+    resolved: np.ndarray
+    hover: list[list[str]]
+    marked: np.ndarray | None = None
+
+    def unsure(self) -> tuple[np.ndarray, np.ndarray]:
+        """Rows and columns of the grey dots."""
+        rows, columns = np.nonzero(~self.resolved & ~np.isnan(self.values))
+        return rows, columns
+
+    def outlined(self) -> tuple[np.ndarray, np.ndarray]:
+        """Rows and columns of the outlines."""
+        rows, columns = np.nonzero(self.marked if self.marked is not None else np.zeros_like(self.resolved))
+        return rows, columns
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Everything that both renderings draw.
+
+    Attributes:
+        name: identifies the figure in a page.
+        kind: what it is, for those who do not see it.
+        title: what was done, to what, on what.
+        note: examples, and how to read a cell.
+        rows: the labels down.
+        columns: the labels across.
+        axes: what the rows and the columns are.
+        colour: the label of the colours, with the unit.
+        limit: the colours reach up to this, and down to minus this where they diverge.
+        panels: side by side.
+        diverging: whether values have a sign.
+        places: decimals of numbers in the cells; None shows no numbers.
+        strong: rows whose labels are bold.
+    """
+
+    name: str
+    kind: str
+    title: str
+    note: str
+    rows: list[str]
+    columns: list[str]
+    axes: tuple[str, str]
+    colour: str
+    limit: float
+    panels: list[GridPanel]
+    diverging: bool = True
+    places: int | None = None
+    strong: frozenset[int] = field(default_factory=frozenset)
+
+    @property
+    def low(self) -> float:
+        """Where the colours begin."""
+        return -self.limit if self.diverging else 0.0
+
+
+# Static
+
+
+def static(data: Grid) -> Figure:
+    """The grid for print."""
+    left = 0.55 + _LETTER * max(map(len, data.rows))
+    below = 0.35 + (_LETTER * max(map(len, data.columns)) if _upright(data) else 0.15)
+    height = _ROW * len(data.rows)
+    width = len(data.columns) * _column_width(data)
+    body = left + len(data.panels) * width + (len(data.panels) - 1) * _GAP + _RIGHT
+    full = max(5.6, body)
+    top = canvas.header_height(full, data.title, data.note) + 0.3
+    figure = canvas.blank(full, top + height + below + 0.85)
+    canvas.header(figure, data.title, data.note)
+    start = left + (full - body) / 2
+    for i, panel in enumerate(data.panels):
+        axes = canvas.add_axes(figure, start + i * (width + _GAP), top, width, height)
+        _draw(axes, panel, data, first=i == 0)
+    _key(figure, data, top + height + below + 0.12)
+    return figure
+
+
+def _upright(data: Grid) -> bool:
+    """Whether the labels across have to be turned."""
+    return max(map(len, data.columns)) * _LETTER > _column_width(data)
+
+
+def _column_width(data: Grid) -> float:
+    room = 6.4 / (len(data.columns) * len(data.panels))
+    least = 0.5 if data.places is not None else 0.19
+    return float(np.clip(room, least, 0.95))
+
+
+def _draw(axes: Axes, panel: GridPanel, data: Grid, *, first: bool) -> None:
+    n, m = len(data.rows), len(data.columns)
+    shown = np.where(panel.resolved, panel.values, np.nan)
+    edges = np.arange(m + 1) - 0.5, np.arange(n + 1) - 0.5
+    axes.pcolormesh(
+        *edges,
+        shown,
+        cmap=_colours(data),
+        vmin=data.low,
+        vmax=data.limit,
+        edgecolors=style.LINE,
+        linewidth=0.4,
+    )
+    y, x = panel.unsure()
+    if data.places is None:
+        axes.scatter(x, y, color=style.UNRESOLVED, s=9, linewidths=0)
+    for i, j in zip(*np.nonzero(~np.isnan(panel.values)), strict=True) if data.places is not None else ():
+        _number(axes, panel, data, int(i), int(j))
+    for i, j in zip(*panel.outlined(), strict=True):
+        axes.add_patch(
+            Rectangle((j - 0.5, i - 0.5), 1, 1, fill=False, edgecolor=style.INK, linewidth=1.3, zorder=5)
+        )
+    _finish(axes, panel, data, first)
+
+
+def _number(axes: Axes, panel: GridPanel, data: Grid, i: int, j: int) -> None:
+    value = panel.values[i, j]
+    dark = panel.resolved[i, j] and abs(value) > 0.55 * data.limit
+    colour = style.PAPER if dark else style.INK if panel.resolved[i, j] else style.UNRESOLVED
+    show = style.signed if data.diverging else style.plain
+    text = show(value, data.places or 0)
+    axes.text(j, i, text, ha="center", va="center", fontsize=style.TICK_SIZE - 1, color=colour, zorder=6)
+
+
+def _finish(axes: Axes, panel: GridPanel, data: Grid, first: bool) -> None:
+    axes.set_xlim(-0.5, len(data.columns) - 0.5)
+    axes.set_ylim(len(data.rows) - 0.5, -0.5)
+    shown = [canvas.drawable(name) for name in data.columns]
+    axes.set_xticks(range(len(shown)), shown, rotation=90 if _upright(data) else 0)
+    axes.set_yticks(range(len(data.rows)), [canvas.drawable(r) if first else "" for r in data.rows])
+    for i, label in enumerate(axes.get_yticklabels()):
+        label.set_fontweight("bold" if i in data.strong else "normal")
+    axes.set_xlabel(data.axes[1], fontsize=style.LABEL_SIZE)
+    if first:
+        axes.set_ylabel(data.axes[0], fontsize=style.LABEL_SIZE)
+    axes.set_title(canvas.drawable(panel.name), fontsize=style.LABEL_SIZE, loc="left", pad=5)
+    for side in axes.spines.values():
+        side.set_visible(True)
+        side.set_color(style.LINE)
+
+
+def _colours(data: Grid) -> LinearSegmentedColormap:
+    return canvas.diverging() if data.diverging else canvas.sequential()
+
+
+def _key(figure: Figure, data: Grid, top: float) -> None:
+    full = figure.get_size_inches()[0]
+    axes = canvas.add_axes(figure, (full - 3.0) / 2, top, 3.0, 0.13)
+    colours = ScalarMappable(Normalize(data.low, data.limit), _colours(data))
+    bar = figure.colorbar(colours, cax=axes, orientation="horizontal")
+    bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]
+    ends = (data.low, (data.low + data.limit) / 2, data.limit)
+    show = style.signed if data.diverging else style.plain
+    places = min(style.decimals([data.limit]), 4)
+    bar.set_ticks(ends, labels=[show(end, places) for end in ends])
+    axes.tick_params(length=0, labelsize=style.TICK_SIZE, pad=3)
+    bar.set_label(data.colour, fontsize=style.LABEL_SIZE, labelpad=4)
+
+
+# Interactive
+
+
+def page(data: Grid) -> interactive.Interactive:
+    """The grid for a page."""
+    n, m, k = len(data.rows), len(data.columns), len(data.panels)
+    row = int(np.clip(520 / n, 15, 26))
+    height = max(400, row * n + 150 + 7 * max(map(len, data.columns)))
+    titles = [interactive.safe(panel.name) for panel in data.panels]
+    figure = make_subplots(rows=1, cols=k, subplot_titles=titles, horizontal_spacing=0.03, shared_yaxes=True)
+    for i, panel in enumerate(data.panels, start=1):
+        for trace in _traces(panel, data, row):
+            figure.add_trace(trace, row=1, col=i)
+        for y, x in zip(*panel.outlined(), strict=True):
+            figure.add_shape(interactive.outline(int(x), int(y)), row=1, col=i)
+    _lay_out(figure, data, height)
+    column = 48 if data.places is not None else 16
+    return interactive.Interactive(
+        name=data.name,
+        figure=figure,
+        description=f"{data.kind}. {data.title}. {data.axes[0]} down, {data.axes[1]} across; {data.colour}.",
+        min_width=9 * max(map(len, data.rows)) + k * (20 + column * m),
+    )
+
+
+def _traces(panel: GridPanel, data: Grid, row: int) -> list[go.Heatmap | go.Scatter]:
+    rows, columns = [interactive.safe(x) for x in data.rows], [interactive.safe(x) for x in data.columns]
+    show = style.signed if data.diverging else style.plain
+    texts = None
+    if data.places is not None:
+        coloured = np.where(panel.resolved, panel.values, np.nan)
+        texts = [["" if np.isnan(v) else show(v, data.places) for v in line] for line in coloured]
+    cells = go.Heatmap(
+        x=list(range(len(columns))), y=list(range(len(rows))), z=np.where(panel.resolved, panel.values, np.nan),
+        customdata=_named(panel, rows, columns), hovertemplate="%{customdata}<extra></extra>", hoverongaps=False,
+        coloraxis="coloraxis", xgap=1, ygap=1, text=texts, texttemplate="%{text}" if texts else None,
+    )  # fmt: skip
+    return [cells, _dots(panel, data, rows, columns, row)]
+
+
+def _named(panel: GridPanel, rows: list[str], columns: list[str]) -> list[list[str]]:
+    return [
+        [f"<b>{row}, {column}</b><br>{panel.hover[i][j]}" for j, column in enumerate(columns)]
+        for i, row in enumerate(rows)
+    ]
+
+
+def _dots(panel: GridPanel, data: Grid, rows: list[str], columns: list[str], row: int) -> go.Scatter:
+    y, x = panel.unsure()
+    show = style.signed if data.diverging else style.plain
+    numbers = None if data.places is None else [show(v, data.places) for v in panel.values[y, x].tolist()]
+    named = _named(panel, rows, columns)
+    return go.Scatter(
+        x=x.tolist(), y=y.tolist(), mode="markers" if numbers is None else "text", text=numbers, showlegend=False,
+        customdata=[f"{named[i][j]}<br><i>{_UNSURE}</i>" for i, j in zip(y, x, strict=True)],
+        hovertemplate="%{customdata}<extra></extra>", textfont={"color": style.UNRESOLVED, "size": 11},
+        marker={"color": style.UNRESOLVED, "size": max(4, round(0.25 * row))},
+    )  # fmt: skip
+
+
+def _lay_out(figure: go.Figure, data: Grid, height: int) -> None:
+    bar = {
+        "orientation": "h", "thickness": 11, "len": 0.9, "y": 0, "yref": "container", "yanchor": "bottom", "outlinewidth": 0,
+        "title": {"text": interactive.safe(data.colour), "side": "top"},
+    }  # fmt: skip
+    colours = style.DIVERGING if data.diverging else style.SEQUENTIAL
+    scale = {
+        "colorscale": interactive.colour_scale(colours), "cmin": data.low, "cmax": data.limit, "colorbar": bar,
+        **({"cmid": 0} if data.diverging else {}),
+    }  # fmt: skip
+    left = 30 + 7 * max(map(len, data.rows))
+    turned = 7 * max(map(len, data.columns)) * len(data.columns) * len(data.panels) > 420
+    bottom = 100 + (7 * max(map(len, data.columns)) if turned else 15)
+    figure.update_layout(
+        **interactive.base_layout(height), margin={"l": left, "r": 10, "t": 30, "b": bottom}, coloraxis=scale
+    )
+    plain = {"showgrid": False, "zeroline": False, "ticks": "", "linecolor": style.LINE, "mirror": True}
+    columns = [interactive.safe(x) for x in data.columns]
+    rows = [
+        f"<b>{interactive.safe(x)}</b>" if i in data.strong else interactive.safe(x)
+        for i, x in enumerate(data.rows)
+    ]
+    figure.update_xaxes(
+        tickvals=list(range(len(columns))),
+        ticktext=columns,
+        range=[-0.5, len(columns) - 0.5],
+        tickangle=90 if turned else 0,
+        **plain,
+    )
+    figure.update_yaxes(
+        tickvals=list(range(len(rows))), ticktext=rows, range=[len(rows) - 0.5, -0.5], **plain
+    )

@@ -1,0 +1,130 @@
+"""Reading a sweep's maps: every head of every condition, the strongest sites by condition, and how alike the conditions are."""
+
+import numpy as np
+
+from tiny_ablation.report import words
+from tiny_ablation.report.figures import style
+from tiny_ablation.report.figures.grid import Grid, GridPanel
+from tiny_ablation.report.figures.head_grid import HeadGrid, Panel
+from tiny_ablation.report.sweep_data import Comparison
+
+ROWS = 30  # sites in the matrix
+
+
+def title(what: str, data: Comparison) -> str:
+    """What is shown, and of what: `What 3 conditions share: attention heads of smollm2_135m`."""
+    n = len(data.profiles)
+    what = what.replace("{n}", f"{n} condition{'s' * (n > 1)}")
+    return f"{what}: {words.noun(data.index, 2)} of {data.model}"
+
+
+def intervals(data: Comparison) -> str:
+    """What the intervals are over, in words."""
+    over = dict.fromkeys(profile.interval for profile in data.profiles)
+    return f"intervals over {' or '.join(over)}"
+
+
+def head_maps(data: Comparison) -> HeadGrid:
+    """A map of every head for each condition, invariants outlined."""
+    layers, heads = (np.arange(min(found), max(found) + 1) for found in zip(*data.sites, strict=True))
+    marked = frozenset((int(data.sites[i][0]), int(data.sites[i][1])) for i in np.flatnonzero(data.kept))
+    return HeadGrid(
+        metric=data.metric,
+        title=title("Every head in {n}", data),
+        note=f"mean change in {data.metric} over seeds; {intervals(data)}; outlined: invariant",
+        percent="95 %",
+        limit=style.symmetric_limit(data.delta.ravel()),
+        layers=layers,
+        heads=heads,
+        panels=[_panel(data, i, layers, heads) for i in range(len(data.profiles))],
+        marked=marked,
+        name=f"heads-by-condition-{data.metric}-{data.model}",
+        hover=tuple(_template(resolved=r) for r in (True, False)),
+    )
+
+
+def _panel(data: Comparison, i: int, layers: np.ndarray, heads: np.ndarray) -> Panel:
+    delta = np.full((len(layers), len(heads)), np.nan)
+    resolved = np.zeros(delta.shape, dtype=bool)
+    hover: list[list[tuple[str, ...]]] = [[() for _ in heads] for _ in layers]
+    for j, (layer, head) in enumerate(data.sites):
+        at = layer - layers[0], head - heads[0]
+        delta[at], resolved[at] = data.delta[i, j], data.resolved[i, j]
+        hover[at[0]][at[1]] = _numbers(data, i, j)
+    return Panel(data.labels[i], delta, resolved, hover)
+
+
+def _numbers(data: Comparison, i: int, j: int) -> tuple[str, ...]:
+    """Change, interval and membership of one site in one condition."""
+    places = style.decimals(data.delta.ravel())
+    said = "in the top set" if data.members[i, j] else "not in the top set"
+    kept = "; <b>invariant</b>" if data.kept[j] else ""
+    bounds = style.interval(data.low[i, j], data.high[i, j], places)
+    return style.signed(data.delta[i, j], places), bounds, said + kept, data.profiles[i].interval
+
+
+def _template(*, resolved: bool) -> str:
+    unsure = "" if resolved else "<br><i>unresolved: the interval holds 0, or there is none</i>"
+    return (
+        "<b>layer %{y}, head %{x}</b><br>change %{customdata[0]}<br>interval over %{customdata[3]} %{customdata[1]}"
+        f"<br>%{{customdata[2]}}{unsure}<extra></extra>"
+    )
+
+
+def matrix(data: Comparison) -> Grid:
+    """The strongest sites down, conditions across; invariants first."""
+    sites = data.strongest()[:ROWS]
+    n_kept = int(data.kept.sum())
+    shown = f"the {len(sites)} strongest of {len(data.sites)}" if len(sites) < len(data.sites) else "all"
+    first = f"bold: the {n_kept} invariant" if n_kept <= len(sites) else f"{n_kept} are invariant"
+    resolved, marked = (found[:, sites].T for found in (data.resolved, data.members))
+    hover = [[_hover(data, i, j) for i in range(len(data.profiles))] for j in sites]
+    return Grid(
+        name=f"matrix-{data.table}-{data.metric}-{data.model}",
+        kind="Matrix of sites by condition",
+        title=title("The strongest in {n}", data),
+        note=f"{shown} {words.noun(data.index, 2)}, {first}; outlined: in the condition's top set; {intervals(data)}; grey: "
+        "unresolved",
+        rows=[data.label(j) for j in sites],
+        columns=data.labels,
+        axes=(words.noun(data.index, 1), "condition"),
+        colour=words.change_label(data.metric),
+        limit=style.symmetric_limit(data.delta.ravel()),
+        panels=[GridPanel("", data.delta[:, sites].T, resolved, hover, marked)],
+        places=min(3, style.decimals(data.delta.ravel())) if len(data.profiles) <= 8 else None,
+        strong=frozenset(np.flatnonzero(data.kept[sites]).tolist()),
+    )
+
+
+def _hover(data: Comparison, i: int, j: int) -> str:
+    change, bounds, said, over = _numbers(data, i, j)
+    return f"change {change}<br>interval over {over} {bounds}<br>{said}"
+
+
+def agreement(data: Comparison) -> Grid:
+    """How alike the conditions rank their sites: Spearman's correlation of every two."""
+    names = list(data.geometry["names"])
+    distance = np.array(
+        [[np.nan if d is None else d for d in line] for line in data.geometry["distance"]], dtype=float
+    )
+    values = 1 - distance
+    hover = [[f"rank correlation {style.signed(v, 2)}" for v in line] for line in values]
+    return Grid(
+        name=f"agreement-{data.table}-{data.metric}-{data.model}",
+        kind="Agreement of conditions",
+        title=title("How alike {n} rank", data),
+        note=f"Spearman's rank correlation of the changes in {data.metric} of {data.geometry['n_components']} "
+        f"{words.noun(data.index, 2)}; 1: the same order, 0: unrelated, -1: reversed",
+        rows=names,
+        columns=names,
+        axes=("condition", "condition"),
+        colour="rank correlation",
+        limit=1.0,
+        panels=[GridPanel("", values, ~np.isnan(values), hover)],
+        places=2 if len(names) <= 10 else None,
+    )
+
+
+def has_heads(data: Comparison) -> bool:
+    """Whether a map of layers by heads can be drawn."""
+    return data.index == ("layer", "head")

@@ -1,0 +1,61 @@
+"""Figures and page of a finished run or sweep, drawn again from its files."""
+
+from pathlib import Path
+
+from tiny_ablation.errors import ResultsError
+from tiny_ablation.results.manifest import check_files, read_manifest, write_manifest
+from tiny_ablation.results.rundir import RunDir
+from tiny_ablation.results.store import read_json, read_table
+from tiny_ablation.results.sweepdir import is_sweep
+
+_DRAWN = ("artifacts/", "report.html")
+
+
+def rebuild(path: Path) -> Path:
+    """Draw the figures and the page of a run or sweep again, and renew its manifest.
+
+    Args:
+        path: the directory of a run, or of a sweep with at least one finished run.
+
+    Returns:
+        The page.
+
+    Raises:
+        ResultsError: it is neither, it has no results, or a file that the page is made of was altered since.
+    """
+    if is_sweep(path):
+        return _rebuild_sweep(path)
+    if not (path / "manifest.json").is_file():
+        raise ResultsError(
+            f"{path} is neither a run nor a sweep: give a directory that tiny-ablate has written."
+        )
+    return _rebuild_run(RunDir(path))
+
+
+def _rebuild_sweep(path: Path) -> Path:
+    from tiny_ablation.report.sweep_build import build_sweep
+    from tiny_ablation.results.sweepdir import SweepDir
+
+    if not build_sweep(path).ok:
+        raise ResultsError(f"No run of the sweep {path} has finished, so there is nothing to show yet.")
+    return SweepDir(path).report
+
+
+def _rebuild_run(run: RunDir) -> Path:
+    from tiny_ablation.report.figures.files import write_figures
+    from tiny_ablation.report.summary_html import write_run_report
+
+    manifest = read_manifest(run.path)
+    # Checksums are made anew below, so a table that was altered must not get a new one.
+    problems = [each for each in check_files(run) if not each.file.startswith(_DRAWN)]
+    if problems:
+        raise ResultsError(f"{run.path} is not as its run left it: {problems[0]}. Run again to make it anew.")
+    summary = read_json(run.summary)
+    for impact in sorted(run.metrics.glob("*_impact.parquet")):
+        write_figures(run.path, read_table(impact), summary)
+    page = write_run_report(run.path, status=manifest.status)
+    write_manifest(
+        run, run_id=manifest.run_id, status=manifest.status, digest=manifest.digest, covers=manifest.covers,
+        error=manifest.error, extra=manifest.extra,
+    )  # fmt: skip
+    return page

@@ -1,0 +1,129 @@
+"""What a sweep found, in words, with every number taken from its files.
+
+A set that chance would give as well is never called conserved, and every p-value comes with its null.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tiny_ablation.data.text import listing
+from tiny_ablation.report import words
+from tiny_ablation.report.figures import style
+from tiny_ablation.report.sweep_data import Comparison, SweepData
+
+_KEPT = {
+    "intersection": "in the top set of every condition",
+    "union": "in the top set of at least one condition",
+    "majority": "in the top sets of more than half of the conditions",
+    "difference": "in the top set of exactly one condition",
+}
+
+
+@dataclass(frozen=True)
+class SweepAnswer:
+    """What was found for one table, model and metric.
+
+    Attributes:
+        headline: one sentence.
+        sentences: what it rests on.
+        size: how many sites are invariant.
+        tested: among how many.
+        beyond_chance: whether random sets would share as much; None where there is no comparison.
+    """
+
+    headline: str
+    sentences: list[str]
+    size: int
+    tested: int
+    beyond_chance: bool | None
+
+
+def sweep_answer(data: SweepData, comparison: Comparison) -> SweepAnswer:
+    """What the conditions of a comparison have in common."""
+    entry = comparison.entry
+    chances = entry.get("chance") or []
+    beyond = all(chance["beyond_chance"] for chance in chances) if chances else None
+    return SweepAnswer(
+        headline=_headline(data, comparison, beyond),
+        sentences=[
+            *_effects(comparison),
+            *_chance(entry, chances),
+            *_stability(entry),
+            *_agreement(entry),
+            *entry["notes"],
+        ],
+        size=int(entry["size"]),
+        tested=int(entry["n_components"]),
+        beyond_chance=beyond,
+    )
+
+
+def _headline(data: SweepData, comparison: Comparison, beyond: bool | None) -> str:
+    size, n = int(comparison.entry["size"]), len(comparison.profiles)
+    many = words.noun(comparison.index, size)
+    names = listing(comparison.labels)
+    if n < 2:
+        return f"One condition only ({names}): nothing can be conserved between conditions."
+    k = data.invariants.get("k")
+    top = f"the {k} strongest" if isinstance(k, int) else f"those with q at most {str(k).removeprefix('q')}"
+    op = data.invariants.get("op", "intersection")
+    where = f"all {n} conditions" if op == "intersection" else f"the conditions ({_KEPT.get(op, op)})"
+    if not size:
+        return f"No {words.noun(comparison.index, 1)} is among {top} of {where}: {names}."
+    sites = [comparison.label(int(j)) for j in comparison.strongest()[:size]]
+    verb = "is" if size == 1 else "are"
+    doubt = "" if beyond in (True, None) else ", which is no more than chance would give"
+    if all(each["size"] == comparison.entry["n_components"] for each in comparison.entry["conditions"]):
+        doubt = ", since a top set of that size holds every one there is"
+    return f"{size} {many} {verb} among {top} of {where}{doubt}: {listing(sites)}."
+
+
+def _chance(entry: Mapping[str, Any], chances: list[Mapping[str, Any]]) -> Iterator[str]:
+    for chance in chances:
+        p = style.probability(chance["p_value"])
+        p = f"p {p}" if p.startswith("<") else f"p = {p}"
+        method = "exactly" if chance["method"] == "exact" else "by random draws"
+        yield (
+            f"By chance it would be {style.plain(chance['expected'], 2)} of {entry['n_components']} ({p} for a result "
+            f"{chance['alike_when']}, computed {method}), if {chance['null']}."
+        )
+    if not chances and len(entry["conditions"]) > 1:
+        yield "There is nothing to compare the size with: the sets leave nothing to chance."
+
+
+def _effects(comparison: Comparison) -> Iterator[str]:
+    """The strongest invariant in every condition."""
+    if not comparison.kept.any():
+        return
+    site = int(comparison.strongest()[0])
+    delta, unit = comparison.delta[:, site], words.metric_words(comparison.metric).unit
+    places = style.decimals(delta)
+    told = [
+        f"{style.signed(v, places)} in {name}"
+        for v, name in zip(delta.tolist(), comparison.labels, strict=True)
+    ]
+    signs = {bool(value > 0) for value in delta[~np.isnan(delta)]}
+    same = "" if len(signs) == 1 else "; its sign differs between conditions"
+    yield f"{comparison.label(site)} changes {comparison.metric} by {listing(told)} {unit}{same}."
+
+
+def _stability(entry: Mapping[str, Any]) -> Iterator[str]:
+    found = [member["stability"] for member in entry["members"] if member.get("stability") is not None]
+    if found and entry["size"] < entry["n_components"]:
+        least = style.percent(round(min(found), 2))
+        each = "It comes back in" if len(found) == 1 else "Each comes back in at least"
+        yield f"{each} {least} of draws of other examples."
+
+
+def _agreement(entry: Mapping[str, Any]) -> Iterator[str]:
+    found = entry.get("agreement")
+    if not found or found["kendalls_w"] is None:
+        return
+    yield (
+        f"Whole rankings: Kendall's W is {style.plain(found['kendalls_w'], 2)} (1: all conditions rank alike, "
+        f"{style.plain(1 / len(found['conditions']), 2)} expected of unrelated ones), and the mean rank-biased overlap of two "
+        f"conditions is {style.plain(found['rbo_mean'], 2)} (1: equal, 0: nothing in common)."
+    )

@@ -1,0 +1,27 @@
+"""Everything that a sweep's directory gets after its runs: cross-condition results, figures, the page, the manifest."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tiny_ablation.aggregate.sweep import SweepOutcome
+
+
+def build_sweep(path: Path) -> "SweepOutcome":
+    """Write the results of a sweep from the files of its runs; a second call gives the same bytes.
+
+    Args:
+        path: the directory that holds `sweep.json`.
+
+    Raises:
+        ResultsError: it is no sweep, or its plan is damaged.
+        ConfigError: the plan's `sweep` settings make no sense.
+    """
+    from tiny_ablation.aggregate.sweep import aggregate_sweep, write_sweep_manifest
+    from tiny_ablation.report.sweep_html import write_sweep_report
+
+    outcome = aggregate_sweep(path)
+    if outcome.ok:
+        write_sweep_report(path)
+        write_sweep_manifest(outcome)
+    return outcome

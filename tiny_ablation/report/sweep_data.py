@@ -1,0 +1,230 @@
+"""What a sweep's files say, as the figures and the page of the sweep show it. Reads tables; computes no statistics."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from tiny_ablation.errors import ResultsError
+from tiny_ablation.report import tables
+from tiny_ablation.results.schema import TABLES
+from tiny_ablation.results.store import read_json, read_table
+from tiny_ablation.results.sweepdir import SweepDir, SweepPlan, read_plan
+
+Site = tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Profile:
+    """One condition, in one direction of patching where it has several.
+
+    Attributes:
+        label: its name on axes.
+        interval: what its intervals are over: `3 seeds`, or `examples` where seeds are no replicates.
+    """
+
+    label: str
+    interval: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The conditions of a sweep side by side: the sites of one impact table of one model, by one metric.
+
+    Attributes:
+        table: a key of `TABLES`.
+        model: the name of the model.
+        metric: what the effects are on.
+        profiles: the conditions.
+        sites: the values of the index columns, ascending.
+        delta: (n_profiles, n_sites) mean effects; NaN where a condition has none.
+        low: (n_profiles, n_sites) the intervals' lower ends; NaN where there is none.
+        high: (n_profiles, n_sites) their upper ends.
+        members: (n_profiles, n_sites) which sites are in a condition's top set.
+        kept: (n_sites,) which sites the sweep calls invariant.
+        entry: what `invariants.json` says of them.
+        geometry: what `geometry.json` says of the same; empty where it says nothing.
+    """
+
+    table: str
+    model: str
+    metric: str
+    profiles: tuple[Profile, ...]
+    sites: tuple[Site, ...]
+    delta: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    members: np.ndarray
+    kept: np.ndarray
+    entry: Mapping[str, Any]
+    geometry: Mapping[str, Any]
+
+    @property
+    def index(self) -> tuple[str, ...]:
+        """The columns that name a site."""
+        return site_columns(self.table)
+
+    @property
+    def labels(self) -> list[str]:
+        """The conditions."""
+        return [profile.label for profile in self.profiles]
+
+    @property
+    def resolved(self) -> np.ndarray:
+        """(n_profiles, n_sites) whether the interval excludes 0."""
+        return (self.low > 0) | (self.high < 0)
+
+    def label(self, site: int) -> str:
+        """The short name of a site."""
+        return tables.label(dict(zip(self.index, self.sites[site], strict=True)), self.index)
+
+    def strongest(self) -> np.ndarray:
+        """(n_sites,) sites: the invariants first, then by their largest effect in any condition."""
+        largest = np.nanmax(np.abs(np.where(np.isnan(self.delta), 0.0, self.delta)), axis=0)
+        return np.lexsort((np.arange(len(largest)), -largest, ~self.kept))
+
+
+@dataclass(frozen=True)
+class SweepData:
+    """A sweep as it was aggregated.
+
+    Attributes:
+        sweep: its directory.
+        plan: what was planned.
+        summary: the content of `summary.json`.
+        invariants: the content of `invariants.json`.
+        hypotheses: the content of `hypotheses.json`.
+        comparisons: by table, model and metric, in the order of `invariants.json`.
+    """
+
+    sweep: SweepDir
+    plan: SweepPlan
+    summary: Mapping[str, Any]
+    invariants: Mapping[str, Any]
+    hypotheses: Mapping[str, Any]
+    comparisons: tuple[Comparison, ...]
+
+    @cached_property
+    def several_models(self) -> bool:
+        """Whether names need the model."""
+        return len({each.model for each in self.comparisons}) > 1
+
+
+def site_columns(table: str) -> tuple[str, ...]:
+    """The columns of an impact table that name a site, without how strongly it was intervened on."""
+    return tuple(name for name in TABLES[table].index if name != "scale")
+
+
+def read_sweep(sweep_dir: Path) -> SweepData:
+    """What stands in the directory of an aggregated sweep.
+
+    Raises:
+        ResultsError: it is no sweep, it was not aggregated yet, or a file is damaged.
+    """
+    sweep = SweepDir(Path(sweep_dir))
+    plan = read_plan(sweep.path)
+    summary = sweep.cross / "summary.json"
+    if not summary.is_file():
+        raise ResultsError(
+            f"{sweep.path} has no results yet: say `tiny-ablate aggregate {sweep.path}` first."
+        )
+    content = {
+        name: _optional(sweep.cross / f"{name}.json") for name in ("invariants", "hypotheses", "geometry")
+    }
+    try:
+        comparisons = tuple(_comparisons(sweep, content["invariants"], content["geometry"]))
+    except (KeyError, TypeError, IndexError, ValueError) as error:
+        raise ResultsError(
+            f"{sweep.cross} is damaged ({type(error).__name__}: {error}). Say `tiny-ablate aggregate {sweep.path}`."
+        ) from error
+    return SweepData(
+        sweep, plan, read_json(summary), content["invariants"], content["hypotheses"], comparisons
+    )
+
+
+def _optional(path: Path) -> dict[str, Any]:
+    return read_json(path) if path.is_file() else {}
+
+
+def _comparisons(
+    sweep: SweepDir, invariants: Mapping[str, Any], geometry: Mapping[str, Any]
+) -> Iterator[Comparison]:
+    for entry in invariants.get("sets", ()):
+        stem = entry["table"].removesuffix("_impact")
+        means = _same(read_table(sweep.cross / f"{stem}_means.parquet"), entry)
+        matrix = _same(read_table(sweep.cross / f"{stem}_matrix.parquet"), entry)
+        if len(means):
+            yield _comparison(entry, means, matrix, _geometry_of(geometry, entry))
+
+
+def _same(rows: pd.DataFrame, entry: Mapping[str, Any]) -> pd.DataFrame:
+    return tables.where(rows, (rows["metric"] == entry["metric"]) & (rows["model"] == entry["model"]))
+
+
+def _geometry_of(geometry: Mapping[str, Any], entry: Mapping[str, Any]) -> Mapping[str, Any]:
+    same = ("table", "model", "metric")
+    found = (g for g in geometry.get("conditions", ()) if all(g.get(key) == entry[key] for key in same))
+    return next(found, {})
+
+
+def _comparison(
+    entry: Mapping[str, Any], means: pd.DataFrame, matrix: pd.DataFrame, geometry: Mapping[str, Any]
+) -> Comparison:
+    index = list(site_columns(entry["table"]))
+    sites = sorted({tuple(row) for row in means[index].to_numpy(dtype=object).tolist()})
+    place = {site: i for i, site in enumerate(sites)}
+    shape = (len(entry["conditions"]), len(sites))
+    delta, low, high = (np.full(shape, np.nan) for _ in range(3))
+    members, profiles = np.zeros(shape, dtype=bool), []
+    for i, condition in enumerate(entry["conditions"]):
+        mine, runs = (_of_condition(rows, condition) for rows in (means, matrix))
+        rows, over = _with_intervals(mine, runs, index)
+        at = [place[site] for site in rows[index].itertuples(index=False, name=None)]
+        for target, column in ((delta, "delta"), (low, "ci_low"), (high, "ci_high")):
+            target[i, at] = rows[column]
+        members[i, [place[_site(member, index)] for member in condition["members"]]] = True
+        profiles.append(Profile(_label(condition), over))
+    kept = np.zeros(len(sites), dtype=bool)
+    kept[[place[_site(member, index)] for member in entry["members"]]] = True
+    return Comparison(
+        entry["table"], entry["model"], entry["metric"], tuple(profiles), tuple(sites), delta, low, high, members, kept,
+        entry, geometry,
+    )  # fmt: skip
+
+
+def _of_condition(rows: pd.DataFrame, condition: Mapping[str, Any]) -> pd.DataFrame:
+    mask = rows["condition"] == condition["condition"]
+    if condition["direction"]:
+        mask &= rows["direction"] == condition["direction"]
+    return tables.where(rows, mask)
+
+
+def _with_intervals(means: pd.DataFrame, runs: pd.DataFrame, index: list[str]) -> tuple[pd.DataFrame, str]:
+    """The rows of a condition with an interval, and what it is over.
+
+    Where there is one run, or seeds are one measurement, its own interval over examples stands for the one over seeds.
+    """
+    n_seeds = int(means["n_seeds"].to_numpy().max())
+    if n_seeds > 1:
+        return means, f"{n_seeds} seeds"
+    first = tables.where(runs, runs["seed"] == runs["seed"].to_numpy()[0])
+    if "scale" in first:
+        first = tables.at_scale(first, tables.scales(first)[0])
+    own = first[[*index, "ci_low", "ci_high"]]
+    return means.drop(columns=["ci_low", "ci_high"]).merge(own, on=index, how="left"), "examples"
+
+
+def _site(member: Mapping[str, Any], index: Sequence[str]) -> Site:
+    return tuple(member[name] for name in index)
+
+
+def _label(condition: Mapping[str, Any]) -> str:
+    return (
+        f"{condition['condition']} {condition['direction']}"
+        if condition["direction"]
+        else condition["condition"]
+    )

@@ -1,0 +1,105 @@
+"""A finished sweep in the terminal: the grid, what is conserved, what went wrong, where the files are."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tiny_ablation.aggregate.robustness import robustness_lines
+from tiny_ablation.report.figures import style
+from tiny_ablation.report.terminal import Screen
+from tiny_ablation.results.store import read_json
+from tiny_ablation.results.sweepdir import SweepDir
+
+_SITES = {
+    "head_impact": "heads",
+    "layer_impact": "layers",
+    "pair_impact": "pairs",
+    "feature_impact": "features",
+}
+_NAMED = 12
+
+
+def show_sweep(path: Path, screen: Screen) -> None:
+    """Print what the files of an aggregated sweep say.
+
+    Args:
+        path: the sweep's directory, after `aggregate_sweep`.
+        screen: where to.
+    """
+    sweep = SweepDir(path)
+    summary, invariants = read_json(sweep.summary), read_json(sweep.cross / "invariants.json")
+    screen.start({})
+    screen.grid(list(_grid(summary)))
+    for line in conserved(invariants):
+        screen.note(line)
+    robust = sweep.cross / "robustness.json"
+    for line in robustness_lines(read_json(robust)) if robust.is_file() else []:
+        screen.note(line)
+    for cell in [*summary["failed"], *summary["missing"]]:
+        screen.warn(f"{cell['condition']}, seed {cell['seed']}: {cell['error'] or cell['status']}")
+    for text in summary["warnings"]:
+        screen.warn(text)
+    files = [sweep.report, sweep.cross / "head_matrix.parquet", sweep.cross / "layer_matrix.parquet", sweep.summary,
+             sweep.cross / "invariants.json"]  # fmt: skip
+    screen.files(path, [file.relative_to(path).as_posix() for file in files if file.is_file()])
+
+
+def _grid(summary: Mapping[str, Any]) -> Iterator[list[str]]:
+    """A line per condition: its cells, and the baseline and mean effect over seeds."""
+    yield ["condition", "done", "accuracy", "primary metric", "baseline", "mean effect", "95% interval over"]
+    for name, found in summary["conditions"].items():
+        metric = found.get("primary")
+        base, effect = found["baseline"].get(metric, {}), found["metrics"].get(metric, {})
+        accuracy = found["baseline"].get("accuracy", {}).get("mean")
+        over = "seeds" if effect.get("ci_low") is not None else "examples"
+        bounds = effect if over == "seeds" else effect.get("examples", {})
+        interval = style.interval(_number(bounds.get("ci_low")), _number(bounds.get("ci_high")), 3)
+        yield [
+            name, f"{len(found['seeds'])}/{found['n_planned']}", style.plain(_number(accuracy), 2), str(metric or "-"),
+            style.plain(_number(base.get("mean")), 2), style.signed(_number(effect.get("mean")), 3), f"{interval} {over}",
+        ]  # fmt: skip
+
+
+def conserved(invariants: Mapping[str, Any]) -> Iterator[str]:
+    """What the conditions share, a paragraph per comparison, with how many random sets would share."""
+    for found in invariants["sets"]:
+        if len(found["conditions"]) > 1:
+            yield _sentence(found, invariants)
+
+
+def _sentence(found: Mapping[str, Any], invariants: Mapping[str, Any]) -> str:
+    what = _SITES.get(found["table"], "sites")
+    members = [words_of(member) for member in found["members"]]
+    listed = ", ".join(members[:_NAMED]) + (", ..." if len(members) > _NAMED else "")
+    text = (
+        f"{found['size']} of {found['n_components']} {what} are {invariants['kept']} by {found['metric']} "
+        f"(k={invariants['k']}, {len(found['conditions'])} conditions{_of(found)})"
+    )
+    text += f": {listed}." if members else "."
+    if found["chance"]:
+        first = found["chance"][0]
+        p = style.probability(first["p_value"])
+        text += f" Chance alone would give {first['expected']:.2g} (p {p}; null: {first['null']})."
+    if agreement := found["agreement"]:
+        text += f" The whole rankings agree with Kendall's W {agreement['kendalls_w']:.2f}."
+    return text
+
+
+def _of(found: Mapping[str, Any]) -> str:
+    return f" of {found['model']}" if found.get("model") else ""
+
+
+def words_of(member: Mapping[str, Any]) -> str:
+    """A component in short: `3.7` for head 7 of layer 3, else its layer or the rest of its key."""
+    if "head" in member:
+        return f"{member['layer']}.{member['head']}"
+    if "layer_a" in member:
+        return f"{member['layer_a']}.{member['head_a']}+{member['layer_b']}.{member['head_b']}"
+    index: Sequence[str] = [
+        str(member[key]) for key in ("layer", "granularity", "position", "feature", "set") if key in member
+    ]
+    return " ".join(index)
+
+
+def _number(value: Any) -> float:
+    return float("nan") if value is None else float(value)

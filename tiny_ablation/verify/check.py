@@ -1,0 +1,171 @@
+"""The content of `metrics/verify.json`, and what it means in a sentence."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tiny_ablation.engine.precision import FLOORS
+from tiny_ablation.interventions.measure import Measured
+from tiny_ablation.interventions.prepare import Prepared
+from tiny_ablation.models.moved import moved
+from tiny_ablation.stats.ranks import spearman
+from tiny_ablation.verify.locate import Trace, first_difference, trace_engine, trace_reference
+from tiny_ablation.verify.slice import Slice, precision, resolve_mode, slices
+from tiny_ablation.verify.verdict import ORDER, Compared, worst
+
+_NAMED = 2  # faults that a message names
+
+
+def check(prepared: Prepared, measured: Sequence[Measured]) -> dict[str, Any]:
+    """Compute a slice of every leg again, whatever `verify.mode` other than `off` says about how.
+
+    Args:
+        prepared: the run.
+        measured: all of its legs, finished.
+    """
+    root = prepared.light.settings.root
+    mode = resolve_mode(root.verify.mode, prepared.device)
+    dtype = precision(mode)
+    with moved(prepared.network, device="cpu", dtype=dtype.value):
+        parts = slices(prepared, measured, mode)
+    names = [metric.name for metric in prepared.metrics]
+    metrics = {name: _metric([part.compared[name] for part in parts]) for name in names}
+    sites = [site for index, part in enumerate(parts) for site in _sites(index, part)]
+    found = {
+        "verdict": worst([entry["verdict"] for entry in metrics.values()]),
+        "device_main": f"{prepared.device} {root.device.dtype.value}",
+        "device_verify": f"cpu {dtype.value}, reference",
+        "n_examples": max(len(part.examples) for part in parts),
+        "n_seeds": 1,
+        "n_sites": len(sites),
+        "tolerance": max(FLOORS[root.device.dtype], FLOORS[dtype]),
+        "max_abs_diff": max(entry["max_abs_diff"] for entry in metrics.values()),
+        "rank_correlation": _rank_correlation([part.compared[names[0]] for part in parts]),
+        "sign_flips": sum(site["sign_flip"] for site in sites),
+        "metrics": metrics,
+        "examples": parts[0].names,
+        "sites": sites,
+        "faults": _faults(parts),
+        "first_difference": None,
+    }
+    if found["verdict"] in ("drift", "bug"):
+        found["first_difference"] = _locate(prepared, parts, dtype.value, found["tolerance"])
+    return found
+
+
+def sentence(found: dict[str, Any]) -> str | None:
+    """What is wrong, where, and what to do; None where nothing is."""
+    if found["verdict"] in ("ok", "noise"):
+        return None
+    total = len(found["faults"])
+    faults = "; ".join(found["faults"][:_NAMED]) + (f"; ... ({total} in all)" if total > _NAMED else "")
+    return (
+        f"verify: {found['verdict']}: {faults}. {found['first_difference']}. Compared were {found['n_sites']} sites on "
+        f"{found['n_examples']} examples, {found['device_main']} with {found['device_verify']}. {_ADVICE[found['verdict']]}"
+    )
+
+
+_ADVICE = {
+    "bug": "These numbers are wrong: use another device or version of torch (tiny-ablate doctor)",
+    "drift": "Signs and sizes hold, small differences between sites do not; try device.dtype=float32 or another device "
+    "(tiny-ablate doctor)",
+}
+
+
+def _metric(legs: Sequence[Compared]) -> dict[str, Any]:
+    """One metric over all legs."""
+    main, again, errors = (
+        np.concatenate([x.ravel() for x in arrays])
+        for arrays in zip(*((c.main, c.again, c.errors) for c in legs), strict=True)
+    )
+    return {
+        "main": float(main.mean()),
+        "verify": float(again.mean()),
+        "abs_diff": float(abs(main.mean() - again.mean())),
+        "max_abs_diff": float(np.abs(errors).max()),
+        "ties": int((np.abs(main - again) > np.abs(errors)).sum()),
+        "factor": float(max((c.factor for c in legs), key=lambda factor: abs(factor - 1))),
+        "tolerance": legs[0].floor,
+        "verdict": worst([c.verdict() for c in legs]),
+    }
+
+
+def _sites(index: int, part: Slice) -> list[dict[str, Any]]:
+    """Each site of a leg: how far off it is at most, and its mean effect by the primary metric, both ways."""
+    primary = part.compared[part.metrics[0].name]
+    rows = {name: c.rows() for name, c in part.compared.items()}
+    main, again = primary.effects
+    out = []
+    for place, row in enumerate(part.rows, start=1):
+        errors = {name: float(np.abs(c.errors[place]).max()) for name, c in part.compared.items()}
+        metric = max(errors, key=lambda name: errors[name])
+        out.append({
+            **part.measured.leg.rows[row].key, "leg": index, "run": part.measured.leg.run, "site": part.labels[place],
+            "effect_main": float(main[place - 1]), "effect_verify": float(again[place - 1]),
+            "max_abs_diff": errors[metric], "metric": metric, "sign_flip": bool(primary.sign_flips[place - 1]),
+            "verdict": worst([found[place] for found in rows.values()]),
+        })  # fmt: skip
+    return out
+
+
+def _rank_correlation(legs: Sequence[Compared]) -> float | None:
+    """Spearman correlation of the mean effects of a leg's sites, the lowest of all legs; None with fewer than three sites."""
+    found = [spearman(*c.effects) for c in legs if len(c.effects[0]) > 2]
+    return min((float(rho) for rho in found if not np.isnan(rho)), default=None)
+
+
+def _faults(parts: Sequence[Slice]) -> list[str]:
+    """What is wrong, in words: the primary metric first, then wrong signs, then by how far an effect is off in floors."""
+    found = [
+        (ORDER.index(c.verdict()), -place, *fault)
+        for part in parts
+        for place, (name, c) in enumerate(part.compared.items())
+        if c.verdict() in ("drift", "bug")
+        for fault in _faults_of(part, name, c)
+    ]
+    return [text for *_, text in sorted(found, key=lambda fault: fault[:-1], reverse=True)]
+
+
+def _faults_of(part: Slice, name: str, c: Compared) -> list[tuple[bool, float, str]]:
+    """(whether a sign is wrong, how far off in floors, what is wrong) of one metric that is not right."""
+    if not (np.isfinite(c.main).all() and np.isfinite(c.again).all()):
+        return [(True, np.inf, f"{name} is not a number")]
+    main, again = c.effects
+    out = []
+    for i in np.flatnonzero(c.wrong_effects):
+        flip = bool(c.sign_flips[i])
+        words = _effect_words(name, part.labels[i + 1], main[i], again[i], flip=flip)
+        out.append((flip, abs(c.effect_errors[i]) / c.floor, words))
+    if c.wrong_baseline:
+        both = f"{c.main[0].mean():.4g}, computed again {c.again[0].mean():.4g}"
+        out.append((False, abs(c.errors[0].mean()) / c.floor, f"{name} of the baseline is {both}"))
+    return out or [(False, np.abs(c.errors).max() / c.floor, _value_words(part, name, c))]
+
+
+def _effect_words(name: str, site: str, main: float, again: float, *, flip: bool) -> str:
+    what = "has the other sign" if flip else "has another size"
+    return f"the effect of {site} on {name} {what}: {main:+.4g}, computed again {again:+.4g}"
+
+
+def _value_words(part: Slice, name: str, c: Compared) -> str:
+    """Values that are off without an effect being wrong: by a common factor, or one by one."""
+    row, column = np.unravel_index(np.abs(c.errors).argmax(), c.errors.shape)
+    at = f"most for {part.labels[row]}, example {part.names[column]}"
+    by = f"by up to {np.abs(c.errors).max():.1e}"
+    if abs(c.factor - 1) * c.typical > np.abs(c.errors).max() / 2:
+        by = f"by a common factor of {c.factor:.5f}"
+    return f"{name} is off {by}, {at}"
+
+
+def _locate(prepared: Prepared, parts: Sequence[Slice], dtype: str, tolerance: float) -> str:
+    """Where the un-intervened model first differs, on the example whose baseline is off most."""
+    name = prepared.metrics[0].name
+    errors = [np.abs(part.compared[name].errors[0]).max() for part in parts]
+    part = parts[int(np.argmax(errors))]
+    column = int(np.abs(part.compared[name].errors[0]).argmax())
+    prompt = part.measured.leg.prompts[int(part.measured.examples[part.examples[column]])]
+    main: Trace = trace_engine(prepared.network, prompt)
+    with moved(prepared.network, device="cpu", dtype=dtype):
+        again = trace_reference(prepared.network, prompt)
+        return first_difference(prepared.network, main, again, tolerance)

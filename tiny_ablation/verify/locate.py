@@ -1,0 +1,107 @@
+"""Where in the un-intervened model the engine first differs from the reference, to say which part of it is wrong."""
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from tiny_ablation.engine.forward import Passes, Place
+from tiny_ablation.engine.layout import build_batches
+from tiny_ablation.engine.prompts import Prompt, sequences
+from tiny_ablation.engine.reference import hook_name
+from tiny_ablation.models.network import Network
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# In the order of the computation.
+_COMPONENTS = ("resid_pre", "z", "attn_out", "mlp_out")
+_WORDS = {
+    "resid_pre": "the residual stream that enters layer {layer}", "z": "the output of layer {layer} head {unit}",
+    "attn_out": "the attention output of layer {layer}", "mlp_out": "the MLP output of layer {layer}",
+}  # fmt: skip
+# Part of a floor, which is for logits of size 10: five times what rounding makes of a value relative to its size.
+_RELATIVE = 0.5
+
+# Shares by which a head's part may be off before it is named, and by which the others may be without spoiling it.
+_NAMED, _UNEXPLAINED = 0.05, 0.1
+
+Trace = dict[Place, "Tensor"]  # (tokens, units, width), on the CPU in double precision
+
+
+@torch.inference_mode()
+def trace_engine(network: Network, prompt: Prompt) -> Trace:
+    """What stands at each place in the engine's own clean pass."""
+    [batch] = build_batches(
+        sequences([prompt], full=False), lambda _e, _p: None, max_nodes=10**9, shared=network.tree_is_exact
+    )
+    cache = Passes(network).clean(batch, _places(network))
+    nodes = batch.nodes[0]
+    # On the CPU first: MPS has no double precision.
+    return {place: values[nodes].cpu().double() for place, values in cache.at.items()}
+
+
+@torch.no_grad()
+def trace_reference(network: Network, prompt: Prompt) -> Trace:
+    """The same in TransformerLens' bridge."""
+    out: Trace = {}
+
+    def keep(place: Place) -> tuple[str, Any]:
+        def hook(x: "Tensor", hook: Any) -> None:  # noqa: ARG001 - TransformerLens passes it by name
+            out[place] = x[0].double().reshape(x.shape[1], network.shape.n_units(place[0]), -1)
+
+        return hook_name(*place), hook
+
+    tokens = torch.tensor([prompt.ids], device=network.device)
+    hooks: list[Any] = [keep(place) for place in _places(network)]
+    network.bridge.run_with_hooks(tokens, fwd_hooks=hooks)
+    return out
+
+
+def first_difference(network: Network, main: Trace, again: Trace, tolerance: float) -> str:
+    """The first place whose values differ by more than rounding relative to their size, in words.
+
+    Args:
+        network: in the precision of `again`.
+        main: of the engine.
+        again: of the reference.
+        tolerance: the floor of a metric.
+    """
+    for component, layer in sorted(main, key=lambda place: (place[1], _COMPONENTS.index(place[0]))):
+        a, b = main[component, layer], again[component, layer]
+        # (units,): over tokens and width, so that a unit that is small at one token does not count as off
+        off = (a - b).norm(dim=(0, 2)) / b.norm(dim=(0, 2)).clamp_min(1e-30)
+        if not bool((off <= _RELATIVE * tolerance).all()):
+            unit = int(off.nan_to_num(torch.inf).argmax())
+            words = _WORDS[component].format(layer=layer, unit=unit)
+            heads = _heads(network, layer, main, again) if component == "attn_out" else ""
+            return f"Without any intervention {words} is the first to differ, by {off[unit]:.1e} of its size{heads}"
+    return (
+        "Run once more without any intervention, the model agrees at every layer: the fault is not in every pass "
+        "(a stale or overwritten buffer?), or in the interventions"
+    )
+
+
+def _heads(network: Network, layer: int, main: Trace, again: Trace) -> str:
+    """Which heads' parts of an attention output explain a difference behind the heads, in words; empty where none do.
+
+    The difference is written as a sum of the heads' parts, by least squares.
+    """
+    weight = network.hook_point("z", layer).module.get_parameter("weight").double()
+    shape = network.shape
+    # GPT-2 keeps its projections transposed; a square one is told by its class.
+    if type(network.hook_point("z", layer).module).__name__ != "Conv1D":
+        weight = weight.T
+    by_head = weight.unflatten(0, (shape.n_heads, shape.d_head))
+    parts = torch.einsum("thd,hdm->htm", again["z", layer], by_head).flatten(1)
+    off = (main["attn_out", layer] - again["attn_out", layer]).flatten()
+    share = torch.linalg.lstsq(parts.T, off[:, None]).solution[:, 0]
+    if (off - share @ parts).norm() > _UNEXPLAINED * off.norm():
+        return ""
+    named = [f"head {h} {1 + share[h]:.2f} times" for h in range(shape.n_heads) if abs(share[h]) > _NAMED]
+    return f", as if it held {' and '.join(named)}" if named else ""
+
+
+def _places(network: Network) -> list[Place]:
+    layers = range(network.shape.n_layers)
+    parts = [c for c in _COMPONENTS if c != "mlp_out" or network.names.mlp]
+    return [(component, layer) for layer in layers for component in parts]
