@@ -206,11 +206,11 @@ class SaeConfig:
         1.0  # standard, jumprelu: coefficient of the sparsity loss, over activations of norm sqrt(width)
     )
     corpus: str | None = None  # FILE, DIR or hub:OWNER/NAME; null: the interpreter's documentation
-    tokens: int = 300_000  # of text to train on; the same activations are used again in every epoch
-    own_samples: int = 64  # texts of the model's own to train on besides
+    tokens: int = 200_000  # of text to train on; the same activations are used again in every epoch
+    own_samples: int = 32  # texts of the model's own to train on besides
     context: int = 128  # tokens that the model sees at once
     held_out: int = 16_384  # tokens of text that quality is measured on
-    steps: int = 3000
+    steps: int = 2500
     batch: int = 1024  # activations in a step
     lr: float = 2e-3
     checkpoint_every: int = 500  # steps

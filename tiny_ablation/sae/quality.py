@@ -145,7 +145,9 @@ def _loss_sums(network: Network, autoencoder: Autoencoder, rows: "np.ndarray") -
     import torch
 
     strands = [
-        Strand(i, tuple(ids), tuple(Read(p, (ids[p + 1],), (ids[p + 1],), False) for p in range(1, len(ids) - 1)))
+        Strand(
+            i, tuple(ids), tuple(Read(p, (ids[p + 1],), (ids[p + 1],), False) for p in range(1, len(ids) - 1))
+        )
         for i, ids in enumerate(rows.tolist())
     ]
     passes, site, out = Passes(network), autoencoder.site, []
