@@ -233,6 +233,9 @@ def _write(
     with profile.stage("verify"):
         bug = None if stopped else _verify(prepared, rundir, measured, screen)
     status = "partial" if stopped else "failed" if bug else "ok"
+    _write_profile(
+        prepared, rundir, profile
+    )  # a figure shows it; the stage that draws it is added at the end
     with profile.stage("figures and report"):
         write_figures(rundir.path, tables.impact, summary)
         _write_provenance(prepared, rundir, started)
@@ -253,14 +256,9 @@ def _finish(
     error: str | None,
 ) -> None:
     """The manifest makes the run complete; after it the finished batches are not needed any more."""
-    from tiny_ablation.results import store
     from tiny_ablation.results.manifest import write_manifest
 
-    tokens = sum(len(leg.rows) * sum(len(p.ids) for p in leg.prompts) for leg in prepared.legs)
-    seconds = profile.stages["measure"]["wall_s"]
-    store.write_json(
-        rundir.profile, profile.content(prompt_tokens=tokens, prompt_tokens_per_s=round(tokens / seconds, 1))
-    )
+    _write_profile(prepared, rundir, profile)
     write_manifest(
         rundir, run_id=prepared.identity.run_id, status=status, digest=prepared.identity.digest,
         covers=prepared.identity.covers, error=error,
@@ -269,6 +267,16 @@ def _finish(
     if status != "partial":
         for part in ("confirm", ""):
             rundir.partial("", part).clear()
+
+
+def _write_profile(prepared: "Prepared", rundir: "RunDir", profile: "Profile") -> None:
+    from tiny_ablation.results import store
+
+    tokens = sum(len(leg.rows) * sum(len(p.ids) for p in leg.prompts) for leg in prepared.legs)
+    seconds = profile.stages["measure"]["wall_s"]
+    store.write_json(
+        rundir.profile, profile.content(prompt_tokens=tokens, prompt_tokens_per_s=round(tokens / seconds, 1))
+    )
 
 
 def _verify(

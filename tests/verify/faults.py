@@ -4,12 +4,13 @@ The reference, which judges, runs on a device that is right; so whatever a fault
 """
 
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 
 from tiny_ablation.engine.forward import Passes
+from tiny_ablation.models.products import FastProducts
 
 Linear = Callable[..., torch.Tensor]
 Fault = Callable[[Linear, Any], Linear]  # (the right product, the network) -> the wrong one
@@ -29,11 +30,13 @@ def faulty(fault: Fault):
         finally:
             torch.nn.functional.linear = right
 
+    # The device has no other product than the one that is wrong.
+    fast, FastProducts.in_use = FastProducts.in_use, lambda _: nullcontext()
     Passes._run = on_a_bad_device
     try:
         yield
     finally:
-        Passes._run = run
+        Passes._run, FastProducts.in_use = run, fast
 
 
 def sign_flip(layer: int, head: int) -> Fault:

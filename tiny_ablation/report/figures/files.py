@@ -6,7 +6,21 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from tiny_ablation.report.figures import faithfulness, feature_map, feature_panel, forest, heatmap, pairs
+from tiny_ablation.report.figures import (
+    faithfulness,
+    feature_map,
+    feature_panel,
+    forest,
+    grid,
+    heatmap,
+    lines,
+    pairs,
+    points,
+    run_grids,
+    run_lines,
+    run_points,
+    timeline,
+)
 from tiny_ablation.report.figures.drawing import AnyDrawing, Drawing
 from tiny_ablation.report.figures.feature_data import has_features
 from tiny_ablation.report.figures.head_grid import collect as collect_heads
@@ -21,6 +35,10 @@ class _Choice(NamedTuple):
     drawing: AnyDrawing
 
 
+def _note(data: grid.Grid | lines.Lines | points.Points | timeline.Timeline) -> str:
+    return data.note
+
+
 def _one_row_per(*index: str) -> Callable[[RunSource], bool]:
     return lambda source: source.index == index and not source.several_directions
 
@@ -31,8 +49,8 @@ _CHOICES = (
         Drawing(
             "head_map",
             "Every head",
-            "Layers down, heads across. A full cell is an effect whose interval excludes 0; a grey dot is one whose "
-            "interval holds 0, which this run cannot tell from none. All panels share their colours.",
+            "Layers down, heads across. A full cell is an effect whose interval excludes 0; a grey dot "
+            "is one whose interval holds 0, which this run cannot tell from none. All panels share their colours.",
             of_impact(collect_heads), heatmap.static, heatmap.page, heatmap.legend,
         ),
     ),
@@ -67,6 +85,26 @@ _CHOICES = (
         ),
     ),
     _Choice(
+        run_grids.is_trace,
+        Drawing(
+            "trace",
+            "Where and when: positions by layers",
+            "Positions of the prompt down, layers across. A full cell is an effect whose interval excludes 0; a grey dot "
+            "is one whose interval holds 0.",
+            run_grids.trace, grid.static, grid.page, _note,
+        ),
+    ),
+    _Choice(
+        run_lines.is_layered,
+        Drawing(
+            "layer_profile",
+            "From the first layer to the last",
+            "A panel for each kind of activation, a line for each direction; the band is the interval. Open "
+            "marks are unresolved.",
+            run_lines.layer_profile, lines.static, lines.page, _note,
+        ),
+    ),
+    _Choice(
         lambda source: not source.summary.get("circuit"),
         Drawing(
             "forest",
@@ -74,6 +112,52 @@ _CHOICES = (
             "Marks are mean changes over examples, bars their intervals. Open grey marks are unresolved: "
             "the interval holds 0.",
             of_impact(forest.collect), forest.static, forest.page, forest.legend,
+        ),
+    ),
+    _Choice(
+        run_lines.has_scales,
+        Drawing(
+            "scales",
+            "How the effect grows",
+            "The strongest heads at every factor they were scaled by: 1 leaves a head as it is, 0 removes it.",
+            run_lines.scales, lines.static, lines.page, _note,
+        ),
+    ),
+    _Choice(
+        run_points.has_asymmetry,
+        Drawing(
+            "asymmetry",
+            "Restoring against breaking",
+            "Each point is a site. Above the line it restores more than its loss breaks: it is enough, but something else can "
+            "stand in for it. Grey points cannot be told from the line.",
+            run_points.asymmetry, points.static, points.page, _note,
+        ),
+    ),
+    _Choice(
+        run_grids.has_templates,
+        Drawing(
+            "templates",
+            "Does it hold for every wording?",
+            "The strongest sites down, templates across; means over the examples of a template, without intervals.",
+            run_grids.templates, grid.static, grid.page, _note,
+        ),
+    ),
+    _Choice(
+        run_points.has_verify,
+        Drawing(
+            "verify",
+            "Computed again",
+            "Effects in this run against the same effects from the plain reference: on the line they are equal.",
+            run_points.verify, points.static, points.page, _note,
+        ),
+    ),
+    _Choice(
+        timeline.has_profile,
+        Drawing(
+            "timeline",
+            "Where the time went",
+            "The stages of the run, one after the other.",
+            timeline.collect, timeline.static, timeline.page, _note,
         ),
     ),
 )  # fmt: skip

@@ -63,7 +63,7 @@ class Grid:
         axes: what the rows and the columns are.
         colour: the label of the colours, with the unit.
         limit: the colours reach up to this, and down to minus this where they diverge.
-        panels: side by side.
+        panels: side by side, or one below the other where they are wide.
         diverging: whether values have a sign.
         places: decimals of numbers in the cells; None shows no numbers.
         strong: rows whose labels are bold.
@@ -84,6 +84,11 @@ class Grid:
     strong: frozenset[int] = field(default_factory=frozenset)
 
     @property
+    def stacked(self) -> bool:
+        """Whether panels stand one below the other, since side by side no label could be read."""
+        return len(self.panels) > 1 and len(self.columns) * len(self.panels) > 30
+
+    @property
     def low(self) -> float:
         """Where the colours begin."""
         return -self.limit if self.diverging else 0.0
@@ -97,17 +102,20 @@ def static(data: Grid) -> Figure:
     left = 0.55 + _LETTER * max(map(len, data.rows))
     below = 0.35 + (_LETTER * max(map(len, data.columns)) if _upright(data) else 0.15)
     height = _ROW * len(data.rows)
-    width = len(data.columns) * _column_width(data)
-    body = left + len(data.panels) * width + (len(data.panels) - 1) * _GAP + _RIGHT
+    width, k = len(data.columns) * _column_width(data), len(data.panels)
+    across, down = (1, k) if data.stacked else (k, 1)
+    body = left + across * width + (across - 1) * _GAP + _RIGHT
     full = max(5.6, body)
     top = canvas.header_height(full, data.title, data.note) + 0.3
-    figure = canvas.blank(full, top + height + below + 0.85)
+    deep = down * height + (down - 1) * (below + 0.3)
+    figure = canvas.blank(full, top + deep + below + 0.85)
     canvas.header(figure, data.title, data.note)
     start = left + (full - body) / 2
     for i, panel in enumerate(data.panels):
-        axes = canvas.add_axes(figure, start + i * (width + _GAP), top, width, height)
-        _draw(axes, panel, data, first=i == 0)
-    _key(figure, data, top + height + below + 0.12)
+        x, y = (0, i * (height + below + 0.3)) if data.stacked else (i * (width + _GAP), 0)
+        axes = canvas.add_axes(figure, start + x, top + y, width, height)
+        _draw(axes, panel, data, first=i == 0 or data.stacked)
+    _key(figure, data, top + deep + below + 0.12)
     return figure
 
 
@@ -117,7 +125,7 @@ def _upright(data: Grid) -> bool:
 
 
 def _column_width(data: Grid) -> float:
-    room = 6.4 / (len(data.columns) * len(data.panels))
+    room = 6.4 / (len(data.columns) * (1 if data.stacked else len(data.panels)))
     least = 0.5 if data.places is not None else 0.19
     return float(np.clip(room, least, 0.95))
 
@@ -196,23 +204,28 @@ def _key(figure: Figure, data: Grid, top: float) -> None:
 
 def page(data: Grid) -> interactive.Interactive:
     """The grid for a page."""
-    n, m, k = len(data.rows), len(data.columns), len(data.panels)
+    n, m = len(data.rows), len(data.columns)
+    across, down = (1, len(data.panels)) if data.stacked else (len(data.panels), 1)
     row = int(np.clip(520 / n, 15, 26))
-    height = max(400, row * n + 150 + 7 * max(map(len, data.columns)))
+    height = max(400, down * (row * n + 70) + 80 + 7 * max(map(len, data.columns)))
     titles = [interactive.safe(panel.name) for panel in data.panels]
-    figure = make_subplots(rows=1, cols=k, subplot_titles=titles, horizontal_spacing=0.03, shared_yaxes=True)
+    figure = make_subplots(
+        rows=down, cols=across, subplot_titles=titles, horizontal_spacing=0.03, shared_yaxes=not data.stacked,
+        vertical_spacing=70 / height if down > 1 else 0,
+    )  # fmt: skip
     for i, panel in enumerate(data.panels, start=1):
+        row_at, column_at = (i, 1) if data.stacked else (1, i)
         for trace in _traces(panel, data, row):
-            figure.add_trace(trace, row=1, col=i)
+            figure.add_trace(trace, row=row_at, col=column_at)
         for y, x in zip(*panel.outlined(), strict=True):
-            figure.add_shape(interactive.outline(int(x), int(y)), row=1, col=i)
+            figure.add_shape(interactive.outline(int(x), int(y)), row=row_at, col=column_at)
     _lay_out(figure, data, height)
     column = 48 if data.places is not None else 16
     return interactive.Interactive(
         name=data.name,
         figure=figure,
         description=f"{data.kind}. {data.title}. {data.axes[0]} down, {data.axes[1]} across; {data.colour}.",
-        min_width=9 * max(map(len, data.rows)) + k * (20 + column * m),
+        min_width=9 * max(map(len, data.rows)) + across * (20 + column * m),
     )
 
 

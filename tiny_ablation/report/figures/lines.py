@@ -11,6 +11,7 @@ import numpy as np
 import plotly.graph_objects as go
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from plotly.subplots import make_subplots
 
 from tiny_ablation.report.figures import canvas, interactive, style
@@ -156,6 +157,8 @@ def _label(axes: Axes, panel: LinePanel, data: Lines, *, left: bool) -> None:
     axes.tick_params(labelleft=left)
     if data.ticks is not None:
         axes.set_xticks(data.ticks)
+    else:  # layers: there is none between two of them
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if left:
         axes.set_ylabel(data.y_title, fontsize=style.LABEL_SIZE)
 
@@ -206,8 +209,11 @@ def page(data: Lines) -> interactive.Interactive:
     figure.update_xaxes(title_text=interactive.safe(data.x_title), row=rows, showgrid=False, zeroline=False)
     if data.ticks is not None:
         figure.update_xaxes(tickvals=list(data.ticks))
-    figure.update_xaxes(matches="x")
-    figure.update_yaxes(matches="y")
+    elif max(np.ptp(line.x) for panel in data.panels for line in panel.lines) < 8:
+        figure.update_xaxes(dtick=1)
+    for axes, first in ((figure.select_xaxes(), "x"), (figure.select_yaxes(), "y")):
+        for axis in list(axes)[1:]:
+            axis.update(matches=first)
     figure.update_yaxes(gridcolor=style.LINE, zeroline=True, zerolinecolor=style.MUTED)
     figure.update_yaxes(title_text=interactive.safe(data.y_title), col=1)
     return interactive.Interactive(

@@ -27,7 +27,7 @@ class Points:
         labels: of the points, for a pointer that rests on them.
         shown: whether the labels stand beside the points.
         diagonal: whether the line x = y is drawn.
-        band: the half-width of a band around it; 0 for none.
+        unsure: (n,) which points cannot be told from the diagonal, and are grey and open; None for none.
     """
 
     name: str
@@ -41,7 +41,13 @@ class Points:
     labels: list[str]
     shown: bool = False
     diagonal: bool = False
-    band: float = 0.0
+    unsure: np.ndarray | None = None
+
+    @property
+    def looks(self) -> list[tuple[np.ndarray, str, bool]]:
+        """Which points are drawn in which colour, and whether filled."""
+        unsure = np.zeros(len(self.x), dtype=bool) if self.unsure is None else self.unsure
+        return [(~unsure, style.CATEGORIES[0], True), (unsure, style.UNRESOLVED, False)]
 
     @property
     def ends(self) -> tuple[float, float]:
@@ -63,14 +69,9 @@ def static(data: Points) -> Figure:
     if data.diagonal:
         low, high = data.ends
         axes.plot([low, high], [low, high], color=style.MUTED, linewidth=0.9)
-        if data.band:
-            ends = np.array([low, high])
-            axes.fill_between(
-                ends, ends - data.band, ends + data.band, color=style.LINE, alpha=0.5, linewidth=0
-            )
-    axes.scatter(
-        data.x, data.y, s=26, color=style.CATEGORIES[0], edgecolor=style.PAPER, linewidth=0.6, zorder=3
-    )
+    for at, colour, filled in data.looks:
+        face = colour if filled else style.PAPER
+        axes.scatter(data.x[at], data.y[at], s=24, facecolor=face, edgecolor=colour, linewidth=0.9, zorder=3)
     if data.shown:
         for x, y, label in zip(data.x, data.y, data.labels, strict=True):
             how = {"textcoords": "offset points", "fontsize": style.TICK_SIZE}
@@ -87,12 +88,8 @@ def page(data: Points) -> interactive.Interactive:
     if data.diagonal:
         low, high = data.ends
         figure.add_trace(_line([low, high], [low, high], style.MUTED))
-    labels = [interactive.safe(label) for label in data.labels]
-    figure.add_trace(go.Scatter(
-        x=data.x.tolist(), y=data.y.tolist(), mode="markers+text" if data.shown else "markers", text=labels,
-        textposition="top center", showlegend=False, cliponaxis=False,
-        marker={"color": style.CATEGORIES[0], "size": 9}, hovertemplate="<b>%{text}</b><br>%{x:.4g}, %{y:.4g}<extra></extra>",
-    ))  # fmt: skip
+    for at, colour, filled in data.looks:
+        figure.add_trace(_marks(data, np.flatnonzero(at), colour, filled))
     figure.update_layout(**interactive.base_layout(430), margin={"l": 75, "r": 20, "t": 20, "b": 55})
     axis = {"zeroline": False, "gridcolor": style.LINE}
     figure.update_xaxes(title_text=interactive.safe(data.x_title), **axis)
@@ -107,3 +104,12 @@ def _line(x: list[float], y: list[float], colour: str) -> go.Scatter:
     return go.Scatter(
         x=x, y=y, mode="lines", line={"color": colour, "width": 1}, hoverinfo="skip", showlegend=False
     )
+
+
+def _marks(data: Points, at: np.ndarray, colour: str, filled: bool) -> go.Scatter:
+    return go.Scatter(
+        x=data.x[at].tolist(), y=data.y[at].tolist(), mode="markers+text" if data.shown else "markers",
+        text=[interactive.safe(data.labels[i]) for i in at], textposition="top center", showlegend=False, cliponaxis=False,
+        marker={"color": colour, "size": 9, "symbol": "circle" if filled else "circle-open"},
+        hovertemplate="<b>%{text}</b><br>%{x:.4g}, %{y:.4g}<extra></extra>",
+    )  # fmt: skip

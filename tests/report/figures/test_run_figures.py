@@ -1,0 +1,233 @@
+"""Layer profiles, scales, causal traces, templates, verification, asymmetry and the timeline: numbers against the tables."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tiny_ablation.report.figures import (
+    files,
+    grid,
+    lines,
+    points,
+    run_grids,
+    run_lines,
+    run_points,
+    timeline,
+)
+from tiny_ablation.report.figures.source import RunSource
+from tiny_ablation.results.rundir import RunDir
+
+
+@pytest.fixture
+def source(tmp_path, fake):
+    """A run of a given impact table, in a directory of its own."""
+
+    def make(table, **summary):
+        (tmp_path / "metrics").mkdir(exist_ok=True)
+        return RunSource(RunDir(tmp_path), table, fake.summary(table, **summary))
+
+    return make
+
+
+def _names(source):
+    return [drawing.name for drawing in files.drawings(source)]
+
+
+def _trace_table(fake, directions=("clean_to_corrupt",)):
+    row = fake.impact(1, 1, (0.0,)).query("metric == 'logit_diff'").iloc[0].to_dict()
+    keep = {
+        k: v
+        for k, v in row.items()
+        if k not in ("layer", "head", "scale", "granularity", "direction", "run_id", "seed")
+    }
+    found = []
+    for direction in directions:
+        for g, granularity in enumerate(("layer_resid", "mlp_out", "attn_out")):
+            for layer in range(4):
+                for p, position in enumerate(("last", "subject_last", "subject_first")):
+                    delta = 0.1 * layer - 0.05 * p + 0.01 * g
+                    found.append({"run_id": "r", "seed": 0, "layer": layer, "position": position, "granularity": granularity,
+                                  **keep, "direction": direction, "delta": delta, "ci_low": delta - 0.1,
+                                  "ci_high": delta + 0.1})  # fmt: skip
+    return pd.DataFrame(found)
+
+
+def test_a_layer_profile_has_a_panel_per_granularity_and_a_band(source, fake):
+    table = fake.layer_impact()
+    data = run_lines.layer_profile(source(table))
+    assert [panel.name for panel in data.panels] == ["attn_out", "mlp_out"]
+    line = data.panels[1].lines[0]
+    rows = table[(table["metric"] == "logit_diff") & (table["granularity"] == "mlp_out")].sort_values("layer")
+    for values, column in (
+        (line.y, "delta"),
+        (line.low, "ci_low"),
+        (line.high, "ci_high"),
+        (line.x, "layer"),
+    ):
+        np.testing.assert_array_equal(values, rows[column])
+    np.testing.assert_array_equal(line.resolved, (rows["ci_low"] > 0) | (rows["ci_high"] < 0))
+    assert _names(source(table))[:1] == ["layer_profile"]
+
+
+def test_two_directions_are_two_lines(source, fake):
+    table = fake.layer_impact()
+    both = pd.concat([table.assign(direction="a"), table.assign(direction="b", delta=-table["delta"])])
+    panel = run_lines.layer_profile(source(both)).panels[0]
+    assert [line.name for line in panel.lines] == ["a", "b"]
+    np.testing.assert_array_equal(panel.lines[0].y, -panel.lines[1].y)
+
+
+def test_scales_show_the_strongest_heads_at_every_factor(source, fake):
+    table = fake.impact(4, 3, (0.0, 0.5, 1.0))
+    data = run_lines.scales(source(table))
+    assert len(data.panels) == 6
+    rows = table[(table["metric"] == "logit_diff") & (table["scale"] == 0)]
+    first = rows.loc[rows["delta"].abs().idxmax()]
+    assert data.panels[0].name == f"L{first['layer']} H{first['head']}"
+    assert data.panels[0].lines[0].x.tolist() == [0.0, 0.5, 1.0]
+    assert data.panels[0].lines[0].y[0] == first["delta"]
+    assert "scales" in _names(source(table))
+    assert "scales" not in _names(source(fake.impact(4, 3, (0.0, 1.0))))
+
+
+def test_a_trace_has_the_published_layout(source, fake):
+    table = _trace_table(fake)
+    data = run_grids.trace(source(table, kind="causal_trace"))
+    assert data.rows == ["subject first", "subject last", "last"]
+    assert data.columns == ["0", "1", "2", "3"]
+    assert [panel.name for panel in data.panels] == ["layer_resid", "mlp_out", "attn_out"]
+    np.testing.assert_allclose(data.panels[1].values[:, 2], [0.11, 0.16, 0.21])
+    assert data.panels[1].resolved[:, 2].all()
+    assert not data.panels[0].resolved[2, 1]  # 0.1 with an interval that begins at 0
+    assert data.colour.startswith("indirect effect")
+    assert _names(source(table, kind="causal_trace")) == ["trace", "forest"]
+
+
+def test_both_directions_of_a_trace_are_panels(source, fake):
+    data = run_grids.trace(source(_trace_table(fake, ("clean_to_corrupt", "corrupt_to_clean"))))
+    assert [panel.name for panel in data.panels][:2] == [
+        "layer_resid, clean_to_corrupt",
+        "layer_resid, corrupt_to_clean",
+    ]
+
+
+def test_templates_are_means_of_their_examples(source, fake):
+    table = fake.impact(2, 2, (0.0,))
+    made = source(table, baseline_by_template=[{"template": "a"}, {"template": "b"}])
+    rng = np.random.default_rng(0)
+    sites = [(layer, head) for layer in range(2) for head in range(2)]
+    rows = [(layer, head, 0.0, t, rng.normal(), 1.0) for layer, head in sites for t in "aaab"]
+    frame = pd.DataFrame(
+        rows, columns=["layer", "head", "scale", "template", "logit_diff", "logit_diff_baseline"]
+    )
+    frame.to_parquet(made.run.per_example)
+    data = run_grids.templates(made)
+    assert data.columns == ["a", "b"]
+    for label, values in zip(data.rows, data.panels[0].values, strict=True):
+        layer, head = int(label[1]), int(label[4])
+        mine = frame[(frame["layer"] == layer) & (frame["head"] == head)]
+        by_hand = [mine.loc[mine["template"] == t, "logit_diff"].mean() - 1 for t in "ab"]
+        np.testing.assert_allclose(values, by_hand)
+    assert "1 to 3 examples a cell" in data.note
+    assert "templates" in _names(made)
+
+
+def test_verification_sets_both_computations_against_each_other(source, fake):
+    made = source(fake.impact(2, 2, (0.0,)))
+    sites = [{"site": f"L0 H{i}", "effect_main": 0.5 * i, "effect_verify": 0.5 * i + 1e-6} for i in range(3)]
+    content = {
+        "sites": sites,
+        "n_examples": 4,
+        "verdict": "ok",
+        "max_abs_diff": 1e-6,
+        "device_main": "cpu",
+        "device_verify": "ref",
+    }
+    made.run.verify.write_text(json.dumps(content))
+    data = run_points.verify(made)
+    np.testing.assert_allclose(data.y - data.x, -1e-6, atol=1e-12)
+    assert "verdict: ok; largest difference of any value 1.0e-06" in data.note
+    assert "verify" in _names(made)
+
+
+def test_asymmetry_marks_what_cannot_be_told_from_the_line(source, fake):
+    made = source(fake.layer_impact())
+    pd.DataFrame({
+        "layer": [0, 1, 2], "granularity": ["mlp_out"] * 3, "n": 5, "restoring": [0.5, 0.2, np.nan],
+        "breaking": [0.1, 0.2, 0.1],
+        "asymmetry_low": [0.2, -0.1, 0.0], "asymmetry_high": [0.6, 0.1, 0.1],
+    }).to_parquet(made.run.metrics / "asymmetry.parquet")  # fmt: skip
+    data = run_points.asymmetry(made)
+    assert (data.x.tolist(), data.y.tolist(), data.unsure.tolist()) == ([0.1, 0.2], [0.5, 0.2], [False, True])
+    assert data.labels == ["L0 mlp_out", "L1 mlp_out"]
+    grey = points.page(data).figure.data[2]
+    assert (grey.marker.symbol, list(grey.x)) == ("circle-open", [0.2])
+
+
+def test_the_timeline_leaves_out_the_stage_that_draws_it(source, fake):
+    made = source(fake.impact(2, 2, (0.0,)))
+    stage = {"cpu_s": 1.0, "rss_bytes": 2**30}
+    stages = {
+        "prepare": {"wall_s": 2.0, **stage},
+        "measure": {"wall_s": 4.0, **stage},
+        timeline.DRAWING: {"wall_s": 9.0, **stage},
+    }
+    made.run.profile.write_text(json.dumps({"stages": stages, "prompt_tokens_per_s": 1234.5}))
+    data = timeline.collect(made)
+    assert [(name, start, length) for name, start, length, _ in data.stages] == [
+        ("prepare", 0, 2),
+        ("measure", 2, 4),
+    ]
+    assert data.stages[1][3] == "4.0 s, 1.00 GiB, 0.2 cores"
+    assert (
+        data.note
+        == "6.0 s in all before the figures were drawn; 1,234 prompt tokens a second while measuring"
+    )
+
+
+def test_every_figure_is_drawn_twice_to_the_same_bytes(source, fake, tmp_path):
+    for made in (
+        source(_trace_table(fake), kind="causal_trace"),
+        source(fake.layer_impact()),
+        source(fake.impact(4, 3)),
+    ):
+        first = [
+            path.read_bytes()
+            for drawing in files.drawings(made)
+            for path in drawing.write(made, tmp_path / "a")
+        ]
+        again = [
+            path.read_bytes()
+            for drawing in files.drawings(made)
+            for path in drawing.write(made, tmp_path / "b")
+        ]
+        assert first == again
+        assert len(first) >= 4
+
+
+@pytest.mark.parametrize("n_layers", [4, 30])
+def test_wide_maps_are_stacked_and_stay_on_the_page(source, fake, n_layers):
+    table = _trace_table(fake)
+    more = pd.concat([table.assign(layer=table["layer"] + 4 * i) for i in range(-(-n_layers // 4))])
+    data = run_grids.trace(source(more))
+    assert data.stacked is (n_layers == 30)
+    figure = grid.static(data)
+    assert figure.get_size_inches()[0] < 9
+    for axes in figure.axes:
+        box = axes.get_position()
+        assert box.x0 >= 0
+        assert box.x1 <= 1
+        assert box.y0 >= 0
+        assert box.y1 <= 1
+
+
+def test_lines_of_one_name_look_alike_in_all_panels(source, fake):
+    table = fake.layer_impact()
+    both = pd.concat([table.assign(direction="a"), table.assign(direction="b")])
+    data = run_lines.layer_profile(source(both))
+    assert data.look("a") != data.look("b")
+    drawn = [t for t in lines.page(data).figure.data if t.mode == "lines+markers"]
+    assert [t.line.color for t in drawn] == [data.look(t.name)[0] for t in drawn]
+    assert [t.name for t in drawn if t.showlegend] == ["a", "b"]

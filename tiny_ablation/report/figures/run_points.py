@@ -1,0 +1,72 @@
+"""Reading scatters off a run: what was computed again, and restoring against breaking."""
+
+from typing import Any
+
+import numpy as np
+
+from tiny_ablation.report import tables, words
+from tiny_ablation.report.figures import style
+from tiny_ablation.report.figures.points import Points
+from tiny_ablation.report.figures.source import RunSource
+from tiny_ablation.results.store import read_json, read_table
+
+
+def _verified(source: RunSource) -> list[dict[str, Any]]:
+    if not source.run.verify.is_file():
+        return []
+    return [
+        site
+        for site in read_json(source.run.verify).get("sites", ())
+        if site.get("effect_verify") is not None
+    ]
+
+
+def has_verify(source: RunSource) -> bool:
+    """Whether effects of several sites were computed again."""
+    return len(_verified(source)) > 1
+
+
+def verify(source: RunSource) -> Points:
+    """Effects in the run against the same effects computed again by the plain reference."""
+    found, sites = read_json(source.run.verify), _verified(source)
+    return Points(
+        name=f"verify-{source.metric}",
+        kind="Verification",
+        title=f"{source.title}, computed again",
+        note=f"{len(sites)} sites on {found['n_examples']} examples; verdict: {found['verdict']}; largest difference of any "
+        f"value {found['max_abs_diff']:.1e}; on the line both are equal",
+        x_title=f"{found['device_verify']}: {words.change_label(source.metric)}",
+        y_title=f"{found['device_main']}: change",
+        x=np.array([site["effect_verify"] for site in sites]),
+        y=np.array([site["effect_main"] for site in sites]),
+        labels=[str(site["site"]) for site in sites],
+        diagonal=True,
+    )
+
+
+def has_asymmetry(source: RunSource) -> bool:
+    """Whether both directions of patching were run."""
+    return (source.run.metrics / "asymmetry.parquet").is_file()
+
+
+def asymmetry(source: RunSource) -> Points:
+    """What a site brings back against what its loss breaks; above the line it restores more than it breaks."""
+    rows = read_table(source.run.metrics / "asymmetry.parquet").dropna(subset=["restoring", "breaking"])
+    index = [name for name in source.index if name in rows]
+    unsure = [
+        style.holds_zero(*ends) for ends in zip(rows["asymmetry_low"], rows["asymmetry_high"], strict=True)
+    ]
+    return Points(
+        name=f"asymmetry-{source.metric}",
+        kind="Asymmetry of patching",
+        title=f"{source.title}: restoring against breaking",
+        note=f"{tables.examples(rows)}; filled: the {style.percent(source.confidence)} interval of the difference excludes 0; "
+        "above the line: enough to restore, but not needed (something else can stand in)",
+        x_title=f"breaking: share of {source.metric} lost",
+        y_title=f"restoring: share of {source.metric} brought back",
+        x=rows["breaking"].to_numpy(dtype=float),
+        y=rows["restoring"].to_numpy(dtype=float),
+        labels=[tables.label(row, index) for row in rows.to_dict("records")],
+        diagonal=True,
+        unsure=np.array(unsure, dtype=bool),
+    )
