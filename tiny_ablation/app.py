@@ -6,9 +6,11 @@ sweep stands in the job's own directory.
 """
 
 import contextlib
+import shutil
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +51,8 @@ class Outcome:
 
 
 outcome = Outcome()
-_SITES = {"head_impact": "heads", "layer_impact": "layers", "pair_impact": "pairs", "set_impact": "sets"}
+_SITES = {"head_impact": "heads", "layer_impact": "layers", "pair_impact": "pairs", "set_impact": "sets",
+          "feature_impact": "features"}  # fmt: skip
 
 
 def start() -> None:
@@ -236,6 +239,8 @@ def _write(
             store.write_table(rundir.metrics / f"{name}.parquet", frame)
         store.write_table(rundir.per_example, tables.per_example)
         store.write_json(rundir.summary, summary)
+        for name, source in ((n, f) for leg in prepared.legs for n, f in leg.files.items()):
+            store.write_via(rundir.path / name, partial(shutil.copyfile, source))
     with profile.stage("verify"):
         bug = None if stopped else _verify(prepared, rundir, measured, screen)
     status = "partial" if stopped else "failed" if bug else "ok"
@@ -350,6 +355,7 @@ def _show(prepared: "Prepared", rundir: "RunDir", summary: dict[str, Any], scree
         resolution=summary["resolution"], confidence=summary["confidence"],
         title=f"Strongest {_SITES.get(prepared.light.table, 'sites')}",
     )  # fmt: skip
+    screen.paragraphs("Autoencoder", summary["notes"].get("sae", {}).get("lines", []))
     if "attribution" in summary["notes"]:
         screen.receipt(summary["notes"]["attribution"])
     for found in circuit_tables(summary["circuit"]):
@@ -358,8 +364,9 @@ def _show(prepared: "Prepared", rundir: "RunDir", summary: dict[str, Any], scree
     for text in summary["warnings"]:
         screen.warn(text)
     table = rundir.table(prepared.light.table).relative_to(rundir.path)
+    more = [name for name in ("artifacts/feature_panel.html", "sae") if (rundir.path / name).exists()]
     screen.files(
-        rundir.path, ["report.html", str(table), "metrics/per_example.parquet", "metrics/summary.json"]
+        rundir.path, ["report.html", *more, str(table), "metrics/per_example.parquet", "metrics/summary.json"]
     )
 
 

@@ -15,15 +15,26 @@ from tiny_ablation.report.terminal import Screen
 from tiny_ablation.results.reader import load_run
 
 ABLATIONS = sorted(path.stem for path in (conf_dir() / "ablation").glob("*.yaml"))
+# An autoencoder of the pages of this repository, trained in a second.
+SAE = [f"sae.corpus={conf_dir().parent / 'docs'}", "sae.width=32", "sae.k=4", "sae.context=16", "sae.own_samples=2",
+       "sae.steps=30", "sae.batch=32", "sae.tokens=640", "sae.held_out=256"]  # fmt: skip
 # What has to be said: which heads, or which examples where the toy model's tokens make prompts of unequal lengths.
 SAID = {
     "activation_patch": ["ablation.unequal=skip"],
     "causal_trace": ["dataset.n_examples=4"],
     "heads_pair_zero": ["ablation.of=[0.1,0.2,1.3]"],
     "heads_resample": ["ablation.unmatched=skip", "dataset.n_examples=12"],
+    "sae_toggle": [*SAE, "ablation.candidates=6", "ablation.controls=3", "ablation.text_tokens=256"],
+    "sae_train": SAE,
     "heads_set_zero": ["ablation.sets={two: [0.1, 1.2], one: [L1H3]}", "ablation.n_random=3"],
 }
 COMMON = ["model=toy", "tracking=off", "dataset.n_examples=8", "stats.n_boot=200", "stats.n_perm=200"]
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory, monkeypatch):
+    """Autoencoders that are trained here stay out of the user's cache."""
+    monkeypatch.setenv("TINY_ABLATE_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
 
 
 def run(directory, *overrides):

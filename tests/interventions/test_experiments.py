@@ -14,16 +14,20 @@ FAST = ("model=toy", "tracking=off", "verify=off", "dataset.n_examples=12", "dev
 # The toy model has fewer heads than the default model whose strongest are named.
 SMALLER = {
     "h5_backup_circuits": ('ablation.of=["0.0","0.3","1.1"]',),
+    "h7_sae_features": (f"sae.corpus={REPOSITORY / 'docs'}", "sae.width=32", "sae.k=4", "sae.context=16", "sae.steps=30",
+                        "sae.own_samples=2", "sae.batch=32", "sae.tokens=640", "sae.held_out=256"),
     "robustness": (
         "ablation=heads_zero,heads_mean_template,heads_resample_skip,heads_patch",
         "model.weights=raw",
     ),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_runs(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
+    if "sae" in name:
+        monkeypatch.setenv("TINY_ABLATE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("sys.argv", ["tiny-ablate"])
     assert main([f"experiment={name}", *FAST, *SMALLER.get(name, ())]) == 0
     assert list(tmp_path.glob("run/**/metrics/*_impact.parquet"))
@@ -46,5 +50,6 @@ def test_all_are_there():
         "h2_layer_geometry",
         "h5_backup_circuits",
         "h6_asymmetry",
+        "h7_sae_features",
         "robustness",
     } <= set(NAMES)

@@ -10,6 +10,7 @@ from tiny_ablation.aggregate.attribution import receipts
 from tiny_ablation.aggregate.baseline import CHANCE, DIFFERENCES, by_template, interval, is_weak
 from tiny_ablation.aggregate.circuit import circuit_warnings
 from tiny_ablation.aggregate.confirm import confirm_warnings
+from tiny_ablation.aggregate.features import beside
 from tiny_ablation.aggregate.run_tables import NULL, RunTables, groups_of
 from tiny_ablation.aggregate.stability import stability
 from tiny_ablation.config.schema import Span, Split
@@ -58,7 +59,7 @@ def run_summary(
         "n_groups": len(set(groups_of(prepared, first))),
         "confidence": root.stats.confidence,
         "intervention": _six(tables.impact),
-        "notes": {name: note for m in measured for name, note in m.leg.notes.items()} | receipts(measured),
+        "notes": _notes(prepared, measured),
         "accuracy_means": CRITERIA[root.metrics.span],
         "baseline": baseline,
         "baseline_by_template": [] if clean is None else _baseline_by_template(prepared, clean),
@@ -77,6 +78,14 @@ def run_summary(
             *circuit_warnings(tables.circuit),
         ],
     }
+
+
+def _notes(prepared: Prepared, measured: Sequence[Measured]) -> dict[str, Any]:
+    """What the legs say of themselves, and what follows from several of them."""
+    notes = {name: note for m in measured for name, note in m.leg.notes.items()} | receipts(measured)
+    if "sae" in notes:
+        notes["sae"] = notes["sae"] | beside(prepared, measured, notes["sae"])
+    return notes
 
 
 def top_sites(impact: pd.DataFrame, table: str, metric: str, n: int = N_TOP) -> list[dict[str, Any]]:

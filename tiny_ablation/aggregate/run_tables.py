@@ -15,6 +15,7 @@ from tiny_ablation.aggregate.attribution import attribution_table
 from tiny_ablation.aggregate.circuit import circuit_tables
 from tiny_ablation.aggregate.controls import control_columns, controls_table
 from tiny_ablation.aggregate.draws import draws_table
+from tiny_ablation.aggregate.features import examples_table, features_table, map_table
 from tiny_ablation.aggregate.interaction import interaction_columns
 from tiny_ablation.aggregate.recovered import asymmetry, recovered
 from tiny_ablation.aggregate.site_controls import site_controls
@@ -114,6 +115,9 @@ _MORE = {
     "controls": controls_table,
     "site_controls": site_controls,
     "attribution": attribution_table,
+    "features": features_table,
+    "feature_examples": examples_table,
+    "feature_map": map_table,
 }
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from tiny_ablation.commands._compose import compose, compose_sweep
 from tiny_ablation.commands._console import add_overrides, parser, say, say_json, table
+from tiny_ablation.errors import ConfigError
 
 if TYPE_CHECKING:
     from tiny_ablation.interventions.light import Light
@@ -57,13 +58,23 @@ class Estimate:
 
 
 def main(args: list[str]) -> int:
-    """Print the estimates."""
+    """Print the estimates.
+
+    Raises:
+        ConfigError: planning would make something that takes minutes.
+    """
     flags = parser("plan", __doc__)
     add_overrides(flags)
     flags.add_argument("-m", "--multirun", action="store_true", help="plan a sweep")
     flags.add_argument("--json", action="store_true", help="print the estimates as JSON")
     given = flags.parse_intermixed_args(args)
-    found = [_estimate(light) for light in _lights(given.overrides, given.multirun)]
+    lights = _lights(given.overrides, given.multirun)
+    for light in lights:
+        if made := light.kind.makes(light.settings.root.ablation):
+            raise ConfigError(
+                f"plan: the cost of ablation={light.kind.name} depends on {made}, which plan does not make"
+            )
+    found = [_estimate(light) for light in lights]
     if given.json:
         say_json([asdict(each) for each in found])
     else:

@@ -19,7 +19,8 @@ RESULT_VERSION = 1
 NOT_IDENTITY = (
     "device.name", "device.index", "device.threads", "device.batch_tokens", "device.deterministic",
     "model.path", "dataset.path", "dataset.fields",
-    "ablation.from_run", "tracking", "profile", "sweep", "resume", "notes", "experiment",
+    "ablation.from_run", "ablation.sae.path", "ablation.sae.corpus", "ablation.sae.checkpoint_every",
+    "sae", "tracking", "profile", "sweep", "resume", "notes", "experiment",
 )  # fmt: skip
 
 

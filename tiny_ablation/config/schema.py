@@ -101,6 +101,15 @@ class Span(Enum):
     full = "full"
 
 
+class SaeArchitecture(Enum):
+    """The architectures of sparse autoencoders that are trained here, all of them SAELens' own."""
+
+    standard = "standard"
+    topk = "topk"
+    batchtopk = "batchtopk"  # saved as jumprelu, which is what it is once it is trained
+    jumprelu = "jumprelu"
+
+
 class SetOperation(Enum):
     """Which components of several conditions' top sets count as invariant."""
 
@@ -176,6 +185,35 @@ class AblationConfig:
     """What is intervened on; each kind adds its own keys (see tiny_ablation/interventions/kinds)."""
 
     kind: str = MISSING
+
+
+@dataclass
+class SaeConfig:
+    """A sparse autoencoder: one that exists (`path`, or `release` and `id`), or how to train one."""
+
+    path: str | None = None  # a directory in SAELens' format; its content identifies it
+    release: str | None = None  # a release that SAELens knows, or a repository on the hub
+    id: str | None = None  # which autoencoder of the release
+    other_model: bool = False  # take one that was trained on a model of another name
+    component: str | None = (
+        None  # resid_pre, resid_post, attn_out, mlp_out or z; null: resid_post, or what it was trained on
+    )
+    layer: int | None = None  # null: the middle one, or what it was trained on
+    architecture: SaeArchitecture = SaeArchitecture.batchtopk
+    width: int | None = None  # features; null: twice as many as the activation has dimensions
+    k: int = 46  # topk, batchtopk: active features a token (batchtopk: on average)
+    sparsity: float = (
+        1.0  # standard, jumprelu: coefficient of the sparsity loss, over activations of norm sqrt(width)
+    )
+    corpus: str | None = None  # FILE, DIR or hub:OWNER/NAME; null: the interpreter's documentation
+    tokens: int = 200_000  # of text to train on; the same activations are used again in every epoch
+    own_samples: int = 32  # texts of the model's own to train on besides
+    context: int = 128  # tokens that the model sees at once
+    held_out: int = 16_384  # tokens of text that quality is measured on
+    steps: int = 2500
+    batch: int = 1024  # activations in a step
+    lr: float = 2e-3
+    checkpoint_every: int = 500  # steps
 
 
 @dataclass
@@ -267,6 +305,7 @@ class RootConfig:
     verify: VerifyConfig = field(default_factory=VerifyConfig)
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
     stats: StatsConfig = field(default_factory=StatsConfig)
+    sae: SaeConfig = field(default_factory=SaeConfig)  # the kinds that use it hold a copy. identity: no
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     profile: ProfileConfig = field(default_factory=ProfileConfig)
     sweep: SweepConfig = field(default_factory=SweepConfig)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 from tiny_ablation.config.model_options import common_rows
-from tiny_ablation.config.schema import RootConfig, Split
+from tiny_ablation.config.schema import RootConfig, SaeConfig, Split
 from tiny_ablation.config.sweep import check_sweep
 from tiny_ablation.errors import ConfigError
 
@@ -80,6 +80,12 @@ def _check(root: RootConfig) -> None:
     ):
         if value is not None and value < low:
             raise ConfigError(f"{key}={value}: it must be at least {low}")
+    if root.sae != SaeConfig() and not hasattr(root.ablation, "sae"):
+        keys = [f"sae.{f.name}" for f in fields(SaeConfig) if getattr(root.sae, f.name) != f.default]
+        raise ConfigError(
+            f"{', '.join(keys)} is set, but ablation={root.ablation.kind} uses no sparse autoencoder; "
+            "take ablation=sae_train or ablation=sae_toggle, or leave it out"
+        )
     if not 0.5 <= root.stats.confidence < 1:
         raise ConfigError(f"stats.confidence={root.stats.confidence}: it must be at least 0.5 and below 1")
     check_sweep(root.sweep)

@@ -10,8 +10,8 @@ if TYPE_CHECKING:
 
 Ids = tuple[int, ...]
 
-# "all", "last", the name of a mark such as "subject", or one position: from the first token (0, 1, ...), or back from the
-# last one of the prompt (-1, -2, ...)
+# "all", "after_first", "last", the name of a mark such as "subject", or one position: from the first token (0, 1, ...), or
+# back from the last one of the prompt (-1, -2, ...)
 PositionSpec = str | int
 
 

@@ -93,6 +93,39 @@ def estimate(
     return out
 
 
+def gradients_at(
+    network: Network,
+    prompts: Sequence[Prompt],
+    place: Place,
+    *,
+    full: bool = False,
+    batch_tokens: int = GRAPH_TOKENS,
+) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """What stands at one place of each run, and the gradient of the metric there.
+
+    Args:
+        network: the model.
+        prompts: the runs.
+        place: (component, layer).
+        full: for the log probability of whole answers, as in `Question`; each example then comes twice.
+        batch_tokens: tokens whose computation is kept at once.
+
+    Yields:
+        The index of the example, and two (seq, units, width).
+    """
+    strands = sequences(prompts, full=full)
+    rows = [Strand(index, strand.ids, strand.reads) for index, strand in enumerate(strands)]
+    for batch in build_batches(rows, lambda row, _: row, max_nodes=batch_tokens, shared=False):
+        examples = [strands[s.example].example for s in batch.sequences]
+        part = _Part(Passes(network), batch, examples, prompts, Question(place[0], full=full))
+        leaves: dict[Place, Tensor] = {}
+        with torch.enable_grad():
+            cache = part.passes.clean(batch, [place], writers={place: [_adding(leaves, place)]})
+            (grad,) = torch.autograd.grad(part._metric(cache.logits), [leaves[place]])
+        for example, nodes in zip(examples, batch.nodes, strict=True):
+            yield example, cache.at[place][nodes].detach(), grad[0, nodes]
+
+
 def passes_needed(network: Network, question: Question) -> int:
     """Backward passes over each example."""
     return 1 if not question.steps else question.steps * len(question.layers_of(network))

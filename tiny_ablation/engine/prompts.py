@@ -37,10 +37,12 @@ class Prompt:
     def covers(self, spec: PositionSpec, position: int) -> bool:
         """Whether an intervention at `spec` touches this token.
 
-        `all` also touches the tokens of a teacher-forced continuation; everything else stands in the prompt.
+        `all` and `after_first` also touch the tokens of a teacher-forced continuation; everything else stands in the prompt.
         """
         if spec == "all":
             return True
+        if spec == "after_first":
+            return position > 0
         if spec == "last":
             return position == self.last
         if isinstance(spec, int):

@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from tiny_ablation.config.schema import AblationConfig
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from tiny_ablation.interventions.measure import Measured
     from tiny_ablation.interventions.prepare import Prepared
     from tiny_ablation.interventions.screening import Estimates
+    from tiny_ablation.sae.panel import FeatureFacts
 
 Key = Mapping[str, int | float | str]
 
@@ -79,6 +81,8 @@ class Leg:
         under: made in every run, the baseline included: noise where the prompt enters the first block.
         controls_of: the set that the rows of this leg are random counterparts of; empty for what was asked for.
         estimates: what gradients said about all sites before these were chosen; None where nothing was estimated.
+        features: what is known of the features that the rows are about; None where they are about something else.
+        files: what to copy into the run's directory, by the path there.
         notes: what was drawn or looked up to make the rows, such as the reference set; JSON values, for `summary.json`.
     """
 
@@ -92,6 +96,8 @@ class Leg:
     controls_of: str = ""
     notes: Mapping[str, Any] = field(default_factory=dict)
     estimates: "Estimates | None" = None
+    features: "FeatureFacts | None" = None
+    files: Mapping[str, Path] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -172,6 +178,10 @@ class Kind(ABC):
     def table_of(self, cfg: Any) -> str:  # noqa: ARG002
         """The impact table that this config fills."""
         return self.table
+
+    def makes(self, cfg: Any) -> str:  # noqa: ARG002
+        """What planning itself may have to make, taking minutes, in words; empty where planning takes no time."""
+        return ""
 
     def inputs(self, cfg: Any) -> str:  # noqa: ARG002
         """What identifies results of earlier runs that the plan is made from; empty where there are none."""

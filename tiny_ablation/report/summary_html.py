@@ -17,7 +17,7 @@ from tiny_ablation.report import captions, tables, templates, words
 from tiny_ablation.report.answer import answer
 from tiny_ablation.report.circuits import circuit_headline, circuit_lines, circuit_tables
 from tiny_ablation.report.evidence import evidence_lines, evidence_tables
-from tiny_ablation.report.figures import files, interactive, style
+from tiny_ablation.report.figures import feature_panel, files, interactive, style
 from tiny_ablation.report.figures.source import RunSource
 from tiny_ablation.report.page import page_figure, pairs
 from tiny_ablation.report.threats import threats
@@ -70,6 +70,7 @@ def write_run_report(run_dir: Path, *, status: str | None = None) -> Path:
         unit=words.metric_words(summary["primary"]).unit,
         signs=words.signs(summary["primary"]),
         threats=threats(summary),
+        features=(run.artifacts / f"{feature_panel.NAME}.html").is_file(),
         receipt=_receipt(summary),
         fdr=words.procedure(summary.get("fdr", "bh")),
         plotly=f"artifacts/{interactive.PLOTLY_JS}",

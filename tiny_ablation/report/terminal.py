@@ -35,6 +35,9 @@ _ABOUT = {
     "artifacts/cross_condition/invariants.json": "what the conditions share, and what chance would give",
     "artifacts/head_map.html": "head map",
     "artifacts/head_map.png": "head map, for print",
+    "artifacts/feature_panel.html": "every feature: where it is active, what it promotes, what it does",
+    "metrics/feature_impact.parquet": "every effect with its interval",
+    "sae": "the autoencoder, in SAELens' format",
 }
 _NARROWEST = 40  # columns; in a smaller pane lines wrap by themselves
 
@@ -192,6 +195,14 @@ class Screen:
             self._heading("Evidence", "")
             for line in lines:
                 self._paragraph("  ", line, "")
+            self._print()
+
+    def paragraphs(self, title: str, texts: Sequence[str]) -> None:
+        """What must be read beside the table; nothing where there are no texts."""
+        if texts:
+            self._heading(title, "")
+            for text in texts:
+                self._paragraph("  ", text, "")
             self._print()
 
     def warn(self, text: str) -> None:

@@ -48,12 +48,15 @@ _ACTIONS = {
     "resample": "replacing {it} by another example's value",
     "patch": "patching {it} from the paired prompt",
     "noise": "adding noise to {it}",
+    "splice": "putting the autoencoder's reconstruction in the place of {it}",
+    "add": "adding {it}",
 }
 
 _NOUNS = {
     ("layer", "head"): ("attention head", "attention heads"),
     ("layer", "granularity"): ("component", "components"),
     ("layer",): ("layer", "layers"),
+    ("layer", "feature"): ("feature", "features"),
     ("set", "size"): ("set of heads", "sets of heads"),
     ("layer_a", "head_a", "layer_b", "head_b"): ("pair of heads", "pairs of heads"),
 }

@@ -29,6 +29,7 @@ _MACHINE_FILES = {
     "multirun.yaml",
     "sweep.json",  # it may hold the command line and paths
     "report.html",  # it lists the provenance
+    "sae/training_profile.json",
     *(f"artifacts/{name}.{suffix}" for name in ("timeline", "verify") for suffix in ("html", "png")),
 }
 _MACHINE_DIRS = (".hydra/",)

@@ -56,7 +56,7 @@ class Profile:
 
     def content(self) -> dict[str, Any]:
         """What is written down."""
-        return {"stages": self.stages, "peak_rss_bytes": _peak_memory(), "sampling": self.sampler.cost()}
+        return {"stages": self.stages, "peak_rss_bytes": peak_memory(), "sampling": self.sampler.cost()}
 
 
 def _memory() -> int:
@@ -65,7 +65,7 @@ def _memory() -> int:
     return psutil.Process().memory_info().rss
 
 
-def _peak_memory() -> int | None:
+def peak_memory() -> int | None:
     """The most memory this process ever held, bytes; None where the system does not tell."""
     try:
         import resource

@@ -8,6 +8,8 @@ import pandas as pd
 
 from tiny_ablation.report.figures import (
     faithfulness,
+    feature_map,
+    feature_panel,
     forest,
     grid,
     heatmap,
@@ -20,6 +22,7 @@ from tiny_ablation.report.figures import (
     timeline,
 )
 from tiny_ablation.report.figures.drawing import AnyDrawing, Drawing
+from tiny_ablation.report.figures.feature_data import has_features
 from tiny_ablation.report.figures.head_grid import collect as collect_heads
 from tiny_ablation.report.figures.source import RunSource, of_impact
 from tiny_ablation.results.rundir import RunDir
@@ -69,6 +72,16 @@ _CHOICES = (
             "Left: only the circuit works; f is 1 for the whole model and 0 with every head replaced. Right: only the circuit "
             "is replaced; a complete circuit leaves nothing. Grey: random circuits with as many heads in each layer.",
             faithfulness.collect, faithfulness.static, faithfulness.page, lambda data: data.note,
+        ),
+    ),
+    _Choice(
+        has_features,
+        Drawing(
+            "feature_map",
+            "The map of features",
+            "Decoder directions on a plane, near each other where they point alike. Grey is every feature of the autoencoder, "
+            "larger where it is active more often; colour is the change that switching it off makes.",
+            feature_map.collect, feature_map.static, feature_map.page, feature_map.legend,
         ),
     ),
     _Choice(
@@ -171,4 +184,6 @@ def write_figures(run_dir: Path, impact: pd.DataFrame, summary: Mapping[str, Any
     """
     source = RunSource(RunDir(run_dir), impact, summary)
     written = [path for drawing in drawings(source) for path in drawing.write(source, source.run.artifacts)]
+    if has_features(source):
+        written += feature_panel.write(source, source.run.artifacts)
     return [path.relative_to(run_dir).as_posix() for path in written]

@@ -1,0 +1,101 @@
+import numpy as np
+import pytest
+import torch
+
+from tiny_ablation.errors import ConfigError, ModelError
+from tiny_ablation.sae.buffer import Buffer, fill_buffer
+from tiny_ablation.sae.site import COMPONENTS, Site, activations, resolve_site, site_of
+
+IDS = torch.tensor([[5, 6, 7, 8], [9, 5, 300, 2]])
+
+
+@pytest.mark.parametrize("shape", ["llama", "gpt2", "neox"])
+def test_activations_are_those_of_the_plain_model(toy_networks, shape):
+    network = toy_networks[shape]
+    states = network.hf(input_ids=IDS, output_hidden_states=True).hidden_states
+    for layer in range(2):
+        assert torch.equal(activations(network, Site("resid_pre", layer), IDS), states[layer])
+    assert torch.equal(activations(network, Site("resid_post", 0), IDS), states[1])
+    assert activations(network, Site("z", 1), IDS).shape == (2, 4, 32)
+
+
+def test_nothing_of_the_hook_is_left(toy_networks):
+    network = toy_networks["llama"]
+    before = network.hf(input_ids=IDS).logits
+    for component in COMPONENTS:
+        activations(network, Site(component, 1), IDS)
+    assert torch.equal(network.hf(input_ids=IDS).logits, before)
+
+
+def test_the_names_of_saelens():
+    assert site_of("blocks.8.hook_resid_pre") == Site("resid_pre", 8)
+    assert site_of("blocks.3.hook_out") == site_of("blocks.3.hook_resid_post") == Site("resid_post", 3)
+    assert all(site_of(Site(component, 2).hook_name) == Site(component, 2) for component in COMPONENTS)
+    with pytest.raises(ModelError, match="hook_embed"):
+        site_of("hook_embed")
+
+
+def test_the_default_is_the_residual_stream_of_the_middle(toy_networks):
+    shape = toy_networks["llama"].shape
+    assert resolve_site(None, None, shape) == Site("resid_post", 1)
+    with pytest.raises(ConfigError, match=r"sae\.layer=2.*layers 0 to 1"):
+        resolve_site(None, 2, shape)
+
+
+@pytest.fixture
+def rows():
+    return np.random.default_rng(0).integers(5, 200, size=(9, 6), dtype=np.int32)
+
+
+def fill(network, rows, path, tick=lambda _: None):
+    return fill_buffer(network, Site("resid_post", 0), rows, path, batch_tokens=12, tick=tick)
+
+
+def test_the_buffer_holds_every_token_but_the_first(toy_networks, rows, tmp_path):
+    network = toy_networks["llama"]
+    found = fill(network, rows, tmp_path / "a.f32")
+    plain = network.hf(input_ids=torch.from_numpy(rows).long(), output_hidden_states=True).hidden_states[1][
+        :, 1:
+    ]
+    np.testing.assert_allclose(found.values, plain.flatten(0, 1).numpy(), atol=1e-5)
+
+
+def test_a_killed_filling_goes_on_where_it_stopped(toy_networks, rows, tmp_path):
+    network, seen = toy_networks["llama"], []
+
+    def kill(n):
+        if n >= 20:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fill(network, rows, tmp_path / "a.f32", kill)
+    found = fill(network, rows, tmp_path / "a.f32", seen.append)
+    assert seen[0] >= 10  # what was finished is not computed again
+    assert np.array_equal(found.values, fill(network, rows, tmp_path / "b.f32").values)
+
+
+def test_attention_sinks_are_left_out():
+    values = np.ones((40, 3), dtype=np.float32)
+    values[7] = 100
+    buffer = buffer_of(values)
+    assert 7 not in buffer.kept
+    assert len(buffer.kept) == 39
+
+
+def buffer_of(values):
+    from tiny_ablation.sae.buffer import _without_sinks
+
+    return _without_sinks(values)
+
+
+def test_batches_are_an_order_of_their_own_in_each_epoch_and_can_start_anywhere():
+    values = np.arange(1, 25, dtype=np.float32)[:, None] / 24 + 1
+    buffer = Buffer(values, np.arange(24), 10.0)
+    stream = buffer.batches(8, 3, 0)
+    six = [next(stream).flatten() for _ in range(6)]
+    for epoch in (six[:3], six[3:]):
+        assert sorted(torch.cat(epoch).tolist()) == pytest.approx(sorted(values.flatten().tolist()))
+    assert not torch.equal(six[0], six[3])
+    later = buffer.batches(8, 3, 4)
+    assert torch.equal(next(later).flatten(), six[4])
+    assert torch.equal(next(later).flatten(), six[5])

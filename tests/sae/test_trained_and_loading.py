@@ -1,0 +1,153 @@
+"""Autoencoders in the cache, in SAELens' format, and those that do not belong here."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from tiny_ablation.config.schema import SaeArchitecture, SaeConfig
+from tiny_ablation.errors import ConfigError, Interrupted, ModelError
+from tiny_ablation.sae import trained as trained_module
+from tiny_ablation.sae.loading import inputs, obtain, read
+from tiny_ablation.sae.site import Site
+from tiny_ablation.sae.trained import is_whole, recipe, trained
+
+
+@pytest.fixture
+def network(toy_networks):
+    return toy_networks["llama"]
+
+
+@pytest.mark.parametrize("architecture", ["batchtopk", "topk", "jumprelu", "standard"])
+def test_saelens_alone_can_load_it(network, cache, small, architecture):
+    from sae_lens import SAE
+
+    directory = trained(recipe(network, small(architecture=SaeArchitecture(architecture)), 0))
+    sae = SAE.load_from_disk(directory)
+    assert sae.cfg.metadata.hook_name == "blocks.1.hook_out"
+    assert sae.cfg.metadata.model_name == "toy"
+    assert sae.cfg.metadata.tiny_ablation["weights"] == network.model.weights_hash
+    x = torch.randn(4, 32)
+    assert torch.equal(read(directory, "cpu").encode(x).output, sae(x))
+    record = json.loads((directory / "trained.json").read_text())
+    assert len(record["curve"]) == 12
+    assert record["quality"]["tokens"] == 8 * 15
+    assert np.isfinite(record["quality"]["ce_recovered"])
+
+
+def test_it_is_trained_once_and_made_again_when_damaged(network, cache, small):
+    first = trained(recipe(network, small(), 0))
+    stamp = (first / "cfg.json").stat().st_mtime_ns
+    assert trained(recipe(network, small(checkpoint_every=3), 0)) == first
+    assert (first / "cfg.json").stat().st_mtime_ns == stamp
+    assert trained(recipe(network, small(), 1)) != first
+    assert trained(recipe(network, small(k=4), 0)) != first
+    weights = (first / "sae_weights.safetensors").read_bytes()
+    (first / "sae_weights.safetensors").write_bytes(weights[:-1] + b"x")
+    assert not is_whole(first)
+    assert (trained(recipe(network, small(), 0)) / "sae_weights.safetensors").read_bytes() == weights
+    trained(recipe(network, small(), 0), anew=True)
+    assert (first / "cfg.json").stat().st_mtime_ns > stamp
+
+
+@pytest.mark.parametrize("stage", ["_contexts", "_buffer", "_measure", "_seal"])
+def test_interrupted_anywhere_it_ends_in_the_same_weights(network, cache, small, stage, monkeypatch):
+    whole = trained(recipe(network, small(), 0))
+    expected = (whole / "sae_weights.safetensors").read_bytes()
+    shutil.rmtree(whole)
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(trained_module, stage, interrupt)
+        with pytest.raises(Interrupted, match="last checkpoint"):
+            trained(recipe(network, small(), 0))
+    assert not whole.exists()
+    assert (trained(recipe(network, small(), 0)) / "sae_weights.safetensors").read_bytes() == expected
+    assert not list(cache.glob("sae/*.work"))
+
+
+@pytest.fixture
+def saved(network, cache, small, tmp_path):
+    directory = tmp_path / "mine"
+    shutil.copytree(trained(recipe(network, small(), 0)), directory)
+    return directory
+
+
+def altered(directory, **metadata):
+    cfg = json.loads((directory / "cfg.json").read_text())
+    cfg["metadata"].update(metadata)
+    (directory / "cfg.json").write_text(json.dumps(cfg))
+
+
+def test_a_path_is_used_as_it_is(network, saved):
+    found = obtain(network, SaeConfig(path=str(saved)), 0)
+    assert found.site == Site("resid_post", 1)
+    assert found.trained["quality"]["tokens"] > 0
+    assert inputs(SaeConfig(path=str(saved))) == found.identity
+
+
+def one_line(error):
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_another_model_is_refused(toy_networks, network, saved):
+    with pytest.raises(ModelError, match="trained on the model") as error:
+        obtain(toy_networks["gpt2"], SaeConfig(path=str(saved)), 0)
+    assert "sae.other_model=true" in one_line(error)
+    assert obtain(toy_networks["gpt2"], SaeConfig(path=str(saved), other_model=True), 0).n_features == 24
+    altered(saved, tiny_ablation=None, model_name="someone/else")
+    with pytest.raises(ModelError, match="someone/else"):
+        obtain(network, SaeConfig(path=str(saved)), 0)
+    altered(saved, model_name="hub-owner/toy")
+    assert obtain(network, SaeConfig(path=str(saved)), 0).n_features == 24
+
+
+def test_another_hook_is_refused(network, saved):
+    with pytest.raises(ConfigError, match=r"belongs at blocks\.1\.hook_out.*blocks\.0"):
+        obtain(network, SaeConfig(path=str(saved), layer=0), 0)
+    with pytest.raises(ConfigError, match="hook_mlp_out"):
+        obtain(network, SaeConfig(path=str(saved), component="mlp_out"), 0)
+    altered(saved, hook_name="blocks.7.hook_resid_post")
+    with pytest.raises(ModelError, match=r"blocks\.7.*2 layers of 32"):
+        obtain(network, SaeConfig(path=str(saved)), 0)
+    altered(saved, hook_name="hook_embed")
+    with pytest.raises(ModelError, match="hook_embed"):
+        obtain(network, SaeConfig(path=str(saved)), 0)
+
+
+def test_another_width_is_refused(known_networks, saved):
+    with pytest.raises(ModelError, match="32 dimensions") as error:
+        obtain(known_networks["induction"], SaeConfig(path=str(saved), other_model=True), 0)
+    one_line(error)
+
+
+def test_no_autoencoder_at_all(network, tmp_path):
+    with pytest.raises(ModelError, match=r"sae\.path.*no sae_weights"):
+        obtain(network, SaeConfig(path=str(tmp_path)), 0)
+    (tmp_path / "sae_weights.safetensors").write_bytes(b"no weights")
+    with pytest.raises(ModelError, match="cannot be read by SAELens") as error:
+        obtain(network, SaeConfig(path=str(tmp_path)), 0)
+    one_line(error)
+
+
+def test_a_release_that_cannot_be_had(network, monkeypatch):
+    with pytest.raises(ModelError, match=r"sae\.release=no-such-release sae\.id=x") as error:
+        obtain(network, SaeConfig(release="no-such-release", id="x"), 0)
+    one_line(error)
+
+
+def test_a_release_goes_through_saelens(network, saved, monkeypatch):
+    from sae_lens.saes.sae import SAE
+
+    whole = SAE.load_from_disk(saved)
+    monkeypatch.setattr(
+        SAE, "from_pretrained", lambda release, sae_id, device: {("r", "i"): whole}[release, sae_id]
+    )
+    found = obtain(network, SaeConfig(release="r", id="i"), 0)
+    assert found.source == "r/i"
+    assert found.identity.startswith("sae:")

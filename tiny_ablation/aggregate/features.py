@@ -1,0 +1,140 @@
+"""The tables of an autoencoder's features, and what has to be read beside their effects."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from tiny_ablation.interventions.measure import Measured
+from tiny_ablation.interventions.prepare import Prepared
+from tiny_ablation.stats.project import project
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from tiny_ablation.sae.panel import FeatureFacts
+
+
+def features_table(prepared: Prepared, measured: Sequence[Measured]) -> pd.DataFrame | None:
+    """A row per measured feature: why it was chosen, what it does on text and prompts, where it stands among random ones."""
+    found = _facts(measured)
+    if found is None:
+        return None
+    facts, own = found
+    percentiles = _percentiles(prepared, own, measured)
+    return _named(prepared, pd.DataFrame({
+        "layer": np.full(len(facts.features), facts.layer, dtype="int32"),
+        "feature": np.array([f.number for f in facts.features], dtype="int32"),
+        "chosen_by": [f.chosen_by for f in facts.features], "attribution": [f.attribution for f in facts.features],
+        "frequency_text": [float(facts.frequency[f.number]) for f in facts.features],
+        "frequency_prompts": [f.frequency_prompts for f in facts.features],
+        "difference": [f.difference for f in facts.features],
+        "percentile_random": [percentiles.get(f.number, np.nan) for f in facts.features],
+        "largest": [f.largest for f in facts.features],
+        "histogram": [json.dumps(list(f.histogram)) for f in facts.features],
+        "promoted": [json.dumps(list(f.promoted), ensure_ascii=False) for f in facts.features],
+        "suppressed": [json.dumps(list(f.suppressed), ensure_ascii=False) for f in facts.features],
+    }))  # fmt: skip
+
+
+def examples_table(prepared: Prepared, measured: Sequence[Measured]) -> pd.DataFrame | None:
+    """A row per feature and text in which it is strongest: the tokens, and its activation at each, as JSON lists."""
+    found = _facts(measured)
+    if found is None:
+        return None
+    rows = [
+        {"feature": f.number, "rank": rank, "tokens": json.dumps(list(shown.tokens), ensure_ascii=False),
+         "activations": json.dumps(list(shown.activations))}
+        for f in found[0].features for rank, shown in enumerate(f.examples)
+    ]  # fmt: skip
+    frame = pd.DataFrame(rows, columns=["feature", "rank", "tokens", "activations"])
+    return _named(prepared, frame.astype({"feature": "int32", "rank": "int32"}))
+
+
+def map_table(prepared: Prepared, measured: Sequence[Measured]) -> pd.DataFrame | None:
+    """A row per feature of the autoencoder: its place on the map of decoder directions, and how often it is active on text."""
+    found = _facts(measured)
+    if found is None:
+        return None
+    facts, _ = found
+    places, how = project(facts.directions, prepared.light.settings.root.seed)
+    return _named(prepared, pd.DataFrame({
+        "feature": np.arange(len(places), dtype="int32"), "x": places[:, 0], "y": places[:, 1],
+        "frequency_text": facts.frequency, "method": how,
+    }))  # fmt: skip
+
+
+def beside(prepared: Prepared, measured: Sequence[Measured], notes: Mapping[str, Any]) -> dict[str, Any]:
+    """The effect of splicing the autoencoder in with no feature touched, the controls, and all of it in lines for people.
+
+    Args:
+        prepared: the run.
+        measured: all its legs.
+        notes: what the kind has noted: the quality, and its `text`.
+    """
+    name = prepared.metrics[0].name
+    spliced = _spliced(measured, name)
+    controls = {
+        m.leg.controls_of: {"n": len(m.leg.rows), **_sizes(_effects(m, name))}
+        for m in measured
+        if m.leg.controls_of
+    }
+    own = _facts(measured)
+    features = {} if own is None else _sizes(_effects(own[1], name))
+    lines = [notes["text"]]
+    if spliced is not None:
+        lines.append(
+            f"spliced in with no feature touched, without its error: {name} changes by {spliced:+.3f}"
+        )
+    if features:
+        sizes = {"these features": features} | {f"{c['n']} {which}": c for which, c in controls.items()}
+        lines.append("size of effects, mean (largest): " + "; ".join(_words(*each) for each in sizes.items()))
+    return {"splice_effect": spliced, "controls": controls, "effects": features, "lines": lines}
+
+
+def _words(what: str, sizes: Mapping[str, float]) -> str:
+    return f"{what} {sizes['mean_size']:.3f} ({sizes['largest_size']:.3f})"
+
+
+def _facts(measured: Sequence[Measured]) -> "tuple[FeatureFacts, Measured] | None":
+    return next(((m.leg.features, m) for m in measured if m.leg.features is not None), None)
+
+
+def _effects(measured: Measured, metric: str) -> "NDArray[np.float64]":
+    """(n_rows,) mean effects."""
+    return np.nanmean(measured.values[metric] - measured.baseline[metric], axis=1)
+
+
+def _sizes(effects: "NDArray[np.float64]") -> dict[str, float]:
+    return {"mean_size": float(np.abs(effects).mean()), "largest_size": float(np.abs(effects).max())}
+
+
+def _spliced(measured: Sequence[Measured], metric: str) -> float | None:
+    """The mean effect of the reconstruction without its error."""
+    for m in measured:
+        for row, effect in zip(m.leg.rows, _effects(m, metric), strict=True):
+            if row.six.value == "splice":
+                return float(effect)
+    return None
+
+
+def _percentiles(prepared: Prepared, own: Measured, measured: Sequence[Measured]) -> dict[int, float]:
+    """For each feature the share of random features whose effect is smaller in size, times 100."""
+    name = prepared.metrics[0].name
+    random = [m for m in measured if m.leg.controls_of.startswith("random")]
+    if not random:
+        return {}
+    others = np.abs(_effects(random[0], name))
+    out: dict[int, float] = {}
+    for row, effect in zip(own.leg.rows, np.abs(_effects(own, name)), strict=True):
+        below = (others < effect).mean() + 0.5 * (others == effect).mean()
+        out.setdefault(int(row.key["feature"]), float(100 * below))
+    return out
+
+
+def _named(prepared: Prepared, frame: pd.DataFrame) -> pd.DataFrame:
+    frame.insert(0, "run_id", prepared.identity.run_id)
+    frame.insert(1, "seed", prepared.light.settings.root.seed)
+    return frame

@@ -1,0 +1,104 @@
+"""What the figures about an autoencoder's features show, read off the tables of a run or of several conditions."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from tiny_ablation.report import tables
+from tiny_ablation.report.figures import style
+from tiny_ablation.report.figures.source import RunSource
+from tiny_ablation.results.store import read_table
+
+
+@dataclass(frozen=True)
+class Effect:
+    """The effect of one intervention on a feature under one condition."""
+
+    condition: str
+    scale: float
+    delta: float
+    low: float
+    high: float
+
+    @property
+    def resolved(self) -> bool:
+        """Whether the interval excludes 0."""
+        return not style.holds_zero(self.low, self.high)
+
+
+@dataclass(frozen=True)
+class FeatureCard:
+    """One feature of the panel.
+
+    Attributes:
+        number: which.
+        facts: its row of `features.parquet`.
+        promoted: tokens and logits, the strongest first.
+        suppressed: the same for those it lowers.
+        histogram: counts in equal bins from 0 to its largest activation.
+        examples: for each text its tokens, each with its activation.
+        effects: on the primary metric, by condition and scale.
+    """
+
+    number: int
+    facts: Mapping[str, Any]
+    promoted: Sequence[tuple[str, float]]
+    suppressed: Sequence[tuple[str, float]]
+    histogram: Sequence[int]
+    examples: Sequence[Sequence[tuple[str, float]]]
+    effects: Sequence[Effect]
+
+    @property
+    def largest(self) -> float:
+        """The size of its largest effect."""
+        return max((abs(effect.delta) for effect in self.effects), default=0.0)
+
+
+def has_features(source: RunSource) -> bool:
+    """Whether a run has features to show."""
+    return (
+        source.index == ("layer", "feature", "scale") and (source.run.metrics / "features.parquet").is_file()
+    )
+
+
+def feature_cards(source: RunSource) -> list[FeatureCard]:
+    """The features of a run, the one with the largest effect first; its impact rows may be of several conditions."""
+    metrics = source.run.metrics
+    features, texts = (
+        read_table(metrics / "features.parquet"),
+        read_table(metrics / "feature_examples.parquet"),
+    )
+    rows = tables.effects(source.impact, source.metric)
+    cards = [_card(facts, texts, rows) for facts in features.to_dict("records")]
+    return sorted(cards, key=lambda card: -card.largest)
+
+
+def _card(facts: Mapping[Any, Any], texts: pd.DataFrame, rows: pd.DataFrame) -> FeatureCard:
+    number = int(facts["feature"])
+    own = texts.loc[texts["feature"] == number].sort_values("rank")
+    examples = [
+        list(zip(json.loads(tokens), json.loads(activations), strict=True))
+        for tokens, activations in zip(own["tokens"], own["activations"], strict=True)
+    ]
+    promoted, suppressed = (
+        [(str(t), float(v)) for t, v in json.loads(facts[side])] for side in ("promoted", "suppressed")
+    )
+    effects = [
+        Effect(row["condition"], row["scale"], row["delta"], row["ci_low"], row["ci_high"])
+        for row in rows.loc[rows["feature"] == number].to_dict("records")
+    ]
+    return FeatureCard(
+        number, {str(k): v for k, v in facts.items()}, promoted, suppressed, json.loads(facts["histogram"]), examples,
+        effects,
+    )  # fmt: skip
+
+
+def shown_token(token: str) -> str:
+    """A token as text that can be seen: line ends and tabs as signs, and nothing that breaks the line."""
+    text = token.replace("\n", "\N{DOWNWARDS ARROW WITH CORNER LEFTWARDS}").replace(
+        "\t", "\N{RIGHTWARDS ARROW}"
+    )
+    return "".join(c if c.isprintable() else "\N{WHITE SQUARE}" for c in text) or "\N{WHITE SQUARE}"

@@ -1,0 +1,113 @@
+"""Activations on disk: computed once, read again in every epoch, so that memory does not grow with the amount of text."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tiny_ablation.config.seeds import generator
+from tiny_ablation.errors import GuardError
+from tiny_ablation.models.network import Network
+from tiny_ablation.results.store import read_json, write_json
+from tiny_ablation.sae.site import Site, read_activations
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+
+# Tokens whose activation is so many times as long as the median are attention sinks wherever they stand. A few of them in ten
+# thousand tokens would be most of the variance.
+SINK = 10.0
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """Activations of many tokens.
+
+    Attributes:
+        values: (n, width) float32, mapped from a file.
+        kept: (m,) the rows that are no attention sinks.
+        limit: the norm above which a row is one.
+    """
+
+    values: "np.ndarray"
+    kept: "np.ndarray"
+    limit: float
+
+    def batches(self, size: int, seed: int, start: int) -> "Iterator[Tensor]":
+        """Batches from step `start` on, for ever: each epoch in an order of its own that the seed draws.
+
+        Args:
+            size: activations in a batch.
+            seed: the run's seed.
+            start: how many batches came before.
+        """
+        import numpy as np
+        import torch
+
+        size = min(size, len(self.kept))
+        per_epoch, step, epoch = len(self.kept) // size, start, -1
+        order = np.empty(0, dtype=np.int64)
+        while True:
+            if step // per_epoch != epoch:
+                epoch = step // per_epoch
+                order = generator(seed, "sae", "epoch", epoch).permutation(self.kept)
+            first = step % per_epoch * size
+            # In the order of the file, which a disk likes; within a batch the order means nothing.
+            yield torch.from_numpy(self.values[np.sort(order[first : first + size])])
+            step += 1
+
+    def sample(self, n: int, seed: int) -> "Tensor":
+        """(n, width): rows drawn at random, for the mean and the size of activations."""
+        import numpy as np
+        import torch
+
+        rows = generator(seed, "sae", "scale").permutation(self.kept)[:n]
+        return torch.from_numpy(self.values[np.sort(rows)])
+
+
+def fill_buffer(
+    network: Network, site: Site, contexts: "np.ndarray", path: Path, *, batch_tokens: int, tick: Callable[[int], object],
+) -> Buffer:  # fmt: skip
+    """Compute the activations of all tokens but the first of each context, going on where a killed process stopped.
+
+    Args:
+        network: the model.
+        site: where.
+        contexts: (n, context) tokens.
+        path: the file.
+        batch_tokens: tokens in one forward pass.
+        tick: called with the tokens that are done.
+
+    Raises:
+        GuardError: an activation is NaN or infinite.
+    """
+    import numpy as np
+    import torch
+
+    count, width = contexts.shape[1] - 1, site.width(network.shape)
+    progress = path.with_suffix(".json")
+    done = read_json(progress)["contexts"] if progress.is_file() and path.is_file() else 0
+    shape = (len(contexts), count, width)
+    values = np.memmap(path, dtype=np.float32, mode="r+" if done else "w+", shape=shape)
+    tick(done * count)
+    for part in read_activations(network, site, torch.from_numpy(contexts[done:]).long(), batch_tokens):
+        if not torch.isfinite(part).all():
+            raise GuardError(f"sae: the activations at {site.hook_name} hold NaN or infinity")
+        values[done : done + len(part)] = part.float().cpu().numpy()
+        done += len(part)
+        tick(done * count)
+        values.flush()
+        write_json(progress, {"contexts": done})
+    return _without_sinks(values.reshape(-1, width))
+
+
+def _without_sinks(values: "np.ndarray") -> Buffer:
+    import numpy as np
+
+    norms = np.concatenate(
+        [np.linalg.norm(values[i : i + 65536], axis=1) for i in range(0, len(values), 65536)]
+    )
+    limit = SINK * float(np.median(norms))
+    return Buffer(values, np.flatnonzero(norms <= limit), limit)

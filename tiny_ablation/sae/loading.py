@@ -1,0 +1,147 @@
+"""An autoencoder for a run: trained here, read from a directory, or fetched by SAELens; refused where it does not belong."""
+
+import contextlib
+import hashlib
+import io
+import warnings
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tiny_ablation.config.schema import SaeConfig
+from tiny_ablation.errors import ConfigError, ModelError
+from tiny_ablation.models.network import Network
+from tiny_ablation.results.store import read_json, sha256_file
+from tiny_ablation.sae.autoencoder import Autoencoder
+from tiny_ablation.sae.site import Site, site_of
+from tiny_ablation.sae.trained import RECORD, recipe, trained
+
+WEIGHTS = "sae_weights.safetensors"
+
+
+def obtain(network: Network, cfg: SaeConfig, seed: int, *, anew: bool = False) -> Autoencoder:
+    """The autoencoder that `cfg` asks for, at its place in `network`.
+
+    Raises:
+        ModelError: there is none, it cannot be read, or it belongs to another model.
+        ConfigError: it belongs at another place than was asked for.
+    """
+    if cfg.path is not None:
+        found = read(Path(cfg.path).expanduser(), network.device)
+    elif cfg.release is not None:
+        found = _fetched(cfg, network.device)
+    else:
+        return read(trained(recipe(network, cfg, seed), anew=anew), network.device)
+    _check_fits(found, network, cfg)
+    return found
+
+
+def inputs(cfg: SaeConfig) -> str:
+    """What identifies an autoencoder that exists, without importing torch; empty where it is trained.
+
+    Raises:
+        ModelError: there is none in `sae.path`.
+    """
+    if cfg.path is None:
+        return ""
+    weights = Path(cfg.path).expanduser() / WEIGHTS
+    if not weights.is_file():
+        raise ModelError(
+            f"sae.path={cfg.path}: there is no {WEIGHTS}; give a directory that SAELens saved, such as sae/ of a run of "
+            "ablation=sae_train"
+        )
+    return f"sae:{sha256_file(weights)}"
+
+
+def read(directory: Path, device: str) -> Autoencoder:
+    """The autoencoder in a directory of SAELens' format.
+
+    Raises:
+        ModelError: it cannot be read.
+    """
+    from sae_lens.saes.sae import SAE
+
+    identity = inputs(SaeConfig(path=str(directory)))
+    try:
+        with _quiet():
+            sae = SAE.load_from_disk(directory, device=device, dtype="float32")
+    except Exception as error:  # damaged or foreign files raise anything
+        raise ModelError(f"sae.path={directory} cannot be read by SAELens: {_first_line(error)}") from error
+    record = directory / RECORD
+    facts = read_json(record) if record.is_file() else {}
+    return Autoencoder(sae, _site(sae), str(directory), identity, facts)
+
+
+def _fetched(cfg: SaeConfig, device: str) -> Autoencoder:
+    from sae_lens.saes.sae import SAE
+
+    source = f"{cfg.release}/{cfg.id}"
+    try:
+        with _quiet():
+            sae: Any = SAE.from_pretrained(str(cfg.release), str(cfg.id), device=device)
+    except Exception as error:  # whatever the hub, the network or the format raises
+        raise ModelError(
+            f"sae.release={cfg.release} sae.id={cfg.id} cannot be had from SAELens: {_first_line(error)}"
+        ) from error
+    digest = hashlib.sha256()
+    for name, tensor in sorted(sae.state_dict().items()):
+        digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
+    return Autoencoder(sae, _site(sae), source, f"sae:{digest.hexdigest()}")
+
+
+def _site(sae: Any) -> Site:
+    hook = sae.cfg.metadata.hook_name
+    if not hook:
+        raise ModelError("sae: its cfg.json does not say at which hook it belongs (metadata.hook_name)")
+    return site_of(hook)
+
+
+def _check_fits(found: Autoencoder, network: Network, cfg: SaeConfig) -> None:
+    site, shape, own = found.site, network.shape, found.sae.cfg
+    if site.layer >= shape.n_layers or own.d_in != site.width(shape):
+        raise ModelError(
+            f"sae: {found.source} is for {own.d_in} dimensions at {site.hook_name}, but {network.model.name} has "
+            f"{shape.n_layers} layers of {site.width(shape)}; take an autoencoder of this model"
+        )
+    asked = replace(
+        site, component=cfg.component or site.component, layer=site.layer if cfg.layer is None else cfg.layer
+    )
+    if asked != site:
+        raise ConfigError(
+            f"sae: {found.source} belongs at {site.hook_name}, and sae.component and sae.layer ask for {asked.hook_name}; "
+            "leave them out"
+        )
+    model = str(own.metadata.model_name or "")
+    if not cfg.other_model and not _same_model(model, found, network):
+        raise ModelError(
+            f"sae: {found.source} was trained on the model {model or 'of no name'}, and this is {network.model.name}; take "
+            "another, or sae.other_model=true if the two are one"
+        )
+
+
+def _same_model(name: str, found: Autoencoder, network: Network) -> bool:
+    """By the weights where they are known, else by the last part of the name."""
+    weights = (found.sae.cfg.metadata.tiny_ablation or {}).get("weights")
+    if weights is not None:
+        return weights == network.model.weights_hash
+    names = {network.model.name, network.model.origin.get("repo", ""), network.hf.config.name_or_path or ""}
+    return _bare(name) in {_bare(each) for each in names if each}
+
+
+def _bare(name: str) -> str:
+    """`gpt2` for `openai-community/gpt2` and for TransformerLens' `gpt2-small`."""
+    bare = name.rstrip("/").rpartition("/")[2].lower().replace("_", "-").removesuffix("-deduped")
+    return "gpt2" if bare == "gpt2-small" else bare
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """SAELens warns about what a person who only loads need not know."""
+    with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")

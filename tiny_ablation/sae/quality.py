@@ -1,0 +1,185 @@
+"""How good an autoencoder is, on text that it was not trained on.
+
+Everything leaves out position 0 of each context, where the residual stream is an attention sink whose length would be most of
+the variance. What is said about the same text with sinks elsewhere, and with position 0 spliced as well, stands beside it.
+
+Costs one forward pass over the text, and four from the autoencoder's block on.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tiny_ablation.engine.forward import Passes, Writer
+from tiny_ablation.engine.layout import build_batches
+from tiny_ablation.engine.prompts import Read, Strand
+from tiny_ablation.models.network import Network
+from tiny_ablation.sae.autoencoder import Autoencoder
+from tiny_ablation.sae.buffer import SINK
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+ROWS = 2  # contexts at once: logits of every token are held, four times
+MAX_LOSS_TOKENS = 8192  # of the text, for the cross-entropy: logits of every token are the dear part
+
+
+@dataclass(frozen=True)
+class Quality:
+    """What was found.
+
+    Attributes:
+        numbers: `explained_variance`, `l0`, `dead_features` (a share), `ce_recovered` and what they were computed from.
+        frequency: (n_features,) the share of tokens on which each feature is active.
+    """
+
+    numbers: dict[str, float]
+    frequency: "Tensor"
+
+
+def quality(
+    network: Network, autoencoder: Autoencoder, contexts: "np.ndarray", tick: Callable[[int], object] = lambda _: None
+) -> Quality:  # fmt: skip
+    """Measure an autoencoder on held-out contexts.
+
+    Args:
+        network: the model.
+        autoencoder: at its place.
+        contexts: (n, context) tokens.
+        tick: called with the contexts that are done, of `2 n` in all.
+    """
+    moments = _Moments()
+    for row in range(len(contexts)):
+        moments.add(*_encoded(network, autoencoder, contexts[row : row + 1]))
+        tick(row + 1)
+    n_loss = max(1, min(len(contexts), MAX_LOSS_TOKENS // contexts.shape[1]))
+    losses = _losses(network, autoencoder, contexts[:n_loss], lambda n: tick(len(contexts) + n))
+    return Quality({**moments.numbers(), **losses}, moments.frequency)
+
+
+def _encoded(network: Network, autoencoder: Autoencoder, rows: "np.ndarray") -> tuple["Tensor", Any]:
+    import torch
+
+    from tiny_ablation.sae.site import read_activations
+
+    ids = torch.from_numpy(rows).long()
+    x = torch.cat(list(read_activations(network, autoencoder.site, ids, ids.shape[1]))).flatten(0, 1)
+    return x, autoencoder.encode(x)
+
+
+class _Moments:
+    """Sums over tokens, in double precision; sinks are known once the median norm is."""
+
+    def __init__(self) -> None:
+        self.tokens = 0
+        self._active: Tensor | None = None
+        self._rows: list[Tensor] = []  # norm, squared error, active features of every token
+        self._sums: list[Tensor] = []
+
+    def add(self, x: "Tensor", found: Any) -> None:
+        import torch
+
+        wide = x.double()
+        on: Tensor = found.features > 0
+        error = (found.output.double() - wide).pow(2).sum(-1)
+        self._rows.append(torch.stack([wide.norm(dim=-1), error, on.sum(-1).double()], 1).cpu())
+        self._sums.append(wide.cpu())
+        self.tokens += len(x)
+        count = on.sum(0).double().cpu()
+        self._active = count if self._active is None else self._active + count
+
+    @property
+    def frequency(self) -> "Tensor":
+        """(n_features,) the share of tokens on which each feature is active."""
+        assert self._active is not None
+        return self._active / self.tokens
+
+    def numbers(self) -> dict[str, float]:
+        import torch
+
+        x = torch.cat(self._sums)
+        norm, error, on = torch.cat(self._rows).T
+        plain = norm <= SINK * norm.median()
+        return {
+            "tokens": self.tokens,
+            "sinks": int((~plain).sum()),
+            "explained_variance": _explained(x[plain], error[plain]),
+            "explained_variance_with_sinks": _explained(x, error),
+            "l0": on.mean().item(),
+            "dead_features": (self.frequency == 0).double().mean().item(),
+        }
+
+
+def _explained(x: "Tensor", error: "Tensor") -> float:
+    """1 - squared error / variance, both summed over tokens and dimensions."""
+    total = (x - x.mean(0)).pow(2).sum()
+    return (1 - error.sum() / total).item() if total > 0 else float("nan")
+
+
+def _losses(
+    network: Network, autoencoder: Autoencoder, contexts: "np.ndarray", tick: Callable[[int], object]
+) -> dict[str, float]:
+    """Mean cross-entropy of the next token, untouched, spliced and zeroed, and the share of the damage that splicing avoids."""
+    import torch
+
+    total, count = torch.zeros(5, dtype=torch.float64), 0
+    for first in range(0, len(contexts), ROWS):
+        rows = contexts[first : first + ROWS]
+        found = _loss_sums(network, autoencoder, rows)
+        total, count = total + found, count + rows[:, 2:].size
+        tick(first + len(rows))
+    clean, spliced, zeroed, spliced_all, zeroed_all = (total / count).tolist()
+    return {
+        "ce": clean, "ce_spliced": spliced, "ce_zeroed": zeroed, "ce_recovered": _share(clean, spliced, zeroed),
+        "ce_recovered_with_position_0": _share(clean, spliced_all, zeroed_all), "ce_tokens": count,
+    }  # fmt: skip
+
+
+def _share(clean: float, spliced: float, zeroed: float) -> float:
+    return (zeroed - spliced) / (zeroed - clean) if zeroed != clean else float("nan")
+
+
+def _loss_sums(network: Network, autoencoder: Autoencoder, rows: "np.ndarray") -> "Tensor":
+    """(5,) summed over the tokens whose prediction is made behind position 0."""
+    import torch
+
+    strands = [
+        Strand(
+            i, tuple(ids), tuple(Read(p, (ids[p + 1],), (ids[p + 1],), False) for p in range(1, len(ids) - 1))
+        )
+        for i, ids in enumerate(rows.tolist())
+    ]
+    passes, site, out = Passes(network), autoencoder.site, []
+    with torch.inference_mode():
+        for batch in build_batches(strands, lambda row, _: row, max_nodes=rows.size, shared=False):
+            target = batch.reads.tokens[:, 0].to(network.device)
+            cache = passes.clean(batch)
+            first = torch.zeros(batch.n_nodes, dtype=torch.bool, device=network.device)
+            first[[nodes[0] for nodes in batch.nodes]] = True
+            logits = passes.edited(batch, cache, site.layer, {site.place: [_four(autoencoder, first)]}, 4)
+            runs = [cache.logits, *logits]
+            out.append(torch.stack([_cross_entropy(run, target) for run in runs]))
+    return torch.stack(out).sum(0)
+
+
+def _cross_entropy(logits: "Tensor", target: "Tensor") -> "Tensor":
+    import torch
+
+    return torch.nn.functional.cross_entropy(logits.float(), target, reduction="none").double().sum().cpu()
+
+
+def _four(autoencoder: Autoencoder, first: "Tensor") -> Writer:
+    """Spliced and zeroed, both with the first tokens left as they are, and both at all tokens."""
+
+    def write(x: "Tensor") -> None:
+        # (4, nodes, units, width)
+        own = x[0].clone()
+        recon = autoencoder.encode(own.flatten(-2)).output.view_as(own)
+        keep = first[:, None, None]
+        x[0] = own.where(keep, recon)
+        x[1] = own * keep
+        x[2] = recon
+        x[3] = 0
+
+    return write

@@ -1,0 +1,171 @@
+"""Train an autoencoder with SAELens' own trainer, on activations that stand on disk.
+
+The loop is SAELens' `fit` with two things changed: checkpoints are written whole or not at all and hold the loss curve, so that
+a killed training goes on as if nothing had happened; and nothing is sent anywhere.
+"""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tiny_ablation.config.schema import SaeArchitecture, SaeConfig
+from tiny_ablation.config.seeds import derive_seed
+from tiny_ablation.errors import NumericsError
+from tiny_ablation.results.store import clean_stale, read_json, write_json
+from tiny_ablation.sae.buffer import Buffer
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+WARM_UP, DECAY = 0.05, 0.3  # parts of the steps in which the learning rate rises, and falls to zero
+DEAD_WINDOW = 100  # steps without firing after which a feature counts as dead while training
+SCALE_SAMPLE = 16_384  # activations that the mean and the mean norm are taken over
+_LOSSES = "curve.json"
+# Gradients of thresholds reach over `bandwidth`, which must be wide beside activations of this size; SAELens' own defaults
+# are for smaller ones. Conerly et al. 2025, "Dictionary learning optimization techniques".
+_JUMPRELU: dict[str, Any] = {
+    "jumprelu_sparsity_loss_mode": "tanh", "jumprelu_bandwidth": 2.0, "jumprelu_init_threshold": 0.1,
+    "jumprelu_ste_to_input": True, "pre_act_loss_coefficient": 3e-6,
+}  # fmt: skip
+
+
+def train(
+    buffer: Buffer, cfg: SaeConfig, width: int, seed: int, work: Path, *, device: str, metadata: dict[str, Any],
+    tick: Callable[[int], object],
+) -> tuple[Any, list[dict[str, float]]]:  # fmt: skip
+    """Train from the last checkpoint in `work` on, or from the start.
+
+    Args:
+        buffer: the activations.
+        cfg: the recipe.
+        width: features.
+        seed: draws the first weights and the order of the activations.
+        work: holds the checkpoints, the last of which stays.
+        device: where to train.
+        metadata: what SAELens keeps beside the weights.
+        tick: called with the steps that are done.
+
+    Returns:
+        The trained `TrainingSAE` on activations as they are, and its losses, step by step.
+
+    Raises:
+        NumericsError: the loss became NaN or infinite.
+    """
+    trainer = _trainer(buffer, cfg, width, seed, device, metadata)
+    last = _last_checkpoint(work)
+    curve = [] if last is None else _resume(trainer, last)
+    batches = buffer.batches(cfg.batch, seed, trainer.n_training_steps)
+    tick(trainer.n_training_steps)
+    while trainer.n_training_steps < cfg.steps:
+        output = trainer.step(next(batches))
+        trainer.n_training_steps += 1
+        curve.append(_point(trainer.n_training_steps, output))
+        tick(trainer.n_training_steps)
+        if trainer.n_training_steps % cfg.checkpoint_every == 0:
+            _save(trainer, curve, work)
+    trainer.sae.fold_activation_norm_scaling_factor(trainer.activation_scaler.scaling_factor)
+    return trainer.sae, curve
+
+
+def _trainer(
+    buffer: Buffer, cfg: SaeConfig, width: int, seed: int, device: str, metadata: dict[str, Any]
+) -> Any:
+    import torch
+    from sae_lens.config import SAETrainerConfig
+    from sae_lens.saes.sae import SAEMetadata
+    from sae_lens.training.sae_trainer import SAETrainer
+
+    sample = buffer.sample(SCALE_SAMPLE, seed)
+    scale = (
+        sample.shape[1] ** 0.5 / sample.norm(dim=1).mean().item()
+    )  # SAELens' own normalisation, without its 1,000 batches
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(seed, "sae", "weights") % 2**63)
+        sae = _new(cfg, sample.shape[1], width, device)
+    sae.cfg.metadata = SAEMetadata(**{**sae.cfg.metadata.to_dict(), **metadata})
+    sae.b_dec.data = (sample.mean(0) * scale).to(sae.b_dec)
+    batch = min(cfg.batch, len(buffer.kept))
+    trainer = SAETrainer(
+        SAETrainerConfig(
+            total_training_samples=cfg.steps * batch, train_batch_size_samples=batch, lr=cfg.lr, lr_end=cfg.lr / 20,
+            device=device,
+            lr_warm_up_steps=round(WARM_UP * cfg.steps), lr_decay_steps=round(DECAY * cfg.steps),
+            dead_feature_window=DEAD_WINDOW, feature_sampling_window=cfg.steps + 1,
+        ),
+        sae, _nothing(),
+    )  # fmt: skip
+    trainer.activation_scaler.scaling_factor = scale
+    return trainer
+
+
+def _new(cfg: SaeConfig, d_in: int, width: int, device: str) -> Any:
+    """An untrained autoencoder; its weights come from torch's global generator."""
+    from sae_lens.saes import batchtopk_sae, jumprelu_sae, standard_sae, topk_sae
+
+    common: dict[str, Any] = {
+        "d_in": d_in, "d_sae": width, "device": device, "normalize_activations": "expected_average_only_in",
+    }  # fmt: skip
+    warm = round(WARM_UP * cfg.steps)
+    match cfg.architecture:
+        case SaeArchitecture.topk:
+            return topk_sae.TopKTrainingSAE(topk_sae.TopKTrainingSAEConfig(k=cfg.k, **common))
+        case SaeArchitecture.batchtopk:
+            return batchtopk_sae.BatchTopKTrainingSAE(
+                batchtopk_sae.BatchTopKTrainingSAEConfig(k=cfg.k, **common)
+            )
+        case SaeArchitecture.jumprelu:
+            return jumprelu_sae.JumpReLUTrainingSAE(
+                jumprelu_sae.JumpReLUTrainingSAEConfig(
+                    l0_coefficient=cfg.sparsity, l0_warm_up_steps=warm, **_JUMPRELU, **common
+                )
+            )
+        case SaeArchitecture.standard:
+            return standard_sae.StandardTrainingSAE(
+                standard_sae.StandardTrainingSAEConfig(
+                    l1_coefficient=cfg.sparsity, l1_warm_up_steps=warm, **common
+                )
+            )
+
+
+def _nothing() -> "Iterator[Tensor]":
+    """The trainer is handed its batches one by one."""
+    yield from ()
+
+
+def _point(step: int, output: Any) -> dict[str, float]:
+    losses = {name: float(value.detach()) for name, value in output.losses.items()}
+    total = float(output.loss.detach())
+    if total != total or total == float("inf"):
+        raise NumericsError(f"sae: the loss became {total} at step {step}; take a smaller sae.lr")
+    l0 = float((output.feature_acts > 0).sum() / len(output.feature_acts))
+    return {"step": step, "loss": total, "l0": l0, **losses}
+
+
+def _save(trainer: Any, curve: list[dict[str, float]], work: Path) -> None:
+    """A checkpoint under its final name is whole; the one before it goes only then."""
+    clean_stale(work)
+    name = f"step-{trainer.n_training_steps:08d}"
+    part = work / f".part-{name}"
+    shutil.rmtree(part, ignore_errors=True)
+    trainer.save_checkpoint(part.name, base_path=work)
+    write_json(part / _LOSSES, curve)
+    for file in part.iterdir():
+        with file.open("rb") as handle:
+            os.fsync(handle.fileno())
+    shutil.rmtree(work / name, ignore_errors=True)
+    os.replace(part, work / name)
+    for old in work.glob("step-*"):
+        if old.name != name:
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def _last_checkpoint(work: Path) -> Path | None:
+    return max(work.glob("step-*"), default=None)
+
+
+def _resume(trainer: Any, checkpoint: Path) -> list[dict[str, float]]:
+    trainer.sae.load_weights_from_checkpoint(checkpoint)
+    trainer.load_trainer_state(checkpoint)
+    return read_json(checkpoint / _LOSSES)
