@@ -14,7 +14,7 @@ ARGS ?= ablation=heads_zero dataset=facts
 # Two processes of one thread each: torch on small models gains nothing from a second thread.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
-.PHONY: help run test test-slow bench bench-full behaviours selfcheck check format env clean
+.PHONY: help run test test-slow bench bench-full docs pictures behaviours selfcheck check format env clean
 
 help:
 	@echo "make run        run the default experiment (ARGS='...' for another)"
@@ -24,6 +24,7 @@ help:
 	@echo "make check      style, types, architecture"
 	@echo "make behaviours   measure the default model on every behaviour (docs/behaviours.md)"
 	@echo "make selfcheck  does the tool find circuits that are known? about a minute (docs/selfcheck.md)"
+	@echo "make docs         docs/reference.md from the schema; make pictures: the pictures, from runs of the default model"
 	@echo "make env        only create the environment in $(VENV)"
 
 run: env
@@ -62,6 +63,14 @@ check: env
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports
+
+# docs/reference.md, from the schema.
+docs: env
+	$(BIN)/tiny-ablate help config > docs/reference.md
+
+# The pictures of the README and the tutorial, from real runs of the default model (minutes).
+pictures: env
+	$(BIN)/python docs/make_pictures.py $(BIN)/tiny-ablate docs/pictures
 
 format: env
 	$(BIN)/ruff check --fix .

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tiny_ablation import load_run
 from tiny_ablation.commands import names
 from tiny_ablation.commands._compose import compose, compose_sweep
 
@@ -44,6 +45,28 @@ def test_a_new_kind_needs_one_yaml_file_and_one_module(tmp_path):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "run/metrics/layer_impact.parquet").is_file()
+
+
+def test_the_prompts_of_the_tutorial_work_as_they_are_written(tmp_path):
+    [prompts] = blocks("docs/tutorial.md", "json")
+    (tmp_path / "mine.jsonl").write_text(prompts)
+    [command] = [c for c in commands("docs/tutorial.md") if "mine.jsonl ablation.scales" in c]
+    # The toy model's tokenizer has no word of more than one letter, so that whole answers are scored.
+    fast = [*FAST, "metrics.span=full", "hydra.run.dir=run"]
+    done = subprocess.run(
+        [sys.executable, "-m", "tiny_ablation", *shlex.split(command)[1:], *fast], cwd=tmp_path, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert len(set(load_run(tmp_path / "run").per_example["example_id"])) == prompts.count("clean")
+
+
+@pytest.mark.parametrize("page", ["docs/tutorial.md", "docs/howto.md"])
+def test_links_and_pictures_are_there(page):
+    here = (REPOSITORY / page).parent
+    targets = re.findall(r"\]\(([^)#]+)\)", (REPOSITORY / page).read_text())
+    assert [target for target in targets if "://" not in target and not (here / target).exists()] == []
+    assert all(path.stat().st_size < 150_000 for path in (REPOSITORY / "docs" / "pictures").glob("*.png"))
 
 
 PAGES = ["README.md", *sorted(f"docs/{path.name}" for path in (REPOSITORY / "docs").glob("*.md"))]

@@ -156,11 +156,22 @@ def run(light: "Light", directory: Path, screen: "Screen") -> None:
     Raises:
         TinyAblateError: see its subclasses; `Interrupted` when results up to the interruption were kept.
     """
-    from tiny_ablation.interventions.prepare import prepare_run
     from tiny_ablation.results.profile import Profile
+    from tiny_ablation.results.sampler import Sampler
+
+    profile = Profile(Sampler(power=light.settings.root.profile.power))
+    with profile.sampling():
+        if profile.sampler.problem:
+            screen.warn(profile.sampler.problem)
+        _carry_out(light, directory, screen, profile)
+
+
+def _carry_out(light: "Light", directory: Path, screen: "Screen", profile: "Profile") -> None:
+    """Prepare, measure, confirm and write; see `run`."""
+    from tiny_ablation.interventions.prepare import prepare_run
     from tiny_ablation.results.rundir import RunDir
 
-    started, profile = datetime.now(UTC), Profile()
+    started = datetime.now(UTC)
     with profile.stage("prepare"):
         prepared = prepare_run(light)
     screen.start(_headline(prepared))
@@ -273,10 +284,8 @@ def _write_profile(prepared: "Prepared", rundir: "RunDir", profile: "Profile") -
     from tiny_ablation.results import store
 
     tokens = sum(len(leg.rows) * sum(len(p.ids) for p in leg.prompts) for leg in prepared.legs)
-    seconds = profile.stages["measure"]["wall_s"]
-    store.write_json(
-        rundir.profile, profile.content(prompt_tokens=tokens, prompt_tokens_per_s=round(tokens / seconds, 1))
-    )
+    profile.count("measure", prompt_tokens=tokens)
+    store.write_json(rundir.profile, profile.content())
 
 
 def _verify(

@@ -55,7 +55,8 @@ def test_what_defines_the_result_changes_the_digest(path, value):
 @pytest.mark.parametrize(
     ("path", "value"),
     [("device.name", "cuda"), ("device.threads", 8), ("device.batch_tokens", 1), ("model.path", "/elsewhere"),
-     ("dataset.path", "x.jsonl"), ("tracking", {"backend": "off"}), ("sweep", {"k": 3}), ("notes", {}), ("resume", False)],
+     ("dataset.path", "x.jsonl"), ("tracking", {"backend": "off"}), ("sweep", {"k": 3}),
+     ("profile", {"power": True}), ("notes", {}), ("resume", False)],
 )  # fmt: skip
 def test_machine_paths_and_notes_do_not(path, value):
     assert digest(changed(path, value)) == digest(PLAIN)
@@ -79,7 +80,7 @@ def test_the_schema_marks_the_same_keys():
                 (name for kind, name in groups.items() if getattr(kind, "__name__", "") == group), ""
             )
             marked.add(f"{section}.{found[1]}" if section else found[1])
-    whole = {"tracking", "sweep"}  # groups of which no key is part
+    whole = {"tracking", "profile", "sweep"}  # groups of which no key is part
     marked = {name for name in marked if name.partition(".")[0] not in whole} | whole | {"experiment"}
     assert marked == {key for key in NOT_IDENTITY if not key.startswith("ablation.")}
 

@@ -13,6 +13,7 @@ from tiny_ablation.engine.prompts import Prompt
 from tiny_ablation.interventions.baseline import prompt_of
 from tiny_ablation.interventions.replacements import Scale
 from tiny_ablation.metrics.registry import metric, metric_names
+from tiny_ablation.models.moved import moved
 
 FULL = [metric(name) for name in metric_names() if metric(name).span == "full"]
 FIRST = [metric(name) for name in metric_names() if metric(name).span == "first"]
@@ -48,9 +49,11 @@ def measured(network, prompts, metrics, plan=(), *, full):
 
 
 def check_by_hand(network, prompts):
+    """Against the plain model in double precision: two results in float32 may be twice as far apart as either is off."""
     found = measured(network, prompts, FULL, full=True)
-    for prompt in prompts:
-        target, foil = (by_hand(network.hf, prompt.ids, answer) for answer in (prompt.target, prompt.foil))
+    with moved(network, device="cpu", dtype="float64") as exact:
+        hand = [[by_hand(exact.hf, p.ids, answer) for answer in (p.target, p.foil)] for p in prompts]
+    for prompt, (target, foil) in zip(prompts, hand, strict=True):
         assert found["seq_logprob_diff"][prompt.name] == pytest.approx(sum(target) - sum(foil), abs=5e-5)
         per_token = sum(target) / len(target) - sum(foil) / len(foil)
         assert found["seq_logprob_diff_norm"][prompt.name] == pytest.approx(per_token, abs=5e-5)

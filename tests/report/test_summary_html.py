@@ -86,14 +86,14 @@ def test_the_page_carries_the_static_figures_for_when_it_is_sent_alone(tmp_path,
     write_figures(directory, table, fake.summary(table))
     text = write_run_report(directory).read_text(encoding="utf-8")
     images = re.findall(r'<img src="data:image/png;base64,([^"]*)"', text)
-    drawn = [directory / "artifacts" / f"{name}.png" for name in ("head_map", "forest")]
+    drawn = [directory / "artifacts" / f"{name}.png" for name in ("head_map", "forest", "scales")]
     assert [base64.b64decode(image) for image in images] == [path.read_bytes() for path in drawn]
 
 
 def test_figures_have_names_for_those_who_do_not_see_them(tmp_path, fake):
     page = _Page(_report(tmp_path, fake.impact(4, 3), write_run=fake.write_run))
     named = [attrs["aria-label"] for _, attrs in page.tags if attrs.get("role") == "img"]
-    assert len(named) == 2
+    assert len(named) == 3
     assert all("smollm2_135m" in name and "change in logit_diff (logits)" in name for name in named)
 
 

@@ -20,7 +20,7 @@ NOT_IDENTITY = (
     "device.name", "device.index", "device.threads", "device.batch_tokens", "device.deterministic",
     "model.path", "dataset.path", "dataset.fields",
     "ablation.from_run", "ablation.sae.path", "ablation.sae.corpus", "ablation.sae.checkpoint_every",
-    "sae", "tracking", "sweep", "resume", "notes", "experiment",
+    "sae", "tracking", "profile", "sweep", "resume", "notes", "experiment",
 )  # fmt: skip
 
 

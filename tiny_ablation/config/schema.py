@@ -272,6 +272,13 @@ class TrackingConfig:
 
 
 @dataclass
+class ProfileConfig:
+    """What is recorded of the machine while a run goes on, in `metrics/profile.json`."""
+
+    power: bool = False  # ask powermetrics (macOS; it needs sudo without a password) for power. identity: no
+
+
+@dataclass
 class SweepConfig:
     """What a sweep (-m) computes from its finished runs; a single run does not read it."""
 
@@ -300,6 +307,7 @@ class RootConfig:
     stats: StatsConfig = field(default_factory=StatsConfig)
     sae: SaeConfig = field(default_factory=SaeConfig)  # the kinds that use it hold a copy. identity: no
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    profile: ProfileConfig = field(default_factory=ProfileConfig)
     sweep: SweepConfig = field(default_factory=SweepConfig)
     seed: int = 0  # draws examples, generated prompts, donors, controls and bootstrap samples
     condition: str | None = None  # the label of this run in a sweep; null: what varies, else the dataset

@@ -6,20 +6,35 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from tiny_ablation.results.sampler import Sampler
+
 
 @dataclass
 class Profile:
     """Stages in the order they were entered; entering one twice adds up.
 
     Attributes:
-        stages: for each stage its wall and CPU seconds and the process's memory at its end, bytes.
+        sampler: measures memory, GPU and power while stages run.
+        stages: for each stage its wall and CPU seconds, the process's memory at its end and its most, bytes; of GPUs and
+            power what the machine tells.
     """
 
+    sampler: Sampler = field(default_factory=Sampler)
     stages: dict[str, dict[str, float]] = field(default_factory=dict)
+
+    @contextmanager
+    def sampling(self) -> Iterator[None]:
+        """Sample while the body runs."""
+        self.sampler.start()
+        try:
+            yield
+        finally:
+            self.sampler.stop()
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Measure what happens within."""
+        self.sampler.take()  # what was seen before belongs to no stage
         wall, cpu = time.perf_counter(), time.process_time()
         try:
             yield
@@ -28,10 +43,20 @@ class Profile:
             entry["wall_s"] += time.perf_counter() - wall
             entry["cpu_s"] += time.process_time() - cpu
             entry["rss_bytes"] = _memory()
+            for key, value in self.sampler.take().items():
+                entry[key] = max(value, entry.get(key, value))
+            entry["rss_peak_bytes"] = max(entry["rss_bytes"], entry.get("rss_peak_bytes", 0))
 
-    def content(self, **counts: float) -> dict[str, Any]:
-        """What is written down, with further counts such as tokens per second."""
-        return {"stages": self.stages, "peak_rss_bytes": peak_memory(), **counts}
+    def count(self, name: str, **counts: float) -> None:
+        """Say how much a finished stage worked through, such as `prompt_tokens`; its rate per second is added."""
+        entry = self.stages[name]
+        for what, number in counts.items():
+            entry[what] = number
+            entry[f"{what}_per_s"] = round(number / max(entry["wall_s"], 1e-9), 1)
+
+    def content(self) -> dict[str, Any]:
+        """What is written down."""
+        return {"stages": self.stages, "peak_rss_bytes": peak_memory(), "sampling": self.sampler.cost()}
 
 
 def _memory() -> int:

@@ -61,7 +61,6 @@ def against_reference() -> Callable[..., float]:
         *,
         stride: int = 1,
         shared: bool | None = None,
-        rel: float = 0.0,
         **how: Any,
     ) -> float:
         plan = [run for row in leg.rows for run in row.runs]
@@ -72,7 +71,7 @@ def against_reference() -> Callable[..., float]:
                 for row in range(example % stride, len(plan), stride):
                     for name, expected in reference.values(plan[row], example).items():
                         got = result.values[name][row, column].item()
-                        assert got == pytest.approx(expected, abs=5e-5, rel=rel), (
+                        assert got == pytest.approx(expected, abs=5e-5, rel=0), (
                             plan[row].label,
                             example,
                             name,

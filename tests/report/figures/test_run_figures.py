@@ -171,10 +171,10 @@ def test_the_timeline_leaves_out_the_stage_that_draws_it(source, fake):
     stage = {"cpu_s": 1.0, "rss_bytes": 2**30}
     stages = {
         "prepare": {"wall_s": 2.0, **stage},
-        "measure": {"wall_s": 4.0, **stage},
+        "measure": {"wall_s": 4.0, **stage, "prompt_tokens_per_s": 1234.5},
         timeline.DRAWING: {"wall_s": 9.0, **stage},
     }
-    made.run.profile.write_text(json.dumps({"stages": stages, "prompt_tokens_per_s": 1234.5}))
+    made.run.profile.write_text(json.dumps({"stages": stages}))
     data = timeline.collect(made)
     assert [(name, start, length) for name, start, length, _ in data.stages] == [
         ("prepare", 0, 2),

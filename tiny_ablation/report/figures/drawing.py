@@ -36,6 +36,7 @@ class Drawing(Generic[Source, Drawn]):
         static: draws them for print.
         interactive: draws them for a page.
         legend: below the title of the page that holds the figure alone: what was measured, and how to read it.
+        signed: whether its colours say which way an effect goes.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Drawing(Generic[Source, Drawn]):
     static: Callable[[Drawn], Figure]
     interactive: Callable[[Drawn], Interactive]
     legend: Callable[[Drawn], str]
+    signed: bool = False
 
     def write(self, source: Source, directory: Path) -> list[Path]:
         """Draw it into `directory` as a page (plotly.js is put beside it) and as PNG; equal sources give equal bytes.

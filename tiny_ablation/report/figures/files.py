@@ -51,7 +51,7 @@ _CHOICES = (
             "Every head",
             "Layers down, heads across. A full cell is an effect whose interval excludes 0; a grey dot "
             "is one whose interval holds 0, which this run cannot tell from none. All panels share their colours.",
-            of_impact(collect_heads), heatmap.static, heatmap.page, heatmap.legend,
+            of_impact(collect_heads), heatmap.static, heatmap.page, heatmap.legend, signed=True,
         ),
     ),
     _Choice(
@@ -91,7 +91,7 @@ _CHOICES = (
             "Where and when: positions by layers",
             "Positions of the prompt down, layers across. A full cell is an effect whose interval excludes 0; a grey dot "
             "is one whose interval holds 0.",
-            run_grids.trace, grid.static, grid.page, _note,
+            run_grids.trace, grid.static, grid.page, _note, signed=True,
         ),
     ),
     _Choice(
@@ -111,7 +111,7 @@ _CHOICES = (
             "The strongest, with intervals",
             "Marks are mean changes over examples, bars their intervals. Open grey marks are unresolved: "
             "the interval holds 0.",
-            of_impact(forest.collect), forest.static, forest.page, forest.legend,
+            of_impact(forest.collect), forest.static, forest.page, forest.legend, signed=True,
         ),
     ),
     _Choice(
@@ -139,7 +139,7 @@ _CHOICES = (
             "templates",
             "Does it hold for every wording?",
             "The strongest sites down, templates across; means over the examples of a template, without intervals.",
-            run_grids.templates, grid.static, grid.page, _note,
+            run_grids.templates, grid.static, grid.page, _note, signed=True,
         ),
     ),
     _Choice(

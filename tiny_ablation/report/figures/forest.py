@@ -131,7 +131,7 @@ def page(data: Forest) -> interactive.Interactive:
     figure = go.Figure([_trace(row, place, data) for place, row in enumerate(data.rows)])
     figure.update_layout(
         **interactive.base_layout(110 + 24 * len(data.rows)),
-        margin={"l": 90, "r": 20, "t": 10, "b": 60},
+        margin={"l": 30 + 7 * max(len(row["label"]) for row in data.rows), "r": 20, "t": 10, "b": 60},
         showlegend=False,
     )
     axis_title = interactive.safe(words.change_label(data.metric))

@@ -265,18 +265,15 @@ def _dots(panel: GridPanel, data: Grid, rows: list[str], columns: list[str], row
 
 
 def _lay_out(figure: go.Figure, data: Grid, height: int) -> None:
-    bar = {
-        "orientation": "h", "thickness": 11, "len": 0.9, "y": 0, "yref": "container", "yanchor": "bottom", "outlinewidth": 0,
-        "title": {"text": interactive.safe(data.colour), "side": "top"},
-    }  # fmt: skip
-    colours = style.DIVERGING if data.diverging else style.SEQUENTIAL
-    scale = {
-        "colorscale": interactive.colour_scale(colours), "cmin": data.low, "cmax": data.limit, "colorbar": bar,
-        **({"cmid": 0} if data.diverging else {}),
-    }  # fmt: skip
     left = 30 + 7 * max(map(len, data.rows))
     turned = 7 * max(map(len, data.columns)) * len(data.columns) * len(data.panels) > 420
-    bottom = 100 + (7 * max(map(len, data.columns)) if turned else 15)
+    bottom = 118 + (7 * max(map(len, data.columns)) if turned else 15)
+    colours = style.DIVERGING if data.diverging else style.SEQUENTIAL
+    scale = {
+        "colorscale": interactive.colour_scale(colours), "cmin": data.low, "cmax": data.limit,
+        "colorbar": interactive.colour_bar(figure, data.colour, bottom),
+        **({"cmid": 0} if data.diverging else {}),
+    }  # fmt: skip
     figure.update_layout(
         **interactive.base_layout(height), margin={"l": left, "r": 10, "t": 30, "b": bottom}, coloraxis=scale
     )
@@ -293,6 +290,8 @@ def _lay_out(figure: go.Figure, data: Grid, height: int) -> None:
         tickangle=90 if turned else 0,
         **plain,
     )
+    last = len(data.panels) if data.stacked else 1
+    figure.update_xaxes(title={"text": interactive.safe(data.axes[1]), "standoff": 4}, row=last)
     figure.update_yaxes(
         tickvals=list(range(len(rows))), ticktext=rows, range=[len(rows) - 0.5, -0.5], **plain
     )

@@ -20,6 +20,7 @@ from tiny_ablation.report.figures import canvas, interactive, style
 from tiny_ablation.report.figures.head_grid import HeadGrid, Panel
 
 _LEFT, _RIGHT, _GAP, _BOTTOM, _BETWEEN = 0.75, 0.45, 0.65, 1.55, 0.95  # inches
+_BELOW = 115  # pixels
 
 
 def legend(data: HeadGrid) -> str:
@@ -229,22 +230,13 @@ def _dots(panel: Panel, data: HeadGrid, row_height: int) -> go.Scatter:
 def _lay_out(figure: go.Figure, data: HeadGrid, height: int) -> None:
     figure.update_layout(
         **interactive.base_layout(height),
-        margin={"l": 55, "r": 15, "t": 35, "b": 115},
+        margin={"l": 55, "r": 15, "t": 35, "b": _BELOW},
         coloraxis={
             "colorscale": interactive.colour_scale(),
             "cmin": -data.limit,
             "cmax": data.limit,
             "cmid": 0,
-            "colorbar": {
-                "orientation": "h",
-                "thickness": 11,
-                "len": 0.9,
-                "y": 0,
-                "yref": "container",
-                "yanchor": "bottom",
-                "outlinewidth": 0,
-                "title": {"text": interactive.safe(words.change_label(data.metric)), "side": "top"},
-            },
+            "colorbar": interactive.colour_bar(figure, words.change_label(data.metric), _BELOW),
         },
     )
     span_x = [data.heads[0] - 0.5, data.heads[-1] + 0.5]

@@ -48,6 +48,25 @@ def colour_scale(colours: Sequence[str] = style.DIVERGING) -> list[tuple[float, 
     return [(i / last, colour) for i, colour in enumerate(colours)]
 
 
+def colour_bar(figure: go.Figure, label: str, bottom: int) -> dict[str, Any]:
+    """A colour bar at the foot of a figure, and its label above it.
+
+    The label is an annotation: plotly lays a bar's own title over the bar where the figure is not high.
+
+    Args:
+        figure: gets the label.
+        label: with the unit.
+        bottom: pixels below the axes, at least 75.
+    """
+    figure.add_annotation(
+        text=safe(label), xref="paper", yref="paper", x=0.5, y=0, yshift=42 - bottom, yanchor="bottom", xanchor="center",
+        showarrow=False,
+    )  # fmt: skip
+    return {
+        "orientation": "h", "thickness": 11, "len": 0.9, "y": 0, "yref": "container", "yanchor": "bottom", "outlinewidth": 0,
+    }  # fmt: skip
+
+
 def outline(x: int, y: int) -> dict[str, Any]:
     """A frame around the cell of a map at column `x` and row `y`."""
     edges = {"x0": x - 0.47, "x1": x + 0.47, "y0": y - 0.47, "y1": y + 0.47}

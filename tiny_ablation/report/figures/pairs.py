@@ -17,6 +17,7 @@ from tiny_ablation.report import tables, words
 from tiny_ablation.report.figures import canvas, interactive, style
 
 _CELL, _LEFT, _BOTTOM = 0.42, 0.95, 1.5  # inches
+_BELOW = 140  # pixels
 
 
 @dataclass(frozen=True)
@@ -157,10 +158,7 @@ def page(data: PairGrid) -> interactive.Interactive:
 
 
 def _lay_out(figure: go.Figure, data: PairGrid, height: int) -> None:
-    bar = {
-        "orientation": "h", "thickness": 11, "len": 0.9, "y": 0, "yref": "container", "yanchor": "bottom", "outlinewidth": 0,
-        "title": {"text": interactive.safe(_label(data)), "side": "top"},
-    }  # fmt: skip
+    bar = interactive.colour_bar(figure, _label(data), _BELOW)
     scale = {
         "colorscale": interactive.colour_scale(),
         "cmin": -data.limit,
@@ -169,7 +167,7 @@ def _lay_out(figure: go.Figure, data: PairGrid, height: int) -> None:
         "colorbar": bar,
     }
     figure.update_layout(
-        **interactive.base_layout(height), margin={"l": 65, "r": 15, "t": 15, "b": 140}, coloraxis=scale
+        **interactive.base_layout(height), margin={"l": 65, "r": 15, "t": 15, "b": _BELOW}, coloraxis=scale
     )
     common = {
         "type": "category",

@@ -41,18 +41,20 @@ def collect(source: RunSource) -> Timeline:
         if name != DRAWING:
             stages.append((name, start, entry["wall_s"], _beside(entry)))
             start += entry["wall_s"]
-    rate = content.get("prompt_tokens_per_s")
+    rate = content["stages"].get("measure", {}).get("prompt_tokens_per_s")
     said = [f"{start:.1f} s in all before the figures were drawn"]
     said += [f"{rate:,.0f} prompt tokens a second while measuring"] if rate else []
     return Timeline(f"{source.title}: time", "; ".join(said), stages)
 
 
 def _beside(entry: dict) -> str:
-    parts = [f"{entry['wall_s']:.1f} s", f"{entry['rss_bytes'] / 2**30:.2f} GiB"]
+    parts = [f"{entry['wall_s']:.1f} s", f"{entry.get('rss_peak_bytes', entry['rss_bytes']) / 2**30:.2f} GiB"]
     cores = entry["cpu_s"] / entry["wall_s"] if entry["wall_s"] > 0.05 else None
     parts += [f"{cores:.1f} cores"] if cores is not None else []
     if entry.get("gpu_bytes"):
         parts.append(f"{entry['gpu_bytes'] / 2**30:.2f} GiB on the GPU")
+    watts = entry.get("gpu_watts") or entry.get("watts")
+    parts += [f"{watts:.0f} W"] if watts else []
     return ", ".join(parts)
 
 

@@ -1,0 +1,58 @@
+"""The reference of config keys: complete, and the page is what the command prints."""
+
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from tiny_ablation.commands._reference import keys, reference
+from tiny_ablation.config.schema import DeviceConfig, RootConfig, StatsConfig
+from tiny_ablation.interventions.registry import find_kind, kind_names
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference.md"
+
+
+def test_the_page_is_what_the_command_prints(command):
+    assert command("help", "config").out == PAGE.read_text(encoding="utf-8"), "run `make docs`"
+
+
+def test_help_lists_the_sub_commands(command):
+    shown = command("help").out
+    assert "report " in shown
+    assert "Draw the figures and the page of a run or sweep again" in shown
+
+
+def test_every_key_of_every_group_and_kind_is_there():
+    text = reference()
+    for each in fields(RootConfig):
+        if hasattr(each.type, "__dataclass_fields__") and each.name != "ablation":
+            for key in fields(each.type):
+                assert f"| `{each.name}.{key.name}`" in text
+    for kind in kind_names():
+        section = text.split(f"### `ablation={kind}`")[1].split("\n#")[0]
+        for key in fields(find_kind(kind).config):
+            assert key.name == "kind" or f"| `ablation.{key.name}`" in section
+
+
+@pytest.mark.parametrize(
+    ("group", "name", "values", "default", "about", "defines"),
+    [(DeviceConfig, "threads", "whole number or null", "null", "CPU threads; null leaves torch's choice", False),
+     (DeviceConfig, "dtype", "`float32`, `float64`, `bfloat16`, `float16`", "float32",
+      "The precision of the forward pass; metrics are always computed in float32 or better", True),
+     (StatsConfig, "n_boot", "whole number", "2000", "bootstrap draws over groups", True)],
+)  # fmt: skip
+def test_a_key_says_what_its_field_says(group, name, values, default, about, defines):
+    assert (name, values, default, about, defines) in [tuple(key) for key in keys(group)]
+
+
+def test_keys_that_do_not_define_a_result_are_marked():
+    text = reference()
+    assert "| `device.threads` *" in text
+    assert "| `stats.n_boot` |" in text
+
+
+def test_tables_are_whole():
+    for line in reference().splitlines():
+        if line.startswith("| `"):
+            cells = line.replace("\\|", "").split("|")
+            assert len(cells) in (4, 6), line

@@ -1,0 +1,141 @@
+"""How much memory and power a run uses while it runs, sampled in a thread that costs less than a hundredth of it.
+
+The thread waits at least a hundred times as long as a sample took, so its cost is bounded on any machine. GPU figures come from
+NVML where `pynvml` is installed and there is a GPU; power of a Mac from `powermetrics`, only when asked for.
+"""
+
+import contextlib
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+_EVERY = 0.2  # seconds between samples, at least
+_SHARE = 0.01  # of a processor that sampling may cost
+_POWER = re.compile(r"Combined Power[^:]*:\s*(\d+)\s*mW")
+_POWERMETRICS = ("sudo", "-n", "powermetrics", "--samplers", "cpu_power", "-i", "1000")
+
+
+class Sampler:
+    """Samples from `start` to `stop`; `take` gives what was seen since it was last called.
+
+    Args:
+        power: also ask the system's own tool for power, where it has one and allows it.
+
+    Attributes:
+        problem: why power is not recorded although it was asked for; None where it is, or was not asked for.
+    """
+
+    def __init__(self, *, power: bool = False) -> None:
+        self.problem: str | None = None
+        self._power = power
+        self._most: dict[str, float] = {}
+        self._watts: list[float] = []
+        self._lock, self._done = threading.Lock(), threading.Event()
+        self._thread: threading.Thread | None = None
+        self._meter: subprocess.Popen[str] | None = None
+        self._cost = self._samples = 0.0
+
+    def start(self) -> None:
+        """Begin; a daemon thread, so that it never keeps a process alive."""
+        probes = [_memory_probe(), *_gpu_probe()]
+        if self._power:
+            self._start_meter()
+        self._thread = threading.Thread(target=self._run, args=(probes,), name="profile", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End; may be called twice."""
+        self._done.set()
+        if self._meter is not None:
+            self._meter.terminate()
+        if self._thread is not None:
+            self._thread.join(timeout=2.0)
+
+    def take(self) -> dict[str, float]:
+        """The largest values since the last call, and the mean power: `rss_peak_bytes`, `gpu_bytes`, `gpu_watts`, `watts`."""
+        with self._lock:
+            found, self._most = self._most, {}
+            watts, self._watts = self._watts, []
+        return {**found, **({"watts": sum(watts) / len(watts)} if watts else {})}
+
+    def cost(self) -> dict[str, float]:
+        """What sampling cost: how often, and its processor seconds."""
+        return {"samples": int(self._samples), "cpu_s": self._cost}
+
+    def _run(self, probes: list[Callable[[], dict[str, float]]]) -> None:
+        while not self._done.is_set():
+            before = time.thread_time()
+            for probe in probes:
+                self._keep(probe())
+            spent = time.thread_time() - before
+            self._cost += spent
+            self._samples += 1
+            self._done.wait(max(_EVERY, spent / _SHARE))
+
+    def _keep(self, values: dict[str, float]) -> None:
+        with self._lock:
+            for name, value in values.items():
+                self._most[name] = max(value, self._most.get(name, value))
+
+    def _start_meter(self) -> None:
+        if sys.platform != "darwin":
+            self.problem = (
+                "profile.power=true: there is no powermetrics on this system, so power is not recorded"
+            )
+            return
+        with contextlib.suppress(OSError):
+            self._meter = subprocess.Popen(
+                _POWERMETRICS,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                stdin=subprocess.DEVNULL,
+                text=True,
+            )
+            with contextlib.suppress(subprocess.TimeoutExpired):  # one that is allowed goes on
+                self._meter.wait(0.5)
+        if self._meter is None or self._meter.poll() is not None:
+            self._meter = None
+            self.problem = (
+                "profile.power=true: powermetrics needs sudo without a password (say `sudo -v` first), so power is not "
+                "recorded"
+            )
+            return
+        threading.Thread(target=self._read_meter, name="power", daemon=True).start()
+
+    def _read_meter(self) -> None:
+        assert self._meter is not None
+        assert self._meter.stdout is not None
+        for line in self._meter.stdout:
+            if match := _POWER.search(line):
+                with self._lock:
+                    self._watts.append(int(match[1]) / 1000)
+
+
+def _memory_probe() -> Callable[[], dict[str, float]]:
+    import psutil
+
+    process = psutil.Process()
+    return lambda: {"rss_peak_bytes": process.memory_info().rss}
+
+
+def _gpu_probe() -> list[Callable[[], dict[str, float]]]:
+    """One probe of all GPUs together; none where there is no NVML or no GPU."""
+    try:
+        import pynvml  # pyright: ignore[reportMissingImports]
+
+        pynvml.nvmlInit()
+        handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
+    except Exception:  # NVML has many ways to say that there is no GPU, and none may stop a run
+        return []
+    return [lambda: _gpus(pynvml, handles)] if handles else []
+
+
+def _gpus(nvml: Any, handles: list[Any]) -> dict[str, float]:
+    found = {"gpu_bytes": float(sum(nvml.nvmlDeviceGetMemoryInfo(h).used for h in handles))}
+    with contextlib.suppress(Exception):  # not every GPU tells its power
+        found["gpu_watts"] = sum(nvml.nvmlDeviceGetPowerUsage(h) for h in handles) / 1000
+    return found
