@@ -1,6 +1,6 @@
 """Make the pictures of the documentation from real runs of the default model: `make pictures`.
 
-Three runs of few examples (minutes on two cores). Usage: make_pictures.py TINY_ABLATE OUT_DIR
+Two runs of few examples (minutes on two cores). Usage: make_pictures.py TINY_ABLATE OUT_DIR
 """
 
 import shutil
@@ -11,11 +11,8 @@ from pathlib import Path
 
 RUNS = {
     "facts": ("dataset=facts", "dataset.n_examples=12", "ablation.scales=[0.0]"),
-    "trace": (
-        "ablation=causal_trace", "dataset=facts", "dataset.n_examples=24", "ablation.noise_draws=2",
-        "metrics.names=[logit_diff]",
-    ),
-}  # fmt: skip
+    "trace": ("ablation=causal_trace", "dataset=facts", "dataset.n_examples=4", "ablation.noise_draws=2"),
+}
 PICTURES = {
     "head_map.png": ("facts", "head_map.png"),
     "forest.png": ("facts", "forest.png"),
