@@ -41,7 +41,7 @@ def test_a_family(command):
     shown = result.json()
     assert shown["n"] == 300
     assert shown["splits"] == {"train": 180, "dev": 60, "test": 60}
-    assert shown["n_templates"] == 20
+    assert shown["n_templates"] == 100
     assert sum(shown["token_lengths"].values()) == shown["servable"] == 300
     assert len(shown["rows"]) == 10
     assert len({row["group"] for row in shown["rows"]}) == 10
@@ -61,7 +61,7 @@ def test_the_text_says_the_same(command):
     for words in (
         "300 examples",
         "train 180, dev 60, test 60",
-        "20 templates",
+        "100 templates",
         "0 rows cannot be scored",
         "s2 ",
         "last ",

@@ -14,12 +14,12 @@ from tiny_ablation.results.store import write_text
 
 def main(args: list[str]) -> int:
     """Write or print the page."""
-    from tiny_ablation.report.findings import findings_page
-
     flags = parser("findings", __doc__)
     flags.add_argument("directories", nargs="+", metavar="DIR", type=Path, help="a finished run, or a sweep")
     flags.add_argument("--out", type=Path, help="the page to write; default: print it")
     given = flags.parse_args(args)
+    from tiny_ablation.report.findings import findings_page
+
     page = findings_page(given.directories, f"tiny-ablate findings {' '.join(args)}")
     if given.out:
         write_text(given.out, page)

@@ -16,7 +16,8 @@ def confirm(path, cell, delta, heads="L0H1 L1H2", status="ok", seed_effect="exam
     rows = pd.DataFrame({"metric": ["logit_diff", "p_drop"], "delta": [delta, 0.1]}).assign(
         run_id="c", seed=cell.seed, set="conserved", size=2, value=0.0, condition="x", model="toy", dataset="d", n=8,
         replacement="zero", positions="all", direction="clean", baseline=0.0, ci_low=-3.0, ci_high=-1.0, p_value=np.nan,
-        q_value=np.nan, null="none", granularity="set", component="z", heads=heads, control_mean=-0.2, percentile=1.0,
+        q_value=np.nan, effect_size=np.nan, null="none", granularity="set", component="z", heads=heads,
+        control_mean=-0.2, percentile=1.0,
     )  # fmt: skip
     write_table(run.table("set_impact"), conform(rows, "set_impact"))
     write_json(run.summary, {"split": "test", "seed_effect": seed_effect})

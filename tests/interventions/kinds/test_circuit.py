@@ -7,11 +7,14 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from tiny_ablation import app
+from tiny_ablation.config.settings import to_settings
 from tiny_ablation.errors import ConfigError
 from tiny_ablation.interventions.circuits import design
 from tiny_ablation.interventions.earlier import EarlierHeads
 from tiny_ablation.interventions.kinds.circuit import KIND, CircuitConfig
+from tiny_ablation.interventions.light import prepare_light
 from tiny_ablation.paths import conf_dir
+from tiny_ablation.report.terminal import Screen
 from tiny_ablation.results.reader import load_run
 
 COMMON = ("tracking=off", "verify=off", "stats.n_boot=400", "stats.n_perm=200")
@@ -48,7 +51,7 @@ def known_ranking(monkeypatch):
 def run(directory, *overrides):
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         cfg = compose("config", [*COMMON, *overrides])
-    app.run(cfg, directory, directory.parent)
+    app.run(prepare_light(to_settings(cfg)), directory, Screen(quiet=True))
     return load_run(directory)
 
 
