@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from tiny_ablation.report import tables, words
 from tiny_ablation.report.figures import style
@@ -45,13 +46,17 @@ def verify(source: RunSource) -> Points:
 
 
 def has_asymmetry(source: RunSource) -> bool:
-    """Whether both directions of patching were run."""
-    return (source.run.metrics / "asymmetry.parquet").is_file()
+    """Whether both directions of patching were run, and shares are defined: the two prompts of a pair differ in the metric."""
+    return (source.run.metrics / "asymmetry.parquet").is_file() and not _asymmetry_rows(source).empty
+
+
+def _asymmetry_rows(source: RunSource) -> pd.DataFrame:
+    return read_table(source.run.metrics / "asymmetry.parquet").dropna(subset=["restoring", "breaking"])
 
 
 def asymmetry(source: RunSource) -> Points:
     """What a site brings back against what its loss breaks; above the line it restores more than it breaks."""
-    rows = read_table(source.run.metrics / "asymmetry.parquet").dropna(subset=["restoring", "breaking"])
+    rows = _asymmetry_rows(source)
     index = [name for name in source.index if name in rows]
     unsure = [
         style.holds_zero(*ends) for ends in zip(rows["asymmetry_low"], rows["asymmetry_high"], strict=True)
