@@ -14,12 +14,13 @@ ARGS ?= ablation=heads_zero dataset=facts
 # Two processes of one thread each: torch on small models gains nothing from a second thread.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
-.PHONY: help run test test-slow bench bench-full docs pictures behaviours selfcheck check format env clean
+.PHONY: help run test test-slow test-training bench bench-full docs pictures behaviours selfcheck check format env clean
 
 help:
 	@echo "make run        run the default experiment (ARGS='...' for another)"
 	@echo "make test       the test suite"
 	@echo "make test-slow  the tests that take minutes"
+	@echo "make test-training  train the default autoencoder and hold it to its bars"
 	@echo "make bench      time the engine against the usual loops (about ten minutes; bench-full: all heads)"
 	@echo "make check      style, types, architecture"
 	@echo "make behaviours   measure the default model on every behaviour (docs/behaviours.md)"
@@ -35,6 +36,10 @@ test: env
 
 test-slow: env $(VENV)-launchers/.installed
 	$(PYTEST) -m slow
+
+# Not part of .ci/run: it needs two cores for itself.
+test-training: env
+	$(BIN)/python -m pytest -m training
 
 # Launchers of clusters slow every start of Hydra down and pin old versions, so they have an environment of their own on top.
 $(VENV)-launchers/.installed: $(VENV)/.installed

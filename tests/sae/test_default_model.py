@@ -9,7 +9,7 @@ from tiny_ablation.results.store import read_json
 from tiny_ablation.sae.loading import obtain
 from tiny_ablation.sae.site import Site
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.training
 
 
 def test_the_default_recipe_on_the_default_model(smollm2_network):
