@@ -112,10 +112,10 @@ def _finish(config: Any, config_name: str, directory: Path) -> None:
 
 def _confirm(config_name: str, directory: Path, screen: Any) -> int:
     """Ablate the conserved heads as a set on every condition; returns how many runs there are."""
-    from tiny_ablation import app
     from tiny_ablation.report.terminal import Screen
     from tiny_ablation.results.rundir import RunDir
     from tiny_ablation.results.sweepdir import SweepDir, read_plan
+    from tiny_ablation.running import run
     from tiny_ablation.sweep.confirm import confirmations
     from tiny_ablation.sweep.job import is_done, record_failure
 
@@ -124,7 +124,7 @@ def _confirm(config_name: str, directory: Path, screen: Any) -> int:
         rundir = RunDir(each.dir)
         if not is_done(rundir, each.light):
             try:
-                app.run(each.light, each.dir, Screen(quiet=True))
+                run(each.light, each.dir, Screen(quiet=True))
             except TinyAblateError as error:
                 record_failure(rundir, each.cell, error)
                 screen.warn(f"confirm, {each.cell.condition}, seed {each.cell.seed}: {error}")
