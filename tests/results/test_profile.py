@@ -9,6 +9,13 @@ from tiny_ablation.results.profile import Profile
 from tiny_ablation.results.sampler import Sampler
 
 
+def wait_for_samples(profile, n):
+    """Samples keep a distance from each other that grows with what they cost, so on a busy machine they are rare."""
+    enough, deadline = profile.sampler.cost()["samples"] + n, time.monotonic() + 20
+    while profile.sampler.cost()["samples"] < enough and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
 def test_stages_hold_time_memory_and_their_most_memory():
     profile = Profile()
     with profile.sampling():
@@ -16,6 +23,7 @@ def test_stages_hold_time_memory_and_their_most_memory():
             held = bytearray(80 * 2**20)
             held[::4096] = b"x" * len(held[::4096])  # touched, so that it is really there
             time.sleep(0.5)
+            wait_for_samples(profile, 2)  # the first may have begun before the memory was there
             del held
         with profile.stage("small"):
             time.sleep(0.05)
