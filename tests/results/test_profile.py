@@ -1,3 +1,4 @@
+import mmap
 import sys
 import time
 from types import SimpleNamespace
@@ -20,11 +21,11 @@ def test_stages_hold_time_memory_and_their_most_memory():
     profile = Profile()
     with profile.sampling():
         with profile.stage("big"):
-            held = bytearray(80 * 2**20)
-            held[::4096] = b"x" * len(held[::4096])  # touched, so that it is really there
+            held = mmap.mmap(-1, 80 * 2**20)  # new pages, where an allocator may have some to hand already
+            held.write(b"x" * len(held))
             time.sleep(0.5)
             wait_for_samples(profile, 2)  # the first may have begun before the memory was there
-            del held
+            held.close()
         with profile.stage("small"):
             time.sleep(0.05)
     big, small = profile.stages["big"], profile.stages["small"]
