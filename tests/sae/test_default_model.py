@@ -18,6 +18,7 @@ def test_the_default_recipe_on_the_default_model(smollm2_network):
     assert found.site == Site("resid_post", 15)
     numbers = found.trained["quality"]
     assert numbers["explained_variance"] >= 0.85
+    assert numbers["explained_variance_without_sinks"] >= 0.85
     assert numbers["ce_recovered"] >= 0.97
     assert numbers["l0"] <= 48
     assert numbers["dead_features"] <= 0.40

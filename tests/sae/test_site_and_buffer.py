@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from tiny_ablation.errors import ConfigError, ModelError
-from tiny_ablation.sae.buffer import Buffer, fill_buffer
+from tiny_ablation.sae.buffer import fill_buffer, with_sinks
 from tiny_ablation.sae.site import COMPONENTS, Site, activations, resolve_site, site_of
 
 IDS = torch.tensor([[5, 6, 7, 8], [9, 5, 300, 2]])
@@ -74,23 +74,18 @@ def test_a_killed_filling_goes_on_where_it_stopped(toy_networks, rows, tmp_path)
     assert np.array_equal(found.values, fill(network, rows, tmp_path / "b.f32").values)
 
 
-def test_attention_sinks_are_left_out():
+def test_attention_sinks_are_known_and_no_part_of_the_sample():
     values = np.ones((40, 3), dtype=np.float32)
     values[7] = 100
-    buffer = buffer_of(values)
-    assert 7 not in buffer.kept
-    assert len(buffer.kept) == 39
-
-
-def buffer_of(values):
-    from tiny_ablation.sae.buffer import _without_sinks
-
-    return _without_sinks(values)
+    buffer = with_sinks(values)
+    assert np.flatnonzero(buffer.is_sink).tolist() == [7]
+    assert buffer.sinks().tolist() == [[100.0] * 3]
+    assert torch.equal(buffer.sample(50, 0), torch.ones(39, 3))
 
 
 def test_batches_are_an_order_of_their_own_in_each_epoch_and_can_start_anywhere():
     values = np.arange(1, 25, dtype=np.float32)[:, None] / 24 + 1
-    buffer = Buffer(values, np.arange(24), 10.0)
+    buffer = with_sinks(values)
     stream = buffer.batches(8, 3, 0)
     six = [next(stream).flatten() for _ in range(6)]
     for epoch in (six[:3], six[3:]):

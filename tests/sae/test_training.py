@@ -8,7 +8,7 @@ from tests.sae.known import recovered
 from tiny_ablation.config.schema import SaeArchitecture, SaeConfig
 from tiny_ablation.errors import NumericsError
 from tiny_ablation.sae import training
-from tiny_ablation.sae.buffer import Buffer
+from tiny_ablation.sae.buffer import with_sinks
 
 KNOWN = {"batch": 256, "steps": 1000, "checkpoint_every": 10_000, "lr": 3e-3}
 RECIPES = {
@@ -26,7 +26,7 @@ def run(buffer, cfg, work, tick=lambda _: None, seed=0, width=20):
 @pytest.fixture(scope="session")
 def buffer(planted):
     values = planted.activations.numpy()
-    return Buffer(values, np.flatnonzero(np.linalg.norm(values, axis=1) > 0), 100.0)
+    return with_sinks(values[np.linalg.norm(values, axis=1) > 0])
 
 
 @pytest.mark.parametrize("architecture", list(RECIPES))
@@ -84,13 +84,34 @@ def test_a_kill_while_a_checkpoint_is_written_costs_none(buffer, tmp_path, monke
     assert len(curve) == 40
 
 
+@pytest.mark.parametrize("architecture", list(RECIPES))
+def test_attention_sinks_are_said_by_one_feature_from_the_start_on(buffer, tmp_path, architecture):
+    draws = np.random.default_rng(0)
+    direction = draws.normal(size=buffer.values.shape[1])
+    lengths = 60 * np.linalg.norm(buffer.values, axis=1).mean() * draws.uniform(0.97, 1.03, size=20)
+    sinks = (lengths[:, None] * direction / np.linalg.norm(direction)).astype(np.float32)
+    both = with_sinks(np.concatenate([buffer.values, sinks]))
+    assert both.is_sink.sum() == 20
+    cfg = SaeConfig(
+        architecture=SaeArchitecture(architecture), batch=256, steps=1, lr=1e-6, **RECIPES[architecture]
+    )
+    sae, _ = run(both, cfg, tmp_path, width=24)
+    with torch.no_grad():
+        found = (
+            sae.encode(torch.from_numpy(both.values))[:, 0] > 1
+        )  # sinks are at 130; the nearest of the others began at 0
+        error = sae(torch.from_numpy(sinks)) - torch.from_numpy(sinks)
+    assert torch.equal(found, torch.from_numpy(both.is_sink))
+    assert error.norm() < 0.1 * np.linalg.norm(sinks)
+
+
 def test_only_the_last_checkpoint_is_kept(buffer, tmp_path):
     run(buffer, SHORT, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000040"]
 
 
 def test_a_loss_that_is_no_number_stops_the_training(buffer, tmp_path):
-    bad = Buffer(buffer.values * np.float32("nan"), buffer.kept, 100.0)
+    bad = with_sinks(buffer.values * np.float32("nan"))
     with pytest.raises(NumericsError, match=r"sae\.lr"):
         run(bad, SHORT, tmp_path)
 

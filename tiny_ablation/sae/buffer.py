@@ -27,13 +27,11 @@ class Buffer:
 
     Attributes:
         values: (n, width) float32, mapped from a file.
-        kept: (m,) the rows that are no attention sinks.
-        limit: the norm above which a row is one.
+        is_sink: (n,) which rows are attention sinks.
     """
 
     values: "np.ndarray"
-    kept: "np.ndarray"
-    limit: float
+    is_sink: "np.ndarray"
 
     def batches(self, size: int, seed: int, start: int) -> "Iterator[Tensor]":
         """Batches from step `start` on, for ever: each epoch in an order of its own that the seed draws.
@@ -46,25 +44,31 @@ class Buffer:
         import numpy as np
         import torch
 
-        size = min(size, len(self.kept))
-        per_epoch, step, epoch = len(self.kept) // size, start, -1
+        size = min(size, len(self.values))
+        per_epoch, step, epoch = len(self.values) // size, start, -1
         order = np.empty(0, dtype=np.int64)
         while True:
             if step // per_epoch != epoch:
                 epoch = step // per_epoch
-                order = generator(seed, "sae", "epoch", epoch).permutation(self.kept)
+                order = generator(seed, "sae", "epoch", epoch).permutation(len(self.values))
             first = step % per_epoch * size
             # In the order of the file, which a disk likes; within a batch the order means nothing.
             yield torch.from_numpy(self.values[np.sort(order[first : first + size])])
             step += 1
 
     def sample(self, n: int, seed: int) -> "Tensor":
-        """(n, width): rows drawn at random, for the mean and the size of activations."""
+        """(at most n, width): rows drawn at random that are no sinks, for the mean and the size of activations."""
         import numpy as np
         import torch
 
-        rows = generator(seed, "sae", "scale").permutation(self.kept)[:n]
+        rows = generator(seed, "sae", "scale").permutation(np.flatnonzero(~self.is_sink))[:n]
         return torch.from_numpy(self.values[np.sort(rows)])
+
+    def sinks(self) -> "Tensor":
+        """(m, width): the attention sinks, of which there may be none."""
+        import torch
+
+        return torch.from_numpy(self.values[self.is_sink])
 
 
 def fill_buffer(
@@ -100,14 +104,14 @@ def fill_buffer(
         tick(done * count)
         values.flush()
         write_json(progress, {"contexts": done})
-    return _without_sinks(values.reshape(-1, width))
+    return with_sinks(values.reshape(-1, width))
 
 
-def _without_sinks(values: "np.ndarray") -> Buffer:
+def with_sinks(values: "np.ndarray") -> Buffer:
+    """A buffer of (n, width) activations that knows which of them are attention sinks."""
     import numpy as np
 
     norms = np.concatenate(
         [np.linalg.norm(values[i : i + 65536], axis=1) for i in range(0, len(values), 65536)]
     )
-    limit = SINK * float(np.median(norms))
-    return Buffer(values, np.flatnonzero(norms <= limit), limit)
+    return Buffer(values, norms > SINK * float(np.median(norms)))

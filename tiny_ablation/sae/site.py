@@ -116,6 +116,13 @@ def read_activations(network: Network, site: Site, ids: "Tensor", batch_tokens: 
     The first token of a sequence draws the attention that has nowhere else to go, and its residual stream is up to a thousand
     times as long as that of any other; it would be all that an autoencoder learns.
     """
+    import torch
+
+    from tiny_ablation.models.products import FastProducts
+
     step = max(1, batch_tokens // ids.shape[1])
+    products = FastProducts(network)
     for first in range(0, len(ids), step):
-        yield activations(network, site, ids[first : first + step])[:, 1:]
+        with torch.inference_mode(), products.in_use():
+            found = activations(network, site, ids[first : first + step])
+        yield found[:, 1:]

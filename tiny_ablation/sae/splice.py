@@ -7,6 +7,7 @@ reconstruction, and every effect comes on top of the effect of the reconstructio
 The error is that of the run before the change; it is never computed again from what was changed, which would undo the change.
 """
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -35,8 +36,9 @@ class _InPlace(Replacement):
         x = current.flatten(-2)  # (n, units, width) to (n, units * width)
         return self._changed(x).view_as(current)
 
+    @abstractmethod
     def _changed(self, x: "Tensor") -> "Tensor":
-        raise NotImplementedError
+        """(n, units * width) activations, changed."""
 
 
 @dataclass(frozen=True, eq=False)

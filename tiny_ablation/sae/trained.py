@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 RECORD, MACHINE, HELD_OUT = "trained.json", "training_profile.json", "held_out.safetensors"
-VERSION = 1  # raise it when the same recipe gives another autoencoder
+VERSION = 2  # raise it when the same recipe gives another autoencoder
 _RECIPE = (
     "architecture", "k", "sparsity", "tokens", "own_samples", "context", "held_out", "steps", "batch", "lr",
 )  # fmt: skip

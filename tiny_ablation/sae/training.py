@@ -86,7 +86,8 @@ def _trainer(
         sae = _new(cfg, sample.shape[1], width, device)
     sae.cfg.metadata = SAEMetadata(**{**sae.cfg.metadata.to_dict(), **metadata})
     sae.b_dec.data = (sample.mean(0) * scale).to(sae.b_dec)
-    batch = min(cfg.batch, len(buffer.kept))
+    _give_sinks_a_feature(sae, sample * scale, buffer.sinks() * scale)
+    batch = min(cfg.batch, len(buffer.values))
     trainer = SAETrainer(
         SAETrainerConfig(
             total_training_samples=cfg.steps * batch, train_batch_size_samples=batch, lr=cfg.lr, lr_end=cfg.lr / 20,
@@ -98,6 +99,25 @@ def _trainer(
     )  # fmt: skip
     trainer.activation_scaler.scaling_factor = scale
     return trainer
+
+
+def _give_sinks_a_feature(sae: Any, ordinary: "Tensor", sinks: "Tensor") -> None:
+    """Start the first feature as a detector of attention sinks, if there are any.
+
+    Sinks all point the same way, so that one feature can say what they are. Begun at random, the autoencoder would learn that
+    from a handful of tokens that are each hundreds of times as wrong as all others.
+    """
+    if not len(sinks):
+        return
+    centre = sae.b_dec.data
+    sinks = sinks.to(centre) - centre
+    direction = sinks.mean(0) / sinks.mean(0).norm()
+    length = (sinks @ direction).mean()
+    # Silent for everything else, and as long as the mean sink for the mean sink.
+    silent_up_to = ((ordinary.to(centre) - centre) @ direction).max().clamp(min=0)
+    sae.W_dec.data[0] = direction
+    sae.W_enc.data[:, 0] = direction * (length + silent_up_to) / length
+    sae.b_enc.data[0] = -silent_up_to
 
 
 def _new(cfg: SaeConfig, d_in: int, width: int, device: str) -> Any:
