@@ -1,9 +1,12 @@
 """What many tests share: models that are loaded once, and prompts for them."""
 
+import json
 import os
 import random
+import sys
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -83,3 +86,32 @@ def make_sets() -> Callable[[list[Prompt], int], list[Prompt]]:
         return out
 
     return make
+
+
+class Result(NamedTuple):
+    """How a command line ended, and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+    def json(self) -> Any:
+        """What was printed, of a command that prints JSON."""
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def cli(tmp_path, monkeypatch, capsys):
+    """Runs `tiny-ablate ARGS` in this process, in an empty directory."""
+    from tiny_ablation.cli import main
+
+    monkeypatch.chdir(tmp_path)
+
+    def run(*args: str) -> Result:
+        monkeypatch.setattr(sys, "argv", ["tiny-ablate"])
+        monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+        code = main(args)
+        captured = capsys.readouterr()
+        return Result(code, captured.out, captured.err)
+
+    return run

@@ -5,9 +5,10 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
+
+from tests.conftest import Result
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TOY = (
@@ -18,29 +19,6 @@ TOY = (
     "stats.n_boot=200",
     "stats.n_perm=200",
 )
-
-
-class Result(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def cli(tmp_path, monkeypatch, capsys):
-    """Runs `tiny-ablate ARGS` in an empty directory; returns the exit code and what was printed."""
-    from tiny_ablation.cli import main
-
-    monkeypatch.chdir(tmp_path)
-
-    def run(*args: str) -> Result:
-        monkeypatch.setattr(sys, "argv", ["tiny-ablate"])
-        monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
-        code = main(args)
-        captured = capsys.readouterr()
-        return Result(code, captured.out, captured.err)
-
-    return run
 
 
 @pytest.fixture

@@ -1,34 +1,8 @@
-"""Running sub-commands in this process."""
+"""Corpora for sub-commands."""
 
 import json
-from typing import Any, NamedTuple
 
 import pytest
-
-from tiny_ablation.cli import main
-
-
-class Result(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-@pytest.fixture
-def command(tmp_path, monkeypatch, capsys):
-    """Runs `tiny-ablate ARGS` in an empty directory."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*args: str) -> Result:
-        monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
-        code = main(args)
-        captured = capsys.readouterr()
-        return Result(code, captured.out, captured.err)
-
-    return run
 
 
 @pytest.fixture

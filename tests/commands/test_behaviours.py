@@ -6,14 +6,14 @@ FAMILIES = ("ioi", "sva")
 
 
 @pytest.fixture
-def page(command, tmp_path):
-    result = command("behaviours", "model=toy", "--families", *FAMILIES, "--out", "docs/behaviours.md")
+def page(cli, tmp_path):
+    result = cli("behaviours", "model=toy", "--families", *FAMILIES, "--out", "docs/behaviours.md")
     assert result.code == 0, result.err
     return (tmp_path / "docs/behaviours.md").read_text()
 
 
-def test_the_page_holds_what_was_measured(command, page):
-    found = command("behaviours", "model=toy", "--families", *FAMILIES, "--json").json()
+def test_the_page_holds_what_was_measured(cli, page):
+    found = cli("behaviours", "model=toy", "--families", *FAMILIES, "--json").json()
     assert [each["family"] for each in found] == list(FAMILIES)
     for each in found:
         share = each["measured"]["preference"]
@@ -30,13 +30,13 @@ def test_the_page_says_how_it_was_made_and_what_was_selected(page):
     assert "partly selected on the default model" in page
 
 
-def test_random_weights_do_not_beat_chance_by_much(command):
-    found = command("behaviours", "model=toy", "--families", *FAMILIES, "--json").json()
+def test_random_weights_do_not_beat_chance_by_much(cli):
+    found = cli("behaviours", "model=toy", "--families", *FAMILIES, "--json").json()
     assert all(each["measured"]["verdict"] != "well above chance" for each in found)
 
 
-def test_an_unknown_family(command):
-    result = command("behaviours", "model=toy", "--families", "poems")
+def test_an_unknown_family(cli):
+    result = cli("behaviours", "model=toy", "--families", "poems")
     assert result.code == 2
     for name in family_names():
         assert name in result.err

@@ -14,8 +14,8 @@ def test_every_command_has_a_help_line():
     assert all(len(text) > 10 for text in found.values())
 
 
-def test_help_lists_the_commands(command):
-    shown = command("help").out
+def test_help_lists_the_commands(cli):
+    shown = cli("help").out
     for name, text in commands.summaries().items():
         assert name in shown
         assert text in shown
@@ -35,8 +35,8 @@ def test_help_of_a_command_is_light(tmp_path, name):
     assert [module for module in HEAVY if module in imported] == []
 
 
-def test_a_family(command):
-    result = command("data", "model=toy", "dataset=ioi", "--json")
+def test_a_family(cli):
+    result = cli("data", "model=toy", "dataset=ioi", "--json")
     assert result.code == 0, result.err
     shown = result.json()
     assert shown["n"] == 300
@@ -48,16 +48,16 @@ def test_a_family(command):
     assert shown["baseline"] is None
 
 
-def test_named_positions_are_at_their_words(command):
-    for row in command("data", "model=toy", "dataset=ioi", "--json").json()["rows"]:
+def test_named_positions_are_at_their_words(cli):
+    for row in cli("data", "model=toy", "dataset=ioi", "--json").json()["rows"]:
         clean, positions = row["clean"], row["positions"]
         assert "".join(clean[i] for i in positions["io"]) == "".join(row["target"])
         assert "".join(clean[i] for i in positions["s2"]) == "".join(row["foil"])
         assert positions["last"] == [len(clean) - 1]
 
 
-def test_the_text_says_the_same(command):
-    shown = command("data", "model=toy", "dataset=ioi").out
+def test_the_text_says_the_same(cli):
+    shown = cli("data", "model=toy", "dataset=ioi").out
     for words in (
         "300 examples",
         "train 180, dev 60, test 60",
@@ -67,15 +67,15 @@ def test_the_text_says_the_same(command):
         "last ",
     ):
         assert words in shown
-    content = command("data", "model=toy", "dataset=ioi", "--json").json()
+    content = cli("data", "model=toy", "dataset=ioi", "--json").json()
     for length, count in content["token_lengths"].items():
         assert f"{length}  {count:>6}  #" in shown
 
 
-def test_the_baseline_per_template(command):
-    found = command(
-        "data", "model=toy", "dataset=sva", "dataset.n_examples=40", "--baseline", "--json"
-    ).json()["baseline"]
+def test_the_baseline_per_template(cli):
+    found = cli("data", "model=toy", "dataset=sva", "dataset.n_examples=40", "--baseline", "--json").json()[
+        "baseline"
+    ]
     assert found["n"] == 40
     assert sum(row["n"] for row in found["by_template"]) == 40
     for name in ("accuracy", "preference", "logit_diff"):
@@ -84,24 +84,24 @@ def test_the_baseline_per_template(command):
     assert found["preference"]["ci_low"] <= found["preference"]["mean"] <= found["preference"]["ci_high"]
 
 
-def test_rows_that_cannot_be_scored_are_listed_and_counted(command, corpus_file, tmp_path):
+def test_rows_that_cannot_be_scored_are_listed_and_counted(cli, corpus_file, tmp_path):
     corpus_file(12, 3, name="short.jsonl")
     corpus_file(1, 1, name="long.jsonl", clean="A long answer is", target=" blue red")
     (tmp_path / "both.jsonl").write_text(
         (tmp_path / "short.jsonl").read_text() + (tmp_path / "long.jsonl").read_text()
     )
     args = ("data", "model=toy", "dataset=jsonl", "dataset.path=both.jsonl")
-    shown = command(*args, "--json").json()
+    shown = cli(*args, "--json").json()
     assert list(shown["unservable"]) == ["row-13"]
     assert shown["servable"] == 12
-    text = command(*args).out
+    text = cli(*args).out
     assert "1 rows cannot be scored" in text
     assert "row-13: toy: target ' blue red' is 2 tokens" in text
 
 
-def test_control_characters_do_not_reach_the_terminal(command, corpus_file):
+def test_control_characters_do_not_reach_the_terminal(cli, corpus_file):
     corpus_file(3, 1, template="red \x1b[31m", group="g")
-    shown = command("data", "model=toy", "dataset=jsonl", "dataset.path=mine.jsonl").out
+    shown = cli("data", "model=toy", "dataset=jsonl", "dataset.path=mine.jsonl").out
     assert "\x1b" not in shown
     assert "\\x1b[31m" in shown
 
@@ -115,17 +115,17 @@ def test_control_characters_do_not_reach_the_terminal(command, corpus_file):
         (("nope",), ("nope", "data, ")),
     ],
 )
-def test_wrong_input(command, args, words):
-    result = command(*args)
+def test_wrong_input(cli, args, words):
+    result = cli(*args)
     assert result.code == 2
     assert result.err.count("\n") == 1
     for word in words:
         assert word in result.err
 
 
-def test_sets_of_answers_are_shown_as_the_tokens_that_count(command):
+def test_sets_of_answers_are_shown_as_the_tokens_that_count(cli):
     args = ("data", "model=toy", "dataset=greater_than")
-    rows, shown = command(*args, "--json").json()["rows"], command(*args).out
+    rows, shown = cli(*args, "--json").json()["rows"], cli(*args).out
     for row in rows:
         assert not {*row["targets"]} & {*row["foils"]}
         for side in (row["targets"], row["foils"]):

@@ -20,11 +20,11 @@ def line(tmp_path, monkeypatch):
     return lambda **keys: _tracking_line(_tracking(TrackingConfig(**keys)))
 
 
-def test_says_what_there_is(command, monkeypatch, tmp_path):
+def test_says_what_there_is(cli, monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path / "somebody"))
     monkeypatch.delenv("TINY_ABLATE_CACHE", raising=False)
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    result = command("doctor", *CPU)
+    result = cli("doctor", *CPU)
     assert result.code == 0, result.out
     for said in ("Devices", "torch ", "ready offline: ", "toy", "no store here yet", "the same bits",
                  "Nothing is known to be wrong here."):  # fmt: skip
@@ -34,12 +34,12 @@ def test_says_what_there_is(command, monkeypatch, tmp_path):
     assert not list(tmp_path.iterdir())  # it leaves nothing behind
 
 
-def test_json_and_a_problem(command, monkeypatch):
+def test_json_and_a_problem(cli, monkeypatch):
     monkeypatch.setattr(
         "tiny_ablation.models.device.known_bad", lambda name: "broken" if name == "cpu" else None
     )
     monkeypatch.setattr("tiny_ablation.verify.doctor.devices", list)
-    result = command("doctor", "--json", *CPU)
+    result = cli("doctor", "--json", *CPU)
     assert result.code == 1
     found = result.json()
     assert set(found) == {
@@ -49,9 +49,9 @@ def test_json_and_a_problem(command, monkeypatch):
     assert len(found["problems"]) == 2
 
 
-def test_a_wrong_setting_is_the_users(command):
-    assert command("doctor", "device=cup").code == 2
-    assert command("doctor", "ablation.layers=[99]", *CPU).code == 2
+def test_a_wrong_setting_is_the_users(cli):
+    assert cli("doctor", "device=cup").code == 2
+    assert cli("doctor", "ablation.layers=[99]", *CPU).code == 2
 
 
 @pytest.mark.parametrize("absent", [("torch",), ("transformer_lens", "sae_lens", "mlflow", "psutil")])

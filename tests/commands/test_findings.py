@@ -14,12 +14,12 @@ FAST = (
 
 
 @pytest.fixture
-def runs(command, tmp_path):
-    heads = command(
+def runs(cli, tmp_path):
+    heads = cli(
         *FAST, "ablation=heads_zero", "ablation.scales=[0.0]", "dataset.split=train", "dataset.n_examples=30",
         "stats.confirm=test", "stats.confirm_top=3", "hydra.run.dir=heads",
     )  # fmt: skip
-    circuit = command(
+    circuit = cli(
         *FAST, "ablation=circuit", "ablation.from_run=heads", "metrics.primary=kl_div", "ablation.n_random=4",
         "ablation.members=2", "dataset.split=test", "dataset.n_examples=20", "hydra.run.dir=circuit",
     )  # fmt: skip
@@ -27,8 +27,8 @@ def runs(command, tmp_path):
     return tmp_path
 
 
-def test_the_page_is_made_of_the_files(command, runs):
-    assert command("findings", "heads", "circuit", "--out", "docs/findings.md").code == 0
+def test_the_page_is_made_of_the_files(cli, runs):
+    assert cli("findings", "heads", "circuit", "--out", "docs/findings.md").code == 0
     page = (runs / "docs/findings.md").read_text()
     assert "    tiny-ablate findings heads circuit --out docs/findings.md" in page
     assert "ablation=heads_zero" in page
@@ -45,18 +45,18 @@ def test_the_page_is_made_of_the_files(command, runs):
     assert "Stability: in 1000 resamples" in page
     assert "CPR (area under f" in page
     assert "Minimality:" in page
-    assert command("findings", "heads", "circuit").out.count("## ") == 2
+    assert cli("findings", "heads", "circuit").out.count("## ") == 2
 
 
-def test_a_directory_without_a_run_is_refused(command, tmp_path):
-    done = command("findings", "nowhere")
+def test_a_directory_without_a_run_is_refused(cli, tmp_path):
+    done = cli("findings", "nowhere")
     assert done.code == 2
     assert "nowhere" in done.err
 
 
-def test_a_file_that_was_changed_is_refused(command, runs):
+def test_a_file_that_was_changed_is_refused(cli, runs):
     path = runs / "heads/metrics/summary.json"
     path.write_text(path.read_text().replace("logit_diff", "logit_dift", 1))
-    done = command("findings", "heads")
+    done = cli("findings", "heads")
     assert done.code == 2
     assert "summary.json" in done.err

@@ -12,12 +12,12 @@ from tiny_ablation.interventions.registry import find_kind, kind_names
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference.md"
 
 
-def test_the_page_is_what_the_command_prints(command):
-    assert command("help", "config").out == PAGE.read_text(encoding="utf-8"), "run `make docs`"
+def test_the_page_is_what_the_command_prints(cli):
+    assert cli("help", "config").out == PAGE.read_text(encoding="utf-8"), "run `make docs`"
 
 
-def test_help_lists_the_sub_commands(command):
-    shown = command("help").out
+def test_help_lists_the_sub_commands(cli):
+    shown = cli("help").out
     assert "report " in shown
     assert "Draw the figures and the page of a run or sweep again" in shown
 

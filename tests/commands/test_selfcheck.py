@@ -37,10 +37,8 @@ def few_draws(monkeypatch):
     monkeypatch.setattr(simulate, "FALSE_DISCOVERIES", 0.05 + 3 * (0.05 * 0.95 / FEW[0].n_draws) ** 0.5)
 
 
-def test_the_planted_circuit_and_a_program_are_found(command):
-    result = command(
-        "selfcheck", "--only", "planted", "tracr_sort", "--out", "found.json", "device.threads=1"
-    )
+def test_the_planted_circuit_and_a_program_are_found(cli):
+    result = cli("selfcheck", "--only", "planted", "tracr_sort", "--out", "found.json", "device.threads=1")
     assert result.code == 0, result.out + result.err
     assert result.out.count(" ok") == 4
     assert "All 4 bars met." in result.out
@@ -52,8 +50,8 @@ def test_the_planted_circuit_and_a_program_are_found(command):
     assert dead["found"] == {"zero": 0.0, "mean": 0.0, "resample": 0.0}
 
 
-def test_the_redundant_pair_is_found_by_pairs_and_missed_by_single_heads(command):
-    result = command("selfcheck", "--only", "induction_pair", "--json")
+def test_the_redundant_pair_is_found_by_pairs_and_missed_by_single_heads(cli):
+    result = cli("selfcheck", "--only", "induction_pair", "--json")
     assert result.code == 0
     pairs, singles = result.json()["checks"]
     assert pairs["found"]["top"] == "1.0 + 1.1"
@@ -61,77 +59,77 @@ def test_the_redundant_pair_is_found_by_pairs_and_missed_by_single_heads(command
     assert max(singles["found"].values()) < 0.25
 
 
-def test_a_replacement_that_changes_nothing_misses_the_bar(command, monkeypatch, zero_only):
+def test_a_replacement_that_changes_nothing_misses_the_bar(cli, monkeypatch, zero_only):
     monkeypatch.setattr(Scale, "value", lambda _self, current, _source, _edit: current.clone())
-    result = command("selfcheck", "--only", "tracr_sort")
+    result = cli("selfcheck", "--only", "tracr_sort")
     assert result.code == 1
     assert "0.500" in result.out
     assert "1 of 2 bars missed" in result.out
 
 
-def test_a_shuffled_head_axis_misses_both_bars(command, monkeypatch, zero_only):
+def test_a_shuffled_head_axis_misses_both_bars(cli, monkeypatch, zero_only):
     edit = heads_zero.Edit
     monkeypatch.setattr(
         heads_zero,
         "Edit",
         lambda component, layer, head, *rest: edit(component, layer, (head + 1) % 4, *rest),
     )
-    result = command("selfcheck", "--only", "tracr_sort", "--json")
+    result = cli("selfcheck", "--only", "tracr_sort", "--json")
     assert result.code == 1
     assert [check["ok"] for check in result.json()["checks"]] == [False, False]
 
 
-def test_a_pair_that_no_kind_sees_misses_the_bar(command, monkeypatch):
+def test_a_pair_that_no_kind_sees_misses_the_bar(cli, monkeypatch):
     monkeypatch.setattr(Scale, "value", lambda _self, current, _source, _edit: current.clone())
-    result = command("selfcheck", "--only", "induction_pair")
+    result = cli("selfcheck", "--only", "induction_pair")
     assert result.code == 1
 
 
-def test_statistics_keep_what_they_promise(command, few_draws):
-    result = command("selfcheck", "--only", "statistics", "--json")
+def test_statistics_keep_what_they_promise(cli, few_draws):
+    result = cli("selfcheck", "--only", "statistics", "--json")
     checks = {(c["check"], c["subject"]): c for c in result.json()["checks"]}
     assert len(checks) == 4
     assert result.code == 0, result.out
 
 
-def test_intervals_that_are_too_narrow_miss_the_bar(command, monkeypatch, few_draws):
+def test_intervals_that_are_too_narrow_miss_the_bar(cli, monkeypatch, few_draws):
     def narrow(*args: Any) -> Intervals:
         low, high = cluster_bootstrap_means(*args)
         middle = (low + high) / 2
         return Intervals(middle + 0.8 * (low - middle), middle + 0.8 * (high - middle))
 
     monkeypatch.setattr(run_tables, "cluster_bootstrap_means", narrow)
-    missed = _missed(command)
+    missed = _missed(cli)
     assert missed == {"Coverage of 95 % intervals"}
 
 
-def test_p_values_that_ignore_groups_miss_the_bar(command, monkeypatch, few_draws):
+def test_p_values_that_ignore_groups_miss_the_bar(cli, monkeypatch, few_draws):
     def ungrouped(deltas: Any, groups: Any, n_perm: int, rng: Any) -> Any:
         return sign_flip_pvalues(deltas, np.arange(len(groups)), n_perm, rng)
 
     monkeypatch.setattr(run_tables, "sign_flip_pvalues", ungrouped)
-    assert _missed(command) == {"False discoveries at q <= 0.05"}
+    assert _missed(cli) == {"False discoveries at q <= 0.05"}
 
 
-def test_p_values_without_a_correction_for_many_heads_miss_the_bar(command, monkeypatch, few_draws):
+def test_p_values_without_a_correction_for_many_heads_miss_the_bar(cli, monkeypatch, few_draws):
     monkeypatch.setattr(run_tables, "q_values", lambda p, *_: p)
-    assert _missed(command) == {"False discoveries at q <= 0.05"}
+    assert _missed(cli) == {"False discoveries at q <= 0.05"}
 
 
-def _missed(command: Any) -> set[str]:
-    result = command("selfcheck", "--only", "statistics", "--json")
+def _missed(cli: Any) -> set[str]:
+    result = cli("selfcheck", "--only", "statistics", "--json")
     assert result.code == 1
     return {check["check"] for check in result.json()["checks"] if check["ok"] is False}
 
 
-def test_statistics_of_a_large_run_are_fast_and_slow_ones_are_told(command, monkeypatch):
-    assert command("selfcheck", "--only", "speed").code == 0
+def test_statistics_of_a_large_run_are_fast_and_slow_ones_are_told(cli, monkeypatch):
+    assert cli("selfcheck", "--only", "speed").code == 0
     monkeypatch.setattr(speed, "SECONDS", 0.0)
-    assert command("selfcheck", "--only", "speed").code == 1
+    assert cli("selfcheck", "--only", "speed").code == 1
 
 
-def test_prompts_of_the_programs_can_be_run_by_hand(command, tmp_path):
-    result = command("selfcheck", "--prompts", "prompts")
+def test_prompts_of_the_programs_can_be_run_by_hand(cli, tmp_path):
+    result = cli("selfcheck", "--prompts", "prompts")
     assert result.code == 0
     assert len(result.out.split()) == 4
     rows = [json.loads(line) for line in Path("prompts/tracr_dyck.jsonl").read_text().splitlines()]
@@ -144,8 +142,8 @@ def test_prompts_of_the_programs_can_be_run_by_hand(command, tmp_path):
 @pytest.mark.parametrize(
     ("args", "said"), [(("--only", "poems"), "tracr_dyck"), (("model=toy",), "only device=")]
 )
-def test_wrong_input(command, args, said):
-    result = command("selfcheck", *args)
+def test_wrong_input(cli, args, said):
+    result = cli("selfcheck", *args)
     assert result.code == 2
     assert said in result.err
 

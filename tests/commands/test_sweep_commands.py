@@ -66,49 +66,49 @@ def write_run(run, name):
     write_manifest(run, run_id=name, status="ok", digest=name, covers={})
 
 
-def test_aggregate(command, sweep):
-    done = command("aggregate", "sweep", "--json")
+def test_aggregate(cli, sweep):
+    done = cli("aggregate", "sweep", "--json")
     assert done.code == 0, done.err
     assert done.json()["complete"] is True
     assert "artifacts/cross_condition/head_matrix.parquet" in done.json()["files"]
-    shown = command("aggregate", "sweep")
+    shown = cli("aggregate", "sweep")
     assert shown.code == 0
     assert "facts" in shown.out + shown.err
     assert "0.0, 0.1" in shown.out + shown.err
 
 
-def test_aggregate_with_a_failed_cell(command, sweep):
+def test_aggregate_with_a_failed_cell(cli, sweep):
     sweep()
-    done = command("aggregate", "sweep")
+    done = cli("aggregate", "sweep")
     assert done.code == 1
     assert "no such rows" in done.out + done.err
 
 
-def test_invariants_as_the_sweep_has_them(command, sweep, tmp_path):
-    command("aggregate", "sweep")
+def test_invariants_as_the_sweep_has_them(cli, sweep, tmp_path):
+    cli("aggregate", "sweep")
     stored = json.loads((tmp_path / "sweep/artifacts/cross_condition/invariants.json").read_text())
-    assert command("invariants", "sweep", "--json").json() == stored
+    assert cli("invariants", "sweep", "--json").json() == stored
 
 
-def test_invariants_with_other_parameters_leave_the_file_alone(command, sweep, tmp_path):
-    command("aggregate", "sweep")
+def test_invariants_with_other_parameters_leave_the_file_alone(cli, sweep, tmp_path):
+    cli("aggregate", "sweep")
     path = tmp_path / "sweep/artifacts/cross_condition/invariants.json"
     before = path.read_bytes()
-    found = command(
+    found = cli(
         "invariants", "sweep", "--k", "3", "--metric", "logit_diff", "--op", "difference", "--json"
     ).json()
     assert found["heads"] == [{"layer": 0, "head": 2}, {"layer": 1, "head": 0}]
     assert path.read_bytes() == before
     helps = ("invariants", "sweep", "--k", "1", "--direction", "helps", "--op", "union")
-    assert command(*helps, "--write", "--json").json() == json.loads(path.read_text())
+    assert cli(*helps, "--write", "--json").json() == json.loads(path.read_text())
     assert json.loads(path.read_text())["heads"] == found["heads"]
     from tiny_ablation.results.manifest import check_files
 
     assert check_files(RunDir(tmp_path / "sweep")) == []
 
 
-def test_invariants_in_words(command, sweep):
-    shown = command("invariants", "sweep", "--k", "2")
+def test_invariants_in_words(cli, sweep):
+    shown = cli("invariants", "sweep", "--k", "2")
     assert shown.code == 0, shown.err
     for words in (
         "6 components by logit_diff (a fall hurts)",
@@ -134,8 +134,8 @@ def test_invariants_in_words(command, sweep):
         (("invariants", "sweep", "--metric", "a", "--metric", "a"), ("sweep.metrics",)),
     ],
 )
-def test_wrong_input(command, sweep, args, words):
-    done = command(*args)
+def test_wrong_input(cli, sweep, args, words):
+    done = cli(*args)
     assert done.code == 2
     assert done.err.count("\n") == 1
     for word in words:

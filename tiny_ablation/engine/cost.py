@@ -5,15 +5,16 @@ of running the same formulation can beat. Real runs take half as long again, for
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from tiny_ablation.engine.executor import Executor
 from tiny_ablation.engine.layout import Batch
 from tiny_ablation.models.network import Network
+from tiny_ablation.models.products import matrix
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def cost(executor: Executor) -> Cost:
     network, batches = executor.network, executor.batches
     layers = network.shape.n_layers
     blocks = sum(layers - run.start for run in executor.plan)
-    passes = [_pass(network, batch) for batch in batches]
+    passes = [pass_operations(network, batch) for batch in batches]
     return Cost(
         examples=len(executor.prompts),
         interventions=len(executor.plan),
@@ -65,22 +66,29 @@ def cost(executor: Executor) -> Cost:
 def peak_rate(
     network: Network, clock: Callable[[], float] = time.perf_counter, rows: int = 2048, repeats: int = 9
 ) -> float:
-    """Operations a second of the products of one block's matrices with `rows` rows, at their best."""
-    weights = [module.weight for module in network.blocks[0].modules() if isinstance(module, nn.Linear)]
-    inputs = [torch.randn(rows, w.shape[1], device=w.device, dtype=w.dtype) for w in weights]
+    """Operations a second of the products of one block's matrices with `rows` rows, at their best.
+
+    Within `FastProducts.in_use()` it is the rate of those.
+    """
+    modules = list(_multipliers(network.blocks[0]))
+    inputs = [torch.randn(rows, w.shape[1], device=w.device, dtype=w.dtype) for _, w in modules]
     times = []
     with torch.inference_mode():
         for _ in range(repeats):
             start = clock()
-            for x, weight in zip(inputs, weights, strict=True):
-                nn.functional.linear(x, weight)
+            for x, (module, _) in zip(inputs, modules, strict=True):
+                module(x)
             _wait(network.device)
             times.append(clock() - start)
-    return 2 * rows * sum(weight.numel() for weight in weights) / min(times)
+    return 2 * rows * _n_weights(network.blocks[0]) / min(times)
 
 
-def _pass(network: Network, batch: Batch) -> tuple[float, float]:
-    """Operations of one block, and of the end of a pass (the last MLP and the unembedding are at the answers only)."""
+def pass_operations(network: Network, batch: Batch) -> tuple[float, float]:
+    """Operations of one block, and of the end of a pass (the last MLP and the unembedding are at the answers only).
+
+    Counted: the matrices for every distinct node, and attention between nodes that see each other. Not counted: norms,
+    activations, softmax, rotary embeddings, metrics.
+    """
     shape = network.shape
     rows, width = batch.ids.shape
     pairs = int(batch.sees.sum()) if batch.sees is not None else rows * width * (width + 1) // 2
@@ -101,7 +109,15 @@ def _memory(network: Network, batch: Batch, batch_tokens: int) -> int:
 
 
 def _n_weights(module: nn.Module) -> int:
-    return sum(m.weight.numel() for m in module.modules() if isinstance(m, nn.Linear))
+    return sum(weight.numel() for _, weight in _multipliers(module))
+
+
+def _multipliers(module: nn.Module) -> Iterator[tuple[nn.Module, Tensor]]:
+    """The modules within that multiply by a matrix and do nothing else, and the (out, in) matrix of each."""
+    for each in module.modules():
+        weight = matrix(each)
+        if weight is not None:
+            yield each, weight
 
 
 def _wait(device: str) -> None:

@@ -83,7 +83,7 @@ def _pack_all(network: "Network") -> dict[nn.Module, Product]:
     out: dict[nn.Module, Product] = {}
     left = PACKED_BYTES
     for module in modules:
-        weight = _weight(module)
+        weight = matrix(module)
         if weight is None or "forward" in vars(module):
             continue
         packed = weight.nbytes <= left
@@ -95,8 +95,8 @@ def _pack_all(network: "Network") -> dict[nn.Module, Product]:
     return out
 
 
-def _weight(module: nn.Module) -> Tensor | None:
-    """(out, in) of a module that computes `x @ weight.T + bias` and nothing else."""
+def matrix(module: nn.Module) -> Tensor | None:
+    """(out, in) of a module that computes `x @ weight.T + bias` and nothing else; None for any other module."""
     from transformers.pytorch_utils import Conv1D
 
     weight: Any = getattr(module, "weight", None)
