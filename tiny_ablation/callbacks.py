@@ -119,8 +119,8 @@ def _confirm(config_name: str, directory: Path, screen: Any) -> int:
     from tiny_ablation.sweep.confirm import confirmations
     from tiny_ablation.sweep.job import is_done, record_failure
 
-    plan, n = read_plan(directory), 0
-    for n, each in enumerate(confirmations(config_name, SweepDir(directory), plan), start=1):  # noqa: B007
+    planned = list(confirmations(config_name, SweepDir(directory), read_plan(directory)))
+    for each in planned:
         rundir = RunDir(each.dir)
         if not is_done(rundir, each.light):
             try:
@@ -128,6 +128,6 @@ def _confirm(config_name: str, directory: Path, screen: Any) -> int:
             except TinyAblateError as error:
                 record_failure(rundir, each.cell, error)
                 screen.warn(f"confirm, {each.cell.condition}, seed {each.cell.seed}: {error}")
-    if not n:
+    if not planned:
         screen.note("Nothing to confirm: no head is conserved.")
-    return n
+    return len(planned)

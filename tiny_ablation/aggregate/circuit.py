@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from tiny_ablation.aggregate.named import named
 from tiny_ablation.config.seeds import generator
 from tiny_ablation.interventions.circuits import EMPTY, Design, design, set_name
 from tiny_ablation.interventions.head_sets import label
-from tiny_ablation.interventions.measure import Measured
+from tiny_ablation.interventions.measure import Measured, shared_examples
 from tiny_ablation.interventions.prepare import Prepared
 from tiny_ablation.stats.bootstrap import Ratios, ratio_of_means
 from tiny_ablation.stats.clusters import Floats
@@ -105,17 +106,14 @@ def circuit_tables(prepared: Prepared, measured: Sequence[Measured]) -> CircuitT
     members = [_minimality(curves, ranking) for ranking in curves.plan.orders]
     tables = [pd.concat(found, ignore_index=True) for found in (frames, members)]
     for frame in tables:
-        frame.insert(0, "run_id", prepared.identity.run_id)
-        frame.insert(1, "seed", prepared.light.settings.root.seed)
+        named(prepared, frame)
     return CircuitTables(tables[0], tables[1], _summary(curves, tables[0], tables[1]))
 
 
 def _curves(prepared: Prepared, measured: Sequence[Measured]) -> _Curves | None:
     if len(measured) < len(prepared.legs):
         return None
-    common = measured[0].examples
-    for m in measured[1:]:
-        common = np.intersect1d(common, m.examples)
+    common = shared_examples(measured)
     if not len(common):
         return None
     name, values = prepared.metrics[0].name, {}

@@ -14,7 +14,7 @@ from tiny_ablation.interventions.confirm import Site, only, strongest
 from tiny_ablation.interventions.measure import Measured, executors, measure
 from tiny_ablation.interventions.prepare import Prepared
 from tiny_ablation.results.rundir import RunDir
-from tiny_ablation.results.schema import TABLES
+from tiny_ablation.results.schema import EFFECT, TABLES
 
 
 @dataclass(frozen=True)
@@ -122,16 +122,6 @@ def _is(key: Mapping[str, Any], row: Mapping[str, Any]) -> bool:
 
 
 def _sites(rows: pd.DataFrame, prepared: Prepared) -> list[dict[str, Any]]:
-    names = [
-        "delta_chosen",
-        "delta",
-        "ci_low",
-        "ci_high",
-        "p_value",
-        "q_value",
-        "effect_size",
-        "value",
-        "confirmed",
-    ]
+    names = ["delta_chosen", *EFFECT, "value", "confirmed"]
     told_apart = ["direction"] if len(set(rows["direction"])) > 1 else []
     return rows.loc[:, [*TABLES[prepared.light.table].index, *told_apart, *names]].to_dict("records")

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from tiny_ablation.interventions.measure import Measured
+from tiny_ablation.aggregate.named import named
+from tiny_ablation.interventions.measure import Measured, shared_examples
 from tiny_ablation.interventions.prepare import Prepared
 from tiny_ablation.stats.percentile import percentile_among
 
@@ -44,9 +45,7 @@ def controls_table(prepared: Prepared, measured: Sequence[Measured]) -> pd.DataF
     if not frames:
         return None
     frame = pd.concat(frames, ignore_index=True)
-    frame.insert(0, "run_id", prepared.identity.run_id)
-    frame.insert(1, "seed", prepared.light.settings.root.seed)
-    return frame
+    return named(prepared, frame)
 
 
 def _random_sets(measured: Measured, metric: str) -> pd.DataFrame:
@@ -59,7 +58,7 @@ def _random_sets(measured: Measured, metric: str) -> pd.DataFrame:
 
 def _compare(named: Measured, row: int, random: Measured | None, metric: str) -> tuple[float, float]:
     """(mean effect of the random sets, percentile), over the examples that both finished."""
-    common = [] if random is None else np.intersect1d(named.examples, random.examples)
+    common = [] if random is None else shared_examples([named, random])
     if random is None or not len(common):
         return np.nan, np.nan
     own, others = _effects(named, common, metric)[row], _effects(random, common, metric)

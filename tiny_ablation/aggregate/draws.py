@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from tiny_ablation.aggregate.named import named
 from tiny_ablation.interventions.measure import Measured
 from tiny_ablation.interventions.prepare import Prepared
 
@@ -21,9 +22,7 @@ def draws_table(prepared: Prepared, measured: Sequence[Measured]) -> pd.DataFram
     frame = pd.concat(
         [_draws(m, metric.name) for m in drawn for metric in prepared.metrics], ignore_index=True
     )
-    frame.insert(0, "run_id", prepared.identity.run_id)
-    frame.insert(1, "seed", prepared.light.settings.root.seed)
-    return frame
+    return named(prepared, frame)
 
 
 def _draws(measured: Measured, metric: str) -> pd.DataFrame:

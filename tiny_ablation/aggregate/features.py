@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from tiny_ablation.aggregate.named import named
 from tiny_ablation.interventions.measure import Measured
 from tiny_ablation.interventions.prepare import Prepared
 from tiny_ablation.stats.project import project
@@ -24,7 +25,7 @@ def features_table(prepared: Prepared, measured: Sequence[Measured]) -> pd.DataF
         return None
     facts, own = found
     percentiles = _percentiles(prepared, own, measured)
-    return _named(prepared, pd.DataFrame({
+    return named(prepared, pd.DataFrame({
         "layer": np.full(len(facts.features), facts.layer, dtype="int32"),
         "feature": np.array([f.number for f in facts.features], dtype="int32"),
         "chosen_by": [f.chosen_by for f in facts.features], "attribution": [f.attribution for f in facts.features],
@@ -50,7 +51,7 @@ def examples_table(prepared: Prepared, measured: Sequence[Measured]) -> pd.DataF
         for f in found[0].features for rank, shown in enumerate(f.examples)
     ]  # fmt: skip
     frame = pd.DataFrame(rows, columns=["feature", "rank", "tokens", "activations"])
-    return _named(prepared, frame.astype({"feature": "int32", "rank": "int32"}))
+    return named(prepared, frame.astype({"feature": "int32", "rank": "int32"}))
 
 
 def map_table(prepared: Prepared, measured: Sequence[Measured]) -> pd.DataFrame | None:
@@ -60,7 +61,7 @@ def map_table(prepared: Prepared, measured: Sequence[Measured]) -> pd.DataFrame 
         return None
     facts, _ = found
     places, how = project(facts.directions, prepared.light.settings.root.seed)
-    return _named(prepared, pd.DataFrame({
+    return named(prepared, pd.DataFrame({
         "feature": np.arange(len(places), dtype="int32"), "x": places[:, 0], "y": places[:, 1],
         "frequency_text": facts.frequency, "method": how,
     }))  # fmt: skip
@@ -132,9 +133,3 @@ def _percentiles(prepared: Prepared, own: Measured, measured: Sequence[Measured]
         below = (others < effect).mean() + 0.5 * (others == effect).mean()
         out.setdefault(int(row.key["feature"]), float(100 * below))
     return out
-
-
-def _named(prepared: Prepared, frame: pd.DataFrame) -> pd.DataFrame:
-    frame.insert(0, "run_id", prepared.identity.run_id)
-    frame.insert(1, "seed", prepared.light.settings.root.seed)
-    return frame

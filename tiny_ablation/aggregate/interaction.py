@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tiny_ablation.config.seeds import generator
-from tiny_ablation.interventions.measure import Measured
+from tiny_ablation.interventions.measure import Measured, shared_examples
 from tiny_ablation.interventions.prepare import Prepared
 from tiny_ablation.stats.bootstrap import cluster_bootstrap_means
 
@@ -32,7 +32,7 @@ def interaction_columns(
         The columns; all NaN where the run was stopped before any example of the single heads was finished.
     """
     singles = next((m for m in measured if not m.leg.tabled), None)
-    common = np.intersect1d(pairs.examples, singles.examples) if singles else []
+    common = shared_examples([pairs, singles]) if singles else []
     if singles is None or not len(common):
         return dict.fromkeys(_COLUMNS, np.nan)
     joint, alone = (_effects(m, common, metric) for m in (pairs, singles))

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from tiny_ablation.aggregate.named import named
 from tiny_ablation.config.seeds import generator
-from tiny_ablation.interventions.measure import Measured
+from tiny_ablation.interventions.measure import Measured, shared_examples
 from tiny_ablation.interventions.prepare import Prepared
 from tiny_ablation.stats.bootstrap import Ratios, ratio_of_means
 
@@ -66,8 +67,7 @@ def asymmetry(prepared: Prepared, measured: Sequence[Measured]) -> pd.DataFrame 
     restored = _values(prepared, by_run["corrupt"], ends) - ends.corrupt
     broken = ends.clean - _values(prepared, by_run["clean"], ends)
     frame = pd.DataFrame([dict(row.key) for row in by_run["corrupt"].leg.rows])
-    frame.insert(0, "run_id", prepared.identity.run_id)
-    frame.insert(1, "seed", prepared.light.settings.root.seed)
+    named(prepared, frame)
     frame["metric"], frame["n"] = prepared.metrics[0].name, len(ends.examples)
     for name, share in (("restoring", restored), ("breaking", broken), ("asymmetry", restored - broken)):
         found = _ratios(prepared, "asymmetry", share, ends)
@@ -79,9 +79,7 @@ def _ends(prepared: Prepared, measured: Sequence[Measured]) -> _Ends | None:
     by_run = {m.leg.run: m for m in reversed(measured)}
     if set(by_run) != {"clean", "corrupt"}:
         return None
-    common = measured[0].examples
-    for m in measured[1:]:
-        common = np.intersect1d(common, m.examples)
+    common = shared_examples(measured)
     if not len(common):
         return None
     name = prepared.metrics[0].name

@@ -19,7 +19,7 @@ from tiny_ablation.data.text import listing
 from tiny_ablation.interventions.baseline import CRITERIA, is_right
 from tiny_ablation.interventions.measure import Measured
 from tiny_ablation.interventions.prepare import Prepared
-from tiny_ablation.results.schema import SCHEMA_VERSION, TABLES
+from tiny_ablation.results.schema import EFFECT, SCHEMA_VERSION, TABLES
 
 N_TOP = 10
 
@@ -102,12 +102,7 @@ def top_sites(impact: pd.DataFrame, table: str, metric: str, n: int = N_TOP) -> 
         *TABLES[table].extra,
         "value",
         "baseline",
-        "delta",
-        "ci_low",
-        "ci_high",
-        "p_value",
-        "q_value",
-        "effect_size",
+        *EFFECT,
     ]
     return rows.iloc[order][columns].to_dict("records")
 

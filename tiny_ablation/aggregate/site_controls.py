@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from tiny_ablation.aggregate.named import named
 from tiny_ablation.interventions.measure import Measured
 from tiny_ablation.interventions.plan import Row
 from tiny_ablation.interventions.prepare import Prepared
@@ -38,9 +39,7 @@ def site_controls(prepared: Prepared, measured: Sequence[Measured]) -> pd.DataFr
     if not frames:
         return None
     frame = pd.concat(frames, ignore_index=True)
-    frame.insert(0, "run_id", prepared.identity.run_id)
-    frame.insert(1, "seed", prepared.light.settings.root.seed)
-    return frame
+    return named(prepared, frame)
 
 
 def _of_leg(prepared: Prepared, measured: Measured) -> Iterator[pd.DataFrame]:

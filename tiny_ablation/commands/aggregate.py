@@ -24,11 +24,7 @@ def main(args: list[str]) -> int:
     given = flags.parse_args(args)
     outcome = build_sweep(given.dir)
     if given.json:
-        cells = [
-            {"condition": each.cell.condition, "seed": each.cell.seed, "dir": each.cell.dir, "state": each.state,
-             "error": each.error}
-            for each in outcome.cells
-        ]  # fmt: skip
+        cells = [each.told() for each in outcome.cells]
         files = [path.relative_to(given.dir).as_posix() for path in outcome.files]
         say_json(
             {"complete": outcome.complete, "cells": cells, "warnings": list(outcome.warnings), "files": files}

@@ -10,7 +10,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tiny_ablation.commands._console import parser, say, say_json, table
-from tiny_ablation.sweep.status import CellState, sweep_status
+from tiny_ablation.results.sweepdir import CellState
+from tiny_ablation.sweep.status import sweep_status
 
 
 def main(args: list[str]) -> int:
@@ -21,8 +22,7 @@ def main(args: list[str]) -> int:
     given = flags.parse_args(args)
     states = sweep_status(given.dir)
     if given.json:
-        say_json([{"condition": s.cell.condition, "seed": s.cell.seed, "dir": s.cell.dir, "state": s.state, "error": s.error}
-                  for s in states])  # fmt: skip
+        say_json([state.told() for state in states])
     else:
         say(*grid_lines(states))
     return int(any(s.state == "failed" for s in states))

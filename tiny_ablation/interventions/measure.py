@@ -41,6 +41,15 @@ class Measured:
     draws: "dict[str, np.ndarray]" = field(default_factory=dict)
 
 
+def shared_examples(measured: "Sequence[Measured]") -> "np.ndarray":
+    """(n,) the examples that all of these finished, ascending."""
+    from functools import reduce
+
+    import numpy as np
+
+    return reduce(np.intersect1d, [m.examples for m in measured])
+
+
 class Stopped(Exception):
     """The run was interrupted; carries what was finished, which may be nothing."""
 

@@ -10,13 +10,14 @@ import os
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
 from tiny_ablation.errors import ResultsError
 from tiny_ablation.results.rundir import RunDir
 from tiny_ablation.results.schema import SCHEMA_VERSION
-from tiny_ablation.results.store import TEMP_PREFIX, read_json, sha256_file, write_json
+from tiny_ablation.results.store import TEMP_PREFIX, sha256_file, write_json
+from tiny_ablation.results.versioned import inside, read_versioned
 
 Status = Literal["ok", "partial", "failed"]
 
@@ -172,14 +173,9 @@ def _machine_entries(path: Path) -> dict[str, FileEntry]:
 
 def _versioned(path: Path) -> dict[str, Any]:
     """The content of a manifest that this version of the package can read."""
-    content = read_json(path)
-    version = content.get("schema_version") if isinstance(content, dict) else None
-    if not isinstance(version, int):
+    content = read_versioned(path)
+    if content is None:
         raise _damaged(path, "it has no schema_version")
-    if version > SCHEMA_VERSION:
-        raise ResultsError(
-            f"{path} has schema version {version}; this tiny-ablate reads {SCHEMA_VERSION}. Upgrade it."
-        )
     return content
 
 
@@ -188,24 +184,17 @@ def _parse(content: Mapping[str, Any]) -> Manifest:
     if known["status"] not in get_args(Status):
         raise ValueError(f"status {known['status']!r}")
     files = {name: _parse_entry(name, entry) for name, entry in content["files"].items()}
-    machine_files = tuple(_inside(name) for name in content["machine_files"])
+    machine_files = tuple(inside(name) for name in content["machine_files"])
     taken = {*known, "schema_version", "files", "machine_files"}
     extra = {key: value for key, value in content.items() if key not in taken}
     return Manifest(**known, files=files, machine_files=machine_files, extra=extra)
 
 
 def _parse_entry(name: str, entry: Mapping[str, Any]) -> FileEntry:
-    _inside(name)
+    inside(name)
     if not _SHA256.fullmatch(entry["sha256"]) or not isinstance(entry["size"], int):
         raise ValueError(f"the entry of {name}")
     return FileEntry(entry["sha256"], entry["size"])
-
-
-def _inside(name: str) -> str:
-    """`name`, which may come from a stranger's file, if it stays inside the run directory."""
-    if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or "\\" in name or ":" in name:
-        raise ValueError(f"the path {name}")
-    return name
 
 
 def _damaged(path: Path, why: object) -> ResultsError:

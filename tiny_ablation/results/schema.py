@@ -17,13 +17,15 @@ SCHEMA_VERSION = 1
 RUN_COLUMNS = ("run_id", "seed")
 HEAD_FIRST = (*RUN_COLUMNS, "layer", "head", "scale", "metric", "value")
 LAYER_FIRST = (*RUN_COLUMNS, "layer", "granularity", "metric", "value")
+_TEST = ("delta", "ci_low", "ci_high", "p_value", "q_value")
 COMMON = (
-    "condition", "model", "dataset", "replacement", "positions", "direction", "n", "baseline", "delta",
-    "ci_low", "ci_high", "p_value", "q_value", "null",
+    "condition", "model", "dataset", "replacement", "positions", "direction", "n", "baseline", *_TEST, "null",
 )  # fmt: skip
 EXTRA = ("granularity", "component", "set")
 # Standardised: the mean over the groups' mean effects, divided by their standard deviation.
 LAST = ("effect_size",)
+# What is said about an effect.
+EFFECT = (*_TEST, *LAST)
 EXAMPLE_FIRST = (*RUN_COLUMNS, "example_id", "group", "template")
 # A run may measure one site in several ways, so these tell its rows apart.
 EXAMPLE_HOW = ("replacement", "positions", "direction")
@@ -40,12 +42,7 @@ DTYPES = {
             "scale",
             "value",
             "baseline",
-            "delta",
-            "ci_low",
-            "ci_high",
-            "p_value",
-            "q_value",
-            "effect_size",
+            *EFFECT,
             "control_mean",
             "percentile",
             "delta_a",

@@ -6,13 +6,14 @@ moment can be read, continued and aggregated from its files.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path, PurePosixPath
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 from tiny_ablation.errors import ResultsError
 from tiny_ablation.results.rundir import RunDir
 from tiny_ablation.results.schema import SCHEMA_VERSION
-from tiny_ablation.results.store import read_json, write_json
+from tiny_ablation.results.store import write_json
+from tiny_ablation.results.versioned import inside, read_versioned
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,38 @@ class SweepDir:
         return self.path / "confirm" / cell.dir
 
 
+CellStatus = Literal["ok", "failed", "partial", "running", "missing", "duplicate"]
+
+
+@dataclass(frozen=True)
+class CellState:
+    """What became of one planned cell.
+
+    Attributes:
+        cell: what was planned.
+        state: `ok`: it has results; `failed`: it ended with an error, or its files are damaged; `running`: a process is at
+            work;
+            `partial`: it was stopped, and a rerun continues it; `missing`: it was not started, or was killed before its first
+            results; `duplicate`: another cell has the same results.
+        error: why it has no results that are used.
+        run_id: of its run, where that is known.
+        digest: of its run, where that is known.
+    """
+
+    cell: Cell
+    state: CellStatus
+    error: str | None = None
+    run_id: str | None = None
+    digest: str | None = None
+
+    def told(self) -> dict[str, Any]:
+        """What sub-commands print about it with `--json`."""
+        cell = self.cell
+        return {
+            "condition": cell.condition, "seed": cell.seed, "dir": cell.dir, "state": self.state, "error": self.error,
+        }  # fmt: skip
+
+
 def is_sweep(path: Path) -> bool:
     """Whether a directory is a sweep's."""
     return SweepDir(path).plan.is_file()
@@ -123,13 +156,10 @@ def read_plan(path: Path) -> SweepPlan:
     file = SweepDir(path).plan
     if not file.is_file():
         raise ResultsError(f"{path} is no sweep: it has no sweep.json. Give the directory that -m made.")
-    content = read_json(file)
-    version = content.get("schema_version") if isinstance(content, dict) else None
-    if isinstance(version, int) and version > SCHEMA_VERSION:
-        raise ResultsError(
-            f"{file} has schema version {version}; this tiny-ablate reads {SCHEMA_VERSION}. Upgrade it."
-        )
     try:
+        content = read_versioned(file)
+        if content is None:
+            raise ValueError("it has no schema_version")
         return SweepPlan(
             plan_digest=str(content["plan_digest"]),
             varies=tuple(map(str, content["varies"])),
@@ -146,7 +176,7 @@ def read_plan(path: Path) -> SweepPlan:
 
 def _cell(content: Mapping[str, Any]) -> Cell:
     return Cell(
-        job=int(content["job"]), dir=_inside(str(content["dir"])), condition=str(content["condition"]),
+        job=int(content["job"]), dir=inside(str(content["dir"])), condition=str(content["condition"]),
         seed=int(content["seed"]), overrides=_texts(content["overrides"]),
     )  # fmt: skip
 
@@ -155,11 +185,3 @@ def _texts(values: Sequence[Any]) -> tuple[str, ...]:
     if isinstance(values, str):
         raise TypeError("a list of texts is one text")
     return tuple(map(str, values))
-
-
-def _inside(name: str) -> str:
-    """`name`, which may come from a stranger's file, if it stays inside the sweep's directory."""
-    path = PurePosixPath(name)
-    if not path.parts or path.is_absolute() or ".." in path.parts or "\\" in name or ":" in name:
-        raise ValueError(f"the path {name!r}")
-    return name

@@ -1,30 +1,10 @@
 """What has become of every cell of a sweep, read from its files; safe while the sweep runs."""
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from tiny_ablation.errors import ResultsError
 from tiny_ablation.results.manifest import read_manifest
-from tiny_ablation.results.sweepdir import Cell, SweepDir, read_plan
-
-State = Literal["ok", "failed", "partial", "running", "missing"]
-
-
-@dataclass(frozen=True)
-class CellState:
-    """One cell as it is now.
-
-    Attributes:
-        cell: what was planned.
-        state: `ok` and `failed` are final; `running` has a process at work; `partial` was stopped, and a rerun continues it;
-            `missing` has nothing yet.
-        error: why it failed.
-    """
-
-    cell: Cell
-    state: State
-    error: str | None = None
+from tiny_ablation.results.sweepdir import Cell, CellState, SweepDir, read_plan
 
 
 def sweep_status(path: Path) -> list[CellState]:

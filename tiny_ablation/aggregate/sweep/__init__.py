@@ -8,33 +8,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from tiny_ablation.config.schema import SweepConfig
-from tiny_ablation.results.sweepdir import Cell
-
-State = Literal["ok", "failed", "partial", "missing", "duplicate"]
-
-
-@dataclass(frozen=True)
-class CellState:
-    """What became of one planned cell.
-
-    Attributes:
-        cell: what was planned.
-        state: `ok`: its results are used; `failed`: it ended with an error, or its files are damaged; `partial`: it was
-            stopped and can be continued; `missing`: it was not started, or was killed; `duplicate`: another cell has the
-            same results.
-        error: why its results are not used.
-        run_id: of its run, where there is one.
-        digest: of its run, where there is one.
-    """
-
-    cell: Cell
-    state: State
-    error: str | None = None
-    run_id: str | None = None
-    digest: str | None = None
+from tiny_ablation.results.sweepdir import CellState, CellStatus
 
 
 @dataclass(frozen=True)
@@ -53,7 +30,7 @@ class SweepOutcome:
     warnings: tuple[str, ...] = ()
     files: tuple[Path, ...] = field(default=())
 
-    def of(self, *states: State) -> Iterator[CellState]:
+    def of(self, *states: CellStatus) -> Iterator[CellState]:
         """The cells in one of these states."""
         return (each for each in self.cells if each.state in states)
 

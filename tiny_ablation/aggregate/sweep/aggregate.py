@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tiny_ablation.aggregate.robustness import sweep_robustness
-from tiny_ablation.aggregate.sweep import CellState, SweepOutcome, write_sweep_manifest
+from tiny_ablation.aggregate.sweep import SweepOutcome, write_sweep_manifest
 from tiny_ablation.aggregate.sweep.children import Child, collect
 from tiny_ablation.aggregate.sweep.confirmed import confirmed
 from tiny_ablation.aggregate.sweep.declared import check_hypotheses
@@ -22,7 +22,7 @@ from tiny_ablation.config.sweep import sweep_config
 from tiny_ablation.errors import ResultsError
 from tiny_ablation.results.reader import load_run
 from tiny_ablation.results.store import write_json, write_table
-from tiny_ablation.results.sweepdir import SweepDir, SweepPlan, read_plan
+from tiny_ablation.results.sweepdir import CellState, SweepDir, SweepPlan, read_plan
 
 
 def aggregate(sweep_dir: Path) -> SweepOutcome:

@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from tiny_ablation.aggregate.sweep import CellState, State
 from tiny_ablation.errors import TinyAblateError
 from tiny_ablation.results.manifest import Manifest, check_files, read_manifest
 from tiny_ablation.results.rundir import RunDir
 from tiny_ablation.results.schema import DTYPES, TABLES
 from tiny_ablation.results.store import read_arrow, read_json
-from tiny_ablation.results.sweepdir import Cell, SweepDir, SweepPlan
+from tiny_ablation.results.sweepdir import Cell, CellState, CellStatus, SweepDir, SweepPlan
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -67,7 +66,7 @@ def _cell(
     except TinyAblateError as error:
         return CellState(cell, "failed", _told(error, sweep)), None
 
-    def without_results(state: State, why: str) -> tuple[CellState, None]:
+    def without_results(state: CellStatus, why: str) -> tuple[CellState, None]:
         return CellState(cell, state, why, manifest.run_id, manifest.digest), None
 
     if manifest.status != "ok":

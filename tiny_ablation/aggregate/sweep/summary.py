@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from tiny_ablation.aggregate.sweep import CellState, SweepOutcome
+from tiny_ablation.aggregate.sweep import SweepOutcome
 from tiny_ablation.aggregate.sweep.children import Child
 from tiny_ablation.results.schema import SCHEMA_VERSION
-from tiny_ablation.results.sweepdir import SweepPlan
+from tiny_ablation.results.sweepdir import CellState, SweepPlan
 from tiny_ablation.stats.seeds_interval import student_interval
 
 CONFIDENCE = 0.95

@@ -1,0 +1,37 @@
+"""Reading files that name other files (manifests, plans of sweeps), which may be a stranger's."""
+
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from tiny_ablation.errors import ResultsError
+from tiny_ablation.results.schema import SCHEMA_VERSION
+from tiny_ablation.results.store import read_json
+
+
+def read_versioned(path: Path) -> dict[str, Any] | None:
+    """The content of a JSON file that this version of the package can read; None where it does not say its version.
+
+    Raises:
+        ResultsError: it is missing, is no JSON, or is of a newer version.
+    """
+    content = read_json(path)
+    version = content.get("schema_version") if isinstance(content, dict) else None
+    if not isinstance(version, int):
+        return None
+    if version > SCHEMA_VERSION:
+        raise ResultsError(
+            f"{path} has schema version {version}; this tiny-ablate reads {SCHEMA_VERSION}. Upgrade it."
+        )
+    return content
+
+
+def inside(name: str) -> str:
+    """`name`, if it is a relative path that stays inside the directory of the file that names it.
+
+    Raises:
+        ValueError: it is not.
+    """
+    path = PurePosixPath(name)
+    if not path.parts or path.is_absolute() or ".." in path.parts or "\\" in name or ":" in name:
+        raise ValueError(f"the path {name!r}")
+    return name
