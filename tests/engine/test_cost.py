@@ -11,6 +11,7 @@ from tiny_ablation.engine.executor import Executor
 from tiny_ablation.engine.prompts import Prompt
 from tiny_ablation.interventions.replacements import Scale
 from tiny_ablation.metrics.registry import metric
+from tiny_ablation.models.products import matrix
 
 PROMPTS = [Prompt((1, 2, 3, 4), (5,), (6,), {}, "a"), Prompt((1, 2, 3, 7), (5,), (6,), {}, "b")]
 
@@ -66,3 +67,21 @@ def test_the_peak_rate_counts_the_products_that_it_times(toy_networks, shape):
     with FlopCounterMode(display=False) as counter:
         rate = peak_rate(network, lambda: next(ticks), rows=10, repeats=1)  # which "takes" one second
     assert rate == counter.get_total_flops()
+
+
+def test_tokens_that_an_edit_cannot_reach_cost_nothing(toy_networks):
+    network = toy_networks["llama"]
+    plan = [Intervention((Edit("z", 1, 0, Scale(0.0), "last"),))]
+    run = Executor(network, PROMPTS, plan, [metric("logit_diff")])
+    [batch] = run.batches
+    block, end = pass_operations(network, batch)
+    answers = batch.only(
+        torch.tensor([0, 1, 3, 4])
+    )  # both answers, and two tokens more for the products' sake
+    part, part_end = pass_operations(network, batch, torch.tensor([0, 1, 3, 4]))
+    assert answers.n_nodes == 4
+    dims = network.shape
+    pairs = 1 + 2 + 4 + 4  # that these four see
+    weights = sum(matrix(m).numel() for m in network.blocks[0].modules() if matrix(m) is not None)
+    assert part == 2 * 4 * weights + 4 * pairs * dims.n_heads * dims.d_head
+    assert cost(run).operations == 2 * (block * 2 + end) + part + part_end

@@ -27,7 +27,7 @@ class Cost:
         batches: groups of prompts that run together.
         tokens: of all prompts, one by one.
         nodes: tokens that are computed: a prefix that prompts share is one.
-        forwards: whole forward passes of one prompt that the skipped blocks leave, the clean ones included.
+        forwards: whole forward passes of one prompt that skipped blocks leave, clean ones included; all tokens count.
         operations: floating-point operations of matrix products.
         memory: bytes that activations and logits of the largest pass take.
     """
@@ -45,9 +45,13 @@ class Cost:
 def cost(executor: Executor) -> Cost:
     """The cost of a plan; lays its prompts out and runs nothing."""
     network, batches = executor.network, executor.batches
-    layers = network.shape.n_layers
+    layers, whole = network.shape.n_layers, [pass_operations(network, batch) for batch in batches]
     blocks = sum(layers - run.start for run in executor.plan)
-    passes = [pass_operations(network, batch) for batch in batches]
+    edited = 0.0
+    for batch in batches:
+        for share in executor.shares(batch):
+            block, end = pass_operations(network, batch, share.only)
+            edited += len(share.runs) * (block * (layers - share.start) + end)
     return Cost(
         examples=len(executor.prompts),
         interventions=len(executor.plan),
@@ -56,9 +60,7 @@ def cost(executor: Executor) -> Cost:
         nodes=sum(batch.n_nodes for batch in batches),
         forwards=len(executor.prompts) * (1 + blocks / layers),
         # The guards repeat the clean pass once a batch.
-        operations=sum(
-            block * (2 * layers + blocks) + end * (2 + len(executor.plan)) for block, end in passes
-        ),
+        operations=edited + sum(2 * (block * layers + end) for block, end in whole),
         memory=max((_memory(network, batch, executor.batch_tokens) for batch in batches), default=0),
     )
 
@@ -83,19 +85,28 @@ def peak_rate(
     return 2 * rows * _n_weights(network.blocks[0]) / min(times)
 
 
-def pass_operations(network: Network, batch: Batch) -> tuple[float, float]:
+def pass_operations(network: Network, batch: Batch, only: Tensor | None = None) -> tuple[float, float]:
     """Operations of one block, and of the end of a pass (the last MLP and the unembedding are at the answers only).
+
+    Args:
+        network: the model.
+        batch: the prompts.
+        only: (k,) the nodes that are computed; None for all.
 
     Counted: the matrices for every distinct node, and attention between nodes that see each other. Not counted: norms,
     activations, softmax, rotary embeddings, metrics.
     """
     shape = network.shape
     rows, width = batch.ids.shape
-    pairs = int(batch.sees.sum()) if batch.sees is not None else rows * width * (width + 1) // 2
-    block = 2 * batch.n_nodes * _n_weights(network.blocks[0]) + 4 * pairs * shape.n_heads * shape.d_head
-    unread = batch.n_nodes - len(batch.read_nodes.unique())
+    if batch.sees is not None:
+        pairs = int((batch.sees if only is None else batch.sees[only]).sum())
+    else:
+        pairs = rows * width * (width + 1) // 2
+    part = batch if only is None else batch.only(only)
+    block = 2 * part.n_nodes * _n_weights(network.blocks[0]) + 4 * pairs * shape.n_heads * shape.d_head
+    unread = part.n_nodes - len(part.read_nodes.unique())
     last_mlp = _n_weights(network.blocks[-1].get_submodule(str(network.names.mlp)))
-    return block, 2 * len(batch.read_nodes) * shape.d_model * shape.d_vocab - 2 * unread * last_mlp
+    return block, 2 * len(part.read_nodes) * shape.d_model * shape.d_vocab - 2 * unread * last_mlp
 
 
 def _memory(network: Network, batch: Batch, batch_tokens: int) -> int:

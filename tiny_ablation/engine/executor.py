@@ -4,7 +4,8 @@ For each batch of prompts: one clean pass caches the residual stream at every bl
 first block they change, and each group runs as copies of the batch that start at that block; logits are computed at the
 answers and turned into metrics at once. So memory does not grow with the number of examples or interventions.
 
-What it costs: for an intervention at block l of n, the blocks from l on. What it does not do: gradients (see
+What it costs: for an intervention at block l of n, the blocks from l on, and of these the tokens that the edited ones can reach
+(answer-only edits need the answers only; see `tiny_ablation.engine.shares`). What it does not do: gradients (see
 `tiny_ablation.engine.gradients`).
 """
 
@@ -19,6 +20,7 @@ from tiny_ablation.engine.edits import Intervention
 from tiny_ablation.engine.forward import Cache, Passes
 from tiny_ablation.engine.layout import Batch, build_batches, count_nodes, tagger
 from tiny_ablation.engine.prompts import Prompt, sequences
+from tiny_ablation.engine.shares import Edited, Share, shares
 from tiny_ablation.engine.sources import Sources
 from tiny_ablation.errors import GuardError, NumericsError
 from tiny_ablation.metrics.readout import Metric, Readout
@@ -150,36 +152,40 @@ class Executor:
         if index == 0:
             self._check_self_patch(batch, cache)
         out = _Results.empty(self.metrics, len(self.plan), base)
-        for start, group in self._groups():
-            self._run_group(batch, cache, base, sources, start, group, out, tick)
+        for share in self.shares(batch, sources.edited):
+            self._run_share(batch, cache, base, sources, share, out, tick)
         if self.plan and not torch.equal(self._passes.clean(batch, writers=under).logits, cache.logits):
             raise GuardError(
                 "the clean baseline is not what it was before the interventions: a hook or an edit leaked"
             )
         return out.finish(batch)
 
-    def _groups(self) -> Iterator[tuple[int, list[int]]]:
-        """Interventions by the block they start at, as indices into the plan."""
-        by_start: dict[int, list[int]] = {}
-        for index, intervention in enumerate(self.plan):
-            by_start.setdefault(intervention.start, []).append(index)
-        return iter(sorted(by_start.items()))
+    def shares(self, batch: Batch, edited: Edited | None = None) -> list[Share]:
+        """What runs together: interventions that start at one block and change about the same nodes.
 
-    def _run_group(
-        self, batch: Batch, cache: Cache, base: Readout, sources: "Sources", start: int, group: list[int], out: "_Results",
+        Args:
+            batch: of this executor.
+            edited: the nodes of `batch` that an edit writes to; by default all that its positions name.
+        """
+        if not self._passes.can_leave_out(batch):
+            return shares(self.plan, batch, None)
+        return shares(self.plan, batch, edited or (lambda edit: batch.select(self.prompts, edit.positions)))
+
+    def _run_share(
+        self, batch: Batch, cache: Cache, base: Readout, sources: Sources, share: Share, out: "_Results",
         tick: Callable[[int], object],
     ) -> None:  # fmt: skip
-        done = 0
+        done, group, nodes = 0, share.runs, batch.n_nodes if share.only is None else len(share.only)
         while done < len(group):
-            chunk = group[done : done + _even_share(len(group) - done, self._capacity // batch.n_nodes)]
+            chunk = group[done : done + _even_share(len(group) - done, self._capacity // nodes)]
             try:
-                writers = sources.writers([self.plan[i] for i in chunk])
-                logits = self._passes.edited(batch, cache, start, writers, len(chunk))
+                writers = sources.writers([self.plan[i] for i in chunk], share.only)
+                logits = self._passes.edited(batch, cache, share.start, writers, len(chunk), share.only)
                 out.add(chunk, logits, base, [self.plan[i].label for i in chunk])
             except (MemoryError, RuntimeError) as error:
                 if not _is_out_of_memory(error) or len(chunk) == 1:
                     raise
-                self._capacity = max(batch.n_nodes, self._capacity // 2)
+                self._capacity = max(nodes, self._capacity // 2)
                 continue
             done += len(chunk)
             tick(len(chunk) * len(batch.examples))

@@ -37,11 +37,13 @@ class Cache:
         resid: for each block, (rows, width, d_model): the residual stream that enters it.
         at: for each captured place, (nodes, units, width).
         logits: (n_reads, d_vocab).
+        attention: how the nodes of a prefix tree attend, with the keys and values of every block; None for other layouts.
     """
 
     resid: list[Tensor] = field(default_factory=list)
     at: dict[Place, Tensor] = field(default_factory=dict)
     logits: Tensor = field(default_factory=lambda: torch.empty(0))
+    attention: TreeAttention | None = None
 
 
 @dataclass
@@ -58,7 +60,7 @@ class Passes:
         self, batch: Batch, capture: Sequence[Place] = (), writers: dict[Place, list[Writer]] | None = None
     ) -> Cache:
         """Run one copy, keeping what enters each block and what stands at `capture`, after the edits of `writers` if any."""
-        cache = Cache()
+        cache = Cache(attention=self._attention(batch))
         with ExitStack() as stack:
             self._attach(stack, writers or {}, 1)
             for layer in range(self.network.shape.n_layers):
@@ -68,7 +70,8 @@ class Passes:
                 point = self.network.hook_point(*place)
                 keep = _keep(cache.at, place, point.view, batch.n_nodes)
                 stack.enter_context(removed(point.attach(keep)))
-            cache.logits = self._run(batch, 1, trimmed=not capture and self._may_trim(writers or {}))[0]
+            trimmed = not capture and self._may_trim(writers or {})
+            cache.logits = self._run(batch, 1, cache.attention, trimmed=trimmed, keep=True)[0]
         missing = [place for place in capture if place not in cache.at]
         if missing or len(cache.resid) != self.network.shape.n_layers:
             raise GuardError(
@@ -77,8 +80,9 @@ class Passes:
         return cache
 
     def edited(
-        self, batch: Batch, cache: Cache, start: int, writers: dict[Place, list[Writer]], runs: int
-    ) -> Tensor:
+        self, batch: Batch, cache: Cache, start: int, writers: dict[Place, list[Writer]], runs: int,
+        only: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
         """Run `runs` copies of the batch from block `start`, each with its edits.
 
         Args:
@@ -87,6 +91,8 @@ class Passes:
             start: the first block that runs.
             writers: for each place, what writes there; each sees all copies and writes to its own.
             runs: number of copies.
+            only: (k,) the nodes that are computed, ascending; the others must be as in the clean pass. None for all. Writers
+                see these nodes alone. Needs `cache.attention`.
 
         Returns:
             (runs, n_reads, d_vocab) logits.
@@ -94,10 +100,28 @@ class Passes:
         Raises:
             GuardError: a hook did not fire exactly once.
         """
+        if only is not None:
+            return self._edited_only(batch, cache, start, writers, runs, only)
         with ExitStack() as stack:
             stack.enter_context(self._resumed(start, cache.resid[start], runs))
             self._attach(stack, writers, runs)
-            return self._run(batch, runs, trimmed=self._may_trim(writers))
+            return self._run(batch, runs, cache.attention, trimmed=self._may_trim(writers))
+
+    def _edited_only(
+        self, batch: Batch, cache: Cache, start: int, writers: dict[Place, list[Writer]], runs: int, only: Tensor
+    ) -> Tensor:  # fmt: skip
+        assert cache.attention is not None
+        part, logits = batch.only(only), cache.logits.expand(runs, -1, -1)
+        if not len(part.read_nodes):
+            return logits
+        attention = cache.attention.only(only, cache.attention.kept[start:])
+        with ExitStack() as stack:
+            stack.enter_context(self._resumed(start, cache.resid[start][:, only], runs))
+            self._attach(stack, writers, runs)
+            found = self._run(part, runs, attention, trimmed=self._may_trim(writers))
+        if found.shape == logits.shape:
+            return found
+        return logits.clone().index_copy_(1, torch.isin(batch.read_nodes, only).nonzero()[:, 0], found)
 
     def captured(
         self,
@@ -116,8 +140,15 @@ class Passes:
             for place in capture:
                 point = self.network.hook_point(*place)
                 stack.enter_context(removed(point.attach(_keep(at, place, point.view, runs * batch.n_nodes))))
-            self._run(batch, runs, trimmed=False)
+            self._run(batch, runs, cache.attention, trimmed=False)
         return {place: tensor.unflatten(0, (runs, batch.n_nodes)) for place, tensor in at.items()}
+
+    def can_leave_out(self, batch: Batch) -> bool:
+        """Whether passes over the batch may be told to compute some nodes only."""
+        return batch.sees is not None and self._tree_in_chunks
+
+    def _attention(self, batch: Batch) -> TreeAttention | None:
+        return TreeAttention(batch.sees) if batch.sees is not None and self._tree_in_chunks else None
 
     def _attach(self, stack: ExitStack, writers: dict[Place, list[Writer]], runs: int) -> None:
         """Hooks that make the edits until the stack is left, which is an error where one did not fire exactly once."""
@@ -168,17 +199,19 @@ class Passes:
         with removed(before.attach(gather)), removed(point.attach(scatter)):
             yield
 
-    def _run(self, batch: Batch, runs: int, *, trimmed: bool) -> Tensor:
+    def _run(
+        self, batch: Batch, runs: int, attention: TreeAttention | None, *, trimmed: bool, keep: bool = False
+    ) -> Tensor:  # fmt: skip
         """(runs, n_reads, d_vocab): the model's own forward, with logits at the reads only."""
         device, dtype = self.network.device, next(self.network.hf.parameters()).dtype
         reads = batch.read_nodes.to(device)
         # Matrix products of fewer than four rows are summed in another order than larger ones. With four, a run alone and
         # among copies has the same logits to the last bit, and an edit that changes nothing has an effect of exactly 0.
-        keep = reads.repeat(-(-MIN_ROWS // len(reads)))
+        read = reads.repeat(-(-MIN_ROWS // len(reads)))
 
         def reads_only(hidden: Tensor) -> Tensor:
             # (runs * rows, width, d_model) -> (runs * n_reads, d_model)
-            return hidden.reshape(runs, batch.n_nodes, -1)[:, keep].flatten(0, 1)
+            return hidden.reshape(runs, batch.n_nodes, -1)[:, read].flatten(0, 1)
 
         mask = None
         if batch.sees is not None:
@@ -188,10 +221,10 @@ class Passes:
             mask = mask.to(device)[None, None].expand(runs, 1, -1, -1)
         with ExitStack() as stack:
             stack.enter_context(self._products.in_use())
-            if batch.sees is not None and self._tree_in_chunks and not torch.is_grad_enabled():
-                stack.enter_context(TreeAttention(batch.sees).in_use(self.network.hf))
+            if attention is not None and not torch.is_grad_enabled():
+                stack.enter_context(attention.in_use(self.network.hf, keep=keep))
             if trimmed and self.network.names.mlp:
-                stack.enter_context(self._last_mlp_on(keep.unique(), batch, runs))
+                stack.enter_context(self._last_mlp_on(read.unique(), batch, runs))
             unembed = HookPoint("unembed", self.network.unembed, "in", lambda x: x)
             stack.enter_context(removed(unembed.attach(reads_only)))
             out: Any = self.network.hf(
@@ -200,7 +233,7 @@ class Passes:
                 attention_mask=mask,
                 use_cache=False,
             )
-        return out.logits.view(runs, len(keep), -1)[:, : len(reads)]
+        return out.logits.view(runs, len(read), -1)[:, : len(reads)]
 
 
 @contextmanager

@@ -12,7 +12,7 @@ intervention would do to them agrees. That second part is the tag of a token; se
 """
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -65,6 +65,24 @@ class Batch:
             if prompts[sequence.example].covers(spec, position)
         }
         return torch.tensor(sorted(chosen), dtype=torch.long)
+
+    def reached_from(self, nodes: Tensor) -> Tensor:
+        """(k,) of a tree the nodes that see any of these, themselves included: all that a change there can change."""
+        assert self.sees is not None
+        return self.sees[:, nodes].any(1).nonzero()[:, 0]
+
+    def only(self, nodes: Tensor) -> "Batch":
+        """A tree without its other nodes, as far as a forward pass needs it: ids, positions, and the reads that are among them.
+
+        Args:
+            nodes: (k,) ascending.
+        """
+        assert self.sees is not None
+        there = torch.isin(self.read_nodes, nodes)
+        return replace(
+            self, ids=self.ids[:, nodes], positions=self.positions[:, nodes], sees=self.sees[nodes][:, nodes],
+            read_nodes=torch.searchsorted(nodes, self.read_nodes[there]),
+        )  # fmt: skip
 
     def owners(self) -> dict[int, tuple[int, int]]:
         """For each node one (example, position) that it stands for; which one does not matter, by the tags."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from tiny_ablation.engine.edits import Edit, Ids, Intervention, Lookup, Replacement
+from tiny_ablation.engine.edits import Edit, Ids, Intervention, Lookup, PositionSpec, Replacement
 from tiny_ablation.engine.forward import Cache, Passes, Place, Writer
 from tiny_ablation.engine.layout import Batch, build_batches
 from tiny_ablation.engine.prompts import Prompt, Prompts, sequences
@@ -30,6 +30,7 @@ class Sources:
         values: for each replacement (by identity) and place (nodes, units, width).
         aligned: for each replacement the nodes that have a counterpart in its source run.
         rows: for each table the row of each node.
+        selected: for each choice of positions its nodes, as `Batch.select` gives them.
     """
 
     prompts: Prompts
@@ -37,6 +38,7 @@ class Sources:
     values: dict[tuple[int, Place], Tensor] = field(default_factory=dict)
     aligned: dict[int, Tensor] = field(default_factory=dict)
     rows: dict[int, Tensor] = field(default_factory=dict)
+    selected: dict[PositionSpec, Tensor | None] = field(default_factory=dict)
 
     @classmethod
     def collect(
@@ -56,15 +58,32 @@ class Sources:
             out._run(passes, wanted, capacity)
         return out
 
-    def writers(self, interventions: Sequence[Intervention]) -> dict[Place, list[Writer]]:
-        """What makes the edits of copy 0, 1, ... of the batch."""
+    def writers(
+        self, interventions: Sequence[Intervention], only: Tensor | None = None
+    ) -> dict[Place, list[Writer]]:
+        """What makes the edits of copy 0, 1, ... of the batch.
+
+        Args:
+            interventions: one a copy.
+            only: (k,) the nodes that the copies have, ascending; None for all.
+        """
         writers: dict[Place, list[Writer]] = {}
         for run, intervention in enumerate(interventions):
             for edit in intervention.edits:
-                nodes = self._limit(edit, self.batch.select(self.prompts, edit.positions))
-                writer = _writer(run, edit, nodes, self._get(edit, nodes))
-                writers.setdefault((edit.component, edit.layer), []).append(writer)
+                nodes = self.edited(edit)
+                source = self._get(edit, nodes)
+                where = nodes if only is None or nodes is None else torch.searchsorted(only, nodes)
+                writers.setdefault((edit.component, edit.layer), []).append(_writer(run, edit, where, source))
         return writers
+
+    def edited(self, edit: Edit) -> Tensor | None:
+        """(k,) the nodes that an edit writes to, ascending; None for all."""
+        return self._limit(edit, self._selected(edit.positions))
+
+    def _selected(self, spec: PositionSpec) -> Tensor | None:
+        if spec not in self.selected:
+            self.selected[spec] = self.batch.select(self.prompts, spec)
+        return self.selected[spec]
 
     def _run(self, passes: Passes, wanted: Wanted, capacity: int) -> None:
         """The replacements of one set of source prompts, which are laid out and run once."""
