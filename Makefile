@@ -14,14 +14,14 @@ ARGS ?= ablation=heads_zero dataset=facts
 # Two processes of one thread each: torch on small models gains nothing from a second thread.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
-.PHONY: help run test test-slow test-training bench bench-full docs pictures behaviours selfcheck check format env clean
+.PHONY: help run test test-slow test-training bench bench-full performance docs pictures behaviours selfcheck check format env clean
 
 help:
 	@echo "make run        run the default experiment (ARGS='...' for another)"
 	@echo "make test       the test suite"
 	@echo "make test-slow  the tests that take minutes"
 	@echo "make test-training  train the default autoencoder and hold it to its bars"
-	@echo "make bench      time the engine against the usual loops (about ten minutes; bench-full: all heads)"
+	@echo "make bench      time the engine against the usual loops (about twenty minutes; bench-full: all runs; performance: write the page)"
 	@echo "make check      style, types, architecture"
 	@echo "make behaviours   measure the default model on every behaviour (docs/behaviours.md)"
 	@echo "make selfcheck  does the tool find circuits that are known? about a minute (docs/selfcheck.md)"
@@ -50,9 +50,13 @@ $(VENV)-launchers/.installed: $(VENV)/.installed
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check 'hydra-ray-launcher>=1.2.2,<2' 'hydra-submitit-launcher>=1.2,<2'
 	@touch $@
 
-# BENCH='--rounds 1 --families facts=64' and the like; `$(BIN)/python -m tests.bench.bench --help` lists them.
+# BENCH='--rounds 1 --jobs heads:facts=64' and the like; `$(BIN)/python -m tests.bench.bench --help` lists them.
 bench: env
 	$(BIN)/python -m tests.bench.bench $(BENCH)
+
+# The page of the newest results; PERFORMANCE='outputs/bench/A.json ...' for others.
+performance: env
+	$(BIN)/python -m tests.bench.page $(PERFORMANCE)
 
 bench-full: env
 	$(BIN)/python -m tests.bench.bench --full $(BENCH)

@@ -1,10 +1,12 @@
-"""How fast single-head ablation is: the Bridge loop, the plain loop and the engine, in one process and in turn.
+"""How fast ablation is: the Bridge loop, the plain loop, nnsight's and the engine, in one process and in turn.
 
-`make bench` takes about ten minutes on two quiet cores: it zeroes the heads of `--layers` evenly spread layers and scales
-what depends on the number of heads up to all of them, for every way. A loop costs the same whichever head is zeroed, so it
-gets one head of each of these layers; the engine costs less the later the layer, and the layers are chosen so that the mean
-of what is left behind them is that of all layers. What the engine does once a batch is timed by itself and not scaled.
-`--full` times all heads every way.
+Three jobs: `heads` zeroes every head of the model, one at a time; `pairs` all pairs of the twelve strongest; `patching` puts
+the clean residual stream into the corrupt run, one layer and position at a time.
+
+`make bench` takes some minutes on two quiet cores: it times a part of each job and scales it up. A loop costs the same whatever
+is changed, so it gets a few items; the engine costs less the later the layer, so it gets all items of `--layers` layers, chosen
+so that the mean of what is left behind them is that of all layers. What the engine does once a batch is timed by itself and not
+scaled (single heads; elsewhere it is small, and scaled like the rest). `--full` times all items every way.
 
 The arithmetic floor takes the fastest matrix product that is at hand: PyTorch's own, or the engine's where that is faster.
 
@@ -17,6 +19,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -27,18 +30,20 @@ import torch
 from torch import Tensor
 
 from tests.bench.floor import multiply_adds, peak_rates, timed
+from tests.bench.jobs import Job, executor, load, make_job
 from tests.bench.memory import peak_memory
-from tests.bench.ways import WAYS, Heads, Way, executor, load, load_prompts
-from tiny_ablation.engine.prompts import Prompt
+from tests.bench.ways import WAYS, Way
 from tiny_ablation.models.network import Network
 from tiny_ablation.results.provenance import git_commit, machine, versions
 
-FAMILIES = ("facts=64", "ioi=64")
+JOBS = ("heads:facts=64", "heads:ioi=64", "pairs:ioi=64", "patching:ioi=64")
 # What float32 implementations with other kernels may differ by, per example and in means over examples.
 PER_EXAMPLE, MEANS = 2e-4, 5e-5
 GIGABYTE = 2**30
 # What the engine is held to, `make bench BENCH=--check`.
-LEAST_RATIO = {"facts=64": 3.0, "ioi=64": 2.4, "facts=300": 6.0, "ioi=200": 4.0}
+LEAST_RATIO = {
+    "heads:facts=64": 3.0, "heads:ioi=64": 2.4, "heads:facts=300": 6.0, "heads:ioi=200": 4.0, "pairs": 6.0, "patching": 4.0,
+}  # fmt: skip
 MOST_OF_FLOOR = 1.3
 
 
@@ -49,20 +54,21 @@ def main() -> None:
     network = load()
     n_layers = network.shape.n_layers
     layers = range(n_layers) if args.full else spread(n_layers, args.layers)
-    heads = [(layer, head) for layer in layers for head in range(network.shape.n_heads)]
-    result: dict[str, Any] = _facts(args, heads)
+    result: dict[str, Any] = _facts(args, layers)
     peaks = [peak_rates(network, clock)]
-    for name in args.families:
-        prompts = _prompts(network, name)
+    jobs = {name: make_job(network, *_split(name), layers) for name in args.jobs}
+    for name, job in jobs.items():
         print(
-            f"\n{name}: {len(prompts)} prompts, {sum(len(p.ids) for p in prompts)} tokens, {len(heads)} heads"
+            f"\n{name}: {len(job.prompts)} prompts, {sum(len(p.ids) for p in job.prompts)} tokens, {len(job.items)} runs, "
+            f"{len(job.timed)} timed"
         )
-        result["families"][name] = measure(network, prompts, heads, args, clock)
+        result["jobs"][name] = measure(network, job, args, clock)
         peaks.append(peak_rates(network, clock))
-    best = {product: max(peak[product] for peak in peaks) for product in peaks[0]}
-    result["peak_gflops"] = {product: round(rate / 1e9, 1) for product, rate in best.items()}
-    for name in args.families:
-        _finish(network, result["families"][name], best, name, args)
+        _write(result | {"peak_gflops": _best(peaks)})  # what is there if the rest is cut off
+    best = {product: rate * 1e9 for product, rate in _best(peaks).items()}
+    result["peak_gflops"] = _best(peaks)
+    for name, job in jobs.items():
+        _finish(network, job, result["jobs"][name], best, name, args)
     _write(result)
     if args.check:
         _check(result)
@@ -87,49 +93,55 @@ def agreement(found: Mapping[str, Tensor]) -> dict[str, dict[str, float]]:
     return out
 
 
+def _best(peaks: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """GFLOP/s of each product."""
+    return {product: round(max(peak[product] for peak in peaks) / 1e9, 1) for product in peaks[0]}
+
+
 def measure(
-    network: Network,
-    prompts: Sequence[Prompt],
-    heads: Heads,
-    args: argparse.Namespace,
-    clock: Callable[[], float],
+    network: Network, job: Job, args: argparse.Namespace, clock: Callable[[], float]
 ) -> dict[str, Any]:
-    """Seconds for all heads of the model, medians over rounds in which every way runs once."""
-    every = network.shape.n_layers * network.shape.n_heads
-    few = list(range(0, len(heads), 1 if args.full else network.shape.n_heads))
-    of_way = {name: few if "loop" in name else list(range(len(heads))) for name in WAYS}
-    for way in WAYS.values():  # whatever is set up at the first call
-        way(network, prompts[:2], heads[:1])
-    times: dict[str, list[float]] = {name: [] for name in (*WAYS, "once a batch")}
+    """Seconds for all items, medians over rounds in which every way runs once."""
+    timed_items, looped = (job.items, job.items) if args.full else (job.timed, job.looped)
+    few = [timed_items.index(item) for item in looped]
+    ways = {name: WAYS[name] for name in args.ways}
+    of_way = {name: looped if "loop" in name else timed_items for name in ways}
+    for way in ways.values():  # whatever is set up at the first call
+        way(network, replace(job, prompts=job.prompts[:2], sources=job.sources[:2]), looped[:1])
+    times: dict[str, list[float]] = {name: [] for name in (*ways, "once a batch")}
     found: dict[str, Tensor] = {}
     differences: dict[str, dict[str, float]] = {}
     for number in range(args.rounds):
-        for name, way in WAYS.items():
-            chosen = [heads[i] for i in of_way[name]]
+        for name, way in ways.items():
 
-            def call(name: str = name, way: Way = way, chosen: Heads = chosen) -> None:
-                found[name] = way(network, prompts, chosen)
+            def call(name: str = name, way: Way = way) -> None:
+                found[name] = way(network, job, of_way[name])
 
             times[name].append(timed(call, clock))
         differences = agreement(
             {name: values if len(values) == len(few) else values[few] for name, values in found.items()}
         )
-        times["once a batch"].append(timed(lambda: engine_only_once(network, prompts, heads), clock))
+        times["once a batch"].append(timed(lambda: engine_only_once(network, job), clock))
         print(
             f"round {number + 1}: " + ", ".join(f"{name} {t[-1]:.2f} s" for name, t in times.items()),
             flush=True,
         )
-    once = times.pop("once a batch")
-    seconds = {name: [t * every / len(few) for t in ts] for name, ts in times.items()}
-    for name in ("engine", "engine, every metric"):
-        scale = every / len(heads)
+    once, every = times.pop("once a batch"), len(job.items)
+    clean = 1 if job.sources else 0  # a forward more, for the values that are put in
+    seconds = {
+        name: [t * (every + clean) / (len(few) + clean) for t in ts]
+        for name, ts in times.items()
+        if "loop" in name
+    }
+    for name in (name for name in ways if "loop" not in name):
+        scale = every / len(timed_items)
         seconds[name] = [o + (t - o) * scale for t, o in zip(times[name], once, strict=True)]
-    tokens = sum(len(prompt.ids) for prompt in prompts) * every
+    tokens = sum(len(prompt.ids) for prompt in job.prompts) * every
     median = {name: statistics.median(ts) for name, ts in seconds.items()}
-    by_round = [b / e for b, e in zip(seconds["bridge loop"], seconds["engine"], strict=True)]
+    by_round = [b / e for b, e in zip(seconds.get("bridge loop", []), seconds["engine"], strict=False)]
     return {
-        "agreement": differences, "n_prompts": len(prompts),
-        "heads_timed": len(heads), "heads": every, "timed": times, "once_a_batch": once,
+        "agreement": differences, "n_prompts": len(job.prompts),
+        "items_timed": len(timed_items), "items": every, "timed": times, "once_a_batch": once,
         "seconds": median, "seconds_by_round": seconds,
         "prompt_tokens_per_s": {name: tokens / t for name, t in median.items()},
         "times_as_fast_as": {name: t / median["engine"] for name, t in median.items() if "loop" in name},
@@ -137,30 +149,27 @@ def measure(
     }  # fmt: skip
 
 
-def engine_only_once(network: Network, prompts: Sequence[Prompt], heads: Heads) -> None:
+def engine_only_once(network: Network, job: Job) -> None:
     """What the engine does once a batch whatever the plan: layout, clean pass, guards."""
-    assert executor(network, prompts, heads).batches  # the layout of the real plan
-    list(executor(network, prompts, []))
+    if not job.sources and len(job.items) > len(job.timed):
+        assert executor(network, job, job.timed).batches  # the layout of the real plan
+        list(executor(network, job, []))
 
 
 def _finish(
-    network: Network, part: dict[str, Any], peaks: Mapping[str, float], name: str, args: argparse.Namespace
-) -> None:
+    network: Network, job: Job, part: dict[str, Any], peaks: Mapping[str, float], name: str, args: argparse.Namespace
+) -> None:  # fmt: skip
     """Add floor and memory, and print."""
-    prompts = _prompts(network, name)
-    every = [
-        (layer, head) for layer in range(network.shape.n_layers) for head in range(network.shape.n_heads)
-    ]
-    operations = sum(multiply_adds(network, prompts, every))
+    operations = multiply_adds(network, job)
     part["floor_s"] = operations / max(peaks.values())
     part["of_floor_by_torch"] = part["seconds"]["engine"] * peaks["torch"] / operations
     part["of_floor"] = part["seconds"]["engine"] / part["floor_s"]
-    run = executor(network, prompts, every)
+    run = executor(network, job, job.items)
     part["nodes"], part["prefix_tree"] = sum(b.n_nodes for b in run.batches), run.uses_prefix_tree
     if args.memory:
-        part["memory"] = {way: peak_memory(way, *_split(name)) for way in WAYS}
+        part["memory"] = {way: peak_memory(way, *_split(name)) for way in args.ways}
     print(
-        f"\n{name}: all {part['heads']} heads" + ("" if args.full else f", from {part['heads_timed']} timed")
+        f"\n{name}: all {part['items']} runs" + ("" if args.full else f", from {part['items_timed']} timed")
     )
     for way, seconds in part["seconds"].items():
         rate, line = part["prompt_tokens_per_s"][way], f"  {way:22}{seconds:9.1f} s"
@@ -175,22 +184,19 @@ def _finish(
     )
 
 
-def _split(name: str) -> tuple[str, int]:
-    """`facts=64` as family and number of prompts."""
-    family, _, count = name.partition("=")
+def _split(name: str) -> tuple[str, str, int]:
+    """`heads:facts=64` as kind of job, family and number of prompts."""
+    kind, _, rest = name.rpartition(":")
+    family, _, count = rest.partition("=")
     if not count.isdecimal():
-        raise SystemExit(f"--families {name}: as in facts=64")
-    return family, int(count)
-
-
-def _prompts(network: Network, name: str) -> list[Prompt]:
-    return load_prompts(network, *_split(name))
+        raise SystemExit(f"--jobs {name}: as in heads:facts=64")
+    return kind or "heads", family, int(count)
 
 
 def _check(result: dict[str, Any]) -> None:
     wrong = []
-    for family, part in result["families"].items():
-        least = LEAST_RATIO.get(family, 0.0)
+    for family, part in result["jobs"].items():
+        least = LEAST_RATIO.get(family) or LEAST_RATIO.get(family.partition(":")[0], 0.0)
         if part["times_as_fast_as"]["bridge loop"] < least:
             wrong.append(f"{family}: less than {least} times as fast as the Bridge loop")
         if part["of_floor"] > MOST_OF_FLOOR:
@@ -202,19 +208,19 @@ def _check(result: dict[str, Any]) -> None:
         raise SystemExit("\n".join(wrong))
 
 
-def _facts(args: argparse.Namespace, heads: Heads) -> dict[str, Any]:
+def _facts(args: argparse.Namespace, layers: Sequence[int]) -> dict[str, Any]:
     commit = git_commit()
     return {
-        "schema": 2,
+        "schema": 3,
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "git_commit": commit.sha if commit else None,
         "git_dirty": commit.dirty if commit else None,
         "machine": {**machine(), "threads": args.threads, "load_at_start": os.getloadavg()[0]},
-        "versions": versions(("torch", "transformers", "transformer-lens", "tiny-ablation")),
+        "versions": versions(("torch", "transformers", "transformer-lens", "nnsight", "tiny-ablation")),
         "clock": "CPU time" if args.cpu_time else "wall",
         "model": "smollm2_135m", "dtype": "float32", "rounds": args.rounds,
-        "layers_timed": sorted({layer for layer, _ in heads}),
-        "families": {},
+        "layers_timed": list(layers),
+        "jobs": {},
     }  # fmt: skip
 
 
@@ -239,10 +245,17 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--cpu-time", action="store_true", help="measure CPU time instead of wall time")
     parser.add_argument(
-        "--families",
+        "--jobs",
         nargs="+",
-        default=list(FAMILIES),
-        help="such as facts=64: a family and how many prompts",
+        default=list(JOBS),
+        help="such as heads:facts=64: heads, pairs or patching, a family and how many prompts",
+    )
+    parser.add_argument(
+        "--ways",
+        nargs="+",
+        choices=list(WAYS),
+        default=list(WAYS),
+        help="those that are compared; the engine among them",
     )
     parser.add_argument("--no-memory", dest="memory", action="store_false", help="do not measure peak memory")
     parser.add_argument(

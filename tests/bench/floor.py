@@ -1,29 +1,33 @@
 """The arithmetic that the engine's own formulation needs, and how fast this machine does such arithmetic at best."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 
-from tests.bench.ways import Heads, executor
+from tests.bench.jobs import Job, executor
 from tiny_ablation.engine.cost import pass_operations, peak_rate
-from tiny_ablation.engine.prompts import Prompt
 from tiny_ablation.models.network import Network
 from tiny_ablation.models.products import FastProducts
 
 
-def multiply_adds(network: Network, prompts: Sequence[Prompt], heads: Heads) -> tuple[float, float]:
-    """Floating-point operations of matrix products: once a batch, and for the heads.
+def multiply_adds(network: Network, job: Job) -> float:
+    """Floating-point operations of the matrix products of all items.
 
-    Every distinct node counts once per intervention in each block from the edited one on. The guards' passes are not counted.
+    Every distinct node that an item can reach counts once in each block from the changed one on; the clean pass counts once,
+    and that of the source prompts too. The guards' passes are not counted.
     """
-    layers = network.shape.n_layers
-    once = each = 0.0
-    for batch in executor(network, prompts, heads).batches:
+    layers, total = network.shape.n_layers, 0.0
+    run = executor(network, job, job.items)
+    for batch in run.batches:
         block, end = pass_operations(network, batch)
-        once += block * layers + end
-        each += sum(block * (layers - layer) + end for layer, _ in heads)
-    return once, each
+        total += (block * layers + end) * (2 if job.sources else 1)
+        shares = run.shares(batch)
+        total += len({share.made for share in shares if share.made}) * (block * layers + end)
+        for share in shares:
+            block, end = pass_operations(network, batch, share.only)
+            total += len(share.runs) * (block * (layers - share.start) + end)
+    return total
 
 
 def peak_rates(

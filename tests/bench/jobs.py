@@ -6,6 +6,8 @@ An item of a job is a few spots that are changed together in one run: zeroed, or
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
+
 from tiny_ablation.config.schema import DatasetConfig, ModelConfig, ModelSource, Span, Split
 from tiny_ablation.data.corpus import load_corpus, select
 from tiny_ablation.data.tokens import tokenize
@@ -105,7 +107,9 @@ def make_job(network: Network, kind: str, family: str, n: int, layers: Sequence[
     raise SystemExit(f"{kind}: heads, pairs or patching")
 
 
-def executor(network: Network, job: Job, items: Sequence[Item], metrics: Sequence[Metric] = LOGIT_DIFF) -> Executor:
+def executor(
+    network: Network, job: Job, items: Sequence[Item], metrics: Sequence[Metric] = LOGIT_DIFF
+) -> Executor:
     """The tool's executor for these items."""
     replacement = patch_from(job.sources, job.prompts) if job.sources else Scale(0.0)
     plan = [
@@ -128,6 +132,8 @@ def _strongest(network: Network, prompts: Sequence[Prompt]) -> list[tuple[int, i
     heads = _heads(network)
     job = Job(prompts, [], [], [], [])
     run = executor(network, job, [(Spot("z", layer, head),) for layer, head in heads])
-    effect = sum((result.values["logit_diff"] - result.baseline["logit_diff"]).sum(1) for result in run)
-    order = sorted(range(len(heads)), key=lambda i: -abs(float(effect[i])))
+    effect = torch.zeros(len(heads), dtype=torch.float64)
+    for result in run:
+        effect += (result.values["logit_diff"] - result.baseline["logit_diff"]).sum(1)
+    order = effect.abs().argsort(descending=True).tolist()
     return sorted(heads[i] for i in order[:TOP_HEADS])

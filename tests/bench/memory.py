@@ -1,4 +1,4 @@
-"""Peak memory of one way, measured in a process of its own: `python -m tests.bench.memory WAY FAMILY N`."""
+"""Peak memory of one way, measured in a process of its own: `python -m tests.bench.memory WAY KIND FAMILY N`."""
 
 import json
 import subprocess
@@ -10,7 +10,10 @@ from types import TracebackType
 import psutil
 import torch
 
-from tests.bench.ways import WAYS, load, load_prompts
+from tests.bench.jobs import load, make_job
+from tests.bench.ways import WAYS
+
+MOST = 18  # items: memory does not grow with them
 
 
 class Peak:
@@ -35,26 +38,26 @@ class Peak:
         self._thread.join()
 
 
-def peak_memory(way: str, family: str, n: int) -> dict[str, int]:
+def peak_memory(way: str, kind: str, family: str, n: int) -> dict[str, int]:
     """Bytes: `model` (loaded, every weight touched) and `peak` while the way runs."""
-    call = [sys.executable, "-m", "tests.bench.memory", way, family, str(n)]
+    call = [sys.executable, "-m", "tests.bench.memory", way, kind, family, str(n)]
     out = subprocess.run(call, check=True, stdout=subprocess.PIPE, text=True).stdout
     return json.loads(out.splitlines()[-1])
 
 
-def _main(way: str, family: str, n: int) -> None:
+def _main(way: str, kind: str, family: str, n: int) -> None:
     torch.set_num_threads(2)
     network = load()
-    prompts = load_prompts(network, family, n)
+    job = make_job(network, kind, family, n, [0])
     with torch.inference_mode():  # both forms of the model run once, so that what they set up is theirs
-        network.hf(input_ids=torch.tensor([prompts[0].ids]))
-        network.bridge(torch.tensor([prompts[0].ids]))
+        network.hf(input_ids=torch.tensor([job.prompts[0].ids]))
+        network.bridge(torch.tensor([job.prompts[0].ids]))
     before = psutil.Process().memory_info().rss
-    heads = [(0, head) for head in range(network.shape.n_heads)]  # the loops take one head a forward
+    items = job.timed[:MOST] if way.startswith("engine") else job.looped[:2]  # loops take one item a forward
     with Peak() as peak:
-        WAYS[way](network, prompts, heads if way.startswith("engine") else heads[:2])
+        WAYS[way](network, job, items)
     print(json.dumps({"model": before, "peak": max(peak.bytes, before)}))
 
 
 if __name__ == "__main__":
-    _main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    _main(sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]))

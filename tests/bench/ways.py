@@ -3,6 +3,7 @@
 All give the logit difference of every prompt under every item, as (n_items, n_prompts).
 """
 
+import copy
 import importlib.util
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -56,7 +57,9 @@ def plain_loop(network: Network, job: Job, items: Sequence[Item]) -> Tensor:
     for item in items:
         handles = [_plain_hook(network, spot, source) for spot in item]
         try:
-            out.append(_logit_diff(network.hf(input_ids=ids, attention_mask=mask, use_cache=False).logits, job))
+            out.append(
+                _logit_diff(network.hf(input_ids=ids, attention_mask=mask, use_cache=False).logits, job)
+            )
         finally:
             for handle in handles:
                 handle.remove()
@@ -66,10 +69,8 @@ def plain_loop(network: Network, job: Job, items: Sequence[Item]) -> Tensor:
 @torch.inference_mode()
 def nnsight_loop(network: Network, job: Job, items: Sequence[Item]) -> Tensor:
     """The same with nnsight's tracing: a padded batch, one item a trace."""
-    import nnsight
-
     ids, mask = _padded(job.prompts)
-    model: Any = nnsight.NNsight(network.hf)
+    model = _traced(network)
     blocks = model.model.layers  # of the default model
     width = network.shape.d_head
     source: dict[Place, Tensor] = {}
@@ -83,17 +84,21 @@ def nnsight_loop(network: Network, job: Job, items: Sequence[Item]) -> Tensor:
     for item in items:
         with model.trace(input_ids=ids, attention_mask=mask, use_cache=False):
             for spot in sorted(item, key=lambda spot: spot.layer):
-                if spot.component == "z":
+                if spot.head is not None:
                     at = slice(spot.head * width, (spot.head + 1) * width)
                     blocks[spot.layer].self_attn.o_proj.input[..., at] = 0
                 else:
-                    blocks[spot.layer].input[:, spot.position] = source[spot.component, spot.layer][:, spot.position]
+                    blocks[spot.layer].input[:, spot.position] = source[spot.component, spot.layer][
+                        :, spot.position
+                    ]
             logits = model.lm_head.output.save()
         out.append(_logit_diff(logits, job))
     return torch.stack(out)
 
 
-def engine(network: Network, job: Job, items: Sequence[Item], metrics: Sequence[Metric] = LOGIT_DIFF) -> Tensor:
+def engine(
+    network: Network, job: Job, items: Sequence[Item], metrics: Sequence[Metric] = LOGIT_DIFF
+) -> Tensor:
     """The same with the tool's executor, layout included."""
     out = torch.full((len(items), len(job.prompts)), torch.nan, dtype=torch.float64)
     for result in executor(network, job, items, metrics):
@@ -115,6 +120,19 @@ WAYS: dict[str, Way] = {
     "engine": engine,
     "engine, every metric": engine_every_metric,
 }
+
+
+def _traced(network: Network) -> Any:
+    """nnsight's wrapper, around modules of its own over the same tensors: it rewrites the modules that it is given."""
+    import nnsight  # pyright: ignore[reportMissingImports]
+
+    if id(network) not in _wrapped:
+        tensors = [*network.hf.parameters(), *network.hf.buffers()]
+        _wrapped[id(network)] = nnsight.NNsight(copy.deepcopy(network.hf, {id(t): t for t in tensors}))
+    return _wrapped[id(network)]
+
+
+_wrapped: dict[int, Any] = {}
 
 
 def _places(items: Sequence[Item]) -> list[Place]:
@@ -145,7 +163,8 @@ def _plain_sources(network: Network, job: Job, places: Sequence[Place]) -> dict[
     ids, mask = _padded(job.sources)
     source: dict[Place, Tensor] = {}
     handles = [
-        network.hook_point(*place).attach(lambda x, place=place: source.update({place: x.clone()})) for place in places
+        network.hook_point(*place).attach(lambda x, place=place: source.update({place: x.clone()}))
+        for place in places
     ]
     try:
         network.hf(input_ids=ids, attention_mask=mask, use_cache=False, logits_to_keep=1)

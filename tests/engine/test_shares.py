@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from tests.conftest import SHAPES
+from tiny_ablation.engine import shares as shares_module
 from tiny_ablation.engine.edits import Edit, Intervention
 from tiny_ablation.engine.executor import Executor
 from tiny_ablation.engine.forward import Passes
@@ -30,7 +31,7 @@ def executor(network, plan):
 def planned(network, plan):
     run = executor(network, plan)
     [batch] = run.batches
-    return [(s.start, s.runs, None if s.only is None else s.only.tolist()) for s in run.shares(batch)]
+    return [(s.start, list(s.runs), None if s.only is None else s.only.tolist()) for s in run.shares(batch)]
 
 
 def test_what_runs_is_what_an_edit_can_reach(toy_networks):
@@ -77,7 +78,9 @@ def test_the_same_numbers_as_with_all_tokens(toy_networks, shape, positions, mon
     ]
     assert any(only is not None for _, _, only in planned(network, plan))
     [found] = list(executor(network, plan))
-    monkeypatch.setattr(Executor, "shares", lambda self, batch, _: shares(self.plan, batch, None))
+    monkeypatch.setattr(
+        Executor, "shares", lambda self, batch, _: shares(self.plan, batch, self.network.shape.n_layers, None)
+    )
     [whole] = list(executor(network, plan))
     torch.testing.assert_close(found.values["logit_diff"], whole.values["logit_diff"], atol=1e-5, rtol=0)
     assert torch.equal(found.top1, whole.top1)
@@ -98,3 +101,38 @@ def test_prompts_without_that_position_keep_their_values(toy_networks):
     [found] = list(executor(toy_networks["llama"], [zero(0, 5, "resid_pre", None)]))
     moved = found.values["logit_diff"][0] != found.baseline["logit_diff"]
     assert moved.tolist() == [False, True, False]
+
+
+ZERO = Scale(0.0)
+
+
+def pair(a, b, positions="all"):
+    return Intervention(tuple(Edit("z", layer, head, ZERO, positions) for layer, head in (a, b)))
+
+
+def all_pairs(shape, positions="all"):
+    heads = [(layer, head) for layer in range(shape.n_layers) for head in range(shape.n_heads)]
+    return [pair(a, b, positions) for i, a in enumerate(heads) for b in heads[i + 1 :]]
+
+
+def test_pairs_share_their_lower_edit_where_that_saves_blocks(toy_networks):
+    network = toy_networks["llama"]
+    plan = [pair((0, 1), (1, head)) for head in range(4)] + [pair((0, 2), (1, 0)), pair((0, 0), (0, 1))]
+    run = executor(network, plan)
+    found = run.shares(run.batches[0])
+    lower = Edit("z", 0, 1, ZERO, "all")
+    assert [(s.made, s.start, list(s.runs)) for s in found] == [((), 0, [4, 5]), ((lower,), 1, [0, 1, 2, 3])]
+    assert found[1].runs[2] == Intervention((Edit("z", 1, 2, ZERO, "all"),))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("positions", ["all", "last"])
+def test_pairs_that_share_say_what_pairs_by_themselves_say(toy_networks, shape, positions, monkeypatch):
+    network = toy_networks[shape]
+    plan = all_pairs(network.shape, positions)
+    assert any(share.made for share in executor(network, plan).shares(executor(network, plan).batches[0]))
+    [found] = list(executor(network, plan))
+    monkeypatch.setattr(shares_module, "_trunks", lambda plan, _: {(): dict(enumerate(plan))})
+    [apart] = list(executor(network, plan))
+    torch.testing.assert_close(found.values["logit_diff"], apart.values["logit_diff"], atol=1e-5, rtol=0)
+    assert found.values["logit_diff"].std(0).min() > 1e-4

@@ -48,8 +48,10 @@ def cost(executor: Executor) -> Cost:
     layers, whole = network.shape.n_layers, [pass_operations(network, batch) for batch in batches]
     blocks = sum(layers - run.start for run in executor.plan)
     edited = 0.0
-    for batch in batches:
-        for share in executor.shares(batch):
+    for batch, (block, end) in zip(batches, whole, strict=True):
+        shares = executor.shares(batch)
+        edited += len({share.made for share in shares if share.made}) * (block * layers + end)
+        for share in shares:
             block, end = pass_operations(network, batch, share.only)
             edited += len(share.runs) * (block * (layers - share.start) + end)
     return Cost(

@@ -152,8 +152,13 @@ class Executor:
         if index == 0:
             self._check_self_patch(batch, cache)
         out = _Results.empty(self.metrics, len(self.plan), base)
+        made, begun = (), cache
         for share in self.shares(batch, sources.edited):
-            self._run_share(batch, cache, base, sources, share, out, tick)
+            if share.made != made:
+                made = share.made
+                edits = Intervention((*(self.under.edits if self.under else ()), *made))
+                begun = self._passes.clean(batch, writers=sources.writers([edits]))
+            self._run_share(batch, begun, base, sources, share, out, tick)
         if self.plan and not torch.equal(self._passes.clean(batch, writers=under).logits, cache.logits):
             raise GuardError(
                 "the clean baseline is not what it was before the interventions: a hook or an edit leaked"
@@ -161,25 +166,27 @@ class Executor:
         return out.finish(batch)
 
     def shares(self, batch: Batch, edited: Edited | None = None) -> list[Share]:
-        """What runs together: interventions that start at one block and change about the same nodes.
+        """What runs together: interventions that start from one kept pass, at one block, and change about the same nodes.
 
         Args:
             batch: of this executor.
             edited: the nodes of `batch` that an edit writes to; by default all that its positions name.
         """
         if not self._passes.can_leave_out(batch):
-            return shares(self.plan, batch, None)
-        return shares(self.plan, batch, edited or (lambda edit: batch.select(self.prompts, edit.positions)))
+            edited = None
+        elif edited is None:
+            edited = lambda edit: batch.select(self.prompts, edit.positions)  # noqa: E731
+        return shares(self.plan, batch, self.network.shape.n_layers, edited)
 
     def _run_share(
         self, batch: Batch, cache: Cache, base: Readout, sources: Sources, share: Share, out: "_Results",
         tick: Callable[[int], object],
     ) -> None:  # fmt: skip
-        done, group, nodes = 0, share.runs, batch.n_nodes if share.only is None else len(share.only)
+        done, group, nodes = 0, list(share.runs), batch.n_nodes if share.only is None else len(share.only)
         while done < len(group):
             chunk = group[done : done + _even_share(len(group) - done, self._capacity // nodes)]
             try:
-                writers = sources.writers([self.plan[i] for i in chunk], share.only)
+                writers = sources.writers([share.runs[i] for i in chunk], share.only)
                 logits = self._passes.edited(batch, cache, share.start, writers, len(chunk), share.only)
                 out.add(chunk, logits, base, [self.plan[i].label for i in chunk])
             except (MemoryError, RuntimeError) as error:

@@ -3,6 +3,9 @@
 A causal model computes the same states for a token whatever is changed behind it. So of a batch's nodes a pass needs only those
 that an edited node can reach; the rest, keys and values included, are as in the clean pass. An edit at the answer position
 needs the answers only, patching one position at a time about half of the tokens.
+
+Interventions that begin with the same edits, such as all pairs with one head in them, share these: they are made once, in a
+pass that is kept like the clean one, and what is left of each begins there.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -25,37 +28,61 @@ Edited = Callable[[Edit], Tensor | None]
 
 @dataclass(frozen=True)
 class Share:
-    """Interventions that start at one block.
+    """Interventions that start at one block, of one kept pass.
 
     Attributes:
         start: the block.
-        runs: indices into the plan.
+        runs: what is left to do of each, by its index in the plan.
         only: (k,) the nodes that they need, ascending; None for all.
+        made: the edits of the pass that they start from; none for the clean one.
     """
 
     start: int
-    runs: list[int]
+    runs: dict[int, Intervention]
     only: Tensor | None
+    made: tuple[Edit, ...] = ()
 
 
-def shares(plan: Sequence[Intervention], batch: Batch, edited: Edited | None) -> list[Share]:
-    """Every intervention of the plan in one share, in the order of blocks.
+def shares(plan: Sequence[Intervention], batch: Batch, n_layers: int, edited: Edited | None) -> list[Share]:
+    """Every intervention of the plan in one share; by the pass that they start from, and in the order of blocks.
 
     Args:
         plan: the interventions.
         batch: what they are made on.
+        n_layers: blocks of the model.
         edited: the nodes that an edit writes to, None for all; None where passes have to compute every node.
     """
-    by_start: dict[int, list[int]] = {}
-    for index, intervention in enumerate(plan):
-        by_start.setdefault(intervention.start, []).append(index)
     out = []
-    for start, runs in sorted(by_start.items()):
-        if edited is None:
-            out.append(Share(start, runs, None))
-        else:
-            out += _by_nodes(start, {i: _changed(plan[i], batch, edited) for i in runs})
+    for made, rest in _trunks(plan, n_layers).items():
+        by_start: dict[int, dict[int, Intervention]] = {}
+        for index, intervention in rest.items():
+            by_start.setdefault(intervention.start, {})[index] = intervention
+        for start, runs in sorted(by_start.items()):
+            if edited is None:
+                out.append(Share(start, runs, None, made))
+            else:
+                out += _by_nodes(start, made, runs, {i: _changed(runs[i], batch, edited) for i in runs})
     return out
+
+
+def _trunks(plan: Sequence[Intervention], n_layers: int) -> dict[tuple[Edit, ...], dict[int, Intervention]]:
+    """What is left of each intervention, by the edits that are made for several of them at once; without any first."""
+    trunks: dict[tuple[Edit, ...], dict[int, Intervention]] = {(): {}}
+    joined: dict[tuple[Edit, ...], dict[int, Intervention]] = {}
+    for index, intervention in enumerate(plan):
+        lowest = tuple(edit for edit in intervention.edits if edit.layer == intervention.start)
+        rest = tuple(edit for edit in intervention.edits if edit.layer != intervention.start)
+        if rest:
+            joined.setdefault(lowest, {})[index] = Intervention(rest)
+        else:
+            trunks[()][index] = intervention
+    for lowest, rests in joined.items():
+        saved = sum(rest.start - lowest[0].layer for rest in rests.values())
+        if saved > n_layers:  # blocks, against those of the pass that is kept
+            trunks[lowest] = rests
+        else:
+            trunks[()] |= {index: plan[index] for index in rests}
+    return trunks
 
 
 def _changed(intervention: Intervention, batch: Batch, edited: Edited) -> Tensor:
@@ -69,27 +96,34 @@ def _changed(intervention: Intervention, batch: Batch, edited: Edited) -> Tensor
     return changed
 
 
-def _by_nodes(start: int, changed: dict[int, Tensor]) -> Iterator[Share]:
+def _by_nodes(
+    start: int, made: tuple[Edit, ...], runs: dict[int, Intervention], changed: dict[int, Tensor]
+) -> Iterator[Share]:
     """Shares of interventions that change about the same nodes; those that change most come first."""
+
+    def share(indices: list[int], nodes: Tensor) -> Share:
+        chosen = {index: runs[index] for index in sorted(indices)}
+        return Share(start, chosen, _worth_it(nodes), made)
+
     same: dict[bytes, list[int]] = {}
     for index, nodes in changed.items():
         same.setdefault(nodes.numpy().tobytes(), []).append(index)
     held: list[int] = []
     union = torch.zeros(0, dtype=torch.bool)
-    for runs in sorted(same.values(), key=lambda runs: -int(changed[runs[0]].sum())):
-        own = changed[runs[0]]  # the least so far
+    for indices in sorted(same.values(), key=lambda indices: -int(changed[indices[0]].sum())):
+        own = changed[indices[0]]  # the least so far
         if held and (union | own).sum() > MOST_WASTE * own.sum():
-            yield _share(start, held, union)
+            yield share(held, union)
             held = []
         union = union | own if held else own
-        held = held + runs
+        held = held + indices
     if held:
-        yield _share(start, held, union)
+        yield share(held, union)
 
 
-def _share(start: int, runs: list[int], nodes: Tensor) -> Share:
-    runs = sorted(runs)
+def _worth_it(nodes: Tensor) -> Tensor | None:
+    """(k,) these nodes, and a few more where they are fewer than a product needs; None where that is nearly all."""
     if nodes.sum() > WORTH_IT * len(nodes):
-        return Share(start, runs, None)
-    only = torch.cat([nodes.nonzero()[:, 0], (~nodes).nonzero()[: max(0, MIN_ROWS - int(nodes.sum())), 0]])
-    return Share(start, runs, only.sort().values)
+        return None
+    more = (~nodes).nonzero()[: max(0, MIN_ROWS - int(nodes.sum())), 0]
+    return torch.cat([nodes.nonzero()[:, 0], more]).sort().values

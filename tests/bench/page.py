@@ -1,0 +1,98 @@
+"""Write docs/performance.md from the JSON of benchmarks: `python -m tests.bench.page outputs/bench/A.json ...`.
+
+Where several files hold the same job, the later one on the command line counts.
+"""
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+PAGE = Path(__file__).parents[2] / "docs" / "performance.md"
+_WAYS = ("bridge loop", "plain loop", "nnsight loop", "engine")
+_KINDS = {
+    "heads": "every head of the model zeroed, one at a time",
+    "pairs": "all pairs of the twelve strongest heads zeroed",
+    "patching": "the clean residual stream put into the corrupt run, every layer and position",
+}
+_INTRO = """# Performance
+
+Written by `make performance` from the results of `make bench`; not by hand.
+
+All ways run in one process, in turn, round after round, and say the same: every example within {per_example:g}, every mean
+within {means:g} (otherwise the benchmark stops). Seconds are medians over rounds, scaled up from the part of each job that was
+timed (`tests/bench/bench.py` says how). The Bridge loop is what TransformerLens' documentation does: a padded batch and
+`run_with_hooks`, one forward a run. The plain loop does the same on the Hugging Face model, nnsight's with its tracing.
+
+"""
+_FLOOR = """
+The floor is the time of the matrix products alone, at the best rate that this machine reached for them in the same process:
+every distinct node of the prefix tree once per run, in the blocks from the changed one on, and only the nodes that the change
+can reach. It is given for the fastest product at hand, which the engine uses, and for PyTorch's own.
+
+## Where it comes from
+
+- Blocks below the changed one are not run: half of the work for single heads.
+- Prompts are not padded, and a prefix that prompts share is computed once (`engine/layout.py`).
+- Tokens that a change cannot reach are not computed: patching one position at a time runs the tokens behind it, an edit at the
+  answer position the answers only; pairs share the pass of their lower head (`engine/shares.py`).
+- The last MLP and the unembedding run at the answers only.
+- Many runs share one pass, in batches that are large enough for the matrix products (`engine/executor.py`).
+- On CPUs with AVX-512, products take oneDNN with packed weights where that is faster and was seen to agree
+  (`models/products.py`); attention among the nodes of a tree goes in chunks of neighbours (`models/tree_attention.py`).
+"""
+
+
+def page(results: Sequence[Mapping[str, Any]]) -> str:
+    """The page for these results."""
+    from tests.bench.bench import MEANS, PER_EXAMPLE
+
+    jobs = {name: (part, result) for result in results for name, part in result["jobs"].items()}
+    lines = [_INTRO.format(per_example=PER_EXAMPLE, means=MEANS)]
+    lines += [f"- `{kind}`: {what}" for kind, what in _KINDS.items() if any(n.startswith(kind) for n in jobs)]
+    lines += ["", *_table(jobs), _FLOOR, "## Measured on", "", *dict.fromkeys(map(_machine, results)), ""]
+    return "\n".join(lines)
+
+
+def _table(jobs: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any]]]) -> Iterator[str]:
+    head = [
+        "job", "prompts", "runs", *(f"{way}, s" for way in _WAYS), "times as fast as the Bridge loop (rounds)",
+        "of the floor (PyTorch's product)", "memory beside the model, GB",
+    ]  # fmt: skip
+    yield f"| {' | '.join(head)} |"
+    yield f"|{'---|' * len(head)}"
+    for name, (part, _) in sorted(jobs.items()):
+        seconds, rounds = part["seconds"], part["bridge_ratio_by_round"]
+        ratio = part["times_as_fast_as"].get("bridge loop")
+        memory = part.get("memory", {}).get("engine")
+        cells = [
+            f"`{name}`", str(part["n_prompts"]), str(part["items"]),
+            *(f"{seconds[way]:.1f}" if way in seconds else "" for way in _WAYS),
+            "" if ratio is None else f"**{ratio:.2f}** ({len(rounds)}: {min(rounds):.2f} to {max(rounds):.2f})",
+            f"{part['of_floor']:.2f} ({part['of_floor_by_torch']:.2f})",
+            "" if memory is None else f"{(memory['peak'] - memory['model']) / 2**30:.2f}",
+        ]  # fmt: skip
+        yield f"| {' | '.join(cells)} |"
+
+
+def _machine(result: Mapping[str, Any]) -> str:
+    machine, versions = result["machine"], result["versions"]
+    peaks = ", ".join(f"{product} {rate:g}" for product, rate in result["peak_gflops"].items())
+    return (
+        f"- {result['when'][:10]}, {result['model']}, {result['dtype']}, {machine['threads']} threads of "
+        f"{machine.get('cpu', 'a CPU')}, torch {versions.get('torch')}, transformers {versions.get('transformers')}, "
+        f"transformer-lens {versions.get('transformer-lens')}; matrix products, GFLOP/s: {peaks}; {result['rounds']} rounds of "
+        f"{result['clock']} time; commit {str(result['git_commit'])[:12]}{' and changes' if result['git_dirty'] else ''}"
+    )
+
+
+def main(paths: Sequence[str]) -> None:
+    found = paths or [str(max(Path("outputs/bench").glob("*.json"), default=None) or "")]
+    if found == [""]:
+        raise SystemExit("outputs/bench has no results; run `make bench` first")
+    PAGE.write_text(page([json.loads(Path(path).read_text("utf-8")) for path in found]), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,63 @@
+"""The benchmark compares ways that say the same, on a part of a job that stands for all; its page says what it found."""
+
+import pytest
+import torch
+
+from tests.bench.bench import spread
+from tests.bench.floor import multiply_adds
+from tests.bench.jobs import executor, make_job
+from tests.bench.page import page
+from tests.bench.ways import bridge_loop, engine, plain_loop
+from tiny_ablation.engine.cost import cost
+
+
+@pytest.mark.parametrize("kind", ["heads", "pairs", "patching"])
+def test_all_ways_say_the_same(toy_networks, kind):
+    network = toy_networks["llama"]
+    job = make_job(network, kind, "ioi", 4, [0, 1])
+    found = engine(network, job, job.timed)
+    assert found.isfinite().all()
+    assert (found - found.mean(0)).abs().max() > 1e-4  # something is changed
+    looped = [list(job.timed).index(item) for item in job.looped]
+    for way in (bridge_loop, plain_loop):
+        torch.testing.assert_close(way(network, job, job.looped), found[looped], atol=1e-4, rtol=0)
+
+
+def test_what_is_timed_stands_for_all(toy_networks):
+    network = toy_networks["llama"]
+    for kind, items in (("heads", 2 * 4), ("pairs", 8 * 7 // 2)):
+        job = make_job(network, kind, "ioi", 3, [0, 1])
+        assert len(job.items) == items
+        assert set(job.looped) <= set(job.timed) <= set(job.items)
+    for n, count in ((30, 2), (30, 6), (12, 4)):
+        assert sum(spread(n, count)) / count == (n - 1) / 2
+
+
+def test_the_floor_is_what_the_plan_costs_without_the_guards(toy_networks):
+    network = toy_networks["llama"]
+    job = make_job(network, "heads", "ioi", 3, [0, 1])
+    whole = cost(executor(network, job, job.items)).operations
+    once = cost(executor(network, job, [])).operations / 2  # two clean passes, of which the guards make one
+    assert multiply_adds(network, job) == pytest.approx(whole - once)
+
+
+def test_the_page_has_a_line_for_each_job():
+    part = {
+        "n_prompts": 64, "items": 270, "seconds": {"bridge loop": 700.0, "engine": 100.0},
+        "times_as_fast_as": {"bridge loop": 7.0}, "bridge_ratio_by_round": [6.5, 7.5], "of_floor": 1.6,
+        "of_floor_by_torch": 0.7, "memory": {"engine": {"model": 2**30, "peak": 3 * 2**29}},
+    }  # fmt: skip
+    result = {
+        "when": "2026-11-22T02:00:00+00:00", "model": "m", "dtype": "float32", "rounds": 2, "clock": "wall",
+        "git_commit": "a" * 40, "git_dirty": False, "versions": {},
+        "machine": {"threads": 2, "cpu": "A CPU"}, "peak_gflops": {"torch": 190.0},
+        "jobs": {"heads:facts=64": part},
+    }  # fmt: skip
+    later = result | {"jobs": {"heads:facts=64": part | {"n_prompts": 65}, "pairs:ioi=64": part}}
+    text = page([result, later])
+    assert (
+        "| `heads:facts=64` | 65 | 270 | 700.0 |  |  | 100.0 | **7.00** (2: 6.50 to 7.50) | 1.60 (0.70) | 0.50 |"
+        in text
+    )
+    assert "`pairs`: all pairs" in text
+    assert "- `patching`" not in text
