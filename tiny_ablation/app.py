@@ -16,9 +16,10 @@ import hydra
 from tiny_ablation.config import schema
 from tiny_ablation.config.schema import TrackingBackend
 from tiny_ablation.config.settings import to_settings
-from tiny_ablation.errors import Interrupted, TinyAblateError
+from tiny_ablation.errors import Interrupted, TinyAblateError, in_words
 from tiny_ablation.interventions.registry import register_schemas
 from tiny_ablation.paths import conf_dir
+from tiny_ablation.results.runlog import log
 from tiny_ablation.running import run
 from tiny_ablation.sweep.workers import register_resolver
 
@@ -66,6 +67,10 @@ def start() -> None:
                 f"a worker process was killed, by the system if memory ran out; {_go_on(sweep)}, "
                 "and with hydra.launcher.n_jobs=1 if memory was short"
             ) from error
+        if (sweep := claimed()) and isinstance(error, TimeoutError):  # hydra.launcher.timeout
+            raise TinyAblateError(
+                f"a worker process did not answer in time and was ended; {_go_on(sweep)}"
+            ) from error
         raise
     finally:
         if sweep := claimed():
@@ -112,6 +117,8 @@ def _run_single(cfg: Any, directory: Path, cwd: Path) -> None:
         run(light, directory, screen)
         _publish(light, directory, cwd, screen)
     except Exception as error:  # told by cli, after Hydra has returned
+        if in_words(error) is None:
+            log.exception("failed")
         outcome.error = error
 
 
@@ -131,11 +138,12 @@ def _run_cell(cfg: Any, sweep_dir: Path, directory: Path, number: int) -> None:
         if light.settings.root.resume and job.is_done(rundir, light):
             status = "done before"
         else:
-            run(light, directory, screen)
+            run(light, directory, screen, replace=True)
             status = "ok"
     except Interrupted as error:
         raise KeyboardInterrupt(str(error)) from None
     except Exception as error:
+        log.error("failed: %s", error, exc_info=in_words(error) is None)
         job.record_failure(rundir, cell, error)
     screen.cell(cell.job, len(plan.cells), cell.condition, cell.seed, status, time.monotonic() - started)
 

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from tiny_ablation.results.runlog import log
 from tiny_ablation.results.sampler import Sampler
 
 
@@ -46,6 +47,7 @@ class Profile:
             for key, value in self.sampler.take().items():
                 entry[key] = max(value, entry.get(key, value))
             entry["rss_peak_bytes"] = max(entry["rss_bytes"], entry.get("rss_peak_bytes", 0))
+            log.info("%s: %.1f s, %.0f MB", name, entry["wall_s"], entry["rss_bytes"] / 1e6)
 
     def count(self, name: str, **counts: float) -> None:
         """Say how much a finished stage worked through, such as `prompt_tokens`; its rate per second is added."""
