@@ -7,6 +7,7 @@ import functools
 import json
 import os
 import shutil
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -172,6 +173,27 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, byte
 def fetch(index: tuple[Path, bytes, str]) -> Scene:
     """Fetching and converting that model."""
     return scenes.fetch(*index)
+
+
+@pytest.fixture
+def small_disk() -> Iterator[Callable[..., None]]:
+    """Mounts a file system of its own at a directory, or changes its size or whether it can be written."""
+    mounted: list[Path] = []
+
+    def mount(path: Path, options: str) -> None:
+        path.mkdir(exist_ok=True)
+        how = f"remount,{options}" if path in mounted else options
+        done = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", how, "tmpfs", path], capture_output=True, check=False
+        )
+        if done.returncode:
+            pytest.skip("there is no right to mount a file system here")
+        if path not in mounted:
+            mounted.append(path)
+
+    yield mount
+    for path in mounted:
+        subprocess.run(["umount", "--lazy", path], check=False)
 
 
 def some(quick: int, full: int) -> list:

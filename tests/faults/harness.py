@@ -52,6 +52,16 @@ class Done:
         if self.code != code or not clear or not self.is_calm or "HYDRA_FULL_ERROR" in self.err:
             raise Unclear(f"exit code {self.code}, wanted {code} and {words}: {self.err[-2000:]}")
 
+    def interrupted(self) -> None:
+        """It was stopped by a signal, says so in one line, and has exit code 130.
+
+        Raises:
+            Unclear: it did not.
+        """
+        lines = [line for line in self.err.splitlines() if "interrupted" in line]
+        if self.code != 130 or len(lines) != 1 or not self.is_calm:
+            raise Unclear(f"exit code {self.code}, wanted 130: {self.err[-2000:]}")
+
     @property
     def is_calm(self) -> bool:
         """Whether no traceback was printed."""

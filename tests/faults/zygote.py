@@ -18,7 +18,8 @@ from pathlib import Path
 _LIBRARIES = (
     "tiny_ablation.app", "pandas", "pyarrow.parquet", "scipy.stats", "torch", "transformers.models.llama.modeling_llama",
     "transformers.modeling_gguf_pytorch_utils", "transformers.models.auto.modeling_auto", "gguf",
-    "transformer_lens.model_bridge", "sae_lens", "matplotlib.figure", "matplotlib.backends.backend_agg", "jinja2", "rich.progress",
+    "transformer_lens.model_bridge", "sae_lens", "matplotlib.figure", "matplotlib.backends.backend_agg", "jinja2",
+    "rich.progress",
 )  # fmt: skip
 
 
