@@ -93,14 +93,14 @@ def test_a_run(chain, number):
     chain(scenes.RUN, number, KILLS if number else 3)
 
 
-@pytest.mark.parametrize("number", some(0, 7))
+@pytest.mark.parametrize("number", some(0, 5))
 def test_a_sweep_in_one_process(chain, number):
     chain(scenes.BASIC, number)
 
 
-@pytest.mark.parametrize("number", some(0, 5))
+@pytest.mark.parametrize("number", some(0, 3))
 def test_a_sweep_in_two_processes(chain, number):
-    chain(scenes.JOBLIB, number)
+    chain(scenes.JOBLIB, number, 3)
 
 
 @pytest.mark.parametrize("number", some(0, 6))
@@ -108,12 +108,12 @@ def test_an_aggregation(chain, aggregation, number):
     chain(aggregation, number)
 
 
-@pytest.mark.parametrize("number", some(0, 6))
+@pytest.mark.parametrize("number", some(0, 5))
 def test_a_model_is_fetched_and_converted(chain, fetch, number):
     chain(fetch, number)
 
 
-@pytest.mark.parametrize("number", some(0, 6))
+@pytest.mark.parametrize("number", some(0, 5))
 def test_an_autoencoder_is_trained(chain, number):
     chain(scenes.TRAINING, number)
 
@@ -149,26 +149,26 @@ def at_operations(undisturbed, fresh, attempt, zygote):
     return kill_and_go_on
 
 
-@pytest.mark.parametrize("number", some(0, 3))
+@pytest.mark.parametrize("number", some(0, 2))
 def test_before_operations_of_a_run(at_operations, number):
     at_operations(scenes.RUN, number)
 
 
-@pytest.mark.parametrize("number", some(0, 2))
+@pytest.mark.parametrize("number", some(0, 1))
 def test_before_operations_of_a_sweep(at_operations, number):
     at_operations(scenes.BASIC, number)
 
 
-@pytest.mark.parametrize("number", some(0, 2))
+@pytest.mark.parametrize("number", some(0, 1))
 def test_before_operations_of_an_aggregation(at_operations, aggregation, number):
     at_operations(aggregation, number)
 
 
-@pytest.mark.parametrize("number", some(0, 2))
+@pytest.mark.parametrize("number", some(0, 1))
 def test_before_operations_of_a_conversion(at_operations, fetch, number):
     at_operations(fetch, number)
 
 
-@pytest.mark.parametrize("number", some(0, 3))
+@pytest.mark.parametrize("number", some(0, 2))
 def test_before_operations_of_a_training(at_operations, number):
     at_operations(scenes.TRAINING, number)

@@ -10,11 +10,10 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.faults.conftest import some
 from tests.faults.harness import Lost, Unclear, run, same
 from tests.faults.test_damage import TRACKED
 
-PATIENCE = 120  # seconds that a run may spend on a server that does not work
+PATIENCE = 180  # seconds that a run may spend on a server that does not work
 
 
 @contextmanager
@@ -145,11 +144,20 @@ class Broken(http.server.SimpleHTTPRequestHandler):
         pass
 
 
-@pytest.mark.parametrize("number", some(0, 4))
-@pytest.mark.parametrize("how", ["breaks off", "altered", "slow", "stops", "refuses"])
-def test_an_index(undisturbed, fresh, attempt, zygote, fetch, index, tmp_path_factory, how, number):
-    if number and how in ("slow", "refuses"):
-        pytest.skip("once is enough: there is no chance in it")
+@pytest.mark.faults
+@pytest.mark.parametrize(
+    ("how", "number"),
+    [
+        ("breaks off", 0),
+        ("breaks off", 1),
+        ("altered", 0),
+        ("altered", 1),
+        ("stops", 0),
+        ("slow", 0),
+        ("refuses", 0),
+    ],
+)
+def test_an_index(undisturbed, fresh, attempt, zygote, fetch, index, how, number):
     expected, place = undisturbed(fetch), fresh(fetch)
     root = index[0].parents[2]
     handler = type("Handler", (Broken,), {"how": how, "at": random.Random(number).randrange(10**9)})
