@@ -13,6 +13,7 @@ from tiny_ablation.errors import ConfigError, disk_trouble, in_words, is_out_of_
     "error",
     [MemoryError(), torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"),
      OSError(errno.ENOMEM, "Cannot allocate memory"),
+     RuntimeError("could not create a primitive"),
      RuntimeError("[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried")],
 )  # fmt: skip
 def test_short_memory(error):

@@ -20,6 +20,12 @@ _ADVICE = {
     errno.EPERM: f"check the permissions, or {_ELSEWHERE}",
 }
 
+# How libraries say it: torch on a GPU, torch on a CPU, the system, C++, oneDNN.
+_NO_MEMORY = (
+    "out of memory", "can't allocate memory", "cannot allocate memory", "bad_alloc", "could not create a primitive",
+    "could not create a memory object",
+)  # fmt: skip
+
 
 class TinyAblateError(Exception):
     """Something that stops a run and that its user can understand."""

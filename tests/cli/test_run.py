@@ -16,7 +16,7 @@ from tiny_ablation.results.reader import load_run
 from tiny_ablation.results.rundir import RunDir
 
 FILES = {
-    "manifest.json", "machine.json", "provenance.json", "env.txt", "config.yaml", "report.html", "metrics/summary.json",
+    "manifest.json", "machine.json", "provenance.json", "env.txt", "config.yaml", "run.log", "report.html", "metrics/summary.json",
     "metrics/head_impact.parquet", "metrics/per_example.parquet", "metrics/verify.json", "metrics/profile.json",
     "artifacts/head_map.png", "artifacts/head_map.html", "artifacts/forest.png", "artifacts/forest.html",
     "artifacts/scales.png", "artifacts/scales.html", "artifacts/templates.png", "artifacts/templates.html",

