@@ -60,7 +60,9 @@ def _carry_out(
     from tiny_ablation.results.rundir import RunDir
 
     started = datetime.now(UTC)
-    with profile.stage("prepare"):
+    with profile.stage(
+        "prepare", quiet=True
+    ):  # the directory may be refused yet, so that nothing is written there
         prepared = prepare_run(light)
     screen.start(_headline(prepared))
     refuse_sweep(directory)

@@ -33,8 +33,8 @@ class Profile:
             self.sampler.stop()
 
     @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Measure what happens within."""
+    def stage(self, name: str, *, quiet: bool = False) -> Iterator[None]:
+        """Measure what happens within; its end goes to the log of the run, unless `quiet`."""
         self.sampler.take()  # what was seen before belongs to no stage
         wall, cpu = time.perf_counter(), time.process_time()
         try:
@@ -47,6 +47,7 @@ class Profile:
             for key, value in self.sampler.take().items():
                 entry[key] = max(value, entry.get(key, value))
             entry["rss_peak_bytes"] = max(entry["rss_bytes"], entry.get("rss_peak_bytes", 0))
+        if not quiet:
             log.info("%s: %.1f s, %.0f MB", name, entry["wall_s"], entry["rss_bytes"] / 1e6)
 
     def count(self, name: str, **counts: float) -> None:
