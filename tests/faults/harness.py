@@ -123,13 +123,15 @@ def start(
     return subprocess.Popen(
         [sys.executable, *program, *scene.args, *more], cwd=place, env=everything,
         stdin=subprocess.DEVNULL, stdout=stdout, stderr=subprocess.PIPE, text=True, start_new_session=True,
-        preexec_fn=(lambda: _limit(limits)) if limits else None,
+        preexec_fn=lambda: _limit(limits or {}),
     )  # fmt: skip
 
 
 def _limit(limits: Mapping[int, int]) -> None:
+    """In the new process; and Ctrl-C works there, whoever started the tests in the background."""
     import resource
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     for which, value in limits.items():
         resource.setrlimit(which, (value, value))
 
