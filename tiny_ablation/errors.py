@@ -107,9 +107,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     text = str(error).lower()
-    return any(
-        words in text for words in ("out of memory", "can't allocate memory", "cannot allocate memory")
-    )
+    return any(words in text for words in _NO_MEMORY)
 
 
 def in_words(error: BaseException) -> TinyAblateError | None:
