@@ -44,6 +44,7 @@ test-training: env
 
 # One process, one core. Some faults need rights to mount a file system and say so where they are skipped.
 faults: env
+	rm -f outputs/faults/*.json
 	TINY_ABLATE_FAULTS=outputs/faults OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m '' tests/faults; \
 	  status=$$?; $(BIN)/python -m tests.faults.table outputs/faults docs/reliability.md; exit $$status
 

@@ -36,7 +36,8 @@ def table(found: list[dict]) -> Iterator[str]:
     said = f"{whole['clear']} of {whole['asked']}"
     yield f"| **all** | **{whole['tries']}** | **{whole['lost']}** | **{whole['wrong']}** | **{said}** |"
     yield ""
-    yield f"Counted on {max(each['date'] for each in found)}; {kills} of the tries are kills."
+    date = max(each["date"] for each in found)
+    yield f"Counted on {date[:4]}-{date[4:6]}-{date[6:8]}; {kills} of the tries are kills."
 
 
 if __name__ == "__main__":

@@ -67,32 +67,32 @@ def size_of(number, scene, most):
     return int(2 ** random.Random(f"{scene.name}/{number}").uniform(11, most))
 
 
-@pytest.mark.parametrize("number", some(1, 6))
+@pytest.mark.parametrize("number", some(1, 4))
 def test_a_run_with_a_limit(full, number):
     full[0](scenes.RUN, size_of(number, scenes.RUN, 20))
 
 
-@pytest.mark.parametrize("number", some(0, 2))
+@pytest.mark.parametrize("number", some(0, 1))
 def test_a_sweep_with_a_limit(full, number):
     full[0](scenes.BASIC, size_of(number, scenes.BASIC, 18))
 
 
-@pytest.mark.parametrize("number", some(0, 2))
+@pytest.mark.parametrize("number", some(0, 1))
 def test_an_aggregation_with_a_limit(full, aggregation, number):
     full[0](aggregation, size_of(number, aggregation, 20))
 
 
-@pytest.mark.parametrize("number", some(0, 3))
+@pytest.mark.parametrize("number", some(0, 2))
 def test_a_conversion_with_a_limit(full, fetch, number):
     full[0](fetch, size_of(number, fetch, 20))
 
 
-@pytest.mark.parametrize("number", some(0, 4))
+@pytest.mark.parametrize("number", some(0, 3))
 def test_a_training_with_a_limit(full, number):
     full[0](scenes.TRAINING, size_of(number, scenes.TRAINING, 18))
 
 
-@pytest.mark.parametrize("number", some(0, 4))
+@pytest.mark.parametrize("number", some(0, 3))
 def test_a_run_on_a_small_disk(full, number):
     full[1](scenes.RUN, "run", size_of(number, scenes.RUN, 22) + 4096)
 
@@ -102,12 +102,12 @@ def test_a_sweep_on_a_small_disk(full, number):
     full[1](scenes.BASIC, "sweep", size_of(number, scenes.BASIC, 22) + 4096)
 
 
-@pytest.mark.parametrize("number", some(0, 3))
+@pytest.mark.parametrize("number", some(0, 2))
 def test_a_conversion_on_a_small_disk(full, fetch, number):
     full[1](fetch, "cache", size_of(number, fetch, 20) + 4096)
 
 
-@pytest.mark.parametrize("number", some(0, 4))
+@pytest.mark.parametrize("number", some(0, 3))
 def test_a_training_on_a_small_disk(full, number):
     full[1](scenes.TRAINING, "cache", size_of(number, scenes.TRAINING, 19) + 4096)
 

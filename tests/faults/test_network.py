@@ -156,7 +156,6 @@ class Broken(http.server.SimpleHTTPRequestHandler):
         ("breaks off", 0),
         ("breaks off", 1),
         ("altered", 0),
-        ("altered", 1),
         ("stops", 0),
         ("slow", 0),
         ("refuses", 0),
