@@ -60,18 +60,14 @@ def _carry_out(
     from tiny_ablation.results.rundir import RunDir
 
     started = datetime.now(UTC)
-    with profile.stage(
-        "prepare", quiet=True
-    ):  # the directory may be refused yet, so that nothing is written there
+    with profile.stage("prepare", quiet=True):  # nothing is written yet: the directory may be refused
         prepared = prepare_run(light)
     screen.start(_headline(prepared))
     refuse_sweep(directory)
     rundir = RunDir(directory)
     with rundir.lock():
         make_way(rundir, prepared.identity.digest, replace=replace)
-        log.info(
-            "run %s of %s by tiny-ablate %s", prepared.identity.run_id, prepared.light.kind.name, __version__
-        )
+        log.info("run %s of %s, version %s", prepared.identity.run_id, prepared.light.kind.name, __version__)
         with profile.stage("measure"):
             measured, stopped = _measure(prepared, rundir, screen)
         if not measured:

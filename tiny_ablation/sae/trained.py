@@ -127,9 +127,7 @@ def trained(recipe: Recipe, *, anew: bool = False) -> Path:
             if not is_whole(target):
                 work.mkdir(exist_ok=True)
                 _make(recipe, target, work)
-            shutil.rmtree(
-                work, ignore_errors=True
-            )  # also what a process left that was killed at its very end
+            shutil.rmtree(work, ignore_errors=True)  # also where a process was killed at its very end
     except Exception as error:
         if told := cannot_keep(error, f"the autoencoder in {target.parent}"):
             raise told from error
@@ -223,8 +221,8 @@ def _is_as_recorded(path: Path, record: Path) -> bool:
 
 
 def _empty(work: Path) -> None:
-    """Begin anew."""
-    if any(work.glob("contexts.*")):
+    """Begin anew; a text without its record is not damaged but was just being written."""
+    if (work / "contexts.json").exists():
         notice(f"{work} is damaged; training begins anew.")
     for path in work.iterdir():
         shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
