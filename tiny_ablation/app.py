@@ -62,12 +62,12 @@ def start() -> None:
             raise Interrupted(f"interrupted; {_go_on(sweep)}") from None
         raise
     except Exception as error:
-        if (sweep := claimed()) and _is_lost_worker(error):
+        if (sweep := claimed()) and _is_one_of(error, "TerminatedWorkerError", "BrokenProcessPool"):
             raise TinyAblateError(
                 f"a worker process was killed, by the system if memory ran out; {_go_on(sweep)}, "
                 "and with hydra.launcher.n_jobs=1 if memory was short"
             ) from error
-        if (sweep := claimed()) and isinstance(error, TimeoutError):  # hydra.launcher.timeout
+        if (sweep := claimed()) and _is_one_of(error, "TimeoutError"):  # hydra.launcher.timeout
             raise TinyAblateError(
                 f"a worker process did not answer in time and was ended; {_go_on(sweep)}"
             ) from error
@@ -83,11 +83,9 @@ def _go_on(sweep: Path) -> str:
     return f"finished cells are kept: run the same command with hydra.sweep.dir={sweep} to go on"
 
 
-def _is_lost_worker(error: Exception) -> bool:
-    """Whether joblib lost a process (its classes are not imported for this, since most sweeps have none)."""
-    return bool(
-        {"TerminatedWorkerError", "BrokenProcessPool"} & {cls.__name__ for cls in type(error).__mro__}
-    )
+def _is_one_of(error: Exception, *names: str) -> bool:
+    """Whether it is an error of joblib's (its classes are not imported for this, since most sweeps have none)."""
+    return bool({*names} & {cls.__name__ for cls in type(error).__mro__})
 
 
 @hydra.main(config_path=str(conf_dir()), config_name="config", version_base="1.3")
