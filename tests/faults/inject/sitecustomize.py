@@ -20,7 +20,13 @@ if "FAULT_CLOCK_BACK_AT" in os.environ:
     time.time_ns = lambda: int(_time() * 1e9)
     import datetime as _datetime
 
-    class _Moved(_datetime.datetime):
+    _class = _datetime.datetime
+
+    class _Every(type):
+        def __instancecheck__(cls, value):
+            return isinstance(value, _class)
+
+    class _Moved(_class, metaclass=_Every):
         @classmethod
         def now(cls, tz=None):
             return cls.fromtimestamp(_time(), tz)

@@ -64,7 +64,8 @@ def cannot_keep(error: Exception, what: str) -> ModelError | None:
     cause = error.__cause__ if isinstance(error, ResultsError) and error.__cause__ else error
     if not isinstance(cause, OSError) and not disk_trouble(cause):
         return None
-    said = cause.strerror if isinstance(cause, OSError) and cause.strerror else str(cause).splitlines()[0]
+    told = cause.strerror if isinstance(cause, OSError) else None
+    said = told or (disk_trouble(cause) or str(cause)).partition(";")[0]
     return ModelError(
         f"cannot keep {what}: {said}. Free some space there, or choose another place with the environment variable "
         "TINY_ABLATE_CACHE."
