@@ -14,13 +14,14 @@ ARGS ?= ablation=heads_zero dataset=facts
 # Two processes of one thread each: torch on small models gains nothing from a second thread.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
-.PHONY: help run test test-slow test-training bench bench-full performance docs pictures behaviours selfcheck check format env clean
+.PHONY: help run test test-slow test-training faults bench bench-full performance docs pictures behaviours selfcheck check format env clean
 
 help:
 	@echo "make run        run the default experiment (ARGS='...' for another)"
 	@echo "make test       the test suite"
 	@echo "make test-slow  the tests that take minutes"
 	@echo "make test-training  train the default autoencoder and hold it to its bars"
+	@echo "make faults     kill, fill, damage and starve the tool some 300 times; about half an hour (docs/reliability.md)"
 	@echo "make bench      time the engine against the usual loops (about twenty minutes; bench-full: all runs; performance: write the page)"
 	@echo "make check      style, types, architecture"
 	@echo "make behaviours   measure the default model on every behaviour (docs/behaviours.md)"
@@ -40,6 +41,12 @@ test-slow: env $(VENV)-launchers/.installed
 # Not part of .ci/run: it needs two cores for itself.
 test-training: env
 	$(BIN)/python -m pytest -m training
+
+# One process, one core. Some faults need rights to mount a file system and say so where they are skipped.
+faults: env
+	rm -f outputs/faults/*.json
+	TINY_ABLATE_FAULTS=outputs/faults OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m '' tests/faults; \
+	  status=$$?; $(BIN)/python -m tests.faults.table outputs/faults docs/reliability.md; exit $$status
 
 # Launchers of clusters slow every start of Hydra down and pin old versions, so they have an environment of their own on top.
 $(VENV)-launchers/.installed: $(VENV)/.installed

@@ -16,9 +16,10 @@ import hydra
 from tiny_ablation.config import schema
 from tiny_ablation.config.schema import TrackingBackend
 from tiny_ablation.config.settings import to_settings
-from tiny_ablation.errors import Interrupted, TinyAblateError
+from tiny_ablation.errors import Interrupted, TinyAblateError, in_words
 from tiny_ablation.interventions.registry import register_schemas
 from tiny_ablation.paths import conf_dir
+from tiny_ablation.results.runlog import log
 from tiny_ablation.running import run
 from tiny_ablation.sweep.workers import register_resolver
 
@@ -61,10 +62,14 @@ def start() -> None:
             raise Interrupted(f"interrupted; {_go_on(sweep)}") from None
         raise
     except Exception as error:
-        if (sweep := claimed()) and _is_lost_worker(error):
+        if (sweep := claimed()) and _is_one_of(error, "TerminatedWorkerError", "BrokenProcessPool"):
             raise TinyAblateError(
                 f"a worker process was killed, by the system if memory ran out; {_go_on(sweep)}, "
                 "and with hydra.launcher.n_jobs=1 if memory was short"
+            ) from error
+        if (sweep := claimed()) and _is_one_of(error, "TimeoutError"):  # hydra.launcher.timeout
+            raise TinyAblateError(
+                f"a worker process did not answer in time and was ended; {_go_on(sweep)}"
             ) from error
         raise
     finally:
@@ -78,11 +83,9 @@ def _go_on(sweep: Path) -> str:
     return f"finished cells are kept: run the same command with hydra.sweep.dir={sweep} to go on"
 
 
-def _is_lost_worker(error: Exception) -> bool:
-    """Whether joblib lost a process (its classes are not imported for this, since most sweeps have none)."""
-    return bool(
-        {"TerminatedWorkerError", "BrokenProcessPool"} & {cls.__name__ for cls in type(error).__mro__}
-    )
+def _is_one_of(error: Exception, *names: str) -> bool:
+    """Whether it is an error of joblib's (its classes are not imported for this, since most sweeps have none)."""
+    return bool({*names} & {cls.__name__ for cls in type(error).__mro__})
 
 
 @hydra.main(config_path=str(conf_dir()), config_name="config", version_base="1.3")
@@ -112,6 +115,8 @@ def _run_single(cfg: Any, directory: Path, cwd: Path) -> None:
         run(light, directory, screen)
         _publish(light, directory, cwd, screen)
     except Exception as error:  # told by cli, after Hydra has returned
+        if in_words(error) is None:
+            log.exception("failed")
         outcome.error = error
 
 
@@ -131,11 +136,12 @@ def _run_cell(cfg: Any, sweep_dir: Path, directory: Path, number: int) -> None:
         if light.settings.root.resume and job.is_done(rundir, light):
             status = "done before"
         else:
-            run(light, directory, screen)
+            run(light, directory, screen, replace=True)
             status = "ok"
     except Interrupted as error:
         raise KeyboardInterrupt(str(error)) from None
     except Exception as error:
+        log.error("failed: %s", error, exc_info=in_words(error) is None)
         job.record_failure(rundir, cell, error)
     screen.cell(cell.job, len(plan.cells), cell.condition, cell.seed, status, time.monotonic() - started)
 

@@ -124,7 +124,7 @@ def _confirm(config_name: str, directory: Path, screen: Any) -> int:
         rundir = RunDir(each.dir)
         if not is_done(rundir, each.light):
             try:
-                run(each.light, each.dir, Screen(quiet=True))
+                run(each.light, each.dir, Screen(quiet=True), replace=True)
             except TinyAblateError as error:
                 record_failure(rundir, each.cell, error)
                 screen.warn(f"confirm, {each.cell.condition}, seed {each.cell.seed}: {error}")

@@ -3,6 +3,7 @@
 Exit codes: 0 done; 1 the run or a cell of a sweep failed; 2 the user's input is wrong; 130 interrupted.
 """
 
+import contextlib
 import os
 import re
 import signal
@@ -10,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from tiny_ablation.errors import TinyAblateError
+from tiny_ablation.errors import TinyAblateError, in_words
 from tiny_ablation.version import __version__
 
 
@@ -64,7 +65,9 @@ def _tell(error: Exception, asked: str | None) -> int:
     """Say what went wrong and return the exit code; with a traceback where the user set HYDRA_FULL_ERROR."""
     if asked not in (None, "", "0"):
         raise error
-    print(f"tiny-ablate: error: {_message(error)}", file=sys.stderr)  # noqa: T201
+    error = in_words(error) or error
+    with contextlib.suppress(BrokenPipeError):  # `2>&1 | head`: the exit code still tells
+        print(f"tiny-ablate: error: {_message(error)}", file=sys.stderr)  # noqa: T201
     return _exit_code(error)
 
 

@@ -2,8 +2,29 @@
 
 Each message says what is wrong, where (config key, file, line) and what to do. `cli.main` prints it on
 one line without a traceback and exits with `exit_code`. Every class takes the message alone, so that an error
-survives being pickled between processes.
+survives being pickled between processes. `in_words` tells what is no error of this package's own but has a meaning for
+people: a full disk, too little memory, a worker that does not answer.
 """
+
+import errno
+import os
+import re
+
+_ELSEWHERE = "choose another directory with hydra.run.dir=DIR."
+_ADVICE = {
+    errno.ENOSPC: f"free some space or {_ELSEWHERE}",
+    errno.EDQUOT: f"free some space or {_ELSEWHERE}",
+    errno.EFBIG: f"raise the file size limit (ulimit -f) or {_ELSEWHERE}",
+    errno.EROFS: _ELSEWHERE,
+    errno.EACCES: f"check the permissions, or {_ELSEWHERE}",
+    errno.EPERM: f"check the permissions, or {_ELSEWHERE}",
+}
+
+# How libraries say it: torch on a GPU, torch on a CPU, the system, C++, oneDNN.
+_NO_MEMORY = (
+    "out of memory", "can't allocate memory", "cannot allocate memory", "bad_alloc", "could not create a primitive",
+    "could not create a memory object",
+)  # fmt: skip
 
 
 class TinyAblateError(Exception):
@@ -42,6 +63,10 @@ class ResultsError(UserError):
     """A results directory or file is missing, damaged or of another run."""
 
 
+class BusyError(ResultsError):
+    """Another process is writing in the directory."""
+
+
 class NumericsError(TinyAblateError):
     """The model gave NaN or infinity; the message names the site."""
 
@@ -54,3 +79,47 @@ class Interrupted(TinyAblateError):
     """The run was stopped from outside; what was finished is kept."""
 
     exit_code = 130
+
+
+def said_by_system(error: OSError) -> str:
+    """What the system said about a file, and what to do about it."""
+    said = os.strerror(error.errno).lower() if error.errno else (str(error) or "unknown").splitlines()[0]
+    return f"{said}; {_ADVICE.get(error.errno or 0, 'check the path and the disk.')}"
+
+
+def disk_trouble(error: BaseException) -> str | None:
+    """What the system said where a file could not be written, and what to do about it; None for any other error.
+
+    Libraries written in other languages hand the system's number over as text, or not at all.
+    """
+    if isinstance(error, OSError) and error.errno in _ADVICE:
+        return said_by_system(error)
+    if found := re.search(r"\(os error (\d+)\)", str(error)):
+        number = int(found[1])
+        return said_by_system(OSError(number, "")) if number in _ADVICE else None
+    if "PytorchStreamWriter failed" in str(error):
+        return f"the file could not be written to its end; {_ADVICE[errno.ENOSPC]}"
+    return None
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error of Python, numpy or torch means that memory ran out."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    text = str(error).lower()
+    return any(words in text for words in _NO_MEMORY)
+
+
+def in_words(error: BaseException) -> TinyAblateError | None:
+    """What an error of the system means for people; None where it means nothing to them."""
+    if isinstance(error, TinyAblateError):
+        return error
+    if is_out_of_memory(error):
+        return TinyAblateError(
+            "memory ran out. What was finished is kept: run the same command in the same directory to go on, with a smaller "
+            "device.batch_tokens, a smaller model, hydra.launcher.n_jobs=1 in a sweep, or more memory"
+        )
+    if said := disk_trouble(error):
+        where = f" {error.filename}" if isinstance(error, OSError) and error.filename else ""
+        return ResultsError(f"Cannot write{where}: {said}")
+    return None

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from tiny_ablation.config import schema
 from tiny_ablation.config.schema import VerifyMode
 from tiny_ablation.errors import Interrupted, TinyAblateError
+from tiny_ablation.results.runlog import log
+from tiny_ablation.version import __version__
 
 if TYPE_CHECKING:
     from tiny_ablation.aggregate.confirm import Confirmation
@@ -27,8 +29,14 @@ _SITES = {"head_impact": "heads", "layer_impact": "layers", "pair_impact": "pair
           "feature_impact": "features"}  # fmt: skip
 
 
-def run(light: "Light", directory: Path, screen: "Screen") -> None:
+def run(light: "Light", directory: Path, screen: "Screen", *, replace: bool = False) -> None:
     """Carry one run out, into `directory`.
+
+    Args:
+        light: what to run.
+        directory: where; it may hold this run's own earlier results or finished batches.
+        screen: what the user sees.
+        replace: delete another run that stands there, instead of refusing.
 
     Raises:
         TinyAblateError: see its subclasses; `Interrupted` when results up to the interruption were kept.
@@ -40,20 +48,26 @@ def run(light: "Light", directory: Path, screen: "Screen") -> None:
     with profile.sampling():
         if profile.sampler.problem:
             screen.warn(profile.sampler.problem)
-        _carry_out(light, directory, screen, profile)
+        _carry_out(light, directory, screen, profile, replace=replace or not light.settings.root.resume)
 
 
-def _carry_out(light: "Light", directory: Path, screen: "Screen", profile: "Profile") -> None:
+def _carry_out(
+    light: "Light", directory: Path, screen: "Screen", profile: "Profile", *, replace: bool
+) -> None:
     """Prepare, measure, confirm and write; see `run`."""
     from tiny_ablation.interventions.prepare import prepare_run
+    from tiny_ablation.results.occupied import make_way, refuse_sweep
     from tiny_ablation.results.rundir import RunDir
 
     started = datetime.now(UTC)
-    with profile.stage("prepare"):
+    with profile.stage("prepare", quiet=True):  # nothing is written yet: the directory may be refused
         prepared = prepare_run(light)
     screen.start(_headline(prepared))
+    refuse_sweep(directory)
     rundir = RunDir(directory)
     with rundir.lock():
+        make_way(rundir, prepared.identity.digest, replace=replace)
+        log.info("run %s of %s, version %s", prepared.identity.run_id, prepared.light.kind.name, __version__)
         with profile.stage("measure"):
             measured, stopped = _measure(prepared, rundir, screen)
         if not measured:
@@ -129,6 +143,7 @@ def _write(
         _write_provenance(prepared, rundir, started)
         write_run_report(rundir.path, status=status)
     _finish(prepared, rundir, summary, profile, status=status, error=bug)
+    log.info("finished: %s", status)
     _show(prepared, rundir, summary, screen)
     if bug:
         raise TinyAblateError(bug)

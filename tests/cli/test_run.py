@@ -16,11 +16,11 @@ from tiny_ablation.results.reader import load_run
 from tiny_ablation.results.rundir import RunDir
 
 FILES = {
-    "manifest.json", "machine.json", "provenance.json", "env.txt", "config.yaml", "report.html", "metrics/summary.json",
-    "metrics/head_impact.parquet", "metrics/per_example.parquet", "metrics/verify.json", "metrics/profile.json",
-    "artifacts/head_map.png", "artifacts/head_map.html", "artifacts/forest.png", "artifacts/forest.html",
-    "artifacts/scales.png", "artifacts/scales.html", "artifacts/templates.png", "artifacts/templates.html",
-    "artifacts/timeline.png", "artifacts/timeline.html", "artifacts/verify.png",
+    "manifest.json", "machine.json", "provenance.json", "env.txt", "config.yaml", "run.log", "report.html",
+    "metrics/summary.json", "metrics/head_impact.parquet", "metrics/per_example.parquet", "metrics/verify.json",
+    "metrics/profile.json", "artifacts/head_map.png", "artifacts/head_map.html", "artifacts/forest.png",
+    "artifacts/forest.html", "artifacts/scales.png", "artifacts/scales.html", "artifacts/templates.png",
+    "artifacts/templates.html", "artifacts/timeline.png", "artifacts/timeline.html", "artifacts/verify.png",
     "artifacts/verify.html", "artifacts/plotly.min.js", "metrics/site_controls.parquet",
 }  # fmt: skip
 

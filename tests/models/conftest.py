@@ -19,7 +19,7 @@ def hf_directory() -> MakeFile:
 @pytest.fixture
 def gguf_file() -> MakeFile:
     """Makes a GGUF file at a path; returns the path."""
-    return _gguf_file
+    return write_gguf
 
 
 def _hf_directory(directory: Path) -> Path:
@@ -30,7 +30,7 @@ def _hf_directory(directory: Path) -> Path:
     return directory
 
 
-def _gguf_file(path: Path) -> Path:
+def write_gguf(path: Path) -> Path:
     """The toy model as a GGUF file with tied embeddings and a byte-level tokenizer without merges."""
     import gguf
 

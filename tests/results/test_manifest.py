@@ -5,6 +5,7 @@ import pytest
 from tiny_ablation.errors import ResultsError
 from tiny_ablation.results.manifest import Problem, check_files, read_manifest, write_manifest
 from tiny_ablation.results.rundir import RunDir
+from tiny_ablation.results.sealed import write_sealed
 from tiny_ablation.results.store import write_json, write_text
 
 
@@ -14,6 +15,7 @@ def a_run(path, time="12:00", **changes):
     write_json(run.provenance, {"started": time})
     write_text(run.path / ".hydra" / "config.yaml", f"cwd: {path}")
     write_text(run.path / "tiny-ablate.log", time)
+    write_text(run.path / "tiny-ablate.log.1", time)
     write_text(run.path / "partial" / "batch_00000.safetensors", "")
     write_text(run.path / ".tmp-12.json", "half")
     write_text(run.path / ".lock", "")
@@ -23,9 +25,11 @@ def a_run(path, time="12:00", **changes):
 
 
 def edit(path, change):
+    """As another version, or someone with intent, would have written it: the seal is right."""
     content = json.loads(path.read_text())
+    del content["seal"]
     change(content)
-    path.write_text(json.dumps(content))
+    write_sealed(path, content)
 
 
 def test_manifest_comes_back(tmp_path):
@@ -61,9 +65,21 @@ def test_check_finds_nothing_in_a_whole_run(tmp_path):
     assert check_files(a_run(tmp_path)) == []
 
 
+@pytest.mark.parametrize("name", ["manifest.json", "machine.json"])
+def test_a_manifest_that_was_altered_anywhere_is_refused(tmp_path, name):
+    run = a_run(tmp_path, extra={"n_examples": 20})
+    data = (tmp_path / name).read_bytes()
+    for at in range(0, len(data), 7):
+        altered = data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+        (tmp_path / name).write_bytes(altered)
+        with pytest.raises(ResultsError, match=f"{name} is damaged"):
+            check_files(run)
+
+
 def test_a_growing_log_is_no_damage(tmp_path):
     run = a_run(tmp_path)
     (run.path / "tiny-ablate.log").write_text("more")
+    (run.path / "tiny-ablate.log.1").write_text("what was written before that")
     assert check_files(run) == []
 
 

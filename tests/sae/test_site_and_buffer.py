@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -72,6 +75,40 @@ def test_a_killed_filling_goes_on_where_it_stopped(toy_networks, rows, tmp_path)
     found = fill(network, rows, tmp_path / "a.f32", seen.append)
     assert seen[0] >= 10  # what was finished is not computed again
     assert np.array_equal(found.values, fill(network, rows, tmp_path / "b.f32").values)
+
+
+@pytest.mark.parametrize("name", ["a.f32", "a.json"])
+def test_what_a_killed_filling_left_is_not_used_when_damaged(toy_networks, rows, tmp_path, name):
+    network, seen = toy_networks["llama"], []
+
+    def kill(n):
+        if n >= 20:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fill(network, rows, tmp_path / "a.f32", kill)
+    data = bytearray((tmp_path / name).read_bytes())
+    data[5] ^= 1
+    (tmp_path / name).write_bytes(data)
+    found = fill(network, rows, tmp_path / "a.f32", seen.append)
+    assert seen[0] == 0
+    assert np.array_equal(found.values, fill(network, rows, tmp_path / "b.f32").values)
+
+
+def test_room_for_the_whole_buffer_is_taken_at_once(toy_networks, rows, tmp_path):
+    """A mapped file on a disk that fills up later would kill the process without a word."""
+    code = (
+        "import resource, sys; from pathlib import Path; from tiny_ablation.sae.buffer import _reserve\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "try: _reserve(Path(sys.argv[1]), 5000)\n"
+        "except OSError as error: print(error.strerror)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "a")], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "File too large\n"
+    fill(toy_networks["llama"], rows, tmp_path / "b.f32")
+    assert (tmp_path / "b.f32").stat().st_blocks * 512 >= (tmp_path / "b.f32").stat().st_size
 
 
 def test_attention_sinks_are_known_and_no_part_of_the_sample():

@@ -52,6 +52,41 @@ def test_it_is_trained_once_and_made_again_when_damaged(network, cache, small):
     assert (first / "cfg.json").stat().st_mtime_ns > stamp
 
 
+@pytest.mark.parametrize(
+    "name", ["contexts.npz", "contexts.json", "clock.json", "step-*/*.safetensors", "step-*/files.json"]
+)
+def test_what_an_interrupted_training_left_is_not_used_when_damaged(
+    network, cache, small, name, monkeypatch, capsys
+):
+    whole = trained(recipe(network, small(), 0))
+    expected = (whole / "sae_weights.safetensors").read_bytes()
+    shutil.rmtree(whole)
+
+    def stop(*_args, **_keys):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trained_module, "_measure", stop)
+        with pytest.raises(Interrupted):
+            trained(recipe(network, small(), 0))
+    (path,) = list(cache.glob(f"sae/*.work/{name}"))[:1]
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    again = trained(recipe(network, small(), 0))
+    assert (again / "sae_weights.safetensors").read_bytes() == expected
+    assert ("begins anew" in capsys.readouterr().err) == (name != "clock.json")
+
+
+def test_what_a_training_left_that_was_killed_at_its_very_end_is_cleared(network, cache, small):
+    done = trained(recipe(network, small(), 0))
+    work = done.with_name(f"{done.name}.work")
+    work.mkdir()
+    (work / "activations.f32").write_bytes(b"gigabytes")
+    assert trained(recipe(network, small(), 0)) == done
+    assert not work.exists()
+
+
 @pytest.mark.parametrize("stage", ["_contexts", "_buffer", "_measure", "_seal"])
 def test_interrupted_anywhere_it_ends_in_the_same_weights(network, cache, small, stage, monkeypatch):
     whole = trained(recipe(network, small(), 0))

@@ -6,6 +6,8 @@ import sys
 import pytest
 
 from tiny_ablation.errors import ResultsError
+from tiny_ablation.results.manifest import write_manifest
+from tiny_ablation.results.rundir import RunDir
 from tiny_ablation.results.sweepdir import Cell, SweepPlan, read_plan, write_plan
 from tiny_ablation.sweep.claim import claim, claimed, release
 
@@ -32,6 +34,19 @@ def test_the_directory_of_a_run_is_refused(tmp_path):
     (tmp_path / "manifest.json").write_text("{}")
     with pytest.raises(ResultsError, match="single run"):
         claim(tmp_path, PLAN)
+
+
+def test_a_damaged_plan_is_refused_with_what_to_do_and_doing_it_helps(tmp_path):
+    write_plan(tmp_path, PLAN)
+    write_manifest(RunDir(tmp_path), run_id="r", status="ok", digest="d", covers={}, extra={"kind": "sweep"})
+    plan = tmp_path / "sweep.json"
+    plan.write_text(plan.read_text().replace("facts", "faots"))
+    with pytest.raises(ResultsError, match=r"sweep\.json is damaged.*Delete it and start the sweep again"):
+        claim(tmp_path, PLAN)
+    plan.unlink()
+    claim(tmp_path, PLAN)
+    release(tmp_path)
+    assert read_plan(tmp_path) == PLAN
 
 
 def test_a_second_process_is_refused(tmp_path):

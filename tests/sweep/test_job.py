@@ -8,7 +8,7 @@ import time
 import psutil
 import pytest
 
-from tiny_ablation.errors import DataError, ResultsError
+from tiny_ablation.errors import BusyError, DataError, ResultsError
 from tiny_ablation.results.manifest import read_manifest
 from tiny_ablation.results.rundir import RunDir
 from tiny_ablation.results.sweepdir import Cell, SweepPlan, write_plan
@@ -45,6 +45,16 @@ def test_an_old_result_does_not_hide_a_new_failure(sweep):
     (rundir.path / "config.yaml").write_text("old: 1")
     record_failure(rundir, CELLS[0], DataError("second"))
     assert read_manifest(rundir.path).error == "second"
+
+
+def test_nothing_is_written_where_another_process_is_at_work(sweep):
+    record_failure(RunDir(sweep / "a/0"), CELLS[0], BusyError("Another process is writing"))
+    assert not (sweep / "a/0").exists()
+
+
+def test_short_memory_is_told_in_words(sweep):
+    record_failure(RunDir(sweep / "a/0"), CELLS[0], MemoryError())
+    assert str(read_manifest(sweep / "a/0").error).startswith("memory ran out")
 
 
 def test_status_sees_a_run_at_work(sweep):

@@ -22,9 +22,10 @@ from tiny_ablation.engine.layout import Batch, build_batches, count_nodes, tagge
 from tiny_ablation.engine.prompts import Prompt, sequences
 from tiny_ablation.engine.shares import Edited, Share, shares
 from tiny_ablation.engine.sources import Sources
-from tiny_ablation.errors import GuardError, NumericsError
+from tiny_ablation.errors import GuardError, NumericsError, is_out_of_memory
 from tiny_ablation.metrics.readout import Metric, Readout
 from tiny_ablation.models.network import Network
+from tiny_ablation.results.runlog import log
 
 # A prefix tree in one row attends to more than it needs (the mask is dense), so it must save a little to be worth it.
 MIN_SHARING = 1.08
@@ -190,9 +191,10 @@ class Executor:
                 logits = self._passes.edited(batch, cache, share.start, writers, len(chunk), share.only)
                 out.add(chunk, logits, base, [self.plan[i].label for i in chunk])
             except (MemoryError, RuntimeError) as error:
-                if not _is_out_of_memory(error) or len(chunk) == 1:
+                if not is_out_of_memory(error) or len(chunk) == 1:
                     raise
                 self._capacity = max(nodes, self._capacity // 2)
+                log.warning("memory ran out; going on with %d tokens in one forward pass", self._capacity)
                 continue
             done += len(chunk)
             tick(len(chunk) * len(batch.examples))
@@ -271,10 +273,3 @@ def _check_finite(readout: Readout, labels: Sequence[str]) -> None:
             f"{labels[int(bad.nonzero()[0])]}: the logits hold NaN or infinity, so no metric is defined; "
             "try device.dtype=float32, and check the weights"
         )
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return True
-    text = str(error)
-    return "out of memory" in text or "can't allocate memory" in text

@@ -9,6 +9,7 @@ from tiny_ablation.errors import GuardError
 from tiny_ablation.interventions.plan import Leg
 from tiny_ablation.interventions.prepare import Prepared
 from tiny_ablation.results.rundir import RunDir
+from tiny_ablation.results.runlog import log
 
 if TYPE_CHECKING:
     import numpy as np
@@ -93,6 +94,7 @@ def measure(
     shards: dict[int, dict[str, np.ndarray]] = {}
     try:
         done = store.done()
+        log.info("%d of %d batches were finished before", len(done), sum(len(e.batches) for e in work))
         for index, (executor, batch) in enumerate((e, b) for e in work for b in range(len(e.batches))):
             if index in done:
                 shards[index] = store.load(index)

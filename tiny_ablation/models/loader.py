@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from tiny_ablation.config.schema import ModelConfig, ModelSource, Weights
-from tiny_ablation.errors import ConfigError, DeviceError, ModelError
+from tiny_ablation.errors import ConfigError, DeviceError, ModelError, is_out_of_memory
 from tiny_ablation.models.sources import hub, local, planted, toy, tracr, wheel
 from tiny_ablation.models.sources.files import ModelFiles
 from tiny_ablation.models.sources.progress import notice
@@ -200,6 +200,8 @@ def _read_model(cfg: ModelConfig, files: ModelFiles, dtype: str) -> Any:
                 output_loading_info=True,
             )
     except Exception as error:  # damaged or foreign files raise anything in the libraries that read them
+        if is_out_of_memory(error):
+            raise
         raise ModelError(_unreadable(cfg, files, error)) from error
     if absent := sorted(report["missing_keys"]):
         # transformers fills what is missing with random numbers and goes on.
@@ -219,6 +221,8 @@ def _read_tokenizer(cfg: ModelConfig, files: ModelFiles) -> Any:
                 files.directory, local_files_only=True, trust_remote_code=cfg.trust_remote_code
             )
     except Exception as error:  # as above
+        if is_out_of_memory(error):
+            raise
         raise ModelError(_unreadable(cfg, files, error, "tokenizer of ")) from error
 
 

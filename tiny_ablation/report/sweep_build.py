@@ -19,9 +19,11 @@ def build_sweep(path: Path) -> "SweepOutcome":
     """
     from tiny_ablation.aggregate.sweep import aggregate_sweep, write_sweep_manifest
     from tiny_ablation.report.sweep_html import write_sweep_report
+    from tiny_ablation.results.sweepdir import building
 
-    outcome = aggregate_sweep(path)
-    if outcome.ok:
-        write_sweep_report(path)
-        write_sweep_manifest(outcome)
+    with building(path):
+        outcome = aggregate_sweep(path)
+        if outcome.ok:
+            write_sweep_report(path)
+            write_sweep_manifest(outcome)
     return outcome

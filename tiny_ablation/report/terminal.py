@@ -6,6 +6,7 @@ stderr, so that a pipe gets the result alone. Nothing but plain text leaves when
 shown as it is: control characters and rich's markup in it have no effect.
 """
 
+import os
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from rich.text import Text
 
 from tiny_ablation.report import captions, words
 from tiny_ablation.report.figures import style
+from tiny_ablation.results.runlog import log
 
 _INDEX = (
     "layer", "head", "layer_a", "head_a", "layer_b", "head_b", "position", "feature", "granularity", "set",
@@ -206,7 +208,8 @@ class Screen:
             self._print()
 
     def warn(self, text: str) -> None:
-        """Something that a reader of the numbers must know; goes to stderr."""
+        """Something that a reader of the numbers must know; goes to stderr, and to the log of the run."""
+        log.warning("%s", text)
         if not self._quiet:
             end = "\n\n" if self._err.is_terminal else "\n"
             self._err.print(
@@ -329,8 +332,20 @@ class _TimeLeft(TimeRemainingColumn):
         return super().render(task) + Text(" left", style="dim")
 
 
+class _Console(Console):
+    """Goes silent when nobody reads any more (`| head -1`): the run goes on, since its files are what it is for."""
+
+    def on_broken_pipe(self) -> None:
+        """Where rich would end the process."""
+        stream = self.file.fileno()
+        self.quiet = True
+        devnull = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(devnull, stream)  # also for what Python itself flushes at its end
+        os.close(devnull)
+
+
 def _console(stderr: bool) -> Console:
-    console = Console(stderr=stderr, highlight=False, markup=False, emoji=False)
+    console = _Console(stderr=stderr, highlight=False, markup=False, emoji=False)
     console.width = max(console.width, _NARROWEST)
     return console
 

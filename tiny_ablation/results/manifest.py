@@ -1,4 +1,4 @@
-"""The manifest: what a run is, how it ended, and the checksum of every file that says so.
+"""The manifest: what a run is, how it ended, and the checksum of every file that says so; its own is its last key.
 
 Equal runs have equal manifests, to the byte. So files that hold times or machine facts are named in
 `manifest.json` and their checksums stand in `machine.json` beside it. Left out are files that still change or
@@ -16,7 +16,8 @@ from typing import Any, Literal, NamedTuple, get_args
 from tiny_ablation.errors import ResultsError
 from tiny_ablation.results.rundir import RunDir
 from tiny_ablation.results.schema import SCHEMA_VERSION
-from tiny_ablation.results.store import TEMP_PREFIX, sha256_file, write_json
+from tiny_ablation.results.sealed import write_sealed
+from tiny_ablation.results.store import TEMP_PREFIX, sha256_file
 from tiny_ablation.results.versioned import inside, read_versioned
 
 Status = Literal["ok", "partial", "failed"]
@@ -35,6 +36,7 @@ _MACHINE_FILES = {
 }
 _MACHINE_DIRS = (".hydra/",)
 _NOT_RESULTS = (TEMP_PREFIX, ".lock")
+_LOG = re.compile(r"\.log(\.\d+)?$")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -111,10 +113,10 @@ def write_manifest(
     }
     machine_files = {name: entry for name, entry in entries.items() if _is_machine_file(name)}
     files = {name: entry for name, entry in entries.items() if name not in machine_files}
-    write_json(rundir.machine, {"schema_version": SCHEMA_VERSION, "run_id": run_id, "files": machine_files})
+    write_sealed(rundir.machine, {"schema_version": SCHEMA_VERSION, "run_id": run_id, "files": machine_files})
     content = {"schema_version": SCHEMA_VERSION, "run_id": run_id, "status": status, "error": error}
     content |= {"digest": digest, "covers": covers, **(extra or {})}
-    return write_json(rundir.manifest, content | {"files": files, "machine_files": list(machine_files)})
+    return write_sealed(rundir.manifest, content | {"files": files, "machine_files": list(machine_files)})
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -224,7 +226,7 @@ def _result_files(root: Path, leave_out: Collection[str]) -> Iterator[str]:
             if name != "partial" and here / name not in others and not _is_run(here / name)
         ]
         for name in files:
-            if name not in _MANIFESTS and not name.startswith(_NOT_RESULTS) and not name.endswith(".log"):
+            if name not in _MANIFESTS and not name.startswith(_NOT_RESULTS) and not _LOG.search(name):
                 yield (here / name).relative_to(root).as_posix()
 
 

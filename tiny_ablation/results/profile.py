@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from tiny_ablation.results.runlog import log
 from tiny_ablation.results.sampler import Sampler
 
 
@@ -32,8 +33,8 @@ class Profile:
             self.sampler.stop()
 
     @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Measure what happens within."""
+    def stage(self, name: str, *, quiet: bool = False) -> Iterator[None]:
+        """Measure what happens within; its end goes to the log of the run, unless `quiet`."""
         self.sampler.take()  # what was seen before belongs to no stage
         wall, cpu = time.perf_counter(), time.process_time()
         try:
@@ -46,6 +47,8 @@ class Profile:
             for key, value in self.sampler.take().items():
                 entry[key] = max(value, entry.get(key, value))
             entry["rss_peak_bytes"] = max(entry["rss_bytes"], entry.get("rss_peak_bytes", 0))
+        if not quiet:
+            log.info("%s: %.1f s, %.0f MB", name, entry["wall_s"], entry["rss_bytes"] / 1e6)
 
     def count(self, name: str, **counts: float) -> None:
         """Say how much a finished stage worked through, such as `prompt_tokens`; its rate per second is added."""

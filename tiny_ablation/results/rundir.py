@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tiny_ablation.errors import ResultsError
+from tiny_ablation.errors import BusyError, ResultsError, said_by_system
 from tiny_ablation.results.partial import PartialStore
 from tiny_ablation.results.schema import TABLES
 from tiny_ablation.results.store import clean_stale
@@ -102,28 +102,27 @@ class RunDir:
         The system drops the lock when a process dies, so a crash never leaves a directory locked.
 
         Raises:
-            ResultsError: another process holds the lock, or the directory cannot be written.
+            BusyError: another process holds the lock.
+            ResultsError: the directory cannot be written.
         """
         from filelock import FileLock, Timeout
 
         lock = FileLock(self.path / ".lock", timeout=0)
         holder = self.path / ".lock-holder"
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            lock.acquire()
-        except Timeout:
-            raise ResultsError(_locked(self.path, holder)) from None
-        except OSError as error:
-            raise ResultsError(
-                f"Cannot write in {self.path}: {(error.strerror or str(error)).lower()}. "
-                "Choose another directory with hydra.run.dir=DIR."
-            ) from error
-        try:
-            holder.write_text(str(os.getpid()))
-            clean_stale(self.path)
+            try:
+                self.path.mkdir(parents=True, exist_ok=True)
+                lock.acquire()
+                clean_stale(self.path)  # first, since it may be what makes room on a full disk
+                holder.write_text(str(os.getpid()))
+            except Timeout:
+                raise BusyError(_locked(self.path, holder)) from None
+            except OSError as error:
+                raise ResultsError(f"Cannot write in {self.path}: {said_by_system(error)}") from error
             yield
         finally:
-            holder.unlink(missing_ok=True)
+            if lock.is_locked:
+                holder.unlink(missing_ok=True)
             lock.release()
 
 

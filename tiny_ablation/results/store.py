@@ -20,25 +20,17 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from tiny_ablation.errors import GuardError, ResultsError
+from tiny_ablation.errors import GuardError, ResultsError, said_by_system
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
 TEMP_PREFIX = ".tmp-"
+ANEW = "Run again to make it anew."
 
 # What some network file systems answer when asked to flush a directory.
 _CANNOT_FLUSH_DIRECTORIES = {errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.EISDIR}
-
-_ELSEWHERE = "choose another directory with hydra.run.dir=DIR."
-_ADVICE = {
-    errno.ENOSPC: f"free some space or {_ELSEWHERE}",
-    errno.EDQUOT: f"free some space or {_ELSEWHERE}",
-    errno.EFBIG: f"raise the file size limit (ulimit -f) or {_ELSEWHERE}",
-    errno.EROFS: _ELSEWHERE,
-    errno.EACCES: f"check the permissions, or {_ELSEWHERE}",
-}
 
 
 def write_via(path: Path, write: Callable[[Path], object]) -> Path:
@@ -62,7 +54,7 @@ def write_via(path: Path, write: Callable[[Path], object]) -> Path:
         os.replace(temporary, path)
         _flush_directory(path.parent)
     except OSError as error:
-        raise ResultsError(f"Cannot write {path}: {_reason(error)}") from error
+        raise ResultsError(f"Cannot write {path}: {said_by_system(error)}") from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
@@ -96,8 +88,12 @@ def to_json(obj: object) -> str:
     return json.dumps(_plain(obj, ()), ensure_ascii=False, indent=2, allow_nan=False) + "\n"
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, advice: str = ANEW) -> Any:
     """The content of a JSON file that this package wrote.
+
+    Args:
+        path: the file.
+        advice: what to do where it is damaged.
 
     Raises:
         ResultsError: the file is missing, cannot be read or is not JSON.
@@ -105,11 +101,9 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_bytes())
     except OSError as error:
-        raise ResultsError(f"Cannot read {path}: {_reason(error)}") from error
+        raise ResultsError(f"Cannot read {path}: {said_by_system(error)}") from error
     except (ValueError, RecursionError) as error:
-        raise ResultsError(
-            f"{path} is damaged: it is not JSON ({error}). Run again to make it anew."
-        ) from error
+        raise ResultsError(f"{path} is damaged: it is not JSON ({error}). {advice}") from error
 
 
 def write_table(path: Path, table: "pd.DataFrame | pa.Table") -> Path:
@@ -174,9 +168,9 @@ def read_arrow(
         # One thread: most files are small, and handing their columns around costs more than it saves.
         return file.read(columns=wanted, use_threads=False)
     except OSError as error:
-        raise ResultsError(f"Cannot read {path}: {_reason(error)}") from error
+        raise ResultsError(f"Cannot read {path}: {said_by_system(error)}") from error
     except (pa.ArrowException, ValueError) as error:
-        raise ResultsError(f"{path} is damaged: {_first_line(error)}. Run again to make it anew.") from error
+        raise ResultsError(f"{path} is damaged: {_first_line(error)}. {ANEW}") from error
 
 
 def sha256_file(path: Path) -> str:
@@ -185,7 +179,7 @@ def sha256_file(path: Path) -> str:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise ResultsError(f"Cannot read {path}: {_reason(error)}") from error
+        raise ResultsError(f"Cannot read {path}: {said_by_system(error)}") from error
 
 
 def clean_stale(directory: Path) -> list[Path]:
@@ -243,6 +237,13 @@ def _storage_type(arrow_type: Any) -> Any:
     return pa.string() if text or pa.types.is_null(arrow_type) else arrow_type
 
 
+def flush_files(directory: Path) -> None:
+    """Push the files of a directory, and its list of them, to the disk, before it is renamed."""
+    for path in directory.iterdir():
+        _flush(path)
+    _flush_directory(directory)
+
+
 def _flush(path: Path) -> None:
     descriptor = os.open(path, os.O_RDWR)
     try:
@@ -262,12 +263,6 @@ def _flush_directory(path: Path) -> None:
             raise
     finally:
         os.close(descriptor)
-
-
-def _reason(error: OSError) -> str:
-    """What the system said, and what to do about it."""
-    said = os.strerror(error.errno).lower() if error.errno else _first_line(error)
-    return f"{said}; {_ADVICE.get(error.errno or 0, 'check the path and the disk.')}"
 
 
 def _first_line(error: Exception) -> str:

@@ -4,16 +4,20 @@
 moment can be read, continued and aggregated from its files.
 """
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from tiny_ablation.errors import ResultsError
+from tiny_ablation.errors import ResultsError, said_by_system
 from tiny_ablation.results.rundir import RunDir
 from tiny_ablation.results.schema import SCHEMA_VERSION
-from tiny_ablation.results.store import write_json
+from tiny_ablation.results.sealed import write_sealed
+from tiny_ablation.results.store import TEMP_PREFIX, clean_stale
 from tiny_ablation.results.versioned import inside, read_versioned
+
+_NO_SWEEP = "{} is no sweep: it has no sweep.json. Give the directory that -m made."
 
 
 @dataclass(frozen=True)
@@ -142,9 +146,33 @@ def is_sweep(path: Path) -> bool:
     return SweepDir(path).plan.is_file()
 
 
+@contextlib.contextmanager
+def building(path: Path) -> Iterator[None]:
+    """Be the one process that writes a sweep's own results, and clear what a killed one left; others wait their turn.
+
+    A sweep may be aggregated while its runs are at work, so this is not the lock of the sweep.
+
+    Raises:
+        ResultsError: it is no sweep, or cannot be written.
+    """
+    from filelock import FileLock
+
+    sweep = SweepDir(path)
+    if not is_sweep(path):
+        raise ResultsError(_NO_SWEEP.format(path))
+    try:
+        with FileLock(path / ".lock-building"):
+            clean_stale(sweep.path / "artifacts")
+            for left in path.glob(f"{TEMP_PREFIX}*"):
+                left.unlink(missing_ok=True)
+            yield
+    except OSError as error:
+        raise ResultsError(f"Cannot write in {path}: {said_by_system(error)}") from error
+
+
 def write_plan(path: Path, plan: SweepPlan) -> Path:
     """Write `sweep.json` into the directory `path`."""
-    return write_json(SweepDir(path).plan, {"schema_version": SCHEMA_VERSION, **asdict(plan)})
+    return write_sealed(SweepDir(path).plan, {"schema_version": SCHEMA_VERSION, **asdict(plan)})
 
 
 def read_plan(path: Path) -> SweepPlan:
@@ -155,9 +183,10 @@ def read_plan(path: Path) -> SweepPlan:
     """
     file = SweepDir(path).plan
     if not file.is_file():
-        raise ResultsError(f"{path} is no sweep: it has no sweep.json. Give the directory that -m made.")
+        raise ResultsError(_NO_SWEEP.format(path))
+    advice = "Delete it and start the sweep again in this directory with the command that began it; finished cells are kept."
     try:
-        content = read_versioned(file)
+        content = read_versioned(file, advice)
         if content is None:
             raise ValueError("it has no schema_version")
         return SweepPlan(
@@ -169,9 +198,7 @@ def read_plan(path: Path) -> SweepPlan:
             notes=dict(content["notes"]),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ResultsError(
-            f"{file} is damaged ({type(error).__name__}: {error}). Run the sweep again in this directory to make it anew."
-        ) from error
+        raise ResultsError(f"{file} is damaged ({type(error).__name__}: {error}). {advice}") from error
 
 
 def _cell(content: Mapping[str, Any]) -> Cell:

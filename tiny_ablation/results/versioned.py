@@ -5,17 +5,22 @@ from typing import Any
 
 from tiny_ablation.errors import ResultsError
 from tiny_ablation.results.schema import SCHEMA_VERSION
-from tiny_ablation.results.store import read_json
+from tiny_ablation.results.sealed import read_sealed
+from tiny_ablation.results.store import ANEW
 
 
-def read_versioned(path: Path) -> dict[str, Any] | None:
-    """The content of a JSON file that this version of the package can read; None where it does not say its version.
+def read_versioned(path: Path, advice: str = ANEW) -> dict[str, Any] | None:
+    """The content of a sealed file that this version of the package can read; None where it does not say its version.
+
+    Args:
+        path: the file.
+        advice: what to do about a damaged file.
 
     Raises:
-        ResultsError: it is missing, is no JSON, or is of a newer version.
+        ResultsError: it is missing, is not as it was written, or is of a newer version.
     """
-    content = read_json(path)
-    version = content.get("schema_version") if isinstance(content, dict) else None
+    content = read_sealed(path, advice)
+    version = content.get("schema_version")
     if not isinstance(version, int):
         return None
     if version > SCHEMA_VERSION:

@@ -1,14 +1,16 @@
 """Activations on disk: computed once, read again in every epoch, so that memory does not grow with the amount of text."""
 
+import hashlib
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tiny_ablation.config.seeds import generator
-from tiny_ablation.errors import GuardError
+from tiny_ablation.errors import GuardError, ResultsError
 from tiny_ablation.models.network import Network
-from tiny_ablation.results.store import read_json, write_json
+from tiny_ablation.results.sealed import read_sealed, write_sealed
 from tiny_ablation.sae.site import Site, read_activations
 
 if TYPE_CHECKING:
@@ -92,19 +94,47 @@ def fill_buffer(
 
     count, width = contexts.shape[1] - 1, site.width(network.shape)
     progress = path.with_suffix(".json")
-    done = read_json(progress)["contexts"] if progress.is_file() and path.is_file() else 0
     shape = (len(contexts), count, width)
-    values = np.memmap(path, dtype=np.float32, mode="r+" if done else "w+", shape=shape)
+    _reserve(path, 4 * len(contexts) * count * width)
+    values = np.memmap(path, dtype=np.float32, mode="r+", shape=shape)
+    done, content = _kept(values, progress)
     tick(done * count)
     for part in read_activations(network, site, torch.from_numpy(contexts[done:]).long(), batch_tokens):
         if not torch.isfinite(part).all():
             raise GuardError(f"sae: the activations at {site.hook_name} hold NaN or infinity")
         values[done : done + len(part)] = part.float().cpu().numpy()
+        content.update(values[done : done + len(part)])
         done += len(part)
         tick(done * count)
         values.flush()
-        write_json(progress, {"contexts": done})
+        write_sealed(progress, {"contexts": done, "sha256": content.hexdigest()})
     return with_sinks(values.reshape(-1, width))
+
+
+def _reserve(path: Path, size: int) -> None:
+    """Have the whole file on the disk before it is mapped: a disk that fills up later would kill the process without a word.
+
+    Raises:
+        OSError: there is no room.
+    """
+    with path.open("ab") as file:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, size)
+        else:
+            file.truncate(size)
+
+
+def _kept(values: "np.ndarray", progress: Path) -> tuple[int, Any]:
+    """How many contexts a killed process finished, and the running checksum of their activations; 0 where they are damaged."""
+    if progress.is_file():
+        try:
+            known = read_sealed(progress)
+        except ResultsError:
+            return 0, hashlib.sha256()
+        content = hashlib.sha256(values[: known["contexts"]])
+        if content.hexdigest() == known["sha256"]:
+            return known["contexts"], content
+    return 0, hashlib.sha256()
 
 
 def with_sinks(values: "np.ndarray") -> Buffer:

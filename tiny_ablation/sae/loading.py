@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from tiny_ablation.config.schema import SaeConfig
-from tiny_ablation.errors import ConfigError, ModelError
+from tiny_ablation.errors import ConfigError, ModelError, is_out_of_memory
 from tiny_ablation.models.network import Network
-from tiny_ablation.results.store import read_json, sha256_file
+from tiny_ablation.results.sealed import read_sealed
+from tiny_ablation.results.store import sha256_file
 from tiny_ablation.sae.autoencoder import Autoencoder
 from tiny_ablation.sae.site import Site, site_of
 from tiny_ablation.sae.trained import RECORD, recipe, trained
@@ -67,10 +68,27 @@ def read(directory: Path, device: str) -> Autoencoder:
         with _quiet():
             sae = SAE.load_from_disk(directory, device=device, dtype="float32")
     except Exception as error:  # damaged or foreign files raise anything
+        if is_out_of_memory(error):
+            raise
         raise ModelError(f"sae.path={directory} cannot be read by SAELens: {_first_line(error)}") from error
-    record = directory / RECORD
-    facts = read_json(record) if record.is_file() else {}
+    facts = _facts(directory)
     return Autoencoder(sae, _site(sae), str(directory), identity, facts)
+
+
+def _facts(directory: Path) -> dict[str, Any]:
+    """What is known of an autoencoder that was trained here, whose numbers must be as they were written; nothing of others."""
+    record = directory / RECORD
+    if not record.is_file():
+        return {}
+    facts = read_sealed(record, "Take another copy of the autoencoder.", required=False)
+    for name, sha in facts["files"].items():
+        if (
+            name.endswith(".safetensors")
+            and (directory / name).is_file()
+            and sha256_file(directory / name) != sha
+        ):
+            raise ModelError(f"{directory / name} has been altered. Take another copy of the autoencoder.")
+    return facts
 
 
 def _fetched(cfg: SaeConfig, device: str) -> Autoencoder:

@@ -11,9 +11,7 @@ A killed training goes on from its last checkpoint when the same autoencoder is 
 
 import os
 import shutil
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,13 +19,18 @@ from typing import TYPE_CHECKING, Any
 from tiny_ablation import __version__
 from tiny_ablation.config.identity import hash_json
 from tiny_ablation.config.schema import SaeConfig
-from tiny_ablation.errors import Interrupted, ModelError
+from tiny_ablation.errors import Interrupted, ResultsError
 from tiny_ablation.models.network import Network
 from tiny_ablation.models.sources.progress import byte_bar, notice, spinner
+from tiny_ablation.models.sources.store import cannot_keep
 from tiny_ablation.paths import cache_dir
+from tiny_ablation.results.cached import LEFT, Entry
+from tiny_ablation.results.locks import hold, is_locked
 from tiny_ablation.results.profile import peak_memory
-from tiny_ablation.results.store import read_json, sha256_file, write_json, write_via
+from tiny_ablation.results.sealed import read_sealed, write_sealed
+from tiny_ablation.results.store import flush_files, sha256_file, write_json, write_via
 from tiny_ablation.sae.buffer import fill_buffer
+from tiny_ablation.sae.clock import Clock
 from tiny_ablation.sae.contexts import Contexts, contexts, own_samples
 from tiny_ablation.sae.corpus import content_id
 from tiny_ablation.sae.site import Site, resolve_site
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 RECORD, MACHINE, HELD_OUT = "trained.json", "training_profile.json", "held_out.safetensors"
+_WORK = ".work"
 VERSION = 2  # raise it when the same recipe gives another autoencoder
 _RECIPE = (
     "architecture", "k", "sparsity", "tokens", "own_samples", "context", "held_out", "steps", "batch", "lr",
@@ -109,50 +113,65 @@ def trained(recipe: Recipe, *, anew: bool = False) -> Path:
     from filelock import FileLock
 
     target = recipe.directory
-    if not anew and is_whole(target):
-        return target
-    work = target.with_name(f"{target.name}.work")
+    work = target.with_name(f"{target.name}{_WORK}")
+    if not anew and is_whole(target) and not work.exists():
+        return hold(target)
     try:
-        work.mkdir(parents=True, exist_ok=True)
-        with FileLock(target.with_name(f"{target.name}.lock")):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(_lock(target))
+        if is_locked(_lock(target)):
+            notice(f"Another process is training {target.name}; waiting for it.")
+        with lock:
             if anew:
                 _clear(target, work)
             if not is_whole(target):
+                work.mkdir(exist_ok=True)
                 _make(recipe, target, work)
-    except OSError as error:
-        raise ModelError(
-            f"cannot keep the autoencoder in {target.parent}: {error.strerror or error}. Free some space there, or choose "
-            "another place with the environment variable TINY_ABLATE_CACHE"
-        ) from error
+            shutil.rmtree(work, ignore_errors=True)  # also where a process was killed at its very end
+    except Exception as error:
+        if told := cannot_keep(error, f"the autoencoder in {target.parent}"):
+            raise told from error
+        raise
     except KeyboardInterrupt:
         raise Interrupted(
             "interrupted while training; the same command goes on from the last checkpoint"
         ) from None
-    return target
+    return hold(target)
 
 
 def is_whole(directory: Path) -> bool:
     """Whether a finished autoencoder stands there, as it was written."""
-    record = directory / RECORD
-    if not record.is_file():
+    try:
+        files = read_sealed(directory / RECORD, required=False)["files"]
+        return all(sha256_file(directory / name) == hash_ for name, hash_ in files.items())
+    except ResultsError:
+        if (directory / RECORD).is_file():
+            notice(f"{directory} is damaged; training it again.")
         return False
-    files = read_json(record)["files"]
-    return all(
-        (directory / name).is_file() and sha256_file(directory / name) == hash_
-        for name, hash_ in files.items()
-    )
+
+
+def entries() -> Iterator[Entry]:
+    """What is in the cache, finished or not."""
+    for path in sorted((cache_dir() / "sae").glob("*")):
+        if path.is_dir():
+            name, left, _ = path.name.lstrip(".").partition(LEFT)
+            target = path.with_name(name.removesuffix(_WORK))
+            kind = "left behind" if left else "unfinished training" if path.suffix == _WORK else "autoencoder"
+            yield Entry(kind, path, _lock(target))
+
+
+def _lock(target: Path) -> Path:
+    return target.with_name(f"{target.name}.lock")
 
 
 def _clear(*directories: Path) -> None:
     for directory in directories:
         shutil.rmtree(directory, ignore_errors=True)
-        if directory.suffix == ".work":
-            directory.mkdir()
 
 
 def _make(recipe: Recipe, target: Path, work: Path) -> None:
     """Text, activations, training, quality; then everything appears under its name at once."""
-    clock = _Clock(work / "clock.json")
+    clock = Clock(work / "clock.json")
     notice(
         f"Training a sparse autoencoder at {recipe.site.hook_name} of {recipe.network.model.name} "
         f"({recipe.width} features); it is kept in {target.parent} and made once."
@@ -170,17 +189,18 @@ def _make(recipe: Recipe, target: Path, work: Path) -> None:
     with clock.stage("quality"):
         numbers = _measure(recipe, found.held_out, part)
     _seal(recipe, part, curve, numbers, clock)
+    flush_files(part)
     shutil.rmtree(target, ignore_errors=True)
     os.replace(part, target)
-    shutil.rmtree(work, ignore_errors=True)
 
 
 def _contexts(recipe: Recipe, work: Path) -> Contexts:
     """Drawn once; a training that goes on sees the same text whatever the machine's threads do to sampling."""
     import numpy as np
 
-    path = work / "contexts.npz"
-    if not path.is_file():
+    path, record = work / "contexts.npz", work / "contexts.json"
+    if not _is_as_recorded(path, record):
+        _empty(work)  # what follows from another text is of no use
         cfg = recipe.cfg
         with spinner("text"):
             found = contexts(recipe.network, cfg, recipe.seed)
@@ -188,8 +208,24 @@ def _contexts(recipe: Recipe, work: Path) -> Contexts:
             own = own_samples(recipe.network, found.train[:, -1], cfg.own_samples, cfg.context, recipe.seed)
         train = np.concatenate([found.train, own])
         write_via(path, lambda part: np.savez(part, train=train, held_out=found.held_out))
+        write_sealed(record, {"sha256": sha256_file(path)})
     with np.load(path) as file:
         return Contexts(file["train"], file["held_out"])
+
+
+def _is_as_recorded(path: Path, record: Path) -> bool:
+    try:
+        return read_sealed(record)["sha256"] == sha256_file(path)
+    except ResultsError:
+        return False
+
+
+def _empty(work: Path) -> None:
+    """Begin anew; a text without its record is not damaged but was just being written."""
+    if (work / "contexts.json").exists():
+        notice(f"{work} is damaged; training begins anew.")
+    for path in work.iterdir():
+        shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
 
 
 def _buffer(recipe: Recipe, train: "np.ndarray", work: Path) -> Any:
@@ -249,27 +285,9 @@ def write_held_out(directory: Path, contexts: "np.ndarray") -> None:
 
 
 def _seal(
-    recipe: Recipe, part: Path, curve: list[dict[str, float]], numbers: dict[str, float], clock: "_Clock"
+    recipe: Recipe, part: Path, curve: list[dict[str, float]], numbers: dict[str, float], clock: "Clock"
 ) -> None:
     """The record goes last: a directory with one is whole."""
     files = {path.name: sha256_file(path) for path in sorted(part.iterdir())}
     write_json(part / MACHINE, {"stages_s": clock.stages, "peak_rss_bytes": peak_memory()})
-    write_json(part / RECORD, {"recipe": recipe.covers, "quality": numbers, "curve": curve, "files": files})
-
-
-class _Clock:
-    """Seconds of each stage, summed over all attempts."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self.stages: dict[str, float] = read_json(path) if path.is_file() else {}
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        started = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.stages[name] = round(self.stages.get(name, 0.0) + time.perf_counter() - started, 1)
-            if self._path.parent.is_dir():
-                write_json(self._path, self.stages)
+    write_sealed(part / RECORD, {"recipe": recipe.covers, "quality": numbers, "curve": curve, "files": files})

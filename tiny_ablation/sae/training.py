@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from tiny_ablation.config.schema import SaeArchitecture, SaeConfig
 from tiny_ablation.config.seeds import derive_seed
-from tiny_ablation.errors import NumericsError
-from tiny_ablation.results.store import clean_stale, read_json, write_json
+from tiny_ablation.errors import NumericsError, ResultsError
+from tiny_ablation.models.sources.progress import notice
+from tiny_ablation.results.sealed import read_sealed, write_sealed
+from tiny_ablation.results.store import clean_stale, read_json, sha256_file, write_json
 from tiny_ablation.sae.buffer import Buffer
 
 if TYPE_CHECKING:
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 WARM_UP, DECAY = 0.05, 0.3  # parts of the steps in which the learning rate rises, and falls to zero
 DEAD_WINDOW = 100  # steps without firing after which a feature counts as dead while training
 SCALE_SAMPLE = 16_384  # activations that the mean and the mean norm are taken over
-_LOSSES = "curve.json"
+_LOSSES, _FILES = "curve.json", "files.json"
 # Gradients of thresholds reach over `bandwidth`, which must be wide beside activations of this size; SAELens' own defaults
 # are for smaller ones. Conerly et al. 2025, "Dictionary learning optimization techniques".
 _JUMPRELU: dict[str, Any] = {
@@ -171,6 +173,7 @@ def _save(trainer: Any, curve: list[dict[str, float]], work: Path) -> None:
     shutil.rmtree(part, ignore_errors=True)
     trainer.save_checkpoint(part.name, base_path=work)
     write_json(part / _LOSSES, curve)
+    write_sealed(part / _FILES, {file.name: sha256_file(file) for file in sorted(part.iterdir())})
     for file in part.iterdir():
         with file.open("rb") as handle:
             os.fsync(handle.fileno())
@@ -182,7 +185,22 @@ def _save(trainer: Any, curve: list[dict[str, float]], work: Path) -> None:
 
 
 def _last_checkpoint(work: Path) -> Path | None:
-    return max(work.glob("step-*"), default=None)
+    """The last one, if it is as it was written."""
+    last = max(work.glob("step-*"), default=None)
+    if last is None or _is_whole(last):
+        return last
+    notice(f"{last} is damaged; training begins anew.")
+    shutil.rmtree(last, ignore_errors=True)
+    return None
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    try:
+        return all(
+            sha256_file(checkpoint / name) == sha for name, sha in read_sealed(checkpoint / _FILES).items()
+        )
+    except ResultsError:
+        return False
 
 
 def _resume(trainer: Any, checkpoint: Path) -> list[dict[str, float]]:

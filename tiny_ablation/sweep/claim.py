@@ -8,7 +8,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tiny_ablation.errors import ResultsError
+from tiny_ablation.errors import BusyError, ResultsError, said_by_system
+from tiny_ablation.results.manifest import read_manifest
 from tiny_ablation.results.sweepdir import SweepDir, SweepPlan, is_sweep, read_plan, write_plan
 
 if TYPE_CHECKING:
@@ -34,10 +35,8 @@ def claim(path: Path, plan: SweepPlan) -> None:
         _lock(path)
         write_plan(path, plan)
     except OSError as error:
-        raise ResultsError(
-            f"Cannot write in {path}: {(error.strerror or str(error)).lower()}. Choose another directory with "
-            "hydra.sweep.dir=DIR."
-        ) from error
+        said = said_by_system(error).replace("hydra.run.dir", "hydra.sweep.dir")
+        raise ResultsError(f"Cannot write in {path}: {said}") from error
     os.environ[_PARENT] = str(os.getpid())
 
 
@@ -68,10 +67,18 @@ def _refuse_strangers(path: Path, plan: SweepPlan) -> None:
                 f"one has {len(plan.cells)} over {', '.join(plan.varies) or 'nothing'}). A sweep is continued with the command "
                 "that began it; for another one choose another hydra.sweep.dir=DIR."
             )
-    elif SweepDir(path).manifest.is_file():
+    elif SweepDir(path).manifest.is_file() and not _is_of_sweep(path):
         raise ResultsError(
             f"{path} holds a single run. Choose another directory for the sweep with hydra.sweep.dir=DIR."
         )
+
+
+def _is_of_sweep(path: Path) -> bool:
+    """Whether the manifest is of a sweep, whose plan was deleted because it was damaged."""
+    try:
+        return read_manifest(path).extra.get("kind") == "sweep"
+    except ResultsError:
+        return False
 
 
 def _lock(path: Path) -> None:
@@ -81,7 +88,7 @@ def _lock(path: Path) -> None:
     try:
         lock.acquire()
     except Timeout:
-        raise ResultsError(
+        raise BusyError(
             f"Another process is running a sweep in {path}. Wait for it, stop it, or choose another directory with "
             "hydra.sweep.dir=DIR."
         ) from None

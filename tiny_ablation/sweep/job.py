@@ -7,17 +7,15 @@ or on another machine that shares the directory.
 import os
 import threading
 import time
-import traceback
 from pathlib import Path
 from typing import Any
 
 from tiny_ablation.config.settings import Settings
-from tiny_ablation.errors import ResultsError, TinyAblateError
+from tiny_ablation.errors import BusyError, ResultsError, in_words
 from tiny_ablation.interventions.light import Light
 from tiny_ablation.models.loader import weights_id
 from tiny_ablation.results.manifest import check_files, read_manifest, write_manifest
 from tiny_ablation.results.rundir import RunDir
-from tiny_ablation.results.store import write_text
 from tiny_ablation.results.sweepdir import Cell, SweepPlan, read_plan
 from tiny_ablation.sweep.claim import parent
 from tiny_ablation.sweep.plan import adapt
@@ -63,13 +61,15 @@ def is_done(rundir: RunDir, light: Light) -> bool:
 
 
 def record_failure(rundir: RunDir, cell: Cell, error: BaseException) -> None:
-    """Leave word of a job that failed; a run that has written down its own failure keeps its manifest."""
+    """Leave word of a job that failed; a run that has written down its own failure keeps its manifest.
+
+    Nothing is written into a directory that another process is at work in.
+    """
+    error = in_words(error) or error
     text = str(error) or type(error).__name__
-    if _is_told(rundir, text):
+    if isinstance(error, BusyError) or _is_told(rundir, text):
         return
     rundir.path.mkdir(parents=True, exist_ok=True)
-    if not isinstance(error, TinyAblateError):
-        write_text(rundir.path / "failure.log", "".join(traceback.format_exception(error)))
     write_manifest(
         rundir, run_id="", status="failed", digest="", covers={}, error=text,
         extra={"condition": cell.condition, "seed": cell.seed},

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from tiny_ablation.errors import ResultsError
+from tiny_ablation.results.locks import is_locked
 from tiny_ablation.results.manifest import read_manifest
 from tiny_ablation.results.sweepdir import Cell, CellState, SweepDir, read_plan
 
@@ -18,7 +19,7 @@ def sweep_status(path: Path) -> list[CellState]:
 
 def _state(sweep: SweepDir, cell: Cell) -> CellState:
     rundir = sweep.run(cell)
-    if _is_locked(rundir.path / ".lock"):
+    if is_locked(rundir.path / ".lock"):
         return CellState(cell, "running")
     if not rundir.manifest.is_file():
         return CellState(cell, "partial" if (rundir.path / "partial").is_dir() else "missing")
@@ -27,18 +28,3 @@ def _state(sweep: SweepDir, cell: Cell) -> CellState:
     except ResultsError as error:
         return CellState(cell, "failed", str(error))
     return CellState(cell, manifest.status, manifest.error)
-
-
-def _is_locked(path: Path) -> bool:
-    """Whether a live process holds the lock; a lock file that a dead one left says nothing."""
-    from filelock import FileLock, Timeout
-
-    if not path.is_file():
-        return False
-    try:
-        with FileLock(path, timeout=0):
-            return False
-    except Timeout:
-        return True
-    except OSError:  # a directory of someone else's, which only they can be writing in
-        return False

@@ -9,6 +9,7 @@ import logging
 import os
 import re
 import shlex
+import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,7 @@ _SQLITE = "sqlite:///"
 # What MLflow takes in one call; together at most 1000.
 _PARAMS_AT_ONCE, _METRICS_AT_ONCE, _PARAM_LENGTH = 100, 800, 6000
 _LOCK_SECONDS = 120
+_PATIENCE = 120.0  # seconds for the entry of one run: no run waits longer for a server that is slow
 # Set before MLflow is imported, unless the user has set them: it reports usage otherwise, and tries a server
 # that is down for minutes.
 _ENVIRONMENT = {
@@ -80,7 +82,8 @@ def publish(
     except Interrupted:
         raise
     except Exception as error:
-        logger.warning("Not published to MLflow: %s The results in %s are complete.", _reason(error), run_dir)
+        why = _reason(error, cfg.uri or default_uri(cwd))
+        logger.warning("Not published to MLflow: %s The results in %s are complete.", why, run_dir)
         return None
 
 
@@ -116,7 +119,8 @@ def ready(cfg: "TrackingConfig", *, cwd: Path) -> str | None:
     except Interrupted:
         raise
     except Exception as error:
-        return f"runs will not be published to MLflow: {_reason(error)} Their files will be complete all the same."
+        why = _reason(error, cfg.uri or default_uri(cwd))
+        return f"runs will not be published to MLflow: {why} Their files will be complete all the same."
     return None
 
 
@@ -135,17 +139,23 @@ def environment() -> dict[str, str]:
     return {**_ENVIRONMENT, **os.environ}
 
 
-def _reason(error: Exception) -> str:
-    """The first line of the message, without the user and password that the address of a server may hold."""
+def _reason(error: Exception, uri: str) -> str:
+    """The first line of the message, without the user and password that the address of a server may hold; and what to do."""
     line = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return re.sub(r"//[^/\s]*@", "//", line).rstrip(".") + "."
+    said = re.sub(r"//[^/\s]*@", "//", line).rstrip(".") + "."
+    if not uri.startswith(_SQLITE) or not re.search("database|sqlite|sql:", str(error), re.IGNORECASE):
+        return said
+    return f"{said} If {uri.removeprefix(_SQLITE)} is damaged, move it away: it holds copies, and running again publishes anew."
 
 
 def _publish(record: Record, run_dir: Path, uri: str, experiment: str, parent: str | None) -> Published:
+    begun = time.monotonic()
     client, experiment_id = _open(uri, experiment)
     run_id, known = _find_or_create(client, experiment_id, record, parent)
     _log_numbers(client, run_id, record, known)
     for name in record.files:
+        if time.monotonic() - begun > _PATIENCE:
+            raise TimeoutError(f"it took more than {_PATIENCE:.0f} s, so its entry there lacks files")
         folder = Path(name).parent.as_posix()
         client.log_artifact(run_id, str(run_dir / name), None if folder == "." else folder)
     client.set_terminated(run_id, _STATUS[record.status], record.ended_ms)

@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from tiny_ablation.errors import ModelError
+from tiny_ablation.errors import ModelError, is_out_of_memory
 from tiny_ablation.models.sources.files import WEIGHTS
 from tiny_ablation.models.sources.progress import spinner
 
@@ -36,6 +36,8 @@ def convert_gguf(gguf: Path, directory: Path, label: str) -> dict[str, str]:
         try:
             config, tensors, tokenizer = _read(gguf)
         except Exception as error:  # a damaged file can raise anything in the three libraries that read it
+            if is_out_of_memory(error):
+                raise
             said = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise ModelError(f"{gguf} cannot be read as a language model: {said}. Is it whole?") from error
         _write(directory, config, tensors)
@@ -85,14 +87,10 @@ def _own_tensors(model: Any) -> dict[str, Any]:
 
 
 def _write(directory: Path, config: Any, tensors: dict[str, Any]) -> None:
-    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     config.save_pretrained(directory)
-    try:
-        save_file(tensors, directory / WEIGHTS, metadata={"format": "pt"})
-    except SafetensorError as error:  # the disk is full, or the like: it reaches us as text
-        raise OSError(str(error)) from error
+    save_file(tensors, directory / WEIGHTS, metadata={"format": "pt"})
 
 
 @contextlib.contextmanager

@@ -10,9 +10,10 @@ if TYPE_CHECKING:
 
 
 def notice(message: str) -> None:
-    """Print one line."""
-    sys.stderr.write(f"{message}\n")
-    sys.stderr.flush()
+    """Print one line, if anybody reads."""
+    with contextlib.suppress(BrokenPipeError):
+        sys.stderr.write(f"{message}\n")
+        sys.stderr.flush()
 
 
 @contextlib.contextmanager

@@ -17,11 +17,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from tiny_ablation.errors import ModelError, TinyAblateError
+from tiny_ablation.errors import ModelError, ResultsError, TinyAblateError, disk_trouble
 from tiny_ablation.models.sources.files import checksum
 from tiny_ablation.models.sources.progress import notice
 from tiny_ablation.paths import cache_dir
-from tiny_ablation.results.store import sha256_file, to_json
+from tiny_ablation.results.cached import LEFT, Entry
+from tiny_ablation.results.locks import hold
+from tiny_ablation.results.store import flush_files, sha256_file, to_json
 
 RECORD = "source.json"
 SCHEMA = 1  # raise it when the conversion changes: it is part of every directory's name
@@ -41,7 +43,7 @@ def converted(name: str, weights_id: str, build: Callable[[Path], dict[str, str]
     target = place(name, weights_id)
     root = target.parent
     if target.is_dir() and damage(target, weights_id) is None:
-        return target
+        return hold(target)
     try:
         root.mkdir(parents=True, exist_ok=True)
         with _locked(root / f".{target.name}.lock", name):
@@ -50,12 +52,32 @@ def converted(name: str, weights_id: str, build: Callable[[Path], dict[str, str]
                 _discard(target)
             if not target.exists():
                 _make(target, weights_id, build)
-    except OSError as error:
-        raise ModelError(
-            f"cannot keep the converted model in {root}: {error.strerror or error}. "
-            "Free some space there, or choose another place with the environment variable TINY_ABLATE_CACHE."
-        ) from error
-    return target
+    except Exception as error:
+        if told := cannot_keep(error, f"the converted model in {root}"):
+            raise told from error
+        raise
+    return hold(target)
+
+
+def cannot_keep(error: Exception, what: str) -> ModelError | None:
+    """What to tell when the cache cannot be written; None for an error of another kind."""
+    cause = error.__cause__ if isinstance(error, ResultsError) and error.__cause__ else error
+    if not isinstance(cause, OSError) and not disk_trouble(cause):
+        return None
+    told = cause.strerror if isinstance(cause, OSError) else None
+    said = told or (disk_trouble(cause) or str(cause)).partition(";")[0]
+    return ModelError(
+        f"cannot keep {what}: {said}. Free some space there, or choose another place with the environment variable "
+        "TINY_ABLATE_CACHE."
+    )
+
+
+def entries() -> Iterator[Entry]:
+    """What is there, finished or left behind."""
+    for path in sorted((cache_dir() / "models").glob("*")):
+        if path.is_dir():
+            name, left, _ = path.name.lstrip(".").partition(LEFT)
+            yield Entry("left behind" if left else "model", path, path.with_name(f".{name}.lock"))
 
 
 def place(name: str, weights_id: str) -> Path:
@@ -85,12 +107,11 @@ def _keep(target: Path, weights_id: str) -> bool:
 
 
 def _make(target: Path, weights_id: str, build: Callable[[Path], dict[str, str]]) -> None:
-    staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.tmp-", dir=target.parent))
+    staging = Path(tempfile.mkdtemp(prefix=f".{target.name}{LEFT}", dir=target.parent))
     try:
         tools = build(staging)
         _seal(staging, {"schema": SCHEMA, "weights_id": weights_id, "tools": tools})
         os.replace(staging, target)
-        _flush(target.parent)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 
@@ -100,30 +121,18 @@ def _seal(directory: Path, record: dict[str, Any]) -> None:
     names = sorted(path.name for path in directory.iterdir())
     files = {name: sha256_file(directory / name) for name in names}
     (directory / RECORD).write_text(to_json({**record, "files": files}), encoding="utf-8")
-    for name in (*names, RECORD):
-        _flush(directory / name)
-    _flush(directory)
-
-
-def _flush(path: Path) -> None:
-    if os.name == "nt":  # Windows flushes neither directories nor files opened for reading
-        return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    flush_files(directory)
 
 
 def _discard(target: Path) -> None:
     """Out of the way in one step, so that a kill in the middle cannot leave half a model under its name."""
-    trash = Path(tempfile.mkdtemp(prefix=f".{target.name}.tmp-", dir=target.parent))
+    trash = Path(tempfile.mkdtemp(prefix=f".{target.name}{LEFT}", dir=target.parent))
     os.replace(target, trash / target.name)
     shutil.rmtree(trash, ignore_errors=True)
 
 
 def _sweep(target: Path) -> None:
-    for left in target.parent.glob(f".{target.name}.tmp-*"):
+    for left in target.parent.glob(f".{target.name}{LEFT}*"):
         shutil.rmtree(left, ignore_errors=True)
 
 

@@ -1,0 +1,110 @@
+"""`tiny-ablate clean`: shows first, deletes when told to, and never what is in use."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from filelock import FileLock
+
+ID = "gguf:" + "ab" * 32
+MAKE = f"""
+from tiny_ablation.models.sources import store
+
+def build(directory):
+    (directory / "model.safetensors").write_bytes(b"x" * 2_000_000)
+    return {{}}
+
+store.converted("tiny", {ID!r}, build)
+"""
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """A cache with one of everything; nothing in it is in use."""
+    place = tmp_path / "cache"
+    monkeypatch.setenv("TINY_ABLATE_CACHE", str(place))
+    subprocess.run([sys.executable, "-c", MAKE], check=True)
+    for name in ("models/.tiny-2-v1.tmp-xy", "sae/toy-L1-16-abc", "sae/toy-L2-16-abc.work/step-00000050"):
+        (place / name).mkdir(parents=True)
+        (place / name / "weights").write_bytes(b"x" * 1_000_000)
+    return place
+
+
+def states(result):
+    return {
+        row["path"].rpartition("/")[2].partition("-")[0] + ":" + row["kind"]: row["state"]
+        for row in result.json()
+    }
+
+
+def test_it_shows_what_there_is_and_deletes_nothing(cache, command):
+    before = sorted(cache.rglob("*"))
+    result = command("clean")
+    assert result.code == 0
+    for words in (str(cache), "autoencoder  1.0 MB  there", "model  2.0 MB", "left behind", "unfinished training",
+                  "5.0 MB would be deleted; say --yes"):  # fmt: skip
+        assert words in result.out
+    assert sorted(cache.rglob("*")) == before
+
+
+def test_yes_deletes_and_a_second_time_there_is_nothing(cache, command):
+    result = command("clean", "--yes", "--json")
+    assert [(row["state"], row["bytes"] > 999_999) for row in result.json()] == [("deleted", True)] * 4
+    assert [path for path in cache.rglob("*") if path.is_file() and path.suffix != ".lock"] == []
+    assert "Nothing of the kind" in command("clean").out
+
+
+def test_words_and_left_choose(cache, command):
+    assert len(command("clean", "autoencoder", "--json").json()) == 1
+    assert len(command("clean", "sae", "--json").json()) == 2
+    assert [row["kind"] for row in command("clean", "--left", "--yes", "--json").json()] == [
+        "left behind",
+        "unfinished training",
+    ]
+    assert len(command("clean", "--json").json()) == 2
+
+
+def test_what_is_being_made_stays(cache, command):
+    with FileLock(cache / "models/.tiny-2-v1.lock"), FileLock(cache / "sae/toy-L2-16-abc.lock"):
+        found = {row["kind"]: row["state"] for row in command("clean", "--yes", "--json").json()}
+    assert found == {
+        "left behind": "in use",
+        "model": "deleted",
+        "autoencoder": "deleted",
+        "unfinished training": "in use",
+    }
+    assert (cache / "sae/toy-L2-16-abc.work/step-00000050/weights").is_file()
+
+
+def test_what_another_process_uses_stays(cache, command):
+    code = f"{MAKE}\nprint('up', flush=True); input()"
+    user = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert user.stdout.readline() == "up\n"
+    assert [row["state"] for row in command("clean", "tiny-ab", "--yes", "--json").json()] == ["in use"]
+    user.kill()
+    user.communicate()
+    assert [row["state"] for row in command("clean", "tiny-ab", "--yes", "--json").json()] == ["deleted"]
+
+
+def test_what_cannot_be_deleted_is_said(cache, command, monkeypatch):
+    from tiny_ablation.results.cached import Entry
+
+    def refuse(self):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(Entry, "delete", refuse)
+    result = command("clean", "tiny-ab", "--yes")
+    assert result.code == 1
+    assert "not deleted: Operation not permitted" in result.out
+
+
+def test_a_deletion_that_was_killed_counts_as_left_behind(cache, command, monkeypatch):
+    import shutil
+
+    monkeypatch.setattr(shutil, "rmtree", lambda path: None)
+    command("clean", "autoencoder", "--yes")
+    found = json.loads(command("clean", "sae", "--json").out)
+    assert sorted(row["kind"] for row in found) == ["left behind", "unfinished training"]

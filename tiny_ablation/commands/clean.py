@@ -1,0 +1,85 @@
+"""Delete what the cache holds: converted models, trained autoencoders, and what killed processes left.
+
+  tiny-ablate clean                   what there is, how large it is, whether a process uses it
+  tiny-ablate clean --left            only what killed processes left half-made
+  tiny-ablate clean --yes             delete it
+  tiny-ablate clean gpt2 sae --yes    only what has one of these words in its kind or name
+
+Nothing is deleted without --yes, and never what a process makes or uses. Models are fetched and converted again, and
+autoencoders trained again (minutes), when a run asks for them. Runs and sweeps are not touched. The exit code is 1 when
+something could not be deleted.
+"""
+
+from collections.abc import Iterator, Sequence
+from itertools import chain
+
+from tiny_ablation.commands._console import parser, say, say_json, table
+from tiny_ablation.paths import cache_dir
+from tiny_ablation.results.cached import Entry
+
+_LEFT = ("left behind", "unfinished training")
+
+
+def main(args: list[str]) -> int:
+    """Show or delete."""
+    flags = parser("clean", __doc__)
+    flags.add_argument(
+        "words", nargs="*", metavar="WORD", help="part of a name or kind (default: everything)"
+    )
+    flags.add_argument("--left", action="store_true", help="only what killed processes left")
+    flags.add_argument("--yes", action="store_true", help="delete it")
+    flags.add_argument("--json", action="store_true", help="print every entry and what became of it as JSON")
+    given = flags.parse_args(args)
+    chosen = [entry for entry in _entries() if _is_meant(entry, given.words, left=given.left)]
+    sizes = [entry.size for entry in chosen]
+    states = [_delete(entry) if given.yes else _state(entry) for entry in chosen]
+    if given.json:
+        say_json([{"kind": entry.kind, "path": str(entry.path), "bytes": size, "state": state}
+                  for entry, size, state in zip(chosen, sizes, states, strict=True)])  # fmt: skip
+    else:
+        say(*_lines(chosen, sizes, states, yes=given.yes))
+    return int(any(state.startswith("not deleted") for state in states))
+
+
+def _entries() -> Iterator[Entry]:
+    from tiny_ablation.models.sources import store
+    from tiny_ablation.sae import trained
+
+    return chain(store.entries(), trained.entries())
+
+
+def _is_meant(entry: Entry, words: Sequence[str], *, left: bool) -> bool:
+    name = f"{entry.path.parent.name}/{entry.path.name} {entry.kind}"
+    return (not left or entry.kind in _LEFT) and (not words or any(word in name for word in words))
+
+
+def _state(entry: Entry) -> str:
+    return "in use" if entry.in_use else "there"
+
+
+def _delete(entry: Entry) -> str:
+    if entry.in_use:
+        return "in use"
+    try:
+        entry.delete()
+    except OSError as error:
+        return f"not deleted: {error.strerror or error}"
+    return "deleted"
+
+
+def _lines(
+    chosen: Sequence[Entry], sizes: Sequence[int], states: Sequence[str], *, yes: bool
+) -> Iterator[str]:
+    if not chosen:
+        yield f"Nothing of the kind is in {cache_dir()}."
+        return
+    yield str(cache_dir())
+    rows = [[entry.path.name, entry.kind, _megabytes(size), state]
+            for entry, size, state in zip(chosen, sizes, states, strict=True)]  # fmt: skip
+    yield from table(rows)
+    free = sum(size for size, state in zip(sizes, states, strict=True) if state in ("there", "deleted"))
+    yield f"  {_megabytes(free)} {'deleted' if yes else 'would be deleted; say --yes to do it'}"
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:,.1f} MB"
