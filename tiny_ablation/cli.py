@@ -55,7 +55,9 @@ def _dispatch(args: list[str]) -> int:
         return commands.run(args[0], args[1:])
     sys.argv = [sys.argv[0], *args]
     from tiny_ablation import app
+    from tiny_ablation.config.trust import check_flags
 
+    check_flags(args)
     app.start()
     return 0
 
