@@ -76,13 +76,15 @@ def _interrupt(_signum: int, _frame: Any) -> NoReturn:
 
 def _message(error: Exception) -> str:
     """What is wrong, in one line."""
+    from tiny_ablation.data.text import printable  # a message may quote a stranger's file
+
     text = str(error).strip() or type(error).__name__
     if isinstance(error, TinyAblateError):
-        return text
+        return printable(text)
     if _is_hydra_error(error):
         cause = str(error.__cause__ or "").strip()
-        return _hydra_message(text if not cause or cause in text else f"{text}\n{cause}")
-    return f"{type(error).__name__}: {' '.join(text.split())} (set HYDRA_FULL_ERROR=1 to see where)"
+        return printable(_hydra_message(text if not cause or cause in text else f"{text}\n{cause}"))
+    return printable(f"{type(error).__name__}: {text} (set HYDRA_FULL_ERROR=1 to see where)")
 
 
 def _hydra_message(text: str) -> str:

@@ -3,6 +3,7 @@
 Reading needs no model library: a run can be analysed on a machine that could not have made it.
 """
 
+import io
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from tiny_ablation.errors import ResultsError
 from tiny_ablation.results.display import shown
+from tiny_ablation.results.foreign import reading
 from tiny_ablation.results.manifest import Manifest, check_files, read_manifest
 from tiny_ablation.results.rundir import RunDir
 from tiny_ablation.results.schema import TABLES
-from tiny_ablation.results.store import read_json, read_table
+from tiny_ablation.results.store import read_object, read_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,7 +41,7 @@ class Run:
     @cached_property
     def summary(self) -> dict[str, Any]:
         """The content of `metrics/summary.json`."""
-        return read_json(self.dir.summary)
+        return read_object(self.dir.summary)
 
     @cached_property
     def table_name(self) -> str:
@@ -65,12 +67,12 @@ class Run:
     @cached_property
     def verify(self) -> dict[str, Any] | None:
         """What the verify slice found; None where it was off."""
-        return read_json(self.dir.verify) if self.dir.verify.is_file() else None
+        return read_object(self.dir.verify) if self.dir.verify.is_file() else None
 
     @cached_property
     def provenance(self) -> dict[str, Any]:
         """Where the numbers come from: hashes, code, versions, machine, times."""
-        return read_json(self.dir.provenance)
+        return read_object(self.dir.provenance)
 
     def __repr__(self) -> str:
         return f"<Run {self.manifest.extra.get('kind', '')} {self.manifest.run_id} in {self.dir.path}: {self.manifest.status}>"
@@ -78,7 +80,10 @@ class Run:
     def _repr_html_(self) -> str:
         if not self.dir.summary.is_file():  # it failed before it had results
             return shown(repr(self), {"error": self.manifest.error}, (), ())
-        said = self.summary
+        with reading(self.dir.path):
+            return self._shown(self.summary)
+
+    def _shown(self, said: dict[str, Any]) -> str:
         primary = said["primary"]
         facts = {"run": said["run_id"], "status": self.manifest.status, "examples": said["n_examples"], "seed": said["seed"],
                  f"baseline {primary}": (said["baseline"].get(primary) or {}).get("mean")}  # fmt: skip
@@ -115,16 +120,26 @@ def check_unaltered(path: Path) -> None:
         raise ResultsError(f"{path} is not as its run left it: {listed}. Run again to make it anew.")
 
 
+def _refuse_aliases(text: str) -> None:
+    """A run writes none, and a few lines of them stand for more nodes than fit into memory."""
+    import yaml
+
+    if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text, Loader=yaml.SafeLoader)):
+        raise ValueError("it has YAML aliases (*name), which no run writes")
+
+
 def _read_config(path: Path) -> dict[str, Any]:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
     try:
+        text = path.read_text(encoding="utf-8")
+        _refuse_aliases(text)
         # Never resolved: an interpolation in a stranger's file could read the environment.
-        config = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+        config = OmegaConf.to_container(OmegaConf.load(io.StringIO(text)), resolve=False)
     except FileNotFoundError as error:
         raise ResultsError(f"{path} is missing. Run again to make it anew.") from error
-    except (OSError, ValueError, OmegaConfBaseException) as error:
+    except (OSError, ValueError, RecursionError, OmegaConfBaseException) as error:
         raise ResultsError(f"Cannot read {path}: {error}") from error
     except Exception as error:  # what the YAML parser raises is not part of OmegaConf's interface
         if type(error).__module__.partition(".")[0] != "yaml":

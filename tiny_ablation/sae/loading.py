@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from tiny_ablation.config.schema import SaeConfig
-from tiny_ablation.errors import ConfigError, ModelError
+from tiny_ablation.errors import ConfigError, ModelError, TinyAblateError
 from tiny_ablation.models.network import Network
-from tiny_ablation.results.store import read_json, sha256_file
+from tiny_ablation.results.store import read_object, sha256_file
 from tiny_ablation.sae.autoencoder import Autoencoder
 from tiny_ablation.sae.site import Site, site_of
 from tiny_ablation.sae.trained import RECORD, recipe, trained
@@ -66,11 +66,13 @@ def read(directory: Path, device: str) -> Autoencoder:
     try:
         with _quiet():
             sae = SAE.load_from_disk(directory, device=device, dtype="float32")
+        record = directory / RECORD
+        facts = read_object(record) if record.is_file() else {}
+        return Autoencoder(sae, _site(sae), str(directory), identity, facts)
+    except TinyAblateError:
+        raise
     except Exception as error:  # damaged or foreign files raise anything
         raise ModelError(f"sae.path={directory} cannot be read by SAELens: {_first_line(error)}") from error
-    record = directory / RECORD
-    facts = read_json(record) if record.is_file() else {}
-    return Autoencoder(sae, _site(sae), str(directory), identity, facts)
 
 
 def _fetched(cfg: SaeConfig, device: str) -> Autoencoder:

@@ -17,16 +17,17 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
 
 from tiny_ablation import __version__
 from tiny_ablation.config.identity import hash_json
 from tiny_ablation.config.schema import SaeConfig
-from tiny_ablation.errors import Interrupted, ModelError
+from tiny_ablation.errors import Interrupted, ModelError, ResultsError
 from tiny_ablation.models.network import Network
 from tiny_ablation.models.sources.progress import byte_bar, notice, spinner
 from tiny_ablation.paths import cache_dir
 from tiny_ablation.results.profile import peak_memory
-from tiny_ablation.results.store import read_json, sha256_file, write_json, write_via
+from tiny_ablation.results.store import read_json, read_object, sha256_file, write_json, write_via
 from tiny_ablation.sae.buffer import fill_buffer
 from tiny_ablation.sae.contexts import Contexts, contexts, own_samples
 from tiny_ablation.sae.corpus import content_id
@@ -136,11 +137,13 @@ def is_whole(directory: Path) -> bool:
     record = directory / RECORD
     if not record.is_file():
         return False
-    files = read_json(record)["files"]
-    return all(
-        (directory / name).is_file() and sha256_file(directory / name) == hash_
-        for name, hash_ in files.items()
-    )
+    try:
+        return all(
+            Path(name).name == name and sha256_file(directory / name) == hash_
+            for name, hash_ in read_object(record)["files"].items()
+        )
+    except (KeyError, TypeError, AttributeError, ValueError, ResultsError):
+        return False
 
 
 def _clear(*directories: Path) -> None:
@@ -188,8 +191,11 @@ def _contexts(recipe: Recipe, work: Path) -> Contexts:
             own = own_samples(recipe.network, found.train[:, -1], cfg.own_samples, cfg.context, recipe.seed)
         train = np.concatenate([found.train, own])
         write_via(path, lambda part: np.savez(part, train=train, held_out=found.held_out))
-    with np.load(path) as file:
-        return Contexts(file["train"], file["held_out"])
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return Contexts(file["train"], file["held_out"])
+    except (ValueError, KeyError, EOFError, BadZipFile) as error:
+        raise ModelError(f"sae: {path} is damaged; delete {work} to train from the start") from error
 
 
 def _buffer(recipe: Recipe, train: "np.ndarray", work: Path) -> Any:
