@@ -5,13 +5,11 @@ code is 2; nothing is written beside the place it was given. A hang and a memory
 has a deadline, the fuzzer a time and a memory limit.
 """
 
-import contextlib
-import io
 import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from functools import cache
 from pathlib import Path
 
@@ -33,7 +31,7 @@ def told(place: Path) -> Iterator[None]:
     """
     before = _beside(place)
     try:
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
             yield
     except Exception as error:
         if cli._exit_code(error) != 2:

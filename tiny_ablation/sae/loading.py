@@ -16,6 +16,7 @@ from tiny_ablation.results.store import read_object, sha256_file
 from tiny_ablation.sae.autoencoder import Autoencoder
 from tiny_ablation.sae.site import Site, site_of
 from tiny_ablation.sae.trained import RECORD, recipe, trained
+from tiny_ablation.sae.trust import weights_only
 
 WEIGHTS = "sae_weights.safetensors"
 
@@ -80,7 +81,7 @@ def _fetched(cfg: SaeConfig, device: str) -> Autoencoder:
 
     source = f"{cfg.release}/{cfg.id}"
     try:
-        with _quiet():
+        with _quiet(), weights_only():
             sae: Any = SAE.from_pretrained(str(cfg.release), str(cfg.id), device=device)
     except Exception as error:  # whatever the hub, the network or the format raises
         raise ModelError(

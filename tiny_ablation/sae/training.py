@@ -15,6 +15,7 @@ from tiny_ablation.config.seeds import derive_seed
 from tiny_ablation.errors import ModelError, NumericsError
 from tiny_ablation.results.store import clean_stale, read_json, write_json
 from tiny_ablation.sae.buffer import Buffer
+from tiny_ablation.sae.trust import weights_only
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -171,14 +172,10 @@ def _resume(trainer: Any, checkpoint: Path) -> list[dict[str, float]]:
     Raises:
         ModelError: it is damaged, or no checkpoint of ours.
     """
-    import torch
-    from sae_lens.constants import TRAINER_STATE_FILENAME
-
     try:
-        # SAELens leaves it to torch's defaults, which the environment can change, whether a pickle may run code.
-        torch.load(checkpoint / TRAINER_STATE_FILENAME, map_location="cpu", weights_only=True)
-        trainer.sae.load_weights_from_checkpoint(checkpoint)
-        trainer.load_trainer_state(checkpoint)
+        with weights_only():
+            trainer.sae.load_weights_from_checkpoint(checkpoint)
+            trainer.load_trainer_state(checkpoint)
     except Exception as error:  # a damaged or foreign file raises anything in the libraries that read it
         raise ModelError(
             f"sae: the checkpoint {checkpoint} is damaged ({type(error).__name__}); delete {checkpoint.parent} to train from "
