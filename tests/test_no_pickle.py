@@ -41,7 +41,11 @@ def _numpy() -> bytes:
     return sink.getvalue()
 
 
-FORMS: dict[str, Callable[[], bytes]] = {"pickle": lambda: pickle.dumps(Evil()), "torch": _torch, "numpy": _numpy}
+FORMS: dict[str, Callable[[], bytes]] = {
+    "pickle": lambda: pickle.dumps(Evil()),
+    "torch": _torch,
+    "numpy": _numpy,
+}
 
 
 @pytest.fixture(params=FORMS)
@@ -61,14 +65,22 @@ def test_each_form_does_run_code_where_it_is_let():
 
 @pytest.mark.parametrize(
     "name",
-    ["config.yaml", "manifest.json", "metrics/summary.json", "metrics/head_impact.parquet", "metrics/per_example.parquet"],
+    [
+        "config.yaml",
+        "manifest.json",
+        "metrics/summary.json",
+        "metrics/head_impact.parquet",
+        "metrics/per_example.parquet",
+    ],
 )
 def test_a_run(tmp_path, evil, name):
     surfaces.run_directory(tmp_path / "run", {**surfaces.seeds("run"), name: evil})
     assert ran == []
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json"])
+@pytest.mark.parametrize(
+    "name", ["model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json"]
+)
 def test_a_model(tmp_path, evil, name):
     surfaces.model_directory(tmp_path / "model", {**surfaces.seeds("model"), name: evil})
     assert ran == []
@@ -89,7 +101,9 @@ def test_a_gguf(tmp_path, evil, content):
     assert ran == []
 
 
-@pytest.mark.parametrize("name", ["sae_weights.safetensors", "cfg.json", "trained.json", "sparsity.safetensors"])
+@pytest.mark.parametrize(
+    "name", ["sae_weights.safetensors", "cfg.json", "trained.json", "sparsity.safetensors"]
+)
 def test_an_autoencoder(tmp_path, evil, name):
     surfaces.autoencoder(tmp_path / "place", {**surfaces.seeds("autoencoder"), name: evil})
     assert ran == []
@@ -113,7 +127,7 @@ def test_a_checkpoint_of_a_training(tmp_path, evil, monkeypatch, variable):
     from tiny_ablation.sae.training import _resume
 
     class Trainer:
-        class sae:  # noqa: N801
+        class sae:
             load_weights_from_checkpoint = staticmethod(lambda _path: None)
 
         @staticmethod
@@ -122,7 +136,7 @@ def test_a_checkpoint_of_a_training(tmp_path, evil, monkeypatch, variable):
 
     monkeypatch.setenv(variable, "1")
     (tmp_path / TRAINER_STATE_FILENAME).write_bytes(evil)
-    with pytest.raises(ModelError, match="checkpoint .* is damaged .*; delete"):
+    with pytest.raises(ModelError, match=r"checkpoint .* is damaged .*; delete"):
         _resume(Trainer(), tmp_path)
     assert ran == []
     with weights_only(), pytest.raises(Exception, match=r"."):
@@ -144,7 +158,9 @@ def test_no_module_reads_pickles():
     banned = {"pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
     for path in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            names = [alias.name for alias in getattr(node, "names", ())] if isinstance(node, ast.Import) else []
+            names = (
+                [alias.name for alias in getattr(node, "names", ())] if isinstance(node, ast.Import) else []
+            )
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             assert not {name.partition(".")[0] for name in names} & banned, f"{path}:{node}"
             if isinstance(node, ast.Call):
