@@ -10,8 +10,10 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from tiny_ablation.errors import TinyAblateError
+from tiny_ablation.errors import TinyAblateError, said
 from tiny_ablation.version import __version__
+
+_LONGEST = 4000  # characters of a message of Hydra's, which may list every level of a config that is nested too deeply
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -83,8 +85,8 @@ def _message(error: Exception) -> str:
         return printable(text)
     if _is_hydra_error(error):
         cause = str(error.__cause__ or "").strip()
-        return printable(_hydra_message(text if not cause or cause in text else f"{text}\n{cause}"))
-    return printable(f"{type(error).__name__}: {text} (set HYDRA_FULL_ERROR=1 to see where)")
+        return printable(_hydra_message(text if not cause or cause in text else f"{text}\n{cause}"))[:_LONGEST]
+    return printable(f"{said(error)} (set HYDRA_FULL_ERROR=1 to see where)")
 
 
 def _hydra_message(text: str) -> str:

@@ -54,3 +54,9 @@ class Interrupted(TinyAblateError):
     """The run was stopped from outside; what was finished is kept."""
 
     exit_code = 130
+
+
+def said(error: BaseException) -> str:
+    """What a library's error says, in one line of bounded length, to be put into a message of ours."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:300]}{'...' if len(text) > 300 else ''}" if text else type(error).__name__

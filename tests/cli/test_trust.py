@@ -54,6 +54,7 @@ FILES = {
     "logging": "hydra: {job_logging: {handlers: {mine: {class: EVIL}}}}",
     "factory": "hydra: {job_logging: {formatters: {mine: {(): EVIL}}}}",
     "free text": "notes: {a: [{_target_: EVIL}]}",
+    "deep nesting": f"notes: {{a: {'[' * 200}{']' * 200}}}",
     "a tag of YAML": "notes: !!python/object/apply:tests.cli.test_trust.Evil []",
 }
 
@@ -73,6 +74,7 @@ def test_a_file_of_a_stranger(cli, tmp_path, name, text):
         (place / "theirs.yaml").write_text(f"defaults: [config, _self_]\n{text}\n")
         result = cli(f"--config-dir={place}", "--config-name=theirs", *TOY)
     refused(result, tmp_path)
+    assert len(result.err) < 5000
 
 
 def test_a_sub_command_refuses_it_too(cli, tmp_path):

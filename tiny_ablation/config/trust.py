@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from functools import wraps
 from typing import Any
 
-from tiny_ablation.errors import ConfigError, TinyAblateError
+from tiny_ablation.errors import ConfigError, TinyAblateError, said
 
 TARGET = "_target_"
 _PLUGINS = ("hydra._internal.core_plugins.", "hydra_plugins.")
@@ -71,9 +71,8 @@ def _told() -> Iterator[None]:
     except (HydraException, OmegaConfBaseException, TinyAblateError):
         raise
     except Exception as error:
-        said = " ".join(str(error).split()) or "no more is known"
         raise ConfigError(
-            f"the config cannot be put together ({type(error).__name__}: {said}); look at the option files and overrides given"
+            f"the config cannot be put together ({said(error)}); look at the option files and overrides given"
         ) from error
 
 

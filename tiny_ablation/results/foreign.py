@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tiny_ablation.errors import ResultsError, TinyAblateError
+from tiny_ablation.errors import ResultsError, TinyAblateError, said
 
 
 @contextmanager
@@ -31,10 +31,9 @@ def reading(path: Path) -> Iterator[None]:
             f"{path} cannot be used: {error.strerror or error}. Check the path and the disk."
         ) from error
     except Exception as error:  # a wrong value can raise anything in the libraries that it is handed to
-        said = " ".join(str(error).split())[:300] or "no more is known"
         raise ResultsError(
-            f"{path} holds a file that no run of this version writes ({type(error).__name__}: {said}); run again to make it "
-            "anew, or set HYDRA_FULL_ERROR=1 to see where"
+            f"{path} holds a file that no run of this version writes ({said(error)}); run again to make it anew, or set "
+            "HYDRA_FULL_ERROR=1 to see where"
         ) from error
 
 
