@@ -85,7 +85,9 @@ def _message(error: Exception) -> str:
         return printable(text)
     if _is_hydra_error(error):
         cause = str(error.__cause__ or "").strip()
-        return printable(_hydra_message(text if not cause or cause in text else f"{text}\n{cause}"))[:_LONGEST]
+        return printable(_hydra_message(text if not cause or cause in text else f"{text}\n{cause}"))[
+            :_LONGEST
+        ]
     return printable(f"{said(error)} (set HYDRA_FULL_ERROR=1 to see where)")
 
 

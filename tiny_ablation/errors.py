@@ -59,4 +59,8 @@ class Interrupted(TinyAblateError):
 def said(error: BaseException) -> str:
     """What a library's error says, in one line of bounded length, to be put into a message of ours."""
     text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text[:300]}{'...' if len(text) > 300 else ''}" if text else type(error).__name__
+    return (
+        f"{type(error).__name__}: {text[:300]}{'...' if len(text) > 300 else ''}"
+        if text
+        else type(error).__name__
+    )

@@ -55,6 +55,12 @@ FILES = {
     "factory": "hydra: {job_logging: {formatters: {mine: {(): EVIL}}}}",
     "free text": "notes: {a: [{_target_: EVIL}]}",
     "deep nesting": f"notes: {{a: {'[' * 200}{']' * 200}}}",
+    "aliases of aliases": "notes: {a: &a [x, x], "
+    + ", ".join(
+        f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]" for a, b in zip("abcdefghijk", "bcdefghijkl", strict=True)
+    )
+    + "}",
+    "an alias of itself": "notes: &a {a: [*a, *a]}",
     "a tag of YAML": "notes: !!python/object/apply:tests.cli.test_trust.Evil []",
 }
 

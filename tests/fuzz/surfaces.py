@@ -130,9 +130,12 @@ def run_directory(place: Path, files: Files, *, sealed: bool = True, figures: bo
     put(place, files)
     if sealed:
         _seal(place)
-    for part in ("impact", "per_example", "summary", "config", "provenance", "verify", "_repr_html_"):
+    run = None
+    with told(place):
+        run = load_run(place)
+    for part in ("impact", "per_example", "summary", "config", "provenance", "verify", "_repr_html_") if run else ():
         with told(place):
-            found = getattr(load_run(place), part)
+            found = getattr(run, part)
             if callable(found):
                 found()
     with told(place):
@@ -155,9 +158,13 @@ def sweep_directory(place: Path, files: Files, *, sealed: bool = True, figures: 
         _seal(place)
     with told(place):
         sweep_status(place)
-    for part in ("summary", "invariants", "hypotheses", "geometry", "matrix", "means", "_repr_html_", "runs"):
+    sweep = None
+    with told(place):
+        sweep = load_sweep(place)
+    parts = ("summary", "invariants", "hypotheses", "geometry", "matrix", "means", "_repr_html_", "runs")
+    for part in parts if sweep else ():
         with told(place):
-            found = getattr(load_sweep(place), part)
+            found = getattr(sweep, part)
             if callable(found):
                 list(found())
     with told(place):

@@ -3,4 +3,4 @@
 from tests.fuzz import targets
 from tests.properties.cases import cases
 
-test_directories = cases(40, 800)(targets.autoencoder)
+test_directories = cases(40, 1000)(targets.autoencoder)

@@ -9,8 +9,10 @@ and this package need themselves.
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import wraps
+from pathlib import Path
 from typing import Any
 
+from tiny_ablation.config.yaml_size import check_aliases
 from tiny_ablation.errors import ConfigError, TinyAblateError, said
 
 TARGET = "_target_"
@@ -39,10 +41,12 @@ def guard_configs() -> None:
     """Have Hydra's loader refuse, in this process, what names code; a second call does nothing."""
     from hydra._internal.config_loader_impl import ConfigLoaderImpl
     from hydra._internal.config_repository import ConfigRepository
+    from hydra._internal.core_plugins.file_config_source import FileConfigSource
 
     if hasattr(ConfigLoaderImpl.load_configuration, "__wrapped__"):
         return
     load, search = ConfigLoaderImpl.load_configuration, ConfigRepository.initialize_sources
+    read = FileConfigSource.load_config
 
     @wraps(load)
     def load_checked(self: Any, config_name: Any, overrides: list[str], *args: Any, **kwargs: Any) -> Any:
@@ -56,6 +60,14 @@ def guard_configs() -> None:
         check_search_path([element.path for element in config_search_path.get_path()])
         search(self, config_search_path)
 
+    @wraps(read)
+    def read_checked(self: Any, config_path: str) -> Any:
+        file = Path(self.path) / self._normalize_file_name(config_path)
+        if file.is_file():
+            check_aliases(file.read_text(encoding="utf-8"), file)
+        return read(self, config_path)
+
+    FileConfigSource.load_config = read_checked
     ConfigLoaderImpl.load_configuration = load_checked
     ConfigRepository.initialize_sources = search_checked
 

@@ -9,7 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tiny_ablation.errors import ResultsError
+from tiny_ablation.config.yaml_size import check_aliases
+from tiny_ablation.errors import ConfigError, ResultsError
 from tiny_ablation.results.display import shown
 from tiny_ablation.results.foreign import reading
 from tiny_ablation.results.manifest import Manifest, check_files, read_manifest
@@ -120,26 +121,18 @@ def check_unaltered(path: Path) -> None:
         raise ResultsError(f"{path} is not as its run left it: {listed}. Run again to make it anew.")
 
 
-def _refuse_aliases(text: str) -> None:
-    """A run writes none, and a few lines of them stand for more nodes than fit into memory."""
-    import yaml
-
-    if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text, Loader=yaml.SafeLoader)):
-        raise ValueError("it has YAML aliases (*name), which no run writes")
-
-
 def _read_config(path: Path) -> dict[str, Any]:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
     try:
         text = path.read_text(encoding="utf-8")
-        _refuse_aliases(text)
+        check_aliases(text, path)
         # Never resolved: an interpolation in a stranger's file could read the environment.
         config = OmegaConf.to_container(OmegaConf.load(io.StringIO(text)), resolve=False)
     except FileNotFoundError as error:
         raise ResultsError(f"{path} is missing. Run again to make it anew.") from error
-    except (OSError, ValueError, RecursionError, OmegaConfBaseException) as error:
+    except (OSError, ValueError, RecursionError, ConfigError, OmegaConfBaseException) as error:
         raise ResultsError(f"Cannot read {path}: {error}") from error
     except Exception as error:  # what the YAML parser raises is not part of OmegaConf's interface
         if type(error).__module__.partition(".")[0] != "yaml":
