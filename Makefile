@@ -10,11 +10,12 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 BENCH ?=
+FUZZ_SECONDS ?= 3600
 ARGS ?= ablation=heads_zero dataset=facts
 # Two processes of one thread each: torch on small models gains nothing from a second thread.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
-.PHONY: help run test test-slow test-training faults bench bench-full performance docs pictures behaviours selfcheck check format env clean
+.PHONY: help run test test-slow test-training faults fuzz bench bench-full performance docs pictures behaviours selfcheck check audit sbom format env clean
 
 help:
 	@echo "make run        run the default experiment (ARGS='...' for another)"
@@ -22,8 +23,10 @@ help:
 	@echo "make test-slow  the tests that take minutes"
 	@echo "make test-training  train the default autoencoder and hold it to its bars"
 	@echo "make faults     kill, fill, damage and starve the tool some 300 times; about half an hour (docs/reliability.md)"
+	@echo "make fuzz       10,000 random inputs and an hour of coverage-guided fuzzing (FUZZ_SECONDS=...)"
 	@echo "make bench      time the engine against the usual loops (about twenty minutes; bench-full: all runs; performance: write the page)"
-	@echo "make check      style, types, architecture"
+	@echo "make check      style, types, architecture, duplicates, known vulnerabilities, generated documentation"
+	@echo "make sbom       dist/sbom.json, the bill of materials of a release"
 	@echo "make behaviours   measure the default model on every behaviour (docs/behaviours.md)"
 	@echo "make selfcheck  does the tool find circuits that are known? about a minute (docs/selfcheck.md)"
 	@echo "make docs         docs/reference.md from the schema; make pictures: the pictures, from runs of the default model"
@@ -48,13 +51,31 @@ faults: env
 	TINY_ABLATE_FAULTS=outputs/faults OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m '' tests/faults; \
 	  status=$$?; $(BIN)/python -m tests.faults.table outputs/faults docs/reliability.md; exit $$status
 
+# Let the environment of the target's directory see the packages of $(VENV) as well.
+define on_top
+$(@D)/bin/python -c 'import pathlib, site, sys; base = sys.argv[1]; \
+  (pathlib.Path(site.getsitepackages()[0]) / "base.pth").write_text(f"import site; site.addsitedir({base!r})\n")' \
+  "$$($(BIN)/python -c 'import site; print(site.getsitepackages()[0])')"
+endef
+
 # Launchers of clusters slow every start of Hydra down and pin old versions, so they have an environment of their own on top.
 $(VENV)-launchers/.installed: $(VENV)/.installed
 	test -x $(@D)/bin/python || $(BIN)/python -m venv $(@D)
-	$(@D)/bin/python -c 'import pathlib, site, sys; base = sys.argv[1]; \
-	  (pathlib.Path(site.getsitepackages()[0]) / "base.pth").write_text(f"import site; site.addsitedir({base!r})\n")' \
-	  "$$($(BIN)/python -c 'import site; print(site.getsitepackages()[0])')"
+	$(call on_top)
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check 'hydra-ray-launcher>=1.2.2,<2' 'hydra-submitit-launcher>=1.2,<2'
+	@touch $@
+
+# What it finds, and the inputs that reach new code, stand in fuzz/; a second call begins with the latter. See docs/trust-and-input.md.
+fuzz: env $(VENV)-fuzz/.installed
+	$(BIN)/python -m pytest -m fuzz tests/properties
+	rm -rf fuzz/stats fuzz/findings
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(VENV)-fuzz/bin/python -m tests.fuzz.run --seconds $(FUZZ_SECONDS) --out fuzz
+
+# The fuzzer has wheels for Linux and some versions of Python only, so it is no part of the environment that everyone needs.
+$(VENV)-fuzz/.installed: $(VENV)/.installed
+	test -x $(@D)/bin/python || $(BIN)/python -m venv $(@D)
+	$(call on_top)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt 'atheris>=3.0'
 	@touch $@
 
 # BENCH='--rounds 1 --jobs heads:facts=64' and the like; `$(BIN)/python -m tests.bench.bench --help` lists them.
@@ -79,6 +100,16 @@ check: env
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports
+	$(BIN)/pylint --disable=all --enable=duplicate-code tiny_ablation
+	$(BIN)/tiny-ablate help config | diff docs/reference.md - || { echo "docs/reference.md is not in step: make docs"; exit 1; }
+	$(BIN)/python tools/audit.py
+
+audit: env
+	$(BIN)/python tools/audit.py
+
+# What an installation of this version consists of, in CycloneDX's format: the packages that it needs, with versions and licences.
+sbom: env
+	$(BIN)/python tools/sbom.py dist/sbom.json
 
 # docs/reference.md, from the schema.
 docs: env
@@ -101,4 +132,4 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(VENV)-launchers
+	rm -rf $(VENV) $(VENV)-launchers $(VENV)-fuzz

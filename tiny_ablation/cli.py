@@ -11,8 +11,10 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from tiny_ablation.errors import TinyAblateError, in_words
+from tiny_ablation.errors import TinyAblateError, in_words, said
 from tiny_ablation.version import __version__
+
+_LONGEST = 4000  # characters of a message of Hydra's, which may list every level of a config that is nested too deeply
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -56,7 +58,9 @@ def _dispatch(args: list[str]) -> int:
         return commands.run(args[0], args[1:])
     sys.argv = [sys.argv[0], *args]
     from tiny_ablation import app
+    from tiny_ablation.config.trust import check_flags
 
+    check_flags(args)
     app.start()
     return 0
 
@@ -77,13 +81,17 @@ def _interrupt(_signum: int, _frame: Any) -> NoReturn:
 
 def _message(error: Exception) -> str:
     """What is wrong, in one line."""
+    from tiny_ablation.data.text import printable  # a message may quote a stranger's file
+
     text = str(error).strip() or type(error).__name__
     if isinstance(error, TinyAblateError):
-        return text
+        return printable(text)
     if _is_hydra_error(error):
         cause = str(error.__cause__ or "").strip()
-        return _hydra_message(text if not cause or cause in text else f"{text}\n{cause}")
-    return f"{type(error).__name__}: {' '.join(text.split())} (set HYDRA_FULL_ERROR=1 to see where)"
+        return printable(_hydra_message(text if not cause or cause in text else f"{text}\n{cause}"))[
+            :_LONGEST
+        ]
+    return printable(f"{said(error)} (set HYDRA_FULL_ERROR=1 to see where)")
 
 
 def _hydra_message(text: str) -> str:

@@ -123,3 +123,13 @@ def in_words(error: BaseException) -> TinyAblateError | None:
         where = f" {error.filename}" if isinstance(error, OSError) and error.filename else ""
         return ResultsError(f"Cannot write{where}: {said}")
     return None
+
+
+def said(error: BaseException) -> str:
+    """What a library's error says, in one line of bounded length, to be put into a message of ours."""
+    text = " ".join(str(error).split())
+    return (
+        f"{type(error).__name__}: {text[:300]}{'...' if len(text) > 300 else ''}"
+        if text
+        else type(error).__name__
+    )

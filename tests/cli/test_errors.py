@@ -107,6 +107,23 @@ def test_rows(cli, tmp_path, rows, words):
     refused(cli("model=toy", "dataset=jsonl", override), tmp_path, *words)
 
 
+@pytest.mark.parametrize("where", ["id", "clean", "split"])
+def test_what_stands_in_a_file_does_nothing_to_the_terminal(cli, tmp_path, where):
+    override = write_rows(tmp_path / "rows.jsonl", {**ROW, "split": "x", where: "a\x1b[2J\nb\u202e "})
+    result = cli("model=toy", "dataset=jsonl", override)
+    refused(result, tmp_path)
+    assert result.err.strip().isprintable()
+
+
+def test_jobs_stay_inside_their_sweep(cli, tmp_path):
+    refused(
+        cli("-m", *TOY, "seed=0,1", "hydra.sweep.subdir=../x${seed}"),
+        tmp_path,
+        "hydra.sweep.subdir=../x0",
+        "inside",
+    )
+
+
 def test_flags_that_exclude_each_other(cli, tmp_path):
     refused(cli("--cfg", "job", "-m"), tmp_path, "--multirun")
 

@@ -12,6 +12,8 @@ import tiny_ablation
 from tests.cli.conftest import TOY
 from tiny_ablation import load_run, load_sweep
 from tiny_ablation.errors import ResultsError
+from tiny_ablation.report.sweep_data import read_sweep
+from tiny_ablation.report.sweep_tables import cells
 from tiny_ablation.results.store import read_table
 
 GRID = (
@@ -150,6 +152,42 @@ def test_a_report_refuses_what_was_altered_and_what_is_no_run(sweep_dir, cli, tm
     (tmp_path / "empty").mkdir()
     done = cli("report", "empty")
     assert (done.code, "empty is neither a run nor a sweep" in done.err) == (2, True)
+
+
+def test_names_in_a_sweeps_summary_do_not_become_paths(sweep_dir, tmp_path):
+    shutil.copytree(load_sweep(sweep_dir).run("facts", 0).dir.path, tmp_path / "elsewhere")
+    summary = sweep_dir / "artifacts" / "cross_condition" / "summary.json"
+    content = json.loads(summary.read_text())
+    for cell in content["cells"]:
+        cell["dir"] = "../elsewhere"
+    summary.write_text(json.dumps(content))
+    found = [run.dir.path for run in load_sweep(sweep_dir, check=False).runs()]
+    assert found
+    assert all(sweep_dir in path.parents for path in found)
+    data = read_sweep(sweep_dir)
+    assert all(sweep_dir in run.path.parents for run in data.finished)
+    assert all(cell.link == "" or ".." not in cell.link for _, _, row in cells(data).rows for cell in row)
+
+
+@pytest.mark.parametrize("name", ["artifacts", "artifacts/cross_condition", "report.html"])
+def test_nothing_is_written_through_a_link_out_of_the_directory(sweep_dir, cli, tmp_path, name):
+    outside = tmp_path / "outside"
+    shutil.move(sweep_dir / name, outside)
+    (sweep_dir / name).symlink_to(outside)
+    before = _files(outside) if outside.is_dir() else outside.read_bytes()
+    for word in ("aggregate", "report"):
+        done = cli(word, str(sweep_dir))
+        assert (done.code, "is a link out of" in done.err) == (2, True)
+    assert (_files(outside) if outside.is_dir() else outside.read_bytes()) == before
+
+
+def test_the_state_of_a_sweep_does_nothing_to_the_terminal(sweep_dir, cli):
+    manifest = load_sweep(sweep_dir).run("facts", 0).dir.manifest
+    content = json.loads(manifest.read_text()) | {"status": "failed", "error": "\x1b[2J\x07gone"}
+    manifest.write_text(json.dumps(content))
+    done = cli("status", str(sweep_dir))
+    assert "?[2J?gone" in done.out
+    assert all(line.isprintable() for line in done.out.splitlines())
 
 
 def test_open_shows_the_page(sweep_dir, cli, monkeypatch):

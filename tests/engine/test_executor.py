@@ -12,6 +12,7 @@ from tiny_ablation.engine.prompts import Prompt
 from tiny_ablation.engine.reference import Reference
 from tiny_ablation.errors import GuardError, ModelError, NumericsError
 from tiny_ablation.interventions.replacements import Scale
+from tiny_ablation.metrics.readout import Readout, Reads, token_sets
 from tiny_ablation.metrics.registry import metric, metric_names
 from tiny_ablation.models.hookpoints import COMPONENTS
 
@@ -194,6 +195,23 @@ def test_nan_stops_the_run_and_names_the_site(toy_networks, make_prompts):
     plan = [*zeros, Intervention((Edit("z", 1, 2, Poison()),))]
     with pytest.raises(NumericsError, match=r"blocks\.1\.z\[2\]"):
         Executor(network, prompts, plan, FIRST).run(0)
+
+
+@pytest.mark.parametrize("where", ["target", "foil"])
+def test_an_impossible_answer_stops_the_run_and_names_site_and_metric(toy_networks, make_prompts, where):
+    """Minus infinity at one token leaves the softmax finite, and the logit of that answer is none."""
+    from tiny_ablation.engine.executor import _Results
+
+    network = toy_networks["llama"]
+    prompts = make_prompts(network.shape.d_vocab)
+    executor = Executor(network, prompts, [], FIRST)
+    base = Readout(torch.zeros(1, 3, 8), Reads(token_sets([[1]] * 3), torch.arange(3), torch.zeros(3, dtype=torch.bool),
+                                               token_sets([[2]] * 3), 3))  # fmt: skip
+    found = _Results.empty(executor.metrics, 1, base)
+    logits = torch.zeros(1, 3, 8)
+    logits[0, 1, 1 if where == "target" else 2] = -torch.inf
+    with pytest.raises(NumericsError, match=r"blocks\.1\.z\[2\]: \w+ is NaN or infinite"):
+        found.add([0], logits, base, ["blocks.1.z[2]"])
 
 
 def test_out_of_memory_halves_the_batch_with_the_same_result(toy_networks, make_prompts, monkeypatch):

@@ -117,6 +117,28 @@ def test_half_precision_logits_are_widened_before_anything_is_computed():
     assert found.dtype == torch.float32
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", [n for n in metric_names() if span_of(n) == "first"])
+def test_no_metric_is_computed_in_half(name, dtype):
+    """What a metric makes of half-precision logits is what double precision makes of the same logits, to single precision."""
+    draws = torch.Generator().manual_seed(0)
+    rows = (20 * torch.randn(2, 400, 50, generator=draws)).to(dtype)
+    reads = Reads(
+        token_sets([[0]] * 400),
+        torch.arange(400),
+        torch.zeros(400, dtype=torch.bool),
+        token_sets([[1]] * 400),
+        400,
+    )
+    half = metric(name).compute(Readout(rows[:1], reads), Readout(rows[1:], reads))
+    exact = metric(name).compute(Readout(rows[:1].double(), reads), Readout(rows[1:].double(), reads))
+    assert half.dtype == torch.float32
+    torch.testing.assert_close(half.double(), exact, rtol=1e-5, atol=1e-5)
+    in_half = (rows[0].log_softmax(-1) - rows[1].log_softmax(-1)).float()  # what would be seen were it not so
+    apart = (in_half - (rows[0].double().log_softmax(-1) - rows[1].double().log_softmax(-1))).abs().max()
+    assert apart > 1e-3
+
+
 def test_an_impossible_token_adds_nothing_to_the_entropy():
     assert metric("entropy").compute(readout([0.5, 0.5, 0.0]), readout(BEFORE)).item() == pytest.approx(
         math.log(2)

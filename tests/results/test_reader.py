@@ -43,6 +43,15 @@ def test_one_flipped_byte_is_found(run_path):
     assert load_run(run_path, check=False).manifest.status == "ok"
 
 
+@pytest.mark.parametrize("content", ["[]", "null", '{"primary": 3}', '{"baseline": {"a": 1}, "top": {}}'])
+def test_a_summary_that_no_run_writes_is_told_in_a_notebook(run_path, content):
+    write_text(RunDir(run_path).summary, content)
+    with pytest.raises(
+        ResultsError, match=r"holds (a file that no run of this version writes|no JSON object)"
+    ):
+        load_run(run_path, check=False)._repr_html_()
+
+
 def test_a_run_without_tables_says_so(tmp_path):
     write_manifest(RunDir(tmp_path), run_id="a", status="failed", digest="d", covers={}, error="x")
     with pytest.raises(ResultsError, match="holds no impact table; the run is failed"):
@@ -55,7 +64,23 @@ def test_a_table_with_a_column_gone(run_path, head_rows):
         _ = load_run(run_path, check=False).impact
 
 
-@pytest.mark.parametrize("text", ["a: [", "- 1\n", "a: ${", "!!python/object:os.system {}", "\x00"])
+_BOMB = "a: &a [x, x]\n" + "".join(f"{b}: &{b} [*{a}, *{a}, *{a}, *{a}, *{a}, *{a}, *{a}, *{a}]\n"
+                                  for a, b in zip("abcdefghijklm", "bcdefghijklmn", strict=True))  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: [",
+        "- 1\n",
+        "a: ${",
+        "!!python/object:os.system {}",
+        "\x00",
+        _BOMB,
+        f"a: {'[' * 3000}",
+        "a: b\n" + "  \n" * 3 + "*x",
+    ],
+)
 def test_a_damaged_config(run_path, text):
     write_text(run_path / "config.yaml", text)
     with pytest.raises(ResultsError):

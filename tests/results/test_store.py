@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tiny_ablation.config.identity import hash_json
 from tiny_ablation.errors import GuardError, ResultsError
 from tiny_ablation.results import store
 
@@ -151,7 +152,23 @@ def test_json_refuses_what_it_cannot_hold():
         store.to_json({"a": {"b": {1, 2}}})
 
 
-@pytest.mark.parametrize("content", [b"{", b"\xff\xfe{}", b"[" * 100_000])
+def test_a_byte_of_the_command_line_that_is_no_text_comes_back(tmp_path):
+    """Python hands it over as half of a surrogate pair."""
+    argv = ["notes.x=" + b"\xff".decode(errors="surrogateescape")]
+    assert store.read_json(store.write_json(tmp_path / "x.json", {"argv": argv})) == {"argv": argv}
+    assert len(hash_json(argv)) == 64
+
+
+def test_a_table_larger_than_memory_is_refused(tmp_path, monkeypatch):
+    import psutil
+
+    path = store.write_table(tmp_path / "x.parquet", a_table())
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: type("Memory", (), {"available": 8 * 1000 * 6 - 1}))
+    with pytest.raises(ResultsError, match=r"x\.parquet is damaged: its 1,000 rows would take 0 GB"):
+        store.read_table(path)
+
+
+@pytest.mark.parametrize("content", [b"{", b"\xff\xfe{}", b"[" * 100_000, b"NaN", b"[-Infinity]", b"1e999"])
 def test_damaged_json_is_a_results_error(tmp_path, content):
     path = tmp_path / "x.json"
     path.write_bytes(content)

@@ -170,6 +170,31 @@ def test_no_autoencoder_at_all(network, tmp_path):
     one_line(error)
 
 
+@pytest.mark.parametrize("change", [{"hook_name": 3}, {"hook_name": ["blocks.1.hook_out"]}])
+def test_a_description_of_other_types_is_one_message(network, saved, change):
+    altered(saved, **change)
+    with pytest.raises(ModelError, match="cannot be read by SAELens") as error:
+        obtain(network, SaeConfig(path=str(saved)), 0)
+    one_line(error)
+
+
+@pytest.mark.parametrize("width", ["8", [8], 2**63, -1, None])
+def test_a_width_that_is_none_is_one_message(network, saved, width):
+    path = saved / "cfg.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"d_in": width}))
+    with pytest.raises(ModelError) as error:
+        obtain(network, SaeConfig(path=str(saved)), 0)
+    one_line(error)
+
+
+@pytest.mark.parametrize(
+    "files", [{"../trained.json": "x"}, {"x" * 5000: "x"}, {"cfg.json": 3}, ["cfg.json"], None, 3]
+)
+def test_a_record_of_files_that_are_none_is_not_whole(saved, files):
+    (saved / "trained.json").write_text(json.dumps({"files": files}))
+    assert not is_whole(saved)
+
+
 def test_a_release_that_cannot_be_had(network, monkeypatch):
     with pytest.raises(ModelError, match=r"sae\.release=no-such-release sae\.id=x") as error:
         obtain(network, SaeConfig(release="no-such-release", id="x"), 0)

@@ -87,7 +87,7 @@ def beside(prepared: Prepared, measured: Sequence[Measured], notes: Mapping[str,
     lines = [notes["text"]]
     if spliced is not None:
         lines.append(
-            f"spliced in with no feature touched, without its error: {name} changes by {spliced:+.3f}"
+            f"spliced in with no feature touched, without its error: mean change in {name} {spliced:+.3f}"
         )
     if features:
         sizes = {"these features": features} | {f"{c['n']} {which}": c for which, c in controls.items()}

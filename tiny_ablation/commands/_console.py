@@ -33,14 +33,14 @@ def add_overrides(to: ArgumentParser) -> None:
 
 
 def say(*lines: str) -> None:
-    """Print lines on stdout."""
+    """Print lines on stdout; what a stranger's file put into them does nothing to the terminal."""
     for line in lines:
-        print(line)  # noqa: T201
+        print("".join(char if char.isprintable() else "?" for char in line))  # noqa: T201
 
 
 def say_json(content: Any) -> None:
     """Print one JSON value, keys in the given order."""
-    say(json.dumps(content, ensure_ascii=False, indent=2))
+    say(*json.dumps(content, ensure_ascii=False, indent=2).split("\n"))
 
 
 def table(rows: Iterable[Sequence[str]]) -> Iterator[str]:

@@ -81,4 +81,6 @@ def without(plain: dict[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
 
 def hash_json(value: Any) -> str:
     """SHA-256 of a JSON value, independent of the order of keys."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+    return hashlib.sha256(
+        json.dumps(value, sort_keys=True, ensure_ascii=False).encode(errors="surrogatepass")
+    ).hexdigest()

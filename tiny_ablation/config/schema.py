@@ -11,6 +11,8 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from tiny_ablation.config.trust import guard_configs
+
 
 class ModelSource(Enum):
     """Where weights come from."""
@@ -317,7 +319,8 @@ class RootConfig:
 
 
 def register() -> None:
-    """Put the schema into Hydra's store, under the name that `conf/config.yaml` lists first."""
+    """Put the schema into Hydra's store, under the name that `conf/config.yaml` lists first, and a guard before its loader."""
     from hydra.core.config_store import ConfigStore
 
+    guard_configs()
     ConfigStore.instance().store(name="schema", node=RootConfig)

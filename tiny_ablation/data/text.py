@@ -34,6 +34,11 @@ def listing(rows: Sequence[str], total: int | None = None, separator: str = ", "
     return shown if total <= SHOWN else f"{shown}{separator}... ({total} in all)"
 
 
+def printable(text: str) -> str:
+    """The text in one line that does nothing to a terminal: control characters and the like become question marks."""
+    return "".join(char if char.isprintable() else "?" for char in " ".join(text.split()))
+
+
 def natural_key(text: str) -> tuple[list[str | int], str]:
     """Sorts `row-9` before `row-10`; texts that differ only in leading zeros keep one order."""
     parts = re.split(r"([0-9]+)", text)

@@ -231,7 +231,7 @@ class _Results:
         return cls(
             metrics,
             {m.name: torch.full((n, size), torch.nan, dtype=torch.float64) for m in metrics},
-            {m.name: m.compute(base, base)[0].double().cpu() for m in metrics},
+            {m.name: _measured(m, base, base, ["the un-intervened model"])[0] for m in metrics},
             torch.full((n, size), -1),
             _first_read(base)[0].cpu(),
         )
@@ -244,7 +244,7 @@ class _Results:
             _check_finite(part, labels[start : start + step])
             rows = torch.tensor(chunk[start : start + step])
             for metric in self.metrics:
-                self.values[metric.name][rows] = metric.compute(part, base).double().cpu()
+                self.values[metric.name][rows] = _measured(metric, part, base, labels[start : start + step])
             self.top1[rows] = _first_read(part).cpu()
 
     def finish(self, batch: Batch) -> BatchResult:
@@ -273,3 +273,15 @@ def _check_finite(readout: Readout, labels: Sequence[str]) -> None:
             f"{labels[int(bad.nonzero()[0])]}: the logits hold NaN or infinity, so no metric is defined; "
             "try device.dtype=float32, and check the weights"
         )
+
+
+def _measured(metric: Metric, readout: Readout, base: Readout, labels: Sequence[str]) -> Tensor:
+    """(m, n_examples): the metric of each run; refused where it is NaN or infinite, as when an answer is impossible."""
+    values = metric.compute(readout, base).double().cpu()
+    bad = ~torch.isfinite(values).all(-1)
+    if bad.any():
+        raise NumericsError(
+            f"{labels[int(bad.nonzero()[0])]}: {metric.name} is NaN or infinite for an example (the model gives an answer a "
+            "logit of minus infinity, or the like); leave the metric out of metrics.names, or the example out"
+        )
+    return values

@@ -6,6 +6,7 @@ are opened (about a second for the default model).
 """
 
 import gc
+from contextlib import ExitStack
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -227,9 +228,12 @@ def _read_tokenizer(cfg: ModelConfig, files: ModelFiles) -> Any:
 
 
 def _quiet() -> Any:
-    from tiny_ablation.models.sources.convert import quiet_transformers
+    from tiny_ablation.models.sources.convert import panics_told, quiet_transformers
 
-    return quiet_transformers()
+    stack = ExitStack()
+    stack.enter_context(quiet_transformers())
+    stack.enter_context(panics_told())
+    return stack
 
 
 def _unreadable(cfg: ModelConfig, files: ModelFiles, error: Exception, part: str = "") -> str:

@@ -49,9 +49,16 @@ def _smallest(circuit: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]] | Non
         (ranking, point)
         for ranking, found in circuit["rankings"].items()
         for point in found["points"]
-        if point["size"] < circuit["n_heads"] and point["faithfulness"] >= FAITHFUL
+        if _carries(circuit, point)
     ]
     return min(good, key=lambda pair: pair[1]["size"], default=None)
+
+
+def _carries(circuit: Mapping[str, Any], point: Mapping[str, Any]) -> bool:
+    """Whether a circuit smaller than the model may be said to carry the behaviour: by much, and told apart from nothing."""
+    bounds = (style.number(point[f"faithfulness_{end}"]) for end in ("low", "high"))
+    enough = style.number(point["faithfulness"]) >= FAITHFUL
+    return point["size"] < circuit["n_heads"] and enough and not style.holds_zero(*bounds)
 
 
 def _ranking_lines(circuit: Mapping[str, Any], ranking: str, found: Mapping[str, Any]) -> list[str]:
@@ -60,7 +67,7 @@ def _ranking_lines(circuit: Mapping[str, Any], ranking: str, found: Mapping[str,
         f"{ranking.capitalize()} ranking: CPR (area under f, larger is better) {cpr}; CMD (area between f and 1, smaller is "
         f"better) {cmd}."
     ]  # fmt: skip
-    good = [p for p in found["points"] if p["size"] < circuit["n_heads"] and p["faithfulness"] >= FAITHFUL]
+    good = [point for point in found["points"] if _carries(circuit, point)]
     if good:
         point = good[0]
         lines.append(

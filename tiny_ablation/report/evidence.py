@@ -64,11 +64,20 @@ def _confirm(found: Mapping[str, Any] | None) -> list[str]:
     if found["resolution"]:
         said = f"{found['n_same_sign']} of {n} keep their sign; no test: {found['resolution']}"
     else:
-        tests = f"q at most 0.05 over these {found['family_size']} tests"
-        said = f"{found['n_confirmed']} of {n} are confirmed: same sign, and {tests}"
+        tests = f"an interval without 0, and q at most 0.05 over these {found['family_size']} tests"
+        said = f"{sum(_is_confirmed(row) is True for row in found['sites'])} of {n} are confirmed: same sign, {tests}"
     return [
         f"Held-out: the {n} strongest sites of split {found['chosen_on']}, measured again on {where}: {said}."
     ]
+
+
+def _is_confirmed(row: Mapping[str, Any]) -> bool | None:
+    """Whether a site passed its test and its interval agrees; None where there is no test."""
+    if row["confirmed"] is None:
+        return None
+    return bool(row["confirmed"]) and not style.holds_zero(
+        style.number(row["ci_low"]), style.number(row["ci_high"])
+    )
 
 
 def _site(row: Mapping[str, Any]) -> str:
@@ -100,7 +109,7 @@ def _confirmed(found: Mapping[str, Any]) -> EvidenceTable:
             style.signed(style.number(row["delta"]), places),
             style.interval(style.number(row["ci_low"]), style.number(row["ci_high"]), places),
             style.probability(style.number(row["q_value"])),
-            {None: "-", 1.0: "yes", 0.0: "no"}[row["confirmed"]],
+            {None: "-", True: "yes", False: "no"}[_is_confirmed(row)],
         ]
         for row in found["sites"]
     ]

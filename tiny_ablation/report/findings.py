@@ -11,6 +11,7 @@ from tiny_ablation.report import markdown, words
 from tiny_ablation.report.circuits import circuit_headline, circuit_lines, circuit_tables
 from tiny_ablation.report.evidence import evidence_lines, evidence_tables
 from tiny_ablation.report.figures import style
+from tiny_ablation.results.foreign import reading
 from tiny_ablation.results.reader import Run, load_run
 from tiny_ablation.results.store import read_json, read_table
 from tiny_ablation.results.sweepdir import SweepDir
@@ -35,8 +36,9 @@ def findings_page(directories: Sequence[Path], command: str) -> str:
         f"    {command}",
     ]  # fmt: skip
     for directory in directories:
-        section = _sweep(directory) if SweepDir(directory).plan.is_file() else _run(load_run(directory))
-        lines += ["", *section]
+        with reading(directory):
+            section = _sweep(directory) if SweepDir(directory).plan.is_file() else _run(load_run(directory))
+            lines += ["", *section]
     return "\n".join([*lines, ""])
 
 
@@ -87,7 +89,7 @@ def _top(run: Run) -> Iterator[str]:
         [
             " ".join(f"{name} {row[name]}" for name in index),
             style.signed(style.number(row["delta"]), places),
-            style.interval(style.number(row["ci_low"]), style.number(row["ci_high"]), places),
+            _bounds(row, places),
             "-" if summary["resolution"] else style.probability(style.number(row["q_value"])),
         ]
         for row in summary["top"]
@@ -108,6 +110,11 @@ def _top(run: Run) -> Iterator[str]:
         yield found.caption
         yield ""
         yield from markdown.table(found.head, found.rows)
+
+
+def _bounds(row: Mapping[str, Any], places: int) -> str:
+    low, high = style.number(row["ci_low"]), style.number(row["ci_high"])
+    return f"{style.interval(low, high, places)}{' (unresolved)' if style.holds_zero(low, high) else ''}"
 
 
 def _controls(run: Run) -> pd.DataFrame | None:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from tiny_ablation.errors import ResultsError
+from tiny_ablation.results.foreign import reading, refuse_links
 from tiny_ablation.results.manifest import check_files, read_manifest, write_manifest
 from tiny_ablation.results.rundir import RunDir
 from tiny_ablation.results.store import read_json, read_table
@@ -23,6 +24,12 @@ def rebuild(path: Path) -> Path:
     Raises:
         ResultsError: it is neither, it has no results, or a file that the page is made of was altered since.
     """
+    refuse_links(path)
+    with reading(path):
+        return _rebuild(path)
+
+
+def _rebuild(path: Path) -> Path:
     if is_sweep(path):
         return _rebuild_sweep(path)
     if not (path / "manifest.json").is_file():

@@ -7,8 +7,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from tiny_ablation.data.text import listing
 from tiny_ablation.report import words
 from tiny_ablation.report.figures import style
@@ -95,19 +93,24 @@ def _chance(entry: Mapping[str, Any], chances: list[Mapping[str, Any]]) -> Itera
 
 
 def _effects(comparison: Comparison) -> Iterator[str]:
-    """The strongest invariant in every condition."""
+    """The strongest invariant in every condition; where its interval holds 0, that is said, and no effect is spoken of."""
     if not comparison.kept.any():
         return
     site = int(comparison.strongest()[0])
     delta, unit = comparison.delta[:, site], words.metric_words(comparison.metric).unit
     places = style.decimals(delta)
+    resolved = comparison.resolved[:, site]
     told = [
-        f"{style.signed(v, places)} in {name}"
-        for v, name in zip(delta.tolist(), comparison.labels, strict=True)
+        f"{style.signed(v, places)} in {name}{'' if sure else ' (unresolved: its interval holds 0)'}"
+        for v, name, sure in zip(delta.tolist(), comparison.labels, resolved.tolist(), strict=True)
     ]
-    signs = {bool(value > 0) for value in delta[~np.isnan(delta)]}
-    same = "" if len(signs) == 1 else "; its sign differs between conditions"
-    yield f"{comparison.label(site)} changes {comparison.metric} by {listing(told)} {unit}{same}."
+    same = "; its sign differs between conditions" if len(set((delta[resolved] > 0).tolist())) > 1 else ""
+    does = (
+        f"changes {comparison.metric} by"
+        if resolved.any()
+        else f"has a mean change in {comparison.metric} of"
+    )
+    yield f"{comparison.label(site)} {does} {listing(told)} {unit}{same}."
 
 
 def _stability(entry: Mapping[str, Any]) -> Iterator[str]:

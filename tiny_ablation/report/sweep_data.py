@@ -11,6 +11,7 @@ import pandas as pd
 
 from tiny_ablation.errors import ResultsError
 from tiny_ablation.report import tables
+from tiny_ablation.results.rundir import RunDir
 from tiny_ablation.results.schema import TABLES
 from tiny_ablation.results.store import read_json, read_table
 from tiny_ablation.results.sweepdir import SweepDir, SweepPlan, read_plan
@@ -107,6 +108,12 @@ class SweepData:
     invariants: Mapping[str, Any]
     hypotheses: Mapping[str, Any]
     comparisons: tuple[Comparison, ...]
+
+    @cached_property
+    def finished(self) -> list[RunDir]:
+        """The runs whose results are used, where the plan says, which was checked to stay inside the sweep's directory."""
+        used = {cell["job"] for cell in self.summary["cells"] if cell["status"] == "ok"}
+        return [self.sweep.run(cell) for cell in self.plan.cells if cell.job in used]
 
     @cached_property
     def several_models(self) -> bool:

@@ -155,7 +155,6 @@ def _provenance(data: SweepData) -> list[tuple[str, str]]:
 
 
 def _of_runs(data: SweepData, name: str) -> Iterator[Mapping[str, Any]]:
-    for cell in data.summary["cells"]:
-        path = data.sweep.path / cell["dir"] / name
-        if cell["status"] == "ok" and path.is_file():
-            yield read_json(path)
+    for run in data.finished:
+        if (run.path / name).is_file():
+            yield read_json(run.path / name)

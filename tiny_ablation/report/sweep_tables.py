@@ -6,6 +6,7 @@ Each cell holds its number as shown and, for sorting, as it is.
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import numpy as np
 
@@ -150,10 +151,10 @@ def hypotheses(data: SweepData) -> PageTable:
 
 def cells(data: SweepData) -> PageTable:
     """Every planned run, with what became of it."""
-    rows = []
+    rows, directories = [], {cell.job: cell.dir for cell in data.plan.cells}
     for each in data.summary["cells"]:
-        report = data.sweep.path / each["dir"] / "report.html"
-        link = f"{each['dir']}/report.html" if report.is_file() else ""
+        page = f"{directories[each['job']]}/report.html"
+        link = quote(page) if (data.sweep.path / page).is_file() else ""
         found = [Cell(str(each["job"]), each["job"]), Cell(each["condition"]), Cell(str(each["seed"]), each["seed"]),
                  Cell(each["status"]), Cell(each["dir"], link=link), Cell(each["error"] or "", how="wide")]  # fmt: skip
         rows.append((f"{each['condition']} {each['seed']} {each['status']}", each["status"] == "ok", found))

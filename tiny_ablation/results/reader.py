@@ -3,17 +3,20 @@
 Reading needs no model library: a run can be analysed on a machine that could not have made it.
 """
 
+import io
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tiny_ablation.errors import ResultsError
+from tiny_ablation.config.yaml_size import check_aliases
+from tiny_ablation.errors import ConfigError, ResultsError
 from tiny_ablation.results.display import shown
+from tiny_ablation.results.foreign import reading
 from tiny_ablation.results.manifest import Manifest, check_files, read_manifest
 from tiny_ablation.results.rundir import RunDir
 from tiny_ablation.results.schema import TABLES
-from tiny_ablation.results.store import read_json, read_table
+from tiny_ablation.results.store import read_object, read_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,7 +42,7 @@ class Run:
     @cached_property
     def summary(self) -> dict[str, Any]:
         """The content of `metrics/summary.json`."""
-        return read_json(self.dir.summary)
+        return read_object(self.dir.summary)
 
     @cached_property
     def table_name(self) -> str:
@@ -65,12 +68,12 @@ class Run:
     @cached_property
     def verify(self) -> dict[str, Any] | None:
         """What the verify slice found; None where it was off."""
-        return read_json(self.dir.verify) if self.dir.verify.is_file() else None
+        return read_object(self.dir.verify) if self.dir.verify.is_file() else None
 
     @cached_property
     def provenance(self) -> dict[str, Any]:
         """Where the numbers come from: hashes, code, versions, machine, times."""
-        return read_json(self.dir.provenance)
+        return read_object(self.dir.provenance)
 
     def __repr__(self) -> str:
         return f"<Run {self.manifest.extra.get('kind', '')} {self.manifest.run_id} in {self.dir.path}: {self.manifest.status}>"
@@ -78,7 +81,10 @@ class Run:
     def _repr_html_(self) -> str:
         if not self.dir.summary.is_file():  # it failed before it had results
             return shown(repr(self), {"error": self.manifest.error}, (), ())
-        said = self.summary
+        with reading(self.dir.path):
+            return self._shown(self.summary)
+
+    def _shown(self, said: dict[str, Any]) -> str:
         primary = said["primary"]
         facts = {"run": said["run_id"], "status": self.manifest.status, "examples": said["n_examples"], "seed": said["seed"],
                  f"baseline {primary}": (said["baseline"].get(primary) or {}).get("mean")}  # fmt: skip
@@ -120,11 +126,13 @@ def _read_config(path: Path) -> dict[str, Any]:
     from omegaconf.errors import OmegaConfBaseException
 
     try:
+        text = path.read_text(encoding="utf-8")
+        check_aliases(text, path)
         # Never resolved: an interpolation in a stranger's file could read the environment.
-        config = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+        config = OmegaConf.to_container(OmegaConf.load(io.StringIO(text)), resolve=False)
     except FileNotFoundError as error:
         raise ResultsError(f"{path} is missing. Run again to make it anew.") from error
-    except (OSError, ValueError, OmegaConfBaseException) as error:
+    except (OSError, ValueError, RecursionError, ConfigError, OmegaConfBaseException) as error:
         raise ResultsError(f"Cannot read {path}: {error}") from error
     except Exception as error:  # what the YAML parser raises is not part of OmegaConf's interface
         if type(error).__module__.partition(".")[0] != "yaml":

@@ -18,7 +18,7 @@ import os
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from tiny_ablation.errors import GuardError, ResultsError, said_by_system
 
@@ -67,8 +67,12 @@ def write_bytes(path: Path, data: bytes) -> Path:
 
 
 def write_text(path: Path, text: str) -> Path:
-    """Write `text` as UTF-8 with the line ends it has, on every platform."""
-    return write_bytes(path, text.encode())
+    """Write `text` as UTF-8 with the line ends it has, on every platform.
+
+    Half of a surrogate pair, which is what Python makes of a byte of the command line that is no UTF-8, is written as its
+    escape, which JSON reads back.
+    """
+    return write_bytes(path, text.encode(errors="backslashreplace"))
 
 
 def write_json(path: Path, obj: object) -> Path:
@@ -96,14 +100,30 @@ def read_json(path: Path, advice: str = ANEW) -> Any:
         advice: what to do where it is damaged.
 
     Raises:
-        ResultsError: the file is missing, cannot be read or is not JSON.
+        ResultsError: the file is missing, cannot be read or is not JSON, to which NaN and infinity do not belong.
     """
     try:
-        return json.loads(path.read_bytes())
+        return json.loads(path.read_bytes(), parse_constant=_no_number, parse_float=_number)
     except OSError as error:
         raise ResultsError(f"Cannot read {path}: {said_by_system(error)}") from error
     except (ValueError, RecursionError) as error:
         raise ResultsError(f"{path} is damaged: it is not JSON ({error}). {advice}") from error
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The content of a JSON file that holds an object; raises as `read_json`, and where it holds anything else."""
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise ResultsError(f"{path} is damaged: it holds no JSON object. Run again to make it anew.")
+    return content
+
+
+def _no_number(text: str) -> NoReturn:
+    raise ValueError(f"{text} is no number of JSON")
+
+
+def _number(text: str) -> float:
+    return value if math.isfinite(value := float(text)) else _no_number(text)
 
 
 def write_table(path: Path, table: "pd.DataFrame | pa.Table") -> Path:
@@ -164,6 +184,7 @@ def read_arrow(
     try:
         # Bytes rather than the path: pyarrow would read `a=b` in a directory's name as a partition column.
         file = pq.ParquetFile(pa.BufferReader(path.read_bytes()), read_dictionary=list(dictionaries or []))
+        _refuse_blown_up(file)
         wanted = None if columns is None else [name for name in columns if name in file.schema_arrow.names]
         # One thread: most files are small, and handing their columns around costs more than it saves.
         return file.read(columns=wanted, use_threads=False)
@@ -171,6 +192,15 @@ def read_arrow(
         raise ResultsError(f"Cannot read {path}: {said_by_system(error)}") from error
     except (pa.ArrowException, ValueError) as error:
         raise ResultsError(f"{path} is damaged: {_first_line(error)}. {ANEW}") from error
+
+
+def _refuse_blown_up(file: Any) -> None:
+    """A few kilobytes of Parquet can stand for more rows than any memory holds."""
+    import psutil
+
+    size = 8 * file.metadata.num_rows * file.metadata.num_columns
+    if size > psutil.virtual_memory().available:
+        raise ValueError(f"its {file.metadata.num_rows:,} rows would take {size / 2**30:.0f} GB")
 
 
 def sha256_file(path: Path) -> str:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from tiny_ablation.errors import ResultsError
 from tiny_ablation.results.display import shown
+from tiny_ablation.results.foreign import reading
 from tiny_ablation.results.manifest import Manifest, read_manifest
 from tiny_ablation.results.reader import Run, check_unaltered, load_run
-from tiny_ablation.results.store import read_json, read_table
+from tiny_ablation.results.store import read_object, read_table
 from tiny_ablation.results.sweepdir import SweepDir, SweepPlan, read_plan
 
 if TYPE_CHECKING:
@@ -37,22 +38,22 @@ class Sweep:
     @cached_property
     def summary(self) -> dict[str, Any]:
         """Per condition the metrics over seeds, and what became of every planned run."""
-        return read_json(self.dir.summary)
+        return read_object(self.dir.summary)
 
     @cached_property
     def invariants(self) -> dict[str, Any]:
         """What conditions have in common: `heads`, `layers`, and `sets` with chance, agreement and stability."""
-        return read_json(self.dir.cross / "invariants.json")
+        return read_object(self.dir.cross / "invariants.json")
 
     @cached_property
     def hypotheses(self) -> dict[str, Any]:
         """The declared hypotheses with their p- and q-values."""
-        return read_json(self.dir.cross / "hypotheses.json")
+        return read_object(self.dir.cross / "hypotheses.json")
 
     @cached_property
     def geometry(self) -> dict[str, Any]:
         """Correlations of metrics, distances and principal components of conditions."""
-        return read_json(self.dir.cross / "geometry.json")
+        return read_object(self.dir.cross / "geometry.json")
 
     @property
     def conditions(self) -> list[str]:
@@ -95,9 +96,11 @@ class Sweep:
 
     def runs(self) -> Iterator[Run]:
         """The finished runs, in the order of the plan; each is read when its turn comes."""
-        for cell in self.summary["cells"]:
-            if cell["status"] == "ok":
-                yield load_run(self.dir.path / cell["dir"], check=self._checked)
+        with reading(self.dir.path):
+            finished = {cell["job"] for cell in self.summary["cells"] if cell["status"] == "ok"}
+        for cell in self.plan.cells:  # its directories were checked to stay inside the sweep's
+            if cell.job in finished:
+                yield load_run(self.dir.run(cell).path, check=self._checked)
 
     def _table(self, table: str | None) -> str:
         if table in self.tables or (table is None and len(self.tables) == 1):
@@ -110,6 +113,10 @@ class Sweep:
         return f"<Sweep {self.dir.path}: {counts.get('ok', 0)} of {len(self.plan.cells)} runs, {', '.join(self.conditions)}>"
 
     def _repr_html_(self) -> str:
+        with reading(self.dir.path):
+            return self._shown()
+
+    def _shown(self) -> str:
         counts = self.summary["counts"]
         facts = {"runs": f"{counts.get('ok', 0)} of {len(self.plan.cells)}", "status": self.manifest.status,
                  "k": self.invariants["k"], "op": self.invariants["op"]}  # fmt: skip

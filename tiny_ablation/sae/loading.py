@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from tiny_ablation.config.schema import SaeConfig
-from tiny_ablation.errors import ConfigError, ModelError, is_out_of_memory
+from tiny_ablation.errors import ConfigError, ModelError, TinyAblateError, is_out_of_memory
 from tiny_ablation.models.network import Network
 from tiny_ablation.results.sealed import read_sealed
 from tiny_ablation.results.store import sha256_file
 from tiny_ablation.sae.autoencoder import Autoencoder
 from tiny_ablation.sae.site import Site, site_of
 from tiny_ablation.sae.trained import RECORD, recipe, trained
+from tiny_ablation.sae.trust import weights_only
 
 WEIGHTS = "sae_weights.safetensors"
 
@@ -67,12 +68,13 @@ def read(directory: Path, device: str) -> Autoencoder:
     try:
         with _quiet():
             sae = SAE.load_from_disk(directory, device=device, dtype="float32")
+        return Autoencoder(sae, _site(sae), str(directory), identity, _facts(directory))
+    except TinyAblateError:
+        raise
     except Exception as error:  # damaged or foreign files raise anything
         if is_out_of_memory(error):
             raise
         raise ModelError(f"sae.path={directory} cannot be read by SAELens: {_first_line(error)}") from error
-    facts = _facts(directory)
-    return Autoencoder(sae, _site(sae), str(directory), identity, facts)
 
 
 def _facts(directory: Path) -> dict[str, Any]:
@@ -96,7 +98,7 @@ def _fetched(cfg: SaeConfig, device: str) -> Autoencoder:
 
     source = f"{cfg.release}/{cfg.id}"
     try:
-        with _quiet():
+        with _quiet(), weights_only():
             sae: Any = SAE.from_pretrained(str(cfg.release), str(cfg.id), device=device)
     except Exception as error:  # whatever the hub, the network or the format raises
         raise ModelError(

@@ -143,8 +143,11 @@ def is_whole(directory: Path) -> bool:
     """Whether a finished autoencoder stands there, as it was written."""
     try:
         files = read_sealed(directory / RECORD, required=False)["files"]
-        return all(sha256_file(directory / name) == hash_ for name, hash_ in files.items())
-    except ResultsError:
+        return all(
+            Path(name).name == name and sha256_file(directory / name) == hash_
+            for name, hash_ in files.items()
+        )
+    except (ResultsError, KeyError, AttributeError, TypeError, ValueError):
         if (directory / RECORD).is_file():
             notice(f"{directory} is damaged; training it again.")
         return False
@@ -209,7 +212,7 @@ def _contexts(recipe: Recipe, work: Path) -> Contexts:
         train = np.concatenate([found.train, own])
         write_via(path, lambda part: np.savez(part, train=train, held_out=found.held_out))
         write_sealed(record, {"sha256": sha256_file(path)})
-    with np.load(path) as file:
+    with np.load(path, allow_pickle=False) as file:
         return Contexts(file["train"], file["held_out"])
 
 

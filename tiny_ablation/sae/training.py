@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from tiny_ablation.config.schema import SaeArchitecture, SaeConfig
 from tiny_ablation.config.seeds import derive_seed
-from tiny_ablation.errors import NumericsError, ResultsError
+from tiny_ablation.errors import ModelError, NumericsError, ResultsError
 from tiny_ablation.models.sources.progress import notice
 from tiny_ablation.results.sealed import read_sealed, write_sealed
 from tiny_ablation.results.store import clean_stale, read_json, sha256_file, write_json
 from tiny_ablation.sae.buffer import Buffer
+from tiny_ablation.sae.trust import weights_only
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -204,6 +205,18 @@ def _is_whole(checkpoint: Path) -> bool:
 
 
 def _resume(trainer: Any, checkpoint: Path) -> list[dict[str, float]]:
-    trainer.sae.load_weights_from_checkpoint(checkpoint)
-    trainer.load_trainer_state(checkpoint)
+    """Go on from a checkpoint; returns the losses up to it.
+
+    Raises:
+        ModelError: it is damaged, or no checkpoint of ours.
+    """
+    try:
+        with weights_only():
+            trainer.sae.load_weights_from_checkpoint(checkpoint)
+            trainer.load_trainer_state(checkpoint)
+    except Exception as error:  # a damaged or foreign file raises anything in the libraries that read it
+        raise ModelError(
+            f"sae: the checkpoint {checkpoint} is damaged ({type(error).__name__}); delete {checkpoint.parent} to train from "
+            "the start"
+        ) from error
     return read_json(checkpoint / _LOSSES)

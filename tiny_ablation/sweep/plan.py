@@ -4,6 +4,7 @@ import copy
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any
 
 from tiny_ablation.aggregate.sweep.declared import check_against_plan
@@ -91,6 +92,8 @@ def _check(job: Job, label: str | None, models: Sequence[str], total: int) -> Li
 
 
 def _cell(job: Job, light: Light) -> Cell:
+    if ".." in PurePath(job.dir).parts or PurePath(job.dir).is_absolute():
+        raise ConfigError(f"hydra.sweep.subdir={job.dir}: it must stay inside the sweep's directory")
     return Cell(job.number, job.dir, light.condition, light.settings.root.seed, job.overrides)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tiny_ablation.config.schema import SweepConfig
+from tiny_ablation.results.foreign import reading, refuse_links
 from tiny_ablation.results.sweepdir import CellState, CellStatus
 
 
@@ -74,7 +75,9 @@ def aggregate_sweep(sweep_dir: Path) -> SweepOutcome:
     """
     from tiny_ablation.aggregate.sweep.aggregate import aggregate
 
-    return aggregate(sweep_dir)
+    refuse_links(sweep_dir)
+    with reading(sweep_dir):
+        return aggregate(sweep_dir)
 
 
 def sweep_invariants(
@@ -93,7 +96,9 @@ def sweep_invariants(
     """
     from tiny_ablation.aggregate.sweep.aggregate import invariants
 
-    return invariants(sweep_dir, change, write=write)
+    refuse_links(sweep_dir)
+    with reading(sweep_dir):
+        return invariants(sweep_dir, change, write=write)
 
 
 def write_sweep_manifest(outcome: SweepOutcome) -> Path:

@@ -7,10 +7,11 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from tiny_ablation.errors import TinyAblateError
+from tiny_ablation.results.foreign import reading
 from tiny_ablation.results.manifest import Manifest, check_files, read_manifest
 from tiny_ablation.results.rundir import RunDir
 from tiny_ablation.results.schema import DTYPES, TABLES
-from tiny_ablation.results.store import read_arrow, read_json
+from tiny_ablation.results.store import read_arrow, read_object
 from tiny_ablation.results.sweepdir import Cell, CellState, CellStatus, SweepDir, SweepPlan
 
 if TYPE_CHECKING:
@@ -103,7 +104,8 @@ def _read(rundir: RunDir, cell: Cell, manifest: Manifest) -> Child:
     needed = [rundir.table(table), rundir.summary, rundir.per_example]
     if problems := check_files(rundir, [path.relative_to(rundir.path).as_posix() for path in needed]):
         raise TinyAblateError(f"{'; '.join(map(str, problems))}. Run it again to make it anew.")
-    return Child(cell, rundir, table, _impact(rundir, table, cell.condition), read_json(rundir.summary))
+    with reading(rundir.path):
+        return Child(cell, rundir, table, _impact(rundir, table, cell.condition), read_object(rundir.summary))
 
 
 def _impact(rundir: RunDir, table: str, condition: str) -> "pa.Table":

@@ -34,7 +34,8 @@ def convert_gguf(gguf: Path, directory: Path, label: str) -> dict[str, str]:
             )
     with spinner(f"Converting {label} to safetensors, once"), quiet_transformers():
         try:
-            config, tensors, tokenizer = _read(gguf)
+            with panics_told():
+                config, tensors, tokenizer = _read(gguf)
         except Exception as error:  # a damaged file can raise anything in the three libraries that read it
             if is_out_of_memory(error):
                 raise
@@ -43,6 +44,17 @@ def convert_gguf(gguf: Path, directory: Path, label: str) -> dict[str, str]:
         _write(directory, config, tensors)
         tokenizer.save_pretrained(directory)
     return {name: version(name) for name in ("gguf", "transformers", "torch", "safetensors")}
+
+
+@contextlib.contextmanager
+def panics_told() -> Iterator[None]:
+    """A panic in a library written in Rust as an error like any other; its class can only be known by its name."""
+    try:
+        yield
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        raise RuntimeError(f"{error}") from error
 
 
 @contextlib.contextmanager

@@ -1,0 +1,99 @@
+"""Good files for the surfaces to be altered: a run, a sweep, a model, an autoencoder, made by the tool itself in seconds."""
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.fuzz.surfaces import TOY, read_all
+
+_SMALL = (
+    *TOY,
+    "dataset.n_examples=6",
+    "stats.n_boot=100",
+    "stats.n_perm=100",
+    "ablation.layers=[0]",
+    "profile.power=false",
+)
+ROWS = (
+    b'{"clean": "The sky is", "target": " blue", "foil": " red", "corrupt": "The rose is", "template": "The {} is"}\n'
+    b'{"id": 7, "clean": "Two and two make", "target": " four", "foil": " five", "group": "sums", "split": "dev"}\n'
+    b'{"clean": "Grass is", "target": " green", "foil": " red", "targets": [" green", " Green"], "foils": [" red"]}\n'
+    b'{"clean": "Snow is", "target": " white", "foil": " black", "subject": "Snow", "relation": "colour"}\n'
+)
+
+
+def run() -> dict[str, bytes]:
+    """A finished run of the toy model."""
+    return _made(_SMALL, "hydra.run.dir=out")
+
+
+def sweep() -> dict[str, bytes]:
+    """A finished sweep of two conditions and two seeds."""
+    claim = "sweep.hypotheses={claim:{test:effect_in_all,head:'0.1',sign:negative}}"
+    return _made(
+        ("-m", *_SMALL, "dataset=facts,negation", "seed=0,1", claim, "sweep.n_resamples=100"),
+        "hydra.sweep.dir=out",
+    )
+
+
+def _made(args: tuple[str, ...], where: str) -> dict[str, bytes]:
+    with tempfile.TemporaryDirectory() as scratch:
+        subprocess.run(
+            [sys.executable, "-m", "tiny_ablation", *args, where], cwd=scratch, check=True, capture_output=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        )  # fmt: skip
+        return read_all(Path(scratch) / "out")
+
+
+def model() -> dict[str, bytes]:
+    """The toy model as a Hugging Face directory."""
+    from tests.models.conftest import _hf_directory
+
+    with tempfile.TemporaryDirectory() as scratch:
+        return read_all(_hf_directory(Path(scratch) / "model"))
+
+
+def gguf() -> dict[str, bytes]:
+    """The toy model as a GGUF file."""
+    from tests.models.conftest import _gguf_file
+
+    with tempfile.TemporaryDirectory() as scratch:
+        return {"toy.gguf": _gguf_file(Path(scratch) / "toy.gguf").read_bytes()}
+
+
+def autoencoder() -> dict[str, bytes]:
+    """A small autoencoder in SAELens' format, with a record as ours have it."""
+    from sae_lens.saes.sae import SAE
+
+    from tiny_ablation.results.store import sha256_file, write_json
+
+    with tempfile.TemporaryDirectory() as scratch:
+        cfg = {
+            "architecture": "jumprelu",
+            "d_in": 8,
+            "d_sae": 12,
+            "metadata": {"hook_name": "blocks.1.hook_out"},
+        }
+        SAE.from_dict(cfg).save_model(scratch)
+        files = {path.name: sha256_file(path) for path in Path(scratch).iterdir()}
+        write_json(
+            Path(scratch) / "trained.json",
+            {"recipe": {}, "quality": {"l0": 1.0}, "curve": [], "files": files},
+        )
+        return read_all(Path(scratch))
+
+
+def batches() -> dict[str, bytes]:
+    """Two finished batches."""
+    import numpy as np
+
+    from tiny_ablation.results.partial import PartialStore
+
+    with tempfile.TemporaryDirectory() as scratch:
+        for batch in (0, 1):
+            PartialStore(Path(scratch), "digest").save(
+                batch, {"a": np.arange(6.0).reshape(2, 3), "b": np.array([True])}
+            )
+        return read_all(Path(scratch))

@@ -1,0 +1,1 @@
+"""What `make` runs beside the package: the audit of dependencies, the bill of materials."""
