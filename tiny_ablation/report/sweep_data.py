@@ -99,6 +99,7 @@ class SweepData:
         invariants: the content of `invariants.json`.
         hypotheses: the content of `hypotheses.json`.
         comparisons: by table, model and metric, in the order of `invariants.json`.
+        robustness: the content of `robustness.json`; empty where the sweep does not ask one question in several ways.
     """
 
     sweep: SweepDir
@@ -107,6 +108,7 @@ class SweepData:
     invariants: Mapping[str, Any]
     hypotheses: Mapping[str, Any]
     comparisons: tuple[Comparison, ...]
+    robustness: Mapping[str, Any]
 
     @cached_property
     def several_models(self) -> bool:
@@ -133,7 +135,8 @@ def read_sweep(sweep_dir: Path) -> SweepData:
             f"{sweep.path} has no results yet: say `tiny-ablate aggregate {sweep.path}` first."
         )
     content = {
-        name: _optional(sweep.cross / f"{name}.json") for name in ("invariants", "hypotheses", "geometry")
+        name: _optional(sweep.cross / f"{name}.json")
+        for name in ("invariants", "hypotheses", "geometry", "robustness")
     }
     try:
         comparisons = tuple(_comparisons(sweep, content["invariants"], content["geometry"]))
@@ -142,8 +145,9 @@ def read_sweep(sweep_dir: Path) -> SweepData:
             f"{sweep.cross} is damaged ({type(error).__name__}: {error}). Say `tiny-ablate aggregate {sweep.path}`."
         ) from error
     return SweepData(
-        sweep, plan, read_json(summary), content["invariants"], content["hypotheses"], comparisons
-    )
+        sweep, plan, read_json(summary), content["invariants"], content["hypotheses"], comparisons,
+        content["robustness"],
+    )  # fmt: skip
 
 
 def _optional(path: Path) -> dict[str, Any]:

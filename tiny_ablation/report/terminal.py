@@ -21,15 +21,16 @@ from rich.text import Text
 from tiny_ablation.report import captions, words
 from tiny_ablation.report.figures import style
 from tiny_ablation.results.runlog import log
+from tiny_ablation.results.schema import TABLES
 
 _INDEX = (
     "layer", "head", "layer_a", "head_a", "layer_b", "head_b", "position", "feature", "granularity", "set",
     "size", "scale", "direction",
 )  # fmt: skip
 _ABOUT = {
+    **{f"metrics/{name}.parquet": "every effect with its interval" for name in TABLES},
     "report.html": "everything on one page",
     "metrics/summary.json": "baseline, mean effects, strongest sites",
-    "metrics/head_impact.parquet": "every effect with its interval",
     "metrics/per_example.parquet": "every example behind every effect",
     "artifacts/cross_condition/head_matrix.parquet": "every effect of every run, with its condition",
     "artifacts/cross_condition/layer_matrix.parquet": "every effect of every run, with its condition",
@@ -38,7 +39,6 @@ _ABOUT = {
     "artifacts/head_map.html": "head map",
     "artifacts/head_map.png": "head map, for print",
     "artifacts/feature_panel.html": "every feature: where it is active, what it promotes, what it does",
-    "metrics/feature_impact.parquet": "every effect with its interval",
     "sae": "the autoencoder, in SAELens' format",
 }
 _NARROWEST = 40  # columns; in a smaller pane lines wrap by themselves

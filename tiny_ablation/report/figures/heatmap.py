@@ -8,8 +8,7 @@ it never looks like a finding, in print and without colour too. A hatched cell w
 import numpy as np
 import plotly.graph_objects as go
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import ListedColormap, Normalize
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
@@ -19,7 +18,8 @@ from tiny_ablation.report import words
 from tiny_ablation.report.figures import canvas, interactive, style
 from tiny_ablation.report.figures.head_grid import HeadGrid, Panel
 
-_LEFT, _RIGHT, _GAP, _BOTTOM, _BETWEEN = 0.75, 0.45, 0.65, 1.55, 0.95  # inches
+_LEFT, _RIGHT, _GAP, _BOTTOM, _BETWEEN = 0.75, 0.45, 0.5, 1.55, 0.75  # inches
+_PAPER = (7.4, 9.0)  # inches that several panels share
 _BELOW = 115  # pixels
 
 
@@ -37,7 +37,7 @@ def _legend_sentence(data: HeadGrid) -> str:
 
 
 def _arrange(panels: int) -> tuple[int, int]:
-    """Columns and rows of panels."""
+    """Columns and rows of panels on a page."""
     columns = 2 if panels == 4 else min(3, panels)
     return columns, -(-panels // columns)
 
@@ -46,10 +46,8 @@ def _arrange(panels: int) -> tuple[int, int]:
 
 
 def static(data: HeadGrid) -> Figure:
-    """The head map for print."""
-    height = len(data.layers) * float(np.clip(7.0 / len(data.layers), 0.15, 0.30))
-    width = len(data.heads) * float(np.clip(4.2 / len(data.heads), 0.15, 0.42))
-    columns, rows = _arrange(len(data.panels))
+    """The head map for print; many panels are many small maps."""
+    columns, rows, width, height = _print_layout(data)
     full = max(6.2, _LEFT + columns * width + (columns - 1) * _GAP + _RIGHT)
     left = (full - columns * width - (columns - 1) * _GAP + _LEFT - _RIGHT) / 2
     body = rows * height + (rows - 1) * _BETWEEN
@@ -63,8 +61,24 @@ def static(data: HeadGrid) -> Figure:
         _draw_panel(axes, panel, data, cell=min(width / len(data.heads), height / len(data.layers)))
         if across == 0:
             axes.set_ylabel("layer", fontsize=style.LABEL_SIZE)
+        if i + columns >= len(data.panels):  # nothing stands below
+            axes.set_xlabel("head", fontsize=style.LABEL_SIZE)
     _draw_key(figure, data, top + body + 0.58)
     return figure
+
+
+def _print_layout(data: HeadGrid) -> tuple[int, int, float, float]:
+    """Columns and rows of panels, and the width and height of one in inches, so that a page of paper holds them."""
+    panels, n_layers, n_heads = len(data.panels), len(data.layers), len(data.heads)
+    room = _PAPER[0] - _LEFT - _RIGHT + _GAP
+    columns = min(panels, max(2, int(room / (0.13 * n_heads + _GAP))))
+    columns = -(-panels // -(-panels // columns))  # no nearly empty last row
+    rows = -(-panels // columns)
+    widest = 4.2 if panels == 1 else room / columns - _GAP
+    width = n_heads * float(np.clip(widest / n_heads, 0.15 if columns < 3 else 0.13, 0.42))
+    highest = 7.0 if rows == 1 else _PAPER[1] / rows - _BETWEEN
+    height = n_layers * float(np.clip(highest / n_layers, 0.15 if rows == 1 else 0.07, 0.30))
+    return columns, rows, width, height
 
 
 def _draw_panel(axes: Axes, panel: Panel, data: HeadGrid, cell: float) -> None:
@@ -109,18 +123,19 @@ def _hatched(edges_x: np.ndarray, edges_y: np.ndarray) -> Rectangle:
 def _finish_panel(axes: Axes, panel: Panel, data: HeadGrid, edges_x: np.ndarray, edges_y: np.ndarray) -> None:
     axes.set_xlim(edges_x[0], edges_x[-1])
     axes.set_ylim(edges_y[-1], edges_y[0])
-    axes.set_xticks(_ticks(data.heads))
-    axes.set_yticks(_ticks(data.layers))
-    axes.set_xlabel("head", fontsize=style.LABEL_SIZE)
-    axes.set_title(canvas.drawable(panel.name), fontsize=style.LABEL_SIZE, loc="left", pad=5)
+    box = axes.get_window_extent()
+    axes.set_xticks(_ticks(data.heads, most=int(box.width / style.DPI / 0.14)))
+    axes.set_yticks(_ticks(data.layers, most=int(box.height / style.DPI / 0.16)))
+    heading = canvas.wrapped(canvas.drawable(panel.name), box.width / style.DPI + _GAP - 0.1)
+    axes.set_title(heading, fontsize=style.LABEL_SIZE, loc="left", pad=5)
     for side in axes.spines.values():
         side.set_visible(True)
         side.set_color(style.LINE)
 
 
-def _ticks(values: np.ndarray) -> np.ndarray:
+def _ticks(values: np.ndarray, most: int = 16) -> np.ndarray:
     """Every label where there are few, else every second, fourth or eighth."""
-    step = next((step for step in (1, 2, 4, 8) if len(values) <= 16 * step), 16)
+    step = next((step for step in (1, 2, 4, 8) if len(values) <= min(most, 16) * step), 16)
     return values[values % step == 0] if step > 1 else values
 
 
@@ -129,15 +144,7 @@ def _draw_key(figure: Figure, data: HeadGrid, top: float) -> None:
     full = figure.get_size_inches()[0]
     width = min(3.4, full - 2.6)
     left = (full - width) / 2
-    axes = canvas.add_axes(figure, left, top, width, 0.13)
-    norm = Normalize(-data.limit, data.limit)
-    bar = figure.colorbar(ScalarMappable(norm, canvas.diverging()), cax=axes, orientation="horizontal")
-    bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]
-    ends = (-data.limit, -data.limit / 2, 0.0, data.limit / 2, data.limit)
-    places = style.decimals([data.limit])
-    bar.set_ticks(ends, labels=[style.signed(end, min(places, 4)) for end in ends])
-    axes.tick_params(length=0, labelsize=style.TICK_SIZE, pad=3)
-    bar.set_label(words.change_label(data.metric), fontsize=style.LABEL_SIZE, labelpad=4)
+    canvas.colour_bar(figure, top, data.limit, words.change_label(data.metric), width=width)
     said = words.metric_words(data.metric)
     for text, x, side in ((said.less, left - 0.1, "right"), (said.more, left + width + 0.1, "left")):
         canvas.write(figure, x, top - 0.02, text, ha=side, fontsize=style.TICK_SIZE, color=style.MUTED)
@@ -147,8 +154,8 @@ def _draw_key(figure: Figure, data: HeadGrid, top: float) -> None:
 def _draw_marks(figure: Figure, data: HeadGrid, top: float) -> None:
     dot = {"marker": "o", "linestyle": "", "color": style.UNRESOLVED, "markersize": 3}
     marks = [
-        Patch(facecolor=style.DIVERGING[2], label="interval excludes 0"),
-        Line2D([], [], label="interval holds 0: unresolved", **dot),
+        Patch(facecolor=style.DIVERGING[2], label=data.marks[0]),
+        Line2D([], [], label=data.marks[1], **dot),
     ]
     if data.marked:
         marks.append(Patch(facecolor=style.PAPER, edgecolor=style.INK, label="invariant"))
@@ -174,7 +181,7 @@ def _draw_marks(figure: Figure, data: HeadGrid, top: float) -> None:
 def page(data: HeadGrid) -> interactive.Interactive:
     """The head map for a page."""
     columns, rows = _arrange(len(data.panels))
-    row_height = int(np.clip(560 / len(data.layers), 12, 24))
+    row_height = int(np.clip((560 if rows < 3 else 380) / len(data.layers), 12, 24))
     body = row_height * len(data.layers)
     height = rows * (body + 70) + 110
     figure = make_subplots(
@@ -231,13 +238,7 @@ def _lay_out(figure: go.Figure, data: HeadGrid, height: int) -> None:
     figure.update_layout(
         **interactive.base_layout(height),
         margin={"l": 55, "r": 15, "t": 35, "b": _BELOW},
-        coloraxis={
-            "colorscale": interactive.colour_scale(),
-            "cmin": -data.limit,
-            "cmax": data.limit,
-            "cmid": 0,
-            "colorbar": interactive.colour_bar(figure, words.change_label(data.metric), _BELOW),
-        },
+        coloraxis=interactive.colour_axis(figure, words.change_label(data.metric), _BELOW, data.limit),
     )
     span_x = [data.heads[0] - 0.5, data.heads[-1] + 0.5]
     span_y = [data.layers[-1] + 0.5, data.layers[0] - 0.5]

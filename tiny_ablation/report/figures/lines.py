@@ -17,6 +17,7 @@ from plotly.subplots import make_subplots
 from tiny_ablation.report.figures import canvas, interactive, style
 
 _LEFT, _HEIGHT, _GAP, _BETWEEN, _BOTTOM = 0.85, 2.5, 0.35, 0.75, 0.65  # inches
+_PAPER = 9.0  # inches that the panels share
 _MATPLOTLIB = {"solid": "-", "dash": (0, (5, 2)), "dot": (0, (1.2, 1.8)), "dashdot": (0, (5, 2, 1, 2))}
 
 
@@ -30,6 +31,7 @@ class Line:
         y: (n,)
         low: (n,) lower ends of the intervals, NaN where there is none.
         high: (n,)
+        unsure: (n,) which points are unresolved, where another interval than the shown one says so; None for none.
     """
 
     name: str
@@ -37,11 +39,13 @@ class Line:
     y: np.ndarray
     low: np.ndarray
     high: np.ndarray
+    unsure: np.ndarray | None = None
 
     @property
     def resolved(self) -> np.ndarray:
         """(n,) whether the interval excludes 0; a point without an interval is drawn as it is."""
-        return ~((self.low <= 0) & (self.high >= 0))
+        holds_zero = (self.low <= 0) & (self.high >= 0)
+        return ~(holds_zero if self.unsure is None else holds_zero | self.unsure)
 
 
 @dataclass(frozen=True)
@@ -108,17 +112,18 @@ def static(data: Lines) -> Figure:
     full = 7.2
     top = canvas.header_height(full, data.title, data.note) + 0.25
     width = (full - _LEFT - 0.3 - (columns - 1) * _GAP) / columns
-    body = rows * _HEIGHT + (rows - 1) * _BETWEEN
+    height = float(np.clip(_PAPER / rows - _BETWEEN, 1.2, _HEIGHT))
+    body = rows * height + (rows - 1) * _BETWEEN
     figure = canvas.blank(full, top + body + _BOTTOM + 0.22 * (1 + len(data.names) // 3) + 0.15)
     canvas.header(figure, data.title, data.note)
     first: Axes | None = None
     for i, panel in enumerate(data.panels):
         across, down = i % columns, i // columns
-        corner = _LEFT + across * (width + _GAP), top + down * (_HEIGHT + _BETWEEN)
-        axes = canvas.add_axes(figure, *corner, width, _HEIGHT)
+        corner = _LEFT + across * (width + _GAP), top + down * (height + _BETWEEN)
+        axes = canvas.add_axes(figure, *corner, width, height)
         first = _share(axes, first)
         _draw(axes, panel, data)
-        _label(axes, panel, data, left=across == 0)
+        _label(axes, panel, data, width, left=across == 0, last=i + columns >= len(data.panels))
     _legend(figure, data, top + body + _BOTTOM)
     return figure
 
@@ -151,9 +156,11 @@ def _draw(axes: Axes, panel: LinePanel, data: Lines) -> None:
             )
 
 
-def _label(axes: Axes, panel: LinePanel, data: Lines, *, left: bool) -> None:
-    axes.set_title(canvas.drawable(panel.name), fontsize=style.LABEL_SIZE, loc="left", pad=5)
-    axes.set_xlabel(data.x_title, fontsize=style.LABEL_SIZE)
+def _label(axes: Axes, panel: LinePanel, data: Lines, width: float, *, left: bool, last: bool) -> None:
+    heading = canvas.wrapped(canvas.drawable(panel.name), width)
+    axes.set_title(heading, fontsize=style.LABEL_SIZE, loc="left", pad=5)
+    if last:  # nothing stands below
+        axes.set_xlabel(data.x_title, fontsize=style.LABEL_SIZE)
     axes.tick_params(labelleft=left)
     if data.ticks is not None:
         axes.set_xticks(data.ticks)

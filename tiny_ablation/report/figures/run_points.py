@@ -37,7 +37,7 @@ def verify(source: RunSource) -> Points:
         note=f"{len(sites)} sites on {found['n_examples']} examples; verdict: {found['verdict']}; largest difference of any "
         f"value {found['max_abs_diff']:.1e}; on the line both are equal",
         x_title=f"{found['device_verify']}: {words.change_label(source.metric)}",
-        y_title=f"{found['device_main']}: change",
+        y_title=f"{found['device_main']}: {words.change_label(source.metric)}",
         x=np.array([site["effect_verify"] for site in sites]),
         y=np.array([site["effect_main"] for site in sites]),
         labels=[str(site["site"]) for site in sites],

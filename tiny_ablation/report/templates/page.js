@@ -16,8 +16,7 @@
       }
     }
     if (layout.coloraxis) {
-      const scale = layout.coloraxis.cmid === 0 ? theme.scale : theme.sequential;
-      layout.coloraxis.colorscale = scale.map((c, i) => [i / (scale.length - 1), c]);
+      layout.coloraxis.colorscale = theme.scale.map((c, i) => [i / (theme.scale.length - 1), c]);
     }
     const swap = (part) => {
       for (const key of ["color", "fillcolor"]) {
