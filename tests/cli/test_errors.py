@@ -22,9 +22,9 @@ def refused(result, tmp_path, *words):
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ("ablation=nope", ("ablation/nope", "heads_zero")),
-        ("model=nope", ("model/nope", "smollm2_135m")),
-        ("dataset=nope", ("dataset/nope", "facts")),
+        ("ablation=nope", ("no ablation=nope", "heads_zero")),
+        ("model=nope", ("no model=nope", "smollm2_135m")),
+        ("dataset=nope", ("no dataset=nope", "facts")),
         ("model.foo=1", ("model.foo", "--cfg job")),
         ("+model.foo=1", ("model.foo", "--cfg job")),
         ("seed=abc", ("seed=abc", "Integer")),
