@@ -258,6 +258,7 @@ def _show(prepared: "Prepared", rundir: "RunDir", summary: dict[str, Any], scree
     screen.files(
         rundir.path, ["report.html", *more, str(table), "metrics/per_example.parquet", "metrics/summary.json"]
     )
+    screen.next_command("report", rundir.path, "--open")
 
 
 def _yaml(prepared: "Prepared") -> str:

@@ -5,7 +5,7 @@ folded. A head that matters under all of them is a finding about the model; one 
 method. Reads finished runs over heads and nothing else.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations_with_replacement
 from typing import Any
@@ -205,13 +205,13 @@ def _summary(
     }  # fmt: skip
 
 
-def robustness_lines(summary: dict[str, Any]) -> list[str]:
+def robustness_lines(summary: Mapping[str, Any]) -> list[str]:
     """The summary in words."""
     holds, lowest, n = summary["holds"], summary["lowest"], len(summary["conditions"])
-    names = listing([f"L{head['layer']}H{head['head']}" for head in holds]) or "none"
+    names = listing([f"L{head['layer']}H{head['head']}" for head in holds])
     return [
         f"{len(holds)} of {summary['n_heads']} heads hold under all {n} conditions ({', '.join(summary['conditions'])}): one "
-        f"sign, and every interval excludes 0: {names}.",
+        f"sign, and every interval excludes 0{f': {names}' if names else ''}.",
         f"Between the two conditions that agree least, ranks correlate {lowest['spearman']:.2f} and the top {summary['k']} "
         f"share a Jaccard overlap of {lowest['jaccard']:.2f}; signs of the strongest agree in at least "
         f"{lowest['sign_agreement']:.0%}.",

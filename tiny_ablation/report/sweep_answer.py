@@ -14,6 +14,7 @@ from tiny_ablation.report import words
 from tiny_ablation.report.figures import style
 from tiny_ablation.report.sweep_data import Comparison, SweepData
 
+_NAMED = 5  # conditions of a sentence; of more only the range is told
 _KEPT = {
     "intersection": "in the top set of every condition",
     "union": "in the top set of at least one condition",
@@ -32,6 +33,7 @@ class SweepAnswer:
         size: how many sites are invariant.
         tested: among how many.
         beyond_chance: whether random sets would share as much; None where there is no comparison.
+        notes: what must be known of the sets themselves.
     """
 
     headline: str
@@ -39,6 +41,7 @@ class SweepAnswer:
     size: int
     tested: int
     beyond_chance: bool | None
+    notes: list[str]
 
 
 def sweep_answer(data: SweepData, comparison: Comparison) -> SweepAnswer:
@@ -53,12 +56,24 @@ def sweep_answer(data: SweepData, comparison: Comparison) -> SweepAnswer:
             *_chance(entry, chances),
             *_stability(entry),
             *_agreement(entry),
-            *entry["notes"],
         ],
+        notes=list(_notes(comparison)),
         size=int(entry["size"]),
         tested=int(entry["n_components"]),
         beyond_chance=beyond,
     )
+
+
+def _notes(comparison: Comparison) -> Iterator[str]:
+    """The notes of a comparison; what is said of several conditions is said once."""
+    said: dict[str, list[str]] = {}
+    for note in comparison.entry["notes"]:
+        label = next((name for name in comparison.labels if note.startswith(f"{name}: ")), "")
+        said.setdefault(note.removeprefix(f"{label}: ") if label else note, []).append(label)
+    for note, labels in said.items():
+        everywhere = len(labels) == len(comparison.labels) > 1
+        of = "In every condition: " if everywhere else f"{listing(labels)}: " if all(labels) else ""
+        yield f"{of}{note}."
 
 
 def _headline(data: SweepData, comparison: Comparison, beyond: bool | None) -> str:
@@ -105,6 +120,9 @@ def _effects(comparison: Comparison) -> Iterator[str]:
         f"{style.signed(v, places)} in {name}"
         for v, name in zip(delta.tolist(), comparison.labels, strict=True)
     ]
+    if len(told) > _NAMED:
+        ends = [style.signed(float(end), places) for end in (np.nanmin(delta), np.nanmax(delta))]
+        told = [f"{ends[0]} to {ends[1]}"]
     signs = {bool(value > 0) for value in delta[~np.isnan(delta)]}
     same = "" if len(signs) == 1 else "; its sign differs between conditions"
     yield f"{comparison.label(site)} changes {comparison.metric} by {listing(told)} {unit}{same}."

@@ -46,6 +46,7 @@ class Comparison:
         high: (n_profiles, n_sites) their upper ends.
         members: (n_profiles, n_sites) which sites are in a condition's top set.
         kept: (n_sites,) which sites the sweep calls invariant.
+        examples: how many each run has, in words.
         entry: what `invariants.json` says of them.
         geometry: what `geometry.json` says of the same; empty where it says nothing.
     """
@@ -60,6 +61,7 @@ class Comparison:
     high: np.ndarray
     members: np.ndarray
     kept: np.ndarray
+    examples: str
     entry: Mapping[str, Any]
     geometry: Mapping[str, Any]
 
@@ -196,7 +198,7 @@ def _comparison(
     kept[[place[_site(member, index)] for member in entry["members"]]] = True
     return Comparison(
         entry["table"], entry["model"], entry["metric"], tuple(profiles), tuple(sites), delta, low, high, members, kept,
-        entry, geometry,
+        tables.examples(matrix), entry, geometry,
     )  # fmt: skip
 
 

@@ -21,6 +21,7 @@ from tiny_ablation.report.sweep_data import Comparison, SweepData, read_sweep
 from tiny_ablation.report.sweep_tables import cells, conditions, hypotheses, robust_heads, sites
 from tiny_ablation.results.store import read_json, write_text
 
+_NAMED = 5  # conditions of a title
 _SKIPPED = {"argv", "prompts", "started", "ended", "seconds", "config_hash", "data_hash", "split_hash"}
 
 
@@ -69,7 +70,8 @@ def write_sweep_report(sweep_dir: Path) -> Path:
 
 
 def _title(data: SweepData) -> str:
-    return f"{', '.join(_each(data, 'kind'))}: {', '.join(data.plan.conditions)}"
+    kinds, names = _each(data, "kind"), data.plan.conditions
+    return f"{', '.join(kinds)}: {', '.join(names) if len(names) <= _NAMED else f'{len(names)} conditions'}"
 
 
 def _each(data: SweepData, key: str) -> list[str]:

@@ -7,6 +7,7 @@ shown as it is: control characters and rich's markup in it have no effect.
 """
 
 import os
+import shlex
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -211,10 +212,9 @@ class Screen:
         """Something that a reader of the numbers must know; goes to stderr, and to the log of the run."""
         log.warning("%s", text)
         if not self._quiet:
-            end = "\n\n" if self._err.is_terminal else "\n"
-            self._err.print(
-                self._text("warning: ", "yellow bold") + self._text(text), soft_wrap=True, end=end
-            )
+            people = self._err.is_terminal  # who gets whole words and room; a log gets one line
+            shown = self._text("warning: ", "yellow bold") + self._text(text)
+            self._err.print(shown, soft_wrap=not people, end="\n\n" if people else "\n")
 
     def files(self, run_dir: Path, names: Iterable[str]) -> None:
         """Where the results are.
@@ -244,23 +244,40 @@ class Screen:
         place = f"  {number + 1:>{len(str(total))}}/{total}  {self._clean(label)}, seed {seed}  "
         self._out.print(Text(place) + Text(status, style=how) + Text(took, style="dim"), soft_wrap=True)
 
-    def grid(self, rows: Sequence[Sequence[str]]) -> None:
-        """A table of words with a header; the first column to the left."""
+    def grid(self, title: str, note: str, rows: Sequence[Sequence[str]]) -> None:
+        """A table of words with a header, the first column to the left; where it is too wide, that gets lines of its own."""
+        self._print()
+        self._heading(title, note)
         head, *body = ([self._text(cell) for cell in row] for row in rows)
         for cell in head:
             cell.stylize("dim")
-        self._lines([head, *body], "<" + ">" * (len(head) - 1))
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        if sum(widths) + 2 * len(widths) <= self._out.width:
+            self._lines([head, *body], "<" + ">" * (len(head) - 1))
+        else:
+            self._named_lines([head, *body], widths[1:])
         self._print()
+
+    def _named_lines(self, rows: Sequence[Sequence[Text]], widths: Sequence[int]) -> None:
+        """Each row as its name and, below it, its other cells."""
+        for name, *cells in rows:
+            self._line_of(Text("  ") + name)
+            line = Text("  ")
+            for cell, width in zip(cells, widths, strict=True):
+                line += Text("  " + " " * (width - len(cell))) + cell
+            self._line_of(line)
 
     def note(self, text: str) -> None:
         """A paragraph of the result."""
         self._paragraph("  ", text, "")
         self._print()
 
-    def next_command(self, text: str) -> None:
-        """The next sensible command."""
+    def next_command(self, command: str, directory: Path, *flags: str) -> None:
+        """The next sensible command, which is about a directory; a line that can be copied."""
+        here = Path.cwd()
+        shown = directory.relative_to(here) if directory.is_relative_to(here) else directory
         self._line("Next", "bold")
-        self._line(f"  {text}")
+        self._line(f"  {shlex.join(['tiny-ablate', command, str(shown), *flags])}")
 
     def footer(self, text: str) -> None:
         """The last line."""

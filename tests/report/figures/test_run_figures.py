@@ -136,7 +136,10 @@ def test_every_template_has_a_map_of_its_examples_in_the_same_colours(source, fa
     table.loc[(table["layer"] == 1) & (table["head"] == 0), ["ci_low", "ci_high"]] = -9.0, 9.0
     made, by_hand = _by_template(fake, source, table, sites, ["layer", "head", "scale"])
     data = run_templates.head_maps(made)
-    assert [panel.name for panel in data.panels] == ["a (n = 3)", "b (n = 2)"]
+    assert [panel.name for panel in data.panels] == [
+        "a (n\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}3)",
+        "b (n\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}2)",
+    ]
     for panel, name in zip(data.panels, "ab", strict=True):
         for layer, head, scale in sites:
             if scale == 0.0:
@@ -154,7 +157,10 @@ def test_every_template_has_a_layer_profile(source, fake):
     sites = [(layer, name) for layer in range(12) for name in ("attn_out", "mlp_out")]
     made, by_hand = _by_template(fake, source, fake.layer_impact(), sites, ["layer", "granularity"])
     data = run_templates.profiles(made)
-    assert [panel.name for panel in data.panels] == ["a (n = 3)", "b (n = 2)"]
+    assert [panel.name for panel in data.panels] == [
+        "a (n\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}3)",
+        "b (n\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}2)",
+    ]
     line = data.panels[1].lines[1]
     assert line.name == "mlp_out"
     np.testing.assert_allclose(line.y, [by_hand[layer, "mlp_out", "b"] for layer in range(12)])

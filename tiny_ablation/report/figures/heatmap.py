@@ -20,6 +20,7 @@ from tiny_ablation.report.figures.head_grid import HeadGrid, Panel
 
 _LEFT, _RIGHT, _GAP, _BOTTOM, _BETWEEN = 0.75, 0.45, 0.5, 1.55, 0.75  # inches
 _PAPER = (7.4, 9.0)  # inches that several panels share
+_HEADING, _LINE = 1.1, 0.16  # inches: the least room for a panel's name, and the height of a line of it
 _BELOW = 115  # pixels
 
 
@@ -50,28 +51,35 @@ def static(data: HeadGrid) -> Figure:
     columns, rows, width, height = _print_layout(data)
     full = max(6.2, _LEFT + columns * width + (columns - 1) * _GAP + _RIGHT)
     left = (full - columns * width - (columns - 1) * _GAP + _LEFT - _RIGHT) / 2
-    body = rows * height + (rows - 1) * _BETWEEN
-    top = canvas.header_height(full, data.title, data.note) + 0.3
+    headings = [_heading(panel, width) for panel in data.panels]
+    above = _LINE * max(heading.count("\n") for heading in headings)
+    body = rows * height + (rows - 1) * (_BETWEEN + above)
+    top = canvas.header_height(full, data.title, data.note) + 0.3 + above
     figure = canvas.blank(full, top + body + _BOTTOM)
     canvas.header(figure, data.title, data.note)
     for i, panel in enumerate(data.panels):
         across, down = i % columns, i // columns
-        corner = left + across * (width + _GAP), top + down * (height + _BETWEEN)
+        corner = left + across * (width + _GAP), top + down * (height + _BETWEEN + above)
         axes = canvas.add_axes(figure, *corner, width, height)
         _draw_panel(axes, panel, data, cell=min(width / len(data.heads), height / len(data.layers)))
         if across == 0:
             axes.set_ylabel("layer", fontsize=style.LABEL_SIZE)
+        axes.set_title(headings[i], fontsize=style.LABEL_SIZE, loc="left", pad=5)
         if i + columns >= len(data.panels):  # nothing stands below
             axes.set_xlabel("head", fontsize=style.LABEL_SIZE)
     _draw_key(figure, data, top + body + 0.58)
     return figure
 
 
+def _heading(panel: Panel, width: float) -> str:
+    return canvas.wrapped(canvas.drawable(panel.name), width + _GAP - 0.1)
+
+
 def _print_layout(data: HeadGrid) -> tuple[int, int, float, float]:
     """Columns and rows of panels, and the width and height of one in inches, so that a page of paper holds them."""
     panels, n_layers, n_heads = len(data.panels), len(data.layers), len(data.heads)
     room = _PAPER[0] - _LEFT - _RIGHT + _GAP
-    columns = min(panels, max(2, int(room / (0.13 * n_heads + _GAP))))
+    columns = min(panels, max(2, int(room / (max(0.13 * n_heads, _HEADING) + _GAP))))
     columns = -(-panels // -(-panels // columns))  # no nearly empty last row
     rows = -(-panels // columns)
     widest = 4.2 if panels == 1 else room / columns - _GAP
@@ -111,7 +119,7 @@ def _draw_panel(axes: Axes, panel: Panel, data: HeadGrid, cell: float) -> None:
     for layer, head in sorted(data.marked):
         corner = head - 0.5, layer - 0.5
         axes.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor=style.INK, linewidth=1.2, zorder=5))
-    _finish_panel(axes, panel, data, edges_x, edges_y)
+    _finish_panel(axes, data, edges_x, edges_y)
 
 
 def _hatched(edges_x: np.ndarray, edges_y: np.ndarray) -> Rectangle:
@@ -120,14 +128,12 @@ def _hatched(edges_x: np.ndarray, edges_y: np.ndarray) -> Rectangle:
     return Rectangle(corner, *size, facecolor=style.PAPER, edgecolor=style.LINE, hatch="////", lw=0, zorder=0)
 
 
-def _finish_panel(axes: Axes, panel: Panel, data: HeadGrid, edges_x: np.ndarray, edges_y: np.ndarray) -> None:
+def _finish_panel(axes: Axes, data: HeadGrid, edges_x: np.ndarray, edges_y: np.ndarray) -> None:
     axes.set_xlim(edges_x[0], edges_x[-1])
     axes.set_ylim(edges_y[-1], edges_y[0])
     box = axes.get_window_extent()
     axes.set_xticks(_ticks(data.heads, most=int(box.width / style.DPI / 0.14)))
     axes.set_yticks(_ticks(data.layers, most=int(box.height / style.DPI / 0.16)))
-    heading = canvas.wrapped(canvas.drawable(panel.name), box.width / style.DPI + _GAP - 0.1)
-    axes.set_title(heading, fontsize=style.LABEL_SIZE, loc="left", pad=5)
     for side in axes.spines.values():
         side.set_visible(True)
         side.set_color(style.LINE)
@@ -243,6 +249,8 @@ def _lay_out(figure: go.Figure, data: HeadGrid, height: int) -> None:
     span_x = [data.heads[0] - 0.5, data.heads[-1] + 0.5]
     span_y = [data.layers[-1] + 0.5, data.layers[0] - 0.5]
     common = {"showgrid": False, "zeroline": False, "linecolor": style.LINE, "mirror": True, "ticks": ""}
-    figure.update_xaxes(title_text="head", range=span_x, tickvals=_ticks(data.heads).tolist(), **common)
+    figure.update_xaxes(
+        title={"text": "head", "standoff": 4}, range=span_x, tickvals=_ticks(data.heads).tolist(), **common
+    )
     figure.update_yaxes(range=span_y, tickvals=_ticks(data.layers).tolist(), **common)
     figure.update_yaxes(title_text="layer", col=1)

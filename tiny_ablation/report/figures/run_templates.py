@@ -20,6 +20,7 @@ from tiny_ablation.results.store import read_table
 
 _SITES, _TEMPLATES = 12, 12
 _FEWEST = 2  # examples of a template; with one each, a panel would show that example and not a wording
+NO_BREAK = "\N{NO-BREAK SPACE}"
 _GREY = "grey: the interval over all examples holds 0"
 
 
@@ -78,13 +79,15 @@ def _label(found: pd.DataFrame, name: str) -> str:
     """The heading of a template's panel: its name and how many examples it has."""
     n = found.loc[(found["template"] == name).to_numpy(), "n"]
     low, high = n.min(), n.max()
-    return f"{name} (n = {low})" if low == high else f"{name} (n = {low} to {high})"
+    count = f"(n = {low})" if low == high else f"(n = {low} to {high})"
+    return f"{name} {count.replace(' ', NO_BREAK)}"
 
 
 def head_maps(source: RunSource) -> HeadGrid:
     """A map of every head for each template."""
     found = _means(source)
-    layers, heads = (np.arange(found[name].min(), found[name].max() + 1) for name in ("layer", "head"))
+    ends = [(min(found[name]), max(found[name])) for name in ("layer", "head")]
+    layers, heads = (np.arange(low, high + 1) for low, high in ends)
     places = style.decimals(found["mean"])
     return HeadGrid(
         metric=source.metric,

@@ -103,7 +103,10 @@ def write_sweep_figures(data: SweepData) -> list[Path]:
     Returns:
         The files written.
     """
-    drawn = [(drawing, comparison) for comparison in data.comparisons for drawing in drawings(comparison)] + (
-        [(ROBUSTNESS, data.robustness)] if data.robustness else []
-    )
-    return [path for drawing, source in drawn for path in drawing.write(source, data.sweep.cross)]
+    robust = ROBUSTNESS.write(data.robustness, data.sweep.cross) if data.robustness else []
+    return robust + [
+        path
+        for comparison in data.comparisons
+        for drawing in drawings(comparison)
+        for path in drawing.write(comparison, data.sweep.cross)
+    ]
