@@ -250,7 +250,7 @@ def _show(prepared: "Prepared", rundir: "RunDir", summary: dict[str, Any], scree
         screen.receipt(summary["notes"]["attribution"])
     for found in circuit_tables(summary["circuit"]):
         screen.cells(found.caption, [found.head, *found.rows])
-    screen.evidence([*circuit_lines(summary["circuit"]), *evidence_lines(summary)])
+    screen.paragraphs("Evidence", [*circuit_lines(summary["circuit"]), *evidence_lines(summary)])
     for text in summary["warnings"]:
         screen.warn(text)
     table = rundir.table(prepared.light.table).relative_to(rundir.path)

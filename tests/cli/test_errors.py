@@ -3,6 +3,7 @@
 import pytest
 
 from tests.cli.conftest import TOY, write_rows
+from tiny_ablation.cli import _for_reader
 
 ROW = {"clean": "The sky is", "target": " blue", "foil": " red"}
 
@@ -113,3 +114,14 @@ def test_flags_that_exclude_each_other(cli, tmp_path):
 
 def test_a_traceback_only_when_asked_for(shell):
     assert "Traceback" in shell("ablation=nope", HYDRA_FULL_ERROR="1").err
+
+
+def test_a_terminal_gets_whole_words_and_a_log_one_line(monkeypatch):
+    line = "tiny-ablate: error: " + "a-long-word " * 12
+    for terminal in (True, False):
+        monkeypatch.setattr("sys.stderr.isatty", lambda terminal=terminal: terminal, raising=False)
+        monkeypatch.setenv("COLUMNS", "60")
+        shown = _for_reader(line.strip()).splitlines()
+        assert (len(shown) > 1) is terminal
+        assert all(found.endswith("a-long-word") for found in shown)
+        assert max(map(len, shown)) <= 60 or not terminal

@@ -6,7 +6,6 @@ stderr, so that a pipe gets the result alone. Nothing but plain text leaves when
 shown as it is: control characters and rich's markup in it have no effect.
 """
 
-import os
 import shlex
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,45 +15,18 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from tiny_ablation.report import captions, words
+from tiny_ablation.report.console import console
 from tiny_ablation.report.figures import style
+from tiny_ablation.report.progress import Stage, progress_bar
 from tiny_ablation.results.runlog import log
-from tiny_ablation.results.schema import TABLES
 
 _INDEX = (
     "layer", "head", "layer_a", "head_a", "layer_b", "head_b", "position", "feature", "granularity", "set",
     "size", "scale", "direction",
 )  # fmt: skip
-_ABOUT = {
-    **{f"metrics/{name}.parquet": "every effect with its interval" for name in TABLES},
-    "report.html": "everything on one page",
-    "metrics/summary.json": "baseline, mean effects, strongest sites",
-    "metrics/per_example.parquet": "every example behind every effect",
-    "artifacts/cross_condition/head_matrix.parquet": "every effect of every run, with its condition",
-    "artifacts/cross_condition/layer_matrix.parquet": "every effect of every run, with its condition",
-    "artifacts/cross_condition/summary.json": "per condition: metrics over seeds",
-    "artifacts/cross_condition/invariants.json": "what the conditions share, and what chance would give",
-    "artifacts/head_map.html": "head map",
-    "artifacts/head_map.png": "head map, for print",
-    "artifacts/feature_panel.html": "every feature: where it is active, what it promotes, what it does",
-    "sae": "the autoencoder, in SAELens' format",
-}
-_NARROWEST = 40  # columns; in a smaller pane lines wrap by themselves
-
-
-class Stage:
-    """The progress of one stage; `advance` is all there is to it."""
-
-    def __init__(self, bar: Progress | None = None, task: TaskID | None = None) -> None:
-        self._bar, self._task = bar, task
-
-    def advance(self, n: int = 1) -> None:
-        """Say that `n` more steps are done."""
-        if self._bar is not None and self._task is not None:
-            self._bar.advance(self._task, n)
 
 
 class Screen:
@@ -69,8 +41,8 @@ class Screen:
     def __init__(
         self, *, quiet: bool = False, out: Console | None = None, err: Console | None = None
     ) -> None:
-        self._out = out or _console(stderr=False)
-        self._err = err or _console(stderr=True)
+        self._out = out or console(stderr=False)
+        self._err = err or console(stderr=True)
         self._quiet = quiet
 
     def start(self, what: Mapping[str, str]) -> None:
@@ -85,14 +57,7 @@ class Screen:
         if self._quiet or not self._err.is_terminal or self._err.is_dumb_terminal:
             yield Stage()
             return
-        columns = (
-            TextColumn("  {task.description}", markup=False),
-            BarColumn(bar_width=None, complete_style="cyan", finished_style="cyan"),
-            TextColumn("{task.completed:.0f}/{task.total:.0f}"),
-            _Rate(),
-            _TimeLeft(compact=True),
-        )
-        with Progress(*columns, console=self._err, transient=True, expand=True) as bar:
+        with progress_bar(self._err) as bar:
             yield Stage(bar, bar.add_task(self._clean(stage), total=total))
 
     def baseline(self, summary: Mapping[str, Any]) -> None:
@@ -192,14 +157,6 @@ class Screen:
         self._paragraph("  ", caption, "dim")
         self._print()
 
-    def evidence(self, lines: Sequence[str]) -> None:
-        """How far the strongest sites can be relied on, a paragraph a line; nothing where there is nothing to say."""
-        if lines:
-            self._heading("Evidence", "")
-            for line in lines:
-                self._paragraph("  ", line, "")
-            self._print()
-
     def paragraphs(self, title: str, texts: Sequence[str]) -> None:
         """What must be read beside the table; nothing where there are no texts."""
         if texts:
@@ -225,7 +182,7 @@ class Screen:
         """
         self._heading("Files", "")
         self._line(f"  {run_dir}")
-        self._pairs((f"  {name}", _ABOUT.get(name, "")) for name in names)
+        self._pairs((f"  {name}", words.FILES.get(name, "")) for name in names)
         self._print()
 
     def cell(self, number: int, total: int, label: str, seed: int, status: str, seconds: float) -> None:
@@ -332,39 +289,6 @@ class Screen:
         shown = "".join(c if c.isprintable() else "?" for c in str(text))
         encoding = self._out.encoding or "utf-8"
         return shown.encode(encoding, "replace").decode(encoding, "replace")
-
-
-class _Rate(ProgressColumn):
-    """Steps per second."""
-
-    def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        return Text(f"{speed:.1f}/s" if speed else "", style="dim", justify="right")
-
-
-class _TimeLeft(TimeRemainingColumn):
-    """Time left, with the word for it."""
-
-    def render(self, task: Task) -> Text:
-        return super().render(task) + Text(" left", style="dim")
-
-
-class _Console(Console):
-    """Goes silent when nobody reads any more (`| head -1`): the run goes on, since its files are what it is for."""
-
-    def on_broken_pipe(self) -> None:
-        """Where rich would end the process."""
-        stream = self.file.fileno()
-        self.quiet = True
-        devnull = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(devnull, stream)  # also for what Python itself flushes at its end
-        os.close(devnull)
-
-
-def _console(stderr: bool) -> Console:
-    console = _Console(stderr=stderr, highlight=False, markup=False, emoji=False)
-    console.width = max(console.width, _NARROWEST)
-    return console
 
 
 def _index_text(name: str, value: Any) -> str:

@@ -193,6 +193,8 @@ def page(data: Grid) -> interactive.Interactive:
             figure.add_trace(trace, row=row_at, col=column_at)
         for y, x in zip(*panel.outlined(), strict=True):
             figure.add_shape(interactive.outline(int(x), int(y)), row=row_at, col=column_at)
+    if not any(panel.resolved.any() for panel in data.panels):
+        figure.add_trace(interactive.without_colours())
     _lay_out(figure, data, height)
     column = 48 if data.places is not None else 16
     return interactive.Interactive(

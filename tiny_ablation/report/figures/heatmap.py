@@ -189,26 +189,34 @@ def page(data: HeadGrid) -> interactive.Interactive:
     columns, rows = _arrange(len(data.panels))
     row_height = int(np.clip((560 if rows < 3 else 380) / len(data.layers), 12, 24))
     body = row_height * len(data.layers)
-    height = rows * (body + 70) + 110
+    least = max(200, 13 * len(data.heads))  # pixels of a panel
+    names, lines = interactive.headings([panel.name for panel in data.panels], least)
+    above = 16 * (lines - 1)
+    height = rows * (body + 70 + above) + 110
     figure = make_subplots(
         rows=rows,
         cols=columns,
-        subplot_titles=[panel.name for panel in data.panels],
+        subplot_titles=names,
         horizontal_spacing=0.08 / columns + 0.02,
-        vertical_spacing=90 / height if rows > 1 else 0,
+        vertical_spacing=(70 + above) / height if rows > 1 else 0,
     )
+    figure.update_annotations(font_size=style.WEB_SIZE)
     for i, panel in enumerate(data.panels):
         row, column = i // columns + 1, i % columns + 1
         figure.add_trace(_cells(panel, data), row=row, col=column)
         figure.add_trace(_dots(panel, data, row_height), row=row, col=column)
         for layer, head in sorted(data.marked):
             figure.add_shape(interactive.outline(head, layer), row=row, col=column)
-    _lay_out(figure, data, height)
+        if i + columns >= len(data.panels):  # nothing stands below
+            figure.update_xaxes(title={"text": "head", "standoff": 4}, row=row, col=column)
+    if not any(panel.resolved.any() for panel in data.panels):
+        figure.add_trace(interactive.without_colours())
+    _lay_out(figure, data, height, above)
     return interactive.Interactive(
         name=data.name,
         figure=figure,
         description=f"Head map. {data.title}. Layers down, heads across, {words.change_label(data.metric)}.",
-        min_width=columns * (70 + max(150, 13 * len(data.heads))),
+        min_width=columns * (70 + least),
     )
 
 
@@ -240,17 +248,15 @@ def _dots(panel: Panel, data: HeadGrid, row_height: int) -> go.Scatter:
     )
 
 
-def _lay_out(figure: go.Figure, data: HeadGrid, height: int) -> None:
+def _lay_out(figure: go.Figure, data: HeadGrid, height: int, above: int) -> None:
     figure.update_layout(
         **interactive.base_layout(height),
-        margin={"l": 55, "r": 15, "t": 35, "b": _BELOW},
+        margin={"l": 55, "r": 15, "t": 35 + above, "b": _BELOW},
         coloraxis=interactive.colour_axis(figure, words.change_label(data.metric), _BELOW, data.limit),
     )
     span_x = [data.heads[0] - 0.5, data.heads[-1] + 0.5]
     span_y = [data.layers[-1] + 0.5, data.layers[0] - 0.5]
     common = {"showgrid": False, "zeroline": False, "linecolor": style.LINE, "mirror": True, "ticks": ""}
-    figure.update_xaxes(
-        title={"text": "head", "standoff": 4}, range=span_x, tickvals=_ticks(data.heads).tolist(), **common
-    )
+    figure.update_xaxes(range=span_x, tickvals=_ticks(data.heads).tolist(), **common)
     figure.update_yaxes(range=span_y, tickvals=_ticks(data.layers).tolist(), **common)
     figure.update_yaxes(title_text="layer", col=1)

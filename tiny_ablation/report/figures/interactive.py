@@ -1,6 +1,8 @@
 """Interactive figures: a small page each, beside one copy of plotly.js per directory; nothing is fetched."""
 
 import html
+import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -66,6 +68,17 @@ def colour_axis(figure: go.Figure, label: str, bottom: int, limit: float) -> dic
         "orientation": "h", "thickness": 11, "len": 0.9, "y": 0, "yref": "container", "yanchor": "bottom", "outlinewidth": 0,
     }  # fmt: skip
     return {"colorscale": colour_scale(), "cmin": -limit, "cmid": 0, "cmax": limit, "colorbar": bar}
+
+
+def without_colours() -> go.Scatter:
+    """A trace that shows nothing; where no cell has a colour, plotly would leave out the colour bar."""
+    return go.Scatter(x=[None], y=[None], marker={"color": [0], "coloraxis": "coloraxis"}, showlegend=False)
+
+
+def headings(names: Sequence[str], width: int) -> tuple[list[str], int]:
+    """The names of panels that are so many pixels wide, broken into lines, and how many lines the longest has."""
+    lines = [textwrap.wrap(name, max(8, width // 7)) for name in names]
+    return ["<br>".join(map(safe, found)) for found in lines], max(map(len, lines), default=1)
 
 
 def outline(x: int, y: int) -> dict[str, Any]:
