@@ -1,7 +1,8 @@
 """How soon the page of a sweep can be read, in a headless Chromium: `python -m tests.bench.opening [REPORT.html]`.
 
 Times are from the start of the navigation (the browser's own clock, Navigation Timing level 2): first paint, the load event,
-the last figure. Without a page it opens one of nine cells of 270 heads, drawn from made-up numbers of the default model's size.
+the first and the last figure. Without a page it opens one of nine cells of 270 heads, drawn from made-up numbers of the default
+model's size.
 """
 
 import argparse
@@ -23,13 +24,14 @@ PROBE = """
 (() => {
   const figures = document.querySelectorAll("script[data-figure]").length;
   const drawn = () => document.querySelectorAll("[data-drawn=yes]").length;
-  let last = null;
+  let first = null, last = null;
   const look = () => {
     const [page] = performance.getEntriesByType("navigation");
+    if (first === null && drawn()) first = performance.now();
     if (last === null && drawn() === figures) last = performance.now();
     if (last === null || !page.loadEventEnd) return setTimeout(look, 2);
     const [paint] = performance.getEntriesByType("paint");
-    const found = { figures, painted: paint?.startTime ?? null, loaded: page.loadEventEnd, drawn: last };
+    const found = { figures, painted: paint?.startTime ?? null, loaded: page.loadEventEnd, first, drawn: last };
     new Image().src = "http://127.0.0.1:PORT/?" + encodeURIComponent(JSON.stringify(found));
   };
   new MutationObserver(look).observe(document.body, { subtree: true, attributeFilter: ["data-drawn"] });
@@ -37,7 +39,7 @@ PROBE = """
 })();
 </script>
 """
-NAMES = {"painted": "first paint", "loaded": "load event", "drawn": "last figure"}
+NAMES = {"painted": "first paint", "loaded": "load event", "first": "first figure", "drawn": "last figure"}
 
 
 class _Told(http.server.BaseHTTPRequestHandler):
@@ -76,7 +78,7 @@ def opened(page: Path, seconds: float = 60.0) -> dict[str, float]:
     """
     chromium = next(path for name in ("chromium", "google-chrome") if (path := shutil.which(name)))
     copy = page.with_name("opening.html")
-    with _listening() as server, tempfile.TemporaryDirectory() as profile:
+    with _listening() as server, tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         probe = PROBE.replace("PORT", str(server.server_port))
         copy.write_text(
             page.read_text(encoding="utf-8").replace("</body>", f"{probe}</body>"), encoding="utf-8"
