@@ -79,6 +79,7 @@ $(VENV)-fuzz/.installed: $(VENV)/.installed
 	@touch $@
 
 # BENCH='--rounds 1 --jobs heads:facts=64' and the like; `$(BIN)/python -m tests.bench.bench --help` lists them.
+# How soon the page of a sweep opens is measured by `$(BIN)/python -m tests.bench.opening`.
 bench: env
 	$(BIN)/python -m tests.bench.bench $(BENCH)
 

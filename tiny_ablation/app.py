@@ -155,7 +155,7 @@ def _publish(light: "Light", directory: Path, cwd: Path, screen: "Screen") -> No
     with screen.progress("publish", 1):
         published = publish(directory, cfg, cwd=cwd)
     if published:
-        screen.footer(f"Browse runs: {published.ui_command}")
+        screen.footer(f"Browse runs: {published.ui_command or published.url}")
 
 
 def _remove_if_empty(directory: Path, stop: Path) -> None:

@@ -6,8 +6,10 @@ Exit codes: 0 done; 1 the run or a cell of a sweep failed; 2 the user's input is
 import contextlib
 import os
 import re
+import shutil
 import signal
 import sys
+import textwrap
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -71,8 +73,16 @@ def _tell(error: Exception, asked: str | None) -> int:
         raise error
     error = in_words(error) or error
     with contextlib.suppress(BrokenPipeError):  # `2>&1 | head`: the exit code still tells
-        print(f"tiny-ablate: error: {_message(error)}", file=sys.stderr)  # noqa: T201
+        print(_for_reader(f"tiny-ablate: error: {_message(error)}"), file=sys.stderr)  # noqa: T201
     return _exit_code(error)
+
+
+def _for_reader(line: str) -> str:
+    """The line as it is for a log; on a terminal broken between words, which terminals do not do by themselves."""
+    if not sys.stderr.isatty():
+        return line
+    width = shutil.get_terminal_size().columns
+    return textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False)
 
 
 def _interrupt(_signum: int, _frame: Any) -> NoReturn:
@@ -111,6 +121,8 @@ def _hydra_message(text: str) -> str:
     heads = [i for i, line in enumerate(lines) if line.startswith("Available options")]
     if heads:
         options = [line for line in lines[heads[0] + 1 :] if not line.endswith("_schema")]
+        if option := re.search(r"Could not find '([^']+)/([^'/]+)'", text):
+            return f"there is no {option[1]}={option[2]}; there are {', '.join(options)}"
         lines = [*lines[: heads[0]], f"{lines[heads[0]]} {', '.join(options)}"]
     return "; ".join(lines).replace(".;", ";")
 

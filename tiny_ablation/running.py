@@ -17,6 +17,7 @@ from tiny_ablation.version import __version__
 
 if TYPE_CHECKING:
     from tiny_ablation.aggregate.confirm import Confirmation
+    from tiny_ablation.engine.executor import Executor
     from tiny_ablation.interventions.light import Light
     from tiny_ablation.interventions.measure import Measured
     from tiny_ablation.interventions.prepare import Prepared
@@ -55,6 +56,7 @@ def _carry_out(
     light: "Light", directory: Path, screen: "Screen", profile: "Profile", *, replace: bool
 ) -> None:
     """Prepare, measure, confirm and write; see `run`."""
+    from tiny_ablation.interventions.measure import executors
     from tiny_ablation.interventions.prepare import prepare_run
     from tiny_ablation.results.occupied import make_way, refuse_sweep
     from tiny_ablation.results.rundir import RunDir
@@ -62,6 +64,7 @@ def _carry_out(
     started = datetime.now(UTC)
     with profile.stage("prepare", quiet=True):  # nothing is written yet: the directory may be refused
         prepared = prepare_run(light)
+        profile.meter = lambda: prepared.network.tokens
     screen.start(_headline(prepared))
     refuse_sweep(directory)
     rundir = RunDir(directory)
@@ -69,7 +72,9 @@ def _carry_out(
         make_way(rundir, prepared.identity.digest, replace=replace)
         log.info("run %s of %s, version %s", prepared.identity.run_id, prepared.light.kind.name, __version__)
         with profile.stage("measure"):
-            measured, stopped = _measure(prepared, rundir, screen)
+            work = executors(prepared)
+            measured, stopped = _measure(prepared, work, rundir, screen)
+        profile.count("measure", prompt_tokens=sum(executor.prompt_tokens for executor in work))
         if not measured:
             raise Interrupted("interrupted before the first batch was finished; nothing was written")
         with profile.stage("confirm"):
@@ -82,10 +87,11 @@ def _carry_out(
         )
 
 
-def _measure(prepared: "Prepared", rundir: "RunDir", screen: "Screen") -> "tuple[list[Measured], bool]":
-    from tiny_ablation.interventions.measure import Stopped, executors, measure
+def _measure(
+    prepared: "Prepared", work: "list[Executor]", rundir: "RunDir", screen: "Screen"
+) -> "tuple[list[Measured], bool]":
+    from tiny_ablation.interventions.measure import Stopped, measure
 
-    work = executors(prepared)
     total = sum(len(executor.plan) * len(executor.prompts) for executor in work)
     with screen.progress(prepared.light.kind.name, total) as stage:
         try:
@@ -135,9 +141,8 @@ def _write(
     with profile.stage("verify"):
         bug = None if stopped else _verify(prepared, rundir, measured, screen)
     status = "partial" if stopped else "failed" if bug else "ok"
-    _write_profile(
-        prepared, rundir, profile
-    )  # a figure shows it; the stage that draws it is added at the end
+    # A figure shows it; the stage that draws it is added at the end.
+    store.write_json(rundir.profile, profile.content())
     with profile.stage("figures and report"):
         write_figures(rundir.path, tables.impact, summary)
         _write_provenance(prepared, rundir, started)
@@ -160,8 +165,9 @@ def _finish(
 ) -> None:
     """The manifest makes the run complete; after it the finished batches are not needed any more."""
     from tiny_ablation.results.manifest import write_manifest
+    from tiny_ablation.results.store import write_json
 
-    _write_profile(prepared, rundir, profile)
+    write_json(rundir.profile, profile.content())
     write_manifest(
         rundir, run_id=prepared.identity.run_id, status=status, digest=prepared.identity.digest,
         covers=prepared.identity.covers, error=error,
@@ -170,14 +176,6 @@ def _finish(
     if status != "partial":
         for part in ("confirm", ""):
             rundir.partial("", part).clear()
-
-
-def _write_profile(prepared: "Prepared", rundir: "RunDir", profile: "Profile") -> None:
-    from tiny_ablation.results import store
-
-    tokens = sum(len(leg.rows) * sum(len(p.ids) for p in leg.prompts) for leg in prepared.legs)
-    profile.count("measure", prompt_tokens=tokens)
-    store.write_json(rundir.profile, profile.content())
 
 
 def _verify(
@@ -252,7 +250,7 @@ def _show(prepared: "Prepared", rundir: "RunDir", summary: dict[str, Any], scree
         screen.receipt(summary["notes"]["attribution"])
     for found in circuit_tables(summary["circuit"]):
         screen.cells(found.caption, [found.head, *found.rows])
-    screen.evidence([*circuit_lines(summary["circuit"]), *evidence_lines(summary)])
+    screen.paragraphs("Evidence", [*circuit_lines(summary["circuit"]), *evidence_lines(summary)])
     for text in summary["warnings"]:
         screen.warn(text)
     table = rundir.table(prepared.light.table).relative_to(rundir.path)
@@ -260,6 +258,7 @@ def _show(prepared: "Prepared", rundir: "RunDir", summary: dict[str, Any], scree
     screen.files(
         rundir.path, ["report.html", *more, str(table), "metrics/per_example.parquet", "metrics/summary.json"]
     )
+    screen.next_command("report", rundir.path, "--open")
 
 
 def _yaml(prepared: "Prepared") -> str:

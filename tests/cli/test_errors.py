@@ -3,6 +3,7 @@
 import pytest
 
 from tests.cli.conftest import TOY, write_rows
+from tiny_ablation.cli import _for_reader
 
 ROW = {"clean": "The sky is", "target": " blue", "foil": " red"}
 
@@ -22,9 +23,9 @@ def refused(result, tmp_path, *words):
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ("ablation=nope", ("ablation/nope", "heads_zero")),
-        ("model=nope", ("model/nope", "smollm2_135m")),
-        ("dataset=nope", ("dataset/nope", "facts")),
+        ("ablation=nope", ("no ablation=nope", "heads_zero")),
+        ("model=nope", ("no model=nope", "smollm2_135m")),
+        ("dataset=nope", ("no dataset=nope", "facts")),
         ("model.foo=1", ("model.foo", "--cfg job")),
         ("+model.foo=1", ("model.foo", "--cfg job")),
         ("seed=abc", ("seed=abc", "Integer")),
@@ -130,3 +131,14 @@ def test_flags_that_exclude_each_other(cli, tmp_path):
 
 def test_a_traceback_only_when_asked_for(shell):
     assert "Traceback" in shell("ablation=nope", HYDRA_FULL_ERROR="1").err
+
+
+def test_a_terminal_gets_whole_words_and_a_log_one_line(monkeypatch):
+    line = "tiny-ablate: error: " + "a-long-word " * 12
+    for terminal in (True, False):
+        monkeypatch.setattr("sys.stderr.isatty", lambda terminal=terminal: terminal, raising=False)
+        monkeypatch.setenv("COLUMNS", "60")
+        shown = _for_reader(line.strip()).splitlines()
+        assert (len(shown) > 1) is terminal
+        assert all(found.endswith("a-long-word") for found in shown)
+        assert max(map(len, shown)) <= 60 or not terminal

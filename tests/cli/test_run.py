@@ -8,6 +8,7 @@ import time
 
 import pandas as pd
 import pytest
+from transformers import LlamaForCausalLM
 
 from tests.cli.conftest import TOY, deterministic_files, write_rows
 from tiny_ablation.engine.executor import Executor
@@ -19,8 +20,8 @@ FILES = {
     "manifest.json", "machine.json", "provenance.json", "env.txt", "config.yaml", "run.log", "report.html",
     "metrics/summary.json", "metrics/head_impact.parquet", "metrics/per_example.parquet", "metrics/verify.json",
     "metrics/profile.json", "artifacts/head_map.png", "artifacts/head_map.html", "artifacts/forest.png",
-    "artifacts/forest.html", "artifacts/scales.png", "artifacts/scales.html", "artifacts/templates.png",
-    "artifacts/templates.html", "artifacts/timeline.png", "artifacts/timeline.html", "artifacts/verify.png",
+    "artifacts/forest.html", "artifacts/scales.png", "artifacts/scales.html",
+    "artifacts/timeline.png", "artifacts/timeline.html", "artifacts/verify.png",
     "artifacts/verify.html", "artifacts/plotly.min.js", "metrics/site_controls.parquet",
 }  # fmt: skip
 
@@ -110,6 +111,7 @@ def test_an_interrupted_run_keeps_what_was_finished_and_goes_on(cli, tmp_path, m
     assert manifest["status"] == "partial"
     assert 0 < manifest["n_examples"] < 20
     assert load_run(tmp_path / "part").impact["n"].eq(manifest["n_examples"]).all()
+    before = stages(tmp_path / "part")["measure"]["prompt_tokens"]
 
     calls = []
     with monkeypatch.context() as patch:
@@ -120,6 +122,33 @@ def test_an_interrupted_run_keeps_what_was_finished_and_goes_on(cli, tmp_path, m
     assert calls[0] == 2  # the first two batches were not computed again
     part, whole = deterministic_files(tmp_path / "part"), deterministic_files(tmp_path / "whole")
     assert [name for name in whole if part[name] != whole[name]] == []
+    # Each process counts what it computed itself: two factors of eight heads (1 is the baseline) on every prompt, once.
+    prompts = json.loads((tmp_path / "whole/provenance.json").read_text())["prompts"]
+    tokens = 2 * 8 * sum(len(prompt["clean"]) for prompt in prompts)
+    after = stages(tmp_path / "part")["measure"]["prompt_tokens"]
+    assert stages(tmp_path / "whole")["measure"]["prompt_tokens"] == tokens
+    assert before + after == tokens
+    assert before > 0
+
+
+def test_tokens_of_a_run_are_those_of_its_forward_passes(cli, tmp_path, monkeypatch):
+    """Judged by the model's own class, which the engine, the probes and the reference all end in."""
+    real, seen = LlamaForCausalLM.forward, []
+
+    def counted(self, input_ids, **kwargs):
+        seen.append(input_ids.numel())
+        return real(self, input_ids, **kwargs)
+
+    monkeypatch.setattr(LlamaForCausalLM, "forward", counted)
+    split = ("dataset.split=dev", "stats.confirm=test", "stats.confirm_examples=10")
+    assert cli(*TOY, *split, "ablation=heads_mean", "hydra.run.dir=run").code == 0
+    told = {name: entry.get("tokens", 0) for name, entry in stages(tmp_path / "run").items()}
+    assert sum(told.values()) == sum(seen)
+    assert {"measure", "confirm", "verify"} <= {name for name, tokens in told.items() if tokens}
+
+
+def stages(directory):
+    return json.loads((directory / "metrics/profile.json").read_text())["stages"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -106,7 +106,7 @@ def test_a_failing_cell_costs_the_others_nothing(cli, tmp_path):
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        (("dataset=facts,nope",), "Could not find 'dataset/nope'"),
+        (("dataset=facts,nope",), "there is no dataset=nope; there are counterfactual, "),
         (("dataset=facts", "dataset.n_examples=5,0"), "job 2 of 2"),
         (("dataset=facts", "seed=0,0"), "give no value twice"),
         (("dataset=facts,sva", "condition=mine"), "condition mine with seed 0"),

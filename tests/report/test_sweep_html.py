@@ -6,7 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tests.aggregate.test_robustness import MEAN, ZERO, run
 from tests.report.sweeps import write_sweep
+from tiny_ablation.aggregate.robustness import robustness, robustness_lines
 from tiny_ablation.errors import ResultsError
 from tiny_ablation.report.sweep_data import read_sweep
 from tiny_ablation.report.sweep_html import write_sweep_report
@@ -174,6 +176,47 @@ def test_names_from_files_stay_text(tmp_path, fake):
     )
     text = write_sweep_report(directory).read_text(encoding="utf-8")
     assert "<script>alert(1)" not in text
+
+
+@pytest.fixture(scope="module")
+def several_ways(tmp_path_factory):
+    """A sweep of two ways to intervene: L0H0, L0H3 and L1H0 have one sign in both."""
+    directory = write_sweep(tmp_path_factory.mktemp("robust"), layers=2, heads=4, k=3)
+    found = robustness([run("zero", ZERO), run("mean", MEAN)], k=3)
+    cross = directory / "artifacts" / "cross_condition"
+    found.heads.to_parquet(cross / "robustness_heads.parquet", index=False)
+    (cross / "robustness.json").write_text(json.dumps(found.summary))
+    write_sweep_report(directory)
+    return directory, found
+
+
+def test_several_ways_of_intervening_have_a_section(several_ways):
+    directory, found = several_ways
+    said = _words(directory / "report.html")
+    assert "heads that hold however one intervenes 3 of 8" in said
+    for line in robustness_lines(found.summary):
+        assert line in said
+    text = (directory / "report.html").read_text(encoding="utf-8")
+    assert 'data-figure="robustness"' in text
+    assert (directory / "artifacts/cross_condition/robustness.png").is_file()
+    table = re.search(r'id="robust-heads">.*?<tbody>(.*?)</tbody>', text, re.S)[1]
+    rows = [
+        re.findall(r'<td(?: class="(\w*) ?(\w*)")?[^>]*>([^<]*)</td>', row) for row in table.split("<tr")[1:]
+    ]
+    names = [f"delta/{name}" for name in found.summary["conditions"]]
+    by_head = found.heads.set_index(["layer", "head"])
+    assert len(rows) == 8
+    assert [row[2][2] for row in rows] == ["yes"] * 3 + [""] * 5
+    for row in rows:
+        head = by_head.loc[int(row[0][2]), int(row[1][2])]
+        assert [cell[2] for cell in row[-2:]] == [f"{head[name]:+.3f}" for name in names]
+        sure = [head[name.replace("delta", "resolved")] for name in names]
+        assert [cell[0] != "unsure" for cell in row[-2:]] == sure
+
+
+def test_one_way_of_intervening_has_no_such_section(nine):
+    assert "however one intervenes" not in _words(nine / "report.html")
+    assert not list(nine.rglob("robustness.*"))
 
 
 def test_the_command_is_there_where_the_cells_are_a_grid(nine):

@@ -43,7 +43,7 @@ def _all(show, fake, tmp_path):
     show.screen.table(summary["top"], metric="logit_diff", null=NULL, family_size=540)
     show.screen.warn(fake.hostile)
     show.screen.files(tmp_path, ["report.html", "metrics/head_impact.parquet"])
-    show.screen.next_command("tiny-ablate report DIR")
+    show.screen.next_command("report", tmp_path, "--open")
     show.screen.footer("mlflow ui")
 
 
@@ -144,10 +144,37 @@ def test_nothing_but_paths_and_commands_is_wider_than_the_terminal(fake, width):
     assert max(map(len, show.out.splitlines())) <= width
 
 
-def test_a_command_is_never_broken():
+def test_the_next_command_is_never_broken_and_can_be_pasted(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     show = _Show(width=40)
-    show.screen.next_command("tiny-ablate " + "x" * 100)
-    assert "tiny-ablate " + "x" * 100 in show.out.splitlines()[-1]
+    show.screen.next_command("report", tmp_path / "runs" / ("my run " + "x" * 60), "--open")
+    assert show.out.splitlines()[-1] == f"  tiny-ablate report 'runs/my run {'x' * 60}' --open"
+
+
+@pytest.mark.parametrize("width", [80, 40])
+def test_a_grid_that_is_too_wide_gives_names_lines_of_their_own(width):
+    show = _Show(width=width)
+    name = "a/long/name/of/a/condition"
+    show.screen.grid(
+        "Conditions", "by p", [["condition", "done", "mean"], [name, "3/3", "-0.1"], ["b", "1/3", "+0.25"]]
+    )
+    lines = show.out.splitlines()
+    assert max(map(len, lines)) <= width
+    assert lines[1] == "Conditions   by p"
+    if width == 80:
+        assert lines[3] == f"  {name}   3/3   -0.1"
+    else:
+        assert lines[4:6] == [f"  {name}", "     3/3   -0.1"]
+
+
+def test_a_terminal_gets_warnings_in_whole_words_and_a_log_on_one_line():
+    text = "word " * 40
+    for terminal in (True, False):
+        show = _Show(terminal=terminal)
+        show.screen.warn(text.strip())
+        lines = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in show.err.splitlines() if line]
+        assert (len(lines) > 1) is terminal
+        assert all(line.split(" ")[-1] in ("word", "") for line in lines)
 
 
 def test_markup_and_escapes_in_names_have_no_effect(fake):

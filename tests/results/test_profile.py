@@ -45,6 +45,21 @@ def test_entering_a_stage_twice_adds_up_and_rates_are_per_second():
     assert entry["prompt_tokens_per_s"] == round(1000 / entry["wall_s"], 1)
 
 
+def test_tokens_are_counted_by_stage():
+    """What the meter says at a stage's begin is not of that stage; stages without tokens say nothing of them."""
+    passed = [0]
+    profile = Profile(meter=lambda: passed[0])
+    for name, tokens in (("prepare", 7), ("measure", 100), ("tables", 0), ("measure", 20)):
+        with profile.stage(name):
+            time.sleep(0.02)
+            passed[0] += tokens
+    assert {name: entry.get("tokens") for name, entry in profile.stages.items()} == {
+        "prepare": 7, "measure": 120, "tables": None,
+    }  # fmt: skip
+    entry = profile.stages["measure"]
+    assert entry["tokens_per_s"] == round(120 / entry["wall_s"], 1)
+
+
 def test_sampling_costs_less_than_a_hundredth(monkeypatch):
     """Even where a sample is slow: here each burns 20 ms."""
 

@@ -1,4 +1,5 @@
 import logging
+import shlex
 import socket
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import pytest
 from tiny_ablation.config.schema import TrackingBackend, TrackingConfig
 from tiny_ablation.errors import Interrupted
 from tiny_ablation.tracking import mlflow_sink
-from tiny_ablation.tracking.mlflow_sink import default_uri, publish
+from tiny_ablation.tracking.mlflow_sink import default_uri, publish, ui_arguments
 
 _CHILD = (
     "import sys; from pathlib import Path\n"
@@ -52,10 +53,13 @@ def test_a_run_arrives_whole(make_run, store, tmp_path):
     assert not Path("mlruns").exists() or Path.cwd() == store
 
 
-def test_the_command_stays_on_this_machine(make_run, store, tmp_path):
+def test_the_command_shows_this_store(make_run, store, tmp_path, monkeypatch):
     done = publish(make_run(tmp_path), TrackingConfig(), cwd=store)
-    expected = f"mlflow ui --backend-store-uri 'sqlite:///{store}/mlflow.db' --host 127.0.0.1"
-    assert done.ui_command == expected
+    uri = f"sqlite:///{store}/mlflow.db"
+    assert shlex.split(done.ui_command) == ["tiny-ablate", "ui", f"tracking.uri={uri}"]
+    assert ui_arguments(uri)[-2:] == ["--host", "127.0.0.1"]  # on this machine only
+    monkeypatch.chdir(store)
+    assert publish(tmp_path, TrackingConfig(), cwd=store).ui_command == "tiny-ablate ui"
     assert done.url.endswith(f"#/experiments/{done.experiment_id}/runs/{done.run_id}")
 
 

@@ -28,8 +28,10 @@ def interval(
 ) -> dict[str, float]:
     """Mean and clustered interval of one value per example; the bounds are NaN where there is one group.
 
+    A bootstrap-t interval of a share can reach beyond 0 or 1, where no share is; it is cut there, which keeps its coverage.
+
     Args:
-        values: (n,), finite.
+        values: (n,), finite; bool where their mean is a share.
         groups: (n,), the cluster of each example.
         n_boot: bootstrap draws.
         confidence: such as 0.95.
@@ -37,6 +39,8 @@ def interval(
     """
     table = np.asarray(values, dtype=float)
     low, high = cluster_bootstrap_means(table[None], groups, n_boot, confidence, rng)
+    if np.asarray(values).dtype == bool:
+        low, high = np.clip(low, 0.0, 1.0), np.clip(high, 0.0, 1.0)
     return {"mean": float(table.mean()), "ci_low": float(low[0]), "ci_high": float(high[0])}
 
 

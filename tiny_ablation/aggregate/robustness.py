@@ -5,7 +5,7 @@ folded. A head that matters under all of them is a finding about the model; one 
 method. Reads finished runs over heads and nothing else.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations_with_replacement
 from typing import Any
@@ -32,8 +32,9 @@ class RobustnessTables:
         agreement: a row per pair of conditions, each with itself included: `spearman` over all heads; among the `k` strongest
             of either, `sign_agreement`, the share with one sign; `jaccard` of the two top sets and `rank_biased_overlap` of the
             two orders.
-        heads: a row per head: its effect under each condition (`delta/<condition>`), in how many it is among the top k
-            (`n_top`), in how many its interval excludes 0 (`n_resolved`), and `holds`: in all of them, with one sign.
+        heads: a row per head: its effect under each condition (`delta/<condition>`) and whether its interval excludes 0
+            (`resolved/<condition>`), in how many it is among the top k (`n_top`), in how many its interval excludes 0
+            (`n_resolved`), and `holds`: in all of them, with one sign.
         summary: both in short, for JSON.
     """
 
@@ -174,7 +175,9 @@ def _heads(found: Sequence[_Effects], names: Sequence[tuple[int, int]], k: int) 
         "n_top": np.array([sum(i in top for top in tops) for i in range(len(names))], dtype="int32"),
         "n_resolved": resolved.sum(0).astype("int32"), "one_sign": one_sign, "holds": one_sign & resolved.all(0),
     })  # fmt: skip
-    return frame.assign(**{f"delta/{f.label}": f.delta for f in found})
+    by_condition = {f"delta/{f.label}": f.delta for f in found}
+    by_condition |= {f"resolved/{f.label}": sure for f, sure in zip(found, resolved, strict=True)}
+    return frame.assign(**by_condition)
 
 
 def _summary(
@@ -202,13 +205,13 @@ def _summary(
     }  # fmt: skip
 
 
-def robustness_lines(summary: dict[str, Any]) -> list[str]:
+def robustness_lines(summary: Mapping[str, Any]) -> list[str]:
     """The summary in words."""
     holds, lowest, n = summary["holds"], summary["lowest"], len(summary["conditions"])
-    names = listing([f"L{head['layer']}H{head['head']}" for head in holds]) or "none"
+    names = listing([f"L{head['layer']}H{head['head']}" for head in holds])
     return [
         f"{len(holds)} of {summary['n_heads']} heads hold under all {n} conditions ({', '.join(summary['conditions'])}): one "
-        f"sign, and every interval excludes 0: {names}.",
+        f"sign, and every interval excludes 0{f': {names}' if names else ''}.",
         f"Between the two conditions that agree least, ranks correlate {lowest['spearman']:.2f} and the top {summary['k']} "
         f"share a Jaccard overlap of {lowest['jaccard']:.2f}; signs of the strongest agree in at least "
         f"{lowest['sign_agreement']:.0%}.",

@@ -110,9 +110,9 @@ def top_sites(impact: pd.DataFrame, table: str, metric: str, n: int = N_TOP) -> 
 def _columns(prepared: Prepared, measured: Measured) -> dict[str, Any]:
     """Per example of the un-intervened run: whether it is right, whether the target is preferred, every metric."""
     difference = next((measured.baseline[name] for name in DIFFERENCES if name in measured.baseline), None)
-    preferred = {} if difference is None else {"preference": (difference > 0).astype(float)}
+    preferred = {} if difference is None else {"preference": difference > 0}
     tokens = [prepared.tokens[i] for i in measured.examples]
-    right = is_right(tokens, measured.top1_baseline.tolist()).astype(float)
+    right = is_right(tokens, measured.top1_baseline.tolist())
     if prepared.light.settings.root.metrics.span is Span.full:
         right = preferred.get("preference")
     return {**({} if right is None else {"accuracy": right}), **preferred, **measured.baseline}

@@ -10,7 +10,7 @@ What it costs: for an intervention at block l of n, the blocks from l on, and of
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -71,6 +71,8 @@ class Executor:
         batch_tokens: tokens in one forward pass; halved when memory runs out.
         shared: prefix trees; None chooses what is less work.
         under: made in every run, the baseline included; where the prompt enters the first block (noise on embeddings).
+        prompt_tokens: interventions x tokens of the prompts, of the batches that were run so far: what a loop without
+            caches and shared prefixes pushes through the model.
     """
 
     network: Network
@@ -81,6 +83,7 @@ class Executor:
     batch_tokens: int = 4096
     shared: bool | None = None
     under: Intervention | None = None
+    prompt_tokens: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
         self._passes = Passes(self.network)
@@ -164,6 +167,7 @@ class Executor:
             raise GuardError(
                 "the clean baseline is not what it was before the interventions: a hook or an edit leaked"
             )
+        self.prompt_tokens += len(self.plan) * sum(len(self.prompts[i].ids) for i in batch.examples)
         return out.finish(batch)
 
     def shares(self, batch: Batch, edited: Edited | None = None) -> list[Share]:

@@ -227,7 +227,7 @@ class Passes:
                 stack.enter_context(self._last_mlp_on(read.unique(), batch, runs))
             unembed = HookPoint("unembed", self.network.unembed, "in", lambda x: x)
             stack.enter_context(removed(unembed.attach(reads_only)))
-            out: Any = self.network.hf(
+            out: Any = self.network.forward(
                 input_ids=batch.ids.repeat(runs, 1).to(device),
                 position_ids=batch.positions.repeat(runs, 1).to(device),
                 attention_mask=mask,

@@ -105,7 +105,7 @@ class Reference:
         ]
         seen = self._source_runs(strand.example, [edit for _, edit in made])
         hooks: list[Any] = [self._hook(edit, strand, seen, fired, row) for row, edit in made]
-        logits = self.network.bridge.run_with_hooks(tokens, fwd_hooks=hooks)
+        logits = self.network.run_with_hooks(tokens, hooks)
         if len(fired) != len(hooks):
             raise GuardError(f"reference: {len(hooks) - len(fired)} of {len(hooks)} hooks did not fire")
         return logits[:, [read.position for read in strand.reads]]
@@ -151,9 +151,7 @@ class Reference:
         sources = self._source_runs(example, inner)
         hooks = [self._hook(edit, Strand(example, ids, ()), sources, [], 0) for edit in inner]
         keep = [(name, partial(_keep, into=seen, name=name)) for name in names]
-        self.network.bridge.run_with_hooks(
-            torch.tensor([ids], device=self.network.device), fwd_hooks=[*hooks, *keep]
-        )
+        self.network.run_with_hooks(torch.tensor([ids], device=self.network.device), [*hooks, *keep])
         return seen
 
     def _aligned(self, edit: Edit, strand: Strand, position: int) -> int | None:

@@ -7,7 +7,7 @@ of the plain model's parts come from the bridge's adapter, so that there is one 
 """
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -30,17 +30,30 @@ class Network:
         bridge: TransformerLens' bridge over the same tensors.
         names: where the parts are in the plain model.
         shape: numbers of layers, heads and so on.
+        tokens: how many token positions went into forward passes so far, through either model; a pass that begins at a later
+            block, or stops early, counts like a whole one.
     """
 
     model: "LoadedModel"
     bridge: "TransformerBridge"
     names: BlockNames
     shape: ModelShape
+    tokens: int = field(default=0, init=False)
 
     @property
     def hf(self) -> Any:
         """The plain Hugging Face model."""
         return self.model.hf
+
+    def forward(self, input_ids: "Tensor", **kwargs: Any) -> Any:
+        """What the plain model makes of (rows, width) token ids; counted in `tokens`."""
+        self.tokens += input_ids.numel()
+        return self.hf(input_ids=input_ids, **kwargs)
+
+    def run_with_hooks(self, input_ids: "Tensor", hooks: list[Any]) -> "Tensor":
+        """The bridge's logits (rows, width, d_vocab) under TransformerLens' hooks; counted in `tokens`."""
+        self.tokens += input_ids.numel()
+        return self.bridge.run_with_hooks(input_ids, fwd_hooks=hooks)
 
     @property
     def device(self) -> str:
@@ -132,7 +145,7 @@ class Network:
             mask = torch.zeros(sees.shape, dtype=dtype).masked_fill_(~sees, torch.finfo(dtype).min)
             kwargs["attention_mask"] = mask.to(self.device)[None, None]
         with torch.inference_mode():
-            return self.hf(**kwargs).logits
+            return self.forward(**kwargs).logits
 
     def hook_point(self, component: str, layer: int) -> HookPoint:
         """The place called `component` in block `layer`; see `hookpoints` for the names and shapes."""

@@ -12,6 +12,7 @@ from tiny_ablation.report import words
 from tiny_ablation.report.figures import style
 from tiny_ablation.report.sweep_data import Comparison, SweepData
 
+_NAMED = 5  # conditions of a sentence; of more only the range is told
 _KEPT = {
     "intersection": "in the top set of every condition",
     "union": "in the top set of at least one condition",
@@ -30,6 +31,7 @@ class SweepAnswer:
         size: how many sites are invariant.
         tested: among how many.
         beyond_chance: whether random sets would share as much; None where there is no comparison.
+        notes: what must be known of the sets themselves.
     """
 
     headline: str
@@ -37,6 +39,7 @@ class SweepAnswer:
     size: int
     tested: int
     beyond_chance: bool | None
+    notes: list[str]
 
 
 def sweep_answer(data: SweepData, comparison: Comparison) -> SweepAnswer:
@@ -51,12 +54,24 @@ def sweep_answer(data: SweepData, comparison: Comparison) -> SweepAnswer:
             *_chance(entry, chances),
             *_stability(entry),
             *_agreement(entry),
-            *entry["notes"],
         ],
+        notes=list(_notes(comparison)),
         size=int(entry["size"]),
         tested=int(entry["n_components"]),
         beyond_chance=beyond,
     )
+
+
+def _notes(comparison: Comparison) -> Iterator[str]:
+    """The notes of a comparison; what is said of several conditions is said once."""
+    said: dict[str, list[str]] = {}
+    for note in comparison.entry["notes"]:
+        label = next((name for name in comparison.labels if note.startswith(f"{name}: ")), "")
+        said.setdefault(note.removeprefix(f"{label}: ") if label else note, []).append(label)
+    for note, labels in said.items():
+        everywhere = len(labels) == len(comparison.labels) > 1
+        of = "In every condition: " if everywhere else f"{listing(labels)}: " if all(labels) else ""
+        yield f"{of}{note}."
 
 
 def _headline(data: SweepData, comparison: Comparison, beyond: bool | None) -> str:
@@ -104,6 +119,11 @@ def _effects(comparison: Comparison) -> Iterator[str]:
         f"{style.signed(v, places)} in {name}{'' if sure else ' (unresolved: its interval holds 0)'}"
         for v, name, sure in zip(delta.tolist(), comparison.labels, resolved.tolist(), strict=True)
     ]
+    if len(told) > _NAMED:
+        ends = [style.signed(float(end), places) for end in (np.nanmin(delta), np.nanmax(delta))]
+        told = [
+            f"{ends[0]} to {ends[1]}{'' if resolved.all() else f' ({int(resolved.sum())} of {len(resolved)} resolved)'}"
+        ]
     same = "; its sign differs between conditions" if len(set((delta[resolved] > 0).tolist())) > 1 else ""
     does = (
         f"changes {comparison.metric} by"

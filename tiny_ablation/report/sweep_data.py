@@ -47,6 +47,7 @@ class Comparison:
         high: (n_profiles, n_sites) their upper ends.
         members: (n_profiles, n_sites) which sites are in a condition's top set.
         kept: (n_sites,) which sites the sweep calls invariant.
+        examples: how many each run has, in words.
         entry: what `invariants.json` says of them.
         geometry: what `geometry.json` says of the same; empty where it says nothing.
     """
@@ -61,6 +62,7 @@ class Comparison:
     high: np.ndarray
     members: np.ndarray
     kept: np.ndarray
+    examples: str
     entry: Mapping[str, Any]
     geometry: Mapping[str, Any]
 
@@ -100,6 +102,7 @@ class SweepData:
         invariants: the content of `invariants.json`.
         hypotheses: the content of `hypotheses.json`.
         comparisons: by table, model and metric, in the order of `invariants.json`.
+        robustness: the content of `robustness.json`; empty where the sweep does not ask one question in several ways.
     """
 
     sweep: SweepDir
@@ -108,6 +111,7 @@ class SweepData:
     invariants: Mapping[str, Any]
     hypotheses: Mapping[str, Any]
     comparisons: tuple[Comparison, ...]
+    robustness: Mapping[str, Any]
 
     @cached_property
     def finished(self) -> list[RunDir]:
@@ -140,7 +144,8 @@ def read_sweep(sweep_dir: Path) -> SweepData:
             f"{sweep.path} has no results yet: say `tiny-ablate aggregate {sweep.path}` first."
         )
     content = {
-        name: _optional(sweep.cross / f"{name}.json") for name in ("invariants", "hypotheses", "geometry")
+        name: _optional(sweep.cross / f"{name}.json")
+        for name in ("invariants", "hypotheses", "geometry", "robustness")
     }
     try:
         comparisons = tuple(_comparisons(sweep, content["invariants"], content["geometry"]))
@@ -149,8 +154,9 @@ def read_sweep(sweep_dir: Path) -> SweepData:
             f"{sweep.cross} is damaged ({type(error).__name__}: {error}). Say `tiny-ablate aggregate {sweep.path}`."
         ) from error
     return SweepData(
-        sweep, plan, read_json(summary), content["invariants"], content["hypotheses"], comparisons
-    )
+        sweep, plan, read_json(summary), content["invariants"], content["hypotheses"], comparisons,
+        content["robustness"],
+    )  # fmt: skip
 
 
 def _optional(path: Path) -> dict[str, Any]:
@@ -199,7 +205,7 @@ def _comparison(
     kept[[place[_site(member, index)] for member in entry["members"]]] = True
     return Comparison(
         entry["table"], entry["model"], entry["metric"], tuple(profiles), tuple(sites), delta, low, high, members, kept,
-        entry, geometry,
+        tables.examples(matrix), entry, geometry,
     )  # fmt: skip
 
 

@@ -9,16 +9,19 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from tiny_ablation.aggregate.robustness import robustness_lines
 from tiny_ablation.report import templates, words
 from tiny_ablation.report.figures import interactive
+from tiny_ablation.report.figures.robustness import ROBUSTNESS
 from tiny_ablation.report.figures.sweep_files import drawings, write_sweep_figures
 from tiny_ablation.report.page import page_figure, pairs
 from tiny_ablation.report.sweep_answer import sweep_answer
 from tiny_ablation.report.sweep_command import sweep_command
 from tiny_ablation.report.sweep_data import Comparison, SweepData, read_sweep
-from tiny_ablation.report.sweep_tables import cells, conditions, hypotheses, sites
+from tiny_ablation.report.sweep_tables import cells, conditions, hypotheses, robust_heads, sites
 from tiny_ablation.results.store import read_json, write_text
 
+_NAMED = 5  # conditions of a title
 _SKIPPED = {"argv", "prompts", "started", "ended", "seconds", "config_hash", "data_hash", "split_hash"}
 
 
@@ -42,6 +45,7 @@ def write_sweep_report(sweep_dir: Path) -> Path:
         data=data,
         title=_title(data),
         sections=[_section(data, comparison) for comparison in data.comparisons],
+        robustness=_robustness(data),
         conditions=conditions(data),
         hypotheses=hypotheses(data),
         cells=cells(data),
@@ -66,7 +70,8 @@ def write_sweep_report(sweep_dir: Path) -> Path:
 
 
 def _title(data: SweepData) -> str:
-    return f"{', '.join(_each(data, 'kind'))}: {', '.join(data.plan.conditions)}"
+    kinds, names = _each(data, "kind"), data.plan.conditions
+    return f"{', '.join(kinds)}: {', '.join(names) if len(names) <= _NAMED else f'{len(names)} conditions'}"
 
 
 def _each(data: SweepData, key: str) -> list[str]:
@@ -93,6 +98,22 @@ def _section(data: SweepData, comparison: Comparison) -> dict[str, Any]:
         "unit": said.unit,
         "meaning": said.meaning,
         "signs": words.signs(comparison.metric),
+    }
+
+
+def _robustness(data: SweepData) -> dict[str, Any] | None:
+    """What the page says and shows of several ways to intervene; None where the sweep has one."""
+    found = data.robustness
+    if not found:
+        return None
+    return {
+        "holds": len(found["holds"]),
+        "tested": found["n_heads"],
+        "conditions": len(found["conditions"]),
+        "sentences": robustness_lines(found),
+        "unit": words.metric_words(found["metric"]).unit,
+        "figure": page_figure(ROBUSTNESS, found, data.sweep.cross),
+        "table": robust_heads(data),
     }
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from tiny_ablation.aggregate.robustness import robustness_lines
+from tiny_ablation.report import words
 from tiny_ablation.report.figures import style
 from tiny_ablation.report.terminal import Screen
 from tiny_ablation.results.store import read_json
@@ -28,8 +29,9 @@ def show_sweep(path: Path, screen: Screen) -> None:
     """
     sweep = SweepDir(path)
     summary, invariants = read_json(sweep.summary), read_json(sweep.cross / "invariants.json")
-    screen.start({})
-    screen.grid(list(_grid(summary)))
+    metrics = _metrics(summary)
+    units = [f"{name} ({words.metric_words(name).unit})" for name in metrics]
+    screen.grid("Conditions", f"baseline and mean effect: {', '.join(units)}", list(_grid(summary, metrics)))
     for line in conserved(invariants):
         screen.note(line)
     robust = sweep.cross / "robustness.json"
@@ -42,11 +44,24 @@ def show_sweep(path: Path, screen: Screen) -> None:
     files = [sweep.report, sweep.cross / "head_matrix.parquet", sweep.cross / "layer_matrix.parquet", sweep.summary,
              sweep.cross / "invariants.json"]  # fmt: skip
     screen.files(path, [file.relative_to(path).as_posix() for file in files if file.is_file()])
+    if summary["complete"]:
+        screen.next_command("report", path, "--open")
+    else:
+        screen.next_command("status", path)
 
 
-def _grid(summary: Mapping[str, Any]) -> Iterator[list[str]]:
-    """A line per condition: its cells, and the baseline and mean effect over seeds."""
-    yield ["condition", "done", "accuracy", "primary metric", "baseline", "mean effect", "95% interval over"]
+def _grid(summary: Mapping[str, Any], metrics: Sequence[str]) -> Iterator[list[str]]:
+    """A line per condition: its cells, and the baseline and mean effect over seeds; the metric where there are several."""
+    several = len(metrics) > 1
+    yield [
+        "condition",
+        "done",
+        "accuracy",
+        *(["metric"] if several else []),
+        "baseline",
+        "mean effect",
+        "95 % interval over",
+    ]
     for name, found in summary["conditions"].items():
         metric = found.get("primary")
         base, effect = found["baseline"].get(metric, {}), found["metrics"].get(metric, {})
@@ -55,9 +70,16 @@ def _grid(summary: Mapping[str, Any]) -> Iterator[list[str]]:
         bounds = effect if over == "seeds" else effect.get("examples", {})
         interval = style.interval(_number(bounds.get("ci_low")), _number(bounds.get("ci_high")), 3)
         yield [
-            name, f"{len(found['seeds'])}/{found['n_planned']}", style.plain(_number(accuracy), 2), str(metric or "-"),
-            style.plain(_number(base.get("mean")), 2), style.signed(_number(effect.get("mean")), 3), f"{interval} {over}",
+            name, f"{len(found['seeds'])}/{found['n_planned']}", style.plain(_number(accuracy), 2),
+            *([str(metric or "-")] if several else []), style.plain(_number(base.get("mean")), 2),
+            style.signed(_number(effect.get("mean")), 3), f"{interval} {over}",
         ]  # fmt: skip
+
+
+def _metrics(summary: Mapping[str, Any]) -> list[str]:
+    """The primary metrics of the conditions, each once."""
+    found = (condition.get("primary") for condition in summary["conditions"].values())
+    return list(dict.fromkeys(str(name) for name in found if name))
 
 
 def conserved(invariants: Mapping[str, Any]) -> Iterator[str]:

@@ -3,7 +3,6 @@
 Each cell holds its number as shown and, for sorting, as it is.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -13,6 +12,7 @@ import numpy as np
 from tiny_ablation.report import tables
 from tiny_ablation.report.figures import style
 from tiny_ablation.report.sweep_data import Comparison, SweepData
+from tiny_ablation.results.store import read_table
 
 _ROWS = 3000  # of a table in the page
 
@@ -72,18 +72,55 @@ def _site(data: Comparison, j: int, places: int) -> tuple[str, bool, list[Cell]]
     tops = int(data.members[:, j].sum())
     named = [Cell(str(value), None if isinstance(value, str) else float(value)) for value in row.values()]
     kept = Cell("yes" if data.kept[j] else "", float(data.kept[j]))
-    return find, tops > 0, [*named, kept, Cell(str(tops), tops), *_changes(data, j, places)]
+    return (
+        find,
+        tops > 0,
+        [*named, kept, Cell(str(tops), tops), *_effects(data.delta[:, j], data.resolved[:, j], places)],
+    )
 
 
-def _changes(data: Comparison, j: int, places: int) -> list[Cell]:
+def _effects(deltas: np.ndarray, resolved: np.ndarray, places: int) -> list[Cell]:
+    """A cell for each condition, coloured where its interval excludes 0."""
     cells = []
-    for i in range(len(data.profiles)):
-        delta = float(data.delta[i, j])
-        how = "" if math.isnan(delta) else "below" if delta < 0 else "above"
-        if not data.resolved[i, j]:
-            how = "unsure"
+    for delta, sure in zip(deltas.tolist(), resolved.tolist(), strict=True):
+        how = "unsure" if not sure else "below" if delta < 0 else "above"
         cells.append(Cell(style.signed(delta, places), delta, how))
     return cells
+
+
+def robust_heads(data: SweepData) -> PageTable:
+    """Every head under every way of intervening; those that hold under all come first."""
+    rows = read_table(data.sweep.cross / "robustness_heads.parquet")
+    names = data.robustness["conditions"]
+    deltas, resolved = (
+        rows[[f"{what}/{name}" for name in names]].to_numpy() for what in ("delta", "resolved")
+    )
+    holds = rows["holds"].to_numpy(dtype=bool)
+    order = np.lexsort((-np.abs(deltas).min(axis=1), ~holds))
+    places = style.decimals(deltas.ravel())
+    head = ["layer", "head", "holds", "resolved in", "top sets", *names]
+    return PageTable(
+        id="robust-heads",
+        name="Every head by condition",
+        head=head,
+        rows=[
+            _robust_head(rows.iloc[i].to_dict(), _effects(deltas[i], resolved[i], places))
+            for i in order[:_ROWS].tolist()
+        ],
+        only="only heads that hold",
+        total=len(rows),
+    )
+
+
+def _robust_head(row: Mapping[str, Any], changes: list[Cell]) -> tuple[str, bool, list[Cell]]:
+    layer, head = int(row["layer"]), int(row["head"])
+    counts = [Cell(str(int(row[name])), float(row[name])) for name in ("n_resolved", "n_top")]
+    first = [
+        Cell(str(layer), layer),
+        Cell(str(head), head),
+        Cell("yes" if row["holds"] else "", float(row["holds"])),
+    ]
+    return f"l{layer} h{head} layer {layer} head {head}", bool(row["holds"]), [*first, *counts, *changes]
 
 
 def conditions(data: SweepData) -> PageTable:

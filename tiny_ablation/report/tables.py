@@ -65,9 +65,11 @@ def strongest(rows: pd.DataFrame, limit: int | None = None) -> pd.DataFrame:
 
 
 def label(row: Mapping[str, Any], index: Sequence[str]) -> str:
-    """The short name of a site: `L12 H3`, `L4 mlp`; the scale is left to the caller."""
+    """The short name of a site: `L12 H3`, `L4 mlp`, `L0 H1 + L2 H3`; the scale is left to the caller."""
     parts = []
     for name in index:
+        if name == "layer_b":
+            parts.append("+")
         if name != "scale":
             parts.append(f"{_SHORT[name]}{row[name]}" if name in _SHORT else _plain(name, row[name]))
     return " ".join(parts)

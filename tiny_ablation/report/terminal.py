@@ -6,7 +6,7 @@ stderr, so that a pipe gets the result alone. Nothing but plain text leaves when
 shown as it is: control characters and rich's markup in it have no effect.
 """
 
-import os
+import shlex
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,45 +15,18 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from tiny_ablation.report import captions, words
+from tiny_ablation.report.console import console
 from tiny_ablation.report.figures import style
+from tiny_ablation.report.progress import Stage, progress_bar
 from tiny_ablation.results.runlog import log
 
 _INDEX = (
     "layer", "head", "layer_a", "head_a", "layer_b", "head_b", "position", "feature", "granularity", "set",
     "size", "scale", "direction",
 )  # fmt: skip
-_ABOUT = {
-    "report.html": "everything on one page",
-    "metrics/summary.json": "baseline, mean effects, strongest sites",
-    "metrics/head_impact.parquet": "every effect with its interval",
-    "metrics/per_example.parquet": "every example behind every effect",
-    "artifacts/cross_condition/head_matrix.parquet": "every effect of every run, with its condition",
-    "artifacts/cross_condition/layer_matrix.parquet": "every effect of every run, with its condition",
-    "artifacts/cross_condition/summary.json": "per condition: metrics over seeds",
-    "artifacts/cross_condition/invariants.json": "what the conditions share, and what chance would give",
-    "artifacts/head_map.html": "head map",
-    "artifacts/head_map.png": "head map, for print",
-    "artifacts/feature_panel.html": "every feature: where it is active, what it promotes, what it does",
-    "metrics/feature_impact.parquet": "every effect with its interval",
-    "sae": "the autoencoder, in SAELens' format",
-}
-_NARROWEST = 40  # columns; in a smaller pane lines wrap by themselves
-
-
-class Stage:
-    """The progress of one stage; `advance` is all there is to it."""
-
-    def __init__(self, bar: Progress | None = None, task: TaskID | None = None) -> None:
-        self._bar, self._task = bar, task
-
-    def advance(self, n: int = 1) -> None:
-        """Say that `n` more steps are done."""
-        if self._bar is not None and self._task is not None:
-            self._bar.advance(self._task, n)
 
 
 class Screen:
@@ -68,8 +41,8 @@ class Screen:
     def __init__(
         self, *, quiet: bool = False, out: Console | None = None, err: Console | None = None
     ) -> None:
-        self._out = out or _console(stderr=False)
-        self._err = err or _console(stderr=True)
+        self._out = out or console(stderr=False)
+        self._err = err or console(stderr=True)
         self._quiet = quiet
 
     def start(self, what: Mapping[str, str]) -> None:
@@ -84,14 +57,7 @@ class Screen:
         if self._quiet or not self._err.is_terminal or self._err.is_dumb_terminal:
             yield Stage()
             return
-        columns = (
-            TextColumn("  {task.description}", markup=False),
-            BarColumn(bar_width=None, complete_style="cyan", finished_style="cyan"),
-            TextColumn("{task.completed:.0f}/{task.total:.0f}"),
-            _Rate(),
-            _TimeLeft(compact=True),
-        )
-        with Progress(*columns, console=self._err, transient=True, expand=True) as bar:
+        with progress_bar(self._err) as bar:
             yield Stage(bar, bar.add_task(self._clean(stage), total=total))
 
     def baseline(self, summary: Mapping[str, Any]) -> None:
@@ -191,14 +157,6 @@ class Screen:
         self._paragraph("  ", caption, "dim")
         self._print()
 
-    def evidence(self, lines: Sequence[str]) -> None:
-        """How far the strongest sites can be relied on, a paragraph a line; nothing where there is nothing to say."""
-        if lines:
-            self._heading("Evidence", "")
-            for line in lines:
-                self._paragraph("  ", line, "")
-            self._print()
-
     def paragraphs(self, title: str, texts: Sequence[str]) -> None:
         """What must be read beside the table; nothing where there are no texts."""
         if texts:
@@ -211,10 +169,9 @@ class Screen:
         """Something that a reader of the numbers must know; goes to stderr, and to the log of the run."""
         log.warning("%s", text)
         if not self._quiet:
-            end = "\n\n" if self._err.is_terminal else "\n"
-            self._err.print(
-                self._text("warning: ", "yellow bold") + self._text(text), soft_wrap=True, end=end
-            )
+            people = self._err.is_terminal  # who gets whole words and room; a log gets one line
+            shown = self._text("warning: ", "yellow bold") + self._text(text)
+            self._err.print(shown, soft_wrap=not people, end="\n\n" if people else "\n")
 
     def files(self, run_dir: Path, names: Iterable[str]) -> None:
         """Where the results are.
@@ -225,7 +182,7 @@ class Screen:
         """
         self._heading("Files", "")
         self._line(f"  {run_dir}")
-        self._pairs((f"  {name}", _ABOUT.get(name, "")) for name in names)
+        self._pairs((f"  {name}", words.FILES.get(name, "")) for name in names)
         self._print()
 
     def cell(self, number: int, total: int, label: str, seed: int, status: str, seconds: float) -> None:
@@ -244,23 +201,40 @@ class Screen:
         place = f"  {number + 1:>{len(str(total))}}/{total}  {self._clean(label)}, seed {seed}  "
         self._out.print(Text(place) + Text(status, style=how) + Text(took, style="dim"), soft_wrap=True)
 
-    def grid(self, rows: Sequence[Sequence[str]]) -> None:
-        """A table of words with a header; the first column to the left."""
+    def grid(self, title: str, note: str, rows: Sequence[Sequence[str]]) -> None:
+        """A table of words with a header, the first column to the left; where it is too wide, that gets lines of its own."""
+        self._print()
+        self._heading(title, note)
         head, *body = ([self._text(cell) for cell in row] for row in rows)
         for cell in head:
             cell.stylize("dim")
-        self._lines([head, *body], "<" + ">" * (len(head) - 1))
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        if sum(widths) + 2 * len(widths) <= self._out.width:
+            self._lines([head, *body], "<" + ">" * (len(head) - 1))
+        else:
+            self._named_lines([head, *body], widths[1:])
         self._print()
+
+    def _named_lines(self, rows: Sequence[Sequence[Text]], widths: Sequence[int]) -> None:
+        """Each row as its name and, below it, its other cells."""
+        for name, *cells in rows:
+            self._line_of(Text("  ") + name)
+            line = Text("  ")
+            for cell, width in zip(cells, widths, strict=True):
+                line += Text("  " + " " * (width - len(cell))) + cell
+            self._line_of(line)
 
     def note(self, text: str) -> None:
         """A paragraph of the result."""
         self._paragraph("  ", text, "")
         self._print()
 
-    def next_command(self, text: str) -> None:
-        """The next sensible command."""
+    def next_command(self, command: str, directory: Path, *flags: str) -> None:
+        """The next sensible command, which is about a directory; a line that can be copied."""
+        here = Path.cwd()
+        shown = directory.relative_to(here) if directory.is_relative_to(here) else directory
         self._line("Next", "bold")
-        self._line(f"  {text}")
+        self._line(f"  {shlex.join(['tiny-ablate', command, str(shown), *flags])}")
 
     def footer(self, text: str) -> None:
         """The last line."""
@@ -315,39 +289,6 @@ class Screen:
         shown = "".join(c if c.isprintable() else "?" for c in str(text))
         encoding = self._out.encoding or "utf-8"
         return shown.encode(encoding, "replace").decode(encoding, "replace")
-
-
-class _Rate(ProgressColumn):
-    """Steps per second."""
-
-    def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        return Text(f"{speed:.1f}/s" if speed else "", style="dim", justify="right")
-
-
-class _TimeLeft(TimeRemainingColumn):
-    """Time left, with the word for it."""
-
-    def render(self, task: Task) -> Text:
-        return super().render(task) + Text(" left", style="dim")
-
-
-class _Console(Console):
-    """Goes silent when nobody reads any more (`| head -1`): the run goes on, since its files are what it is for."""
-
-    def on_broken_pipe(self) -> None:
-        """Where rich would end the process."""
-        stream = self.file.fileno()
-        self.quiet = True
-        devnull = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(devnull, stream)  # also for what Python itself flushes at its end
-        os.close(devnull)
-
-
-def _console(stderr: bool) -> Console:
-    console = _Console(stderr=stderr, highlight=False, markup=False, emoji=False)
-    console.width = max(console.width, _NARROWEST)
-    return console
 
 
 def _index_text(name: str, value: Any) -> str:

@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+from tiny_ablation.results.schema import TABLES
+
 
 class MetricWords(NamedTuple):
     """How to speak of one metric.
@@ -41,6 +43,22 @@ _METRICS = {
     ),
     "seq_kl_mean": MetricWords("nats", "mean KL divergence over the continuation", "", "output differs"),
 }  # fmt: skip
+
+# What a file of a run or a sweep holds.
+FILES = {
+    **{f"metrics/{name}.parquet": "every effect with its interval" for name in TABLES},
+    "report.html": "everything on one page",
+    "metrics/summary.json": "baseline, mean effects, strongest sites",
+    "metrics/per_example.parquet": "every example behind every effect",
+    "artifacts/cross_condition/head_matrix.parquet": "every effect of every run, with its condition",
+    "artifacts/cross_condition/layer_matrix.parquet": "every effect of every run, with its condition",
+    "artifacts/cross_condition/summary.json": "per condition: metrics over seeds",
+    "artifacts/cross_condition/invariants.json": "what the conditions share, and what chance would give",
+    "artifacts/head_map.html": "head map",
+    "artifacts/head_map.png": "head map, for print",
+    "artifacts/feature_panel.html": "every feature: where it is active, what it promotes, what it does",
+    "sae": "the autoencoder, in SAELens' format",
+}
 
 _ACTIONS = {
     "zero": "setting {it} to zero",

@@ -1,7 +1,7 @@
 """Where a run's time and memory went, stage by stage; the content of `metrics/profile.json`."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,11 +16,13 @@ class Profile:
 
     Attributes:
         sampler: measures memory, GPU and power while stages run.
+        meter: says how many tokens have gone into forward passes so far.
         stages: for each stage its wall and CPU seconds, the process's memory at its end and its most, bytes; of GPUs and
-            power what the machine tells.
+            power what the machine tells; `tokens` that went into forward passes, and their rate, where there were any.
     """
 
     sampler: Sampler = field(default_factory=Sampler)
+    meter: Callable[[], int] = lambda: 0
     stages: dict[str, dict[str, float]] = field(default_factory=dict)
 
     @contextmanager
@@ -36,7 +38,7 @@ class Profile:
     def stage(self, name: str, *, quiet: bool = False) -> Iterator[None]:
         """Measure what happens within; its end goes to the log of the run, unless `quiet`."""
         self.sampler.take()  # what was seen before belongs to no stage
-        wall, cpu = time.perf_counter(), time.process_time()
+        wall, cpu, tokens = time.perf_counter(), time.process_time(), self.meter()
         try:
             yield
         finally:
@@ -47,6 +49,8 @@ class Profile:
             for key, value in self.sampler.take().items():
                 entry[key] = max(value, entry.get(key, value))
             entry["rss_peak_bytes"] = max(entry["rss_bytes"], entry.get("rss_peak_bytes", 0))
+            if pushed := self.meter() - tokens:
+                self.count(name, tokens=entry.get("tokens", 0) + pushed)
         if not quiet:
             log.info("%s: %.1f s, %.0f MB", name, entry["wall_s"], entry["rss_bytes"] / 1e6)
 

@@ -117,7 +117,7 @@ def _continued(network: Network, ids: Any, length: int, draws: Any) -> "np.ndarr
     with torch.inference_mode():
         while ids.shape[1] < length:
             new = ids if past is None else ids[:, -1:]
-            out = network.hf(input_ids=new.to(network.device), past_key_values=past, use_cache=True)
+            out = network.forward(input_ids=new.to(network.device), past_key_values=past, use_cache=True)
             past = out.past_key_values
             probabilities = out.logits[:, -1].float().softmax(-1).cpu()
             ids = torch.cat([ids, torch.multinomial(probabilities, 1, generator=draws)], 1)

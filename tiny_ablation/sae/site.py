@@ -102,7 +102,7 @@ def activations(network: Network, site: Site, ids: "Tensor") -> "Tensor":
     handle = point.attach(keep)
     try:
         with torch.inference_mode():
-            network.hf(input_ids=ids.to(network.device), use_cache=False)
+            network.forward(input_ids=ids.to(network.device), use_cache=False)
     except _Reached:
         pass
     finally:

@@ -234,7 +234,10 @@ def _log_numbers(client: "MlflowClient", run_id: str, record: Record, known: set
 def _published(uri: str, experiment_id: str, run_id: str) -> Published:
     page = f"#/experiments/{experiment_id}/runs/{run_id}"
     if uri.startswith(_SQLITE):
-        command = shlex.join(ui_arguments(uri))
+        here = default_uri(Path.cwd())
+        command = (
+            "tiny-ablate ui" if uri == here else shlex.join(["tiny-ablate", "ui", f"tracking.uri={uri}"])
+        )
         return Published(run_id, experiment_id, command, f"http://127.0.0.1:5000/{page}")
     parts = urlsplit(uri)
     # Without user and password, which an address may hold.

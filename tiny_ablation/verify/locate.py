@@ -53,7 +53,7 @@ def trace_reference(network: Network, prompt: Prompt) -> Trace:
 
     tokens = torch.tensor([prompt.ids], device=network.device)
     hooks: list[Any] = [keep(place) for place in _places(network)]
-    network.bridge.run_with_hooks(tokens, fwd_hooks=hooks)
+    network.run_with_hooks(tokens, hooks)
     return out
 
 

@@ -96,10 +96,14 @@ def test_the_map_has_every_feature_and_the_measured_ones_in_colour(source):
     assert "<script>alert" not in page
     assert "PCA of 10 decoder directions" in page
     figure = json.loads(page.split('data-figure="feature-map">')[1].split("</script>")[0])
-    rest, measured = figure["data"]
+    rest, resolved, unsure = figure["data"]
     assert len(rest["customdata"]) == 10
-    assert [row[0] for row in measured["customdata"]] == [9, 5]
-    assert measured["marker"]["color"] == [-1.5, 0.05]
+    assert [row[0] for row in resolved["customdata"]] == [9]
+    assert resolved["marker"]["color"] == [-1.5]
+    assert [row[0] for row in unsure["customdata"]] == [5]  # its interval holds 0: no colour
+    assert unsure["marker"]["symbol"] == "circle-open"
+    assert figure["layout"]["coloraxis"]["cmin"] == -1.5
+    assert "change in logit_diff (logits)" in page
     assert (page, png) == draw(source, "feature_map")
 
 

@@ -162,3 +162,12 @@ def test_two_interventions_in_one_table_are_refused(fake):
     table = fake.impact(2, 2)
     with pytest.raises(ResultsError, match="several rows per head"):
         _data(pd.concat([table, table]))
+
+
+def test_a_map_without_a_colour_keeps_its_colour_bar(fake):
+    table = fake.impact(2, 2, (0.0,)).assign(ci_low=-9.0, ci_high=9.0)
+    with_colours = heatmap.page(_data(fake.impact(2, 2, (0.0,)))).figure.data
+    traces = heatmap.page(_data(table)).figure.data
+    assert len(traces) == len(with_colours) + 1
+    assert traces[-1].marker.coloraxis == "coloraxis"
+    assert list(traces[-1].x) == [None]

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tiny_ablation.report.figures import files, pairs
+from tiny_ablation.report.figures import files, grid, pairs
 from tiny_ablation.report.figures.source import RunSource
 from tiny_ablation.results.rundir import RunDir
 
@@ -30,12 +30,13 @@ def table(fake):
 
 def test_each_pair_has_one_cell(table):
     data = pairs.collect(table, "logit_diff", TITLE, 0.95)
-    assert data.labels == ["L0H1", "L0H3", "L2H0"]
+    assert data.rows == data.columns == ["L0H1", "L0H3", "L2H0"]
     expected = [[np.nan, 0.5, -0.8], [np.nan, np.nan, 0.1], [np.nan] * 3]
-    np.testing.assert_allclose(data.interaction, expected)
-    assert np.argwhere(data.resolved).tolist() == [[0, 1], [0, 2]]
+    [panel] = data.panels
+    np.testing.assert_allclose(panel.values, expected)
+    assert np.argwhere(panel.resolved).tolist() == [[0, 1], [0, 2]]
     assert data.limit == 0.8
-    assert data.hover[0][2].startswith("interaction -0.800<br>95 % interval [-1.100, -0.500]")
+    assert panel.hover[0][2].startswith("interaction -0.800<br>95 % interval [-1.100, -0.500]")
 
 
 def test_a_pair_stands_in_one_cell_whichever_head_is_named_first(table):
@@ -44,7 +45,7 @@ def test_a_pair_stands_in_one_cell_whichever_head_is_named_first(table):
     )
     turned = turned[table.columns]
     whole, again = (pairs.collect(t, "logit_diff", TITLE, 0.95) for t in (table, turned))
-    np.testing.assert_allclose(whole.interaction, again.interaction)
+    np.testing.assert_allclose(whole.panels[0].values, again.panels[0].values)
 
 
 def test_equal_tables_give_equal_bytes(tmp_path, table):
@@ -58,9 +59,9 @@ def test_equal_tables_give_equal_bytes(tmp_path, table):
 
 
 def test_only_resolved_cells_are_coloured(table):
-    cells, dots = pairs.page(pairs.collect(table, "logit_diff", TITLE, 0.95)).figure.data
+    cells, dots = grid.page(pairs.collect(table, "logit_diff", TITLE, 0.95)).figure.data
     np.testing.assert_allclose(cells.z, [[np.nan, 0.5, -0.8], [np.nan] * 3, [np.nan] * 3])
-    assert (list(dots.y), list(dots.x)) == (["L0H3"], ["L2H0"])
+    assert (list(dots.y), list(dots.x)) == ([1], [2])
 
 
 def test_pairs_get_the_matrix(table):

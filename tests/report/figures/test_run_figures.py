@@ -1,5 +1,6 @@
 """Layer profiles, scales, causal traces, templates, verification, asymmetry and the timeline: numbers against the tables."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -7,13 +8,17 @@ import pandas as pd
 import pytest
 
 from tiny_ablation.report.figures import (
+    canvas,
     files,
     grid,
+    head_grid,
+    heatmap,
     lines,
     points,
     run_grids,
     run_lines,
     run_points,
+    run_templates,
     timeline,
 )
 from tiny_ablation.report.figures.source import RunSource
@@ -113,25 +118,86 @@ def test_both_directions_of_a_trace_are_panels(source, fake):
     ]
 
 
-def test_templates_are_means_of_their_examples(source, fake):
-    table = fake.impact(2, 2, (0.0,))
-    made = source(table, baseline_by_template=[{"template": "a"}, {"template": "b"}])
+def _by_template(fake, source, table, sites, index):
+    """A run of three templates, three examples of a, two of b and one of c, and its examples."""
+    told = [{"template": t, "n": n} for t, n in (("a", 3), ("b", 2), ("c", 1))]
+    made = source(table, baseline_by_template=told)
     rng = np.random.default_rng(0)
-    sites = [(layer, head) for layer in range(2) for head in range(2)]
-    rows = [(layer, head, 0.0, t, rng.normal(), 1.0) for layer, head in sites for t in "aaab"]
-    frame = pd.DataFrame(
-        rows, columns=["layer", "head", "scale", "template", "logit_diff", "logit_diff_baseline"]
-    )
+    rows = [(*site, t, rng.normal(), 1.0) for site in sites for t in "aaabbc"]
+    frame = pd.DataFrame(rows, columns=[*index, "template", "logit_diff", "logit_diff_baseline"])
     frame.to_parquet(made.run.per_example)
-    data = run_grids.templates(made)
-    assert data.columns == ["a", "b"]
-    for label, values in zip(data.rows, data.panels[0].values, strict=True):
-        layer, head = int(label[1]), int(label[4])
-        mine = frame[(frame["layer"] == layer) & (frame["head"] == head)]
-        by_hand = [mine.loc[mine["template"] == t, "logit_diff"].mean() - 1 for t in "ab"]
-        np.testing.assert_allclose(values, by_hand)
-    assert "1 to 3 examples a cell" in data.note
+    by_hand = frame.groupby([*index, "template"])["logit_diff"].mean() - 1
+    return made, by_hand
+
+
+def test_every_template_has_a_map_of_its_examples_in_the_same_colours(source, fake):
+    sites = [(layer, head, scale) for layer in range(2) for head in range(2) for scale in (0.0, 0.5)]
+    table = fake.impact(2, 2, (0.0, 0.5))
+    table.loc[(table["layer"] == 1) & (table["head"] == 0), ["ci_low", "ci_high"]] = -9.0, 9.0
+    made, by_hand = _by_template(fake, source, table, sites, ["layer", "head", "scale"])
+    data = run_templates.head_maps(made)
+    assert [panel.name for panel in data.panels] == [
+        "a (n\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}3)",
+        "b (n\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}2)",
+    ]
+    for panel, name in zip(data.panels, "ab", strict=True):
+        for layer, head, scale in sites:
+            if scale == 0.0:
+                assert panel.delta[layer, head] == pytest.approx(by_hand[layer, head, scale, name])
+        assert not panel.resolved[1, 0]  # over all examples it cannot be told from none
+    assert data.limit == pytest.approx(by_hand.loc[:, :, 0.0, ["a", "b"]].abs().max())
+    effect = table.query("metric == 'logit_diff' and layer == 0 and head == 1 and scale == 0")["delta"].item()
+    assert data.panels[0].hover[0][1][1:] == ("3", f"{effect:+.3f}")
     assert "templates" in _names(made)
+    made.summary["baseline_by_template"][1]["n"] = 1
+    assert "templates" not in _names(made)  # one example is no template
+
+
+def test_every_template_has_a_layer_profile(source, fake):
+    sites = [(layer, name) for layer in range(12) for name in ("attn_out", "mlp_out")]
+    made, by_hand = _by_template(fake, source, fake.layer_impact(), sites, ["layer", "granularity"])
+    data = run_templates.profiles(made)
+    assert [panel.name for panel in data.panels] == [
+        "a (n\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}3)",
+        "b (n\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}2)",
+    ]
+    line = data.panels[1].lines[1]
+    assert line.name == "mlp_out"
+    np.testing.assert_allclose(line.y, [by_hand[layer, "mlp_out", "b"] for layer in range(12)])
+    rows = made.impact.query("metric == 'logit_diff' and granularity == 'mlp_out'").sort_values("layer")
+    np.testing.assert_array_equal(line.resolved, (rows["ci_low"] > 0) | (rows["ci_high"] < 0))
+
+
+def test_other_sites_stand_by_template_in_one_map(source, fake):
+    table = _trace_table(fake)
+    index = ["layer", "position", "granularity"]
+    sites = list(table[index].drop_duplicates().itertuples(index=False, name=None))
+    table.loc[table["delta"] == table["delta"].max(), "ci_low"] = -0.1
+    made, by_hand = _by_template(fake, source, table, sites, index)
+    data = run_templates.others(made)
+    assert data.columns == ["a", "b"]
+    assert len(data.rows) == 12
+    assert data.rows[0] == "L3 last attn_out"  # the largest effect over all examples
+    np.testing.assert_allclose(data.panels[0].values[0], [by_hand[3, "last", "attn_out", t] for t in "ab"])
+    assert "the 2 templates of 3 with the most examples" in data.note
+    assert "(n = 2 to 3)" in data.note
+    assert data.panels[0].resolved.all(1).tolist() == [False] + 11 * [True]
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, 8, 12])
+def test_small_maps_of_many_templates_fit_a_page_of_paper(fake, n):
+    [panel] = head_grid.collect(fake.impact(30, 9, (0.0,)), "logit_diff", "t", 0.95).panels
+    whole = head_grid.collect(fake.impact(30, 9, (0.0,)), "logit_diff", "t", 0.95)
+    with canvas.settings():
+        figure = heatmap.static(dataclasses.replace(whole, panels=[panel] * n))
+    width, height = figure.get_size_inches()
+    assert width < 8
+    assert height < 12.5
+    boxes = [axes.get_position() for axes in figure.axes]
+    assert len(boxes) == n + 1
+    for box in boxes:
+        assert min(box.x0, box.y0, 1 - box.x1, 1 - box.y1) >= 0
+    assert min(box.width * width / 9 for box in boxes[:n]) > 0.12
 
 
 def test_verification_sets_both_computations_against_each_other(source, fake):
@@ -171,7 +237,13 @@ def test_the_timeline_leaves_out_the_stage_that_draws_it(source, fake):
     stage = {"cpu_s": 1.0, "rss_bytes": 2**30}
     stages = {
         "prepare": {"wall_s": 2.0, **stage},
-        "measure": {"wall_s": 4.0, **stage, "prompt_tokens_per_s": 1234.5},
+        "measure": {
+            "wall_s": 4.0,
+            **stage,
+            "prompt_tokens_per_s": 1234.5,
+            "tokens": 4000,
+            "tokens_per_s": 1000.0,
+        },
         timeline.DRAWING: {"wall_s": 9.0, **stage},
     }
     made.run.profile.write_text(json.dumps({"stages": stages}))
@@ -180,10 +252,10 @@ def test_the_timeline_leaves_out_the_stage_that_draws_it(source, fake):
         ("prepare", 0, 2),
         ("measure", 2, 4),
     ]
-    assert data.stages[1][3] == "4.0 s, 1.00 GiB, 0.2 cores"
+    assert data.stages[1][3] == "4.0 s, 1.00 GiB, 0.2 cores, 1,000 tokens/s"
     assert (
         data.note
-        == "6.0 s in all before the figures were drawn; 1,234 prompt tokens a second while measuring"
+        == "6.0 s in all before the figures were drawn; measured 1,234 tokens of interventions x prompts a second"
     )
 
 

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from tiny_ablation.report.figures import style
+from tiny_ablation.report.figures import interactive, style
 
 
 def _luminance(colour: str) -> float:
@@ -79,3 +79,9 @@ def test_probability(value, text):
 )
 def test_holds_zero(low, high, holds):
     assert style.holds_zero(low, high) is holds
+
+
+def test_names_of_panels_are_broken_between_words_and_shown_as_they_are():
+    names, lines = interactive.headings(["short", "a <b>name</b> of several words"], 84)
+    assert names == ["short", "a<br>&lt;b&gt;name&lt;/b&gt;<br>of several<br>words"]
+    assert lines == 4

@@ -9,7 +9,8 @@ import matplotlib
 from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
@@ -39,11 +40,6 @@ def settings():
 def diverging() -> LinearSegmentedColormap:
     """The diverging scale."""
     return LinearSegmentedColormap.from_list("tiny_ablate", style.DIVERGING, N=511)
-
-
-def sequential() -> LinearSegmentedColormap:
-    """The scale of values without a sign."""
-    return LinearSegmentedColormap.from_list("tiny_ablate_sequential", style.SEQUENTIAL, N=511)
 
 
 def blank(width: float, height: float) -> Figure:
@@ -94,6 +90,26 @@ def header_height(width: float, title: str, note: str) -> float:
     inner = width - 2 * _MARGIN
     lines = wrapped(title, inner, style.TITLE_SIZE).count("\n"), wrapped(note, inner).count("\n")
     return 0.75 + 0.22 * lines[0] + 0.18 * lines[1]
+
+
+def colour_bar(figure: Figure, top: float, limit: float, label: str, *, width: float = 3.0) -> None:
+    """A colour bar in the middle of a figure, `top` inches below its upper edge, and its label below it; takes 0.6 inches.
+
+    Args:
+        figure: where to.
+        top: inches.
+        limit: the colours reach from minus this to this.
+        label: with the unit.
+        width: inches.
+    """
+    axes = add_axes(figure, (figure.get_size_inches()[0] - width) / 2, top, width, 0.13)
+    colours = ScalarMappable(Normalize(-limit, limit), diverging())
+    bar = figure.colorbar(colours, cax=axes, orientation="horizontal")
+    bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]
+    ends, places = [limit * part for part in (-1.0, -0.5, 0.0, 0.5, 1.0)], min(style.decimals([limit]), 4)
+    bar.set_ticks(ends, labels=[style.signed(end, places) for end in ends])
+    axes.tick_params(length=0, labelsize=style.TICK_SIZE, pad=3)
+    bar.set_label(drawable(label), fontsize=style.LABEL_SIZE, labelpad=4)
 
 
 def drawable(text: str) -> str:

@@ -52,9 +52,9 @@ class FeatureCard:
     effects: Sequence[Effect]
 
     @property
-    def largest(self) -> float:
-        """The size of its largest effect."""
-        return max((abs(effect.delta) for effect in self.effects), default=0.0)
+    def strongest(self) -> Effect:
+        """Its effect of the largest size."""
+        return max(self.effects, key=lambda effect: abs(effect.delta), default=Effect("", 0.0, 0.0, 0.0, 0.0))
 
 
 def has_features(source: RunSource) -> bool:
@@ -73,7 +73,7 @@ def feature_cards(source: RunSource) -> list[FeatureCard]:
     )
     rows = tables.effects(source.impact, source.metric)
     cards = [_card(facts, texts, rows) for facts in features.to_dict("records")]
-    return sorted(cards, key=lambda card: -card.largest)
+    return sorted(cards, key=lambda card: -abs(card.strongest.delta))
 
 
 def _card(facts: Mapping[Any, Any], texts: pd.DataFrame, rows: pd.DataFrame) -> FeatureCard:

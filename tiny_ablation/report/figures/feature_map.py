@@ -1,6 +1,7 @@
 """The map of features: decoder directions on a plane, near each other where they point alike.
 
-Grey is every feature of the autoencoder, larger where it is active more often; colour is the effect of the measured ones.
+Grey is every feature of the autoencoder, larger where it is active more often; colour is the effect of the measured ones, as
+far as its interval excludes 0. An open circle is a measured feature whose effect cannot be told from none.
 """
 
 from dataclasses import dataclass
@@ -10,13 +11,14 @@ import pandas as pd
 import plotly.graph_objects as go
 from matplotlib.figure import Figure
 
-from tiny_ablation.report import words
+from tiny_ablation.report import tables, words
 from tiny_ablation.report.figures import canvas, interactive, style
 from tiny_ablation.report.figures.feature_data import FeatureCard, feature_cards, shown_token
 from tiny_ablation.report.figures.source import RunSource
 from tiny_ablation.results.store import read_table
 
 _WIDTH, _SIDE = 7.2, 5.4  # inches
+_BELOW = 90  # pixels
 _NAMED = 6  # features with their number in the PNG
 
 
@@ -33,7 +35,7 @@ class FeatureMap:
     @property
     def limit(self) -> float:
         """The colours reach from minus this to this."""
-        return style.symmetric_limit(_delta(card) for card in self.cards)
+        return style.symmetric_limit(card.strongest.delta for card in self.cards)
 
     @property
     def sizes(self) -> np.ndarray:
@@ -41,46 +43,44 @@ class FeatureMap:
         return 1.5 + 4 * np.sqrt(self.places["frequency_text"].to_numpy())
 
     def measured(self) -> pd.DataFrame:
-        """The places of the measured features, in the order of `cards`."""
-        return self.places.set_index("feature").loc[[card.number for card in self.cards]]
+        """The measured features in the order of `cards`: places, `delta` and `resolved` of the strongest effect."""
+        found = self.places.set_index("feature").loc[[card.number for card in self.cards]]
+        strongest = [card.strongest for card in self.cards]
+        return found.assign(delta=[e.delta for e in strongest], resolved=[e.resolved for e in strongest])
 
 
 def collect(source: RunSource) -> FeatureMap:
     """Read the map off a run that has `metrics/feature_map.parquet`."""
     places = read_table(source.run.metrics / "feature_map.parquet")
     method = places["method"].iloc[0] if len(places) else "PCA"
-    cards = feature_cards(source)
-    note = f"{method} of {len(places)} decoder directions; colour: {words.change_label(source.metric)}; grey: not measured"
-    return FeatureMap(source.metric, source.title, note, places, cards)
-
-
-def legend(data: FeatureMap) -> str:
-    """What was measured."""
-    return data.note
-
-
-def _delta(card: FeatureCard) -> float:
-    return max((effect.delta for effect in card.effects), key=abs, default=0.0)
+    n = tables.examples(tables.effects(source.impact, source.metric))
+    note = f"{method} of {len(places)} decoder directions; {n}; grey: not measured; open circle: the interval holds 0"
+    return FeatureMap(source.metric, source.title, note, places, feature_cards(source))
 
 
 def static(data: FeatureMap) -> Figure:
     """The map for print."""
     top = canvas.header_height(_WIDTH, data.title, data.note)
-    figure = canvas.blank(_WIDTH, top + _SIDE + 0.3)
+    figure = canvas.blank(_WIDTH, top + _SIDE + 0.85)
     canvas.header(figure, data.title, data.note)
     axes = canvas.add_axes(figure, 0.4, top, _WIDTH - 0.8, _SIDE)
     axes.set_xticks([])
     axes.set_yticks([])
     axes.scatter(data.places["x"], data.places["y"], s=data.sizes**2, color=style.LINE, linewidths=0)
     found = data.measured()
+    sure = found["resolved"].to_numpy(dtype=bool)
     axes.scatter(
-        found["x"], found["y"], s=46, c=[_delta(card) for card in data.cards], cmap=canvas.diverging(), vmin=-data.limit,
+        found["x"][sure], found["y"][sure], s=46, c=found["delta"][sure], cmap=canvas.diverging(), vmin=-data.limit,
         vmax=data.limit, edgecolors=style.INK, linewidths=0.6,
+    )  # fmt: skip
+    axes.scatter(
+        found["x"][~sure], found["y"][~sure], s=40, facecolor=style.PAPER, edgecolors=style.UNRESOLVED, linewidths=1.2
     )  # fmt: skip
     for number, x, y in list(zip(found.index, found["x"], found["y"], strict=True))[:_NAMED]:
         axes.annotate(
             str(number), (x, y), xytext=(5, 4), textcoords="offset points", fontsize=style.TICK_SIZE
         )
+    canvas.colour_bar(figure, top + _SIDE + 0.15, data.limit, words.change_label(data.metric))
     return figure
 
 
@@ -93,18 +93,11 @@ def page(data: FeatureMap) -> interactive.Interactive:
         customdata=[[int(n), f"{f:.2%}"] for n, f in zip(places["feature"], places["frequency_text"], strict=True)],
         hovertemplate="feature %{customdata[0]}<br>active on %{customdata[1]} of text<extra></extra>",
     )  # fmt: skip
-    decimals = style.decimals(map(_delta, data.cards))
-    measured = go.Scatter(
-        x=found["x"], y=found["y"], mode="markers",
-        marker={"size": 12, "color": [_delta(card) for card in data.cards], "colorscale": interactive.colour_scale(),
-                "cmin": -data.limit, "cmax": data.limit, "line": {"width": 1, "color": style.MUTED}, "showscale": True},
-        customdata=[[card.number, style.signed(_delta(card), decimals), _tokens(card)] for card in data.cards],
-        hovertemplate="<b>feature %{customdata[0]}</b><br>change %{customdata[1]}<br>promotes %{customdata[2]}<extra></extra>",
-    )  # fmt: skip
-    figure = go.Figure([rest, measured])
+    figure = go.Figure([rest, *(_marks(data, found, resolved=resolved) for resolved in (True, False))])
     figure.update_layout(
-        **interactive.base_layout(560), showlegend=False, margin={"l": 20, "r": 20, "t": 10, "b": 20}
-    )
+        **interactive.base_layout(620), showlegend=False, margin={"l": 20, "r": 20, "t": 10, "b": _BELOW},
+        coloraxis=interactive.colour_axis(figure, words.change_label(data.metric), _BELOW, data.limit),
+    )  # fmt: skip
     for axis in (figure.update_xaxes, figure.update_yaxes):
         axis(showgrid=False, zeroline=False, showticklabels=False)
     return interactive.Interactive(
@@ -113,6 +106,26 @@ def page(data: FeatureMap) -> interactive.Interactive:
         description=f"Map of features. {data.title}. {data.note}.",
         min_width=360,
     )
+
+
+def _marks(data: FeatureMap, found: pd.DataFrame, *, resolved: bool) -> go.Scatter:
+    """The measured features whose effect is resolved, or those whose effect is not."""
+    of = (found["resolved"] == resolved).to_numpy()
+    cards = [card for card, shown in zip(data.cards, of, strict=True) if shown]
+    places = style.decimals(card.strongest.delta for card in data.cards)
+    coloured = {
+        "color": found["delta"][of].tolist(),
+        "coloraxis": "coloraxis",
+        "line": {"width": 1, "color": style.MUTED},
+    }
+    grey = {"color": style.UNRESOLVED, "symbol": "circle-open", "line": {"width": 2}}
+    unsure = "" if resolved else "<br><i>unresolved: the interval holds 0</i>"
+    return go.Scatter(
+        x=found["x"][of], y=found["y"][of], mode="markers", marker={"size": 12, **(coloured if resolved else grey)},
+        customdata=[[card.number, style.signed(card.strongest.delta, places), _tokens(card)] for card in cards],
+        hovertemplate=f"<b>feature %{{customdata[0]}}</b><br>change %{{customdata[1]}}<br>promotes %{{customdata[2]}}{unsure}"
+        "<extra></extra>",
+    )  # fmt: skip
 
 
 def _tokens(card: FeatureCard) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import pandas as pd
 
@@ -19,6 +19,7 @@ from tiny_ablation.report.figures import (
     run_grids,
     run_lines,
     run_points,
+    run_templates,
     timeline,
 )
 from tiny_ablation.report.figures.drawing import AnyDrawing, Drawing
@@ -35,7 +36,12 @@ class _Choice(NamedTuple):
     drawing: AnyDrawing
 
 
-def _note(data: grid.Grid | lines.Lines | points.Points | timeline.Timeline) -> str:
+class _Noted(Protocol):
+    @property
+    def note(self) -> str: ...
+
+
+def _note(data: _Noted) -> str:
     return data.note
 
 
@@ -43,6 +49,7 @@ def _one_row_per(*index: str) -> Callable[[RunSource], bool]:
     return lambda source: source.index == index and not source.several_directions
 
 
+_TEMPLATES, _WORDING = "templates", "Does it hold for every wording?"
 _CHOICES = (
     _Choice(
         _one_row_per("layer", "head", "scale"),
@@ -61,7 +68,7 @@ _CHOICES = (
             "Pairs of heads: more than the sum of two?",
             "Heads on both axes. Colour is the interaction: the joint effect minus the two single effects. A grey dot is one "
             "whose interval holds 0; an empty cell was not measured.",
-            of_impact(pairs.collect), pairs.static, pairs.page, lambda data: data.note,
+            of_impact(pairs.collect), grid.static, grid.page, _note,
         ),
     ),
     _Choice(
@@ -71,7 +78,7 @@ _CHOICES = (
             "How much of the behaviour do circuits carry?",
             "Left: only the circuit works; f is 1 for the whole model and 0 with every head replaced. Right: only the circuit "
             "is replaced; a complete circuit leaves nothing. Grey: random circuits with as many heads in each layer.",
-            faithfulness.collect, faithfulness.static, faithfulness.page, lambda data: data.note,
+            faithfulness.collect, faithfulness.static, faithfulness.page, _note,
         ),
     ),
     _Choice(
@@ -80,8 +87,9 @@ _CHOICES = (
             "feature_map",
             "The map of features",
             "Decoder directions on a plane, near each other where they point alike. Grey is every feature of the autoencoder, "
-            "larger where it is active more often; colour is the change that switching it off makes.",
-            feature_map.collect, feature_map.static, feature_map.page, feature_map.legend,
+            "larger where it is active more often; colour is the change that switching it off makes, an open circle one that "
+            "cannot be told from none.",
+            feature_map.collect, feature_map.static, feature_map.page, _note, signed=True,
         ),
     ),
     _Choice(
@@ -134,12 +142,30 @@ _CHOICES = (
         ),
     ),
     _Choice(
-        run_grids.has_templates,
+        run_templates.has_head_maps,
         Drawing(
-            "templates",
-            "Does it hold for every wording?",
-            "The strongest sites down, templates across; means over the examples of a template, without intervals.",
-            run_grids.templates, grid.static, grid.page, _note, signed=True,
+            _TEMPLATES, _WORDING,
+            "The map of all heads, drawn for each template, with the same colours in all: means over its examples. Heads whose "
+            "interval over all examples holds 0 stay grey.",
+            run_templates.head_maps, heatmap.static, heatmap.page, _note, signed=True,
+        ),
+    ),
+    _Choice(
+        run_templates.has_profiles,
+        Drawing(
+            _TEMPLATES, _WORDING,
+            "The layer profile, drawn for each template on the same axes: means over its examples. Open marks are unresolved: "
+            "the interval over all examples holds 0.",
+            run_templates.profiles, lines.static, lines.page, _note,
+        ),
+    ),
+    _Choice(
+        run_templates.has_others,
+        Drawing(
+            _TEMPLATES, _WORDING,
+            "The strongest sites down, templates across: means over the examples of a template. Sites whose interval over all "
+            "examples holds 0 stay grey.",
+            run_templates.others, grid.static, grid.page, _note, signed=True,
         ),
     ),
     _Choice(
@@ -156,7 +182,8 @@ _CHOICES = (
         Drawing(
             "timeline",
             "Where the time went",
-            "The stages of the run, one after the other.",
+            "The stages of the run, one after the other: time, most memory, processor cores in use. tokens/s are token "
+            "positions that went into forward passes; shared prefixes make them fewer than interventions x prompts.",
             timeline.collect, timeline.static, timeline.page, _note,
         ),
     ),

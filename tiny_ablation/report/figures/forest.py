@@ -16,7 +16,7 @@ from tiny_ablation.report import tables, words
 from tiny_ablation.report.figures import canvas, interactive, style
 
 _LIMIT = 20  # sites
-_ROW, _LEFT, _WIDTH, _RIGHT, _BOTTOM = 0.22, 1.35, 3.6, 2.3, 0.95  # inches
+_ROW, _LETTER, _WIDTH, _RIGHT, _BOTTOM = 0.22, 0.072, 3.6, 2.3, 0.95  # inches
 
 
 @dataclass(frozen=True)
@@ -83,11 +83,12 @@ def _bars(row: dict[str, Any]) -> tuple[float, float]:
 def static(data: Forest) -> Figure:
     """The forest plot for print."""
     body = _ROW * max(4, len(data.rows))
-    full = _LEFT + _WIDTH + _RIGHT
+    left = max(1.35, 0.3 + _LETTER * max(len(row["label"]) for row in data.rows))
+    full = left + _WIDTH + _RIGHT
     top = canvas.header_height(full, data.title, data.note) + 0.1
     figure = canvas.blank(full, top + body + _BOTTOM)
     canvas.header(figure, data.title, data.note)
-    axes = canvas.add_axes(figure, _LEFT, top, _WIDTH, body)
+    axes = canvas.add_axes(figure, left, top, _WIDTH, body)
     axes.axvline(0.0, color=style.MUTED, linewidth=0.8, zorder=1)
     axes.grid(axis="x", color=style.LINE, linewidth=0.5)
     axes.set_axisbelow(True)
@@ -98,7 +99,9 @@ def static(data: Forest) -> Figure:
     labels = [canvas.drawable(row["label"]) for row in data.rows]
     axes.set_yticks(range(len(data.rows)), labels=labels, fontsize=style.TICK_SIZE)
     axes.set_xlabel(words.change_label(data.metric), fontsize=style.LABEL_SIZE, labelpad=6)
-    _write_marks(figure, top + body + 0.58)
+    marks = "filled: interval excludes 0    open: interval holds 0, unresolved"
+    where = left + _WIDTH / 2, top + body + 0.58
+    canvas.write(figure, *where, marks, ha="center", fontsize=style.TICK_SIZE, color=style.MUTED)
     return figure
 
 
@@ -118,12 +121,6 @@ def _draw_row(axes: Axes, y: int, row: dict[str, Any], places: int) -> None:
     numbers = f"{style.signed(row['delta'], places)} {style.interval(row['ci_low'], row['ci_high'], places)}"
     beside = {"transform": axes.get_yaxis_transform(), "va": "center", "family": style.NUMBER_FONT}
     axes.text(1.04, y, numbers, fontsize=style.TICK_SIZE - 0.5, color=style.MUTED, **beside)
-
-
-def _write_marks(figure: Figure, top: float) -> None:
-    text = "filled: interval excludes 0    open: interval holds 0, unresolved"
-    where = _LEFT + _WIDTH / 2
-    canvas.write(figure, where, top, text, ha="center", fontsize=style.TICK_SIZE, color=style.MUTED)
 
 
 def page(data: Forest) -> interactive.Interactive:

@@ -8,15 +8,13 @@ from dataclasses import dataclass, field
 import numpy as np
 import plotly.graph_objects as go
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from plotly.subplots import make_subplots
 
 from tiny_ablation.report.figures import canvas, interactive, style
 
-_ROW, _LETTER, _GAP, _RIGHT = 0.21, 0.075, 0.3, 0.35  # inches
+_ROW, _LETTER, _GAP, _RIGHT, _SQUARE = 0.21, 0.075, 0.3, 0.35, 0.55  # inches
 _UNSURE = "unresolved: the interval holds 0"
 
 
@@ -62,11 +60,11 @@ class Grid:
         columns: the labels across.
         axes: what the rows and the columns are.
         colour: the label of the colours, with the unit.
-        limit: the colours reach up to this, and down to minus this where they diverge.
+        limit: the colours reach from minus this to this.
         panels: side by side, or one below the other where they are wide.
-        diverging: whether values have a sign.
         places: decimals of numbers in the cells; None shows no numbers.
         strong: rows whose labels are bold.
+        square: whether cells are as high as they are wide, as where both axes are the same.
     """
 
     name: str
@@ -79,19 +77,14 @@ class Grid:
     colour: str
     limit: float
     panels: list[GridPanel]
-    diverging: bool = True
     places: int | None = None
     strong: frozenset[int] = field(default_factory=frozenset)
+    square: bool = False
 
     @property
     def stacked(self) -> bool:
         """Whether panels stand one below the other, since side by side no label could be read."""
         return len(self.panels) > 1 and len(self.columns) * len(self.panels) > 30
-
-    @property
-    def low(self) -> float:
-        """Where the colours begin."""
-        return -self.limit if self.diverging else 0.0
 
 
 # Static
@@ -101,7 +94,7 @@ def static(data: Grid) -> Figure:
     """The grid for print."""
     left = 0.55 + _LETTER * max(map(len, data.rows))
     below = 0.35 + (_LETTER * max(map(len, data.columns)) if _upright(data) else 0.15)
-    height = _ROW * len(data.rows)
+    height = len(data.rows) * (_column_width(data) if data.square else _ROW)
     width, k = len(data.columns) * _column_width(data), len(data.panels)
     across, down = (1, k) if data.stacked else (k, 1)
     body = left + across * width + (across - 1) * _GAP + _RIGHT
@@ -115,7 +108,7 @@ def static(data: Grid) -> Figure:
         x, y = (0, i * (height + below + 0.3)) if data.stacked else (i * (width + _GAP), 0)
         axes = canvas.add_axes(figure, start + x, top + y, width, height)
         _draw(axes, panel, data, first=i == 0 or data.stacked)
-    _key(figure, data, top + deep + below + 0.12)
+    canvas.colour_bar(figure, top + deep + below + 0.12, data.limit, data.colour)
     return figure
 
 
@@ -126,8 +119,8 @@ def _upright(data: Grid) -> bool:
 
 def _column_width(data: Grid) -> float:
     room = 6.4 / (len(data.columns) * (1 if data.stacked else len(data.panels)))
-    least = 0.5 if data.places is not None else 0.19
-    return float(np.clip(room, least, 0.95))
+    least = 0.5 if data.places is not None else 0.16
+    return float(np.clip(room, least, _SQUARE if data.square else 0.95))
 
 
 def _draw(axes: Axes, panel: GridPanel, data: Grid, *, first: bool) -> None:
@@ -137,8 +130,8 @@ def _draw(axes: Axes, panel: GridPanel, data: Grid, *, first: bool) -> None:
     axes.pcolormesh(
         *edges,
         shown,
-        cmap=_colours(data),
-        vmin=data.low,
+        cmap=canvas.diverging(),
+        vmin=-data.limit,
         vmax=data.limit,
         edgecolors=style.LINE,
         linewidth=0.4,
@@ -159,8 +152,7 @@ def _number(axes: Axes, panel: GridPanel, data: Grid, i: int, j: int) -> None:
     value = panel.values[i, j]
     dark = panel.resolved[i, j] and abs(value) > 0.55 * data.limit
     colour = style.PAPER if dark else style.INK if panel.resolved[i, j] else style.UNRESOLVED
-    show = style.signed if data.diverging else style.plain
-    text = show(value, data.places or 0)
+    text = style.signed(float(value), data.places or 0)
     axes.text(j, i, text, ha="center", va="center", fontsize=style.TICK_SIZE - 1, color=colour, zorder=6)
 
 
@@ -181,24 +173,6 @@ def _finish(axes: Axes, panel: GridPanel, data: Grid, first: bool) -> None:
         side.set_color(style.LINE)
 
 
-def _colours(data: Grid) -> LinearSegmentedColormap:
-    return canvas.diverging() if data.diverging else canvas.sequential()
-
-
-def _key(figure: Figure, data: Grid, top: float) -> None:
-    full = figure.get_size_inches()[0]
-    axes = canvas.add_axes(figure, (full - 3.0) / 2, top, 3.0, 0.13)
-    colours = ScalarMappable(Normalize(data.low, data.limit), _colours(data))
-    bar = figure.colorbar(colours, cax=axes, orientation="horizontal")
-    bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]
-    ends = (data.low, (data.low + data.limit) / 2, data.limit)
-    show = style.signed if data.diverging else style.plain
-    places = min(style.decimals([data.limit]), 4)
-    bar.set_ticks(ends, labels=[show(end, places) for end in ends])
-    axes.tick_params(length=0, labelsize=style.TICK_SIZE, pad=3)
-    bar.set_label(data.colour, fontsize=style.LABEL_SIZE, labelpad=4)
-
-
 # Interactive
 
 
@@ -206,7 +180,7 @@ def page(data: Grid) -> interactive.Interactive:
     """The grid for a page."""
     n, m = len(data.rows), len(data.columns)
     across, down = (1, len(data.panels)) if data.stacked else (len(data.panels), 1)
-    row = int(np.clip(520 / n, 15, 26))
+    row = int(np.clip(520 / n, 15, 44 if data.square else 26))
     height = max(400, down * (row * n + 70) + 80 + 7 * max(map(len, data.columns)))
     titles = [interactive.safe(panel.name) for panel in data.panels]
     figure = make_subplots(
@@ -219,6 +193,8 @@ def page(data: Grid) -> interactive.Interactive:
             figure.add_trace(trace, row=row_at, col=column_at)
         for y, x in zip(*panel.outlined(), strict=True):
             figure.add_shape(interactive.outline(int(x), int(y)), row=row_at, col=column_at)
+    if not any(panel.resolved.any() for panel in data.panels):
+        figure.add_trace(interactive.without_colours())
     _lay_out(figure, data, height)
     column = 48 if data.places is not None else 16
     return interactive.Interactive(
@@ -231,11 +207,10 @@ def page(data: Grid) -> interactive.Interactive:
 
 def _traces(panel: GridPanel, data: Grid, row: int) -> list[go.Heatmap | go.Scatter]:
     rows, columns = [interactive.safe(x) for x in data.rows], [interactive.safe(x) for x in data.columns]
-    show = style.signed if data.diverging else style.plain
     texts = None
     if data.places is not None:
         coloured = np.where(panel.resolved, panel.values, np.nan)
-        texts = [["" if np.isnan(v) else show(v, data.places) for v in line] for line in coloured]
+        texts = [["" if np.isnan(v) else style.signed(v, data.places) for v in line] for line in coloured]
     cells = go.Heatmap(
         x=list(range(len(columns))), y=list(range(len(rows))), z=np.where(panel.resolved, panel.values, np.nan),
         customdata=_named(panel, rows, columns), hovertemplate="%{customdata}<extra></extra>", hoverongaps=False,
@@ -253,8 +228,8 @@ def _named(panel: GridPanel, rows: list[str], columns: list[str]) -> list[list[s
 
 def _dots(panel: GridPanel, data: Grid, rows: list[str], columns: list[str], row: int) -> go.Scatter:
     y, x = panel.unsure()
-    show = style.signed if data.diverging else style.plain
-    numbers = None if data.places is None else [show(v, data.places) for v in panel.values[y, x].tolist()]
+    shown = panel.values[y, x].tolist()
+    numbers = None if data.places is None else [style.signed(v, data.places) for v in shown]
     named = _named(panel, rows, columns)
     return go.Scatter(
         x=x.tolist(), y=y.tolist(), mode="markers" if numbers is None else "text", text=numbers, showlegend=False,
@@ -268,12 +243,7 @@ def _lay_out(figure: go.Figure, data: Grid, height: int) -> None:
     left = 30 + 7 * max(map(len, data.rows))
     turned = 7 * max(map(len, data.columns)) * len(data.columns) * len(data.panels) > 420
     bottom = 118 + (7 * max(map(len, data.columns)) if turned else 15)
-    colours = style.DIVERGING if data.diverging else style.SEQUENTIAL
-    scale = {
-        "colorscale": interactive.colour_scale(colours), "cmin": data.low, "cmax": data.limit,
-        "colorbar": interactive.colour_bar(figure, data.colour, bottom),
-        **({"cmid": 0} if data.diverging else {}),
-    }  # fmt: skip
+    scale = interactive.colour_axis(figure, data.colour, bottom, data.limit)
     figure.update_layout(
         **interactive.base_layout(height), margin={"l": left, "r": 10, "t": 30, "b": bottom}, coloraxis=scale
     )

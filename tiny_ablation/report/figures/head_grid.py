@@ -39,6 +39,7 @@ class HeadGrid:
         name: identifies the figure in a page.
         hover: what a pointer is told of a head whose interval excludes 0, and of one whose interval holds it; plotly puts the
             numbers of `Panel.hover` into it.
+        marks: what a coloured cell and a grey dot are, in the legend.
     """
 
     metric: str
@@ -52,6 +53,7 @@ class HeadGrid:
     name: str
     hover: tuple[str, ...]
     marked: frozenset[tuple[int, int]] = frozenset()
+    marks: tuple[str, str] = ("interval excludes 0", "interval holds 0: unresolved")
 
     @property
     def has_gaps(self) -> bool:

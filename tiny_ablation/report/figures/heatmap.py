@@ -8,8 +8,7 @@ it never looks like a finding, in print and without colour too. A hatched cell w
 import numpy as np
 import plotly.graph_objects as go
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import ListedColormap, Normalize
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
@@ -19,7 +18,9 @@ from tiny_ablation.report import words
 from tiny_ablation.report.figures import canvas, interactive, style
 from tiny_ablation.report.figures.head_grid import HeadGrid, Panel
 
-_LEFT, _RIGHT, _GAP, _BOTTOM, _BETWEEN = 0.75, 0.45, 0.65, 1.55, 0.95  # inches
+_LEFT, _RIGHT, _GAP, _BOTTOM, _BETWEEN = 0.75, 0.45, 0.5, 1.55, 0.75  # inches
+_PAPER = (7.4, 9.0)  # inches that several panels share
+_HEADING, _LINE = 1.1, 0.16  # inches: the least room for a panel's name, and the height of a line of it
 _BELOW = 115  # pixels
 
 
@@ -37,7 +38,7 @@ def _legend_sentence(data: HeadGrid) -> str:
 
 
 def _arrange(panels: int) -> tuple[int, int]:
-    """Columns and rows of panels."""
+    """Columns and rows of panels on a page."""
     columns = 2 if panels == 4 else min(3, panels)
     return columns, -(-panels // columns)
 
@@ -46,25 +47,46 @@ def _arrange(panels: int) -> tuple[int, int]:
 
 
 def static(data: HeadGrid) -> Figure:
-    """The head map for print."""
-    height = len(data.layers) * float(np.clip(7.0 / len(data.layers), 0.15, 0.30))
-    width = len(data.heads) * float(np.clip(4.2 / len(data.heads), 0.15, 0.42))
-    columns, rows = _arrange(len(data.panels))
+    """The head map for print; many panels are many small maps."""
+    columns, rows, width, height = _print_layout(data)
     full = max(6.2, _LEFT + columns * width + (columns - 1) * _GAP + _RIGHT)
     left = (full - columns * width - (columns - 1) * _GAP + _LEFT - _RIGHT) / 2
-    body = rows * height + (rows - 1) * _BETWEEN
-    top = canvas.header_height(full, data.title, data.note) + 0.3
+    headings = [_heading(panel, width) for panel in data.panels]
+    above = _LINE * max(heading.count("\n") for heading in headings)
+    body = rows * height + (rows - 1) * (_BETWEEN + above)
+    top = canvas.header_height(full, data.title, data.note) + 0.3 + above
     figure = canvas.blank(full, top + body + _BOTTOM)
     canvas.header(figure, data.title, data.note)
     for i, panel in enumerate(data.panels):
         across, down = i % columns, i // columns
-        corner = left + across * (width + _GAP), top + down * (height + _BETWEEN)
+        corner = left + across * (width + _GAP), top + down * (height + _BETWEEN + above)
         axes = canvas.add_axes(figure, *corner, width, height)
         _draw_panel(axes, panel, data, cell=min(width / len(data.heads), height / len(data.layers)))
         if across == 0:
             axes.set_ylabel("layer", fontsize=style.LABEL_SIZE)
+        axes.set_title(headings[i], fontsize=style.LABEL_SIZE, loc="left", pad=5)
+        if i + columns >= len(data.panels):  # nothing stands below
+            axes.set_xlabel("head", fontsize=style.LABEL_SIZE)
     _draw_key(figure, data, top + body + 0.58)
     return figure
+
+
+def _heading(panel: Panel, width: float) -> str:
+    return canvas.wrapped(canvas.drawable(panel.name), width + _GAP - 0.1)
+
+
+def _print_layout(data: HeadGrid) -> tuple[int, int, float, float]:
+    """Columns and rows of panels, and the width and height of one in inches, so that a page of paper holds them."""
+    panels, n_layers, n_heads = len(data.panels), len(data.layers), len(data.heads)
+    room = _PAPER[0] - _LEFT - _RIGHT + _GAP
+    columns = min(panels, max(2, int(room / (max(0.13 * n_heads, _HEADING) + _GAP))))
+    columns = -(-panels // -(-panels // columns))  # no nearly empty last row
+    rows = -(-panels // columns)
+    widest = 4.2 if panels == 1 else room / columns - _GAP
+    width = n_heads * float(np.clip(widest / n_heads, 0.15 if columns < 3 else 0.13, 0.42))
+    highest = 7.0 if rows == 1 else _PAPER[1] / rows - _BETWEEN
+    height = n_layers * float(np.clip(highest / n_layers, 0.15 if rows == 1 else 0.07, 0.30))
+    return columns, rows, width, height
 
 
 def _draw_panel(axes: Axes, panel: Panel, data: HeadGrid, cell: float) -> None:
@@ -97,7 +119,7 @@ def _draw_panel(axes: Axes, panel: Panel, data: HeadGrid, cell: float) -> None:
     for layer, head in sorted(data.marked):
         corner = head - 0.5, layer - 0.5
         axes.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor=style.INK, linewidth=1.2, zorder=5))
-    _finish_panel(axes, panel, data, edges_x, edges_y)
+    _finish_panel(axes, data, edges_x, edges_y)
 
 
 def _hatched(edges_x: np.ndarray, edges_y: np.ndarray) -> Rectangle:
@@ -106,21 +128,20 @@ def _hatched(edges_x: np.ndarray, edges_y: np.ndarray) -> Rectangle:
     return Rectangle(corner, *size, facecolor=style.PAPER, edgecolor=style.LINE, hatch="////", lw=0, zorder=0)
 
 
-def _finish_panel(axes: Axes, panel: Panel, data: HeadGrid, edges_x: np.ndarray, edges_y: np.ndarray) -> None:
+def _finish_panel(axes: Axes, data: HeadGrid, edges_x: np.ndarray, edges_y: np.ndarray) -> None:
     axes.set_xlim(edges_x[0], edges_x[-1])
     axes.set_ylim(edges_y[-1], edges_y[0])
-    axes.set_xticks(_ticks(data.heads))
-    axes.set_yticks(_ticks(data.layers))
-    axes.set_xlabel("head", fontsize=style.LABEL_SIZE)
-    axes.set_title(canvas.drawable(panel.name), fontsize=style.LABEL_SIZE, loc="left", pad=5)
+    box = axes.get_window_extent()
+    axes.set_xticks(_ticks(data.heads, most=int(box.width / style.DPI / 0.14)))
+    axes.set_yticks(_ticks(data.layers, most=int(box.height / style.DPI / 0.16)))
     for side in axes.spines.values():
         side.set_visible(True)
         side.set_color(style.LINE)
 
 
-def _ticks(values: np.ndarray) -> np.ndarray:
+def _ticks(values: np.ndarray, most: int = 16) -> np.ndarray:
     """Every label where there are few, else every second, fourth or eighth."""
-    step = next((step for step in (1, 2, 4, 8) if len(values) <= 16 * step), 16)
+    step = next((step for step in (1, 2, 4, 8) if len(values) <= min(most, 16) * step), 16)
     return values[values % step == 0] if step > 1 else values
 
 
@@ -129,15 +150,7 @@ def _draw_key(figure: Figure, data: HeadGrid, top: float) -> None:
     full = figure.get_size_inches()[0]
     width = min(3.4, full - 2.6)
     left = (full - width) / 2
-    axes = canvas.add_axes(figure, left, top, width, 0.13)
-    norm = Normalize(-data.limit, data.limit)
-    bar = figure.colorbar(ScalarMappable(norm, canvas.diverging()), cax=axes, orientation="horizontal")
-    bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]
-    ends = (-data.limit, -data.limit / 2, 0.0, data.limit / 2, data.limit)
-    places = style.decimals([data.limit])
-    bar.set_ticks(ends, labels=[style.signed(end, min(places, 4)) for end in ends])
-    axes.tick_params(length=0, labelsize=style.TICK_SIZE, pad=3)
-    bar.set_label(words.change_label(data.metric), fontsize=style.LABEL_SIZE, labelpad=4)
+    canvas.colour_bar(figure, top, data.limit, words.change_label(data.metric), width=width)
     said = words.metric_words(data.metric)
     for text, x, side in ((said.less, left - 0.1, "right"), (said.more, left + width + 0.1, "left")):
         canvas.write(figure, x, top - 0.02, text, ha=side, fontsize=style.TICK_SIZE, color=style.MUTED)
@@ -147,8 +160,8 @@ def _draw_key(figure: Figure, data: HeadGrid, top: float) -> None:
 def _draw_marks(figure: Figure, data: HeadGrid, top: float) -> None:
     dot = {"marker": "o", "linestyle": "", "color": style.UNRESOLVED, "markersize": 3}
     marks = [
-        Patch(facecolor=style.DIVERGING[2], label="interval excludes 0"),
-        Line2D([], [], label="interval holds 0: unresolved", **dot),
+        Patch(facecolor=style.DIVERGING[2], label=data.marks[0]),
+        Line2D([], [], label=data.marks[1], **dot),
     ]
     if data.marked:
         marks.append(Patch(facecolor=style.PAPER, edgecolor=style.INK, label="invariant"))
@@ -174,28 +187,36 @@ def _draw_marks(figure: Figure, data: HeadGrid, top: float) -> None:
 def page(data: HeadGrid) -> interactive.Interactive:
     """The head map for a page."""
     columns, rows = _arrange(len(data.panels))
-    row_height = int(np.clip(560 / len(data.layers), 12, 24))
+    row_height = int(np.clip((560 if rows < 3 else 380) / len(data.layers), 12, 24))
     body = row_height * len(data.layers)
-    height = rows * (body + 70) + 110
+    least = max(200, 13 * len(data.heads))  # pixels of a panel
+    names, lines = interactive.headings([panel.name for panel in data.panels], least)
+    above = 16 * (lines - 1)
+    height = rows * (body + 70 + above) + 110
     figure = make_subplots(
         rows=rows,
         cols=columns,
-        subplot_titles=[panel.name for panel in data.panels],
+        subplot_titles=names,
         horizontal_spacing=0.08 / columns + 0.02,
-        vertical_spacing=90 / height if rows > 1 else 0,
+        vertical_spacing=(70 + above) / height if rows > 1 else 0,
     )
+    figure.update_annotations(font_size=style.WEB_SIZE)
     for i, panel in enumerate(data.panels):
         row, column = i // columns + 1, i % columns + 1
         figure.add_trace(_cells(panel, data), row=row, col=column)
         figure.add_trace(_dots(panel, data, row_height), row=row, col=column)
         for layer, head in sorted(data.marked):
             figure.add_shape(interactive.outline(head, layer), row=row, col=column)
-    _lay_out(figure, data, height)
+        if i + columns >= len(data.panels):  # nothing stands below
+            figure.update_xaxes(title={"text": "head", "standoff": 4}, row=row, col=column)
+    if not any(panel.resolved.any() for panel in data.panels):
+        figure.add_trace(interactive.without_colours())
+    _lay_out(figure, data, height, above)
     return interactive.Interactive(
         name=data.name,
         figure=figure,
         description=f"Head map. {data.title}. Layers down, heads across, {words.change_label(data.metric)}.",
-        min_width=columns * (70 + max(150, 13 * len(data.heads))),
+        min_width=columns * (70 + least),
     )
 
 
@@ -227,21 +248,15 @@ def _dots(panel: Panel, data: HeadGrid, row_height: int) -> go.Scatter:
     )
 
 
-def _lay_out(figure: go.Figure, data: HeadGrid, height: int) -> None:
+def _lay_out(figure: go.Figure, data: HeadGrid, height: int, above: int) -> None:
     figure.update_layout(
         **interactive.base_layout(height),
-        margin={"l": 55, "r": 15, "t": 35, "b": _BELOW},
-        coloraxis={
-            "colorscale": interactive.colour_scale(),
-            "cmin": -data.limit,
-            "cmax": data.limit,
-            "cmid": 0,
-            "colorbar": interactive.colour_bar(figure, words.change_label(data.metric), _BELOW),
-        },
+        margin={"l": 55, "r": 15, "t": 35 + above, "b": _BELOW},
+        coloraxis=interactive.colour_axis(figure, words.change_label(data.metric), _BELOW, data.limit),
     )
     span_x = [data.heads[0] - 0.5, data.heads[-1] + 0.5]
     span_y = [data.layers[-1] + 0.5, data.layers[0] - 0.5]
     common = {"showgrid": False, "zeroline": False, "linecolor": style.LINE, "mirror": True, "ticks": ""}
-    figure.update_xaxes(title_text="head", range=span_x, tickvals=_ticks(data.heads).tolist(), **common)
+    figure.update_xaxes(range=span_x, tickvals=_ticks(data.heads).tolist(), **common)
     figure.update_yaxes(range=span_y, tickvals=_ticks(data.layers).tolist(), **common)
     figure.update_yaxes(title_text="layer", col=1)

@@ -1,6 +1,7 @@
 """Interactive figures: a small page each, beside one copy of plotly.js per directory; nothing is fetched."""
 
 import html
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -42,14 +43,14 @@ def safe(text: str) -> str:
     return html.escape(text, quote=False)
 
 
-def colour_scale(colours: Sequence[str] = style.DIVERGING) -> list[tuple[float, str]]:
-    """A colour scale as plotly wants it."""
-    last = len(colours) - 1
-    return [(i / last, colour) for i, colour in enumerate(colours)]
+def colour_scale() -> list[tuple[float, str]]:
+    """The diverging scale as plotly wants it."""
+    last = len(style.DIVERGING) - 1
+    return [(i / last, colour) for i, colour in enumerate(style.DIVERGING)]
 
 
-def colour_bar(figure: go.Figure, label: str, bottom: int) -> dict[str, Any]:
-    """A colour bar at the foot of a figure, and its label above it.
+def colour_axis(figure: go.Figure, label: str, bottom: int, limit: float) -> dict[str, Any]:
+    """The colours of a figure, with a bar at its foot and a label above that.
 
     The label is an annotation: plotly lays a bar's own title over the bar where the figure is not high.
 
@@ -57,14 +58,27 @@ def colour_bar(figure: go.Figure, label: str, bottom: int) -> dict[str, Any]:
         figure: gets the label.
         label: with the unit.
         bottom: pixels below the axes, at least 75.
+        limit: the colours reach from minus this to this.
     """
     figure.add_annotation(
         text=safe(label), xref="paper", yref="paper", x=0.5, y=0, yshift=42 - bottom, yanchor="bottom", xanchor="center",
         showarrow=False,
     )  # fmt: skip
-    return {
+    bar = {
         "orientation": "h", "thickness": 11, "len": 0.9, "y": 0, "yref": "container", "yanchor": "bottom", "outlinewidth": 0,
     }  # fmt: skip
+    return {"colorscale": colour_scale(), "cmin": -limit, "cmid": 0, "cmax": limit, "colorbar": bar}
+
+
+def without_colours() -> go.Scatter:
+    """A trace that shows nothing; where no cell has a colour, plotly would leave out the colour bar."""
+    return go.Scatter(x=[None], y=[None], marker={"color": [0], "coloraxis": "coloraxis"}, showlegend=False)
+
+
+def headings(names: Sequence[str], width: int) -> tuple[list[str], int]:
+    """The names of panels that are so many pixels wide, broken into lines, and how many lines the longest has."""
+    lines = [textwrap.wrap(name, max(8, width // 7)) for name in names]
+    return ["<br>".join(map(safe, found)) for found in lines], max(map(len, lines), default=1)
 
 
 def outline(x: int, y: int) -> dict[str, Any]:

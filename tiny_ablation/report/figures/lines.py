@@ -17,6 +17,8 @@ from plotly.subplots import make_subplots
 from tiny_ablation.report.figures import canvas, interactive, style
 
 _LEFT, _HEIGHT, _GAP, _BETWEEN, _BOTTOM = 0.85, 2.5, 0.35, 0.75, 0.65  # inches
+_PAPER = 9.0  # inches that the panels share
+_LEGEND_LINE = 20  # pixels
 _MATPLOTLIB = {"solid": "-", "dash": (0, (5, 2)), "dot": (0, (1.2, 1.8)), "dashdot": (0, (5, 2, 1, 2))}
 
 
@@ -30,6 +32,7 @@ class Line:
         y: (n,)
         low: (n,) lower ends of the intervals, NaN where there is none.
         high: (n,)
+        unsure: (n,) which points are unresolved, where another interval than the shown one says so; None for none.
     """
 
     name: str
@@ -37,11 +40,13 @@ class Line:
     y: np.ndarray
     low: np.ndarray
     high: np.ndarray
+    unsure: np.ndarray | None = None
 
     @property
     def resolved(self) -> np.ndarray:
         """(n,) whether the interval excludes 0; a point without an interval is drawn as it is."""
-        return ~((self.low <= 0) & (self.high >= 0))
+        holds_zero = (self.low <= 0) & (self.high >= 0)
+        return ~(holds_zero if self.unsure is None else holds_zero | self.unsure)
 
 
 @dataclass(frozen=True)
@@ -108,17 +113,18 @@ def static(data: Lines) -> Figure:
     full = 7.2
     top = canvas.header_height(full, data.title, data.note) + 0.25
     width = (full - _LEFT - 0.3 - (columns - 1) * _GAP) / columns
-    body = rows * _HEIGHT + (rows - 1) * _BETWEEN
+    height = float(np.clip(_PAPER / rows - _BETWEEN, 1.2, _HEIGHT))
+    body = rows * height + (rows - 1) * _BETWEEN
     figure = canvas.blank(full, top + body + _BOTTOM + 0.22 * (1 + len(data.names) // 3) + 0.15)
     canvas.header(figure, data.title, data.note)
     first: Axes | None = None
     for i, panel in enumerate(data.panels):
         across, down = i % columns, i // columns
-        corner = _LEFT + across * (width + _GAP), top + down * (_HEIGHT + _BETWEEN)
-        axes = canvas.add_axes(figure, *corner, width, _HEIGHT)
+        corner = _LEFT + across * (width + _GAP), top + down * (height + _BETWEEN)
+        axes = canvas.add_axes(figure, *corner, width, height)
         first = _share(axes, first)
         _draw(axes, panel, data)
-        _label(axes, panel, data, left=across == 0)
+        _label(axes, panel, data, width, left=across == 0, last=i + columns >= len(data.panels))
     _legend(figure, data, top + body + _BOTTOM)
     return figure
 
@@ -151,16 +157,19 @@ def _draw(axes: Axes, panel: LinePanel, data: Lines) -> None:
             )
 
 
-def _label(axes: Axes, panel: LinePanel, data: Lines, *, left: bool) -> None:
-    axes.set_title(canvas.drawable(panel.name), fontsize=style.LABEL_SIZE, loc="left", pad=5)
-    axes.set_xlabel(data.x_title, fontsize=style.LABEL_SIZE)
+def _label(axes: Axes, panel: LinePanel, data: Lines, width: float, *, left: bool, last: bool) -> None:
+    heading = canvas.wrapped(canvas.drawable(panel.name), width)
+    axes.set_title(heading, fontsize=style.LABEL_SIZE, loc="left", pad=5)
+    if last:  # nothing stands below
+        axes.set_xlabel(data.x_title, fontsize=style.LABEL_SIZE)
     axes.tick_params(labelleft=left)
     if data.ticks is not None:
         axes.set_xticks(data.ticks)
     else:  # layers: there is none between two of them
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if left:
-        axes.set_ylabel(data.y_title, fontsize=style.LABEL_SIZE)
+        height = axes.get_window_extent().height / style.DPI
+        axes.set_ylabel(canvas.wrapped(data.y_title, height + 0.5), fontsize=style.LABEL_SIZE)
 
 
 def _legend(figure: Figure, data: Lines, top: float) -> None:
@@ -186,27 +195,36 @@ def _legend(figure: Figure, data: Lines, top: float) -> None:
 def page(data: Lines) -> interactive.Interactive:
     """The lines for a page."""
     columns, rows = data.arrange()
-    titles = [interactive.safe(panel.name) for panel in data.panels]
-    height = rows * 270 + 110 + 22 * len(data.names) // 2
+    names, lines = interactive.headings([panel.name for panel in data.panels], 170)
+    above = 16 * (lines - 1)
+    body = rows * (270 + above)
+    keys = _LEGEND_LINE * -(-len(data.names) // max(1, 760 // (60 + 7 * max(map(len, data.names))))) + 95
+    height = body + keys
     figure = make_subplots(
-        rows=rows, cols=columns, subplot_titles=titles, 
-        horizontal_spacing=0.04, vertical_spacing=70 / height if rows > 1 else 0,
+        rows=rows, cols=columns, subplot_titles=names, 
+        horizontal_spacing=0.04, vertical_spacing=(70 + above) / height if rows > 1 else 0,
     )  # fmt: skip
+    figure.update_annotations(font_size=style.WEB_SIZE)
     told: set[str] = set()
     for i, panel in enumerate(data.panels):
         for line in panel.lines:
             for trace in _traces(line, data, first=line.name not in told):
                 figure.add_trace(trace, row=i // columns + 1, col=i % columns + 1)
             told.add(line.name)
+        if i + columns >= len(data.panels):  # nothing stands below
+            figure.update_xaxes(
+                title={"text": interactive.safe(data.x_title), "standoff": 6},
+                row=i // columns + 1,
+                col=i % columns + 1,
+            )
     figure.update_layout(
-        **interactive.base_layout(height), margin={"l": 75, "r": 15, "t": 30, "b": 95},
-        legend={
-            "orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom",
-            "title": {"text": interactive.safe(data.legend)},
+        **interactive.base_layout(height), margin={"l": 75, "r": 15, "t": 30 + above, "b": 60},
+        legend={  # below the axes, which give way where it has more lines
+            "orientation": "h", "y": -60 / body, "yanchor": "top", "title": {"text": interactive.safe(data.legend)},
         },
         showlegend=len(data.names) > 1,
     )  # fmt: skip
-    figure.update_xaxes(title_text=interactive.safe(data.x_title), row=rows, showgrid=False, zeroline=False)
+    figure.update_xaxes(showgrid=False, zeroline=False)
     if data.ticks is not None:
         figure.update_xaxes(tickvals=list(data.ticks))
     elif max(np.ptp(line.x) for panel in data.panels for line in panel.lines) < 8:
@@ -215,7 +233,8 @@ def page(data: Lines) -> interactive.Interactive:
         for axis in list(axes)[1:]:
             axis.update(matches=first)
     figure.update_yaxes(gridcolor=style.LINE, zeroline=True, zerolinecolor=style.MUTED)
-    figure.update_yaxes(title_text=interactive.safe(data.y_title), col=1)
+    [y_title], _ = interactive.headings([data.y_title], 240)
+    figure.update_yaxes(title_text=y_title, col=1)
     return interactive.Interactive(
         name=data.name, figure=figure, min_width=120 + 200 * columns,
         description=f"{data.kind}. {data.title}. {data.x_title} across, {data.y_title} up, "

@@ -25,7 +25,7 @@ class Points:
         x: (n,)
         y: (n,)
         labels: of the points, for a pointer that rests on them.
-        shown: whether the labels stand beside the points.
+        shown: whether labels stand beside the filled points.
         diagonal: whether the line x = y is drawn.
         unsure: (n,) which points cannot be told from the diagonal, and are grey and open; None for none.
     """
@@ -73,9 +73,9 @@ def static(data: Points) -> Figure:
         face = colour if filled else style.PAPER
         axes.scatter(data.x[at], data.y[at], s=24, facecolor=face, edgecolor=colour, linewidth=0.9, zorder=3)
     if data.shown:
-        for x, y, label in zip(data.x, data.y, data.labels, strict=True):
+        for i in np.flatnonzero(data.looks[0][0]):
             how = {"textcoords": "offset points", "fontsize": style.TICK_SIZE}
-            axes.annotate(canvas.drawable(label), (x, y), (5, 4), **how)
+            axes.annotate(canvas.drawable(data.labels[i]), (data.x[i], data.y[i]), (5, 4), **how)
         axes.margins(0.16)
     axes.set_xlabel(data.x_title, fontsize=style.LABEL_SIZE, labelpad=6)
     axes.set_ylabel(data.y_title, fontsize=style.LABEL_SIZE)
@@ -108,7 +108,7 @@ def _line(x: list[float], y: list[float], colour: str) -> go.Scatter:
 
 def _marks(data: Points, at: np.ndarray, colour: str, filled: bool) -> go.Scatter:
     return go.Scatter(
-        x=data.x[at].tolist(), y=data.y[at].tolist(), mode="markers+text" if data.shown else "markers",
+        x=data.x[at].tolist(), y=data.y[at].tolist(), mode="markers+text" if data.shown and filled else "markers",
         text=[interactive.safe(data.labels[i]) for i in at], textposition="top center", showlegend=False, cliponaxis=False,
         marker={"color": colour, "size": 9, "symbol": "circle" if filled else "circle-open"},
         hovertemplate="<b>%{text}</b><br>%{x:.4g}, %{y:.4g}<extra></extra>",

@@ -5,56 +5,31 @@ either that have one sign in both.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import plotly.graph_objects as go
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from tiny_ablation.report.figures import canvas, interactive, style
+from tiny_ablation.report.figures import grid, style
 from tiny_ablation.report.figures.drawing import Drawing
-
-_CELL, _LEFT, _BOTTOM, _RIGHT = 0.6, 1.75, 1.6, 0.4  # inches
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """Everything that both renderings draw.
-
-    Attributes:
-        summary: the content of `robustness.json`.
-        title: of which model and behaviour.
-        note: what is compared, and how to read it.
-    """
-
-    summary: Mapping[str, Any]
-    title: str
-    note: str
+from tiny_ablation.report.figures.grid import Grid, GridPanel
 
 
-def collect(summary: Mapping[str, Any]) -> Agreement:
-    """The agreement of a sweep's conditions."""
-    return Agreement(summary, f"Robustness: {summary['model']} on {summary['dataset']}", _note(summary))
-
-
-def page(data: Agreement) -> interactive.Interactive:
-    """The interactive matrix, to be put into a page."""
-    names, values = [interactive.safe(name) for name in data.summary["conditions"]], matrix(data.summary)
-    figure = go.Figure(
-        go.Heatmap(
-            z=values, x=names, y=names, coloraxis="coloraxis", xgap=2, ygap=2, texttemplate="%{z:.2f}",
-            hovertemplate="<b>%{y} and %{x}</b><br>%{z:.3f}<extra></extra>",
-        )
-    )  # fmt: skip
-    figure.update_layout(
-        **interactive.base_layout(180 + 42 * len(names)), margin={"l": 150, "r": 20, "t": 10, "b": 130},
-        coloraxis={"colorscale": interactive.colour_scale(), "cmin": -1, "cmid": 0, "cmax": 1, "showscale": False},
-    )  # fmt: skip
-    figure.update_yaxes(autorange="reversed")
-    return interactive.Interactive(
-        "robustness", figure, f"Robustness matrix. {data.title}. {data.note}", min_width=200 + 48 * len(names)
+def collect(summary: Mapping[str, Any]) -> Grid:
+    """The agreement of a sweep's conditions, off the content of `robustness.json`."""
+    names, values = list(summary["conditions"]), matrix(summary)
+    return Grid(
+        name="robustness",
+        kind="Robustness matrix",
+        title=f"Robustness: {summary['model']} on {summary['dataset']}",
+        note=_note(summary),
+        rows=names,
+        columns=names,
+        axes=("condition", "condition"),
+        colour="below the diagonal: rank correlation; above: share with one sign",
+        limit=1.0,
+        panels=[GridPanel("", values, ~np.isnan(values), _hover(values))],
+        places=2 if len(names) <= 12 else None,
+        square=True,
     )
 
 
@@ -78,44 +53,18 @@ def _note(summary: Mapping[str, Any]) -> str:
     )
 
 
-def static(data: Agreement) -> Figure:
-    """The matrix for print."""
-    names, values = data.summary["conditions"], matrix(data.summary)
-    body = _CELL * len(names)
-    width = max(6.4, _LEFT + body + _RIGHT)
-    top = canvas.header_height(width, data.title, data.note) + 0.15
-    figure = canvas.blank(width, top + body + _BOTTOM)
-    canvas.header(figure, data.title, data.note)
-    axes = canvas.add_axes(figure, _LEFT, top, body, body)
-    axes.imshow(values, cmap=canvas.diverging(), vmin=-1, vmax=1, aspect="auto")
-    _write_values(axes, values)
-    labels = [canvas.drawable(name) for name in names]
-    axes.set_xticks(
-        range(len(names)), labels=labels, rotation=45, ha="right", rotation_mode="anchor", parse_math=False
-    )
-    axes.set_yticks(range(len(names)), labels=labels, parse_math=False)
-    return figure
-
-
-def _write_values(axes: Axes, values: np.ndarray) -> None:
-    for (i, j), value in np.ndenumerate(values):
-        if np.isfinite(value):
-            ink = style.PAPER if abs(value) > 0.6 else style.INK
-            axes.text(
-                j,
-                i,
-                style.plain(float(value), 2),
-                ha="center",
-                va="center",
-                fontsize=style.TICK_SIZE,
-                color=ink,
-            )
+def _hover(values: np.ndarray) -> list[list[str]]:
+    return [
+        [f"{'share with one sign' if j > i else 'rank correlation'} {style.plain(float(v), 2)}"
+         for j, v in enumerate(line)]
+        for i, line in enumerate(values)
+    ]  # fmt: skip
 
 
 ROBUSTNESS = Drawing(
     "robustness",
-    "Does it depend on how one intervenes?",
-    "Below the diagonal: rank correlation of all heads. Above it: the share of the strongest heads of either condition that "
-    "have one sign in both.",
-    collect, static, page, lambda data: data.note,
+    "How far do the ways of intervening agree?",
+    "Below the diagonal: rank correlation of all heads, 1 is the same order. Above it: the share of the strongest heads of "
+    "either condition that have one sign in both.",
+    collect, grid.static, grid.page, lambda data: data.note,
 )  # fmt: skip

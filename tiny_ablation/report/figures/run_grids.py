@@ -1,6 +1,4 @@
-"""Reading maps off a run: layers by named positions, and the strongest sites by template."""
-
-from typing import Any
+"""Reading maps off a run: layers by named positions."""
 
 import numpy as np
 import pandas as pd
@@ -10,11 +8,9 @@ from tiny_ablation.report import tables, words
 from tiny_ablation.report.figures import style
 from tiny_ablation.report.figures.grid import Grid, GridPanel
 from tiny_ablation.report.figures.source import RunSource
-from tiny_ablation.results.store import read_table
 
 # The order in which a prompt holds them, as in figure 1 of Meng et al. 2022.
 _POSITIONS = ("subject_first", "subject_middle", "subject_last", "first_after", "further", "last")
-_SITES, _TEMPLATES = 12, 24
 
 
 def is_trace(source: RunSource) -> bool:
@@ -75,46 +71,3 @@ def _panel(
             f"change {change}<br>{style.percent(confidence)} interval {bounds}<br>q {q}<br>{row['n']} examples"
         )
     return GridPanel(name, values, resolved, hover)
-
-
-def has_templates(source: RunSource) -> bool:
-    """Whether examples come from several templates, and few enough to be shown."""
-    if source.several_directions or "layer" not in source.index[0] or not source.run.per_example.is_file():
-        return False
-    return 2 <= len(source.summary.get("baseline_by_template") or ()) <= _TEMPLATES
-
-
-def templates(source: RunSource) -> Grid:
-    """The strongest sites down, templates across: mean changes of the examples of each template."""
-    rows = tables.effects(source.impact, source.metric)
-    scale = tables.scales(rows)[0]
-    top = tables.strongest(tables.at_scale(rows, scale), _SITES)
-    index = [name for name in source.index if name in top]
-    examples = read_table(source.run.per_example).merge(top[index], on=index)
-    examples["delta"] = examples[source.metric] - examples[f"{source.metric}_baseline"]
-    cells: dict[tuple[Any, ...], list[float]] = {}
-    for *cell, delta in examples[[*index, "template", "delta"]].itertuples(index=False, name=None):
-        cells.setdefault(tuple(cell), []).append(delta)
-    names = sorted(set(examples["template"]), key=natural_key)
-    sites = list(top[index].itertuples(index=False, name=None))
-    found = [[np.array(cells.get((*site, name), [])) for name in names] for site in sites]
-    count = np.array([[len(cell) for cell in line] for line in found])
-    mean = np.array([[cell.mean() if len(cell) else np.nan for cell in line] for line in found])
-    places = style.decimals(mean.ravel())
-    hover = [
-        [f"mean change {style.signed(m, places)}<br>{n:.0f} examples" for m, n in zip(*line, strict=True)]
-        for line in zip(mean, count, strict=True)
-    ]
-    return Grid(
-        name=f"templates-{source.metric}",
-        kind="Map of sites by template",
-        title=source.title,
-        note=f"the {len(sites)} strongest; mean changes of {count.min()} to {count.max()} examples a cell, "
-        "without intervals: a row of one colour holds for every wording",
-        rows=[tables.label(dict(zip(index, site, strict=True)), index) for site in sites],
-        columns=names,
-        axes=(words.noun(source.index, 1), "template"),
-        colour=words.change_label(source.metric),
-        limit=style.symmetric_limit(mean.ravel()),
-        panels=[GridPanel("", mean, ~np.isnan(mean), hover)],
-    )

@@ -11,6 +11,8 @@ from tiny_ablation.report.figures.points import Points
 from tiny_ablation.report.figures.source import RunSource
 from tiny_ablation.results.store import read_json, read_table
 
+_NAMED = 12  # points whose labels still stand apart
+
 
 def _verified(source: RunSource) -> list[dict[str, Any]]:
     if not source.run.verify.is_file():
@@ -37,7 +39,7 @@ def verify(source: RunSource) -> Points:
         note=f"{len(sites)} sites on {found['n_examples']} examples; verdict: {found['verdict']}; largest difference of any "
         f"value {found['max_abs_diff']:.1e}; on the line both are equal",
         x_title=f"{found['device_verify']}: {words.change_label(source.metric)}",
-        y_title=f"{found['device_main']}: change",
+        y_title=f"{found['device_main']}: {words.change_label(source.metric)}",
         x=np.array([site["effect_verify"] for site in sites]),
         y=np.array([site["effect_main"] for site in sites]),
         labels=[str(site["site"]) for site in sites],
@@ -66,12 +68,13 @@ def asymmetry(source: RunSource) -> Points:
         kind="Asymmetry of patching",
         title=f"{source.title}: restoring against breaking",
         note=f"{tables.examples(rows)}; filled: the {style.percent(source.confidence)} interval of the difference excludes 0; "
-        "above the line: enough to restore, but not needed (something else can stand in)",
+        "above the line: enough to restore but not needed; below: needed but not enough",
         x_title=f"breaking: share of {source.metric} lost",
         y_title=f"restoring: share of {source.metric} brought back",
         x=rows["breaking"].to_numpy(dtype=float),
         y=rows["restoring"].to_numpy(dtype=float),
         labels=[tables.label(row, index) for row in rows.to_dict("records")],
+        shown=unsure.count(False) <= _NAMED,
         diagonal=True,
         unsure=np.array(unsure, dtype=bool),
     )

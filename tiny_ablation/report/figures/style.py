@@ -17,8 +17,6 @@ DIVERGING_DARK = (
     "#ffd2c0", "#f79a78", "#d0603d", "#7a3b29", "#2a2d33", "#23506f", "#3d83b8", "#7fbbe6", "#cbe6fa",
 )  # fmt: skip
 
-# From nothing to much, for shares and similarities: no sign, so one hue.
-SEQUENTIAL, SEQUENTIAL_DARK = DIVERGING[4:], DIVERGING_DARK[4:]
 # For conditions, directions and the like; Okabe and Ito's colours (2008), told apart under every colour-vision deficiency.
 CATEGORIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8a6d00", "#56a0d0", "#e69f00", "#4d4d4d")
 CATEGORIES_DARK = ("#56b4e9", "#f4874b", "#35c79c", "#e6a3c8", "#d9c24a", "#9fd0f0", "#f5bf4f", "#c8ccd2")

@@ -10,7 +10,6 @@ from tiny_ablation.report.figures import grid, heatmap, lines, points, sweep_gri
 from tiny_ablation.report.figures.drawing import AnyDrawing, Drawing
 from tiny_ablation.report.figures.robustness import ROBUSTNESS
 from tiny_ablation.report.sweep_data import Comparison, SweepData
-from tiny_ablation.results.store import read_json
 
 
 class _Choice(NamedTuple):
@@ -104,10 +103,10 @@ def write_sweep_figures(data: SweepData) -> list[Path]:
     Returns:
         The files written.
     """
-    robust = data.sweep.cross / "robustness.json"
-    return [
+    robust = ROBUSTNESS.write(data.robustness, data.sweep.cross) if data.robustness else []
+    return robust + [
         path
         for comparison in data.comparisons
         for drawing in drawings(comparison)
         for path in drawing.write(comparison, data.sweep.cross)
-    ] + (ROBUSTNESS.write(read_json(robust), data.sweep.cross) if robust.is_file() else [])
+    ]

@@ -21,7 +21,7 @@ def title(what: str, data: Comparison) -> str:
 def intervals(data: Comparison) -> str:
     """What the intervals are over, in words."""
     over = dict.fromkeys(profile.interval for profile in data.profiles)
-    return f"intervals over {' or '.join(over)}"
+    return f"intervals over {' or '.join(over)}, {data.examples} a run"
 
 
 def head_maps(data: Comparison) -> HeadGrid:
@@ -122,6 +122,7 @@ def agreement(data: Comparison) -> Grid:
         limit=1.0,
         panels=[GridPanel("", values, ~np.isnan(values), hover)],
         places=2 if len(names) <= 10 else None,
+        square=True,
     )
 
 

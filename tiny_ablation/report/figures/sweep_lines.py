@@ -22,7 +22,9 @@ def profiles(data: Comparison) -> Lines:
         f"mean size of the change in {data.metric} ({unit})" if several else words.change_label(data.metric)
     )
     note = (
-        f"mean over the {words.noun(data.index, 2)} of a layer" if several else f"bands are {intervals(data)}"
+        f"mean over the {words.noun(data.index, 2)} of a layer, {data.examples} a run"
+        if several
+        else f"bands are {intervals(data)}"
     )
     return Lines(
         name=f"layers-{data.table}-{data.metric}-{data.model}",

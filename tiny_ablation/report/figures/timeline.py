@@ -10,7 +10,7 @@ from tiny_ablation.report.figures.source import RunSource
 from tiny_ablation.results.store import read_json
 
 DRAWING = "figures and report"  # the stage that draws this is not over when it is drawn
-_LEFT, _ROW, _WIDTH = 1.6, 0.3, 3.9  # inches
+_LEFT, _ROW, _WIDTH, _LETTER = 1.6, 0.3, 3.2, 0.068  # inches
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def collect(source: RunSource) -> Timeline:
             start += entry["wall_s"]
     rate = content["stages"].get("measure", {}).get("prompt_tokens_per_s")
     said = [f"{start:.1f} s in all before the figures were drawn"]
-    said += [f"{rate:,.0f} prompt tokens a second while measuring"] if rate else []
+    said += [f"measured {rate:,.0f} tokens of interventions x prompts a second"] if rate else []
     return Timeline(f"{source.title}: time", "; ".join(said), stages)
 
 
@@ -51,6 +51,8 @@ def _beside(entry: dict) -> str:
     parts = [f"{entry['wall_s']:.1f} s", f"{entry.get('rss_peak_bytes', entry['rss_bytes']) / 2**30:.2f} GiB"]
     cores = entry["cpu_s"] / entry["wall_s"] if entry["wall_s"] > 0.05 else None
     parts += [f"{cores:.1f} cores"] if cores is not None else []
+    if entry.get("tokens"):
+        parts.append(f"{entry['tokens_per_s']:,.0f} tokens/s")
     if entry.get("gpu_bytes"):
         parts.append(f"{entry['gpu_bytes'] / 2**30:.2f} GiB on the GPU")
     watts = entry.get("gpu_watts") or entry.get("watts")
@@ -60,7 +62,7 @@ def _beside(entry: dict) -> str:
 
 def static(data: Timeline) -> Figure:
     """The timeline for print."""
-    full = _LEFT + _WIDTH + 2.2
+    full = _LEFT + _WIDTH + 0.5 + _LETTER * max((len(said) for *_, said in data.stages), default=0)
     top = canvas.header_height(full, data.title, data.note) + 0.1
     body = _ROW * len(data.stages)
     figure = canvas.blank(full, top + body + 0.7)

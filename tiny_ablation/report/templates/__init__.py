@@ -16,7 +16,6 @@ _THEMES = {
         "muted": style.MUTED,
         "line": style.LINE,
         "scale": style.DIVERGING,
-        "sequential": style.SEQUENTIAL,
         "swap": {},
     },
     "dark": {
@@ -24,7 +23,6 @@ _THEMES = {
         "muted": style.MUTED_DARK,
         "line": style.LINE_DARK,
         "scale": style.DIVERGING_DARK,
-        "sequential": style.SEQUENTIAL_DARK,
         "swap": {
             style.BELOW: style.BELOW_DARK,
             style.ABOVE: style.ABOVE_DARK,

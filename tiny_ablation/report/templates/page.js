@@ -16,8 +16,7 @@
       }
     }
     if (layout.coloraxis) {
-      const scale = layout.coloraxis.cmid === 0 ? theme.scale : theme.sequential;
-      layout.coloraxis.colorscale = scale.map((c, i) => [i / (scale.length - 1), c]);
+      layout.coloraxis.colorscale = theme.scale.map((c, i) => [i / (theme.scale.length - 1), c]);
     }
     const swap = (part) => {
       for (const key of ["color", "fillcolor"]) {
@@ -34,15 +33,25 @@
     return figure;
   };
 
+  const drawOne = (source, theme) => {
+    const target = document.getElementById(source.dataset.figure);
+    const figure = recolour(JSON.parse(source.textContent), theme);
+    target.closest("figure")?.classList.add("live"); // before drawing: what is hidden has no width
+    Plotly.newPlot(target, figure.data, figure.layout, config).then(() => { target.dataset.drawn = "yes"; });
+  };
+  let turn = 0;
   const draw = (printing) => {
     if (!window.Plotly) return; // the page was sent without its plotly.js: the static figures stay
     const theme = !printing && dark.matches ? themes.dark : themes.light;
-    for (const source of document.querySelectorAll("script[data-figure]")) {
-      const target = document.getElementById(source.dataset.figure);
-      const figure = recolour(JSON.parse(source.textContent), theme);
-      target.closest("figure")?.classList.add("live"); // before drawing: what is hidden has no width
-      Plotly.newPlot(target, figure.data, figure.layout, config).then(() => { target.dataset.drawn = "yes"; });
-    }
+    const waiting = [...document.querySelectorAll("script[data-figure]")];
+    const mine = ++turn; // a later call draws all anew
+    if (printing) return waiting.forEach((source) => drawOne(source, theme));
+    const next = () => { // one at a time, so that the page can be read and scrolled meanwhile
+      if (mine !== turn || !waiting.length) return;
+      drawOne(waiting.shift(), theme);
+      setTimeout(next);
+    };
+    next();
   };
   draw(false);
   dark.addEventListener("change", () => draw(false));
