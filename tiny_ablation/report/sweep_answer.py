@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from tiny_ablation.data.text import listing
 from tiny_ablation.report import words
 from tiny_ablation.report.figures import style
