@@ -131,7 +131,7 @@ def _kept(values: "np.ndarray", progress: Path) -> tuple[int, Any]:
             known = read_sealed(progress)
         except ResultsError:
             return 0, hashlib.sha256()
-        content = hashlib.sha256(values[: known["contexts"]])
+        content = hashlib.sha256(values[: known["contexts"]].data)
         if content.hexdigest() == known["sha256"]:
             return known["contexts"], content
     return 0, hashlib.sha256()
