@@ -12,7 +12,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
-from tiny_ablation.config.yaml_size import check_aliases
+from tiny_ablation.config.yaml_size import check_yaml
 from tiny_ablation.errors import ConfigError, TinyAblateError, said
 
 TARGET = "_target_"
@@ -64,7 +64,7 @@ def guard_configs() -> None:
     def read_checked(self: Any, config_path: str) -> Any:
         file = Path(self.path) / self._normalize_file_name(config_path)
         if file.is_file():
-            check_aliases(file.read_text(encoding="utf-8"), file)
+            check_yaml(file.read_text(encoding="utf-8"), file)
         return read(self, config_path)
 
     FileConfigSource.load_config = read_checked
