@@ -6,13 +6,13 @@ it is refused before Hydra looks at it, whichever file or override it came from.
 and this package need themselves.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
 from typing import Any
 
-from tiny_ablation.config.yaml_size import check_aliases
+from tiny_ablation.config.yaml_size import check_yaml
 from tiny_ablation.errors import ConfigError, TinyAblateError, said
 
 TARGET = "_target_"
@@ -42,12 +42,10 @@ def guard_configs() -> None:
     """Have Hydra's loader refuse, in this process, what names code; a second call does nothing."""
     from hydra._internal.config_loader_impl import ConfigLoaderImpl
     from hydra._internal.config_repository import ConfigRepository
-    from hydra._internal.core_plugins.file_config_source import FileConfigSource
 
     if hasattr(ConfigLoaderImpl.load_configuration, "__wrapped__"):
         return
     load, search = ConfigLoaderImpl.load_configuration, ConfigRepository.initialize_sources
-    read = FileConfigSource.load_config
 
     @wraps(load)
     def load_checked(self: Any, config_name: Any, overrides: list[str], *args: Any, **kwargs: Any) -> Any:
@@ -60,17 +58,26 @@ def guard_configs() -> None:
     def search_checked(self: Any, config_search_path: Any) -> None:
         check_search_path([element.path for element in config_search_path.get_path()])
         search(self, config_search_path)
+        for source in self.sources:
+            if source.scheme() == "file":
+                source.load_config = _read_checked(source)
 
-    @wraps(read)
-    def read_checked(self: Any, config_path: str) -> Any:
-        file = Path(self.path) / self._normalize_file_name(config_path)
-        if file.is_file():
-            check_aliases(file.read_text(encoding="utf-8"), file)
-        return read(self, config_path)
-
-    FileConfigSource.load_config = read_checked
     ConfigLoaderImpl.load_configuration = load_checked
     ConfigRepository.initialize_sources = search_checked
+
+
+def _read_checked(source: Any) -> Callable[[str], Any]:
+    """How a directory of option files reads one of them, once it is known to be of a size that can be read."""
+    read = source.load_config
+
+    @wraps(read)
+    def read_checked(config_path: str) -> Any:
+        file = Path(source.path) / source._normalize_file_name(config_path)
+        if file.is_file():
+            check_yaml(file.read_text(encoding="utf-8"), file)
+        return read(config_path)
+
+    return read_checked
 
 
 @contextmanager

@@ -1,34 +1,55 @@
-"""A few lines of YAML can stand for more nodes than any memory holds: aliases of aliases of aliases."""
+"""A few lines of YAML can stand for more than any memory holds: aliases of aliases, lists in lists in lists.
+
+OmegaConf repeats the whole path of a value at each level of an error, so a thousand levels take gigabytes.
+"""
 
 from typing import Any
 
 from tiny_ablation.errors import ConfigError, said
 
 MOST = 100_000  # nodes of one file once its aliases are written out; a run's config has some hundred
+DEEPEST = 40  # levels; a run's config has five
 
 
-def check_aliases(text: str, where: object) -> None:
-    """Refuse YAML whose aliases make it too large, or part of itself.
+def check_yaml(text: str, where: object) -> None:
+    """Refuse YAML that is nested too deeply, or whose aliases make it too large or part of itself.
 
     Args:
-        text: of the file. Without a `*` it has no alias and is not looked at.
+        text: of the file. What plainly has neither aliases nor many levels is not parsed.
         where: what to call it in the message.
 
     Raises:
-        ConfigError: it is too large once aliases are written out.
+        ConfigError: says which.
     """
     import yaml
 
-    if "*" not in text:
-        return
     try:
-        size = _size(yaml.compose(text, Loader=yaml.SafeLoader), {})
+        if _may_be_deep(text) and _depth(text) > DEEPEST:
+            raise ConfigError(f"{where} is nested in more than {DEEPEST} levels, which no config is")
+        size = _size(yaml.compose(text, Loader=yaml.SafeLoader), {}) if "*" in text else 0
     except (yaml.YAMLError, RecursionError) as error:
         raise ConfigError(f"{where} cannot be read as YAML ({said(error)})") from error
     if size > MOST:
-        raise ConfigError(
-            f"{where}: its aliases (*name) stand for more than {MOST:,} values; write out what is meant"
-        )
+        raise ConfigError(f"{where}: its aliases (*name) stand for more than {MOST:,} values; write out what is meant")
+
+
+def _may_be_deep(text: str) -> bool:
+    """Each level takes a bracket, a dash, a question mark or a step to the right."""
+    marks = sum(text.count(mark) for mark in ("[", "{", "- ", "? "))
+    steps = max((len(line) - len(line.lstrip(" ")) for line in text.splitlines()), default=0)
+    return marks + steps > DEEPEST
+
+
+def _depth(text: str) -> int:
+    import yaml
+
+    deepest = level = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        level += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        deepest = max(deepest, level)
+        if deepest > DEEPEST:
+            break
+    return deepest
 
 
 def _size(node: Any, known: dict[int, int]) -> int:

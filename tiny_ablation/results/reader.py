@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tiny_ablation.config.yaml_size import check_aliases
+from tiny_ablation.config.yaml_size import check_yaml
 from tiny_ablation.errors import ConfigError, ResultsError
 from tiny_ablation.results.display import shown
 from tiny_ablation.results.foreign import reading
@@ -127,7 +127,7 @@ def _read_config(path: Path) -> dict[str, Any]:
 
     try:
         text = path.read_text(encoding="utf-8")
-        check_aliases(text, path)
+        check_yaml(text, path)
         # Never resolved: an interpolation in a stranger's file could read the environment.
         config = OmegaConf.to_container(OmegaConf.load(io.StringIO(text)), resolve=False)
     except FileNotFoundError as error:
