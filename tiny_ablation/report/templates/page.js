@@ -53,6 +53,14 @@
     };
     next();
   };
+  // A report is there before plotly.js is: reading that takes a second or two, and until then the static figures stand.
+  const later = document.querySelector("main").dataset.plotly;
+  if (later) addEventListener("load", () => {
+    const script = document.createElement("script");
+    script.src = later;
+    script.onload = () => draw(false);
+    document.head.append(script);
+  });
   draw(false);
   dark.addEventListener("change", () => draw(false));
   window.addEventListener("beforeprint", () => draw(true));
