@@ -101,7 +101,7 @@ check: env
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports
-	$(BIN)/pylint --disable=all --enable=duplicate-code tiny_ablation
+	$(BIN)/pylint --jobs=0 --disable=all --enable=duplicate-code tiny_ablation
 	$(BIN)/tiny-ablate help config | diff docs/reference.md - || { echo "docs/reference.md is not in step: make docs"; exit 1; }
 	$(BIN)/python tools/audit.py
 
