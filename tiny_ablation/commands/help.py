@@ -17,7 +17,7 @@ def main(args: list[str]) -> int:
     if flags.parse_args(args).topic == "config":
         from tiny_ablation.commands._reference import reference
 
-        say(reference().rstrip("\n"))
+        say(*reference().rstrip("\n").split("\n"))
         return 0
     found = commands.summaries()
     width = max(map(len, found))
