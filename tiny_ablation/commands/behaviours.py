@@ -40,7 +40,7 @@ def main(args: list[str]) -> int:
     if given.out:
         write_text(given.out, page)
     elif not given.json:
-        say(page)
+        say(*page.rstrip("\n").split("\n"))
     return 0
 
 

@@ -24,5 +24,5 @@ def main(args: list[str]) -> int:
     if given.out:
         write_text(given.out, page)
     else:
-        say(page.rstrip("\n"))
+        say(*page.rstrip("\n").split("\n"))
     return 0
