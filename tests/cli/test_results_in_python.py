@@ -14,6 +14,7 @@ from tiny_ablation import load_run, load_sweep
 from tiny_ablation.errors import ResultsError
 from tiny_ablation.report.sweep_data import read_sweep
 from tiny_ablation.report.sweep_tables import cells
+from tiny_ablation.results.sealed import read_sealed, write_sealed
 from tiny_ablation.results.store import read_table
 
 GRID = (
@@ -183,8 +184,7 @@ def test_nothing_is_written_through_a_link_out_of_the_directory(sweep_dir, cli, 
 
 def test_the_state_of_a_sweep_does_nothing_to_the_terminal(sweep_dir, cli):
     manifest = load_sweep(sweep_dir).run("facts", 0).dir.manifest
-    content = json.loads(manifest.read_text()) | {"status": "failed", "error": "\x1b[2J\x07gone"}
-    manifest.write_text(json.dumps(content))
+    write_sealed(manifest, read_sealed(manifest) | {"status": "failed", "error": "\x1b[2J\x07gone"})
     done = cli("status", str(sweep_dir))
     assert "?[2J?gone" in done.out
     assert all(line.isprintable() for line in done.out.splitlines())

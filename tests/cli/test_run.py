@@ -201,7 +201,7 @@ def test_a_finished_run_is_published(cli, tmp_path):
     result = cli(*args, "hydra.run.dir=run")
     assert result.code == 0, result.err
     assert (tmp_path / "mlflow.db").is_file()
-    assert "mlflow" in result.out.strip().splitlines()[-1]
+    assert result.out.strip().splitlines()[-1] == "Browse runs: tiny-ablate ui"
 
 
 def test_no_failure_of_tracking_fails_a_run(cli, tmp_path):

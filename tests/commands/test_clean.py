@@ -38,9 +38,9 @@ def states(result):
     }
 
 
-def test_it_shows_what_there_is_and_deletes_nothing(cache, command):
+def test_it_shows_what_there_is_and_deletes_nothing(cache, cli):
     before = sorted(cache.rglob("*"))
-    result = command("clean")
+    result = cli("clean")
     assert result.code == 0
     for words in (str(cache), "autoencoder  1.0 MB  there", "model  2.0 MB", "left behind", "unfinished training",
                   "5.0 MB would be deleted; say --yes"):  # fmt: skip
@@ -48,26 +48,26 @@ def test_it_shows_what_there_is_and_deletes_nothing(cache, command):
     assert sorted(cache.rglob("*")) == before
 
 
-def test_yes_deletes_and_a_second_time_there_is_nothing(cache, command):
-    result = command("clean", "--yes", "--json")
+def test_yes_deletes_and_a_second_time_there_is_nothing(cache, cli):
+    result = cli("clean", "--yes", "--json")
     assert [(row["state"], row["bytes"] > 999_999) for row in result.json()] == [("deleted", True)] * 4
     assert [path for path in cache.rglob("*") if path.is_file() and path.suffix != ".lock"] == []
-    assert "Nothing of the kind" in command("clean").out
+    assert "Nothing of the kind" in cli("clean").out
 
 
-def test_words_and_left_choose(cache, command):
-    assert len(command("clean", "autoencoder", "--json").json()) == 1
-    assert len(command("clean", "sae", "--json").json()) == 2
-    assert [row["kind"] for row in command("clean", "--left", "--yes", "--json").json()] == [
+def test_words_and_left_choose(cache, cli):
+    assert len(cli("clean", "autoencoder", "--json").json()) == 1
+    assert len(cli("clean", "sae", "--json").json()) == 2
+    assert [row["kind"] for row in cli("clean", "--left", "--yes", "--json").json()] == [
         "left behind",
         "unfinished training",
     ]
-    assert len(command("clean", "--json").json()) == 2
+    assert len(cli("clean", "--json").json()) == 2
 
 
-def test_what_is_being_made_stays(cache, command):
+def test_what_is_being_made_stays(cache, cli):
     with FileLock(cache / "models/.tiny-2-v1.lock"), FileLock(cache / "sae/toy-L2-16-abc.lock"):
-        found = {row["kind"]: row["state"] for row in command("clean", "--yes", "--json").json()}
+        found = {row["kind"]: row["state"] for row in cli("clean", "--yes", "--json").json()}
     assert found == {
         "left behind": "in use",
         "model": "deleted",
@@ -77,34 +77,34 @@ def test_what_is_being_made_stays(cache, command):
     assert (cache / "sae/toy-L2-16-abc.work/step-00000050/weights").is_file()
 
 
-def test_what_another_process_uses_stays(cache, command):
+def test_what_another_process_uses_stays(cache, cli):
     code = f"{MAKE}\nprint('up', flush=True); input()"
     user = subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     assert user.stdout.readline() == "up\n"
-    assert [row["state"] for row in command("clean", "tiny-ab", "--yes", "--json").json()] == ["in use"]
+    assert [row["state"] for row in cli("clean", "tiny-ab", "--yes", "--json").json()] == ["in use"]
     user.kill()
     user.communicate()
-    assert [row["state"] for row in command("clean", "tiny-ab", "--yes", "--json").json()] == ["deleted"]
+    assert [row["state"] for row in cli("clean", "tiny-ab", "--yes", "--json").json()] == ["deleted"]
 
 
-def test_what_cannot_be_deleted_is_said(cache, command, monkeypatch):
+def test_what_cannot_be_deleted_is_said(cache, cli, monkeypatch):
     from tiny_ablation.results.cached import Entry
 
     def refuse(self):
         raise PermissionError(1, "Operation not permitted")
 
     monkeypatch.setattr(Entry, "delete", refuse)
-    result = command("clean", "tiny-ab", "--yes")
+    result = cli("clean", "tiny-ab", "--yes")
     assert result.code == 1
     assert "not deleted: Operation not permitted" in result.out
 
 
-def test_a_deletion_that_was_killed_counts_as_left_behind(cache, command, monkeypatch):
+def test_a_deletion_that_was_killed_counts_as_left_behind(cache, cli, monkeypatch):
     import shutil
 
     monkeypatch.setattr(shutil, "rmtree", lambda path: None)
-    command("clean", "autoencoder", "--yes")
-    found = json.loads(command("clean", "sae", "--json").out)
+    cli("clean", "autoencoder", "--yes")
+    found = json.loads(cli("clean", "sae", "--json").out)
     assert sorted(row["kind"] for row in found) == ["left behind", "unfinished training"]

@@ -57,10 +57,10 @@ def model() -> dict[str, bytes]:
 
 def gguf() -> dict[str, bytes]:
     """The toy model as a GGUF file."""
-    from tests.models.conftest import _gguf_file
+    from tests.models.conftest import write_gguf
 
     with tempfile.TemporaryDirectory() as scratch:
-        return {"toy.gguf": _gguf_file(Path(scratch) / "toy.gguf").read_bytes()}
+        return {"toy.gguf": write_gguf(Path(scratch) / "toy.gguf").read_bytes()}
 
 
 def autoencoder() -> dict[str, bytes]:

@@ -15,11 +15,12 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
 
 from tiny_ablation import __version__
 from tiny_ablation.config.identity import hash_json
 from tiny_ablation.config.schema import SaeConfig
-from tiny_ablation.errors import Interrupted, ResultsError
+from tiny_ablation.errors import Interrupted, ModelError, ResultsError
 from tiny_ablation.models.network import Network
 from tiny_ablation.models.sources.progress import byte_bar, notice, spinner
 from tiny_ablation.models.sources.store import cannot_keep
@@ -212,8 +213,11 @@ def _contexts(recipe: Recipe, work: Path) -> Contexts:
         train = np.concatenate([found.train, own])
         write_via(path, lambda part: np.savez(part, train=train, held_out=found.held_out))
         write_sealed(record, {"sha256": sha256_file(path)})
-    with np.load(path, allow_pickle=False) as file:
-        return Contexts(file["train"], file["held_out"])
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return Contexts(file["train"], file["held_out"])
+    except (ValueError, KeyError, EOFError, BadZipFile) as error:
+        raise ModelError(f"sae: {path} is damaged; delete {work} to train from the start") from error
 
 
 def _is_as_recorded(path: Path, record: Path) -> bool:

@@ -27,7 +27,7 @@ from tiny_ablation.interventions.sites import check_list, chosen
 if TYPE_CHECKING:
     import numpy as np
 
-    from tiny_ablation.interventions.measure import Measured, shared_examples
+    from tiny_ablation.interventions.measure import Measured
     from tiny_ablation.interventions.prepare import Prepared
 
 
@@ -144,6 +144,8 @@ def _row(cfg: CausalTraceConfig, what: Restored, layer: int, place: str, clean: 
 def _over_draws(draws: "Sequence[Measured]") -> "Measured":
     """Means over the draws, for the examples that all of them finished; predictions are those of the first draw."""
     import numpy as np
+
+    from tiny_ablation.interventions.measure import shared_examples
 
     common = shared_examples(draws)
     at = [np.searchsorted(m.examples, common) for m in draws]
