@@ -77,7 +77,7 @@ def _of_a_sweep(place: Path, draws: Draws) -> None:
         np.ones((n, 1), bool), np.ones(1, bool), "12 examples", entry, {},
     )  # fmt: skip
     data = SweepData(
-        SweepDir(place), SweepPlan("", (), ()), {}, {"k": 1, "op": "intersection"}, {}, (comparison,)
+        SweepDir(place), SweepPlan("", (), ()), {}, {"k": 1, "op": "intersection"}, {}, (comparison,), {}
     )
     [said] = [text for text in sweep_answer(data, comparison).sentences if text.startswith("L0 H0")]
     for name, held in zip(names, [style.holds_zero(*b) for b in bounds], strict=True):
