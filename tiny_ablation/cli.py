@@ -3,6 +3,7 @@
 Exit codes: 0 done; 1 the run or a cell of a sweep failed; 2 the user's input is wrong; 130 interrupted.
 """
 
+import _thread
 import contextlib
 import os
 import re
@@ -10,6 +11,7 @@ import shutil
 import signal
 import sys
 import textwrap
+import threading
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -29,6 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     asked = os.environ.get("HYDRA_FULL_ERROR")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # so that errors come here instead of being printed by Hydra
     signal.signal(signal.SIGTERM, _interrupt)  # otherwise worker processes outlive the parent
+    _keep_interrupts()
     try:
         return _dispatch(args)
     except SystemExit as stop:  # Hydra leaves this way after --help, and callbacks cannot leave in another
@@ -87,6 +90,21 @@ def _for_reader(line: str) -> str:
 
 def _interrupt(_signum: int, _frame: Any) -> NoReturn:
     raise KeyboardInterrupt
+
+
+def _keep_interrupts() -> None:
+    """Python drops what is raised while it cleans up an object; an interrupt that fell there is raised again behind it."""
+    before = sys.unraisablehook
+
+    def tell(told: Any) -> None:
+        if told.exc_type is KeyboardInterrupt:
+            threading.Timer(
+                0.05, _thread.interrupt_main
+            ).start()  # not from here, where it would be dropped again
+        else:
+            before(told)
+
+    sys.unraisablehook = tell
 
 
 def _message(error: Exception) -> str:

@@ -1,5 +1,8 @@
 """Wrong input: exit code 2, one helpful line, no traceback, nothing written."""
 
+import subprocess
+import sys
+
 import pytest
 
 from tests.cli.conftest import TOY, write_rows
@@ -142,3 +145,23 @@ def test_a_terminal_gets_whole_words_and_a_log_one_line(monkeypatch):
         assert (len(shown) > 1) is terminal
         assert all(found.endswith("a-long-word") for found in shown)
         assert max(map(len, shown)) <= 60 or not terminal
+
+
+def test_an_interrupt_that_falls_into_a_clean_up_is_not_lost():
+    code = """if True:
+        import time
+        from tiny_ablation.cli import _keep_interrupts
+        _keep_interrupts()
+        class Cleaned:
+            def __del__(self):
+                raise KeyboardInterrupt
+        try:
+            Cleaned()
+            time.sleep(5)
+        except KeyboardInterrupt:
+            print("kept")
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (done.stdout.strip(), done.stderr) == ("kept", "")

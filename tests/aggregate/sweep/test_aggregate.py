@@ -238,7 +238,9 @@ def test_json_holds_no_nan(sweep):
 
 @pytest.mark.slow
 def test_500_runs_of_270_heads(make, tmp_path):
-    import resource
+    import psutil
+
+    from tests.bench.memory import Peak
 
     metrics = ("logit_diff", "prob_diff", "p_drop", "kl_div", "acc_flip_rate", "acc_gain_rate", "entropy")
     children = [
@@ -246,7 +248,8 @@ def test_500_runs_of_270_heads(make, tmp_path):
         for c in range(10) for s in range(50)
     ]  # fmt: skip
     make.write_sweep(tmp_path, children)
-    started = time.process_time()
-    assert aggregate_sweep(tmp_path).complete
-    assert time.process_time() - started < 10
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 1024**2  # kilobytes
+    before, started = psutil.Process().memory_info().rss, time.process_time()
+    with Peak() as peak:
+        assert aggregate_sweep(tmp_path).complete
+    assert time.process_time() - started < 15  # of which watching memory takes some
+    assert peak.bytes - before < 2**30  # other tests of this process hold models
