@@ -20,6 +20,8 @@ from tiny_ablation.version import __version__
 
 _LONGEST = 4000  # characters of a message of Hydra's, which may list every level of a config that is nested too deeply
 
+_BEHIND = 0.05  # seconds until an interrupt that was dropped is raised again, when it would be no more
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code.
@@ -31,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     asked = os.environ.get("HYDRA_FULL_ERROR")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # so that errors come here instead of being printed by Hydra
     signal.signal(signal.SIGTERM, _interrupt)  # otherwise worker processes outlive the parent
-    _keep_interrupts()
+    unraisable, sys.unraisablehook = sys.unraisablehook, _keep_interrupts
     try:
         return _dispatch(args)
     except SystemExit as stop:  # Hydra leaves this way after --help, and callbacks cannot leave in another
@@ -49,6 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         return _tell(error, asked)
     finally:
+        sys.unraisablehook = unraisable
         if asked is None:
             os.environ.pop("HYDRA_FULL_ERROR", None)
 
@@ -92,19 +95,12 @@ def _interrupt(_signum: int, _frame: Any) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def _keep_interrupts() -> None:
+def _keep_interrupts(told: Any) -> None:
     """Python drops what is raised while it cleans up an object; an interrupt that fell there is raised again behind it."""
-    before = sys.unraisablehook
-
-    def tell(told: Any) -> None:
-        if told.exc_type is KeyboardInterrupt:
-            threading.Timer(
-                0.05, _thread.interrupt_main
-            ).start()  # not from here, where it would be dropped again
-        else:
-            before(told)
-
-    sys.unraisablehook = tell
+    if told.exc_type is KeyboardInterrupt:
+        threading.Timer(_BEHIND, _thread.interrupt_main).start()
+    else:
+        sys.__unraisablehook__(told)
 
 
 def _message(error: Exception) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 
 from tests.bench.jobs import Job, executor
-from tiny_ablation.engine.cost import pass_operations, peak_rate
+from tiny_ablation.engine.cost import edited_operations, pass_operations, peak_rate
 from tiny_ablation.models.network import Network
 from tiny_ablation.models.products import FastProducts
 
@@ -21,12 +21,7 @@ def multiply_adds(network: Network, job: Job) -> float:
     run = executor(network, job, job.items)
     for batch in run.batches:
         block, end = pass_operations(network, batch)
-        total += (block * layers + end) * (2 if job.sources else 1)
-        shares = run.shares(batch)
-        total += len({share.made for share in shares if share.made}) * (block * layers + end)
-        for share in shares:
-            block, end = pass_operations(network, batch, share.only)
-            total += len(share.runs) * (block * (layers - share.start) + end)
+        total += (block * layers + end) * (2 if job.sources else 1) + edited_operations(run, batch)
     return total
 
 

@@ -15,23 +15,23 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def control_columns(named: Measured, measured: Sequence[Measured], metric: str) -> dict[str, Any]:
+def control_columns(sets: Measured, measured: Sequence[Measured], metric: str) -> dict[str, Any]:
     """For each named set its heads, and how its effect compares with that of its random sets; each (n_sets,).
 
     `percentile` is the share of random sets whose effect is below that of the set, equal ones counted half, times 100; so 0 and
     100 are both out of the ordinary. It is missing where there are no random sets, or none was finished.
 
     Args:
-        named: the leg of the named sets.
+        sets: the leg of the named sets.
         measured: all legs; those with `controls_of` hold the random sets.
         metric: which effects.
     """
     random = {m.leg.controls_of: m for m in measured if m.leg.controls_of}
     found = [
-        _compare(named, i, random.get(str(row.key["set"])), metric) for i, row in enumerate(named.leg.rows)
+        _compare(sets, i, random.get(str(row.key["set"])), metric) for i, row in enumerate(sets.leg.rows)
     ]
     return {
-        "heads": [row.sites for row in named.leg.rows],
+        "heads": [row.sites for row in sets.leg.rows],
         "control_mean": [mean for mean, _ in found],
         "percentile": [percentile for _, percentile in found],
     }
@@ -56,12 +56,12 @@ def _random_sets(measured: Measured, metric: str) -> pd.DataFrame:
     })  # fmt: skip
 
 
-def _compare(named: Measured, row: int, random: Measured | None, metric: str) -> tuple[float, float]:
+def _compare(sets: Measured, row: int, random: Measured | None, metric: str) -> tuple[float, float]:
     """(mean effect of the random sets, percentile), over the examples that both finished."""
-    common = [] if random is None else shared_examples([named, random])
+    common = [] if random is None else shared_examples([sets, random])
     if random is None or not len(common):
         return np.nan, np.nan
-    own, others = _effects(named, common, metric)[row], _effects(random, common, metric)
+    own, others = _effects(sets, common, metric)[row], _effects(random, common, metric)
     return float(others.mean()), percentile_among(own, others)
 
 

@@ -5,6 +5,7 @@ from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NoReturn
 
+from tiny_ablation.data.text import tame
 from tiny_ablation.errors import ConfigError
 
 
@@ -35,12 +36,17 @@ def add_overrides(to: ArgumentParser) -> None:
 def say(*lines: str) -> None:
     """Print lines on stdout; what a stranger's file put into them does nothing to the terminal."""
     for line in lines:
-        print("".join(char if char.isprintable() else "?" for char in line))  # noqa: T201
+        print(tame(line))  # noqa: T201
+
+
+def say_page(text: str) -> None:
+    """Print a text of several lines."""
+    say(*text.rstrip("\n").split("\n"))
 
 
 def say_json(content: Any) -> None:
     """Print one JSON value, keys in the given order."""
-    say(*json.dumps(content, ensure_ascii=False, indent=2).split("\n"))
+    say_page(json.dumps(content, ensure_ascii=False, indent=2))
 
 
 def table(rows: Iterable[Sequence[str]]) -> Iterator[str]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tiny_ablation.commands._behaviour import behaviour, load_network, measure, template_lines
 from tiny_ablation.commands._compose import compose
-from tiny_ablation.commands._console import add_overrides, parser, say, say_json
+from tiny_ablation.commands._console import add_overrides, parser, say_json, say_page
 from tiny_ablation.config.schema import DatasetConfig, RootConfig
 from tiny_ablation.data.corpus import family_names, family_of
 from tiny_ablation.report import markdown
@@ -40,7 +40,7 @@ def main(args: list[str]) -> int:
     if given.out:
         write_text(given.out, page)
     elif not given.json:
-        say(*page.rstrip("\n").split("\n"))
+        say_page(page)
     return 0
 
 

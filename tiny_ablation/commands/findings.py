@@ -8,7 +8,7 @@ their files, whose checksums are compared first.
 
 from pathlib import Path
 
-from tiny_ablation.commands._console import parser, say
+from tiny_ablation.commands._console import parser, say_page
 from tiny_ablation.results.store import write_text
 
 
@@ -24,5 +24,5 @@ def main(args: list[str]) -> int:
     if given.out:
         write_text(given.out, page)
     else:
-        say(*page.rstrip("\n").split("\n"))
+        say_page(page)
     return 0

@@ -5,7 +5,7 @@ tiny-ablate help config      Markdown: each key with its values, default and mea
 """
 
 from tiny_ablation import commands
-from tiny_ablation.commands._console import parser, say
+from tiny_ablation.commands._console import parser, say, say_page
 
 
 def main(args: list[str]) -> int:
@@ -17,7 +17,7 @@ def main(args: list[str]) -> int:
     if flags.parse_args(args).topic == "config":
         from tiny_ablation.commands._reference import reference
 
-        say(*reference().rstrip("\n").split("\n"))
+        say_page(reference())
         return 0
     found = commands.summaries()
     width = max(map(len, found))

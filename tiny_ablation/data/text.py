@@ -36,7 +36,12 @@ def listing(rows: Sequence[str], total: int | None = None, separator: str = ", "
 
 def printable(text: str) -> str:
     """The text in one line that does nothing to a terminal: control characters and the like become question marks."""
-    return "".join(char if char.isprintable() else "?" for char in " ".join(text.split()))
+    return tame(" ".join(text.split()))
+
+
+def tame(line: str) -> str:
+    """The line with a question mark for every control character and the like, which could do something to a terminal."""
+    return "".join(char if char.isprintable() else "?" for char in line)
 
 
 def natural_key(text: str) -> tuple[list[str | int], str]:

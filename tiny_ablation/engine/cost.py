@@ -1,7 +1,7 @@
 """What a plan costs before it runs, and how fast this machine multiplies matrices.
 
 Only matrix products are counted: they are nearly all of the arithmetic, so `operations / peak_rate` is the time that no way
-of running the same formulation can beat. Real runs take half as long again, for norms, activations, metrics and guards.
+of running the same formulation can beat. Norms, activations, metrics and guards come on top (docs/performance.md).
 """
 
 import time
@@ -47,13 +47,6 @@ def cost(executor: Executor) -> Cost:
     network, batches = executor.network, executor.batches
     layers, whole = network.shape.n_layers, [pass_operations(network, batch) for batch in batches]
     blocks = sum(layers - run.start for run in executor.plan)
-    edited = 0.0
-    for batch, (block, end) in zip(batches, whole, strict=True):
-        shares = executor.shares(batch)
-        edited += len({share.made for share in shares if share.made}) * (block * layers + end)
-        for share in shares:
-            block, end = pass_operations(network, batch, share.only)
-            edited += len(share.runs) * (block * (layers - share.start) + end)
     return Cost(
         examples=len(executor.prompts),
         interventions=len(executor.plan),
@@ -62,9 +55,23 @@ def cost(executor: Executor) -> Cost:
         nodes=sum(batch.n_nodes for batch in batches),
         forwards=len(executor.prompts) * (1 + blocks / layers),
         # The guards repeat the clean pass once a batch.
-        operations=edited + sum(2 * (block * layers + end) for block, end in whole),
+        operations=sum(
+            2 * (block * layers + end) + edited_operations(executor, batch)
+            for batch, (block, end) in zip(batches, whole, strict=True)
+        ),
         memory=max((_memory(network, batch, executor.batch_tokens) for batch in batches), default=0),
     )
+
+
+def edited_operations(executor: Executor, batch: Batch) -> float:
+    """Operations of all interventions on one batch: each counts the nodes that it can reach, in the blocks from its first edit on."""
+    network, layers, shares = executor.network, executor.network.shape.n_layers, executor.shares(batch)
+    block, end = pass_operations(network, batch)
+    total = len({share.made for share in shares if share.made}) * (block * layers + end)
+    for share in shares:
+        block, end = pass_operations(network, batch, share.only)
+        total += len(share.runs) * (block * (layers - share.start) + end)
+    return total
 
 
 def peak_rate(

@@ -148,7 +148,7 @@ class Passes:
         return batch.sees is not None and self._tree_in_chunks
 
     def _attention(self, batch: Batch) -> TreeAttention | None:
-        return TreeAttention(batch.sees) if batch.sees is not None and self._tree_in_chunks else None
+        return TreeAttention(batch.sees) if batch.sees is not None and self.can_leave_out(batch) else None
 
     def _attach(self, stack: ExitStack, writers: dict[Place, list[Writer]], runs: int) -> None:
         """Hooks that make the edits until the stack is left, which is an error where one did not fire exactly once."""

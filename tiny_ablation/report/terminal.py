@@ -17,6 +17,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from tiny_ablation.data.text import tame
 from tiny_ablation.report import captions, words
 from tiny_ablation.report.console import console
 from tiny_ablation.report.figures import style
@@ -286,7 +287,7 @@ class Screen:
 
     def _clean(self, text: str) -> str:
         """`text` without control characters, in what the terminal's encoding can show."""
-        shown = "".join(c if c.isprintable() else "?" for c in str(text))
+        shown = tame(str(text))
         encoding = self._out.encoding or "utf-8"
         return shown.encode(encoding, "replace").decode(encoding, "replace")
 

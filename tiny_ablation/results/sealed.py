@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tiny_ablation.errors import ResultsError
-from tiny_ablation.results.store import ANEW, read_json, to_json, write_json
+from tiny_ablation.results.store import ANEW, read_object, to_json, write_json
 
 SEAL = "seal"  # the SHA-256 of the text that the file would be without it
 
@@ -31,9 +31,7 @@ def read_sealed(path: Path, advice: str = ANEW, *, required: bool = True) -> dic
     Raises:
         ResultsError: the file is missing, is not JSON, or is not as it was written.
     """
-    content = read_json(path, advice)
-    if not isinstance(content, dict):
-        raise ResultsError(f"{path} is damaged: it holds no JSON object. {advice}")
+    content = read_object(path, advice)
     rest = {key: value for key, value in content.items() if key != SEAL}
     if (required or SEAL in content) and content.get(SEAL) != _seal(rest):
         raise ResultsError(f"{path} is damaged: it does not have the checksum that stands in it. {advice}")

@@ -110,11 +110,11 @@ def read_json(path: Path, advice: str = ANEW) -> Any:
         raise ResultsError(f"{path} is damaged: it is not JSON ({error}). {advice}") from error
 
 
-def read_object(path: Path) -> dict[str, Any]:
+def read_object(path: Path, advice: str = ANEW) -> dict[str, Any]:
     """The content of a JSON file that holds an object; raises as `read_json`, and where it holds anything else."""
-    content = read_json(path)
+    content = read_json(path, advice)
     if not isinstance(content, dict):
-        raise ResultsError(f"{path} is damaged: it holds no JSON object. Run again to make it anew.")
+        raise ResultsError(f"{path} is damaged: it holds no JSON object. {advice}")
     return content
 
 
