@@ -44,6 +44,16 @@ class Draws(Protocol):
         ...
 
 
+class Least:
+    """Always draws the least."""
+
+    def integer(self, low: int, _high: int) -> int:
+        return low
+
+    def some(self, _most: int) -> bytes:
+        return b""
+
+
 def one(draws: Draws, options: Sequence[T]) -> T:
     """One of the options."""
     return options[draws.integer(0, len(options) - 1)]

@@ -40,16 +40,6 @@ class _Provided:
         return self._provider.ConsumeBytes(self._provider.ConsumeIntInRange(0, most))
 
 
-class _Nothing:
-    """Always draws the least."""
-
-    def integer(self, low: int, _high: int) -> int:
-        return low
-
-    def some(self, _most: int) -> bytes:
-        return b""
-
-
 def main() -> int:
     flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     flags.add_argument("--seconds", type=float, default=3600)
@@ -104,6 +94,7 @@ def _fuzz(name: str, seconds: float, out: Path) -> int:
 
     with atheris.instrument_imports(include=["tiny_ablation", "gguf"]):
         from tests.fuzz import surfaces
+        from tests.fuzz.alter import Least
         from tests.fuzz.targets import TARGETS
 
         surfaces.warm()
@@ -112,7 +103,7 @@ def _fuzz(name: str, seconds: float, out: Path) -> int:
     for directory in (corpus, findings, stats.parent):
         directory.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix="fuzz-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
-    target(scratch / "place", _Nothing())  # makes the good files, which takes longer than an input may
+    target(scratch / "place", Least())  # makes the good files, which takes longer than an input may
     clock = _Clock(stats, seconds)
 
     def once(data: bytes) -> None:

@@ -97,6 +97,17 @@ def test_auto_bos_follows_a_tokenizer_that_prepends_it() -> None:
     assert loader._prepend_bos(config(), Prepends()) is True
 
 
+def test_a_tokenizer_that_cannot_tokenise_is_told() -> None:
+    class Broken:
+        bos_token_id = 7
+
+        def __call__(self, _text: str) -> None:
+            raise TypeError("'>' not supported between instances of 'int' and 'str'")
+
+    with pytest.raises(ModelError, match=r"the tokenizer of model .* cannot tokenise: '>' not supported"):
+        loader._prepend_bos(config(), Broken())
+
+
 def test_bos_without_such_a_token_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     model, tokenizer = toy.toy_llama()
     tokenizer.bos_token = None

@@ -11,6 +11,7 @@ import pytest
 from tiny_ablation.config.identity import hash_json
 from tiny_ablation.errors import GuardError, ResultsError
 from tiny_ablation.results import store
+from tiny_ablation.results.sealed import read_sealed, write_sealed
 
 
 def a_table(rows=1000):
@@ -156,6 +157,7 @@ def test_a_byte_of_the_command_line_that_is_no_text_comes_back(tmp_path):
     """Python hands it over as half of a surrogate pair."""
     argv = ["notes.x=" + b"\xff".decode(errors="surrogateescape")]
     assert store.read_json(store.write_json(tmp_path / "x.json", {"argv": argv})) == {"argv": argv}
+    assert read_sealed(write_sealed(tmp_path / "s.json", {"argv": argv})) == {"argv": argv}
     assert len(hash_json(argv)) == 64
 
 

@@ -247,12 +247,23 @@ def _first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
 
 
+def _first_id(cfg: ModelConfig, tokenizer: Any) -> list[int]:
+    try:
+        return tokenizer("a")["input_ids"][:1]
+    except Exception as error:  # settings of a tokenizer are used unchecked
+        if is_out_of_memory(error):
+            raise
+        raise ModelError(
+            f"the tokenizer of model {cfg.name} cannot tokenise: {_first_line(error)}. Check its tokenizer_config.json."
+        ) from error
+
+
 def _prepend_bos(cfg: ModelConfig, tokenizer: Any) -> bool:
     """Whether prompts get a BOS token: as asked, or as the tokenizer does when it is left alone."""
     bos = tokenizer.bos_token_id
     asked = str(cfg.prepend_bos).lower()
     if asked == "auto":
-        return bos is not None and tokenizer("a")["input_ids"][:1] == [bos]
+        return bos is not None and _first_id(cfg, tokenizer) == [bos]
     if asked == "true" and bos is None:
         raise ModelError(
             f"model.prepend_bos=true, but the tokenizer of {cfg.name} has no such token; use auto or false."

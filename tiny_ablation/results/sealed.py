@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tiny_ablation.errors import ResultsError
-from tiny_ablation.results.store import ANEW, read_object, to_json, write_json
+from tiny_ablation.results.store import ANEW, as_written, read_object, to_json, write_json
 
 SEAL = "seal"  # the SHA-256 of the text that the file would be without it
 
@@ -39,4 +39,4 @@ def read_sealed(path: Path, advice: str = ANEW, *, required: bool = True) -> dic
 
 
 def _seal(content: Mapping[str, Any]) -> str:
-    return hashlib.sha256(to_json(content).encode()).hexdigest()
+    return hashlib.sha256(as_written(to_json(content))).hexdigest()

@@ -66,13 +66,18 @@ def write_bytes(path: Path, data: bytes) -> Path:
     return write_via(path, lambda temporary: temporary.write_bytes(data))
 
 
+def as_written(text: str) -> bytes:
+    """The bytes that `write_text` writes for it."""
+    return text.encode(errors="backslashreplace")
+
+
 def write_text(path: Path, text: str) -> Path:
     """Write `text` as UTF-8 with the line ends it has, on every platform.
 
     Half of a surrogate pair, which is what Python makes of a byte of the command line that is no UTF-8, is written as its
     escape, which JSON reads back.
     """
-    return write_bytes(path, text.encode(errors="backslashreplace"))
+    return write_bytes(path, as_written(text))
 
 
 def write_json(path: Path, obj: object) -> Path:

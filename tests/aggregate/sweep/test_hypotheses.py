@@ -1,4 +1,5 @@
 import numpy as np
+import pandas as pd
 import pytest
 
 from tiny_ablation.aggregate.sweep import aggregate_sweep
@@ -6,9 +7,10 @@ from tiny_ablation.aggregate.sweep.declared import check_against_plan, check_hyp
 from tiny_ablation.aggregate.sweep.hypotheses import judge_hypotheses
 from tiny_ablation.config.identity import hash_json
 from tiny_ablation.config.schema import SweepConfig
-from tiny_ablation.errors import ConfigError
-from tiny_ablation.results.manifest import read_manifest
-from tiny_ablation.results.store import read_json
+from tiny_ablation.errors import ConfigError, ResultsError
+from tiny_ablation.results.manifest import read_manifest, write_manifest
+from tiny_ablation.results.rundir import RunDir
+from tiny_ablation.results.store import read_json, write_table
 from tiny_ablation.results.sweepdir import SweepDir
 
 POSITIVE = {"test": "effect_in_all", "head": "0.1", "sign": "positive"}
@@ -53,6 +55,19 @@ def test_effect_in_all_has_power_and_a_side(make):
     assert rate(make, there, POSITIVE, 20) > 0.9
     assert rate(make, there, POSITIVE | {"sign": "hurts"}, 20) == 0  # of logit_diff, a rise helps
     assert rate(make, there, POSITIVE | {"sign": "helps"}, 20) > 0.9
+
+
+def test_a_component_with_a_mean_and_no_examples_is_a_damaged_table(tmp_path, make):
+    """Per-example rows of head 0.1 are gone from one run, whose impact table still has it."""
+    sweep = make.write_sweep(tmp_path, pair(make, {1: 1.0}, {1: 1.0}, 0), hypotheses={"it": POSITIVE})
+    [path] = (tmp_path / "ioi").rglob("per_example.parquet")
+    rows = pd.read_parquet(path)
+    write_table(path, rows[(rows["layer"] != 0) | (rows["head"] != 1)])
+    write_manifest(RunDir(path.parents[1]), run_id="it", status="ok", digest="it", covers={}, error=None)
+    with pytest.raises(
+        ResultsError, match=r"ioi.*per_example.parquet is damaged: it has no logit_diff of .*'head': 1"
+    ):
+        aggregate_sweep(sweep)
 
 
 def test_effect_in_all_by_hand(make):

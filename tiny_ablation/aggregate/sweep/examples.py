@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from tiny_ablation.aggregate.sweep.children import Child
 from tiny_ablation.aggregate.sweep.effects import Effects, Profile, codes
 from tiny_ablation.config.seeds import generator
-from tiny_ablation.results.store import read_arrow
+from tiny_ablation.errors import ResultsError
+from tiny_ablation.results.store import ANEW, read_arrow
 from tiny_ablation.stats.bootstrap import resample_groups
 from tiny_ablation.stats.clusters import Floats
 
@@ -80,7 +81,11 @@ class Examples:
         self._runs: dict[int, _Sums] = {}
 
     def grouped(self, profile: Profile, metric: str) -> Grouped | None:
-        """The profile's effects by group; None where the runs keep no per-example value of the metric."""
+        """The profile's effects by group; None where the runs keep no per-example value of the metric.
+
+        Raises:
+            ResultsError: a run has the mean of a component, and no example of it.
+        """
         parts = [self._of(run, profile, metric) for run in profile.runs]
         if any(part is None for part in parts):
             return None
@@ -92,8 +97,18 @@ class Examples:
         for i, (groups, own_sums, own_sizes) in enumerate(found):
             at = [place[label] for label in groups]
             sums[i][:, at], sizes[i][:, at] = own_sums, own_sizes
+        self._check_all_there(profile, metric, sizes)
         dataset = str(self._effects.children[profile.runs[0]].summary.get("dataset"))
         return Grouped(dataset, tuple(labels), sums, sizes)
+
+    def _check_all_there(self, profile: Profile, metric: str, sizes: Floats) -> None:
+        missing = (sizes.sum(2) == 0) & np.isfinite(self._effects.of_seeds(profile, metric))
+        for seed, site in np.argwhere(missing):
+            child = self._effects.children[profile.runs[seed]]
+            raise ResultsError(
+                f"{child.dir.per_example} is damaged: it has no {metric} of {self._effects.describe(site)}, whose mean stands "
+                f"in {child.table}. {ANEW}"
+            )
 
     def _of(self, run: int, profile: Profile, metric: str) -> tuple[list[str], Floats, Floats] | None:
         if run not in self._runs:
