@@ -15,7 +15,7 @@ import threading
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from tiny_ablation.errors import TinyAblateError, in_words, said
+from tiny_ablation.errors import TinyAblateError, in_words, panics_told, said
 from tiny_ablation.version import __version__
 
 _LONGEST = 4000  # characters of a message of Hydra's, which may list every level of a config that is nested too deeply
@@ -35,7 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _interrupt)  # otherwise worker processes outlive the parent
     unraisable, sys.unraisablehook = sys.unraisablehook, _keep_interrupts
     try:
-        return _dispatch(args)
+        with panics_told():
+            return _dispatch(args)
     except SystemExit as stop:  # Hydra leaves this way after --help, and callbacks cannot leave in another
         if isinstance(stop.__cause__, Exception):
             return _tell(stop.__cause__, asked)

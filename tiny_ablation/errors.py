@@ -6,9 +6,11 @@ survives being pickled between processes. `in_words` tells what is no error of t
 people: a full disk, too little memory, a worker that does not answer.
 """
 
+import contextlib
 import errno
 import os
 import re
+from collections.abc import Iterator
 
 _ELSEWHERE = "choose another directory with hydra.run.dir=DIR."
 _ADVICE = {
@@ -20,10 +22,10 @@ _ADVICE = {
     errno.EPERM: f"check the permissions, or {_ELSEWHERE}",
 }
 
-# How libraries say it: torch on a GPU, torch on a CPU, the system, C++, oneDNN.
+# How libraries say it: torch on a GPU, torch on a CPU, the system, C++, oneDNN; and of a thread's stack, Python and Rust.
 _NO_MEMORY = (
     "out of memory", "can't allocate memory", "cannot allocate memory", "bad_alloc", "could not create a primitive",
-    "could not create a memory object",
+    "could not create a memory object", "can't start new thread", "threadpoolbuilderror",
 )  # fmt: skip
 
 
@@ -133,3 +135,14 @@ def said(error: BaseException) -> str:
         if text
         else type(error).__name__
     )
+
+
+@contextlib.contextmanager
+def panics_told() -> Iterator[None]:
+    """A panic in a library written in Rust as an error like any other; its class can only be known by its name."""
+    try:
+        yield
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        raise RuntimeError(f"{error}") from error

@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from tests.cli.conftest import TOY, write_rows
+from tiny_ablation import cli
 from tiny_ablation.cli import _for_reader
 
 ROW = {"clean": "The sky is", "target": " blue", "foil": " red"}
@@ -165,3 +166,24 @@ def test_an_interrupt_that_falls_into_a_clean_up_is_not_lost():
         [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
     )
     assert (done.stdout.strip(), done.stderr) == ("kept", "")
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        (
+            "The global thread pool has not been initialized.: ThreadPoolBuildError { kind: IOError }",
+            "memory ran out",
+        ),
+        ("index out of bounds", "RuntimeError: index out of bounds"),
+    ],
+)
+def test_a_panic_of_a_library_in_rust_is_told_as_an_error(monkeypatch, capsys, said, shown):
+    panic = type("PanicException", (BaseException,), {})
+
+    def fail(_args):
+        raise panic(said)
+
+    monkeypatch.setattr(cli, "_dispatch", fail)
+    assert cli.main(["model=toy"]) == 1
+    assert shown in capsys.readouterr().err

@@ -224,4 +224,11 @@ def same(expected: Mapping[str, bytes], found: Mapping[str, bytes]) -> None:
     if extra := sorted(found.keys() - expected.keys()):
         raise Wrong(f"too many: {extra[:5]}")
     if differ := [name for name in expected if expected[name] != found[name]]:
-        raise Wrong(f"not the same bytes: {differ[:5]}")
+        raise Wrong(f"not the same bytes: {differ[:5]}; {_difference(expected[differ[0]], found[differ[0]])}")
+
+
+def _difference(expected: bytes, found: bytes) -> str:
+    """What stands around the first byte that differs."""
+    at = next((i for i, (a, b) in enumerate(zip(expected, found, strict=False)) if a != b), 0)
+    around = slice(max(0, at - 60), at + 60)
+    return f"{expected[around]!r} became {found[around]!r}"

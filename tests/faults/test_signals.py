@@ -2,8 +2,10 @@
 
 import os
 import random
+import shutil
 import signal
 import subprocess
+import sys
 import time
 
 import pytest
@@ -179,12 +181,27 @@ def test_a_process_that_hangs_and_is_killed(undisturbed, fresh, attempt):
     ("scene", "after"), [(scenes.RUN, 4.0), (scenes.BASIC, 6.0), (TRACKED, 6.0), (scenes.TRAINING, 6.0)],
     ids=str,
 )  # fmt: skip
-def test_the_clock_is_set_back(undisturbed, fresh, attempt, scene, after):
+def test_the_clock_is_set_back(undisturbed, fresh, attempt, clock, scene, after):
     expected, place = undisturbed(scene), fresh(scene)
-    path = os.pathsep.join([str(INJECT), os.environ.get("PYTHONPATH", "")])
+    seen = place / "clock-seen"
+    env = {
+        "LD_PRELOAD": str(clock), "FAULT_CLOCK_BACK_AT": f"{after},3600", "FAULT_CLOCK_SEEN": str(seen),
+    }  # fmt: skip
     with attempt("clock set back by an hour"):
-        run(scene, place, env={"PYTHONPATH": path, "FAULT_CLOCK_BACK_AT": f"{after},3600"}).worked()
+        run(scene, place, env=env).worked()
+        assert seen.exists()
         same(expected.results, scene.results(place))
+
+
+@pytest.fixture(scope="session")
+def clock(tmp_path_factory):
+    """The library that stands between a process and the system's clock."""
+    compiler = shutil.which("cc")
+    if compiler is None or sys.platform != "linux":
+        pytest.skip("needs a C compiler, and Linux")
+    path = tmp_path_factory.mktemp("clock") / "clock.so"
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", path, INJECT / "clock.c", "-ldl"], check=True)
+    return path
 
 
 @pytest.mark.faults

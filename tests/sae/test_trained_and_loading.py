@@ -31,6 +31,8 @@ def test_saelens_alone_can_load_it(network, cache, small, architecture):
     assert sae.cfg.metadata.tiny_ablation["weights"] == network.model.weights_hash
     x = torch.randn(4, 32)
     assert torch.equal(read(directory, "cpu").encode(x).output, sae(x))
+    keys = list(json.loads((directory / "cfg.json").read_text()))
+    assert keys == sorted(keys)  # in the order of SAELens, two processes would write different bytes
     record = json.loads((directory / "trained.json").read_text())
     assert len(record["curve"]) == 12
     assert record["quality"]["tokens"] == 8 * 15

@@ -67,7 +67,8 @@ def edited_operations(executor: Executor, batch: Batch) -> float:
     """Operations of all interventions on one batch: each takes the nodes that it can reach, from its first block on."""
     network, layers, shares = executor.network, executor.network.shape.n_layers, executor.shares(batch)
     block, end = pass_operations(network, batch)
-    total = len({share.made for share in shares if share.made}) * (block * layers + end)
+    kept = {share.made: share.made[0].layer for share in shares if share.made}
+    total = sum(block * (layers - start) + end for start in kept.values())
     for share in shares:
         block, end = pass_operations(network, batch, share.only)
         total += len(share.runs) * (block * (layers - share.start) + end)

@@ -160,8 +160,8 @@ class Executor:
         for share in self.shares(batch, sources.edited):
             if share.made != made:
                 made = share.made
-                edits = Intervention((*(self.under.edits if self.under else ()), *made))
-                begun = self._passes.clean(batch, writers=sources.writers([edits]))
+                edits = Intervention(made)
+                begun = self._passes.continued(batch, cache, edits.start, sources.writers([edits]))
             self._run_share(batch, begun, base, sources, share, out, tick)
         if self.plan and not torch.equal(self._passes.clean(batch, writers=under).logits, cache.logits):
             raise GuardError(

@@ -61,23 +61,45 @@ class Passes:
     ) -> Cache:
         """Run one copy, keeping what enters each block and what stands at `capture`, after the edits of `writers` if any."""
         cache = Cache(attention=self._attention(batch))
-        with ExitStack() as stack:
-            self._attach(stack, writers or {}, 1)
-            for layer in range(self.network.shape.n_layers):
-                point = self.network.hook_point("resid_pre", layer)
-                stack.enter_context(removed(point.attach(_append(cache.resid))))
-            for place in capture:
-                point = self.network.hook_point(*place)
-                keep = _keep(cache.at, place, point.view, batch.n_nodes)
-                stack.enter_context(removed(point.attach(keep)))
-            trimmed = not capture and self._may_trim(writers or {})
-            cache.logits = self._run(batch, 1, cache.attention, trimmed=trimmed, keep=True)[0]
+        self._fill(cache, batch, capture, writers or {})
         missing = [place for place in capture if place not in cache.at]
         if missing or len(cache.resid) != self.network.shape.n_layers:
             raise GuardError(
                 f"the model did not run through {missing or 'all of its blocks'}; nothing can be measured there"
             )
         return cache
+
+    def continued(self, batch: Batch, cache: Cache, start: int, writers: dict[Place, list[Writer]]) -> Cache:
+        """What `clean` would keep of a run that differs from that of `cache` by edits in blocks from `start` on.
+
+        Args:
+            batch: the prompts.
+            cache: of a pass over `batch`.
+            start: the first block that runs.
+            writers: for each place, what writes there; no block below `start` has one.
+        """
+        begun = Cache(cache.resid[:start])
+        if cache.attention is not None:
+            begun.attention = cache.attention.after(start)
+        with self._resumed(start, cache.resid[start], 1):
+            self._fill(begun, batch, (), writers)
+        return begun
+
+    def _fill(
+        self, cache: Cache, batch: Batch, capture: Sequence[Place], writers: dict[Place, list[Writer]]
+    ) -> None:
+        """Run one copy with its edits and keep what enters the blocks that are not in the cache yet, and the rest of it."""
+        with ExitStack() as stack:
+            self._attach(stack, writers, 1)
+            for layer in range(len(cache.resid), self.network.shape.n_layers):
+                point = self.network.hook_point("resid_pre", layer)
+                stack.enter_context(removed(point.attach(_append(cache.resid))))
+            for place in capture:
+                point = self.network.hook_point(*place)
+                keep = _keep(cache.at, place, point.view, batch.n_nodes)
+                stack.enter_context(removed(point.attach(keep)))
+            trimmed = not capture and self._may_trim(writers)
+            cache.logits = self._run(batch, 1, cache.attention, trimmed=trimmed, keep=True)[0]
 
     def edited(
         self, batch: Batch, cache: Cache, start: int, writers: dict[Place, list[Writer]], runs: int,

@@ -78,7 +78,7 @@ def _trunks(plan: Sequence[Intervention], n_layers: int) -> dict[tuple[Edit, ...
             trunks[()][index] = intervention
     for lowest, rests in joined.items():
         saved = sum(rest.start - lowest[0].layer for rest in rests.values())
-        if saved > n_layers:  # blocks, against those of the pass that is kept
+        if saved > n_layers - lowest[0].layer:  # blocks, against those of the pass that is kept
             trunks[lowest] = rests
         else:
             trunks[()] |= {index: plan[index] for index in rests}

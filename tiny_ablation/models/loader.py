@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from tiny_ablation.config.schema import ModelConfig, ModelSource, Weights
-from tiny_ablation.errors import ConfigError, DeviceError, ModelError, is_out_of_memory
+from tiny_ablation.errors import ConfigError, DeviceError, ModelError, is_out_of_memory, panics_told
 from tiny_ablation.models.sources import hub, local, planted, toy, tracr, wheel
 from tiny_ablation.models.sources.files import ModelFiles
 from tiny_ablation.models.sources.progress import notice
@@ -228,7 +228,7 @@ def _read_tokenizer(cfg: ModelConfig, files: ModelFiles) -> Any:
 
 
 def _quiet() -> Any:
-    from tiny_ablation.models.sources.convert import panics_told, quiet_transformers
+    from tiny_ablation.models.sources.convert import quiet_transformers
 
     stack = ExitStack()
     stack.enter_context(quiet_transformers())

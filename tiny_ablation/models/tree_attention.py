@@ -85,6 +85,12 @@ class TreeAttention:
                 at += len(asked)
         return part
 
+    def after(self, blocks: int) -> "TreeAttention":
+        """The same attention, for a run that has the keys and values of the first blocks in common with this one."""
+        other = copy.copy(self)
+        other.kept = self.kept[:blocks]
+        return other
+
     def __call__(
         self, _module: Any, query: Tensor, key: Tensor, value: Tensor, _mask: Any, *_: Any, **options: Any
     ) -> tuple[Tensor, None]:

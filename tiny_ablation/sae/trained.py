@@ -29,7 +29,7 @@ from tiny_ablation.results.cached import LEFT, Entry
 from tiny_ablation.results.locks import hold, is_locked
 from tiny_ablation.results.profile import peak_memory
 from tiny_ablation.results.sealed import read_sealed, write_sealed
-from tiny_ablation.results.store import flush_files, sha256_file, write_json, write_via
+from tiny_ablation.results.store import flush_files, read_json, sha256_file, write_json, write_via
 from tiny_ablation.sae.buffer import fill_buffer
 from tiny_ablation.sae.clock import Clock
 from tiny_ablation.sae.contexts import Contexts, contexts, own_samples
@@ -189,6 +189,8 @@ def _make(recipe: Recipe, target: Path, work: Path) -> None:
     part = work / "finished"
     shutil.rmtree(part, ignore_errors=True)
     sae.save_inference_model(part)
+    config = part / "cfg.json"  # whose keys SAELens leaves in an order that changes from process to process
+    write_json(config, dict(sorted(read_json(config).items())))
     write_held_out(part, found.held_out)
     with clock.stage("quality"):
         numbers = _measure(recipe, found.held_out, part)

@@ -1,37 +1,10 @@
-"""Faults that reach every Python process below a command: a clock that is set back, and a kill at a chosen file operation.
+"""A fault that reaches every Python process below a command: a kill at a chosen file operation.
 
 Python imports this module at its start where its directory stands in PYTHONPATH.
 """
 
 import os
 import sys
-
-if "FAULT_CLOCK_BACK_AT" in os.environ:
-    # The clock is set back by so many seconds once a process has run for a while, as a time server would.
-    import time
-
-    _real, _begun = time.time, time.monotonic()
-    _after, _back = map(float, os.environ["FAULT_CLOCK_BACK_AT"].split(","))
-
-    def _time():
-        return _real() - (_back if time.monotonic() - _begun > _after else 0.0)
-
-    time.time = _time
-    time.time_ns = lambda: int(_time() * 1e9)
-    import datetime as _datetime
-
-    _class = _datetime.datetime
-
-    class _Every(type):
-        def __instancecheck__(cls, value):
-            return isinstance(value, _class)
-
-    class _Moved(_class, metaclass=_Every):
-        @classmethod
-        def now(cls, tz=None):
-            return cls.fromtimestamp(_time(), tz)
-
-    _datetime.datetime = _Moved
 
 if "FAULT_KILL_AT" in os.environ:
     # SIGKILL just before the n-th operation that changes the file system below a directory.

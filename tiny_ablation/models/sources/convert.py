@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from tiny_ablation.errors import ModelError, is_out_of_memory
+from tiny_ablation.errors import ModelError, is_out_of_memory, panics_told
 from tiny_ablation.models.sources.files import WEIGHTS
 from tiny_ablation.models.sources.progress import spinner
 
@@ -44,17 +44,6 @@ def convert_gguf(gguf: Path, directory: Path, label: str) -> dict[str, str]:
         _write(directory, config, tensors)
         tokenizer.save_pretrained(directory)
     return {name: version(name) for name in ("gguf", "transformers", "torch", "safetensors")}
-
-
-@contextlib.contextmanager
-def panics_told() -> Iterator[None]:
-    """A panic in a library written in Rust as an error like any other; its class can only be known by its name."""
-    try:
-        yield
-    except BaseException as error:
-        if type(error).__name__ != "PanicException":
-            raise
-        raise RuntimeError(f"{error}") from error
 
 
 @contextlib.contextmanager
