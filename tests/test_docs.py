@@ -1,5 +1,6 @@
 """What the documentation shows works as it is written there."""
 
+import json
 import re
 import shlex
 import shutil
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tiny_ablation import load_run
+from tiny_ablation.cli import main
 from tiny_ablation.commands import names
 from tiny_ablation.commands._compose import compose, compose_sweep
 
@@ -83,3 +85,72 @@ def test_the_commands_of_the_pages_are_understood(page, command):
     if args and re.fullmatch(r"[A-Za-z][\w-]*", args[0]):
         assert args[0].replace("-", "_") in names()
     assert compose_sweep(overrides).plan.cells if multirun else compose(overrides)
+
+
+# What a command is given so that it is over in seconds; the keys of the page itself come first and lose.
+SMALL = {
+    "model": "toy", "dataset.n_examples": "12", "tracking": "off", "device.threads": "1", "stats.n_boot": "200",
+    "stats.n_perm": "200", "hydra.launcher.n_jobs": "1",
+}  # fmt: skip
+SMALL_SAE = {
+    "sae.corpus": str(REPOSITORY / "docs"), "sae.width": "32", "sae.k": "4", "sae.context": "16", "sae.steps": "30",
+    "sae.own_samples": "2", "sae.batch": "32", "sae.tokens": "640", "sae.held_out": "256",
+}  # fmt: skip
+KNOWN = ("planted", "induction_pair", "tracr_dyck")  # small themselves
+ELSEWHERE = {
+    "ui": "starts a server: tests/commands/test_ui.py",
+    "selfcheck": "a minute: tests/commands/test_selfcheck.py",  # but for --prompts
+    "behaviours": "every behaviour: tests/commands/test_behaviours.py",
+}
+WITH_OVERRIDES = ("data", "plan")
+
+
+def own_rows():
+    """A corpus of one's own of twelve prompts, whose fields have the names of the pages' examples."""
+    for i, word in enumerate(["ab", "cd", "ef", "gh", "ij", "kl", "mn", "op", "qr", "st", "uv", "wx"]):
+        prompt = f"The opposite of {word} is"
+        yield {"clean": prompt, "prompt": prompt, "target": f" {word[::-1]}", "answer": f" {word[::-1]}", "foil": " xy",
+               "group": f"g{i}"}  # fmt: skip
+
+
+def reduced(args):
+    """The command for the toy model: the same keys, with small values."""
+    given = dict(a.split("=", 1) for a in args if "=" in a and not a.startswith("-"))
+    flags = [a for a in args if "=" not in a or a.startswith("-")]
+    known = given.get("model") in KNOWN
+    changed = {
+        key: value for key, value in SMALL.items() if not (known and key in ("model", "dataset.n_examples"))
+    }
+    if not known:
+        for key, value in (("ablation.of", '["0.0","0.3","1.1"]'), ("ablation.layers", "[0,1]")):
+            changed |= {key: value} if key in given else {}
+    if "sae" in given.get("ablation", "") or "sae" in given.get("experiment", ""):
+        changed |= SMALL_SAE
+    if given.get("dataset") == "jsonl" and not known:
+        changed["metrics.span"] = "full"
+    if given.get("experiment") == "robustness":
+        changed |= {"ablation": "heads_zero,heads_mean", "model.weights": "raw"}
+    given.pop("model.path", None)
+    return [*flags, *(f"{key}={value}" for key, value in (given | changed).items())]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES)
+def test_the_commands_of_a_page_run_one_after_the_other(page, tmp_path, monkeypatch, capfd):
+    """Each as it is written but for the model and sizes; ELSEWHERE says where the others are run."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BROWSER", "true")
+    monkeypatch.setenv("TINY_ABLATE_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in own_rows()))
+    found = [shlex.split(command)[1:] for command in commands(page)]
+    for args in sorted(
+        found, key=lambda args: args[0] == "findings"
+    ):  # of the runs whose commands stand below it
+        name, command = args[0], shlex.join(args)
+        if name in ELSEWHERE and "--prompts" not in args:
+            continue
+        if name not in names() or name in WITH_OVERRIDES:
+            args = reduced(args)
+        monkeypatch.setattr(sys, "argv", ["tiny-ablate"])
+        code = main(args)
+        assert code == 0, f"{command}\n{shlex.join(args)}\n{capfd.readouterr().err[-2000:]}"

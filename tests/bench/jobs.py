@@ -108,7 +108,11 @@ def make_job(network: Network, kind: str, family: str, n: int, layers: Sequence[
 
 
 def executor(
-    network: Network, job: Job, items: Sequence[Item], metrics: Sequence[Metric] = LOGIT_DIFF
+    network: Network,
+    job: Job,
+    items: Sequence[Item],
+    metrics: Sequence[Metric] = LOGIT_DIFF,
+    shared: bool | None = None,
 ) -> Executor:
     """The tool's executor for these items."""
     replacement = patch_from(job.sources, job.prompts) if job.sources else Scale(0.0)
@@ -121,7 +125,7 @@ def executor(
         )
         for item in items
     ]
-    return Executor(network, job.prompts, plan, metrics)
+    return Executor(network, job.prompts, plan, metrics, shared=shared)
 
 
 def _heads(network: Network) -> list[tuple[int, int]]:

@@ -10,7 +10,10 @@ from pathlib import Path
 from typing import Any
 
 PAGE = Path(__file__).parents[2] / "docs" / "performance.md"
-_WAYS = ("bridge loop", "plain loop", "nnsight loop", "engine")
+_WAYS = {
+    "bridge loop": "Bridge loop", "plain loop": "plain loop", "nnsight loop": "nnsight loop", "engine, by length": "before",
+    "engine": "engine",
+}  # fmt: skip
 _KINDS = {
     "heads": "every head of the model zeroed, one at a time",
     "pairs": "all pairs of the twelve strongest heads zeroed",
@@ -22,8 +25,14 @@ Written by `make performance` from the results of `make bench`; not by hand.
 
 All ways run in one process, in turn, round after round, and say the same: every example within {per_example:g}, every mean
 within {means:g} (otherwise the benchmark stops). Seconds are medians over rounds, scaled up from the part of each job that was
-timed (`tests/bench/bench.py` says how). The Bridge loop is what TransformerLens' documentation does: a padded batch and
-`run_with_hooks`, one forward a run. The plain loop does the same on the Hugging Face model, nnsight's with its tracing.
+timed (`tests/bench/bench.py` says how).
+
+- The Bridge loop is what TransformerLens' documentation does: a padded batch and `run_with_hooks`, one forward a run. The plain
+  loop does the same on the Hugging Face model, nnsight's with its tracing.
+- *Before* is the engine as it was first: blocks below the change skipped, prompts in batches by length without padding, logits
+  at the answers only, PyTorch's own products; no prefix trees, and nothing shared by pairs.
+
+The jobs:
 
 """
 _FLOOR = """
@@ -57,7 +66,7 @@ def page(results: Sequence[Mapping[str, Any]]) -> str:
 
 def _table(jobs: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any]]]) -> Iterator[str]:
     head = [
-        "job", "prompts", "runs", *(f"{way}, s" for way in _WAYS), "times as fast as the Bridge loop (rounds)",
+        "job", "prompts", "runs", *(f"{name}, s" for name in _WAYS.values()), "times as fast as the Bridge loop (rounds)",
         "of the floor (PyTorch's product)", "memory beside the model, GB",
     ]  # fmt: skip
     yield f"| {' | '.join(head)} |"

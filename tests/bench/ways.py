@@ -7,14 +7,17 @@ import copy
 import importlib.util
 from collections.abc import Callable, Sequence
 from typing import Any
+from unittest import mock
 
 import torch
 from torch import Tensor
 
 from tests.bench.jobs import LOGIT_DIFF, Item, Job, Spot, executor
+from tiny_ablation.engine import shares
 from tiny_ablation.engine.prompts import Prompt
 from tiny_ablation.metrics.readout import Metric
 from tiny_ablation.metrics.registry import metric, metric_names
+from tiny_ablation.models import products
 from tiny_ablation.models.network import Network
 
 Way = Callable[[Network, Job, Sequence[Item]], Tensor]
@@ -97,13 +100,26 @@ def nnsight_loop(network: Network, job: Job, items: Sequence[Item]) -> Tensor:
 
 
 def engine(
-    network: Network, job: Job, items: Sequence[Item], metrics: Sequence[Metric] = LOGIT_DIFF
+    network: Network,
+    job: Job,
+    items: Sequence[Item],
+    metrics: Sequence[Metric] = LOGIT_DIFF,
+    shared: bool | None = None,
 ) -> Tensor:
-    """The same with the tool's executor, layout included."""
+    """The same with the tool's executor, layout included; `shared=False` without prefix trees."""
     out = torch.full((len(items), len(job.prompts)), torch.nan, dtype=torch.float64)
-    for result in executor(network, job, items, metrics):
+    for result in executor(network, job, items, metrics, shared):
         out[:, list(result.examples)] = result.values["logit_diff"]
     return out
+
+
+def engine_by_length(network: Network, job: Job, items: Sequence[Item]) -> Tensor:
+    """As the engine was before prefix trees: batches by length, no pass shared by pairs, PyTorch's own products."""
+    with (
+        mock.patch.object(products, "available", return_value=False),
+        mock.patch.object(shares, "_trunks", lambda plan, _: {(): dict(enumerate(plan))}),
+    ):
+        return engine(network, job, items, shared=False)
 
 
 def engine_every_metric(network: Network, job: Job, items: Sequence[Item]) -> Tensor:
@@ -117,6 +133,7 @@ WAYS: dict[str, Way] = {
     "bridge loop": bridge_loop,
     "plain loop": plain_loop,
     **({"nnsight loop": nnsight_loop} if importlib.util.find_spec("nnsight") else {}),
+    "engine, by length": engine_by_length,
     "engine": engine,
     "engine, every metric": engine_every_metric,
 }

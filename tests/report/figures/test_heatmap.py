@@ -156,6 +156,13 @@ def test_a_run_of_nothing_but_scale_one_shows_that(fake):
     assert not data.panels[0].resolved.any()
 
 
+def test_a_head_beyond_any_model_is_refused_before_memory_is_taken(fake):
+    table = fake.impact(2, 2)
+    table.loc[0, "head"] = 2**31 - 1
+    with pytest.raises(ResultsError, match="heads of no model"):
+        _data(table)
+
+
 def test_two_interventions_in_one_table_are_refused(fake):
     import pandas as pd
 

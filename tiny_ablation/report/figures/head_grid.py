@@ -1,5 +1,6 @@
 """The numbers of a head map as arrays, one panel per scale."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,7 @@ from tiny_ablation.report import tables, words
 from tiny_ablation.report.figures import style
 
 _INDEX = ("layer", "head", "scale")
+_MOST = 250_000  # heads in one map, ten times those of the largest models
 
 
 @dataclass(frozen=True)
@@ -74,10 +76,12 @@ def collect(impact: pd.DataFrame, metric: str, title: str, confidence: float) ->
         ResultsError: the table has no effect on `metric`, or several rows per head.
     """
     rows = tables.effects(impact, metric)
-    layers, heads = (
-        np.arange(found.min(), found.max() + 1)
-        for found in (rows["layer"].to_numpy(), rows["head"].to_numpy())
-    )
+    ends = [(rows[name].min(), rows[name].max() + 1) for name in _INDEX[:2]]
+    if math.prod(int(end) - int(start) for start, end in ends) > _MOST:
+        raise ResultsError(
+            f"the head map would have more than {_MOST:,} heads, so the table names heads of no model"
+        )
+    layers, heads = (np.arange(*of) for of in ends)
     if rows.duplicated(list(_INDEX)).to_numpy().any():
         raise ResultsError(
             "the head map draws one intervention of one run, and the table has several rows per head"
