@@ -38,7 +38,8 @@ The jobs:
 _FLOOR = """
 The floor is the time of the matrix products alone, at the best rate that this machine reached for them in the same process:
 every distinct node of the prefix tree once per run, in the blocks from the changed one on, and only the nodes that the change
-can reach. It is given for the fastest product at hand, which the engine uses, and for PyTorch's own.
+can reach. It is given at the rate of PyTorch's own product, which the loops use, and in brackets at that of the engine's, where
+the machine has a faster one (oneDNN with AVX-512): a floor that is lower by as much.
 
 ## Where it comes from
 
@@ -51,6 +52,10 @@ can reach. It is given for the fastest product at hand, which the engine uses, a
 - On CPUs with AVX-512, products take oneDNN with packed weights where that is faster and was seen to agree
   (`models/products.py`); attention among the nodes of a tree goes in chunks of neighbours (`models/tree_attention.py`).
 """
+_WHOLE = """## The default run as a whole
+
+`make run` with the model in the cache, on a terminal; seconds, medians. The loop is the stage of the interventions.
+"""
 
 
 def page(results: Sequence[Mapping[str, Any]]) -> str:
@@ -60,29 +65,66 @@ def page(results: Sequence[Mapping[str, Any]]) -> str:
     jobs = {name: (part, result) for result in results for name, part in result["jobs"].items()}
     lines = [_INTRO.format(per_example=PER_EXAMPLE, means=MEANS)]
     lines += [f"- `{kind}`: {what}" for kind, what in _KINDS.items() if any(n.startswith(kind) for n in jobs)]
-    lines += ["", *_table(jobs), _FLOOR, "## Measured on", "", *dict.fromkeys(map(_machine, results)), ""]
+    lines += [
+        "",
+        *_table(jobs),
+        _FLOOR,
+        *_around(results),
+        "## Measured on",
+        "",
+        *dict.fromkeys(map(_machine, results)),
+        "",
+    ]
     return "\n".join(lines)
 
 
 def _table(jobs: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any]]]) -> Iterator[str]:
     head = [
         "job", "prompts", "runs", *(f"{name}, s" for name in _WAYS.values()), "times as fast as the Bridge loop (rounds)",
-        "of the floor (PyTorch's product)", "memory beside the model, GB",
+        "of the floor (of the engine's product)",
     ]  # fmt: skip
     yield f"| {' | '.join(head)} |"
     yield f"|{'---|' * len(head)}"
     for name, (part, _) in sorted(jobs.items()):
         seconds, rounds = part["seconds"], part["bridge_ratio_by_round"]
         ratio = part["times_as_fast_as"].get("bridge loop")
-        memory = part.get("memory", {}).get("engine")
         cells = [
             f"`{name}`", str(part["n_prompts"]), str(part["items"]),
             *(f"{seconds[way]:.1f}" if way in seconds else "" for way in _WAYS),
             "" if ratio is None else f"**{ratio:.2f}** ({len(rounds)}: {min(rounds):.2f} to {max(rounds):.2f})",
-            f"{part['of_floor']:.2f} ({part['of_floor_by_torch']:.2f})",
-            "" if memory is None else f"{(memory['peak'] - memory['model']) / 2**30:.2f}",
+            f"**{part['of_floor_by_torch']:.2f}** ({part['of_floor']:.2f})",
         ]  # fmt: skip
         yield f"| {' | '.join(cells)} |"
+
+
+def _around(results: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Peak memory and the parts of a whole run, where they were measured."""
+    memory = {name: found for result in results for name, found in result.get("memory", {}).items()}
+    whole = next((result["whole"] for result in reversed(results) if "whole" in result), None)
+    if memory:
+        yield from (
+            "## Peak memory of the engine",
+            "",
+            "| job | model, GB | peak, GB | beside the model, GB |",
+            "|---|---|---|---|",
+        )
+        for name, found in memory.items():
+            model, peak = (found[key] / 2**30 for key in ("model", "peak"))
+            yield f"| `{name}` | {model:.2f} | {peak:.2f} | **{peak - model:.2f}** |"
+        yield ""
+    if whole:
+        yield from (
+            _WHOLE,
+            "| first progress tick | whole | loop | all but the loop | loop, of what comes after start-up |",
+        )
+        yield "|---|---|---|---|---|"
+        cells = (
+            f"**{whole['first_tick']:.1f}**",
+            *(f"{whole[key]:.1f}" for key in ("whole", "loop")),
+            f"**{whole['rest']:.1f}**",
+        )
+        yield f"| {' | '.join(cells)} | {100 * whole['loop_share']:.0f}% |"
+        yield ""
 
 
 def _machine(result: Mapping[str, Any]) -> str:

@@ -45,19 +45,26 @@ def test_the_page_has_a_line_for_each_job():
     part = {
         "n_prompts": 64, "items": 270, "seconds": {"bridge loop": 700.0, "engine": 100.0},
         "times_as_fast_as": {"bridge loop": 7.0}, "bridge_ratio_by_round": [6.5, 7.5], "of_floor": 1.6,
-        "of_floor_by_torch": 0.7, "memory": {"engine": {"model": 2**30, "peak": 3 * 2**29}},
+        "of_floor_by_torch": 0.7,
     }  # fmt: skip
     result = {
         "when": "2026-11-22T02:00:00+00:00", "model": "m", "dtype": "float32", "rounds": 2, "clock": "wall",
         "git_commit": "a" * 40, "git_dirty": False, "versions": {},
         "machine": {"threads": 2, "cpu": "A CPU"}, "peak_gflops": {"torch": 190.0},
-        "jobs": {"heads:facts=64": part},
+        "jobs": {"heads:facts=64": part}, "memory": {"heads:ioi=64": {"model": 2**30, "peak": 3 * 2**29}},
     }  # fmt: skip
-    later = result | {"jobs": {"heads:facts=64": part | {"n_prompts": 65}, "pairs:ioi=64": part}}
+    whole = {"first_tick": 7.0, "whole": 40.0, "loop": 25.0, "prepare": 3.0, "rest": 15.0, "loop_share": 0.8}
+    later = (
+        result
+        | {"whole": whole}
+        | {"jobs": {"heads:facts=64": part | {"n_prompts": 65}, "pairs:ioi=64": part}}
+    )
     text = page([result, later])
     assert (
-        "| `heads:facts=64` | 65 | 270 | 700.0 |  |  | 100.0 | **7.00** (2: 6.50 to 7.50) | 1.60 (0.70) | 0.50 |"
+        "| `heads:facts=64` | 65 | 270 | 700.0 |  |  |  | 100.0 | **7.00** (2: 6.50 to 7.50) | **0.70** (1.60) |"
         in text
     )
     assert "`pairs`: all pairs" in text
+    assert "| `heads:ioi=64` | 1.00 | 1.50 | **0.50** |" in text
+    assert "| **7.0** | 40.0 | 25.0 | **15.0** | 80% |" in text
     assert "- `patching`" not in text
