@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 from tiny_ablation.errors import TinyAblateError, in_words, panics_told, said
 from tiny_ablation.version import __version__
 
+_MULTIRUN = ("-m", "--multirun")
 _LONGEST = 4000  # characters of a message of Hydra's, which may list every level of a config that is nested too deeply
 
 _BEHIND = 0.05  # seconds until an interrupt that was dropped is raised again, when it would be no more
@@ -65,6 +66,8 @@ def _dispatch(args: list[str]) -> int:
         from tiny_ablation import commands
 
         return commands.run(args[0], args[1:])
+    # Hydra wants flags before or behind all overrides, and people put -m where they think of it.
+    args = [*(arg for arg in args if arg in _MULTIRUN), *(arg for arg in args if arg not in _MULTIRUN)]
     sys.argv = [sys.argv[0], *args]
     from tiny_ablation import app
     from tiny_ablation.config.trust import check_flags
