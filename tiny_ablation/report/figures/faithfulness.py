@@ -72,7 +72,14 @@ def page(data: Curves) -> interactive.Interactive:
         **interactive.base_layout(420), margin={"l": 60, "r": 20, "t": 40, "b": 60},
         legend={"orientation": "h", "y": -0.22},
     )  # fmt: skip
-    figure.update_xaxes(type="log", title_text=_X, gridcolor=style.LINE, tickformat="~g")
+    shares = _shares(circuit)
+    figure.update_xaxes(
+        type="log",
+        title_text=_X,
+        gridcolor=style.LINE,
+        tickvals=shares,
+        ticktext=[f"{share:g}" for share in shares],
+    )
     figure.update_yaxes(gridcolor=style.LINE, zeroline=True, zerolinecolor=style.MUTED)
     figure.update_yaxes(title_text=_Y, col=1)
     return interactive.Interactive(
@@ -93,6 +100,13 @@ def _note(circuit: Mapping[str, Any], confidence: float) -> str:
 def _points(circuit: Mapping[str, Any], ranking: str) -> Sequence[Mapping[str, Any]]:
     """The points of a ranking that a logarithmic axis can show."""
     return [point for point in circuit["rankings"][ranking]["points"] if point["fraction"] > 0]
+
+
+def _shares(circuit: Mapping[str, Any]) -> list[float]:
+    """Of all points, where the axis across has its ticks."""
+    return sorted(
+        {point["fraction"] for ranking in circuit["rankings"] for point in _points(circuit, ranking)}
+    )
 
 
 def _line(circuit: Mapping[str, Any], ranking: str, key: str) -> _Line:
@@ -149,9 +163,7 @@ def _draw_panel(axes: Axes, circuit: Mapping[str, Any], key: str) -> None:
         _draw_line(axes, _line(circuit, ranking, key), i, style.INK)
     axes.set_xscale("log")
     axes.set_ylim(*_limits(circuit))
-    shares = sorted(
-        {point["fraction"] for ranking in circuit["rankings"] for point in _points(circuit, ranking)}
-    )
+    shares = _shares(circuit)
     axes.set_xticks(shares, labels=[f"{share:g}".lstrip("0") for share in shares])
     axes.set_xticks([], minor=True)
     axes.set_xlabel(_X, fontsize=style.LABEL_SIZE, labelpad=4)

@@ -9,6 +9,12 @@ from matplotlib.figure import Figure
 from tiny_ablation.report.figures import canvas, interactive, style
 
 _LEFT, _SIDE, _BOTTOM = 0.95, 4.2, 0.85  # inches
+# A plot that is no larger than either rendering, the room of a mark, a letter and a line in it, and where a label may stand.
+_PLOT, _MARK, _LETTER, _LINE = (380, 300), 10, 6.2, 15
+_SPOTS = {
+    "middle right": (0, 0.5), "top center": (-0.5, 0), "middle left": (-1, 0.5), "bottom center": (-0.5, 1),
+}  # fmt: skip
+_Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
@@ -25,7 +31,7 @@ class Points:
         x: (n,)
         y: (n,)
         labels: of the points, for a pointer that rests on them.
-        shown: whether labels stand beside the filled points.
+        shown: whether labels stand beside the filled points, as far as there is room for them.
         diagonal: whether the line x = y is drawn.
         unsure: (n,) which points cannot be told from the diagonal, and are grey and open; None for none.
     """
@@ -56,6 +62,51 @@ class Points:
         room = 0.04 * float(np.ptp(both)) or 0.5
         return float(both.min()) - room, float(both.max()) + room
 
+    @property
+    def spots(self) -> dict[int, str]:
+        """Where labels stand beside their points, of `_SPOTS`; points far from the diagonal first, none upon another."""
+        if not self.shown:
+            return {}
+        places = self._places()
+        marks: list[_Box] = [(x - _MARK / 2, y - _MARK / 2, x + _MARK / 2, y + _MARK / 2) for x, y in places]
+        taken, out = list(marks), {}
+        filled = np.flatnonzero(self.looks[0][0])
+        if self.diagonal:
+            filled = filled[np.argsort(-np.abs(self.x - self.y)[filled], kind="stable")]
+        for i in filled.tolist():
+            for spot in _SPOTS:
+                box = _box(places[i], self.labels[i], spot)
+                if box[0] < -_MARK or box[2] > _PLOT[0] + 4 * _MARK:
+                    continue
+                if not any(_meet(box, other) for at, other in enumerate(taken) if at != i):
+                    taken.append(box)
+                    out[i] = spot
+                    break
+        return out
+
+    def _places(self) -> np.ndarray:
+        """(n, 2) the points in `_PLOT`, y downwards."""
+        columns = []
+        for values, length in ((self.x, _PLOT[0]), (-self.y, _PLOT[1])):
+            low, high = (self.ends if values is self.x else (-self.ends[1], -self.ends[0])) if self.diagonal else (
+                values.min(), values.max()
+            )  # fmt: skip
+            columns.append((values - low) / ((high - low) or 1.0) * length)
+        return np.stack(columns, axis=1)
+
+
+def _box(place: np.ndarray, label: str, spot: str) -> _Box:
+    width = _LETTER * len(label)
+    across, down = _SPOTS[spot]
+    gap = _MARK / 2 + 2
+    left = place[0] + width * across + (gap if across == 0 else -gap if across == -1 else 0)
+    top = place[1] - _LINE / 2 if down == 0.5 else place[1] + gap if down == 1 else place[1] - gap - _LINE
+    return left, top, left + width, top + _LINE
+
+
+def _meet(a: _Box, b: _Box) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
 
 def static(data: Points) -> Figure:
     """The points for print."""
@@ -72,10 +123,14 @@ def static(data: Points) -> Figure:
     for at, colour, filled in data.looks:
         face = colour if filled else style.PAPER
         axes.scatter(data.x[at], data.y[at], s=24, facecolor=face, edgecolor=colour, linewidth=0.9, zorder=3)
+    for i, spot in data.spots.items():
+        across, down = _SPOTS[spot]
+        axes.annotate(
+            canvas.drawable(data.labels[i]), (data.x[i], data.y[i]), (5 + 10 * across, 5 - 10 * down), fontsize=style.TICK_SIZE,
+            textcoords="offset points", ha={0: "left", -1: "right"}.get(across, "center"),
+            va={0: "bottom", 1: "top"}.get(down, "center"),
+        )  # fmt: skip
     if data.shown:
-        for i in np.flatnonzero(data.looks[0][0]):
-            how = {"textcoords": "offset points", "fontsize": style.TICK_SIZE}
-            axes.annotate(canvas.drawable(data.labels[i]), (data.x[i], data.y[i]), (5, 4), **how)
         axes.margins(0.16)
     axes.set_xlabel(data.x_title, fontsize=style.LABEL_SIZE, labelpad=6)
     axes.set_ylabel(data.y_title, fontsize=style.LABEL_SIZE)
@@ -107,9 +162,12 @@ def _line(x: list[float], y: list[float], colour: str) -> go.Scatter:
 
 
 def _marks(data: Points, at: np.ndarray, colour: str, filled: bool) -> go.Scatter:
+    names = [interactive.safe(data.labels[i]) for i in at]
+    spots = data.spots if filled else {}
     return go.Scatter(
-        x=data.x[at].tolist(), y=data.y[at].tolist(), mode="markers+text" if data.shown and filled else "markers",
-        text=[interactive.safe(data.labels[i]) for i in at], textposition="top center", showlegend=False, cliponaxis=False,
+        x=data.x[at].tolist(), y=data.y[at].tolist(), mode="markers+text" if spots else "markers",
+        text=[name if i in spots else "" for i, name in zip(at.tolist(), names, strict=True)], hovertext=names,
+        textposition=[spots.get(i, "top center") for i in at.tolist()], showlegend=False, cliponaxis=False,
         marker={"color": colour, "size": 9, "symbol": "circle" if filled else "circle-open"},
-        hovertemplate="<b>%{text}</b><br>%{x:.4g}, %{y:.4g}<extra></extra>",
+        hovertemplate="<b>%{hovertext}</b><br>%{x:.4g}, %{y:.4g}<extra></extra>",
     )  # fmt: skip
