@@ -89,6 +89,8 @@ performance: env
 
 bench-full: env
 	$(BIN)/python -m tests.bench.bench --full $(BENCH)
+	$(BIN)/python -m tests.bench.growth
+	$(BIN)/python -m tests.bench.screening
 
 behaviours: env
 	$(BIN)/tiny-ablate behaviours --out docs/behaviours.md

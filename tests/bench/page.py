@@ -4,6 +4,7 @@ Where several files hold the same job, the later one on the command line counts.
 """
 
 import json
+import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -57,9 +58,27 @@ _WHOLE = """## The default run as a whole
 `make run` with the model in the cache, on a terminal; seconds, medians. The loop is the stage of the interventions.
 """
 
+_GROWTH = """## Growth
 
-def page(results: Sequence[Mapping[str, Any]]) -> str:
-    """The page for these results."""
+Every head zeroed one by one, on random weights and prompts that share no prefix; one thing varied at a time
+(`python -m tests.bench.growth`). The power is that of the upper half of each curve.
+
+![time against examples, layers, heads, tokens and conditions](pictures/growth.png)
+"""
+_SCREENING = """## Screening
+
+`ablation.screen=attribution` with {top} heads chosen by their estimates and {random} at random, {n} prompts of each behaviour,
+against measuring all heads (`python -m tests.bench.screening`). Runs count forward passes, the gradient's as three; time is that
+of the measuring stage.
+"""
+
+
+def page(
+    results: Sequence[Mapping[str, Any]],
+    growth: Mapping[str, Any] | None = None,
+    screening: Mapping[str, Any] | None = None,
+) -> str:
+    """The page for these results, and for those of `tests.bench.growth` and `tests.bench.screening`."""
     from tests.bench.bench import MEANS, PER_EXAMPLE
 
     jobs = {name: (part, result) for result in results for name, part in result["jobs"].items()}
@@ -70,6 +89,8 @@ def page(results: Sequence[Mapping[str, Any]]) -> str:
         *_table(jobs),
         _FLOOR,
         *_around(results),
+        *_growth(growth),
+        *_screening(screening),
         "## Measured on",
         "",
         *dict.fromkeys(map(_machine, results)),
@@ -127,6 +148,34 @@ def _around(results: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         yield ""
 
 
+def _growth(found: Mapping[str, Any] | None) -> Iterator[str]:
+    if not found:
+        return
+    yield _GROWTH
+    yield "| varied | from | to | power of the time | arithmetic |"
+    yield "|---|---|---|---|---|"
+    for name, curve in found.items():
+        steps = curve["steps"]
+        yield f"| {name} | {steps[0]} | {steps[-1]} | **{curve['power']:.2f}** | {curve['expected']} |"
+    yield ""
+
+
+def _screening(found: Mapping[str, Any] | None) -> Iterator[str]:
+    if not found:
+        return
+    yield _SCREENING.format(**found)
+    yield "| behaviour | recall of the ten strongest | of the runs | of the time |"
+    yield "|---|---|---|---|"
+    families = found["families"]
+    for name, part in families.items():
+        yield f"| {name} | **{part['recall']:.2f}** | {part['runs']:.3f} | {part['seconds']:.2f} |"
+    means = (
+        sum(part[key] for part in families.values()) / len(families) for key in ("recall", "runs", "seconds")
+    )
+    yield "| mean | **{:.2f}** | {:.3f} | {:.2f} |".format(*means)
+    yield ""
+
+
 def _machine(result: Mapping[str, Any]) -> str:
     machine, versions = result["machine"], result["versions"]
     peaks = ", ".join(f"{product} {rate:g}" for product, rate in result["peak_gflops"].items())
@@ -139,10 +188,18 @@ def _machine(result: Mapping[str, Any]) -> str:
 
 
 def main(paths: Sequence[str]) -> None:
-    found = paths or [str(max(Path("outputs/bench").glob("*.json"), default=None) or "")]
+    found = paths or [str(max(Path("outputs/bench").glob("2*.json"), default=None) or "")]
     if found == [""]:
         raise SystemExit("outputs/bench has no results; run `make bench` first")
-    PAGE.write_text(page([json.loads(Path(path).read_text("utf-8")) for path in found]), encoding="utf-8")
+    growth, screening = (_read(Path("outputs/bench") / f"{name}.json") for name in ("growth", "screening"))
+    if growth:
+        shutil.copy("outputs/bench/growth.png", PAGE.parent / "pictures")
+    results = [json.loads(Path(path).read_text("utf-8")) for path in found]
+    PAGE.write_text(page(results, growth, screening), encoding="utf-8")
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    return json.loads(path.read_text("utf-8")) if path.is_file() else None
 
 
 if __name__ == "__main__":

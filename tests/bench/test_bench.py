@@ -5,8 +5,10 @@ import torch
 
 from tests.bench.bench import spread
 from tests.bench.floor import multiply_adds
+from tests.bench.growth import fitted
 from tests.bench.jobs import executor, make_job
 from tests.bench.page import page
+from tests.bench.screening import screened
 from tests.bench.ways import bridge_loop, engine, plain_loop
 from tiny_ablation.engine.cost import cost
 
@@ -59,7 +61,16 @@ def test_the_page_has_a_line_for_each_job():
         | {"whole": whole}
         | {"jobs": {"heads:facts=64": part | {"n_prompts": 65}, "pairs:ioi=64": part}}
     )
-    text = page([result, later])
+    growth = {"heads": {"steps": [2, 4], "seconds": [1.0, 2.0], "power": 1.0, "expected": 1}}
+    screening = {
+        "n": 24,
+        "top": 20,
+        "random": 4,
+        "families": {"ioi": {"recall": 0.9, "runs": 0.1, "seconds": 0.15}},
+    }
+    text = page([result, later], growth, screening)
+    assert "| heads | 2 | 4 | **1.00** | 1 |" in text
+    assert "| mean | **0.90** | 0.100 | 0.15 |" in text
     assert (
         "| `heads:facts=64` | 65 | 270 | 700.0 |  |  |  | 100.0 | **7.00** (2: 6.50 to 7.50) | **0.70** (1.60) |"
         in text
@@ -68,3 +79,14 @@ def test_the_page_has_a_line_for_each_job():
     assert "| `heads:ioi=64` | 1.00 | 1.50 | **0.50** |" in text
     assert "| **7.0** | 40.0 | 25.0 | **15.0** | 80% |" in text
     assert "- `patching`" not in text
+
+
+def test_the_power_of_a_curve_is_that_of_its_upper_half():
+    assert fitted((1, 2, 4, 8, 16), [1.0, 1.0, 4.0, 16.0, 64.0]) == pytest.approx(2)
+
+
+def test_screening_is_judged_by_what_all_heads_say():
+    found = screened("facts", 12, 4, 3, model="toy")
+    assert 0 <= found["recall"] <= 1
+    assert (4 + 3) / 8 <= found["runs"] <= (7 + 3) / 8  # the random ones may be among those that were chosen
+    assert len(found["missed"]) == round((1 - found["recall"]) * 8)

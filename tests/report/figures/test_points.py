@@ -37,7 +37,9 @@ def test_where_many_lie_together_the_one_farthest_from_the_diagonal_is_named():
 
 
 def test_every_name_is_told_under_the_pointer():
-    data = some([0.5] * 7 + [0.0], [*(0.5 + 0.001 * i for i in range(7)), 0.0], [f"name {i}" for i in range(8)])
+    data = some(
+        [0.5] * 7 + [0.0], [*(0.5 + 0.001 * i for i in range(7)), 0.0], [f"name {i}" for i in range(8)]
+    )
     [marks, _] = points.page(data).figure.data
     assert list(marks.hovertext) == data.labels
     assert sum(bool(text) for text in marks.text) == len(data.spots) < 8
