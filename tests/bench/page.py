@@ -68,7 +68,7 @@ Every head zeroed one by one, on random weights and prompts that share no prefix
 _SCREENING = """## Screening
 
 `ablation.screen=attribution` with {top} heads chosen by their estimates and {random} at random, {n} prompts of each behaviour,
-against measuring all heads (`python -m tests.bench.screening`). Runs count forward passes, the gradient's as three; time is that
+against measuring all heads (`python -m tests.bench.screening`). Runs count forward passes, a gradient as three; time is that
 of the measuring stage.
 """
 
