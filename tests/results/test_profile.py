@@ -1,3 +1,4 @@
+import _thread
 import mmap
 import sys
 import time
@@ -86,14 +87,25 @@ def test_sampling_costs_less_than_a_hundredth(monkeypatch):
 
 
 def test_the_thread_ends_with_the_run():
+    before, taken = _thread._count(), Sampler()
+    taken.start()
+    assert _thread._count() == before + 1
+    taken.stop()
+    taken.stop()
+    seen = taken.cost()["samples"]
+    time.sleep(0.3)
+    assert (_thread._count(), taken.cost()["samples"]) == (before, seen)
+
+
+def test_a_run_without_memory_for_the_thread_goes_on_without_it(monkeypatch):
+    def refuse(*_):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(sampler._thread, "start_new_thread", refuse)
     taken = Sampler()
     taken.start()
-    thread = taken._thread
     taken.stop()
-    taken.stop()
-    assert thread is not None
-    assert not thread.is_alive()
-    assert thread.daemon
+    assert (taken.take(), taken.cost()["samples"]) == ({}, 0)
 
 
 def test_a_gpu_is_measured_where_nvml_is(monkeypatch):

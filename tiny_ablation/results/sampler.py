@@ -4,6 +4,7 @@ The thread waits at least a hundred times as long as a sample took, so its cost 
 NVML where `pynvml` is installed and there is a GPU; power of a Mac from `powermetrics`, only when asked for.
 """
 
+import _thread
 import contextlib
 import re
 import subprocess
@@ -35,7 +36,7 @@ class Sampler:
         self._most: dict[str, float] = {}
         self._watts: list[float] = []
         self._lock, self._done = threading.Lock(), threading.Event()
-        self._thread: threading.Thread | None = None
+        self._ended: threading.Event | None = None
         self._meter: subprocess.Popen[str] | None = None
         self._cost = self._samples = 0.0
 
@@ -44,16 +45,19 @@ class Sampler:
         probes = [_memory_probe(), *_gpu_probe()]
         if self._power:
             self._start_meter()
-        self._thread = threading.Thread(target=self._run, args=(probes,), name="profile", daemon=True)
-        self._thread.start()
+        ended = threading.Event()
+        # Not `threading.Thread`, whose `start` waits for the thread for ever where it has no memory to begin with.
+        with contextlib.suppress(RuntimeError, MemoryError):
+            _thread.start_new_thread(self._run, (probes, ended))
+            self._ended = ended
 
     def stop(self) -> None:
         """End; may be called twice."""
         self._done.set()
         if self._meter is not None:
             self._meter.terminate()
-        if self._thread is not None:
-            self._thread.join(timeout=2.0)
+        if self._ended is not None:
+            self._ended.wait(timeout=2.0)
 
     def take(self) -> dict[str, float]:
         """The largest values since the last call, and the mean power: `rss_peak_bytes`, `gpu_bytes`, `gpu_watts`, `watts`."""
@@ -66,15 +70,17 @@ class Sampler:
         """What sampling cost: how often, and its processor seconds."""
         return {"samples": int(self._samples), "cpu_s": self._cost}
 
-    def _run(self, probes: list[Callable[[], dict[str, float]]]) -> None:
-        while not self._done.is_set():
-            before = time.thread_time()
-            for probe in probes:
-                self._keep(probe())
-            spent = time.thread_time() - before
-            self._cost += spent
-            self._samples += 1
-            self._done.wait(max(_EVERY, spent / _SHARE))
+    def _run(self, probes: list[Callable[[], dict[str, float]]], ended: threading.Event) -> None:
+        with contextlib.suppress(MemoryError):  # what was seen until then is kept
+            while not self._done.is_set():
+                before = time.thread_time()
+                for probe in probes:
+                    self._keep(probe())
+                spent = time.thread_time() - before
+                self._cost += spent
+                self._samples += 1
+                self._done.wait(max(_EVERY, spent / _SHARE))
+        ended.set()
 
     def _keep(self, values: dict[str, float]) -> None:
         with self._lock:
