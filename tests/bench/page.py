@@ -25,7 +25,8 @@ _INTRO = """# Performance
 Written by `make performance` from the results of `make bench`; not by hand.
 
 All ways run in one process, in turn, round after round, and say the same: every example within {per_example:g}, every mean
-within {means:g} (otherwise the benchmark stops). Seconds are medians over rounds, scaled up from the part of each job that was
+within {means:g} (otherwise the benchmark stops). Seconds are medians over rounds (one round for the plain loop, nnsight and
+*before*), scaled up from the part of each job that was
 timed (`tests/bench/bench.py` says how).
 
 - The Bridge loop is what TransformerLens' documentation does: a padded batch and `run_with_hooks`, one forward a run. The plain

@@ -65,6 +65,16 @@ def shares(plan: Sequence[Intervention], batch: Batch, n_layers: int, edited: Ed
     return out
 
 
+def runs_per_pass(plan: Sequence[Intervention], n_layers: int) -> float:
+    """How many interventions start together at the same positions, on average: about what one pass holds of each prompt."""
+    together = {
+        (made, rest.start, *(str(edit.positions) for edit in rest.edits))
+        for made, rests in _trunks(plan, n_layers).items()
+        for rest in rests.values()
+    }
+    return len(plan) / max(1, len(together))
+
+
 def _trunks(plan: Sequence[Intervention], n_layers: int) -> dict[tuple[Edit, ...], dict[int, Intervention]]:
     """What is left of each intervention, by the edits that are made for several of them at once; without any first."""
     trunks: dict[tuple[Edit, ...], dict[int, Intervention]] = {(): {}}
