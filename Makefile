@@ -11,6 +11,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 BENCH ?=
 FUZZ_SECONDS ?= 3600
+FAULTS ?= tests/faults
 ARGS ?= ablation=heads_zero dataset=facts
 # Two processes of one thread each: torch on small models gains nothing from a second thread.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
@@ -46,9 +47,10 @@ test-training: env
 	$(BIN)/python -m pytest -m training
 
 # One process, one core. Some faults need rights to mount a file system and say so where they are skipped.
+# FAULTS=tests/faults/test_memory.py counts the faults of one file anew and leaves the other rows of the table.
 faults: env
-	rm -f outputs/faults/*.json
-	TINY_ABLATE_FAULTS=outputs/faults OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m '' tests/faults; \
+	$(if $(filter tests/faults,$(FAULTS)),rm -f outputs/faults/*.json)
+	TINY_ABLATE_FAULTS=outputs/faults OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m '' $(FAULTS); \
 	  status=$$?; $(BIN)/python -m tests.faults.table outputs/faults docs/reliability.md; exit $$status
 
 # Let the environment of the target's directory see the packages of $(VENV) as well.

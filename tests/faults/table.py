@@ -21,11 +21,9 @@ def main(counts: Path, page: Path) -> None:
 
 
 def table(found: list[dict]) -> Iterator[str]:
-    """The lines of the table: the sum of all that was counted."""
-    faults = sorted({name for each in found for name in each["faults"]})
-    rows = {
-        name: sum((Counter(each["faults"].get(name, {})) for each in found), Counter()) for name in faults
-    }
+    """The lines of the table: each fault as it was last counted, so that a part can be counted anew."""
+    newest = {name: row for each in found for name, row in each["faults"].items()}
+    rows = {name: Counter(newest[name]) for name in sorted(newest)}
     yield "| fault | tries | lost | wrong | clear message |"
     yield "|---|---:|---:|---:|---|"
     for name, row in rows.items():
