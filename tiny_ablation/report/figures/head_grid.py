@@ -76,8 +76,9 @@ def collect(impact: pd.DataFrame, metric: str, title: str, confidence: float) ->
         ResultsError: the table has no effect on `metric`, or several rows per head.
     """
     rows = tables.effects(impact, metric)
-    ends = [(rows[name].min(), rows[name].max() + 1) for name in _INDEX[:2]]
-    if math.prod(int(end) - int(start) for start, end in ends) > _MOST:
+    found = [rows[name].to_numpy(dtype=np.int64) for name in _INDEX[:2]]
+    ends = [(int(of.min()), int(of.max()) + 1) for of in found]
+    if math.prod(end - start for start, end in ends) > _MOST:
         raise ResultsError(
             f"the head map would have more than {_MOST:,} heads, so the table names heads of no model"
         )
