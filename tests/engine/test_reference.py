@@ -50,8 +50,8 @@ def test_the_baseline_runs_once_and_a_source_once_for_all_its_sites(case, monkey
 
     monkeypatch.setattr(network.bridge, "run_with_hooks", counted)
     Reference(network, prompts, FIRST).cells(plan, 3)
-    # The baseline; the paired prompt, for two sites; the edited prompt; all six together.
-    assert sorted(runs) == [1, 1, 1, 6]
+    # The paired prompt, for two sites; the edited prompt; the baseline and all six together.
+    assert sorted(runs) == [1, 1, 7]
 
 
 def test_the_margin_is_the_lead_of_the_top_token_where_it_is_smaller(case):

@@ -68,18 +68,21 @@ class Reference:
 
     @torch.no_grad()
     def cells(self, interventions: Sequence[Intervention | None], example: int) -> list[Cell]:
-        """One example under each intervention; None is the baseline, which is run once for all of them."""
+        """One example under each intervention; None is the baseline, which is run once for all of them, beside the first."""
         strands = [
             Strand(example, s.ids, s.reads) for s in sequences([self.prompts[example]], full=self.full)
         ]
         reads = _reads([read for s in strands for read in s.reads], self.network.device)
-        base = Readout(self._logits(strands, [None]), reads)
-        step = max(1, MAX_TOKENS // max(len(s.ids) for s in strands))
-        out: list[Cell] = []
-        for first in range(0, len(interventions), step):
-            chunk = interventions[first : first + step]
-            run = base if chunk == [None] else Readout(self._logits(strands, chunk), reads)
-            out += self._cells(run, base)
+        if list(interventions) == [None]:
+            base = Readout(self._logits(strands, [None]), reads)
+            return list(self._cells(base, base))
+        asked = [None, *interventions]
+        step = max(2, MAX_TOKENS // max(len(s.ids) for s in strands))
+        logits = self._logits(strands, asked[:step])
+        base = Readout(logits[:1], reads)
+        out = list(self._cells(Readout(logits[1:], reads), base))
+        for first in range(step, len(asked), step):
+            out += self._cells(Readout(self._logits(strands, asked[first : first + step]), reads), base)
         return out
 
     def _cells(self, run: Readout, base: Readout) -> Iterator[Cell]:
