@@ -4,7 +4,9 @@ The order is by cost: settings, then the corpus, then the device, then the model
 mistake is told as early as it can be.
 """
 
-from collections.abc import Sequence
+import gc
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -61,15 +63,28 @@ def prepare_run(light: Light) -> Prepared:
         UserError: the model, the device or a row cannot be used; nothing has been written.
     """
     root = light.settings.root
-    set_up_torch(root.device)
-    device = resolve_device(root.device)
-    prepare(root.model)
-    identity = light.identity(weights_id(root.model) or "unknown")
-    network = build_network(load_model(root.model, device=device, dtype=root.device.dtype.value))
+    with _without_collections():
+        set_up_torch(root.device)
+        device = resolve_device(root.device)
+        prepare(root.model)
+        identity = light.identity(weights_id(root.model) or "unknown")
+        network = build_network(load_model(root.model, device=device, dtype=root.device.dtype.value))
     main = _planned(light, identity, network, device)
     if root.stats.confirm is None:
         return main
     return replace(main, held_out=_planned(_held_out(light), identity, network, device))
+
+
+@contextmanager
+def _without_collections() -> Iterator[None]:
+    """Within: no search for cyclic garbage. Loading libraries makes a million objects, and searching them takes a second."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _held_out(light: Light) -> Light:
