@@ -26,8 +26,7 @@ Written by `make performance` from the results of `make bench`; not by hand.
 
 All ways run in one process, in turn, round after round, and say the same: every example within {per_example:g}, every mean
 within {means:g} (otherwise the benchmark stops). Seconds are medians over rounds (one round for the plain loop, nnsight and
-*before*), scaled up from the part of each job that was
-timed (`tests/bench/bench.py` says how).
+*before*), scaled up from the part of each job that was timed (`tests/bench/bench.py` says how).
 
 - The Bridge loop is what TransformerLens' documentation does: a padded batch and `run_with_hooks`, one forward a run. The plain
   loop does the same on the Hugging Face model, nnsight's with its tracing.
@@ -35,7 +34,6 @@ timed (`tests/bench/bench.py` says how).
   at the answers only, PyTorch's own products; no prefix trees, and nothing shared by pairs.
 
 The jobs:
-
 """
 _FLOOR = """
 The floor is the time of the matrix products alone, at the best rate that this machine reached for them in the same process:
