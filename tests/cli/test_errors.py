@@ -150,9 +150,10 @@ def test_a_terminal_gets_whole_words_and_a_log_one_line(monkeypatch):
 
 def test_an_interrupt_that_falls_into_a_clean_up_is_not_lost():
     code = """if True:
-        import sys, time
+        import signal, sys, time
         from tiny_ablation.cli import _keep_interrupts
         sys.unraisablehook = _keep_interrupts
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests run in a shell's background
         class Cleaned:
             def __del__(self):
                 raise KeyboardInterrupt
