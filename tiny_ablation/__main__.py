@@ -1,7 +1,5 @@
 """`python -m tiny_ablation` is the same as the console script `tiny-ablate`."""
 
-import sys
+from tiny_ablation.cli import entry
 
-from tiny_ablation.cli import main
-
-sys.exit(main())
+entry()

@@ -20,8 +20,23 @@ from tiny_ablation.version import __version__
 
 _MULTIRUN = ("-m", "--multirun")
 _LONGEST = 4000  # characters of a message of Hydra's, which may list every level of a config that is nested too deeply
-
 _BEHIND = 0.05  # seconds until an interrupt that was dropped is raised again, when it would be no more
+
+
+def entry() -> NoReturn:
+    """The console script: `main` as a process, which nothing disturbs once all is done and said."""
+    code = main()
+
+    def leave(_signum: int, _frame: Any) -> NoReturn:
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+        os._exit(code)  # worker processes end by themselves (`sweep.job.die_with_parent`)
+
+    # Python still waits for worker processes; an interrupt meanwhile would print a traceback behind a finished run.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, leave)
+    sys.exit(code)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

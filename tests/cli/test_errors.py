@@ -169,6 +169,24 @@ def test_an_interrupt_that_falls_into_a_clean_up_is_not_lost():
     assert (done.stdout.strip(), done.stderr) == ("kept", "")
 
 
+@pytest.mark.parametrize("number", ["SIGINT", "SIGTERM"])
+def test_an_interrupt_behind_a_finished_run_changes_nothing(number):
+    code = f"""if True:
+        import os, signal, sys, threading
+        from tiny_ablation.cli import entry
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests run in a shell's background
+        # as loky has it: Python waits here for the worker processes
+        threading._register_atexit(lambda: os.kill(os.getpid(), signal.{number}))
+        sys.argv = ["tiny-ablate", "--version"]
+        entry()
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("tiny-ablate ")
+
+
 @pytest.mark.parametrize(
     ("said", "shown"),
     [

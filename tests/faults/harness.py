@@ -18,7 +18,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 Process = subprocess.Popen[str] | Forked
 INJECT = Path(__file__).with_name("inject")
 LIMIT = 300  # seconds until a process counts as hanging
-_MAIN = "import sys\nfrom tiny_ablation.cli import main\nsys.exit(main(sys.argv[1:]))"
+_MAIN = "from tiny_ablation.cli import entry\nentry()"
 
 
 class Lost(AssertionError):
