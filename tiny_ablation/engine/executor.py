@@ -18,6 +18,7 @@ from torch import Tensor
 
 from tiny_ablation.engine.edits import Intervention
 from tiny_ablation.engine.forward import Cache, Passes
+from tiny_ablation.engine.heap import give_back
 from tiny_ablation.engine.layout import Batch, build_batches, count_nodes, tagger
 from tiny_ablation.engine.prompts import Prompt, sequences
 from tiny_ablation.engine.shares import Edited, Share, runs_per_pass, shares
@@ -170,6 +171,7 @@ class Executor:
             raise GuardError(
                 "the clean baseline is not what it was before the interventions: a hook or an edit leaked"
             )
+        give_back()
         self.prompt_tokens += len(self.plan) * sum(len(self.prompts[i].ids) for i in batch.examples)
         return out.finish(batch)
 

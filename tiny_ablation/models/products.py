@@ -9,6 +9,7 @@ put in order again at each product, which takes a twentieth of its time. Not for
 where the modules stay as they are.
 """
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from tiny_ablation.models.network import Network
 
 PACKED_BYTES = 640 * 2**20
+# For each shape that it meets oneDNN keeps code, .4 MB of it, and by itself 1,024 of them; every batch brings new shapes, so
+# these would add up to .4 GiB. Read when oneDNN computes for the first time.
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
 # The order of the weights hardly depends on the number of rows that it is asked for.
 ROWS = 256
 
