@@ -9,11 +9,10 @@ from matplotlib.figure import Figure
 from tiny_ablation.report.figures import canvas, interactive, style
 
 _LEFT, _SIDE, _BOTTOM = 0.95, 4.2, 0.85  # inches
-# A plot that is no larger than either rendering, the room of a mark, a letter and a line in it, and where a label may stand.
-_PLOT, _MARK, _LETTER, _LINE = (380, 300), 10, 6.2, 15
-_SPOTS = {
-    "middle right": (0, 0.5), "top center": (-0.5, 0), "middle left": (-1, 0.5), "bottom center": (-0.5, 1),
-}  # fmt: skip
+# A plot that is no larger than either rendering, the room of a mark, a letter and a line in it, and how far a label stands off.
+_PLOT, _MARK, _LETTER, _LINE, _GAP = (380, 300), 10, 6.2, 15, 7
+# Where a label may stand, the best place first: how far across and how far down from its point.
+_SPOTS = {"middle right": (1, 0), "top center": (0, -1), "middle left": (-1, 0), "bottom center": (0, 1)}
 _Box = tuple[float, float, float, float]
 
 
@@ -86,22 +85,17 @@ class Points:
 
     def _places(self) -> np.ndarray:
         """(n, 2) the points in `_PLOT`, y downwards."""
-        columns = []
-        for values, length in ((self.x, _PLOT[0]), (-self.y, _PLOT[1])):
-            low, high = (self.ends if values is self.x else (-self.ends[1], -self.ends[0])) if self.diagonal else (
-                values.min(), values.max()
-            )  # fmt: skip
-            columns.append((values - low) / ((high - low) or 1.0) * length)
-        return np.stack(columns, axis=1)
+        both = np.stack([self.x, self.y], axis=1)
+        low, high = self.ends if self.diagonal else (both.min(0), both.max(0))
+        span = np.where(high > low, np.subtract(high, low), 1.0)
+        place = np.where([True, False], both - low, high - both) / span
+        return place * _PLOT
 
 
 def _box(place: np.ndarray, label: str, spot: str) -> _Box:
-    width = _LETTER * len(label)
-    across, down = _SPOTS[spot]
-    gap = _MARK / 2 + 2
-    left = place[0] + width * across + (gap if across == 0 else -gap if across == -1 else 0)
-    top = place[1] - _LINE / 2 if down == 0.5 else place[1] + gap if down == 1 else place[1] - gap - _LINE
-    return left, top, left + width, top + _LINE
+    half = np.array([_LETTER * len(label), _LINE]) / 2
+    middle = place + _SPOTS[spot] * (half + _GAP)
+    return *(middle - half).tolist(), *(middle + half).tolist()
 
 
 def _meet(a: _Box, b: _Box) -> bool:
@@ -126,9 +120,8 @@ def static(data: Points) -> Figure:
     for i, spot in data.spots.items():
         across, down = _SPOTS[spot]
         axes.annotate(
-            canvas.drawable(data.labels[i]), (data.x[i], data.y[i]), (5 + 10 * across, 5 - 10 * down), fontsize=style.TICK_SIZE,
-            textcoords="offset points", ha={0: "left", -1: "right"}.get(across, "center"),
-            va={0: "bottom", 1: "top"}.get(down, "center"),
+            canvas.drawable(data.labels[i]), (data.x[i], data.y[i]), (5 * across, -5 * down), fontsize=style.TICK_SIZE,
+            textcoords="offset points", ha=("center", "left", "right")[across], va=("center", "top", "bottom")[down],
         )  # fmt: skip
     if data.shown:
         axes.margins(0.16)
