@@ -2,13 +2,14 @@
 
 Every behaviour is run twice on the default model: with all heads measured, and with `ablation.screen=attribution`, at a tenth
 of the runs. Recall is the share of the ten heads with the largest measured effects that the screening chose. Cost counts what
-the two runs pushed through the model, a backward pass as two forward passes.
+the two runs pushed through the model, a backward pass as two forward passes. `at` is what other numbers of heads would find.
 """
 
 import argparse
 import json
 import os
 import tempfile
+from collections.abc import Iterable, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,16 @@ from typing import Any
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import numpy as np
+import pandas as pd
 
 from tiny_ablation import load_run
 from tiny_ablation.cli import main as tiny_ablate
 from tiny_ablation.data.corpus import family_names
 
 TOP = 10
+GRADIENT = 3  # runs: a forward pass and a backward pass over each prompt, against a forward pass for a head
+SHARES = (0.1, 0.2, 0.3, 0.5)
+Head = tuple[int, int]
 COMMON = (
     "ablation=heads_zero", "ablation.scales=[0.0]", "metrics.names=[logit_diff]", "tracking=off", "verify=off",
     "stats.n_boot=100", "stats.n_perm=100",
@@ -45,13 +50,21 @@ def screened(family: str, n: int, chosen: int, random: int, model: str = "smollm
     size = {head: abs(delta) for head, delta in exact["effects"].items()}
     strongest = sorted(size, key=lambda head: -size[head])[:TOP]
     found = [head for head in strongest if head in some["effects"]]
-    # The gradient's forward and backward pass: three forward passes over each prompt, against one per head.
-    cost = (len(some["effects"]) + 3) / len(exact["effects"])
+    cost = (len(some["effects"]) + GRADIENT) / len(exact["effects"])
+    promising = sorted(some["estimates"], key=lambda head: -abs(some["estimates"][head]))
     return {
         "recall": len(found) / len(strongest), "runs": cost, "seconds": some["seconds"] / exact["seconds"],
+        "at": {
+            str(share): _share_in(promising[: max(0, round(share * len(size)) - GRADIENT)], strongest)
+            for share in SHARES
+        },
         "stated": some["stated"],
         "missed": [list(head) for head in strongest if head not in found],
     }  # fmt: skip
+
+
+def _share_in(chosen: Sequence[Head], strongest: Sequence[Head]) -> float:
+    return sum(head in chosen for head in strongest) / len(strongest)
 
 
 def _run(family: str, n: int, model: str, *more: str) -> dict[str, Any]:
@@ -72,10 +85,17 @@ def _run(family: str, n: int, model: str, *more: str) -> dict[str, Any]:
         run = load_run(where)
         stages = json.loads((where / "metrics/profile.json").read_text())["stages"]
         rows = run.impact[run.impact["metric"] == "logit_diff"]
+        guessed = run.dir.table("attribution")
         return {
-            "effects": {(int(a), int(b)): float(c) for a, b, c in zip(rows["layer"], rows["head"], rows["delta"], strict=True)},
+            "effects": _by_head(rows["layer"], rows["head"], rows["delta"]),
+            "estimates": _by_head(*(pd.read_parquet(guessed)[name] for name in ("layer", "unit", "estimate")))
+            if guessed.is_file() else {},
             "seconds": stages["measure"]["wall_s"], "stated": run.summary.get("attribution"),
         }  # fmt: skip
+
+
+def _by_head(layers: Iterable[Any], heads: Iterable[Any], values: Iterable[Any]) -> dict[Head, float]:
+    return {(int(a), int(b)): float(c) for a, b, c in zip(layers, heads, values, strict=True)}
 
 
 def main() -> None:

@@ -66,11 +66,12 @@ def test_the_page_has_a_line_for_each_job():
         "n": 24,
         "top": 20,
         "random": 4,
-        "families": {"ioi": {"recall": 0.9, "runs": 0.1, "seconds": 0.15}},
+        "families": {"ioi": {"recall": 0.9, "runs": 0.1, "seconds": 0.15, "at": {"0.1": 0.9, "0.5": 1.0}}},
     }
     text = page([result, later], growth, screening)
     assert "| heads | 2 | 4 | **1.00** | 1 |" in text
-    assert "| mean | **0.90** | 0.100 | 0.15 |" in text
+    assert "of the time | at 10% | at 50% |" in text
+    assert "| mean | **0.90** | 0.100 | 0.15 | 0.90 | 1.00 |" in text
     assert (
         "| `heads:facts=64` | 65 | 270 | 700.0 |  |  |  | 100.0 | **7.00** (2: 6.50 to 7.50) | **0.70** (1.60) |"
         in text
@@ -89,4 +90,5 @@ def test_screening_is_judged_by_what_all_heads_say():
     found = screened("facts", 12, 4, 3, model="toy")
     assert 0 <= found["recall"] <= 1
     assert (4 + 3) / 8 <= found["runs"] <= (7 + 3) / 8  # the random ones may be among those that were chosen
+    assert list(found["at"].values()) == sorted(found["at"].values())
     assert len(found["missed"]) == round((1 - found["recall"]) * 8)
