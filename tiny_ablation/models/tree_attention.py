@@ -32,6 +32,7 @@ class _Chunk(NamedTuple):
         nodes: which nodes they are.
         keys: (n_keys,) the nodes that any of them sees.
         mask: (n_nodes, n_keys) 0 where a query sees a key, else minus infinity.
+        masks: the same below itself, by how often: once for each query head of a group.
         asked: those of them that are queries, counted from the first; None for all.
         queries: where these stand among all queries.
     """
@@ -39,6 +40,7 @@ class _Chunk(NamedTuple):
     nodes: slice
     keys: Tensor
     mask: Tensor
+    masks: dict[int, Tensor]
     asked: Tensor | None
     queries: slice
 
@@ -48,6 +50,12 @@ class _Chunk(NamedTuple):
             return query[:, :, self.queries]
         whole = query.new_zeros(*query.shape[:2], len(self.mask), query.shape[-1])
         return whole.index_copy_(2, self.asked, query[:, :, self.queries])
+
+    def mask_of(self, group: int, like: Tensor) -> Tensor:
+        """(group * n_nodes, n_keys); made once, since every block of every run takes it."""
+        if group not in self.masks:
+            self.masks[group] = self.mask.repeat(group, 1).to(like)
+        return self.masks[group]
 
 
 KeysValues = tuple[Tensor, Tensor]  # each (1, kv heads, nodes, width), of one block
@@ -65,6 +73,7 @@ class TreeAttention:
         self._chunks = [
             _chunk(sees, slice(start, min(start + chunk, len(sees)))) for start in range(0, len(sees), chunk)
         ]
+        self._keys = torch.cat([chunk.keys for chunk in self._chunks])
         self._others: tuple[Tensor, Iterator[KeysValues]] | None = None
         self.kept: list[KeysValues] = []
 
@@ -83,6 +92,7 @@ class TreeAttention:
             if len(asked):
                 part._chunks.append(chunk._replace(asked=asked, queries=slice(at, at + len(asked))))
                 at += len(asked)
+        part._keys = torch.cat([chunk.keys for chunk in part._chunks])
         return part
 
     def after(self, blocks: int) -> "TreeAttention":
@@ -105,17 +115,16 @@ class TreeAttention:
         Returns:
             (runs, queries, heads, width), and no attention weights.
         """
-        key, value = self._whole(key, value)
+        # All that the chunks see, chunk after chunk, is gathered at once.
+        key, value = (x.index_select(2, self._keys) for x in self._whole(key, value))
         runs, heads, nodes = query.shape[:3]
+        group, seen = heads // key.shape[1], 0
         scale = query.shape[-1] ** -0.5 if options.get("scaling") is None else options["scaling"]
         out = query.new_empty(runs, nodes, heads, value.shape[-1])
         for chunk in self._chunks:
+            at = slice(seen, seen := seen + len(chunk.keys))
             part = _attend(
-                chunk.of(query),
-                key.index_select(2, chunk.keys),
-                value.index_select(2, chunk.keys),
-                chunk.mask.to(query),
-                scale,
+                chunk.of(query), key[:, :, at], value[:, :, at], chunk.mask_of(group, query), scale
             )
             part = part if chunk.asked is None else part[:, :, chunk.asked]
             out[:, chunk.queries] = part.transpose(1, 2)
@@ -154,14 +163,13 @@ def _chunk(sees: Tensor, nodes: slice) -> _Chunk:
     rows = sees[nodes]
     keys = rows.any(0).nonzero()[:, 0]
     mask = torch.zeros(len(rows), len(keys)).masked_fill_(~rows[:, keys], -torch.inf)
-    return _Chunk(nodes, keys, mask, None, nodes)
+    return _Chunk(nodes, keys, mask, {}, None, nodes)
 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scale: float) -> Tensor:
-    """(runs, heads, queries, width) of plain attention; the query heads of a group are rows of one product."""
+    """(runs, heads, queries, width) of plain attention; the query heads of a group are rows of one product, and of `mask`."""
     runs, heads = query.shape[:2]
-    group = heads // key.shape[1]
     # (runs, heads, queries, width) -> (runs * kv heads, group * queries, width)
     rows = query.reshape(runs * key.shape[1], -1, query.shape[-1])
-    scores = torch.baddbmm(mask.repeat(group, 1)[None], rows, key.flatten(0, 1).mT, alpha=scale)
+    scores = torch.baddbmm(mask[None], rows, key.flatten(0, 1).mT, alpha=scale)
     return torch.bmm(scores.softmax(-1), value.flatten(0, 1)).view(runs, heads, -1, value.shape[-1])
