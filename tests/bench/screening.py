@@ -85,7 +85,7 @@ def _run(family: str, n: int, model: str, *more: str) -> dict[str, Any]:
         run = load_run(where)
         stages = json.loads((where / "metrics/profile.json").read_text())["stages"]
         rows = run.impact[run.impact["metric"] == "logit_diff"]
-        guessed = run.dir.table("attribution")
+        guessed = run.dir.metrics / "attribution.parquet"
         return {
             "effects": _by_head(rows["layer"], rows["head"], rows["delta"]),
             "estimates": _by_head(*(pd.read_parquet(guessed)[name] for name in ("layer", "unit", "estimate")))

@@ -105,6 +105,7 @@ def test_broken_line(cli, tmp_path):
         ([ROW, ROW], ("row-1", "row-2")),
         ([{**ROW, "clean": "The blue sky is"}], ("row-1",)),
         ([{**ROW, "clean": "The sky is "}], ("row-1",)),
+        ([{**ROW, "clean": "The sky is" + " the" * 510}], ("row-1", "513 tokens long", "made for 512")),
     ],
 )
 def test_rows(cli, tmp_path, rows, words):

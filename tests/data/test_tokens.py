@@ -6,8 +6,8 @@ from transformers import PreTrainedTokenizerFast
 
 from tiny_ablation.config.schema import Span
 from tiny_ablation.data.examples import Example
-from tiny_ablation.data.tokens import resolve_prepend_bos, servable, tokenize
-from tiny_ablation.errors import ConfigError, DataError
+from tiny_ablation.data.tokens import servable, tokenize
+from tiny_ablation.errors import DataError
 
 WORDS = [
     "The",
@@ -203,26 +203,21 @@ def test_a_tokenizer_without_offsets_marks_the_last_position_alone():
 
 
 @pytest.mark.parametrize(
-    ("setting", "bos", "adds_bos", "prepends"),
-    [
-        ("auto", True, True, True),
-        ("auto", True, False, False),
-        ("auto", False, False, False),
-        ("true", True, False, True),
-        (True, True, False, True),
-        ("false", True, True, False),
-        (False, True, True, False),
-    ],
+    ("span", "bos", "fits"), [(Span.first, False, 5), (Span.first, True, 6), (Span.full, False, 5)]
 )
-def test_prepending_follows_the_setting(setting, bos, adds_bos, prepends):
-    assert resolve_prepend_bos(setting, word_tokenizer(bos, adds_bos)) is prepends
+def test_a_prompt_longer_than_the_model_reads_cannot_be_scored(span, bos, fits):
+    serve = lambda context: servable(  # noqa: E731
+        [example()], word_tokenizer(), prepend_bos=bos, span=span, context=context
+    )
+    assert len(serve(fits).examples) == len(serve(None).examples) == 1
+    [row] = serve(fits - 1).unservable
+    assert row.reason == f"it is {fits} tokens long, and the model was made for {fits - 1}"
 
 
-def test_an_unknown_setting_names_the_key():
-    with pytest.raises(ConfigError, match=r"model\.prepend_bos=maybe is not one of auto, true, false"):
-        resolve_prepend_bos("maybe", word_tokenizer())
-
-
-def test_a_token_that_does_not_exist_cannot_be_prepended():
-    with pytest.raises(ConfigError, match=r"model\.prepend_bos=true.*no beginning-of-sequence token"):
-        resolve_prepend_bos(True, word_tokenizer(bos=False))
+def test_a_whole_answer_counts_but_for_its_last_token():
+    long = example(target=" Peru is Chad", foil=" island")
+    serve = lambda context: servable(  # noqa: E731
+        [long], word_tokenizer(), prepend_bos=False, span=Span.full, context=context
+    )
+    assert serve(7).examples
+    assert "7 tokens" in serve(6).unservable[0].reason

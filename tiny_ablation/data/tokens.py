@@ -17,7 +17,7 @@ from tiny_ablation.data import marks
 from tiny_ablation.data.examples import Example
 from tiny_ablation.data.examples import Span as Characters
 from tiny_ablation.data.text import listing
-from tiny_ablation.errors import ConfigError, DataError
+from tiny_ablation.errors import DataError
 
 Ids = tuple[int, ...]
 
@@ -108,32 +108,8 @@ class _Row(NamedTuple):
         return tuple(sorted({ids[len(self.clean.ids)] for ids in texts.values() if self.follows(ids)}))
 
 
-def resolve_prepend_bos(setting: str | bool, tokenizer: Any) -> bool:
-    """Whether prompts start with the beginning-of-sequence token.
-
-    Args:
-        setting: `model.prepend_bos`; `auto` is what the tokenizer does by itself.
-        tokenizer: a Hugging Face tokenizer.
-
-    Raises:
-        ConfigError: another setting, or true where the tokenizer has no such token.
-    """
-    choice = str(setting).lower()
-    if choice not in ("auto", "true", "false"):
-        raise ConfigError(f"model.prepend_bos={setting} is not one of auto, true, false.")
-    if choice == "auto":
-        own = tokenizer("a").input_ids
-        return tokenizer.bos_token_id is not None and len(own) > 0 and own[0] == tokenizer.bos_token_id
-    if choice == "true" and tokenizer.bos_token_id is None:
-        raise ConfigError(
-            "model.prepend_bos=true, but this model's tokenizer has no beginning-of-sequence token; "
-            "use auto or false."
-        )
-    return choice == "true"
-
-
 def tokenize(
-    examples: Sequence[Example], tokenizer: Any, *, prepend_bos: bool, span: Span
+    examples: Sequence[Example], tokenizer: Any, *, prepend_bos: bool, span: Span, context: int | None = None
 ) -> list[TokenizedExample]:
     """Every example as token ids.
 
@@ -143,28 +119,32 @@ def tokenize(
         prepend_bos: whether to put the beginning-of-sequence token first; the tokenizer itself adds nothing.
         span: `first` requires one token for each answer, and different ones for right and wrong; `full` one target
             and one foil.
+        context: tokens that the model was made for; None for no limit. Models with rotary positions compute on beyond it, and
+            what they say there is noise.
 
     Raises:
         DataError: some cannot be scored; names all of them.
     """
-    served = servable(examples, tokenizer, prepend_bos=prepend_bos, span=span)
+    served = servable(examples, tokenizer, prepend_bos=prepend_bos, span=span, context=context)
     if served.unservable:
         count = f"{len(served.unservable)} of {len(examples)} examples"
         rows = listing([f"{row.id}: {row.reason}" for row in served.unservable], separator="; ")
         advice = " Set metrics.span=full to score answers of several tokens, or choose one-token answers."
         raise DataError(
-            f"{count} cannot be scored with this model's tokenizer: {rows}."
+            f"{count} cannot be scored with this model: {rows}."
             + (advice if any(row.several_tokens for row in served.unservable) else "")
         )
     return served.examples
 
 
-def servable(examples: Sequence[Example], tokenizer: Any, *, prepend_bos: bool, span: Span) -> Servable:
+def servable(
+    examples: Sequence[Example], tokenizer: Any, *, prepend_bos: bool, span: Span, context: int | None = None
+) -> Servable:
     """The examples that this tokenizer can score, and the reason for each that it cannot; see `tokenize`."""
     served = Servable([], [])
     bos = (tokenizer.bos_token_id,) if prepend_bos else ()
     for row in _encode_rows(examples, tokenizer):
-        fault = _fault(row, tokenizer, bos, span)
+        fault = _fault(row, tokenizer, bos, span) or _length_fault(row, bos, span, context)
         if fault is None:
             served.examples.append(_tokenized(row, bos))
         else:
@@ -243,6 +223,16 @@ def _fault(row: _Row, tokenizer: Any, bos: Ids, span: Span) -> Unservable | None
             example.id, f"target {example.target!r} and foil {example.foil!r} are the same tokens"
         )
     return _first_token_fault(row, tokenizer) if span is Span.first else None
+
+
+def _length_fault(row: _Row, bos: Ids, span: Span, context: int | None) -> Unservable | None:
+    """A prompt, with all of an answer but its last token where answers are scored whole, that is too long for the model."""
+    n_prompt = len(row.clean.ids)
+    behind = max(len(row.with_target), len(row.with_foil)) - n_prompt - 1 if span is Span.full else 0
+    n = len(bos) + max(n_prompt, len(row.corrupt.ids)) + behind
+    if context is None or n <= context:
+        return None
+    return Unservable(row.example.id, f"it is {n:,} tokens long, and the model was made for {context:,}")
 
 
 def _first_token_fault(row: _Row, tokenizer: Any) -> Unservable | None:

@@ -70,7 +70,9 @@ def unservable_rows(root: RootConfig, corpus: Corpus, model: LoadedModel | Token
     others = [load_tokenizer(model_option(name)) for name in root.dataset.common_rows or ()]
     faults: dict[str, str] = {}
     for each in (model, *others):
-        served = servable(pool, each.tokenizer, prepend_bos=each.prepend_bos, span=root.metrics.span)
+        served = servable(
+            pool, each.tokenizer, prepend_bos=each.prepend_bos, span=root.metrics.span, context=each.context
+        )
         for row in served.unservable:
             faults.setdefault(row.id, f"{each.name}: {row.reason}")
     return {e.id: faults[e.id] for e in pool if e.id in faults}
@@ -113,5 +115,17 @@ def _all(
 ) -> list[TokenizedExample]:
     if root.dataset.common_rows and _policy(root.dataset) is Unservable.refuse:
         for other in (load_tokenizer(model_option(name)) for name in root.dataset.common_rows):
-            tokenize(examples, other.tokenizer, prepend_bos=other.prepend_bos, span=root.metrics.span)
-    return tokenize(examples, model.tokenizer, prepend_bos=model.prepend_bos, span=root.metrics.span)
+            tokenize(
+                examples,
+                other.tokenizer,
+                prepend_bos=other.prepend_bos,
+                span=root.metrics.span,
+                context=other.context,
+            )
+    return tokenize(
+        examples,
+        model.tokenizer,
+        prepend_bos=model.prepend_bos,
+        span=root.metrics.span,
+        context=model.context,
+    )

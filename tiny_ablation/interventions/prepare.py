@@ -144,7 +144,7 @@ def reference_set(light: Light, network: Network, n: int) -> ReferenceSet:
     split = {example.id: name for example, name in rest}
     served = servable(
         [example for example, _ in rest], network.model.tokenizer, prepend_bos=network.model.prepend_bos,
-        span=light.settings.root.metrics.span,
+        span=light.settings.root.metrics.span, context=network.model.context,
     ).examples  # fmt: skip
     if not served:
         raise ConfigError(

@@ -50,6 +50,11 @@ class LoadedModel:
     weights_hash: str
     origin: dict[str, str]
 
+    @property
+    def context(self) -> int | None:
+        """How many tokens a prompt may have: the positions that the model was made for; None where it names no limit."""
+        return _positions(self.hf.config)
+
 
 class TokenizerOnly(NamedTuple):
     """What is needed to tokenise for a model, as in `LoadedModel`."""
@@ -57,6 +62,7 @@ class TokenizerOnly(NamedTuple):
     name: str
     tokenizer: "PreTrainedTokenizerBase"
     prepend_bos: bool
+    context: int | None
 
 
 def weights_id(cfg: ModelConfig) -> str | None:
@@ -128,8 +134,12 @@ def load_tokenizer(cfg: ModelConfig) -> TokenizerOnly:
         ConfigError: a value in `cfg` is wrong.
     """
     files = prepare(cfg)
-    tokenizer = _IN_MEMORY[cfg.source].make_tokenizer(cfg) if files is None else _read_tokenizer(cfg, files)
-    return TokenizerOnly(cfg.name, tokenizer, _prepend_bos(cfg, tokenizer))
+    if files is None:
+        source = _IN_MEMORY[cfg.source]
+        tokenizer, context = source.make_tokenizer(cfg), source.context(cfg)
+    else:
+        tokenizer, context = _read_tokenizer(cfg, files), _positions(_read_config(cfg, files))
+    return TokenizerOnly(cfg.name, tokenizer, _prepend_bos(cfg, tokenizer), context)
 
 
 def forget() -> None:
@@ -225,6 +235,26 @@ def _read_tokenizer(cfg: ModelConfig, files: ModelFiles) -> Any:
         if is_out_of_memory(error):
             raise
         raise ModelError(_unreadable(cfg, files, error, "tokenizer of ")) from error
+
+
+def _read_config(cfg: ModelConfig, files: ModelFiles) -> Any:
+    from transformers import AutoConfig
+
+    try:
+        with _quiet():
+            return AutoConfig.from_pretrained(
+                files.directory, local_files_only=True, trust_remote_code=cfg.trust_remote_code
+            )
+    except Exception as error:  # as above
+        if is_out_of_memory(error):
+            raise
+        raise ModelError(_unreadable(cfg, files, error)) from error
+
+
+def _positions(config: Any) -> int | None:
+    """What a Hugging Face config says, under whatever name its architecture gives it."""
+    found = getattr(config.get_text_config(), "max_position_embeddings", None)
+    return found if isinstance(found, int) and found > 0 else None
 
 
 def _quiet() -> Any:

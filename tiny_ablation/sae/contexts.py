@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tiny_ablation.config.schema import SaeConfig
 from tiny_ablation.config.seeds import derive_seed, generator
-from tiny_ablation.errors import DataError
+from tiny_ablation.errors import ConfigError, DataError
 from tiny_ablation.models.network import Network
 from tiny_ablation.sae.corpus import documents
 
@@ -34,9 +34,14 @@ def contexts(network: Network, cfg: SaeConfig, seed: int) -> Contexts:
     """Shuffle the text with the seed, and cut it up: first what is held out, then what is trained on.
 
     Raises:
+        ConfigError: contexts are longer than the model reads.
         DataError: the text is too short.
     """
     import numpy as np
+
+    most = network.model.context
+    if most is not None and cfg.context > most:
+        raise ConfigError(f"sae.context={cfg.context}: {network.model.name} was made for {most} tokens")
 
     pieces = list(
         dict.fromkeys(documents(cfg.corpus))

@@ -43,6 +43,11 @@ def make_tokenizer(_cfg: "ModelConfig") -> "PreTrainedTokenizerFast":
     return toy_tokenizer()
 
 
+def context(_cfg: "ModelConfig") -> int:
+    """How many tokens a prompt may have."""
+    return MAX_TOKENS
+
+
 def build(cfg: "ModelConfig") -> "tuple[Any, PreTrainedTokenizerFast]":
     """The model of `cfg.shape` and `cfg.seed`, and its tokenizer.
 

@@ -80,6 +80,12 @@ def make_tokenizer(cfg: "ModelConfig") -> "PreTrainedTokenizerFast":
     return word_tokenizer(_vocabulary(cfg.shape))
 
 
+def context(cfg: "ModelConfig") -> int:
+    """How many tokens a prompt may have."""
+    check(cfg)
+    return _content(cfg.shape)["shapes"]["position"][0]
+
+
 def build(cfg: "ModelConfig") -> "tuple[Any, PreTrainedTokenizerFast]":
     """The model of the program `cfg.shape` among decoys drawn from `cfg.seed`, and its tokenizer.
 
