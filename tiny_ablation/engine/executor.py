@@ -102,22 +102,24 @@ class Executor:
         """The layout of all prompts, the same on every machine."""
         items = sequences(self.prompts, full=self.full)
         tag = tagger(self.prompts, self._everything)
+        most = self.network.tree_nodes
         return build_batches(
-            items, tag, max_nodes=min(self._batch_size, self.batch_tokens), shared=self.uses_prefix_tree
+            items, tag, max_nodes=self._max_nodes, shared=self.uses_prefix_tree, tree_nodes=most
         )
 
     @property
-    def _batch_size(self) -> int:
+    def _max_nodes(self) -> int:
         """Nodes of one batch: even shares, and room for a prompt more, so that no small batch is left at the end."""
         nodes, runs = self._work[1], runs_per_pass(self.plan, self.network.shape.n_layers)
         most = max(TREE_NODES, int(PASS_ROWS / runs)) if runs else TREE_NODES
         parts = max(1, -(-nodes // most), min(FEW_BATCHES, nodes // (MIN_NODES * most // TREE_NODES)))
-        return -(-nodes // parts) + max((len(prompt.ids) for prompt in self.prompts), default=1)
+        even = -(-nodes // parts) + max((len(prompt.ids) for prompt in self.prompts), default=1)
+        return min(even, self.batch_tokens)
 
     @cached_property
     def uses_prefix_tree(self) -> bool:
         """Whether shared prefixes are computed once; only where the network was seen to compute a tree exactly."""
-        if not self.network.tree_is_exact:
+        if self.network.tree_nodes < max((len(prompt.ids) for prompt in self.prompts), default=1):
             return False
         if self.shared is not None:
             return self.shared

@@ -11,6 +11,7 @@ Sharing is allowed only where it is exact: a prefix is common as long as the tok
 intervention would do to them agrees. That second part is the tag of a token; see `Tagger`.
 """
 
+import math
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from tiny_ablation.engine.edits import Edit, Intervention, PositionSpec, Replacement
 from tiny_ablation.engine.prompts import Prompt, Prompts, Strand
+from tiny_ablation.errors import ModelError
 from tiny_ablation.metrics.readout import Reads, token_sets
 
 Tagger = Callable[[int, int], Hashable]
@@ -156,20 +158,30 @@ class _Tree:
         return new
 
 
-def build_batches(items: Sequence[Strand], tag: Tagger, *, max_nodes: int, shared: bool) -> list[Batch]:
+def build_batches(
+    items: Sequence[Strand], tag: Tagger, *, max_nodes: int, shared: bool, tree_nodes: float = math.inf
+) -> list[Batch]:
     """Lay out all sequences.
 
     Args:
         items: the sequences; those of one example always come into the same batch.
         tag: see `tagger`.
         max_nodes: tokens in one batch, exceeded only by an example that is longer by itself.
-        shared: prefix trees instead of buckets.
+        shared: prefix trees instead of buckets, if all fit into `tree_nodes`.
+        tree_nodes: the largest tree that the model computes exactly.
+
+    Raises:
+        ModelError: an example has sequences of several lengths, which take a tree, and the model computes none so large.
     """
     by_example: dict[int, list[tuple[Path, Strand]]] = {}
     for item in items:
         path = tuple((token, tag(item.example, position)) for position, token in enumerate(item.ids))
         by_example.setdefault(item.example, []).append((path, item))
-    return _trees(by_example, max_nodes) if shared else _buckets(by_example, max_nodes)
+    if shared and tree_nodes:
+        trees = _trees(by_example, max_nodes, tree_nodes)
+        if trees is not None:
+            return trees
+    return _buckets(by_example, max_nodes, tree_nodes)
 
 
 def count_nodes(items: Sequence[Strand], tag: Tagger) -> tuple[int, int]:
@@ -182,20 +194,23 @@ def count_nodes(items: Sequence[Strand], tag: Tagger) -> tuple[int, int]:
     return sum(map(len, paths)), len(tree.nodes)
 
 
-def _trees(by_example: dict[int, list[tuple[Path, Strand]]], max_nodes: int) -> list[Batch]:
+def _trees(
+    by_example: dict[int, list[tuple[Path, Strand]]], max_nodes: int, most: float
+) -> list[Batch] | None:
+    """As few trees of at most `max_nodes` as can be; None where an example alone takes more than `most`."""
     # In lexicographic order neighbours share the longest prefixes. Tags are compared through repr: they only need some
     # fixed order.
     order = sorted(by_example, key=lambda e: ([(t, repr(tag)) for t, tag in by_example[e][0][0]], e))
     out, tree, held = [], _Tree(), []
     for example in order:
         pairs = by_example[example]
-        if held and len(tree.nodes) + tree.count_new([path for path, _ in pairs]) > max_nodes:
+        if held and len(tree.nodes) + tree.count_new([path for path, _ in pairs]) > min(max_nodes, most):
             out.append(_tree_batch(tree, held))
             tree, held = _Tree(), []
         held += [(tree.add(path), item) for path, item in pairs]
     if held:
         out.append(_tree_batch(tree, held))
-    return out
+    return out if all(batch.n_nodes <= most for batch in out) else None
 
 
 def _tree_batch(tree: _Tree, held: list[tuple[list[int], Strand]]) -> Batch:
@@ -209,7 +224,7 @@ def _tree_batch(tree: _Tree, held: list[tuple[list[int], Strand]]) -> Batch:
     return _batch(ids, depth, sees, held)
 
 
-def _buckets(by_example: dict[int, list[tuple[Path, Strand]]], max_nodes: int) -> list[Batch]:
+def _buckets(by_example: dict[int, list[tuple[Path, Strand]]], max_nodes: int, most: float) -> list[Batch]:
     lengths: dict[tuple[int, ...], list[int]] = {}
     for example in sorted(by_example):
         lengths.setdefault(tuple(len(path) for path, _ in by_example[example]), []).append(example)
@@ -219,7 +234,13 @@ def _buckets(by_example: dict[int, list[tuple[Path, Strand]]], max_nodes: int) -
         # rows of a batch are cut to one length per example group by running the longer width for none of the shorter:
         # such examples take the tree layout instead.
         if len(set(key)) > 1:
-            out += _trees({example: by_example[example] for example in lengths[key]}, max_nodes)
+            trees = _trees({example: by_example[example] for example in lengths[key]}, max_nodes, most)
+            if trees is None:
+                raise ModelError(
+                    "metrics.span=full: this model computes answers of different lengths to one prompt only apart from each "
+                    "other; choose targets and foils of as many tokens, or metrics.span=first"
+                )
+            out += trees
             continue
         per_example = sum(key)
         step = max(1, max_nodes // per_example)

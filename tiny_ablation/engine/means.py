@@ -58,7 +58,7 @@ class Means:
     def _batches(self) -> list[Batch]:
         items = sequences(self.prompts, full=False)
         return build_batches(
-            items, lambda _e, _p: None, max_nodes=TREE_NODES, shared=self.network.tree_is_exact
+            items, lambda _e, _p: None, max_nodes=TREE_NODES, shared=True, tree_nodes=self.network.tree_nodes
         )
 
     def _counts(self, batch: Batch) -> Tensor:

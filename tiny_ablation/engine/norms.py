@@ -32,7 +32,8 @@ def head_norms(network: Network, prompts: Sequence[Prompt], positions: PositionS
         sequences(prompts, full=False),
         lambda _e, _p: None,
         max_nodes=TREE_NODES,
-        shared=network.tree_is_exact,
+        shared=True,
+        tree_nodes=network.tree_nodes,
     )
     for batch in batches:
         counts = _counts(batch, prompts, positions)

@@ -89,7 +89,7 @@ class Sources:
         """The replacements of one set of source prompts, which are laid out and run once."""
         sources = next(iter(wanted.values()))[0].sources
         assert sources is not None
-        run = _lay_out(sources, self.prompts, self.batch, tree=passes.network.tree_is_exact)
+        run = _lay_out(sources, self.prompts, self.batch, passes.network.tree_nodes)
         plain = {
             place for replacement, places in wanted.values() if replacement.within is None for place in places
         }
@@ -157,20 +157,21 @@ def _edited_runs(
     return out
 
 
-def _lay_out(sources: Sequence[Ids], prompts: Prompts, batch: Batch, *, tree: bool) -> Batch:
+def _lay_out(sources: Sequence[Ids], prompts: Prompts, batch: Batch, tree_nodes: float) -> Batch:
     """The source prompts of a batch's examples, as one batch.
 
     Raises:
-        ModelError: they have several lengths, and the model cannot compute a prefix tree.
+        ModelError: they have several lengths, and the model cannot compute a prefix tree as large as all of them.
     """
     chosen = {e: Prompt(sources[e], (0,), (0,), {}, prompts[e].name) for e in batch.examples}
     items = [s for e in batch.examples for s in sequences([chosen[e]], full=False)]
     items = [type(s)(e, s.ids, s.reads) for e, s in zip(batch.examples, items, strict=True)]
-    runs = build_batches(items, lambda e, _: e, max_nodes=10**9, shared=tree)
+    fits = sum(len(item.ids) for item in items) <= tree_nodes
+    runs = build_batches(items, lambda e, _: e, max_nodes=10**9, shared=fits, tree_nodes=tree_nodes)
     if len(runs) > 1:
         raise ModelError(
-            "this model takes no attention mask of ours, so the prompts whose values are put in must have one length "
-            "per batch; choose prompt pairs of equal length, or another kind"
+            "this model takes no attention mask of ours, or looks back a few tokens only, so the prompts whose values are put "
+            "in must have one length per batch; choose prompt pairs of equal length, or another kind"
         )
     return runs[0]
 

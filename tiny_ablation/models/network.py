@@ -7,6 +7,7 @@ of the plain model's parts come from the bridge's adapter, so that there is one 
 """
 
 import copy
+import math
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
     from tiny_ablation.models.loader import LoadedModel
+
+# What configs call the number of tokens that some layers look back, the present one among them.
+_WINDOWS = ("sliding_window", "window_size", "attention_chunk_size")
 
 
 @dataclass
@@ -98,6 +102,19 @@ class Network:
         except (TypeError, ValueError, RuntimeError, IndexError):
             return False
         return _agree(apart, tree)
+
+    @property
+    def tree_nodes(self) -> float:
+        """How large a prefix tree may be that the model computes exactly: 0 where it computes none, else mostly unlimited.
+
+        Where some layers look back a number of tokens only, a tree must not be larger: such layers count that distance in
+        nodes, or take the mask of a tree for one that has been cut already.
+        """
+        if not self.tree_is_exact:
+            return 0
+        config = self.hf.config.get_text_config()
+        windows = (getattr(config, name, None) for name in _WINDOWS)
+        return min((size for size in windows if isinstance(size, int) and size > 0), default=math.inf)
 
     @cached_property
     def tree_attention_is_exact(self) -> bool:
