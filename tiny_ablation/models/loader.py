@@ -226,29 +226,25 @@ def _read_model(cfg: ModelConfig, files: ModelFiles, dtype: str) -> Any:
 def _read_tokenizer(cfg: ModelConfig, files: ModelFiles) -> Any:
     from transformers import AutoTokenizer
 
-    try:
-        with _quiet():
-            return AutoTokenizer.from_pretrained(
-                files.directory, local_files_only=True, trust_remote_code=cfg.trust_remote_code
-            )
-    except Exception as error:  # as above
-        if is_out_of_memory(error):
-            raise
-        raise ModelError(_unreadable(cfg, files, error, "tokenizer of ")) from error
+    return _read(AutoTokenizer, cfg, files, "tokenizer of ")
 
 
 def _read_config(cfg: ModelConfig, files: ModelFiles) -> Any:
     from transformers import AutoConfig
 
+    return _read(AutoConfig, cfg, files)
+
+
+def _read(auto: Any, cfg: ModelConfig, files: ModelFiles, part: str = "") -> Any:
     try:
         with _quiet():
-            return AutoConfig.from_pretrained(
+            return auto.from_pretrained(
                 files.directory, local_files_only=True, trust_remote_code=cfg.trust_remote_code
             )
     except Exception as error:  # as above
         if is_out_of_memory(error):
             raise
-        raise ModelError(_unreadable(cfg, files, error)) from error
+        raise ModelError(_unreadable(cfg, files, error, part)) from error
 
 
 def _positions(config: Any) -> int | None:
