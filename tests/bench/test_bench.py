@@ -71,6 +71,7 @@ def test_the_page_has_a_line_for_each_job():
     text = page([result, later], growth, screening)
     assert "| heads | 2 | 4 | **1.00** | 1 |" in text
     assert "of the time | at 10% | at 50% |" in text
+    assert "does not find .95" in text
     assert "| mean | **0.90** | 0.100 | 0.15 | 0.90 | 1.00 |" in text
     assert (
         "| `heads:facts=64` | 65 | 270 | 700.0 |  |  |  | 100.0 | **7.00** (2: 6.50 to 7.50) | **0.70** (1.60) |"
