@@ -90,7 +90,7 @@ def _run(family: str, n: int, model: str, *more: str) -> dict[str, Any]:
             "effects": _by_head(rows["layer"], rows["head"], rows["delta"]),
             "estimates": _by_head(*(pd.read_parquet(guessed)[name] for name in ("layer", "unit", "estimate")))
             if guessed.is_file() else {},
-            "seconds": stages["measure"]["wall_s"], "stated": run.summary.get("attribution"),
+            "seconds": stages["measure"]["wall_s"], "stated": run.summary["notes"].get("attribution"),
         }  # fmt: skip
 
 

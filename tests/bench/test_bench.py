@@ -91,5 +91,6 @@ def test_screening_is_judged_by_what_all_heads_say():
     found = screened("facts", 12, 4, 3, model="toy")
     assert 0 <= found["recall"] <= 1
     assert (4 + 3) / 8 <= found["runs"] <= (7 + 3) / 8  # the random ones may be among those that were chosen
+    assert found["stated"]["recall"] is None or 0 <= found["stated"]["recall"]["recall"] <= 1
     assert list(found["at"].values()) == sorted(found["at"].values())
     assert len(found["missed"]) == round((1 - found["recall"]) * 8)
