@@ -85,13 +85,19 @@ def _run(family: str, n: int, model: str, *more: str) -> dict[str, Any]:
         run = load_run(where)
         stages = json.loads((where / "metrics/profile.json").read_text())["stages"]
         rows = run.impact[run.impact["metric"] == "logit_diff"]
-        guessed = run.dir.metrics / "attribution.parquet"
         return {
             "effects": _by_head(rows["layer"], rows["head"], rows["delta"]),
-            "estimates": _by_head(*(pd.read_parquet(guessed)[name] for name in ("layer", "unit", "estimate")))
-            if guessed.is_file() else {},
+            "estimates": _estimates(run.dir.metrics / "attribution.parquet"),
             "seconds": stages["measure"]["wall_s"], "stated": run.summary["notes"].get("attribution"),
         }  # fmt: skip
+
+
+def _estimates(path: Path) -> dict[Head, float]:
+    """What gradients said of each head; empty where all heads were measured."""
+    if not path.is_file():
+        return {}
+    table = pd.read_parquet(path)
+    return _by_head(table["layer"], table["unit"], table["estimate"])
 
 
 def _by_head(layers: Iterable[Any], heads: Iterable[Any], values: Iterable[Any]) -> dict[Head, float]:

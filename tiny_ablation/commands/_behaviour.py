@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from tiny_ablation.config.schema import RootConfig
 from tiny_ablation.config.seeds import generator
 from tiny_ablation.data.corpus import Corpus, load_corpus, select
-from tiny_ablation.data.tokens import TokenizedExample, servable
+from tiny_ablation.data.tokens import TokenizedExample
 from tiny_ablation.interventions.baseline import DIFFERENCES
-from tiny_ablation.interventions.examples import unservable_rows
+from tiny_ablation.interventions.examples import servable_by, unservable_rows
 
 if TYPE_CHECKING:
     from tiny_ablation.models.loader import LoadedModel, TokenizerOnly
@@ -54,10 +54,8 @@ def behaviour(root: RootConfig, model: "LoadedModel | TokenizerOnly") -> Behavio
     corpus = load_corpus(root.dataset, root.seed)
     pool = select(corpus, root.dataset.split, None, root.seed)
     faults = unservable_rows(root, corpus, model)
-    served = servable(
-        pool, model.tokenizer, prepend_bos=model.prepend_bos, span=root.metrics.span, context=model.context
-    ).examples
-    return Behaviour(root, corpus, {t.example.id: t for t in served if t.example.id not in faults}, faults)
+    tokens = servable_by(model, pool, root.metrics.span).examples
+    return Behaviour(root, corpus, {t.example.id: t for t in tokens if t.example.id not in faults}, faults)
 
 
 def load_network(root: RootConfig) -> "Network":

@@ -102,10 +102,9 @@ class Executor:
         """The layout of all prompts, the same on every machine."""
         items = sequences(self.prompts, full=self.full)
         tag = tagger(self.prompts, self._everything)
-        most = self.network.tree_nodes
         return build_batches(
-            items, tag, max_nodes=self._max_nodes, shared=self.uses_prefix_tree, tree_nodes=most
-        )
+            items, tag, max_nodes=self._max_nodes, shared=self.uses_prefix_tree, tree_nodes=self.network.tree_nodes
+        )  # fmt: skip
 
     @property
     def _max_nodes(self) -> int:

@@ -12,7 +12,7 @@ from tiny_ablation.config.schema import DatasetConfig, Keep, RootConfig, Span, U
 from tiny_ablation.data.corpus import JSONL, Corpus, select
 from tiny_ablation.data.examples import Example
 from tiny_ablation.data.text import listing
-from tiny_ablation.data.tokens import TokenizedExample, servable, tokenize
+from tiny_ablation.data.tokens import Servable, TokenizedExample, servable, tokenize
 from tiny_ablation.errors import DataError
 from tiny_ablation.interventions.baseline import CRITERIA, baseline
 from tiny_ablation.models.loader import LoadedModel, TokenizerOnly, load_tokenizer
@@ -64,16 +64,20 @@ def serve(
     return Selection(_all(root, usable, model), faults)
 
 
+def servable_by(model: LoadedModel | TokenizerOnly, examples: Sequence[Example], span: Span) -> Servable:
+    """Which of the examples a model can score, and which it cannot."""
+    return servable(
+        examples, model.tokenizer, prepend_bos=model.prepend_bos, span=span, context=model.context
+    )
+
+
 def unservable_rows(root: RootConfig, corpus: Corpus, model: LoadedModel | TokenizerOnly) -> dict[str, str]:
     """Every row of the split that some tokenizer cannot serve: id and reason, in corpus order."""
     pool = select(corpus, root.dataset.split, None, root.seed)
     others = [load_tokenizer(model_option(name)) for name in root.dataset.common_rows or ()]
     faults: dict[str, str] = {}
     for each in (model, *others):
-        served = servable(
-            pool, each.tokenizer, prepend_bos=each.prepend_bos, span=root.metrics.span, context=each.context
-        )
-        for row in served.unservable:
+        for row in servable_by(each, pool, root.metrics.span).unservable:
             faults.setdefault(row.id, f"{each.name}: {row.reason}")
     return {e.id: faults[e.id] for e in pool if e.id in faults}
 
@@ -113,19 +117,10 @@ def _policy(cfg: DatasetConfig) -> Unservable:
 def _all(
     root: RootConfig, examples: Sequence[Example], model: LoadedModel | TokenizerOnly
 ) -> list[TokenizedExample]:
-    if root.dataset.common_rows and _policy(root.dataset) is Unservable.refuse:
-        for other in (load_tokenizer(model_option(name)) for name in root.dataset.common_rows):
-            tokenize(
-                examples,
-                other.tokenizer,
-                prepend_bos=other.prepend_bos,
-                span=root.metrics.span,
-                context=other.context,
-            )
-    return tokenize(
-        examples,
-        model.tokenizer,
-        prepend_bos=model.prepend_bos,
-        span=root.metrics.span,
-        context=model.context,
+    tokens = lambda each: tokenize(  # noqa: E731
+        examples, each.tokenizer, prepend_bos=each.prepend_bos, span=root.metrics.span, context=each.context
     )
+    if root.dataset.common_rows and _policy(root.dataset) is Unservable.refuse:
+        for name in root.dataset.common_rows:
+            tokens(load_tokenizer(model_option(name)))
+    return tokens(model)

@@ -14,10 +14,10 @@ from tiny_ablation.config.identity import Identity
 from tiny_ablation.config.schema import Span
 from tiny_ablation.config.seeds import generator
 from tiny_ablation.data.corpus import select
-from tiny_ablation.data.tokens import TokenizedExample, servable
+from tiny_ablation.data.tokens import TokenizedExample
 from tiny_ablation.errors import ConfigError
 from tiny_ablation.interventions.baseline import prompt_of
-from tiny_ablation.interventions.examples import Selection, keep, serve
+from tiny_ablation.interventions.examples import Selection, keep, servable_by, serve
 from tiny_ablation.interventions.light import Light, metric_names_of
 from tiny_ablation.interventions.plan import Leg, PlanContext, ReferenceSet
 from tiny_ablation.metrics.readout import Metric
@@ -142,20 +142,19 @@ def reference_set(light: Light, network: Network, n: int) -> ReferenceSet:
         if pair[0].id not in evaluated
     ]
     split = {example.id: name for example, name in rest}
-    served = servable(
-        [example for example, _ in rest], network.model.tokenizer, prepend_bos=network.model.prepend_bos,
-        span=light.settings.root.metrics.span, context=network.model.context,
-    ).examples  # fmt: skip
-    if not served:
+    usable = servable_by(
+        network.model, [example for example, _ in rest], light.settings.root.metrics.span
+    ).examples
+    if not usable:
         raise ConfigError(
             "ablation: means are taken over examples that are not evaluated, and this run evaluates the whole corpus; "
             "set dataset.n_examples, or dataset.split=test"
         )
-    order = generator(light.settings.root.seed, "reference").permutation(len(served))[:n]
-    drawn = [served[i] for i in sorted(order.tolist())]
+    order = generator(light.settings.root.seed, "reference").permutation(len(usable))[:n]
+    drawn = [usable[i] for i in sorted(order.tolist())]
     return ReferenceSet(
         prompts=[prompt_of(t) for t in drawn],
         templates=[t.example.template for t in drawn],
         splits=[split[t.example.id] for t in drawn],
-        available=len(served),
+        available=len(usable),
     )
