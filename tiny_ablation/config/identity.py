@@ -14,7 +14,7 @@ from typing import Any
 from tiny_ablation.version import __version__
 
 # Raise it when results of equal input change, so that old results are not taken for new ones.
-RESULT_VERSION = 1
+RESULT_VERSION = 2
 
 NOT_IDENTITY = (
     "device.name", "device.index", "device.threads", "device.batch_tokens", "device.deterministic",

@@ -163,9 +163,7 @@ def _make_room() -> None:
 
 
 def _load(cfg: ModelConfig, device: str, dtype: str) -> LoadedModel:
-    import torch
-
-    files = prepare(cfg)
+    files, read_as = prepare(cfg), None
     if files is None:
         source = _IN_MEMORY[cfg.source]
         hf, tokenizer = source.build(cfg)
@@ -179,16 +177,18 @@ def _load(cfg: ModelConfig, device: str, dtype: str) -> LoadedModel:
         from tiny_ablation.models.folding import fold_weights
 
         fold_weights(hf)
-    _settle(hf, cfg, device, getattr(torch, dtype))
+    _settle(hf, cfg, device, None if read_as == dtype else dtype)
     origin = {"source": cfg.source.value, **origin, "weights": cfg.weights.value}
     return LoadedModel(cfg.name, hf, tokenizer, _prepend_bos(cfg, tokenizer), identity, origin)
 
 
-def _settle(hf: Any, cfg: ModelConfig, device: str, dtype: Any) -> None:
-    """Put the model in its final state: no dropout, no gradients, on its device and in its precision."""
+def _settle(hf: Any, cfg: ModelConfig, device: str, dtype: str | None) -> None:
+    """Put the model in its final state: no dropout, no gradients, on its device and in its precision (None: as it is)."""
+    from tiny_ablation.models.precision import convert
+
     hf.eval().requires_grad_(False)
     try:
-        hf.to(device=device, dtype=dtype)
+        convert(hf, device=device, dtype=dtype)
     except (RuntimeError, AssertionError) as error:  # out of memory; torch built without the device
         raise DeviceError(
             f"model {cfg.name} cannot be put on device={device}: {_first_line(error)}"

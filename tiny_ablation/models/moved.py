@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from tiny_ablation.models.network import Network
+from tiny_ablation.models.precision import convert
 
 
 @contextmanager
@@ -21,19 +22,15 @@ def moved(network: Network, *, device: str, dtype: str) -> Iterator[Network]:
     """
     import torch
 
-    kept = {id(t): (t, t.data) for module in (network.hf, network.bridge) for t in _tensors(module)}
+    parts = torch.nn.ModuleList([network.hf, network.bridge])  # which share most tensors
+    kept = [(tensor, tensor.data) for tensor in (*parts.parameters(), *parts.buffers())]
     cfg: Any = network.bridge.cfg
     before = cfg.device
     try:
         cfg.device = device
-        for tensor, data in kept.values():
-            tensor.data = data.to(device, getattr(torch, dtype) if data.is_floating_point() else data.dtype)
+        convert(parts, device=device, dtype=dtype)
         yield network
     finally:
         cfg.device = before
-        for tensor, data in kept.values():
+        for tensor, data in kept:
             tensor.data = data
-
-
-def _tensors(module: Any) -> list[Any]:
-    return [*module.parameters(), *module.buffers()]

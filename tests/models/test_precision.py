@@ -1,0 +1,90 @@
+"""Which tensors follow the precision of a run, held against what `from_pretrained(dtype=...)` makes."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, Gemma3ForCausalLM, Gemma3TextConfig
+
+from tiny_ablation.config.schema import ModelConfig, ModelSource
+from tiny_ablation.models import loader
+from tiny_ablation.models.moved import moved
+from tiny_ablation.models.network import build_network
+from tiny_ablation.models.precision import convert
+from tiny_ablation.models.sources.toy import toy_llama
+
+DTYPES = ("float32", "bfloat16", "float16", "float64")
+LONG = torch.arange(600)[None] * 7 % 50
+
+
+@pytest.fixture(autouse=True)
+def _nothing_held():
+    loader.forget()
+    yield
+    loader.forget()
+
+
+@pytest.fixture(params=["llama", "gemma3"])
+def directory(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A saved model; Gemma 3 has two rotary embeddings and a buffer that holds the scale of its embedding."""
+    llama, tokenizer = toy_llama()
+    tokenizer.save_pretrained(tmp_path)
+    if request.param == "llama":
+        llama.save_pretrained(tmp_path)
+        return tmp_path
+    config = Gemma3TextConfig(
+        vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=6, num_attention_heads=4, num_key_value_heads=2,
+        head_dim=8, intermediate_size=64, max_position_embeddings=1024,
+    )  # fmt: skip
+    Gemma3ForCausalLM(config).save_pretrained(tmp_path)
+    return tmp_path
+
+
+def load(directory: Path, dtype: str) -> loader.LoadedModel:
+    config = ModelConfig(name="it", source=ModelSource.local, path=str(directory))
+    return loader.load_model(config, device="cpu", dtype=dtype)
+
+
+def dtypes(hf: torch.nn.Module) -> dict[str, torch.dtype]:
+    return {name: tensor.dtype for name, tensor in (*hf.named_parameters(), *hf.named_buffers())}
+
+
+@torch.inference_mode()
+def logits(hf) -> torch.Tensor:
+    return hf(input_ids=LONG, use_cache=False).logits
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_file_is_loaded_as_from_pretrained_loads_it(directory: Path, dtype: str) -> None:
+    theirs = AutoModelForCausalLM.from_pretrained(directory, dtype=getattr(torch, dtype))
+    ours = load(directory, dtype).hf
+    assert dtypes(ours) == dtypes(theirs)
+    assert {d for name, d in dtypes(ours).items() if name.endswith("inv_freq")} == {torch.float32}
+    assert torch.equal(logits(ours), logits(theirs))
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_a_model_in_memory_keeps_its_frequencies(dtype: str) -> None:
+    loaded = loader.load_model(ModelConfig(name="toy", source=ModelSource.toy), device="cpu", dtype=dtype)
+    exact = toy_llama()[0].model.rotary_emb.inv_freq
+    assert torch.equal(loaded.hf.model.rotary_emb.inv_freq, exact)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_frequencies_survive_a_move_and_the_way_back(directory: Path, dtype: str) -> None:
+    hf = load(directory, "float32").hf
+    network = build_network(loader.LoadedModel("it", hf, toy_llama()[1], False, "it", {}))
+    before = {name: buffer.clone() for name, buffer in hf.named_buffers() if name.endswith("inv_freq")}
+    clean = logits(hf)
+    with moved(network, device="cpu", dtype=dtype):
+        for name, exact in before.items():
+            assert torch.equal(hf.get_buffer(name), exact)
+        assert {p.dtype for p in hf.parameters()} == {getattr(torch, dtype)}
+        logits(hf)
+    assert torch.equal(logits(hf), clean)
+
+
+def test_without_a_precision_nothing_is_converted() -> None:
+    mixed = torch.nn.ModuleList([torch.nn.Linear(2, 2).double(), torch.nn.Linear(2, 2)])
+    convert(mixed, device="cpu")
+    assert [part.weight.dtype for part in mixed] == [torch.float64, torch.float32]
