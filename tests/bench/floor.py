@@ -8,7 +8,7 @@ import torch
 from tests.bench.jobs import Job, executor
 from tiny_ablation.engine.cost import edited_operations, pass_operations, peak_rate
 from tiny_ablation.models.network import Network
-from tiny_ablation.models.products import FastProducts
+from tiny_ablation.models.products import fast_products
 
 
 def multiply_adds(network: Network, job: Job) -> float:
@@ -33,7 +33,7 @@ def peak_rates(
     Returns:
         `torch` for PyTorch's own product, and `engine` for the one that the engine takes, where that is another.
     """
-    products, rates = FastProducts(network), {"torch": 0.0, "engine": 0.0}
+    products, rates = fast_products(network), {"torch": 0.0, "engine": 0.0}
     for _ in range(repeats):
         rates["torch"] = max(rates["torch"], peak_rate(network, clock, repeats=1))
         with torch.inference_mode(), products.in_use():

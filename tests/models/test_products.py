@@ -1,5 +1,7 @@
 """The fast matrix products against PyTorch's own, on every architecture that there is a toy of."""
 
+import weakref
+
 import pytest
 import torch
 from torch import nn
@@ -7,7 +9,7 @@ from torch import nn
 from tiny_ablation.config.schema import ModelConfig, ModelSource
 from tiny_ablation.models import loader, products
 from tiny_ablation.models.network import build_network
-from tiny_ablation.models.products import FastProducts, available
+from tiny_ablation.models.products import FastProducts, available, fast_products
 
 SHAPES = ("llama", "gpt2", "neox")
 IDS = torch.arange(12).view(2, 6) % 7
@@ -98,3 +100,35 @@ def test_looking_whether_they_are_there_draws_no_random_numbers(toy_networks):
     before = torch.get_rng_state()
     available(toy_networks["llama"])
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_weights_whose_data_were_replaced_are_packed_again(have, toy_networks):
+    """`tensor.data` is written to without a new version, so whoever asks for the products has them checked."""
+    network = toy_networks["llama"]
+    weight = network.hf.get_submodule("model.layers.1.mlp.down_proj").weight
+    before = weight.detach().clone()
+    with torch.inference_mode():
+        with fast_products(network).in_use():
+            first = network.hf(IDS).logits
+        weight.data.copy_(before.flip(0))
+        try:
+            plain = network.hf(IDS).logits
+            with fast_products(network).in_use():
+                fast = network.hf(IDS).logits
+        finally:
+            weight.data.copy_(before)
+    assert (fast - first).abs().max() > 1e-3
+    torch.testing.assert_close(fast, plain, atol=1e-5, rtol=0)
+
+
+def test_one_model_is_packed_once_and_let_go_of(toy_networks):
+    assert fast_products(toy_networks["llama"]) is fast_products(toy_networks["llama"])
+    assert fast_products(toy_networks["llama"]) is not fast_products(toy_networks["gpt2"])
+    model = loader.load_model(ModelConfig(name="toy", source=ModelSource.toy), device="cpu", dtype="float32")
+    network = build_network(model)
+    with torch.inference_mode(), fast_products(network).in_use():
+        network.hf(IDS)
+    gone = weakref.ref(network.hf)
+    del network, model
+    loader.forget()
+    assert gone() is None

@@ -20,7 +20,7 @@ from tiny_ablation.engine.layout import Batch
 from tiny_ablation.errors import GuardError
 from tiny_ablation.models.hookpoints import HookPoint
 from tiny_ablation.models.network import Network
-from tiny_ablation.models.products import FastProducts
+from tiny_ablation.models.products import fast_products
 from tiny_ablation.models.tree_attention import TreeAttention
 
 MIN_ROWS = 4
@@ -53,7 +53,7 @@ class Passes:
     network: Network
 
     def __post_init__(self) -> None:
-        self._products = FastProducts(self.network)
+        self._products = fast_products(self.network)
         self._tree_in_chunks = self.network.tree_attention_is_exact  # runs the model, so not under any hooks
 
     def clean(

@@ -35,9 +35,10 @@ def head_norms(network: Network, prompts: Sequence[Prompt], positions: PositionS
         shared=True,
         tree_nodes=network.tree_nodes,
     )
+    passes = Passes(network)
     for batch in batches:
         counts = _counts(batch, prompts, positions)
-        cache = Passes(network).clean(batch, [("z", layer) for layer in layers])
+        cache = passes.clean(batch, [("z", layer) for layer in layers])
         total += torch.stack([_norms(network, layer, cache.at["z", layer]) @ counts for layer in layers])
         n_tokens += float(counts.sum())
     return (total / n_tokens).numpy()

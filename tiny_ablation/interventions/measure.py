@@ -1,10 +1,11 @@
 """Work the legs of a run through, batch by batch, keeping each finished batch on disk."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from tiny_ablation.config.identity import hash_json
+from tiny_ablation.engine.edits import Intervention
 from tiny_ablation.errors import GuardError
 from tiny_ablation.interventions.plan import Leg
 from tiny_ablation.interventions.prepare import Prepared
@@ -60,17 +61,34 @@ class Stopped(Exception):
 
 
 def executors(prepared: Prepared) -> "list[Executor]":
-    """One executor per leg, over the rows that have to be run."""
+    """One executor for all legs that share a baseline, over the rows that have to be run; legs in their order in each."""
     from tiny_ablation.engine.executor import Executor
 
     root = prepared.light.settings.root
     return [
         Executor(
-            prepared.network, leg.prompts, [run for row in leg.rows for run in row.runs], prepared.metrics,
-            full=root.metrics.span.value == "full", batch_tokens=root.device.batch_tokens, under=leg.under,
+            prepared.network, legs[0].prompts, [run for leg in legs for run in _runs(leg)], prepared.metrics,
+            full=root.metrics.span.value == "full", batch_tokens=root.device.batch_tokens, under=legs[0].under,
         )
-        for leg in prepared.legs
+        for legs in _by_baseline(prepared.legs)
     ]  # fmt: skip
+
+
+def _by_baseline(legs: Sequence[Leg]) -> list[list[Leg]]:
+    """The legs in groups whose runs differ from the same run of the same prompts."""
+    groups: list[list[Leg]] = []
+    for leg in legs:
+        for group in groups:
+            if group[0].under == leg.under and group[0].prompts == leg.prompts:
+                group.append(leg)
+                break
+        else:
+            groups.append([leg])
+    return groups
+
+
+def _runs(leg: Leg) -> list[Intervention]:
+    return [run for row in leg.rows for run in row.runs]
 
 
 def measure(
@@ -130,15 +148,17 @@ def _arrays(result: "BatchResult") -> "dict[str, np.ndarray]":
 def _assemble(
     prepared: Prepared, work: "Sequence[Executor]", shards: "dict[int, dict[str, np.ndarray]]"
 ) -> list[Measured]:
-    """Put the finished batches together, in the order of the examples."""
-    out, first = [], 0
-    for leg, executor in zip(prepared.legs, work, strict=True):
+    """Put the finished batches together, in the order of the legs and of the examples."""
+    names, out, first = [m.name for m in prepared.metrics], {}, 0
+    for legs, executor in zip(_by_baseline(prepared.legs), work, strict=True):
         mine = [shards[i] for i in range(first, first + len(executor.batches)) if i in shards]
         first += len(executor.batches)
         if mine:
-            out.append(_by_row(_join(leg, mine, [m.name for m in prepared.metrics])))
-            _check_sham(prepared, out[-1])
-    return out
+            out |= {id(measured.leg): measured for measured in _join(legs, mine, names)}
+    found = [out[id(leg)] for leg in prepared.legs if id(leg) in out]
+    for measured in found:
+        _check_sham(prepared, measured)
+    return found
 
 
 def _check_sham(prepared: Prepared, measured: Measured) -> None:
@@ -162,16 +182,24 @@ def _check_sham(prepared: Prepared, measured: Measured) -> None:
         )
 
 
-def _join(leg: Leg, shards: "list[dict[str, np.ndarray]]", names: Sequence[str]) -> Measured:
+def _join(
+    legs: Sequence[Leg], shards: "list[dict[str, np.ndarray]]", names: Sequence[str]
+) -> Iterator[Measured]:
+    """The legs of one executor, from its batches."""
     import numpy as np
 
     joined = {key: np.concatenate([s[key] for s in shards], axis=-1) for key in shards[0]}
     order = np.argsort(joined["examples"], kind="stable")
     joined = {key: array[..., order] for key, array in joined.items()}
     # In the order of the metrics: a batch that was read back from disk has its arrays in another order.
-    values = {name: joined[f"values/{name}"] for name in names}
     baseline = {name: joined[f"baseline/{name}"] for name in names}
-    return Measured(leg, joined["examples"], values, baseline, joined["top1"], joined["top1_baseline"])
+    start = 0
+    for leg in legs:
+        mine = slice(start, start := start + len(_runs(leg)))
+        values = {name: joined[f"values/{name}"][mine] for name in names}
+        yield _by_row(
+            Measured(leg, joined["examples"], values, baseline, joined["top1"][mine], joined["top1_baseline"])
+        )
 
 
 def _by_row(measured: Measured) -> Measured:

@@ -10,10 +10,10 @@ where the modules stay as they are.
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -28,24 +28,25 @@ os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
 # The order of the weights hardly depends on the number of rows that it is asked for.
 ROWS = 256
 
-Product = Callable[[Tensor], Tensor]
 
-
-@dataclass
 class FastProducts:
     """The products of one network; packed at their first use.
 
-    Attributes:
+    Args:
         network: the model.
     """
 
-    network: "Network"
-    _products: dict[nn.Module, Product] | None = field(default=None, init=False)
+    def __init__(self, network: "Network") -> None:
+        # Not the network itself: `fast_products` must not keep the model that it is asked for.
+        self._unembed, self._blocks = network.unembed, network.blocks
+        self._products: dict[nn.Module, _Packed] | None = None
+        self._checked = True
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
         """Within: the model's linear modules take the fast product, where there is one."""
-        products = {} if torch.is_grad_enabled() else self._all()
+        usable = not torch.is_grad_enabled() and _is_plain(self._unembed.weight)
+        products = self._all() if usable else {}
         for module, product in products.items():
             module.forward = product
         try:
@@ -54,19 +55,43 @@ class FastProducts:
             for module in products:
                 del module.forward
 
-    def _all(self) -> dict[nn.Module, Product]:
+    def doubt(self) -> None:
+        """Compare the packed weights with the model's before their next use: `tensor.data` is written to without a trace."""
+        self._checked = False
+
+    def _all(self) -> "dict[nn.Module, _Packed]":
         if self._products is None:
-            self._products = _pack_all(self.network) if available(self.network) else {}
+            self._products = _pack_all(self._unembed, self._blocks) if _is_faster() else {}
+        elif not self._checked:
+            for product in self._products.values():
+                product.check()
+        self._checked = True
         return self._products
+
+
+_of_model: "WeakKeyDictionary[nn.Module, FastProducts]" = WeakKeyDictionary()
+
+
+def fast_products(network: "Network") -> FastProducts:
+    """The products of a model, the same for all that run it, since each packing is a copy of the weights; checked anew."""
+    found = _of_model.setdefault(network.hf, FastProducts(network))
+    found.doubt()
+    return found
+
+
+def available(network: "Network") -> bool:
+    """Whether this machine and build have the fast product for this model, and it computes the same."""
+    return _is_plain(network.unembed.weight) and _is_faster()
+
+
+def _is_plain(weight: Any) -> bool:
+    return weight.device.type == "cpu" and weight.dtype == torch.float32
 
 
 @torch.inference_mode(False)  # whose tensors have no version
 @torch.no_grad()
-def available(network: "Network") -> bool:
+def _is_faster() -> bool:
     """Whether this machine and build have the fast product, and it computes the same."""
-    weight = network.unembed.weight
-    if weight.device.type != "cpu" or weight.dtype != torch.float32:
-        return False
     # Where MKL uses the widest instructions too, nothing is won.
     if torch.backends.cpu.get_cpu_capability() != "AVX512" or not torch.backends.mkldnn.is_available():
         return False
@@ -79,12 +104,12 @@ def available(network: "Network") -> bool:
     return torch.allclose(y, nn.functional.linear(x, w, bias), atol=1e-5)
 
 
-def _pack_all(network: "Network") -> dict[nn.Module, Product]:
+def _pack_all(unembed: nn.Module, blocks: Sequence[nn.Module]) -> "dict[nn.Module, _Packed]":
     """A product for each linear module; packed in the order in which a sweep uses them most, as far as the budget goes."""
-    modules = [network.unembed]
-    for block in reversed(network.blocks):
+    modules = [unembed]
+    for block in reversed(blocks):
         modules += block.modules()
-    out: dict[nn.Module, Product] = {}
+    out: dict[nn.Module, _Packed] = {}
     left = PACKED_BYTES
     for module in modules:
         weight = matrix(module)
@@ -92,7 +117,7 @@ def _pack_all(network: "Network") -> dict[nn.Module, Product]:
             continue
         packed = weight.nbytes <= left
         if (
-            packed or module is not network.unembed
+            packed or module is not unembed
         ):  # few rows meet the unembedding, too few to order it for each time
             left -= weight.nbytes * packed
             out[module] = _Packed(weight, getattr(module, "bias", None), packed=packed)
@@ -121,6 +146,18 @@ class _Packed:
         self._version = self._plain._version
         order = torch.ops.mkldnn._reorder_linear_weight
         self._weight = order(self._plain.contiguous(), ROWS) if self._is_packed else self._plain
+        self._print = self._fingerprint()
+
+    def check(self) -> None:
+        """Pack again if the weights are not those that were packed."""
+        if not torch.equal(self._print, self._fingerprint()):
+            self._pack()
+
+    def _fingerprint(self) -> Tensor:
+        """(out,) a number for each row that depends on all of its weights; none where the weights are used as they are."""
+        if not self._is_packed:
+            return self._plain.new_empty(0)
+        return self._plain @ torch.arange(1, self._plain.shape[1] + 1, dtype=self._plain.dtype).sin()
 
     def __call__(self, x: Tensor) -> Tensor:
         if self._plain._version != self._version:  # somebody wrote to the weights

@@ -118,10 +118,10 @@ def read_activations(network: Network, site: Site, ids: "Tensor", batch_tokens: 
     """
     import torch
 
-    from tiny_ablation.models.products import FastProducts
+    from tiny_ablation.models.products import fast_products
 
     step = max(1, batch_tokens // ids.shape[1])
-    products = FastProducts(network)
+    products = fast_products(network)
     for first in range(0, len(ids), step):
         with torch.inference_mode(), products.in_use():
             found = activations(network, site, ids[first : first + step])
