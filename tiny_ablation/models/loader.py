@@ -14,6 +14,7 @@ from tiny_ablation.config.schema import ModelConfig, ModelSource, Weights
 from tiny_ablation.errors import ConfigError, DeviceError, ModelError, is_out_of_memory, panics_told
 from tiny_ablation.models.sources import hub, local, planted, toy, tracr, wheel
 from tiny_ablation.models.sources.files import ModelFiles
+from tiny_ablation.models.sources.fit import refuse_misfit, refuse_quantized
 from tiny_ablation.models.sources.progress import notice
 
 if TYPE_CHECKING:
@@ -199,6 +200,7 @@ def _read_model(cfg: ModelConfig, files: ModelFiles, dtype: str) -> Any:
     import torch
     from transformers import AutoModelForCausalLM
 
+    refuse_quantized(cfg.name, _read_config(cfg, files))
     try:
         with _quiet(), torch.random.fork_rng(devices=[]):
             hf, report = cast("Any", AutoModelForCausalLM).from_pretrained(
@@ -208,18 +210,14 @@ def _read_model(cfg: ModelConfig, files: ModelFiles, dtype: str) -> Any:
                 use_safetensors=True,
                 local_files_only=True,
                 trust_remote_code=cfg.trust_remote_code,
+                ignore_mismatched_sizes=True,  # told by name below, with everything else that does not fit
                 output_loading_info=True,
             )
     except Exception as error:  # damaged or foreign files raise anything in the libraries that read them
         if is_out_of_memory(error):
             raise
         raise ModelError(_unreadable(cfg, files, error)) from error
-    if absent := sorted(report["missing_keys"]):
-        # transformers fills what is missing with random numbers and goes on.
-        raise ModelError(
-            f"model {cfg.name}: the weights in {files.directory} lack {len(absent)} tensors that its "
-            f"config.json asks for ({', '.join(absent[:3])}). Get a complete copy of the model."
-        )
+    refuse_misfit(cfg.name, files.directory, hf, report)
     return hf
 
 

@@ -1,0 +1,164 @@
+"""Whether the weights of a model fit its config, key by key.
+
+transformers drops weights that the config has no place for, draws at random what is missing, and reads whole numbers as
+if they were floats. A model that was loaded so is another model than the one in the files, so each of these is refused.
+
+Allowed are tensors that are no weights: what the model's own class names as left over from older versions (causal masks,
+layers that predict further tokens), rotary frequencies that are those of the config, position ids, and a second copy of an
+embedding that the config ties to the first.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tiny_ablation.data.text import listing
+from tiny_ablation.errors import ModelError
+from tiny_ablation.models.sources.files import weight_files
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_FLOATS = frozenset({"F64", "F32", "F16", "BF16"})  # as safetensors names them
+
+
+def refuse_quantized(name: str, config: Any) -> None:
+    """Refuse a model whose config says that its weights are quantised.
+
+    Args:
+        name: of the model, for messages.
+        config: a Hugging Face config.
+
+    Raises:
+        ModelError: names the method.
+    """
+    for part in (config, config.get_text_config()):
+        if asked := getattr(part, "quantization_config", None):
+            get = (
+                asked.get if isinstance(asked, Mapping) else lambda key, kept=asked: getattr(kept, key, None)
+            )
+            raise ModelError(
+                f"model {name}: its config.json has a quantization_config (quant_method {get('quant_method')}), and such "
+                "weights are not read. Give the model with its weights in float32, float16 or bfloat16."
+            )
+
+
+def refuse_misfit(name: str, directory: Path, hf: Any, report: Mapping[str, Any]) -> None:
+    """Refuse a model whose weights are not those that its config asks for.
+
+    Args:
+        name: of the model, for messages.
+        directory: where its safetensors and its config are.
+        hf: the loaded model.
+        report: what transformers says about the loading: `missing_keys`, `unexpected_keys`, `mismatched_keys`.
+
+    Raises:
+        ModelError: names every tensor that is missing, has no place, or is of another shape or type.
+    """
+    faults = [*_report_faults(report), *_untied(hf), *_types(hf, directory), *_frequencies(hf, directory)]
+    if faults:
+        raise ModelError(
+            f"model {name}: the weights in {directory} do not fit its config.json: {'; '.join(faults)}. "
+            "Get a complete copy of the model, with the config that it was saved with."
+        )
+
+
+def _report_faults(report: Mapping[str, Any]) -> list[str]:
+    shapes = (
+        f"{key} ({_shape(found)} where {_shape(wanted)} is needed)"
+        for key, found, wanted in sorted(report["mismatched_keys"])
+    )
+    found = (
+        ("lack {n} that the config asks for", report["missing_keys"]),
+        ("hold {n} that the config has no place for", report["unexpected_keys"]),
+        ("hold {n} of another shape", shapes),
+    )
+    named = ((words, sorted(keys)) for words, keys in found)
+    return [f"they {words.format(n=_count(keys))}: {_names(keys)}" for words, keys in named if keys]
+
+
+def _untied(hf: Any) -> list[str]:
+    """The weights that the config ties to others, and that the files hold with other values."""
+    asked = hf.get_expanded_tied_weights_keys(all_submodels=True)
+    return [
+        f"{target} and {source} differ, and the config ties them (tie_word_embeddings)"
+        for target, source in sorted(asked.items())
+        if target not in hf.all_tied_weights_keys
+    ]
+
+
+def _types(hf: Any, directory: Path) -> list[str]:
+    """The tensors that are no floats in the files and are floats in the model."""
+    left_over = re.compile("|".join(f"(?:{p})" for p in hf._keys_to_ignore_on_load_unexpected or ()) or "$^")
+    whole = [name for name, tensor in _tensors(hf).items() if not tensor.is_floating_point()]
+    odd = {
+        key: kind
+        for key, kind in _kinds(directory).items()
+        if kind not in _FLOATS
+        and not left_over.search(key)
+        and not any(key.endswith(own) or own.endswith(key) for own in whole)
+    }
+    return [
+        f"they hold {_count(keys)} of type {kind}, which are not weights but codes of weights: {_names(keys)}"
+        for kind in sorted(set(odd.values()))
+        for keys in [[key for key, each in odd.items() if each == kind]]
+    ]
+
+
+def _frequencies(hf: Any, directory: Path) -> list[str]:
+    """The rotary frequencies that older versions saved, where they are not those of the config."""
+    scaling = getattr(hf.config.get_text_config(), "rope_parameters", None) or {}
+    if scaling.get("rope_type", "default") != "default":  # such versions saved what they scaled later
+        return []
+    own = [tensor.float() for name, tensor in hf.named_buffers() if name.endswith("inv_freq")]
+    bad = [key for key, saved in _read(directory, "inv_freq").items() if not _among(saved.float(), own)]
+    return [f"they hold other rotary frequencies than the config gives: {_names(bad)}"] if bad else []
+
+
+def _among(saved: "Tensor", own: "list[Tensor]") -> bool:
+    """Whether frequencies are some of the model's own, up to the rounding of half precision; or the model has none."""
+    return not own or any(saved.shape == one.shape and saved.allclose(one, rtol=0.02) for one in own)
+
+
+def _tensors(hf: Any) -> "dict[str, Tensor]":
+    return {**dict(hf.named_parameters()), **dict(hf.named_buffers())}
+
+
+def _kinds(directory: Path) -> dict[str, str]:
+    """The type of each tensor, as safetensors names it, from the heads of the files."""
+    from safetensors import safe_open
+
+    kinds = {}
+    for path in weight_files(directory):
+        with safe_open(path, framework="pt") as file:
+            kinds |= {key: file.get_slice(key).get_dtype() for key in file.keys()}  # noqa: SIM118
+    return kinds
+
+
+def _read(directory: Path, ending: str) -> "dict[str, Tensor]":
+    """The tensors whose name ends so."""
+    from safetensors import safe_open
+
+    found = {}
+    for path in weight_files(directory):
+        with safe_open(path, framework="pt") as file:
+            found |= {key: file.get_tensor(key) for key in file.keys() if key.endswith(ending)}  # noqa: SIM118
+    return found
+
+
+def _count(keys: list[str]) -> str:
+    return f"{len(keys)} tensor{'s' * (len(keys) != 1)}"
+
+
+def _names(keys: Iterable[str]) -> str:
+    """Every name; those that differ in the number of a block only stand as one, with a star for the number."""
+    alike: dict[str, list[str]] = {}
+    for key in keys:
+        alike.setdefault(re.sub(r"\.\d+(?=\.)", ".*", key), []).append(key)
+    named = (own[0] if len(own) == 1 else f"{pattern} ({len(own)})" for pattern, own in sorted(alike.items()))
+    return listing([*named])
+
+
+def _shape(size: Iterable[int]) -> str:
+    return "x".join(map(str, size))
