@@ -16,7 +16,7 @@ ARGS ?= ablation=heads_zero dataset=facts
 # Two processes of one thread each: torch on small models gains nothing from a second thread.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
-.PHONY: help run test test-slow test-training faults fuzz bench bench-full performance docs pictures behaviours selfcheck check audit sbom format env clean
+.PHONY: help run test test-slow test-training faults fuzz bench bench-full performance docs pictures behaviours selfcheck golden check audit sbom format env clean
 
 help:
 	@echo "make run        run the default experiment (ARGS='...' for another)"
@@ -99,6 +99,10 @@ behaviours: env
 
 selfcheck: env
 	$(BIN)/tiny-ablate selfcheck
+
+# The results on file against those of this code; GOLDEN="--write" after a deliberate change (CHANGELOG.md).
+golden: env
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.golden $(GOLDEN)
 
 check: env
 	$(BIN)/ruff check .

@@ -1,0 +1,49 @@
+"""Results are those on file, and the result version was raised if they are not."""
+
+import pytest
+
+from tests.golden import store
+from tests.golden.fingerprint import Column, differences
+from tests.golden.runs import QUICK, RUNS
+from tiny_ablation.config.identity import RESULT_VERSION
+
+NUMBER = Column(4, 0, 1.0, 0.5, "number", "aa")
+
+
+@pytest.fixture(scope="module")
+def golden():
+    return store.read()
+
+
+def _assert_unchanged(golden, names, tmp_path, monkeypatch):
+    monkeypatch.setenv("TINY_ABLATE_CACHE", str(tmp_path / "cache"))
+    made = store.make(list(names), tmp_path)
+    changed = {name: found for name in names if (found := differences(golden[1][name], made[name])[0])}
+    assert not changed, (
+        "results changed: raise RESULT_VERSION in config/identity.py, say why in CHANGELOG.md, and run "
+        "`python -m tests.golden --write`"
+    )
+
+
+def test_results_of_the_quick_runs_are_unchanged(golden, tmp_path, monkeypatch):
+    _assert_unchanged(golden, QUICK, tmp_path, monkeypatch)
+
+
+@pytest.mark.slow
+def test_results_of_all_runs_are_unchanged(golden, tmp_path, monkeypatch):
+    _assert_unchanged(golden, RUNS, tmp_path, monkeypatch)
+
+
+def test_the_golden_file_is_of_this_result_version(golden):
+    assert golden[0] == RESULT_VERSION, "run `python -m tests.golden --write`"
+    assert set(RUNS) <= set(golden[1])
+
+
+def test_a_change_of_numbers_is_told_from_a_change_of_bytes():
+    key = ("metrics/head_impact.parquet", "value")
+    assert differences({key: NUMBER}, {key: NUMBER._replace(sha="bb")}) == (
+        [],
+        ["metrics/head_impact.parquet: value"],
+    )
+    assert differences({key: NUMBER}, {key: NUMBER._replace(rms=1.01)})[0]
+    assert differences({key: NUMBER}, {})[0] == ["metrics/head_impact.parquet: value: gone"]
