@@ -83,7 +83,7 @@ def load_pairs(network: Network, family: str, n: int) -> tuple[list[Prompt], lis
     if len(examples) < n:
         raise SystemExit(f"{family} has {len(examples)} examples, not {n}")
     model = network.model
-    tokens = tokenize(examples, model.tokenizer, prepend_bos=model.prepend_bos, span=Span.first)
+    tokens = tokenize(examples, model.tokenizer, opening=model.opening, span=Span.first)
     clean = [Prompt(t.clean_ids, t.target_ids, t.foil_ids, t.marks, t.example.id) for t in tokens]
     corrupt = [Prompt(t.corrupt_ids, t.target_ids, t.foil_ids, t.marks, t.example.id) for t in tokens]
     return clean, corrupt

@@ -54,7 +54,7 @@ def example(row_id: str = "a", **fields: Any) -> Example:
 
 
 def scored(*examples: Example, span: Span = Span.first, bos: bool = False, tokenizer=None):
-    return tokenize(examples, tokenizer or word_tokenizer(), prepend_bos=bos, span=span)
+    return tokenize(examples, tokenizer or word_tokenizer(), opening=(14,) * bos, span=span)
 
 
 def test_a_pair_becomes_ids_and_marked_positions():
@@ -67,7 +67,7 @@ def test_a_pair_becomes_ids_and_marked_positions():
 
 
 @pytest.mark.parametrize("adds_bos", [False, True])
-def test_the_run_alone_decides_on_the_beginning_token(adds_bos):
+def test_the_run_alone_decides_on_the_opening(adds_bos):
     tokenizer = word_tokenizer(adds_bos=adds_bos)
     [without] = scored(example(), tokenizer=tokenizer)
     [with_bos] = scored(example(), tokenizer=tokenizer, bos=True)
@@ -176,7 +176,7 @@ def test_a_prompt_without_tokens_is_refused():
 
 def test_servable_keeps_the_good_and_gives_a_reason_for_the_rest():
     rows = [example("x", target=" New Delhi"), example("y"), example("z", foil="land")]
-    served = servable(rows, word_tokenizer(), prepend_bos=False, span=Span.first)
+    served = servable(rows, word_tokenizer(), opening=(), span=Span.first)
     assert [row.example.id for row in served.examples] == ["y"]
     assert [(row.id, row.several_tokens) for row in served.unservable] == [("x", True), ("z", False)]
 
@@ -207,7 +207,7 @@ def test_a_tokenizer_without_offsets_marks_the_last_position_alone():
 )
 def test_a_prompt_longer_than_the_model_reads_cannot_be_scored(span, bos, fits):
     serve = lambda context: servable(  # noqa: E731
-        [example()], word_tokenizer(), prepend_bos=bos, span=span, context=context
+        [example()], word_tokenizer(), opening=(14,) * bos, span=span, context=context
     )
     assert len(serve(fits).examples) == len(serve(None).examples) == 1
     [row] = serve(fits - 1).unservable
@@ -217,7 +217,7 @@ def test_a_prompt_longer_than_the_model_reads_cannot_be_scored(span, bos, fits):
 def test_a_whole_answer_counts_but_for_its_last_token():
     long = example(target=" Peru is Chad", foil=" island")
     serve = lambda context: servable(  # noqa: E731
-        [long], word_tokenizer(), prepend_bos=False, span=Span.full, context=context
+        [long], word_tokenizer(), opening=(), span=Span.full, context=context
     )
     assert serve(7).examples
     assert "7 tokens" in serve(6).unservable[0].reason

@@ -33,7 +33,7 @@ def years(smollm2):
 def prompts_of(model, family):
     corpus = load_corpus(DatasetConfig(name=family, family=family), seed=0)
     examples = select(corpus, Split.all, 10, 3)
-    tokens = tokenize(examples, model.tokenizer, prepend_bos=model.prepend_bos, span=Span.first)
+    tokens = tokenize(examples, model.tokenizer, opening=model.opening, span=Span.first)
     out = [prompt_of(t) for t in tokens]
     assert len({len(p.ids) for p in out}) > 2
     return out

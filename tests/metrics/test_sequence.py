@@ -99,9 +99,7 @@ def test_one_token_answers_of_a_corpus(toy_networks):
     network = toy_networks["llama"]
     corpus = load_corpus(DatasetConfig(name="facts", family="facts"), seed=0)
     both = [
-        tokenize(
-            corpus.examples[:12], network.model.tokenizer, prepend_bos=network.model.prepend_bos, span=span
-        )
+        tokenize(corpus.examples[:12], network.model.tokenizer, opening=network.model.opening, span=span)
         for span in (Span.first, Span.full)
     ]
     assert both[0] == both[1]

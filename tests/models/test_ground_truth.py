@@ -253,7 +253,7 @@ def test_prompts_in_other_words_are_refused(known_networks):
 def test_the_dataset_speaks_the_models_letters(known_networks):
     assert induction_tokens.LETTERS == letters.LETTERS
     model = known_networks["induction"].model
-    assert model.prepend_bos
+    assert model.opening == (letters.BOS,)
     assert model.tokenizer("a b x")["input_ids"] == [letters.BOS, 1, 2, 24]
     assert model.tokenizer.decode([1, 2]) == "a b"
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,8 @@ import torch
 from tiny_ablation.config.schema import ModelConfig, ModelSource, Weights
 from tiny_ablation.errors import ConfigError, DeviceError, ModelError
 from tiny_ablation.models import loader
-from tiny_ablation.models.sources import local, toy
+from tiny_ablation.models.sources import local
+from tiny_ablation.models.sources.files import checksum
 
 Make = Callable[[Path], Path]
 
@@ -36,7 +38,7 @@ def test_a_loaded_model_is_ready_to_run() -> None:
     assert not any(parameter.requires_grad for parameter in loaded.hf.parameters())
     assert loaded.hf.config._attn_implementation == "sdpa"
     assert loaded.weights_hash == loader.weights_id(config())
-    assert loaded.origin == {"source": "toy", "weights": "raw"}
+    assert loaded.origin == {"source": "toy", "weights": "raw", "opening": "none"}
     assert loaded.name == "toy"
 
 
@@ -79,42 +81,6 @@ def test_folding_is_done_before_the_precision_is_cut(tmp_path: Path, hf_director
     cfg = config(source=ModelSource.local, path=str(directory), weights=Weights.folded)
     exact = load(cfg).hf.lm_head.weight.to(torch.bfloat16)
     assert torch.equal(load(cfg, dtype="bfloat16").hf.lm_head.weight, exact)
-
-
-@pytest.mark.parametrize(
-    ("asked", "expected"), [("auto", False), (True, True), ("true", True), (False, False)]
-)
-def test_bos_is_what_was_asked_for_or_what_the_tokenizer_does(asked: str | bool, expected: bool) -> None:
-    assert load(config(prepend_bos=asked)).prepend_bos is expected
-
-
-def test_auto_bos_follows_a_tokenizer_that_prepends_it() -> None:
-    class Prepends:
-        bos_token_id = 7
-
-        def __call__(self, _text: str) -> dict[str, list[int]]:
-            return {"input_ids": [7, 1]}
-
-    assert loader._prepend_bos(config(), Prepends()) is True
-
-
-def test_a_tokenizer_that_cannot_tokenise_is_told() -> None:
-    class Broken:
-        bos_token_id = 7
-
-        def __call__(self, _text: str) -> None:
-            raise TypeError("'>' not supported between instances of 'int' and 'str'")
-
-    with pytest.raises(ModelError, match=r"the tokenizer of model .* cannot tokenise: '>' not supported"):
-        loader._prepend_bos(config(), Broken())
-
-
-def test_bos_without_such_a_token_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, tokenizer = toy.toy_llama()
-    tokenizer.bos_token = None
-    monkeypatch.setattr(toy, "build", lambda _cfg: (model, tokenizer))
-    with pytest.raises(ModelError, match=r"model\.prepend_bos=true.*no such token"):
-        load(config(prepend_bos=True))
 
 
 def test_a_wrong_bos_value_is_refused_before_anything_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,16 +130,63 @@ def test_remote_code_is_announced(
     assert "model.trust_remote_code=true runs the code" in capsys.readouterr().err
 
 
-def test_a_file_altered_between_two_loads_is_another_model(tmp_path: Path, hf_directory: Make) -> None:
-    directory = hf_directory(tmp_path / "model")
-    cfg = config(source=ModelSource.local, path=str(directory))
-    before = load(cfg).weights_hash
+def alter(directory: Path) -> None:
+    """Write another value into the weights, in place."""
     weights = directory / "model.safetensors"
     data = bytearray(weights.read_bytes())
     data[-1] ^= 1
     weights.write_bytes(data)
-    loader.forget()
-    assert load(cfg).weights_hash == local.weights_id(cfg) != before
+
+
+def test_weights_that_were_exchanged_are_loaded_anew_under_their_own_hash(
+    tmp_path: Path, hf_directory: Make
+) -> None:
+    directory = hf_directory(tmp_path / "model")
+    cfg = config(source=ModelSource.local, path=str(directory))
+    first = load(cfg)
+    assert load(cfg) is first
+    alter(directory)
+    second = load(cfg)
+    assert second.weights_hash == local.weights_id(cfg) != first.weights_hash
+    pairs = zip(first.hf.parameters(), second.hf.parameters(), strict=True)
+    assert not all(torch.equal(one, other) for one, other in pairs)
+    assert list(loader._held.values()) == [second]
+
+
+@pytest.mark.parametrize("part", ["_read_model", "_read_tokenizer"])
+def test_files_that_change_while_they_are_loaded_are_refused(
+    tmp_path: Path, hf_directory: Make, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    directory = hf_directory(tmp_path / "model")
+    read = getattr(loader, part)
+
+    def and_alter(*args: object) -> object:
+        found = read(*args)
+        alter(directory)
+        return found
+
+    monkeypatch.setattr(loader, part, and_alter)
+    with pytest.raises(ModelError, match="changed while they were loaded"):
+        load(config(source=ModelSource.local, path=str(directory)))
+    assert not loader._held
+
+
+def test_a_loaded_model_does_not_change_with_its_files(tmp_path: Path, hf_directory: Make) -> None:
+    directory = hf_directory(tmp_path / "model")
+    hf = load(config(source=ModelSource.local, path=str(directory))).hf
+    before = {name: tensor.clone() for name, tensor in hf.state_dict().items()}
+    weights = directory / "model.safetensors"
+    with weights.open("r+b") as file:  # in place, as a training that saves its next checkpoint there
+        file.seek(weights.stat().st_size // 2)
+        file.write(b"\x01" * (weights.stat().st_size // 4))
+    assert all(torch.equal(before[name], tensor) for name, tensor in hf.state_dict().items())
+
+
+def test_a_file_written_twice_in_one_tick_of_the_clock_has_two_hashes(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    for i in range(100):
+        path.write_bytes(f"{i:03}".encode())
+        assert checksum(path) == sha256(f"{i:03}".encode()).hexdigest()
 
 
 def test_a_device_that_is_not_there_is_one_message() -> None:
@@ -194,7 +207,7 @@ def test_the_default_model_is_the_pinned_one_and_knows_its_facts(smollm2: loader
     ids = smollm2.tokenizer("The capital of France is", return_tensors="pt")["input_ids"]
     logits = smollm2.hf(ids).logits[0, -1]
     assert smollm2.tokenizer.decode(logits.argmax()) == " Paris"
-    assert smollm2.prepend_bos is False
+    assert smollm2.opening == ()
     assert smollm2.weights_hash == "gguf:b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
     assert smollm2.hf.lm_head.weight is smollm2.hf.model.embed_tokens.weight
     assert (smollm2.hf.config.num_hidden_layers, smollm2.hf.config.num_attention_heads) == (30, 9)

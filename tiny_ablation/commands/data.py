@@ -43,6 +43,7 @@ def main(args: list[str]) -> int:
 def _content(root: RootConfig, *, with_baseline: bool) -> dict[str, Any]:
     """Everything that is shown, as JSON values."""
     from tiny_ablation.models.loader import load_tokenizer
+    from tiny_ablation.models.opening import described
 
     family = family_of(root.dataset)
     network = load_network(root) if with_baseline else None
@@ -61,7 +62,7 @@ def _content(root: RootConfig, *, with_baseline: bool) -> dict[str, Any]:
         "content_hash": corpus.content_hash,
         "split_hash": corpus.split_hash,
         "model": root.model.name,
-        "prepend_bos": model.prepend_bos,
+        "opening": described(model.tokenizer, model.opening),
         "split": root.dataset.split.value,
         "servable": len(seen.tokens),
         "unservable": seen.unservable,
@@ -98,13 +99,12 @@ def _row(tokens: TokenizedExample, split: str, tokenizer: Any) -> dict[str, Any]
 def _text(content: dict[str, Any]) -> Iterator[str]:
     """What is shown without --json."""
     sizes = ", ".join(f"{name} {n}" for name, n in content["splits"].items())
-    bos = "with" if content["prepend_bos"] else "without"
     yield f"{content['dataset']}: {content['description']}"
     labels = f"{content['n_groups']} groups and {content['n_templates']} templates"
     yield f"  {content['n']} examples, {content['prompts']}, in {labels}"
     yield f"  splits    {sizes}"
     yield f"  content   {content['content_hash']}"
-    yield f"  tokenizer {content['model']}, {bos} a beginning-of-sequence token"
+    yield f"  tokenizer {content['model']}; special tokens that every prompt begins with: {content['opening']}"
     yield ""
     yield f"Tokens of the clean prompt, {content['servable']} rows of split {content['split']}"
     yield from _histogram(content["token_lengths"])

@@ -28,7 +28,7 @@ class TokenizedExample:
 
     Attributes:
         example: what was tokenised.
-        clean_ids: the clean prompt, with the beginning-of-sequence token where the run prepends one.
+        clean_ids: the clean prompt, with the special tokens that a prompt of this model begins with.
         corrupt_ids: the corrupt prompt likewise; empty where the example has none.
         target_ids: what the target adds to the clean prompt; one token at `metrics.span=first`.
         foil_ids: what the foil adds to it.
@@ -109,14 +109,14 @@ class _Row(NamedTuple):
 
 
 def tokenize(
-    examples: Sequence[Example], tokenizer: Any, *, prepend_bos: bool, span: Span, context: int | None = None
+    examples: Sequence[Example], tokenizer: Any, *, opening: Ids, span: Span, context: int | None = None
 ) -> list[TokenizedExample]:
     """Every example as token ids.
 
     Args:
         examples: the examples of a run.
         tokenizer: a Hugging Face tokenizer.
-        prepend_bos: whether to put the beginning-of-sequence token first; the tokenizer itself adds nothing.
+        opening: the special tokens to put first; the tokenizer itself adds nothing.
         span: `first` requires one token for each answer, and different ones for right and wrong; `full` one target
             and one foil.
         context: tokens that the model was made for; None for no limit. Models with rotary positions compute on beyond it, and
@@ -125,7 +125,7 @@ def tokenize(
     Raises:
         DataError: some cannot be scored; names all of them.
     """
-    served = servable(examples, tokenizer, prepend_bos=prepend_bos, span=span, context=context)
+    served = servable(examples, tokenizer, opening=opening, span=span, context=context)
     if served.unservable:
         count = f"{len(served.unservable)} of {len(examples)} examples"
         rows = listing([f"{row.id}: {row.reason}" for row in served.unservable], separator="; ")
@@ -138,40 +138,39 @@ def tokenize(
 
 
 def servable(
-    examples: Sequence[Example], tokenizer: Any, *, prepend_bos: bool, span: Span, context: int | None = None
+    examples: Sequence[Example], tokenizer: Any, *, opening: Ids, span: Span, context: int | None = None
 ) -> Servable:
     """The examples that this tokenizer can score, and the reason for each that it cannot; see `tokenize`."""
     served = Servable([], [])
-    bos = (tokenizer.bos_token_id,) if prepend_bos else ()
     for row in _encode_rows(examples, tokenizer):
-        fault = _fault(row, tokenizer, bos, span) or _length_fault(row, bos, span, context)
+        fault = _fault(row, tokenizer, opening, span) or _length_fault(row, opening, span, context)
         if fault is None:
-            served.examples.append(_tokenized(row, bos))
+            served.examples.append(_tokenized(row, opening))
         else:
             served.unservable.append(fault)
     return served
 
 
-def _tokenized(row: _Row, bos: Ids) -> TokenizedExample:
+def _tokenized(row: _Row, opening: Ids) -> TokenizedExample:
     example, n_prompt = row.example, len(row.clean.ids)
     return TokenizedExample(
         example=example,
-        clean_ids=bos + row.clean.ids,
-        corrupt_ids=bos + row.corrupt.ids if row.corrupt.ids else (),
+        clean_ids=opening + row.clean.ids,
+        corrupt_ids=opening + row.corrupt.ids if row.corrupt.ids else (),
         target_ids=row.with_target[n_prompt:],
         foil_ids=row.with_foil[n_prompt:],
         right_ids=row.first_tokens(row.right),
         wrong_ids=row.first_tokens(row.wrong),
-        marks=_marks(row.clean, marks.clean_spans(example), bos),
-        corrupt_marks=_marks(row.corrupt, marks.corrupt_spans(example), bos) if row.corrupt.ids else {},
+        marks=_marks(row.clean, marks.clean_spans(example), opening),
+        corrupt_marks=_marks(row.corrupt, marks.corrupt_spans(example), opening) if row.corrupt.ids else {},
     )
 
 
-def _marks(encoded: _Encoded, spans: dict[str, Characters], bos: Ids) -> dict[str, tuple[int, ...]]:
+def _marks(encoded: _Encoded, spans: dict[str, Characters], opening: Ids) -> dict[str, tuple[int, ...]]:
     if encoded.offsets is None:
         # A tokenizer written in Python does not say which characters a token covers.
-        return {marks.LAST: (len(bos) + len(encoded.ids) - 1,)}
-    return marks.token_marks(spans, encoded.offsets, len(bos))
+        return {marks.LAST: (len(opening) + len(encoded.ids) - 1,)}
+    return marks.token_marks(spans, encoded.offsets, len(opening))
 
 
 def _encode_rows(examples: Sequence[Example], tokenizer: Any) -> list[_Row]:
@@ -201,10 +200,10 @@ def _encode(texts: list[str], tokenizer: Any, *, offsets: bool = True) -> list[_
     return [_Encoded(tuple(ids), o) for ids, o in zip(batch["input_ids"], places, strict=True)]
 
 
-def _fault(row: _Row, tokenizer: Any, bos: Ids, span: Span) -> Unservable | None:
+def _fault(row: _Row, tokenizer: Any, opening: Ids, span: Span) -> Unservable | None:
     """Why an example cannot be scored, or None."""
     example, n_prompt = row.example, len(row.clean.ids)
-    if not bos and not n_prompt:
+    if not opening and not n_prompt:
         return Unservable(example.id, "its prompt has no tokens")
     if example.corrupt and not row.corrupt.ids:
         return Unservable(example.id, "its corrupt prompt has no tokens")
@@ -225,11 +224,11 @@ def _fault(row: _Row, tokenizer: Any, bos: Ids, span: Span) -> Unservable | None
     return _first_token_fault(row, tokenizer) if span is Span.first else None
 
 
-def _length_fault(row: _Row, bos: Ids, span: Span, context: int | None) -> Unservable | None:
+def _length_fault(row: _Row, opening: Ids, span: Span, context: int | None) -> Unservable | None:
     """A prompt, with all of an answer but its last token where answers are scored whole, that is too long for the model."""
     n_prompt = len(row.clean.ids)
     behind = max(len(row.with_target), len(row.with_foil)) - n_prompt - 1 if span is Span.full else 0
-    n = len(bos) + max(n_prompt, len(row.corrupt.ids)) + behind
+    n = len(opening) + max(n_prompt, len(row.corrupt.ids)) + behind
     if context is None or n <= context:
         return None
     return Unservable(row.example.id, f"it is {n:,} tokens long, and the model was made for {context:,}")

@@ -66,9 +66,7 @@ def serve(
 
 def servable_by(model: LoadedModel | TokenizerOnly, examples: Sequence[Example], span: Span) -> Servable:
     """Which of the examples a model can score, and which it cannot."""
-    return servable(
-        examples, model.tokenizer, prepend_bos=model.prepend_bos, span=span, context=model.context
-    )
+    return servable(examples, model.tokenizer, opening=model.opening, span=span, context=model.context)
 
 
 def unservable_rows(root: RootConfig, corpus: Corpus, model: LoadedModel | TokenizerOnly) -> dict[str, str]:
@@ -118,7 +116,7 @@ def _all(
     root: RootConfig, examples: Sequence[Example], model: LoadedModel | TokenizerOnly
 ) -> list[TokenizedExample]:
     tokens = lambda each: tokenize(  # noqa: E731
-        examples, each.tokenizer, prepend_bos=each.prepend_bos, span=root.metrics.span, context=each.context
+        examples, each.tokenizer, opening=each.opening, span=root.metrics.span, context=each.context
     )
     if root.dataset.common_rows and _policy(root.dataset) is Unservable.refuse:
         for name in root.dataset.common_rows:

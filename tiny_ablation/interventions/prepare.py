@@ -23,7 +23,7 @@ from tiny_ablation.interventions.plan import Leg, PlanContext, ReferenceSet
 from tiny_ablation.metrics.readout import Metric
 from tiny_ablation.metrics.registry import metric
 from tiny_ablation.models.device import resolve_device, set_up_torch
-from tiny_ablation.models.loader import load_model, prepare, weights_id
+from tiny_ablation.models.loader import load_model
 from tiny_ablation.models.network import Network, build_network
 
 
@@ -66,9 +66,10 @@ def prepare_run(light: Light) -> Prepared:
     with _without_collections():
         set_up_torch(root.device)
         device = resolve_device(root.device)
-        prepare(root.model)
-        identity = light.identity(weights_id(root.model) or "unknown")
         network = build_network(load_model(root.model, device=device, dtype=root.device.dtype.value))
+    identity = light.identity(
+        network.model.weights_hash
+    )  # of what was loaded, not of what the disk holds by now
     main = _planned(light, identity, network, device)
     if root.stats.confirm is None:
         return main

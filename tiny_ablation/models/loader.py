@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from tiny_ablation.config.schema import ModelConfig, ModelSource, Weights
 from tiny_ablation.errors import ConfigError, DeviceError, ModelError, is_out_of_memory, panics_told
+from tiny_ablation.models.opening import Ids, facts, opening
 from tiny_ablation.models.sources import hub, local, planted, toy, tracr, wheel
 from tiny_ablation.models.sources.files import ModelFiles
 from tiny_ablation.models.sources.fit import refuse_misfit, refuse_quantized
@@ -39,15 +40,15 @@ class LoadedModel:
         name: what tables and paths call it.
         hf: the Hugging Face model, in eval mode, without gradients, on its device and in its precision.
         tokenizer: the model's own.
-        prepend_bos: whether prompts begin with the tokenizer's beginning-of-sequence token.
-        weights_hash: `weights_id` of the config it was loaded from.
+        opening: the special tokens that every prompt begins with; see `opening`.
+        weights_hash: `weights_id` of what was loaded, whatever has become of the files since.
         origin: facts for the provenance: source, file hashes or commit, weight processing.
     """
 
     name: str
     hf: "PreTrainedModel"
     tokenizer: "PreTrainedTokenizerBase"
-    prepend_bos: bool
+    opening: Ids
     weights_hash: str
     origin: dict[str, str]
 
@@ -62,7 +63,7 @@ class TokenizerOnly(NamedTuple):
 
     name: str
     tokenizer: "PreTrainedTokenizerBase"
-    prepend_bos: bool
+    opening: Ids
     context: int | None
 
 
@@ -118,12 +119,16 @@ def load_model(cfg: ModelConfig, *, device: str, dtype: str) -> LoadedModel:
         ConfigError: a value in `cfg` is wrong.
         DeviceError: the weights do not fit on the device.
     """
-    key = (*(getattr(cfg, field.name) for field in fields(ModelConfig)), device, dtype)
+    files = prepare(cfg)
+    given = tuple(getattr(cfg, field.name) for field in fields(ModelConfig))
+    key = (*given, _identity(cfg, files), device, dtype)
     if key in _held:
         _held[key] = _held.pop(key)
         return _held[key]
+    for stale in [other for other in _held if other[: len(given)] == given and other[-2:] == key[-2:]]:
+        del _held[stale]  # the same files with another content
     _make_room()
-    _held[key] = _load(cfg, device, dtype)
+    _held[key] = _load(cfg, files, device, dtype)
     return _held[key]
 
 
@@ -140,7 +145,8 @@ def load_tokenizer(cfg: ModelConfig) -> TokenizerOnly:
         tokenizer, context = source.make_tokenizer(cfg), source.context(cfg)
     else:
         tokenizer, context = _read_tokenizer(cfg, files), _positions(_read_config(cfg, files))
-    return TokenizerOnly(cfg.name, tokenizer, _prepend_bos(cfg, tokenizer), context)
+        _refuse_changed(cfg, files)
+    return TokenizerOnly(cfg.name, tokenizer, opening(cfg, tokenizer), context)
 
 
 def forget() -> None:
@@ -163,24 +169,43 @@ def _make_room() -> None:
     gc.collect()  # a network and its hooks refer to each other
 
 
-def _load(cfg: ModelConfig, device: str, dtype: str) -> LoadedModel:
-    files, read_as = prepare(cfg), None
+def _identity(cfg: ModelConfig, files: ModelFiles | None) -> str:
+    return _IN_MEMORY[cfg.source].weights_id(cfg) if files is None else files.weights_id
+
+
+def _load(cfg: ModelConfig, files: ModelFiles | None, device: str, dtype: str) -> LoadedModel:
+    read_as = None
     if files is None:
-        source = _IN_MEMORY[cfg.source]
-        hf, tokenizer = source.build(cfg)
-        identity, origin = source.weights_id(cfg), {}
+        (hf, tokenizer), origin = _IN_MEMORY[cfg.source].build(cfg), {}
     else:
         # Folding multiplies weights with each other, so it is done in full precision whatever the run's is.
         read_as = "float32" if cfg.weights is Weights.folded and dtype in ("float16", "bfloat16") else dtype
         hf, tokenizer = _read_model(cfg, files, read_as), _read_tokenizer(cfg, files)
-        identity, origin = files.weights_id, files.origin
+        origin = files.origin
+        _refuse_changed(cfg, files)
     if cfg.weights is Weights.folded:
         from tiny_ablation.models.folding import fold_weights
 
         fold_weights(hf)
     _settle(hf, cfg, device, None if read_as == dtype else dtype)
     origin = {"source": cfg.source.value, **origin, "weights": cfg.weights.value}
-    return LoadedModel(cfg.name, hf, tokenizer, _prepend_bos(cfg, tokenizer), identity, origin)
+    first = opening(cfg, tokenizer)
+    origin |= facts(cfg, tokenizer, first)
+    if left_out := origin.get("closing_left_out"):
+        notice(
+            f"Warning: the tokenizer of {cfg.name} ends every text with {left_out}; prompts go without it, since their answer "
+            "follows them."
+        )
+    return LoadedModel(cfg.name, hf, tokenizer, first, _identity(cfg, files), origin)
+
+
+def _refuse_changed(cfg: ModelConfig, files: ModelFiles) -> None:
+    """Refuse a model whose files changed while they were read: nobody knows which of the two contents is in memory."""
+    if weights_id(cfg) != files.weights_id:
+        raise ModelError(
+            f"model {cfg.name}: the files in {files.directory} changed while they were loaded. Run again when nothing writes "
+            "there."
+        )
 
 
 def _settle(hf: Any, cfg: ModelConfig, device: str, dtype: str | None) -> None:
@@ -218,6 +243,10 @@ def _read_model(cfg: ModelConfig, files: ModelFiles, dtype: str) -> Any:
             raise
         raise ModelError(_unreadable(cfg, files, error)) from error
     refuse_misfit(cfg.name, files.directory, hf, report)
+    if cfg.source is ModelSource.local:
+        for tensor in (*hf.parameters(), *hf.buffers()):
+            # Else it is a view of the file, and changes with it when a training writes its next checkpoint there.
+            tensor.data = tensor.data.clone()
     return hf
 
 
@@ -269,30 +298,6 @@ def _unreadable(cfg: ModelConfig, files: ModelFiles, error: Exception, part: str
 
 def _first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
-
-
-def _first_id(cfg: ModelConfig, tokenizer: Any) -> list[int]:
-    try:
-        return tokenizer("a")["input_ids"][:1]
-    except Exception as error:  # settings of a tokenizer are used unchecked
-        if is_out_of_memory(error):
-            raise
-        raise ModelError(
-            f"the tokenizer of model {cfg.name} cannot tokenise: {_first_line(error)}. Check its tokenizer_config.json."
-        ) from error
-
-
-def _prepend_bos(cfg: ModelConfig, tokenizer: Any) -> bool:
-    """Whether prompts get a BOS token: as asked, or as the tokenizer does when it is left alone."""
-    bos = tokenizer.bos_token_id
-    asked = str(cfg.prepend_bos).lower()
-    if asked == "auto":
-        return bos is not None and _first_id(cfg, tokenizer) == [bos]
-    if asked == "true" and bos is None:
-        raise ModelError(
-            f"model.prepend_bos=true, but the tokenizer of {cfg.name} has no such token; use auto or false."
-        )
-    return asked == "true"
 
 
 def _check(cfg: ModelConfig) -> None:

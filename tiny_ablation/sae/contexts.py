@@ -73,7 +73,7 @@ def _cut(tokens: Iterator[list[int]], network: Network, cfg: SaeConfig) -> "list
     """Contexts in the order of the text, as many as are asked for; what is left of the last one is dropped."""
     import numpy as np
 
-    start = _start(network)
+    start = network.model.opening  # what every sequence begins with
     width = cfg.context - len(start)
     wanted = (cfg.tokens + cfg.held_out) // cfg.context + 2
     flat: list[int] = []
@@ -83,11 +83,6 @@ def _cut(tokens: Iterator[list[int]], network: Network, cfg: SaeConfig) -> "list
             break
     ends = range(0, len(flat) + 1, width)
     return [np.array([*start, *flat[a:b]], dtype=np.int32) for a, b in pairwise(ends)]
-
-
-def _start(network: Network) -> list[int]:
-    """What every sequence begins with."""
-    return [network.model.tokenizer.bos_token_id] if network.model.prepend_bos else []  # type: ignore[list-item]
 
 
 def own_samples(network: Network, first: "np.ndarray", n: int, length: int, seed: int) -> "np.ndarray":
@@ -107,7 +102,7 @@ def own_samples(network: Network, first: "np.ndarray", n: int, length: int, seed
     import torch
 
     draws = torch.Generator().manual_seed(derive_seed(seed, "sae", "samples") % 2**63)
-    start, rows = _start(network), []
+    start, rows = network.model.opening, []
     while sum(map(len, rows)) < n:
         chosen = torch.randint(len(first), (min(_ROWS, n - sum(map(len, rows))),), generator=draws)
         begun = torch.tensor([[*start, int(first[i])] for i in chosen])

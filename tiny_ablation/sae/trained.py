@@ -77,7 +77,7 @@ class Recipe:
         model = self.network.model
         return {
             "version": VERSION, "code_version": __version__, "model": model.name, "weights": model.weights_hash,
-            "processing": model.origin.get("weights", "raw"), "prepend_bos": model.prepend_bos,
+            "processing": model.origin.get("weights", "raw"), "opening": list(model.opening),
             "component": self.site.component, "layer": self.site.layer, "width": self.width,
             "text": content_id(self.cfg.corpus), "seed": self.seed, **kept,
         }  # fmt: skip
@@ -256,7 +256,7 @@ def _train(recipe: Recipe, buffer: Any, work: Path) -> tuple[Any, list[dict[str,
     model = recipe.network.model
     metadata = {
         "model_name": model.name, "hook_name": recipe.site.hook_name, "context_size": recipe.cfg.context,
-        "prepend_bos": model.prepend_bos, "dataset_path": content_id(recipe.cfg.corpus), "tiny_ablation": recipe.covers,
+        "prepend_bos": bool(model.opening), "dataset_path": content_id(recipe.cfg.corpus), "tiny_ablation": recipe.covers,
     }  # fmt: skip
     with byte_bar("training", recipe.cfg.steps) as tick:
         return train(

@@ -70,7 +70,7 @@ def test_the_seed_draws_examples_but_writes_none(facts):
 
 
 def test_pairs_have_equal_lengths_and_one_token_answers_under_the_default_model(facts, smollm2):
-    for row in tokenize(facts.examples, smollm2.tokenizer, prepend_bos=False, span=Span.first):
+    for row in tokenize(facts.examples, smollm2.tokenizer, opening=(), span=Span.first):
         assert len(row.clean_ids) == len(row.corrupt_ids), row.example.id
         assert row.marks["subject"], row.example.id
         assert row.corrupt_marks["subject"], row.example.id

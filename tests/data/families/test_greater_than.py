@@ -32,7 +32,7 @@ def two_digit_tokenizer(whole_years: tuple[str, ...] = ()) -> PreTrainedTokenize
 
 
 def served(examples, tokenizer):
-    return servable(examples, tokenizer, prepend_bos=False, span=Span.first)
+    return servable(examples, tokenizer, opening=(), span=Span.first)
 
 
 def decoded(tokenizer, ids):

@@ -5,6 +5,7 @@ refused.
 """
 
 import json
+import time
 from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import sha256
@@ -24,6 +25,8 @@ TOKENIZERS = (
     "vocab.txt",
     "spiece.model",
 )
+_SETTLED_NS = 2_000_000_000  # more than the tick of any file system's clock
+DESCRIBING = ("*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken", "*.py")
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
@@ -65,15 +68,21 @@ def weight_files(directory: Path) -> list[Path]:
 
 
 def fingerprint(directory: Path) -> str:
-    """A SHA-256 over all that decides the outputs of a model directory: weights, configs and tokenizer."""
-    described = {path for pattern in ("*.json", "*.txt", "*.model") for path in directory.glob(pattern)}
+    """A SHA-256 over all that decides the outputs of a model directory: weights, configs, tokenizer, template and code."""
+    described = {path for pattern in DESCRIBING for path in directory.glob(pattern)}
     files = sorted({*weight_files(directory), *described}, key=lambda path: path.name)
     return sha256("".join(f"{path.name} {checksum(path)}\n" for path in files).encode()).hexdigest()
 
 
 def checksum(path: Path) -> str:
-    """The SHA-256 of a file; read once per process for as long as size, times and inode stay the same."""
+    """The SHA-256 of a file; read once per process for as long as size, times and inode stay the same.
+
+    A file that was written within the last seconds is read each time: what is written to it in the same tick of the clock
+    changes neither its size nor its times.
+    """
     stat = path.stat()
+    if time.time_ns() - max(stat.st_mtime_ns, stat.st_ctime_ns) < _SETTLED_NS:
+        return sha256_file(path)
     return _checksum(path, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
 
 

@@ -91,13 +91,11 @@ def _untied(hf: Any) -> list[str]:
 def _types(hf: Any, directory: Path) -> list[str]:
     """The tensors that are no floats in the files and are floats in the model."""
     left_over = re.compile("|".join(f"(?:{p})" for p in hf._keys_to_ignore_on_load_unexpected or ()) or "$^")
-    whole = [name for name, tensor in _tensors(hf).items() if not tensor.is_floating_point()]
+    whole = {_last(name) for name, tensor in _tensors(hf).items() if not tensor.is_floating_point()}
     odd = {
         key: kind
         for key, kind in _kinds(directory).items()
-        if kind not in _FLOATS
-        and not left_over.search(key)
-        and not any(key.endswith(own) or own.endswith(key) for own in whole)
+        if kind not in _FLOATS and not left_over.search(key) and _last(key) not in whole
     }
     return [
         f"they hold {_count(keys)} of type {kind}, which are not weights but codes of weights: {_names(keys)}"
@@ -145,6 +143,11 @@ def _read(directory: Path, ending: str) -> "dict[str, Tensor]":
         with safe_open(path, framework="pt") as file:
             found |= {key: file.get_tensor(key) for key in file.keys() if key.endswith(ending)}  # noqa: SIM118
     return found
+
+
+def _last(key: str) -> str:
+    """What a tensor is called in its module, whose own name may be another in the files."""
+    return key.rpartition(".")[2]
 
 
 def _count(keys: list[str]) -> str:

@@ -1,0 +1,91 @@
+"""What a tokenizer puts around a text: the special tokens that every prompt of a run begins with.
+
+Most tokenizers begin a text with one beginning-of-sequence token or with nothing; some with other tokens (`[gMASK]<sop>`).
+A model was trained on texts that begin so, and without them its numbers are those of another input. Tokens that a
+tokenizer puts behind a text end it, so prompts leave them out: their answer stands in that place.
+"""
+
+from typing import Any, NamedTuple
+
+from tiny_ablation.config.schema import ModelConfig
+from tiny_ablation.errors import ModelError, is_out_of_memory, said
+
+Ids = tuple[int, ...]
+_PROBES = ("a", "The cat")
+
+
+class Frame(NamedTuple):
+    """The special tokens before and behind a text, as a tokenizer puts them there when it is left alone."""
+
+    before: Ids
+    behind: Ids
+
+
+def frame(name: str, tokenizer: Any) -> Frame:
+    """What a tokenizer puts around one text.
+
+    Args:
+        name: of the model, for messages.
+        tokenizer: a Hugging Face tokenizer.
+
+    Raises:
+        ModelError: it cannot tokenise, or what it puts there depends on the text.
+    """
+    try:
+        found = {_around(tokenizer, text) for text in _PROBES}
+    except Exception as error:  # settings of a tokenizer are used unchecked
+        if is_out_of_memory(error):
+            raise
+        raise ModelError(
+            f"the tokenizer of model {name} cannot tokenise: {said(error)}. Check its tokenizer_config.json."
+        ) from error
+    if len(found) > 1 or None in found:
+        raise ModelError(
+            f"the tokenizer of model {name} does not put the same special tokens around every text, so prompts cannot be put "
+            "together from tokens. Set model.prepend_bos=false to take prompts as their text alone."
+        )
+    return found.pop() or Frame((), ())
+
+
+def _around(tokenizer: Any, text: str) -> Frame | None:
+    """What stands around the tokens of one text; None where they are not found as they are without special tokens."""
+    own = tuple(tokenizer(text)["input_ids"])
+    bare = tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
+    starts = [i for i in range(len(own) - len(bare) + 1) if own[i : i + len(bare)] == bare]
+    if not starts:
+        return None
+    start = starts[-1]  # where an unknown word is the same token as what stands before it
+    return Frame(own[:start], own[start + len(bare) :])
+
+
+def opening(cfg: ModelConfig, tokenizer: Any) -> Ids:
+    """The special tokens that prompts begin with, as `model.prepend_bos` asks.
+
+    Returns:
+        `auto`: what the tokenizer itself puts there. `true`: that, with a beginning-of-sequence token in front unless it holds
+        one. `false`: nothing, so that a prompt is its text alone.
+
+    Raises:
+        ModelError: `true`, and the tokenizer has no such token; or see `frame`.
+    """
+    asked, bos = str(cfg.prepend_bos).lower(), tokenizer.bos_token_id
+    if asked == "false":
+        return ()
+    if asked == "true" and bos is None:
+        raise ModelError(
+            f"model.prepend_bos=true, but the tokenizer of {cfg.name} has no such token; use auto or false."
+        )
+    own = frame(cfg.name, tokenizer).before
+    return own if asked == "auto" or bos in own else (bos, *own)
+
+
+def facts(cfg: ModelConfig, tokenizer: Any, ids: Ids) -> dict[str, str]:
+    """What the provenance says of the special tokens: those of `opening`, and those behind a text that prompts leave out."""
+    found = {"opening": described(tokenizer, ids)}
+    behind = () if str(cfg.prepend_bos).lower() == "false" else frame(cfg.name, tokenizer).behind
+    return found | ({"closing_left_out": described(tokenizer, behind)} if behind else {})
+
+
+def described(tokenizer: Any, ids: Ids) -> str:
+    """Special tokens as text, for people; `none` where there are none."""
+    return "".join(map(str, tokenizer.convert_ids_to_tokens(list(ids)))) or "none"
