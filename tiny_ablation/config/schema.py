@@ -153,7 +153,9 @@ class ModelConfig:
     revision: str | None = None  # hub: branch, tag or commit
     path: str | None = None  # local: a directory, or a .gguf file. identity: no (its content is)
     weights: Weights = Weights.raw
-    prepend_bos: str | bool = "auto"  # auto (what the model's tokenizer does), true or false
+    prepend_bos: str | bool = (
+        "auto"  # auto: prompts begin as the tokenizer begins a text; true: with its BOS token; false: with nothing
+    )
     trust_remote_code: bool = False  # run code that comes with a hub model; off unless you have read it
     seed: int = 0  # toy, planted: draws the weights; tracr: those of the decoys
     # toy: llama, gpt2 or neox, whose layout it has; planted: induction, induction_pair or planted;
