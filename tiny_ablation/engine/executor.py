@@ -103,7 +103,7 @@ class Executor:
         items = sequences(self.prompts, full=self.full)
         tag = tagger(self.prompts, self._everything)
         return build_batches(
-            items, tag, max_nodes=self._max_nodes, shared=self.uses_prefix_tree, tree_nodes=self.network.tree_nodes
+            items, tag, max_nodes=self._max_nodes, shared=self.uses_prefix_tree, limits=self.network.tree_limits
         )  # fmt: skip
 
     @property
@@ -118,7 +118,7 @@ class Executor:
     @cached_property
     def uses_prefix_tree(self) -> bool:
         """Whether shared prefixes are computed once; only where the network was seen to compute a tree exactly."""
-        if self.network.tree_nodes < max((len(prompt.ids) for prompt in self.prompts), default=1):
+        if self.network.tree_limits.nodes < max((len(prompt.ids) for prompt in self.prompts), default=1):
             return False
         if self.shared is not None:
             return self.shared

@@ -11,7 +11,6 @@ Sharing is allowed only where it is exact: a prefix is common as long as the tok
 intervention would do to them agrees. That second part is the tag of a token; see `Tagger`.
 """
 
-import math
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -22,6 +21,7 @@ from tiny_ablation.engine.edits import Edit, Intervention, PositionSpec, Replace
 from tiny_ablation.engine.prompts import Prompt, Prompts, Strand
 from tiny_ablation.errors import ModelError
 from tiny_ablation.metrics.readout import Reads, token_sets
+from tiny_ablation.models.network import UNLIMITED, TreeLimits
 
 Tagger = Callable[[int, int], Hashable]
 Path = tuple[tuple[int, Hashable], ...]
@@ -159,7 +159,7 @@ class _Tree:
 
 
 def build_batches(
-    items: Sequence[Strand], tag: Tagger, *, max_nodes: int, shared: bool, tree_nodes: float = math.inf
+    items: Sequence[Strand], tag: Tagger, *, max_nodes: int, shared: bool, limits: TreeLimits = UNLIMITED
 ) -> list[Batch]:
     """Lay out all sequences.
 
@@ -167,21 +167,21 @@ def build_batches(
         items: the sequences; those of one example always come into the same batch.
         tag: see `tagger`.
         max_nodes: tokens in one batch, exceeded only by an example that is longer by itself.
-        shared: prefix trees instead of buckets, if all fit into `tree_nodes`.
-        tree_nodes: the largest tree that the model computes exactly.
+        shared: prefix trees instead of buckets, if all fit into trees within the limits.
+        limits: which prompts the model computes exactly in one tree.
 
     Raises:
-        ModelError: an example has sequences of several lengths, which take a tree, and the model computes none so large.
+        ModelError: an example has sequences of several lengths, which take a tree, and the model does not compute that tree.
     """
     by_example: dict[int, list[tuple[Path, Strand]]] = {}
     for item in items:
         path = tuple((token, tag(item.example, position)) for position, token in enumerate(item.ids))
         by_example.setdefault(item.example, []).append((path, item))
-    if shared and tree_nodes:
-        trees = _trees(by_example, max_nodes, tree_nodes)
+    if shared and limits.nodes:
+        trees = _trees(by_example, max_nodes, limits)
         if trees is not None:
             return trees
-    return _buckets(by_example, max_nodes, tree_nodes)
+    return _buckets(by_example, max_nodes, limits)
 
 
 def count_nodes(items: Sequence[Strand], tag: Tagger) -> tuple[int, int]:
@@ -195,22 +195,33 @@ def count_nodes(items: Sequence[Strand], tag: Tagger) -> tuple[int, int]:
 
 
 def _trees(
-    by_example: dict[int, list[tuple[Path, Strand]]], max_nodes: int, most: float
+    by_example: dict[int, list[tuple[Path, Strand]]], max_nodes: int, limits: TreeLimits
 ) -> list[Batch] | None:
-    """As few trees of at most `max_nodes` as can be; None where an example alone takes more than `most`."""
+    """As few trees of at most `max_nodes` as can be; None where an example alone exceeds the limits."""
+    classes: dict[Hashable, list[int]] = {}
+    for example, pairs in by_example.items():
+        of_example = {limits.length_class(len(path)) for path, _ in pairs}
+        if len(of_example) > 1:
+            return None
+        classes.setdefault(of_example.pop(), []).append(example)
+    out: list[Batch] = []
+    for examples in classes.values():
+        out += _trees_of({example: by_example[example] for example in examples}, min(max_nodes, limits.nodes))
+    return out if all(batch.n_nodes <= limits.nodes for batch in out) else None
+
+
+def _trees_of(by_example: dict[int, list[tuple[Path, Strand]]], most: float) -> list[Batch]:
     # In lexicographic order neighbours share the longest prefixes. Tags are compared through repr: they only need some
     # fixed order.
     order = sorted(by_example, key=lambda e: ([(t, repr(tag)) for t, tag in by_example[e][0][0]], e))
     out, tree, held = [], _Tree(), []
     for example in order:
         pairs = by_example[example]
-        if held and len(tree.nodes) + tree.count_new([path for path, _ in pairs]) > min(max_nodes, most):
+        if held and len(tree.nodes) + tree.count_new([path for path, _ in pairs]) > most:
             out.append(_tree_batch(tree, held))
             tree, held = _Tree(), []
         held += [(tree.add(path), item) for path, item in pairs]
-    if held:
-        out.append(_tree_batch(tree, held))
-    return out if all(batch.n_nodes <= most for batch in out) else None
+    return [*out, _tree_batch(tree, held)]
 
 
 def _tree_batch(tree: _Tree, held: list[tuple[list[int], Strand]]) -> Batch:
@@ -224,7 +235,9 @@ def _tree_batch(tree: _Tree, held: list[tuple[list[int], Strand]]) -> Batch:
     return _batch(ids, depth, sees, held)
 
 
-def _buckets(by_example: dict[int, list[tuple[Path, Strand]]], max_nodes: int, most: float) -> list[Batch]:
+def _buckets(
+    by_example: dict[int, list[tuple[Path, Strand]]], max_nodes: int, limits: TreeLimits
+) -> list[Batch]:
     lengths: dict[tuple[int, ...], list[int]] = {}
     for example in sorted(by_example):
         lengths.setdefault(tuple(len(path) for path, _ in by_example[example]), []).append(example)
@@ -234,7 +247,7 @@ def _buckets(by_example: dict[int, list[tuple[Path, Strand]]], max_nodes: int, m
         # rows of a batch are cut to one length per example group by running the longer width for none of the shorter:
         # such examples take the tree layout instead.
         if len(set(key)) > 1:
-            trees = _trees({example: by_example[example] for example in lengths[key]}, max_nodes, most)
+            trees = _trees({example: by_example[example] for example in lengths[key]}, max_nodes, limits)
             if trees is None:
                 raise ModelError(
                     "metrics.span=full: this model computes answers of different lengths to one prompt only apart from each "

@@ -33,7 +33,7 @@ def head_norms(network: Network, prompts: Sequence[Prompt], positions: PositionS
         lambda _e, _p: None,
         max_nodes=TREE_NODES,
         shared=True,
-        tree_nodes=network.tree_nodes,
+        limits=network.tree_limits,
     )
     passes = Passes(network)
     for batch in batches:

@@ -15,7 +15,7 @@ from tiny_ablation.engine.edits import Edit, Ids, Intervention, Lookup, Position
 from tiny_ablation.engine.forward import Cache, Passes, Place, Writer
 from tiny_ablation.engine.layout import Batch, build_batches
 from tiny_ablation.engine.prompts import Prompt, Prompts, sequences
-from tiny_ablation.errors import ModelError
+from tiny_ablation.models.network import TreeLimits
 
 Wanted = dict[int, tuple[Replacement, set[Place]]]  # by the identity of the replacement
 
@@ -89,18 +89,21 @@ class Sources:
         """The replacements of one set of source prompts, which are laid out and run once."""
         sources = next(iter(wanted.values()))[0].sources
         assert sources is not None
-        run = _lay_out(sources, self.prompts, self.batch, passes.network.tree_nodes)
         plain = {
             place for replacement, places in wanted.values() if replacement.within is None for place in places
         }
-        cache = passes.clean(run, sorted(plain))
-        edited = _edited_runs(passes, run, cache, sources, self, wanted, capacity)
-        for key, (replacement, places) in wanted.items():
-            index = _alignment(run, self.batch, self.prompts, replacement)
-            self.aligned[key] = (index >= 0).nonzero()[:, 0]
-            for place in places:
-                at = cache.at[place] if replacement.within is None else edited[key, place]
-                self.values[key, place] = at[index.clamp_min(0).to(at.device)]
+        for run in _lay_out(sources, self.prompts, self.batch, passes.network.tree_limits):
+            cache = passes.clean(run, sorted(plain))
+            edited = _edited_runs(passes, run, cache, sources, self, wanted, capacity)
+            for key, (replacement, places) in wanted.items():
+                index = _alignment(run, self.batch, self.prompts, replacement)
+                here = (index >= 0).nonzero()[:, 0]
+                self.aligned[key] = torch.cat([self.aligned.get(key, here[:0]), here]).sort().values
+                for place in places:
+                    at = cache.at[place] if replacement.within is None else edited[key, place]
+                    if (key, place) not in self.values:
+                        self.values[key, place] = at.new_zeros(len(index), *at.shape[1:])
+                    self.values[key, place][here] = at[index[here].to(at.device)]
 
     def _limit(self, edit: Edit, nodes: Tensor | None) -> Tensor | None:
         """The nodes that have a counterpart in the source run; a token without one keeps its own value."""
@@ -157,23 +160,12 @@ def _edited_runs(
     return out
 
 
-def _lay_out(sources: Sequence[Ids], prompts: Prompts, batch: Batch, tree_nodes: float) -> Batch:
-    """The source prompts of a batch's examples, as one batch.
-
-    Raises:
-        ModelError: they have several lengths, and the model cannot compute a prefix tree as large as all of them.
-    """
+def _lay_out(sources: Sequence[Ids], prompts: Prompts, batch: Batch, limits: TreeLimits) -> list[Batch]:
+    """The source prompts of a batch's examples, in as few passes as the model computes exactly."""
     chosen = {e: Prompt(sources[e], (0,), (0,), {}, prompts[e].name) for e in batch.examples}
     items = [s for e in batch.examples for s in sequences([chosen[e]], full=False)]
     items = [type(s)(e, s.ids, s.reads) for e, s in zip(batch.examples, items, strict=True)]
-    fits = sum(len(item.ids) for item in items) <= tree_nodes
-    runs = build_batches(items, lambda e, _: e, max_nodes=10**9, shared=fits, tree_nodes=tree_nodes)
-    if len(runs) > 1:
-        raise ModelError(
-            "this model takes no attention mask of ours, or looks back a few tokens only, so the prompts whose values are put "
-            "in must have one length per batch; choose prompt pairs of equal length, or another kind"
-        )
-    return runs[0]
+    return build_batches(items, lambda e, _: e, max_nodes=10**9, shared=True, limits=limits)
 
 
 def _alignment(run: Batch, batch: Batch, prompts: Prompts, replacement: Replacement) -> Tensor:
@@ -181,6 +173,8 @@ def _alignment(run: Batch, batch: Batch, prompts: Prompts, replacement: Replacem
     node_of = {sequence.example: nodes for sequence, nodes in zip(run.sequences, run.nodes, strict=True)}
     index = torch.full((batch.n_nodes,), -1)
     for node, (example, position) in batch.owners().items():
+        if example not in node_of:
+            continue  # its source stands in another pass
         aligned = replacement.source_position(position, len(prompts[example].ids), len(node_of[example]))
         if aligned is not None:
             index[node] = node_of[example][aligned]

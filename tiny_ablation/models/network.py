@@ -8,11 +8,13 @@ of the plain model's parts come from the bridge's adapter, so that there is one 
 
 import copy
 import math
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tiny_ablation.errors import ModelError
+from tiny_ablation.models.architectures import length_class, restarts
 from tiny_ablation.models.hookpoints import BlockNames, HookPoint, ModelShape, block_names, find_hook_point
 
 if TYPE_CHECKING:
@@ -23,6 +25,21 @@ if TYPE_CHECKING:
 
 # What configs call the number of tokens that some layers look back, the present one among them.
 _WINDOWS = ("sliding_window", "window_size", "attention_chunk_size")
+
+
+class TreeLimits(NamedTuple):
+    """Which prompts a model computes exactly in one prefix tree.
+
+    Attributes:
+        nodes: how many nodes a tree may have; 0 where the model computes none.
+        length_class: of a prompt's number of tokens; prompts of two classes must not share a pass of any form.
+    """
+
+    nodes: float = math.inf
+    length_class: Callable[[int], Hashable] = lambda _: 0
+
+
+UNLIMITED = TreeLimits()
 
 
 @dataclass
@@ -52,6 +69,8 @@ class Network:
     def forward(self, input_ids: "Tensor", **kwargs: Any) -> Any:
         """What the plain model makes of (rows, width) token ids; counted in `tokens`."""
         self.tokens += input_ids.numel()
+        for restart in self._restarts:
+            restart()
         return self.hf(input_ids=input_ids, **kwargs)
 
     def run_with_hooks(self, input_ids: "Tensor", hooks: list[Any]) -> "Tensor":
@@ -103,18 +122,21 @@ class Network:
             return False
         return _agree(apart, tree)
 
+    @cached_property
+    def _restarts(self) -> list[Callable[[], None]]:
+        return restarts(self.hf)
+
     @property
-    def tree_nodes(self) -> float:
-        """How large a prefix tree may be that the model computes exactly: 0 where it computes none, else mostly unlimited.
+    def tree_limits(self) -> TreeLimits:
+        """Which prompts may share a prefix tree.
 
         Where some layers look back a number of tokens only, a tree must not be larger: such layers count that distance in
         nodes, or take the mask of a tree for one that has been cut already.
         """
-        if not self.tree_is_exact:
-            return 0
         config = self.hf.config.get_text_config()
         windows = (getattr(config, name, None) for name in _WINDOWS)
-        return min((size for size in windows if isinstance(size, int) and size > 0), default=math.inf)
+        nodes = min((size for size in windows if isinstance(size, int) and size > 0), default=math.inf)
+        return TreeLimits(nodes if self.tree_is_exact else 0, length_class(config))
 
     @cached_property
     def tree_attention_is_exact(self) -> bool:

@@ -36,7 +36,7 @@ def trace_engine(network: Network, prompt: Prompt) -> Trace:
         lambda _e, _p: None,
         max_nodes=10**9,
         shared=True,
-        tree_nodes=network.tree_nodes,
+        limits=network.tree_limits,
     )
     cache = Passes(network).clean(batch, _places(network))
     nodes = batch.nodes[0]
