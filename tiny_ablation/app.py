@@ -8,6 +8,7 @@ sweep stands in the job's own directory.
 import contextlib
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -132,11 +133,11 @@ def _run_cell(cfg: Any, sweep_dir: Path, directory: Path, number: int) -> None:
     started, rundir, screen = time.monotonic(), RunDir(directory), Screen(quiet=True)
     status = "failed"
     try:
-        light = prepare_light(job.settings_of(cfg, plan, cell))
-        if light.settings.root.resume and job.is_done(rundir, light):
+        if cfg.resume and job.is_done(rundir, cell.digest):
             status = "done before"
         else:
-            run(light, directory, screen, replace=True)
+            light = prepare_light(job.settings_of(cfg, plan, cell))
+            run(light, directory, screen, admit=partial(job.admit, plan, cell))
             status = "ok"
     except Interrupted as error:
         raise KeyboardInterrupt(str(error)) from None

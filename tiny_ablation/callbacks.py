@@ -46,17 +46,18 @@ def _directory(config: Any) -> Path:
 
 def _preflight(config: Any, directory: Path) -> None:
     from tiny_ablation.report.terminal import Screen
-    from tiny_ablation.sweep.claim import claim
-    from tiny_ablation.sweep.plan import plan_sweep
+    from tiny_ablation.sweep.claim import begin, claim
+    from tiny_ablation.sweep.plan import pin, plan_sweep
 
     planned = plan_sweep(config)
     claim(directory, planned.plan)
     screen = Screen()
     screen.start(_headline(planned.plan, directory))
     for model in {
-        light.settings.root.model.name: light.settings.root.model for light in planned.lights
+        repr(each): each for each in (light.settings.root.model for light in planned.lights)
     }.values():
         _fetch(model, screen)
+    begin(directory, pin(planned), anew=not config.resume)
     _open_tracking(config, screen)
 
 
@@ -112,6 +113,7 @@ def _finish(config: Any, config_name: str, directory: Path) -> None:
 
 def _confirm(config_name: str, directory: Path, screen: Any) -> int:
     """Ablate the conserved heads as a set on every condition; returns how many runs there are."""
+    from tiny_ablation.models.loader import weights_id
     from tiny_ablation.report.terminal import Screen
     from tiny_ablation.results.rundir import RunDir
     from tiny_ablation.results.sweepdir import SweepDir, read_plan
@@ -122,7 +124,8 @@ def _confirm(config_name: str, directory: Path, screen: Any) -> int:
     planned = list(confirmations(config_name, SweepDir(directory), read_plan(directory)))
     for each in planned:
         rundir = RunDir(each.dir)
-        if not is_done(rundir, each.light):
+        weights = weights_id(each.light.settings.root.model)
+        if not weights or not is_done(rundir, each.light.identity(weights).digest):
             try:
                 run(each.light, each.dir, Screen(quiet=True), replace=True)
             except TinyAblateError as error:

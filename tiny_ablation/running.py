@@ -16,7 +16,10 @@ from tiny_ablation.results.runlog import log
 from tiny_ablation.version import __version__
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tiny_ablation.aggregate.confirm import Confirmation
+    from tiny_ablation.config.identity import Identity
     from tiny_ablation.engine.executor import Executor
     from tiny_ablation.interventions.light import Light
     from tiny_ablation.interventions.measure import Measured
@@ -26,11 +29,15 @@ if TYPE_CHECKING:
     from tiny_ablation.results.profile import Profile
     from tiny_ablation.results.rundir import RunDir
 
+    Admit = Callable[[Identity], None]
+
 _SITES = {"head_impact": "heads", "layer_impact": "layers", "pair_impact": "pairs", "set_impact": "sets",
           "feature_impact": "features"}  # fmt: skip
 
 
-def run(light: "Light", directory: Path, screen: "Screen", *, replace: bool = False) -> None:
+def run(
+    light: "Light", directory: Path, screen: "Screen", *, replace: bool = False, admit: "Admit | None" = None
+) -> None:
     """Carry one run out, into `directory`.
 
     Args:
@@ -38,6 +45,7 @@ def run(light: "Light", directory: Path, screen: "Screen", *, replace: bool = Fa
         directory: where; it may hold this run's own earlier results or finished batches.
         screen: what the user sees.
         replace: delete another run that stands there, instead of refusing.
+        admit: raises what keeps a run of this identity from being measured, before anything is.
 
     Raises:
         TinyAblateError: see its subclasses; `Interrupted` when results up to the interruption were kept.
@@ -49,11 +57,18 @@ def run(light: "Light", directory: Path, screen: "Screen", *, replace: bool = Fa
     with profile.sampling():
         if profile.sampler.problem:
             screen.warn(profile.sampler.problem)
-        _carry_out(light, directory, screen, profile, replace=replace or not light.settings.root.resume)
+        replace = replace or not light.settings.root.resume
+        _carry_out(light, directory, screen, profile, replace=replace, admit=admit)
 
 
 def _carry_out(
-    light: "Light", directory: Path, screen: "Screen", profile: "Profile", *, replace: bool
+    light: "Light",
+    directory: Path,
+    screen: "Screen",
+    profile: "Profile",
+    *,
+    replace: bool,
+    admit: "Admit | None",
 ) -> None:
     """Prepare, measure, confirm and write; see `run`."""
     from tiny_ablation.interventions.measure import executors
@@ -64,12 +79,14 @@ def _carry_out(
     started = datetime.now(UTC)
     with profile.stage("prepare", quiet=True):  # nothing is written yet: the directory may be refused
         prepared = prepare_run(light)
+        if admit:
+            admit(prepared.identity)
         profile.meter = lambda: prepared.network.tokens
     screen.start(_headline(prepared))
     refuse_sweep(directory)
     rundir = RunDir(directory)
     with rundir.lock():
-        make_way(rundir, prepared.identity.digest, replace=replace)
+        make_way(rundir, prepared.identity, replace=replace)
         log.info("run %s of %s, version %s", prepared.identity.run_id, prepared.light.kind.name, __version__)
         with profile.stage("measure"):
             work = executors(prepared)
@@ -165,6 +182,7 @@ def _finish(
 ) -> None:
     """The manifest makes the run complete; after it the finished batches are not needed any more."""
     from tiny_ablation.results.manifest import write_manifest
+    from tiny_ablation.results.partial import clear_batches
     from tiny_ablation.results.store import write_json
 
     write_json(rundir.profile, profile.content())
@@ -174,8 +192,7 @@ def _finish(
         extra={"kind": prepared.light.kind.name, **{key: summary[key] for key in ("seed", "condition", "n_examples")}},
     )  # fmt: skip
     if status != "partial":
-        for part in ("confirm", ""):
-            rundir.partial("", part).clear()
+        clear_batches(rundir.batches)
 
 
 def _verify(

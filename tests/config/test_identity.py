@@ -2,13 +2,24 @@
 
 import copy
 import dataclasses
+import importlib.metadata
 import re
 from pathlib import Path
 
 import pytest
 
+from tiny_ablation.commands._compose import compose
 from tiny_ablation.config import schema
-from tiny_ablation.config.identity import NOT_IDENTITY, hash_json, identify, without
+from tiny_ablation.config.identity import (
+    NOT_IDENTITY,
+    NUMERIC_PACKAGES,
+    differences,
+    hash_json,
+    identify,
+    without,
+)
+from tiny_ablation.interventions.light import prepare_light
+from tiny_ablation.results.provenance import numeric_versions
 
 PLAIN = {
     "model": {"name": "toy", "path": "/somewhere", "seed": 0},
@@ -24,8 +35,19 @@ PLAIN = {
 
 
 def digest(plain, **other):
-    facts = {"condition": "facts", "data": "d", "splits": "s", "weights": "w", **other}
-    return identify(plain, **facts).digest
+    return identity(plain, **other).digest
+
+
+def identity(plain, **other):
+    facts = {
+        "condition": "facts",
+        "data": "d",
+        "splits": "s",
+        "weights": "w",
+        "versions": {"torch": "2"},
+        **other,
+    }
+    return identify(plain, **facts)
 
 
 def changed(path, value):
@@ -62,9 +84,36 @@ def test_machine_paths_and_notes_do_not(path, value):
     assert digest(changed(path, value)) == digest(PLAIN)
 
 
-@pytest.mark.parametrize("fact", ["condition", "data", "splits", "weights"])
-def test_content_does(fact):
-    assert digest(PLAIN, **{fact: "other"}) != digest(PLAIN)
+@pytest.mark.parametrize(
+    ("fact", "value"),
+    [
+        *((name, "other") for name in ("condition", "data", "splits", "weights", "inputs")),
+        ("versions", {"torch": "3"}),
+    ],
+)
+def test_content_does(fact, value):
+    assert digest(PLAIN, **{fact: value}) != digest(PLAIN)
+
+
+def test_the_versions_of_a_run_are_the_installed_ones(monkeypatch):
+    real = importlib.metadata.version
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "9.9" if name == "torch" else real(name))
+    numeric_versions.cache_clear()
+    try:
+        covers = prepare_light(compose(["model=toy", "dataset=facts"])).identity("w").covers
+    finally:
+        numeric_versions.cache_clear()
+    assert covers["versions"] == {name: real(name) for name in NUMERIC_PACKAGES} | {"torch": "9.9"}
+
+
+def test_what_differs_is_told_in_words():
+    one, two = identity(PLAIN), identity(changed("seed", 7), weights="f" * 64, versions={"torch": "3"})
+    assert differences(one.covers, one.covers) == []
+    assert sorted(differences(one.covers, two.covers)) == [
+        "seed 0 there, 7 here", "torch 2 there, 3 here", "weights w there, ffffffffffff here",
+    ]  # fmt: skip
+    assert differences(one.covers, {"weights": "w"}) == []
+    assert differences({}, {"weights": "w"}) == ["weights none there, w here"]
 
 
 def test_the_schema_marks_the_same_keys():

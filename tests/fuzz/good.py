@@ -89,11 +89,12 @@ def batches() -> dict[str, bytes]:
     """Two finished batches."""
     import numpy as np
 
+    from tiny_ablation.config.identity import Identity
     from tiny_ablation.results.partial import PartialStore
 
     with tempfile.TemporaryDirectory() as scratch:
         for batch in (0, 1):
-            PartialStore(Path(scratch), "digest").save(
+            PartialStore(Path(scratch), Identity("digest", {})).save(
                 batch, {"a": np.arange(6.0).reshape(2, 3), "b": np.array([True])}
             )
         return read_all(Path(scratch))

@@ -225,10 +225,11 @@ def autoencoder(place: Path, files: Files) -> None:
 
 def batches(place: Path, files: Files) -> None:
     """Finished batches of a run that is under way; those that cannot be used are dropped."""
+    from tiny_ablation.config.identity import Identity
     from tiny_ablation.results.partial import PartialStore
 
     put(place, {f"batch_{i:05d}.safetensors": content for i, content in enumerate(files.values())})
-    store = PartialStore(place, "digest")
+    store = PartialStore(place, Identity("digest", {}))
     with told(place):
         for batch in store.done():
             store.load(batch)

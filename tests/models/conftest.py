@@ -13,7 +13,7 @@ MakeFile = Callable[[Path], Path]
 @pytest.fixture
 def hf_directory() -> MakeFile:
     """Makes a Hugging Face directory at a path; returns the path."""
-    return _hf_directory
+    return write_directory
 
 
 @pytest.fixture
@@ -22,9 +22,9 @@ def gguf_file() -> MakeFile:
     return write_gguf
 
 
-def _hf_directory(directory: Path) -> Path:
-    """The toy model as `save_pretrained` writes it."""
-    model, tokenizer = toy_llama()
+def write_directory(directory: Path, seed: int = 0) -> Path:
+    """The toy model of a seed as `save_pretrained` writes it."""
+    model, tokenizer = toy_llama(seed)
     model.save_pretrained(directory)
     tokenizer.save_pretrained(directory)
     return directory

@@ -1,48 +1,66 @@
 """A directory belongs to one run."""
 
+import numpy as np
 import pytest
 
 from tests.results.test_manifest import a_run
+from tiny_ablation.config.identity import Identity
 from tiny_ablation.errors import ResultsError
 from tiny_ablation.results.occupied import make_way, refuse_sweep
 from tiny_ablation.results.rundir import RunDir
 from tiny_ablation.results.store import write_text
 from tiny_ablation.results.sweepdir import SweepPlan, write_plan
 
+RUN, ANOTHER = Identity("d", {"data": "x"}), Identity("another", {"data": "y"})
+
 
 @pytest.mark.parametrize("digest", ["d", "another"])
 def test_an_empty_directory_and_the_same_run_are_left_alone(tmp_path, digest):
-    make_way(RunDir(tmp_path / "new"), digest, replace=False)
+    this = Identity(digest, {})
+    make_way(RunDir(tmp_path / "new"), this, replace=False)
     run = a_run(tmp_path, digest=digest)
-    make_way(run, digest, replace=True)
+    make_way(run, this, replace=True)
     assert run.summary.is_file()
 
 
-def test_another_run_is_refused(tmp_path):
+def test_another_run_is_refused_with_what_differs_and_the_ways_on(tmp_path):
     run = a_run(tmp_path)
-    with pytest.raises(ResultsError, match=r"holds another run \(abc\).*hydra\.run\.dir=DIR.*resume=false"):
-        make_way(run, "another", replace=False)
+    told = r"holds another run \(abc\) \(data x there, y here\).*hydra\.run\.dir=DIR.*resume=false"
+    with pytest.raises(ResultsError, match=told):
+        make_way(run, ANOTHER, replace=False)
     assert run.summary.is_file()
 
 
 def test_another_run_is_deleted_where_that_was_asked_for_and_nothing_else(tmp_path):
     run = a_run(tmp_path)
     write_text(tmp_path / "metrics" / "mine.txt", "of the user")
-    make_way(run, "another", replace=True)
+    make_way(run, ANOTHER, replace=True)
     left = sorted(
         path.name for path in tmp_path.rglob("*") if path.is_file() and not path.name.startswith(".")
     )
-    assert left == ["batch_00000.safetensors", "mine.txt", "tiny-ablate.log", "tiny-ablate.log.1"]
+    assert left == ["mine.txt", "tiny-ablate.log", "tiny-ablate.log.1"]
+
+
+def test_the_batches_of_a_killed_run_are_refused_as_its_results_would_be(tmp_path):
+    run = RunDir(tmp_path)
+    run.partial(RUN, "").save(0, {"a": np.zeros(3)})
+    make_way(run, RUN, replace=True)
+    told = r"holds 1 finished batches of another run \(d\), which was stopped \(data x there, y here\).*resume=false"
+    with pytest.raises(ResultsError, match=told):
+        make_way(run, ANOTHER, replace=False)
+    assert run.partial(RUN, "").done() == {0}
+    make_way(run, ANOTHER, replace=True)
+    assert not run.batches.exists()
 
 
 def test_a_damaged_manifest_does_not_keep_a_run_from_being_mended(tmp_path):
     run = a_run(tmp_path)
     write_text(run.manifest, "{")
-    make_way(run, "another", replace=False)
+    make_way(run, ANOTHER, replace=False)
 
 
 def test_a_job_that_failed_before_it_was_a_run_is_in_nobodys_way(tmp_path):
-    make_way(a_run(tmp_path, status="failed", digest=""), "d", replace=False)
+    make_way(a_run(tmp_path, status="failed", digest=""), RUN, replace=False)
 
 
 def test_a_sweep_is_refused(tmp_path):

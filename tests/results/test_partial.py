@@ -2,9 +2,13 @@ import logging
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
+from tiny_ablation.config.identity import Identity
 from tiny_ablation.errors import ResultsError
-from tiny_ablation.results.partial import PartialStore
+from tiny_ablation.results.partial import PartialStore, another_owner, clear_batches
+
+RUN, OTHER = Identity("d" * 64, {"weights": "one"}), Identity("e" * 64, {"weights": "two"})
 
 
 def arrays(seed=0):
@@ -20,7 +24,7 @@ def arrays(seed=0):
 
 @pytest.fixture
 def partial(tmp_path):
-    return PartialStore(tmp_path / "partial", "d" * 64)
+    return PartialStore(tmp_path / "partial", RUN, "layout")
 
 
 def test_nothing_is_done_before_the_first_batch(partial):
@@ -53,11 +57,26 @@ def test_a_damaged_batch_is_dropped_with_a_warning(partial, caplog, damage):
     assert not path.exists()
 
 
-def test_a_batch_of_another_run_is_dropped(partial, caplog):
+def test_a_batch_of_this_run_in_another_layout_is_dropped(partial, caplog):
     partial.save(0, arrays())
-    other = PartialStore(partial.directory, "e" * 64)
-    assert other.done() == set()
-    assert "belongs to another run" in caplog.text
+    assert PartialStore(partial.directory, RUN, "another").done() == set()
+    assert "belongs to another run, layout or batch" in caplog.text
+
+
+def test_the_batches_of_another_run_are_told_from_this_runs_and_from_damaged_ones(partial):
+    partial.save(0, arrays())
+    assert another_owner(partial.directory, RUN.digest) is None
+    assert another_owner(partial.directory, OTHER.digest) == (RUN.digest, RUN.covers, 1)
+    PartialStore(partial.directory / "confirm", RUN).save(0, arrays())
+    assert another_owner(partial.directory, OTHER.digest).batches == 2
+    for path in partial.directory.rglob("*.safetensors"):
+        path.write_bytes(path.read_bytes().replace(RUN.digest.encode(), OTHER.digest.encode()))
+    assert another_owner(partial.directory, RUN.digest) is None  # a flipped name is damage, not another run
+
+
+def test_batches_of_an_earlier_version_are_another_runs(tmp_path):
+    save_file({"a": np.zeros(2)}, tmp_path / "batch_00000.safetensors", {"digest": "old", "batch": "0"})
+    assert another_owner(tmp_path, RUN.digest) == ("old", {}, 1)
 
 
 def test_a_renamed_batch_is_not_taken_for_another(partial):
@@ -71,8 +90,16 @@ def test_loading_a_missing_batch_says_so(partial):
         partial.load(2)
 
 
-def test_clear_removes_batches_and_the_directory(partial):
+def test_clear_removes_batches_and_the_directories(partial):
     partial.save(0, arrays())
-    partial.clear()
+    PartialStore(partial.directory / "confirm", RUN).save(0, arrays())
+    clear_batches(partial.directory)
     assert not partial.directory.exists()
-    partial.clear()
+    clear_batches(partial.directory)
+
+
+def test_clear_leaves_what_is_no_batch(partial):
+    partial.save(0, arrays())
+    (partial.directory / "mine.safetensors").write_bytes(b"")
+    clear_batches(partial.directory)
+    assert [path.name for path in partial.directory.iterdir()] == ["mine.safetensors"]

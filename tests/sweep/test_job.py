@@ -5,16 +5,19 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import psutil
 import pytest
 
+from tiny_ablation.config.identity import Identity
 from tiny_ablation.errors import BusyError, DataError, ResultsError
-from tiny_ablation.results.manifest import read_manifest
+from tiny_ablation.results.manifest import read_manifest, write_manifest
 from tiny_ablation.results.rundir import RunDir
 from tiny_ablation.results.sweepdir import Cell, SweepPlan, write_plan
-from tiny_ablation.sweep.job import find_cell, record_failure
+from tiny_ablation.sweep.job import admit, find_cell, is_done, record_failure
 from tiny_ablation.sweep.status import sweep_status
 
+OF_TWO = {"weights": "two", "versions": {"torch": "2"}}
 CELLS = (Cell(0, "a/0", "a", 0, ("dataset=a",)), Cell(1, "b/0", "b", 0, ("dataset=b",)))
 
 
@@ -50,6 +53,52 @@ def test_an_old_result_does_not_hide_a_new_failure(sweep):
 def test_nothing_is_written_where_another_process_is_at_work(sweep):
     record_failure(RunDir(sweep / "a/0"), CELLS[0], BusyError("Another process is writing"))
     assert not (sweep / "a/0").exists()
+
+
+@pytest.fixture
+def pinned(tmp_path):
+    """A plan that says what its runs are made of, and its cell."""
+    cell = Cell(0, "a/0", "a", 0, (), "one", {"weights": "one"})
+    plan = SweepPlan("d", (), (cell,), content={"versions": {"torch": "2"}})
+    write_plan(tmp_path, plan)
+    return plan, cell
+
+
+def test_only_the_planned_run_is_admitted(pinned):
+    plan, cell = pinned
+    admit(plan, cell, Identity("one", {}))
+    with pytest.raises(
+        ResultsError, match=r"has changed since it was planned \(weights two there, one here\)"
+    ):
+        admit(plan, cell, Identity("two", OF_TWO))
+    with pytest.raises(ResultsError, match="another config"):
+        admit(plan, cell, Identity("three", OF_TWO | {"weights": "one"}))
+    with pytest.raises(ResultsError, match="the model could not be had"):
+        admit(plan, CELLS[0], Identity("one", {}))
+
+
+def test_only_the_planned_run_counts_as_done(pinned, tmp_path):
+    rundir = RunDir(tmp_path / "a/0")
+    assert not is_done(rundir, "one")
+    write_manifest(rundir, run_id="r", status="ok", digest="one", covers={})
+    assert is_done(rundir, "one")
+    assert not is_done(rundir, "two")
+    assert not is_done(rundir, "")
+
+
+@pytest.mark.parametrize("left", ["results", "batches"])
+def test_another_run_in_a_cells_place_is_told_and_left_alone(pinned, tmp_path, left):
+    rundir, cell = RunDir(tmp_path / "a/0"), pinned[1]
+    if left == "results":
+        write_manifest(rundir, run_id="r", status="ok", digest="two", covers=OF_TWO)
+    else:
+        rundir.partial(Identity("two", OF_TWO), "").save(0, {"a": np.zeros(2)})
+    before = sorted(rundir.path.rglob("*"))
+    record_failure(rundir, cell, DataError("refused"))
+    assert sorted(rundir.path.rglob("*")) == before
+    (state,) = sweep_status(tmp_path)
+    assert state.state == "failed"
+    assert "weights two there, one here" in state.error
 
 
 def test_short_memory_is_told_in_words(sweep):

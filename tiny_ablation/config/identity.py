@@ -8,6 +8,8 @@ the two together.
 import copy
 import hashlib
 import json
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +17,13 @@ from tiny_ablation.version import __version__
 
 # Raise it when results of equal input change, so that old results are not taken for new ones.
 RESULT_VERSION = 2
+
+# Distributions whose code decides a number or a token: torch (all products and gradients), transformers (the models' code and
+# masks), tokenizers (token ids), transformer-lens (hook points), sae-lens (autoencoders), numpy and scipy (draws, statistics).
+# Not gguf: a converted model is kept with the versions that converted it. Not pandas and pyarrow: they carry numbers.
+NUMERIC_PACKAGES = ("torch", "transformers", "tokenizers", "transformer-lens", "sae-lens", "numpy", "scipy")
+
+CODE = ("result_version", "code_version", "versions")  # what all runs of one sweep are made of
 
 NOT_IDENTITY = (
     "device.name", "device.index", "device.threads", "device.batch_tokens", "device.deterministic",
@@ -43,8 +52,9 @@ class Identity:
 
 
 def identify(
-    plain: dict[str, Any], *, condition: str, data: str, splits: str, weights: str, inputs: str = ""
-) -> Identity:
+    plain: dict[str, Any], *, condition: str, data: str, splits: str, weights: str,
+    versions: Mapping[str, str | None], inputs: str = "",
+) -> Identity:  # fmt: skip
     """The identity of a run.
 
     Args:
@@ -53,11 +63,13 @@ def identify(
         data: content hash of the corpus.
         splits: hash of the assignment of examples to splits.
         weights: what identifies the weights.
+        versions: of `NUMERIC_PACKAGES`.
         inputs: what identifies earlier results that the run reads, if it does.
     """
     covers = {
         "result_version": RESULT_VERSION,
         "code_version": __version__,
+        "versions": dict(versions),
         "config": without(plain, NOT_IDENTITY) | {"condition": condition},
         "data_hash": data,
         "split_hash": splits,
@@ -65,6 +77,51 @@ def identify(
         **({"inputs": inputs} if inputs else {}),
     }
     return Identity(hash_json(covers), covers)
+
+
+def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
+    """What differs between the `covers` of two runs, in words such as `torch 2.12.0 there, 2.13.0 here`.
+
+    Args:
+        there: of the run that was found.
+        here: of the run that is wanted, or some of its keys; the others are not compared.
+    """
+    old, new = dict(_flat(there)), dict(_flat(here))
+    return [
+        f"{_in_words(name)} {_short(old.get(name))} there, {_short(new.get(name))} here"
+        for name in {**new, **old}
+        if name.partition(".")[0] in here and old.get(name) != new.get(name)
+    ]
+
+
+_NAMES = {
+    "result_version": "result version", "code_version": "tiny-ablate", "data_hash": "data", "split_hash": "splits",
+    "inputs": "earlier results or text",
+}  # fmt: skip
+
+
+def _flat(nested: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in nested.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _in_words(name: str) -> str:
+    return _NAMES.get(name, name.removeprefix("config.").removeprefix("versions."))
+
+
+def _short(value: Any) -> str:
+    """A value as it stands in a sentence: hashes by their first digits."""
+    text = (
+        "none"
+        if value is None
+        else value
+        if isinstance(value, str)
+        else json.dumps(value, ensure_ascii=False)
+    )
+    return re.sub(r"[0-9a-f]{32,}", lambda found: found[0][:12], text)
 
 
 def without(plain: dict[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:

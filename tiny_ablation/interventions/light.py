@@ -15,6 +15,7 @@ from tiny_ablation.errors import ConfigError
 from tiny_ablation.interventions.plan import Kind
 from tiny_ablation.interventions.registry import find_kind
 from tiny_ablation.metrics.registry import metric_names, span_of
+from tiny_ablation.results.provenance import numeric_versions
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,8 @@ class Light:
         """What identifies the run, given what identifies its weights."""
         return identify(
             self.settings.plain, condition=self.condition, data=self.corpus.content_hash,
-            splits=self.corpus.split_hash, weights=weights, inputs=self.kind.inputs(self.settings.root.ablation),
+            splits=self.corpus.split_hash, weights=weights, versions=numeric_versions(),
+            inputs=self.kind.inputs(self.settings.root.ablation),
         )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from tiny_ablation.engine.edits import Intervention
 from tiny_ablation.errors import GuardError
 from tiny_ablation.interventions.plan import Leg
 from tiny_ablation.interventions.prepare import Prepared
+from tiny_ablation.results.partial import clear_batches
 from tiny_ablation.results.rundir import RunDir
 from tiny_ablation.results.runlog import log
 
@@ -106,9 +107,9 @@ def measure(
     Raises:
         Stopped: Ctrl-C or SIGTERM; it carries what was finished.
     """
-    store = rundir.partial(_batching_digest(prepared, work), part)
+    store = rundir.partial(prepared.identity, _layout(prepared, work), part)
     if not prepared.light.settings.root.resume:
-        store.clear()
+        clear_batches(store.directory)
     shards: dict[int, dict[str, np.ndarray]] = {}
     try:
         done = store.done()
@@ -125,10 +126,10 @@ def measure(
     return _assemble(prepared, work, shards)
 
 
-def _batching_digest(prepared: Prepared, work: "Sequence[Executor]") -> str:
-    """Identity of the batches: the run, where it computes, and how its prompts were laid out."""
+def _layout(prepared: Prepared, work: "Sequence[Executor]") -> str:
+    """What batches of one run must share to be put together: where it computes, and how its prompts were laid out."""
     layout = [[(list(b.examples), b.n_nodes, b.sees is None) for b in executor.batches] for executor in work]
-    return hash_json([prepared.identity.digest, prepared.device, layout])
+    return hash_json([prepared.device, layout])
 
 
 def _arrays(result: "BatchResult") -> "dict[str, np.ndarray]":

@@ -5,10 +5,14 @@ is refused, or emptied of that run where this was asked for.
 """
 
 import contextlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any, NamedTuple
 
+from tiny_ablation.config.identity import Identity, differences
 from tiny_ablation.errors import ResultsError
 from tiny_ablation.results.manifest import Manifest, read_manifest
+from tiny_ablation.results.partial import another_owner, clear_batches
 from tiny_ablation.results.rundir import RunDir
 from tiny_ablation.results.sweepdir import is_sweep
 
@@ -23,27 +27,60 @@ def refuse_sweep(path: Path) -> None:
         raise ResultsError(f"{path} holds a sweep. Choose another directory with hydra.run.dir=DIR.")
 
 
-def make_way(rundir: RunDir, digest: str, *, replace: bool) -> None:
-    """Make sure that no other run's files are in the directory; hold its lock.
+class Occupant(NamedTuple):
+    """A run that something in a directory belongs to.
+
+    Attributes:
+        what: what is there of it, in words.
+        digest: of the run.
+        covers: what the digest was made of.
+    """
+
+    what: str
+    digest: str
+    covers: Mapping[str, Any]
+
+
+def occupants(rundir: RunDir, digest: str) -> Iterator[Occupant]:
+    """The runs other than `digest` that have results, or finished batches of a run that was killed, in a directory."""
+    there = _manifest(rundir)
+    if there and there.digest not in ("", digest):  # a job that failed before it was a run has no digest
+        yield Occupant(f"another run ({there.run_id})", there.digest, there.covers)
+    if owner := another_owner(rundir.batches, digest):
+        what = f"{owner.batches} finished batches of another run ({owner.digest[:16]}), which was stopped"
+        yield Occupant(what, owner.digest, owner.covers)
+
+
+def make_way(rundir: RunDir, run: Identity, *, replace: bool) -> None:
+    """Make sure that nothing of another run's is in the directory; hold its lock.
 
     Args:
         rundir: where the run will be written.
-        digest: what identifies it.
+        run: what it is.
         replace: delete another run's files instead of refusing.
 
     Raises:
         ResultsError: the directory is another run's.
     """
-    there = _manifest(rundir)
-    if there is None or there.digest in ("", digest):  # a job that failed before it was a run has no digest
-        return
-    if not replace:
-        raise ResultsError(
-            f"{rundir.path} holds another run ({there.run_id}). Choose another directory with hydra.run.dir=DIR, or say "
-            "resume=false to replace that run."
-        )
-    for name in (rundir.manifest.name, rundir.machine.name, *there.files, *there.machine_files):
-        (rundir.path / name).unlink(missing_ok=True)
+    for other in occupants(rundir, run.digest):
+        if not replace:
+            raise ResultsError(
+                f"{rundir.path} holds {other.what}{_told(differences(other.covers, run.covers))}. Go on with that one by the "
+                "command that began it, choose another directory with hydra.run.dir=DIR, or say resume=false to replace it."
+            )
+        empty(rundir)
+
+
+def empty(rundir: RunDir) -> None:
+    """Delete what a run left in its directory: the files that its manifest lists, and its finished batches."""
+    if there := _manifest(rundir):
+        for name in (rundir.manifest.name, rundir.machine.name, *there.files, *there.machine_files):
+            (rundir.path / name).unlink(missing_ok=True)
+    clear_batches(rundir.batches)
+
+
+def _told(found: list[str], most: int = 5) -> str:
+    return f" ({'; '.join([*found[:most], *(['...'] if len(found) > most else [])])})" if found else ""
 
 
 def _manifest(rundir: RunDir) -> Manifest | None:

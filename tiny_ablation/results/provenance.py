@@ -11,9 +11,11 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tiny_ablation.config.identity import NUMERIC_PACKAGES
 from tiny_ablation.paths import conf_dir
 
 KEY_PACKAGES = (
@@ -84,6 +86,12 @@ def versions(names: Sequence[str]) -> dict[str, str | None]:
     return {name: installed.get(_normal(name)) for name in names}
 
 
+@cache
+def numeric_versions() -> dict[str, str | None]:
+    """The versions of `NUMERIC_PACKAGES`, as they were when this process first asked: what it imports, it imports once."""
+    return {name: _version(name) for name in NUMERIC_PACKAGES}
+
+
 def env_txt() -> str:
     """Every installed distribution as `name==version`, sorted, one a line, as `pip freeze` does."""
     return "".join(f"{name}=={version}\n" for name, version in sorted(_installed().items()))
@@ -100,6 +108,13 @@ def machine() -> dict[str, Any]:
         "logical_cores": psutil.cpu_count(),
         "memory_bytes": psutil.virtual_memory().total,
     }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def _installed() -> dict[str, str]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from tiny_ablation.config.identity import Identity
 from tiny_ablation.errors import BusyError, ResultsError, said_by_system
 from tiny_ablation.results.partial import PartialStore
 from tiny_ablation.results.schema import TABLES
@@ -86,14 +87,20 @@ class RunDir:
         """The file of one impact table, a key of `TABLES`."""
         return self.metrics / f"{TABLES[name].name}.parquet"
 
-    def partial(self, digest: str, part: str = "") -> PartialStore:
-        """The finished batches of a run that is under way; see `PartialStore` for `digest`.
+    @property
+    def batches(self) -> Path:
+        """The directory of what is finished of a run that is under way."""
+        return self.path / "partial"
+
+    def partial(self, run: Identity, layout: str, part: str = "") -> PartialStore:
+        """The finished batches of a run that is under way; see `PartialStore`.
 
         Args:
-            digest: what the batches belong to.
+            run: what the batches belong to.
+            layout: how its examples are put into batches.
             part: a measurement that follows the main one, such as `confirm`; empty for the main one.
         """
-        return PartialStore(self.path / "partial" / part, digest)
+        return PartialStore(self.batches / part, run, layout)
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:

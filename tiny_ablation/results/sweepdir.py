@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from tiny_ablation.config.identity import differences
 from tiny_ablation.errors import ResultsError, said_by_system
 from tiny_ablation.results.rundir import RunDir
 from tiny_ablation.results.schema import SCHEMA_VERSION
@@ -17,6 +18,10 @@ from tiny_ablation.results.sealed import write_sealed
 from tiny_ablation.results.store import TEMP_PREFIX, clean_stale
 from tiny_ablation.results.versioned import inside, read_versioned
 
+UNLIKE = (
+    "it is not the run that this sweep plans here ({}), so it is in no matrix; delete its directory and run the sweep's "
+    "command again to compute it"
+)
 _NO_SWEEP = "{} is no sweep: it has no sweep.json. Give the directory that -m made."
 
 
@@ -30,6 +35,9 @@ class Cell:
         condition: its label in tables.
         seed: its seed.
         overrides: what the command line said for it.
+        digest: what identifies its run; empty where the model could not be had when the sweep was planned.
+        content: what its run is made of beside its config: hashes of the data and the weights, versions, ...; without what
+            `SweepPlan.content` says for all.
     """
 
     job: int
@@ -37,6 +45,8 @@ class Cell:
     condition: str
     seed: int
     overrides: tuple[str, ...]
+    digest: str = ""
+    content: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -50,6 +60,8 @@ class SweepPlan:
         settings: the resolved config group `sweep`.
         models: the options of the group `model` that occur, for `dataset.common_rows=true`.
         notes: facts of the sweep that are none of a cell, such as its command line.
+        content: what all its runs are made of: the versions of this package, of its results and of libraries. Empty in a
+            plan that was written before plans said so.
     """
 
     plan_digest: str
@@ -58,6 +70,20 @@ class SweepPlan:
     settings: Mapping[str, Any] = field(default_factory=dict)
     models: tuple[str, ...] = ()
     notes: Mapping[str, Any] = field(default_factory=dict)
+    content: Mapping[str, Any] = field(default_factory=dict)
+
+    def unlike(self, cell: Cell, digest: str, covers: Mapping[str, Any]) -> list[str]:
+        """What tells a run in the place of a cell from the run that is planned there, in words; empty where it is that run.
+
+        Args:
+            cell: of this plan.
+            digest: of the run that is there; empty where it failed before it was one.
+            covers: what the digest was made of.
+        """
+        if digest in ("", cell.digest):
+            return []
+        found = differences(covers, {**self.content, **cell.content})
+        return found or (["another config"] if cell.digest else [])
 
     @property
     def conditions(self) -> list[str]:
@@ -195,6 +221,7 @@ def read_plan(path: Path) -> SweepPlan:
             settings=dict(content["settings"]),
             models=tuple(map(str, content["models"])),
             notes=dict(content["notes"]),
+            content=dict(content.get("content", {})),  # earlier versions wrote none
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ResultsError(f"{file} is damaged ({type(error).__name__}: {error}). {advice}") from error
@@ -203,7 +230,8 @@ def read_plan(path: Path) -> SweepPlan:
 def _cell(content: Mapping[str, Any]) -> Cell:
     return Cell(
         job=int(content["job"]), dir=inside(str(content["dir"])), condition=str(content["condition"]),
-        seed=int(content["seed"]), overrides=_texts(content["overrides"]),
+        seed=int(content["seed"]), overrides=_texts(content["overrides"]), digest=str(content.get("digest", "")),
+        content=dict(content.get("content", {})),
     )  # fmt: skip
 
 

@@ -5,22 +5,28 @@ Hydra copies callbacks to its workers and a lock cannot be copied.
 """
 
 import os
+from collections import Counter
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tiny_ablation.errors import BusyError, ResultsError, said_by_system
 from tiny_ablation.results.manifest import read_manifest
-from tiny_ablation.results.sweepdir import SweepDir, SweepPlan, is_sweep, read_plan, write_plan
+from tiny_ablation.results.occupied import empty, occupants
+from tiny_ablation.results.rundir import RunDir
+from tiny_ablation.results.sweepdir import Cell, SweepDir, SweepPlan, is_sweep, read_plan, write_plan
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
 
+_TOLD = 5  # differences that a message lists
 _PARENT = "TINY_ABLATE_SWEEP_PARENT"
 _held: "dict[Path, BaseFileLock]" = {}
 
 
 def claim(path: Path, plan: SweepPlan) -> None:
-    """Make `path` the directory of this plan, and of this process.
+    """Make `path` the directory of this plan, and of this process; `begin` writes the plan, once its models are at hand.
 
     Args:
         path: the sweep's directory, absolute.
@@ -33,11 +39,59 @@ def claim(path: Path, plan: SweepPlan) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
         _lock(path)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    os.environ[_PARENT] = str(os.getpid())
+
+
+def begin(path: Path, plan: SweepPlan, *, anew: bool) -> None:
+    """Write the plan of a claimed directory, if what is there was computed from what the plan names.
+
+    Args:
+        path: the sweep's directory.
+        plan: with the digest of every cell whose model is at hand.
+        anew: delete what was computed from something else, instead of refusing.
+
+    Raises:
+        ResultsError: weights, data, code or libraries are not those that the sweep was begun with.
+    """
+    there = read_plan(path) if is_sweep(path) else None
+    before = there.cells if there else [None] * len(plan.cells)
+    found = Counter[str]()
+    for cell, old in zip(plan.cells, before, strict=True):
+        found.update(_other_content(SweepDir(path).run(cell), plan, cell, there, old))
+    if found and not anew:
+        listed = "; ".join(f"{what} ({n} cell{'s' * (n > 1)})" for what, n in found.most_common(_TOLD))
+        raise ResultsError(
+            f"{path} was begun with other content than is here now: {listed}{'; ...' * (len(found) > _TOLD)}. Old and new "
+            "cells must not stand in one matrix. Bring back what was there and run the same command to go on, or start anew: "
+            "in another directory with hydra.sweep.dir=DIR, or in this one with resume=false, which replaces every cell."
+        )
+    if there and not found:  # a model that cannot be had now stays what it was
+        cells = (new if new.digest else old for new, old in zip(plan.cells, there.cells, strict=True))
+        plan = replace(plan, cells=tuple(cells))
+    try:
+        if found:
+            for rundir in (RunDir(path), *(SweepDir(path).run(cell) for cell in plan.cells)):
+                empty(rundir)
         write_plan(path, plan)
     except OSError as error:
-        said = said_by_system(error).replace("hydra.run.dir", "hydra.sweep.dir")
-        raise ResultsError(f"Cannot write in {path}: {said}") from error
-    os.environ[_PARENT] = str(os.getpid())
+        raise _unwritable(path, error) from error
+
+
+def _other_content(
+    rundir: RunDir, plan: SweepPlan, cell: Cell, there: SweepPlan | None, old: Cell | None
+) -> list[str]:
+    """What tells a cell from the run in its place, and from what was planned there before, in words, each once."""
+    found = [plan.unlike(cell, other.digest, other.covers) for other in occupants(rundir, cell.digest)]
+    if there and old:
+        found.append(plan.unlike(cell, old.digest, {**there.content, **old.content}))
+    return list(dict.fromkeys(chain(*found)))
+
+
+def _unwritable(path: Path, error: OSError) -> ResultsError:
+    said = said_by_system(error).replace("hydra.run.dir", "hydra.sweep.dir")
+    return ResultsError(f"Cannot write in {path}: {said}")
 
 
 def release(path: Path) -> None:

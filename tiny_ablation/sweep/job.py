@@ -10,11 +10,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+from tiny_ablation.config.identity import Identity
 from tiny_ablation.config.settings import Settings
 from tiny_ablation.errors import BusyError, ResultsError, in_words
-from tiny_ablation.interventions.light import Light
-from tiny_ablation.models.loader import weights_id
 from tiny_ablation.results.manifest import check_files, read_manifest, write_manifest
+from tiny_ablation.results.occupied import occupants
 from tiny_ablation.results.rundir import RunDir
 from tiny_ablation.results.sweepdir import Cell, SweepPlan, read_plan
 from tiny_ablation.sweep.claim import parent
@@ -44,30 +44,45 @@ def settings_of(cfg: Any, plan: SweepPlan, cell: Cell) -> Settings:
     return adapt(cfg, condition=cell.condition, models=plan.models, gpu=gpu)
 
 
-def is_done(rundir: RunDir, light: Light) -> bool:
-    """Whether a finished run of exactly this content stands in the directory, every file as it was written.
+def is_done(rundir: RunDir, digest: str) -> bool:
+    """Whether the finished run `digest` stands in the directory, every file as it was written.
 
     Costs milliseconds and imports no torch.
     """
-    weights = weights_id(light.settings.root.model)
-    if weights is None or not rundir.manifest.is_file():
+    if not digest or not rundir.manifest.is_file():
         return False
     try:
         manifest = read_manifest(rundir.path)
-        whole = manifest.status == "ok" and manifest.digest == light.identity(weights).digest
-        return whole and not check_files(rundir)
+        return manifest.status == "ok" and manifest.digest == digest and not check_files(rundir)
     except ResultsError:  # damaged, so it is computed again
         return False
+
+
+def admit(plan: SweepPlan, cell: Cell, run: Identity) -> None:
+    """Refuse a run that is not the one that was planned: weights, data or libraries changed while the sweep ran.
+
+    Raises:
+        ResultsError: it is another.
+    """
+    if not cell.digest:
+        raise ResultsError(
+            "the model could not be had when the sweep was planned; run the sweep's command again now that it can"
+        )
+    if found := plan.unlike(cell, run.digest, run.covers):
+        raise ResultsError(
+            f"what the sweep is computed from has changed since it was planned ({'; '.join(found)}), so this run is not made: "
+            "its numbers would not go with the others. Run the sweep's command again for the ways on"
+        )
 
 
 def record_failure(rundir: RunDir, cell: Cell, error: BaseException) -> None:
     """Leave word of a job that failed; a run that has written down its own failure keeps its manifest.
 
-    Nothing is written into a directory that another process is at work in.
+    Nothing is written into a directory that another process is at work in, or that holds another run.
     """
     error = in_words(error) or error
     text = str(error) or type(error).__name__
-    if isinstance(error, BusyError) or _is_told(rundir, text):
+    if isinstance(error, BusyError) or _is_told(rundir, text) or any(occupants(rundir, cell.digest)):
         return
     rundir.path.mkdir(parents=True, exist_ok=True)
     write_manifest(

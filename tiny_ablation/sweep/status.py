@@ -5,7 +5,8 @@ from pathlib import Path
 from tiny_ablation.errors import ResultsError
 from tiny_ablation.results.locks import is_locked
 from tiny_ablation.results.manifest import read_manifest
-from tiny_ablation.results.sweepdir import Cell, CellState, SweepDir, read_plan
+from tiny_ablation.results.occupied import occupants
+from tiny_ablation.results.sweepdir import UNLIKE, Cell, CellState, SweepDir, SweepPlan, read_plan
 
 
 def sweep_status(path: Path) -> list[CellState]:
@@ -14,15 +15,19 @@ def sweep_status(path: Path) -> list[CellState]:
     Raises:
         ResultsError: the directory is no sweep.
     """
-    return [_state(SweepDir(path), cell) for cell in read_plan(path).cells]
+    plan = read_plan(path)
+    return [_state(SweepDir(path), plan, cell) for cell in plan.cells]
 
 
-def _state(sweep: SweepDir, cell: Cell) -> CellState:
+def _state(sweep: SweepDir, plan: SweepPlan, cell: Cell) -> CellState:
     rundir = sweep.run(cell)
     if is_locked(rundir.path / ".lock"):
         return CellState(cell, "running")
+    for other in occupants(rundir, cell.digest):
+        if found := plan.unlike(cell, other.digest, other.covers):
+            return CellState(cell, "failed", UNLIKE.format("; ".join(found)))
     if not rundir.manifest.is_file():
-        return CellState(cell, "partial" if (rundir.path / "partial").is_dir() else "missing")
+        return CellState(cell, "partial" if rundir.batches.is_dir() else "missing")
     try:
         manifest = read_manifest(rundir.path)
     except ResultsError as error:

@@ -17,6 +17,7 @@ from tiny_ablation.results.store import write_json, write_table, write_text
 from tiny_ablation.results.sweepdir import Cell, SweepPlan, write_plan
 
 METRICS = ("logit_diff", "p_drop")
+OF = {"weights": "w", "versions": {"torch": "2"}}  # what the runs are made of
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,9 @@ def impact_rows(made: Made) -> pd.DataFrame:
 
 
 def write_child(
-    path: Path, *parts: Made, status: str = "ok", digest: str | None = None, error: str | None = None
-):
+    path: Path, *parts: Made, status: str = "ok", digest: str | None = None, error: str | None = None,
+    covers: dict | None = None,
+):  # fmt: skip
     """Write a run whose tables hold the parts: several where a run patches in both directions."""
     run, made = RunDir(path), parts[0]
     frames, examples = [], []
@@ -78,8 +80,8 @@ def write_child(
         "warnings": [],
     })  # fmt: skip
     write_text(run.config, "seed: 0\n")
-    digest = digest or f"{made.condition}-{made.seed}"
-    write_manifest(run, run_id=digest[:16], status=status, digest=digest, covers={}, error=error)  # pyright: ignore
+    digest = f"{made.condition}-{made.seed}" if digest is None else digest
+    write_manifest(run, run_id=digest[:16], status=status, digest=digest, covers=covers or OF, error=error)  # pyright: ignore
 
 
 def _per_example(part: Made, rows: pd.DataFrame) -> pd.DataFrame:
@@ -101,10 +103,18 @@ def plan_of(children, extra=(), **settings) -> SweepPlan:
     """The plan whose cells are these runs, and `extra` cells (condition, seed) that never ran."""
     named = [(c.condition, c.seed) for c in children] + list(extra)
     cells = tuple(
-        Cell(i, f"{c}/heads_zero/{i}_seed{s}", c, s, (f"dataset={c}", f"seed={s}"))
+        Cell(
+            i,
+            f"{c}/heads_zero/{i}_seed{s}",
+            c,
+            s,
+            (f"dataset={c}", f"seed={s}"),
+            f"{c}-{s}",
+            {"weights": "w"},
+        )
         for i, (c, s) in enumerate(named)
     )
-    return SweepPlan("plan", ("dataset", "seed"), cells, settings)
+    return SweepPlan("plan", ("dataset", "seed"), cells, settings, content={"versions": {"torch": "2"}})
 
 
 def write_sweep(path: Path, children, extra=(), **settings) -> Path:

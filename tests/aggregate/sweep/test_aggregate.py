@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tests.aggregate.sweep.conftest import OF
 from tiny_ablation.aggregate.sweep import aggregate_sweep, sweep_invariants
 from tiny_ablation.errors import ConfigError, ResultsError
 from tiny_ablation.results.manifest import check_files, read_manifest
@@ -103,7 +104,7 @@ def test_a_failed_and_a_missing_cell_cost_the_others_nothing(make, children, swe
     other = make.write_sweep(tmp_path / "other", children, extra=[("negation", 0), ("negation", 1)], k=2)
     failed = make.plan_of(children, [("negation", 0)]).cells[-1]
     make.write_child(
-        other / failed.dir, children[0], status="failed", digest="x", error="the tokenizer cannot"
+        other / failed.dir, children[0], status="failed", digest="", error="the tokenizer cannot"
     )
     outcome = aggregate_sweep(other)
     assert not outcome.complete
@@ -139,6 +140,39 @@ def test_a_damaged_run_is_a_failed_cell(sweep, make, children, name, damage):
     assert [s.cell.dir for s in outcome.ok] == [c.dir for c in make.plan_of(children).cells if c != cell]
 
 
+OTHERS = [
+    ({"weights": "other"}, "weights other there, w here"),
+    ({"versions": {"torch": "3"}}, "torch 3 there, 2 here"),
+]
+
+
+@pytest.mark.parametrize(("change", "told"), OTHERS)
+def test_a_run_of_other_content_is_in_no_matrix(make, children, sweep, change, told):
+    cell = make.plan_of(children).cells[1]
+    aggregate_sweep(sweep)
+    make.write_child(sweep / cell.dir, children[1], digest="other", covers=OF | change)
+    outcome = aggregate_sweep(sweep)
+    assert [(s.cell.dir, told in s.error) for s in outcome.failed] == [(cell.dir, True)]
+    matrix = read_table(SweepDir(sweep).cross / "head_matrix.parquet")
+    assert set(zip(matrix["condition"], matrix["seed"], strict=True)) == {
+        (c.condition, c.seed) for c in make.plan_of(children).cells if c != cell
+    }
+
+
+def test_a_plan_that_does_not_say_what_its_runs_are_made_of_takes_one_code_only(make, children, tmp_path):
+    make.write_sweep(tmp_path, children)
+    plan = make.plan_of(children)
+    cells = tuple(make.replace(cell, digest="", content={}) for cell in plan.cells)
+    write_plan(tmp_path, make.replace(plan, cells=cells, content={}))
+    outcome = aggregate_sweep(tmp_path)
+    assert outcome.complete
+    assert "did not record the weights and data" in outcome.warnings[0]
+    make.write_child(tmp_path / cells[1].dir, children[1], covers=OF | {"versions": {"torch": "3"}})
+    [bad] = aggregate_sweep(tmp_path).failed
+    assert bad.cell == cells[1]
+    assert "torch 3 there, 2 here" in bad.error
+
+
 def test_a_damaged_manifest_and_a_stopped_run(sweep, make, children):
     cells = make.plan_of(children).cells
     (sweep / cells[0].dir / "manifest.json").write_text("{")
@@ -160,6 +194,7 @@ def test_the_same_run_twice_counts_once(make, children, tmp_path):
 def test_two_runs_of_one_condition_and_seed_are_not_averaged(make, children, tmp_path):
     make.write_sweep(tmp_path, children)
     plan = make.plan_of([*children, children[0]])
+    plan = make.replace(plan, cells=(*plan.cells[:-1], make.replace(plan.cells[-1], digest="another")))
     write_plan(tmp_path, plan)
     make.write_child(tmp_path / plan.cells[-1].dir, children[0], digest="another")
     [bad] = aggregate_sweep(tmp_path).failed

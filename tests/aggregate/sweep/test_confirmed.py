@@ -2,6 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tests.aggregate.sweep.conftest import OF
 from tiny_ablation.aggregate.sweep import aggregate_sweep
 from tiny_ablation.results.manifest import read_manifest, write_manifest
 from tiny_ablation.results.rundir import RunDir
@@ -10,7 +11,7 @@ from tiny_ablation.results.store import read_json, write_json, write_table
 from tiny_ablation.results.sweepdir import SweepDir, read_plan
 
 
-def confirm(path, cell, delta, heads="L0H1 L1H2", status="ok", seed_effect="examples"):
+def confirm(path, cell, delta, heads="L0H1 L1H2", status="ok", seed_effect="examples", covers=OF):
     """A run of `ablation=heads_set_zero` as sweep.confirm leaves it."""
     run = RunDir(SweepDir(path).confirm(cell))
     rows = pd.DataFrame({"metric": ["logit_diff", "p_drop"], "delta": [delta, 0.1]}).assign(
@@ -21,7 +22,7 @@ def confirm(path, cell, delta, heads="L0H1 L1H2", status="ok", seed_effect="exam
     )  # fmt: skip
     write_table(run.table("set_impact"), conform(rows, "set_impact"))
     write_json(run.summary, {"split": "test", "seed_effect": seed_effect})
-    write_manifest(run, run_id="c", status=status, digest=f"confirm {cell.dir}", covers={})
+    write_manifest(run, run_id="c", status=status, digest=f"confirm {cell.dir}", covers=covers)
 
 
 @pytest.fixture
@@ -65,6 +66,12 @@ def test_runs_of_another_set_or_unfinished_ones_are_left_out(sweep):
     SweepDir(sweep).confirm(four).joinpath("metrics/set_impact.parquet").write_bytes(b"cut")
     [only] = found(sweep)
     assert (only["condition"], only["n_seeds"], only["delta"]) == ("facts", 1, -2.0)
+
+
+def test_a_run_with_other_weights_than_the_cells_confirms_nothing(sweep):
+    cell = read_plan(sweep).cells[0]
+    confirm(sweep, cell, -2.0, covers=OF | {"weights": "other"})
+    assert found(sweep) is None
 
 
 def test_seeds_that_draw_nothing_have_no_interval(sweep):

@@ -63,7 +63,7 @@ def test_a_component_with_a_mean_and_no_examples_is_a_damaged_table(tmp_path, ma
     [path] = (tmp_path / "ioi").rglob("per_example.parquet")
     rows = pd.read_parquet(path)
     write_table(path, rows[(rows["layer"] != 0) | (rows["head"] != 1)])
-    write_manifest(RunDir(path.parents[1]), run_id="it", status="ok", digest="it", covers={}, error=None)
+    write_manifest(RunDir(path.parents[1]), run_id="it", status="ok", digest="ioi-0", covers={}, error=None)
     with pytest.raises(
         ResultsError, match=r"ioi.*per_example.parquet is damaged: it has no logit_diff of .*'head': 1"
     ):

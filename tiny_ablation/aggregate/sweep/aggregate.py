@@ -78,6 +78,8 @@ def _outcome(
 
 
 def _warnings(plan: SweepPlan, states: Sequence[CellState], children: Sequence[Child]) -> Iterator[str]:
+    if not plan.content:
+        yield "an earlier version planned this sweep and did not record the weights and data of its runs: they may differ"
     yield from condition_warnings(plan, children)
     for state in states:
         if state.state == "duplicate":

@@ -2,17 +2,19 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from tiny_ablation.config.identity import CODE
 from tiny_ablation.errors import TinyAblateError
 from tiny_ablation.results.foreign import reading
 from tiny_ablation.results.manifest import Manifest, check_files, read_manifest
 from tiny_ablation.results.rundir import RunDir
 from tiny_ablation.results.schema import DTYPES, TABLES
 from tiny_ablation.results.store import read_arrow, read_object
-from tiny_ablation.results.sweepdir import Cell, CellState, CellStatus, SweepDir, SweepPlan
+from tiny_ablation.results.sweepdir import UNLIKE, Cell, CellState, CellStatus, SweepDir, SweepPlan
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -45,10 +47,11 @@ class Child:
 def collect(sweep: SweepDir, plan: SweepPlan) -> tuple[list[CellState], list[Child]]:
     """What became of every planned cell, and the usable runs; both in the order of the plan."""
     states, children = [], []
+    plan = plan if plan.content else _as_the_first(sweep, plan)
     first: dict[str, Cell] = {}
     taken: dict[tuple[str, int], Cell] = {}
     for cell in plan.cells:
-        state, child = _cell(sweep, cell, first, taken)
+        state, child = _cell(sweep, plan, cell, first, taken)
         states.append(state)
         if child:
             children.append(child)
@@ -56,8 +59,21 @@ def collect(sweep: SweepDir, plan: SweepPlan) -> tuple[list[CellState], list[Chi
     return states, children
 
 
+def _as_the_first(sweep: SweepDir, plan: SweepPlan) -> SweepPlan:
+    """A plan of an earlier version, which did not say what its runs are made of: they must at least be of one code."""
+    for cell in plan.cells:
+        with suppress(TinyAblateError):
+            covers = read_manifest(sweep.run(cell).path).covers
+            return replace(plan, content={name: covers[name] for name in CODE if name in covers})
+    return plan
+
+
 def _cell(
-    sweep: SweepDir, cell: Cell, first: Mapping[str, Cell], taken: Mapping[tuple[str, int], Cell]
+    sweep: SweepDir,
+    plan: SweepPlan,
+    cell: Cell,
+    first: Mapping[str, Cell],
+    taken: Mapping[tuple[str, int], Cell],
 ) -> tuple[CellState, Child | None]:
     rundir = sweep.run(cell)
     if not rundir.manifest.is_file():
@@ -70,6 +86,8 @@ def _cell(
     def without_results(state: CellStatus, why: str) -> tuple[CellState, None]:
         return CellState(cell, state, why, manifest.run_id, manifest.digest), None
 
+    if found := plan.unlike(cell, manifest.digest, manifest.covers):
+        return without_results("failed", UNLIKE.format("; ".join(found)))
     if manifest.status != "ok":
         known = {"failed": "its manifest gives no reason", "partial": "it was stopped before it was finished"}
         return without_results(manifest.status, manifest.error or known[manifest.status])

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from tiny_ablation.config.identity import differences
 from tiny_ablation.errors import TinyAblateError
 from tiny_ablation.interventions.head_sets import label
-from tiny_ablation.results.reader import load_run
-from tiny_ablation.results.sweepdir import SweepDir, SweepPlan
+from tiny_ablation.results.reader import Run, load_run
+from tiny_ablation.results.sweepdir import Cell, SweepDir, SweepPlan
 from tiny_ablation.stats.seeds_interval import student_interval
 
 
@@ -49,7 +50,7 @@ def _rows(sweep: SweepDir, plan: SweepPlan, sets: Mapping[str | None, str]) -> I
             continue
         try:
             run = load_run(directory)
-            if run.manifest.status != "ok" or run.table_name != "set_impact":
+            if run.manifest.status != "ok" or run.table_name != "set_impact" or _is_other(plan, cell, run):
                 continue
             rows, split, seeded = (
                 run.impact,
@@ -60,6 +61,12 @@ def _rows(sweep: SweepDir, plan: SweepPlan, sets: Mapping[str | None, str]) -> I
             continue
         models = rows["model"].map(lambda name: sets.get(name, sets.get(None)))
         yield rows.loc[rows["heads"] == models].assign(condition=cell.condition, split=split, seeded=seeded)
+
+
+def _is_other(plan: SweepPlan, cell: Cell, run: Run) -> bool:
+    """Whether a run has other weights, data or code than the cell whose set it confirms."""
+    planned = {name: value for name, value in {**plan.content, **cell.content}.items() if name != "inputs"}
+    return bool(differences(run.manifest.covers, planned))
 
 
 def _entry(condition: str, metric: str, rows: pd.DataFrame) -> dict[str, Any]:
