@@ -179,3 +179,36 @@ def test_every_file_is_a_metric_of_its_name():
 def test_an_unknown_metric_is_refused_with_the_list():
     with pytest.raises(ConfigError, match=r"logit_dif.*logit_diff"):
         metric("logit_dif")
+
+
+def random_logits(runs, vocabulary=49_152):
+    return 3 * torch.randn(runs, 1, vocabulary, generator=torch.Generator().manual_seed(0))
+
+
+def test_a_run_alone_has_the_same_metrics_to_the_bit_as_among_others():
+    """Whatever the threads: a single long sum is what PyTorch cuts up among them."""
+    logits, like, threads = random_logits(9), readout([1.0]), torch.get_num_threads()
+    names = [name for name in metric_names() if metric(name).span == "first"]
+    try:
+        torch.set_num_threads(2)
+        base = Readout(logits[:1], like.reads)
+        for name in names:
+            among = metric(name).compute(Readout(logits, like.reads), base)
+            for run in range(len(logits)):
+                alone = metric(name).compute(Readout(logits[run : run + 1], like.reads), base)
+                assert torch.equal(alone[0], among[run]), (name, run)
+            assert torch.equal(metric(name).compute(base, base)[0], among[0])
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_norm_entropy_and_top_are_those_of_double_precision():
+    logits, like = random_logits(5), readout([1.0])
+    logits[1, 0, 7] = -math.inf
+    logits[2, 0, [3, 5]] = 40.0
+    found, log_p = Readout(logits, like.reads), logits.double().log_softmax(-1)
+    torch.testing.assert_close(found.log_norm.double(), logits.double().logsumexp(-1), atol=2e-6, rtol=0)
+    entropy = torch.special.entr(log_p.exp()).sum(-1)
+    torch.testing.assert_close(found.entropy.double(), entropy, atol=5e-6, rtol=0)
+    assert torch.equal(found.top1, logits.argmax(-1))
+    assert found.top1[2] == 3

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from tiny_ablation.metrics.readout import Metric, Readout
+from tiny_ablation.metrics.readout import Metric, Readout, row_sums
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -15,11 +15,10 @@ def kl_per_read(a: Readout, b: Readout) -> "Tensor":
     cross-entropies of size 10 would leave float32 noise of 1e-6 where the divergence may be smaller than that. The constant by
     which logits may differ is taken off before the sum: as large as 100, it would bring the rounding of p_b into a large one.
     """
-    p_b = b.logits[0].softmax(-1)
     difference = b.logits - a.logits
     difference -= (b.log_norm - a.log_norm)[..., None]
-    difference *= p_b  # and a sum in pairs: a product of matrices adds 50,000 terms one after the other
-    return difference.sum(-1)
+    difference *= b.probabilities  # and a sum in pairs: a product of matrices adds 50,000 terms one after the other
+    return row_sums(difference)
 
 
 METRIC = Metric(
