@@ -17,7 +17,8 @@ def kl_per_read(a: Readout, b: Readout) -> "Tensor":
     """
     difference = b.logits - a.logits
     difference -= (b.log_norm - a.log_norm)[..., None]
-    difference *= b.probabilities  # and a sum in pairs: a product of matrices adds 50,000 terms one after the other
+    difference *= b.probabilities
+    # A sum in pairs; a product of matrices adds 50,000 terms one after the other.
     return row_sums(difference)
 
 
