@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from tests.conftest import SHAPES
+from tiny_ablation.engine.bare.model import Bare
 from tiny_ablation.engine.edits import Edit, Intervention, Replacement
 from tiny_ablation.engine.executor import Executor, _even_share
 from tiny_ablation.engine.prompts import Prompt
@@ -61,7 +62,7 @@ def test_agrees_with_the_reference(toy_networks, make_prompts, make_sets, shape,
     prompts = make_sets(prompts, network.shape.d_vocab) if answers == "sets" else prompts
     plan = plan_for(network, prompts)
     metrics = FULL if full else FIRST
-    reference = Reference(network, prompts, metrics, full)
+    reference = Reference(Bare(network.hf), prompts, metrics, full)
     executor = Executor(network, prompts, plan, metrics, full=full, batch_tokens=64, shared=shared)
     assert executor.uses_prefix_tree is shared
     compared, moved = 0, 0.0
@@ -268,7 +269,7 @@ def test_a_model_that_takes_no_mask_gets_plain_rows(toy_networks, make_prompts, 
     executor = Executor(network, prompts, plan, FIRST)
     result = executor.run(0)
     assert executor.batches[0].sees is None
-    reference = Reference(network, prompts, FIRST)
+    reference = Reference(Bare(network.hf), prompts, FIRST)
     for row, intervention in enumerate(plan):
         for column, example in enumerate(result.examples):
             expected = reference.values(intervention, example)["logit_diff"]

@@ -5,6 +5,7 @@ import torch
 
 from tests.conftest import SHAPES
 from tiny_ablation.engine import reference as module
+from tiny_ablation.engine.bare.model import Bare
 from tiny_ablation.engine.edits import Edit, Intervention
 from tiny_ablation.engine.reference import Reference
 from tiny_ablation.interventions.replacements import FromEdited, Scale, patch_from
@@ -32,7 +33,7 @@ def case(toy_networks, make_prompts):
 @pytest.mark.parametrize("shape", SHAPES)
 def test_together_and_one_by_one(case, monkeypatch, shape, tokens):
     network, prompts, plan = case(shape)
-    reference = Reference(network, prompts, FIRST)
+    reference = Reference(Bare(network.hf), prompts, FIRST)
     alone = [reference.values(one, 3) for one in plan]
     monkeypatch.setattr(module, "MAX_TOKENS", tokens)
     for cell, expected in zip(reference.cells(plan, 3), alone, strict=True):
@@ -42,21 +43,21 @@ def test_together_and_one_by_one(case, monkeypatch, shape, tokens):
 
 def test_the_baseline_runs_once_and_a_source_once_for_all_its_sites(case, monkeypatch):
     network, prompts, plan = case()
-    real, runs = network.bridge.run_with_hooks, []
+    real, runs = Bare.run, []
 
-    def counted(tokens, **how):
-        runs.append(len(tokens))
-        return real(tokens, **how)
+    def counted(self, ids, rows=1, taps=None):
+        runs.append(rows)
+        return real(self, ids, rows, taps)
 
-    monkeypatch.setattr(network.bridge, "run_with_hooks", counted)
-    Reference(network, prompts, FIRST).cells(plan, 3)
+    monkeypatch.setattr(Bare, "run", counted)
+    Reference(Bare(network.hf), prompts, FIRST).cells(plan, 3)
     # The paired prompt, for two sites; the edited prompt; the baseline and all six together.
     assert sorted(runs) == [1, 1, 7]
 
 
 def test_the_margin_is_the_lead_of_the_top_token_where_it_is_smaller(case):
     network, prompts, plan = case()
-    cells = Reference(network, prompts, FIRST).cells(plan[:2], 3)
+    cells = Reference(Bare(network.hf), prompts, FIRST).cells(plan[:2], 3)
 
     def lead(hooks):
         with torch.no_grad():

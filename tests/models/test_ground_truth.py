@@ -13,6 +13,7 @@ from tiny_ablation import app  # noqa: F401 (it registers the schema of every co
 from tiny_ablation.config.schema import ModelConfig, ModelSource
 from tiny_ablation.config.settings import to_settings
 from tiny_ablation.data.families import induction_tokens
+from tiny_ablation.engine.bare.model import Bare
 from tiny_ablation.engine.edits import Edit, Intervention
 from tiny_ablation.engine.executor import Executor
 from tiny_ablation.engine.prompts import Prompt
@@ -186,7 +187,7 @@ def test_the_engine_agrees_with_the_reference_on_them(known_networks, make_promp
     heads = [(layer, head) for layer in range(2) for head in range(network.shape.n_heads)]
     plan = [Intervention((Edit(c, *head, Scale(0.0)),)) for head in heads for c in ("z", "k")]
     plan += [Intervention(tuple(Edit("z", *head, Scale(0.0)) for head in heads))]
-    reference = Reference(network, prompts, METRICS)
+    reference = Reference(Bare(network.hf), prompts, METRICS)
     for result in Executor(network, prompts, plan, METRICS):
         for column, example in enumerate(result.examples):
             for row, intervention in enumerate(plan):

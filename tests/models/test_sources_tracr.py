@@ -10,6 +10,7 @@ from safetensors.numpy import load_file
 
 from tests.tracr import plain
 from tiny_ablation.config.schema import ModelConfig, ModelSource
+from tiny_ablation.engine.bare.model import Bare
 from tiny_ablation.engine.edits import Edit, Intervention
 from tiny_ablation.engine.executor import Executor
 from tiny_ablation.engine.prompts import Prompt
@@ -132,7 +133,7 @@ def test_the_bridge_agrees(networks, shape):
     network, truth = networks[shape], tracr.truth(config(shape))
     rows = prompts(network, shape, 3)
     plan = [Intervention((Edit("z", *head, Scale(0.0)),)) for head in (*truth.needed, truth.dead[0])]
-    reference = Reference(network, rows, LOGIT_DIFF)
+    reference = Reference(Bare(network.hf), rows, LOGIT_DIFF)
     for result in Executor(network, rows, plan, LOGIT_DIFF):
         for place, example in enumerate(result.examples):
             for index, intervention in enumerate(plan):

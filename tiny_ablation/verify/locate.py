@@ -1,13 +1,13 @@
 """Where in the un-intervened model the engine first differs from the reference, to say which part of it is wrong."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
+from tiny_ablation.engine.bare.model import Bare, Tap
 from tiny_ablation.engine.forward import Passes, Place
 from tiny_ablation.engine.layout import build_batches
 from tiny_ablation.engine.prompts import Prompt, sequences
-from tiny_ablation.engine.reference import hook_name
 from tiny_ablation.models.network import Network
 
 if TYPE_CHECKING:
@@ -44,20 +44,15 @@ def trace_engine(network: Network, prompt: Prompt) -> Trace:
     return {place: values[nodes].cpu().double() for place, values in cache.at.items()}
 
 
-@torch.no_grad()
 def trace_reference(network: Network, prompt: Prompt) -> Trace:
-    """The same in TransformerLens' bridge."""
+    """The same in the bare model."""
     out: Trace = {}
 
-    def keep(place: Place) -> tuple[str, Any]:
-        def hook(x: "Tensor", hook: Any) -> None:  # noqa: ARG001 - TransformerLens passes it by name
-            out[place] = x[0].double().reshape(x.shape[1], network.shape.n_units(place[0]), -1)
+    def keep(place: Place) -> Tap:
+        # (tokens, units, width)
+        return lambda x: out.__setitem__(place, x[0].double())
 
-        return hook_name(*place), hook
-
-    tokens = torch.tensor([prompt.ids], device=network.device)
-    hooks: list[Any] = [keep(place) for place in _places(network)]
-    network.run_with_hooks(tokens, hooks)
+    Bare(network.hf).run(prompt.ids, 1, {place: keep(place) for place in _places(network)})
     return out
 
 

@@ -1,6 +1,6 @@
 """The part of a run that is computed again, and both results side by side.
 
-`float64` runs the plain reference (one prompt at a time, TransformerLens' own hooks) in double precision, `cpu` in float32,
+`float64` runs the plain reference (the bare model, one prompt at a time, hooks of its own) in double precision, `cpu` in float32,
 both on the CPU. They share no batching, masks, hooks or attention code with the engine. The weights are converted in place for
 the time it takes, and the clean prompt is run once for all sites.
 
@@ -16,6 +16,7 @@ import numpy as np
 
 from tiny_ablation.config.schema import DType, RootConfig, Span, VerifyMode
 from tiny_ablation.config.seeds import generator
+from tiny_ablation.engine.bare.model import Bare
 from tiny_ablation.engine.precision import FLOORS
 from tiny_ablation.engine.reference import Cell, Reference
 from tiny_ablation.interventions.measure import Measured
@@ -113,7 +114,7 @@ def choose(measured: Measured, name: str, n: int | None, root: RootConfig, leg: 
 def _cells_again(prepared: Prepared, part: Slice, full: bool) -> list[list[list[Cell]]]:
     """For each row (the baseline first) and example, a cell for each of its draws."""
     leg = part.measured.leg
-    reference = Reference(prepared.network, leg.prompts, prepared.metrics, full, leg.under)
+    reference = Reference(Bare(prepared.network.hf), leg.prompts, prepared.metrics, full, leg.under)
     runs = [(None,), *(leg.rows[i].runs for i in part.rows)]
     flat = [run for of_row in runs for run in of_row]
     columns = [reference.cells(flat, int(part.measured.examples[i])) for i in part.examples]

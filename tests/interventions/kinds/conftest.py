@@ -18,6 +18,7 @@ from tiny_ablation.config.schema import (
     StatsConfig,
 )
 from tiny_ablation.config.settings import to_settings
+from tiny_ablation.engine.bare.model import Bare
 from tiny_ablation.engine.executor import Executor
 from tiny_ablation.engine.prompts import Prompt
 from tiny_ablation.engine.reference import Reference
@@ -64,7 +65,7 @@ def against_reference() -> Callable[..., float]:
         **how: Any,
     ) -> float:
         plan = [run for row in leg.rows for run in row.runs]
-        reference = Reference(network, leg.prompts, FIRST, **how)
+        reference = Reference(Bare(network.hf), leg.prompts, FIRST, **how)
         moved, compared = 0.0, 0
         for result in Executor(network, leg.prompts, plan, FIRST, batch_tokens=64, shared=shared, **how):
             for column, example in enumerate(result.examples):

@@ -66,6 +66,7 @@ def test_agrees_with_the_reference(
 
 @pytest.mark.parametrize("full", [False, True])
 def test_agrees_with_the_reference_over_whole_answers(toy_networks, make_prompts, make_context, full):
+    from tiny_ablation.engine.bare.model import Bare
     from tiny_ablation.engine.reference import Reference
 
     network = toy_networks["llama"]
@@ -73,7 +74,7 @@ def test_agrees_with_the_reference_over_whole_answers(toy_networks, make_prompts
     name = metric("seq_logprob_diff" if full else "logit_diff")
     reference = reference_of(*make_prompts(network.shape.d_vocab, seed=1))
     (leg,) = KIND.plan(config(layers=[0]), make_context(network, prompts, full=full, reference=reference))
-    slow = Reference(network, prompts, [name], full)
+    slow = Reference(Bare(network.hf), prompts, [name], full)
     for result in Executor(network, prompts, [row.intervention for row in leg.rows], [name], full=full):
         for column, example in enumerate(result.examples):
             for row, values in enumerate(result.values[name.name]):

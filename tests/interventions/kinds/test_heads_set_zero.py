@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import SHAPES
+from tiny_ablation.engine.bare.model import Bare
 from tiny_ablation.engine.executor import Executor
 from tiny_ablation.engine.reference import Reference
 from tiny_ablation.errors import ConfigError
@@ -84,7 +85,7 @@ def test_percentile_and_controls_by_hand(run_toy):
     # A random set's effect is what the plain reference gives for it.
     row, prepared = controls.iloc[0], run.prepared
     leg = next(leg for leg in prepared.legs if leg.controls_of == row["set"])
-    slow = Reference(prepared.network, leg.prompts, [metric("logit_diff")])
+    slow = Reference(Bare(prepared.network.hf), leg.prompts, [metric("logit_diff")])
     values = [slow.values(leg.rows[0].intervention, e)["logit_diff"] for e in range(len(leg.prompts))]
     assert row["value"] == pytest.approx(np.mean(values), abs=5e-5)
 

@@ -1,0 +1,105 @@
+"""What the parts of a block add to the residual stream, taken at the addition itself.
+
+Whatever norm or factor stands between attention or MLP and the residual stream, it has been applied when the model's own code
+adds the two. So every addition in a block is watched, and those with the residual stream on one side are the ones meant.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+Change = Callable[[Tensor], Tensor]
+
+_NAMES = ("add", "add_", "__add__", "__radd__", "__iadd__")
+
+
+class Addition(NamedTuple):
+    """One addition to the residual stream.
+
+    Attributes:
+        value: what is added.
+        ran: the modules of the block that ran since the addition before.
+    """
+
+    value: Tensor
+    ran: set[nn.Module]
+
+
+class Additions(TorchFunctionMode):
+    """Within: sees each addition to the residual stream of the blocks that are watched, and may change what is added.
+
+    A tensor is the residual stream if it is what entered the block, or what the addition before gave.
+
+    Attributes:
+        seen: for each watched block its additions, in order.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: dict[nn.Module, list[Addition]] = {}
+        self._changes: dict[tuple[nn.Module, int], Change] = {}
+        self._block: nn.Module | None = None
+        self._stream: Tensor | None = None
+        self._ran: set[nn.Module] = set()
+
+    def change(self, block: nn.Module, nth: int, change: Change) -> None:
+        """Let the n-th addition of a watched block add `change` of what it adds."""
+        self._changes[block, nth] = change
+
+    @contextmanager
+    def watching(self, block: nn.Module) -> Iterator[None]:
+        """Within: the additions in this block are seen."""
+
+        def enter(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            self._block, self._ran = block, set()
+            self._stream = args[0] if args else kwargs["hidden_states"]
+            self.seen[block] = []
+
+        def leave(*_: Any) -> None:
+            self._block = self._stream = None
+
+        def note(module: nn.Module, *_: Any) -> None:
+            self._ran.add(module)
+
+        with ExitStack() as stack:
+            stack.enter_context(removed(block.register_forward_pre_hook(enter, with_kwargs=True)))
+            stack.enter_context(removed(block.register_forward_hook(leave)))
+            for module in block.modules():
+                if module is not block:
+                    stack.enter_context(removed(module.register_forward_hook(note)))
+            yield
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Called by PyTorch for each of its functions."""
+        if self._block is None or getattr(func, "__name__", "") not in _NAMES or len(args) != 2:
+            return func(*args, **(kwargs or {}))
+        at = next((i for i in (0, 1) if self._is_stream(args[i])), None)
+        if at is None or not isinstance(args[1 - at], Tensor):
+            return func(*args, **(kwargs or {}))
+        seen, value = self.seen[self._block], args[1 - at]
+        change = self._changes.get((self._block, len(seen)))
+        seen.append(Addition(value, self._ran))
+        self._ran = set()
+        if change is not None:
+            args = (args[0], change(value)) if at == 0 else (change(value), args[1])
+        self._stream = func(*args, **(kwargs or {}))
+        return self._stream
+
+    def _is_stream(self, value: Any) -> bool:
+        stream = self._stream
+        if stream is None or not isinstance(value, Tensor):
+            return False
+        # A reshaped stream is another tensor over the same numbers.
+        return value is stream or (value.data_ptr(), value.numel()) == (stream.data_ptr(), stream.numel())
+
+
+@contextmanager
+def removed(handle: Any) -> Iterator[None]:
+    """Remove a hook at the end."""
+    try:
+        yield
+    finally:
+        handle.remove()
