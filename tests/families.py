@@ -95,7 +95,8 @@ def _codegen(module: str) -> dict[str, At]:
     return {part: heads(module, "out", first=first, step=3 * D_HEAD) for part, first in firsts.items()}
 
 
-_GPT2 = {"n_layer": N_LAYERS, "n_head": N_HEADS, "n_embd": D_MODEL, "n_positions": 256, "n_inner": D_MLP, "vocab_size": VOCABULARY}  # fmt: skip
+_BLOOM = {"n_layer": N_LAYERS, "n_head": N_HEADS, "vocab_size": VOCABULARY}
+_GPT2 = {**_BLOOM, "n_embd": D_MODEL, "n_positions": 256, "n_inner": D_MLP}
 _GPT2_PARTS = ("attn", "attn.c_proj", "mlp", "mlp.c_proj")
 _FALCON_KEYS = {**SIZES, "ffn_hidden_size": D_MLP}
 _LONGROPE = {
@@ -123,7 +124,7 @@ FAMILIES: dict[str, Family] = {
     "cohere": Family("CohereConfig", GATED, "model.layers", _LLAMA),
     "mixtral": Family("MixtralConfig", {**GATED, **_EXPERTS}, "model.layers", _NO_NEURONS),
     "qwen3_moe": Family(
-        "Qwen3MoeConfig", {**GATED, "head_dim": D_HEAD, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 48},
+        "Qwen3MoeConfig", {**GATED, **_EXPERTS, "head_dim": D_HEAD, "num_experts": 4, "moe_intermediate_size": 48},
         "model.layers", _NO_NEURONS,
     ),
     "gpt_oss": Family(
@@ -145,7 +146,8 @@ FAMILIES: dict[str, Family] = {
         _parts("attention", "attention.dense", "mlp", "mlp.dense_4h_to_h", **_by_head("attention.query_key_value")),
     ),
     "falcon_rw": Family(
-        "FalconConfig", {**_FALCON_KEYS, "multi_query": False, "new_decoder_architecture": False, "alibi": True, "parallel_attn": False},
+        "FalconConfig",
+        {**_FALCON_KEYS, "multi_query": False, "new_decoder_architecture": False, "alibi": True, "parallel_attn": False},
         "transformer.h", _parts(*_FALCON, **_by_head(_FALCON_QKV)),
     ),
     "falcon_mqa": Family(
@@ -157,17 +159,18 @@ FAMILIES: dict[str, Family] = {
         "transformer.h", _parts(*_FALCON, **_grouped(_FALCON_QKV)),
     ),
     "bloom": Family(
-        "BloomConfig", {"n_layer": N_LAYERS, "n_head": N_HEADS, "hidden_size": D_MODEL, "vocab_size": VOCABULARY}, "transformer.h",
+        "BloomConfig", {**_BLOOM, "hidden_size": D_MODEL}, "transformer.h",
         {**_parts("self_attention.dense", "self_attention.dense", "mlp.dense_4h_to_h", "mlp.dense_4h_to_h"),
          **_by_head("self_attention.query_key_value")},
     ),
     "mpt": Family(
-        "MptConfig", {"n_layers": N_LAYERS, "n_heads": N_HEADS, "d_model": D_MODEL, "vocab_size": VOCABULARY, "max_seq_len": 256},
-        "transformer.blocks", _parts("attn.out_proj", "attn.out_proj", "ffn.down_proj", "ffn.down_proj", **_by_part("attn.Wqkv")),
+        "MptConfig", {"n_layers": N_LAYERS, "n_heads": N_HEADS, "d_model": D_MODEL, "vocab_size": VOCABULARY},
+        "transformer.blocks",
+        _parts("attn.out_proj", "attn.out_proj", "ffn.down_proj", "ffn.down_proj", **_by_part("attn.Wqkv")),
     ),
     "opt": Family(
-        "OPTConfig", {**SIZES, "ffn_dim": D_MLP, "word_embed_proj_dim": D_MODEL, "max_position_embeddings": 256}, "model.decoder.layers",
-        _parts("self_attn", "self_attn.out_proj", "fc2", "fc2", **_SPLIT),
+        "OPTConfig", {**SIZES, "ffn_dim": D_MLP, "word_embed_proj_dim": D_MODEL, "max_position_embeddings": 256},
+        "model.decoder.layers", _parts("self_attn", "self_attn.out_proj", "fc2", "fc2", **_SPLIT),
     ),
     "gptj": Family(
         "GPTJConfig", {**_GPT2, "rotary_dim": 8}, "transformer.h",
@@ -179,7 +182,7 @@ FAMILIES: dict[str, Family] = {
     ),
     "gpt_neo": Family(
         "GPTNeoConfig", {**SIZES, "num_layers": N_LAYERS, "num_heads": N_HEADS, "intermediate_size": D_MLP,
-                         "attention_types": [[["global", "local", "global"], 1]], "window_size": 4, "max_position_embeddings": 256},
+                         "attention_types": [[["global", "local", "global"], 1]], "window_size": 4},
         "transformer.h", _parts("attn", "attn.attention.out_proj", "mlp", "mlp.c_proj",
                                 **{part: heads(f"attn.attention.{part}_proj", "out") for part in "qkv"}),
     ),

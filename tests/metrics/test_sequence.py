@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from tiny_ablation.models.moved import moved
 
 from tests.conftest import SHAPES
 from tiny_ablation.config.schema import DatasetConfig, Span
@@ -13,7 +14,6 @@ from tiny_ablation.engine.prompts import Prompt
 from tiny_ablation.interventions.baseline import prompt_of
 from tiny_ablation.interventions.replacements import Scale
 from tiny_ablation.metrics.registry import metric, metric_names
-from tiny_ablation.models.moved import moved
 
 FULL = [metric(name) for name in metric_names() if metric(name).span == "full"]
 FIRST = [metric(name) for name in metric_names() if metric(name).span == "first"]

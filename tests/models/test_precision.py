@@ -8,8 +8,6 @@ from transformers import AutoModelForCausalLM, Gemma3ForCausalLM, Gemma3TextConf
 
 from tiny_ablation.config.schema import ModelConfig, ModelSource
 from tiny_ablation.models import loader
-from tiny_ablation.models.moved import moved
-from tiny_ablation.models.network import build_network
 from tiny_ablation.models.precision import convert
 from tiny_ablation.models.sources.toy import toy_llama
 
@@ -68,20 +66,6 @@ def test_a_model_in_memory_keeps_its_frequencies(dtype: str) -> None:
     loaded = loader.load_model(ModelConfig(name="toy", source=ModelSource.toy), device="cpu", dtype=dtype)
     exact = toy_llama()[0].model.rotary_emb.inv_freq
     assert torch.equal(loaded.hf.model.rotary_emb.inv_freq, exact)
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_frequencies_survive_a_move_and_the_way_back(directory: Path, dtype: str) -> None:
-    hf = load(directory, "float32").hf
-    network = build_network(loader.LoadedModel("it", hf, toy_llama()[1], False, "it", {}))
-    before = {name: buffer.clone() for name, buffer in hf.named_buffers() if name.endswith("inv_freq")}
-    clean = logits(hf)
-    with moved(network, device="cpu", dtype=dtype):
-        for name, exact in before.items():
-            assert torch.equal(hf.get_buffer(name), exact)
-        assert {p.dtype for p in hf.parameters()} == {getattr(torch, dtype)}
-        logits(hf)
-    assert torch.equal(logits(hf), clean)
 
 
 def test_without_a_precision_nothing_is_converted() -> None:

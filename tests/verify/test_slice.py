@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tiny_ablation.config.schema import DType, RootConfig, VerifyMode
+from tiny_ablation.config.schema import RootConfig, VerifyConfig, VerifyMode
 from tiny_ablation.engine.edits import Edit, Intervention
 from tiny_ablation.engine.prompts import Prompt
 from tiny_ablation.engine.reference import Cell
@@ -11,22 +11,28 @@ from tiny_ablation.interventions.measure import Measured
 from tiny_ablation.interventions.plan import Leg, Row, SixTuple
 from tiny_ablation.interventions.replacements import Scale
 from tiny_ablation.metrics.registry import metric
-from tiny_ablation.verify.slice import Slice, _compared, _share, choose, label, precision, resolve_mode
+from tiny_ablation.verify.slice import PATIENCE, Slice, _compared, choose, label, plan, resolve_mode
 
 SIX = SixTuple("head", "z", "zero", "all", "clean")
 
 
-def measured(effects, *, skipped=(), names=("logit_diff", "acc_flip_rate", "p_drop")):
-    """A leg with one row an effect, on three examples; the rows in `skipped` run nothing."""
+METRICS = [metric("logit_diff")]
+
+
+def measured(effects, *, skipped=(), draws=1, n=3, lengths=None, name="it"):
+    """A leg with one row an effect, on `n` examples; the rows in `skipped` run nothing."""
+    names = ("logit_diff", "acc_flip_rate", "p_drop")
+    run = lambda i: Intervention((Edit("z", i, 1, Scale(0.5)),))  # noqa: E731
     rows = [
-        Row({"layer": i, "head": 1, "scale": 0.5}, None if i in skipped else Intervention((Edit("z", i, 1, Scale(0.5)),)), SIX)
+        Row({"layer": i, "head": 1, "scale": 0.5}, None if i in skipped else run(i), SIX, draws=(run(i),) * (draws - 1))
         for i in range(len(effects))
     ]  # fmt: skip
-    prompts = [Prompt((1, 2), (3,), (4,), {}, f"p{i}") for i in range(3)]
-    baseline = {name: np.zeros(3) for name in names}
-    values = {name: np.tile(np.array(effects, dtype=float)[:, None], 3) for name in names}
-    top1 = np.zeros((len(effects), 3), dtype=int)
-    return Measured(Leg(prompts, rows), np.arange(3), values, baseline, top1, top1[0])
+    prompts = [Prompt((1,) * size, (3,), (4,), {}, f"p{i}") for i, size in enumerate(lengths or [2] * n)]
+    n = len(prompts)
+    baseline = {name: np.zeros(n) for name in names}
+    values = {name: np.tile(np.array(effects, dtype=float)[:, None], n) for name in names}
+    top1 = np.zeros((len(effects), n), dtype=int)
+    return Measured(Leg(prompts, rows, baseline=name), np.arange(n), values, baseline, top1, top1[0])
 
 
 def test_the_strongest_the_weakest_and_random_ones():
@@ -48,24 +54,54 @@ def test_few_many_and_rows_that_run_nothing():
     assert choose(leg, "logit_diff", None, RootConfig()) == [0, 1, 3]
 
 
+def root(n_sites=6, n_examples=4, seed=0):
+    return RootConfig(seed=seed, verify=VerifyConfig(n_sites=n_sites, n_examples=n_examples))
+
+
 @pytest.mark.parametrize(
-    ("n_sites", "legs", "share"), [(6, 1, 6), (6, 2, 3), (6, 5, 3), (12, 2, 6), (1, 2, 1), (6, 0, 6)]
+    ("n_sites", "legs", "share"), [(6, 1, 6), (6, 2, 3), (6, 5, 3), (12, 2, 6), (1, 2, 1)]
 )
 def test_legs_share_the_sites_out(n_sites, legs, share):
-    assert _share(n_sites, legs) == share
+    parts = plan([measured(range(9))] * legs, METRICS, root(n_sites))
+    assert [len(part.rows) for part in parts] == [share] * legs
+
+
+@pytest.mark.parametrize("legs", [2, 39, 200])
+@pytest.mark.parametrize("draws", [1, 20])
+def test_the_runs_of_the_model_are_bounded(legs, draws):
+    parts = plan([measured(range(9), draws=draws, n=30)] * legs, METRICS, root())
+    runs = sum(len(part.measured.leg.rows[i].runs) * len(part.examples) for part in parts for i in part.rows)
+    assert 0 < runs <= max(PATIENCE * 6 * 4, len(parts) * draws)
+    assert len(parts) <= 10
+    assert len(plan([measured(range(9))] * legs, METRICS, root(None, None))) == legs  # everything, on request
+
+
+def test_the_leg_that_was_asked_for_is_always_looked_at():
+    legs = [measured(range(9), name=f"leg {i}") for i in range(39)]
+    chosen = {
+        tuple(part.measured.leg.baseline for part in plan(legs, METRICS, root(seed=seed)))
+        for seed in range(9)
+    }
+    assert {names[0] for names in chosen} == {"leg 0"}
+    assert len(chosen) > 5  # the seed draws the others
+
+
+def test_short_and_long_prompts_and_the_last():
+    lengths = [5] * 30
+    lengths[7], lengths[11] = 2, 9
+    for seed in range(9):
+        [part] = plan([measured([1.0], lengths=lengths)], METRICS, root(seed=seed))
+        assert {7, 11, 29} <= set(part.examples)
+        assert len(part.examples) == 4
+        assert list(part.examples) == sorted(part.examples)
+    assert list(plan([measured([1.0], lengths=[3, 4])], METRICS, root())[0].examples) == [0, 1]
 
 
 @pytest.mark.parametrize(
-    ("device", "mode", "dtype"),
-    [
-        ("cpu", VerifyMode.float64, DType.float64),
-        ("cuda", VerifyMode.cpu, DType.float32),
-        ("mps", VerifyMode.cpu, DType.float32),
-    ],
+    ("device", "mode"), [("cpu", VerifyMode.float64), ("cuda", VerifyMode.cpu), ("mps", VerifyMode.cpu)]
 )
-def test_auto(device, mode, dtype):
+def test_auto(device, mode):
     assert resolve_mode(VerifyMode.auto, device) is mode
-    assert precision(mode) is dtype
     assert resolve_mode(VerifyMode.cpu, device) is VerifyMode.cpu
 
 
@@ -102,3 +138,14 @@ def test_draws_of_a_site_are_averaged_and_a_tie_counts_for_its_share():
 def test_labels():
     assert label(Row({"layer": 3, "head": 1, "scale": 0.0}, None, SIX)) == "layer 3 head 1 scale 0"
     assert label(Row({"set": "names"}, None, SIX, sites="0.1, 1.2")) == "set names (0.1, 1.2)"
+
+
+def test_a_value_behind_a_router_near_a_tie_is_no_difference():
+    leg = measured([0.0])
+    near = np.array([[False] * 3, [False, True, False]])
+    row = [[Cell({"logit_diff": 0.0}, 9.0)] for _ in range(3)]
+    again = [[Cell({"logit_diff": value}, 9.0, 1e-5)] for value in (0.0, 1.0, 0.0)]
+    found = _compared(metric("logit_diff"), Slice(leg, [0], range(3), [], {}, near), [row, again], 1e-3)
+    assert found.verdict() == "ok"
+    found = _compared(metric("logit_diff"), Slice(leg, [0], range(3), [], {}, ~near), [row, again], 1e-3)
+    assert found.verdict() == "bug"

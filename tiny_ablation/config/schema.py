@@ -237,7 +237,7 @@ class VerifyConfig:
     """The slice that is computed again on a better device or precision."""
 
     mode: VerifyMode = VerifyMode.auto
-    n_examples: int | None = 4  # the last ones; null is all
+    n_examples: int | None = 4  # the shortest, longest, last and random ones; null is all
     n_sites: int | None = 6  # strongest, weakest and random ones, shared out over the legs; null is all
     on_bug: OnBug = OnBug.fail
 

@@ -2,7 +2,7 @@
 
 Slow and obvious on purpose. It shares no code with the executor but the definition of a replacement, so that the executor can
 be held against it: other hooks, found by other means (see `bare.model`), no padding, no masks of its own, no skipped blocks, no
-shared prefixes. The interventions on a prompt are copies of it below each other in one forward pass; copies do not see each other.
+shared prefixes. The interventions on a prompt are copies of it below each other in one pass; copies do not see each other.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

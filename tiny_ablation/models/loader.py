@@ -169,6 +169,39 @@ def _make_room() -> None:
     gc.collect()  # a network and its hooks refer to each other
 
 
+def load_plain(cfg: ModelConfig, *, dtype: str) -> Any:
+    """The bare model of `cfg` once more, as transformers loads it: on the CPU, with eager attention, held by nobody.
+
+    Weights are rounded to `dtype`; what transformers keeps in another precision (rotary frequencies, some routers) stays so.
+
+    Raises:
+        ModelError: as `load_model`.
+    """
+    import torch
+
+    files, read_as = prepare(cfg), _read_as(cfg, dtype)
+    if files is None:
+        hf = _IN_MEMORY[cfg.source].build(cfg)[0]
+        hf.set_attn_implementation("eager")
+    else:
+        eager = {"attn_implementation": "eager", "experts_implementation": "eager"}
+        hf = _read_model(cfg, files, read_as, **eager)
+    if cfg.weights is Weights.folded:
+        from tiny_ablation.models.folding import fold_weights
+
+        fold_weights(hf)
+    if files is None or read_as != dtype:
+        # Buffers that the model computes for itself are not in the state.
+        for tensor in filter(torch.is_floating_point, hf.state_dict(keep_vars=True).values()):
+            tensor.data = tensor.data.to(getattr(torch, dtype))
+    return hf.eval().requires_grad_(False)
+
+
+def _read_as(cfg: ModelConfig, dtype: str) -> str:
+    """Folding multiplies weights with each other, so it is done in full precision whatever the run's is."""
+    return "float32" if cfg.weights is Weights.folded and dtype in ("float16", "bfloat16") else dtype
+
+
 def _identity(cfg: ModelConfig, files: ModelFiles | None) -> str:
     return _IN_MEMORY[cfg.source].weights_id(cfg) if files is None else files.weights_id
 
@@ -178,8 +211,7 @@ def _load(cfg: ModelConfig, files: ModelFiles | None, device: str, dtype: str) -
     if files is None:
         (hf, tokenizer), origin = _IN_MEMORY[cfg.source].build(cfg), {}
     else:
-        # Folding multiplies weights with each other, so it is done in full precision whatever the run's is.
-        read_as = "float32" if cfg.weights is Weights.folded and dtype in ("float16", "bfloat16") else dtype
+        read_as = _read_as(cfg, dtype)
         hf, tokenizer = _read_model(cfg, files, read_as), _read_tokenizer(cfg, files)
         origin = files.origin
         _refuse_changed(cfg, files)
@@ -221,7 +253,7 @@ def _settle(hf: Any, cfg: ModelConfig, device: str, dtype: str | None) -> None:
         ) from error
 
 
-def _read_model(cfg: ModelConfig, files: ModelFiles, dtype: str) -> Any:
+def _read_model(cfg: ModelConfig, files: ModelFiles, dtype: str, **how: Any) -> Any:
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -231,12 +263,12 @@ def _read_model(cfg: ModelConfig, files: ModelFiles, dtype: str) -> Any:
             hf, report = cast("Any", AutoModelForCausalLM).from_pretrained(
                 files.directory,
                 dtype=getattr(torch, dtype),
-                attn_implementation="sdpa",
                 use_safetensors=True,
                 local_files_only=True,
                 trust_remote_code=cfg.trust_remote_code,
                 ignore_mismatched_sizes=True,  # told by name below, with everything else that does not fit
                 output_loading_info=True,
+                **({"attn_implementation": "sdpa"} | how),
             )
     except Exception as error:  # damaged or foreign files raise anything in the libraries that read them
         if is_out_of_memory(error):

@@ -1,9 +1,9 @@
 """A loaded model as the rest of the tool sees it.
 
-`Network.bridge` is TransformerLens' `TransformerBridge` and is what people explore with and what the slow reference runs
-on. `Network.hf` is the plain Hugging Face model, which the fast engine runs: the bridge re-implements attention around its
-hooks and costs 1.3 times as much per token. Both hold the same tensors, so there is one copy of the weights, and the names
-of the plain model's parts come from the bridge's adapter, so that there is one source for them too.
+`Network.bridge` is TransformerLens' `TransformerBridge` and is what people explore with. `Network.hf` is the plain Hugging
+Face model, which the fast engine runs: the bridge re-implements attention around its hooks and costs 1.3 times as much per
+token. Both hold the same tensors, so there is one copy of the weights, and the names of the plain model's parts come from the
+bridge's adapter, so that there is one source for them too.
 """
 
 import copy
@@ -72,11 +72,6 @@ class Network:
         for restart in self._restarts:
             restart()
         return self.hf(input_ids=input_ids, **kwargs)
-
-    def run_with_hooks(self, input_ids: "Tensor", hooks: list[Any]) -> "Tensor":
-        """The bridge's logits (rows, width, d_vocab) under TransformerLens' hooks; counted in `tokens`."""
-        self.tokens += input_ids.numel()
-        return self.bridge.run_with_hooks(input_ids, fwd_hooks=hooks)
 
     @property
     def device(self) -> str:

@@ -5,52 +5,64 @@ from typing import Any
 
 import numpy as np
 
+from tiny_ablation.engine.bare.model import Bare
 from tiny_ablation.engine.precision import FLOORS
 from tiny_ablation.interventions.measure import Measured
 from tiny_ablation.interventions.prepare import Prepared
-from tiny_ablation.models.moved import moved
 from tiny_ablation.stats.ranks import spearman
 from tiny_ablation.verify.locate import Trace, first_difference, trace_engine, trace_reference
-from tiny_ablation.verify.slice import Slice, precision, resolve_mode, slices
+from tiny_ablation.verify.plain import read_plain
+from tiny_ablation.verify.prompts import prompt_faults
+from tiny_ablation.verify.slice import Slice, resolve_mode, slices
 from tiny_ablation.verify.verdict import ORDER, Compared, worst
 
 _NAMED = 2  # faults that a message names
 
 
 def check(prepared: Prepared, measured: Sequence[Measured]) -> dict[str, Any]:
-    """Compute a slice of every leg again, whatever `verify.mode` other than `off` says about how.
+    """Compute a slice again, whatever `verify.mode` other than `off` says about how.
 
     Args:
         prepared: the run.
         measured: all of its legs, finished.
+
+    Raises:
+        DeviceError: memory is short for a second copy of the weights.
+        ModelError: the reference cannot take this model apart, or its files are gone.
     """
     root = prepared.light.settings.root
-    mode = resolve_mode(root.verify.mode, prepared.device)
-    dtype = precision(mode)
-    with moved(prepared.network, device="cpu", dtype=dtype.value):
-        parts = slices(prepared, measured, mode)
+    plain = read_plain(prepared, resolve_mode(root.verify.mode, prepared.device))
+    parts = slices(prepared, measured, plain.model, plain.dtype)
     names = [metric.name for metric in prepared.metrics]
     metrics = {name: _metric([part.compared[name] for part in parts]) for name in names}
     sites = [site for index, part in enumerate(parts) for site in _sites(index, part)]
+    tokens = prompt_faults(prepared)
+    state = [f"in the run's model {words}" for words in (*plain.other, *plain.rounded)]
+    verdicts = [entry["verdict"] for entry in metrics.values()]
+    verdicts += ["bug"] * bool(tokens or plain.other) + ["drift"] * bool(plain.rounded)
     found = {
-        "verdict": worst([entry["verdict"] for entry in metrics.values()]),
+        "verdict": worst(verdicts),
         "device_main": f"{prepared.device} {root.device.dtype.value}",
-        "device_verify": f"cpu {dtype.value}, reference",
+        "device_verify": f"cpu {plain.dtype.value}, reference",
         "n_examples": max(len(part.examples) for part in parts),
         "n_seeds": 1,
         "n_sites": len(sites),
-        "tolerance": max(FLOORS[root.device.dtype], FLOORS[dtype]),
+        "n_legs": len(parts),
+        "of_legs": len(measured),
+        "tolerance": max(FLOORS[root.device.dtype], FLOORS[plain.dtype]),
         "max_abs_diff": max(entry["max_abs_diff"] for entry in metrics.values()),
         "rank_correlation": _rank_correlation([part.compared[names[0]] for part in parts]),
         "sign_flips": sum(site["sign_flip"] for site in sites),
+        "router_ties": sum(_router_ties(part) for part in parts),
         "metrics": metrics,
         "examples": parts[0].names,
         "sites": sites,
-        "faults": _faults(parts),
+        "faults": [*tokens, *state, *_faults(parts)],
         "first_difference": None,
     }
     if found["verdict"] in ("drift", "bug"):
-        found["first_difference"] = _locate(prepared, parts, dtype.value, found["tolerance"])
+        found["first_difference"] = _locate(prepared, parts, plain.model, found["tolerance"])
+    prepared.network.tokens += plain.model.tokens
     return found
 
 
@@ -158,7 +170,13 @@ def _value_words(part: Slice, name: str, c: Compared) -> str:
     return f"{name} is off {by}, {at}"
 
 
-def _locate(prepared: Prepared, parts: Sequence[Slice], dtype: str, tolerance: float) -> str:
+def _router_ties(part: Slice) -> int:
+    """How many values differ by more than rounding where a router was near a tie: other experts may have been chosen."""
+    off = [np.abs(c.main - c.again) > c.floor for c in part.compared.values()]
+    return int((np.any(off, axis=0) & part.near).sum())
+
+
+def _locate(prepared: Prepared, parts: Sequence[Slice], model: Bare, tolerance: float) -> str:
     """Where the un-intervened model first differs, on the example whose baseline is off most."""
     name = prepared.metrics[0].name
     errors = [np.abs(part.compared[name].errors[0]).max() for part in parts]
@@ -166,6 +184,4 @@ def _locate(prepared: Prepared, parts: Sequence[Slice], dtype: str, tolerance: f
     column = int(np.abs(part.compared[name].errors[0]).argmax())
     prompt = part.measured.leg.prompts[int(part.measured.examples[part.examples[column]])]
     main: Trace = trace_engine(prepared.network, prompt)
-    with moved(prepared.network, device="cpu", dtype=dtype):
-        again = trace_reference(prepared.network, prompt)
-        return first_difference(prepared.network, main, again, tolerance)
+    return first_difference(model, main, trace_reference(model, prompt, main), tolerance)

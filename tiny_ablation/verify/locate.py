@@ -1,5 +1,6 @@
 """Where in the un-intervened model the engine first differs from the reference, to say which part of it is wrong."""
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import torch
@@ -44,35 +45,35 @@ def trace_engine(network: Network, prompt: Prompt) -> Trace:
     return {place: values[nodes].cpu().double() for place, values in cache.at.items()}
 
 
-def trace_reference(network: Network, prompt: Prompt) -> Trace:
-    """The same in the bare model."""
+def trace_reference(model: Bare, prompt: Prompt, places: Iterable[Place]) -> Trace:
+    """The same in the bare model, at those of `places` that it knows."""
     out: Trace = {}
 
     def keep(place: Place) -> Tap:
         # (tokens, units, width)
-        return lambda x: out.__setitem__(place, x[0].double())
+        return lambda x: out.__setitem__(place, x[0].double().cpu())
 
-    Bare(network.hf).run(prompt.ids, 1, {place: keep(place) for place in _places(network)})
+    model.run(prompt.ids, 1, {place: keep(place) for place in places if model.knows(*place)})
     return out
 
 
-def first_difference(network: Network, main: Trace, again: Trace, tolerance: float) -> str:
+def first_difference(model: Bare, main: Trace, again: Trace, tolerance: float) -> str:
     """The first place whose values differ by more than rounding relative to their size, in words.
 
     Args:
-        network: in the precision of `again`.
+        model: of the reference.
         main: of the engine.
         again: of the reference.
         tolerance: the floor of a metric.
     """
-    for component, layer in sorted(main, key=lambda place: (place[1], _COMPONENTS.index(place[0]))):
+    for component, layer in sorted(again, key=lambda place: (place[1], _COMPONENTS.index(place[0]))):
         a, b = main[component, layer], again[component, layer]
         # (units,): over tokens and width, so that a unit that is small at one token does not count as off
         off = (a - b).norm(dim=(0, 2)) / b.norm(dim=(0, 2)).clamp_min(1e-30)
         if not bool((off <= _RELATIVE * tolerance).all()):
             unit = int(off.nan_to_num(torch.inf).argmax())
             words = _WORDS[component].format(layer=layer, unit=unit)
-            heads = _heads(network, layer, main, again) if component == "attn_out" else ""
+            heads = _heads(model, layer, main, again) if component == "attn_out" else ""
             return f"Without any intervention {words} is the first to differ, by {off[unit]:.1e} of its size{heads}"
     return (
         "Run once more without any intervention, the model agrees at every layer: the fault is not in every pass "
@@ -80,23 +81,25 @@ def first_difference(network: Network, main: Trace, again: Trace, tolerance: flo
     )
 
 
-def _heads(network: Network, layer: int, main: Trace, again: Trace) -> str:
+def _heads(model: Bare, layer: int, main: Trace, again: Trace) -> str:
     """Which heads' parts of an attention output explain a difference behind the heads, in words; empty where none do.
 
-    The difference is written as a sum of the heads' parts, by least squares.
+    The difference is written as a sum of the heads' parts, by least squares. Behind a norm it is no such sum.
     """
-    weight = network.hook_point("z", layer).module.get_parameter("weight").double()
-    shape = network.shape
-    # GPT-2 keeps its projections transposed; a square one is told by its class.
-    if type(network.hook_point("z", layer).module).__name__ != "Conv1D":
+    if ("z", layer) not in again:
+        return ""
+    projection, z = model.output_projection(layer), again["z", layer]
+    weight = projection.get_parameter("weight").double().cpu()
+    if (
+        type(projection).__name__ != "Conv1D"
+    ):  # GPT-2 keeps its projections transposed; a square one is told by its class
         weight = weight.T
-    by_head = weight.unflatten(0, (shape.n_heads, shape.d_head))
-    parts = torch.einsum("thd,hdm->htm", again["z", layer], by_head).flatten(1)
+    parts = torch.einsum("thd,hdm->htm", z, weight.unflatten(0, z.shape[1:])).flatten(1)
     off = (main["attn_out", layer] - again["attn_out", layer]).flatten()
     share = torch.linalg.lstsq(parts.T, off[:, None]).solution[:, 0]
     if (off - share @ parts).norm() > _UNEXPLAINED * off.norm():
         return ""
-    named = [f"head {h} {1 + share[h]:.2f} times" for h in range(shape.n_heads) if abs(share[h]) > _NAMED]
+    named = [f"head {h} {1 + share[h]:.2f} times" for h in range(len(parts)) if abs(share[h]) > _NAMED]
     return f", as if it held {' and '.join(named)}" if named else ""
 
 

@@ -1,14 +1,13 @@
 """The part of a run that is computed again, and both results side by side.
 
-`float64` runs the plain reference (the bare model, one prompt at a time, hooks of its own) in double precision, `cpu` in float32,
-both on the CPU. They share no batching, masks, hooks or attention code with the engine. The weights are converted in place for
-the time it takes, and the clean prompt is run once for all sites.
+The reference shares no batching, masks, hooks, attention code or weights in memory with the engine. It costs at most `PATIENCE`
+times `verify.n_sites` x `verify.n_examples` runs of the model on one prompt, however many legs and draws a run has.
 
-What is taken as given: the weights in memory, and the values that mean ablation and noise put in.
+What is taken as given: the values that mean ablation and noise put in.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -25,8 +24,10 @@ from tiny_ablation.interventions.prepare import Prepared
 from tiny_ablation.metrics.readout import Metric
 from tiny_ablation.verify.verdict import Compared
 
-# With several legs (directions, random controls) each has at least its strongest, weakest and one random site looked at.
+# With several legs (directions, random controls) each one looked at has its strongest, weakest and a random site computed.
 FEWEST = 3
+# How many times n_sites x n_examples runs of the model are made at most: room for a few legs, and for rows of several draws.
+PATIENCE = 5
 
 
 @dataclass(frozen=True)
@@ -36,9 +37,10 @@ class Slice:
     Attributes:
         measured: the leg's results.
         rows: indices of rows: strongest, weakest and random ones.
-        examples: indices into the finished examples: the last ones.
+        examples: indices into the finished examples: the shortest, the longest, the last and random ones.
         metrics: what was measured.
         compared: both results, by metric.
+        near: (1 + n_sites, n_examples) bool: whether a router was so near a tie that rounding may choose other experts.
     """
 
     measured: Measured
@@ -46,6 +48,7 @@ class Slice:
     examples: Sequence[int]
     metrics: Sequence[Metric]
     compared: dict[str, Compared]
+    near: Any = None
 
     @property
     def labels(self) -> list[str]:
@@ -65,33 +68,71 @@ def resolve_mode(mode: VerifyMode, device: str) -> VerifyMode:
     return VerifyMode.float64 if device == "cpu" else VerifyMode.cpu
 
 
-def precision(mode: VerifyMode) -> DType:
-    """The precision of the reference."""
-    return DType.float64 if mode is VerifyMode.float64 else DType.float32
+def slices(prepared: Prepared, measured: Sequence[Measured], model: Bare, dtype: DType) -> list[Slice]:
+    """A slice of every leg that is looked at, computed again.
 
-
-def slices(prepared: Prepared, measured: Sequence[Measured], mode: VerifyMode) -> list[Slice]:
-    """A slice of every leg, computed again; the network is already where it is computed."""
+    Args:
+        prepared: the run.
+        measured: all of its legs.
+        model: what to compute with.
+        dtype: its precision.
+    """
     root = prepared.light.settings.root
-    with_rows = sum(any(row.runs for row in m.leg.rows) for m in measured)
-    share = None if root.verify.n_sites is None else _share(root.verify.n_sites, with_rows)
-    tolerance = max(FLOORS[root.device.dtype], FLOORS[precision(mode)])
+    tolerance = max(FLOORS[root.device.dtype], FLOORS[dtype])
+    return [_computed(prepared, part, model, tolerance) for part in plan(measured, prepared.metrics, root)]
+
+
+def plan(measured: Sequence[Measured], metrics: Sequence[Metric], root: RootConfig) -> list[Slice]:
+    """Which rows and examples of which legs are computed again."""
+    n_sites, n_examples = root.verify.n_sites, root.verify.n_examples
+    with_rows = [i for i, m in enumerate(measured) if any(row.runs for row in m.leg.rows)]
+    share = None if n_sites is None else max(min(FEWEST, n_sites), n_sites // max(1, len(with_rows)))
+    runs = None if n_sites is None or n_examples is None else PATIENCE * n_sites * n_examples
+    if share is not None and runs is not None and n_examples is not None:
+        # Of many legs some, drawn by the seed, and always the first, which has what was asked for.
+        most = max(1, runs // (share * n_examples))
+        drawn = generator(root.seed, "verify", "legs").permutation(with_rows[1:]).tolist()
+        with_rows = sorted([*with_rows[:1], *drawn[: most - 1]])
+        runs //= max(1, len(with_rows))
+    looked_at = [
+        i for i, m in enumerate(measured) if i in with_rows or not any(row.runs for row in m.leg.rows)
+    ]
     return [
-        _slice(prepared, m, choose(m, prepared.metrics[0].name, share, root, index), tolerance)
-        for index, m in enumerate(measured)
+        _planned(measured[i], metrics, choose(measured[i], metrics[0].name, share, root, i), runs, root)
+        for i in looked_at
     ]
 
 
-def _share(n_sites: int, legs: int) -> int:
-    return max(min(FEWEST, n_sites), n_sites // max(1, legs))
+def _planned(
+    measured: Measured, metrics: Sequence[Metric], rows: list[int], runs: int | None, root: RootConfig
+) -> Slice:
+    """So many examples, and if need be so few rows, that the leg takes no more than `runs` runs of the model."""
+    costs = {i: len(measured.leg.rows[i].runs) for i in rows}
+    while runs is not None and len(costs) > 1 and sum(costs.values()) > runs:
+        costs.popitem()
+    n = root.verify.n_examples
+    if n is not None and runs is not None and costs:
+        n = max(1, min(n, runs // sum(costs.values())))
+    return Slice(measured, list(costs), _examples(measured, n, root), metrics, {})
 
 
-def _slice(prepared: Prepared, measured: Measured, rows: list[int], tolerance: float) -> Slice:
-    root = prepared.light.settings.root
-    n = len(measured.examples)
-    examples = range(n - min(root.verify.n_examples or n, n), n)
-    part = Slice(measured, rows, examples, prepared.metrics, {})
-    cells = _cells_again(prepared, part, root.metrics.span is Span.full)
+def _examples(measured: Measured, n: int | None, root: RootConfig) -> list[int]:
+    """Ascending; where lengths differ both ends are there, for passes of mixed lengths have faults of their own."""
+    total = len(measured.examples)
+    if n is None or n >= total:
+        return list(range(total))
+    lengths = [len(measured.leg.prompts[int(i)].ids) for i in measured.examples]
+    by_length = sorted(range(total), key=lambda i: (lengths[i], i))
+    drawn = generator(root.seed, "verify", "examples").permutation(total).tolist()
+    # The last ones of a run are computed when all that could go stale has been used.
+    return sorted(list(dict.fromkeys([total - 1, by_length[0], by_length[-1], *drawn]))[:n])
+
+
+def _computed(prepared: Prepared, part: Slice, model: Bare, tolerance: float) -> Slice:
+    cells = _cells_again(prepared, part, model)
+    # Floors are for logits of size 10, and a lead of a router is told relative to its logits.
+    near = _table(cells, lambda cell: cell.router <= tolerance / 10) > 0
+    part = replace(part, near=near)
     for metric in prepared.metrics:
         part.compared[metric.name] = _compared(metric, part, cells, tolerance)
     return part
@@ -111,10 +152,11 @@ def choose(measured: Measured, name: str, n: int | None, root: RootConfig, leg: 
     return sorted(list(rows | dict.fromkeys(drawn))[:n])
 
 
-def _cells_again(prepared: Prepared, part: Slice, full: bool) -> list[list[list[Cell]]]:
+def _cells_again(prepared: Prepared, part: Slice, model: Bare) -> list[list[list[Cell]]]:
     """For each row (the baseline first) and example, a cell for each of its draws."""
+    full = prepared.light.settings.root.metrics.span is Span.full
     leg = part.measured.leg
-    reference = Reference(Bare(prepared.network.hf), leg.prompts, prepared.metrics, full, leg.under)
+    reference = Reference(model, leg.prompts, prepared.metrics, full, leg.under)
     runs = [(None,), *(leg.rows[i].runs for i in part.rows)]
     flat = [run for of_row in runs for run in of_row]
     columns = [reference.cells(flat, int(part.measured.examples[i])) for i in part.examples]
@@ -123,7 +165,7 @@ def _cells_again(prepared: Prepared, part: Slice, full: bool) -> list[list[list[
 
 
 def _compared(metric: Metric, part: Slice, cells: list[list[list[Cell]]], tolerance: float) -> Compared:
-    """Both results of one metric; a change of two decisions that tie is no difference."""
+    """Both results of one metric; a change of decisions that tie, of answers or of experts, is no difference."""
     measured, columns = part.measured, list(part.examples)
     main = np.vstack([
         measured.baseline[metric.name][None, columns], measured.values[metric.name][list(part.rows)][:, columns]
@@ -131,6 +173,7 @@ def _compared(metric: Metric, part: Slice, cells: list[list[list[Cell]]], tolera
     again = _table(cells, lambda cell: cell.values[metric.name])
     ties = _table(cells, lambda cell: cell.margin <= 2 * tolerance)
     slack = ties if metric.decides else np.zeros_like(main)
+    slack = slack if part.near is None else np.where(part.near, np.inf, slack)
     # A probability p moves by at most p (1 - p) for each logit that the logits of two tokens move apart.
     floor = tolerance / 2 if metric.unit == "probability" else tolerance
     return Compared(main, again, slack, floor)

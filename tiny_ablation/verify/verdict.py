@@ -55,6 +55,12 @@ class Compared:
         return main, again
 
     @property
+    def _judged(self) -> tuple[Any, Any]:
+        """As `effects`, with the run's values as far as ties do not explain them."""
+        main, again = ((x[1:] - x[0]).mean(1) for x in (self.again + self.errors, self.again))
+        return main, again
+
+    @property
     def effect_errors(self) -> Any:
         """(n_sites,): the run's mean effects minus those computed again."""
         errors = self.errors
@@ -63,7 +69,7 @@ class Compared:
     @property
     def sign_flips(self) -> Any:
         """(n_sites,) bool: both effects are more than rounding, and have different signs."""
-        main, again = self.effects
+        main, again = self._judged
         resolved = np.minimum(np.abs(main), np.abs(again)) > FEW * self.floor
         return resolved & (np.sign(main) != np.sign(again))
 
@@ -100,7 +106,7 @@ class Compared:
     @property
     def swapped(self) -> bool:
         """Whether two sites whose effects clearly differ stand in another order."""
-        main, again = self.effects
+        main, again = self._judged
         clear = again[:, None] - again > FEW * self.floor
         return bool((clear & (main[:, None] < main)).any())
 

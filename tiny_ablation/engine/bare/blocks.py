@@ -128,7 +128,9 @@ def _label(
     """Which parts each addition adds: what ran since the one before; of two, the one that gave what is added, or both."""
     # A module that adds within itself ends after its addition, so only what holds weights of its own says that a part ran.
     modules = {name: _matrices(module) if module is not None else loose for name, module in parts.items()}
-    given = {name: outputs[module] for name, module in parts.items() if module in outputs}
+    given = {
+        name: outputs[module] for name, module in parts.items() if module is not None and module in outputs
+    }
     waiting: list[str] = []
     for addition in seen:
         waiting += [name for name, own in modules.items() if own & addition.ran and name not in waiting]

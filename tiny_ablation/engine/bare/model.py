@@ -117,6 +117,14 @@ class Bare:
         least = torch.stack(margins).amin(0) if margins else torch.full((rows,), torch.inf)
         return Pass(logits, least.cpu())
 
+    def knows(self, component: str, layer: int) -> bool:
+        """Whether a place was found."""
+        try:
+            self._port(component, layer)
+        except ModelError:
+            return False
+        return True
+
     def output_projection(self, layer: int) -> nn.Module:
         """The linear map from the heads of a block to what its attention gives."""
         return self._port("z", layer).module

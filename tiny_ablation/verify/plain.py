@@ -1,0 +1,129 @@
+"""The model that verification computes with, read from its files once more, and whether the run's model was the same.
+
+Nothing of the run's model is used again: not its weights in memory, not its buffers, not its attention. So weights that were
+read wrongly, changed or rounded where they should not be are seen, and named.
+"""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from tiny_ablation.config.schema import DType, VerifyMode
+from tiny_ablation.engine.bare.model import Bare
+from tiny_ablation.errors import DeviceError, is_out_of_memory
+from tiny_ablation.models.loader import load_plain
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from tiny_ablation.interventions.prepare import Prepared
+
+_SPARE = 0.8  # of the memory that is free, for a second copy of the weights
+_NAMED = 2  # tensors that a message names
+
+
+class Plain(NamedTuple):
+    """The bare model.
+
+    Attributes:
+        model: read anew, on the CPU.
+        dtype: the precision that it computes in.
+        rounded: in words, what the run's model holds in a lower precision than transformers does.
+        other: in words, what else is not in the run's model as in the files.
+    """
+
+    model: Bare
+    dtype: DType
+    rounded: list[str]
+    other: list[str]
+
+
+def read_plain(prepared: "Prepared", mode: VerifyMode) -> Plain:
+    """Read the run's model anew, compare the two, and widen the new one to the precision of the reference.
+
+    Double precision gives way to single where the model does not compute in it or memory is short.
+
+    Raises:
+        DeviceError: memory is short for a second copy of the weights.
+        ModelError: the files are not there any more, or no longer a model.
+    """
+    root = prepared.light.settings.root
+    wanted = _affordable(prepared, DType.float64 if mode is VerifyMode.float64 else DType.float32)
+    fresh = load_plain(root.model, dtype=root.device.dtype.value)
+    differences = list(_differences(prepared.network.hf, fresh))
+    rounded, other = (
+        [words for kind, words in differences if kind == which] for which in ("rounded", "other")
+    )
+    try:
+        return Plain(_widened(fresh, wanted), wanted, _listed(rounded), _listed(other))
+    except (RuntimeError, NotImplementedError) as error:  # an operation that has no double precision
+        if wanted is not DType.float64 or is_out_of_memory(error):
+            raise
+        return Plain(_widened(fresh, DType.float32), DType.float32, _listed(rounded), _listed(other))
+
+
+def _affordable(prepared: "Prepared", wanted: DType) -> DType:
+    import psutil
+
+    numbers = sum(p.numel() for p in prepared.network.hf.parameters())
+    free = psutil.virtual_memory().available * _SPARE
+    if wanted is DType.float64 and 8 * numbers > free:
+        wanted = DType.float32
+    if wanted is DType.float32 and 4 * numbers > free:
+        raise DeviceError(
+            f"a second copy of the weights takes {4 * numbers / 1e9:.1f} GB, and {free / 1e9:.1f} GB are to be had"
+        )
+    return wanted
+
+
+def _widened(hf: Any, dtype: DType) -> Bare:
+    import torch
+
+    return Bare(hf.to(getattr(torch, dtype.value)))
+
+
+def _listed(found: list[str]) -> list[str]:
+    return found if len(found) <= _NAMED else [*found[:_NAMED], f"... ({len(found)} tensors in all)"]
+
+
+def _differences(ours: Any, fresh: Any) -> Iterator[tuple[str, str]]:
+    """(`rounded` or `other`, what is wrong) for each tensor of the run's model that is not as transformers loads it."""
+    mine, theirs = dict(_tensors(ours)), dict(_tensors(fresh))
+    for name in sorted(mine.keys() | theirs.keys()):
+        if name not in mine or name not in theirs:
+            yield "other", f"{name} is in the {'run' if name in mine else 'files'} only"
+        elif (words := _difference(mine[name], theirs[name])) is not None:
+            yield words[0], f"{name} {words[1]}"
+
+
+def _tensors(hf: Any) -> "Iterator[tuple[str, Tensor]]":
+    """Weights and buffers by name, but for the buffers that a pass rewrites."""
+    yield from hf.named_parameters()
+    for prefix, module in hf.named_modules():
+        kinds = getattr(module, "rope_type", "default")
+        rewritten = set(kinds.values() if isinstance(kinds, dict) else [kinds]) & {"dynamic", "longrope"}
+        for name, buffer in module.named_buffers(prefix, recurse=False):
+            if not rewritten or not name.endswith("inv_freq") or name.endswith("original_inv_freq"):
+                yield name, buffer
+
+
+def _difference(ours: "Tensor", fresh: "Tensor") -> tuple[str, str] | None:
+    import torch
+
+    if ours.shape != fresh.shape:
+        return "other", f"has the shape {list(ours.shape)} and in the files {list(fresh.shape)}"
+    if ours.dtype != fresh.dtype:
+        both = [str(t.dtype).removeprefix("torch.") for t in (ours, fresh)]
+        narrower = (
+            torch.finfo(ours.dtype).eps > torch.finfo(fresh.dtype).eps if ours.is_floating_point() else False
+        )
+        return (
+            "rounded" if narrower else "other",
+            f"is {both[0]} in the run, and transformers loads it as {both[1]}",
+        )
+    if torch.equal(ours.cpu(), fresh):
+        return None
+    off = float((ours.cpu().double() - fresh.double()).abs().max())
+    low = torch.equal(ours.cpu(), fresh.bfloat16().to(fresh.dtype)) or torch.equal(
+        ours.cpu(), fresh.half().to(fresh.dtype)
+    )
+    return "rounded" if low else "other", f"is not what transformers loads, by up to {off:.1e}"

@@ -1,0 +1,47 @@
+"""Whether the prompts of a run have the tokens that the model's own tokenizer gives their text."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from tiny_ablation.interventions.prepare import Prepared
+
+_SHOWN = 4  # tokens of a message
+
+
+def prompt_faults(prepared: Prepared) -> list[str]:
+    """What is wrong with the tokens, in words: the first example, and how many there are.
+
+    The tokenizer is called once more, plainly, on each text. What it puts behind a text is not looked at: an answer follows.
+    """
+    asked = str(prepared.light.settings.root.model.prepend_bos).lower()
+    tokenizer = prepared.network.model.tokenizer
+    sides = [(t.example.id, t.example.clean, t.clean_ids) for t in prepared.tokens]
+    sides += [(t.example.id, t.example.corrupt, t.corrupt_ids) for t in prepared.tokens if t.corrupt_ids]
+    found = [
+        (name, ids, again)
+        for name, text, ids in sides
+        if not _same(ids, again := _plainly(tokenizer, text, asked), tokenizer.all_special_ids)
+    ]
+    if not found:
+        return []
+    name, ids, again = found[0]
+    shown = [
+        " ".join(map(str, tokenizer.convert_ids_to_tokens(list(each[:_SHOWN])))) for each in (ids, again)
+    ]
+    return [
+        f"{len(found)} of {len(sides)} prompts are not tokenised as the model's tokenizer does it: example {name} begins with "
+        f"{shown[0]!r}, and by the tokenizer with {shown[1]!r}"
+    ]
+
+
+def _plainly(tokenizer: Any, text: str, asked: str) -> list[int]:
+    if asked == "false":
+        return tokenizer(text, add_special_tokens=False)["input_ids"]
+    ids, bos = tokenizer(text)["input_ids"], tokenizer.bos_token_id
+    bare = tokenizer(text, add_special_tokens=False)["input_ids"]
+    # A BOS that was asked for is not put before one that is there already.
+    return [bos, *ids] if asked == "true" and bos not in ids[: max(0, len(ids) - len(bare))] else ids
+
+
+def _same(ids: Sequence[int], again: Sequence[int], special: Sequence[int]) -> bool:
+    return list(ids) == list(again[: len(ids)]) and set(again[len(ids) :]) <= set(special)
