@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from tiny_ablation.errors import ConfigError, disk_trouble, in_words, is_out_of_memory
+from tiny_ablation.errors import ConfigError, disk_trouble, is_out_of_memory, user_message
 
 
 @pytest.mark.parametrize(
@@ -18,7 +18,7 @@ from tiny_ablation.errors import ConfigError, disk_trouble, in_words, is_out_of_
 )  # fmt: skip
 def test_short_memory(error):
     assert is_out_of_memory(error)
-    told = in_words(error)
+    told = user_message(error)
     assert told is not None
     assert told.exit_code == 1
     assert str(told).startswith("memory ran out. What was finished is kept")
@@ -27,7 +27,7 @@ def test_short_memory(error):
 def test_an_array_that_is_too_large_is_short_memory():
     with pytest.raises(MemoryError) as caught:
         np.empty(2**50)
-    assert in_words(caught.value) is not None
+    assert user_message(caught.value) is not None
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_an_array_that_is_too_large_is_short_memory():
     ],
 )  # fmt: skip
 def test_a_file_that_cannot_be_written(error, said):
-    told = in_words(error)
+    told = user_message(error)
     assert told is not None
     assert told.exit_code == 2
     assert str(told).startswith(said)
@@ -53,10 +53,10 @@ def test_a_file_that_cannot_be_written(error, said):
     [ValueError("no"), FileNotFoundError(errno.ENOENT, "No such file"), Exception("gone (os error 2)")],
 )
 def test_other_errors_mean_nothing_to_people(error):
-    assert in_words(error) is None
+    assert user_message(error) is None
     assert disk_trouble(error) is None
 
 
 def test_an_error_of_our_own_stays_what_it_is():
     error = ConfigError("seed=abc")
-    assert in_words(error) is error
+    assert user_message(error) is error

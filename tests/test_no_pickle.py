@@ -145,9 +145,9 @@ def test_a_checkpoint_of_a_training(tmp_path, evil, monkeypatch, variable):
 
 
 def test_the_text_of_a_training(tmp_path, evil):
-    from tiny_ablation.results.sealed import write_sealed
-    from tiny_ablation.results.store import sha256_file
     from tiny_ablation.sae.trained import _contexts
+    from tiny_ablation.store.checksummed_json import write_sealed
+    from tiny_ablation.store.files import sha256_file
 
     (tmp_path / "contexts.npz").write_bytes(evil)
     write_sealed(tmp_path / "contexts.json", {"sha256": sha256_file(tmp_path / "contexts.npz")})

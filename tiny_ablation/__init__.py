@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from tiny_ablation.version import __version__
 
 if TYPE_CHECKING:
-    from tiny_ablation.results.reader import Run as Run
-    from tiny_ablation.results.reader import load_run as load_run
-    from tiny_ablation.results.sweep_reader import Sweep as Sweep
-    from tiny_ablation.results.sweep_reader import load_sweep as load_sweep
+    from tiny_ablation.store.reader import Run as Run
+    from tiny_ablation.store.reader import load_run as load_run
+    from tiny_ablation.store.sweep_reader import Sweep as Sweep
+    from tiny_ablation.store.sweep_reader import load_sweep as load_sweep
 
 
 __all__ = ["Run", "Sweep", "__version__", "load_run", "load_sweep"]
@@ -26,7 +26,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(f"tiny_ablation.results.{_HOMES[name]}"), name)
+    return getattr(import_module(f"tiny_ablation.store.{_HOMES[name]}"), name)
 
 
 def __dir__() -> list[str]:

@@ -14,19 +14,19 @@ from typing import TYPE_CHECKING, Any
 
 import hydra
 
+from tiny_ablation.ablations.registry import register_schemas
 from tiny_ablation.config import schema
 from tiny_ablation.config.schema import TrackingBackend
 from tiny_ablation.config.settings import to_settings
-from tiny_ablation.errors import Interrupted, TinyAblateError, in_words
-from tiny_ablation.interventions.registry import register_schemas
+from tiny_ablation.errors import Interrupted, TinyAblateError, user_message
 from tiny_ablation.paths import conf_dir
-from tiny_ablation.results.runlog import log
-from tiny_ablation.running import run
+from tiny_ablation.pipeline import run
+from tiny_ablation.store.runlog import log
 from tiny_ablation.sweep.workers import register_resolver
 
 if TYPE_CHECKING:
-    from tiny_ablation.interventions.light import Light
     from tiny_ablation.report.terminal import Screen
+    from tiny_ablation.run.spec import RunSpec
 
 schema.register()
 register_schemas()
@@ -107,25 +107,25 @@ def hydra_main(cfg: Any) -> None:
 
 
 def _run_single(cfg: Any, directory: Path, cwd: Path) -> None:
-    from tiny_ablation.interventions.light import prepare_light
     from tiny_ablation.report.terminal import Screen
+    from tiny_ablation.run.spec import make_spec
 
     screen = Screen()
     try:
-        light = prepare_light(to_settings(cfg))
-        run(light, directory, screen)
-        _publish(light, directory, cwd, screen)
+        spec = make_spec(to_settings(cfg))
+        run(spec, directory, screen)
+        _publish(spec, directory, cwd, screen)
     except Exception as error:  # told by cli, after Hydra has returned
-        if in_words(error) is None:
+        if user_message(error) is None:
             log.exception("failed")
         outcome.error = error
 
 
 def _run_cell(cfg: Any, sweep_dir: Path, directory: Path, number: int) -> None:
     """One job of a sweep; its failure is written down and costs no other job."""
-    from tiny_ablation.interventions.light import prepare_light
     from tiny_ablation.report.terminal import Screen
-    from tiny_ablation.results.rundir import RunDir
+    from tiny_ablation.run.spec import make_spec
+    from tiny_ablation.store.rundir import RunDir
     from tiny_ablation.sweep import job
 
     job.die_with_parent()
@@ -136,19 +136,19 @@ def _run_cell(cfg: Any, sweep_dir: Path, directory: Path, number: int) -> None:
         if cfg.resume and job.is_done(rundir, cell.digest):
             status = "done before"
         else:
-            light = prepare_light(job.settings_of(cfg, plan, cell))
-            run(light, directory, screen, admit=partial(job.admit, plan, cell))
+            spec = make_spec(job.settings_of(cfg, plan, cell))
+            run(spec, directory, screen, admit=partial(job.admit, plan, cell))
             status = "ok"
     except Interrupted as error:
         raise KeyboardInterrupt(str(error)) from None
     except Exception as error:
-        log.error("failed: %s", error, exc_info=in_words(error) is None)
+        log.error("failed: %s", error, exc_info=user_message(error) is None)
         job.record_failure(rundir, cell, error)
     screen.cell(cell.job, len(plan.cells), cell.condition, cell.seed, status, time.monotonic() - started)
 
 
-def _publish(light: "Light", directory: Path, cwd: Path, screen: "Screen") -> None:
-    cfg = light.settings.root.tracking
+def _publish(spec: "RunSpec", directory: Path, cwd: Path, screen: "Screen") -> None:
+    cfg = spec.settings.root.tracking
     if cfg.backend is TrackingBackend.off:
         return
     from tiny_ablation.tracking.mlflow_sink import publish

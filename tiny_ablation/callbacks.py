@@ -53,9 +53,7 @@ def _preflight(config: Any, directory: Path) -> None:
     claim(directory, planned.plan)
     screen = Screen()
     screen.start(_headline(planned.plan, directory))
-    for model in {
-        repr(each): each for each in (light.settings.root.model for light in planned.lights)
-    }.values():
+    for model in {repr(each): each for each in (spec.settings.root.model for spec in planned.specs)}.values():
         _fetch(model, screen)
     begin(directory, pin(planned), anew=not config.resume)
     _open_tracking(config, screen)
@@ -114,20 +112,20 @@ def _finish(config: Any, config_name: str, directory: Path) -> None:
 def _confirm(config_name: str, directory: Path, screen: Any) -> int:
     """Ablate the conserved heads as a set on every condition; returns how many runs there are."""
     from tiny_ablation.models.loader import weights_id
+    from tiny_ablation.pipeline import run
     from tiny_ablation.report.terminal import Screen
-    from tiny_ablation.results.rundir import RunDir
-    from tiny_ablation.results.sweepdir import SweepDir, read_plan
-    from tiny_ablation.running import run
+    from tiny_ablation.store.rundir import RunDir
+    from tiny_ablation.store.sweepdir import SweepDir, read_plan
     from tiny_ablation.sweep.confirm import confirmations
     from tiny_ablation.sweep.job import is_done, record_failure
 
     planned = list(confirmations(config_name, SweepDir(directory), read_plan(directory)))
     for each in planned:
         rundir = RunDir(each.dir)
-        weights = weights_id(each.light.settings.root.model)
-        if not weights or not is_done(rundir, each.light.identity(weights).digest):
+        weights = weights_id(each.spec.settings.root.model)
+        if not weights or not is_done(rundir, each.spec.identity(weights).digest):
             try:
-                run(each.light, each.dir, Screen(quiet=True), replace=True)
+                run(each.spec, each.dir, Screen(quiet=True), replace=True)
             except TinyAblateError as error:
                 record_failure(rundir, each.cell, error)
                 screen.warn(f"confirm, {each.cell.condition}, seed {each.cell.seed}: {error}")

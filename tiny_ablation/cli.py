@@ -15,7 +15,7 @@ import threading
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from tiny_ablation.errors import TinyAblateError, in_words, panics_told, said
+from tiny_ablation.errors import TinyAblateError, panics_told, said, user_message
 from tiny_ablation.version import __version__
 
 _MULTIRUN = ("-m", "--multirun")
@@ -96,7 +96,7 @@ def _tell(error: Exception, asked: str | None) -> int:
     """Say what went wrong and return the exit code; with a traceback where the user set HYDRA_FULL_ERROR."""
     if asked not in (None, "", "0"):
         raise error
-    error = in_words(error) or error
+    error = user_message(error) or error
     with contextlib.suppress(BrokenPipeError):  # `2>&1 | head`: the exit code still tells
         print(_for_reader(f"tiny-ablate: error: {_message(error)}"), file=sys.stderr)  # noqa: T201
     return _exit_code(error)

@@ -2,7 +2,7 @@
 
 Each message says what is wrong, where (config key, file, line) and what to do. `cli.main` prints it on
 one line without a traceback and exits with `exit_code`. Every class takes the message alone, so that an error
-survives being pickled between processes. `in_words` tells what is no error of this package's own but has a meaning for
+survives being pickled between processes. `user_message` tells what is no error of this package's own but has a meaning for
 people: a full disk, too little memory, a worker that does not answer.
 """
 
@@ -112,7 +112,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     return any(words in text for words in _NO_MEMORY)
 
 
-def in_words(error: BaseException) -> TinyAblateError | None:
+def user_message(error: BaseException) -> TinyAblateError | None:
     """What an error of the system means for people; None where it means nothing to them."""
     if isinstance(error, TinyAblateError):
         return error

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tiny_ablation.ablations.shared.replacements import Scale
 from tiny_ablation.config.schema import DatasetConfig, ModelConfig, RootConfig, Split, StatsConfig
 from tiny_ablation.data.examples import Example
 from tiny_ablation.engine.edits import Edit, Intervention
-from tiny_ablation.interventions.measure import Measured
-from tiny_ablation.interventions.plan import Leg, Row, SixTuple
-from tiny_ablation.interventions.replacements import Scale
+from tiny_ablation.run.measure import Measured
+from tiny_ablation.run.plan import Arm, InterventionSpec, Row
 
 
 def prepared(groups: Sequence[str], *, split: str = "dev", **stats: Any) -> Any:
@@ -27,7 +27,7 @@ def prepared(groups: Sequence[str], *, split: str = "dev", **stats: Any) -> Any:
     tokens = [
         SimpleNamespace(example=Example(f"{split}-{i}", "a", "b", "c", "d", g)) for i, g in enumerate(groups)
     ]
-    light = SimpleNamespace(
+    spec = SimpleNamespace(
         table="head_impact",
         condition="d",
         settings=SimpleNamespace(root=root),
@@ -35,7 +35,7 @@ def prepared(groups: Sequence[str], *, split: str = "dev", **stats: Any) -> Any:
     )
     identity = SimpleNamespace(run_id="r")
     return SimpleNamespace(
-        light=light,
+        spec=spec,
         tokens=tokens,
         identity=identity,
         metrics=[SimpleNamespace(name="logit_diff")],
@@ -50,12 +50,12 @@ def measured(deltas: Any, *, scale: float = 0.0, n_heads: int = 4, component: st
     for i in range(len(table)):
         layer, head = divmod(i, n_heads)
         edit = Edit(component, layer, head, Scale(scale))
-        six = SixTuple("head", component, "zero", "all", "clean")
-        rows.append(Row({"layer": layer, "head": head, "scale": scale}, Intervention((edit,)), six))
+        described = InterventionSpec("head", component, "zero", "all", "clean")
+        rows.append(Row({"layer": layer, "head": head, "scale": scale}, Intervention((edit,)), described))
     base = np.full(table.shape[1], 2.0)
     top1 = np.zeros(table.shape, dtype=np.int64)
     return Measured(
-        Leg([], rows),
+        Arm([], rows),
         np.arange(table.shape[1]),
         {"logit_diff": base + table},
         {"logit_diff": base},
@@ -68,7 +68,7 @@ def only_rows(all_of: Measured, rows: Sequence[int]) -> Measured:
     """The same measurement of some rows."""
     rows = list(rows)
     return replace(
-        all_of, leg=replace(all_of.leg, rows=[all_of.leg.rows[i] for i in rows]),
+        all_of, arm=replace(all_of.arm, rows=[all_of.arm.rows[i] for i in rows]),
         values={name: v[rows] for name, v in all_of.values.items()}, top1=all_of.top1[rows],
     )  # fmt: skip
 

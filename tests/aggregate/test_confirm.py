@@ -5,7 +5,7 @@ import pytest
 
 from tiny_ablation.aggregate.confirm import confirm_warnings, confirmation
 from tiny_ablation.aggregate.run_tables import impact_table
-from tiny_ablation.interventions.confirm import site, strongest
+from tiny_ablation.run.held_out import site, strongest
 
 GROUPS = [f"g{i}" for i in range(24)]
 
@@ -14,7 +14,7 @@ def confirmed(made_up, dev, test, n=5, groups=GROUPS):
     first, held = made_up.prepared(GROUPS), made_up.prepared(groups, split="test")
     m_dev, m_test = made_up.measured(dev), made_up.measured(test)
     chosen = strongest([m_dev], "logit_diff", n)
-    rows = [i for i, row in enumerate(m_test.leg.rows) if site(row) in chosen]
+    rows = [i for i, row in enumerate(m_test.arm.rows) if site(row) in chosen]
     return confirmation(first, [m_dev], held, [made_up.only_rows(m_test, rows)], chosen)
 
 

@@ -35,7 +35,7 @@ from tests.bench.memory import peak_memory
 from tests.bench.ways import WAYS, Way
 from tests.bench.whole import medians
 from tiny_ablation.models.network import Network
-from tiny_ablation.results.provenance import git_commit, machine, versions
+from tiny_ablation.store.provenance import git_commit, machine, versions
 
 JOBS = ("heads:facts=300", "heads:ioi=200", "pairs:ioi=64", "patching:ioi=64")
 # The ratio that the engine is held to is measured round by round; the other ways stand beside it, and are timed once.

@@ -8,7 +8,7 @@ import torch
 from tests.bench.jobs import Job, executor
 from tiny_ablation.engine.cost import edited_operations, pass_operations, peak_rate
 from tiny_ablation.models.network import Network
-from tiny_ablation.models.products import fast_products
+from tiny_ablation.models.onednn_linear import fast_products
 
 
 def multiply_adds(network: Network, job: Job) -> float:

@@ -22,11 +22,11 @@ import numpy as np
 import torch
 
 from tests.bench.jobs import LOGIT_DIFF
+from tiny_ablation.ablations.shared.replacements import Scale
 from tiny_ablation.cli import main as tiny_ablate
 from tiny_ablation.engine.edits import Edit, Intervention
 from tiny_ablation.engine.executor import Executor
 from tiny_ablation.engine.prompts import Prompt
-from tiny_ablation.interventions.replacements import Scale
 from tiny_ablation.models.loader import LoadedModel
 from tiny_ablation.models.network import Network, build_network
 

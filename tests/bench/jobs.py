@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
+from tiny_ablation.ablations.shared.replacements import Scale, patch_from
 from tiny_ablation.config.schema import DatasetConfig, ModelConfig, ModelSource, Span, Split
 from tiny_ablation.data.corpus import load_corpus, select
 from tiny_ablation.data.examples import Example
@@ -15,7 +16,6 @@ from tiny_ablation.data.tokens import tokenize
 from tiny_ablation.engine.edits import Edit, Intervention
 from tiny_ablation.engine.executor import Executor
 from tiny_ablation.engine.prompts import Prompt
-from tiny_ablation.interventions.replacements import Scale, patch_from
 from tiny_ablation.metrics.readout import Metric
 from tiny_ablation.metrics.registry import metric
 from tiny_ablation.models.loader import load_model

@@ -1,4 +1,4 @@
-"""Peak memory of one way, measured in a process of its own: `python -m tests.bench.memory WAY KIND FAMILY N`."""
+"""Peak memory of one way, measured in a process of its own: `python -m tests.bench.memory WAY ABLATION FAMILY N`."""
 
 import json
 import subprocess

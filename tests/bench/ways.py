@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from tests.bench.jobs import LOGIT_DIFF, Item, Job, Spot, executor
-from tiny_ablation.engine import shares
+from tiny_ablation.engine import scheduling
 from tiny_ablation.engine.prompts import Prompt
 from tiny_ablation.metrics.readout import Metric
 from tiny_ablation.metrics.registry import metric, metric_names
-from tiny_ablation.models import products
+from tiny_ablation.models import onednn_linear
 from tiny_ablation.models.network import Network
 
 Way = Callable[[Network, Job, Sequence[Item]], Tensor]
@@ -116,8 +116,8 @@ def engine(
 def engine_by_length(network: Network, job: Job, items: Sequence[Item]) -> Tensor:
     """As the engine was before prefix trees: batches by length, no pass shared by pairs, PyTorch's own products."""
     with (
-        mock.patch.object(products, "available", return_value=False),
-        mock.patch.object(shares, "_trunks", lambda plan, _: {(): dict(enumerate(plan))}),
+        mock.patch.object(onednn_linear, "available", return_value=False),
+        mock.patch.object(scheduling, "_trunks", lambda plan, _: {(): dict(enumerate(plan))}),
     ):
         return engine(network, job, items, shared=False)
 

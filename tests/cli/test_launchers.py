@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from tests.cli.conftest import REPOSITORY, TOY
-from tiny_ablation.results.sweepdir import SweepDir
+from tiny_ablation.store.sweepdir import SweepDir
 
 PYTHON = REPOSITORY / ".venv-launchers/bin/python"
 GRID = ("-m", *TOY, "verify=off", "dataset=facts", "dataset.n_examples=12", "seed=0,1")

@@ -14,8 +14,8 @@ from tiny_ablation import load_run, load_sweep
 from tiny_ablation.errors import ResultsError
 from tiny_ablation.report.sweep_data import read_sweep
 from tiny_ablation.report.sweep_tables import cells
-from tiny_ablation.results.sealed import read_sealed, write_sealed
-from tiny_ablation.results.store import read_table
+from tiny_ablation.store.checksummed_json import read_sealed, write_sealed
+from tiny_ablation.store.files import read_table
 
 GRID = (
     "-m",

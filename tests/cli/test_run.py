@@ -12,9 +12,9 @@ from transformers import LlamaForCausalLM
 
 from tests.cli.conftest import TOY, deterministic_files, write_rows
 from tiny_ablation.engine.executor import Executor
-from tiny_ablation.results.manifest import check_files
-from tiny_ablation.results.reader import load_run
-from tiny_ablation.results.rundir import RunDir
+from tiny_ablation.store.manifest import check_files
+from tiny_ablation.store.reader import load_run
+from tiny_ablation.store.rundir import RunDir
 
 FILES = {
     "manifest.json", "machine.json", "provenance.json", "env.txt", "config.yaml", "run.log", "report.html",

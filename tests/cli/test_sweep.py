@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from tests.cli.conftest import TOY
-from tiny_ablation.results.manifest import read_manifest
-from tiny_ablation.results.sweepdir import SweepDir, read_plan
+from tiny_ablation.store.manifest import read_manifest
+from tiny_ablation.store.sweepdir import SweepDir, read_plan
 
 GRID = (
     "-m",
@@ -89,7 +89,7 @@ def test_only_a_damaged_cell_is_computed_again(swept, cli, tmp_path):
 
 def test_a_failing_cell_costs_the_others_nothing(cli, tmp_path):
     """The toy's tokenizer writes some of the letters in two tokens, so it cannot score these rows."""
-    result = cli("-m", *TOY, "verify=off", "dataset=facts,induction_tokens", "dataset.unservable=refuse", "seed=0",
+    result = cli("-m", *TOY, "verify=off", "dataset=facts,induction_tokens", "dataset.unscorable=refuse", "seed=0",
                  "hydra.sweep.dir=sweep")  # fmt: skip
     assert result.code == 1
     sweep = SweepDir(tmp_path / "sweep")

@@ -8,8 +8,8 @@ from tests.cli.conftest import TOY, write_rows
 from tests.cli.test_sweep import matrices
 from tests.models.conftest import write_directory
 from tiny_ablation.models import loader
-from tiny_ablation.results.manifest import read_manifest
-from tiny_ablation.results.sweepdir import SweepDir, read_plan
+from tiny_ablation.store.manifest import read_manifest
+from tiny_ablation.store.sweepdir import SweepDir, read_plan
 
 GRID = ("-m", *TOY[1:], "model=local", "model.path=model", "dataset=jsonl", "dataset.name=mine", "dataset.path=rows.jsonl",
         "verify=off", "dataset.n_examples=2", "seed=0,1", "hydra/launcher=basic", "hydra.sweep.dir=sweep")  # fmt: skip
@@ -75,8 +75,8 @@ def test_weights_that_change_while_a_sweep_runs_cost_the_cells_that_follow(cli, 
     write_rows(tmp_path / "rows.jsonl", *ROWS)
     from tiny_ablation import app
 
-    def then_change(light, *rest, **how):
-        run(light, *rest, **how)
+    def then_change(spec, *rest, **how):
+        run(spec, *rest, **how)
         write_model(tmp_path, 1)
 
     run = app.run
@@ -119,7 +119,7 @@ def leave_batches(run):
     import numpy as np
 
     from tiny_ablation.config.identity import Identity
-    from tiny_ablation.results.rundir import RunDir
+    from tiny_ablation.store.rundir import RunDir
 
     manifest = read_manifest(run)
     RunDir(run).partial(Identity(manifest.digest, dict(manifest.covers)), "").save(0, {"a": np.zeros(2)})

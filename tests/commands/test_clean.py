@@ -90,7 +90,7 @@ def test_what_another_process_uses_stays(cache, cli):
 
 
 def test_what_cannot_be_deleted_is_said(cache, cli, monkeypatch):
-    from tiny_ablation.results.cached import Entry
+    from tiny_ablation.store.cache_entries import Entry
 
     def refuse(self):
         raise PermissionError(1, "Operation not permitted")

@@ -42,7 +42,7 @@ def test_a_family(cli):
     assert shown["n"] == 300
     assert shown["splits"] == {"train": 180, "dev": 60, "test": 60}
     assert shown["n_templates"] == 100
-    assert sum(shown["token_lengths"].values()) == shown["servable"] == 300
+    assert sum(shown["token_lengths"].values()) == shown["scorable"] == 300
     assert len(shown["rows"]) == 10
     assert len({row["group"] for row in shown["rows"]}) == 10
     assert shown["baseline"] is None
@@ -93,7 +93,7 @@ def test_rows_that_cannot_be_scored_are_listed_and_counted(cli, corpus_file, tmp
     args = ("data", "model=toy", "dataset=jsonl", "dataset.path=both.jsonl")
     shown = cli(*args, "--json").json()
     assert list(shown["unservable"]) == ["row-13"]
-    assert shown["servable"] == 12
+    assert shown["scorable"] == 12
     text = cli(*args).out
     assert "1 rows cannot be scored" in text
     assert "row-13: toy: target ' blue red' is 2 tokens" in text

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from tiny_ablation.ablations.registry import ablation_names, find_ablation
 from tiny_ablation.commands._reference import keys, reference
 from tiny_ablation.config.schema import DeviceConfig, RootConfig, StatsConfig
-from tiny_ablation.interventions.registry import find_kind, kind_names
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference.md"
 
@@ -28,9 +28,9 @@ def test_every_key_of_every_group_and_kind_is_there():
         if hasattr(each.type, "__dataclass_fields__") and each.name != "ablation":
             for key in fields(each.type):
                 assert f"| `{each.name}.{key.name}`" in text
-    for kind in kind_names():
+    for kind in ablation_names():
         section = text.split(f"### `ablation={kind}`")[1].split("\n#")[0]
-        for key in fields(find_kind(kind).config):
+        for key in fields(find_ablation(kind).config):
             assert key.name == "kind" or f"| `ablation.{key.name}`" in section
 
 

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tiny_ablation.ablations.kinds import heads_zero
+from tiny_ablation.ablations.shared.replacements import Scale
 from tiny_ablation.aggregate import run_tables
 from tiny_ablation.commands import selfcheck
 from tiny_ablation.commands._selfcheck import circuits, simulate, speed
 from tiny_ablation.commands._selfcheck.checks import Check, all_met, table
 from tiny_ablation.commands._selfcheck.circuits import auroc
-from tiny_ablation.interventions.kinds import heads_zero
-from tiny_ablation.interventions.replacements import Scale
 from tiny_ablation.stats.bootstrap import Intervals, cluster_bootstrap_means
 from tiny_ablation.stats.signflip import sign_flip_pvalues
 

@@ -5,13 +5,13 @@ import json
 import pandas as pd
 import pytest
 
-from tiny_ablation.results.manifest import write_manifest
-from tiny_ablation.results.rundir import RunDir
-from tiny_ablation.results.schema import conform, conform_examples
-from tiny_ablation.results.store import write_json, write_table
-from tiny_ablation.results.sweepdir import Cell, SweepPlan, write_plan
+from tiny_ablation.store.files import write_json, write_table
+from tiny_ablation.store.manifest import write_manifest
+from tiny_ablation.store.rundir import RunDir
+from tiny_ablation.store.schema import conform, conform_examples
+from tiny_ablation.store.sweepdir import Cell, SweepPlan, write_plan
 
-# Of six heads, by condition; the groups' effects differ a little.
+# Of described heads, by condition; the groups' effects differ a little.
 EFFECTS = {"facts": (-1.0, -0.8, 0.6, 0.0, -0.1, 0.05), "ioi": (-0.9, -0.7, 0.1, 0.5, 0.05, -0.1)}
 
 
@@ -102,7 +102,7 @@ def test_invariants_with_other_parameters_leave_the_file_alone(cli, sweep, tmp_p
     helps = ("invariants", "sweep", "--k", "1", "--direction", "helps", "--op", "union")
     assert cli(*helps, "--write", "--json").json() == json.loads(path.read_text())
     assert json.loads(path.read_text())["heads"] == found["heads"]
-    from tiny_ablation.results.manifest import check_files
+    from tiny_ablation.store.manifest import check_files
 
     assert check_files(RunDir(tmp_path / "sweep")) == []
 

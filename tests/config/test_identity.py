@@ -18,8 +18,8 @@ from tiny_ablation.config.identity import (
     identify,
     without,
 )
-from tiny_ablation.interventions.light import prepare_light
-from tiny_ablation.results.provenance import numeric_versions
+from tiny_ablation.run.spec import make_spec
+from tiny_ablation.store.provenance import numeric_versions
 
 PLAIN = {
     "model": {"name": "toy", "path": "/somewhere", "seed": 0},
@@ -100,7 +100,7 @@ def test_the_versions_of_a_run_are_the_installed_ones(monkeypatch):
     monkeypatch.setattr(importlib.metadata, "version", lambda name: "9.9" if name == "torch" else real(name))
     numeric_versions.cache_clear()
     try:
-        covers = prepare_light(compose(["model=toy", "dataset=facts"])).identity("w").covers
+        covers = make_spec(compose(["model=toy", "dataset=facts"])).identity("w").covers
     finally:
         numeric_versions.cache_clear()
     assert covers["versions"] == {name: real(name) for name in NUMERIC_PACKAGES} | {"torch": "9.9"}

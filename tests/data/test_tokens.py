@@ -6,7 +6,7 @@ from transformers import PreTrainedTokenizerFast
 
 from tiny_ablation.config.schema import Span
 from tiny_ablation.data.examples import Example
-from tiny_ablation.data.tokens import servable, tokenize
+from tiny_ablation.data.tokens import scorable, tokenize
 from tiny_ablation.errors import DataError
 
 WORDS = [
@@ -176,9 +176,9 @@ def test_a_prompt_without_tokens_is_refused():
 
 def test_servable_keeps_the_good_and_gives_a_reason_for_the_rest():
     rows = [example("x", target=" New Delhi"), example("y"), example("z", foil="land")]
-    served = servable(rows, word_tokenizer(), opening=(), span=Span.first)
+    served = scorable(rows, word_tokenizer(), opening=(), span=Span.first)
     assert [row.example.id for row in served.examples] == ["y"]
-    assert [(row.id, row.several_tokens) for row in served.unservable] == [("x", True), ("z", False)]
+    assert [(row.id, row.several_tokens) for row in served.unscorable] == [("x", True), ("z", False)]
 
 
 def test_all_bad_rows_are_counted():
@@ -206,18 +206,18 @@ def test_a_tokenizer_without_offsets_marks_the_last_position_alone():
     ("span", "bos", "fits"), [(Span.first, False, 5), (Span.first, True, 6), (Span.full, False, 5)]
 )
 def test_a_prompt_longer_than_the_model_reads_cannot_be_scored(span, bos, fits):
-    serve = lambda context: servable(  # noqa: E731
+    serve = lambda context: scorable(  # noqa: E731
         [example()], word_tokenizer(), opening=(14,) * bos, span=span, context=context
     )
     assert len(serve(fits).examples) == len(serve(None).examples) == 1
-    [row] = serve(fits - 1).unservable
+    [row] = serve(fits - 1).unscorable
     assert row.reason == f"it is {fits} tokens long, and the model was made for {fits - 1}"
 
 
 def test_a_whole_answer_counts_but_for_its_last_token():
     long = example(target=" Peru is Chad", foil=" island")
-    serve = lambda context: servable(  # noqa: E731
+    serve = lambda context: scorable(  # noqa: E731
         [long], word_tokenizer(), opening=(), span=Span.full, context=context
     )
     assert serve(7).examples
-    assert "7 tokens" in serve(6).unservable[0].reason
+    assert "7 tokens" in serve(6).unscorable[0].reason

@@ -5,13 +5,13 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from tests.conftest import SHAPES
+from tiny_ablation.ablations.shared.replacements import Scale
 from tiny_ablation.engine.cost import cost, pass_operations, peak_rate
 from tiny_ablation.engine.edits import Edit, Intervention
 from tiny_ablation.engine.executor import Executor
 from tiny_ablation.engine.prompts import Prompt
-from tiny_ablation.interventions.replacements import Scale
 from tiny_ablation.metrics.registry import metric
-from tiny_ablation.models.products import matrix
+from tiny_ablation.models.onednn_linear import matrix
 
 PROMPTS = [Prompt((1, 2, 3, 4), (5,), (6,), {}, "a"), Prompt((1, 2, 3, 7), (5,), (6,), {}, "b")]
 

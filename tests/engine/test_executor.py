@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from tests.conftest import SHAPES
+from tiny_ablation.ablations.shared.replacements import Scale
 from tiny_ablation.engine.bare.model import Bare
 from tiny_ablation.engine.edits import Edit, Intervention, Replacement
 from tiny_ablation.engine.executor import Executor, _even_share
 from tiny_ablation.engine.prompts import Prompt
 from tiny_ablation.engine.reference import Reference
 from tiny_ablation.errors import GuardError, NumericsError
-from tiny_ablation.interventions.replacements import Scale
 from tiny_ablation.metrics.readout import Readout, Reads, token_sets
 from tiny_ablation.metrics.registry import metric, metric_names
 from tiny_ablation.models.hookpoints import COMPONENTS

@@ -7,14 +7,14 @@ import pytest
 import torch
 
 from tests.conftest import SHAPES
-from tests.towards import Towards
+from tests.interpolated_replacement import Towards
+from tiny_ablation.ablations.shared.means import Mean
+from tiny_ablation.ablations.shared.replacements import Scale, patch_from
+from tiny_ablation.ablations.shared.resample import Resample
 from tiny_ablation.engine.edits import Edit, Intervention, Lookup
 from tiny_ablation.engine.executor import Executor
-from tiny_ablation.engine.gradients import Question, estimate, passes_needed
+from tiny_ablation.engine.gradients import AttributionQuery, estimate, passes_needed
 from tiny_ablation.errors import DataError
-from tiny_ablation.interventions.means import Mean
-from tiny_ablation.interventions.replacements import Scale, patch_from
-from tiny_ablation.interventions.resample import Resample
 from tiny_ablation.metrics.registry import metric
 from tiny_ablation.models.network import build_network
 
@@ -78,7 +78,7 @@ def test_gradient_against_finite_differences(
     sources = [replace(p, ids=tuple(reversed(p.ids))) for p in prompts]
     patch = patch_from(sources, prompts) if patched else None
     sites = sites_of(network, component)
-    question = Question(component, patch, positions, full=full)
+    question = AttributionQuery(component, patch, positions, full=full)
     found = chosen(estimate(network, prompts, question, batch_tokens=20), sites)
     # Not too small a step: norms compute in float32 whatever the model does.
     forth, back = (exact(network, prompts, sites, Towards(h, patch), positions, full) for h in (0.01, -0.01))
@@ -106,7 +106,9 @@ def test_other_replacements_against_finite_differences(
             0
         }
     sites = sites_of(network, component)
-    found = chosen(estimate(network, prompts, Question(component, replacement, positions, full=full)), sites)
+    found = chosen(
+        estimate(network, prompts, AttributionQuery(component, replacement, positions, full=full)), sites
+    )
     forth, back = (
         exact(network, prompts, sites, Towards(h, replacement), positions, full) for h in (0.01, -0.01)
     )
@@ -120,11 +122,12 @@ def test_only_the_layers_that_are_asked_about(doubles, make_prompts):
     prompts = make_prompts(network.shape.d_vocab)
     for steps in (0, 2):
         whole, part = (
-            estimate(network, prompts, Question("z", steps=steps, layers=layers)) for layers in (None, [1])
+            estimate(network, prompts, AttributionQuery("z", steps=steps, layers=layers))
+            for layers in (None, [1])
         )
         assert torch.equal(part[1], whole[1])
         assert not part[0].any()
-        assert passes_needed(network, Question("z", steps=steps, layers=[1])) == max(1, steps)
+        assert passes_needed(network, AttributionQuery("z", steps=steps, layers=[1])) == max(1, steps)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -133,11 +136,11 @@ def test_gradient_of_the_log_odds_of_sets(doubles, make_prompts, make_sets, shap
     network = doubles[shape]
     prompts = make_sets(make_prompts(network.shape.d_vocab), network.shape.d_vocab)
     sites = sites_of(network, "z")
-    found = chosen(estimate(network, prompts, Question("z")), sites)
+    found = chosen(estimate(network, prompts, AttributionQuery("z")), sites)
     forth, back = (exact(network, prompts, sites, Towards(h), "all", False) for h in (0.01, -0.01))
     torch.testing.assert_close(found, (forth - back) / 0.02, rtol=2e-3, atol=2e-3)
     single = [replace(p, right=(), wrong=()) for p in prompts]
-    without = chosen(estimate(network, single, Question("z")), sites)
+    without = chosen(estimate(network, single, AttributionQuery("z")), sites)
     assert (found - without)[:, 1:].abs().max() > 1e-2  # the sets matter
     assert torch.equal(found[:, 0], without[:, 0])
 
@@ -151,7 +154,7 @@ def test_exact_where_the_metric_is_linear(doubles, make_prompts, steps):
     last = network.shape.n_layers - 1
     real, norm.forward = norm.forward, lambda x: 0.5 * x
     try:
-        found = estimate(network, prompts, Question("mlp_out", steps=steps))[last, 0]
+        found = estimate(network, prompts, AttributionQuery("mlp_out", steps=steps))[last, 0]
         sites = [("mlp_out", last, None)]
         expected = exact(network, prompts, sites, Scale(0.0), "all", False)[0]
     finally:
@@ -167,7 +170,9 @@ def test_integrated_gradients_converge_to_the_exact_effect(doubles, make_prompts
     sites = [("mlp_out", layer, None) for layer in range(network.shape.n_layers)]
     expected = exact(network, prompts, sites, Scale(0.0), "all", False)
     off = {
-        s: (chosen(estimate(network, prompts, Question("mlp_out", steps=s)), sites) - expected).abs().max()
+        s: (chosen(estimate(network, prompts, AttributionQuery("mlp_out", steps=s)), sites) - expected)
+        .abs()
+        .max()
         for s in (0, 2, 32)
     }
     assert off[32] < off[2] < off[0]
@@ -181,8 +186,8 @@ def test_batches_do_not_matter_and_leave_no_hooks(toy_networks, make_prompts):
         replace(prompts[0], name="twin", target=prompts[1].target)
     )  # one prompt asked two questions
     for steps in (0, 3):
-        one = estimate(network, prompts, Question("z", steps=steps), batch_tokens=1)
-        many = estimate(network, prompts, Question("z", steps=steps), batch_tokens=10_000)
+        one = estimate(network, prompts, AttributionQuery("z", steps=steps), batch_tokens=1)
+        many = estimate(network, prompts, AttributionQuery("z", steps=steps), batch_tokens=10_000)
         torch.testing.assert_close(one, many, atol=5e-5, rtol=0)
         assert (one[..., 0] - one[..., -1]).abs().max() > 1e-3
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in network.hf.modules())
@@ -193,4 +198,4 @@ def test_unequal_lengths_are_refused(toy_networks, make_prompts):
     prompts = make_prompts(network.shape.d_vocab)
     sources = [replace(p, ids=(*p.ids, 1)) if i == 2 else p for i, p in enumerate(prompts)]
     with pytest.raises(DataError, match=r"p2.*replacement=zero"):
-        estimate(network, prompts, Question("z", patch_from(sources, prompts)))
+        estimate(network, prompts, AttributionQuery("z", patch_from(sources, prompts)))

@@ -4,15 +4,15 @@ import pytest
 import torch
 from torch.nn import functional
 
+from tiny_ablation.ablations.shared.replacements import Scale
 from tiny_ablation.config.schema import DatasetConfig, Span, Split
 from tiny_ablation.data.corpus import load_corpus, select
 from tiny_ablation.data.tokens import tokenize
 from tiny_ablation.engine.edits import Edit, Intervention
 from tiny_ablation.engine.executor import Executor
 from tiny_ablation.engine.prompts import Prompt
-from tiny_ablation.interventions.baseline import prompt_of
-from tiny_ablation.interventions.replacements import Scale
 from tiny_ablation.metrics.registry import metric
+from tiny_ablation.run.baseline import prompt_of
 
 HEADS = [(0, 4), (3, 0), (11, 8), (20, 2), (29, 5)]
 NAMES = ("logit_diff", "prob_diff", "p_drop", "kl_div", "acc_flip_rate", "entropy")

@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from tests.conftest import SHAPES
+from tiny_ablation.ablations.shared.replacements import FromEdited, Scale, patch_from
 from tiny_ablation.engine import reference as module
 from tiny_ablation.engine.bare.model import Bare
 from tiny_ablation.engine.edits import Edit, Intervention
 from tiny_ablation.engine.reference import Reference
-from tiny_ablation.interventions.replacements import FromEdited, Scale, patch_from
 from tiny_ablation.metrics.registry import metric, metric_names
 
 FIRST = [metric(name) for name in metric_names() if metric(name).span == "first"]
@@ -51,7 +51,7 @@ def test_the_baseline_runs_once_and_a_source_once_for_all_its_sites(case, monkey
 
     monkeypatch.setattr(Bare, "run", counted)
     Reference(Bare(network.hf), prompts, FIRST).cells(plan, 3)
-    # The paired prompt, for two sites; the edited prompt; the baseline and all six together.
+    # The paired prompt, for two sites; the edited prompt; the baseline and all described together.
     assert sorted(runs) == [1, 1, 7]
 
 

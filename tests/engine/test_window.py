@@ -4,11 +4,11 @@ import pytest
 import torch
 from transformers import GPTNeoConfig, GPTNeoForCausalLM, MistralConfig, MistralForCausalLM
 
+from tiny_ablation.ablations.shared.replacements import Scale
 from tiny_ablation.engine.edits import Edit, Intervention
 from tiny_ablation.engine.executor import Executor
 from tiny_ablation.engine.prompts import Prompt
 from tiny_ablation.errors import ModelError
-from tiny_ablation.interventions.replacements import Scale
 from tiny_ablation.metrics.registry import metric
 from tiny_ablation.models.loader import LoadedModel
 from tiny_ablation.models.network import build_network

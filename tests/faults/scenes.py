@@ -9,7 +9,7 @@ from tests.cli.conftest import TOY, deterministic_files
 from tests.cli.test_sweep import matrices
 from tests.faults.harness import Scene
 from tests.models.test_sources_wheel import MEMBER, make_wheel
-from tiny_ablation.results.sweepdir import SweepDir, read_plan
+from tiny_ablation.store.sweepdir import SweepDir, read_plan
 
 _QUICK = (*TOY, "verify=off", "device.batch_tokens=64")
 _GRID = ("-m", *_QUICK, "dataset=facts,sva", "dataset.n_examples=12", "seed=0,1", "hydra.sweep.dir=sweep")

@@ -9,7 +9,7 @@ import pytest
 from tests.faults import scenes
 from tests.faults.conftest import some
 from tests.faults.harness import INJECT, Lost, end, family, finish, gone, run, same, start, workers
-from tiny_ablation.results.store import read_json, read_table
+from tiny_ablation.store.files import read_json, read_table
 
 KILLS = 6  # in one chain: kill, go on, kill, ...
 START = 4.0  # seconds that Python and the libraries take before the command begins

@@ -67,7 +67,7 @@ def autoencoder() -> dict[str, bytes]:
     """A small autoencoder in SAELens' format, with a record as ours have it."""
     from sae_lens.saes.sae import SAE
 
-    from tiny_ablation.results.store import sha256_file, write_json
+    from tiny_ablation.store.files import sha256_file, write_json
 
     with tempfile.TemporaryDirectory() as scratch:
         cfg = {
@@ -90,7 +90,7 @@ def batches() -> dict[str, bytes]:
     import numpy as np
 
     from tiny_ablation.config.identity import Identity
-    from tiny_ablation.results.partial import PartialStore
+    from tiny_ablation.store.partial import PartialStore
 
     with tempfile.TemporaryDirectory() as scratch:
         for batch in (0, 1):

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from tiny_ablation import cli
 from tiny_ablation.config.schema import DatasetConfig, ModelConfig, ModelSource, Split
-from tiny_ablation.results.manifest import write_manifest
-from tiny_ablation.results.rundir import RunDir
+from tiny_ablation.store.manifest import write_manifest
+from tiny_ablation.store.rundir import RunDir
 
 Files = Mapping[str, bytes]
 TOY = ("model=toy", "tracking=off", "device.threads=1")
@@ -88,20 +88,20 @@ def corpus(
 def overrides(place: Path, given: list[str]) -> None:
     """Overrides as on the command line, composed and checked, up to the point where a model would be loaded."""
     from tiny_ablation.commands._compose import compose
-    from tiny_ablation.interventions.light import prepare_light
+    from tiny_ablation.run.spec import make_spec
 
     put(place, {})
     with told(place), _in(place):
-        prepare_light(compose([*TOY, *given]))
+        make_spec(compose([*TOY, *given]))
 
 
 def option_file(place: Path, text: bytes) -> None:
     """An `experiment=` file of a stranger, found through a search path."""
     import hydra
 
+    from tiny_ablation.ablations.registry import register_schemas
     from tiny_ablation.config import schema
     from tiny_ablation.config.settings import to_settings
-    from tiny_ablation.interventions.registry import register_schemas
     from tiny_ablation.paths import conf_dir
 
     put(place, {"experiment/theirs.yaml": b"# @package _global_\n" + text})
@@ -124,8 +124,8 @@ def run_directory(place: Path, files: Files, *, sealed: bool = True, figures: bo
     from tiny_ablation.report.findings import findings_page
     from tiny_ablation.report.rebuild import rebuild
     from tiny_ablation.report.summary_html import write_run_report
-    from tiny_ablation.results.foreign import reading
-    from tiny_ablation.results.reader import load_run
+    from tiny_ablation.store.reader import load_run
+    from tiny_ablation.store.untrusted import reading
 
     put(place, files)
     if sealed:
@@ -148,9 +148,9 @@ def run_directory(place: Path, files: Files, *, sealed: bool = True, figures: bo
 
 def sweep_directory(place: Path, files: Files, *, sealed: bool = True, figures: bool = False) -> None:
     """A sweep's directory, as `status`, `aggregate`, `report` and `load_sweep` read it; arguments as for `run_directory`."""
-    from tiny_ablation.aggregate.sweep import aggregate_sweep, sweep_invariants
     from tiny_ablation.report.rebuild import rebuild
-    from tiny_ablation.results.sweep_reader import load_sweep
+    from tiny_ablation.store.sweep_reader import load_sweep
+    from tiny_ablation.sweep.analysis import aggregate_sweep, sweep_invariants
     from tiny_ablation.sweep.status import sweep_status
 
     put(place, files)
@@ -226,7 +226,7 @@ def autoencoder(place: Path, files: Files) -> None:
 def batches(place: Path, files: Files) -> None:
     """Finished batches of a run that is under way; those that cannot be used are dropped."""
     from tiny_ablation.config.identity import Identity
-    from tiny_ablation.results.partial import PartialStore
+    from tiny_ablation.store.partial import PartialStore
 
     put(place, {f"batch_{i:05d}.safetensors": content for i, content in enumerate(files.values())})
     store = PartialStore(place, Identity("digest", {}))

@@ -2,18 +2,18 @@
 
 import pytest
 import torch
-from tiny_ablation.models.moved import moved
+from tiny_ablation.models.on_device import moved
 
 from tests.conftest import SHAPES
+from tiny_ablation.ablations.shared.replacements import Scale
 from tiny_ablation.config.schema import DatasetConfig, Span
 from tiny_ablation.data.corpus import load_corpus
 from tiny_ablation.data.tokens import tokenize
 from tiny_ablation.engine.edits import Edit, Intervention
 from tiny_ablation.engine.executor import Executor
 from tiny_ablation.engine.prompts import Prompt
-from tiny_ablation.interventions.baseline import prompt_of
-from tiny_ablation.interventions.replacements import Scale
 from tiny_ablation.metrics.registry import metric, metric_names
+from tiny_ablation.run.baseline import prompt_of
 
 FULL = [metric(name) for name in metric_names() if metric(name).span == "full"]
 FIRST = [metric(name) for name in metric_names() if metric(name).span == "first"]

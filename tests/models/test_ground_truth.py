@@ -10,6 +10,7 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from tiny_ablation import app  # noqa: F401 (it registers the schema of every config group)
+from tiny_ablation.ablations.shared.replacements import Scale
 from tiny_ablation.config.schema import ModelConfig, ModelSource
 from tiny_ablation.config.settings import to_settings
 from tiny_ablation.data.families import induction_tokens
@@ -19,11 +20,6 @@ from tiny_ablation.engine.executor import Executor
 from tiny_ablation.engine.prompts import Prompt
 from tiny_ablation.engine.reference import Reference
 from tiny_ablation.errors import ConfigError, DataError, ModelError
-from tiny_ablation.interventions.light import prepare_light
-from tiny_ablation.interventions.measure import Measured, executors, measure
-from tiny_ablation.interventions.plan import Row
-from tiny_ablation.interventions.prepare import Prepared, prepare_run
-from tiny_ablation.interventions.replacements import Scale
 from tiny_ablation.metrics.registry import metric, metric_names
 from tiny_ablation.models import loader
 from tiny_ablation.models.network import Network
@@ -31,7 +27,11 @@ from tiny_ablation.models.sources import induction, letters, planted
 from tiny_ablation.models.sources.planted import TRUTHS
 from tiny_ablation.models.sources.truth import Head
 from tiny_ablation.paths import conf_dir
-from tiny_ablation.results.rundir import RunDir
+from tiny_ablation.run.measure import Measured, executors, measure
+from tiny_ablation.run.plan import Row
+from tiny_ablation.run.prepare import PreparedRun, prepare_run
+from tiny_ablation.run.spec import make_spec
+from tiny_ablation.store.rundir import RunDir
 
 Effects = dict[tuple[Head, ...], dict[str, np.ndarray]]
 
@@ -42,21 +42,21 @@ def config(shape: str, seed: int = 0) -> ModelConfig:
     return ModelConfig(name=shape, source=ModelSource.planted, shape=shape, seed=seed)
 
 
-def prepared(*overrides: str) -> Prepared:
+def prepared(*overrides: str) -> PreparedRun:
     """A run as the command line would prepare it."""
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         cfg = compose("config", ["dataset=induction_tokens", *overrides])
-    return prepare_run(prepare_light(to_settings(cfg)))
+    return prepare_run(make_spec(to_settings(cfg)))
 
 
 @pytest.fixture
 def effects(known_networks, tmp_path) -> Callable[..., list[Effects]]:
-    """`effects(...)[leg][sites][metric]`: what a run of these overrides does to each example, by the heads it cuts."""
+    """`effects(...)[arm][sites][metric]`: what a run of these overrides does to each example, by the heads it cuts."""
 
     def run(*overrides: str) -> list[Effects]:
         job = prepared("metrics.names=[logit_diff,p_drop,kl_div]", *overrides)
-        legs = measure(job, RunDir(tmp_path), executors(job), lambda _n: None)
-        return [{_sites(r): _effect(leg, i) for i, r in enumerate(leg.leg.rows)} for leg in legs]
+        arms = measure(job, RunDir(tmp_path), executors(job), lambda _n: None)
+        return [{_sites(r): _effect(arm, i) for i, r in enumerate(arm.arm.rows)} for arm in arms]
 
     return run
 
@@ -66,8 +66,8 @@ def _sites(row: Row) -> tuple[Head, ...]:
     return tuple((edit.layer, int(str(edit.unit))) for edit in row.intervention.edits)
 
 
-def _effect(leg: Measured, row: int) -> dict[str, np.ndarray]:
-    return {name: values[row] - leg.baseline[name] for name, values in leg.values.items()}
+def _effect(arm: Measured, row: int) -> dict[str, np.ndarray]:
+    return {name: values[row] - arm.baseline[name] for name, values in arm.values.items()}
 
 
 def answers_right(network: Network, *zeroed: Head) -> float:

@@ -9,7 +9,7 @@ from torch import nn
 from tiny_ablation.config.schema import ModelConfig, ModelSource
 from tiny_ablation.models import loader, products
 from tiny_ablation.models.network import build_network
-from tiny_ablation.models.products import FastProducts, available, fast_products
+from tiny_ablation.models.onednn_linear import FastProducts, available, fast_products
 
 SHAPES = ("llama", "gpt2", "neox")
 IDS = torch.arange(12).view(2, 6) % 7

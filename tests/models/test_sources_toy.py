@@ -1,4 +1,4 @@
-"""The toy models: seeded, light, and with heads that matter."""
+"""The toy models: seeded, spec, and with heads that matter."""
 
 import json
 import subprocess

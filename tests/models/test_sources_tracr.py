@@ -9,6 +9,7 @@ import torch
 from safetensors.numpy import load_file
 
 from tests.tracr import plain
+from tiny_ablation.ablations.shared.replacements import Scale
 from tiny_ablation.config.schema import ModelConfig, ModelSource
 from tiny_ablation.engine.bare.model import Bare
 from tiny_ablation.engine.edits import Edit, Intervention
@@ -16,7 +17,6 @@ from tiny_ablation.engine.executor import Executor
 from tiny_ablation.engine.prompts import Prompt
 from tiny_ablation.engine.reference import Reference
 from tiny_ablation.errors import ConfigError
-from tiny_ablation.interventions.replacements import Scale
 from tiny_ablation.metrics.registry import metric
 from tiny_ablation.models import loader
 from tiny_ablation.models.network import Network, build_network

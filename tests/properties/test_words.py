@@ -18,7 +18,7 @@ from tiny_ablation.report.findings import _bounds
 from tiny_ablation.report.sweep_answer import sweep_answer
 from tiny_ablation.report.sweep_data import Comparison, Profile, SweepData
 from tiny_ablation.report.terminal import Screen
-from tiny_ablation.results.sweepdir import SweepDir, SweepPlan
+from tiny_ablation.store.sweepdir import SweepDir, SweepPlan
 
 CLAIM = re.compile(r"\b(lowers?|raises?|changes|hurts?|helps?|keeps?|confirmed)\b")
 NUMBERS = (0.0, -0.0, 1e-300, -1e-300, 0.5, -0.5, 1e9, -1e9, float("nan"))

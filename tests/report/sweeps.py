@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from tiny_ablation.results.sweepdir import Cell, SweepPlan, write_plan
+from tiny_ablation.store.sweepdir import Cell, SweepPlan, write_plan
 
 CONDITIONS = ("facts", "negation", "ioi")
 METRIC = "logit_diff"

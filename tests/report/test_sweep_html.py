@@ -68,7 +68,7 @@ def test_a_second_call_gives_the_same_bytes(nine):
     before = [path.read_bytes() for path in files]
     write_sweep_report(nine)
     assert [path.read_bytes() for path in files] == before
-    assert len(files) == 14  # six figures, twice; plotly.js once; the page
+    assert len(files) == 14  # described figures, twice; plotly.js once; the page
 
 
 def test_the_page_is_below_three_megabytes_and_fetches_nothing(nine):

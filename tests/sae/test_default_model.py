@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from tiny_ablation.config.schema import SaeConfig
-from tiny_ablation.results.store import read_json
 from tiny_ablation.sae.loading import obtain
 from tiny_ablation.sae.site import Site
+from tiny_ablation.store.files import read_json
 
 pytestmark = pytest.mark.training
 

@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from tiny_ablation.results.store import read_table
+from tiny_ablation.store.files import read_table
 
 pytestmark = pytest.mark.slow
 

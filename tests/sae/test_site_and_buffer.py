@@ -124,10 +124,10 @@ def test_batches_are_an_order_of_their_own_in_each_epoch_and_can_start_anywhere(
     values = np.arange(1, 25, dtype=np.float32)[:, None] / 24 + 1
     buffer = with_sinks(values)
     stream = buffer.batches(8, 3, 0)
-    six = [next(stream).flatten() for _ in range(6)]
-    for epoch in (six[:3], six[3:]):
+    described = [next(stream).flatten() for _ in range(6)]
+    for epoch in (described[:3], described[3:]):
         assert sorted(torch.cat(epoch).tolist()) == pytest.approx(sorted(values.flatten().tolist()))
-    assert not torch.equal(six[0], six[3])
+    assert not torch.equal(described[0], described[3])
     later = buffer.batches(8, 3, 4)
-    assert torch.equal(next(later).flatten(), six[4])
-    assert torch.equal(next(later).flatten(), six[5])
+    assert torch.equal(next(later).flatten(), described[4])
+    assert torch.equal(next(later).flatten(), described[5])

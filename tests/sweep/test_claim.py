@@ -9,10 +9,10 @@ import pytest
 
 from tiny_ablation.config.identity import Identity
 from tiny_ablation.errors import ResultsError
-from tiny_ablation.results.manifest import write_manifest
-from tiny_ablation.results.rundir import RunDir
-from tiny_ablation.results.store import write_text
-from tiny_ablation.results.sweepdir import Cell, SweepDir, SweepPlan, read_plan, write_plan
+from tiny_ablation.store.files import write_text
+from tiny_ablation.store.manifest import write_manifest
+from tiny_ablation.store.rundir import RunDir
+from tiny_ablation.store.sweepdir import Cell, SweepDir, SweepPlan, read_plan, write_plan
 from tiny_ablation.sweep.claim import begin, claim, claimed, release
 
 
@@ -72,7 +72,7 @@ def test_a_second_process_is_refused(tmp_path):
     begin(tmp_path, PLAN, anew=False)
     code = (
         "import pathlib, sys; from tiny_ablation.sweep.claim import claim\n"
-        "from tiny_ablation.results.sweepdir import read_plan\n"
+        "from tiny_ablation.store.sweepdir import read_plan\n"
         "path = pathlib.Path(sys.argv[1]); claim(path, read_plan(path))"
     )
     done = subprocess.run(

@@ -11,9 +11,9 @@ import pytest
 
 from tiny_ablation.config.identity import Identity
 from tiny_ablation.errors import BusyError, DataError, ResultsError
-from tiny_ablation.results.manifest import read_manifest, write_manifest
-from tiny_ablation.results.rundir import RunDir
-from tiny_ablation.results.sweepdir import Cell, SweepPlan, write_plan
+from tiny_ablation.store.manifest import read_manifest, write_manifest
+from tiny_ablation.store.rundir import RunDir
+from tiny_ablation.store.sweepdir import Cell, SweepPlan, write_plan
 from tiny_ablation.sweep.job import admit, find_cell, is_done, record_failure
 from tiny_ablation.sweep.status import sweep_status
 

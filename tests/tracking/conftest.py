@@ -1,8 +1,8 @@
 import pytest
 
-from tiny_ablation.results.manifest import write_manifest
-from tiny_ablation.results.rundir import RunDir
-from tiny_ablation.results.store import write_bytes, write_json, write_text
+from tiny_ablation.store.files import write_bytes, write_json, write_text
+from tiny_ablation.store.manifest import write_manifest
+from tiny_ablation.store.rundir import RunDir
 
 
 @pytest.fixture

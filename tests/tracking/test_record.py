@@ -1,8 +1,8 @@
 import pytest
 
 from tiny_ablation.errors import ResultsError
-from tiny_ablation.results.manifest import write_manifest
-from tiny_ablation.results.rundir import RunDir
+from tiny_ablation.store.manifest import write_manifest
+from tiny_ablation.store.rundir import RunDir
 from tiny_ablation.tracking import record
 from tiny_ablation.tracking.record import read_record
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from tiny_ablation.engine.forward import Passes
-from tiny_ablation.models.products import FastProducts
+from tiny_ablation.models.onednn_linear import FastProducts
 
 Linear = Callable[..., torch.Tensor]
 Fault = Callable[[Linear, Any], Linear]  # (the right product, the network) -> the wrong one

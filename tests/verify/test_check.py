@@ -40,7 +40,7 @@ def test_every_direction_is_computed_again(run):
         "ablation=activation_patch", "ablation.direction=both", "dataset=ioi", "verify.n_sites=4"
     )
     assert (code, found["verdict"]) == (0, "ok")
-    assert {(site["leg"], site["run"]) for site in found["sites"]} == {(0, "corrupt"), (1, "clean")}
+    assert {(site["arm"], site["run"]) for site in found["sites"]} == {(0, "corrupt"), (1, "clean")}
 
 
 def test_a_run_in_double_precision_is_not_held_to_it_by_single_precision(run):
@@ -106,7 +106,7 @@ def test_a_fault_in_the_second_direction_is_found(run, monkeypatch):
     monkeypatch.setattr("tiny_ablation.verify.check.slices", second_leg_off)
     code, found = run("ablation=activation_patch", "ablation.direction=both", "dataset=ioi")
     assert (code, found["verdict"]) == (1, "bug")
-    assert {site["leg"] for site in found["sites"] if site["verdict"] == "bug"} == {1}
+    assert {site["arm"] for site in found["sites"] if site["verdict"] == "bug"} == {1}
 
 
 def test_off_writes_nothing(tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ from tests.verify import faults
 from tiny_ablation.commands._compose import compose
 from tiny_ablation.engine.executor import Executor
 from tiny_ablation.errors import ConfigError
-from tiny_ablation.results import provenance
+from tiny_ablation.store import provenance
 from tiny_ablation.verify import doctor
 
 SMALL = ("model=toy", "dataset.n_examples=4", "ablation.scales=[0.0]", "device=cpu", "device.threads=1")

@@ -7,30 +7,30 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tiny_ablation.interventions.measure import Measured
-from tiny_ablation.interventions.prepare import Prepared
-from tiny_ablation.interventions.screening import Estimates, Site, site_of
+from tiny_ablation.ablations.shared.screening import Estimates, Site, site_of
+from tiny_ablation.run.measure import Measured
+from tiny_ablation.run.prepare import PreparedRun
 from tiny_ablation.stats.ranks import spearman
 
 # The recall that is stated is that of the ten strongest of all sites (of as many as were chosen, where those are fewer).
 N_STRONG = 10
 
 
-def attribution_table(prepared: Prepared, measured: Sequence[Measured]) -> pd.DataFrame | None:
+def attribution_table(prepared: PreparedRun, measured: Sequence[Measured]) -> pd.DataFrame | None:
     """Every estimated site with its rank and, where it was measured, its exact effect; None where nothing was estimated."""
-    frames = [_table(prepared, m) for m in measured if m.leg.estimates]
+    frames = [_table(prepared, m) for m in measured if m.arm.estimates]
     return pd.concat(frames, ignore_index=True) if frames else None
 
 
 def receipts(measured: Sequence[Measured]) -> dict[str, Any]:
     """`attribution`: the receipt, where there is one."""
-    found = [receipt(m) for m in measured if m.leg.estimates]
+    found = [receipt(m) for m in measured if m.arm.estimates]
     return {"attribution": found[0]} if found else {}
 
 
 def receipt(measured: Measured) -> dict[str, Any]:
     """How estimates follow exact effects: on the random sample, on their own top, and what they may have missed."""
-    estimates = measured.leg.estimates
+    estimates = measured.arm.estimates
     assert estimates is not None
     exact = _exact(measured, estimates)
     base = {
@@ -107,7 +107,7 @@ def _exact(measured: Measured, estimates: Estimates) -> dict[Site, float]:
     effect = (measured.values[estimates.metric] - measured.baseline[estimates.metric]).mean(1)
     return {
         site_of(row): float(effect[i])
-        for i, row in enumerate(measured.leg.rows)
+        for i, row in enumerate(measured.arm.rows)
         if row.intervention and row.intervention.edits[0].replacement is estimates.replacement
     }
 
@@ -135,8 +135,8 @@ def _recall_text(found: dict[str, Any]) -> str:
     )
 
 
-def _table(prepared: Prepared, measured: Measured) -> pd.DataFrame:
-    estimates = measured.leg.estimates
+def _table(prepared: PreparedRun, measured: Measured) -> pd.DataFrame:
+    estimates = measured.arm.estimates
     assert estimates is not None
     exact = _exact(measured, estimates)
     order = np.argsort(-np.abs(estimates.values), kind="stable")
@@ -147,7 +147,7 @@ def _table(prepared: Prepared, measured: Measured) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "run_id": prepared.identity.run_id,
-            "seed": prepared.light.settings.root.seed,
+            "seed": prepared.spec.settings.root.seed,
             "layer": np.array([layer for layer, _ in sites], dtype="int32"),
             "unit": np.array([unit for _, unit in sites], dtype="int32"),
             "component": estimates.component,

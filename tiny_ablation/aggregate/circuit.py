@@ -14,17 +14,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tiny_ablation.aggregate.named import named
+from tiny_ablation.ablations.shared.circuits import EMPTY, Design, design, set_name
+from tiny_ablation.ablations.shared.head_sets import label
+from tiny_ablation.aggregate.id_columns import named
 from tiny_ablation.config.seeds import generator
-from tiny_ablation.interventions.circuits import EMPTY, Design, design, set_name
-from tiny_ablation.interventions.head_sets import label
-from tiny_ablation.interventions.measure import Measured, shared_examples
-from tiny_ablation.interventions.prepare import Prepared
+from tiny_ablation.run.measure import Measured, shared_examples
+from tiny_ablation.run.prepare import PreparedRun
 from tiny_ablation.stats.bootstrap import Ratios, ratio_of_means
 from tiny_ablation.stats.clusters import Floats
 from tiny_ablation.stats.percentile import percentile_among
 
-KIND = "circuit"
+ABLATION = "circuit"
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class CircuitTables:
 
 @dataclass(frozen=True)
 class _Curves:
-    """The primary metric of every circuit, on the examples that all legs finished.
+    """The primary metric of every circuit, on the examples that all arms finished.
 
     Attributes:
         prepared: the run.
@@ -54,7 +54,7 @@ class _Curves:
         groups: (n,) the cluster of each example.
     """
 
-    prepared: Prepared
+    prepared: PreparedRun
     plan: Design
     values: dict[str, Floats]
     full: Floats
@@ -90,14 +90,14 @@ class _Curves:
 
     def ratios(self, above: Any) -> Ratios:
         """Ratios of means with intervals, from the same draws for all; (n_rows, n) numerators."""
-        root = self.prepared.light.settings.root
+        root = self.prepared.spec.settings.root
         draws = generator(root.seed, "bootstrap", "circuit")
         return ratio_of_means(above, self.span, self.groups, root.stats.n_boot, root.stats.confidence, draws)
 
 
-def circuit_tables(prepared: Prepared, measured: Sequence[Measured]) -> CircuitTables | None:
+def circuit_tables(prepared: PreparedRun, measured: Sequence[Measured]) -> CircuitTables | None:
     """What the circuits of a run are worth; None for another kind, and where a run was stopped too early."""
-    if prepared.light.kind.name != KIND:
+    if prepared.spec.ablation.name != ABLATION:
         return None
     curves = _curves(prepared, measured)
     if curves is None:
@@ -110,8 +110,8 @@ def circuit_tables(prepared: Prepared, measured: Sequence[Measured]) -> CircuitT
     return CircuitTables(tables[0], tables[1], _summary(curves, tables[0], tables[1]))
 
 
-def _curves(prepared: Prepared, measured: Sequence[Measured]) -> _Curves | None:
-    if len(measured) < len(prepared.legs):
+def _curves(prepared: PreparedRun, measured: Sequence[Measured]) -> _Curves | None:
+    if len(measured) < len(prepared.arms):
         return None
     common = shared_examples(measured)
     if not len(common):
@@ -119,8 +119,8 @@ def _curves(prepared: Prepared, measured: Sequence[Measured]) -> _Curves | None:
     name, values = prepared.metrics[0].name, {}
     for m in measured:
         columns = np.searchsorted(m.examples, common)
-        values |= {str(row.key["set"]): m.values[name][i, columns] for i, row in enumerate(m.leg.rows)}
-    root = prepared.light.settings.root
+        values |= {str(row.key["set"]): m.values[name][i, columns] for i, row in enumerate(m.arm.rows)}
+    root = prepared.spec.settings.root
     full = measured[0].baseline[name][np.searchsorted(measured[0].examples, common)]
     groups = [prepared.tokens[i].example.group for i in common]
     return _Curves(prepared, design(root.ablation, prepared.network.shape, root.seed), values, full, groups)
@@ -203,7 +203,7 @@ def _minimality(curves: _Curves, ranking: str) -> pd.DataFrame:
 
 
 def _summary(curves: _Curves, table: pd.DataFrame, members: pd.DataFrame) -> dict[str, Any]:
-    ablation: Any = curves.prepared.light.settings.root.ablation
+    ablation: Any = curves.prepared.spec.settings.root.ablation
     earlier = curves.plan.earlier
     evaluated = {token.example.id for token in curves.prepared.tokens}
     return {

@@ -10,11 +10,11 @@ import pandas as pd
 
 from tiny_ablation.aggregate.run_tables import FDR_LEVEL, groups_of, impact_table
 from tiny_ablation.data.text import listing
-from tiny_ablation.interventions.confirm import Site, only, strongest
-from tiny_ablation.interventions.measure import Measured, executors, measure
-from tiny_ablation.interventions.prepare import Prepared
-from tiny_ablation.results.rundir import RunDir
-from tiny_ablation.results.schema import EFFECT, TABLES
+from tiny_ablation.run.held_out import Site, only, strongest
+from tiny_ablation.run.measure import Measured, executors, measure
+from tiny_ablation.run.prepare import PreparedRun
+from tiny_ablation.store.rundir import RunDir
+from tiny_ablation.store.schema import EFFECT, TABLES
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Confirmation:
 
 
 def confirm(
-    prepared: Prepared,
+    prepared: PreparedRun,
     measured: Sequence[Measured],
     rundir: RunDir,
     progress: Callable[[int], AbstractContextManager[Any]],
@@ -50,8 +50,8 @@ def confirm(
     """
     if prepared.held_out is None:
         return None
-    measured = prepared.light.kind.combine(prepared, measured)
-    n = prepared.light.settings.root.stats.confirm_top
+    measured = prepared.spec.ablation.combine(prepared, measured)
+    n = prepared.spec.settings.root.stats.confirm_top
     chosen = strongest(measured, prepared.metrics[0].name, n)
     held = only(prepared.held_out, list(chosen))
     work = executors(held)
@@ -61,9 +61,9 @@ def confirm(
 
 
 def confirmation(
-    prepared: Prepared,
+    prepared: PreparedRun,
     measured: Sequence[Measured],
-    held: Prepared,
+    held: PreparedRun,
     again: Sequence[Measured],
     chosen: Mapping[Site, float],
 ) -> Confirmation:
@@ -88,7 +88,7 @@ def confirmation(
     rows = rows.iloc[np.argsort(-np.abs(rows["delta_chosen"].to_numpy()), kind="stable")]
     groups = set(groups_of(held, again[0]))
     return Confirmation(table, {
-        "split": held.light.settings.root.dataset.split.value, "chosen_on": prepared.light.settings.root.dataset.split.value,
+        "split": held.spec.settings.root.dataset.split.value, "chosen_on": prepared.spec.settings.root.dataset.split.value,
         "metric": primary, "n_examples": len(again[0].examples), "n_groups": len(groups),
         "shared_groups": sorted(groups & set(groups_of(prepared, measured[0]))),
         "family_size": found.family_size, "resolution": found.unresolvable, "missing": len(chosen) - len(rows),
@@ -111,8 +111,8 @@ def confirm_warnings(summary: Mapping[str, Any] | None) -> list[str]:
 def _chosen_effect(measured: Sequence[Measured], row: Mapping[str, Any]) -> float:
     """The mean effect of this site on this metric where it was chosen."""
     for m in measured:
-        for i, mine in enumerate(m.leg.rows):
-            if m.leg.tabled and mine.six.direction == row["direction"] and _is(mine.key, row):
+        for i, mine in enumerate(m.arm.rows):
+            if m.arm.in_table and mine.described.direction == row["direction"] and _is(mine.key, row):
                 return float(np.nanmean(m.values[row["metric"]][i] - m.baseline[row["metric"]]))
     return float("nan")
 
@@ -121,7 +121,7 @@ def _is(key: Mapping[str, Any], row: Mapping[str, Any]) -> bool:
     return all(row[name] == value for name, value in key.items())
 
 
-def _sites(rows: pd.DataFrame, prepared: Prepared) -> list[dict[str, Any]]:
+def _sites(rows: pd.DataFrame, prepared: PreparedRun) -> list[dict[str, Any]]:
     names = ["delta_chosen", *EFFECT, "value", "confirmed"]
     told_apart = ["direction"] if len(set(rows["direction"])) > 1 else []
-    return rows.loc[:, [*TABLES[prepared.light.table].index, *told_apart, *names]].to_dict("records")
+    return rows.loc[:, [*TABLES[prepared.spec.table].index, *told_apart, *names]].to_dict("records")

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from tiny_ablation.aggregate.named import named
-from tiny_ablation.interventions.measure import Measured, shared_examples
-from tiny_ablation.interventions.prepare import Prepared
+from tiny_ablation.aggregate.id_columns import named
+from tiny_ablation.run.measure import Measured, shared_examples
+from tiny_ablation.run.prepare import PreparedRun
 from tiny_ablation.stats.percentile import percentile_among
 
 if TYPE_CHECKING:
@@ -22,25 +22,25 @@ def control_columns(sets: Measured, measured: Sequence[Measured], metric: str) -
     100 are both out of the ordinary. It is missing where there are no random sets, or none was finished.
 
     Args:
-        sets: the leg of the named sets.
-        measured: all legs; those with `controls_of` hold the random sets.
+        sets: the arm of the named sets.
+        measured: all arms; those with `controls_of` hold the random sets.
         metric: which effects.
     """
-    random = {m.leg.controls_of: m for m in measured if m.leg.controls_of}
+    random = {m.arm.controls_of: m for m in measured if m.arm.controls_of}
     found = [
-        _compare(sets, i, random.get(str(row.key["set"])), metric) for i, row in enumerate(sets.leg.rows)
+        _compare(sets, i, random.get(str(row.key["set"])), metric) for i, row in enumerate(sets.arm.rows)
     ]
     return {
-        "heads": [row.sites for row in sets.leg.rows],
+        "heads": [row.sites for row in sets.arm.rows],
         "control_mean": [mean for mean, _ in found],
         "percentile": [percentile for _, percentile in found],
     }
 
 
-def controls_table(prepared: Prepared, measured: Sequence[Measured]) -> pd.DataFrame | None:
+def controls_table(prepared: PreparedRun, measured: Sequence[Measured]) -> pd.DataFrame | None:
     """The effect of every random set, a row per set and metric; None where there are none."""
     frames = [
-        _random_sets(m, metric.name) for m in measured if m.leg.controls_of for metric in prepared.metrics
+        _random_sets(m, metric.name) for m in measured if m.arm.controls_of for metric in prepared.metrics
     ]
     if not frames:
         return None
@@ -49,9 +49,9 @@ def controls_table(prepared: Prepared, measured: Sequence[Measured]) -> pd.DataF
 
 
 def _random_sets(measured: Measured, metric: str) -> pd.DataFrame:
-    rows, values = measured.leg.rows, measured.values[metric].mean(1)
+    rows, values = measured.arm.rows, measured.values[metric].mean(1)
     return pd.DataFrame({
-        "set": measured.leg.controls_of, "control": np.arange(len(rows), dtype="int32"), "heads": [r.sites for r in rows],
+        "set": measured.arm.controls_of, "control": np.arange(len(rows), dtype="int32"), "heads": [r.sites for r in rows],
         "metric": metric, "value": values, "delta": values - measured.baseline[metric].mean(),
     })  # fmt: skip
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from tiny_ablation.aggregate.named import named
-from tiny_ablation.interventions.measure import Measured
-from tiny_ablation.interventions.prepare import Prepared
+from tiny_ablation.aggregate.id_columns import named
+from tiny_ablation.run.measure import Measured
+from tiny_ablation.run.prepare import PreparedRun
 from tiny_ablation.stats.project import project
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tiny_ablation.sae.panel import FeatureFacts
 
 
-def features_table(prepared: Prepared, measured: Sequence[Measured]) -> pd.DataFrame | None:
+def features_table(prepared: PreparedRun, measured: Sequence[Measured]) -> pd.DataFrame | None:
     """A row per measured feature: why it was chosen, what it does on text and prompts, where it stands among random ones."""
     found = _facts(measured)
     if found is None:
@@ -40,7 +40,7 @@ def features_table(prepared: Prepared, measured: Sequence[Measured]) -> pd.DataF
     }))  # fmt: skip
 
 
-def examples_table(prepared: Prepared, measured: Sequence[Measured]) -> pd.DataFrame | None:
+def examples_table(prepared: PreparedRun, measured: Sequence[Measured]) -> pd.DataFrame | None:
     """A row per feature and text in which it is strongest: the tokens, and its activation at each, as JSON lists."""
     found = _facts(measured)
     if found is None:
@@ -54,33 +54,33 @@ def examples_table(prepared: Prepared, measured: Sequence[Measured]) -> pd.DataF
     return named(prepared, frame.astype({"feature": "int32", "rank": "int32"}))
 
 
-def map_table(prepared: Prepared, measured: Sequence[Measured]) -> pd.DataFrame | None:
+def map_table(prepared: PreparedRun, measured: Sequence[Measured]) -> pd.DataFrame | None:
     """A row per feature of the autoencoder: its place on the map of decoder directions, and how often it is active on text."""
     found = _facts(measured)
     if found is None:
         return None
     facts, _ = found
-    places, how = project(facts.directions, prepared.light.settings.root.seed)
+    places, how = project(facts.directions, prepared.spec.settings.root.seed)
     return named(prepared, pd.DataFrame({
         "feature": np.arange(len(places), dtype="int32"), "x": places[:, 0], "y": places[:, 1],
         "frequency_text": facts.frequency, "method": how,
     }))  # fmt: skip
 
 
-def beside(prepared: Prepared, measured: Sequence[Measured], notes: Mapping[str, Any]) -> dict[str, Any]:
+def beside(prepared: PreparedRun, measured: Sequence[Measured], notes: Mapping[str, Any]) -> dict[str, Any]:
     """The effect of splicing the autoencoder in with no feature touched, the controls, and all of it in lines for people.
 
     Args:
         prepared: the run.
-        measured: all its legs.
+        measured: all its arms.
         notes: what the kind has noted: the quality, and its `text`.
     """
     name = prepared.metrics[0].name
     spliced = _spliced(measured, name)
     controls = {
-        m.leg.controls_of: {"n": len(m.leg.rows), **_sizes(_effects(m, name))}
+        m.arm.controls_of: {"n": len(m.arm.rows), **_sizes(_effects(m, name))}
         for m in measured
-        if m.leg.controls_of
+        if m.arm.controls_of
     }
     own = _facts(measured)
     features = {} if own is None else _sizes(_effects(own[1], name))
@@ -100,7 +100,7 @@ def _words(what: str, sizes: Mapping[str, float]) -> str:
 
 
 def _facts(measured: Sequence[Measured]) -> "tuple[FeatureFacts, Measured] | None":
-    return next(((m.leg.features, m) for m in measured if m.leg.features is not None), None)
+    return next(((m.arm.features, m) for m in measured if m.arm.features is not None), None)
 
 
 def _effects(measured: Measured, metric: str) -> "NDArray[np.float64]":
@@ -115,21 +115,21 @@ def _sizes(effects: "NDArray[np.float64]") -> dict[str, float]:
 def _spliced(measured: Sequence[Measured], metric: str) -> float | None:
     """The mean effect of the reconstruction without its error."""
     for m in measured:
-        for row, effect in zip(m.leg.rows, _effects(m, metric), strict=True):
-            if row.six.value == "splice":
+        for row, effect in zip(m.arm.rows, _effects(m, metric), strict=True):
+            if row.described.value == "splice":
                 return float(effect)
     return None
 
 
-def _percentiles(prepared: Prepared, own: Measured, measured: Sequence[Measured]) -> dict[int, float]:
+def _percentiles(prepared: PreparedRun, own: Measured, measured: Sequence[Measured]) -> dict[int, float]:
     """For each feature the share of random features whose effect is smaller in size, times 100."""
     name = prepared.metrics[0].name
-    random = [m for m in measured if m.leg.controls_of.startswith("random")]
+    random = [m for m in measured if m.arm.controls_of.startswith("random")]
     if not random:
         return {}
     others = np.abs(_effects(random[0], name))
     out: dict[int, float] = {}
-    for row, effect in zip(own.leg.rows, np.abs(_effects(own, name)), strict=True):
+    for row, effect in zip(own.arm.rows, np.abs(_effects(own, name)), strict=True):
         below = (others < effect).mean() + 0.5 * (others == effect).mean()
         out.setdefault(int(row.key["feature"]), float(100 * below))
     return out

@@ -10,38 +10,38 @@ from typing import Any
 import numpy as np
 
 from tiny_ablation.config.seeds import generator
-from tiny_ablation.interventions.measure import Measured, shared_examples
-from tiny_ablation.interventions.prepare import Prepared
+from tiny_ablation.run.measure import Measured, shared_examples
+from tiny_ablation.run.prepare import PreparedRun
 from tiny_ablation.stats.bootstrap import cluster_bootstrap_means
 
 _COLUMNS = ("delta_a", "delta_b", "interaction", "interaction_low", "interaction_high")
 
 
 def interaction_columns(
-    prepared: Prepared, pairs: Measured, measured: Sequence[Measured], metric: str
+    prepared: PreparedRun, pairs: Measured, measured: Sequence[Measured], metric: str
 ) -> dict[str, Any]:
     """For each pair, both single effects and the interaction with its interval; each (n_pairs,).
 
     Args:
         prepared: the run.
-        pairs: the leg of the pairs.
-        measured: all legs; the one that is not in the table holds the single heads, as pairs of a head with itself.
+        pairs: the arm of the pairs.
+        measured: all arms; the one that is not in the table holds the single heads, as pairs of a head with itself.
         metric: which effects.
 
     Returns:
         The columns; all NaN where the run was stopped before any example of the single heads was finished.
     """
-    singles = next((m for m in measured if not m.leg.tabled), None)
+    singles = next((m for m in measured if not m.arm.in_table), None)
     common = shared_examples([pairs, singles]) if singles else []
     if singles is None or not len(common):
         return dict.fromkeys(_COLUMNS, np.nan)
     joint, alone = (_effects(m, common, metric) for m in (pairs, singles))
-    place = {(row.key["layer_a"], row.key["head_a"]): i for i, row in enumerate(singles.leg.rows)}
+    place = {(row.key["layer_a"], row.key["head_a"]): i for i, row in enumerate(singles.arm.rows)}
     a, b = (
-        alone[[place[row.key[f"layer_{end}"], row.key[f"head_{end}"]] for row in pairs.leg.rows]]
+        alone[[place[row.key[f"layer_{end}"], row.key[f"head_{end}"]] for row in pairs.arm.rows]]
         for end in ("a", "b")
     )
-    root = prepared.light.settings.root
+    root = prepared.spec.settings.root
     excess = joint - a - b
     groups = [prepared.tokens[i].example.group for i in common]
     draws = generator(root.seed, "bootstrap", metric, "interaction")

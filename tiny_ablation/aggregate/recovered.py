@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from tiny_ablation.aggregate.named import named
+from tiny_ablation.aggregate.id_columns import named
 from tiny_ablation.config.seeds import generator
-from tiny_ablation.interventions.measure import Measured, shared_examples
-from tiny_ablation.interventions.prepare import Prepared
+from tiny_ablation.run.measure import Measured, shared_examples
+from tiny_ablation.run.prepare import PreparedRun
 from tiny_ablation.stats.bootstrap import Ratios, ratio_of_means
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class _Ends:
     """The un-patched runs of both prompts of each pair.
 
     Attributes:
-        examples: (n,) those that were finished in all legs.
+        examples: (n,) those that were finished in all arms.
         clean: (n,) the primary metric.
         corrupt: (n,) the same.
     """
@@ -39,13 +39,15 @@ class _Ends:
     corrupt: "NDArray[np.float64]"
 
 
-def recovered(prepared: Prepared, measured: Sequence[Measured]) -> Iterator[tuple[Measured, dict[str, Any]]]:
-    """For each leg that stands in the table, the columns of its `recovered` rows; nothing where only one prompt ran."""
+def recovered(
+    prepared: PreparedRun, measured: Sequence[Measured]
+) -> Iterator[tuple[Measured, dict[str, Any]]]:
+    """For each arm that stands in the table, the columns of its `recovered` rows; nothing where only one prompt ran."""
     for m in measured:
-        ends = _ends(prepared, [m, *(other for other in measured if other.leg.run != m.leg.run)][:2])
-        if ends is None or not m.leg.tabled:
+        ends = _ends(prepared, [m, *(other for other in measured if other.arm.run != m.arm.run)][:2])
+        if ends is None or not m.arm.in_table:
             continue
-        found = _ratios(prepared, f"recovered {m.leg.run}", _values(prepared, m, ends) - ends.corrupt, ends)
+        found = _ratios(prepared, f"recovered {m.arm.run}", _values(prepared, m, ends) - ends.corrupt, ends)
         yield m, {
             "metric": "recovered", "value": found.ratio, "n": len(ends.examples), "baseline": 0.0, "delta": found.ratio,
             "ci_low": found.low, "ci_high": found.high, "p_value": np.nan, "q_value": np.nan, "null": NO_TEST,
@@ -53,20 +55,20 @@ def recovered(prepared: Prepared, measured: Sequence[Measured]) -> Iterator[tupl
         }  # fmt: skip
 
 
-def asymmetry(prepared: Prepared, measured: Sequence[Measured]) -> pd.DataFrame | None:
+def asymmetry(prepared: PreparedRun, measured: Sequence[Measured]) -> pd.DataFrame | None:
     """Restoring against breaking, a row per site; None unless both directions were run.
 
     `restoring` is the share of the advantage that comes back when the corrupt run gets the clean value, `breaking` the share
     that is lost when the clean run gets the corrupt one. A site that is sufficient without being necessary (a backup exists)
     restores more than it breaks; `asymmetry` is restoring - breaking, with the interval of that difference.
     """
-    by_run = {m.leg.run: m for m in measured if m.leg.tabled}
+    by_run = {m.arm.run: m for m in measured if m.arm.in_table}
     ends = _ends(prepared, measured)
     if ends is None or set(by_run) != {"clean", "corrupt"}:
         return None
     restored = _values(prepared, by_run["corrupt"], ends) - ends.corrupt
     broken = ends.clean - _values(prepared, by_run["clean"], ends)
-    frame = pd.DataFrame([dict(row.key) for row in by_run["corrupt"].leg.rows])
+    frame = pd.DataFrame([dict(row.key) for row in by_run["corrupt"].arm.rows])
     named(prepared, frame)
     frame["metric"], frame["n"] = prepared.metrics[0].name, len(ends.examples)
     for name, share in (("restoring", restored), ("breaking", broken), ("asymmetry", restored - broken)):
@@ -75,8 +77,8 @@ def asymmetry(prepared: Prepared, measured: Sequence[Measured]) -> pd.DataFrame 
     return frame
 
 
-def _ends(prepared: Prepared, measured: Sequence[Measured]) -> _Ends | None:
-    by_run = {m.leg.run: m for m in reversed(measured)}
+def _ends(prepared: PreparedRun, measured: Sequence[Measured]) -> _Ends | None:
+    by_run = {m.arm.run: m for m in reversed(measured)}
     if set(by_run) != {"clean", "corrupt"}:
         return None
     common = shared_examples(measured)
@@ -87,13 +89,13 @@ def _ends(prepared: Prepared, measured: Sequence[Measured]) -> _Ends | None:
     return _Ends(common, at["clean"], at["corrupt"])
 
 
-def _values(prepared: Prepared, measured: Measured, ends: _Ends) -> "NDArray[np.float64]":
+def _values(prepared: PreparedRun, measured: Measured, ends: _Ends) -> "NDArray[np.float64]":
     """(n_rows, n) the primary metric of the patched runs."""
     return measured.values[prepared.metrics[0].name][:, np.searchsorted(measured.examples, ends.examples)]
 
 
-def _ratios(prepared: Prepared, label: str, numerator: "NDArray[np.float64]", ends: _Ends) -> Ratios:
-    root = prepared.light.settings.root
+def _ratios(prepared: PreparedRun, label: str, numerator: "NDArray[np.float64]", ends: _Ends) -> Ratios:
+    root = prepared.spec.settings.root
     groups = [prepared.tokens[i].example.group for i in ends.examples]
     draws = generator(root.seed, "bootstrap", label)
     advantage = ends.clean - ends.corrupt

@@ -16,10 +16,10 @@ import pandas as pd
 from tiny_ablation.config.seeds import generator
 from tiny_ablation.data.text import listing
 from tiny_ablation.errors import ResultsError
-from tiny_ablation.results.reader import Run
 from tiny_ablation.stats.bootstrap import cluster_bootstrap_means
 from tiny_ablation.stats.clusters import Floats
 from tiny_ablation.stats.ranks import rank_biased_overlap, spearman
+from tiny_ablation.store.reader import Run
 
 N_BOOT = 2000
 

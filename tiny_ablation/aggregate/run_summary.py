@@ -16,45 +16,48 @@ from tiny_ablation.aggregate.stability import stability
 from tiny_ablation.config.schema import Span, Split
 from tiny_ablation.config.seeds import generator
 from tiny_ablation.data.text import listing
-from tiny_ablation.interventions.baseline import CRITERIA, is_right
-from tiny_ablation.interventions.measure import Measured
-from tiny_ablation.interventions.prepare import Prepared
-from tiny_ablation.results.schema import EFFECT, SCHEMA_VERSION, TABLES
+from tiny_ablation.run.baseline import CRITERIA, is_right
+from tiny_ablation.run.measure import Measured
+from tiny_ablation.run.prepare import PreparedRun
+from tiny_ablation.store.schema import EFFECT, SCHEMA_VERSION, TABLES
 
 N_TOP = 10
 
 
 def run_summary(
-    prepared: Prepared, measured: Sequence[Measured], tables: RunTables, confirm: dict[str, Any] | None = None
+    prepared: PreparedRun,
+    measured: Sequence[Measured],
+    tables: RunTables,
+    confirm: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The content of `summary.json`.
 
     Args:
         prepared: the run.
-        measured: all legs.
+        measured: all arms.
         tables: what was made of them.
         confirm: what the held-out split says, where one was asked.
     """
-    root, first = prepared.light.settings.root, measured[0]
+    root, first = prepared.spec.settings.root, measured[0]
     primary = prepared.metrics[0].name
     baseline = _baseline(prepared, _columns(prepared, first), groups_of(prepared, first))
-    clean = next((m for m in measured if m.leg.run == "clean"), None)
+    clean = next((m for m in measured if m.arm.run == "clean"), None)
     selection = prepared.selection
     return {
         "schema": SCHEMA_VERSION,
         "run_id": prepared.identity.run_id,
-        "condition": prepared.light.condition,
+        "condition": prepared.spec.condition,
         "model": root.model.name,
         "dataset": root.dataset.name,
         "kind": root.ablation.kind,
         "primary": primary,
         "seed": root.seed,
-        "seed_effect": prepared.light.seed_effect,
+        "seed_effect": prepared.spec.seed_effect,
         "split": root.dataset.split.value,
         "n_examples": len(first.examples),
         "n_planned": len(prepared.tokens),
         "skipped": list(prepared.skipped),
-        "unservable": {"count": len(selection.unservable), "rows": dict(selection.unservable)},
+        "unservable": {"count": len(selection.unscorable), "rows": dict(selection.unscorable)},
         "kept": dict(selection.kept),
         "n_groups": len(set(groups_of(prepared, first))),
         "confidence": root.stats.confidence,
@@ -64,7 +67,7 @@ def run_summary(
         "baseline": baseline,
         "baseline_by_template": [] if clean is None else _baseline_by_template(prepared, clean),
         "metrics": {m.name: _mean_effect(prepared, first, m.name) for m in prepared.metrics},
-        "top": top_sites(tables.impact, prepared.light.table, primary),
+        "top": top_sites(tables.impact, prepared.spec.table, primary),
         "null": NULL,
         "fdr": root.stats.fdr.value,
         "family_size": tables.family_size,
@@ -80,9 +83,9 @@ def run_summary(
     }
 
 
-def _notes(prepared: Prepared, measured: Sequence[Measured]) -> dict[str, Any]:
-    """What the legs say of themselves, and what follows from several of them."""
-    notes = {name: note for m in measured for name, note in m.leg.notes.items()} | receipts(measured)
+def _notes(prepared: PreparedRun, measured: Sequence[Measured]) -> dict[str, Any]:
+    """What the arms say of themselves, and what follows from several of them."""
+    notes = {name: note for m in measured for name, note in m.arm.notes.items()} | receipts(measured)
     if "sae" in notes:
         notes["sae"] = notes["sae"] | beside(prepared, measured, notes["sae"])
     return notes
@@ -107,32 +110,32 @@ def top_sites(impact: pd.DataFrame, table: str, metric: str, n: int = N_TOP) -> 
     return rows.iloc[order][columns].to_dict("records")
 
 
-def _columns(prepared: Prepared, measured: Measured) -> dict[str, Any]:
+def _columns(prepared: PreparedRun, measured: Measured) -> dict[str, Any]:
     """Per example of the un-intervened run: whether it is right, whether the target is preferred, every metric."""
     difference = next((measured.baseline[name] for name in DIFFERENCES if name in measured.baseline), None)
     preferred = {} if difference is None else {"preference": difference > 0}
     tokens = [prepared.tokens[i] for i in measured.examples]
     right = is_right(tokens, measured.top1_baseline.tolist())
-    if prepared.light.settings.root.metrics.span is Span.full:
+    if prepared.spec.settings.root.metrics.span is Span.full:
         right = preferred.get("preference")
     return {**({} if right is None else {"accuracy": right}), **preferred, **measured.baseline}
 
 
 def _baseline(
-    prepared: Prepared, columns: Mapping[str, Any], groups: Sequence[str]
+    prepared: PreparedRun, columns: Mapping[str, Any], groups: Sequence[str]
 ) -> dict[str, dict[str, float]]:
     return {name: _interval(prepared, f"baseline {name}", values, groups) for name, values in columns.items()}
 
 
-def _baseline_by_template(prepared: Prepared, measured: Measured) -> list[dict[str, Any]]:
+def _baseline_by_template(prepared: PreparedRun, measured: Measured) -> list[dict[str, Any]]:
     columns, shown = _columns(prepared, measured), ("accuracy", "preference", *DIFFERENCES[:2])
     templates = [prepared.tokens[i].example.template for i in measured.examples]
     return by_template(templates, {name: columns[name] for name in shown if name in columns})
 
 
-def _mean_effect(prepared: Prepared, measured: Measured, name: str) -> dict[str, float]:
-    """The effect of the average site of the first leg: per example, the mean over all rows that were run."""
-    ran = [row.intervention is not None for row in measured.leg.rows]
+def _mean_effect(prepared: PreparedRun, measured: Measured, name: str) -> dict[str, float]:
+    """The effect of the average site of the first arm: per example, the mean over all rows that were run."""
+    ran = [row.intervention is not None for row in measured.arm.rows]
     effects = (measured.values[name] - measured.baseline[name])[ran if any(ran) else slice(None)]
     found = _interval(
         prepared, f"mean effect {name}", np.nanmean(effects, axis=0), groups_of(prepared, measured)
@@ -140,8 +143,8 @@ def _mean_effect(prepared: Prepared, measured: Measured, name: str) -> dict[str,
     return {"mean_delta": found.pop("mean"), **found}
 
 
-def _interval(prepared: Prepared, label: str, values: Any, groups: Sequence[str]) -> dict[str, float]:
-    root = prepared.light.settings.root
+def _interval(prepared: PreparedRun, label: str, values: Any, groups: Sequence[str]) -> dict[str, float]:
+    root = prepared.spec.settings.root
     draws = generator(root.seed, "bootstrap", label)
     return interval(values, groups, n_boot=root.stats.n_boot, confidence=root.stats.confidence, rng=draws)
 
@@ -154,7 +157,7 @@ def _six(impact: pd.DataFrame) -> dict[str, str]:
     return {name: ", ".join(dict.fromkeys(impact[column].astype(str))) for name, column in columns.items()}
 
 
-def _weak(prepared: Prepared, clean: Measured | None) -> list[str]:
+def _weak(prepared: PreparedRun, clean: Measured | None) -> list[str]:
     """Whether the model does what is taken apart; nothing to say where only corrupt prompts ran."""
     columns = {} if clean is None else _columns(prepared, clean)
     if clean is None or "preference" not in columns:
@@ -170,11 +173,11 @@ def _weak(prepared: Prepared, clean: Measured | None) -> list[str]:
     ]
 
 
-def _warnings(prepared: Prepared, measured: Measured, clean: Measured | None) -> list[str]:
-    root, out = prepared.light.settings.root, _weak(prepared, clean)
+def _warnings(prepared: PreparedRun, measured: Measured, clean: Measured | None) -> list[str]:
+    root, out = prepared.spec.settings.root, _weak(prepared, clean)
     selection = prepared.selection
-    if selection.unservable:
-        rows = [f"{row} ({reason})" for row, reason in selection.unservable.items()]
+    if selection.unscorable:
+        rows = [f"{row} ({reason})" for row, reason in selection.unscorable.items()]
         out.append(
             f"{len(rows)} rows cannot be scored with the tokenizer and were left out: {listing(rows, separator='; ')}"
         )
@@ -183,7 +186,7 @@ def _warnings(prepared: Prepared, measured: Measured, clean: Measured | None) ->
             f"dataset.keep=correct: {selection.kept['n_kept']} of {selection.kept['n_before']} examples were kept, those where "
             f"{selection.kept['criterion']}; effects are about these alone"
         )
-    if prepared.light.seed_effect == "none":
+    if prepared.spec.seed_effect == "none":
         out.append("the seed draws nothing here: all examples are used and the ablation is deterministic, so runs with other "
                    "seeds are the same measurement, not replicates")  # fmt: skip
     if len(set(groups_of(prepared, measured))) < 5:

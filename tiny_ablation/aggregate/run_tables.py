@@ -14,20 +14,20 @@ import pandas as pd
 from tiny_ablation.aggregate.attribution import attribution_table
 from tiny_ablation.aggregate.circuit import circuit_tables
 from tiny_ablation.aggregate.controls import control_columns, controls_table
-from tiny_ablation.aggregate.draws import draws_table
 from tiny_ablation.aggregate.features import examples_table, features_table, map_table
 from tiny_ablation.aggregate.interaction import interaction_columns
 from tiny_ablation.aggregate.recovered import asymmetry, recovered
+from tiny_ablation.aggregate.resample_variance import draws_table
 from tiny_ablation.aggregate.site_controls import site_controls
 from tiny_ablation.config.seeds import generator
-from tiny_ablation.interventions.measure import Measured
-from tiny_ablation.interventions.prepare import Prepared
-from tiny_ablation.results.schema import conform, conform_examples
+from tiny_ablation.run.measure import Measured
+from tiny_ablation.run.prepare import PreparedRun
 from tiny_ablation.stats.bootstrap import cluster_bootstrap_means
 from tiny_ablation.stats.clusters import Floats
 from tiny_ablation.stats.effect_size import standardised
 from tiny_ablation.stats.fdr import can_resolve, first_step, q_values
 from tiny_ablation.stats.signflip import resolution, sign_flip_pvalues
+from tiny_ablation.store.schema import conform, conform_examples
 
 FDR_LEVEL = 0.05
 NULL = "sign flip by group: each group's mean effect is symmetric about 0"
@@ -38,7 +38,7 @@ class RunTables:
     """The tables of a run.
 
     Attributes:
-        impact: a row per site and metric, as in `results.schema`.
+        impact: a row per site and metric, as in `store.schema`.
         per_example: a row per site and example.
         unresolvable: why no p-value is given, in a sentence; None where they are.
         family_size: how many tests each q-value corrects for.
@@ -56,7 +56,7 @@ class RunTables:
 
 @dataclass(frozen=True)
 class _Tests:
-    """Statistics of one metric of one leg, each (n_rows,)."""
+    """Statistics of one metric of one arm, each (n_rows,)."""
 
     low: Floats
     high: Floats
@@ -73,32 +73,32 @@ class ImpactTable:
     family_size: int
 
 
-def impact_table(prepared: Prepared, measured: Sequence[Measured]) -> ImpactTable:
+def impact_table(prepared: PreparedRun, measured: Sequence[Measured]) -> ImpactTable:
     """Every site with its interval and test; the family of the q-values is all of them, per metric."""
-    whole = [m for m in measured if m.leg.tabled]
-    family = sum(sum(row.intervention is not None for row in m.leg.rows) for m in whole)
+    whole = [m for m in measured if m.arm.in_table]
+    family = sum(sum(row.intervention is not None for row in m.arm.rows) for m in whole)
     reason = _unresolvable(prepared, whole, family)
     measured = [part for m in measured for part in _parts(m)]
     frames = [
-        frame for m in measured if m.leg.tabled for frame in _impact(prepared, m, measured, reason is None)
+        frame for m in measured if m.arm.in_table for frame in _impact(prepared, m, measured, reason is None)
     ]
     frames += [
         _identity_columns(prepared, m).assign(**columns) for m, columns in recovered(prepared, measured)
     ]
     impact = pd.concat(frames, ignore_index=True)
-    method = prepared.light.settings.root.stats.fdr.value
+    method = prepared.spec.settings.root.stats.fdr.value
     impact["q_value"] = impact.groupby("metric", sort=False)["p_value"].transform(
         lambda p: q_values(p.to_numpy(), method)
     )
-    return ImpactTable(conform(impact, prepared.light.table), reason, family)
+    return ImpactTable(conform(impact, prepared.spec.table), reason, family)
 
 
-def run_tables(prepared: Prepared, measured: Sequence[Measured]) -> RunTables:
+def run_tables(prepared: PreparedRun, measured: Sequence[Measured]) -> RunTables:
     """Tables of everything that was measured."""
     found = impact_table(prepared, measured)
     measured = [part for m in measured for part in _parts(m)]
-    examples = pd.concat([_per_example(prepared, m) for m in measured if m.leg.rows], ignore_index=True)
-    examples = conform_examples(examples, prepared.light.table, [metric.name for metric in prepared.metrics])
+    examples = pd.concat([_per_example(prepared, m) for m in measured if m.arm.rows], ignore_index=True)
+    examples = conform_examples(examples, prepared.spec.table, [metric.name for metric in prepared.metrics])
     made = {name: make(prepared, measured) for name, make in _MORE.items()}
     more = {name: frame for name, frame in made.items() if frame is not None}
     circuits = circuit_tables(prepared, measured)
@@ -122,7 +122,7 @@ _MORE = {
 
 
 def _parts(measured: Measured) -> Iterator[Measured]:
-    """The leg cut up by which examples its rows have: a row about a middle token has none of an example without one."""
+    """The arm cut up by which examples its rows have: a row about a middle token has none of an example without one."""
     missing = np.isnan(np.array(list(measured.values.values()))).any(0)
     patterns, which = np.unique(missing, axis=0, return_inverse=True)
     if len(patterns) <= 1 and not missing.any():
@@ -131,22 +131,22 @@ def _parts(measured: Measured) -> Iterator[Measured]:
     for index, pattern in enumerate(patterns):
         rows, kept = [int(i) for i in np.flatnonzero(which.ravel() == index)], ~pattern
         yield replace(
-            measured, leg=replace(measured.leg, rows=[measured.leg.rows[i] for i in rows]), examples=measured.examples[kept],
+            measured, arm=replace(measured.arm, rows=[measured.arm.rows[i] for i in rows]), examples=measured.examples[kept],
             values={name: v[rows][:, kept] for name, v in measured.values.items()},
             baseline={name: v[kept] for name, v in measured.baseline.items()}, top1=measured.top1[rows][:, kept],
             top1_baseline=measured.top1_baseline[kept],
         )  # fmt: skip
 
 
-def groups_of(prepared: Prepared, measured: Measured) -> list[str]:
+def groups_of(prepared: PreparedRun, measured: Measured) -> list[str]:
     """The cluster of each finished example."""
     return [prepared.tokens[i].example.group for i in measured.examples]
 
 
-def _unresolvable(prepared: Prepared, measured: Sequence[Measured], family: int) -> str | None:
+def _unresolvable(prepared: PreparedRun, measured: Sequence[Measured], family: int) -> str | None:
     """Why q-values at the FDR level are out of reach, or None."""
     n_groups = min(len(set(groups_of(prepared, m))) for m in measured)
-    stats = prepared.light.settings.root.stats
+    stats = prepared.spec.settings.root.stats
     smallest, method = resolution(n_groups, stats.n_perm), stats.fdr.value
     if family == 0 or can_resolve(family, smallest, FDR_LEVEL, method):
         return None
@@ -158,19 +158,19 @@ def _unresolvable(prepared: Prepared, measured: Sequence[Measured], family: int)
 
 
 def _impact(
-    prepared: Prepared, measured: Measured, all_legs: Sequence[Measured], with_p: bool
+    prepared: PreparedRun, measured: Measured, all_legs: Sequence[Measured], with_p: bool
 ) -> Iterator[pd.DataFrame]:
     groups = groups_of(prepared, measured)
-    tested = np.array([row.intervention is not None for row in measured.leg.rows])
+    tested = np.array([row.intervention is not None for row in measured.arm.rows])
     for metric in prepared.metrics:
         values, baseline = measured.values[metric.name], measured.baseline[metric.name]
         tests = _test(
             prepared, metric.name, values - baseline, groups, tested if with_p else np.zeros_like(tested)
         )
         frame = _identity_columns(prepared, measured)
-        if prepared.light.table == "pair_impact":
+        if prepared.spec.table == "pair_impact":
             frame = frame.assign(**interaction_columns(prepared, measured, all_legs, metric.name))
-        if prepared.light.table == "set_impact":
+        if prepared.spec.table == "set_impact":
             frame = frame.assign(**control_columns(measured, all_legs, metric.name))
         mean, base = values.mean(1), baseline.mean()
         yield frame.assign(
@@ -179,22 +179,22 @@ def _impact(
         )  # fmt: skip
 
 
-def _identity_columns(prepared: Prepared, measured: Measured) -> pd.DataFrame:
-    root, rows = prepared.light.settings.root, measured.leg.rows
+def _identity_columns(prepared: PreparedRun, measured: Measured) -> pd.DataFrame:
+    root, rows = prepared.spec.settings.root, measured.arm.rows
     frame = pd.DataFrame([dict(row.key) for row in rows])
-    six = {
-        "granularity": [r.six.granularity for r in rows], "component": [r.six.component for r in rows],
-        "replacement": [r.six.value for r in rows], "positions": [r.six.positions for r in rows],
-        "direction": [r.six.direction for r in rows], "set": [r.six.set for r in rows],
+    described = {
+        "granularity": [r.described.granularity for r in rows], "component": [r.described.component for r in rows],
+        "replacement": [r.described.value for r in rows], "positions": [r.described.positions for r in rows],
+        "direction": [r.described.direction for r in rows], "set": [r.described.set for r in rows],
     }  # fmt: skip
     return frame.assign(
-        run_id=prepared.identity.run_id, seed=root.seed, condition=prepared.light.condition, model=root.model.name,
-        dataset=root.dataset.name, **{name: column for name, column in six.items() if name not in frame},
+        run_id=prepared.identity.run_id, seed=root.seed, condition=prepared.spec.condition, model=root.model.name,
+        dataset=root.dataset.name, **{name: column for name, column in described.items() if name not in frame},
     )  # fmt: skip
 
 
-def _test(prepared: Prepared, metric: str, deltas: Any, groups: list[str], tested: Any) -> _Tests:
-    root = prepared.light.settings.root
+def _test(prepared: PreparedRun, metric: str, deltas: Any, groups: list[str], tested: Any) -> _Tests:
+    root = prepared.spec.settings.root
     draws = generator(root.seed, "bootstrap", metric)
     low, high = cluster_bootstrap_means(deltas, groups, root.stats.n_boot, root.stats.confidence, draws)
     p = np.full(len(deltas), np.nan)
@@ -204,12 +204,17 @@ def _test(prepared: Prepared, metric: str, deltas: Any, groups: list[str], teste
     return _Tests(low, high, p, standardised(deltas, groups))
 
 
-def _per_example(prepared: Prepared, measured: Measured) -> pd.DataFrame:
+def _per_example(prepared: PreparedRun, measured: Measured) -> pd.DataFrame:
     """Long over rows x examples, rows outermost."""
-    rows, n = measured.leg.rows, len(measured.examples)
+    rows, n = measured.arm.rows, len(measured.examples)
     examples = [prepared.tokens[i].example for i in measured.examples]
     how = [
-        {"replacement": r.six.value, "positions": r.six.positions, "direction": r.six.direction} for r in rows
+        {
+            "replacement": r.described.value,
+            "positions": r.described.positions,
+            "direction": r.described.direction,
+        }
+        for r in rows
     ]
     keys = pd.DataFrame([{**columns, **row.key} for columns, row in zip(how, rows, strict=True)])
     frame = keys.loc[keys.index.repeat(n)].reset_index(drop=True)
@@ -224,10 +229,10 @@ def _per_example(prepared: Prepared, measured: Measured) -> pd.DataFrame:
     for name, values in measured.values.items():
         frame[name] = values.ravel()
         frame[f"{name}_baseline"] = np.tile(measured.baseline[name], len(rows))
-    return frame.assign(run_id=prepared.identity.run_id, seed=prepared.light.settings.root.seed)
+    return frame.assign(run_id=prepared.identity.run_id, seed=prepared.spec.settings.root.seed)
 
 
-def _texts(prepared: Prepared, ids: Any) -> list[str]:
+def _texts(prepared: PreparedRun, ids: Any) -> list[str]:
     tokenizer: Any = prepared.network.model.tokenizer
     distinct = {int(i): tokenizer.decode([int(i)]) for i in np.unique(ids)}
     return [distinct[int(i)] for i in ids]

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from tiny_ablation.aggregate.named import named
-from tiny_ablation.interventions.measure import Measured
-from tiny_ablation.interventions.plan import Row
-from tiny_ablation.interventions.prepare import Prepared
+from tiny_ablation.aggregate.id_columns import named
+from tiny_ablation.run.measure import Measured
+from tiny_ablation.run.plan import Row
+from tiny_ablation.run.prepare import PreparedRun
 from tiny_ablation.stats.percentile import percentile_among
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ N_MATCHED = 20
 MIN_HEADS = 3  # fewer are no distribution
 
 
-def site_controls(prepared: Prepared, measured: Sequence[Measured]) -> pd.DataFrame | None:
+def site_controls(prepared: PreparedRun, measured: Sequence[Measured]) -> pd.DataFrame | None:
     """A row per head, factor and metric; None unless at least three heads were measured alone.
 
     `size` is the absolute mean effect; `random_mean` the mean size of all other heads and `random_percentile` the share of them
@@ -33,23 +33,23 @@ def site_controls(prepared: Prepared, measured: Sequence[Measured]) -> pd.DataFr
     `matched_percentile` among the `n_matched` heads whose output is nearest in length: `norm` is the mean length of the vector
     z_h W_O,h that the head adds to the residual stream at the touched positions. The last are missing for q, k and v.
     """
-    if prepared.light.table != "head_impact":
+    if prepared.spec.table != "head_impact":
         return None
-    frames = [frame for m in measured if m.leg.tabled for frame in _of_leg(prepared, m)]
+    frames = [frame for m in measured if m.arm.in_table for frame in _of_leg(prepared, m)]
     if not frames:
         return None
     frame = pd.concat(frames, ignore_index=True)
     return named(prepared, frame)
 
 
-def _of_leg(prepared: Prepared, measured: Measured) -> Iterator[pd.DataFrame]:
-    rows = [i for i, row in enumerate(measured.leg.rows) if row.intervention is not None]
+def _of_leg(prepared: PreparedRun, measured: Measured) -> Iterator[pd.DataFrame]:
+    rows = [i for i, row in enumerate(measured.arm.rows) if row.intervention is not None]
     scales = dict.fromkeys(_scale(measured, i) for i in rows)
     by_scale = [[i for i in rows if _scale(measured, i) == scale] for scale in scales]
     usable = [mine for mine in by_scale if len(mine) >= MIN_HEADS]
     norms = _norms(prepared, measured, rows) if usable else None
     for mine in usable:
-        heads = [measured.leg.rows[i] for i in mine]
+        heads = [measured.arm.rows[i] for i in mine]
         of_heads = None if norms is None else np.array([norms[r.key["layer"], r.key["head"]] for r in heads])
         for metric in prepared.metrics:
             deltas = (measured.values[metric.name][mine] - measured.baseline[metric.name]).mean(1)
@@ -57,17 +57,17 @@ def _of_leg(prepared: Prepared, measured: Measured) -> Iterator[pd.DataFrame]:
 
 
 def _scale(measured: Measured, row: int) -> Any:
-    return measured.leg.rows[row].key["scale"]
+    return measured.arm.rows[row].key["scale"]
 
 
-def _norms(prepared: Prepared, measured: Measured, rows: Sequence[int]) -> Any:
+def _norms(prepared: PreparedRun, measured: Measured, rows: Sequence[int]) -> Any:
     """(n_layers, n_heads) the mean length of what each head writes, un-intervened; None where that is not what is replaced."""
     from tiny_ablation.engine.norms import head_norms
 
-    first = measured.leg.rows[rows[0]].runs[0].edits[0]
+    first = measured.arm.rows[rows[0]].runs[0].edits[0]
     if first.component != "z":
         return None
-    return head_norms(prepared.network, measured.leg.prompts, first.positions)
+    return head_norms(prepared.network, measured.arm.prompts, first.positions)
 
 
 def _compared(heads: Sequence[Row], sizes: Any, norms: "NDArray[np.float64] | None") -> pd.DataFrame:
@@ -77,7 +77,7 @@ def _compared(heads: Sequence[Row], sizes: Any, norms: "NDArray[np.float64] | No
         others = np.arange(len(heads)) != i
         matched = sizes[:0] if norms is None else sizes[nearest(norms, i)]
         records.append({
-            **row.key, "direction": row.six.direction, "size": sizes[i],
+            **row.key, "direction": row.described.direction, "size": sizes[i],
             "random_mean": sizes[others].mean(), "random_percentile": percentile_among(sizes[i], sizes[others]),
             "layer_percentile": percentile_among(sizes[i], sizes[others & (layers == layers[i])]),
             "norm": np.nan if norms is None else norms[i], "n_matched": len(matched),

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 
 from tiny_ablation.config.seeds import generator
-from tiny_ablation.interventions.confirm import candidates
-from tiny_ablation.interventions.measure import Measured
-from tiny_ablation.interventions.prepare import Prepared
+from tiny_ablation.run.held_out import candidates
+from tiny_ablation.run.measure import Measured
+from tiny_ablation.run.prepare import PreparedRun
 from tiny_ablation.stats.ranks import top_set_stability
 
 N_RESAMPLES = 1000
@@ -16,27 +16,27 @@ FAIR = 0.8
 """From this mean Jaccard overlap on, a top set is called stable."""
 
 
-def stability(prepared: Prepared, measured: Sequence[Measured], n_top: int) -> dict[str, Any] | None:
+def stability(prepared: PreparedRun, measured: Sequence[Measured], n_top: int) -> dict[str, Any] | None:
     """How well the strongest sites hold under resampling; None where sites cannot be ranked on common examples.
 
     Args:
         prepared: the run.
-        measured: all legs.
+        measured: all arms.
         n_top: how many sites the top is; at most half of them.
     """
-    if prepared.light.table == "set_impact":  # sets that hold each other cannot be told apart by their ranks
+    if prepared.spec.table == "set_impact":  # sets that hold each other cannot be told apart by their ranks
         return None
-    leg = next((m for m in measured if m.leg.tabled), None)
-    rows = [] if leg is None else candidates(leg)
-    if leg is None or len(rows) < 2:
+    arm = next((m for m in measured if m.arm.in_table), None)
+    rows = [] if arm is None else candidates(arm)
+    if arm is None or len(rows) < 2:
         return None
     name = prepared.metrics[0].name
-    deltas = (leg.values[name] - leg.baseline[name])[rows]
-    groups = [prepared.tokens[i].example.group for i in leg.examples]
+    deltas = (arm.values[name] - arm.baseline[name])[rows]
+    groups = [prepared.tokens[i].example.group for i in arm.examples]
     if np.isnan(deltas).any() or len(set(groups)) < 2:
         return None
     k = min(n_top, len(rows) // 2)
-    draws = generator(prepared.light.settings.root.seed, "bootstrap", "stability", name)
+    draws = generator(prepared.spec.settings.root.seed, "bootstrap", "stability", name)
     jaccard = top_set_stability(deltas, groups, k, N_RESAMPLES, draws)
     return {
         "metric": name,

@@ -9,8 +9,8 @@ from tiny_ablation.config.schema import RootConfig
 from tiny_ablation.config.seeds import generator
 from tiny_ablation.data.corpus import Corpus, load_corpus, select
 from tiny_ablation.data.tokens import TokenizedExample
-from tiny_ablation.interventions.baseline import DIFFERENCES
-from tiny_ablation.interventions.examples import servable_by, unservable_rows
+from tiny_ablation.run.baseline import DIFFERENCES
+from tiny_ablation.run.examples import scorable_by, unscorable_rows
 
 if TYPE_CHECKING:
     from tiny_ablation.models.loader import LoadedModel, TokenizerOnly
@@ -25,18 +25,18 @@ class Behaviour:
         root: the config.
         corpus: the whole corpus.
         tokens: by id, every row of the split that can be served.
-        unservable: by id, why the others cannot.
+        unscorable: by id, why the others cannot.
     """
 
     root: RootConfig
     corpus: Corpus
     tokens: dict[str, TokenizedExample]
-    unservable: dict[str, str]
+    unscorable: dict[str, str]
 
     def draw(self, n: int | None) -> list[TokenizedExample]:
         """The examples of a run of `n`."""
         root = self.root
-        drawn = select(self.corpus, root.dataset.split, n, root.seed, without=self.unservable)
+        drawn = select(self.corpus, root.dataset.split, n, root.seed, without=self.unscorable)
         return [self.tokens[example.id] for example in drawn]
 
     @property
@@ -53,8 +53,8 @@ def behaviour(root: RootConfig, model: "LoadedModel | TokenizerOnly") -> Behavio
     """
     corpus = load_corpus(root.dataset, root.seed)
     pool = select(corpus, root.dataset.split, None, root.seed)
-    faults = unservable_rows(root, corpus, model)
-    tokens = servable_by(model, pool, root.metrics.span).examples
+    faults = unscorable_rows(root, corpus, model)
+    tokens = scorable_by(model, pool, root.metrics.span).examples
     return Behaviour(root, corpus, {t.example.id: t for t in tokens if t.example.id not in faults}, faults)
 
 
@@ -73,7 +73,7 @@ def load_network(root: RootConfig) -> "Network":
 def measure(root: RootConfig, network: "Network", tokens: Sequence[TokenizedExample]) -> dict[str, Any]:
     """The baseline on some examples, overall with intervals and per template; JSON values."""
     from tiny_ablation.aggregate.baseline import by_template, interval, verdict
-    from tiny_ablation.interventions.baseline import CRITERIA, baseline
+    from tiny_ablation.run.baseline import CRITERIA, baseline
 
     found = baseline(network, tokens, root.metrics.span, root.device.batch_tokens)
     columns = {"accuracy": found.correct, "preference": found.diff > 0, **found.measured}

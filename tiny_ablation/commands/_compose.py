@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from tiny_ablation.ablations.registry import register_schemas
 from tiny_ablation.config import schema
 from tiny_ablation.config.settings import Settings, to_settings
-from tiny_ablation.interventions.registry import register_schemas
 from tiny_ablation.paths import conf_dir
 
 if TYPE_CHECKING:

@@ -23,8 +23,8 @@ from typing import Any, NamedTuple
 from omegaconf import MISSING as REQUIRED
 
 from tiny_ablation import commands
+from tiny_ablation.ablations.registry import ablation_names, find_ablation
 from tiny_ablation.config.schema import AblationConfig, RootConfig
-from tiny_ablation.interventions.registry import find_kind, kind_names
 from tiny_ablation.paths import conf_dir
 
 _INTRODUCTION = """\
@@ -90,8 +90,8 @@ def _lines() -> Iterator[str]:
 
 def _kinds() -> Iterator[str]:
     shared = {each.name for each in fields(AblationConfig)}
-    for kind in kind_names():
-        found = find_kind(kind)
+    for kind in ablation_names():
+        found = find_ablation(kind)
         chosen = _yaml(conf_dir() / "ablation" / f"{kind}.yaml")
         own = [
             key for key in keys(found.config, "ablation.") if key.name.removeprefix("ablation.") not in shared

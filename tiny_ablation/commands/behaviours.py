@@ -17,7 +17,7 @@ from tiny_ablation.commands._console import add_overrides, parser, say_json, say
 from tiny_ablation.config.schema import DatasetConfig, RootConfig
 from tiny_ablation.data.corpus import family_names, family_of
 from tiny_ablation.report import markdown
-from tiny_ablation.results.store import write_text
+from tiny_ablation.store.files import write_text
 
 if TYPE_CHECKING:
     from tiny_ablation.models.network import Network
@@ -52,7 +52,7 @@ def _measure(root: RootConfig, name: str, network: "Network") -> dict[str, Any]:
         "family": name,
         "description": family_of(cfg).description,
         "seeded": seen.corpus.seeded,
-        "unservable": len(seen.unservable),
+        "unservable": len(seen.unscorable),
         "measured": measure(root, network, seen.draw(None)) if seen.tokens else None,
     }
 

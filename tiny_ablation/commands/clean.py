@@ -15,7 +15,7 @@ from itertools import chain
 
 from tiny_ablation.commands._console import parser, say, say_json, table
 from tiny_ablation.paths import cache_dir
-from tiny_ablation.results.cached import Entry
+from tiny_ablation.store.cache_entries import Entry
 
 _LEFT = ("left behind", "unfinished training")
 

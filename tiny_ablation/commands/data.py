@@ -64,8 +64,8 @@ def _content(root: RootConfig, *, with_baseline: bool) -> dict[str, Any]:
         "model": root.model.name,
         "opening": described(model.tokenizer, model.opening),
         "split": root.dataset.split.value,
-        "servable": len(seen.tokens),
-        "unservable": seen.unservable,
+        "scorable": len(seen.tokens),
+        "unservable": seen.unscorable,
         "token_lengths": seen.lengths,
         "rows": _rows(seen, model.tokenizer),
         "baseline": measure(root, network, seen.draw(root.dataset.n_examples)) if network else None,
@@ -106,7 +106,7 @@ def _text(content: dict[str, Any]) -> Iterator[str]:
     yield f"  content   {content['content_hash']}"
     yield f"  tokenizer {content['model']}; special tokens that every prompt begins with: {content['opening']}"
     yield ""
-    yield f"Tokens of the clean prompt, {content['servable']} rows of split {content['split']}"
+    yield f"Tokens of the clean prompt, {content['scorable']} rows of split {content['split']}"
     yield from _histogram(content["token_lengths"])
     yield from _unservable(content["unservable"])
     yield ""

@@ -9,7 +9,7 @@ their files, whose checksums are compared first.
 from pathlib import Path
 
 from tiny_ablation.commands._console import parser, say_page
-from tiny_ablation.results.store import write_text
+from tiny_ablation.store.files import write_text
 
 
 def main(args: list[str]) -> int:

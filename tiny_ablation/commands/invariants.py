@@ -45,8 +45,8 @@ def _find(given: Namespace) -> Any:
     """The result as it would stand in `invariants.json`."""
     import json
 
-    from tiny_ablation.aggregate.sweep import sweep_invariants
-    from tiny_ablation.results.store import to_json
+    from tiny_ablation.store.files import to_json
+    from tiny_ablation.sweep.analysis import sweep_invariants
 
     found = sweep_invariants(given.dir, lambda cfg: _changed(cfg, given), write=given.write)
     return json.loads(to_json(found))

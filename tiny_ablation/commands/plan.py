@@ -17,7 +17,7 @@ from tiny_ablation.commands._console import add_overrides, parser, say, say_json
 from tiny_ablation.errors import ConfigError
 
 if TYPE_CHECKING:
-    from tiny_ablation.interventions.light import Light
+    from tiny_ablation.run.spec import RunSpec
 
 # Measured on the default model: a run against its matrix products at the peak rate of PyTorch's own, which the engine's beat.
 _OVERHEAD = 0.85
@@ -31,7 +31,7 @@ class Estimate:
     Attributes:
         condition: its label.
         seed: its seed.
-        examples: prompts that run, over all legs.
+        examples: prompts that run, over all arms.
         interventions: what is done to each.
         tokens: of the prompts.
         nodes: tokens that are computed, shared prefixes once.
@@ -68,13 +68,13 @@ def main(args: list[str]) -> int:
     flags.add_argument("-m", "--multirun", action="store_true", help="plan a sweep")
     flags.add_argument("--json", action="store_true", help="print the estimates as JSON")
     given = flags.parse_intermixed_args(args)
-    lights = _lights(given.overrides, given.multirun)
-    for light in lights:
-        if made := light.kind.makes(light.settings.root.ablation):
+    specs = _lights(given.overrides, given.multirun)
+    for spec in specs:
+        if made := spec.ablation.setup_cost(spec.settings.root.ablation):
             raise ConfigError(
-                f"plan: the cost of ablation={light.kind.name} depends on {made}, which plan does not make"
+                f"plan: the cost of ablation={spec.ablation.name} depends on {made}, which plan does not make"
             )
-    found = [_estimate(light) for light in lights]
+    found = [_estimate(spec) for spec in specs]
     if given.json:
         say_json([asdict(each) for each in found])
     else:
@@ -82,31 +82,31 @@ def main(args: list[str]) -> int:
     return 0
 
 
-def _lights(overrides: Sequence[str], multirun: bool) -> "Sequence[Light]":
-    from tiny_ablation.interventions.light import prepare_light
+def _lights(overrides: Sequence[str], multirun: bool) -> "Sequence[RunSpec]":
+    from tiny_ablation.run.spec import make_spec
 
-    return compose_sweep(overrides).lights if multirun else [prepare_light(compose(overrides))]
+    return compose_sweep(overrides).specs if multirun else [make_spec(compose(overrides))]
 
 
-def _estimate(light: "Light") -> Estimate:
+def _estimate(spec: "RunSpec") -> Estimate:
     import psutil
 
     from tiny_ablation.engine.cost import cost
-    from tiny_ablation.interventions.measure import executors
-    from tiny_ablation.interventions.prepare import prepare_run
+    from tiny_ablation.run.measure import executors
+    from tiny_ablation.run.prepare import prepare_run
 
-    prepared = prepare_run(light)
+    prepared = prepare_run(spec)
     costs = [cost(executor) for executor in executors(prepared)]
-    tabled = [leg for leg in prepared.legs if leg.tabled]
+    in_table = [arm for arm in prepared.arms if arm.in_table]
     total = {
         name: sum(getattr(each, name) for each in costs)
         for name in ("examples", "tokens", "nodes", "forwards", "operations")
     }
     return Estimate(
-        condition=light.condition, seed=light.settings.root.seed,
+        condition=spec.condition, seed=spec.settings.root.seed,
         interventions=sum(each.interventions for each in costs),
-        impact_rows=sum(len(leg.rows) for leg in tabled) * len(prepared.metrics),
-        example_rows=sum(len(leg.rows) * len(leg.prompts) for leg in prepared.legs),
+        impact_rows=sum(len(arm.rows) for arm in in_table) * len(prepared.metrics),
+        example_rows=sum(len(arm.rows) * len(arm.prompts) for arm in prepared.arms),
         seconds=round(total["operations"] / _rate(prepared.network) * _OVERHEAD + _START_UP, 1),
         memory_mb=round((psutil.Process().memory_info().rss + max(each.memory for each in costs) + _copies(prepared)) / 2**20),
         **(total | {"forwards": round(total["forwards"])}),
@@ -118,7 +118,7 @@ def _copies(prepared: Any) -> int:
     from tiny_ablation.config.schema import VerifyMode
 
     weights = sum(p.nbytes for p in prepared.network.hf.parameters())
-    off = prepared.light.settings.root.verify.mode is VerifyMode.off
+    off = prepared.spec.settings.root.verify.mode is VerifyMode.off
     return weights + (0 if off else 2 * weights)
 
 

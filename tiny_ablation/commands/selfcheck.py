@@ -23,7 +23,7 @@ from tiny_ablation.commands._selfcheck import circuits, simulate, speed
 from tiny_ablation.commands._selfcheck.checks import Check, all_met, table
 from tiny_ablation.commands._selfcheck.circuits import Workshop
 from tiny_ablation.errors import ConfigError
-from tiny_ablation.results.store import write_json
+from tiny_ablation.store.files import write_json
 from tiny_ablation.version import __version__
 
 if TYPE_CHECKING:

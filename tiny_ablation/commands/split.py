@@ -22,7 +22,7 @@ from tiny_ablation.data import guards, splits
 from tiny_ablation.data.corpus import content_hash, split_hash
 from tiny_ablation.data.jsonl import read_jsonl, read_rows
 from tiny_ablation.errors import ConfigError
-from tiny_ablation.results.store import write_json, write_text
+from tiny_ablation.store.files import write_json, write_text
 
 
 def main(args: list[str]) -> int:

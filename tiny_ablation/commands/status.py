@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tiny_ablation.commands._console import parser, say, say_json, table
-from tiny_ablation.results.sweepdir import CellState
+from tiny_ablation.store.sweepdir import CellState
 from tiny_ablation.sweep.status import sweep_status
 
 

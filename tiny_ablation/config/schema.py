@@ -41,7 +41,7 @@ class Split(Enum):
     all = "all"
 
 
-class Unservable(Enum):
+class Unscorable(Enum):
     """What happens to rows that the tokenizer cannot serve: the run is refused, or they are left out and counted."""
 
     refuse = "refuse"
@@ -175,7 +175,7 @@ class DatasetConfig:
     corruption: str | None = None  # how the corrupt prompt differs; null is the family's first kind
     split: Split = Split.all
     n_examples: int | None = None  # how many are drawn with the seed; null is all
-    unservable: Unservable | None = (
+    unscorable: Unscorable | None = (
         None  # null: refuse in a file of yours, skip in a family that ships with the tool
     )
     common_rows: Any = (
@@ -238,7 +238,7 @@ class VerifyConfig:
 
     mode: VerifyMode = VerifyMode.auto
     n_examples: int | None = 4  # the shortest, longest, last and random ones; null is all
-    n_sites: int | None = 6  # strongest, weakest and random ones, shared out over the legs; null is all
+    n_sites: int | None = 6  # strongest, weakest and random ones, shared out over the arms; null is all
     on_bug: OnBug = OnBug.fail
 
 

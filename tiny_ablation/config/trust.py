@@ -21,7 +21,7 @@ _CALLBACKS = {"tiny_ablation.callbacks.SweepCallback"}
 _LOGGING = {
     "logging.StreamHandler", "logging.FileHandler", "logging.NullHandler", "logging.handlers.RotatingFileHandler",
     "logging.handlers.TimedRotatingFileHandler", "logging.Formatter", "colorlog.ColoredFormatter",
-    "tiny_ablation.results.runlog.RunLog",
+    "tiny_ablation.store.runlog.RunLog",
 }  # fmt: skip
 _STREAMS = {"ext://sys.stdout", "ext://sys.stderr"}
 # Of these nodes Hydra or a launcher makes objects, so no value in them may come from a resolver that makes a whole node.

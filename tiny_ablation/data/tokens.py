@@ -54,7 +54,7 @@ class TokenizedExample:
         return len(self.clean_ids)
 
 
-class Unservable(NamedTuple):
+class Unscorable(NamedTuple):
     """An example that this tokenizer cannot score, and why."""
 
     id: str
@@ -66,7 +66,7 @@ class Servable(NamedTuple):
     """The examples that can be scored, in their order, and those that cannot."""
 
     examples: list[TokenizedExample]
-    unservable: list[Unservable]
+    unscorable: list[Unscorable]
 
 
 class _Encoded(NamedTuple):
@@ -125,19 +125,19 @@ def tokenize(
     Raises:
         DataError: some cannot be scored; names all of them.
     """
-    served = servable(examples, tokenizer, opening=opening, span=span, context=context)
-    if served.unservable:
-        count = f"{len(served.unservable)} of {len(examples)} examples"
-        rows = listing([f"{row.id}: {row.reason}" for row in served.unservable], separator="; ")
+    served = scorable(examples, tokenizer, opening=opening, span=span, context=context)
+    if served.unscorable:
+        count = f"{len(served.unscorable)} of {len(examples)} examples"
+        rows = listing([f"{row.id}: {row.reason}" for row in served.unscorable], separator="; ")
         advice = " Set metrics.span=full to score answers of several tokens, or choose one-token answers."
         raise DataError(
             f"{count} cannot be scored with this model: {rows}."
-            + (advice if any(row.several_tokens for row in served.unservable) else "")
+            + (advice if any(row.several_tokens for row in served.unscorable) else "")
         )
     return served.examples
 
 
-def servable(
+def scorable(
     examples: Sequence[Example], tokenizer: Any, *, opening: Ids, span: Span, context: int | None = None
 ) -> Servable:
     """The examples that this tokenizer can score, and the reason for each that it cannot; see `tokenize`."""
@@ -147,7 +147,7 @@ def servable(
         if fault is None:
             served.examples.append(_tokenized(row, opening))
         else:
-            served.unservable.append(fault)
+            served.unscorable.append(fault)
     return served
 
 
@@ -200,41 +200,41 @@ def _encode(texts: list[str], tokenizer: Any, *, offsets: bool = True) -> list[_
     return [_Encoded(tuple(ids), o) for ids, o in zip(batch["input_ids"], places, strict=True)]
 
 
-def _fault(row: _Row, tokenizer: Any, opening: Ids, span: Span) -> Unservable | None:
+def _fault(row: _Row, tokenizer: Any, opening: Ids, span: Span) -> Unscorable | None:
     """Why an example cannot be scored, or None."""
     example, n_prompt = row.example, len(row.clean.ids)
     if not opening and not n_prompt:
-        return Unservable(example.id, "its prompt has no tokens")
+        return Unscorable(example.id, "its prompt has no tokens")
     if example.corrupt and not row.corrupt.ids:
-        return Unservable(example.id, "its corrupt prompt has no tokens")
+        return Unscorable(example.id, "its corrupt prompt has no tokens")
     if span is Span.full and example.has_sets:
-        return Unservable(example.id, "it has sets of answers, which are scored with metrics.span=first only")
+        return Unscorable(example.id, "it has sets of answers, which are scored with metrics.span=first only")
     for name, text, together in row.answers():
         # What a tokenizer would write otherwise is left out of a set that allows it, but not the answer that is named.
         needed = not example.by_first_token or text in (example.target, example.foil)
         if needed and not row.follows(together):
             hint = _space_hint(example.clean, text)
-            return Unservable(
+            return Unscorable(
                 example.id, f"{name} {text!r} changes the tokens of the prompt it follows{hint}"
             )
     if row.with_target == row.with_foil:
-        return Unservable(
+        return Unscorable(
             example.id, f"target {example.target!r} and foil {example.foil!r} are the same tokens"
         )
     return _first_token_fault(row, tokenizer) if span is Span.first else None
 
 
-def _length_fault(row: _Row, opening: Ids, span: Span, context: int | None) -> Unservable | None:
+def _length_fault(row: _Row, opening: Ids, span: Span, context: int | None) -> Unscorable | None:
     """A prompt, with all of an answer but its last token where answers are scored whole, that is too long for the model."""
     n_prompt = len(row.clean.ids)
     behind = max(len(row.with_target), len(row.with_foil)) - n_prompt - 1 if span is Span.full else 0
     n = len(opening) + max(n_prompt, len(row.corrupt.ids)) + behind
     if context is None or n <= context:
         return None
-    return Unservable(row.example.id, f"it is {n:,} tokens long, and the model was made for {context:,}")
+    return Unscorable(row.example.id, f"it is {n:,} tokens long, and the model was made for {context:,}")
 
 
-def _first_token_fault(row: _Row, tokenizer: Any) -> Unservable | None:
+def _first_token_fault(row: _Row, tokenizer: Any) -> Unscorable | None:
     """The answers that are longer than one token where each has to be one, or begin like one of the other side."""
     example, n_prompt = row.example, len(row.clean.ids)
     words = lambda ids: " ".join(tokenizer.convert_ids_to_tokens(list(ids)))  # noqa: E731
@@ -245,10 +245,10 @@ def _first_token_fault(row: _Row, tokenizer: Any) -> Unservable | None:
         if len(together) > n_prompt + 1 and not example.by_first_token
     ]
     if long:
-        return Unservable(example.id, " and ".join(long), several_tokens=not example.has_sets)
+        return Unscorable(example.id, " and ".join(long), several_tokens=not example.has_sets)
     shared = sorted({*row.first_tokens(row.right)} & {*row.first_tokens(row.wrong)})
     if shared:
-        return Unservable(example.id, f"{words(shared)} begins right and wrong answers")
+        return Unscorable(example.id, f"{words(shared)} begins right and wrong answers")
     return None
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from tiny_ablation.engine.executor import Executor
 from tiny_ablation.engine.layout import Batch
 from tiny_ablation.models.network import Network
-from tiny_ablation.models.products import matrix
+from tiny_ablation.models.onednn_linear import matrix
 
 
 @dataclass(frozen=True)

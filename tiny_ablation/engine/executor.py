@@ -5,7 +5,7 @@ first block they change, and each group runs as copies of the batch that start a
 answers and turned into metrics at once. So memory does not grow with the number of examples or interventions.
 
 What it costs: for an intervention at block l of n, the blocks from l on, and of these the tokens that the edited ones can reach
-(answer-only edits need the answers only; see `tiny_ablation.engine.shares`). What it does not do: gradients (see
+(answer-only edits need the answers only; see `tiny_ablation.engine.scheduling`). What it does not do: gradients (see
 `tiny_ablation.engine.gradients`).
 """
 
@@ -18,15 +18,15 @@ from torch import Tensor
 
 from tiny_ablation.engine.edits import Intervention
 from tiny_ablation.engine.forward import Cache, Passes
-from tiny_ablation.engine.heap import give_back
 from tiny_ablation.engine.layout import Batch, build_batches, count_nodes, tagger
+from tiny_ablation.engine.memory import give_back
 from tiny_ablation.engine.prompts import Prompt, sequences
-from tiny_ablation.engine.shares import Edited, Share, runs_per_pass, shares
-from tiny_ablation.engine.sources import Sources
+from tiny_ablation.engine.scheduling import Edited, Share, runs_per_pass, shares
+from tiny_ablation.engine.source_runs import Sources
 from tiny_ablation.errors import GuardError, NumericsError, is_out_of_memory
 from tiny_ablation.metrics.readout import Metric, Readout
 from tiny_ablation.models.network import Network
-from tiny_ablation.results.runlog import log
+from tiny_ablation.store.runlog import log
 
 # A prefix tree in one row attends to more than it needs (the mask is dense), so it must save a little to be worth it.
 MIN_SHARING = 1.08
@@ -74,7 +74,7 @@ class Executor:
         full: score whole answers, teacher-forced, instead of their first token.
         batch_tokens: tokens in one forward pass; halved when memory runs out.
         shared: prefix trees; None chooses what is less work.
-        under: made in every run, the baseline included; where the prompt enters the first block (noise on embeddings).
+        base_intervention: made in every run, the baseline included; where the prompt enters the first block (noise on embeddings).
         prompt_tokens: interventions x tokens of the prompts, of the batches that were run so far: what a loop without
             caches and shared prefixes pushes through the model.
     """
@@ -86,7 +86,7 @@ class Executor:
     full: bool = False
     batch_tokens: int = 4096
     shared: bool | None = None
-    under: Intervention | None = None
+    base_intervention: Intervention | None = None
     prompt_tokens: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
@@ -94,7 +94,7 @@ class Executor:
         self._capacity = self.batch_tokens
         if any(
             (edit.component, edit.layer) != ("resid_pre", 0)
-            for edit in (self.under.edits if self.under else ())
+            for edit in (self.base_intervention.edits if self.base_intervention else ())
         ):
             raise GuardError("what is made in every run must stand where the prompt enters the first block")
 
@@ -135,7 +135,7 @@ class Executor:
 
     @property
     def _everything(self) -> list[Intervention]:
-        return [*self.plan, *([self.under] if self.under else [])]
+        return [*self.plan, *([self.base_intervention] if self.base_intervention else [])]
 
     def __iter__(self) -> Iterator[BatchResult]:
         """Results batch by batch."""
@@ -155,7 +155,7 @@ class Executor:
         """
         batch = self.batches[index]
         sources = Sources.collect(self._passes, self.prompts, batch, self._everything, self._capacity)
-        under = sources.writers([self.under] if self.under else [])
+        under = sources.writers([self.base_intervention] if self.base_intervention else [])
         cache = self._passes.clean(batch, writers=under)
         base = Readout(cache.logits[None], batch.reads.to(self.network.device))
         _check_finite(base, ["the un-intervened model"])

@@ -20,7 +20,7 @@ from tiny_ablation.engine.layout import Batch
 from tiny_ablation.errors import GuardError
 from tiny_ablation.models.hookpoints import HookPoint
 from tiny_ablation.models.network import Network
-from tiny_ablation.models.products import fast_products
+from tiny_ablation.models.onednn_linear import fast_products
 from tiny_ablation.models.tree_attention import TreeAttention
 
 MIN_ROWS = 4

@@ -21,7 +21,7 @@ from torch import Tensor
 from tiny_ablation.engine.edits import Edit, Ids, PositionSpec, Replacement
 from tiny_ablation.engine.forward import Passes, Place, Writer
 from tiny_ablation.engine.layout import Batch, build_batches
-from tiny_ablation.engine.prompts import Prompt, Read, Strand, sequences
+from tiny_ablation.engine.prompts import Prompt, Read, TokenSequence, sequences
 from tiny_ablation.errors import DataError
 from tiny_ablation.metrics.readout import of_sets
 from tiny_ablation.models.network import Network
@@ -31,7 +31,7 @@ GRAPH_TOKENS = 256
 
 
 @dataclass(frozen=True)
-class Question:
+class AttributionQuery:
     """What is estimated.
 
     Attributes:
@@ -61,7 +61,11 @@ class Question:
 
 
 def estimate(
-    network: Network, prompts: Sequence[Prompt], question: Question, *, batch_tokens: int = GRAPH_TOKENS
+    network: Network,
+    prompts: Sequence[Prompt],
+    question: AttributionQuery,
+    *,
+    batch_tokens: int = GRAPH_TOKENS,
 ) -> Tensor:
     """The estimated change of the metric for every site and example.
 
@@ -82,7 +86,7 @@ def estimate(
     out = torch.zeros(shape.n_layers, shape.n_units(question.component), len(prompts), dtype=torch.float64)
     strands = sequences(prompts, full=question.full)
     # Every strand is a row of its own: where prompts share nodes, so would their gradients be mixed.
-    rows = [Strand(index, strand.ids, strand.reads) for index, strand in enumerate(strands)]
+    rows = [TokenSequence(index, strand.ids, strand.reads) for index, strand in enumerate(strands)]
     size = max(1, batch_tokens // max(1, question.steps))
     passes = Passes(network)
     for batch in build_batches(rows, lambda row, _: row, max_nodes=size, shared=False):
@@ -107,17 +111,17 @@ def gradients_at(
         network: the model.
         prompts: the runs.
         place: (component, layer).
-        full: for the log probability of whole answers, as in `Question`; each example then comes twice.
+        full: for the log probability of whole answers, as in `AttributionQuery`; each example then comes twice.
         batch_tokens: tokens whose computation is kept at once.
 
     Yields:
         The index of the example, and two (seq, units, width).
     """
     strands = sequences(prompts, full=full)
-    rows = [Strand(index, strand.ids, strand.reads) for index, strand in enumerate(strands)]
+    rows = [TokenSequence(index, strand.ids, strand.reads) for index, strand in enumerate(strands)]
     for batch in build_batches(rows, lambda row, _: row, max_nodes=batch_tokens, shared=False):
         examples = [strands[s.example].example for s in batch.sequences]
-        part = _Part(Passes(network), batch, examples, prompts, Question(place[0], full=full))
+        part = _Part(Passes(network), batch, examples, prompts, AttributionQuery(place[0], full=full))
         leaves: dict[Place, Tensor] = {}
         with torch.enable_grad():
             cache = part.passes.clean(batch, [place], writers={place: [_adding(leaves, place)]})
@@ -126,7 +130,7 @@ def gradients_at(
             yield example, cache.at[place][nodes].detach(), grad[0, nodes]
 
 
-def passes_needed(network: Network, question: Question) -> int:
+def passes_needed(network: Network, question: AttributionQuery) -> int:
     """Backward passes over each example."""
     return 1 if not question.steps else question.steps * len(question.layers_of(network))
 
@@ -139,7 +143,7 @@ class _Part:
     batch: Batch
     examples: Sequence[int]
     prompts: Sequence[Prompt]
-    question: Question
+    question: AttributionQuery
 
     @property
     def owner(self) -> Tensor:
@@ -220,7 +224,7 @@ class _Part:
     def _source_batches(self, sources: Sequence[Ids]) -> list[Batch]:
         """The source runs of the batch's rows, each a row of its own again."""
         read = Read(0, (0,), (0,), is_foil=False)  # nobody looks at it, but a forward pass reads something
-        runs = [Strand(row, sources[example], (read,)) for row, example in enumerate(self.examples)]
+        runs = [TokenSequence(row, sources[example], (read,)) for row, example in enumerate(self.examples)]
         return build_batches(runs, lambda row, _: row, max_nodes=self.batch.n_nodes, shared=False)
 
     def _aligned(self, run: Batch, replacement: Replacement) -> tuple[Tensor, Tensor]:
@@ -258,7 +262,7 @@ class _Part:
         return (of_sets(wide, reads.tokens) - of_sets(wide, reads.foils)).sum()
 
 
-def _check_lengths(prompts: Sequence[Prompt], question: Question) -> None:
+def _check_lengths(prompts: Sequence[Prompt], question: AttributionQuery) -> None:
     sources = () if question.replacement is None else question.replacement.sources or ()
     wrong = [p.name for p, s in zip(prompts, sources, strict=False) if len(p.ids) != len(s)]
     if wrong and question.positions != "last":

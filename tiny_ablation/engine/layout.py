@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from tiny_ablation.engine.edits import Edit, Intervention, PositionSpec, Replacement
-from tiny_ablation.engine.prompts import Prompt, Prompts, Strand
+from tiny_ablation.engine.prompts import Prompt, Prompts, TokenSequence
 from tiny_ablation.errors import ModelError
 from tiny_ablation.metrics.readout import Reads, token_sets
 from tiny_ablation.models.network import UNLIMITED, TreeLimits
@@ -47,7 +47,7 @@ class Batch:
     positions: Tensor
     sees: Tensor | None
     nodes: list[list[int]]
-    sequences: list[Strand]
+    sequences: list[TokenSequence]
     read_nodes: Tensor
     reads: Reads
 
@@ -159,7 +159,12 @@ class _Tree:
 
 
 def build_batches(
-    items: Sequence[Strand], tag: Tagger, *, max_nodes: int, shared: bool, limits: TreeLimits = UNLIMITED
+    items: Sequence[TokenSequence],
+    tag: Tagger,
+    *,
+    max_nodes: int,
+    shared: bool,
+    limits: TreeLimits = UNLIMITED,
 ) -> list[Batch]:
     """Lay out all sequences.
 
@@ -173,7 +178,7 @@ def build_batches(
     Raises:
         ModelError: an example has sequences of several lengths, which take a tree, and the model does not compute that tree.
     """
-    by_example: dict[int, list[tuple[Path, Strand]]] = {}
+    by_example: dict[int, list[tuple[Path, TokenSequence]]] = {}
     for item in items:
         path = tuple((token, tag(item.example, position)) for position, token in enumerate(item.ids))
         by_example.setdefault(item.example, []).append((path, item))
@@ -184,7 +189,7 @@ def build_batches(
     return _buckets(by_example, max_nodes, limits)
 
 
-def count_nodes(items: Sequence[Strand], tag: Tagger) -> tuple[int, int]:
+def count_nodes(items: Sequence[TokenSequence], tag: Tagger) -> tuple[int, int]:
     """Tokens of all distinct sequences one by one, and nodes of the prefix tree that holds all of them."""
     tree, paths = _Tree(), set()
     for item in items:
@@ -195,7 +200,7 @@ def count_nodes(items: Sequence[Strand], tag: Tagger) -> tuple[int, int]:
 
 
 def _trees(
-    by_example: dict[int, list[tuple[Path, Strand]]], max_nodes: int, limits: TreeLimits
+    by_example: dict[int, list[tuple[Path, TokenSequence]]], max_nodes: int, limits: TreeLimits
 ) -> list[Batch] | None:
     """As few trees of at most `max_nodes` as can be; None where an example alone exceeds the limits."""
     classes: dict[Hashable, list[int]] = {}
@@ -210,7 +215,7 @@ def _trees(
     return out if all(batch.n_nodes <= limits.nodes for batch in out) else None
 
 
-def _trees_of(by_example: dict[int, list[tuple[Path, Strand]]], most: float) -> list[Batch]:
+def _trees_of(by_example: dict[int, list[tuple[Path, TokenSequence]]], most: float) -> list[Batch]:
     # In lexicographic order neighbours share the longest prefixes. Tags are compared through repr: they only need some
     # fixed order.
     order = sorted(by_example, key=lambda e: ([(t, repr(tag)) for t, tag in by_example[e][0][0]], e))
@@ -224,7 +229,7 @@ def _trees_of(by_example: dict[int, list[tuple[Path, Strand]]], most: float) -> 
     return [*out, _tree_batch(tree, held)]
 
 
-def _tree_batch(tree: _Tree, held: list[tuple[list[int], Strand]]) -> Batch:
+def _tree_batch(tree: _Tree, held: list[tuple[list[int], TokenSequence]]) -> Batch:
     n = len(tree.nodes)
     sees = torch.eye(n, dtype=torch.bool)
     for index, node in enumerate(tree.nodes):
@@ -236,7 +241,7 @@ def _tree_batch(tree: _Tree, held: list[tuple[list[int], Strand]]) -> Batch:
 
 
 def _buckets(
-    by_example: dict[int, list[tuple[Path, Strand]]], max_nodes: int, limits: TreeLimits
+    by_example: dict[int, list[tuple[Path, TokenSequence]]], max_nodes: int, limits: TreeLimits
 ) -> list[Batch]:
     lengths: dict[tuple[int, ...], list[int]] = {}
     for example in sorted(by_example):
@@ -264,7 +269,7 @@ def _buckets(
     return out
 
 
-def _bucket_batch(pairs: list[tuple[Path, Strand]]) -> Batch:
+def _bucket_batch(pairs: list[tuple[Path, TokenSequence]]) -> Batch:
     width = len(pairs[0][0])
     rows: dict[Path, int] = {}
     held = []
@@ -276,7 +281,7 @@ def _bucket_batch(pairs: list[tuple[Path, Strand]]) -> Batch:
 
 
 def _batch(
-    ids: Tensor, positions: Tensor, sees: Tensor | None, held: list[tuple[list[int], Strand]]
+    ids: Tensor, positions: Tensor, sees: Tensor | None, held: list[tuple[list[int], TokenSequence]]
 ) -> Batch:
     examples = tuple(sorted({item.example for _, item in held}))
     place = {example: index for index, example in enumerate(examples)}

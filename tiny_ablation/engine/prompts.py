@@ -66,7 +66,7 @@ class Read:
 
 
 @dataclass(frozen=True)
-class Strand:
+class TokenSequence:
     """Tokens that go through the network in one piece: a prompt, or a prompt and an answer without its last token."""
 
     example: int
@@ -74,17 +74,17 @@ class Strand:
     reads: tuple[Read, ...]
 
 
-def sequences(prompts: Sequence[Prompt], *, full: bool) -> list[Strand]:
+def sequences(prompts: Sequence[Prompt], *, full: bool) -> list[TokenSequence]:
     """The token sequences to run: one an example, or with `full` one each for target and foil."""
     return [sequence for index, prompt in enumerate(prompts) for sequence in _of(index, prompt, full=full)]
 
 
-def _of(index: int, prompt: Prompt, *, full: bool) -> list[Strand]:
+def _of(index: int, prompt: Prompt, *, full: bool) -> list[TokenSequence]:
     if not full:
         right, wrong = prompt.right or prompt.target[:1], prompt.wrong or prompt.foil[:1]
-        return [Strand(index, prompt.ids, (Read(prompt.last, right, wrong, False),))]
+        return [TokenSequence(index, prompt.ids, (Read(prompt.last, right, wrong, False),))]
     out = []
     for answer, is_foil in ((prompt.target, False), (prompt.foil, True)):
         reads = tuple(Read(prompt.last + i, (token,), (token,), is_foil) for i, token in enumerate(answer))
-        out.append(Strand(index, prompt.ids + answer[:-1], reads))
+        out.append(TokenSequence(index, prompt.ids + answer[:-1], reads))
     return out

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from tiny_ablation.engine.bare.model import Bare, Place, Tap
 from tiny_ablation.engine.edits import Edit, Ids, Intervention
-from tiny_ablation.engine.prompts import Prompt, Strand, sequences
+from tiny_ablation.engine.prompts import Prompt, TokenSequence, sequences
 from tiny_ablation.metrics.readout import Metric, Readout, Reads, token_sets
 
 # Tokens of one forward pass: its logits, tokens x vocabulary, are the largest thing that is held.
@@ -64,14 +64,14 @@ class Reference:
         prompts: all prompts; results are asked for by index.
         metrics: what is measured.
         full: score whole answers.
-        under: made in every run, the baseline included.
+        base_intervention: made in every run, the baseline included.
     """
 
     model: Bare
     prompts: Sequence[Prompt]
     metrics: Sequence[Metric]
     full: bool = False
-    under: Intervention | None = None
+    base_intervention: Intervention | None = None
 
     def values(self, intervention: Intervention | None, example: int) -> dict[str, float]:
         """Each metric of one example under one intervention; None is the baseline."""
@@ -81,7 +81,7 @@ class Reference:
     def cells(self, interventions: Sequence[Intervention | None], example: int) -> list[Cell]:
         """One example under each intervention; None is the baseline, which is run once for all of them, beside the first."""
         strands = [
-            Strand(example, s.ids, s.reads) for s in sequences([self.prompts[example]], full=self.full)
+            TokenSequence(example, s.ids, s.reads) for s in sequences([self.prompts[example]], full=self.full)
         ]
         reads = _reads([read for s in strands for read in s.reads], str(self.model.device))
         if list(interventions) == [None]:
@@ -104,16 +104,16 @@ class Reference:
         for i, (margin, router) in enumerate(zip(margins, routers, strict=True)):
             yield Cell({name: column[i] for name, column in values.items()}, margin, router)
 
-    def _run(self, strands: Sequence[Strand], runs: Sequence[Intervention | None]) -> _Out:
+    def _run(self, strands: Sequence[TokenSequence], runs: Sequence[Intervention | None]) -> _Out:
         outs = [self._run_one(strand, runs) for strand in strands]
         return _Out(torch.cat([o.logits for o in outs], 1), torch.stack([o.router for o in outs]).amin(0))
 
-    def _run_one(self, strand: Strand, runs: Sequence[Intervention | None]) -> _Out:
+    def _run_one(self, strand: TokenSequence, runs: Sequence[Intervention | None]) -> _Out:
         """One token sequence, a copy a run."""
         asked = [
             (row, edit)
             for row, run in enumerate(runs)
-            for intervention in (self.under, run)
+            for intervention in (self.base_intervention, run)
             if intervention is not None
             for edit in intervention.edits
         ]
@@ -122,7 +122,7 @@ class Reference:
         passed = self.model.run(strand.ids, len(runs), taps)
         return _Out(passed.logits[:, [read.position for read in strand.reads]], passed.router)
 
-    def _made(self, row: int, edit: Edit, strand: Strand, seen: "SourceRuns") -> _Made:
+    def _made(self, row: int, edit: Edit, strand: TokenSequence, seen: "SourceRuns") -> _Made:
         prompt = self.prompts[strand.example]
         at = [
             p
@@ -140,7 +140,7 @@ class Reference:
             return rows if edit.unit is None else rows[:, edit.unit]
         if edit.replacement.sources is None:
             return None
-        strand = Strand(example, self.prompts[example].ids, ())
+        strand = TokenSequence(example, self.prompts[example].ids, ())
         values = seen[_source_key(edit, example)][edit.component, edit.layer]
         whole = values[[self._aligned(edit, strand, p) for p in at]]
         return whole if edit.unit is None else whole[:, edit.unit]
@@ -158,7 +158,7 @@ class Reference:
     ) -> dict[Place, Tensor]:
         inner = within.edits if within else ()
         sources = self._source_runs(example, inner)
-        strand = Strand(example, ids, ())
+        strand = TokenSequence(example, ids, ())
         taps = _taps([self._made(0, edit, strand, sources) for edit in inner])
         seen: dict[Place, Tensor] = {}
         for place in sorted(places):
@@ -166,7 +166,7 @@ class Reference:
         self.model.run(ids, 1, taps)
         return seen
 
-    def _aligned(self, edit: Edit, strand: Strand, position: int) -> int | None:
+    def _aligned(self, edit: Edit, strand: TokenSequence, position: int) -> int | None:
         """The source run's position for `position`; a token without one keeps its own value."""
         if edit.replacement.sources is None:
             return position

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from tiny_ablation.report import tables, words
+from tiny_ablation.report import tables, vocabulary
 from tiny_ablation.report.figures import style
 
 _FALSE_DISCOVERIES = 0.05  # the rate that q-values are compared with
@@ -62,14 +62,16 @@ def answer(
     rows = tables.at_scale(rows, scale)
     use_q = use_q and bool(rows["q_value"].notna().any())
     found = _found(rows, confidence, use_q)
-    teller = _Teller(metric, confidence, scale, tables.index_columns(impact), style.decimals(rows["delta"]))
+    teller = _AnswerWriter(
+        metric, confidence, scale, tables.index_columns(impact), style.decimals(rows["delta"])
+    )
     sentences = [] if found.empty else [teller.size(found)]
     sentences += teller.counts(rows, found, use_q, family_size)
     if not found.empty:
         sentences.append(teller.directions(found))
     return Answer(
         headline=teller.headline(found),
-        sentences=[*sentences, *teller.louder(rows, found)],
+        sentences=[*sentences, *teller.larger_but_uncertain(rows, found)],
         tested=len(rows),
         resolved=sum(rows["resolved"]),
         significant=len(found) if use_q else None,
@@ -87,7 +89,7 @@ def _found(rows: pd.DataFrame, confidence: float, use_q: bool) -> pd.DataFrame:
 
 
 @dataclass(frozen=True)
-class _Teller:
+class _AnswerWriter:
     """The sentences about one table."""
 
     metric: str
@@ -98,15 +100,15 @@ class _Teller:
 
     def headline(self, found: pd.DataFrame) -> str:
         if found.empty:
-            one = words.noun(self.index, 1)
+            one = vocabulary.noun(self.index, 1)
             return f"No {one} has an effect on {self.metric} that this run can tell from none."
         row = found.iloc[0].to_dict()
-        done = words.action(row["replacement"], self.scale, tables.long_label(row, self.index))
+        done = vocabulary.action(row["replacement"], self.scale, tables.long_label(row, self.index))
         verb = "lowers" if row["delta"] < 0 else "raises"
         before, after = style.plain(row["baseline"], self.places), style.plain(row["value"], self.places)
         return (
             f"{done[:1].upper()}{done[1:]} {verb} {self.metric} the most: from {before} to {after} "
-            f"{words.metric_words(self.metric).unit}."
+            f"{vocabulary.metric_vocabulary(self.metric).unit}."
         )
 
     def counts(
@@ -118,7 +120,7 @@ class _Teller:
         at = "" if self.scale is None else f" at scale {self.scale:g}"
         have = "has" if resolved == 1 else "have"
         lines = [
-            f"Of {tested} {words.noun(self.index, tested)}{at}, {resolved} {have} a "
+            f"Of {tested} {vocabulary.noun(self.index, tested)}{at}, {resolved} {have} a "
             f"{style.percent(self.confidence)} interval that excludes 0; {lucky} would "
             "by chance if none had an effect."
         ]
@@ -131,7 +133,7 @@ class _Teller:
 
     def size(self, found: pd.DataFrame) -> str:
         row = found.iloc[0].to_dict()
-        unit = words.metric_words(self.metric).unit
+        unit = vocabulary.metric_vocabulary(self.metric).unit
         bounds = style.interval(row["ci_low"], row["ci_high"], self.places)
         return (
             f"That is a change of {style.signed(row['delta'], self.places)} {unit}, with a "
@@ -141,13 +143,13 @@ class _Teller:
     def directions(self, found: pd.DataFrame) -> str:
         lower = sum(found["delta"] < 0)
         higher = len(found) - lower
-        said = words.metric_words(self.metric)
+        said = vocabulary.metric_vocabulary(self.metric)
         less, more = (f" ({text})" if text else "" for text in (said.less, said.more))
         if len(found) == 1:
             return f"It {'lowers' if lower else 'raises'} {self.metric}{less if lower else more}."
         return f"{lower} of these lower {self.metric}{less}, {higher} raise it{more}."
 
-    def louder(self, rows: pd.DataFrame, found: pd.DataFrame) -> list[str]:
+    def larger_but_uncertain(self, rows: pd.DataFrame, found: pd.DataFrame) -> list[str]:
         """A larger mean that the run cannot vouch for must not be overlooked in the table."""
         first = tables.strongest(rows, 1).iloc[0]
         if not found.empty and first.name == found.index[0]:

@@ -7,14 +7,14 @@ from typing import Any
 import pandas as pd
 
 from tiny_ablation.aggregate.robustness import robustness_lines
-from tiny_ablation.report import markdown, words
+from tiny_ablation.report import markdown, vocabulary
 from tiny_ablation.report.circuits import circuit_headline, circuit_lines, circuit_tables
 from tiny_ablation.report.evidence import evidence_lines, evidence_tables
 from tiny_ablation.report.figures import style
-from tiny_ablation.results.foreign import reading
-from tiny_ablation.results.reader import Run, load_run
-from tiny_ablation.results.store import read_json, read_table
-from tiny_ablation.results.sweepdir import SweepDir
+from tiny_ablation.store.files import read_json, read_table
+from tiny_ablation.store.reader import Run, load_run
+from tiny_ablation.store.sweepdir import SweepDir
+from tiny_ablation.store.untrusted import reading
 
 # These say nothing about the result.
 _MACHINE = ("tracking", "device.threads", "device.batch_tokens", "hydra/launcher")
@@ -94,7 +94,7 @@ def _top(run: Run) -> Iterator[str]:
         ]
         for row in summary["top"]
     ]
-    yield f"The strongest by change in {metric} ({words.metric_words(metric).unit}):"
+    yield f"The strongest by change in {metric} ({vocabulary.metric_vocabulary(metric).unit}):"
     yield ""
     yield from markdown.table(["site", "change", f"{percent} interval", "q"], rows)
     yield ""
@@ -102,7 +102,7 @@ def _top(run: Run) -> Iterator[str]:
         yield f"q: {summary['resolution']}."
     else:
         yield (
-            f"q: false discovery rate over {summary['family_size']} tests ({words.procedure(summary['fdr'])}); null: "
+            f"q: false discovery rate over {summary['family_size']} tests ({vocabulary.procedure(summary['fdr'])}); null: "
             f"{summary['null']}."
         )
     for found in evidence_tables(summary, _controls(run)):

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from tiny_ablation.errors import ResultsError
-from tiny_ablation.results.foreign import reading, refuse_links
-from tiny_ablation.results.manifest import check_files, read_manifest, write_manifest
-from tiny_ablation.results.rundir import RunDir
-from tiny_ablation.results.store import read_json, read_table
-from tiny_ablation.results.sweepdir import is_sweep
+from tiny_ablation.store.files import read_json, read_table
+from tiny_ablation.store.manifest import check_files, read_manifest, write_manifest
+from tiny_ablation.store.rundir import RunDir
+from tiny_ablation.store.sweepdir import is_sweep
+from tiny_ablation.store.untrusted import reading, refuse_links
 
 _DRAWN = ("artifacts/", "report.html")
 
@@ -41,7 +41,7 @@ def _rebuild(path: Path) -> Path:
 
 def _rebuild_sweep(path: Path) -> Path:
     from tiny_ablation.report.sweep_build import build_sweep
-    from tiny_ablation.results.sweepdir import SweepDir
+    from tiny_ablation.store.sweepdir import SweepDir
 
     if not build_sweep(path).ok:
         raise ResultsError(f"No run of the sweep {path} has finished, so there is nothing to show yet.")

@@ -13,16 +13,16 @@ from typing import Any
 
 import pandas as pd
 
-from tiny_ablation.report import captions, tables, templates, words
+from tiny_ablation.report import captions, tables, templates, vocabulary
 from tiny_ablation.report.answer import answer
 from tiny_ablation.report.circuits import circuit_headline, circuit_lines, circuit_tables
 from tiny_ablation.report.evidence import evidence_lines, evidence_tables
 from tiny_ablation.report.figures import feature_panel, files, interactive, style
 from tiny_ablation.report.figures.source import RunSource
+from tiny_ablation.report.limitations import threats
 from tiny_ablation.report.page import page_figure, pairs
-from tiny_ablation.report.threats import threats
-from tiny_ablation.results.rundir import RunDir
-from tiny_ablation.results.store import read_json, read_table, write_text
+from tiny_ablation.store.files import read_json, read_table, write_text
+from tiny_ablation.store.rundir import RunDir
 
 _ROWS = 3000  # of the table in the page
 _SIX = (
@@ -65,14 +65,14 @@ def write_run_report(run_dir: Path, *, status: str | None = None) -> Path:
         ],
         baseline=_baseline_rows(summary),
         metrics=_metric_rows(summary),
-        six=[(name, summary["intervention"].get(name, "-"), about) for name, about in _SIX],
-        meaning=words.metric_words(summary["primary"]).meaning,
-        unit=words.metric_words(summary["primary"]).unit,
-        signs=words.signs(summary["primary"]),
+        described=[(name, summary["intervention"].get(name, "-"), about) for name, about in _SIX],
+        meaning=vocabulary.metric_vocabulary(summary["primary"]).meaning,
+        unit=vocabulary.metric_vocabulary(summary["primary"]).unit,
+        signs=vocabulary.signs(summary["primary"]),
         threats=threats(summary),
         features=(run.artifacts / f"{feature_panel.NAME}.html").is_file(),
         receipt=_receipt(summary),
-        fdr=words.procedure(summary.get("fdr", "bh")),
+        fdr=vocabulary.procedure(summary.get("fdr", "bh")),
         plotly=f"artifacts/{interactive.PLOTLY_JS}",
         status=status or _status(run),
         **_origin(run),
@@ -106,7 +106,7 @@ def _section(run: RunDir, summary: Mapping[str, Any], impact: pd.DataFrame) -> d
         "answer": found,
         "figures": [page_figure(drawing, source, run.artifacts) for drawing in files.drawings(source)],
         "table": _table(impact, source.metric, usable),
-        "many": words.noun(source.index, 2),
+        "many": vocabulary.noun(source.index, 2),
     }
 
 
@@ -170,7 +170,7 @@ def _metric_rows(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [
         {
             "name": name,
-            "words": words.metric_words(name),
+            "words": vocabulary.metric_vocabulary(name),
             "baseline": _mean_and_bounds(summary["baseline"].get(name) or {}, "mean"),
             "change": _mean_and_bounds(found, "mean_delta"),
         }

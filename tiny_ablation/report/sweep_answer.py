@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tiny_ablation.data.text import listing
-from tiny_ablation.report import words
+from tiny_ablation.report import vocabulary
 from tiny_ablation.report.figures import style
 from tiny_ablation.report.sweep_data import Comparison, SweepData
 
@@ -78,7 +78,7 @@ def _notes(comparison: Comparison) -> Iterator[str]:
 
 def _headline(data: SweepData, comparison: Comparison, beyond: bool | None) -> str:
     size, n = int(comparison.entry["size"]), len(comparison.profiles)
-    many = words.noun(comparison.index, size)
+    many = vocabulary.noun(comparison.index, size)
     names = listing(comparison.labels)
     if n < 2:
         return f"One condition only ({names}): nothing can be conserved between conditions."
@@ -87,7 +87,7 @@ def _headline(data: SweepData, comparison: Comparison, beyond: bool | None) -> s
     op = data.invariants.get("op", "intersection")
     where = f"all {n} conditions" if op == "intersection" else f"the conditions ({_KEPT.get(op, op)})"
     if not size:
-        return f"No {words.noun(comparison.index, 1)} is among {top} of {where}: {names}."
+        return f"No {vocabulary.noun(comparison.index, 1)} is among {top} of {where}: {names}."
     sites = [comparison.label(int(j)) for j in comparison.strongest()[:size]]
     verb = "is" if size == 1 else "are"
     doubt = "" if beyond in (True, None) else ", which is no more than chance would give"
@@ -114,7 +114,7 @@ def _effects(comparison: Comparison) -> Iterator[str]:
     if not comparison.kept.any():
         return
     site = int(comparison.strongest()[0])
-    delta, unit = comparison.delta[:, site], words.metric_words(comparison.metric).unit
+    delta, unit = comparison.delta[:, site], vocabulary.metric_vocabulary(comparison.metric).unit
     places = style.decimals(delta)
     resolved = comparison.resolved[:, site]
     told = [

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tiny_ablation.aggregate.sweep import SweepOutcome
+    from tiny_ablation.sweep.analysis import SweepOutcome
 
 
 def build_sweep(path: Path) -> "SweepOutcome":
@@ -17,9 +17,9 @@ def build_sweep(path: Path) -> "SweepOutcome":
         ResultsError: it is no sweep, or its plan is damaged.
         ConfigError: the plan's `sweep` settings make no sense.
     """
-    from tiny_ablation.aggregate.sweep import aggregate_sweep, write_sweep_manifest
     from tiny_ablation.report.sweep_html import write_sweep_report
-    from tiny_ablation.results.sweepdir import building
+    from tiny_ablation.store.sweepdir import building
+    from tiny_ablation.sweep.analysis import aggregate_sweep, write_sweep_manifest
 
     with building(path):
         outcome = aggregate_sweep(path)

@@ -3,7 +3,7 @@
 import itertools
 import shlex
 
-from tiny_ablation.results.sweepdir import SweepPlan
+from tiny_ablation.store.sweepdir import SweepPlan
 
 
 def sweep_command(plan: SweepPlan) -> str | None:

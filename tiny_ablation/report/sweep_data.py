@@ -11,10 +11,10 @@ import pandas as pd
 
 from tiny_ablation.errors import ResultsError
 from tiny_ablation.report import tables
-from tiny_ablation.results.rundir import RunDir
-from tiny_ablation.results.schema import TABLES
-from tiny_ablation.results.store import read_json, read_table
-from tiny_ablation.results.sweepdir import SweepDir, SweepPlan, read_plan
+from tiny_ablation.store.files import read_json, read_table
+from tiny_ablation.store.rundir import RunDir
+from tiny_ablation.store.schema import TABLES
+from tiny_ablation.store.sweepdir import SweepDir, SweepPlan, read_plan
 
 Site = tuple[Any, ...]
 

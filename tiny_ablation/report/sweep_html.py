@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tiny_ablation.aggregate.robustness import robustness_lines
-from tiny_ablation.report import templates, words
+from tiny_ablation.report import templates, vocabulary
 from tiny_ablation.report.figures import interactive
 from tiny_ablation.report.figures.robustness import ROBUSTNESS
 from tiny_ablation.report.figures.sweep_files import drawings, write_sweep_figures
@@ -19,7 +19,7 @@ from tiny_ablation.report.sweep_answer import sweep_answer
 from tiny_ablation.report.sweep_command import sweep_command
 from tiny_ablation.report.sweep_data import Comparison, SweepData, read_sweep
 from tiny_ablation.report.sweep_tables import cells, conditions, hypotheses, robust_heads, sites
-from tiny_ablation.results.store import read_json, write_text
+from tiny_ablation.store.files import read_json, write_text
 
 _NAMED = 5  # conditions of a title
 _SKIPPED = {"argv", "prompts", "started", "ended", "seconds", "config_hash", "data_hash", "split_hash"}
@@ -57,7 +57,7 @@ def write_sweep_report(sweep_dir: Path) -> Path:
         ],
         threats=list(_threats(data)),
         kinds=", ".join(_each(data, "kind")),
-        six=_six(data),
+        described=_six(data),
         counts=data.summary["counts"],
         command=sweep_command(data.plan),
         provenance=[
@@ -85,8 +85,8 @@ def _each(data: SweepData, key: str) -> list[str]:
 
 def _section(data: SweepData, comparison: Comparison) -> dict[str, Any]:
     """What the page says and shows of one table, model and metric."""
-    said = words.metric_words(comparison.metric)
-    many = words.noun(comparison.index, 2)
+    said = vocabulary.metric_vocabulary(comparison.metric)
+    many = vocabulary.noun(comparison.index, 2)
     of = f" of {comparison.model}" if data.several_models else ""
     return {
         "name": f"{many}{of}, by {comparison.metric}",
@@ -97,7 +97,7 @@ def _section(data: SweepData, comparison: Comparison) -> dict[str, Any]:
         "metric": comparison.metric,
         "unit": said.unit,
         "meaning": said.meaning,
-        "signs": words.signs(comparison.metric),
+        "signs": vocabulary.signs(comparison.metric),
     }
 
 
@@ -111,7 +111,7 @@ def _robustness(data: SweepData) -> dict[str, Any] | None:
         "tested": found["n_heads"],
         "conditions": len(found["conditions"]),
         "sentences": robustness_lines(found),
-        "unit": words.metric_words(found["metric"]).unit,
+        "unit": vocabulary.metric_vocabulary(found["metric"]).unit,
         "figure": page_figure(ROBUSTNESS, found, data.sweep.cross),
         "table": robust_heads(data),
     }

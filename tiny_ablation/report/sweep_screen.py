@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from tiny_ablation.aggregate.robustness import robustness_lines
-from tiny_ablation.report import words
+from tiny_ablation.report import vocabulary
 from tiny_ablation.report.figures import style
 from tiny_ablation.report.terminal import Screen
-from tiny_ablation.results.store import read_json
-from tiny_ablation.results.sweepdir import SweepDir
+from tiny_ablation.store.files import read_json
+from tiny_ablation.store.sweepdir import SweepDir
 
 _SITES = {
     "head_impact": "heads",
@@ -30,7 +30,7 @@ def show_sweep(path: Path, screen: Screen) -> None:
     sweep = SweepDir(path)
     summary, invariants = read_json(sweep.summary), read_json(sweep.cross / "invariants.json")
     metrics = _metrics(summary)
-    units = [f"{name} ({words.metric_words(name).unit})" for name in metrics]
+    units = [f"{name} ({vocabulary.metric_vocabulary(name).unit})" for name in metrics]
     screen.grid("Conditions", f"baseline and mean effect: {', '.join(units)}", list(_grid(summary, metrics)))
     for line in conserved(invariants):
         screen.note(line)

@@ -12,7 +12,7 @@ import numpy as np
 from tiny_ablation.report import tables
 from tiny_ablation.report.figures import style
 from tiny_ablation.report.sweep_data import Comparison, SweepData
-from tiny_ablation.results.store import read_table
+from tiny_ablation.store.files import read_table
 
 _ROWS = 3000  # of a table in the page
 

@@ -18,11 +18,11 @@ from rich.console import Console
 from rich.text import Text
 
 from tiny_ablation.data.text import tame
-from tiny_ablation.report import captions, words
+from tiny_ablation.report import captions, vocabulary
 from tiny_ablation.report.console import console
 from tiny_ablation.report.figures import style
 from tiny_ablation.report.progress import Stage, progress_bar
-from tiny_ablation.results.runlog import log
+from tiny_ablation.store.runlog import log
 
 _INDEX = (
     "layer", "head", "layer_a", "head_a", "layer_b", "head_b", "position", "feature", "granularity", "set",
@@ -79,7 +79,7 @@ class Screen:
     def _baseline_row(self, name: str, found: Mapping[str, Any]) -> list[Text]:
         mean, low, high = (style.number(found[key]) for key in ("mean", "ci_low", "ci_high"))
         number, bounds = style.plain(mean, 3), style.bounds(low, high, 3)
-        unit = "share of right answers" if name == "accuracy" else words.metric_words(name).unit
+        unit = "share of right answers" if name == "accuracy" else vocabulary.metric_vocabulary(name).unit
         return [self._text(name), self._text(number, "bold"), self._text(bounds), self._text(unit, "dim")]
 
     def table(
@@ -105,7 +105,7 @@ class Screen:
             confidence: of the intervals.
             title: the heading.
         """
-        unit = words.metric_words(metric).unit
+        unit = vocabulary.metric_vocabulary(metric).unit
         self._heading(title, f"by change in {metric}, {unit}")
         if not rows:
             self._print(self._text("  none"))
@@ -183,7 +183,7 @@ class Screen:
         """
         self._heading("Files", "")
         self._line(f"  {run_dir}")
-        self._pairs((f"  {name}", words.FILES.get(name, "")) for name in names)
+        self._pairs((f"  {name}", vocabulary.FILES.get(name, "")) for name in names)
         self._print()
 
     def cell(self, number: int, total: int, label: str, seed: int, status: str, seconds: float) -> None:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from tiny_ablation.config.seeds import generator
 from tiny_ablation.errors import GuardError, ResultsError
 from tiny_ablation.models.network import Network
-from tiny_ablation.results.sealed import read_sealed, write_sealed
 from tiny_ablation.sae.site import Site, read_activations
+from tiny_ablation.store.checksummed_json import read_sealed, write_sealed
 
 if TYPE_CHECKING:
     import numpy as np

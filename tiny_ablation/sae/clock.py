@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tiny_ablation.errors import ResultsError
-from tiny_ablation.results.sealed import read_sealed, write_sealed
+from tiny_ablation.store.checksummed_json import read_sealed, write_sealed
 
 
 class Clock:

@@ -12,12 +12,12 @@ from typing import Any
 from tiny_ablation.config.schema import SaeConfig
 from tiny_ablation.errors import ConfigError, ModelError, TinyAblateError, is_out_of_memory
 from tiny_ablation.models.network import Network
-from tiny_ablation.results.sealed import read_sealed
-from tiny_ablation.results.store import sha256_file
 from tiny_ablation.sae.autoencoder import Autoencoder
 from tiny_ablation.sae.site import Site, site_of
 from tiny_ablation.sae.trained import RECORD, recipe, trained
 from tiny_ablation.sae.trust import weights_only
+from tiny_ablation.store.checksummed_json import read_sealed
+from tiny_ablation.store.files import sha256_file
 
 WEIGHTS = "sae_weights.safetensors"
 

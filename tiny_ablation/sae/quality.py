@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from tiny_ablation.engine.forward import Passes, Writer
 from tiny_ablation.engine.layout import build_batches
-from tiny_ablation.engine.prompts import Read, Strand
+from tiny_ablation.engine.prompts import Read, TokenSequence
 from tiny_ablation.models.network import Network
 from tiny_ablation.sae.autoencoder import Autoencoder
 from tiny_ablation.sae.buffer import SINK
@@ -141,7 +141,7 @@ def _loss_sums(network: Network, autoencoder: Autoencoder, rows: "np.ndarray") -
     import torch
 
     strands = [
-        Strand(
+        TokenSequence(
             i, tuple(ids), tuple(Read(p, (ids[p + 1],), (ids[p + 1],), False) for p in range(1, len(ids) - 1))
         )
         for i, ids in enumerate(rows.tolist())

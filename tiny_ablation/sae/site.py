@@ -118,7 +118,7 @@ def read_activations(network: Network, site: Site, ids: "Tensor", batch_tokens: 
     """
     import torch
 
-    from tiny_ablation.models.products import fast_products
+    from tiny_ablation.models.onednn_linear import fast_products
 
     step = max(1, batch_tokens // ids.shape[1])
     products = fast_products(network)

@@ -25,16 +25,16 @@ from tiny_ablation.models.network import Network
 from tiny_ablation.models.sources.progress import byte_bar, notice, spinner
 from tiny_ablation.models.sources.store import cannot_keep
 from tiny_ablation.paths import cache_dir
-from tiny_ablation.results.cached import LEFT, Entry
-from tiny_ablation.results.locks import hold, is_locked
-from tiny_ablation.results.profile import peak_memory
-from tiny_ablation.results.sealed import read_sealed, write_sealed
-from tiny_ablation.results.store import flush_files, read_json, sha256_file, write_json, write_via
 from tiny_ablation.sae.buffer import fill_buffer
 from tiny_ablation.sae.clock import Clock
 from tiny_ablation.sae.contexts import Contexts, contexts, own_samples
 from tiny_ablation.sae.corpus import content_id
 from tiny_ablation.sae.site import Site, resolve_site
+from tiny_ablation.store.cache_entries import LEFT, Entry
+from tiny_ablation.store.checksummed_json import read_sealed, write_sealed
+from tiny_ablation.store.files import flush_files, read_json, sha256_file, write_json, write_via
+from tiny_ablation.store.locks import hold, is_locked
+from tiny_ablation.store.profile import peak_memory
 
 if TYPE_CHECKING:
     import numpy as np

@@ -14,10 +14,10 @@ from tiny_ablation.config.schema import SaeArchitecture, SaeConfig
 from tiny_ablation.config.seeds import derive_seed
 from tiny_ablation.errors import ModelError, NumericsError, ResultsError
 from tiny_ablation.models.sources.progress import notice
-from tiny_ablation.results.sealed import read_sealed, write_sealed
-from tiny_ablation.results.store import clean_stale, read_json, sha256_file, write_json
 from tiny_ablation.sae.buffer import Buffer
 from tiny_ablation.sae.trust import weights_only
+from tiny_ablation.store.checksummed_json import read_sealed, write_sealed
+from tiny_ablation.store.files import clean_stale, read_json, sha256_file, write_json
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tiny_ablation.errors import BusyError, ResultsError, said_by_system
-from tiny_ablation.results.manifest import read_manifest
-from tiny_ablation.results.occupied import empty, occupants
-from tiny_ablation.results.rundir import RunDir
-from tiny_ablation.results.sweepdir import Cell, SweepDir, SweepPlan, is_sweep, read_plan, write_plan
+from tiny_ablation.store.manifest import read_manifest
+from tiny_ablation.store.rundir import RunDir
+from tiny_ablation.store.rundir_guard import empty, occupants
+from tiny_ablation.store.sweepdir import Cell, SweepDir, SweepPlan, is_sweep, read_plan, write_plan
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock

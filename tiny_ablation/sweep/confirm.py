@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tiny_ablation.interventions.light import Light, prepare_light
-from tiny_ablation.results.store import read_json
-from tiny_ablation.results.sweepdir import Cell, SweepDir, SweepPlan
+from tiny_ablation.run.spec import RunSpec, make_spec
+from tiny_ablation.store.files import read_json
+from tiny_ablation.store.sweepdir import Cell, SweepDir, SweepPlan
 from tiny_ablation.sweep.plan import adapt
 
 SET = "conserved"
@@ -25,12 +25,12 @@ class Confirmation:
 
     Attributes:
         cell: whose condition and seed it repeats.
-        light: what is run.
+        spec: what is run.
         dir: where to.
     """
 
     cell: Cell
-    light: Light
+    spec: RunSpec
     dir: Path
 
 
@@ -50,8 +50,8 @@ def confirmations(config_name: str, sweep: SweepDir, plan: SweepPlan) -> Iterato
         mine = [head for head in heads if head.get("model") in (None, _model(sweep, cell))]
         if mine and sweep.run(cell).summary.is_file():
             cfg = _compose(config_name, _overrides(cell, mine, int(plan.settings["n_control_sets"])))
-            light = prepare_light(adapt(cfg, condition=cell.condition, models=plan.models))
-            yield Confirmation(cell, light, sweep.confirm(cell))
+            spec = make_spec(adapt(cfg, condition=cell.condition, models=plan.models))
+            yield Confirmation(cell, spec, sweep.confirm(cell))
 
 
 def _model(sweep: SweepDir, cell: Cell) -> str | None:

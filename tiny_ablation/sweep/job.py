@@ -12,11 +12,11 @@ from typing import Any
 
 from tiny_ablation.config.identity import Identity
 from tiny_ablation.config.settings import Settings
-from tiny_ablation.errors import BusyError, ResultsError, in_words
-from tiny_ablation.results.manifest import check_files, read_manifest, write_manifest
-from tiny_ablation.results.occupied import occupants
-from tiny_ablation.results.rundir import RunDir
-from tiny_ablation.results.sweepdir import Cell, SweepPlan, read_plan
+from tiny_ablation.errors import BusyError, ResultsError, user_message
+from tiny_ablation.store.manifest import check_files, read_manifest, write_manifest
+from tiny_ablation.store.rundir import RunDir
+from tiny_ablation.store.rundir_guard import occupants
+from tiny_ablation.store.sweepdir import Cell, SweepPlan, read_plan
 from tiny_ablation.sweep.claim import parent
 from tiny_ablation.sweep.plan import adapt
 
@@ -80,7 +80,7 @@ def record_failure(rundir: RunDir, cell: Cell, error: BaseException) -> None:
 
     Nothing is written into a directory that another process is at work in, or that holds another run.
     """
-    error = in_words(error) or error
+    error = user_message(error) or error
     text = str(error) or type(error).__name__
     if isinstance(error, BusyError) or _is_told(rundir, text) or any(occupants(rundir, cell.digest)):
         return

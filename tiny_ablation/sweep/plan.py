@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import Any
 
-from tiny_ablation.aggregate.sweep.declared import check_against_plan
 from tiny_ablation.config.identity import CODE, NOT_IDENTITY, hash_json, without
 from tiny_ablation.config.schema import ModelConfig
 from tiny_ablation.config.settings import Settings, to_settings
 from tiny_ablation.errors import ConfigError, ModelError, UserError
-from tiny_ablation.interventions.light import Light, metric_names_of, prepare_light
 from tiny_ablation.models.loader import weights_id
-from tiny_ablation.results.sweepdir import Cell, SweepPlan
+from tiny_ablation.run.spec import RunSpec, make_spec, metric_names_of
+from tiny_ablation.store.sweepdir import Cell, SweepPlan
+from tiny_ablation.sweep.analysis.declared import check_against_plan
 from tiny_ablation.sweep.grid import Job, jobs
 from tiny_ablation.sweep.labels import labels, varying
 
@@ -25,11 +25,11 @@ class Planned:
 
     Attributes:
         plan: what is written down.
-        lights: what is known of each cell without its model.
+        specs: what is known of each cell without its model.
     """
 
     plan: SweepPlan
-    lights: Sequence[Light]
+    specs: Sequence[RunSpec]
 
 
 def plan_sweep(config: Any) -> Planned:
@@ -46,21 +46,21 @@ def plan_sweep(config: Any) -> Planned:
         raise ConfigError("the sweep has no jobs: one of its keys has no value")
     overrides = [job.overrides for job in grid]
     models = tuple(sorted({job.model for job in grid}))
-    lights = [
+    specs = [
         _check(job, label, models, len(grid)) for job, label in zip(grid, labels(overrides), strict=True)
     ]
-    cells = tuple(_cell(job, light) for job, light in zip(grid, lights, strict=True))
+    cells = tuple(_cell(job, spec) for job, spec in zip(grid, specs, strict=True))
     _refuse_twins(cells)
-    settings = lights[0].settings.plain["sweep"]
-    metrics = dict.fromkeys(name for light in lights for name in metric_names_of(light.settings.root))
+    settings = specs[0].settings.plain["sweep"]
+    metrics = dict.fromkeys(name for spec in specs for name in metric_names_of(spec.settings.root))
     check_against_plan(settings, dict.fromkeys(cell.condition for cell in cells), metrics)
-    plain = [without(light.settings.plain, NOT_IDENTITY) for light in lights]
+    plain = [without(spec.settings.plain, NOT_IDENTITY) for spec in specs]
     # Hypotheses are declared before the sweep, so another list of them is another sweep.
     digest = hash_json(
         [[cell.condition, cell.dir, each] for cell, each in zip(cells, plain, strict=True)]
         + [settings["hypotheses"]]
     )
-    return Planned(SweepPlan(digest, tuple(varying(overrides)), cells, settings, models), lights)
+    return Planned(SweepPlan(digest, tuple(varying(overrides)), cells, settings, models), specs)
 
 
 def pin(planned: Planned) -> SweepPlan:
@@ -70,12 +70,12 @@ def pin(planned: Planned) -> SweepPlan:
     """
     weights: dict[str, str | None] = {}
     cells, shared = [], {}
-    for cell, light in zip(planned.plan.cells, planned.lights, strict=True):
-        model = light.settings.root.model
+    for cell, spec in zip(planned.plan.cells, planned.specs, strict=True):
+        model = spec.settings.root.model
         if repr(model) not in weights:
             weights[repr(model)] = _weights_id(model)
         found = weights[repr(model)]
-        run = light.identity(found or "unknown")
+        run = spec.identity(found or "unknown")
         shared = {name: run.covers[name] for name in CODE}
         own = {name: value for name, value in run.covers.items() if name not in (*CODE, "config")}
         if found is None:
@@ -113,18 +113,18 @@ def adapt(cfg: Any, *, condition: str | None, models: Sequence[str], gpu: int | 
     return to_settings(own)
 
 
-def _check(job: Job, label: str | None, models: Sequence[str], total: int) -> Light:
+def _check(job: Job, label: str | None, models: Sequence[str], total: int) -> RunSpec:
     try:
-        return prepare_light(adapt(job.cfg, condition=label, models=models))
+        return make_spec(adapt(job.cfg, condition=label, models=models))
     except UserError as error:
         where = f"job {job.number + 1} of {total} ({' '.join(job.overrides)})"
         raise type(error)(f"{where}: {error}") from error
 
 
-def _cell(job: Job, light: Light) -> Cell:
+def _cell(job: Job, spec: RunSpec) -> Cell:
     if ".." in PurePath(job.dir).parts or PurePath(job.dir).is_absolute():
         raise ConfigError(f"hydra.sweep.subdir={job.dir}: it must stay inside the sweep's directory")
-    return Cell(job.number, job.dir, light.condition, light.settings.root.seed, job.overrides)
+    return Cell(job.number, job.dir, spec.condition, spec.settings.root.seed, job.overrides)
 
 
 def _refuse_twins(cells: Sequence[Cell]) -> None:

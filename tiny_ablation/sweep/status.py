@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from tiny_ablation.errors import ResultsError
-from tiny_ablation.results.locks import is_locked
-from tiny_ablation.results.manifest import read_manifest
-from tiny_ablation.results.occupied import occupants
-from tiny_ablation.results.sweepdir import UNLIKE, Cell, CellState, SweepDir, SweepPlan, read_plan
+from tiny_ablation.store.locks import is_locked
+from tiny_ablation.store.manifest import read_manifest
+from tiny_ablation.store.rundir_guard import occupants
+from tiny_ablation.store.sweepdir import UNLIKE, Cell, CellState, SweepDir, SweepPlan, read_plan
 
 
 def sweep_status(path: Path) -> list[CellState]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from tiny_ablation.errors import Interrupted
-from tiny_ablation.results.sweepdir import SweepDir, read_plan
+from tiny_ablation.store.sweepdir import SweepDir, read_plan
 from tiny_ablation.tracking.record import Record, read_record
 
 if TYPE_CHECKING:

@@ -9,10 +9,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from tiny_ablation.results.manifest import Manifest
-from tiny_ablation.results.reader import Run, load_run
-from tiny_ablation.results.store import read_json
-from tiny_ablation.results.sweepdir import SweepDir
+from tiny_ablation.store.files import read_json
+from tiny_ablation.store.manifest import Manifest
+from tiny_ablation.store.reader import Run, load_run
+from tiny_ablation.store.sweepdir import SweepDir
 
 # Larger files (per-example tables of big sweeps) stay where they are; the tag `run_dir` says where.
 _LARGEST_FILE = 20_000_000

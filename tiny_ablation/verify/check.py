@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 
 from tiny_ablation.engine.bare.model import Bare
-from tiny_ablation.engine.precision import FLOORS
-from tiny_ablation.interventions.measure import Measured
-from tiny_ablation.interventions.prepare import Prepared
+from tiny_ablation.engine.precision import NUMERICAL_TOLERANCE
+from tiny_ablation.run.measure import Measured
+from tiny_ablation.run.prepare import PreparedRun
 from tiny_ablation.stats.ranks import spearman
 from tiny_ablation.verify.locate import Trace, first_difference, trace_engine, trace_reference
 from tiny_ablation.verify.plain import read_plain
@@ -19,18 +19,18 @@ from tiny_ablation.verify.verdict import ORDER, Compared, worst
 _NAMED = 2  # faults that a message names
 
 
-def check(prepared: Prepared, measured: Sequence[Measured]) -> dict[str, Any]:
+def check(prepared: PreparedRun, measured: Sequence[Measured]) -> dict[str, Any]:
     """Compute a slice again, whatever `verify.mode` other than `off` says about how.
 
     Args:
         prepared: the run.
-        measured: all of its legs, finished.
+        measured: all of its arms, finished.
 
     Raises:
         DeviceError: memory is short for a second copy of the weights.
         ModelError: the reference cannot take this model apart, or its files are gone.
     """
-    root = prepared.light.settings.root
+    root = prepared.spec.settings.root
     plain = read_plain(prepared, resolve_mode(root.verify.mode, prepared.device))
     parts = slices(prepared, measured, plain.model, plain.dtype)
     names = [metric.name for metric in prepared.metrics]
@@ -49,7 +49,7 @@ def check(prepared: Prepared, measured: Sequence[Measured]) -> dict[str, Any]:
         "n_sites": len(sites),
         "n_legs": len(parts),
         "of_legs": len(measured),
-        "tolerance": max(FLOORS[root.device.dtype], FLOORS[plain.dtype]),
+        "tolerance": max(NUMERICAL_TOLERANCE[root.device.dtype], NUMERICAL_TOLERANCE[plain.dtype]),
         "max_abs_diff": max(entry["max_abs_diff"] for entry in metrics.values()),
         "rank_correlation": _rank_correlation([part.compared[names[0]] for part in parts]),
         "sign_flips": sum(site["sign_flip"] for site in sites),
@@ -85,11 +85,11 @@ _ADVICE = {
 }
 
 
-def _metric(legs: Sequence[Compared]) -> dict[str, Any]:
-    """One metric over all legs."""
+def _metric(arms: Sequence[Compared]) -> dict[str, Any]:
+    """One metric over all arms."""
     main, again, errors = (
         np.concatenate([x.ravel() for x in arrays])
-        for arrays in zip(*((c.main, c.again, c.errors) for c in legs), strict=True)
+        for arrays in zip(*((c.main, c.again, c.errors) for c in arms), strict=True)
     )
     return {
         "main": float(main.mean()),
@@ -97,14 +97,14 @@ def _metric(legs: Sequence[Compared]) -> dict[str, Any]:
         "abs_diff": float(abs(main.mean() - again.mean())),
         "max_abs_diff": float(np.abs(errors).max()),
         "ties": int((np.abs(main - again) > np.abs(errors)).sum()),
-        "factor": float(max((c.factor for c in legs), key=lambda factor: abs(factor - 1))),
-        "tolerance": legs[0].floor,
-        "verdict": worst([c.verdict() for c in legs]),
+        "factor": float(max((c.factor for c in arms), key=lambda factor: abs(factor - 1))),
+        "tolerance": arms[0].floor,
+        "verdict": worst([c.verdict() for c in arms]),
     }
 
 
 def _sites(index: int, part: Slice) -> list[dict[str, Any]]:
-    """Each site of a leg: how far off it is at most, and its mean effect by the primary metric, both ways."""
+    """Each site of a arm: how far off it is at most, and its mean effect by the primary metric, both ways."""
     primary = part.compared[part.metrics[0].name]
     rows = {name: c.rows() for name, c in part.compared.items()}
     main, again = primary.effects
@@ -113,7 +113,7 @@ def _sites(index: int, part: Slice) -> list[dict[str, Any]]:
         errors = {name: float(np.abs(c.errors[place]).max()) for name, c in part.compared.items()}
         metric = max(errors, key=lambda name: errors[name])
         out.append({
-            **part.measured.leg.rows[row].key, "leg": index, "run": part.measured.leg.run, "site": part.labels[place],
+            **part.measured.arm.rows[row].key, "arm": index, "run": part.measured.arm.run, "site": part.labels[place],
             "effect_main": float(main[place - 1]), "effect_verify": float(again[place - 1]),
             "max_abs_diff": errors[metric], "metric": metric, "sign_flip": bool(primary.sign_flips[place - 1]),
             "verdict": worst([found[place] for found in rows.values()]),
@@ -121,9 +121,9 @@ def _sites(index: int, part: Slice) -> list[dict[str, Any]]:
     return out
 
 
-def _rank_correlation(legs: Sequence[Compared]) -> float | None:
-    """Spearman correlation of the mean effects of a leg's sites, the lowest of all legs; None with fewer than three sites."""
-    found = [spearman(*c.effects) for c in legs if len(c.effects[0]) > 2]
+def _rank_correlation(arms: Sequence[Compared]) -> float | None:
+    """Spearman correlation of the mean effects of a arm's sites, the lowest of all arms; None with fewer than three sites."""
+    found = [spearman(*c.effects) for c in arms if len(c.effects[0]) > 2]
     return min((float(rho) for rho in found if not np.isnan(rho)), default=None)
 
 
@@ -176,12 +176,12 @@ def _router_ties(part: Slice) -> int:
     return int((np.any(off, axis=0) & part.near).sum())
 
 
-def _locate(prepared: Prepared, parts: Sequence[Slice], model: Bare, tolerance: float) -> str:
+def _locate(prepared: PreparedRun, parts: Sequence[Slice], model: Bare, tolerance: float) -> str:
     """Where the un-intervened model first differs, on the example whose baseline is off most."""
     name = prepared.metrics[0].name
     errors = [np.abs(part.compared[name].errors[0]).max() for part in parts]
     part = parts[int(np.argmax(errors))]
     column = int(np.abs(part.compared[name].errors[0]).argmax())
-    prompt = part.measured.leg.prompts[int(part.measured.examples[part.examples[column]])]
+    prompt = part.measured.arm.prompts[int(part.measured.examples[part.examples[column]])]
     main: Trace = trace_engine(prepared.network, prompt)
     return first_difference(model, main, trace_reference(model, prompt, main), tolerance)

@@ -19,7 +19,7 @@ from tiny_ablation.config.schema import ModelSource, VerifyMode
 from tiny_ablation.config.settings import Settings
 from tiny_ablation.errors import TinyAblateError, UserError
 from tiny_ablation.paths import cache_dir
-from tiny_ablation.results import provenance
+from tiny_ablation.store import provenance
 
 _DISTRIBUTION = "tiny-ablation"
 
@@ -180,11 +180,11 @@ def probe(settings: Settings) -> dict[str, Any]:
 
 
 def _probe(settings: Settings) -> dict[str, Any]:
-    from tiny_ablation.interventions.light import prepare_light
-    from tiny_ablation.interventions.prepare import prepare_run
+    from tiny_ablation.run.prepare import prepare_run
+    from tiny_ablation.run.spec import make_spec
     from tiny_ablation.verify.check import check, sentence
 
-    prepared = prepare_run(prepare_light(settings))
+    prepared = prepare_run(make_spec(settings))
     first, second = _sweep(prepared), _sweep(prepared)
     changes = [
         abs(a.values[name] - b.values[name]).max(initial=0.0)
@@ -194,7 +194,7 @@ def _probe(settings: Settings) -> dict[str, Any]:
     found = check(prepared, first)
     return {
         "device": prepared.device,
-        "n_sites": sum(len(leg.rows) for leg in prepared.legs),
+        "n_sites": sum(len(arm.rows) for arm in prepared.arms),
         "n_examples": len(prepared.tokens),
         "equal": bool(max(changes) == 0.0),
         "largest_change": float(max(changes)),
@@ -209,8 +209,8 @@ def _probe(settings: Settings) -> dict[str, Any]:
 
 def _sweep(prepared: Any) -> Any:
     """One sweep through the tool's own path, kept nowhere."""
-    from tiny_ablation.interventions.measure import executors, measure
-    from tiny_ablation.results.rundir import RunDir
+    from tiny_ablation.run.measure import executors, measure
+    from tiny_ablation.store.rundir import RunDir
 
     with tempfile.TemporaryDirectory() as scratch:
         return measure(prepared, RunDir(Path(scratch)), executors(prepared), lambda _: None)

@@ -15,7 +15,7 @@ from tiny_ablation.models.loader import load_plain
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from tiny_ablation.interventions.prepare import Prepared
+    from tiny_ablation.run.prepare import PreparedRun
 
 _SPARE = 0.8  # of the memory that is free, for a second copy of the weights
 _NAMED = 2  # tensors that a message names
@@ -37,7 +37,7 @@ class Plain(NamedTuple):
     other: list[str]
 
 
-def read_plain(prepared: "Prepared", mode: VerifyMode) -> Plain:
+def read_plain(prepared: "PreparedRun", mode: VerifyMode) -> Plain:
     """Read the run's model anew, compare the two, and widen the new one to the precision of the reference.
 
     Double precision gives way to single where the model does not compute in it or memory is short.
@@ -46,7 +46,7 @@ def read_plain(prepared: "Prepared", mode: VerifyMode) -> Plain:
         DeviceError: memory is short for a second copy of the weights.
         ModelError: the files are not there any more, or no longer a model.
     """
-    root = prepared.light.settings.root
+    root = prepared.spec.settings.root
     wanted = _affordable(prepared, DType.float64 if mode is VerifyMode.float64 else DType.float32)
     fresh = load_plain(root.model, dtype=root.device.dtype.value)
     differences = list(_differences(prepared.network.hf, fresh))
@@ -61,7 +61,7 @@ def read_plain(prepared: "Prepared", mode: VerifyMode) -> Plain:
         return Plain(_widened(fresh, DType.float32), DType.float32, _listed(rounded), _listed(other))
 
 
-def _affordable(prepared: "Prepared", wanted: DType) -> DType:
+def _affordable(prepared: "PreparedRun", wanted: DType) -> DType:
     import psutil
 
     numbers = sum(p.numel() for p in prepared.network.hf.parameters())

@@ -3,17 +3,17 @@
 from collections.abc import Sequence
 from typing import Any
 
-from tiny_ablation.interventions.prepare import Prepared
+from tiny_ablation.run.prepare import PreparedRun
 
 _SHOWN = 4  # tokens of a message
 
 
-def prompt_faults(prepared: Prepared) -> list[str]:
+def prompt_faults(prepared: PreparedRun) -> list[str]:
     """What is wrong with the tokens, in words: the first example, and how many there are.
 
     The tokenizer is called once more, plainly, on each text. What it puts behind a text is not looked at: an answer follows.
     """
-    asked = str(prepared.light.settings.root.model.prepend_bos).lower()
+    asked = str(prepared.spec.settings.root.model.prepend_bos).lower()
     tokenizer = prepared.network.model.tokenizer
     sides = [(t.example.id, t.example.clean, t.clean_ids) for t in prepared.tokens]
     sides += [(t.example.id, t.example.corrupt, t.corrupt_ids) for t in prepared.tokens if t.corrupt_ids]

@@ -1,7 +1,7 @@
 """The part of a run that is computed again, and both results side by side.
 
 The reference shares no batching, masks, hooks, attention code or weights in memory with the engine. It costs at most `PATIENCE`
-times `verify.n_sites` x `verify.n_examples` runs of the model on one prompt, however many legs and draws a run has.
+times `verify.n_sites` x `verify.n_examples` runs of the model on one prompt, however many arms and draws a run has.
 
 What is taken as given: the values that mean ablation and noise put in.
 """
@@ -16,26 +16,26 @@ import numpy as np
 from tiny_ablation.config.schema import DType, RootConfig, Span, VerifyMode
 from tiny_ablation.config.seeds import generator
 from tiny_ablation.engine.bare.model import Bare
-from tiny_ablation.engine.precision import FLOORS
+from tiny_ablation.engine.precision import NUMERICAL_TOLERANCE
 from tiny_ablation.engine.reference import Cell, Reference
-from tiny_ablation.interventions.measure import Measured
-from tiny_ablation.interventions.plan import Row
-from tiny_ablation.interventions.prepare import Prepared
 from tiny_ablation.metrics.readout import Metric
+from tiny_ablation.run.measure import Measured
+from tiny_ablation.run.plan import Row
+from tiny_ablation.run.prepare import PreparedRun
 from tiny_ablation.verify.verdict import Compared
 
-# With several legs (directions, random controls) each one looked at has its strongest, weakest and a random site computed.
+# With several arms (directions, random controls) each one looked at has its strongest, weakest and a random site computed.
 FEWEST = 3
-# How many times n_sites x n_examples runs of the model are made at most: room for a few legs, and for rows of several draws.
+# How many times n_sites x n_examples runs of the model are made at most: room for a few arms, and for rows of several draws.
 PATIENCE = 5
 
 
 @dataclass(frozen=True)
 class Slice:
-    """The part of a leg that is computed again.
+    """The part of a arm that is computed again.
 
     Attributes:
-        measured: the leg's results.
+        measured: the arm's results.
         rows: indices of rows: strongest, weakest and random ones.
         examples: indices into the finished examples: the shortest, the longest, the last and random ones.
         metrics: what was measured.
@@ -53,12 +53,12 @@ class Slice:
     @property
     def labels(self) -> list[str]:
         """What each row of `compared` is, in words."""
-        return ["the baseline", *(label(self.measured.leg.rows[i]) for i in self.rows)]
+        return ["the baseline", *(label(self.measured.arm.rows[i]) for i in self.rows)]
 
     @property
     def names(self) -> list[str]:
         """The ids of the examples."""
-        return [self.measured.leg.prompts[int(self.measured.examples[i])].name for i in self.examples]
+        return [self.measured.arm.prompts[int(self.measured.examples[i])].name for i in self.examples]
 
 
 def resolve_mode(mode: VerifyMode, device: str) -> VerifyMode:
@@ -68,34 +68,34 @@ def resolve_mode(mode: VerifyMode, device: str) -> VerifyMode:
     return VerifyMode.float64 if device == "cpu" else VerifyMode.cpu
 
 
-def slices(prepared: Prepared, measured: Sequence[Measured], model: Bare, dtype: DType) -> list[Slice]:
-    """A slice of every leg that is looked at, computed again.
+def slices(prepared: PreparedRun, measured: Sequence[Measured], model: Bare, dtype: DType) -> list[Slice]:
+    """A slice of every arm that is looked at, computed again.
 
     Args:
         prepared: the run.
-        measured: all of its legs.
+        measured: all of its arms.
         model: what to compute with.
         dtype: its precision.
     """
-    root = prepared.light.settings.root
-    tolerance = max(FLOORS[root.device.dtype], FLOORS[dtype])
+    root = prepared.spec.settings.root
+    tolerance = max(NUMERICAL_TOLERANCE[root.device.dtype], NUMERICAL_TOLERANCE[dtype])
     return [_computed(prepared, part, model, tolerance) for part in plan(measured, prepared.metrics, root)]
 
 
 def plan(measured: Sequence[Measured], metrics: Sequence[Metric], root: RootConfig) -> list[Slice]:
-    """Which rows and examples of which legs are computed again."""
+    """Which rows and examples of which arms are computed again."""
     n_sites, n_examples = root.verify.n_sites, root.verify.n_examples
-    with_rows = [i for i, m in enumerate(measured) if any(row.runs for row in m.leg.rows)]
+    with_rows = [i for i, m in enumerate(measured) if any(row.runs for row in m.arm.rows)]
     share = None if n_sites is None else max(min(FEWEST, n_sites), n_sites // max(1, len(with_rows)))
     runs = None if n_sites is None or n_examples is None else PATIENCE * n_sites * n_examples
     if share is not None and runs is not None and n_examples is not None:
-        # Of many legs some, drawn by the seed, and always the first, which has what was asked for.
+        # Of many arms some, drawn by the seed, and always the first, which has what was asked for.
         most = max(1, runs // (share * n_examples))
-        drawn = generator(root.seed, "verify", "legs").permutation(with_rows[1:]).tolist()
+        drawn = generator(root.seed, "verify", "arms").permutation(with_rows[1:]).tolist()
         with_rows = sorted([*with_rows[:1], *drawn[: most - 1]])
         runs //= max(1, len(with_rows))
     looked_at = [
-        i for i, m in enumerate(measured) if i in with_rows or not any(row.runs for row in m.leg.rows)
+        i for i, m in enumerate(measured) if i in with_rows or not any(row.runs for row in m.arm.rows)
     ]
     return [
         _planned(measured[i], metrics, choose(measured[i], metrics[0].name, share, root, i), runs, root)
@@ -106,8 +106,8 @@ def plan(measured: Sequence[Measured], metrics: Sequence[Metric], root: RootConf
 def _planned(
     measured: Measured, metrics: Sequence[Metric], rows: list[int], runs: int | None, root: RootConfig
 ) -> Slice:
-    """So many examples, and if need be so few rows, that the leg takes no more than `runs` runs of the model."""
-    costs = {i: len(measured.leg.rows[i].runs) for i in rows}
+    """So many examples, and if need be so few rows, that the arm takes no more than `runs` runs of the model."""
+    costs = {i: len(measured.arm.rows[i].runs) for i in rows}
     while runs is not None and len(costs) > 1 and sum(costs.values()) > runs:
         costs.popitem()
     n = root.verify.n_examples
@@ -121,14 +121,14 @@ def _examples(measured: Measured, n: int | None, root: RootConfig) -> list[int]:
     total = len(measured.examples)
     if n is None or n >= total:
         return list(range(total))
-    lengths = [len(measured.leg.prompts[int(i)].ids) for i in measured.examples]
+    lengths = [len(measured.arm.prompts[int(i)].ids) for i in measured.examples]
     by_length = sorted(range(total), key=lambda i: (lengths[i], i))
     drawn = generator(root.seed, "verify", "examples").permutation(total).tolist()
     # The last ones of a run are computed when all that could go stale has been used.
     return sorted(list(dict.fromkeys([total - 1, by_length[0], by_length[-1], *drawn]))[:n])
 
 
-def _computed(prepared: Prepared, part: Slice, model: Bare, tolerance: float) -> Slice:
+def _computed(prepared: PreparedRun, part: Slice, model: Bare, tolerance: float) -> Slice:
     cells = _cells_again(prepared, part, model)
     # Floors are for logits of size 10, and a lead of a router is told relative to its logits.
     near = _table(cells, lambda cell: cell.router <= tolerance / 10) > 0
@@ -138,9 +138,9 @@ def _computed(prepared: Prepared, part: Slice, model: Bare, tolerance: float) ->
     return part
 
 
-def choose(measured: Measured, name: str, n: int | None, root: RootConfig, leg: int = 0) -> list[int]:
+def choose(measured: Measured, name: str, n: int | None, root: RootConfig, arm: int = 0) -> list[int]:
     """Rows from the top, the bottom and at random by the size of their effect, ascending; `n` is None for all."""
-    ran = [i for i, row in enumerate(measured.leg.rows) if row.runs]
+    ran = [i for i, row in enumerate(measured.arm.rows) if row.runs]
     if n is None or n >= len(ran):
         return ran
     effect = np.abs((measured.values[name] - measured.baseline[name]).mean(1))
@@ -148,16 +148,16 @@ def choose(measured: Measured, name: str, n: int | None, root: RootConfig, leg: 
     third = max(1, n // 3)
     # A dict, for its order: of few sites the strongest are kept.
     rows = dict.fromkeys([*by_size[:third], *by_size[len(by_size) - third :]])
-    drawn = generator(root.seed, "verify", leg).permutation(by_size).tolist()
+    drawn = generator(root.seed, "verify", arm).permutation(by_size).tolist()
     return sorted(list(rows | dict.fromkeys(drawn))[:n])
 
 
-def _cells_again(prepared: Prepared, part: Slice, model: Bare) -> list[list[list[Cell]]]:
+def _cells_again(prepared: PreparedRun, part: Slice, model: Bare) -> list[list[list[Cell]]]:
     """For each row (the baseline first) and example, a cell for each of its draws."""
-    full = prepared.light.settings.root.metrics.span is Span.full
-    leg = part.measured.leg
-    reference = Reference(model, leg.prompts, prepared.metrics, full, leg.under)
-    runs = [(None,), *(leg.rows[i].runs for i in part.rows)]
+    full = prepared.spec.settings.root.metrics.span is Span.full
+    arm = part.measured.arm
+    reference = Reference(model, arm.prompts, prepared.metrics, full, arm.base_intervention)
+    runs = [(None,), *(arm.rows[i].runs for i in part.rows)]
     flat = [run for of_row in runs for run in of_row]
     columns = [reference.cells(flat, int(part.measured.examples[i])) for i in part.examples]
     starts = np.cumsum([0, *map(len, runs)])

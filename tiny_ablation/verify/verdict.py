@@ -28,7 +28,7 @@ LARGE = 100  # floors that values are to be large, for a factor to be told from 
 
 @dataclass(frozen=True)
 class Compared:
-    """One metric of one leg, computed twice.
+    """One metric of one arm, computed twice.
 
     Attributes:
         main: (1 + n_sites, n_examples): the baseline, then each site.

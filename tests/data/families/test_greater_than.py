@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerFast
 
 from tiny_ablation.config.schema import Span
 from tiny_ablation.data.families.greater_than import FAMILY
-from tiny_ablation.data.tokens import servable
+from tiny_ablation.data.tokens import scorable
 
 DIGITS = "0123456789"
 YEARS = [f"{year:02d}" for year in range(100)]
@@ -32,7 +32,7 @@ def two_digit_tokenizer(whole_years: tuple[str, ...] = ()) -> PreTrainedTokenize
 
 
 def served(examples, tokenizer):
-    return servable(examples, tokenizer, opening=(), span=Span.first)
+    return scorable(examples, tokenizer, opening=(), span=Span.first)
 
 
 def decoded(tokenizer, ids):
@@ -63,7 +63,7 @@ def test_two_digits_that_are_one_token_are_scored_year_by_year(examples):
     tokenizer = two_digit_tokenizer()
     assert decoded(tokenizer, tokenizer(" 1749").input_ids) == [" 17", "49"]
     found = served(examples, tokenizer)
-    assert not found.unservable
+    assert not found.unscorable
     for row in found.examples:
         assert sorted(decoded(tokenizer, row.right_ids)) == sorted(row.example.targets)
         assert sorted(decoded(tokenizer, row.wrong_ids)) == sorted(row.example.foils)
@@ -79,7 +79,7 @@ def test_years_that_are_one_token_with_their_century_are_left_out(examples):
         assert ("90" in decoded(tokenizer, row.right_ids)) != of_century
         assert ("00" in decoded(tokenizer, row.wrong_ids)) != of_century
     some = two_digit_tokenizer(tuple(e.subject[:2] + e.target for e in examples[:1]))
-    assert [row.id for row in served(examples[:1], some).unservable] == [examples[0].id]
+    assert [row.id for row in served(examples[:1], some).unscorable] == [examples[0].id]
 
 
 def test_digits_that_are_tokens_are_scored_by_the_decade_and_no_decade_is_of_both_sets(examples, smollm2):
@@ -90,4 +90,4 @@ def test_digits_that_are_tokens_are_scored_by_the_decade_and_no_decade_is_of_bot
 
 
 def test_every_row_is_servable_by_the_default_model(examples, smollm2):
-    assert not served(examples, smollm2.tokenizer).unservable
+    assert not served(examples, smollm2.tokenizer).unscorable

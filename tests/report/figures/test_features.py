@@ -9,8 +9,8 @@ from tests.report.conftest import HOSTILE
 from tiny_ablation.report.figures.feature_data import feature_cards, has_features, shown_token
 from tiny_ablation.report.figures.files import write_figures
 from tiny_ablation.report.figures.source import RunSource
-from tiny_ablation.results.rundir import RunDir
-from tiny_ablation.results.store import write_table
+from tiny_ablation.store.files import write_table
+from tiny_ablation.store.rundir import RunDir
 
 
 def effect(feature, delta, condition="facts"):

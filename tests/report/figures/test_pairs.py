@@ -6,7 +6,7 @@ import pytest
 
 from tiny_ablation.report.figures import files, grid, pairs
 from tiny_ablation.report.figures.source import RunSource
-from tiny_ablation.results.rundir import RunDir
+from tiny_ablation.store.rundir import RunDir
 
 _SUMMARY = {"primary": "logit_diff", "kind": "heads_pair_zero", "model": "m", "dataset": "d"}
 TITLE = "heads_pair_zero: pairs of heads of a model"

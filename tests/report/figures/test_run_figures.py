@@ -22,7 +22,7 @@ from tiny_ablation.report.figures import (
     timeline,
 )
 from tiny_ablation.report.figures.source import RunSource
-from tiny_ablation.results.rundir import RunDir
+from tiny_ablation.store.rundir import RunDir
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from tiny_ablation.models.sources.truth import Head, Truth
 
 if TYPE_CHECKING:
     from tiny_ablation.aggregate.run_tables import RunTables
-    from tiny_ablation.interventions.prepare import Prepared
+    from tiny_ablation.run.prepare import PreparedRun
 
 METRICS = ("logit_diff", "p_drop", "kl_div")
 KINDS = {
@@ -42,7 +42,7 @@ class Run:
         tables: what came out.
     """
 
-    prepared: "Prepared"
+    prepared: "PreparedRun"
     tables: "RunTables"
 
 
@@ -60,20 +60,20 @@ class Workshop:
     machine: Sequence[str] = ()
     tick: Callable[[int], None] = field(default=lambda _n: None)
 
-    def prepare(self, model: str, *overrides: str) -> "Prepared":
+    def prepare(self, model: str, *overrides: str) -> "PreparedRun":
         """A run of a model that could start."""
-        from tiny_ablation.interventions.light import prepare_light
-        from tiny_ablation.interventions.prepare import prepare_run
+        from tiny_ablation.run.prepare import prepare_run
+        from tiny_ablation.run.spec import make_spec
 
         names = f"metrics.names=[{','.join(METRICS)}]"
         given = [f"model={model}", *self._dataset(model), names, "tracking=off", *overrides, *self.machine]
-        return prepare_run(prepare_light(compose(given)))
+        return prepare_run(make_spec(compose(given)))
 
     def run(self, model: str, *overrides: str) -> Run:
         """A run of a model."""
         from tiny_ablation.aggregate.run_tables import run_tables
-        from tiny_ablation.interventions.measure import Stopped, executors, measure
-        from tiny_ablation.results.rundir import RunDir
+        from tiny_ablation.run.measure import Stopped, executors, measure
+        from tiny_ablation.store.rundir import RunDir
 
         prepared = self.prepare(model, *overrides)
         rundir = RunDir(self.directory / prepared.identity.run_id)
@@ -83,7 +83,7 @@ class Workshop:
         except Stopped:
             raise KeyboardInterrupt from None
         self.tick(1)
-        return Run(prepared, run_tables(prepared, prepared.light.kind.combine(prepared, measured)))
+        return Run(prepared, run_tables(prepared, prepared.spec.ablation.combine(prepared, measured)))
 
     def _dataset(self, model: str) -> list[str]:
         size = f"dataset.n_examples={N_EXAMPLES}"
@@ -137,7 +137,7 @@ def _rows(cases: Mapping[str, Sequence[str]]) -> Iterator[dict[str, str]]:
 def check_heads(shop: Workshop, model: str) -> list[Check]:
     """Single heads of one model, under every replacement."""
     runs = {kind: shop.run(model, *overrides) for kind, overrides in KINDS.items()}
-    truth = truth_of(runs["zero"].prepared.light.settings.root.model)
+    truth = truth_of(runs["zero"].prepared.spec.settings.root.model)
     # A donor has as many tokens: what is the same for all prompts of a length cannot be missed.
     varying = [head for head in truth.needed if head not in truth.constant]
     live = {kind: varying if kind == "resample" else truth.needed for kind in runs}
@@ -178,7 +178,7 @@ def check_pair(shop: Workshop) -> list[Check]:
     """The redundant pair: every pair of heads is cut; what the two cost together must stand out, and apart it must not."""
     heads = 'ablation.of=["0.0","0.1","1.0","1.1"]'
     run = shop.run(PAIR_MODEL, "ablation=heads_pair_zero", heads, "metrics.primary=p_drop")
-    ((first, second),) = truth_of(run.prepared.light.settings.root.model).pairs
+    ((first, second),) = truth_of(run.prepared.spec.settings.root.model).pairs
     pairs = {_pair(row): row for row in _rows_of(run.tables, "p_drop")}
     top = max(pairs, key=lambda pair: abs(pairs[pair]["interaction"]))
     mine = pairs[first, second]

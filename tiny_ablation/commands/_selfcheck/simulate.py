@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-    from tiny_ablation.interventions.measure import Measured
-    from tiny_ablation.interventions.prepare import Prepared
+    from tiny_ablation.run.measure import Measured
+    from tiny_ablation.run.prepare import PreparedRun
 
 MODEL = "tracr_dyck"  # only for its 32 heads
 COVERAGE = (0.93, 0.97)
@@ -97,7 +97,7 @@ def check_statistics(shop: Workshop) -> list[Check]:
     return [*map(_coverage, outcomes), *_discoveries(outcomes)]
 
 
-def _outcome(shop: Workshop, prepared: "Prepared", setting: Setting) -> Outcome:
+def _outcome(shop: Workshop, prepared: "PreparedRun", setting: Setting) -> Outcome:
     import numpy as np
 
     hits, false, power = [], [], []
@@ -138,7 +138,7 @@ def _rate(subject: str, false: "np.ndarray", barred: bool, more: str = "") -> Ch
 
 
 def _simulated(
-    shop: Workshop, prepared: "Prepared", setting: Setting
+    shop: Workshop, prepared: "PreparedRun", setting: Setting
 ) -> "Iterator[tuple[pd.DataFrame, np.ndarray]]":
     """For each simulated family its rows of the impact table, and the true mean of each row.
 
@@ -146,7 +146,7 @@ def _simulated(
     """
     from tiny_ablation.aggregate.run_tables import run_tables
 
-    names, n_sites = [metric.name for metric in prepared.metrics], len(prepared.legs[0].rows)
+    names, n_sites = [metric.name for metric in prepared.metrics], len(prepared.arms[0].rows)
     for start in range(0, setting.n_draws, len(names)):
         drawn = [
             _effects(setting, n_sites, generator(0, "selfcheck", setting.text, start + i))
@@ -197,24 +197,24 @@ _SHAPES: "dict[str, Callable[[Any, tuple[int, ...]], Any]]" = {
 }
 
 
-def _pretend(prepared: "Prepared", groups: "np.ndarray", seed: int) -> "Prepared":
+def _pretend(prepared: "PreparedRun", groups: "np.ndarray", seed: int) -> "PreparedRun":
     """The run with so many examples in these groups, and a seed of its own."""
-    settings = prepared.light.settings
-    light = replace(prepared.light, settings=replace(settings, root=replace(settings.root, seed=seed)))
+    settings = prepared.spec.settings
+    spec = replace(prepared.spec, settings=replace(settings, root=replace(settings.root, seed=seed)))
     example = prepared.tokens[0].example
     tokens = [
         replace(prepared.tokens[0], example=replace(example, id=str(i), group=f"g{group}"))
         for i, group in enumerate(groups.tolist())
     ]
-    return replace(prepared, light=light, tokens=tokens)
+    return replace(prepared, spec=spec, tokens=tokens)
 
 
-def _measured(prepared: "Prepared", deltas: "dict[str, np.ndarray]") -> "Measured":
+def _measured(prepared: "PreparedRun", deltas: "dict[str, np.ndarray]") -> "Measured":
     """What the run would have measured, had its model had these effects."""
     import numpy as np
 
-    from tiny_ablation.interventions.measure import Measured
+    from tiny_ablation.run.measure import Measured
 
     n_sites, n = next(iter(deltas.values())).shape
     tops = np.zeros((n_sites, n), dtype=np.int64)
-    return Measured(prepared.legs[0], np.arange(n), deltas, dict.fromkeys(deltas, np.zeros(n)), tops, tops[0])
+    return Measured(prepared.arms[0], np.arange(n), deltas, dict.fromkeys(deltas, np.zeros(n)), tops, tops[0])

@@ -12,7 +12,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from tiny_ablation.errors import ModelError
-from tiny_ablation.results.store import sha256_file
+from tiny_ablation.store.files import sha256_file
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"

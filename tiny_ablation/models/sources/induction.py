@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tiny_ablation.config.seeds import derive_seed
-from tiny_ablation.models.sources.letters import BOS, LETTERS
 from tiny_ablation.models.sources.truth import Head
+from tiny_ablation.models.sources.word_tokenizers import BOS, LETTERS
 
 if TYPE_CHECKING:
     import torch

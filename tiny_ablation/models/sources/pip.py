@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tiny_ablation.errors import ModelError, disk_trouble
 from tiny_ablation.models.sources.progress import byte_bar, notice
-from tiny_ablation.results.store import sha256_file
+from tiny_ablation.store.files import sha256_file
 
 ATTEMPTS = 2
 ADVICE = (

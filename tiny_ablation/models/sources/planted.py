@@ -20,10 +20,10 @@ from tiny_ablation.models.sources import induction
 from tiny_ablation.models.sources.convert import quiet_transformers
 from tiny_ablation.models.sources.files import WEIGHTS, ModelFiles, checksum
 from tiny_ablation.models.sources.induction import D_HEAD, D_MODEL
-from tiny_ablation.models.sources.letters import letter_tokenizer
 from tiny_ablation.models.sources.progress import spinner
 from tiny_ablation.models.sources.store import converted, place
 from tiny_ablation.models.sources.truth import Head, Truth
+from tiny_ablation.models.sources.word_tokenizers import letter_tokenizer
 
 if TYPE_CHECKING:
     from torch import Tensor

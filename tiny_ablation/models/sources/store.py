@@ -21,9 +21,9 @@ from tiny_ablation.errors import ModelError, ResultsError, TinyAblateError, disk
 from tiny_ablation.models.sources.files import checksum
 from tiny_ablation.models.sources.progress import notice
 from tiny_ablation.paths import cache_dir
-from tiny_ablation.results.cached import LEFT, Entry
-from tiny_ablation.results.locks import hold
-from tiny_ablation.results.store import flush_files, sha256_file, to_json
+from tiny_ablation.store.cache_entries import LEFT, Entry
+from tiny_ablation.store.files import flush_files, sha256_file, to_json
+from tiny_ablation.store.locks import hold
 
 RECORD = "source.json"
 SCHEMA = 1  # raise it when the conversion changes: it is part of every directory's name

@@ -20,8 +20,8 @@ from tiny_ablation.config.seeds import derive_seed
 from tiny_ablation.errors import ConfigError
 from tiny_ablation.models.sources.files import checksum
 from tiny_ablation.models.sources.induction import NORM_EPS
-from tiny_ablation.models.sources.letters import START, word_tokenizer
 from tiny_ablation.models.sources.truth import Head, Truth
+from tiny_ablation.models.sources.word_tokenizers import START, word_tokenizer
 
 if TYPE_CHECKING:
     import torch

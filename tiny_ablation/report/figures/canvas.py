@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from tiny_ablation.report.figures import style
-from tiny_ablation.results.store import write_via
+from tiny_ablation.store.files import write_via
 
 _MARGIN = 0.3  # inches
 _SETTINGS: dict[Any, Any] = {

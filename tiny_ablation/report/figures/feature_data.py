@@ -10,7 +10,7 @@ import pandas as pd
 from tiny_ablation.report import tables
 from tiny_ablation.report.figures import style
 from tiny_ablation.report.figures.source import RunSource
-from tiny_ablation.results.store import read_table
+from tiny_ablation.store.files import read_table
 
 
 @dataclass(frozen=True)

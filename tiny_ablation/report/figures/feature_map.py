@@ -11,11 +11,11 @@ import pandas as pd
 import plotly.graph_objects as go
 from matplotlib.figure import Figure
 
-from tiny_ablation.report import tables, words
+from tiny_ablation.report import tables, vocabulary
 from tiny_ablation.report.figures import canvas, interactive, style
 from tiny_ablation.report.figures.feature_data import FeatureCard, feature_cards, shown_token
 from tiny_ablation.report.figures.source import RunSource
-from tiny_ablation.results.store import read_table
+from tiny_ablation.store.files import read_table
 
 _WIDTH, _SIDE = 7.2, 5.4  # inches
 _BELOW = 90  # pixels
@@ -80,7 +80,7 @@ def static(data: FeatureMap) -> Figure:
         axes.annotate(
             str(number), (x, y), xytext=(5, 4), textcoords="offset points", fontsize=style.TICK_SIZE
         )
-    canvas.colour_bar(figure, top + _SIDE + 0.15, data.limit, words.change_label(data.metric))
+    canvas.colour_bar(figure, top + _SIDE + 0.15, data.limit, vocabulary.change_label(data.metric))
     return figure
 
 
@@ -96,7 +96,7 @@ def page(data: FeatureMap) -> interactive.Interactive:
     figure = go.Figure([rest, *(_marks(data, found, resolved=resolved) for resolved in (True, False))])
     figure.update_layout(
         **interactive.base_layout(620), showlegend=False, margin={"l": 20, "r": 20, "t": 10, "b": _BELOW},
-        coloraxis=interactive.colour_axis(figure, words.change_label(data.metric), _BELOW, data.limit),
+        coloraxis=interactive.colour_axis(figure, vocabulary.change_label(data.metric), _BELOW, data.limit),
     )  # fmt: skip
     for axis in (figure.update_xaxes, figure.update_yaxes):
         axis(showgrid=False, zeroline=False, showticklabels=False)

@@ -14,7 +14,7 @@ from tiny_ablation.report import templates
 from tiny_ablation.report.figures import canvas, style
 from tiny_ablation.report.figures.feature_data import FeatureCard, feature_cards, shown_token
 from tiny_ablation.report.figures.source import RunSource
-from tiny_ablation.results.store import write_text
+from tiny_ablation.store.files import write_text
 
 NAME = "feature_panel"
 _ON_PAPER = 6  # features in the PNG

@@ -26,7 +26,7 @@ from tiny_ablation.report.figures.drawing import AnyDrawing, Drawing
 from tiny_ablation.report.figures.feature_data import has_features
 from tiny_ablation.report.figures.head_grid import collect as collect_heads
 from tiny_ablation.report.figures.source import RunSource, of_impact
-from tiny_ablation.results.rundir import RunDir
+from tiny_ablation.store.rundir import RunDir
 
 
 class _Choice(NamedTuple):

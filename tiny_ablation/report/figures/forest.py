@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tiny_ablation.report import tables, words
+from tiny_ablation.report import tables, vocabulary
 from tiny_ablation.report.figures import canvas, interactive, style
 
 _LIMIT = 20  # sites
@@ -35,7 +35,7 @@ def legend(data: Forest) -> str:
     """What was measured, and how to read a mark."""
     return (
         f"{data.note}. A filled mark is an effect whose interval excludes 0; an open one cannot be told from "
-        f"none. {words.signs(data.metric)}"
+        f"none. {vocabulary.signs(data.metric)}"
     )
 
 
@@ -63,9 +63,7 @@ def collect(impact: pd.DataFrame, metric: str, title: str, confidence: float) ->
     ]
     at = "" if scale is None else f" at scale {scale:g}"
     many = f"{len(shown)} strongest of {len(found)}" if len(shown) < len(found) else f"all {len(found)}"
-    note = (
-        f"{many} {words.noun(index, len(found))}{at}; {tables.examples(shown)}; bars are {percent} intervals"
-    )
+    note = f"{many} {vocabulary.noun(index, len(found))}{at}; {tables.examples(shown)}; bars are {percent} intervals"
     return Forest(metric, title, note, percent, places, rows)
 
 
@@ -98,7 +96,7 @@ def static(data: Forest) -> Figure:
     axes.margins(x=0.06)
     labels = [canvas.drawable(row["label"]) for row in data.rows]
     axes.set_yticks(range(len(data.rows)), labels=labels, fontsize=style.TICK_SIZE)
-    axes.set_xlabel(words.change_label(data.metric), fontsize=style.LABEL_SIZE, labelpad=6)
+    axes.set_xlabel(vocabulary.change_label(data.metric), fontsize=style.LABEL_SIZE, labelpad=6)
     marks = "filled: interval excludes 0    open: interval holds 0, unresolved"
     where = left + _WIDTH / 2, top + body + 0.58
     canvas.write(figure, *where, marks, ha="center", fontsize=style.TICK_SIZE, color=style.MUTED)
@@ -131,7 +129,7 @@ def page(data: Forest) -> interactive.Interactive:
         margin={"l": 30 + 7 * max(len(row["label"]) for row in data.rows), "r": 20, "t": 10, "b": 60},
         showlegend=False,
     )
-    axis_title = interactive.safe(words.change_label(data.metric))
+    axis_title = interactive.safe(vocabulary.change_label(data.metric))
     figure.update_xaxes(title_text=axis_title, zeroline=True, zerolinecolor=style.MUTED, gridcolor=style.LINE)
     labels = [interactive.safe(row["label"]) for row in data.rows]
     figure.update_yaxes(
@@ -141,7 +139,7 @@ def page(data: Forest) -> interactive.Interactive:
     return interactive.Interactive(
         name=f"forest-{data.metric}",
         figure=figure,
-        description=f"Forest plot. {data.title}. {words.change_label(data.metric)}; {data.note}.",
+        description=f"Forest plot. {data.title}. {vocabulary.change_label(data.metric)}; {data.note}.",
         min_width=360,
     )
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from tiny_ablation.errors import ResultsError
-from tiny_ablation.report import tables, words
+from tiny_ablation.report import tables, vocabulary
 from tiny_ablation.report.figures import style
 
 _INDEX = ("layer", "head", "scale")
@@ -92,7 +92,7 @@ def collect(impact: pd.DataFrame, metric: str, title: str, confidence: float) ->
     return HeadGrid(
         metric=metric,
         title=title,
-        note=f"{tables.examples(rows)}; baseline {metric} {baseline} {words.metric_words(metric).unit}",
+        note=f"{tables.examples(rows)}; baseline {metric} {baseline} {vocabulary.metric_vocabulary(metric).unit}",
         percent=style.percent(confidence),
         limit=style.symmetric_limit(rows["delta"]),
         layers=layers,

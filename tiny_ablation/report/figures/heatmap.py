@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from plotly.subplots import make_subplots
 
-from tiny_ablation.report import words
+from tiny_ablation.report import vocabulary
 from tiny_ablation.report.figures import canvas, interactive, style
 from tiny_ablation.report.figures.head_grid import HeadGrid, Panel
 
@@ -33,7 +33,7 @@ def _legend_sentence(data: HeadGrid) -> str:
     gaps = " An empty cell was not measured." if data.has_gaps else ""
     return (
         f"A full cell is an effect whose {data.percent} interval excludes 0; a grey dot is one whose "
-        f"interval holds 0, which this run cannot tell from none. {words.signs(data.metric)}{gaps}"
+        f"interval holds 0, which this run cannot tell from none. {vocabulary.signs(data.metric)}{gaps}"
     )
 
 
@@ -150,8 +150,8 @@ def _draw_key(figure: Figure, data: HeadGrid, top: float) -> None:
     full = figure.get_size_inches()[0]
     width = min(3.4, full - 2.6)
     left = (full - width) / 2
-    canvas.colour_bar(figure, top, data.limit, words.change_label(data.metric), width=width)
-    said = words.metric_words(data.metric)
+    canvas.colour_bar(figure, top, data.limit, vocabulary.change_label(data.metric), width=width)
+    said = vocabulary.metric_vocabulary(data.metric)
     for text, x, side in ((said.less, left - 0.1, "right"), (said.more, left + width + 0.1, "left")):
         canvas.write(figure, x, top - 0.02, text, ha=side, fontsize=style.TICK_SIZE, color=style.MUTED)
     _draw_marks(figure, data, top + 0.62)
@@ -215,7 +215,7 @@ def page(data: HeadGrid) -> interactive.Interactive:
     return interactive.Interactive(
         name=data.name,
         figure=figure,
-        description=f"Head map. {data.title}. Layers down, heads across, {words.change_label(data.metric)}.",
+        description=f"Head map. {data.title}. Layers down, heads across, {vocabulary.change_label(data.metric)}.",
         min_width=columns * (70 + least),
     )
 
@@ -252,7 +252,7 @@ def _lay_out(figure: go.Figure, data: HeadGrid, height: int, above: int) -> None
     figure.update_layout(
         **interactive.base_layout(height),
         margin={"l": 55, "r": 15, "t": 35 + above, "b": _BELOW},
-        coloraxis=interactive.colour_axis(figure, words.change_label(data.metric), _BELOW, data.limit),
+        coloraxis=interactive.colour_axis(figure, vocabulary.change_label(data.metric), _BELOW, data.limit),
     )
     span_x = [data.heads[0] - 0.5, data.heads[-1] + 0.5]
     span_y = [data.layers[-1] + 0.5, data.layers[0] - 0.5]

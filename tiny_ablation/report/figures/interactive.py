@@ -11,7 +11,7 @@ from plotly.offline import get_plotlyjs
 
 from tiny_ablation.report import templates
 from tiny_ablation.report.figures import style
-from tiny_ablation.results.store import write_text
+from tiny_ablation.store.files import write_text
 
 PLOTLY_JS = "plotly.min.js"
 

@@ -6,7 +6,7 @@ Heads on both axes, each pair once, coloured by its interaction; the diagonal is
 import numpy as np
 import pandas as pd
 
-from tiny_ablation.report import tables, words
+from tiny_ablation.report import tables, vocabulary
 from tiny_ablation.report.figures import style
 from tiny_ablation.report.figures.grid import Grid, GridPanel
 
@@ -36,7 +36,7 @@ def collect(impact: pd.DataFrame, metric: str, title: str, confidence: float) ->
         rows=labels,
         columns=labels,
         axes=("earlier head", "later head"),
-        colour=f"interaction in {metric} ({words.metric_words(metric).unit})",
+        colour=f"interaction in {metric} ({vocabulary.metric_vocabulary(metric).unit})",
         limit=style.symmetric_limit(rows["interaction"]),
         panels=[_panel(rows, ends, {head: i for i, head in enumerate(heads)}, confidence)],
         square=True,

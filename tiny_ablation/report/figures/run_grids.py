@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from tiny_ablation.data.text import natural_key
-from tiny_ablation.report import tables, words
+from tiny_ablation.report import tables, vocabulary
 from tiny_ablation.report.figures import style
 from tiny_ablation.report.figures.grid import Grid, GridPanel
 from tiny_ablation.report.figures.source import RunSource
@@ -45,7 +45,7 @@ def trace(source: RunSource) -> Grid:
         rows=[name.replace("_", " ") for name in names],
         columns=[str(layer) for layer in layers],
         axes=("position", "layer"),
-        colour=f"{what}{words.change_label(source.metric)}",
+        colour=f"{what}{vocabulary.change_label(source.metric)}",
         limit=style.symmetric_limit(rows["delta"]),
         panels=panels,
     )

@@ -5,11 +5,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tiny_ablation.report import tables, words
+from tiny_ablation.report import tables, vocabulary
 from tiny_ablation.report.figures import style
 from tiny_ablation.report.figures.points import Points
 from tiny_ablation.report.figures.source import RunSource
-from tiny_ablation.results.store import read_json, read_table
+from tiny_ablation.store.files import read_json, read_table
 
 _NAMED = 12  # points whose labels still stand apart
 
@@ -38,8 +38,8 @@ def verify(source: RunSource) -> Points:
         title=f"{source.title}, computed again",
         note=f"{len(sites)} sites on {found['n_examples']} examples; verdict: {found['verdict']}; largest difference of any "
         f"value {found['max_abs_diff']:.1e}; on the line both are equal",
-        x_title=f"{found['device_verify']}: {words.change_label(source.metric)}",
-        y_title=f"{found['device_main']}: {words.change_label(source.metric)}",
+        x_title=f"{found['device_verify']}: {vocabulary.change_label(source.metric)}",
+        y_title=f"{found['device_main']}: {vocabulary.change_label(source.metric)}",
         x=np.array([site["effect_verify"] for site in sites]),
         y=np.array([site["effect_main"] for site in sites]),
         labels=[str(site["site"]) for site in sites],

@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 
 from tiny_ablation.data.text import natural_key
-from tiny_ablation.report import tables, words
+from tiny_ablation.report import tables, vocabulary
 from tiny_ablation.report.figures import style
 from tiny_ablation.report.figures.grid import Grid, GridPanel
 from tiny_ablation.report.figures.head_grid import HeadGrid, Panel
 from tiny_ablation.report.figures.lines import Line, LinePanel, Lines
 from tiny_ablation.report.figures.source import RunSource
-from tiny_ablation.results.store import read_table
+from tiny_ablation.store.files import read_table
 
 _SITES, _TEMPLATES = 12, 12
 _FEWEST = 2  # examples of a template; with one each, a panel would show that example and not a wording
@@ -137,7 +137,7 @@ def profiles(source: RunSource) -> Lines:
         title=f"{source.title}, by template",
         note=f"{_note(source)}; open marks: the {style.percent(source.confidence)} interval over all examples holds 0",
         x_title="layer",
-        y_title=words.change_label(source.metric),
+        y_title=vocabulary.change_label(source.metric),
         panels=[LinePanel(_label(found, name), list(_lines(found, name))) for name in _names(found)],
         legend="component",
     )
@@ -170,8 +170,8 @@ def others(source: RunSource) -> Grid:
         note=f"the {len(sites)} strongest; {_note(source)} (n = {np.nanmin(n):.0f} to {np.nanmax(n):.0f}); {_GREY}",
         rows=[tables.label(dict(zip(index, site, strict=True)), index) for site in sites],
         columns=names,
-        axes=(words.noun(source.index, 1), "template"),
-        colour=words.change_label(source.metric),
+        axes=(vocabulary.noun(source.index, 1), "template"),
+        colour=vocabulary.change_label(source.metric),
         limit=style.symmetric_limit(mean.ravel()),
         panels=[GridPanel("", mean, resolved == 1, _numbers(mean, n))],
     )  # fmt: skip

@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 
 import pandas as pd
 
-from tiny_ablation.report import tables, words
-from tiny_ablation.results.rundir import RunDir
+from tiny_ablation.report import tables, vocabulary
+from tiny_ablation.store.rundir import RunDir
 
 Drawn = TypeVar("Drawn")
 
@@ -45,7 +45,7 @@ class RunSource:
     @property
     def title(self) -> str:
         """What was done, to what, on what: `heads_zero: attention heads of smollm2_135m on facts`."""
-        many = words.noun(self.index, 2)
+        many = vocabulary.noun(self.index, 2)
         return f"{self.summary['kind']}: {many} of {self.summary['model']} on {self.summary['dataset']}"
 
     @cached_property

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tiny_ablation.report import words
+from tiny_ablation.report import vocabulary
 from tiny_ablation.report.figures import style
 from tiny_ablation.report.figures.grid import Grid, GridPanel
 from tiny_ablation.report.figures.head_grid import HeadGrid, Panel
@@ -15,7 +15,7 @@ def title(what: str, data: Comparison) -> str:
     """What is shown, and of what: `What 3 conditions share: attention heads of smollm2_135m`."""
     n = len(data.profiles)
     what = what.replace("{n}", f"{n} condition{'s' * (n > 1)}")
-    return f"{what}: {words.noun(data.index, 2)} of {data.model}"
+    return f"{what}: {vocabulary.noun(data.index, 2)} of {data.model}"
 
 
 def intervals(data: Comparison) -> str:
@@ -83,12 +83,12 @@ def matrix(data: Comparison) -> Grid:
         name=f"matrix-{data.table}-{data.metric}-{data.model}",
         kind="Matrix of sites by condition",
         title=title("The strongest in {n}", data),
-        note=f"{shown} {words.noun(data.index, 2)}, {first}; outlined: in the condition's top set; {intervals(data)}; grey: "
+        note=f"{shown} {vocabulary.noun(data.index, 2)}, {first}; outlined: in the condition's top set; {intervals(data)}; grey: "
         "unresolved",
         rows=[data.label(j) for j in sites],
         columns=data.labels,
-        axes=(words.noun(data.index, 1), "condition"),
-        colour=words.change_label(data.metric),
+        axes=(vocabulary.noun(data.index, 1), "condition"),
+        colour=vocabulary.change_label(data.metric),
         limit=style.symmetric_limit(data.delta.ravel()),
         panels=[GridPanel("", data.delta[:, sites].T, resolved, hover, marked)],
         places=min(3, style.decimals(data.delta.ravel())) if len(data.profiles) <= 8 else None,
@@ -114,7 +114,7 @@ def agreement(data: Comparison) -> Grid:
         kind="Agreement of conditions",
         title=title("How alike {n} rank", data),
         note=f"Spearman's rank correlation of the changes in {data.metric} of {data.geometry['n_components']} "
-        f"{words.noun(data.index, 2)}; 1: the same order, 0: unrelated, -1: reversed",
+        f"{vocabulary.noun(data.index, 2)}; 1: the same order, 0: unrelated, -1: reversed",
         rows=names,
         columns=names,
         axes=("condition", "condition"),

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from tiny_ablation.report import words
+from tiny_ablation.report import vocabulary
 from tiny_ablation.report.figures.lines import Line, LinePanel, Lines
 from tiny_ablation.report.figures.points import Points
 from tiny_ablation.report.figures.sweep_grids import intervals, title
@@ -17,12 +17,14 @@ _COLUMNS = 30  # groups of sites
 def profiles(data: Comparison) -> Lines:
     """The effects by layer, a line per condition; of heads the mean size, since those of a layer may cancel."""
     several = len(data.index) > 1 and "granularity" not in data.index
-    unit = words.metric_words(data.metric).unit
+    unit = vocabulary.metric_vocabulary(data.metric).unit
     what = (
-        f"mean size of the change in {data.metric} ({unit})" if several else words.change_label(data.metric)
+        f"mean size of the change in {data.metric} ({unit})"
+        if several
+        else vocabulary.change_label(data.metric)
     )
     note = (
-        f"mean over the {words.noun(data.index, 2)} of a layer, {data.examples} a run"
+        f"mean over the {vocabulary.noun(data.index, 2)} of a layer, {data.examples} a run"
         if several
         else f"bands are {intervals(data)}"
     )
@@ -75,7 +77,7 @@ def overlap(data: Comparison) -> Overlap:
             groups.setdefault(members, []).append(data.label(site))
     ordered = sorted(groups.items(), key=lambda group: (-len(group[0]), -len(group[1]), group[0]))
     hidden = f"; {len(ordered) - _COLUMNS} further groups are not shown" if len(ordered) > _COLUMNS else ""
-    many = words.noun(data.index, 2)
+    many = vocabulary.noun(data.index, 2)
     return Overlap(
         name=f"overlap-{data.table}-{data.metric}-{data.model}",
         title=title("What {n} share", data),
@@ -96,7 +98,7 @@ def condition_map(data: Comparison) -> Points:
         kind="Map of conditions",
         title=title("How far apart {n} are", data),
         note=f"principal components of the changes in {data.metric}; conditions that lie together depend on the same "
-        f"{words.noun(data.index, 2)} to the same extent",
+        f"{vocabulary.noun(data.index, 2)} to the same extent",
         x_title=axis.format(1, 100 * first["share_of_variance"]),
         y_title=axis.format(2, 100 * second["share_of_variance"]),
         x=np.array([first["scores"][name] for name in names]),

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from tiny_ablation.report.figures import canvas, interactive, style
 from tiny_ablation.report.figures.source import RunSource
-from tiny_ablation.results.store import read_json
+from tiny_ablation.store.files import read_json
 
 DRAWING = "figures and report"  # the stage that draws this is not over when it is drawn
 _LEFT, _ROW, _WIDTH, _LETTER = 1.6, 0.3, 3.2, 0.068  # inches

@@ -1,0 +1,269 @@
+"""Which sites screening measures, the recall it states, and what it refuses."""
+
+from dataclasses import fields, replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from tests.interpolated_replacement import Towards
+from tiny_ablation.ablations.kinds.heads_zero import ABLATION, HeadsZeroConfig
+from tiny_ablation.ablations.registry import ablation_names, find_ablation
+from tiny_ablation.ablations.shared.replacements import Scale
+from tiny_ablation.ablations.shared.screening import Estimates, site_of
+from tiny_ablation.aggregate.attribution import recall, receipt
+from tiny_ablation.engine.edits import Edit, Intervention
+from tiny_ablation.engine.executor import Executor
+from tiny_ablation.engine.gradients import AttributionQuery, estimate
+from tiny_ablation.errors import ConfigError
+from tiny_ablation.metrics.registry import metric
+from tiny_ablation.run.plan import InterventionSpec, Row
+
+ZERO = Scale(0.0)
+
+
+def config(**keys):
+    return HeadsZeroConfig(
+        kind="heads_zero", screen="attribution", **{"screen_top": 2, "screen_random": 3, **keys}
+    )
+
+
+def estimates(values, top, sample):
+    sites = [(layer, 0) for layer in range(len(values))]
+    return Estimates("z", "logit_diff", "gradient", 1, sites, np.array(values), top, sample, ZERO)
+
+
+def test_keeps_all_rows_of_the_strongest_and_of_a_random_sample(toy_networks, make_prompts, make_context):
+    network = toy_networks["llama"]
+    prompts = make_prompts(network.shape.d_vocab)
+    (arm,) = ABLATION.plan(config(), make_context(network, prompts))
+    found = arm.estimates
+    values = estimate(network, prompts, AttributionQuery("z")).mean(-1)
+    order = torch.argsort(-values.abs().flatten())[:2].tolist()
+    assert list(found.top) == [divmod(i, network.shape.n_heads) for i in order]
+    assert len(set(found.sample)) == 3
+    assert len(found.sites) == network.shape.n_layers * network.shape.n_heads
+    kept = {*found.top, *found.sample}
+    assert len(arm.rows) == 3 * len(kept) < 3 * len(found.sites)  # every factor of each
+    assert {(row.key["layer"], row.key["head"]) for row in arm.rows} == kept
+    assert {site_of(row) for row in arm.rows if row.intervention} == kept
+    again, other = (
+        ABLATION.plan(config(), make_context(network, prompts, seed=seed))[0].estimates for seed in (0, 1)
+    )
+    assert list(again.sample) == list(found.sample)
+    assert list(other.sample) != list(found.sample)
+    assert list(other.top) == list(found.top)
+
+
+def test_without_screening_everything_is_measured(toy_networks, make_prompts, make_context):
+    network = toy_networks["llama"]
+    (arm,) = ABLATION.plan(
+        HeadsZeroConfig(kind="heads_zero"), make_context(network, make_prompts(network.shape.d_vocab))
+    )
+    assert arm.estimates is None
+    assert len(arm.rows) == 3 * network.shape.n_layers * network.shape.n_heads
+
+
+def test_a_factor_scales_the_estimate(toy_networks, make_prompts, make_context):
+    network = toy_networks["llama"]
+    context = make_context(network, make_prompts(network.shape.d_vocab))
+    whole, quarter = (
+        ABLATION.plan(config(scales=s), context)[0].estimates.values for s in ([0.0, 1.0], [0.75, 1.0])
+    )
+    np.testing.assert_allclose(quarter, 0.25 * whole, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"screen": "magic"}, "screen=magic"),
+        ({"screen_top": 0}, "screen_top=0"),
+        ({"screen_random": 2}, "screen_random=2"),
+    ],
+)
+def test_refuses(keys, message):
+    with pytest.raises(ConfigError, match=message):
+        ABLATION.check(HeadsZeroConfig(kind="heads_zero", **{"screen": "attribution", **keys}))
+
+
+def test_screening_with_nothing_but_the_baseline_is_refused(toy_networks, make_prompts, make_context):
+    network = toy_networks["llama"]
+    with pytest.raises(ConfigError, match="every factor is 1"):
+        ABLATION.plan(config(scales=[1.0]), make_context(network, make_prompts(network.shape.d_vocab)))
+
+
+SCREENED = {
+    "heads_mean": {"mean": "position"},
+    "heads_resample": {"draws": 2, "positions": "last"},
+    "mlp_zero": {},
+    "mlp_mean": {},
+    "attn_zero": {"positions": "last"},
+}
+
+
+def planned(name, context, **keys):
+    kind = find_ablation(name)
+    cfg = kind.config(**{"kind": name, **SCREENED[name], **keys})
+    kind.check(cfg)
+    return kind.plan(cfg, context)[0]
+
+
+def effects(network, arm, share=None):
+    """(n_rows,) mean effect of each row over examples and draws; `share` of the way only, where it is given."""
+    out = []
+    for row in arm.rows:
+        runs = [run.edits[0] for run in row.runs]
+        edits = (
+            runs if share is None else [replace(e, replacement=Towards(share, e.replacement)) for e in runs]
+        )
+        plan, total = [Intervention((edit,)) for edit in edits], 0.0
+        for result in Executor(network, arm.prompts, plan, [metric("logit_diff")]):
+            change = result.values["logit_diff"] - result.baseline["logit_diff"]
+            total += change.sum().item()
+        out.append(total / len(plan) / len(arm.prompts))
+    return np.array(out)
+
+
+@pytest.mark.parametrize("name", SCREENED)
+def test_every_kind_estimates_its_own_replacement_and_measures_the_strongest(
+    toy_networks, make_prompts, make_context, name
+):
+    network = toy_networks["llama"]
+    context = make_context(network, make_prompts(network.shape.d_vocab), reference=None)
+    every = planned(name, context)
+    arm = planned(name, context, screen="attribution", screen_top=1, screen_random=3)
+    found = arm.estimates
+    assert every.estimates is None
+    assert [site_of(row) for row in every.rows] == list(found.sites)
+    # The judge: what the exact engine says of a hundredth of the way to each row's own replacements, all draws.
+    slope = (effects(network, every, 0.01) - effects(network, every, -0.01)) / 0.02
+    assert np.abs(slope).max() > 1e-2
+    np.testing.assert_allclose(found.values, slope, rtol=0.02, atol=2e-3)
+    assert list(found.top) == [found.sites[int(np.argmax(np.abs(found.values)))]]
+    assert {site_of(row) for row in arm.rows} == {*found.top, *found.sample}
+    assert {len(row.runs) for row in arm.rows} == {len(every.rows[0].runs)}
+    assert arm.notes.keys() == every.notes.keys()
+    assert found.passes == len(every.rows[0].runs)  # a backward pass for each draw
+
+
+@pytest.mark.parametrize("name", SCREENED)
+def test_the_stated_recall_is_that_of_a_full_run(toy_networks, make_prompts, make_context, name):
+    """With all other sites sampled, nothing is left to estimate: the recall has to be the true one."""
+    network = toy_networks["neox"]
+    context = make_context(network, make_prompts(network.shape.d_vocab))
+    every = planned(name, context)
+    exact = dict(zip((site_of(row) for row in every.rows), effects(network, every), strict=True))
+    n_top = len(exact) // 2
+    arm = planned(name, context, screen="attribution", screen_top=n_top, screen_random=len(exact) + 3)
+    strongest = sorted(exact, key=lambda site: -abs(exact[site]))[:n_top]
+    true = len({*strongest} & {*arm.estimates.top}) / n_top
+    values = 2 + np.array([exact[site_of(row)] for row in arm.rows])[:, None]
+    found = receipt(
+        SimpleNamespace(arm=arm, values={"logit_diff": values}, baseline={"logit_diff": np.array([2.0])})
+    )
+    assert found["recall"]["recall"] == pytest.approx(true)
+    assert f"estimated recall of the {n_top} strongest sites: {true:.0%}" in found["text"]
+
+
+@pytest.mark.parametrize("name", [name for name in ablation_names() if name not in (*SCREENED, "heads_zero")])
+def test_kinds_without_an_estimate_have_no_such_key(name):
+    assert "screen" not in {field.name for field in fields(find_ablation(name).config)}
+
+
+def test_the_seed_draws_the_random_sites():
+    for name in (*SCREENED, "heads_zero"):
+        kind = find_ablation(name)
+        without, drawn = (
+            kind.random_components(kind.config(kind=name, screen=s), 0) for s in (None, "attribution")
+        )
+        assert drawn == (*without, "random sites")
+
+
+def test_recall_by_hand():
+    """12 sites, 4 chosen, 4 of the other 8 sampled, so each of those counts twice; the strongest four are 9, 5, 3 and a 2.5."""
+    top = [(0, 0), (1, 0), (2, 0), (3, 0)]
+    sample = [
+        (0, 0),
+        (5, 0),
+        (6, 0),
+        (7, 0),
+        (8, 0),
+    ]  # one of them was chosen anyway and says nothing about the rest
+    exact = {
+        (0, 0): -9.0,
+        (1, 0): 5.0,
+        (2, 0): 3.0,
+        (3, 0): 2.0,
+        (5, 0): 0.1,
+        (6, 0): -2.5,
+        (7, 0): 0.0,
+        (8, 0): 1.9,
+    }
+    found = recall(estimates(np.zeros(12), top, sample), exact)
+    assert (found["of"], found["rest"], found["rest_sampled"], found["rest_strong"]) == (4, 8, 4, 1)
+    assert found["threshold"] == 2.5
+    assert found["recall"] == pytest.approx(3 / 4)
+    assert found["missed_at_most"] == 6  # the share p with P(at most 1 of 4) = .05 is .7514
+    weaker = recall(estimates(np.zeros(12), top, sample), {**exact, (6, 0): 4.0, (5, 0): 4.0})
+    assert weaker["recall"] == pytest.approx(2 / 4)  # 9, 5 and two of the four that the two stand for
+
+
+def test_recall_counts_ten_sites_at_most():
+    top = [(i, 0) for i in range(12)]
+    exact = {(i, 0): 20.0 - i for i in range(12)} | {
+        (20, 0): 10.5,
+        (21, 0): 0.0,
+    }  # 10.5 would be the tenth strongest's rival
+    found = recall(estimates(np.zeros(30), top, [(20, 0), (21, 0)]), exact)
+    assert (found["of"], found["recall"], found["threshold"], found["rest_strong"]) == (10, 1.0, 11.0, 0)
+
+
+def test_recall_when_all_or_only_chosen_sites_are_known():
+    top = [(0, 0), (1, 0)]
+    exact = {(0, 0): 1.0, (1, 0): 2.0}
+    everything = recall(estimates(np.zeros(2), top, top), exact)
+    assert (everything["recall"], everything["missed_at_most"]) == (1.0, 0)  # nothing was left out
+    assert (
+        recall(estimates(np.zeros(9), top, top), exact)["recall"] is None
+    )  # nothing is known of what was left out
+
+
+def test_receipt_by_hand():
+    """Effects at factor 0 count, not those at other factors; ranks and signs on the sample and on the top."""
+    half = Scale(0.5)
+    rows = [
+        Row(
+            {"layer": layer, "head": 0, "scale": r.factor},
+            Intervention((Edit("z", layer, 0, r),)),
+            InterventionSpec(*"abcde"),
+        )
+        for layer in range(4)
+        for r in (ZERO, half)
+    ]
+    effect = np.array([1.0, 50, -2, 50, 3, 50, 4, 50])  # mean over the examples, by row
+    arm = SimpleNamespace(
+        rows=rows, estimates=estimates([1.5, 1.0, 2.5, 9.0], [(3, 0), (2, 0)], [(0, 0), (1, 0), (2, 0)])
+    )
+    measured = SimpleNamespace(
+        arm=arm,
+        baseline={"logit_diff": np.array([1.0, 3.0])},
+        values={"logit_diff": 2 + effect[:, None] + [[-1.0, 1.0]]},
+    )
+    found = receipt(measured)
+    assert found["random_sample"] == {
+        "n": 3,
+        "rank_correlation": pytest.approx(1.0),
+        "sign_agreement": pytest.approx(2 / 3),
+    }
+    assert found["top"] == {"n": 2, "rank_correlation": pytest.approx(1.0), "sign_agreement": 1.0}
+    assert found["measured"] == 4
+    assert "67% equal signs on 3 random sites" in found["text"]
+    assert "estimated recall of the 2 strongest sites: 100% (0 of 2 random sites" in found["text"]
+
+
+def test_an_unmeasured_metric_leaves_no_receipt():
+    arm = SimpleNamespace(rows=[], estimates=estimates([1.0], [(0, 0)], [(0, 0)]))
+    found = receipt(SimpleNamespace(arm=arm, values={}, baseline={}))
+    assert "not among metrics.names" in found["text"]
+    assert "recall" not in found

@@ -1,0 +1,41 @@
+"""Who is at work where."""
+
+import subprocess
+import sys
+
+from tiny_ablation.store.locks import hold, is_held, is_locked
+
+USER = "import sys; from pathlib import Path; from tiny_ablation.store.locks import hold; hold(Path(sys.argv[1])); print('up', flush=True); input()"  # noqa: E501
+
+
+def start(path):
+    process = subprocess.Popen(
+        [sys.executable, "-c", USER, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "up\n"
+    return process
+
+
+def test_a_directory_is_held_until_its_last_user_is_killed(tmp_path):
+    users = [start(tmp_path), start(tmp_path)]
+    for user in users:
+        assert is_held(tmp_path)
+        user.kill()
+        user.communicate()
+    assert not is_held(tmp_path)
+
+
+def test_this_process_counts(tmp_path):
+    assert not is_held(tmp_path)
+    assert hold(tmp_path) == hold(tmp_path) == tmp_path
+    assert is_held(tmp_path)
+
+
+def test_what_is_not_there_is_neither_held_nor_locked(tmp_path):
+    hold(tmp_path / "gone")
+    assert not is_locked(tmp_path / "gone")
+
+
+def test_a_lock_file_that_nobody_holds(tmp_path):
+    (tmp_path / ".lock").touch()
+    assert not is_locked(tmp_path / ".lock")

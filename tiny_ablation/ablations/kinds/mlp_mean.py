@@ -1,0 +1,43 @@
+"""Replace every layer's MLP output by its mean over other examples, one layer at a time.
+
+Answers: does the behaviour need what this MLP computes from *this* prompt, rather than what it adds to any? The means come from
+examples that are not evaluated; see `tiny_ablation.ablations.shared.means`.
+"""
+
+from dataclasses import dataclass
+
+from tiny_ablation.ablations.kinds._mean import MeanAblation, MeanKeys
+from tiny_ablation.ablations.shared.means import check_mean, plan_means
+from tiny_ablation.ablations.shared.rows import layer_row
+from tiny_ablation.ablations.shared.screening import ScreenedAblation, ScreenKeys, check_screen, screened
+from tiny_ablation.ablations.shared.sites import check_layer_sites, layer_sites
+from tiny_ablation.run.plan import Arm, LayerSitesConfig, PlanContext
+
+
+@dataclass
+class MlpMeanConfig(ScreenKeys, MeanKeys, LayerSitesConfig):
+    """`ablation` keys of mlp_mean."""
+
+
+class MlpMean(ScreenedAblation, MeanAblation):
+    """See the module."""
+
+    name = "mlp_mean"
+    table = "layer_impact"
+    config = MlpMeanConfig
+
+    def check(self, cfg: MlpMeanConfig) -> None:
+        """Refuse a list that names nothing, and unknown positions and means."""
+        check_layer_sites(cfg)
+        check_mean(cfg)
+        check_screen(cfg)
+
+    def plan(self, cfg: MlpMeanConfig, context: PlanContext) -> list[Arm]:
+        """Every layer."""
+        layers = layer_sites(cfg, context.shape)
+        means = plan_means(cfg, context, [("mlp_out", layer) for layer in layers])
+        rows = [layer_row(cfg, "mlp_out", layer, means.replacement) for layer in layers]
+        return [screened(Arm(context.clean, rows, notes=means.notes), cfg, context)]
+
+
+ABLATION = MlpMean()

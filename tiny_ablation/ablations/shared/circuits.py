@@ -1,0 +1,129 @@
+"""Which circuits are looked at: the strongest heads of a ranking, at each fraction of all heads.
+
+A circuit is a set of heads that is kept while every other head is replaced; its counterpart is the model without it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tiny_ablation.ablations.shared.head_ranking import RANKINGS, HeadRanking, head_ranking
+from tiny_ablation.ablations.shared.head_sets import HeadSet, random_sets
+from tiny_ablation.ablations.shared.sites import Head
+from tiny_ablation.config.seeds import generator
+from tiny_ablation.errors import ConfigError
+from tiny_ablation.models.hookpoints import ModelShape
+
+FRACTIONS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+"""Mueller et al. 2025, MIB: A Mechanistic Interpretability Benchmark, section 3.2."""
+
+EMPTY = "empty"
+ROLES = ("kept", "removed")
+
+
+def set_name(ranking: str, size: int, role: str) -> str:
+    """The name of a circuit in the tables, such as `signed/top_14/kept`."""
+    return f"{ranking}/top_{size}/{role}"
+
+
+@dataclass(frozen=True)
+class Design:
+    """The circuits of a run.
+
+    Attributes:
+        earlier: what the ranking was made from.
+        orders: for each ranking all heads of the model, the first to be taken first.
+        fractions: of all heads, ascending.
+        members: how many of the first heads make the circuit whose members are tested one by one; 0 for none.
+        n_random: random circuits to compare each with.
+        seed: of the random circuits.
+        shape: the model's sizes.
+    """
+
+    earlier: HeadRanking
+    orders: dict[str, tuple[Head, ...]]
+    fractions: tuple[float, ...]
+    members: int
+    n_random: int
+    seed: int
+    shape: ModelShape
+
+    @property
+    def n_heads(self) -> int:
+        """Of the model."""
+        return self.shape.n_layers * self.shape.n_heads
+
+    def size(self, fraction: float) -> int:
+        """The number of heads that is nearest to a fraction of all."""
+        return int(fraction * self.n_heads + 0.5)
+
+    def sizes(self) -> list[int]:
+        """The sizes that have to be run: neither the empty circuit nor the whole model."""
+        found = {self.size(fraction) for fraction in self.fractions} | {self.members}
+        return sorted(size for size in found if 0 < size < self.n_heads)
+
+    def circuit(self, ranking: str, size: int) -> HeadSet:
+        """The first heads of a ranking, in the order of the model."""
+        return tuple(sorted(self.orders[ranking][:size]))
+
+    def randoms(self, ranking: str, size: int) -> list[HeadSet]:
+        """Random circuits with as many heads in each layer."""
+        heads = self.circuit(ranking, size)
+        return (
+            random_sets(heads, self.shape, self.n_random, self.seed, f"{ranking}/top_{size}")
+            if self.n_random
+            else []
+        )
+
+    def tested(self, ranking: str) -> tuple[Head, ...]:
+        """The members that are tested one by one, the strongest first."""
+        return self.orders[ranking][: self.members]
+
+    def inflating(self, ranking: str) -> list[Head]:
+        """Random heads outside the tested circuit, each of which is put into it once."""
+        rest = sorted(self.orders[ranking][self.members :])
+        drawn = generator(self.seed, "controls", ranking, "inflated").permutation(len(rest))[: self.n_random]
+        return [rest[i] for i in sorted(drawn.tolist())]
+
+
+def design(cfg: Any, shape: ModelShape, seed: int) -> Design:
+    """The circuits that a config asks for.
+
+    Heads that the earlier run did not measure come last, in the order of the model: nothing is known of them.
+
+    Raises:
+        ConfigError: the earlier run cannot be used.
+    """
+    earlier = head_ranking(cfg.from_run, shape)
+    every = [(layer, head) for layer in range(shape.n_layers) for head in range(shape.n_heads)]
+    unknown = [head for head in every if head not in earlier.effects]
+    orders = {by: (*earlier.ranked(by), *unknown) for by in cfg.rankings}
+    members = min(cfg.members, len(earlier.effects))
+    return Design(earlier, orders, tuple(cfg.fractions), members, cfg.n_random, seed, shape)
+
+
+def check_circuits(cfg: Any) -> None:
+    """Refuse settings that are wrong whatever the model is.
+
+    Raises:
+        ConfigError: with the key.
+    """
+    if cfg.from_run is None:
+        raise ConfigError(
+            "ablation=circuit takes its ranking from an earlier run over heads; name it: ablation.from_run=DIR"
+        )
+    _check_names(cfg.rankings, RANKINGS, "ablation.rankings")
+    fractions = list(cfg.fractions)
+    if len(fractions) < 2 or fractions != sorted(set(fractions)) or fractions[0] < 0 or fractions[-1] > 1:
+        raise ConfigError(
+            f"ablation.fractions={fractions}: name at least two shares of all heads between 0 and 1, ascending"
+        )
+    for key in ("members", "n_random"):
+        if getattr(cfg, key) < 0:
+            raise ConfigError(f"ablation.{key}={getattr(cfg, key)}: it must be 0 (none) or more")
+
+
+def _check_names(values: Sequence[str], allowed: Sequence[str], key: str) -> None:
+    wrong = [value for value in values if value not in allowed]
+    if wrong or not values or len(set(values)) < len(values):
+        raise ConfigError(f"{key}={list(values)}: name one or more of {', '.join(allowed)}, each once")

@@ -1,0 +1,108 @@
+"""Arms and checks that the kinds with an autoencoder share."""
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from tiny_ablation.config.schema import SaeConfig
+from tiny_ablation.engine.edits import Edit, Intervention, PositionSpec, Replacement
+from tiny_ablation.errors import ConfigError
+from tiny_ablation.run.plan import Arm, InterventionSpec, Key, PlanContext, Row
+from tiny_ablation.sae.autoencoder import Autoencoder
+from tiny_ablation.sae.site import COMPONENTS
+from tiny_ablation.sae.splice import Splice
+
+POSITIONS = ("all", "last")
+_ANY = ("path", "release", "id", "other_model", "component", "layer", "corpus", "held_out", "context")
+MADE = "an autoencoder that may have to be trained first (sae.path=DIR names one that is)"
+NOTHING = -1  # where a feature's number stands and none is touched
+
+
+def check_sae(cfg: SaeConfig) -> None:
+    """Refuse an autoencoder that cannot be meant.
+
+    Raises:
+        ConfigError: with the key.
+    """
+    for key in ("width", "k", "tokens", "context", "held_out", "steps", "batch", "checkpoint_every"):
+        value = getattr(cfg, key)
+        if value is not None and value < (2 if key == "context" else 1):
+            raise ConfigError(f"sae.{key}={value}: it must be at least {2 if key == 'context' else 1}")
+    if cfg.own_samples < 0 or cfg.lr <= 0 or cfg.sparsity < 0:
+        raise ConfigError("sae.own_samples and sae.sparsity must not be negative, and sae.lr must be above 0")
+    if cfg.width is not None and cfg.k > cfg.width:
+        raise ConfigError(f"sae.k={cfg.k}: there are only sae.width={cfg.width} features")
+    if cfg.component is not None and cfg.component not in COMPONENTS:
+        raise ConfigError(f"sae.component={cfg.component}: choose one of {', '.join(COMPONENTS)}")
+    _check_source(cfg)
+
+
+def _check_source(cfg: SaeConfig) -> None:
+    if (cfg.release is None) != (cfg.id is None):
+        raise ConfigError("sae.release and sae.id name a pretrained autoencoder together; give both")
+    if cfg.path is not None and cfg.release is not None:
+        raise ConfigError("sae.path and sae.release name two autoencoders; give one of them")
+    if not is_named(cfg):
+        if cfg.other_model:
+            raise ConfigError("sae.other_model=true is about sae.path or sae.release, and neither is given")
+        return
+    recipe = [f.name for f in fields(SaeConfig) if f.name not in _ANY and getattr(cfg, f.name) != f.default]
+    if recipe:
+        raise ConfigError(
+            f"sae.{recipe[0]} says how to train an autoencoder, but {'sae.path' if cfg.path else 'sae.release'} names one "
+            "that is finished; leave one of them out"
+        )
+
+
+def is_named(cfg: SaeConfig) -> bool:
+    """Whether the config names an autoencoder that exists."""
+    return cfg.path is not None or cfg.release is not None
+
+
+def check_sae_positions(value: str) -> None:
+    """Refuse positions that there are not.
+
+    Raises:
+        ConfigError: with the choices.
+    """
+    if value not in POSITIONS:
+        raise ConfigError(f"ablation.positions={value}: choose one of {', '.join(POSITIONS)}")
+
+
+def spec(positions: str) -> PositionSpec:
+    """As the engine says it: autoencoders know nothing of position 0, so `all` leaves it out."""
+    return "after_first" if positions == "all" else positions
+
+
+def sae_row(
+    autoencoder: Autoencoder, key: Key, replacement: Replacement, positions: str, granularity: str
+) -> Row:
+    """One replacement at the autoencoder's place."""
+    site = autoencoder.site
+    edit = Edit(site.component, site.layer, None, replacement, spec(positions))
+    feature = key.get("feature", NOTHING)
+    name = "" if feature == NOTHING else f"feature {feature}"
+    described = InterventionSpec(granularity, site.component, replacement.name, str(spec(positions)), "clean")
+    return Row(key, Intervention((edit,)), described, sites=name)
+
+
+def sham_leg(autoencoder: Autoencoder, context: PlanContext, key: Key, positions: str) -> Arm:
+    """The autoencoder spliced in with its error, which must change nothing."""
+    row = sae_row(autoencoder, key, Splice(autoencoder), positions, "self_patch")
+    return Arm(context.clean, [row], in_table=False, self_patch=True)
+
+
+def files_of(autoencoder: Autoencoder) -> dict[str, Path]:
+    """A copy of an autoencoder that was trained here, for the run's directory."""
+    source = Path(autoencoder.source)
+    return {f"sae/{path.name}": path for path in sorted(source.iterdir()) if path.is_file()}
+
+
+def quality_text(numbers: dict[str, Any]) -> str:
+    """Quality in one line."""
+    return (
+        f"{numbers['explained_variance']:.3f} of the variance explained with {numbers['l0']:.1f} active features a token; "
+        f"splicing it in recovers {numbers['ce_recovered']:.3f} of the loss that zeroing the place costs; "
+        f"{numbers['dead_features']:.0%} of the features are dead (held-out text without position 0, "
+        f"{numbers['tokens']} tokens)"
+    )

@@ -1,0 +1,195 @@
+"""Estimate every site from gradients, then measure the strongest ones, and a random sample, exactly.
+
+The estimate is of first order, for the kind's own replacement: the gradient times the way from the run's value to zero, to the
+mean, or to the donors' values, averaged over the draws. Kinds for which it is not defined (sets of sites, noise, patches into
+runs that are changed themselves) have no key `screen`.
+
+The random sample is what makes the estimate accountable: it says how well estimates follow exact effects where they were not
+chosen for being large, and how many strong sites the screening may have missed.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from tiny_ablation.ablations.shared.replacements import Scale
+from tiny_ablation.config.schema import AblationConfig
+from tiny_ablation.config.seeds import generator
+from tiny_ablation.engine.edits import Edit, Replacement
+from tiny_ablation.errors import ConfigError
+from tiny_ablation.run.plan import Ablation, Arm, PlanContext, Row
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Site = tuple[int, int]  # (layer, unit), unit 0 where the whole component is one
+
+
+@dataclass(frozen=True)
+class Estimates:
+    """What gradients say about every site.
+
+    Attributes:
+        component: where the sites are.
+        metric: the metric whose change is estimated.
+        how: `gradient`, or `integrated` with its steps.
+        passes: backward passes over each example that it took, those of several draws together.
+        sites: all sites.
+        values: (n_sites,) the estimated effect, mean over the examples.
+        top: the sites with the largest estimates, largest first.
+        sample: sites drawn at random from all of them, whatever their estimate.
+        replacement: the replacement that was estimated, of several draws the first; rows with it are what estimates are
+            held against.
+    """
+
+    component: str
+    metric: str
+    how: str
+    passes: int
+    sites: Sequence[Site]
+    values: "np.ndarray"
+    top: Sequence[Site]
+    sample: Sequence[Site]
+    replacement: Any
+
+
+@dataclass
+class ScreenKeys(AblationConfig):
+    """Keys of every kind that can be screened."""
+
+    screen: str | None = (
+        None  # null | attribution: estimate all, measure only the strongest and a random sample
+    )
+    screen_top: int = 64
+    screen_random: int = 16
+
+
+class ScreenedAblation(Ablation):
+    """A kind of single sites whose first-order estimate is defined."""
+
+    def random_components(self, cfg: Any, n_rest: int) -> tuple[str, ...]:
+        """What the kind draws, and which sites are measured besides the strongest estimates."""
+        return (*super().random_components(cfg, n_rest), *(("random sites",) if cfg.screen else ()))
+
+    def without_screening(self, cfg: Any) -> Any:
+        """Without `screen`."""
+        return replace(cfg, screen=None)
+
+
+def check_screen(cfg: Any) -> None:
+    """Refuse a screening that does not exist or measures nothing.
+
+    Raises:
+        ConfigError: with the key.
+    """
+    if cfg.screen not in (None, "attribution"):
+        raise ConfigError(
+            f"ablation.screen={cfg.screen}: choose attribution, or null for measuring every site"
+        )
+    if cfg.screen:
+        check_counts(cfg.screen_top, cfg.screen_random, "ablation.screen_top", "ablation.screen_random")
+
+
+def check_counts(top: int, random: int, top_key: str, random_key: str) -> None:
+    """Refuse numbers of sites that leave nothing to measure, or too few to judge estimates by.
+
+    Raises:
+        ConfigError: with the key.
+    """
+    if top < 1:
+        raise ConfigError(f"{top_key}={top}: at least one site has to be measured")
+    if random < 3:
+        raise ConfigError(
+            f"{random_key}={random}: estimates are judged on a random sample of at least 3 sites"
+        )
+
+
+def site_of(row: Row) -> Site:
+    """The only site that a row writes to.
+
+    Raises:
+        ValueError: it writes to none or several.
+    """
+    assert row.intervention is not None
+    (edit,) = row.intervention.edits
+    return edit.layer, edit.unit or 0
+
+
+def screened(arm: Arm, cfg: Any, context: PlanContext) -> Arm:
+    """The rows of a arm of single sites that screening keeps: all rows of the chosen sites.
+
+    Args:
+        arm: rows of one edit each (or of none, at a factor of 1), all of one component and positions.
+        cfg: has `screen`, `screen_top` and `screen_random`.
+        context: of the plan.
+    """
+    if not cfg.screen:
+        return arm
+    return keep_chosen(arm, cfg.screen_top, cfg.screen_random, context)
+
+
+def keep_chosen(arm: Arm, n_top: int, n_random: int, context: PlanContext, *, steps: int = 0) -> Arm:
+    """As `screened`, with the numbers given; `steps` of the integrated form, 0 for plain gradients."""
+    edit = _strongest(arm)
+    sites = list(dict.fromkeys(site_of(row) for row in arm.rows if row.intervention))
+    found = estimate_sites(edit, _draws(arm, edit), sites, context, n_top, n_random, steps=steps)
+    keep = {*found.top, *found.sample}
+    # A row at a factor of 1 runs nothing; its key tells its site.
+    named = {tuple(sorted(_place(row).items())): site_of(row) for row in arm.rows if row.intervention}
+    rows = [row for row in arm.rows if named[tuple(sorted(_place(row).items()))] in keep]
+    return replace(arm, rows=rows, estimates=found)
+
+
+def estimate_sites(
+    edit: Edit, draws: Sequence[Replacement], sites: Sequence[Site], context: PlanContext, n_top: int, n_random: int, *,
+    steps: int = 0,
+) -> Estimates:  # fmt: skip
+    """Estimate the mean effect at each site, and choose which to measure.
+
+    Args:
+        edit: what is done at one of the sites: its component, positions and replacement are those of all.
+        draws: the replacement and its further draws, over which the estimate is the mean.
+        sites: all sites.
+        context: of the plan.
+        n_top: how many of the strongest to measure.
+        n_random: how many random ones.
+        steps: of the integrated form; 0 is the gradient form.
+    """
+    import numpy as np
+
+    from tiny_ablation.engine.gradients import AttributionQuery, estimate, passes_needed
+
+    layers = sorted({layer for layer, _ in sites})
+    questions = [
+        AttributionQuery(edit.component, r, edit.positions, steps, context.full, layers) for r in draws
+    ]
+    estimates = [
+        estimate(context.network, context.clean, question).mean(-1).numpy() for question in questions
+    ]
+    values = np.mean(estimates, axis=0)[tuple(zip(*sites, strict=True))]
+    order = sorted(range(len(sites)), key=lambda i: (-abs(values[i]), sites[i]))
+    drawn = generator(context.seed, "screening", edit.component).permutation(len(sites))[:n_random]
+    return Estimates(
+        edit.component, questions[0].metric, f"integrated, {steps} steps" if steps else "gradient",
+        sum(passes_needed(context.network, question) for question in questions), sites, values,
+        [sites[i] for i in order[:n_top]], [sites[i] for i in sorted(drawn.tolist())], edit.replacement,
+    )  # fmt: skip
+
+
+def _draws(arm: Arm, edit: Edit) -> list[Replacement]:
+    """The replacement of an edit of the arm, and those of the other draws of its row."""
+    row = next(row for row in arm.rows if row.intervention and row.intervention.edits[0] is edit)
+    return [run.edits[0].replacement for run in row.runs]
+
+
+def _strongest(arm: Arm) -> Edit:
+    """The edit that goes farthest from the run; gradients say most about it, since a part of it is a part of its estimate."""
+    edits = [row.intervention.edits[0] for row in arm.rows if row.intervention]
+    if not edits:
+        raise ConfigError("ablation.screen: every factor is 1, so there is nothing to estimate or to measure")
+    far = lambda edit: abs(1 - edit.replacement.factor) if isinstance(edit.replacement, Scale) else 1.0  # noqa: E731
+    return max(edits, key=far)
+
+
+def _place(row: Row) -> dict[str, Any]:
+    return {name: value for name, value in row.key.items() if name != "scale"}

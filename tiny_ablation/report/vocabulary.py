@@ -1,0 +1,116 @@
+"""The words for metrics and interventions, in one place for the terminal, the figures and the page."""
+
+from typing import NamedTuple
+
+from tiny_ablation.store.schema import TABLES
+
+
+class MetricVocabulary(NamedTuple):
+    """How to speak of one metric.
+
+    Attributes:
+        unit: the unit of a value and of a change.
+        meaning: what one example's value is.
+        less: what a change below zero says about the model; empty where it says nothing more.
+        more: what a change above zero says.
+    """
+
+    unit: str
+    meaning: str
+    less: str = ""
+    more: str = ""
+
+
+_FOIL, _TARGET = "towards the foil", "towards the target"
+_METRICS = {
+    "logit_diff": MetricVocabulary("logits", "logit(target) - logit(foil) at the answer", _FOIL, _TARGET),
+    "prob_diff": MetricVocabulary("probability", "p(target) - p(foil) at the answer", _FOIL, _TARGET),
+    "p_drop": MetricVocabulary("probability", "probability the target loses", "target likelier", "target lost"),
+    "kl_div": MetricVocabulary("nats", "KL divergence from the baseline's distribution", "", "output differs"),
+    "acc_flip_rate": MetricVocabulary("share of examples", "right before, wrong after", "", "answers lost"),
+    "acc_gain_rate": MetricVocabulary("share of examples", "wrong before, right after", "", "answers gained"),
+    "entropy": MetricVocabulary("nats", "entropy of the next-token distribution", "surer", "less sure"),
+    "recovered": MetricVocabulary("fraction", "share of the clean run's advantage brought back", "", "recovered"),
+    "seq_logprob_diff": MetricVocabulary(
+        "nats", "log p(target) - log p(foil) over the whole continuation", _FOIL, _TARGET
+    ),
+    "seq_logprob_diff_norm": MetricVocabulary(
+        "nats per token", "mean log probability per token of target minus foil", _FOIL, _TARGET
+    ),
+    "seq_acc_flip_rate": MetricVocabulary("share of examples", "wholly right before, not after", "", "answers lost"),
+    "seq_p_drop": MetricVocabulary(
+        "probability", "how much probability the whole target loses", "target likelier", "target lost"
+    ),
+    "seq_kl_mean": MetricVocabulary("nats", "mean KL divergence over the continuation", "", "output differs"),
+}  # fmt: skip
+
+# What a file of a run or a sweep holds.
+FILES = {
+    **{f"metrics/{name}.parquet": "every effect with its interval" for name in TABLES},
+    "report.html": "everything on one page",
+    "metrics/summary.json": "baseline, mean effects, strongest sites",
+    "metrics/per_example.parquet": "every example behind every effect",
+    "artifacts/cross_condition/head_matrix.parquet": "every effect of every run, with its condition",
+    "artifacts/cross_condition/layer_matrix.parquet": "every effect of every run, with its condition",
+    "artifacts/cross_condition/summary.json": "per condition: metrics over seeds",
+    "artifacts/cross_condition/invariants.json": "what the conditions share, and what chance would give",
+    "artifacts/head_map.html": "head map",
+    "artifacts/head_map.png": "head map, for print",
+    "artifacts/feature_panel.html": "every feature: where it is active, what it promotes, what it does",
+    "sae": "the autoencoder, in SAELens' format",
+}
+
+_ACTIONS = {
+    "zero": "setting {it} to zero",
+    "mean": "replacing {it} by the mean",
+    "resample": "replacing {it} by another example's value",
+    "patch": "patching {it} from the paired prompt",
+    "noise": "adding noise to {it}",
+    "splice": "putting the autoencoder's reconstruction in the place of {it}",
+    "add": "adding {it}",
+}
+
+_NOUNS = {
+    ("layer", "head"): ("attention head", "attention heads"),
+    ("layer", "granularity"): ("component", "components"),
+    ("layer",): ("layer", "layers"),
+    ("layer", "feature"): ("feature", "features"),
+    ("set", "size"): ("set of heads", "sets of heads"),
+    ("layer_a", "head_a", "layer_b", "head_b"): ("pair of heads", "pairs of heads"),
+}
+
+
+def metric_vocabulary(metric: str) -> MetricVocabulary:
+    """The words for `metric`; a metric unknown here is spoken of in its own units."""
+    return _METRICS.get(metric, MetricVocabulary(f"units of {metric}", metric))
+
+
+def change_label(metric: str) -> str:
+    """The label of an axis that shows effects."""
+    return f"change in {metric} ({metric_vocabulary(metric).unit})"
+
+
+def signs(metric: str) -> str:
+    """What the two colours say, in a sentence."""
+    said = metric_vocabulary(metric)
+    red = f"below the baseline, {said.less}" if said.less else "below the baseline"
+    blue = f"above it, {said.more}" if said.more else "above it"
+    return f"Red: {red}; blue: {blue}."
+
+
+def action(replacement: str, scale: float | None, it: str) -> str:
+    """What was done to `it`, such as `setting layer 3 head 2 to zero`."""
+    if replacement in ("zero", "scale") and scale is not None:
+        return f"setting {it} to zero" if scale == 0.0 else f"scaling {it} by {scale:g}"
+    return _ACTIONS.get(replacement, "intervening on {it}").replace("{it}", it)
+
+
+def procedure(fdr: str) -> str:
+    """Who a false discovery rate is controlled after, by the value of `stats.fdr`."""
+    return {"bh": "Benjamini & Hochberg 1995", "by": "Benjamini & Yekutieli 2001"}[fdr]
+
+
+def noun(index: tuple[str, ...], count: int) -> str:
+    """What a row of the table is about: `attention head`, `attention heads`, ..."""
+    one, many = _NOUNS.get(tuple(name for name in index if name != "scale"), ("site", "sites"))
+    return one if count == 1 else many

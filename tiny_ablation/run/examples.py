@@ -1,0 +1,124 @@
+"""From the drawn examples to those that are measured: what every tokenizer can serve, and what the model gets right.
+
+Nothing is left out silently: each row that is goes into `summary.json` with the reason.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tiny_ablation.config.model_options import model_option
+from tiny_ablation.config.schema import DatasetConfig, Keep, RootConfig, Span, Unscorable
+from tiny_ablation.data.corpus import JSONL, Corpus, select
+from tiny_ablation.data.examples import Example
+from tiny_ablation.data.text import listing
+from tiny_ablation.data.tokens import Servable, TokenizedExample, scorable, tokenize
+from tiny_ablation.errors import DataError
+from tiny_ablation.models.loader import LoadedModel, TokenizerOnly, load_tokenizer
+from tiny_ablation.models.network import Network
+from tiny_ablation.run.baseline import CRITERIA, baseline
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The examples of a run as the model reads them.
+
+    Attributes:
+        tokens: in corpus order.
+        unscorable: for each row of the split that a tokenizer cannot serve, its id and why.
+        kept: what `dataset.keep` did, for `summary.json`; empty where it keeps all.
+    """
+
+    tokens: Sequence[TokenizedExample]
+    unscorable: Mapping[str, str] = field(default_factory=dict)
+    kept: Mapping[str, Any] = field(default_factory=dict)
+
+
+def draw_scorable(
+    root: RootConfig, corpus: Corpus, drawn: Sequence[Example], model: LoadedModel | TokenizerOnly
+) -> Selection:
+    """Tokenise the drawn examples; the next ones of the draw take the places of rows that cannot be served.
+
+    Args:
+        root: the config; `dataset.unscorable` and `dataset.common_rows` say what has to be served.
+        corpus: what was drawn from.
+        drawn: the examples of the run.
+        model: its tokenizer is the run's; those of `dataset.common_rows` must serve a row as well.
+
+    Raises:
+        DataError: rows cannot be served and may not be skipped, or too few can.
+    """
+    if _policy(root.dataset) is Unscorable.refuse:
+        return Selection(_all(root, drawn, model))
+    faults = unscorable_rows(root, corpus, model)
+    if not faults:
+        return Selection(_all(root, drawn, model))
+    if len(faults) == len(select(corpus, root.dataset.split, None, root.seed)):
+        reasons = listing([f"{row}: {reason}" for row, reason in faults.items()], separator="; ")
+        hint = (
+            ". metrics.span=full scores answers of several tokens" if root.metrics.span is Span.first else ""
+        )
+        raise DataError(f"no row of {corpus.name} can be scored: {reasons}{hint}")
+    n = root.dataset.n_examples
+    usable = select(corpus, root.dataset.split, n, root.seed, without=faults)
+    return Selection(_all(root, usable, model), faults)
+
+
+def scorable_by(model: LoadedModel | TokenizerOnly, examples: Sequence[Example], span: Span) -> Servable:
+    """Which of the examples a model can score, and which it cannot."""
+    return scorable(examples, model.tokenizer, opening=model.opening, span=span, context=model.context)
+
+
+def unscorable_rows(root: RootConfig, corpus: Corpus, model: LoadedModel | TokenizerOnly) -> dict[str, str]:
+    """Every row of the split that some tokenizer cannot serve: id and reason, in corpus order."""
+    pool = select(corpus, root.dataset.split, None, root.seed)
+    others = [load_tokenizer(model_option(name)) for name in root.dataset.common_rows or ()]
+    faults: dict[str, str] = {}
+    for each in (model, *others):
+        for row in scorable_by(each, pool, root.metrics.span).unscorable:
+            faults.setdefault(row.id, f"{each.name}: {row.reason}")
+    return {e.id: faults[e.id] for e in pool if e.id in faults}
+
+
+def keep(root: RootConfig, network: Network, selection: Selection) -> Selection:
+    """What `dataset.keep` leaves of a selection.
+
+    Raises:
+        DataError: the model gets none of the examples right.
+    """
+    if root.dataset.keep is Keep.all:
+        return selection
+    correct = baseline(network, selection.tokens, root.metrics.span, root.device.batch_tokens).correct
+    tokens = [t for t, right in zip(selection.tokens, correct, strict=True) if right]
+    if not tokens:
+        raise DataError(
+            f"dataset.keep=correct: {root.model.name} gets none of the {len(correct)} examples of {root.dataset.name} right "
+            f"({CRITERIA[root.metrics.span]}); take dataset.keep=all, more examples, or another behaviour"
+        )
+    kept = {
+        "rule": root.dataset.keep.value,
+        "criterion": CRITERIA[root.metrics.span],
+        "n_before": len(correct),
+        "n_kept": len(tokens),
+        "ids": [t.example.id for t in tokens],
+    }
+    return Selection(tokens, selection.unscorable, kept)
+
+
+def _policy(cfg: DatasetConfig) -> Unscorable:
+    """Rows of your own file are for you to mend; a family that ships was written for another tokenizer."""
+    if cfg.unscorable is not None:
+        return cfg.unscorable
+    return Unscorable.refuse if cfg.family == JSONL and not cfg.common_rows else Unscorable.skip
+
+
+def _all(
+    root: RootConfig, examples: Sequence[Example], model: LoadedModel | TokenizerOnly
+) -> list[TokenizedExample]:
+    tokens = lambda each: tokenize(  # noqa: E731
+        examples, each.tokenizer, opening=each.opening, span=root.metrics.span, context=each.context
+    )
+    if root.dataset.common_rows and _policy(root.dataset) is Unscorable.refuse:
+        for name in root.dataset.common_rows:
+            tokens(load_tokenizer(model_option(name)))
+    return tokens(model)

@@ -1,0 +1,229 @@
+"""Work the arms of a run through, batch by batch, keeping each finished batch on disk."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from tiny_ablation.config.identity import hash_json
+from tiny_ablation.engine.edits import Intervention
+from tiny_ablation.errors import GuardError
+from tiny_ablation.run.plan import Arm
+from tiny_ablation.run.prepare import PreparedRun
+from tiny_ablation.store.partial import clear_batches
+from tiny_ablation.store.rundir import RunDir
+from tiny_ablation.store.runlog import log
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from tiny_ablation.engine.executor import BatchResult, Executor
+
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a arm gave, for the examples that were finished.
+
+    Attributes:
+        arm: what was run.
+        examples: (n,) indices of the finished examples, ascending; all of them unless the run was stopped.
+        values: for each metric (n_rows, n), float64.
+        baseline: for each metric (n,), float64.
+        top1: (n_rows, n) int64, the most probable next token; of the first draw, where a row has several.
+        top1_baseline: (n,) int64.
+        draws: for each metric (n_rows, n_draws), the mean over the examples of each draw; empty where rows have one each.
+    """
+
+    arm: Arm
+    examples: "np.ndarray"
+    values: "dict[str, np.ndarray]"
+    baseline: "dict[str, np.ndarray]"
+    top1: "np.ndarray"
+    top1_baseline: "np.ndarray"
+    draws: "dict[str, np.ndarray]" = field(default_factory=dict)
+
+
+def shared_examples(measured: "Sequence[Measured]") -> "np.ndarray":
+    """(n,) the examples that all of these finished, ascending."""
+    from functools import reduce
+
+    import numpy as np
+
+    return reduce(np.intersect1d, [m.examples for m in measured])
+
+
+class Stopped(Exception):
+    """The run was interrupted; carries what was finished, which may be nothing."""
+
+    def __init__(self, measured: list[Measured]) -> None:
+        super().__init__("interrupted")
+        self.measured = measured
+
+
+def executors(prepared: PreparedRun) -> "list[Executor]":
+    """One executor for all arms that share a baseline, over the rows that have to be run; arms in their order in each."""
+    from tiny_ablation.engine.executor import Executor
+
+    root = prepared.spec.settings.root
+    return [
+        Executor(
+            prepared.network, arms[0].prompts, [run for arm in arms for run in _runs(arm)], prepared.metrics,
+            full=root.metrics.span.value == "full", batch_tokens=root.device.batch_tokens, base_intervention=arms[0].base_intervention,
+        )
+        for arms in _by_baseline(prepared.arms)
+    ]  # fmt: skip
+
+
+def _by_baseline(arms: Sequence[Arm]) -> list[list[Arm]]:
+    """The arms in groups whose runs differ from the same run of the same prompts."""
+    groups: list[list[Arm]] = []
+    for arm in arms:
+        for group in groups:
+            if group[0].base_intervention == arm.base_intervention and group[0].prompts == arm.prompts:
+                group.append(arm)
+                break
+        else:
+            groups.append([arm])
+    return groups
+
+
+def _runs(arm: Arm) -> list[Intervention]:
+    return [run for row in arm.rows for run in row.runs]
+
+
+def measure(
+    prepared: PreparedRun, rundir: RunDir, work: "Sequence[Executor]", tick: Progress, part: str = ""
+) -> list[Measured]:
+    """Run every arm; finished batches that stand in the run directory are not computed again.
+
+    Args:
+        prepared: the run.
+        rundir: its directory, which this process has locked.
+        work: `executors(prepared)`.
+        tick: called with the number of interventions x examples that were finished.
+        part: of the run, where it measures several times; see `RunDir.partial`.
+
+    Raises:
+        Stopped: Ctrl-C or SIGTERM; it carries what was finished.
+    """
+    store = rundir.partial(prepared.identity, _layout(prepared, work), part)
+    if not prepared.spec.settings.root.resume:
+        clear_batches(store.directory)
+    shards: dict[int, dict[str, np.ndarray]] = {}
+    try:
+        done = store.done()
+        log.info("%d of %d batches were finished before", len(done), sum(len(e.batches) for e in work))
+        for index, (executor, batch) in enumerate((e, b) for e in work for b in range(len(e.batches))):
+            if index in done:
+                shards[index] = store.load(index)
+                tick(shards[index]["top1"].size)
+            else:
+                shards[index] = _arrays(executor.run(batch, tick))
+                store.save(index, shards[index])
+    except KeyboardInterrupt:
+        raise Stopped(_assemble(prepared, work, shards)) from None
+    return _assemble(prepared, work, shards)
+
+
+def _layout(prepared: PreparedRun, work: "Sequence[Executor]") -> str:
+    """What batches of one run must share to be put together: where it computes, and how its prompts were laid out."""
+    layout = [[(list(b.examples), b.n_nodes, b.sees is None) for b in executor.batches] for executor in work]
+    return hash_json([prepared.device, layout])
+
+
+def _arrays(result: "BatchResult") -> "dict[str, np.ndarray]":
+    import numpy as np
+
+    out = {
+        "examples": np.array(result.examples),
+        "top1": result.top1.numpy(),
+        "top1_baseline": result.top1_baseline.numpy(),
+    }
+    for name in result.values:
+        out[f"values/{name}"] = result.values[name].numpy()
+        out[f"baseline/{name}"] = result.baseline[name].numpy()
+    return out
+
+
+def _assemble(
+    prepared: PreparedRun, work: "Sequence[Executor]", shards: "dict[int, dict[str, np.ndarray]]"
+) -> list[Measured]:
+    """Put the finished batches together, in the order of the arms and of the examples."""
+    names, out, first = [m.name for m in prepared.metrics], {}, 0
+    for arms, executor in zip(_by_baseline(prepared.arms), work, strict=True):
+        mine = [shards[i] for i in range(first, first + len(executor.batches)) if i in shards]
+        first += len(executor.batches)
+        if mine:
+            out |= {id(measured.arm): measured for measured in _join(arms, mine, names)}
+    found = [out[id(arm)] for arm in prepared.arms if id(arm) in out]
+    for measured in found:
+        _check_self_patch_arm(prepared, measured)
+    return found
+
+
+def _check_self_patch_arm(prepared: PreparedRun, measured: Measured) -> None:
+    """A run that is patched with itself must not change.
+
+    Raises:
+        GuardError: it does by more than rounding, so no effect of this kind could be trusted.
+    """
+    from tiny_ablation.engine.precision import NUMERICAL_TOLERANCE
+
+    if not measured.arm.self_patch:
+        return
+    name = prepared.metrics[0].name
+    change = abs(measured.values[name] - measured.baseline[name]).max(1)
+    worst = int(change.argmax())
+    if change[worst] > NUMERICAL_TOLERANCE[prepared.spec.settings.root.device.dtype]:
+        label = measured.arm.rows[worst].intervention
+        raise GuardError(
+            f"ablation.self_patch: patching a run with itself at {label.label if label else 'no site'} changed {name} by "
+            f"{change[worst]:.1e}; it must change nothing"
+        )
+
+
+def _join(
+    arms: Sequence[Arm], shards: "list[dict[str, np.ndarray]]", names: Sequence[str]
+) -> Iterator[Measured]:
+    """The arms of one executor, from its batches."""
+    import numpy as np
+
+    joined = {key: np.concatenate([s[key] for s in shards], axis=-1) for key in shards[0]}
+    order = np.argsort(joined["examples"], kind="stable")
+    joined = {key: array[..., order] for key, array in joined.items()}
+    # In the order of the metrics: a batch that was read back from disk has its arrays in another order.
+    baseline = {name: joined[f"baseline/{name}"] for name in names}
+    start = 0
+    for arm in arms:
+        mine = slice(start, start := start + len(_runs(arm)))
+        values = {name: joined[f"values/{name}"][mine] for name in names}
+        yield _by_row(
+            Measured(arm, joined["examples"], values, baseline, joined["top1"][mine], joined["top1_baseline"])
+        )
+
+
+def _by_row(measured: Measured) -> Measured:
+    """From one result a run to one a row: means over draws, and the baseline where nothing had to be run."""
+    import numpy as np
+
+    counts = [len(row.runs) for row in measured.arm.rows]
+    starts = np.cumsum([0, *counts])[:-1]
+
+    def mean(values: "np.ndarray", known: "np.ndarray") -> "np.ndarray":
+        rows = [values[s : s + n].mean(0) if n else known for s, n in zip(starts, counts, strict=True)]
+        return np.array(rows, dtype=float).reshape(len(counts), len(known))
+
+    def first(values: "np.ndarray", known: "np.ndarray") -> "np.ndarray":
+        rows = [values[s] if n else known for s, n in zip(starts, counts, strict=True)]
+        return np.array(rows, dtype=np.int64).reshape(len(counts), len(known))
+
+    several = set(counts) == {max(counts, default=0)} and max(counts, default=0) > 1
+    return replace(
+        measured,
+        values={name: mean(v, measured.baseline[name]) for name, v in measured.values.items()},
+        top1=first(measured.top1, measured.top1_baseline),
+        draws={name: v.mean(1).reshape(len(counts), -1) for name, v in measured.values.items()}
+        if several
+        else {},
+    )

@@ -1,0 +1,230 @@
+"""What a kind asks the engine for, row by row of its impact table."""
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from tiny_ablation.config.schema import AblationConfig
+from tiny_ablation.engine.edits import Intervention
+from tiny_ablation.engine.prompts import Prompt
+from tiny_ablation.models.hookpoints import ModelShape
+from tiny_ablation.models.network import Network
+
+if TYPE_CHECKING:
+    from tiny_ablation.ablations.shared.screening import Estimates
+    from tiny_ablation.run.measure import Measured
+    from tiny_ablation.run.prepare import PreparedRun
+    from tiny_ablation.sae.panel import FeatureFacts
+
+Key = Mapping[str, int | float | str]
+
+
+@dataclass(frozen=True)
+class InterventionSpec:
+    """The coordinates of an intervention (Miller, Chughtai & Saunders 2024, "Transformer circuit faithfulness metrics").
+
+    Attributes:
+        granularity: what a site is: head, layer, pair, set, position, feature.
+        component: the hook point that is written to.
+        value: the replacement.
+        positions: the tokens that are touched.
+        direction: which run is intervened on, and whose values it gets.
+        set: which sites are intervened on together.
+    """
+
+    granularity: str
+    component: str
+    value: str
+    positions: str
+    direction: str
+    set: str = "single"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of the impact table per metric.
+
+    Attributes:
+        key: the index columns of the kind's table, such as `{"layer": 3, "head": 1, "scale": 0.0}`.
+        intervention: what to run, or None where the result is the baseline by definition (a factor of 1).
+        described: its coordinates.
+        draws: further random draws of the same intervention; the row's values are the means over it and these.
+        sites: what is intervened on, in words, where the key does not say so: the heads of a set.
+    """
+
+    key: Key
+    intervention: Intervention | None
+    described: InterventionSpec
+    draws: tuple[Intervention, ...] = ()
+    sites: str = ""
+
+    @property
+    def runs(self) -> tuple[Intervention, ...]:
+        """Everything that is run for this row."""
+        return (*(() if self.intervention is None else (self.intervention,)), *self.draws)
+
+
+@dataclass(frozen=True)
+class Arm:
+    """Rows that are measured against one baseline: runs of the same prompts.
+
+    Attributes:
+        prompts: what is run.
+        rows: what is done to it.
+        baseline: what the baseline is, in words, for tables and captions.
+        run: which prompt of the pair runs, `clean` or `corrupt`; where both do, the share that is recovered is reported.
+        in_table: whether its rows stand in the impact table; otherwise they only serve to compute other columns.
+        self_patch: every row patches the run with itself, so an effect is an error.
+        base_intervention: made in every run, the baseline included: noise where the prompt enters the first block.
+        controls_of: the set that the rows of this arm are random counterparts of; empty for what was asked for.
+        estimates: what gradients said about all sites before these were chosen; None where nothing was estimated.
+        features: what is known of the features that the rows are about; None where they are about something else.
+        files: what to copy into the run's directory, by the path there.
+        notes: what was drawn or looked up to make the rows, such as the reference set; JSON values, for `summary.json`.
+    """
+
+    prompts: Sequence[Prompt]
+    rows: Sequence[Row]
+    baseline: str = "the clean prompt, un-intervened"
+    run: str = "clean"
+    in_table: bool = True
+    self_patch: bool = False
+    base_intervention: Intervention | None = None
+    controls_of: str = ""
+    notes: Mapping[str, Any] = field(default_factory=dict)
+    estimates: "Estimates | None" = None
+    features: "FeatureFacts | None" = None
+    files: Mapping[str, Path] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ReferenceSet:
+    """Examples of the corpus that this run does not evaluate, for means.
+
+    Attributes:
+        prompts: their clean prompts.
+        templates: the wording of each.
+        splits: the split of each.
+        available: how many there were to draw from.
+    """
+
+    prompts: Sequence[Prompt]
+    templates: Sequence[str]
+    splits: Sequence[str]
+    available: int
+
+    @property
+    def composition(self) -> dict[str, Any]:
+        """Its size and what it is made of."""
+        return {
+            "n": len(self.prompts), "n_tokens": sum(len(p.ids) for p in self.prompts), "available": self.available,
+            "splits": dict(sorted(Counter(self.splits).items())), "templates": dict(sorted(Counter(self.templates).items())),
+        }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class PlanContext:
+    """What a kind may look at while planning.
+
+    Attributes:
+        network: the model.
+        clean: the clean prompts, in the order of the examples.
+        corrupt: the paired prompts.
+        groups: the cluster of each example.
+        templates: the wording of each example.
+        seed: the run's seed.
+        full: whether whole answers are scored, teacher-forced, so that `positions=all` also touches their tokens.
+        reference: draws at most so many examples that are not evaluated; raises ConfigError where there are none.
+    """
+
+    network: Network
+    clean: Sequence[Prompt]
+    corrupt: Sequence[Prompt]
+    groups: Sequence[str]
+    templates: Sequence[str]
+    seed: int
+    full: bool
+    reference: Callable[[int], ReferenceSet]
+
+    @property
+    def shape(self) -> ModelShape:
+        """The model's sizes."""
+        return self.network.shape
+
+
+class Ablation(ABC):
+    """An ablation kind.
+
+    Attributes:
+        name: the module's name and `ablation.kind`.
+        table: the impact table it fills, a key of `tiny_ablation.store.schema.TABLES`.
+        config: the dataclass of its keys under `ablation`.
+        draws: what the seed draws in this kind besides the examples, such as `donors`; empty where nothing.
+        confirmable: whether some of its sites can be measured alone on other examples (`stats.confirm`).
+    """
+
+    name: ClassVar[str]
+    table: ClassVar[str]
+    config: ClassVar[type[AblationConfig]]
+    draws: ClassVar[tuple[str, ...]] = ()
+    confirmable: ClassVar[bool] = True
+
+    def check(self, cfg: Any) -> None:
+        """Refuse settings that are wrong whatever the model is; runs before anything heavy is imported."""
+
+    def table_of(self, cfg: Any) -> str:  # noqa: ARG002
+        """The impact table that this config fills."""
+        return self.table
+
+    def setup_cost(self, cfg: Any) -> str:  # noqa: ARG002
+        """What planning itself may have to make, taking minutes, in words; empty where planning takes no time."""
+        return ""
+
+    def input_digest(self, cfg: Any) -> str:  # noqa: ARG002
+        """What identifies results of earlier runs that the plan is made from; empty where there are none."""
+        return ""
+
+    def excluded_examples(self, cfg: Any, context: PlanContext) -> Mapping[int, str]:  # noqa: ARG002
+        """The examples to leave out on the user's request, each with the reason."""
+        return {}
+
+    def random_components(self, cfg: Any, n_rest: int) -> tuple[str, ...]:  # noqa: ARG002
+        """What the seed draws here, where that depends on the config or on how many examples are not evaluated."""
+        return self.draws
+
+    def without_screening(self, cfg: Any) -> Any:
+        """The same config with every site planned, whatever estimates say about the examples at hand."""
+        return cfg
+
+    def combine(self, prepared: "PreparedRun", measured: "Sequence[Measured]") -> "Sequence[Measured]":  # noqa: ARG002
+        """The arms as the tables show them, where several are one measurement; values may be NaN where there is nothing."""
+        return measured
+
+    @abstractmethod
+    def plan(self, cfg: Any, context: PlanContext) -> list[Arm]:
+        """What to run.
+
+        Raises:
+            ConfigError: a setting does not fit the model or the data.
+        """
+
+
+@dataclass
+class HeadSitesConfig(AblationConfig):
+    """Keys of every kind whose sites are heads."""
+
+    layers: list[int] | None = None  # null: all
+    heads: list[int] | None = None  # null: all
+    component: str = "z"  # z | q | k | v; k and v are counted on the key/value axis
+    positions: str = "all"  # all | last
+
+
+@dataclass
+class LayerSitesConfig(AblationConfig):
+    """Keys of every kind whose sites are layers."""
+
+    layers: list[int] | None = None  # null: all
+    positions: str = "all"  # all | last

@@ -1,0 +1,161 @@
+"""From a checked config to everything a run needs, refusing what cannot work before anything is written.
+
+The order is by cost: settings, then the corpus, then the device, then the model, then its tokens, then the plan; so that a
+mistake is told as early as it can be.
+"""
+
+import gc
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+from tiny_ablation.config.identity import Identity
+from tiny_ablation.config.schema import Span
+from tiny_ablation.config.seeds import generator
+from tiny_ablation.data.corpus import select
+from tiny_ablation.data.tokens import TokenizedExample
+from tiny_ablation.errors import ConfigError
+from tiny_ablation.metrics.readout import Metric
+from tiny_ablation.metrics.registry import metric
+from tiny_ablation.models.device import resolve_device, set_up_torch
+from tiny_ablation.models.loader import load_model
+from tiny_ablation.models.network import Network, build_network
+from tiny_ablation.run.baseline import prompt_of
+from tiny_ablation.run.examples import Selection, draw_scorable, keep, scorable_by
+from tiny_ablation.run.plan import Arm, PlanContext, ReferenceSet
+from tiny_ablation.run.spec import RunSpec, metric_names_of
+
+
+@dataclass(frozen=True)
+class PreparedRun:
+    """A run that can start.
+
+    Attributes:
+        spec: what was known without the model.
+        identity: what the run is.
+        network: the model.
+        device: the torch device.
+        tokens: the examples' tokens, in their order.
+        metrics: what is measured, the primary metric first.
+        arms: what to run.
+        skipped: the examples that were left out on request, with the reason.
+        selection: which rows could be served and kept before that.
+        held_out: the same run on the split that confirms its strongest sites (`stats.confirm`); None where none does.
+    """
+
+    spec: RunSpec
+    identity: Identity
+    network: Network
+    device: str
+    tokens: Sequence[TokenizedExample]
+    metrics: Sequence[Metric]
+    arms: Sequence[Arm]
+    skipped: Sequence[str] = ()
+    selection: Selection = field(default_factory=lambda: Selection(()))
+    held_out: "PreparedRun | None" = None
+
+
+def prepare_run(spec: RunSpec) -> PreparedRun:
+    """Load the model, tokenise and plan.
+
+    Raises:
+        UserError: the model, the device or a row cannot be used; nothing has been written.
+    """
+    root = spec.settings.root
+    with _without_collections():
+        set_up_torch(root.device)
+        device = resolve_device(root.device)
+        network = build_network(load_model(root.model, device=device, dtype=root.device.dtype.value))
+    identity = spec.identity(
+        network.model.weights_hash
+    )  # of what was loaded, not of what the disk holds by now
+    main = _planned(spec, identity, network, device)
+    if root.stats.confirm is None:
+        return main
+    return replace(main, held_out=_planned(_held_out(spec), identity, network, device))
+
+
+@contextmanager
+def _without_collections() -> Iterator[None]:
+    """Within: no search for cyclic garbage. Loading libraries makes a million objects, and searching them takes a second."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _held_out(spec: RunSpec) -> RunSpec:
+    """The run on the split that confirms, with every site planned."""
+    root = spec.settings.root
+    assert root.stats.confirm is not None
+    dataset = replace(root.dataset, split=root.stats.confirm, n_examples=root.stats.confirm_examples)
+    ablation = spec.ablation.without_screening(root.ablation)
+    root = replace(root, dataset=dataset, ablation=ablation)
+    examples = select(spec.corpus, dataset.split, dataset.n_examples, root.seed)
+    return replace(spec, settings=replace(spec.settings, root=root), examples=examples)
+
+
+def _planned(spec: RunSpec, identity: Identity, network: Network, device: str) -> PreparedRun:
+    root = spec.settings.root
+    served = draw_scorable(root, spec.corpus, spec.examples, network.model)
+    spec = replace(spec, examples=[t.example for t in served.tokens])
+    selection = keep(root, network, served)
+    tokens = selection.tokens
+    context = _context(spec, network, tokens)
+    skips = spec.ablation.excluded_examples(root.ablation, context)
+    skipped = [f"{tokens[i].example.id}: {reason}" for i, reason in skips.items()]
+    if skips:
+        tokens = [t for i, t in enumerate(tokens) if i not in skips]
+        context = _context(spec, network, tokens)
+    arms = spec.ablation.plan(root.ablation, context)
+    metrics = [metric(name) for name in metric_names_of(root)]
+    return PreparedRun(spec, identity, network, device, tokens, metrics, arms, skipped, selection)
+
+
+def _context(spec: RunSpec, network: Network, tokens: Sequence[TokenizedExample]) -> PlanContext:
+    root = spec.settings.root
+    return PlanContext(
+        network=network,
+        clean=[prompt_of(t) for t in tokens],
+        corrupt=[prompt_of(t, corrupt=True) for t in tokens],
+        groups=[t.example.group for t in tokens],
+        templates=[t.example.template for t in tokens],
+        seed=root.seed,
+        full=root.metrics.span is Span.full,
+        reference=partial(reference_set, spec, network),
+    )
+
+
+def reference_set(spec: RunSpec, network: Network, n: int) -> ReferenceSet:
+    """At most `n` examples of the corpus that are not evaluated, drawn by the seed, in corpus order.
+
+    Raises:
+        ConfigError: the run evaluates the whole corpus.
+    """
+    evaluated = {example.id for example in spec.examples}
+    rest = [
+        pair
+        for pair in zip(spec.corpus.examples, spec.corpus.splits, strict=True)
+        if pair[0].id not in evaluated
+    ]
+    split = {example.id: name for example, name in rest}
+    usable = scorable_by(
+        network.model, [example for example, _ in rest], spec.settings.root.metrics.span
+    ).examples
+    if not usable:
+        raise ConfigError(
+            "ablation: means are taken over examples that are not evaluated, and this run evaluates the whole corpus; "
+            "set dataset.n_examples, or dataset.split=test"
+        )
+    order = generator(spec.settings.root.seed, "reference").permutation(len(usable))[:n]
+    drawn = [usable[i] for i in sorted(order.tolist())]
+    return ReferenceSet(
+        prompts=[prompt_of(t) for t in drawn],
+        templates=[t.example.template for t in drawn],
+        splits=[split[t.example.id] for t in drawn],
+        available=len(usable),
+    )

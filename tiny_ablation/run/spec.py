@@ -1,0 +1,114 @@
+"""What is known of a run before its model: checked settings, its examples, what identifies it.
+
+Imports neither torch nor numpy, so that a sweep can check all its cells, and a rerun can skip finished ones, in a moment.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tiny_ablation.ablations.registry import find_ablation
+from tiny_ablation.config.identity import Identity, identify
+from tiny_ablation.config.schema import RootConfig, Span
+from tiny_ablation.config.settings import Settings
+from tiny_ablation.data.corpus import Corpus, family_of, load_corpus, select
+from tiny_ablation.data.examples import Example
+from tiny_ablation.errors import ConfigError
+from tiny_ablation.metrics.registry import metric_names, span_of
+from tiny_ablation.run.plan import Ablation
+from tiny_ablation.store.provenance import numeric_versions
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """What is known without the model, and without importing torch.
+
+    Attributes:
+        settings: the config.
+        ablation: its family.
+        corpus: the whole corpus.
+        examples: those of this run.
+        condition: the label of the run in tables.
+        seed_effect: what the seed draws: any of `prompts`, `examples` and the kind's draws, or `none`.
+    """
+
+    settings: Settings
+    ablation: Ablation
+    corpus: Corpus
+    examples: Sequence[Example]
+    condition: str
+    seed_effect: str
+
+    @property
+    def table(self) -> str:
+        """The impact table that is filled, a key of `tiny_ablation.store.schema.TABLES`."""
+        return self.ablation.table_of(self.settings.root.ablation)
+
+    def identity(self, weights: str) -> Identity:
+        """What identifies the run, given what identifies its weights."""
+        return identify(
+            self.settings.plain, condition=self.condition, data=self.corpus.content_hash,
+            splits=self.corpus.split_hash, weights=weights, versions=numeric_versions(),
+            inputs=self.ablation.input_digest(self.settings.root.ablation),
+        )  # fmt: skip
+
+
+def make_spec(settings: Settings) -> RunSpec:
+    """Check what can be checked without a model.
+
+    Raises:
+        ConfigError: a setting is wrong.
+        DataError: the corpus cannot be used.
+    """
+    root = settings.root
+    kind = find_ablation(root.ablation.kind)
+    kind.check(root.ablation)
+    metric_names_of(root)
+    corpus = load_corpus(root.dataset, root.seed)
+    examples = select(corpus, root.dataset.split, root.dataset.n_examples, root.seed)
+    _refuse_sets(root, examples)
+    draws = ["prompts"] if corpus.seeded else []
+    if root.dataset.n_examples is not None and len(select(corpus, root.dataset.split, None, root.seed)) > len(
+        examples
+    ):
+        draws.append("examples")
+    draws += kind.random_components(root.ablation, len(corpus.examples) - len(examples))
+    condition = root.condition or root.dataset.name
+    _check_confirm(root, kind)
+    return RunSpec(settings, kind, corpus, examples, condition, ", ".join(draws) or "none")
+
+
+def _refuse_sets(root: RootConfig, examples: Sequence[Example]) -> None:
+    """Whole answers are scored one target against one foil; rows without sets that stand among others are left to `serve`."""
+    if root.metrics.span is Span.full and all(example.has_sets for example in examples):
+        raise ConfigError(
+            f"metrics.span=full scores one target and one foil, but the examples of {root.dataset.name} have sets of answers; "
+            "use metrics.span=first"
+        )
+
+
+def _check_confirm(root: RootConfig, kind: Ablation) -> None:
+    if root.stats.confirm is not None and not kind.confirmable:
+        raise ConfigError(
+            f"stats.confirm={root.stats.confirm.value}: ablation={kind.name} has no sites that could be measured again one by "
+            "one; leave it out, or choose another ablation"
+        )
+
+
+def metric_names_of(root: RootConfig) -> list[str]:
+    """The metrics of a run, the primary one first; where the config names none, it is the family's.
+
+    Raises:
+        ConfigError: a name is unknown, is not defined for the span, or the primary metric is not among them.
+    """
+    cfg = root.metrics
+    default = "seq_logprob_diff" if cfg.span is Span.full else family_of(root.dataset).primary
+    names = cfg.names or [name for name in metric_names() if span_of(name) == cfg.span.value]
+    wrong = [name for name in names if span_of(name) != cfg.span.value]
+    if wrong:
+        raise ConfigError(
+            f"metrics.names: {', '.join(wrong)} is not defined for metrics.span={cfg.span.value}"
+        )
+    primary = cfg.primary or (default if default in names else names[0])
+    if primary not in names:
+        raise ConfigError(f"metrics.primary={primary} is not among metrics.names={names}")
+    return [primary, *(name for name in names if name != primary)]

@@ -1,0 +1,234 @@
+"""The manifest: what a run is, how it ended, and the checksum of every file that says so; its own is its last key.
+
+Equal runs have equal manifests, to the byte. So files that hold times or machine facts are named in
+`manifest.json` and their checksums stand in `machine.json` beside it. Left out are files that still change or
+are no results: logs, lock files, temporary and partial files, and the directories of other runs (the jobs of
+a sweep).
+"""
+
+import os
+import re
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, get_args
+
+from tiny_ablation.errors import ResultsError
+from tiny_ablation.store.checksummed_json import write_sealed
+from tiny_ablation.store.files import TEMP_PREFIX, sha256_file
+from tiny_ablation.store.rundir import RunDir
+from tiny_ablation.store.schema import SCHEMA_VERSION
+from tiny_ablation.store.versioned import inside, read_versioned
+
+Status = Literal["ok", "partial", "failed"]
+
+_MANIFESTS = ("manifest.json", "machine.json")
+_MACHINE_FILES = {
+    "provenance.json",
+    "env.txt",
+    "metrics/profile.json",
+    "metrics/verify.json",
+    "multirun.yaml",
+    "sweep.json",  # it may hold the command line and paths
+    "report.html",  # it lists the provenance
+    "sae/training_profile.json",
+    *(f"artifacts/{name}.{suffix}" for name in ("timeline", "verify") for suffix in ("html", "png")),
+}
+_MACHINE_DIRS = (".hydra/",)
+_NOT_RESULTS = (TEMP_PREFIX, ".lock")
+_LOG = re.compile(r"\.log(\.\d+)?$")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+class FileEntry(NamedTuple):
+    """One file as it was when the manifest was written."""
+
+    sha256: str
+    size: int  # bytes
+
+
+class Problem(NamedTuple):
+    """One file that is not as the manifest says."""
+
+    file: str  # relative to the run directory
+    what: Literal["missing", "altered"]
+
+    def __str__(self) -> str:
+        return f"{self.file} is {self.what}"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The content of `manifest.json`.
+
+    Args:
+        run_id: the short name of the run, from its digest.
+        status: `ok`; `partial`, when it was stopped and what was finished is kept; `failed`.
+        digest: what identifies the run.
+        covers: what the digest was made of.
+        files: the files that define the result, by path relative to the run directory.
+        machine_files: the names of the files with times and machine facts.
+        error: why the run failed or stopped.
+        extra: further keys of the file.
+    """
+
+    run_id: str
+    status: Status
+    digest: str
+    covers: Mapping[str, Any]
+    files: Mapping[str, FileEntry]
+    machine_files: tuple[str, ...] = ()
+    error: str | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+def write_manifest(
+    rundir: RunDir,
+    *,
+    run_id: str,
+    status: Status,
+    digest: str,
+    covers: Mapping[str, Any],
+    error: str | None = None,
+    extra: Mapping[str, Any] | None = None,
+    leave_out: Collection[str] = (),
+) -> Path:
+    """Write `machine.json` and then `manifest.json`; call it last, once every other file is written.
+
+    Args:
+        rundir: the directory of a run or of a sweep.
+        run_id: the short name of the run.
+        status: how it ended.
+        digest: what identifies it.
+        covers: what the digest was made of, without times or machine facts.
+        error: why it failed or stopped.
+        extra: further keys, without times or machine facts.
+        leave_out: directories of other runs, relative to this one's; those that look like a run are left out anyway.
+
+    Returns:
+        The path of the manifest.
+    """
+    entries = {
+        name: _entry(rundir.path / name)._asdict() for name in sorted(_result_files(rundir.path, leave_out))
+    }
+    machine_files = {name: entry for name, entry in entries.items() if _is_machine_file(name)}
+    files = {name: entry for name, entry in entries.items() if name not in machine_files}
+    write_sealed(rundir.machine, {"schema_version": SCHEMA_VERSION, "run_id": run_id, "files": machine_files})
+    content = {"schema_version": SCHEMA_VERSION, "run_id": run_id, "status": status, "error": error}
+    content |= {"digest": digest, "covers": covers, **(extra or {})}
+    return write_sealed(rundir.manifest, content | {"files": files, "machine_files": list(machine_files)})
+
+
+def read_manifest(path: Path) -> Manifest:
+    """The manifest of a run directory, or of its `manifest.json`.
+
+    Raises:
+        ResultsError: it is missing, damaged, from a newer version, or names files outside its directory.
+    """
+    path = path / "manifest.json" if path.is_dir() else path
+    if not path.is_file():
+        raise ResultsError(
+            f"{path} is missing: this is no run directory, or its run was killed. Run it again."
+        )
+    content = _versioned(path)
+    try:
+        return _parse(content)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise _damaged(path, error) from error
+
+
+def check_files(rundir: RunDir, only: Collection[str] | None = None) -> list[Problem]:
+    """The files of a run that are missing or not as its manifest says; an empty list is good news.
+
+    Args:
+        rundir: the run's directory.
+        only: the files to look at, relative to it; one that no manifest lists counts as missing. None for all.
+
+    Raises:
+        ResultsError: a manifest cannot be read, as in `read_manifest`.
+    """
+    manifest = read_manifest(rundir.path)
+    names = [*manifest.files, *manifest.machine_files, rundir.machine.name] if only is None else list(only)
+    expected = {**manifest.files, **_machine_entries(rundir.machine)}
+    listed = {*expected, rundir.machine.name, *manifest.machine_files}
+    problems = {
+        name: Problem(name, "missing")
+        for name in names
+        if name not in listed or not (rundir.path / name).is_file()
+    }
+    expected = {name: entry for name, entry in expected.items() if only is None or name in only}
+    for name in sorted(expected.keys() - problems.keys()):
+        if (rundir.path / name).is_file() and not _is_as_written(rundir.path / name, expected[name]):
+            problems[name] = Problem(name, "altered")
+    return [problems[name] for name in sorted(problems)]
+
+
+def _machine_entries(path: Path) -> dict[str, FileEntry]:
+    if not path.is_file():
+        return {}
+    content = _versioned(path)
+    try:
+        return {name: _parse_entry(name, entry) for name, entry in content["files"].items()}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise _damaged(path, error) from error
+
+
+def _versioned(path: Path) -> dict[str, Any]:
+    """The content of a manifest that this version of the package can read."""
+    content = read_versioned(path)
+    if content is None:
+        raise _damaged(path, "it has no schema_version")
+    return content
+
+
+def _parse(content: Mapping[str, Any]) -> Manifest:
+    known = {key: content[key] for key in ("run_id", "status", "digest", "covers", "error")}
+    if known["status"] not in get_args(Status):
+        raise ValueError(f"status {known['status']!r}")
+    files = {name: _parse_entry(name, entry) for name, entry in content["files"].items()}
+    machine_files = tuple(inside(name) for name in content["machine_files"])
+    taken = {*known, "schema_version", "files", "machine_files"}
+    extra = {key: value for key, value in content.items() if key not in taken}
+    return Manifest(**known, files=files, machine_files=machine_files, extra=extra)
+
+
+def _parse_entry(name: str, entry: Mapping[str, Any]) -> FileEntry:
+    inside(name)
+    if not _SHA256.fullmatch(entry["sha256"]) or not isinstance(entry["size"], int):
+        raise ValueError(f"the entry of {name}")
+    return FileEntry(entry["sha256"], entry["size"])
+
+
+def _damaged(path: Path, why: object) -> ResultsError:
+    return ResultsError(f"{path} is damaged ({why}). Run again to make it anew.")
+
+
+def _entry(path: Path) -> FileEntry:
+    return FileEntry(sha256_file(path), path.stat().st_size)
+
+
+def _is_as_written(path: Path, entry: FileEntry) -> bool:
+    return path.stat().st_size == entry.size and sha256_file(path) == entry.sha256
+
+
+def _is_machine_file(name: str) -> bool:
+    return name in _MACHINE_FILES or name.startswith(_MACHINE_DIRS)
+
+
+def _result_files(root: Path, leave_out: Collection[str]) -> Iterator[str]:
+    """The files under `root` that a manifest lists, as paths relative to it with forward slashes."""
+    others = {root / name for name in leave_out}
+    for directory, subdirectories, files in os.walk(root):
+        here = Path(directory)
+        subdirectories[:] = [
+            name
+            for name in subdirectories
+            if name != "partial" and here / name not in others and not _is_run(here / name)
+        ]
+        for name in files:
+            if name not in _MANIFESTS and not name.startswith(_NOT_RESULTS) and not _LOG.search(name):
+                yield (here / name).relative_to(root).as_posix()
+
+
+def _is_run(path: Path) -> bool:
+    return (path / ".hydra").is_dir() or (path / "manifest.json").is_file()

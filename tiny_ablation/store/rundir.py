@@ -1,0 +1,143 @@
+"""The names of what stands in a run directory, and the lock that keeps two processes out of one."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tiny_ablation.config.identity import Identity
+from tiny_ablation.errors import BusyError, ResultsError, said_by_system
+from tiny_ablation.store.files import clean_stale
+from tiny_ablation.store.partial import PartialStore
+from tiny_ablation.store.schema import TABLES
+
+
+@dataclass(frozen=True)
+class RunDir:
+    """One run's directory; knows names, makes nothing.
+
+    Args:
+        path: the directory, which need not exist yet.
+    """
+
+    path: Path
+
+    @property
+    def manifest(self) -> Path:
+        """What the run is, and the checksum of every file that defines it."""
+        return self.path / "manifest.json"
+
+    @property
+    def machine(self) -> Path:
+        """The checksums of the files that hold times and machine facts."""
+        return self.path / "machine.json"
+
+    @property
+    def config(self) -> Path:
+        """The resolved config."""
+        return self.path / "config.yaml"
+
+    @property
+    def provenance(self) -> Path:
+        """Where the numbers come from: hashes, code, versions, machine, times."""
+        return self.path / "provenance.json"
+
+    @property
+    def env(self) -> Path:
+        """Every installed package and its version."""
+        return self.path / "env.txt"
+
+    @property
+    def metrics(self) -> Path:
+        """The directory of tables and summaries."""
+        return self.path / "metrics"
+
+    @property
+    def summary(self) -> Path:
+        """Baselines, mean effects with their intervals, top sites."""
+        return self.metrics / "summary.json"
+
+    @property
+    def per_example(self) -> Path:
+        """A row per site and example; what all statistics are computed from."""
+        return self.metrics / "per_example.parquet"
+
+    @property
+    def verify(self) -> Path:
+        """What the verify slice found."""
+        return self.metrics / "verify.json"
+
+    @property
+    def profile(self) -> Path:
+        """Time and memory per stage."""
+        return self.metrics / "profile.json"
+
+    @property
+    def artifacts(self) -> Path:
+        """The directory of figures."""
+        return self.path / "artifacts"
+
+    @property
+    def report(self) -> Path:
+        """The run on one page."""
+        return self.path / "report.html"
+
+    def table(self, name: str) -> Path:
+        """The file of one impact table, a key of `TABLES`."""
+        return self.metrics / f"{TABLES[name].name}.parquet"
+
+    @property
+    def batches(self) -> Path:
+        """The directory of what is finished of a run that is under way."""
+        return self.path / "partial"
+
+    def partial(self, run: Identity, layout: str, part: str = "") -> PartialStore:
+        """The finished batches of a run that is under way; see `PartialStore`.
+
+        Args:
+            run: what the batches belong to.
+            layout: how its examples are put into batches.
+            part: a measurement that follows the main one, such as `confirm`; empty for the main one.
+        """
+        return PartialStore(self.batches / part, run, layout)
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Be the one process that writes here; makes the directory and clears what a killed writer left.
+
+        The system drops the lock when a process dies, so a crash never leaves a directory locked.
+
+        Raises:
+            BusyError: another process holds the lock.
+            ResultsError: the directory cannot be written.
+        """
+        from filelock import FileLock, Timeout
+
+        lock = FileLock(self.path / ".lock", timeout=0)
+        holder = self.path / ".lock-holder"
+        try:
+            try:
+                self.path.mkdir(parents=True, exist_ok=True)
+                lock.acquire()
+                clean_stale(self.path)  # first, since it may be what makes room on a full disk
+                holder.write_text(str(os.getpid()))
+            except Timeout:
+                raise BusyError(_locked(self.path, holder)) from None
+            except OSError as error:
+                raise ResultsError(f"Cannot write in {self.path}: {said_by_system(error)}") from error
+            yield
+        finally:
+            if lock.is_locked:
+                holder.unlink(missing_ok=True)
+            lock.release()
+
+
+def _locked(path: Path, holder: Path) -> str:
+    pid = "unknown"
+    with contextlib.suppress(OSError):
+        pid = holder.read_text()[:20].strip() or pid
+    return (
+        f"Another process (pid {pid}) is writing in {path}. "
+        "Wait for it, stop it, or choose another directory with hydra.run.dir=DIR."
+    )

@@ -1,0 +1,204 @@
+"""The columns of every table that a run writes, and the one check they pass before they are written.
+
+Raise `SCHEMA_VERSION` when a column changes its name, type or meaning; adding a table does not need it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tiny_ablation.errors import GuardError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SCHEMA_VERSION = 1
+
+RUN_COLUMNS = ("run_id", "seed")
+HEAD_FIRST = (*RUN_COLUMNS, "layer", "head", "scale", "metric", "value")
+LAYER_FIRST = (*RUN_COLUMNS, "layer", "granularity", "metric", "value")
+_TEST = ("delta", "ci_low", "ci_high", "p_value", "q_value")
+COMMON = (
+    "condition", "model", "dataset", "replacement", "positions", "direction", "n", "baseline", *_TEST, "null",
+)  # fmt: skip
+EXTRA = ("granularity", "component", "set")
+# Standardised: the mean over the groups' mean effects, divided by their standard deviation.
+LAST = ("effect_size",)
+# What is said about an effect.
+EFFECT = (*_TEST, *LAST)
+EXAMPLE_FIRST = (*RUN_COLUMNS, "example_id", "group", "template")
+# A run may measure one site in several ways, so these tell its rows apart.
+EXAMPLE_HOW = ("replacement", "positions", "direction")
+EXAMPLE_LAST = ("prediction", "prediction_baseline")
+
+# Every column that is not here holds text. Whole numbers are never missing; a missing float is NaN.
+DTYPES = {
+    **dict.fromkeys(
+        ("layer", "head", "layer_a", "head_a", "layer_b", "head_b", "feature", "size", "n"), "int32"
+    ),
+    "seed": "int64",
+    **dict.fromkeys(
+        (
+            "scale",
+            "value",
+            "baseline",
+            *EFFECT,
+            "control_mean",
+            "percentile",
+            "delta_a",
+            "delta_b",
+            "interaction",
+            "interaction_low",
+            "interaction_high",
+        ),
+        "float64",
+    ),
+}
+
+# These make a row what it is, so they are never missing; of other text, a missing value means "does not
+# apply".
+REQUIRED = frozenset({"run_id", "metric", "condition", "model", "dataset", "example_id"})
+
+
+@dataclass(frozen=True)
+class Table:
+    """One kind of impact table: a row per site and metric.
+
+    Args:
+        name: the file's stem under `metrics/`.
+        index: the columns that name a site, in the order in which they stand in the file.
+        extra: columns that only this table has; they stand last.
+    """
+
+    name: str
+    index: tuple[str, ...]
+    extra: tuple[str, ...] = ()
+
+    @property
+    def first(self) -> tuple[str, ...]:
+        """The columns that every reader may count on by position."""
+        return (*RUN_COLUMNS, *self.index, "metric", "value")
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """All columns, in order."""
+        return (*self.first, *COMMON, *(name for name in EXTRA if name not in self.first), *LAST, *self.extra)
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """The columns that no two rows share."""
+        described = ("condition", "replacement", "positions", "direction", *EXTRA)
+        return (*RUN_COLUMNS, *self.index, "metric", *(name for name in described if name not in self.index))
+
+    def example_columns(self, metrics: Sequence[str]) -> tuple[str, ...]:
+        """The columns of `per_example.parquet`: a row per site and example, two columns per metric."""
+        values = (column for metric in metrics for column in (metric, f"{metric}_baseline"))
+        how = (name for name in EXAMPLE_HOW if name not in self.index)
+        return (*EXAMPLE_FIRST, *self.index, *how, *values, *EXAMPLE_LAST)
+
+
+TABLES = {
+    table.name: table
+    for table in (
+        Table("head_impact", ("layer", "head", "scale")),
+        Table("layer_impact", ("layer", "granularity")),
+        # delta is the effect of both together, delta_a and delta_b those of one alone; interaction is what is left.
+        Table(
+            "pair_impact",
+            ("layer_a", "head_a", "layer_b", "head_b"),
+            ("delta_a", "delta_b", "interaction", "interaction_low", "interaction_high"),
+        ),
+        # A position is a name ("last", "subject_first") or a token's number, so it is text.
+        Table("position_impact", ("layer", "position", "granularity")),
+        Table("feature_impact", ("layer", "feature", "scale")),
+        # control_mean is the mean effect of random sets of the same size and layers, percentile the set's place among them.
+        Table("set_impact", ("set", "size"), ("heads", "control_mean", "percentile")),
+    )
+}
+
+
+def conform(frame: "pd.DataFrame", table: str) -> "pd.DataFrame":
+    """The rows of `frame` as the impact table `table`: columns in order, each of its type.
+
+    Args:
+        frame: the rows; column order is free, and an integer may stand where a float belongs.
+        table: a key of `TABLES`.
+
+    Raises:
+        GuardError: a column is missing, unknown or of the wrong type, or two rows are of one site and metric.
+    """
+    spec = TABLES[table]
+    result = _cast(frame, spec.columns, {}, table)
+    repeated = result.duplicated(subset=list(spec.key))
+    if repeated.any():
+        row = result.loc[repeated, list(spec.key)].iloc[0].to_dict()
+        raise GuardError(f"{table}: {int(repeated.sum())} rows repeat a site and metric, such as {row}.")
+    return result
+
+
+def conform_examples(frame: "pd.DataFrame", table: str, metrics: Sequence[str]) -> "pd.DataFrame":
+    """The rows of `frame` as the per-example table that goes with the impact table `table`.
+
+    Args:
+        frame: a row per site and example, with columns `m` and `m_baseline` for every metric `m`.
+        table: a key of `TABLES`; its index columns name the site.
+        metrics: the names of the metrics, in the order of their columns.
+
+    Raises:
+        GuardError: as `conform`.
+    """
+    columns = TABLES[table].example_columns(metrics)
+    floats = {name: "float64" for metric in metrics for name in (metric, f"{metric}_baseline")}
+    return _cast(frame, columns, floats, "per_example")
+
+
+def _cast(
+    frame: "pd.DataFrame", columns: Sequence[str], dtypes: dict[str, str], table: str
+) -> "pd.DataFrame":
+    import pandas as pd
+
+    if missing := [name for name in columns if name not in frame.columns]:
+        raise GuardError(f"{table}: the column {missing[0]!r} is missing.")
+    if unknown := [name for name in frame.columns if name not in columns]:
+        raise GuardError(f"{table}: the column {unknown[0]!r} is not in the schema (store/schema.py).")
+    types = {**DTYPES, **dtypes}
+    cast = {name: _column(frame.loc[:, name], types.get(name, "str"), f"{table}.{name}") for name in columns}
+    return pd.DataFrame(cast).reset_index(drop=True)
+
+
+def _column(values: "pd.Series", dtype: str, where: str) -> "pd.Series":
+    """`values` as `dtype`, refusing whatever would change a value."""
+    if dtype == "str":
+        return _text(values, where)
+    return _floats(values, where) if dtype == "float64" else _integers(values, dtype, where)
+
+
+def _text(values: "pd.Series", where: str) -> "pd.Series":
+    # Distinct values only: a per-example table has millions of rows of a few texts.
+    if wrong := [v for v in values.dropna().unique().tolist() if not isinstance(v, str)]:
+        raise GuardError(f"{where} must hold text, not {wrong[0]!r}.")
+    if where.rpartition(".")[2] in REQUIRED and values.isna().any():
+        raise GuardError(f"{where} is missing in {int(values.isna().sum())} rows.")
+    return values.astype("str")
+
+
+def _integers(values: "pd.Series", dtype: str, where: str) -> "pd.Series":
+    if values.isna().any() or values.dtype.kind not in "iu":
+        raise GuardError(f"{where} must hold whole numbers, none missing; it is {values.dtype}.")
+    cast = values.astype(dtype)
+    if not (cast == values).all():
+        raise GuardError(f"{where} holds a number that {dtype} cannot.")
+    return cast
+
+
+def _floats(values: "pd.Series", where: str) -> "pd.Series":
+    import numpy as np
+
+    if values.isna().all():
+        return values.astype("float64")
+    if values.dtype.kind not in "iuf":
+        raise GuardError(f"{where} must hold numbers; it is {values.dtype}.")
+    cast = values.astype("float64")
+    if np.isinf(cast).any():
+        raise GuardError(f"{where} holds an infinite value.")
+    return cast

@@ -1,0 +1,108 @@
+"""What a sweep's finished runs say together: matrices, means over seeds, invariants, hypotheses, geometry.
+
+A pure function of the files in the sweep's directory, so it can be repeated at any time, on any machine, to the same bytes.
+It runs no model and needs none. Importing this module is light.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tiny_ablation.config.schema import SweepConfig
+from tiny_ablation.store.sweepdir import CellState, CellStatus
+from tiny_ablation.store.untrusted import reading, refuse_links
+
+
+@dataclass(frozen=True)
+class SweepOutcome:
+    """How a sweep stands after it was aggregated.
+
+    Attributes:
+        path: the sweep's directory.
+        cells: every planned cell, in the order of the plan.
+        warnings: what to know before using the results.
+        files: what was written, without the manifest.
+    """
+
+    path: Path
+    cells: tuple[CellState, ...]
+    warnings: tuple[str, ...] = ()
+    files: tuple[Path, ...] = field(default=())
+
+    def of(self, *states: CellStatus) -> Iterator[CellState]:
+        """The cells in one of these states."""
+        return (each for each in self.cells if each.state in states)
+
+    @property
+    def ok(self) -> list[CellState]:
+        """Cells whose results are used."""
+        return list(self.of("ok"))
+
+    @property
+    def failed(self) -> list[CellState]:
+        """Cells that ended with an error, or whose files are damaged."""
+        return list(self.of("failed"))
+
+    @property
+    def missing(self) -> list[CellState]:
+        """Cells that are not finished: never started, killed, or stopped on the way."""
+        return list(self.of("missing", "partial"))
+
+    @property
+    def complete(self) -> bool:
+        """Whether every planned cell has results."""
+        return not self.failed and not self.missing
+
+    def counts(self) -> dict[str, int]:
+        """How many cells are in each state that occurs."""
+        return dict(Counter(each.state for each in self.cells))
+
+
+def aggregate_sweep(sweep_dir: Path) -> SweepOutcome:
+    """Write `artifacts/cross_condition/` and the manifest of a sweep from the files of its runs.
+
+    Failed and missing cells are listed in `summary.json` and cost the others nothing. Equal files give equal bytes, from any
+    working directory. Whoever adds figures or a page afterwards calls `write_sweep_manifest` again.
+
+    Args:
+        sweep_dir: the directory that holds `sweep.json`.
+
+    Raises:
+        ResultsError: it is no sweep, or its plan is damaged.
+        ConfigError: the plan's `sweep` settings or hypotheses make no sense.
+    """
+    from tiny_ablation.sweep.analysis.aggregate import aggregate
+
+    refuse_links(sweep_dir)
+    with reading(sweep_dir):
+        return aggregate(sweep_dir)
+
+
+def sweep_invariants(
+    sweep_dir: Path, change: Callable[[SweepConfig], SweepConfig], *, write: bool = False
+) -> dict[str, Any]:
+    """The content of `invariants.json` under other parameters than the sweep's own.
+
+    Args:
+        sweep_dir: the directory that holds `sweep.json`.
+        change: gives the config to use, from the sweep's own.
+        write: replace `invariants.json`, which `aggregate_sweep` would write anew with the sweep's own parameters.
+
+    Raises:
+        ResultsError: it is no sweep, its plan is damaged, or it has no finished run.
+        ConfigError: a parameter makes no sense.
+    """
+    from tiny_ablation.sweep.analysis.aggregate import invariants
+
+    refuse_links(sweep_dir)
+    with reading(sweep_dir):
+        return invariants(sweep_dir, change, write=write)
+
+
+def write_sweep_manifest(outcome: SweepOutcome) -> Path:
+    """Write the sweep's own `manifest.json`; its runs have manifests of their own and are left out."""
+    from tiny_ablation.sweep.analysis.manifest import write
+
+    return write(outcome)

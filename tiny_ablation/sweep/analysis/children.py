@@ -1,0 +1,154 @@
+"""The runs of a sweep, each checked against its manifest, and what became of those that cannot be used."""
+
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from tiny_ablation.config.identity import CODE
+from tiny_ablation.errors import TinyAblateError
+from tiny_ablation.store.files import read_arrow, read_object
+from tiny_ablation.store.manifest import Manifest, check_files, read_manifest
+from tiny_ablation.store.rundir import RunDir
+from tiny_ablation.store.schema import DTYPES, TABLES
+from tiny_ablation.store.sweepdir import UNLIKE, Cell, CellState, CellStatus, SweepDir, SweepPlan
+from tiny_ablation.store.untrusted import reading
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """One finished run of the sweep.
+
+    Attributes:
+        cell: what was planned.
+        dir: its directory.
+        table: which impact table it wrote, a key of `TABLES`.
+        impact: that table, with the plan's label as `condition`; texts are dictionary-encoded.
+        summary: the content of its `summary.json`.
+    """
+
+    cell: Cell
+    dir: RunDir
+    table: str
+    impact: "pa.Table"
+    summary: Mapping[str, Any]
+
+    @property
+    def seed_matters(self) -> bool:
+        """Whether another seed would be a replicate, rather than the same measurement."""
+        return self.summary.get("seed_effect") != "none"
+
+
+def collect(sweep: SweepDir, plan: SweepPlan) -> tuple[list[CellState], list[FinishedRun]]:
+    """What became of every planned cell, and the usable runs; both in the order of the plan."""
+    states, children = [], []
+    plan = plan if plan.content else _as_the_first(sweep, plan)
+    first: dict[str, Cell] = {}
+    taken: dict[tuple[str, int], Cell] = {}
+    for cell in plan.cells:
+        state, child = _cell(sweep, plan, cell, first, taken)
+        states.append(state)
+        if child:
+            children.append(child)
+            first[str(state.digest)] = taken[cell.condition, cell.seed] = cell
+    return states, children
+
+
+def _as_the_first(sweep: SweepDir, plan: SweepPlan) -> SweepPlan:
+    """A plan of an earlier version, which did not say what its runs are made of: they must at least be of one code."""
+    for cell in plan.cells:
+        with suppress(TinyAblateError):
+            covers = read_manifest(sweep.run(cell).path).covers
+            return replace(plan, content={name: covers[name] for name in CODE if name in covers})
+    return plan
+
+
+def _cell(
+    sweep: SweepDir,
+    plan: SweepPlan,
+    cell: Cell,
+    first: Mapping[str, Cell],
+    taken: Mapping[tuple[str, int], Cell],
+) -> tuple[CellState, FinishedRun | None]:
+    rundir = sweep.run(cell)
+    if not rundir.manifest.is_file():
+        return CellState(cell, "missing", "it was not started, or was killed before its first results"), None
+    try:
+        manifest = read_manifest(rundir.path)
+    except TinyAblateError as error:
+        return CellState(cell, "failed", _told(error, sweep)), None
+
+    def without_results(state: CellStatus, why: str) -> tuple[CellState, None]:
+        return CellState(cell, state, why, manifest.run_id, manifest.digest), None
+
+    if found := plan.unlike(cell, manifest.digest, manifest.covers):
+        return without_results("failed", UNLIKE.format("; ".join(found)))
+    if manifest.status != "ok":
+        known = {"failed": "its manifest gives no reason", "partial": "it was stopped before it was finished"}
+        return without_results(manifest.status, manifest.error or known[manifest.status])
+    if manifest.digest in first:
+        return without_results("duplicate", f"the same run as {first[manifest.digest].dir}")
+    if twin := taken.get((cell.condition, cell.seed)):
+        return without_results(
+            "failed",
+            f"{twin.dir} has the same condition and seed but is another run; give them labels: condition=NAME",
+        )
+    try:
+        child = _read(rundir, cell, manifest)
+    except TinyAblateError as error:
+        return without_results("failed", _told(error, sweep))
+    return CellState(cell, "ok", None, manifest.run_id, manifest.digest), child
+
+
+def _told(error: Exception, sweep: SweepDir) -> str:
+    """The message without the place of the sweep, which is no part of its results."""
+    return str(error).replace(f"{sweep.path}{os.sep}", "")
+
+
+def _read(rundir: RunDir, cell: Cell, manifest: Manifest) -> FinishedRun:
+    """The run's tables and summary.
+
+    Raises:
+        TinyAblateError: a file that is needed is missing, altered or damaged.
+    """
+    table = next((name for name in TABLES if f"metrics/{name}.parquet" in manifest.files), None)
+    if table is None:
+        raise TinyAblateError("its manifest lists no impact table. Run it again to make it anew.")
+    needed = [rundir.table(table), rundir.summary, rundir.per_example]
+    if problems := check_files(rundir, [path.relative_to(rundir.path).as_posix() for path in needed]):
+        raise TinyAblateError(f"{'; '.join(map(str, problems))}. Run it again to make it anew.")
+    with reading(rundir.path):
+        return FinishedRun(
+            cell, rundir, table, _impact(rundir, table, cell.condition), read_object(rundir.summary)
+        )
+
+
+def _impact(rundir: RunDir, table: str, condition: str) -> "pa.Table":
+    import pyarrow as pa
+
+    columns = TABLES[table].columns
+    texts = [name for name in columns if name not in DTYPES]
+    found = read_arrow(rundir.table(table), dictionaries=texts)
+    if missing := [name for name in columns if name not in found.column_names]:
+        raise TinyAblateError(f"{rundir.table(table)} has no column {missing[0]!r}. Run it again.")
+    label = pa.DictionaryArray.from_arrays(pa.array([0] * len(found), pa.int32()), pa.array([condition]))
+    found, schema = (
+        found.select(columns).set_column(columns.index("condition"), "condition", label),
+        _schema(columns),
+    )
+    return found if found.schema.equals(schema) else found.cast(schema)
+
+
+@cache
+def _schema(columns: tuple[str, ...]) -> "pa.Schema":
+    """One type per column, so that tables of any runs can be put together."""
+    import pyarrow as pa
+
+    text = pa.dictionary(pa.int32(), pa.string())
+    kinds = {"int32": pa.int32(), "int64": pa.int64(), "float64": pa.float64()}
+    return pa.schema([(name, kinds[DTYPES[name]] if name in DTYPES else text) for name in columns])

@@ -1,0 +1,85 @@
+"""What ablating the invariant heads all at once did, where `sweep.confirm=true` has run it.
+
+Each such run stands in a directory of its own and compares the set with random sets of the same size and layers. Runs of
+another set than the one at hand, or that did not finish, are left out.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from tiny_ablation.ablations.shared.head_sets import label
+from tiny_ablation.config.identity import differences
+from tiny_ablation.errors import TinyAblateError
+from tiny_ablation.stats.seeds_interval import student_interval
+from tiny_ablation.store.reader import Run, load_run
+from tiny_ablation.store.sweepdir import Cell, SweepDir, SweepPlan
+
+
+def confirmed(sweep: SweepDir, plan: SweepPlan, invariants: Mapping[str, Any]) -> dict[str, Any]:
+    """`{"confirmed": [...]}`, an entry per condition and metric; nothing where no run confirms these heads.
+
+    `delta` is the effect of the whole set, `random_sets` the mean effect of random sets, `percentile` the set's place among
+    them (0 and 100 are both out of the ordinary); all are means over seeds.
+    """
+    sets = {
+        model: label(
+            tuple(sorted((h["layer"], h["head"]) for h in invariants["heads"] if h.get("model") == model))
+        )
+        for model in {h.get("model") for h in invariants["heads"]}
+    }
+    rows = list(_rows(sweep, plan, sets))
+    if not rows:
+        return {}
+    frame = pd.concat(rows)
+    found = [
+        _entry(str(condition), metric, part)
+        for condition, of in frame.groupby("condition", sort=False)
+        for metric in invariants["metrics"]
+        if len(part := of.loc[of["metric"] == metric])
+    ]
+    return {"confirmed": found}
+
+
+def _rows(sweep: SweepDir, plan: SweepPlan, sets: Mapping[str | None, str]) -> Iterator[pd.DataFrame]:
+    for cell in plan.cells:
+        directory = sweep.confirm(cell)
+        if not (directory / "manifest.json").is_file():
+            continue
+        try:
+            run = load_run(directory)
+            if run.manifest.status != "ok" or run.table_name != "set_impact" or _is_other(plan, cell, run):
+                continue
+            rows, split, seeded = (
+                run.impact,
+                run.summary.get("split"),
+                run.summary.get("seed_effect") != "none",
+            )
+        except TinyAblateError:  # its own failure is no part of these results
+            continue
+        models = rows["model"].map(lambda name: sets.get(name, sets.get(None)))
+        yield rows.loc[rows["heads"] == models].assign(condition=cell.condition, split=split, seeded=seeded)
+
+
+def _is_other(plan: SweepPlan, cell: Cell, run: Run) -> bool:
+    """Whether a run has other weights, data or code than the cell whose set it confirms."""
+    planned = {name: value for name, value in {**plan.content, **cell.content}.items() if name != "inputs"}
+    return bool(differences(run.manifest.covers, planned))
+
+
+def _entry(condition: str, metric: str, rows: pd.DataFrame) -> dict[str, Any]:
+    used = rows if bool(rows["seeded"].to_numpy().any()) else rows.iloc[:1]
+    mean, low, high, n = student_interval(used["delta"].to_numpy())
+    return {
+        "condition": condition, "model": rows["model"].iloc[0], "metric": metric, "heads": rows["heads"].iloc[0],
+        "split": rows["split"].iloc[0], "n_seeds": n, "delta": mean, "ci_low": low, "ci_high": high,
+        "examples": {"ci_low": float(used["ci_low"].iloc[0]), "ci_high": float(used["ci_high"].iloc[0])},
+        "random_sets": _mean(used["control_mean"]), "percentile": _mean(used["percentile"]),
+    }  # fmt: skip
+
+
+def _mean(values: Any) -> float:
+    numbers = np.asarray(values, dtype=np.float64)
+    return float(numbers[np.isfinite(numbers)].mean()) if np.isfinite(numbers).any() else float("nan")

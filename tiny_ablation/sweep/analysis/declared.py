@@ -1,0 +1,246 @@
+"""The hypotheses that a config declares under `sweep.hypotheses`, checked before anything runs. Imports nothing heavy.
+
+sweep:
+  hypotheses:
+    suppressor: {test: effect_in_all, head: "0.2", sign: positive}
+    apart: {test: double_dissociation, sets: {facts: ["0.1", "4.3"], ioi: ["5.0", "6.2"]}}
+    order: {test: profiles_differ, between: [facts, ioi]}
+"""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tiny_ablation.ablations.shared.sites import Head, parse_head
+from tiny_ablation.config.schema import EffectSign
+from tiny_ablation.errors import ConfigError
+from tiny_ablation.metrics.registry import metric_names
+from tiny_ablation.sweep.analysis.effect_sign import worse_sign
+
+RECOVERED = "recovered"  # what kinds that patch compute besides their metrics
+SIGNS = ("positive", "negative", "hurts", "helps")
+
+
+@dataclass(frozen=True)
+class EffectInAll:
+    """One component has an effect of one sign in every condition.
+
+    Attributes:
+        component: its columns, such as `{"layer": 0, "head": 2}`.
+        sign: of the effect: `positive` and `negative` are about delta, `hurts` and `helps` about the model's answer.
+        conditions: labels; None for all.
+    """
+
+    component: Mapping[str, int | str]
+    sign: str
+    conditions: tuple[str, ...] | None
+
+
+@dataclass(frozen=True)
+class DoubleDissociation:
+    """Each of two sets of heads hurts its own condition more than the other's.
+
+    Attributes:
+        sets: by the condition each belongs to; two.
+    """
+
+    sets: Mapping[str, tuple[Head, ...]]
+
+
+@dataclass(frozen=True)
+class ProfilesDiffer:
+    """The effects of all components together differ between two conditions.
+
+    Attributes:
+        between: two labels.
+        mirror: compare with the second's effects of opposite sign; None where the directions of patching decide.
+    """
+
+    between: tuple[str, str]
+    mirror: bool | None
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """One declared hypothesis.
+
+    Attributes:
+        name: its key in the config.
+        test: which test.
+        metric: None for the first that ranks components.
+        claim: what is claimed.
+    """
+
+    name: str
+    test: str
+    metric: str | None
+    claim: EffectInAll | DoubleDissociation | ProfilesDiffer
+
+
+def check_against_plan(
+    settings: Mapping[str, Any], conditions: Collection[str], metrics: Collection[str]
+) -> None:
+    """Refuse what the planned runs cannot answer, before the first of them starts.
+
+    Args:
+        settings: the config group `sweep`, as plain values.
+        conditions: the labels of the planned conditions.
+        metrics: that the runs compute.
+
+    Raises:
+        ConfigError: with the key.
+    """
+    known = [*metrics, RECOVERED]
+    for name in settings["metrics"] or []:
+        if name not in known:
+            raise ConfigError(
+                f"sweep.metrics={name}: no run of this sweep computes it; choose one of {', '.join(known)}"
+            )
+        if settings["direction"] != EffectSign.both.value and not worse_sign(name):
+            raise ConfigError(
+                f"sweep.direction={settings['direction']}: {name} has no side that hurts; take both"
+            )
+    check_hypotheses(settings["hypotheses"], conditions, known)
+
+
+def check_hypotheses(
+    declared: Mapping[str, Any] | None,
+    conditions: Collection[str] | None = None,
+    metrics: Collection[str] | None = None,
+) -> list[Hypothesis]:
+    """The declared hypotheses, in their order.
+
+    Args:
+        declared: the value of `sweep.hypotheses`, as plain dicts and lists.
+        conditions: the labels of the planned conditions; without them labels are not checked.
+        metrics: that the runs compute; without them any metric will do.
+
+    Raises:
+        ConfigError: one is malformed; the message names its key.
+    """
+    if not isinstance(declared or {}, Mapping):
+        raise ConfigError("sweep.hypotheses: give a name to each hypothesis: {NAME: {test: ...}}")
+    return [_one(str(name), spec, conditions, metrics) for name, spec in (declared or {}).items()]
+
+
+def _one(
+    name: str, spec: Any, conditions: Collection[str] | None, metrics: Collection[str] | None
+) -> Hypothesis:
+    here = f"sweep.hypotheses.{name}"
+    if not isinstance(spec, Mapping) or spec.get("test") not in _TESTS:
+        said = spec.get("test") if isinstance(spec, Mapping) else spec
+        raise ConfigError(f"{here}.test={said}: choose one of {', '.join(_TESTS)}")
+    read, required, optional = _TESTS[spec["test"]]
+    allowed = {"test", "metric", *required, *optional}
+    if unknown := [str(key) for key in spec if key not in allowed]:
+        raise ConfigError(
+            f"{here}.{unknown[0]}: test={spec['test']} has the keys {', '.join(sorted(allowed))}"
+        )
+    if missing := [key for key in required if spec.get(key) is None]:
+        raise ConfigError(f"{here}.{missing[0]} is missing; test={spec['test']} needs {', '.join(required)}")
+    claim = read(here, spec)
+    for key, label in _labels(claim):
+        _check_condition(f"{here}.{key}", label, conditions)
+    metric = _metric(here, spec.get("metric"), metrics)
+    signed = isinstance(claim, DoubleDissociation) or getattr(claim, "sign", None) in ("hurts", "helps")
+    if signed and metric and not worse_sign(metric):
+        raise ConfigError(
+            f"{here}.metric={metric}: the metric has no side that hurts; take another, such as logit_diff"
+        )
+    return Hypothesis(name, spec["test"], metric, claim)
+
+
+def _metric(here: str, name: Any, metrics: Collection[str] | None) -> str | None:
+    known = [*metric_names(), RECOVERED] if metrics is None else sorted(metrics)
+    if name is not None and name not in known:
+        raise ConfigError(f"{here}.metric={name}: choose one of {', '.join(known)}")
+    return name
+
+
+def _check_condition(key: str, label: str, conditions: Collection[str] | None) -> None:
+    # A label may end in a direction of patching, where a run has both.
+    if conditions is not None and not any(label == c or label.startswith(f"{c} ") for c in conditions):
+        raise ConfigError(f"{key}: {label} is no condition of this sweep; there are {', '.join(conditions)}")
+
+
+def _labels(claim: EffectInAll | DoubleDissociation | ProfilesDiffer) -> list[tuple[str, str]]:
+    if isinstance(claim, EffectInAll):
+        return [("conditions", label) for label in claim.conditions or ()]
+    if isinstance(claim, DoubleDissociation):
+        return [("sets", label) for label in claim.sets]
+    return [("between", label) for label in claim.between]
+
+
+def _effect_in_all(here: str, spec: Mapping[str, Any]) -> EffectInAll:
+    if spec["sign"] not in SIGNS:
+        raise ConfigError(f"{here}.sign={spec['sign']}: choose one of {', '.join(SIGNS)}")
+    conditions = spec.get("conditions")
+    return EffectInAll(
+        _component(here, spec),
+        spec["sign"],
+        None if conditions is None else _texts(f"{here}.conditions", conditions),
+    )
+
+
+def _component(here: str, spec: Mapping[str, Any]) -> dict[str, int | str]:
+    if (spec.get("head") is None) == (spec.get("layer") is None):
+        raise ConfigError(f'{here}: name one component: head: "0.2", or layer: 5')
+    if spec.get("head") is not None:
+        layer, head = _head(f"{here}.head", spec["head"])
+        return {"layer": layer, "head": head}
+    if not isinstance(spec["layer"], int) or isinstance(spec["layer"], bool) or spec["layer"] < 0:
+        raise ConfigError(f"{here}.layer={spec['layer']}: give the number of a layer, from 0")
+    granularity = spec.get("granularity")
+    return {"layer": spec["layer"]} | ({} if granularity is None else {"granularity": str(granularity)})
+
+
+def _head(key: str, value: Any) -> Head:
+    if isinstance(value, float):  # 0.10 has become 0.1 by now
+        raise ConfigError(
+            f'{key}: {value} is a number, which loses a last zero; quote it ("{value}") or write L0H2'
+        )
+    return parse_head(value, key=key)
+
+
+def _double_dissociation(here: str, spec: Mapping[str, Any]) -> DoubleDissociation:
+    sets = spec["sets"]
+    if not isinstance(sets, Mapping) or len(sets) != 2:
+        raise ConfigError(
+            f"{here}.sets: give two conditions, each with its heads: {{facts: [L0H1], ioi: [L5H0]}}"
+        )
+    return DoubleDissociation({
+        str(label): _heads(f"{here}.sets.{label}", heads) for label, heads in sets.items()
+    })  # fmt: skip
+
+
+def _heads(key: str, heads: Any) -> tuple[Head, ...]:
+    if not isinstance(heads, Sequence) or isinstance(heads, str) or not heads:
+        raise ConfigError(f"{key}: list its heads, such as [L0H1, L5H10]")
+    found = tuple(sorted(_head(key, head) for head in heads))
+    if len(set(found)) < len(found):
+        raise ConfigError(f"{key} names a head more than once")
+    return found
+
+
+def _profiles_differ(here: str, spec: Mapping[str, Any]) -> ProfilesDiffer:
+    labels = _texts(f"{here}.between", spec["between"])
+    if len(set(labels)) != 2 or len(labels) != 2:
+        raise ConfigError(f"{here}.between: name two conditions, such as [facts, ioi]")
+    if not isinstance(spec.get("mirror"), bool | None):
+        raise ConfigError(f"{here}.mirror={spec['mirror']}: true or false")
+    return ProfilesDiffer((labels[0], labels[1]), spec.get("mirror"))
+
+
+def _texts(key: str, values: Any) -> tuple[str, ...]:
+    if not isinstance(values, Sequence) or isinstance(values, str) or not values:
+        raise ConfigError(f"{key}: give a list of conditions")
+    return tuple(map(str, values))
+
+
+_Read = Callable[[str, Mapping[str, Any]], EffectInAll | DoubleDissociation | ProfilesDiffer]
+# By name: how it is read, the keys it needs, and those it may have.
+_TESTS: dict[str, tuple[_Read, tuple[str, ...], tuple[str, ...]]] = {
+    "effect_in_all": (_effect_in_all, ("sign",), ("head", "layer", "granularity", "conditions")),
+    "double_dissociation": (_double_dissociation, ("sets",), ()),
+    "profiles_differ": (_profiles_differ, ("between",), ("mirror",)),
+}

@@ -1,0 +1,93 @@
+"""Does one component have an effect of one sign in every condition?"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tiny_ablation.config.seeds import generator
+from tiny_ablation.stats.signflip import resolution, sign_flip_pvalues
+from tiny_ablation.sweep.analysis.declared import EffectInAll
+from tiny_ablation.sweep.analysis.effect_sign import worse_sign
+from tiny_ablation.sweep.analysis.verdict import N_PERM, NotTestable, Place, Source, Verdict, largest, places
+
+NULL = (
+    "in at least one condition the effect is 0 or of the other sign (each group of examples as likely above 0 as below); "
+    "one-sided sign flips by group in each condition, and the largest p-value"
+)
+
+
+def effect_in_all(claim: EffectInAll, sources: Sequence[Source], metric: str) -> Verdict:
+    """An intersection-union test over conditions.
+
+    Raises:
+        NotTestable: a condition did not finish, or has no such component or metric.
+    """
+    found = _places(claim, sources)
+    sign = _sign(claim.sign, metric)
+    parts = [_part(place, claim, metric, sign) for place in found]
+    name = ", ".join(f"{key} {value}" for key, value in claim.component.items())
+    way = {"positive": "raises", "negative": "lowers"}.get(claim.sign)
+    said = f"intervening on {name} {f'{way} {metric}' if way else f'{claim.sign} ({metric})'}"
+    return Verdict(
+        statement=f"{said} in {', '.join(part['condition'] for part in parts)}",
+        null=NULL,
+        p_value=largest([part["p_value"] for part in parts]),
+        resolution=largest([part["resolution"] for part in parts]),
+        parts=parts,
+    )
+
+
+def _places(claim: EffectInAll, sources: Sequence[Source]) -> list[Place]:
+    if claim.conditions is None:
+        found = list(places(sources))
+    else:
+        found = []
+        for label in claim.conditions:
+            mine = list(places(sources, label))
+            if not mine:
+                raise NotTestable(f"no run of {label} finished")
+            found += mine
+    if not found:
+        raise NotTestable("no run finished")
+    return found
+
+
+def _sign(sign: str, metric: str) -> int:
+    if sign in ("positive", "negative"):
+        return 1 if sign == "positive" else -1
+    worse = worse_sign(metric)
+    if not worse:
+        raise NotTestable(f"{metric} has no side that hurts")
+    return worse if sign == "hurts" else -worse
+
+
+def _part(place: Place, claim: EffectInAll, metric: str, sign: int) -> dict[str, Any]:
+    effects, profile = place.source.effects, place.profile
+    site = _site(place, claim)
+    delta = float(effects.mean(profile, metric)[site])
+    if np.isnan(delta):
+        raise NotTestable(f"{profile.label} has no {metric} of it")
+    grouped = place.grouped(metric)
+    rng = generator(0, "sweep", "effect in all", grouped.dataset, *grouped.groups)
+    [both_sides] = sign_flip_pvalues(grouped.shares[[site]], grouped.groups, N_PERM, rng)
+    # The flips come in mirrored pairs, so exactly half of what is as extreme lies on either side.
+    p = float(both_sides / 2 if delta * sign > 0 else 1 - both_sides / 2)
+    smallest = resolution(len(grouped.groups), N_PERM) / 2
+    return {
+        "condition": profile.label, "delta": delta, "p_value": p, "n_groups": len(grouped.groups),
+        "n_seeds": len(profile.runs), "resolution": smallest,
+    }  # fmt: skip
+
+
+def _site(place: Place, claim: EffectInAll) -> int:
+    effects = place.source.effects
+    found = [i for i in range(len(effects.sites)) if claim.component.items() <= effects.describe(i).items()]
+    if len(found) != 1:
+        why = (
+            "has not measured it"
+            if not found
+            else "has several granularities of it; name one with granularity"
+        )
+        raise NotTestable(f"{place.profile.label} {why}")
+    return found[0]

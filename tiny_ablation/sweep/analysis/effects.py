@@ -1,0 +1,177 @@
+"""The effects of a sweep's runs on one grid: runs by directions by metrics by sites.
+
+Components can be compared only between runs that have the same ones, so there is a grid per impact table and model. Of several
+scales, the strongest intervention is taken. A run that patches in both directions counts as two profiles of its condition.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from tiny_ablation.stats.clusters import Floats
+from tiny_ablation.store.schema import TABLES
+from tiny_ablation.sweep.analysis.children import FinishedRun
+
+Site = tuple[int | str, ...]
+
+
+@dataclass(frozen=True)
+class Profile:
+    """The effects of one condition, in one direction.
+
+    Attributes:
+        condition: its label.
+        direction: the direction of the intervention, where the condition has several; else None.
+        runs: which runs of the grid are its seeds. One only where other seeds are the same measurement.
+        seeds: the seeds of all its runs.
+    """
+
+    condition: str
+    direction: str | None
+    runs: tuple[int, ...]
+    seeds: tuple[int, ...]
+
+    @property
+    def label(self) -> str:
+        """For tables: the condition, and the direction where there are several."""
+        return f"{self.condition} {self.direction}" if self.direction else self.condition
+
+    @property
+    def replicates(self) -> bool:
+        """Whether its seeds are independent measurements."""
+        return len(self.runs) == len(self.seeds)
+
+
+@dataclass(frozen=True)
+class Effects:
+    """Effects of every run of one impact table and model.
+
+    Attributes:
+        table: a key of `TABLES`.
+        model: the name of the model.
+        sites: the components, ascending; each has a value per column of `index`.
+        children: the runs.
+        directions: of the interventions that occur.
+        metrics: that occur.
+        delta: (n_children, n_directions, n_metrics, n_sites), NaN where a run has none.
+    """
+
+    table: str
+    model: str
+    sites: tuple[Site, ...]
+    children: tuple[FinishedRun, ...]
+    directions: tuple[str, ...]
+    metrics: tuple[str, ...]
+    delta: NDArray[np.float64]
+
+    @property
+    def index(self) -> tuple[str, ...]:
+        """The columns that name a component."""
+        return index_of(self.table)
+
+    @cached_property
+    def profiles(self) -> tuple[Profile, ...]:
+        """Every condition and direction, in the order of the plan."""
+        runs: dict[str, list[int]] = {}
+        for i, child in enumerate(self.children):
+            runs.setdefault(child.cell.condition, []).append(i)
+        return tuple(profile for name, found in runs.items() for profile in self._of(name, found))
+
+    def _of(self, condition: str, runs: list[int]) -> Iterator[Profile]:
+        there = [d for d in range(len(self.directions)) if np.isfinite(self.delta[runs, d]).any()]
+        used = runs if any(self.children[i].seed_matters for i in runs) else runs[:1]
+        seeds = tuple(self.children[i].cell.seed for i in runs)
+        for d in there:
+            yield Profile(condition, self.directions[d] if len(there) > 1 else None, tuple(used), seeds)
+
+    def direction_index(self, profile: Profile) -> int:
+        """Which direction of the grid the profile has."""
+        if profile.direction is not None:
+            return self.directions.index(profile.direction)
+        finite = np.isfinite(self.delta[list(profile.runs)]).any(axis=(0, 2, 3))
+        return int(np.argmax(finite))
+
+    def of_seeds(self, profile: Profile, metric: str) -> Floats:
+        """(n_seeds, n_sites) effects; NaN throughout for a metric that the grid does not have."""
+        if metric not in self.metrics:
+            return np.full((len(profile.runs), len(self.sites)), np.nan)
+        return self.delta[list(profile.runs), self.direction_index(profile), self.metrics.index(metric)]
+
+    def mean(self, profile: Profile, metric: str) -> Floats:
+        """(n_sites,) mean effect over seeds; NaN where a seed has none."""
+        return self.of_seeds(profile, metric).mean(0)
+
+    def describe(self, site: int) -> dict[str, int | str]:
+        """A component for JSON, such as `{"layer": 0, "head": 2}`."""
+        return dict(zip(self.index, self.sites[site], strict=True))
+
+    @cached_property
+    def strata(self) -> NDArray[np.int64]:
+        """(n_sites,) the layer of each component (the first of a pair's)."""
+        return np.array([site[0] for site in self.sites], dtype=np.int64)
+
+
+def index_of(table: str) -> tuple[str, ...]:
+    """The columns of an impact table that name a component, rather than how strongly it was intervened on."""
+    return tuple(name for name in TABLES[table].index if name != "scale")
+
+
+def effect_grids(children: Sequence[FinishedRun]) -> list[Effects]:
+    """A grid per impact table and model, in the order in which they occur. Named sets are compared by no grid."""
+    parts: dict[tuple[str, str], list[FinishedRun]] = {}
+    for child in children:
+        if child.table != "set_impact" and len(child.impact):
+            parts.setdefault((child.table, str(child.summary.get("model"))), []).append(child)
+    return [_grid(table, model, found) for (table, model), found in parts.items()]
+
+
+def _grid(table: str, model: str, children: list[FinishedRun]) -> Effects:
+    rows = pa.concat_tables([child.impact for child in children]).unify_dictionaries()
+    run = np.repeat(np.arange(len(children)), [len(child.impact) for child in children])
+    if "scale" in rows.column_names:
+        kept = _strongest(rows.column("scale").to_numpy(), run, len(children))
+        rows, run = rows.filter(pa.array(kept)), run[kept]
+    directions, direction = codes(rows, "direction")
+    metrics, metric = codes(rows, "metric")
+    sites, site = _sites(rows, index_of(table))
+    delta = np.full((len(children), len(directions), len(metrics), len(sites)), np.nan)
+    delta[run, direction, metric, site] = rows.column("delta").to_numpy()
+    names = tuple(map(str, metrics))
+    return Effects(table, model, sites, tuple(children), tuple(map(str, directions)), names, delta)
+
+
+def _strongest(scale: Floats, run: NDArray[np.int64], n_runs: int) -> NDArray[np.bool_]:
+    """Which rows leave least of the component's own value, by run; 1 is no intervention."""
+    distance = np.abs(scale - 1)
+    most = np.full(n_runs, -np.inf)
+    np.maximum.at(most, run, distance)
+    return distance == most[run]
+
+
+def codes(rows: "pa.Table", column: str) -> tuple[list[Any], NDArray[np.int64]]:
+    """The distinct values of a column, ascending, and which of them each row has; a missing text is empty."""
+    values = rows.column(column).combine_chunks()
+    if not pa.types.is_dictionary(values.type):
+        distinct, code = np.unique(values.to_numpy(), return_inverse=True)
+        return distinct.tolist(), code
+    texts = [*values.dictionary.to_pylist(), ""]
+    raw = values.indices.fill_null(len(texts) - 1).to_numpy()
+    names = sorted({texts[i] for i in np.unique(raw)})
+    place = np.array([names.index(text) if text in names else -1 for text in texts])
+    return names, place[raw]
+
+
+def _sites(rows: "pa.Table", index: tuple[str, ...]) -> tuple[tuple[Site, ...], NDArray[np.int64]]:
+    """The components of a table, ascending, and which of them each row is about."""
+    values, parts = zip(*(codes(rows, name) for name in index), strict=True)
+    shape = tuple(len(v) for v in values)
+    distinct, site = np.unique(np.ravel_multi_index(parts, shape), return_inverse=True)
+    columns = [
+        [v[i] for i in part] for v, part in zip(values, np.unravel_index(distinct, shape), strict=True)
+    ]
+    return tuple(zip(*columns, strict=True)), site

@@ -1,0 +1,180 @@
+"""Per-example effects of a sweep's runs, summed by group: all that resampling and tests over examples need.
+
+Of each run's `per_example.parquet` only the columns that are needed are read, one run at a time; what stays in memory is a sum
+per run, site and group.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from tiny_ablation.config.seeds import generator
+from tiny_ablation.errors import ResultsError
+from tiny_ablation.stats.bootstrap import resample_groups
+from tiny_ablation.stats.clusters import Floats
+from tiny_ablation.store.files import ANEW, read_arrow
+from tiny_ablation.sweep.analysis.children import FinishedRun
+from tiny_ablation.sweep.analysis.effects import Effects, Profile, codes
+
+
+@dataclass(frozen=True)
+class Grouped:
+    """Effects of one profile and metric by group of examples; seeds that drew the same group share it.
+
+    Attributes:
+        dataset: where the examples are from.
+        groups: the labels, ascending.
+        sums: (n_seeds, n_sites, n_groups), effects summed over the group's examples.
+        sizes: (n_seeds, n_sites, n_groups), how many examples those are; (n_seeds, 1, n_groups) where all sites have the same.
+    """
+
+    dataset: str
+    groups: tuple[str, ...]
+    sums: Floats
+    sizes: Floats
+
+    @property
+    def shares(self) -> Floats:
+        """(n_sites, n_groups): each group's part in the mean effect, which is their sum (mean over seeds)."""
+        with np.errstate(invalid="ignore"):
+            return (self.sums / self.sizes.sum(2, keepdims=True)).mean(0)
+
+    @property
+    def weights(self) -> Floats:
+        """(n_sites, n_groups): each group's share of the examples, mean over seeds; a row sums to 1."""
+        with np.errstate(invalid="ignore"):
+            found = (self.sizes / self.sizes.sum(2, keepdims=True)).mean(0)
+        return np.broadcast_to(found, self.sums.shape[1:])
+
+    def resampled_means(self, n_draws: int) -> Floats:
+        """(n_draws, n_sites): the mean effect over seeds, when groups of examples are drawn anew, with replacement.
+
+        The draws depend on the data set and its groups alone, so profiles of the same examples share them.
+        """
+        rng = generator(0, "sweep", "resample", self.dataset, *self.groups)
+        drawn = resample_groups(len(self.groups), n_draws, rng)
+        means = np.zeros((n_draws, self.sums.shape[1]))
+        counted = np.zeros_like(means)
+        for sums, sizes in zip(self.sums, self.sizes, strict=True):
+            totals = np.broadcast_to(drawn @ sizes.T, means.shape)
+            held = totals > 0  # a draw may hold none of a seed's groups
+            means += np.divide(drawn @ sums.T, totals, out=np.zeros_like(means), where=held)
+            counted += held
+        return np.divide(means, counted, out=np.zeros_like(means), where=counted > 0)
+
+
+class Examples:
+    """The grouped effects of one grid, read once.
+
+    Args:
+        effects: the grid.
+        metrics: what is needed of it.
+    """
+
+    def __init__(self, effects: Effects, metrics: Sequence[str]) -> None:
+        self._effects = effects
+        self._metrics = list(dict.fromkeys(metrics))
+        self._runs: dict[int, _Sums] = {}
+
+    def grouped(self, profile: Profile, metric: str) -> Grouped | None:
+        """The profile's effects by group; None where the runs keep no per-example value of the metric.
+
+        Raises:
+            ResultsError: a run has the mean of a component, and no example of it.
+        """
+        parts = [self._of(run, profile, metric) for run in profile.runs]
+        if any(part is None for part in parts):
+            return None
+        found = [part for part in parts if part is not None]
+        labels = sorted({label for groups, _, _ in found for label in groups})
+        place = {label: i for i, label in enumerate(labels)}
+        shape = (len(found), len(self._effects.sites), len(labels))
+        sums, sizes = np.zeros(shape), np.zeros((shape[0], max(len(s) for _, _, s in found), shape[2]))
+        for i, (groups, own_sums, own_sizes) in enumerate(found):
+            at = [place[label] for label in groups]
+            sums[i][:, at], sizes[i][:, at] = own_sums, own_sizes
+        self._check_all_there(profile, metric, sizes)
+        dataset = str(self._effects.children[profile.runs[0]].summary.get("dataset"))
+        return Grouped(dataset, tuple(labels), sums, sizes)
+
+    def _check_all_there(self, profile: Profile, metric: str, sizes: Floats) -> None:
+        missing = (sizes.sum(2) == 0) & np.isfinite(self._effects.of_seeds(profile, metric))
+        for seed, site in np.argwhere(missing):
+            child = self._effects.children[profile.runs[seed]]
+            raise ResultsError(
+                f"{child.dir.per_example} is damaged: it has no {metric} of {self._effects.describe(site)}, whose mean stands "
+                f"in {child.table}. {ANEW}"
+            )
+
+    def _of(self, run: int, profile: Profile, metric: str) -> tuple[list[str], Floats, Floats] | None:
+        if run not in self._runs:
+            self._runs[run] = _read(self._effects, self._effects.children[run], self._metrics)
+        sums = self._runs[run]
+        direction = self._effects.directions[self._effects.direction_index(profile)]
+        if (direction, metric) not in sums.sums:
+            return None
+        return sums.groups, sums.sums[direction, metric], sums.sizes[direction, metric]
+
+
+@dataclass(frozen=True)
+class _Sums:
+    """One run's effects by group: (n_sites, n_groups) sums and (n_sites or 1, n_groups) sizes by (direction, metric)."""
+
+    groups: list[str]
+    sums: Mapping[tuple[str, str], Floats]
+    sizes: Mapping[tuple[str, str], Floats]
+
+
+def _read(effects: Effects, child: FinishedRun, metrics: Sequence[str]) -> _Sums:
+    texts = [name for name in effects.index if name in ("granularity", "position")]
+    wanted = [*effects.index, "scale", "direction", "group"]
+    wanted += [column for m in metrics for column in (m, f"{m}_baseline")]
+    rows = read_arrow(child.dir.per_example, wanted, [*texts, "direction", "group"])
+    if "scale" in rows.column_names:
+        distance = np.abs(rows.column("scale").to_numpy() - 1)
+        rows = rows.filter(pa.array(distance == distance.max(initial=0)))
+    groups, group = codes(rows, "group")
+    directions, direction = codes(rows, "direction")
+    site = _site_of(effects, rows)
+    sums, sizes = {}, {}
+    for d, name in enumerate(directions):
+        mine = (direction == d) & (site >= 0)
+        for metric in metrics:
+            if {metric, f"{metric}_baseline"} <= set(rows.column_names):
+                delta = _numbers(rows, metric)[mine] - _numbers(rows, f"{metric}_baseline")[mine]
+                sums[name, metric], sizes[name, metric] = _by_group(
+                    delta, site[mine], group[mine], (len(effects.sites), len(groups))
+                )
+    return _Sums([str(g) for g in groups], sums, sizes)
+
+
+def _numbers(rows: "pa.Table", column: str) -> Floats:
+    return rows.column(column).to_numpy()
+
+
+def _by_group(
+    delta: Floats, site: NDArray[np.int64], group: NDArray[np.int64], shape: tuple[int, int]
+) -> tuple[Floats, Floats]:
+    there = np.isfinite(delta)
+    cell = np.ravel_multi_index((site[there], group[there]), shape)
+    sums = np.bincount(cell, delta[there], minlength=shape[0] * shape[1]).reshape(shape).astype(np.float64)
+    sizes = np.bincount(cell, minlength=shape[0] * shape[1]).reshape(shape).astype(np.float64)
+    # As a rule all sites were measured on the same examples; then one row is kept for all.
+    return sums, sizes[:1].copy() if (sizes == sizes[:1]).all() else sizes
+
+
+def _site_of(effects: Effects, rows: "pa.Table") -> NDArray[np.int64]:
+    """(n_rows,) which site of the grid each row is about; -1 for one that the impact table does not have."""
+    known: dict[Any, int] = {site: i for i, site in enumerate(effects.sites)}
+    values, parts = zip(*(codes(rows, name) for name in effects.index), strict=True)
+    shape = tuple(len(v) for v in values)
+    distinct, code = np.unique(np.ravel_multi_index(parts, shape), return_inverse=True)
+    columns = [
+        [v[i] for i in part] for v, part in zip(values, np.unravel_index(distinct, shape), strict=True)
+    ]
+    place = np.array([known.get(site, -1) for site in zip(*columns, strict=True)], dtype=np.int64)
+    return place[code]

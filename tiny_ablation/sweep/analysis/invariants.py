@@ -1,0 +1,279 @@
+"""Which components matter in several conditions, whether chance would give as many, and whether they would come up again.
+
+Each condition has a top set per metric, from effects averaged over seeds; `sweep.op` combines the sets. Beside each result
+stand its size against random sets, the agreement of the whole rankings, and how often each member returns when the examples are
+drawn anew. A set that was chosen and measured on the same examples flatters its members: look again on another split.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tiny_ablation.config.schema import EffectSign, SetOperation, SweepConfig
+from tiny_ablation.config.seeds import generator
+from tiny_ablation.config.sweep import parse_k
+from tiny_ablation.stats.clusters import Floats
+from tiny_ablation.stats.overlap import LIKE_WHEN_SMALL, Chance, combine, overlap_chance
+from tiny_ablation.stats.ranks import kendalls_w, rank_biased_overlaps
+from tiny_ablation.sweep.analysis.children import FinishedRun
+from tiny_ablation.sweep.analysis.effect_sign import convention, strength, worse_sign
+from tiny_ablation.sweep.analysis.effects import Effects, Profile
+from tiny_ablation.sweep.analysis.examples import Examples, Grouped
+from tiny_ablation.sweep.analysis.top_k import Members, strongest, top_set
+
+LEVEL = 0.05
+UNIFORM = "each condition's set is drawn at random from all components, independently of the others"
+BY_LAYER = "as above, but with as many components of each layer as the condition's own set has"
+_KEPT = {
+    SetOperation.intersection: "in the top set of every condition",
+    SetOperation.union: "in the top set of at least one condition",
+    SetOperation.majority: "in the top sets of more than half of the conditions",
+    SetOperation.difference: "in the top set of exactly one condition",
+}
+
+
+def ranking_metrics(cfg: SweepConfig, children: Sequence[FinishedRun]) -> list[str]:
+    """The metrics that rank components: those of the config, or the runs' own primary metrics in order of occurrence."""
+    return list(cfg.metrics or dict.fromkeys(str(child.summary["primary"]) for child in children))
+
+
+def find_invariants(
+    grids: Sequence[Effects], examples: Sequence[Examples], cfg: SweepConfig, metrics: Sequence[str]
+) -> dict[str, Any]:
+    """The content of `invariants.json`.
+
+    Args:
+        grids: the effects, one grid per impact table and model.
+        examples: of each grid.
+        cfg: what was asked for.
+        metrics: that rank components. `heads` and `layers` are those in the result of every one of them.
+    """
+    found = [
+        _Comparison.of(grid, each, cfg, metric)
+        for grid, each in zip(grids, examples, strict=True)
+        for metric in metrics
+        if metric in grid.metrics
+    ]
+    layers = {entry["layer"] for entry in _in_all_metrics(found, "layer_impact")}
+    return {
+        "k": cfg.k,
+        "metrics": list(metrics),
+        "heads": _in_all_metrics(found, "head_impact"),
+        "layers": sorted(layers),
+        "op": cfg.op.value,
+        "kept": _KEPT[cfg.op],
+        "direction": cfg.direction.value,
+        "convention": {metric: convention(metric) for metric in metrics},
+        "level": LEVEL,
+        "n_resamples": cfg.n_resamples,
+        "sets": [each.content() for each in found],
+        "notes": list(_absent(grids, metrics)),
+    }
+
+
+def _in_all_metrics(found: Sequence["_Comparison"], table: str) -> list[dict[str, Any]]:
+    """The components of one table that are in the result of every metric; with the model where there are several."""
+    mine = [each for each in found if each.grid.table == table]
+    models = list(dict.fromkeys(each.grid.model for each in mine))
+    out = []
+    for model in models:
+        same = [each for each in mine if each.grid.model == model]
+        kept = np.logical_and.reduce([each.kept for each in same])
+        tag = {"model": model} if len(models) > 1 else {}
+        out += [same[0].grid.describe(int(i)) | tag for i in np.flatnonzero(kept)]
+    return out
+
+
+def _absent(grids: Sequence[Effects], metrics: Sequence[str]) -> Iterator[str]:
+    if not grids:
+        yield "no finished run has measured single components"
+    for metric in metrics:
+        if grids and not any(metric in grid.metrics for grid in grids):
+            yield f"no run has the metric {metric}"
+    models = sorted({grid.model for grid in grids})
+    if len(models) > 1:
+        yield f"components are compared within a model; there are {', '.join(models)}"
+
+
+@dataclass(frozen=True)
+class _Comparison:
+    """The conditions of one grid, compared by one metric.
+
+    Attributes:
+        grid: the effects.
+        metric: that ranks components.
+        cfg: what was asked for.
+        profiles: what is compared: the conditions that have the metric.
+        shared: (n_sites,) which components all of them have.
+        mean: (n_profiles, n_sites) effects, mean over seeds.
+        score: (n_profiles, n_sites) strength, minus infinity where not shared.
+        members: (n_profiles, n_sites) the top sets.
+        grouped: the profiles' effects by group of examples, None where the runs keep none.
+        notes: what to know.
+    """
+
+    grid: Effects
+    metric: str
+    cfg: SweepConfig
+    profiles: list[Profile]
+    shared: NDArray[np.bool_]
+    mean: Floats
+    score: Floats
+    members: Members
+    grouped: list[Grouped | None]
+    notes: list[str]
+
+    @classmethod
+    def of(cls, grid: Effects, examples: Examples, cfg: SweepConfig, metric: str) -> "_Comparison":
+        """Rank and choose."""
+        there = [p for p in grid.profiles if np.isfinite(grid.mean(p, metric)).any()]
+        mean = np.array([grid.mean(p, metric) for p in there])
+        shared = np.asarray(np.isfinite(mean).all(0))
+        score = np.where(shared, strength(mean, metric, cfg.direction), -np.inf)
+        grouped = [examples.grouped(p, metric) for p in there]
+        top, notes = parse_k(cfg.k), list(_notes(grid, metric, there, shared, cfg))
+        members = np.array([
+            top_set(score[i], shared, grouped[i], top, profile.label, cfg.direction, notes)
+            for i, profile in enumerate(there)
+        ])  # fmt: skip
+        return cls(grid, metric, cfg, there, shared, mean, score, members, grouped, notes)
+
+    @property
+    def kept(self) -> NDArray[np.bool_]:
+        """(n_sites,) the result."""
+        return combine(self.members, self.cfg.op.value)
+
+    def content(self) -> dict[str, Any]:
+        """One entry of `sets`."""
+        stability = self._stability()
+        membership, returns, overlap = stability or (None, None, None)
+        return {
+            "table": self.grid.table,
+            "model": self.grid.model,
+            "metric": self.metric,
+            "n_components": int(self.shared.sum()),
+            "members": [self._member(int(i), returns) for i in np.flatnonzero(self.kept)],
+            "size": int(self.kept.sum()),
+            "chance": self._chances(),
+            "agreement": self._agreement(),
+            "conditions": [
+                self._condition(i, membership, None if overlap is None else overlap[i])
+                for i in range(len(self.profiles))
+            ],
+            "notes": self.notes + list(self._mixed()),
+        }
+
+    def _member(self, site: int, returns: Floats | None) -> dict[str, Any]:
+        return self.grid.describe(site) | {
+            "conditions": [p.label for i, p in enumerate(self.profiles) if self.members[i, site]],
+            "stability": None if returns is None else float(returns[site]),
+            "same_sign": bool(self._same_sign()[site]),
+            "delta": {p.label: float(self.mean[i, site]) for i, p in enumerate(self.profiles)},
+        }
+
+    def _mixed(self) -> Iterator[str]:
+        if n := int((self.kept & ~self._same_sign()).sum()):
+            yield f"{n} of the kept components have effects of different signs in different conditions (same_sign: false)"
+
+    def _same_sign(self) -> NDArray[np.bool_]:
+        """(n_sites,) whether the effect has one sign in all conditions whose top set holds the component."""
+        up, down = (self.members & (self.mean * sign > 0) for sign in (1, -1))
+        return np.logical_not(up.any(0) & down.any(0))
+
+    def _condition(self, i: int, membership: Floats | None, overlap: float | None) -> dict[str, Any]:
+        profile = self.profiles[i]
+        order = np.argsort(-self.score[i], kind="stable")
+        chosen = [int(site) for site in order if self.members[i, site]]
+        return {
+            "condition": profile.condition,
+            "direction": profile.direction,
+            "n_seeds": len(profile.runs),
+            "size": len(chosen),
+            "stability": overlap,
+            "members": [
+                self.grid.describe(site)
+                | {
+                    "delta": float(self.mean[i, site]),
+                    "stability": None if membership is None else float(membership[i, site]),
+                }
+                for site in chosen
+            ],
+        }
+
+    def _chances(self) -> list[dict[str, Any]]:
+        """The size of the result beside that of random sets, under each null."""
+        members, layers = self.members[:, self.shared], self.grid.strata[self.shared]
+        nulls = [(UNIFORM, np.zeros_like(layers)), (BY_LAYER, layers)]
+        out = []
+        for null, strata in nulls:
+            label = ("sweep", "chance", self.grid.table, self.grid.model, self.metric, null)
+            found = overlap_chance(members, self.cfg.op.value, strata, generator(0, *label))
+            if found:
+                out.append(self._chance(null, found))
+        return out
+
+    def _chance(self, null: str, found: Chance) -> dict[str, Any]:
+        small = self.cfg.op.value in LIKE_WHEN_SMALL
+        return {
+            "null": null,
+            "expected": found.expected,
+            "p_value": found.p_value,
+            "alike_when": "as small or smaller" if small else "as large or larger",
+            "method": "exact" if found.exact else "random draws",
+            "beyond_chance": found.p_value <= LEVEL,
+        }
+
+    def _agreement(self) -> dict[str, Any] | None:
+        """How alike the whole rankings are; None for one condition."""
+        if len(self.profiles) < 2:
+            return None
+        score = self.score[:, self.shared]
+        overlaps = rank_biased_overlaps(score)
+        pairs = overlaps[np.triu_indices(len(overlaps), 1)]
+        return {
+            "kendalls_w": kendalls_w(score),
+            "rbo_p": 0.9,
+            "rbo_mean": float(pairs.mean()),
+            "rbo_min": float(pairs.min()),
+            "conditions": [p.label for p in self.profiles],
+            "rbo": overlaps,
+        }
+
+    def _stability(self) -> tuple[Floats, Floats, list[float]] | None:
+        """Over draws of examples: how often a component is in each top set, in the result, and the sets' mean overlap.
+
+        A set that q-values chose is drawn with its own size, since testing every draw anew would take minutes.
+        """
+        there = [g for g in self.grouped if g is not None]
+        if len(there) < len(self.profiles) or any(len(g.groups) < 2 for g in there):
+            return None
+        drawn = np.array([self._drawn(i, g) for i, g in enumerate(there)])  # (profiles, draws, sites)
+        shared = (drawn & self.members[:, None]).sum(2)
+        either = (drawn | self.members[:, None]).sum(2)
+        overlap = np.divide(shared, either, out=np.ones(shared.shape), where=either > 0).mean(1)
+        returns = combine(np.swapaxes(drawn, 0, 1), self.cfg.op.value).mean(0)
+        return drawn.mean(1), returns, overlap.tolist()
+
+    def _drawn(self, i: int, grouped: Grouped) -> Members:
+        means = grouped.resampled_means(self.cfg.n_resamples)
+        score = np.where(self.shared, strength(means, self.metric, self.cfg.direction), -np.inf)
+        return strongest(score, self._count(i))
+
+    def _count(self, i: int) -> int:
+        return parse_k(self.cfg.k).n or int(self.members[i].sum())
+
+
+def _notes(
+    grid: Effects, metric: str, profiles: Sequence[Profile], shared: NDArray[np.bool_], cfg: SweepConfig
+) -> Iterator[str]:
+    if len(profiles) == 1:
+        yield f"there is only the condition {profiles[0].label}, so nothing is compared: the set is its own top set"
+    if without := [p.label for p in grid.profiles if p not in profiles]:
+        yield f"left out, since they do not have the metric {metric}: {', '.join(without)}"
+    if not shared.all():
+        yield f"{int((~shared).sum())} components are left out, since not every run has measured them"
+    if cfg.direction is not EffectSign.both and not worse_sign(metric):
+        yield f"{metric} has no side that hurts, so sweep.direction={cfg.direction.value} finds nothing; use both"
