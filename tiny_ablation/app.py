@@ -107,12 +107,12 @@ def hydra_main(cfg: Any) -> None:
 
 
 def _run_single(cfg: Any, directory: Path, cwd: Path) -> None:
+    from tiny_ablation.ablations.registry import run_spec
     from tiny_ablation.report.terminal import Screen
-    from tiny_ablation.run.spec import make_spec
 
     screen = Screen()
     try:
-        spec = make_spec(to_settings(cfg))
+        spec = run_spec(to_settings(cfg))
         run(spec, directory, screen)
         _publish(spec, directory, cwd, screen)
     except Exception as error:  # told by cli, after Hydra has returned
@@ -123,8 +123,8 @@ def _run_single(cfg: Any, directory: Path, cwd: Path) -> None:
 
 def _run_cell(cfg: Any, sweep_dir: Path, directory: Path, number: int) -> None:
     """One job of a sweep; its failure is written down and costs no other job."""
+    from tiny_ablation.ablations.registry import run_spec
     from tiny_ablation.report.terminal import Screen
-    from tiny_ablation.run.spec import make_spec
     from tiny_ablation.store.rundir import RunDir
     from tiny_ablation.sweep import job
 
@@ -136,7 +136,7 @@ def _run_cell(cfg: Any, sweep_dir: Path, directory: Path, number: int) -> None:
         if cfg.resume and job.is_done(rundir, cell.digest):
             status = "done before"
         else:
-            spec = make_spec(job.settings_of(cfg, plan, cell))
+            spec = run_spec(job.settings_of(cfg, plan, cell))
             run(spec, directory, screen, admit=partial(job.admit, plan, cell))
             status = "ok"
     except Interrupted as error:

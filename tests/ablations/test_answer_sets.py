@@ -7,12 +7,12 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from tiny_ablation import app
+from tiny_ablation.ablations.registry import metric_names_of, run_spec
 from tiny_ablation.config.settings import to_settings
 from tiny_ablation.errors import ConfigError, DataError
 from tiny_ablation.paths import conf_dir
 from tiny_ablation.report.terminal import Screen
 from tiny_ablation.run.prepare import prepare_run
-from tiny_ablation.run.spec import make_spec, metric_names_of
 from tiny_ablation.store.reader import load_run
 
 COMMON = ("model=toy", "tracking=off", "stats.n_boot=200", "stats.n_perm=200")
@@ -46,7 +46,7 @@ def prepared(*overrides):
 
 
 def spec(*overrides):
-    return make_spec(to_settings(configured(*overrides)))
+    return run_spec(to_settings(configured(*overrides)))
 
 
 def finished(directory, *overrides):

@@ -7,11 +7,10 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from tiny_ablation import app
-from tiny_ablation.ablations.registry import ablation_names
+from tiny_ablation.ablations.registry import ablation_names, run_spec
 from tiny_ablation.config.settings import to_settings
 from tiny_ablation.paths import conf_dir
 from tiny_ablation.report.terminal import Screen
-from tiny_ablation.run.spec import make_spec
 from tiny_ablation.store.reader import load_run
 
 ABLATIONS = sorted(path.stem for path in (conf_dir() / "ablation").glob("*.yaml"))
@@ -40,7 +39,7 @@ def own_cache(tmp_path_factory, monkeypatch):
 def run(directory, *overrides):
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         cfg = compose("config", [*COMMON, *overrides])
-    app.run(make_spec(to_settings(cfg)), directory, Screen(quiet=True))
+    app.run(run_spec(to_settings(cfg)), directory, Screen(quiet=True))
     return load_run(directory)
 
 

@@ -9,6 +9,7 @@ import torch
 from omegaconf import OmegaConf
 
 from tiny_ablation.ablations.kinds.heads_zero import HeadsZeroConfig
+from tiny_ablation.ablations.registry import run_spec
 from tiny_ablation.aggregate.baseline import by_template, is_weak, verdict
 from tiny_ablation.aggregate.run_summary import run_summary
 from tiny_ablation.aggregate.run_tables import run_tables
@@ -29,7 +30,6 @@ from tiny_ablation.errors import ConfigError, DataError
 from tiny_ablation.run.baseline import baseline
 from tiny_ablation.run.measure import executors, measure
 from tiny_ablation.run.prepare import prepare_run
-from tiny_ablation.run.spec import make_spec
 from tiny_ablation.store.rundir import RunDir
 
 
@@ -38,7 +38,7 @@ def prepared(dataset, span=Span.first):
         model=ModelConfig(name="toy", source=ModelSource.toy), dataset=dataset, metrics=MetricsConfig(span=span),
         ablation=HeadsZeroConfig(kind="heads_zero", layers=[0], heads=[0]), stats=StatsConfig(n_boot=200, n_perm=200),
     )  # fmt: skip
-    return prepare_run(make_spec(to_settings(OmegaConf.structured(root))))
+    return prepare_run(run_spec(to_settings(OmegaConf.structured(root))))
 
 
 def summary(run, directory):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tiny_ablation.ablations.registry import run_spec
 from tiny_ablation.commands._compose import compose
 from tiny_ablation.config import schema
 from tiny_ablation.config.identity import (
@@ -18,7 +19,6 @@ from tiny_ablation.config.identity import (
     identify,
     without,
 )
-from tiny_ablation.run.spec import make_spec
 from tiny_ablation.store.provenance import numeric_versions
 
 PLAIN = {
@@ -100,7 +100,7 @@ def test_the_versions_of_a_run_are_the_installed_ones(monkeypatch):
     monkeypatch.setattr(importlib.metadata, "version", lambda name: "9.9" if name == "torch" else real(name))
     numeric_versions.cache_clear()
     try:
-        covers = make_spec(compose(["model=toy", "dataset=facts"])).identity("w").covers
+        covers = run_spec(compose(["model=toy", "dataset=facts"])).identity("w").covers
     finally:
         numeric_versions.cache_clear()
     assert covers["versions"] == {name: real(name) for name in NUMERIC_PACKAGES} | {"torch": "9.9"}

@@ -5,12 +5,11 @@ import torch
 
 from tests.conftest import SHAPES
 from tiny_ablation.ablations.shared.replacements import Scale
-from tiny_ablation.engine import shares as shares_module
+from tiny_ablation.engine import scheduling
 from tiny_ablation.engine.edits import Edit, Intervention
 from tiny_ablation.engine.executor import Executor
 from tiny_ablation.engine.forward import Passes
 from tiny_ablation.engine.prompts import Prompt
-from tiny_ablation.engine.scheduling import shares
 from tiny_ablation.metrics.registry import metric
 
 # A tree of 9 nodes: 1 2 3 (0 1 2), then 4 5 (3 4), 4 6 7 (3 5 6), and 8 9 (7 8).
@@ -79,7 +78,9 @@ def test_the_same_numbers_as_with_all_tokens(toy_networks, shape, positions, mon
     assert any(only is not None for _, _, only in planned(network, plan))
     [found] = list(executor(network, plan))
     monkeypatch.setattr(
-        Executor, "shares", lambda self, batch, _: shares(self.plan, batch, self.network.shape.n_layers, None)
+        Executor,
+        "shares",
+        lambda self, batch, _: scheduling.shares(self.plan, batch, self.network.shape.n_layers, None),
     )
     [whole] = list(executor(network, plan))
     torch.testing.assert_close(found.values["logit_diff"], whole.values["logit_diff"], atol=1e-5, rtol=0)
@@ -132,7 +133,7 @@ def test_pairs_that_share_say_what_pairs_by_themselves_say(toy_networks, shape, 
     plan = all_pairs(network.shape, positions)
     assert any(share.made for share in executor(network, plan).shares(executor(network, plan).batches[0]))
     [found] = list(executor(network, plan))
-    monkeypatch.setattr(shares_module, "_trunks", lambda plan, _: {(): dict(enumerate(plan))})
+    monkeypatch.setattr(scheduling, "_trunks", lambda plan, _: {(): dict(enumerate(plan))})
     [apart] = list(executor(network, plan))
     torch.testing.assert_close(found.values["logit_diff"], apart.values["logit_diff"], atol=1e-5, rtol=0)
     assert found.values["logit_diff"].std(0).min() > 1e-4

@@ -87,12 +87,12 @@ def corpus(
 
 def overrides(place: Path, given: list[str]) -> None:
     """Overrides as on the command line, composed and checked, up to the point where a model would be loaded."""
+    from tiny_ablation.ablations.registry import run_spec
     from tiny_ablation.commands._compose import compose
-    from tiny_ablation.run.spec import make_spec
 
     put(place, {})
     with told(place), _in(place):
-        make_spec(compose([*TOY, *given]))
+        run_spec(compose([*TOY, *given]))
 
 
 def option_file(place: Path, text: bytes) -> None:

@@ -10,6 +10,7 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from tiny_ablation import app  # noqa: F401 (it registers the schema of every config group)
+from tiny_ablation.ablations.registry import run_spec
 from tiny_ablation.ablations.shared.replacements import Scale
 from tiny_ablation.config.schema import ModelConfig, ModelSource
 from tiny_ablation.config.settings import to_settings
@@ -23,14 +24,13 @@ from tiny_ablation.errors import ConfigError, DataError, ModelError
 from tiny_ablation.metrics.registry import metric, metric_names
 from tiny_ablation.models import loader
 from tiny_ablation.models.network import Network
-from tiny_ablation.models.sources import induction, letters, planted
+from tiny_ablation.models.sources import induction, planted, word_tokenizers
 from tiny_ablation.models.sources.planted import TRUTHS
 from tiny_ablation.models.sources.truth import Head
 from tiny_ablation.paths import conf_dir
 from tiny_ablation.run.measure import Measured, executors, measure
 from tiny_ablation.run.plan import Row
 from tiny_ablation.run.prepare import PreparedRun, prepare_run
-from tiny_ablation.run.spec import make_spec
 from tiny_ablation.store.rundir import RunDir
 
 Effects = dict[tuple[Head, ...], dict[str, np.ndarray]]
@@ -46,7 +46,7 @@ def prepared(*overrides: str) -> PreparedRun:
     """A run as the command line would prepare it."""
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         cfg = compose("config", ["dataset=induction_tokens", *overrides])
-    return prepare_run(make_spec(to_settings(cfg)))
+    return prepare_run(run_spec(to_settings(cfg)))
 
 
 @pytest.fixture
@@ -252,10 +252,10 @@ def test_prompts_in_other_words_are_refused(known_networks):
 
 
 def test_the_dataset_speaks_the_models_letters(known_networks):
-    assert induction_tokens.LETTERS == letters.LETTERS
+    assert induction_tokens.LETTERS == word_tokenizers.LETTERS
     model = known_networks["induction"].model
-    assert model.opening == (letters.BOS,)
-    assert model.tokenizer("a b x")["input_ids"] == [letters.BOS, 1, 2, 24]
+    assert model.opening == (word_tokenizers.BOS,)
+    assert model.tokenizer("a b x")["input_ids"] == [word_tokenizers.BOS, 1, 2, 24]
     assert model.tokenizer.decode([1, 2]) == "a b"
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from tiny_ablation.config.schema import ModelConfig, ModelSource
-from tiny_ablation.models import loader, products
+from tiny_ablation.models import loader, onednn_linear
 from tiny_ablation.models.network import build_network
 from tiny_ablation.models.onednn_linear import FastProducts, available, fast_products
 
@@ -30,10 +30,10 @@ def test_they_are_there_where_the_processor_and_pytorch_have_them(toy_networks):
     assert available(toy_networks["llama"]) == expected
 
 
-@pytest.mark.parametrize("budget", [products.PACKED_BYTES, 0])
+@pytest.mark.parametrize("budget", [onednn_linear.PACKED_BYTES, 0])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_every_linear_module_of_the_blocks_computes_the_same(have, toy_networks, monkeypatch, shape, budget):
-    monkeypatch.setattr(products, "PACKED_BYTES", budget)
+    monkeypatch.setattr(onednn_linear, "PACKED_BYTES", budget)
     network = toy_networks[shape]
     with torch.inference_mode():
         plain = network.hf(IDS).logits
@@ -51,7 +51,7 @@ def test_a_row_is_the_same_to_the_bit_alone_and_among_others(have, d_in, d_out):
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(d_out, d_in, generator=generator)
     x = torch.randn(700, d_in, generator=generator)
-    product = products._Packed(weight, None, packed=True)
+    product = onednn_linear._Packed(weight, None, packed=True)
     whole = product(x)
     for rows in (4, 5, 16, 77, 300):
         assert torch.equal(product(x[:rows]), whole[:rows])
@@ -60,7 +60,7 @@ def test_a_row_is_the_same_to_the_bit_alone_and_among_others(have, d_in, d_out):
 
 def test_weights_that_were_written_to_are_packed_again(have):
     weight, x = torch.eye(16), torch.arange(64.0).view(4, 16)
-    product = products._Packed(weight, None, packed=True)
+    product = onednn_linear._Packed(weight, None, packed=True)
     assert torch.equal(product(x), x)
     with torch.inference_mode():
         weight.mul_(3)
@@ -84,7 +84,7 @@ def test_without_the_operators_the_modules_stay_as_they_are(toy_networks, monkey
     def gone(*_args, **_kwargs):
         raise AttributeError("'_OpNamespace' 'mkldnn' object has no attribute '_linear_pointwise'")
 
-    monkeypatch.setattr(products._Packed, "_pack", gone)
+    monkeypatch.setattr(onednn_linear._Packed, "_pack", gone)
     network = toy_networks["gpt2"]
     with torch.inference_mode(), FastProducts(network).in_use():
         assert not available(network)
@@ -92,7 +92,9 @@ def test_without_the_operators_the_modules_stay_as_they_are(toy_networks, monkey
 
 
 def test_an_operator_that_computes_something_else_is_not_used(have, toy_networks, monkeypatch):
-    monkeypatch.setattr(products._Packed, "__call__", lambda self, x: nn.functional.linear(x, self._plain))
+    monkeypatch.setattr(
+        onednn_linear._Packed, "__call__", lambda self, x: nn.functional.linear(x, self._plain)
+    )
     assert not available(toy_networks["llama"])
 
 

@@ -5,8 +5,10 @@ from functools import cache
 from importlib import import_module
 
 from tiny_ablation.ablations import kinds
+from tiny_ablation.config.settings import Settings
 from tiny_ablation.errors import ConfigError
 from tiny_ablation.run.plan import Ablation
+from tiny_ablation.run.spec import RunSpec, make_spec
 
 
 def ablation_names() -> list[str]:
@@ -28,6 +30,11 @@ def find_ablation(name: str) -> Ablation:
             f"ablation.kind={name}: there is no such kind; there are {', '.join(ablation_names())}"
         )
     return import_module(f"{kinds.__name__}.{name}").ABLATION
+
+
+def run_spec(settings: Settings) -> RunSpec:
+    """The run that a config describes, checked without its model; errors as `make_spec`."""
+    return make_spec(settings, find_ablation(settings.root.ablation.kind))
 
 
 def register_schemas() -> None:

@@ -83,9 +83,9 @@ def main(args: list[str]) -> int:
 
 
 def _lights(overrides: Sequence[str], multirun: bool) -> "Sequence[RunSpec]":
-    from tiny_ablation.run.spec import make_spec
+    from tiny_ablation.ablations.registry import run_spec
 
-    return compose_sweep(overrides).specs if multirun else [make_spec(compose(overrides))]
+    return compose_sweep(overrides).specs if multirun else [run_spec(compose(overrides))]
 
 
 def _estimate(spec: "RunSpec") -> Estimate:

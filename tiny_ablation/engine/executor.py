@@ -74,7 +74,8 @@ class Executor:
         full: score whole answers, teacher-forced, instead of their first token.
         batch_tokens: tokens in one forward pass; halved when memory runs out.
         shared: prefix trees; None chooses what is less work.
-        base_intervention: made in every run, the baseline included; where the prompt enters the first block (noise on embeddings).
+        base_intervention: made in every run, the baseline included, where the prompt enters the first block (noise on
+            embeddings).
         prompt_tokens: interventions x tokens of the prompts, of the batches that were run so far: what a loop without
             caches and shared prefixes pushes through the model.
     """

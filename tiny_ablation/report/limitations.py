@@ -18,7 +18,7 @@ _VALUES = {
 }
 
 
-def threats(summary: Mapping[str, Any]) -> list[str]:
+def limitations(summary: Mapping[str, Any]) -> list[str]:
     """Threats to validity, those that this run's own numbers raise first.
 
     Args:

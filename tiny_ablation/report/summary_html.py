@@ -19,7 +19,7 @@ from tiny_ablation.report.circuits import circuit_headline, circuit_lines, circu
 from tiny_ablation.report.evidence import evidence_lines, evidence_tables
 from tiny_ablation.report.figures import feature_panel, files, interactive, style
 from tiny_ablation.report.figures.source import RunSource
-from tiny_ablation.report.limitations import threats
+from tiny_ablation.report.limitations import limitations
 from tiny_ablation.report.page import page_figure, pairs
 from tiny_ablation.store.files import read_json, read_table, write_text
 from tiny_ablation.store.rundir import RunDir
@@ -69,7 +69,7 @@ def write_run_report(run_dir: Path, *, status: str | None = None) -> Path:
         meaning=vocabulary.metric_vocabulary(summary["primary"]).meaning,
         unit=vocabulary.metric_vocabulary(summary["primary"]).unit,
         signs=vocabulary.signs(summary["primary"]),
-        threats=threats(summary),
+        limitations=limitations(summary),
         features=(run.artifacts / f"{feature_panel.NAME}.html").is_file(),
         receipt=_receipt(summary),
         fdr=vocabulary.procedure(summary.get("fdr", "bh")),

@@ -55,7 +55,7 @@ def write_sweep_report(sweep_dir: Path) -> Path:
             for name, found in data.summary["conditions"].items()
             if found.get("warnings")
         ],
-        threats=list(_threats(data)),
+        limitations=list(_limitations(data)),
         kinds=", ".join(_each(data, "kind")),
         described=_six(data),
         counts=data.summary["counts"],
@@ -126,7 +126,7 @@ def _warnings(data: SweepData) -> Iterator[str]:
     yield from data.invariants.get("notes", ())
 
 
-def _threats(data: SweepData) -> Iterator[str]:
+def _limitations(data: SweepData) -> Iterator[str]:
     """What stands between these numbers and a conclusion."""
     k = data.invariants.get("k")
     yield (

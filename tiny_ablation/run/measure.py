@@ -69,7 +69,8 @@ def executors(prepared: PreparedRun) -> "list[Executor]":
     return [
         Executor(
             prepared.network, arms[0].prompts, [run for arm in arms for run in _runs(arm)], prepared.metrics,
-            full=root.metrics.span.value == "full", batch_tokens=root.device.batch_tokens, base_intervention=arms[0].base_intervention,
+            full=root.metrics.span.value == "full", batch_tokens=root.device.batch_tokens,
+            base_intervention=arms[0].base_intervention,
         )
         for arms in _by_baseline(prepared.arms)
     ]  # fmt: skip

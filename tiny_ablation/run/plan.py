@@ -14,12 +14,14 @@ from tiny_ablation.models.hookpoints import ModelShape
 from tiny_ablation.models.network import Network
 
 if TYPE_CHECKING:
-    from tiny_ablation.ablations.shared.screening import Estimates
+    import numpy as np
+
     from tiny_ablation.run.measure import Measured
     from tiny_ablation.run.prepare import PreparedRun
     from tiny_ablation.sae.panel import FeatureFacts
 
 Key = Mapping[str, int | float | str]
+Site = tuple[int, int]  # (layer, unit), unit 0 where the whole component is one
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,34 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Estimates:
+    """What gradients say about every site.
+
+    Attributes:
+        component: where the sites are.
+        metric: the metric whose change is estimated.
+        how: `gradient`, or `integrated` with its steps.
+        passes: backward passes over each example that it took, those of several draws together.
+        sites: all sites.
+        values: (n_sites,) the estimated effect, mean over the examples.
+        top: the sites with the largest estimates, largest first.
+        sample: sites drawn at random from all of them, whatever their estimate.
+        replacement: the replacement that was estimated, of several draws the first; rows with it are what estimates are
+            held against.
+    """
+
+    component: str
+    metric: str
+    how: str
+    passes: int
+    sites: Sequence[Site]
+    values: "np.ndarray"
+    top: Sequence[Site]
+    sample: Sequence[Site]
+    replacement: Any
+
+
+@dataclass(frozen=True)
 class Arm:
     """Rows that are measured against one baseline: runs of the same prompts.
 
@@ -95,7 +125,7 @@ class Arm:
     base_intervention: Intervention | None = None
     controls_of: str = ""
     notes: Mapping[str, Any] = field(default_factory=dict)
-    estimates: "Estimates | None" = None
+    estimates: Estimates | None = None
     features: "FeatureFacts | None" = None
     files: Mapping[str, Path] = field(default_factory=dict)
 

@@ -6,7 +6,6 @@ Imports neither torch nor numpy, so that a sweep can check all its cells, and a 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tiny_ablation.ablations.registry import find_ablation
 from tiny_ablation.config.identity import Identity, identify
 from tiny_ablation.config.schema import RootConfig, Span
 from tiny_ablation.config.settings import Settings
@@ -52,16 +51,19 @@ class RunSpec:
         )  # fmt: skip
 
 
-def make_spec(settings: Settings) -> RunSpec:
+def make_spec(settings: Settings, ablation: Ablation) -> RunSpec:
     """Check what can be checked without a model.
+
+    Args:
+        settings: the checked config.
+        ablation: the family that `ablation.kind` names.
 
     Raises:
         ConfigError: a setting is wrong.
         DataError: the corpus cannot be used.
     """
     root = settings.root
-    kind = find_ablation(root.ablation.kind)
-    kind.check(root.ablation)
+    ablation.check(root.ablation)
     metric_names_of(root)
     corpus = load_corpus(root.dataset, root.seed)
     examples = select(corpus, root.dataset.split, root.dataset.n_examples, root.seed)
@@ -71,10 +73,10 @@ def make_spec(settings: Settings) -> RunSpec:
         examples
     ):
         draws.append("examples")
-    draws += kind.random_components(root.ablation, len(corpus.examples) - len(examples))
+    draws += ablation.random_components(root.ablation, len(corpus.examples) - len(examples))
     condition = root.condition or root.dataset.name
-    _check_confirm(root, kind)
-    return RunSpec(settings, kind, corpus, examples, condition, ", ".join(draws) or "none")
+    _check_confirm(root, ablation)
+    return RunSpec(settings, ablation, corpus, examples, condition, ", ".join(draws) or "none")
 
 
 def _refuse_sets(root: RootConfig, examples: Sequence[Example]) -> None:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tiny_ablation.run.spec import RunSpec, make_spec
+from tiny_ablation.ablations.registry import run_spec
+from tiny_ablation.run.spec import RunSpec
 from tiny_ablation.store.files import read_json
 from tiny_ablation.store.sweepdir import Cell, SweepDir, SweepPlan
 from tiny_ablation.sweep.plan import adapt
@@ -50,7 +51,7 @@ def confirmations(config_name: str, sweep: SweepDir, plan: SweepPlan) -> Iterato
         mine = [head for head in heads if head.get("model") in (None, _model(sweep, cell))]
         if mine and sweep.run(cell).summary.is_file():
             cfg = _compose(config_name, _overrides(cell, mine, int(plan.settings["n_control_sets"])))
-            spec = make_spec(adapt(cfg, condition=cell.condition, models=plan.models))
+            spec = run_spec(adapt(cfg, condition=cell.condition, models=plan.models))
             yield Confirmation(cell, spec, sweep.confirm(cell))
 
 

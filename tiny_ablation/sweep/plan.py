@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import Any
 
+from tiny_ablation.ablations.registry import run_spec
 from tiny_ablation.config.identity import CODE, NOT_IDENTITY, hash_json, without
 from tiny_ablation.config.schema import ModelConfig
 from tiny_ablation.config.settings import Settings, to_settings
 from tiny_ablation.errors import ConfigError, ModelError, UserError
 from tiny_ablation.models.loader import weights_id
-from tiny_ablation.run.spec import RunSpec, make_spec, metric_names_of
+from tiny_ablation.run.spec import RunSpec, metric_names_of
 from tiny_ablation.store.sweepdir import Cell, SweepPlan
 from tiny_ablation.sweep.analysis.declared import check_against_plan
 from tiny_ablation.sweep.grid import Job, jobs
@@ -115,7 +116,7 @@ def adapt(cfg: Any, *, condition: str | None, models: Sequence[str], gpu: int | 
 
 def _check(job: Job, label: str | None, models: Sequence[str], total: int) -> RunSpec:
     try:
-        return make_spec(adapt(job.cfg, condition=label, models=models))
+        return run_spec(adapt(job.cfg, condition=label, models=models))
     except UserError as error:
         where = f"job {job.number + 1} of {total} ({' '.join(job.overrides)})"
         raise type(error)(f"{where}: {error}") from error

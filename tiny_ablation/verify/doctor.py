@@ -180,11 +180,11 @@ def probe(settings: Settings) -> dict[str, Any]:
 
 
 def _probe(settings: Settings) -> dict[str, Any]:
+    from tiny_ablation.ablations.registry import run_spec
     from tiny_ablation.run.prepare import prepare_run
-    from tiny_ablation.run.spec import make_spec
     from tiny_ablation.verify.check import check, sentence
 
-    prepared = prepare_run(make_spec(settings))
+    prepared = prepare_run(run_spec(settings))
     first, second = _sweep(prepared), _sweep(prepared)
     changes = [
         abs(a.values[name] - b.values[name]).max(initial=0.0)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
+from tiny_ablation.ablations.registry import run_spec
 from tiny_ablation.aggregate.run_tables import run_tables
 from tiny_ablation.config.schema import (
     DatasetConfig,
@@ -27,7 +28,6 @@ from tiny_ablation.models.network import Network
 from tiny_ablation.run.measure import executors, measure
 from tiny_ablation.run.plan import Arm
 from tiny_ablation.run.prepare import prepare_run
-from tiny_ablation.run.spec import make_spec
 from tiny_ablation.store.rundir import RunDir
 
 FIRST = [metric(name) for name in metric_names() if metric(name).span == "first"]
@@ -102,7 +102,7 @@ def run_toy(tmp_path) -> Callable[..., Any]:
             dataset=DatasetConfig(name=dataset, family=dataset, n_examples=n_examples, **dataset_keys), ablation=ablation,
             metrics=MetricsConfig(names=["logit_diff", "kl_div"]), stats=StatsConfig(n_boot=1000, n_perm=200),
         )  # fmt: skip
-        prepared = prepare_run(make_spec(to_settings(OmegaConf.structured(root))))
+        prepared = prepare_run(run_spec(to_settings(OmegaConf.structured(root))))
         measured = measure(prepared, RunDir(tmp_path / "run"), executors(prepared), lambda _n: None)
         combined = prepared.spec.ablation.combine(prepared, measured)
         return SimpleNamespace(prepared=prepared, measured=measured, tables=run_tables(prepared, combined))

@@ -8,13 +8,13 @@ from hydra import compose, initialize_config_dir
 
 from tiny_ablation import app
 from tiny_ablation.ablations.kinds.circuit import ABLATION, CircuitConfig
+from tiny_ablation.ablations.registry import run_spec
 from tiny_ablation.ablations.shared.circuits import design
 from tiny_ablation.ablations.shared.head_ranking import HeadRanking
 from tiny_ablation.config.settings import to_settings
 from tiny_ablation.errors import ConfigError
 from tiny_ablation.paths import conf_dir
 from tiny_ablation.report.terminal import Screen
-from tiny_ablation.run.spec import make_spec
 from tiny_ablation.store.reader import load_run
 
 COMMON = ("tracking=off", "verify=off", "stats.n_boot=400", "stats.n_perm=200")
@@ -51,7 +51,7 @@ def known_ranking(monkeypatch):
 def run(directory, *overrides):
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         cfg = compose("config", [*COMMON, *overrides])
-    app.run(make_spec(to_settings(cfg)), directory, Screen(quiet=True))
+    app.run(run_spec(to_settings(cfg)), directory, Screen(quiet=True))
     return load_run(directory)
 
 

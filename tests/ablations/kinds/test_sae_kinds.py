@@ -173,17 +173,17 @@ def whole_run(tmp_path, text):
     from hydra import compose, initialize_config_dir
 
     from tiny_ablation import app
+    from tiny_ablation.ablations.registry import run_spec
     from tiny_ablation.config.settings import to_settings
     from tiny_ablation.paths import conf_dir
     from tiny_ablation.report.terminal import Screen
-    from tiny_ablation.run.spec import make_spec
     from tiny_ablation.store.reader import load_run
 
     def run(name, *more):
         common = ["model=toy", "tracking=off", "dataset.n_examples=8", "stats.n_boot=200", "stats.n_perm=200"]
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
             cfg = compose("config", [*common, *overrides(text), *more])
-        app.run(make_spec(to_settings(cfg)), tmp_path / name, Screen(quiet=True))
+        app.run(run_spec(to_settings(cfg)), tmp_path / name, Screen(quiet=True))
         return load_run(tmp_path / name)
 
     return run
@@ -237,19 +237,19 @@ def test_a_path_gives_what_training_gave(whole_run, tmp_path, text):
     shutil.copytree(next((tmp_path / "cache/sae").glob("toy-*[!k]")), tmp_path / "own")
     from hydra import compose, initialize_config_dir
 
+    from tiny_ablation.ablations.registry import run_spec
     from tiny_ablation.config.settings import to_settings
     from tiny_ablation.paths import conf_dir
-    from tiny_ablation.run.spec import make_spec
 
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         cfg = compose("config", ["model=toy", "ablation=sae_toggle", f"sae.path={tmp_path / 'own'}"])
     settings = to_settings(cfg)
-    spec = make_spec(settings)
+    spec = run_spec(settings)
     assert spec.ablation.input_digest(settings.root.ablation).startswith("sae:")
     moved = shutil.copytree(tmp_path / "own", tmp_path / "elsewhere")
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         other = compose("config", ["model=toy", "ablation=sae_toggle", f"sae.path={moved}"])
-    assert make_spec(to_settings(other)).identity("w").digest == spec.identity("w").digest
+    assert run_spec(to_settings(other)).identity("w").digest == spec.identity("w").digest
     assert first.manifest.digest != spec.identity("w").digest
 
 

@@ -17,40 +17,10 @@ from tiny_ablation.config.schema import AblationConfig
 from tiny_ablation.config.seeds import generator
 from tiny_ablation.engine.edits import Edit, Replacement
 from tiny_ablation.errors import ConfigError
-from tiny_ablation.run.plan import Ablation, Arm, PlanContext, Row
+from tiny_ablation.run.plan import Ablation, Arm, Estimates, PlanContext, Row, Site
 
 if TYPE_CHECKING:
-    import numpy as np
-
-Site = tuple[int, int]  # (layer, unit), unit 0 where the whole component is one
-
-
-@dataclass(frozen=True)
-class Estimates:
-    """What gradients say about every site.
-
-    Attributes:
-        component: where the sites are.
-        metric: the metric whose change is estimated.
-        how: `gradient`, or `integrated` with its steps.
-        passes: backward passes over each example that it took, those of several draws together.
-        sites: all sites.
-        values: (n_sites,) the estimated effect, mean over the examples.
-        top: the sites with the largest estimates, largest first.
-        sample: sites drawn at random from all of them, whatever their estimate.
-        replacement: the replacement that was estimated, of several draws the first; rows with it are what estimates are
-            held against.
-    """
-
-    component: str
-    metric: str
-    how: str
-    passes: int
-    sites: Sequence[Site]
-    values: "np.ndarray"
-    top: Sequence[Site]
-    sample: Sequence[Site]
-    replacement: Any
+    pass
 
 
 @dataclass

@@ -62,12 +62,12 @@ class Workshop:
 
     def prepare(self, model: str, *overrides: str) -> "PreparedRun":
         """A run of a model that could start."""
+        from tiny_ablation.ablations.registry import run_spec
         from tiny_ablation.run.prepare import prepare_run
-        from tiny_ablation.run.spec import make_spec
 
         names = f"metrics.names=[{','.join(METRICS)}]"
         given = [f"model={model}", *self._dataset(model), names, "tracking=off", *overrides, *self.machine]
-        return prepare_run(make_spec(compose(given)))
+        return prepare_run(run_spec(compose(given)))
 
     def run(self, model: str, *overrides: str) -> Run:
         """A run of a model."""

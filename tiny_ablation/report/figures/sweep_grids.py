@@ -83,8 +83,8 @@ def matrix(data: Comparison) -> Grid:
         name=f"matrix-{data.table}-{data.metric}-{data.model}",
         kind="Matrix of sites by condition",
         title=title("The strongest in {n}", data),
-        note=f"{shown} {vocabulary.noun(data.index, 2)}, {first}; outlined: in the condition's top set; {intervals(data)}; grey: "
-        "unresolved",
+        note=f"{shown} {vocabulary.noun(data.index, 2)}, {first}; outlined: in the condition's top set; {intervals(data)}; "
+        "grey: unresolved",
         rows=[data.label(j) for j in sites],
         columns=data.labels,
         axes=(vocabulary.noun(data.index, 1), "condition"),
