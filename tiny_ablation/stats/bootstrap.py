@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from tiny_ablation.errors import GuardError
+from tiny_ablation.stats.bootstrap_t import resample_groups as resample_groups
 from tiny_ablation.stats.clusters import Floats, cluster_sums
 
 # Below this there are so few distinct draws that the quantiles of t are mostly chance.
@@ -104,11 +105,6 @@ def ratio_of_means(
         found = _intervals(above_sums[usable], below_sums[usable], n_boot, confidence, draws[1])
         low[usable], high[usable] = found
     return Ratios(ratio, low, high)
-
-
-def resample_groups(n_groups: int, n_draws: int, rng: np.random.Generator) -> Floats:
-    """How often each group stands in each draw: (n_draws, n_groups), rows summing to `n_groups`."""
-    return rng.multinomial(n_groups, np.full(n_groups, 1 / n_groups), size=n_draws).astype(np.float64)
 
 
 def _intervals(

@@ -1,25 +1,32 @@
-"""False discoveries among many sites: q-values over a declared family, and whether they can be had at all."""
+"""Many tests at once: which discoveries can be believed, over a declared family.
 
-from typing import Literal
+`bh` (Benjamini & Hochberg 1995) and `by` (Benjamini & Yekutieli 2001) give q-values: the smallest false discovery rate at which
+a test would be called a discovery. The first holds for independent tests and for those that depend on each other positively,
+the second under any dependence. For the family-wise error see `family_wise`.
+"""
+
+from enum import StrEnum
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from tiny_ablation.stats.clusters import Floats
 
-Method = Literal["bh", "by"]
+
+class Correction(StrEnum):
+    """What is held down over a family of tests."""
+
+    bh = "bh"  # the false discovery rate, where tests are independent or depend on each other positively
+    by = "by"  # the false discovery rate, whatever the dependence
+    maxt = "maxt"  # the chance of any false discovery
 
 
-def q_values(p: ArrayLike, method: Method = "bh") -> Floats:
+def q_values(p: ArrayLike, method: str = "bh") -> Floats:
     """The q-value (adjusted p-value) of each test of one family.
 
     Args:
         p: (n,), the family's p-values in [0, 1]; a NaN is no test, stays NaN and does not count.
-        method: `bh` (Benjamini & Hochberg 1995: independent or positively dependent tests) or `by` (Benjamini
-            & Yekutieli 2001: any dependence).
-
-    Returns:
-        (n,): the smallest false discovery rate at which each test would be called a discovery.
+        method: `bh` or `by`; `maxt` takes the bound for any family-wise error (Holm 1979), for tests that have no joint draws.
     """
     from scipy.stats import false_discovery_control
 
@@ -27,29 +34,28 @@ def q_values(p: ArrayLike, method: Method = "bh") -> Floats:
     result = np.full(values.shape, np.nan)
     tested = ~np.isnan(values)
     if tested.any():
-        result[tested] = false_discovery_control(values[tested], method=method)
+        own = values[tested]
+        result[tested] = (
+            holm(own) if method == Correction.maxt else false_discovery_control(own, method=method)
+        )
     return result
 
 
-def can_resolve(family_size: int, resolution: float, alpha: float, method: Method = "bh") -> bool:
-    """Whether a lone true effect could pass the procedure's first step at level `alpha`.
-
-    Args:
-        family_size: tests in the family.
-        resolution: the smallest p-value that the test can give (`signflip.resolution`).
-        alpha: the false discovery rate asked for.
-        method: as in `q_values`.
-
-    Returns:
-        False when no p-value can be small enough; p-values should then not be printed.
-    """
-    if family_size < 1:
-        return False
-    # One part in 10**12, so that 1/20 is not kept from 0.05 by rounding.
-    return resolution <= first_step(family_size, alpha, method) * (1 + 1e-12)
+def holm(p: Floats) -> Floats:
+    """(n,) p-values adjusted for the chance of any false discovery, under any dependence (Holm 1979)."""
+    order = np.argsort(p, kind="stable")
+    adjusted = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
+    result = np.empty_like(adjusted)
+    result[order] = np.minimum(1.0, adjusted)
+    return result
 
 
-def first_step(family_size: int, alpha: float, method: Method = "bh") -> float:
-    """What a lone smallest p-value of the family must not exceed to be called a discovery at level `alpha`."""
-    penalty = float(np.sum(1 / np.arange(1, family_size + 1))) if method == "by" else 1.0
-    return alpha / (family_size * penalty)
+def first_step(family_size: int, level: float, method: str = "bh") -> float:
+    """What a p-value must not exceed to be a discovery all by itself, when no other test of the family helps it."""
+    penalty = float(np.sum(1 / np.arange(1, family_size + 1))) if method == Correction.by else 1.0
+    return level / (max(1, family_size) * penalty)
+
+
+def can_resolve(family_size: int, resolution: float, alpha: float, method: str = "bh") -> bool:
+    """Whether a lone true effect could pass the procedure's first step."""
+    return family_size >= 1 and resolution <= first_step(family_size, alpha, method) * (1 + 1e-12)

@@ -1,0 +1,183 @@
+"""The mean effect of each site with its interval and its test, by a rule that looks at the groups and never at the effect.
+
+* Fewer than five groups, or groups so unequal that Satterthwaite's degrees of freedom fall below six tenths of the number of
+  groups less one: cluster-robust Student t (`cluster_t`), which alone holds where one group is most of the examples.
+* Otherwise: bootstrap-t over groups (`bootstrap_t`), which alone holds where effects are skewed.
+
+Null hypothesis of the test: the mean effect is 0, whatever the shape of its distribution. The bootstrap's p-value is the
+larger of two: the share of draws that lie beyond the observed t on its side, doubled; and Student's t, stretched so that it
+meets the bootstrap at the ends of the interval and never lighter than t itself. So p <= 1 - confidence only where the interval
+excludes 0. Sites whose p-value could still matter to their family get more draws, the others do not.
+
+What intervals cover and which level tests have is measured by `tiny-ablate selfcheck --only statistics` and stands in
+docs/metrics-and-statistics.md.
+
+Reference:
+    Besag & Clifford 1991, Sequential Monte Carlo p-values (more draws where they matter); and as in the two modules.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from tiny_ablation.errors import GuardError
+from tiny_ablation.stats.bootstrap_t import SITES_AT_ONCE, Studentised, resample_groups
+from tiny_ablation.stats.cluster_t import cluster_t, degrees_of_freedom, group_shares
+from tiny_ablation.stats.clusters import Floats
+
+NULL = "the mean effect over groups of examples is 0"
+BY_BOOTSTRAP = f"{NULL} (bootstrap-t over groups)"
+BY_STUDENT = f"{NULL} (cluster-robust Student t: few groups, or some much larger than others)"
+
+# Below this there are so few distinct draws that the quantiles of t are mostly chance.
+MIN_GROUPS = 5
+# Groups are called unequal where degrees of freedom fall below this part of what equal groups have.
+EQUAL_ENOUGH = 0.6
+# Draws beyond the observed t after which more would not change a p-value's first digit.
+_ENOUGH = 30
+# P-values reach this part of the step that a family asks for; a tenth of that where it costs no more random numbers than this.
+_BELOW_STEP, _CHEAP = 1.5, 10_000_000
+_BLOCK = 2_000_000  # numbers in one array of draws
+
+
+class Means(NamedTuple):
+    """The mean of each site, its interval and its two-sided p-value, each (n_sites,); NaN where it cannot be estimated."""
+
+    mean: Floats
+    low: Floats
+    high: Floats
+    p: Floats
+
+
+@dataclass(frozen=True)
+class Family:
+    """The tests that are corrected together, and at which level, so that p-values are as fine as that needs.
+
+    Attributes:
+        size: how many there are.
+        level: the false discovery rate, or family-wise error, that is asked for.
+    """
+
+    size: int
+    level: float = 0.05
+
+
+def by_bootstrap(sums: Floats, sizes: Floats) -> bool:
+    """Whether the rule chooses the bootstrap for these groups; see the module."""
+    shares = group_shares(sums, sizes)
+    n_groups = (shares > 0).sum(1)
+    equal = degrees_of_freedom(shares) >= EQUAL_ENOUGH * (n_groups - 1)
+    return bool((n_groups >= MIN_GROUPS).all() and equal.all())
+
+
+def null_of(sums: Floats, sizes: Floats) -> str:
+    """The null hypothesis and the test, in words."""
+    return BY_BOOTSTRAP if by_bootstrap(sums, sizes) else BY_STUDENT
+
+
+def cluster_means(
+    sums: Floats, sizes: Floats, *, rng: np.random.Generator, confidence: float = 0.95, n_boot: int = 2000,
+    family: Family | None = None,
+) -> Means:  # fmt: skip
+    """The mean over examples of every site, its interval and its p-value.
+
+    Args:
+        sums: (n_sites, n_groups), each group's values summed over its examples.
+        sizes: (n_groups,) or (n_sites, n_groups), examples per group.
+        rng: the source of the draws of groups, which all sites share.
+        confidence: such as 0.95.
+        n_boot: draws for the intervals; 1000 or more.
+        family: what the tests belong to; without it p-values are as fine as `n_boot` draws make them.
+
+    Returns:
+        Means of shape (n_sites,). With one group there is a mean and nothing else. A site without any spread has an interval of
+        zero width and the p-value of a sign test.
+
+    Raises:
+        GuardError: the confidence or the number of draws is impossible.
+    """
+    if not 0 < confidence < 1 or n_boot < 1:
+        raise GuardError(f"No interval has confidence {confidence} from {n_boot} draws.")
+    if by_bootstrap(sums, sizes):
+        found = _by_bootstrap(sums, sizes, rng, confidence, n_boot, family)
+    else:
+        found = _by_student(sums, sizes, confidence)
+    return found._replace(p=_without_spread(sums, sizes, found))
+
+
+def _by_student(sums: Floats, sizes: Floats, confidence: float) -> Means:
+    from scipy.stats import t
+
+    mean, error, freedom = cluster_t(sums, sizes)
+    half = t.ppf((1 + confidence) / 2, freedom) * error
+    with np.errstate(divide="ignore", invalid="ignore"):
+        p = 2 * t.sf(np.abs(mean) / error, freedom)
+    return Means(mean, mean - half, mean + half, p)
+
+
+def _by_bootstrap(
+    sums: Floats, sizes: Floats, rng: np.random.Generator, confidence: float, n_boot: int, family: Family | None
+) -> Means:  # fmt: skip
+    from scipy.stats import t as student
+
+    sample = Studentised.of(sums, sizes)
+    observed = sample.t
+    freedom = degrees_of_freedom(group_shares(sums, sizes))
+    usual = float(student.ppf((1 + confidence) / 2, sums.shape[1] - 1))
+    tails, beyond = np.empty((2, len(sums))), np.empty(len(sums))
+    for block, t in sample.draws(resample_groups(sums.shape[1], n_boot, rng)):
+        tails[:, block] = _quantiles(t, confidence, usual)
+        beyond[block] = _beyond(t, observed[block])
+    mean, error = sample.mean, sample.error
+    own_side = np.where(observed < 0, -tails[0], tails[1])
+    stretch = np.maximum(1.0, own_side / usual)
+    drawn = _refined(sample, observed, beyond, n_boot, rng, family)
+    p = np.maximum(np.minimum(1.0, 2 * drawn), 2 * student.sf(np.abs(observed) / stretch, freedom))
+    return Means(mean, mean - tails[1] * error, mean - tails[0] * error, p)
+
+
+def _quantiles(t: Floats, confidence: float, usual: float) -> Floats:
+    """The lower and upper end (2, n_sites) of the middle of the draws; Student's where too many draws have no spread."""
+    tail = (1 - confidence) / 2
+    with np.errstate(invalid="ignore"):
+        found = np.quantile(t, [tail, 1 - tail], axis=0, method="weibull")
+    usable = np.isfinite(found).all(0)
+    return np.where(usable, found, np.array([[-usual], [usual]]))
+
+
+def _beyond(t: Floats, observed: Floats) -> Floats:
+    """(n_sites,) how many draws are as far from 0 as the observed t, on its side."""
+    return (np.where(observed < 0, -1.0, 1.0) * t >= np.abs(observed)).sum(0)
+
+
+def _refined(
+    sample: Studentised, observed: Floats, beyond: Floats, n_boot: int, rng: np.random.Generator, family: Family | None
+) -> Floats:  # fmt: skip
+    """(n_sites,) the share of draws beyond the observed t, from more draws where that share is small.
+
+    With k sites left, the step-up procedure asks them for p-values of about level * k / size, so the fewer are left, the finer
+    theirs become: draws times sites stay about the same.
+    """
+    counts, n = beyond.astype(np.float64), np.full(len(beyond), float(n_boot))
+    n_groups = sample.sizes.shape[1]
+    while family is not None:
+        left = np.flatnonzero((counts < _ENOUGH) & np.isfinite(observed))
+        done = int(n[left].max(initial=0))
+        needed = _BELOW_STEP * 2 * family.size / (family.level * max(1, len(left)))
+        more = int(max(needed, min(10 * needed, _CHEAP // n_groups))) - done
+        if not len(left) or more <= 0:
+            break
+        more = min(more, _BLOCK // max(n_groups, min(len(left), SITES_AT_ONCE)) + 1)
+        for block, t in sample.at(left).draws(resample_groups(n_groups, more, rng)):
+            counts[left[block]] += _beyond(t, observed[left[block]])
+        n[left] += more
+    return (1 + counts) / (1 + n)
+
+
+def _without_spread(sums: Floats, sizes: Floats, found: Means) -> Floats:
+    """(n_sites,) the p-values, where sites without spread get that of a sign test: all groups on one side of 0."""
+    flat = (found.low == found.high) | (sums == 0).all(1)
+    n_groups = (np.broadcast_to(sizes, sums.shape) > 0).sum(1)
+    sign_test = np.where(found.mean == 0, 1.0, 2.0 ** (1.0 - n_groups))
+    return np.where(flat & (n_groups > 1), sign_test, found.p)

@@ -1,0 +1,103 @@
+"""How many groups of examples resolve an effect of which size, with the family of tests at hand.
+
+Effects are in standard deviations of groups' mean effects (`effect_size.standardised`). Tests are taken as Student's t over
+groups of equal size; the bootstrap-t of `means` asks for about a tenth more groups where there are few.
+
+Reference:
+    Cohen 1988, Statistical Power Analysis; Benjamini & Hochberg 1995 for the threshold: with r real effects among m, the
+    step-up procedure lets p-values pass up to about level / m times the number that is found.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from tiny_ablation.stats.clusters import Floats
+
+POWER = 0.8
+_MOST = 100_000
+
+
+def power_at(d: float, n_groups: int, threshold: float) -> float:
+    """The chance that a two-sided t test over groups gives p <= threshold for an effect of d standard deviations."""
+    from scipy.stats import norm, t
+
+    if n_groups < 2:
+        return 0.0
+    reach, centre = t.isf(threshold / 2, n_groups - 1) * _spreads(n_groups), d * n_groups**0.5
+    return float((norm.sf(reach - centre) + norm.cdf(-reach - centre)).mean())
+
+
+def equivalence_power_at(margin: float, n_groups: int, level: float = 0.05) -> float:
+    """The chance that two one-sided tests show an effect of 0 to lie within a margin of so many standard deviations."""
+    from scipy.stats import norm, t
+
+    if n_groups < 2:
+        return 0.0
+    room = margin * n_groups**0.5 - t.isf(level, n_groups - 1) * _spreads(n_groups)
+    return float(np.maximum(0.0, 1 - 2 * norm.sf(room)).mean())
+
+
+def _spreads(n_groups: int) -> Floats:
+    """Equally likely values of a sample's standard deviation, where the true one is 1; scipy's noncentral t loses digits."""
+    from scipy.stats import chi2
+
+    return np.sqrt(chi2.ppf((np.arange(500) + 0.5) / 500, n_groups - 1) / (n_groups - 1))
+
+
+def threshold(family: int, real: int, level: float = 0.05, power: float = POWER) -> float:
+    """The p-value that one of `real` effects among a family must reach, where each of the others is found with this power."""
+    return level * (1 + power * (real - 1)) / family
+
+
+def groups_needed(
+    d: float, family: int, real: int = 1, level: float = 0.05, power: float = POWER
+) -> int | None:
+    """The least number of groups that finds an effect of d standard deviations with this power.
+
+    Args:
+        d: above 0.
+        family: how many tests are corrected together.
+        real: how many of them have an effect of this size.
+        level: the false discovery rate.
+        power: the chance to find each of them.
+
+    Returns:
+        None where 100,000 groups are too few.
+    """
+    return _least(lambda n: power_at(d, n, threshold(family, real, level, power)) >= power)
+
+
+def groups_for_equivalence(margin: float, level: float = 0.05, power: float = POWER) -> int | None:
+    """The least number of groups that shows an effect of 0 to lie within a margin of so many standard deviations."""
+    return _least(lambda n: equivalence_power_at(margin, n, level) >= power)
+
+
+def resolvable(
+    n_groups: int, family: int, real: int = 1, level: float = 0.05, power: float = POWER
+) -> float | None:
+    """The smallest effect, in standard deviations, that so many groups find with this power; None with one group."""
+    if n_groups < 2:
+        return None
+    limit, low, high = threshold(family, real, level, power), 0.0, 1.0
+    while power_at(high, n_groups, limit) < power:
+        low, high = high, 2 * high
+        if high > _MOST:
+            return None
+    while high - low > 1e-3:
+        middle = (low + high) / 2
+        low, high = (low, middle) if power_at(middle, n_groups, limit) >= power else (middle, high)
+    return high
+
+
+def _least(enough: Callable[[int], bool]) -> int | None:
+    """The least number of groups for which it is enough, by doubling and halving."""
+    low, high = 1, 2
+    while not enough(high):
+        low, high = high, high * 2
+        if high > _MOST:
+            return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return high

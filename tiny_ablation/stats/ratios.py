@@ -1,0 +1,87 @@
+"""Ratios of two means, with the set of all ratios that the data do not rule out.
+
+A ratio r is ruled out where the mean of numerator - r * denominator is not 0 by a cluster-robust t test (`cluster_t`). The set
+is an interval as long as the denominator is clearly not 0; otherwise it is unbounded, which is what such data say: everything
+outside a gap, or every number.
+
+Reference:
+    Fieller 1954, Some Problems in Interval Estimation; the error and degrees of freedom as in `cluster_t`.
+"""
+
+from enum import StrEnum
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from tiny_ablation.stats.cluster_t import cluster_t, degrees_of_freedom, group_shares
+from tiny_ablation.stats.clusters import Floats, cluster_sums
+
+
+class Shape(StrEnum):
+    """What the two bounds of a confidence set mean."""
+
+    interval = "interval"  # between them
+    outside = "outside"  # at most `low` or at least `high`: the denominator may be 0, and only what lies between is ruled out
+    everything = "everything"  # no number is ruled out; the bounds are missing
+    unknown = "unknown"  # one group: nothing can be said; the bounds are missing
+
+
+class Ratios(NamedTuple):
+    """One ratio of means per site and its confidence set, each (n_sites,)."""
+
+    ratio: Floats  # NaN where the denominator is 0
+    low: Floats
+    high: Floats
+    shape: list[Shape]
+
+
+def ratio_of_means(
+    numerator: ArrayLike, denominator: ArrayLike, groups: ArrayLike, confidence: float = 0.95,
+    critical: ArrayLike | None = None,
+) -> Ratios:  # fmt: skip
+    """The mean of `numerator` over the mean of `denominator`, per site; never a mean of ratios.
+
+    Args:
+        numerator: (n_sites, n_examples), finite.
+        denominator: (n_sites, n_examples), or (n_examples,) for the same at all sites; finite.
+        groups: (n_examples,), labels of the groups of examples that depend on each other.
+        confidence: such as 0.95.
+        critical: how many errors are ruled out, in place of Student's quantile; `simultaneous.critical_value` makes the
+            sets of all sites hold at once.
+
+    Raises:
+        GuardError: a value is NaN or infinite, or the shapes do not fit.
+    """
+    from scipy.stats import t
+
+    above, sizes = cluster_sums(numerator, groups)
+    below = np.broadcast_to(cluster_sums(np.atleast_2d(denominator), groups).sums, above.shape)
+    x, y, both = (cluster_t(sums, sizes) for sums in (above, below, above + below))
+    freedom = degrees_of_freedom(group_shares(above, sizes))
+    limit = (
+        t.ppf((1 + confidence) / 2, freedom) if critical is None else np.broadcast_to(critical, freedom.shape)
+    )
+    covariance = (both.error**2 - x.error**2 - y.error**2) / 2
+    # The set solves a r^2 - 2 b r + c <= 0.
+    a, b, c = (
+        first * second - limit**2 * spread
+        for first, second, spread in (
+            (y.mean, y.mean, y.error**2), (x.mean, y.mean, covariance), (x.mean, x.mean, x.error**2),
+        )
+    )  # fmt: skip
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.where(y.mean == 0, np.nan, x.mean / y.mean)
+        root = np.sqrt(np.maximum(b**2 - a * c, 0))
+        low, high = np.sort([(b - root) / a, (b + root) / a], axis=0)
+    shape = [_shape(*each) for each in zip(a, b**2 - a * c, freedom, strict=True)]
+    bounded = np.array([s in (Shape.interval, Shape.outside) for s in shape])
+    return Ratios(ratio, np.where(bounded, low, np.nan), np.where(bounded, high, np.nan), shape)
+
+
+def _shape(a: float, discriminant: float, freedom: float) -> Shape:
+    if np.isnan(freedom):
+        return Shape.unknown
+    if a > 0:
+        return Shape.interval
+    return Shape.outside if a < 0 and discriminant > 0 else Shape.everything
