@@ -1,24 +1,20 @@
 """What is in a run's digest and what is not."""
 
 import copy
-import dataclasses
 import importlib.metadata
-import re
-from pathlib import Path
 
 import pytest
 
 from tiny_ablation.ablations.registry import run_spec
 from tiny_ablation.commands._compose import compose
-from tiny_ablation.config import schema
 from tiny_ablation.config.identity import (
-    NOT_IDENTITY,
     NUMERIC_PACKAGES,
     differences,
     hash_json,
     identify,
     without,
 )
+from tiny_ablation.config.key import not_identity
 from tiny_ablation.store.provenance import numeric_versions
 
 PLAIN = {
@@ -39,6 +35,7 @@ def digest(plain, **other):
 
 
 def identity(plain, **other):
+    plain = without(plain, NOT_IDENTITY)
     facts = {
         "condition": "facts",
         "data": "d",
@@ -116,22 +113,33 @@ def test_what_differs_is_told_in_words():
     assert differences({}, {"weights": "w"}) == ["weights none there, w here"]
 
 
-def test_the_schema_marks_the_same_keys():
-    """The comments `identity: no` and the list that acts on them say the same."""
-    source = Path(schema.__file__).read_text()
-    groups = {f.type: f.name for f in dataclasses.fields(schema.RootConfig)}
-    marked, group = set(), ""
-    for line in source.splitlines():
-        if found := re.match(r"class (\w+)", line):
-            group = found[1]
-        elif "identity: no" in line and (found := re.match(r"    (\w+):", line)):
-            section = next(
-                (name for kind, name in groups.items() if getattr(kind, "__name__", "") == group), ""
-            )
-            marked.add(f"{section}.{found[1]}" if section else found[1])
-    whole = {"tracking", "profile", "sweep"}  # groups of which no key is part
-    marked = {name for name in marked if name.partition(".")[0] not in whole} | whole | {"experiment"}
-    assert marked == {key for key in NOT_IDENTITY if not key.startswith("ablation.")}
+NOT_IDENTITY = [
+    *(f"device.{key}" for key in ("name", "index", "threads", "batch_tokens", "deterministic")),
+    "model.path", "dataset.path", "dataset.fields", "tracking", "profile", "sweep", "resume", "notes", "experiment",
+]  # fmt: skip
+SAE = ["ablation.sae.path", "ablation.sae.corpus", "ablation.sae.checkpoint_every"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "own"),
+    [("heads_zero", []), ("circuit", ["ablation.from_run"]), ("heads_pair_zero", ["ablation.from_run"]),
+     ("sae_train", ["ablation.anew", *SAE]), ("sae_toggle", SAE)],
+)  # fmt: skip
+def test_the_keys_that_define_no_result(kind, own):
+    settings = compose(["model=toy", f"ablation={kind}"])
+    assert sorted(not_identity(settings.root)) == sorted([*NOT_IDENTITY, "sae", *own])
+    for name in own:
+        *parents, last = name.split(".")
+        node = settings.defining
+        for parent in parents:
+            node = node[parent]
+        assert last not in node
+
+
+def test_training_an_autoencoder_anew_is_the_same_run():
+    of = lambda *more: run_spec(compose(["model=toy", "ablation=sae_train", *more])).identity("w").digest  # noqa: E731
+    assert of("ablation.anew=true", "sae.checkpoint_every=7") == of()
+    assert of("sae.k=7") != of()
 
 
 def test_without_leaves_its_argument_alone():

@@ -24,6 +24,7 @@ from omegaconf import MISSING as REQUIRED
 
 from tiny_ablation import commands
 from tiny_ablation.ablations.registry import ablation_names, find_ablation
+from tiny_ablation.config.key import is_identity
 from tiny_ablation.config.schema import AblationConfig, RootConfig
 from tiny_ablation.paths import conf_dir
 
@@ -31,7 +32,6 @@ _INTRODUCTION = """\
 Made by `make docs` (`tiny-ablate help config`) from the schema; a test compares the two. A key is set as `KEY=VALUE` on the
 command line, in a file of your own (`--config-dir`), or in `conf/`. Keys marked * do not define a result: they are not part of
 a run's identity, and runs that differ in nothing else have the same `run_id`."""
-_NOT_IDENTITY = re.compile(r"\.?\s*identity: no(?: \(([^)]*)\))?")
 
 
 class Key(NamedTuple):
@@ -162,13 +162,7 @@ def _commands() -> Iterator[str]:
 
 def _key(name: str, each: Field[Any], about: str) -> Key:
     default = each.default if each.default is not MISSING else _made(each)
-    found = _NOT_IDENTITY.search(about)
-    whole = found is not None
-    if found:
-        about = (
-            about[: found.start()] + (f" ({found[1]})" if found[1] else "") + about[found.end() :]
-        ).strip()
-    return Key(name, _values(each.type), _shown(default), about or _enum_about(each.type), not whole)
+    return Key(name, _values(each.type), _shown(default), about or _enum_about(each.type), is_identity(each))
 
 
 def _made(each: Field[Any]) -> Any:

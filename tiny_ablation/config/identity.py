@@ -1,15 +1,14 @@
 """What identifies a run: a digest over everything that defines its result, and nothing else.
 
 Two runs with one digest give the same tables to the byte. Left out are machine settings, paths (the content they lead to is
-hashed instead), tracking and notes. The keys are listed here beside the comments `identity: no` of the schema; a test holds
-the two together.
+hashed instead), tracking and notes: the keys that are declared with `identity=False` (`tiny_ablation.config.key`).
 """
 
 import copy
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,13 +23,6 @@ RESULT_VERSION = 2
 NUMERIC_PACKAGES = ("torch", "transformers", "tokenizers", "transformer-lens", "sae-lens", "numpy", "scipy")
 
 CODE = ("result_version", "code_version", "versions")  # what all runs of one sweep are made of
-
-NOT_IDENTITY = (
-    "device.name", "device.index", "device.threads", "device.batch_tokens", "device.deterministic",
-    "model.path", "dataset.path", "dataset.fields",
-    "ablation.from_run", "ablation.sae.path", "ablation.sae.corpus", "ablation.sae.checkpoint_every",
-    "sae", "tracking", "profile", "sweep", "resume", "notes", "experiment",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -52,13 +44,13 @@ class Identity:
 
 
 def identify(
-    plain: dict[str, Any], *, condition: str, data: str, splits: str, weights: str,
+    defining: dict[str, Any], *, condition: str, data: str, splits: str, weights: str,
     versions: Mapping[str, str | None], inputs: str = "",
 ) -> Identity:  # fmt: skip
     """The identity of a run.
 
     Args:
-        plain: the resolved config as nested dicts.
+        defining: the resolved config as nested dicts, without the keys that do not define a result.
         condition: the label that stands in the tables.
         data: content hash of the corpus.
         splits: hash of the assignment of examples to splits.
@@ -70,7 +62,7 @@ def identify(
         "result_version": RESULT_VERSION,
         "code_version": __version__,
         "versions": dict(versions),
-        "config": without(plain, NOT_IDENTITY) | {"condition": condition},
+        "config": defining | {"condition": condition},
         "data_hash": data,
         "split_hash": splits,
         "weights": weights,
@@ -124,7 +116,7 @@ def _short(value: Any) -> str:
     return re.sub(r"[0-9a-f]{32,}", lambda found: found[0][:12], text)
 
 
-def without(plain: dict[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
+def without(plain: dict[str, Any], keys: Iterable[str]) -> dict[str, Any]:
     """A copy of nested dicts without the dotted keys."""
     out = copy.deepcopy(plain)
     for key in keys:

@@ -1,8 +1,8 @@
 """The typed schema of every config key; the YAML files in `conf/` only choose values.
 
 Hydra merges the YAML into these dataclasses, so an unknown key, a wrong type or an unknown option is refused while the
-config is composed, before anything heavy is imported. A comment `identity: no` marks what does not define a run's
-result and is left out of its digest (see `tiny_ablation.config.identity`).
+config is composed, before anything heavy is imported. `key(..., identity=False)` marks what does not define a run's result and
+is left out of its digest.
 """
 
 from dataclasses import dataclass, field
@@ -11,6 +11,7 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from tiny_ablation.config.key import key
 from tiny_ablation.config.trust import guard_configs
 
 
@@ -151,7 +152,8 @@ class ModelConfig:
     source: ModelSource = MISSING
     repo: str | None = None  # hub: `owner/name`
     revision: str | None = None  # hub: branch, tag or commit
-    path: str | None = None  # local: a directory, or a .gguf file. identity: no (its content is)
+    # local: a directory, or a .gguf file; its content identifies it
+    path: str | None = key(None, identity=False)
     weights: Weights = Weights.raw
     prepend_bos: str | bool = (
         "auto"  # auto: prompts begin as the tokenizer begins a text; true: with its BOS token; false: with nothing
@@ -169,8 +171,8 @@ class DatasetConfig:
 
     name: str = MISSING  # the name in tables and paths
     family: str = MISSING  # a corpus or generator in tiny_ablation/data, or `jsonl`
-    path: str | None = None  # jsonl: the file. identity: no (its content is)
-    fields: dict[str, str | None] = field(default_factory=dict)  # jsonl: {ours: the file's}. identity: no
+    path: str | None = key(None, identity=False)  # jsonl: the file; its content identifies it
+    fields: dict[str, str | None] = key({}, identity=False)  # jsonl: {ours: the file's}
     allow_answer_in_prompt: bool = False  # jsonl: accept prompts in which their answer already stands
     corruption: str | None = None  # how the corrupt prompt differs; null is the family's first kind
     split: Split = Split.all
@@ -195,7 +197,7 @@ class AblationConfig:
 class SaeConfig:
     """A sparse autoencoder: one that exists (`path`, or `release` and `id`), or how to train one."""
 
-    path: str | None = None  # a directory in SAELens' format; its content identifies it
+    path: str | None = key(None, identity=False)  # a directory in SAELens' format; its content identifies it
     release: str | None = None  # a release that SAELens knows, or a repository on the hub
     id: str | None = None  # which autoencoder of the release
     other_model: bool = False  # take one that was trained on a model of another name
@@ -209,7 +211,8 @@ class SaeConfig:
     sparsity: float = (
         1.0  # standard, jumprelu: coefficient of the sparsity loss, over activations of norm sqrt(width)
     )
-    corpus: str | None = None  # FILE, DIR or hub:OWNER/NAME; null: the interpreter's documentation
+    # FILE, DIR or hub:OWNER/NAME, identified by its text; null: the interpreter's documentation
+    corpus: str | None = key(None, identity=False)
     tokens: int = 200_000  # of text to train on; the same activations are used again in every epoch
     own_samples: int = 32  # texts of the model's own to train on besides
     context: int = 128  # tokens that the model sees at once
@@ -217,19 +220,20 @@ class SaeConfig:
     steps: int = 2500
     batch: int = 1024  # activations in a step
     lr: float = 2e-3
-    checkpoint_every: int = 500  # steps
+    checkpoint_every: int = key(500, identity=False)  # steps
 
 
 @dataclass
 class DeviceConfig:
     """The machine: where and how precisely to compute. Only `dtype` is part of a run's identity."""
 
-    name: DeviceName = DeviceName.auto  # identity: no
-    index: int | None = None  # which GPU, modulo how many; null: workers of a sweep take turns. identity: no
+    name: DeviceName = key(DeviceName.auto, identity=False)
+    # which GPU, modulo how many; null: workers of a sweep take turns
+    index: int | None = key(None, identity=False)
     dtype: DType = DType.float32
-    threads: int | None = None  # CPU threads; null leaves torch's choice. identity: no
-    batch_tokens: int = 2048  # tokens in one forward pass; halved when memory runs out. identity: no
-    deterministic: bool = True  # ask torch for deterministic kernels. identity: no
+    threads: int | None = key(None, identity=False)  # CPU threads; null leaves torch's choice
+    batch_tokens: int = key(2048, identity=False)  # tokens in one forward pass; halved when memory runs out
+    deterministic: bool = key(True, identity=False)  # ask torch for deterministic kernels
 
 
 @dataclass
@@ -270,32 +274,35 @@ class StatsConfig:
 class TrackingConfig:
     """Where finished runs are published. No failure of tracking can fail a run."""
 
-    backend: TrackingBackend = TrackingBackend.mlflow  # identity: no
-    uri: str | None = None  # null: sqlite in the directory the command was started from. identity: no
-    experiment: str = "tiny-ablate"  # identity: no
+    backend: TrackingBackend = key(TrackingBackend.mlflow, identity=False)
+    uri: str | None = key(None, identity=False)  # null: sqlite in the directory the command was started from
+    experiment: str = key("tiny-ablate", identity=False)
 
 
 @dataclass
 class ProfileConfig:
     """What is recorded of the machine while a run goes on, in `metrics/profile.json`."""
 
-    power: bool = False  # ask powermetrics (macOS; it needs sudo without a password) for power. identity: no
+    # ask powermetrics (macOS; it needs sudo without a password) for power
+    power: bool = key(False, identity=False)
 
 
 @dataclass
 class SweepConfig:
     """What a sweep (-m) computes from its finished runs; a single run does not read it."""
 
-    k: Any = 10  # components in a condition's top set: a number, or q0.05 for those with a q-value up to that. identity: no
-    metrics: list[str] | None = None  # that rank components; null: each run's primary metric. identity: no
-    op: SetOperation = SetOperation.intersection  # identity: no
-    direction: EffectSign = EffectSign.both  # identity: no
-    q: float = 0.05  # false discovery rate at which a hypothesis is called supported. identity: no
-    n_resamples: int = 200  # draws of examples, for the stability of sets. identity: no
-    confirm: bool = False  # ablate the invariant set at once, and random sets beside it. identity: no
-    n_control_sets: int = 100  # how many random sets. identity: no
-    # {name: {test: ...}}; docs/sweeps.md. Any, since the command line adds no keys to a typed dict.
-    hypotheses: Any = None  # identity: no
+    # how many components make a condition's top set, or q0.05: those with a q-value up to that
+    k: Any = key(10, identity=False)
+    # that rank components; null: each run's primary metric
+    metrics: list[str] | None = key(None, identity=False)
+    op: SetOperation = key(SetOperation.intersection, identity=False)
+    direction: EffectSign = key(EffectSign.both, identity=False)
+    q: float = key(0.05, identity=False)  # false discovery rate at which a hypothesis is called supported
+    n_resamples: int = key(200, identity=False)  # draws of examples, for the stability of sets
+    confirm: bool = key(False, identity=False)  # ablate the invariant set at once, and random sets beside it
+    n_control_sets: int = key(100, identity=False)  # how many random sets
+    # Any, since the command line adds no keys to a typed dict.
+    hypotheses: Any = key(None, identity=False)  # {name: {test: ...}}; docs/sweeps.md
 
 
 @dataclass
@@ -309,15 +316,15 @@ class RootConfig:
     verify: VerifyConfig = field(default_factory=VerifyConfig)
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
     stats: StatsConfig = field(default_factory=StatsConfig)
-    sae: SaeConfig = field(default_factory=SaeConfig)  # the kinds that use it hold a copy. identity: no
-    tracking: TrackingConfig = field(default_factory=TrackingConfig)
-    profile: ProfileConfig = field(default_factory=ProfileConfig)
-    sweep: SweepConfig = field(default_factory=SweepConfig)
+    sae: SaeConfig = key(SaeConfig(), identity=False)  # the kinds that use it hold a copy
+    tracking: TrackingConfig = key(TrackingConfig(), identity=False)
+    profile: ProfileConfig = key(ProfileConfig(), identity=False)
+    sweep: SweepConfig = key(SweepConfig(), identity=False)
     seed: int = 0  # draws examples, generated prompts, donors, controls and bootstrap samples
     condition: str | None = None  # the label of this run in a sweep; null: what varies, else the dataset
-    resume: bool = True  # continue what stands in the run directory. identity: no
-    experiment: Any = None  # the config group `experiment/`, which sets other keys
-    notes: dict[str, Any] = field(default_factory=dict)  # free text for your records. identity: no
+    resume: bool = key(True, identity=False)  # continue what stands in the run directory
+    experiment: Any = key(None, identity=False)  # the config group `experiment/`, which sets other keys
+    notes: dict[str, Any] = key({}, identity=False)  # free text for your records
 
 
 def register() -> None:

@@ -6,8 +6,11 @@ are wrong on their own or beside each other. Inner code never sees a DictConfig.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, is_dataclass
+from functools import cached_property
 from typing import Any
 
+from tiny_ablation.config.identity import without
+from tiny_ablation.config.key import not_identity
 from tiny_ablation.config.model_options import common_rows
 from tiny_ablation.config.schema import RootConfig, SaeConfig, Split
 from tiny_ablation.config.sweep import check_sweep
@@ -25,6 +28,11 @@ class Settings:
 
     root: RootConfig
     plain: dict[str, Any]
+
+    @cached_property
+    def defining(self) -> dict[str, Any]:
+        """`plain` without the keys that do not define a result."""
+        return without(self.plain, not_identity(self.root))
 
 
 def to_settings(cfg: Any) -> Settings:

@@ -45,7 +45,7 @@ class RunSpec:
     def identity(self, weights: str) -> Identity:
         """What identifies the run, given what identifies its weights."""
         return identify(
-            self.settings.plain, condition=self.condition, data=self.corpus.content_hash,
+            self.settings.defining, condition=self.condition, data=self.corpus.content_hash,
             splits=self.corpus.split_hash, weights=weights, versions=numeric_versions(),
             inputs=self.ablation.input_digest(self.settings.root.ablation),
         )  # fmt: skip

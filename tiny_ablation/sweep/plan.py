@@ -8,7 +8,7 @@ from pathlib import PurePath
 from typing import Any
 
 from tiny_ablation.ablations.registry import run_spec
-from tiny_ablation.config.identity import CODE, NOT_IDENTITY, hash_json, without
+from tiny_ablation.config.identity import CODE, hash_json
 from tiny_ablation.config.schema import ModelConfig
 from tiny_ablation.config.settings import Settings, to_settings
 from tiny_ablation.errors import ConfigError, ModelError, UserError
@@ -55,10 +55,9 @@ def plan_sweep(config: Any) -> Planned:
     settings = specs[0].settings.plain["sweep"]
     metrics = dict.fromkeys(name for spec in specs for name in metric_names_of(spec.settings.root))
     check_against_plan(settings, dict.fromkeys(cell.condition for cell in cells), metrics)
-    plain = [without(spec.settings.plain, NOT_IDENTITY) for spec in specs]
     # Hypotheses are declared before the sweep, so another list of them is another sweep.
     digest = hash_json(
-        [[cell.condition, cell.dir, each] for cell, each in zip(cells, plain, strict=True)]
+        [[cell.condition, cell.dir, spec.settings.defining] for cell, spec in zip(cells, specs, strict=True)]
         + [settings["hypotheses"]]
     )
     return Planned(SweepPlan(digest, tuple(varying(overrides)), cells, settings, models), specs)

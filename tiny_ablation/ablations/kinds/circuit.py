@@ -27,6 +27,7 @@ from tiny_ablation.ablations.shared.head_sets import HeadSet, complement, label
 from tiny_ablation.ablations.shared.means import MeanPlan, check_mean, plan_means
 from tiny_ablation.ablations.shared.replacements import Scale
 from tiny_ablation.ablations.shared.sites import check_positions
+from tiny_ablation.config.key import key
 from tiny_ablation.engine.edits import Edit, Intervention, Replacement
 from tiny_ablation.errors import ConfigError
 from tiny_ablation.run.plan import Arm, InterventionSpec, PlanContext, Row
@@ -36,7 +37,7 @@ from tiny_ablation.run.plan import Arm, InterventionSpec, PlanContext, Row
 class CircuitConfig(MeanKeys):
     """`ablation` keys of circuit; `mean` and `n_reference` are for replacement=mean."""
 
-    from_run: str | None = None  # an earlier run over heads. identity: no (its run_id is)
+    from_run: str | None = key(None, identity=False)  # an earlier run over heads; its run_id identifies it
     replacement: str = "mean"  # mean | zero: what stands for a head outside the circuit
     rankings: list[str] = field(default_factory=lambda: list(RANKINGS))
     fractions: list[float] = field(default_factory=lambda: list(FRACTIONS))  # of all heads of the model

@@ -13,6 +13,7 @@ from typing import Any
 from tiny_ablation.ablations.shared.head_ranking import head_ranking, load_ranking_run
 from tiny_ablation.ablations.shared.replacements import Scale
 from tiny_ablation.ablations.shared.sites import Head, check_list, check_positions, parse_head
+from tiny_ablation.config.key import key
 from tiny_ablation.config.schema import AblationConfig
 from tiny_ablation.engine.edits import Edit, Intervention
 from tiny_ablation.errors import ConfigError
@@ -28,7 +29,7 @@ class HeadsPairZeroConfig(AblationConfig):
 
     pairs: list[list[Any]] | None = None  # such as [[0.1, 5.2]]
     of: list[Any] | None = None  # such as [0.1, 1.3, 5.2]: all pairs of these
-    from_run: str | None = None  # an earlier run over heads. identity: no (its run_id is)
+    from_run: str | None = key(None, identity=False)  # an earlier run over heads; its run_id identifies it
     top_k: int = 12  # so many of its strongest heads
     positions: str = "all"  # all | last
 

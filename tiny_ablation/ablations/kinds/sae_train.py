@@ -23,6 +23,7 @@ from tiny_ablation.ablations.shared.sae_rows import (
     sae_row,
     sham_leg,
 )
+from tiny_ablation.config.key import key
 from tiny_ablation.config.schema import AblationConfig
 from tiny_ablation.errors import ConfigError
 from tiny_ablation.run.plan import Ablation, Arm, PlanContext
@@ -37,7 +38,7 @@ class SaeTrainConfig(AblationConfig):
     """`ablation` keys of sae_train; how to train is said under `sae`."""
 
     positions: str = "all"  # all (but the first token) | last: where it is spliced in
-    anew: bool = False  # train even if this autoencoder is in the cache. identity: no
+    anew: bool = key(False, identity=False)  # train even if this autoencoder is in the cache
     sae: Any = "${sae}"  # set the group `sae`
 
 
