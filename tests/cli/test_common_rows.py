@@ -19,16 +19,16 @@ def test_true_means_the_models_of_the_sweep(cli, tmp_path):
     # -m in the midst of overrides, where Hydra does not take it
     result = cli("model=toy,planted", "-m", *KEYS, "dataset.common_rows=true", "hydra.sweep.dir=sweep")
     assert result.code == 0, result.err
-    rows, unservable = [], []
+    rows, unscorable = [], []
     for name in ("toy", "planted"):
         (metrics,) = tmp_path.glob(f"sweep/{name}/*/*/*/metrics")
         rows.append(set(pd.read_parquet(metrics / "per_example.parquet")["example_id"]))
-        unservable.append(json.loads((metrics / "summary.json").read_text())["unservable"])
+        unscorable.append(json.loads((metrics / "summary.json").read_text())["unscorable"])
     assert len(rows[0]) == 8
     assert rows[0] == rows[1]
-    assert unservable[0] == unservable[1]
-    assert all(reason.startswith("toy: ") for reason in unservable[0]["rows"].values())
-    assert unservable[0]["count"] > 100
+    assert unscorable[0] == unscorable[1]
+    assert all(reason.startswith("toy: ") for reason in unscorable[0]["rows"].values())
+    assert unscorable[0]["count"] > 100
 
 
 def test_true_in_a_single_run_is_refused(cli, tmp_path):

@@ -92,7 +92,7 @@ def test_rows_that_cannot_be_scored_are_listed_and_counted(cli, corpus_file, tmp
     )
     args = ("data", "model=toy", "dataset=jsonl", "dataset.path=both.jsonl")
     shown = cli(*args, "--json").json()
-    assert list(shown["unservable"]) == ["row-13"]
+    assert list(shown["unscorable"]) == ["row-13"]
     assert shown["scorable"] == 12
     text = cli(*args).out
     assert "1 rows cannot be scored" in text

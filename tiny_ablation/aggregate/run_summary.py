@@ -57,7 +57,7 @@ def run_summary(
         "n_examples": len(first.examples),
         "n_planned": len(prepared.tokens),
         "skipped": list(prepared.skipped),
-        "unservable": {"count": len(selection.unscorable), "rows": dict(selection.unscorable)},
+        "unscorable": {"count": len(selection.unscorable), "rows": dict(selection.unscorable)},
         "kept": dict(selection.kept),
         "n_groups": len(set(groups_of(prepared, first))),
         "confidence": root.stats.confidence,

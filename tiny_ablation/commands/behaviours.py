@@ -52,7 +52,7 @@ def _measure(root: RootConfig, name: str, network: "Network") -> dict[str, Any]:
         "family": name,
         "description": family_of(cfg).description,
         "seeded": seen.corpus.seeded,
-        "unservable": len(seen.unscorable),
+        "unscorable": len(seen.unscorable),
         "measured": measure(root, network, seen.draw(None)) if seen.tokens else None,
     }
 
@@ -133,8 +133,8 @@ def _section(each: dict[str, Any]) -> Iterator[str]:
         else "The prompts are written; the seed draws which are used."
     )
     yield f"{each['description']} {prompts}"
-    if each["unservable"]:
-        yield f"{each['unservable']} rows cannot be scored with this tokenizer and are left out."
+    if each["unscorable"]:
+        yield f"{each['unscorable']} rows cannot be scored with this tokenizer and are left out."
     if each["measured"]:
         yield ""
         head, *rows = template_lines(each["measured"])

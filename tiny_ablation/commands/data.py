@@ -65,7 +65,7 @@ def _content(root: RootConfig, *, with_baseline: bool) -> dict[str, Any]:
         "opening": described(model.tokenizer, model.opening),
         "split": root.dataset.split.value,
         "scorable": len(seen.tokens),
-        "unservable": seen.unscorable,
+        "unscorable": seen.unscorable,
         "token_lengths": seen.lengths,
         "rows": _rows(seen, model.tokenizer),
         "baseline": measure(root, network, seen.draw(root.dataset.n_examples)) if network else None,
@@ -108,7 +108,7 @@ def _text(content: dict[str, Any]) -> Iterator[str]:
     yield ""
     yield f"Tokens of the clean prompt, {content['scorable']} rows of split {content['split']}"
     yield from _histogram(content["token_lengths"])
-    yield from _unservable(content["unservable"])
+    yield from _unscorable(content["unscorable"])
     yield ""
     yield "Rows: tokens between bars; named positions, counted from 0"
     for row in content["rows"]:
@@ -133,7 +133,7 @@ def _histogram(lengths: dict[int, int]) -> Iterator[str]:
         yield f"  {label:>7}  {bins[index]:>6}  {'#' * -(-_BARS * bins[index] // most)}".rstrip()
 
 
-def _unservable(rows: dict[str, str]) -> Iterator[str]:
+def _unscorable(rows: dict[str, str]) -> Iterator[str]:
     yield ""
     yield f"{len(rows)} rows cannot be scored" + (":" if rows else "")
     for row, reason in rows.items():
