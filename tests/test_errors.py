@@ -37,6 +37,7 @@ def test_an_array_that_is_too_large_is_short_memory():
         (PermissionError(errno.EACCES, "Permission denied", "/x"), "Cannot write /x: permission denied; check the permissions"),
         (OSError(errno.EROFS, "Read-only file system"), "Cannot write: read-only file system; choose another directory"),
         (Exception("Error while serializing: I/O error: File too large (os error 27)"), "Cannot write: file too large; raise"),
+        (OSError(errno.ENAMETOOLONG, "File name too long", "x" * 300), f"Cannot use {'x' * 300}: file name too long; shorten"),
         (RuntimeError("[enforce fail at inline_container.cc] . PytorchStreamWriter failed writing file data/0"),
          "Cannot write: the file could not be written to its end; free some space"),
     ],

@@ -20,6 +20,15 @@ logger = logging.getLogger(__name__)
 class SweepCallback(Callback):
     """The callback that `conf/config.yaml` names."""
 
+    def on_run_start(self, config: Any, **_: Any) -> None:
+        """Check the directory of a single run before Hydra writes there."""
+        from tiny_ablation.store.rundir_guard import refuse_foreign, refuse_sweep
+
+        with _leaving():
+            directory = Path(config.hydra.run.dir).absolute()
+            refuse_foreign(directory)
+            refuse_sweep(directory)
+
     def on_multirun_start(self, config: Any, **_: Any) -> None:
         """Check every cell, claim the directory, make ready what the jobs share."""
         with _leaving():
@@ -41,7 +50,7 @@ def _leaving() -> Iterator[None]:
 
 
 def _directory(config: Any) -> Path:
-    return Path(config.hydra.sweep.dir).resolve()
+    return Path(config.hydra.sweep.dir).absolute()
 
 
 def _preflight(config: Any, directory: Path) -> None:
@@ -56,7 +65,21 @@ def _preflight(config: Any, directory: Path) -> None:
     for model in {repr(each): each for each in (spec.settings.root.model for spec in planned.specs)}.values():
         _fetch(model, screen)
     begin(directory, pin(planned), anew=not config.resume)
+    _admit_hydra(directory, config)
     _open_tracking(config, screen)
+
+
+def _admit_hydra(directory: Path, config: Any) -> None:
+    """Note the one file that Hydra itself is about to write into a sweep's directory."""
+    from hashlib import sha256
+
+    from omegaconf import OmegaConf
+
+    from tiny_ablation.store.ledger import keeping
+
+    text = OmegaConf.to_yaml(config)
+    with keeping(directory) as ledger:
+        ledger.admit(directory / "multirun.yaml", sha256(text.encode()).hexdigest())
 
 
 def _headline(plan: Any, directory: Path) -> dict[str, str]:

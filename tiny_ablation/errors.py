@@ -21,6 +21,11 @@ _ADVICE = {
     errno.EACCES: f"check the permissions, or {_ELSEWHERE}",
     errno.EPERM: f"check the permissions, or {_ELSEWHERE}",
 }
+_PATHS = {
+    errno.ENAMETOOLONG: "shorten the path.",
+    errno.ELOOP: "a link leads back to itself.",
+    errno.ENOTDIR: "a part of the path is a file.",
+}
 
 # How libraries say it: torch on a GPU, torch on a CPU, the system, C++, oneDNN; and of a thread's stack, Python and Rust.
 _NO_MEMORY = (
@@ -86,7 +91,7 @@ class Interrupted(TinyAblateError):
 def said_by_system(error: OSError) -> str:
     """What the system said about a file, and what to do about it."""
     said = os.strerror(error.errno).lower() if error.errno else (str(error) or "unknown").splitlines()[0]
-    return f"{said}; {_ADVICE.get(error.errno or 0, 'check the path and the disk.')}"
+    return f"{said}; {(_ADVICE | _PATHS).get(error.errno or 0, 'check the path and the disk.')}"
 
 
 def disk_trouble(error: BaseException) -> str | None:
@@ -124,6 +129,8 @@ def user_message(error: BaseException) -> TinyAblateError | None:
     if said := disk_trouble(error):
         where = f" {error.filename}" if isinstance(error, OSError) and error.filename else ""
         return ResultsError(f"Cannot write{where}: {said}")
+    if isinstance(error, OSError) and error.errno in _PATHS:
+        return ResultsError(f"Cannot use {error.filename}: {said_by_system(error)}")
     return None
 
 

@@ -1,7 +1,7 @@
-"""Where things live: the packaged configs, and the user's cache."""
+"""Where things live: the packaged configs, and the user's cache; and what a name in a stranger's file may be."""
 
 import os
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 _HERE = Path(__file__).resolve().parent
 
@@ -20,3 +20,15 @@ def cache_dir() -> Path:
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("tiny-ablate"))
+
+
+def inside(name: str) -> str:
+    """`name`, if it is a relative path that stays inside the directory of the file that names it.
+
+    Raises:
+        ValueError: it is not.
+    """
+    path = PurePosixPath(name)
+    if not path.parts or path.is_absolute() or ".." in path.parts or "\\" in name or ":" in name:
+        raise ValueError(f"the path {name!r}")
+    return name

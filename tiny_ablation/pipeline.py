@@ -74,7 +74,7 @@ def _carry_out(
     from tiny_ablation.run.measure import executors
     from tiny_ablation.run.prepare import prepare_run
     from tiny_ablation.store.rundir import RunDir
-    from tiny_ablation.store.rundir_guard import ensure_vacant, refuse_sweep
+    from tiny_ablation.store.rundir_guard import ensure_vacant, refuse_foreign, refuse_sweep
 
     started = datetime.now(UTC)
     with profile.stage("prepare", quiet=True):  # nothing is written yet: the directory may be refused
@@ -83,6 +83,7 @@ def _carry_out(
             admit(prepared.identity)
         profile.meter = lambda: prepared.network.tokens
     screen.start(_headline(prepared))
+    refuse_foreign(directory)
     refuse_sweep(directory)
     rundir = RunDir(directory)
     with rundir.lock():

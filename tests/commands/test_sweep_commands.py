@@ -5,6 +5,7 @@ import json
 import pandas as pd
 import pytest
 
+from tests.ledgers import adopt
 from tiny_ablation.store.files import write_json, write_table
 from tiny_ablation.store.manifest import write_manifest
 from tiny_ablation.store.rundir import RunDir
@@ -63,6 +64,7 @@ def write_run(run, name):
     }
     effect = {"logit_diff": {"mean_delta": -0.2, "ci_low": -0.3, "ci_high": -0.1}}
     write_json(run.summary, summary | {"metrics": effect, "baseline": {}, "warnings": []})
+    adopt(run.path)
     write_manifest(run, run_id=name, status="ok", digest=name, covers={})
 
 

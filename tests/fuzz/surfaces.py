@@ -13,6 +13,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from functools import cache
 from pathlib import Path
 
+from tests.ledgers import adopt
 from tiny_ablation import cli
 from tiny_ablation.config.schema import DatasetConfig, ModelConfig, ModelSource, Split
 from tiny_ablation.store.manifest import write_manifest
@@ -179,6 +180,7 @@ def _seal(directory: Path) -> None:
     """Checksums that fit; a manifest that says nothing stays as it is."""
     try:
         content = json.loads((directory / "manifest.json").read_bytes())
+        adopt(directory)
         known = {key: content[key] for key in ("run_id", "status", "digest", "covers", "error")}
         write_manifest(
             RunDir(directory),

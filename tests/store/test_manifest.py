@@ -5,22 +5,25 @@ import pytest
 from tiny_ablation.errors import ResultsError
 from tiny_ablation.store.checksummed_json import write_sealed
 from tiny_ablation.store.files import write_json, write_text
+from tiny_ablation.store.ledger import keeping
 from tiny_ablation.store.manifest import Problem, check_files, read_manifest, write_manifest
 from tiny_ablation.store.rundir import RunDir
 
 
 def a_run(path, time="12:00", **changes):
+    """A finished run, and beside its files a log and what is the user's."""
     run = RunDir(path)
-    write_json(run.summary, {"logit_diff": 1.0})
-    write_json(run.provenance, {"started": time})
-    write_text(run.path / ".hydra" / "config.yaml", f"cwd: {path}")
-    write_text(run.path / "tiny-ablate.log", time)
-    write_text(run.path / "tiny-ablate.log.1", time)
-    write_text(run.path / "partial" / "batch_00000.safetensors", "")
-    write_text(run.path / ".tmp-12.json", "half")
-    write_text(run.path / ".lock", "")
     kwargs = {"run_id": "abc", "status": "ok", "digest": "d", "covers": {"data": "x"}} | changes
-    write_manifest(run, **kwargs)
+    with run.lock(), keeping(path) as ledger:
+        ledger.admit_log(run.log)
+        write_json(run.summary, {"logit_diff": 1.0})
+        write_json(run.provenance, {"started": time})
+        write_text(run.path / "multirun.yaml", f"cwd: {path}")
+        write_text(run.path / "partial" / "batch_00000.safetensors", "")
+        write_manifest(run, **kwargs)
+    run.log.write_text(time)
+    (run.path / "thesis.tex").write_text("of the user")
+    (run.metrics / "mine.txt").write_text("of the user")
     return run
 
 
@@ -38,7 +41,7 @@ def test_manifest_comes_back(tmp_path):
     assert (manifest.run_id, manifest.status, manifest.error) == ("abc", "failed", "boom")
     assert manifest.extra == {"seed_effect": "none"}
     assert list(manifest.files) == ["metrics/summary.json"]
-    assert manifest.machine_files == (".hydra/config.yaml", "provenance.json")
+    assert manifest.machine_files == ("multirun.yaml", "provenance.json")
     assert manifest.files["metrics/summary.json"].size == run.summary.stat().st_size
 
 
@@ -53,12 +56,14 @@ def test_writing_twice_changes_nothing(tmp_path):
     assert a_run(tmp_path).manifest.read_bytes() == before
 
 
-def test_the_jobs_of_a_sweep_are_not_its_files(tmp_path):
+def test_the_jobs_of_a_sweep_and_what_is_put_there_later_are_not_its_files(tmp_path):
     a_run(tmp_path / "0")
-    (tmp_path / "1" / ".hydra").mkdir(parents=True)
-    write_text(tmp_path / "1" / "x.txt", "a job that was killed")
+    with RunDir(tmp_path / "1").lock():
+        write_text(tmp_path / "1" / "x.txt", "a job that was killed")
     sweep = a_run(tmp_path)
-    assert list(read_manifest(sweep.path).files) == ["metrics/summary.json"]
+    again = a_run(tmp_path)
+    assert list(read_manifest(again.path).files) == ["metrics/summary.json"]
+    assert read_manifest(sweep.path).machine_files == ("multirun.yaml", "provenance.json")
 
 
 def test_check_finds_nothing_in_a_whole_run(tmp_path):
@@ -78,8 +83,7 @@ def test_a_manifest_that_was_altered_anywhere_is_refused(tmp_path, name):
 
 def test_a_growing_log_is_no_damage(tmp_path):
     run = a_run(tmp_path)
-    (run.path / "tiny-ablate.log").write_text("more")
-    (run.path / "tiny-ablate.log.1").write_text("what was written before that")
+    run.log.write_text("more")
     assert check_files(run) == []
 
 
@@ -105,10 +109,26 @@ def test_check_of_a_few_files(tmp_path):
     ]  # fmt: skip
 
 
-def test_directories_that_are_named_are_left_out(tmp_path):
-    write_text(tmp_path / "facts" / "0" / "config.yaml", "of a job that was killed")
-    run = a_run(tmp_path, leave_out=["facts/0"])
-    assert list(read_manifest(run.path).files) == ["metrics/summary.json"]
+def test_a_file_that_was_altered_is_not_listed_as_written(tmp_path):
+    run = a_run(tmp_path)
+    run.summary.write_text("{}")
+    write_manifest(run, run_id="abc", status="ok", digest="d", covers={})
+    assert list(read_manifest(run.path).files) == []
+
+
+def test_a_newer_figure_of_its_own_is_no_damage_and_any_other_is(tmp_path):
+    """A `report` that was killed before it wrote the manifest leaves newer figures."""
+    with RunDir(tmp_path).lock():
+        write_text(tmp_path / "artifacts" / "map.png", "old")
+    run = a_run(tmp_path)
+    with run.lock():
+        write_text(tmp_path / "artifacts" / "map.png", "new")
+    assert check_files(run) == []
+    with run.lock():
+        write_json(run.summary, {"logit_diff": 2.0})
+    assert check_files(run) == [Problem("metrics/summary.json", "altered")]
+    (tmp_path / "artifacts" / "map.png").write_text("of somebody else")
+    assert Problem("artifacts/map.png", "altered") in check_files(run)
 
 
 def test_check_sees_altered_machine_files_and_a_missing_list_of_them(tmp_path):

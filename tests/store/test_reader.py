@@ -1,6 +1,7 @@
 import pandas as pd
 import pytest
 
+from tests.ledgers import adopt
 from tiny_ablation.errors import ResultsError
 from tiny_ablation.store.files import write_json, write_table, write_text
 from tiny_ablation.store.manifest import write_manifest
@@ -16,6 +17,7 @@ def run_path(tmp_path, head_rows):
     write_table(run.per_example, pd.DataFrame({"example_id": ["a", "b"]}))
     write_json(run.summary, {"metrics": {}})
     write_text(run.config, "seed: 3\nlr: 1e-5\nsecret: ${oc.env:HOME}\n")
+    adopt(run.path)
     write_manifest(run, run_id="abc", status="ok", digest="d", covers={})
     return tmp_path
 

@@ -5,6 +5,7 @@ import sys
 import pytest
 
 from tiny_ablation.errors import ResultsError
+from tiny_ablation.store.ledger import read_ledger
 from tiny_ablation.store.rundir import RunDir
 
 _HOLD = (
@@ -51,12 +52,38 @@ def test_the_lock_refuses_its_own_process_too(tmp_path):
         pass
 
 
-def test_the_lock_cleans_up_after_a_killed_writer(tmp_path):
-    stale = tmp_path / "metrics" / ".tmp-00.json"
+def test_the_lock_cleans_up_after_a_killed_writer_of_its_own(tmp_path):
+    with RunDir(tmp_path).lock():
+        pass
+    ledger = read_ledger(tmp_path)
+    stale, theirs = (tmp_path / "metrics" / f".tmp-{token}00.json" for token in (ledger.token, ""))
     stale.parent.mkdir()
     stale.write_text("half")
+    theirs.write_text("of the user")
     with RunDir(tmp_path).lock():
         assert not stale.exists()
+    assert theirs.read_text() == "of the user"
+
+
+@pytest.mark.parametrize("name", [".lock", ".lock-holder", "metrics", "run.log", "partial"])
+def test_a_link_out_of_the_directory_is_refused_and_not_followed(tmp_path, name):
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    (theirs / "thesis.tex").write_text("of the user")
+    run = RunDir(tmp_path / "run")
+    run.path.mkdir()
+    (run.path / name).symlink_to(theirs if name in ("metrics", "partial") else theirs / "thesis.tex")
+    with pytest.raises(ResultsError, match=f"{name} is a link out of"), run.lock():
+        pass
+    assert (theirs / "thesis.tex").read_text() == "of the user"
+
+
+@pytest.mark.parametrize("name", [".lock", ".lock-holder", ".ledger"])
+def test_a_file_of_the_users_in_the_place_of_a_lock_is_refused(tmp_path, name):
+    (tmp_path / name).write_text("of the user")
+    with pytest.raises(ResultsError, match=f"{name} was not written by tiny-ablate"), RunDir(tmp_path).lock():
+        pass
+    assert (tmp_path / name).read_text() == "of the user"
 
 
 def test_a_file_in_the_way(tmp_path):

@@ -36,6 +36,13 @@ def test_it_is_bounded_and_keeps_the_newest(write, tmp_path, monkeypatch):
     assert "line 499 " in files[0].read_text()
 
 
+def test_a_file_or_directory_of_the_users_gets_no_log(write, tmp_path):
+    (tmp_path / "run.log").write_text("of the user")
+    assert write(tmp_path, 3) == [tmp_path / "run.log"]
+    assert (tmp_path / "run.log").read_text() == "of the user"
+    assert not (tmp_path / ".ledger").exists()
+
+
 def test_one_that_cannot_be_written_is_no_error(write, tmp_path, capsys):
     assert write(tmp_path / "not there", 3) == []
     assert capsys.readouterr().err == ""

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from tiny_ablation.errors import ResultsError
-from tiny_ablation.store.files import write_text
+from tiny_ablation.store.ledger import read_ledger
 from tiny_ablation.store.sweepdir import SweepPlan, building, write_plan
 
 
@@ -16,11 +16,20 @@ def sweep(tmp_path):
     return tmp_path
 
 
-def test_what_a_killed_builder_left_is_cleared_and_what_runs_write_is_not(sweep):
-    for name in (".tmp-1.json", "artifacts/cross_condition/.tmp-2.json", "toy/0_seed0/metrics/.tmp-3.json"):
-        write_text(sweep / name, "half")
+def test_what_a_killed_builder_left_is_cleared_and_what_others_write_is_not(sweep):
     with building(sweep):
-        assert [path.name for path in sweep.rglob(".tmp-*")] == [".tmp-3.json"]
+        pass
+    mine = f".tmp-{read_ledger(sweep).token}"
+    for name in (
+        f"{mine}1.json",
+        f"artifacts/cross_condition/{mine}2.json",
+        "toy/0/metrics/.tmp-3.json",
+        ".tmp-4.json",
+    ):
+        (sweep / name).parent.mkdir(parents=True, exist_ok=True)
+        (sweep / name).write_text("half")
+    with building(sweep):
+        assert sorted(path.name for path in sweep.rglob(".tmp-*")) == [".tmp-3.json", ".tmp-4.json"]
 
 
 def test_a_second_builder_waits(sweep):

@@ -10,6 +10,7 @@ import pytest
 from tiny_ablation.config.identity import Identity
 from tiny_ablation.errors import ResultsError
 from tiny_ablation.store.files import write_text
+from tiny_ablation.store.ledger import keeping
 from tiny_ablation.store.manifest import write_manifest
 from tiny_ablation.store.rundir import RunDir
 from tiny_ablation.store.sweepdir import Cell, SweepDir, SweepPlan, read_plan, write_plan
@@ -41,20 +42,35 @@ def test_the_plan_is_written_and_read_back(tmp_path):
 
 
 def test_another_plan_is_refused_and_nothing_is_changed(tmp_path):
-    write_plan(tmp_path, PLAN)
+    with keeping(tmp_path):
+        write_plan(tmp_path, PLAN)
     with pytest.raises(ResultsError, match="belongs to another sweep"):
         claim(tmp_path, OTHER)
     assert read_plan(tmp_path) == PLAN
 
 
 def test_the_directory_of_a_run_is_refused(tmp_path):
-    (tmp_path / "manifest.json").write_text("{}")
+    with keeping(tmp_path):
+        write_text(tmp_path / "manifest.json", "{}")
     with pytest.raises(ResultsError, match="single run"):
         claim(tmp_path, PLAN)
 
 
+@pytest.mark.parametrize("place", ["thesis.tex", "facts/0/thesis.tex"])
+def test_files_of_the_users_are_refused_in_the_directory_and_in_that_of_a_cell(tmp_path, place):
+    if place != "thesis.tex":
+        with keeping(tmp_path):
+            write_plan(tmp_path, PLAN)
+    (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / place).touch()
+    with pytest.raises(ResultsError, match=r"\(thesis\.tex\).*hydra\.sweep\.dir=DIR"):
+        claim(tmp_path, PLAN)
+    assert claimed() is None
+
+
 def test_a_damaged_plan_is_refused_with_what_to_do_and_doing_it_helps(tmp_path):
-    write_plan(tmp_path, PLAN)
+    with keeping(tmp_path):
+        write_plan(tmp_path, PLAN)
     write_manifest(RunDir(tmp_path), run_id="r", status="ok", digest="d", covers={}, extra={"kind": "sweep"})
     plan = tmp_path / "sweep.json"
     plan.write_text(plan.read_text().replace("facts", "faots"))
@@ -108,11 +124,12 @@ def test_a_sweep_of_other_content_is_refused_from_its_plan_alone(tmp_path, plan,
 @pytest.mark.parametrize(("plan", "told"), OTHER_CONTENT)
 def test_what_runs_left_is_refused_when_the_plan_is_gone_and_replaced_when_asked(tmp_path, plan, told, left):
     rundir, run = RunDir(tmp_path / "facts/0"), Identity(PLAN.cells[0].digest, covers(PLAN))
-    if left == "batches":
-        rundir.partial(run, "").save(0, {"a": np.zeros(2)})
-    else:
-        write_text(rundir.summary, "{}")
-        write_manifest(rundir, run_id="r", status="ok", digest=run.digest, covers=run.covers)
+    with keeping(rundir.path):
+        if left == "batches":
+            rundir.partial(run, "").save(0, {"a": np.zeros(2)})
+        else:
+            write_text(rundir.summary, "{}")
+            write_manifest(rundir, run_id="r", status="ok", digest=run.digest, covers=run.covers)
     with pytest.raises(ResultsError, match=re.escape(told)):
         begin(tmp_path, plan, anew=False)
     begin(tmp_path, plan, anew=True)
@@ -125,7 +142,8 @@ def test_what_runs_left_is_refused_when_the_plan_is_gone_and_replaced_when_asked
 def test_the_matrices_of_other_content_go_when_a_sweep_is_begun_anew(tmp_path):
     begin(tmp_path, PLAN, anew=False)
     summary = SweepDir(tmp_path).summary
-    write_text(summary, "{}")
+    with keeping(tmp_path):
+        write_text(summary, "{}")
     write_manifest(RunDir(tmp_path), run_id="r", status="ok", digest="d", covers={}, extra={"kind": "sweep"})
     begin(tmp_path, PLAN, anew=True)
     assert summary.exists()
@@ -134,7 +152,8 @@ def test_the_matrices_of_other_content_go_when_a_sweep_is_begun_anew(tmp_path):
 
 
 def test_a_plan_of_an_earlier_version_goes_on_where_nothing_was_computed(tmp_path):
-    write_plan(tmp_path, SweepPlan(PLAN.plan_digest, (), (Cell(0, "facts/0", "facts", 0, ()),)))
+    with keeping(tmp_path):
+        write_plan(tmp_path, SweepPlan(PLAN.plan_digest, (), (Cell(0, "facts/0", "facts", 0, ()),)))
     begin(tmp_path, PLAN, anew=False)
     assert read_plan(tmp_path) == PLAN
 

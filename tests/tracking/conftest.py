@@ -1,5 +1,6 @@
 import pytest
 
+from tests.ledgers import adopt
 from tiny_ablation.store.files import write_bytes, write_json, write_text
 from tiny_ablation.store.manifest import write_manifest
 from tiny_ablation.store.rundir import RunDir
@@ -22,5 +23,6 @@ def _make_run(path, *, value=0.25, status="ok", digest="d1"):
     write_bytes(run.artifacts / "heatmap.png", b"png")
     times = {"started": "2025-01-01T00:00:00+00:00", "ended": "2025-01-01T00:01:00+00:00"}
     write_json(run.provenance, {**times, "git_commit": "c0ffee", "git_dirty": True})
+    adopt(run.path)
     write_manifest(run, run_id="abc", status=status, digest=digest, covers={})
     return path

@@ -144,6 +144,11 @@ def check_config(cfg: Any, overrides: Sequence[str] = ()) -> None:
     for name in _MADE:
         for key, value in _resolved(OmegaConf.select(cfg, "hydra"), name, "hydra"):
             _check_made(key, value, overrides)
+    if (subdir := plain.get("hydra", {}).get("output_subdir")) is not None:
+        raise ConfigError(
+            f"hydra.output_subdir={subdir}: Hydra would write there before the directory is known to be free; a run writes its "
+            "own config.yaml, so leave it null"
+        )
     environment = plain.get("hydra", {}).get("job", {}).get("env_set") or {}
     for name in environment if isinstance(environment, Mapping) else [environment]:
         if name not in _ENVIRONMENT:

@@ -4,12 +4,11 @@ from pathlib import Path
 
 from tiny_ablation.errors import ResultsError
 from tiny_ablation.store.files import read_json, read_table
-from tiny_ablation.store.manifest import check_files, read_manifest, write_manifest
+from tiny_ablation.store.manifest import DRAWN, check_files, read_manifest, write_manifest
 from tiny_ablation.store.rundir import RunDir
+from tiny_ablation.store.rundir_guard import reopened
 from tiny_ablation.store.sweepdir import is_sweep
-from tiny_ablation.store.untrusted import reading, refuse_links
-
-_DRAWN = ("artifacts/", "report.html")
+from tiny_ablation.store.untrusted import reading
 
 
 def rebuild(path: Path) -> Path:
@@ -24,19 +23,16 @@ def rebuild(path: Path) -> Path:
     Raises:
         ResultsError: it is neither, it has no results, or a file that the page is made of was altered since.
     """
-    refuse_links(path)
+    run = RunDir(path)
     with reading(path):
-        return _rebuild(path)
-
-
-def _rebuild(path: Path) -> Path:
-    if is_sweep(path):
-        return _rebuild_sweep(path)
-    if not (path / "manifest.json").is_file():
-        raise ResultsError(
-            f"{path} is neither a run nor a sweep: give a directory that tiny-ablate has written."
-        )
-    return _rebuild_run(RunDir(path))
+        if is_sweep(path):
+            return _rebuild_sweep(path)
+        if not run.manifest.is_file():
+            raise ResultsError(
+                f"{path} is neither a run nor a sweep: give a directory that tiny-ablate has written."
+            )
+        with run.lock(), reopened(path):
+            return _rebuild_run(run)
 
 
 def _rebuild_sweep(path: Path) -> Path:
@@ -54,7 +50,7 @@ def _rebuild_run(run: RunDir) -> Path:
 
     manifest = read_manifest(run.path)
     # Checksums are made anew below, so a table that was altered must not get a new one.
-    problems = [each for each in check_files(run) if not each.file.startswith(_DRAWN)]
+    problems = [each for each in check_files(run) if not each.file.startswith(DRAWN)]
     if problems:
         raise ResultsError(f"{run.path} is not as its run left it: {problems[0]}. Run again to make it anew.")
     summary = read_json(run.summary)

@@ -3,7 +3,7 @@
 Every write goes to a temporary file in the target's own directory, is flushed to the disk, and then replaces
 the target in one step; the directory is flushed last, so that the new name survives a power cut as well. A
 reader sees the old file or the new one, never half of either, and a crash leaves at most a stray `.tmp-*`
-file for `clean_stale`. The cost is two flushes a file (milliseconds), so write batches rather than rows. It
+file for `clean_stale`. The cost is two or three flushes a file (milliseconds), so write batches rather than rows. It
 does not keep two writers apart: that is `RunDir.lock`.
 
 JSON and tables have one byte sequence per content, so equal results are equal files.
@@ -11,7 +11,6 @@ JSON and tables have one byte sequence per content, so equal results are equal f
 
 import contextlib
 import errno
-import hashlib
 import json
 import math
 import os
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from tiny_ablation.errors import GuardError, ResultsError, said_by_system
+from tiny_ablation.store.ledger import ledger_of, sha256_file
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,13 +44,18 @@ def write_via(path: Path, write: Callable[[Path], object]) -> Path:
         `path`.
 
     Raises:
-        ResultsError: the disk is full, the directory is read-only, or the like; `path` is as it was before.
+        ResultsError: the disk is full, the directory is read-only, or the like, or a file stands there that is not of this
+            package (see `results.ledger`); `path` is as it was before.
     """
-    temporary = path.with_name(f"{TEMP_PREFIX}{secrets.token_hex(8)}{path.suffix}")
+    ledger = ledger_of(path)
+    mine = f"{TEMP_PREFIX}{ledger.token if ledger else ''}"
+    temporary = path.with_name(f"{mine}{secrets.token_hex(8)}{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(temporary)
         _flush(temporary)
+        if ledger:
+            ledger.admit(path, sha256_file(temporary))
         os.replace(temporary, path)
         _flush_directory(path.parent)
     except OSError as error:
@@ -208,24 +213,27 @@ def _refuse_blown_up(file: Any) -> None:
         raise ValueError(f"its {file.metadata.num_rows:,} rows would take {size / 2**30:.0f} GB")
 
 
-def sha256_file(path: Path) -> str:
-    """The SHA-256 of a file's bytes, in hexadecimal; reads the file once, in pieces."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise ResultsError(f"Cannot read {path}: {said_by_system(error)}") from error
+def delete(path: Path) -> None:
+    """Delete a file if it is there; in a directory that keeps a ledger, only one of its own."""
+    if ledger := ledger_of(path):
+        ledger.delete(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
-def clean_stale(directory: Path) -> list[Path]:
+def clean_stale(directory: Path, token: str = "") -> list[Path]:
     """Delete the temporary files that a killed process left anywhere under `directory`.
 
     Hold the directory's lock: a temporary file of a living writer looks the same.
 
+    Args:
+        directory: where.
+        token: of the ledger whose temporary files they are; empty in a directory that keeps none and belongs to this package.
+
     Returns:
         What was deleted.
     """
-    stale = sorted(path for path in directory.rglob(f"{TEMP_PREFIX}*") if path.is_file())
+    stale = sorted(path for path in directory.rglob(f"{TEMP_PREFIX}{token}*") if path.is_file())
     for path in stale:
         path.unlink(missing_ok=True)
     return stale

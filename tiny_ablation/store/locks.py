@@ -3,15 +3,44 @@
 import contextlib
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tiny_ablation.errors import ResultsError
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
 
 _held: dict[Path, int] = {}
+
+
+def lock_file(path: Path, timeout: float = -1) -> "BaseFileLock":
+    """A lock that is not taken yet; taking it empties the file, so it must be one of ours.
+
+    Args:
+        path: the lock file, which need not be there.
+        timeout: seconds to wait for it; negative: as long as it takes.
+
+    Raises:
+        ResultsError: what stands there is no lock file.
+    """
+    from filelock import FileLock
+
+    if os.path.lexists(path) and not _is_lock(path):
+        raise ResultsError(
+            f"{path} was not written by tiny-ablate, which keeps a lock there; move it elsewhere"
+        )
+    return FileLock(path, timeout=timeout)
+
+
+def _is_lock(path: Path) -> bool:
+    return path.is_file() and not path.is_symlink() and path.stat().st_size == 0
 
 
 def is_locked(path: Path) -> bool:
     """Whether a live process holds the lock file `path`; one that a dead process left says nothing."""
     from filelock import FileLock, Timeout
 
-    if not path.is_file():
+    if not _is_lock(path):
         return False
     try:
         with FileLock(path, timeout=0):

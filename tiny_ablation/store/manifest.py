@@ -1,24 +1,23 @@
 """The manifest: what a run is, how it ended, and the checksum of every file that says so; its own is its last key.
 
 Equal runs have equal manifests, to the byte. So files that hold times or machine facts are named in
-`manifest.json` and their checksums stand in `machine.json` beside it. Left out are files that still change or
-are no results: logs, lock files, temporary and partial files, and the directories of other runs (the jobs of
-a sweep).
+`manifest.json` and their checksums stand in `machine.json` beside it. Listed is what the run itself wrote, by its
+ledger, and of that only what is a result: no finished batches of a run that is under way.
 """
 
-import os
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
 from tiny_ablation.errors import ResultsError
+from tiny_ablation.paths import inside
 from tiny_ablation.store.checksummed_json import write_sealed
-from tiny_ablation.store.files import TEMP_PREFIX, sha256_file
+from tiny_ablation.store.ledger import keeping, read_ledger, sha256_file
 from tiny_ablation.store.rundir import RunDir
 from tiny_ablation.store.schema import SCHEMA_VERSION
-from tiny_ablation.store.versioned import inside, read_versioned
+from tiny_ablation.store.versioned import read_versioned
 
 Status = Literal["ok", "partial", "failed"]
 
@@ -34,9 +33,8 @@ _MACHINE_FILES = {
     "sae/training_profile.json",
     *(f"artifacts/{name}.{suffix}" for name in ("timeline", "verify") for suffix in ("html", "png")),
 }
-_MACHINE_DIRS = (".hydra/",)
-_NOT_RESULTS = (TEMP_PREFIX, ".lock")
-_LOG = re.compile(r"\.log(\.\d+)?$")
+DRAWN = ("artifacts/", "report.html")  # what `tiny-ablate report` makes anew from the other files
+_UNDER_WAY = "partial/"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -91,9 +89,10 @@ def write_manifest(
     covers: Mapping[str, Any],
     error: str | None = None,
     extra: Mapping[str, Any] | None = None,
-    leave_out: Collection[str] = (),
 ) -> Path:
     """Write `machine.json` and then `manifest.json`; call it last, once every other file is written.
+
+    Listed is every file of the directory's ledger that is there as it was written.
 
     Args:
         rundir: the directory of a run or of a sweep.
@@ -103,20 +102,23 @@ def write_manifest(
         covers: what the digest was made of, without times or machine facts.
         error: why it failed or stopped.
         extra: further keys, without times or machine facts.
-        leave_out: directories of other runs, relative to this one's; those that look like a run are left out anyway.
 
     Returns:
         The path of the manifest.
     """
-    entries = {
-        name: _entry(rundir.path / name)._asdict() for name in sorted(_result_files(rundir.path, leave_out))
-    }
-    machine_files = {name: entry for name, entry in entries.items() if _is_machine_file(name)}
-    files = {name: entry for name, entry in entries.items() if name not in machine_files}
-    write_sealed(rundir.machine, {"schema_version": SCHEMA_VERSION, "run_id": run_id, "files": machine_files})
     content = {"schema_version": SCHEMA_VERSION, "run_id": run_id, "status": status, "error": error}
     content |= {"digest": digest, "covers": covers, **(extra or {})}
-    return write_sealed(rundir.manifest, content | {"files": files, "machine_files": list(machine_files)})
+    with keeping(rundir.path) as ledger:
+        found = {
+            name: {"sha256": sha256, "size": (rundir.path / name).stat().st_size}
+            for name, sha256 in ledger.files().items()
+            if name not in _MANIFESTS and not name.startswith(_UNDER_WAY)
+        }
+        machine_files = {name: entry for name, entry in found.items() if _is_machine_file(name)}
+        files = {name: entry for name, entry in found.items() if name not in machine_files}
+        machine = {"schema_version": SCHEMA_VERSION, "run_id": run_id, "files": machine_files}
+        write_sealed(rundir.machine, machine)
+        return write_sealed(rundir.manifest, content | {"files": files, "machine_files": list(machine_files)})
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -140,6 +142,8 @@ def read_manifest(path: Path) -> Manifest:
 def check_files(rundir: RunDir, only: Collection[str] | None = None) -> list[Problem]:
     """The files of a run that are missing or not as its manifest says; an empty list is good news.
 
+    Figures and page may be newer than the manifest, by the ledger: after a `report` that was killed the run can be read.
+
     Args:
         rundir: the run's directory.
         only: the files to look at, relative to it; one that no manifest lists counts as missing. None for all.
@@ -149,7 +153,7 @@ def check_files(rundir: RunDir, only: Collection[str] | None = None) -> list[Pro
     """
     manifest = read_manifest(rundir.path)
     names = [*manifest.files, *manifest.machine_files, rundir.machine.name] if only is None else list(only)
-    expected = {**manifest.files, **_machine_entries(rundir.machine)}
+    expected = entries(rundir)
     listed = {*expected, rundir.machine.name, *manifest.machine_files}
     problems = {
         name: Problem(name, "missing")
@@ -157,10 +161,18 @@ def check_files(rundir: RunDir, only: Collection[str] | None = None) -> list[Pro
         if name not in listed or not (rundir.path / name).is_file()
     }
     expected = {name: entry for name, entry in expected.items() if only is None or name in only}
+    ledger = read_ledger(rundir.path)
     for name in sorted(expected.keys() - problems.keys()):
-        if (rundir.path / name).is_file() and not _is_as_written(rundir.path / name, expected[name]):
+        path = rundir.path / name
+        newer = ledger if name.startswith(DRAWN) else None
+        if path.is_file() and not _is_as_written(path, expected[name]) and not (newer and newer.owns(path)):
             problems[name] = Problem(name, "altered")
     return [problems[name] for name in sorted(problems)]
+
+
+def entries(rundir: RunDir) -> dict[str, FileEntry]:
+    """What the manifest of a run, and the list of its machine files, say of every file; raises as `read_manifest`."""
+    return {**read_manifest(rundir.path).files, **_machine_entries(rundir.machine)}
 
 
 def _machine_entries(path: Path) -> dict[str, FileEntry]:
@@ -203,32 +215,9 @@ def _damaged(path: Path, why: object) -> ResultsError:
     return ResultsError(f"{path} is damaged ({why}). Run again to make it anew.")
 
 
-def _entry(path: Path) -> FileEntry:
-    return FileEntry(sha256_file(path), path.stat().st_size)
-
-
 def _is_as_written(path: Path, entry: FileEntry) -> bool:
     return path.stat().st_size == entry.size and sha256_file(path) == entry.sha256
 
 
 def _is_machine_file(name: str) -> bool:
-    return name in _MACHINE_FILES or name.startswith(_MACHINE_DIRS)
-
-
-def _result_files(root: Path, leave_out: Collection[str]) -> Iterator[str]:
-    """The files under `root` that a manifest lists, as paths relative to it with forward slashes."""
-    others = {root / name for name in leave_out}
-    for directory, subdirectories, files in os.walk(root):
-        here = Path(directory)
-        subdirectories[:] = [
-            name
-            for name in subdirectories
-            if name != "partial" and here / name not in others and not _is_run(here / name)
-        ]
-        for name in files:
-            if name not in _MANIFESTS and not name.startswith(_NOT_RESULTS) and not _LOG.search(name):
-                yield (here / name).relative_to(root).as_posix()
-
-
-def _is_run(path: Path) -> bool:
-    return (path / ".hydra").is_dir() or (path / "manifest.json").is_file()
+    return name in _MACHINE_FILES

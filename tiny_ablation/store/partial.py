@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tiny_ablation.config.identity import Identity
 from tiny_ablation.errors import ResultsError
-from tiny_ablation.store.files import write_bytes
+from tiny_ablation.store.files import delete, write_bytes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -85,7 +85,7 @@ class PartialStore:
             self._read(batch, path)
         except _Unusable as error:
             logger.warning("%s %s; it is dropped and batch %d is computed again.", path, error, batch)
-            path.unlink(missing_ok=True)
+            delete(path)
             return False
         return True
 
@@ -125,7 +125,7 @@ def clear_batches(directory: Path) -> None:
     """Delete all finished batches in `directory` and its folders: their tables are written, or their run is replaced."""
     for place in (*(path for path in directory.glob("*") if path.is_dir()), directory):
         for _, path in _shards(place):
-            path.unlink(missing_ok=True)
+            delete(path)
         if place.is_dir() and not any(place.iterdir()):
             place.rmdir()
 

@@ -9,8 +9,11 @@ from pathlib import Path
 from tiny_ablation.config.identity import Identity
 from tiny_ablation.errors import BusyError, ResultsError, said_by_system
 from tiny_ablation.store.files import clean_stale
+from tiny_ablation.store.ledger import keeping, read_ledger
+from tiny_ablation.store.locks import lock_file
 from tiny_ablation.store.partial import PartialStore
 from tiny_ablation.store.schema import TABLES
+from tiny_ablation.store.untrusted import refuse_links
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,11 @@ class RunDir:
     def machine(self) -> Path:
         """The checksums of the files that hold times and machine facts."""
         return self.path / "machine.json"
+
+    @property
+    def log(self) -> Path:
+        """What the run did and when; see `results.runlog`."""
+        return self.path / "run.log"
 
     @property
     def config(self) -> Path:
@@ -104,33 +112,48 @@ class RunDir:
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Be the one process that writes here; makes the directory and clears what a killed writer left.
+        """Be the one process that writes here; makes the directory and clears what a killed writer of its own left.
 
-        The system drops the lock when a process dies, so a crash never leaves a directory locked.
+        What is written meanwhile through `results.store` stands in the directory's ledger. The system drops the lock when a
+        process dies, so a crash never leaves a directory locked.
 
         Raises:
             BusyError: another process holds the lock.
-            ResultsError: the directory cannot be written.
+            ResultsError: the directory cannot be written, or a link leads out of it.
         """
-        from filelock import FileLock, Timeout
+        from filelock import Timeout
 
-        lock = FileLock(self.path / ".lock", timeout=0)
-        holder = self.path / ".lock-holder"
+        refuse_links(self.path)
+        lock, holder = lock_file(self.path / ".lock", timeout=0), self.path / ".lock-holder"
         try:
             try:
                 self.path.mkdir(parents=True, exist_ok=True)
                 lock.acquire()
-                clean_stale(self.path)  # first, since it may be what makes room on a full disk
-                holder.write_text(str(os.getpid()))
             except Timeout:
                 raise BusyError(_locked(self.path, holder)) from None
             except OSError as error:
                 raise ResultsError(f"Cannot write in {self.path}: {said_by_system(error)}") from error
-            yield
+            if left := read_ledger(self.path):
+                clean_stale(self.path, left.token)  # first, since it may be what makes room on a full disk
+            with keeping(self.path), _held_by_us(holder):
+                yield
         finally:
-            if lock.is_locked:
-                holder.unlink(missing_ok=True)
             lock.release()
+
+
+@contextlib.contextmanager
+def _held_by_us(holder: Path) -> Iterator[None]:
+    """The number of this process stands in `holder`, for the message that another one gets."""
+    try:
+        if holder.exists() and not holder.read_bytes()[:20].isdigit():
+            raise ResultsError(f"{holder} was not written by tiny-ablate; move it elsewhere")
+        holder.write_text(str(os.getpid()))
+    except OSError as error:
+        raise ResultsError(f"Cannot write in {holder.parent}: {said_by_system(error)}") from error
+    try:
+        yield
+    finally:
+        holder.unlink(missing_ok=True)
 
 
 def _locked(path: Path, holder: Path) -> str:

@@ -12,11 +12,15 @@ from typing import Any, Literal
 
 from tiny_ablation.config.identity import differences
 from tiny_ablation.errors import ResultsError, said_by_system
+from tiny_ablation.paths import inside
 from tiny_ablation.store.checksummed_json import write_sealed
 from tiny_ablation.store.files import TEMP_PREFIX, clean_stale
+from tiny_ablation.store.ledger import keeping
+from tiny_ablation.store.locks import lock_file
 from tiny_ablation.store.rundir import RunDir
 from tiny_ablation.store.schema import SCHEMA_VERSION
-from tiny_ablation.store.versioned import inside, read_versioned
+from tiny_ablation.store.untrusted import refuse_links
+from tiny_ablation.store.versioned import read_versioned
 
 UNLIKE = (
     "it is not the run that this sweep plans here ({}), so it is in no matrix; delete its directory and run the sweep's "
@@ -180,15 +184,13 @@ def building(path: Path) -> Iterator[None]:
     Raises:
         ResultsError: it is no sweep, or cannot be written.
     """
-    from filelock import FileLock
-
-    sweep = SweepDir(path)
     if not is_sweep(path):
         raise ResultsError(_NO_SWEEP.format(path))
+    refuse_links(path)
     try:
-        with FileLock(path / ".lock-building"):
-            clean_stale(sweep.path / "artifacts")
-            for left in path.glob(f"{TEMP_PREFIX}*"):
+        with lock_file(path / ".lock-building"), keeping(path) as ledger:
+            clean_stale(path / "artifacts", ledger.token)
+            for left in path.glob(f"{TEMP_PREFIX}{ledger.token}*"):
                 left.unlink(missing_ok=True)
             yield
     except OSError as error:

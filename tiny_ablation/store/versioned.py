@@ -1,6 +1,6 @@
 """Reading files that name other files (manifests, plans of sweeps), which may be a stranger's."""
 
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from tiny_ablation.errors import ResultsError
@@ -28,15 +28,3 @@ def read_versioned(path: Path, advice: str = ANEW) -> dict[str, Any] | None:
             f"{path} has schema version {version}; this tiny-ablate reads {SCHEMA_VERSION}. Upgrade it."
         )
     return content
-
-
-def inside(name: str) -> str:
-    """`name`, if it is a relative path that stays inside the directory of the file that names it.
-
-    Raises:
-        ValueError: it is not.
-    """
-    path = PurePosixPath(name)
-    if not path.parts or path.is_absolute() or ".." in path.parts or "\\" in name or ":" in name:
-        raise ValueError(f"the path {name!r}")
-    return name

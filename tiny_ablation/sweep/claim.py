@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tiny_ablation.errors import BusyError, ResultsError, said_by_system
+from tiny_ablation.store.ledger import keeping
+from tiny_ablation.store.locks import lock_file
 from tiny_ablation.store.manifest import read_manifest
 from tiny_ablation.store.rundir import RunDir
-from tiny_ablation.store.rundir_guard import empty, occupants
+from tiny_ablation.store.rundir_guard import empty, occupants, refuse_foreign
 from tiny_ablation.store.sweepdir import Cell, SweepDir, SweepPlan, is_sweep, read_plan, write_plan
 
 if TYPE_CHECKING:
@@ -33,9 +35,13 @@ def claim(path: Path, plan: SweepPlan) -> None:
         plan: what will run there.
 
     Raises:
-        ResultsError: it belongs to another plan or to a single run, another process works there, or it cannot be written.
+        ResultsError: it belongs to another plan or to a single run, it or a cell's directory holds files of somebody else,
+            another process works there, or it cannot be written.
     """
+    refuse_foreign(path, "hydra.sweep.dir")
     _refuse_strangers(path, plan)
+    for place in (path / cell.dir for cell in plan.cells):
+        refuse_foreign(place, "hydra.sweep.dir")
     try:
         path.mkdir(parents=True, exist_ok=True)
         _lock(path)
@@ -74,7 +80,8 @@ def begin(path: Path, plan: SweepPlan, *, anew: bool) -> None:
         if found:
             for rundir in (RunDir(path), *(SweepDir(path).run(cell) for cell in plan.cells)):
                 empty(rundir)
-        write_plan(path, plan)
+        with keeping(path):
+            write_plan(path, plan)
     except OSError as error:
         raise _unwritable(path, error) from error
 
@@ -136,9 +143,9 @@ def _is_of_sweep(path: Path) -> bool:
 
 
 def _lock(path: Path) -> None:
-    from filelock import FileLock, Timeout
+    from filelock import Timeout
 
-    lock = FileLock(path / ".lock", timeout=0)
+    lock = lock_file(path / ".lock", timeout=0)
     try:
         lock.acquire()
     except Timeout:

@@ -13,9 +13,11 @@ from typing import Any
 from tiny_ablation.config.identity import Identity
 from tiny_ablation.config.settings import Settings
 from tiny_ablation.errors import BusyError, ResultsError, user_message
+from tiny_ablation.store.ledger import read_ledger
 from tiny_ablation.store.manifest import check_files, read_manifest, write_manifest
 from tiny_ablation.store.rundir import RunDir
-from tiny_ablation.store.rundir_guard import occupants
+from tiny_ablation.store.rundir_guard import occupants, refuse_foreign
+from tiny_ablation.store.runlog import log
 from tiny_ablation.store.sweepdir import Cell, SweepPlan, read_plan
 from tiny_ablation.sweep.claim import parent
 from tiny_ablation.sweep.plan import adapt
@@ -78,17 +80,22 @@ def admit(plan: SweepPlan, cell: Cell, run: Identity) -> None:
 def record_failure(rundir: RunDir, cell: Cell, error: BaseException) -> None:
     """Leave word of a job that failed; a run that has written down its own failure keeps its manifest.
 
-    Nothing is written into a directory that another process is at work in, or that holds another run.
+    Nothing is written into a directory that another process is at work in, or that holds another run or files of somebody else.
     """
     error = user_message(error) or error
     text = str(error) or type(error).__name__
     if isinstance(error, BusyError) or _is_told(rundir, text) or any(occupants(rundir, cell.digest)):
         return
-    rundir.path.mkdir(parents=True, exist_ok=True)
-    write_manifest(
-        rundir, run_id="", status="failed", digest="", covers={}, error=text,
-        extra={"condition": cell.condition, "seed": cell.seed},
-    )  # fmt: skip
+    try:
+        if read_ledger(rundir.path) is None:
+            refuse_foreign(rundir.path, "hydra.sweep.dir")
+        with rundir.lock():
+            write_manifest(
+                rundir, run_id="", status="failed", digest="", covers={}, error=text,
+                extra={"condition": cell.condition, "seed": cell.seed},
+            )  # fmt: skip
+    except ResultsError as cannot:  # what stands there is not to be touched
+        log.error("not written down: %s", cannot)
 
 
 def _is_told(rundir: RunDir, text: str) -> bool:

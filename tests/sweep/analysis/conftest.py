@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tests.ledgers import adopt
 from tiny_ablation.store.files import write_json, write_table, write_text
 from tiny_ablation.store.manifest import write_manifest
 from tiny_ablation.store.rundir import RunDir
@@ -81,6 +82,7 @@ def write_child(
     })  # fmt: skip
     write_text(run.config, "seed: 0\n")
     digest = f"{made.condition}-{made.seed}" if digest is None else digest
+    adopt(run.path)
     write_manifest(run, run_id=digest[:16], status=status, digest=digest, covers=covers or OF, error=error)  # pyright: ignore
 
 

@@ -2,6 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tests.ledgers import adopt
 from tiny_ablation.config.identity import hash_json
 from tiny_ablation.config.schema import SweepConfig
 from tiny_ablation.errors import ConfigError, ResultsError
@@ -63,6 +64,7 @@ def test_a_component_with_a_mean_and_no_examples_is_a_damaged_table(tmp_path, ma
     [path] = (tmp_path / "ioi").rglob("per_example.parquet")
     rows = pd.read_parquet(path)
     write_table(path, rows[(rows["layer"] != 0) | (rows["head"] != 1)])
+    adopt(path.parents[1])
     write_manifest(RunDir(path.parents[1]), run_id="it", status="ok", digest="ioi-0", covers={}, error=None)
     with pytest.raises(
         ResultsError, match=r"ioi.*per_example.parquet is damaged: it has no logit_diff of .*'head': 1"

@@ -6,13 +6,15 @@ It runs no model and needs none. Importing this module is light.
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tiny_ablation.config.schema import SweepConfig
-from tiny_ablation.store.sweepdir import CellState, CellStatus
-from tiny_ablation.store.untrusted import reading, refuse_links
+from tiny_ablation.store.rundir_guard import reopened
+from tiny_ablation.store.sweepdir import CellState, CellStatus, read_plan
+from tiny_ablation.store.untrusted import reading
 
 
 @dataclass(frozen=True)
@@ -75,9 +77,10 @@ def aggregate_sweep(sweep_dir: Path) -> SweepOutcome:
     """
     from tiny_ablation.sweep.analysis.aggregate import aggregate
 
-    refuse_links(sweep_dir)
     with reading(sweep_dir):
-        return aggregate(sweep_dir)
+        read_plan(sweep_dir)
+        with reopened(sweep_dir):
+            return aggregate(sweep_dir)
 
 
 def sweep_invariants(
@@ -96,9 +99,10 @@ def sweep_invariants(
     """
     from tiny_ablation.sweep.analysis.aggregate import invariants
 
-    refuse_links(sweep_dir)
     with reading(sweep_dir):
-        return invariants(sweep_dir, change, write=write)
+        read_plan(sweep_dir)
+        with reopened(sweep_dir) if write else nullcontext():
+            return invariants(sweep_dir, change, write=write)
 
 
 def write_sweep_manifest(outcome: SweepOutcome) -> Path:

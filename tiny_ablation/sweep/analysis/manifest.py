@@ -6,13 +6,13 @@ from typing import Any
 from tiny_ablation.config.identity import RESULT_VERSION, hash_json
 from tiny_ablation.store.manifest import Status, write_manifest
 from tiny_ablation.store.rundir import RunDir
-from tiny_ablation.store.sweepdir import SweepDir, read_plan
+from tiny_ablation.store.sweepdir import read_plan
 from tiny_ablation.sweep.analysis import SweepOutcome
 
 
 def write(outcome: SweepOutcome) -> Path:
     """See `write_sweep_manifest`."""
-    plan, sweep = read_plan(outcome.path), SweepDir(outcome.path)
+    plan = read_plan(outcome.path)
     covers: dict[str, Any] = {
         "result_version": RESULT_VERSION,
         "plan_digest": plan.plan_digest,
@@ -29,11 +29,6 @@ def write(outcome: SweepOutcome) -> Path:
     return write_manifest(
         RunDir(outcome.path), run_id=digest[:16], status=status, digest=digest, covers=covers, error=error,
         extra={"kind": "sweep", "conditions": plan.conditions, "cells": outcome.counts()},
-        leave_out=[
-            path.relative_to(outcome.path).as_posix()
-            for cell in plan.cells
-            for path in (sweep.run(cell).path, sweep.confirm(cell))
-        ],
     )  # fmt: skip
 
 

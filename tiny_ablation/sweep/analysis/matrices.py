@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow as pa
 
 from tiny_ablation.stats.seeds_interval import student_intervals
-from tiny_ablation.store.files import write_table
+from tiny_ablation.store.files import delete, write_table
 from tiny_ablation.store.schema import TABLES
 from tiny_ablation.sweep.analysis.children import FinishedRun
 from tiny_ablation.sweep.analysis.effects import Effects, Profile
@@ -35,7 +35,7 @@ def write_matrices(directory: Path, children: Sequence[FinishedRun], grids: Sequ
             if len(made):
                 written.append(write_table(path, made))
             else:
-                path.unlink(missing_ok=True)
+                delete(path)
     return written
 
 
