@@ -7,10 +7,11 @@ people: a full disk, too little memory, a worker that does not answer.
 """
 
 import contextlib
+import difflib
 import errno
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 _ELSEWHERE = "choose another directory with hydra.run.dir=DIR."
 _ADVICE = {
@@ -86,6 +87,12 @@ class Interrupted(TinyAblateError):
     """The run was stopped from outside; what was finished is kept."""
 
     exit_code = 130
+
+
+def did_you_mean(word: object, known: Iterable[str]) -> str:
+    """`; did you mean X?`, to end a message about an unknown word with; empty where no known word is like it."""
+    near = difflib.get_close_matches(str(word), list(known), n=1)
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def said_by_system(error: OSError) -> str:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.ablations.kinds.conftest import checked
 from tests.interpolated_replacement import Towards
 from tiny_ablation.ablations.kinds.heads_zero import ABLATION, HeadsZeroConfig
 from tiny_ablation.ablations.registry import ablation_names, find_ablation
@@ -84,7 +85,7 @@ def test_a_factor_scales_the_estimate(toy_networks, make_prompts, make_context):
 )
 def test_refuses(keys, message):
     with pytest.raises(ConfigError, match=message):
-        ABLATION.check(HeadsZeroConfig(kind="heads_zero", **{"screen": "attribution", **keys}))
+        checked(ABLATION, HeadsZeroConfig(kind="heads_zero", **{"screen": "attribution", **keys}))
 
 
 def test_screening_with_nothing_but_the_baseline_is_refused(toy_networks, make_prompts, make_context):
@@ -105,7 +106,7 @@ SCREENED = {
 def planned(name, context, **keys):
     kind = find_ablation(name)
     cfg = kind.config(**{"kind": name, **SCREENED[name], **keys})
-    kind.check(cfg)
+    checked(kind, cfg)
     return kind.plan(cfg, context)[0]
 
 

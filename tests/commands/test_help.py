@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tiny_ablation.ablations.registry import ablation_names, find_ablation
-from tiny_ablation.commands._reference import keys, reference
+from tiny_ablation.commands._reference import header, keys, reference
 from tiny_ablation.config.schema import DeviceConfig, RootConfig, StatsConfig
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference.md"
@@ -36,10 +36,10 @@ def test_every_key_of_every_group_and_kind_is_there():
 
 @pytest.mark.parametrize(
     ("group", "name", "values", "default", "about", "defines"),
-    [(DeviceConfig, "threads", "whole number or null", "null", "CPU threads; null leaves torch's choice", False),
+    [(DeviceConfig, "threads", "whole number or null, at least 1", "null", "CPU threads; null leaves torch's choice", False),
      (DeviceConfig, "dtype", "`float32`, `float64`, `bfloat16`, `float16`", "float32",
       "The precision of the forward pass; metrics are always computed in float32 or better", True),
-     (StatsConfig, "n_boot", "whole number", "2000", "bootstrap draws over groups", True)],
+     (StatsConfig, "n_boot", "whole number, at least 100", "2000", "bootstrap draws over groups", True)],
 )  # fmt: skip
 def test_a_key_says_what_its_field_says(group, name, values, default, about, defines):
     assert (name, values, default, about, defines) in [tuple(key) for key in keys(group)]
@@ -56,3 +56,44 @@ def test_tables_are_whole():
         if line.startswith("| `"):
             cells = line.replace("\\|", "").split("|")
             assert len(cells) in (4, 6), line
+
+
+def test_an_option_is_explained_with_its_keys_as_it_sets_them(cli):
+    shown = cli("help", "ablation=heads_mean_template").out
+    assert "one mean for each wording" in shown
+    assert "tiny-ablate ablation=heads_mean_template" in shown
+    assert "ablation.mean=template\n" in shown
+    assert "ablation.screen_top=64\n" in shown
+    assert "(attribution or null)" in shown
+
+
+@pytest.mark.parametrize(
+    ("topic", "words"),
+    [
+        ("device", ("device=cuda: An NVIDIA GPU.", "device.threads=null", "does not define the result")),
+        ("device.threads", ("CPU threads; null leaves torch's choice (whole number or null, at least 1",)),
+        (
+            "ablation.screen_top",
+            ("how many of the strongest estimates are measured (whole number, at least 1)",),
+        ),
+        ("experiment=robustness", ("Does it depend on how one intervenes?",)),
+    ],
+)
+def test_groups_keys_and_experiments_are_explained(cli, topic, words):
+    shown = cli("help", topic).out
+    for word in words:
+        assert word in shown
+
+
+@pytest.mark.parametrize(
+    "group", ["ablation", "dataset", "device", "experiment", "model", "tracking", "verify"]
+)
+def test_every_option_says_what_it_is(group):
+    for path in (PAGE.parents[1] / "conf" / group).glob("*.yaml"):
+        assert header(path), path
+
+
+def test_an_unknown_topic(cli):
+    found = cli("help", "device.thread")
+    assert found.code == 2
+    assert "did you mean device.threads?" in found.err

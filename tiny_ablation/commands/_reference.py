@@ -1,22 +1,17 @@
 """Every config key with its type, default and meaning, read off the schema; what `tiny-ablate help config` prints.
 
-A key's meaning is the comment beside its field, so that there is one place to write it.
+All of it is what the fields of the schema say (`tiny_ablation.config.keys`), so that there is one place to write it.
 """
 
-import ast
 import inspect
-import io
 import itertools
 import json
 import re
-import textwrap
-import tokenize
 import types
 import typing
-from collections.abc import Container, Iterator
-from dataclasses import MISSING, Field, fields, is_dataclass
+from collections.abc import Iterator
+from dataclasses import Field, fields, is_dataclass
 from enum import Enum, EnumMeta
-from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,8 +19,8 @@ from omegaconf import MISSING as REQUIRED
 
 from tiny_ablation import commands
 from tiny_ablation.ablations.registry import ablation_names, find_ablation
-from tiny_ablation.config.key import is_identity
-from tiny_ablation.config.schema import AblationConfig, RootConfig
+from tiny_ablation.config.keys import about, default_of, plain
+from tiny_ablation.config.schema import RootConfig
 from tiny_ablation.paths import conf_dir
 
 _INTRODUCTION = """\
@@ -34,21 +29,21 @@ command line, in a file of your own (`--config-dir`), or in `conf/`. Keys marked
 a run's identity, and runs that differ in nothing else have the same `run_id`."""
 
 
-class Key(NamedTuple):
+class Line(NamedTuple):
     """One config key.
 
     Attributes:
         name: as it is typed.
         values: its type, or the values it may have.
         default: as YAML.
-        about: what it means; empty where the name says it.
+        help: what it means; empty where the name says it.
         defines: whether it is part of a run's identity.
     """
 
     name: str
     values: str
     default: str
-    about: str
+    help: str
     defines: bool
 
 
@@ -57,15 +52,29 @@ def reference() -> str:
     return "\n".join(_lines()) + "\n"
 
 
-def keys(group: type, prefix: str = "", leave_out: Container[str] = ()) -> list[Key]:
-    """The keys of one dataclass of the schema, in its order."""
-    about = _comments(group)
-    found = (each for each in fields(group) if each.name not in leave_out)
-    return [_key(f"{prefix}{each.name}", each, about.get(each.name, "")) for each in found]
+def keys(group: type, prefix: str = "", *, defines: bool = True) -> list[Line]:
+    """The keys of one dataclass of the schema, in its order, without those that are groups.
+
+    Args:
+        group: the dataclass.
+        prefix: what stands before the keys' names.
+        defines: whether the group is part of a run's identity.
+    """
+    return [
+        Line(
+            name=f"{prefix}{each.name}",
+            values=_values(each),
+            default=shown(default_of(each)),
+            help=about(each).help or _enum_help(each.type),
+            defines=defines and about(each).identity,
+        )
+        for each in fields(group)
+        if not is_dataclass(each.type)
+    ]
 
 
-def _enum_about(kind: Any) -> str:
-    """What an enum says of itself, for a key whose comment says nothing."""
+def _enum_help(kind: Any) -> str:
+    """What an enum says of itself, for a key that adds nothing to it."""
     choices = next((each for each in (kind, *typing.get_args(kind)) if isinstance(each, EnumMeta)), None)
     return (inspect.getdoc(choices) or "").partition("\n")[0].rstrip(".") if choices else ""
 
@@ -74,46 +83,31 @@ def _lines() -> Iterator[str]:
     yield "# Reference: every config key"
     yield ""
     yield _INTRODUCTION
-    groups = [(each.name, each.type) for each in fields(RootConfig) if is_dataclass(each.type)]
-    plain = keys(RootConfig, leave_out=dict(groups))
-    yield from _section("The run as a whole", plain)
-    for name, group in groups:
-        yield from _options(name)
-        if name == "ablation":
+    yield from _section("The run as a whole", keys(RootConfig))
+    for group in fields(RootConfig):
+        if not is_dataclass(group.type):
+            continue
+        yield from _options(group.name)
+        if group.name == "ablation":
             yield from _kinds()
         else:
-            yield from _section("", keys(typing.cast(type, group), f"{name}."))
+            defines = about(group).identity or group.name == "sae"  # ablations hold a copy, which counts
+            yield from _section("", keys(typing.cast(type, group.type), f"{group.name}.", defines=defines))
     yield from _options("experiment")
     yield from _options("hydra/launcher")
     yield from _commands()
 
 
 def _kinds() -> Iterator[str]:
-    shared = {each.name for each in fields(AblationConfig)}
     for kind in ablation_names():
         found = find_ablation(kind)
-        chosen = _yaml(conf_dir() / "ablation" / f"{kind}.yaml")
-        own = [
-            key for key in keys(found.config, "ablation.") if key.name.removeprefix("ablation.") not in shared
-        ]
-        own = [
-            key._replace(default=chosen.get(key.name.removeprefix("ablation."), key.default)) for key in own
-        ]
+        own = [row for row in keys(found.config, "ablation.") if row.name != "ablation.kind"]
         yield from _section(
             f"`ablation={kind}`", own, inspect.getdoc(inspect.getmodule(type(found))) or "", level=3
         )
 
 
-def _yaml(path: Path) -> dict[str, str]:
-    """What an option file sets beside the schema's defaults, as YAML values."""
-    from omegaconf import OmegaConf
-
-    content = OmegaConf.to_container(OmegaConf.load(path)) if path.is_file() else {}
-    assert isinstance(content, dict)
-    return {str(key): _shown(value) for key, value in content.items() if key != "defaults"}
-
-
-def _section(title: str, found: list[Key], about: str = "", level: int = 2) -> Iterator[str]:
+def _section(title: str, found: list[Line], about: str = "", level: int = 2) -> Iterator[str]:
     if title:
         yield ""
         yield f"{'#' * level} {title}"
@@ -125,7 +119,7 @@ def _section(title: str, found: list[Key], about: str = "", level: int = 2) -> I
         yield "| key | values | default | meaning |"
         yield "|---|---|---|---|"
         for key in found:
-            cells = [f"`{key.name}`{'' if key.defines else ' *'}", key.values, f"`{key.default}`", key.about]
+            cells = [f"`{key.name}`{'' if key.defines else ' *'}", key.values, f"`{key.default}`", key.help]
             yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 
@@ -139,15 +133,16 @@ def _options(group: str) -> Iterator[str]:
         yield "| option | what it is |"
         yield "|---|---|"
     for path in files:
-        first = _first_sentence(path.read_text(encoding="utf-8"))
+        first = re.split(r"(?<=\.)\s", " ".join(header(path)))[0]
         yield f"| `{group}={path.stem}` | {first.replace('|', chr(92) + '|')} |"
 
 
-def _first_sentence(text: str) -> str:
-    """Of the comments at the top of an option file, without what Hydra reads."""
-    top = itertools.takewhile(lambda line: line.startswith("#") or not line, text.splitlines())
-    said = " ".join(line.lstrip("# ") for line in top if "@package" not in line)
-    return re.split(r"(?<=\.)\s", said.strip())[0]
+def header(path: Path) -> list[str]:
+    """The comment at the top of an option file, without what Hydra reads."""
+    top = itertools.takewhile(
+        lambda line: line.startswith("#"), path.read_text(encoding="utf-8").splitlines()
+    )
+    return [line.removeprefix("#").removeprefix(" ") for line in top if "@package" not in line]
 
 
 def _commands() -> Iterator[str]:
@@ -160,42 +155,37 @@ def _commands() -> Iterator[str]:
         yield f"| `tiny-ablate {name.replace('_', '-')}` | {text} |"
 
 
-def _key(name: str, each: Field[Any], about: str) -> Key:
-    default = each.default if each.default is not MISSING else _made(each)
-    return Key(name, _values(each.type), _shown(default), about or _enum_about(each.type), is_identity(each))
-
-
-def _made(each: Field[Any]) -> Any:
-    return each.default_factory() if each.default_factory is not MISSING else REQUIRED
-
-
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
     if value == REQUIRED:
         return "required"
-    return json.dumps(_plain(value), ensure_ascii=False).strip('"')
+    return json.dumps(plain(value), ensure_ascii=False).strip('"')
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, Enum):
-        return value.value
-    if isinstance(value, list):
-        return [_plain(each) for each in value]
-    return value
+def _values(each: Field[Any]) -> str:
+    """What a key may be, such as "`a`, `b` or null" or "whole number or null, at least 1"."""
+    known = about(each)
+    choices = ", ".join(f"`{choice}`" for choice in known.choices)
+    return f"{_type(each.type, choices)}{', ' if known.bounds else ''}{known.bounds}"
 
 
-def _values(kind: Any) -> str:
-    """A type in words: the choices of an enum, `number`, `list of text`."""
+def _type(kind: Any, choices: str) -> str:
+    """A type in words: the choices of an enum, `number`, `list of text`.
+
+    Args:
+        kind: the type.
+        choices: what stands for text where only some texts are allowed.
+    """
     if isinstance(kind, EnumMeta):
         return ", ".join(f"`{each.value}`" for each in typing.cast(type[Enum], kind))
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin in (types.UnionType, typing.Union):
-        return " or ".join(_values(each) for each in arguments)
+        return " or ".join(_type(each, choices) for each in arguments if not (choices and each is bool))
     if origin is list:
-        return f"list of {_values(arguments[0])}"
+        return f"list of {_type(arguments[0], choices)}"
     if origin is dict:
         return "mapping"
     words = {
-        str: "text",
+        str: choices or "text",
         int: "whole number",
         float: "number",
         bool: "true or false",
@@ -203,32 +193,3 @@ def _values(kind: Any) -> str:
         Any: "any",
     }
     return words.get(kind, getattr(kind, "__name__", str(kind)))
-
-
-@cache
-def _comments(group: type) -> dict[str, str]:
-    """The comment beside, or right above, each field of a dataclass and of those it is made from."""
-    found: dict[str, str] = {}
-    for owner in reversed(group.__mro__):
-        if is_dataclass(owner):
-            found |= _own_comments(owner)
-    return found
-
-
-def _own_comments(group: type) -> dict[str, str]:
-    source = textwrap.dedent(inspect.getsource(group))
-    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
-    comments = {t.start[0]: t.string.lstrip("# ").strip() for t in tokens if t.type == tokenize.COMMENT}
-    lines = source.splitlines()
-    found = {}
-    for node in ast.parse(source).body[0].body:  # pyright: ignore[reportAttributeAccessIssue]
-        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-            texts = [
-                comments[i] for i in range(node.lineno, (node.end_lineno or node.lineno) + 1) if i in comments
-            ]
-            beside, at = bool(texts), node.lineno - 1
-            while not beside and at in comments and lines[at - 1].strip().startswith("#"):
-                texts.insert(0, comments[at])
-                at -= 1
-            found[node.target.id] = " ".join(texts)
-    return found

@@ -1,14 +1,13 @@
 """What identifies a run: a digest over everything that defines its result, and nothing else.
 
 Two runs with one digest give the same tables to the byte. Left out are machine settings, paths (the content they lead to is
-hashed instead), tracking and notes: the keys that are declared with `identity=False` (`tiny_ablation.config.key`).
+hashed instead), tracking and notes: every key that the schema declares with `identity=False`.
 """
 
-import copy
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -114,18 +113,6 @@ def _short(value: Any) -> str:
         else json.dumps(value, ensure_ascii=False)
     )
     return re.sub(r"[0-9a-f]{32,}", lambda found: found[0][:12], text)
-
-
-def without(plain: dict[str, Any], keys: Iterable[str]) -> dict[str, Any]:
-    """A copy of nested dicts without the dotted keys."""
-    out = copy.deepcopy(plain)
-    for key in keys:
-        *parents, last = key.split(".")
-        node = out
-        for parent in parents:
-            node = node.get(parent) or {}
-        node.pop(last, None)
-    return out
 
 
 def hash_json(value: Any) -> str:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from tiny_ablation.config.keys import check_values
 from tiny_ablation.config.schema import ModelConfig, RootConfig
 from tiny_ablation.errors import ConfigError
 from tiny_ablation.paths import conf_dir
@@ -27,7 +28,9 @@ def model_option(name: str) -> ModelConfig:
         file = directory / "model" / f"{name}.yaml"
         if file.is_file():
             merged: Any = OmegaConf.merge(OmegaConf.structured(ModelConfig), OmegaConf.load(file))
-            return OmegaConf.to_object(merged)  # pyright: ignore[reportReturnType]
+            option: Any = OmegaConf.to_object(merged)
+            check_values(option, "model.")
+            return option
     raise ConfigError(f"{_KEY}: there is no model={name}; there are {', '.join(model_options())}")
 
 

@@ -6,14 +6,12 @@ are wrong on their own or beside each other. Inner code never sees a DictConfig.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, is_dataclass
-from functools import cached_property
 from typing import Any
 
-from tiny_ablation.config.identity import without
-from tiny_ablation.config.key import not_identity
+from tiny_ablation.config.keys import check_values, defining
 from tiny_ablation.config.model_options import common_rows
 from tiny_ablation.config.schema import RootConfig, SaeConfig, Split
-from tiny_ablation.config.sweep import check_sweep
+from tiny_ablation.config.sweep import parse_k
 from tiny_ablation.errors import ConfigError
 
 
@@ -29,10 +27,10 @@ class Settings:
     root: RootConfig
     plain: dict[str, Any]
 
-    @cached_property
+    @property
     def defining(self) -> dict[str, Any]:
-        """`plain` without the keys that do not define a result."""
-        return without(self.plain, not_identity(self.root))
+        """The part of `plain` that defines the result of the run."""
+        return defining(self.root, self.plain)
 
 
 def to_settings(cfg: Any) -> Settings:
@@ -74,29 +72,14 @@ def _unknown(cfg: Any, prefix: str = "") -> Iterator[str]:
 
 
 def _check(root: RootConfig) -> None:
-    for key, value, low in (
-        ("device.batch_tokens", root.device.batch_tokens, 1),
-        ("device.threads", root.device.threads, 1),
-        ("device.index", root.device.index, 0),
-        ("dataset.n_examples", root.dataset.n_examples, 1),
-        ("stats.n_boot", root.stats.n_boot, 100),
-        ("stats.n_perm", root.stats.n_perm, 100),
-        ("stats.confirm_top", root.stats.confirm_top, 1),
-        ("stats.confirm_examples", root.stats.confirm_examples, 1),
-        ("verify.n_examples", root.verify.n_examples, 1),
-        ("verify.n_sites", root.verify.n_sites, 1),
-    ):
-        if value is not None and value < low:
-            raise ConfigError(f"{key}={value}: it must be at least {low}")
+    check_values(root)
     if root.sae != SaeConfig() and not hasattr(root.ablation, "sae"):
         keys = [f"sae.{f.name}" for f in fields(SaeConfig) if getattr(root.sae, f.name) != f.default]
         raise ConfigError(
             f"{', '.join(keys)} is set, but ablation={root.ablation.kind} uses no sparse autoencoder; "
             "take ablation=sae_train or ablation=sae_toggle, or leave it out"
         )
-    if not 0.5 <= root.stats.confidence < 1:
-        raise ConfigError(f"stats.confidence={root.stats.confidence}: it must be at least 0.5 and below 1")
-    check_sweep(root.sweep)
+    parse_k(root.sweep.k)
     _check_confirm(root)
     for key in ("model.name", "dataset.name", "condition"):
         group, _, name = key.rpartition(".")

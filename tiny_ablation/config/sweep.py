@@ -1,15 +1,14 @@
 """The config group `sweep`: checked, and read back from the plan of a finished sweep."""
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, NamedTuple
 
+from tiny_ablation.config.keys import check_values, unknown_choice
 from tiny_ablation.config.schema import EffectSign, SetOperation, SweepConfig
 from tiny_ablation.errors import ConfigError
 
-MIN_RESAMPLES = 100
 _Q = re.compile(r"q(0?\.\d+)")
 
 
@@ -37,27 +36,6 @@ def parse_k(k: object) -> TopSet:
     )
 
 
-def check_sweep(cfg: SweepConfig) -> None:
-    """Refuse values of the group that make no sense; hypotheses have a check of their own.
-
-    Raises:
-        ConfigError: with the key.
-    """
-    parse_k(cfg.k)
-    if not 0 < cfg.q < 1 or math.isnan(cfg.q):
-        raise ConfigError(f"sweep.q={cfg.q}: a false discovery rate lies between 0 and 1, such as 0.05")
-    if cfg.n_resamples < MIN_RESAMPLES:
-        raise ConfigError(
-            f"sweep.n_resamples={cfg.n_resamples}: it must be at least {MIN_RESAMPLES}, or the share of draws says little"
-        )
-    if cfg.n_control_sets < 1:
-        raise ConfigError(f"sweep.n_control_sets={cfg.n_control_sets}: it must be at least 1")
-    if cfg.metrics is not None and (not cfg.metrics or len(set(cfg.metrics)) < len(cfg.metrics)):
-        raise ConfigError(
-            f"sweep.metrics={cfg.metrics}: name each metric once, or leave it out for each run's primary metric"
-        )
-
-
 def sweep_config(plain: Mapping[str, Any]) -> SweepConfig:
     """The group from plain JSON values, as `sweep.json` keeps it; what is missing has its default.
 
@@ -73,8 +51,8 @@ def sweep_config(plain: Mapping[str, Any]) -> SweepConfig:
             try:
                 values[key] = choices(values[key])
             except ValueError:
-                names = ", ".join(choice.value for choice in choices)
-                raise ConfigError(f"sweep.{key}={values[key]}: choose one of {names}") from None
+                raise unknown_choice(f"sweep.{key}", values[key], [each.value for each in choices]) from None
     cfg = SweepConfig(**values)
-    check_sweep(cfg)
+    check_values(cfg, "sweep.")
+    parse_k(cfg.k)
     return cfg

@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from tiny_ablation.config.schema import ModelConfig, ModelSource, Weights
-from tiny_ablation.errors import ConfigError, DeviceError, ModelError, is_out_of_memory, panics_told
+from tiny_ablation.errors import DeviceError, ModelError, is_out_of_memory, panics_told
 from tiny_ablation.models.opening import Ids, facts, opening
 from tiny_ablation.models.sources import hub, local, planted, toy, tracr, wheel
 from tiny_ablation.models.sources.files import ModelFiles
@@ -116,7 +116,6 @@ def load_model(cfg: ModelConfig, *, device: str, dtype: str) -> LoadedModel:
 
     Raises:
         ModelError: the model is missing, damaged or of an architecture that cannot be used.
-        ConfigError: a value in `cfg` is wrong.
         DeviceError: the weights do not fit on the device.
     """
     files = prepare(cfg)
@@ -137,7 +136,6 @@ def load_tokenizer(cfg: ModelConfig) -> TokenizerOnly:
 
     Raises:
         ModelError: the model is missing or damaged.
-        ConfigError: a value in `cfg` is wrong.
     """
     files = prepare(cfg)
     if files is None:
@@ -333,7 +331,5 @@ def _first_line(error: BaseException) -> str:
 
 
 def _check(cfg: ModelConfig) -> None:
-    if str(cfg.prepend_bos).lower() not in ("auto", "true", "false"):
-        raise ConfigError(f"model.prepend_bos={cfg.prepend_bos} must be auto, true or false.")
     if cfg.trust_remote_code and cfg.source in (ModelSource.hub, ModelSource.local):
         notice(f"Warning: model.trust_remote_code=true runs the code that comes with {cfg.repo or cfg.path}.")

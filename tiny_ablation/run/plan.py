@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from tiny_ablation.config.keys import key
 from tiny_ablation.config.schema import AblationConfig
 from tiny_ablation.engine.edits import Intervention
 from tiny_ablation.engine.prompts import Prompt
-from tiny_ablation.models.hookpoints import ModelShape
+from tiny_ablation.models.hookpoints import HEAD_COMPONENTS, ModelShape
 from tiny_ablation.models.network import Network
 
 if TYPE_CHECKING:
@@ -242,19 +243,26 @@ class Ablation(ABC):
         """
 
 
+def positions_key(about: str = "the tokens that are intervened on") -> Any:
+    """The key `positions` of kinds that touch all tokens or the last one."""
+    return key("all", help=about, choices=("all", "last"))
+
+
 @dataclass
 class HeadSitesConfig(AblationConfig):
     """Keys of every kind whose sites are heads."""
 
-    layers: list[int] | None = None  # null: all
-    heads: list[int] | None = None  # null: all
-    component: str = "z"  # z | q | k | v; k and v are counted on the key/value axis
-    positions: str = "all"  # all | last
+    layers: list[int] | None = key(None, help="null: all")
+    heads: list[int] | None = key(None, help="of every layer; null: all")
+    component: str = key(
+        "z", help="z: what a head writes; k and v are counted on the key/value axis", choices=HEAD_COMPONENTS
+    )
+    positions: str = positions_key()
 
 
 @dataclass
 class LayerSitesConfig(AblationConfig):
     """Keys of every kind whose sites are layers."""
 
-    layers: list[int] | None = None  # null: all
-    positions: str = "all"  # all | last
+    layers: list[int] | None = key(None, help="null: all")
+    positions: str = positions_key()

@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 
 from tiny_ablation.ablations.registry import run_spec
 from tiny_ablation.aggregate.run_tables import run_tables
+from tiny_ablation.config.keys import check_values
 from tiny_ablation.config.schema import (
     DatasetConfig,
     MetricsConfig,
@@ -26,11 +27,19 @@ from tiny_ablation.engine.reference import Reference
 from tiny_ablation.metrics.registry import metric, metric_names
 from tiny_ablation.models.network import Network
 from tiny_ablation.run.measure import executors, measure
-from tiny_ablation.run.plan import Arm
+from tiny_ablation.run.plan import Ablation, Arm
 from tiny_ablation.run.prepare import prepare_run
 from tiny_ablation.store.rundir import RunDir
 
 FIRST = [metric(name) for name in metric_names() if metric(name).span == "first"]
+
+
+def checked(kind: Ablation, cfg: Any) -> None:
+    """Check a kind's keys, each alone and then together, as a run does before it does anything else."""
+    check_values(cfg, "ablation.")
+    if hasattr(cfg, "sae"):
+        check_values(cfg.sae, "sae.")
+    kind.check(cfg)
 
 
 @pytest.fixture(scope="session")

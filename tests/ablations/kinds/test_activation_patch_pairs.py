@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from tests.ablations.kinds.conftest import checked
 from tiny_ablation.ablations.kinds.activation_patch import (
     ABLATION,
     ActivationPatchConfig,
@@ -73,9 +74,9 @@ def test_a_prompt_without_subject_is_refused(run_toy, tmp_path):
     [
         (config("layer_resid", "all"), "every layer would give the source run itself"),
         (config(heads=[1]), "granularity=layer_resid patches whole layers"),
-        (config(layers=[]), "ablation.layers is an empty list"),
+        (config(layers=[]), r"ablation\.layers=\[\]: the list is empty"),
     ],
 )
 def test_what_is_meaningless_is_refused(cfg, message):
     with pytest.raises(ConfigError, match=message):
-        ABLATION.check(cfg)
+        checked(ABLATION, cfg)

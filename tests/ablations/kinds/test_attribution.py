@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tests.ablations.kinds.conftest import checked
 from tiny_ablation.ablations.kinds.attribution import ABLATION, AttributionConfig
 from tiny_ablation.ablations.shared.screening import site_of
 from tiny_ablation.aggregate.run_summary import run_summary
@@ -85,7 +86,7 @@ def test_tables_and_receipt(run_toy, component, table, unit):
 )
 def test_refuses(keys, message):
     with pytest.raises(ConfigError, match=message):
-        ABLATION.check(config(**keys))
+        checked(ABLATION, config(**keys))
 
 
 def test_patching_pairs_of_unequal_lengths_is_refused(toy_networks, make_prompts, make_context):

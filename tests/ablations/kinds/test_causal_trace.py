@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.ablations.kinds.conftest import checked
 from tests.conftest import SHAPES
 from tiny_ablation.ablations.kinds.causal_trace import ABLATION, CausalTraceConfig, Restored
 from tiny_ablation.engine.executor import Executor
@@ -187,12 +188,12 @@ def test_restoring_everything_behind_the_noise_gives_the_clean_run(toy_networks,
         ({"noise_draws": 0}, r"ablation\.noise_draws=0: it must be at least 1"),
         ({"window": 0}, r"ablation\.window=0"),
         ({"noise": 0.0}, r"ablation\.noise=0\.0"),
-        ({"granularities": []}, r"ablation\.granularities is an empty list"),
+        ({"granularities": []}, r"ablation\.granularities=\[\]: the list is empty"),
     ],
 )
 def test_settings_that_trace_nothing_are_refused(keys, message):
     with pytest.raises(ConfigError, match=message):
-        ABLATION.check(config(**keys))
+        checked(ABLATION, config(**keys))
 
 
 def test_a_prompt_without_subject_is_refused(toy_networks, make_context):

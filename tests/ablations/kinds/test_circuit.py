@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
 
+from tests.ablations.kinds.conftest import checked
 from tiny_ablation import app
 from tiny_ablation.ablations.kinds.circuit import ABLATION, CircuitConfig
 from tiny_ablation.ablations.registry import run_spec
@@ -250,4 +251,4 @@ def test_a_behaviour_that_no_head_carries_has_no_faithfulness(tmp_path):
 )
 def test_wrong_settings_are_refused_before_the_model(keys, message):
     with pytest.raises(ConfigError, match=message):
-        ABLATION.check(config(**keys))
+        checked(ABLATION, config(**keys))

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from tests.ablations.kinds.conftest import checked
 from tests.conftest import SHAPES
 from tiny_ablation.ablations.kinds.heads_mean import ABLATION, HeadsMeanConfig
 from tiny_ablation.cli import main
@@ -214,12 +215,12 @@ def test_positions_of_an_answer_have_no_means(toy_networks, make_prompts, make_c
         ({"n_reference": 0}, r"ablation\.n_reference=0"),
         ({"component": "resid"}, r"ablation\.component=resid: choose one of z, q, k, v"),
         ({"positions": "first"}, r"ablation\.positions=first"),
-        ({"heads": []}, r"ablation\.heads is an empty list"),
+        ({"heads": []}, r"ablation\.heads=\[\]: the list is empty"),
     ],
 )
 def test_wrong_settings_are_refused_before_the_model(keys, message):
     with pytest.raises(ConfigError, match=message):
-        ABLATION.check(config(**keys))
+        checked(ABLATION, config(**keys))
 
 
 def test_a_key_value_head_that_a_grouped_model_does_not_have(toy_networks, make_prompts, make_context):

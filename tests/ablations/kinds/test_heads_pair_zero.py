@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from tests.ablations.kinds.conftest import checked
 from tests.conftest import SHAPES
 from tiny_ablation.ablations.kinds.heads_pair_zero import ABLATION, HeadsPairZeroConfig
 from tiny_ablation.ablations.kinds.heads_zero import HeadsZeroConfig
@@ -104,15 +105,15 @@ def test_no_earlier_run(run_toy, tmp_path):
         ({}, "no heads are named; name heads in one way"),
         ({"pairs": [["0.1", "0.2"]], "of": ["0.1", "0.2"]}, r"ablation\.pairs and ablation\.of are set"),
         ({"pairs": [["0.1"]]}, "names 1 heads; a pair is two"),
-        ({"pairs": []}, r"ablation\.pairs is an empty list"),
+        ({"pairs": []}, r"ablation\.pairs=\[\]: the list is empty"),
         ({"of": ["0.1"]}, "there is no pair in it"),
-        ({"from_run": "x", "top_k": 1}, "a pair needs at least 2 heads"),
+        ({"from_run": "x", "top_k": 1}, r"ablation\.top_k=1: it must be at least 2"),
         ({"of": ["0.1", "0.2"], "positions": "first"}, "choose one of all, last"),
     ],
 )
 def test_settings_that_name_no_pairs_are_refused(keys, message):
     with pytest.raises(ConfigError, match=message):
-        ABLATION.check(config(**keys))
+        checked(ABLATION, config(**keys))
 
 
 @pytest.mark.parametrize(

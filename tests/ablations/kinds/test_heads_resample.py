@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.ablations.kinds.conftest import checked
 from tests.conftest import SHAPES
 from tiny_ablation.ablations.kinds.heads_resample import ABLATION, HeadsResampleConfig, Unmatched
 from tiny_ablation.ablations.shared.resample import derangement, draw_donors
@@ -171,12 +172,12 @@ def test_one_example_has_no_other(toy_networks, make_context):
     [
         ({"draws": 0}, r"ablation\.draws=0"),
         ({"component": "x"}, r"ablation\.component=x"),
-        ({"layers": []}, "empty list"),
+        ({"layers": []}, "the list is empty"),
     ],
 )
 def test_wrong_settings_are_refused_before_the_model(keys, message):
     with pytest.raises(ConfigError, match=message):
-        ABLATION.check(config(**keys))
+        checked(ABLATION, config(**keys))
 
 
 def test_at_the_last_token_prefixes_stay_shared(toy_networks, make_context):

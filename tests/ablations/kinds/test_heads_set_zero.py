@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from tests.ablations.kinds.conftest import checked
 from tests.conftest import SHAPES
 from tiny_ablation.ablations.kinds.heads_set_zero import ABLATION, HeadsSetZeroConfig
 from tiny_ablation.ablations.kinds.heads_zero import HeadsZeroConfig
@@ -123,7 +124,7 @@ def test_the_effect_of_a_set_is_not_the_sum_of_its_heads(toy_networks, make_prom
 )
 def test_wrong_settings_are_refused_before_the_model(keys, message):
     with pytest.raises(ConfigError, match=message):
-        ABLATION.check(config(**keys))
+        checked(ABLATION, config(**keys))
 
 
 def test_a_head_that_the_model_does_not_have(toy_networks, make_prompts, make_context):

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from tests.ablations.kinds.conftest import checked
 from tests.conftest import SHAPES
 from tiny_ablation.ablations.kinds.heads_zero import ABLATION, HeadsZeroConfig
 from tiny_ablation.engine.executor import Executor
@@ -72,4 +73,4 @@ def test_a_head_beyond_the_axis_of_the_component(toy_networks, make_prompts, mak
 
 def test_an_unknown_component_is_refused_before_the_model():
     with pytest.raises(ConfigError, match=r"ablation\.component=mlp: choose one of z, q, k, v"):
-        ABLATION.check(config(component="mlp"))
+        checked(ABLATION, config(component="mlp"))

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from tests.ablations.kinds.conftest import checked
 from tests.conftest import SHAPES
 from tiny_ablation.ablations.kinds import attn_zero, mlp_mean, mlp_zero
 from tiny_ablation.ablations.kinds.mlp_mean import MlpMeanConfig
@@ -99,16 +100,19 @@ def test_the_table_of_a_run(run_toy):
 @pytest.mark.parametrize("name", KINDS)
 @pytest.mark.parametrize(
     ("keys", "message"),
-    [({"layers": []}, r"ablation\.layers is an empty"), ({"positions": "x"}, r"ablation\.positions=x")],
+    [
+        ({"layers": []}, r"ablation\.layers=\[\]: the list is empty"),
+        ({"positions": "x"}, r"ablation\.positions=x"),
+    ],
 )
 def test_wrong_settings_are_refused_before_the_model(name, keys, message):
     with pytest.raises(ConfigError, match=message):
-        KINDS[name].check(config(KINDS[name], **keys))
+        checked(KINDS[name], config(KINDS[name], **keys))
 
 
 def test_an_unknown_mean_and_a_layer_that_there_is_not(toy_networks, make_prompts, make_context):
     with pytest.raises(ConfigError, match=r"ablation\.mean=x"):
-        mlp_mean.ABLATION.check(config(mlp_mean.ABLATION, mean="x"))
+        checked(mlp_mean.ABLATION, config(mlp_mean.ABLATION, mean="x"))
     network = toy_networks["llama"]
     context = make_context(network, make_prompts(network.shape.d_vocab))
     with pytest.raises(ConfigError, match="2 layers, 0 to 1; there is no 2"):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.ablations.kinds.conftest import checked
 from tests.conftest import SHAPES
 from tiny_ablation.ablations.kinds.activation_patch import (
     ActivationPatchConfig,
@@ -202,4 +203,4 @@ def test_what_has_no_counterpart_is_refused(toy_networks, make_pairs, make_conte
     with pytest.raises(ConfigError, match=r"metrics\.span=full"):
         ABLATION.plan(config(), make_context(network, clean, corrupt=corrupt, full=True))
     with pytest.raises(ConfigError, match="choose one of all, last"):
-        ABLATION.check(config(positions="subject"))
+        checked(ABLATION, config(positions="subject"))

@@ -6,13 +6,14 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from omegaconf import OmegaConf
 
+from tests.ablations.kinds.conftest import checked
 from tests.sae.known import known, recovered
 from tiny_ablation.ablations.kinds.sae_toggle import ABLATION as TOGGLE
 from tiny_ablation.ablations.kinds.sae_toggle import SaeToggleConfig
 from tiny_ablation.ablations.kinds.sae_train import ABLATION as TRAIN
 from tiny_ablation.ablations.kinds.sae_train import SaeTrainConfig
+from tiny_ablation.commands import _compose
 from tiny_ablation.config.schema import SaeConfig
 from tiny_ablation.config.seeds import generator
 from tiny_ablation.engine.executor import Executor
@@ -61,7 +62,7 @@ def test_every_leg_against_the_reference(toy_networks, against_reference, make_p
     cfg = SaeToggleConfig(
         candidates=6, controls=3, text_tokens=256, sae=SaeConfig(corpus=str(text), **RECIPE), **how
     )
-    TOGGLE.check(cfg)
+    checked(TOGGLE, cfg)
     arms = TOGGLE.plan(cfg, context(network, clean, corrupt))
     assert len(arms[0].rows) == 6 * len(cfg.scales or [0])
     moved = [against_reference(network, arm, stride=2) for arm in arms]
@@ -153,7 +154,7 @@ def test_toggling_finds_the_feature_that_carries_the_answer(toy_networks, text, 
 def test_what_cannot_be_meant_is_refused(kind, keys, said):
     config = SaeToggleConfig if kind is TOGGLE else SaeTrainConfig
     with pytest.raises(ConfigError, match=said.replace(".", r"\.")):
-        kind.check(config(**{"sae": SaeConfig(), **keys}))
+        checked(kind, config(**{"sae": SaeConfig(), **keys}))
 
 
 def test_no_feature_of_that_number(toy_networks, make_pairs, text):
@@ -254,13 +255,5 @@ def test_a_path_gives_what_training_gave(whole_run, tmp_path, text):
 
 
 def test_keys_of_autoencoders_are_refused_where_none_is_used():
-    from hydra import compose, initialize_config_dir
-
-    from tiny_ablation.config.settings import to_settings
-    from tiny_ablation.paths import conf_dir
-
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        cfg = compose("config", ["model=toy", "sae.k=3"])
-    assert OmegaConf.select(cfg, "sae.k") == 3
     with pytest.raises(ConfigError, match=r"sae\.k is set, but ablation=heads_zero"):
-        to_settings(cfg)
+        _compose.compose(["model=toy", "sae.k=3"])

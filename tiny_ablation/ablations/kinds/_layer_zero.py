@@ -5,13 +5,13 @@ from typing import ClassVar
 
 from tiny_ablation.ablations.shared.replacements import Scale
 from tiny_ablation.ablations.shared.rows import layer_row
-from tiny_ablation.ablations.shared.screening import ScreenedAblation, ScreenKeys, check_screen, screened
-from tiny_ablation.ablations.shared.sites import check_layer_sites, layer_sites
+from tiny_ablation.ablations.shared.screening import LayerScreenKeys, ScreenedAblation, screened
+from tiny_ablation.ablations.shared.sites import layer_sites
 from tiny_ablation.run.plan import Arm, LayerSitesConfig, PlanContext
 
 
 @dataclass
-class LayerZeroConfig(ScreenKeys, LayerSitesConfig):
+class LayerZeroConfig(LayerScreenKeys, LayerSitesConfig):
     """`ablation` keys of attn_zero and mlp_zero."""
 
 
@@ -25,11 +25,6 @@ class LayerZero(ScreenedAblation):
     table = "layer_impact"
     config = LayerZeroConfig
     component: ClassVar[str]
-
-    def check(self, cfg: LayerZeroConfig) -> None:
-        """Refuse a list that names nothing, and unknown positions."""
-        check_layer_sites(cfg)
-        check_screen(cfg)
 
     def plan(self, cfg: LayerZeroConfig, context: PlanContext) -> list[Arm]:
         """Every layer."""

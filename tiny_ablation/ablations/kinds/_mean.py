@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from tiny_ablation.ablations.shared.means import MEANS
+from tiny_ablation.config.keys import key
 from tiny_ablation.config.schema import AblationConfig
 from tiny_ablation.run.plan import Ablation
 
@@ -10,8 +12,14 @@ from tiny_ablation.run.plan import Ablation
 class MeanKeys(AblationConfig):
     """Keys of every kind that replaces by a mean."""
 
-    mean: str = "overall"  # overall | position | template | template_position
-    n_reference: int = 256  # at most so many examples, drawn from those that are not evaluated
+    mean: str = key(
+        "overall",
+        help="over all tokens, or one mean for each distance from the last token, each wording, or both",
+        choices=MEANS,
+    )
+    n_reference: int = key(
+        256, help="at most so many examples, drawn from those that are not evaluated", least=1
+    )
 
 
 class MeanAblation(Ablation):

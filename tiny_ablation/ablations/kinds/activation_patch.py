@@ -15,7 +15,8 @@ from enum import Enum
 
 from tiny_ablation.ablations.shared import prompt_pairs
 from tiny_ablation.ablations.shared.replacements import patch_from
-from tiny_ablation.ablations.shared.sites import check_list, chosen
+from tiny_ablation.ablations.shared.sites import chosen
+from tiny_ablation.config.keys import key
 from tiny_ablation.config.schema import AblationConfig
 from tiny_ablation.engine.edits import Edit, Intervention, PositionSpec
 from tiny_ablation.engine.prompts import Prompt
@@ -43,7 +44,7 @@ class PatchPositions(Enum):
 
 
 class Direction(Enum):
-    """Whose values go where."""
+    """Whose values go where: clean_to_corrupt restores, corrupt_to_clean breaks."""
 
     clean_to_corrupt = "clean_to_corrupt"
     corrupt_to_clean = "corrupt_to_clean"
@@ -61,13 +62,13 @@ class Unequal(Enum):
 class ActivationPatchConfig(AblationConfig):
     """`ablation` keys of activation_patch."""
 
-    granularity: Granularity = Granularity.layer_resid
-    positions: PatchPositions = PatchPositions.last
-    direction: Direction = Direction.clean_to_corrupt
-    layers: list[int] | None = None  # null: all
-    heads: list[int] | None = None  # null: all; for head_out
-    unequal: Unequal = Unequal.refuse
-    self_patch: bool = False  # patch every run with itself, which must change nothing
+    granularity: Granularity = key(Granularity.layer_resid)
+    positions: PatchPositions = key(PatchPositions.last)
+    direction: Direction = key(Direction.clean_to_corrupt)
+    layers: list[int] | None = key(None, help="null: all")
+    heads: list[int] | None = key(None, help="for head_out; null: all")
+    unequal: Unequal = key(Unequal.refuse)
+    self_patch: bool = key(False, help="patch every run with itself, which must change nothing")
 
 
 _COMPONENT = {
@@ -84,9 +85,7 @@ class ActivationPatch(Ablation):
     config = ActivationPatchConfig
 
     def check(self, cfg: ActivationPatchConfig) -> None:
-        """Refuse lists that name nothing, and what is the source run whatever the model is."""
-        check_list(cfg.layers, "ablation.layers")
-        check_list(cfg.heads, "ablation.heads")
+        """Refuse heads where layers are patched, and what is the source run whatever the model is."""
         if cfg.heads is not None and cfg.granularity is not Granularity.head_out:
             raise ConfigError(
                 f"ablation.heads is set, but ablation.granularity={cfg.granularity.value} patches whole layers; "

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from tiny_ablation.ablations.shared.replacements import Scale, patch_from
-from tiny_ablation.ablations.shared.screening import check_counts, keep_chosen
-from tiny_ablation.ablations.shared.sites import check_list, check_positions, chosen
+from tiny_ablation.ablations.shared.screening import keep_chosen
+from tiny_ablation.ablations.shared.sites import chosen
+from tiny_ablation.config.keys import key
 from tiny_ablation.config.schema import AblationConfig
 from tiny_ablation.engine.edits import Edit, Intervention
-from tiny_ablation.errors import ConfigError
-from tiny_ablation.run.plan import Ablation, Arm, InterventionSpec, PlanContext, Row
+from tiny_ablation.run.plan import Ablation, Arm, InterventionSpec, PlanContext, Row, positions_key
 
 TABLES = {"z": "head_impact", "mlp_out": "layer_impact", "neurons": "feature_impact"}
 
@@ -26,14 +26,20 @@ TABLES = {"z": "head_impact", "mlp_out": "layer_impact", "neurons": "feature_imp
 class AttributionConfig(AblationConfig):
     """`ablation` keys of attribution."""
 
-    component: str = "z"  # z (heads) | mlp_out (MLPs) | neurons
-    layers: list[int] | None = None  # null: all
-    positions: str = "all"  # all | last
-    replacement: str = "zero"  # zero | patch (the corrupt prompt's value)
-    method: str = "gradient"  # gradient | integrated
-    steps: int = 5  # of the integrated form
-    top: int = 16  # strongest estimates that are measured exactly
-    random: int = 16  # random sites that are measured exactly
+    component: str = key("z", help="z: heads; mlp_out: MLPs", choices=tuple(TABLES))
+    layers: list[int] | None = key(None, help="null: all")
+    positions: str = positions_key()
+    replacement: str = key("zero", help="patch: the corrupt prompt's value", choices=("zero", "patch"))
+    method: str = key(
+        "gradient",
+        help="gradient: one backward pass; integrated: steps of every layer",
+        choices=("gradient", "integrated"),
+    )
+    steps: int = key(5, help="of the integrated form", least=1)
+    top: int = key(16, help="strongest estimates that are measured exactly", least=1)
+    random: int = key(
+        16, help="random sites that are measured exactly, by which the estimates are judged", least=3
+    )
 
 
 class Attribution(Ablation):
@@ -47,23 +53,7 @@ class Attribution(Ablation):
 
     def table_of(self, cfg: AttributionConfig) -> str:
         """By what the sites are; a neuron stands where a feature would."""
-        return TABLES.get(cfg.component, self.table)
-
-    def check(self, cfg: AttributionConfig) -> None:
-        """Refuse choices that do not exist."""
-        choices = {
-            "component": tuple(TABLES),
-            "replacement": ("zero", "patch"),
-            "method": ("gradient", "integrated"),
-        }
-        for key, allowed in choices.items():
-            if getattr(cfg, key) not in allowed:
-                raise ConfigError(f"ablation.{key}={getattr(cfg, key)}: choose one of {', '.join(allowed)}")
-        check_list(cfg.layers, "ablation.layers")
-        check_positions(cfg.positions)
-        check_counts(cfg.top, cfg.random, "ablation.top", "ablation.random")
-        if cfg.method == "integrated" and cfg.steps < 1:
-            raise ConfigError(f"ablation.steps={cfg.steps}: at least one step is needed")
+        return TABLES[cfg.component]
 
     def plan(self, cfg: AttributionConfig, context: PlanContext) -> list[Arm]:
         """The strongest estimates and a random sample of all sites."""

@@ -10,18 +10,18 @@ does not count there. Costs `noise_draws` sweeps over layers x tokens.
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING
 
 from tiny_ablation.ablations.shared import prompt_pairs
 from tiny_ablation.ablations.shared.noise import noise_on
 from tiny_ablation.ablations.shared.replacements import Patch, patch_from
-from tiny_ablation.ablations.shared.sites import check_list, chosen
+from tiny_ablation.ablations.shared.sites import chosen
+from tiny_ablation.config.keys import key
 from tiny_ablation.config.schema import AblationConfig
 from tiny_ablation.engine.edits import Edit, Intervention
 from tiny_ablation.engine.prompts import Prompt
-from tiny_ablation.errors import ConfigError
 from tiny_ablation.run.plan import Ablation, Arm, InterventionSpec, PlanContext, Row
 
 if TYPE_CHECKING:
@@ -43,11 +43,13 @@ class Restored(Enum):
 class CausalTraceConfig(AblationConfig):
     """`ablation` keys of causal_trace."""
 
-    granularities: list[Restored] = field(default_factory=lambda: list(Restored))
-    layers: list[int] | None = None  # null: all
-    noise: float = 3.0  # standard deviations of the embedding matrix
-    noise_draws: int = 10
-    window: int = 10  # layers, for MLP and attention outputs
+    granularities: list[Restored] = key(
+        list(Restored), help="what is restored; MLP and attention outputs in windows of layers"
+    )
+    layers: list[int] | None = key(None, help="null: all")
+    noise: float = key(3.0, help="standard deviations of the embedding matrix", above=0)
+    noise_draws: int = key(10, help="draws of noise; values are means over them", least=1)
+    window: int = key(10, help="layers, for MLP and attention outputs", least=1)
 
 
 NAMES = ("subject_first", "subject_middle", "subject_last", "first_after", "further", "last")
@@ -61,18 +63,6 @@ class CausalTrace(Ablation):
     config = CausalTraceConfig
     confirmable = False  # its rows are put together from several arms
     draws = ("noise",)
-
-    def check(self, cfg: CausalTraceConfig) -> None:
-        """Refuse lists that name nothing, and sizes that are none."""
-        check_list(cfg.layers, "ablation.layers")
-        check_list([g.value for g in cfg.granularities], "ablation.granularities")
-        for key, least in (("noise_draws", 1), ("window", 1)):
-            if getattr(cfg, key) < least:
-                raise ConfigError(f"ablation.{key}={getattr(cfg, key)}: it must be at least {least}")
-        if not 0 < cfg.noise < float("inf"):
-            raise ConfigError(
-                f"ablation.noise={cfg.noise}: it must be a positive number of standard deviations"
-            )
 
     def plan(self, cfg: CausalTraceConfig, context: PlanContext) -> list[Arm]:
         """A arm a draw, and the clean run, to say what share is recovered."""

@@ -17,33 +17,44 @@ on its examples a circuit looks better than it is: evaluate on another split.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from tiny_ablation.ablations.kinds._mean import MeanAblation, MeanKeys
-from tiny_ablation.ablations.shared.circuits import EMPTY, FRACTIONS, Design, check_circuits, design, set_name
+from tiny_ablation.ablations.shared.circuits import EMPTY, FRACTIONS, Design, design, set_name
 from tiny_ablation.ablations.shared.head_ranking import RANKINGS, load_ranking_run
 from tiny_ablation.ablations.shared.head_sets import HeadSet, complement, label
-from tiny_ablation.ablations.shared.means import MeanPlan, check_mean, plan_means
+from tiny_ablation.ablations.shared.means import MeanPlan, plan_means
 from tiny_ablation.ablations.shared.replacements import Scale
-from tiny_ablation.ablations.shared.sites import check_positions
-from tiny_ablation.config.key import key
+from tiny_ablation.config.keys import key
 from tiny_ablation.engine.edits import Edit, Intervention, Replacement
 from tiny_ablation.errors import ConfigError
-from tiny_ablation.run.plan import Arm, InterventionSpec, PlanContext, Row
+from tiny_ablation.run.plan import Arm, InterventionSpec, PlanContext, Row, positions_key
 
 
 @dataclass
 class CircuitConfig(MeanKeys):
     """`ablation` keys of circuit; `mean` and `n_reference` are for replacement=mean."""
 
-    from_run: str | None = key(None, identity=False)  # an earlier run over heads; its run_id identifies it
-    replacement: str = "mean"  # mean | zero: what stands for a head outside the circuit
-    rankings: list[str] = field(default_factory=lambda: list(RANKINGS))
-    fractions: list[float] = field(default_factory=lambda: list(FRACTIONS))  # of all heads of the model
-    members: int = 10  # the circuit of so many heads is tested member by member
-    n_random: int = 20  # random circuits to compare each with
-    positions: str = "all"  # all | last
+    from_run: str | None = key(
+        None, help="the directory of an earlier run over heads; its run_id identifies it", identity=False
+    )
+    replacement: str = key(
+        "mean", help="what is put in for a head outside the circuit", choices=("mean", "zero")
+    )
+    rankings: list[str] = key(
+        list(RANKINGS),
+        help="signed: heads that carry the behaviour first; absolute: the largest effects of either sign",
+        choices=RANKINGS,
+    )
+    fractions: list[float] = key(list(FRACTIONS), help="of all heads, as in MIB", least=0, most=1)
+    members: int = key(
+        10, help="the circuit of so many heads is tested member by member; 0 for none", least=0
+    )
+    n_random: int = key(
+        20, help="random circuits of the same size and layers to compare each with; 0 for none", least=0
+    )
+    positions: str = positions_key()
 
 
 class CircuitAblation(MeanAblation):
@@ -55,12 +66,15 @@ class CircuitAblation(MeanAblation):
     confirmable = False  # dataset.split says where circuits are evaluated
 
     def check(self, cfg: CircuitConfig) -> None:
-        """Refuse a missing ranking, unknown choices, and fractions that are none."""
-        check_circuits(cfg)
-        if cfg.replacement not in ("mean", "zero"):
-            raise ConfigError(f"ablation.replacement={cfg.replacement}: choose one of mean, zero")
-        check_mean(cfg)
-        check_positions(cfg.positions)
+        """Refuse a missing ranking, and fractions between which there is no curve."""
+        if cfg.from_run is None:
+            raise ConfigError(
+                "ablation=circuit takes its ranking from an earlier run over heads; name it: ablation.from_run=DIR"
+            )
+        if len(cfg.fractions) < 2 or cfg.fractions != sorted(cfg.fractions):
+            raise ConfigError(
+                f"ablation.fractions={cfg.fractions}: name at least two shares of all heads, ascending"
+            )
 
     def input_digest(self, cfg: CircuitConfig) -> str:
         """The identity of the earlier run."""

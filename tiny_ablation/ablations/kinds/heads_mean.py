@@ -11,10 +11,10 @@ Reference: Wang et al. 2022, "Interpretability in the wild", section 3.
 from dataclasses import dataclass
 
 from tiny_ablation.ablations.kinds._mean import MeanAblation, MeanKeys
-from tiny_ablation.ablations.shared.means import check_mean, plan_means
+from tiny_ablation.ablations.shared.means import plan_means
 from tiny_ablation.ablations.shared.rows import head_row
-from tiny_ablation.ablations.shared.screening import ScreenedAblation, ScreenKeys, check_screen, screened
-from tiny_ablation.ablations.shared.sites import check_head_sites, head_sites
+from tiny_ablation.ablations.shared.screening import ScreenedAblation, ScreenKeys, screened
+from tiny_ablation.ablations.shared.sites import head_sites
 from tiny_ablation.run.plan import Arm, HeadSitesConfig, PlanContext
 
 
@@ -29,12 +29,6 @@ class HeadsMean(ScreenedAblation, MeanAblation):
     name = "heads_mean"
     table = "head_impact"
     config = HeadsMeanConfig
-
-    def check(self, cfg: HeadsMeanConfig) -> None:
-        """Refuse lists that name nothing, and unknown components, positions and means."""
-        check_head_sites(cfg)
-        check_mean(cfg)
-        check_screen(cfg)
 
     def plan(self, cfg: HeadsMeanConfig, context: PlanContext) -> list[Arm]:
         """Every (layer, head)."""

@@ -12,13 +12,13 @@ from typing import Any
 
 from tiny_ablation.ablations.shared.head_ranking import head_ranking, load_ranking_run
 from tiny_ablation.ablations.shared.replacements import Scale
-from tiny_ablation.ablations.shared.sites import Head, check_list, check_positions, parse_head
-from tiny_ablation.config.key import key
+from tiny_ablation.ablations.shared.sites import Head, parse_head
+from tiny_ablation.config.keys import key
 from tiny_ablation.config.schema import AblationConfig
 from tiny_ablation.engine.edits import Edit, Intervention
 from tiny_ablation.errors import ConfigError
 from tiny_ablation.models.hookpoints import ModelShape
-from tiny_ablation.run.plan import Ablation, Arm, InterventionSpec, PlanContext, Row
+from tiny_ablation.run.plan import Ablation, Arm, InterventionSpec, PlanContext, Row, positions_key
 
 _WAYS = ("pairs", "of", "from_run")
 
@@ -27,11 +27,13 @@ _WAYS = ("pairs", "of", "from_run")
 class HeadsPairZeroConfig(AblationConfig):
     """`ablation` keys of heads_pair_zero; one of pairs, of and from_run is given."""
 
-    pairs: list[list[Any]] | None = None  # such as [[0.1, 5.2]]
-    of: list[Any] | None = None  # such as [0.1, 1.3, 5.2]: all pairs of these
-    from_run: str | None = key(None, identity=False)  # an earlier run over heads; its run_id identifies it
-    top_k: int = 12  # so many of its strongest heads
-    positions: str = "all"  # all | last
+    pairs: list[list[Any]] | None = key(None, help="such as [[L0H1, L5H2]]")
+    of: list[Any] | None = key(None, help="such as [L0H1, L1H3, L5H2]: all pairs of these")
+    from_run: str | None = key(
+        None, help="the directory of an earlier run over heads; its run_id identifies it", identity=False
+    )
+    top_k: int = key(12, help="all pairs of so many of its strongest heads", least=2)
+    positions: str = positions_key()
 
 
 class HeadsPairZero(Ablation):
@@ -54,9 +56,6 @@ class HeadsPairZero(Ablation):
                 f"ablation=heads_pair_zero: {said}; name heads in one way: 'ablation.pairs=[[0.1,5.2]]', "
                 "'ablation.of=[0.1,1.3,5.2]', or ablation.from_run=DIR ablation.top_k=12"
             )
-        check_positions(cfg.positions)
-        check_list(cfg.pairs, "ablation.pairs")
-        check_list(cfg.of, "ablation.of")
         for pair in cfg.pairs or []:
             if len(pair) != 2:
                 raise ConfigError(
@@ -64,8 +63,6 @@ class HeadsPairZero(Ablation):
                 )
         if cfg.of is not None and len(cfg.of) < 2:
             raise ConfigError(f"ablation.of={cfg.of} names one head; there is no pair in it")
-        if cfg.top_k < 2:
-            raise ConfigError(f"ablation.top_k={cfg.top_k}: a pair needs at least 2 heads")
 
     def input_digest(self, cfg: HeadsPairZeroConfig) -> str:
         """The identity of the earlier run."""

@@ -13,11 +13,12 @@ from enum import Enum
 
 from tiny_ablation.ablations.shared.resample import Resample, draw_donors, without_donor
 from tiny_ablation.ablations.shared.rows import head_row
-from tiny_ablation.ablations.shared.screening import ScreenedAblation, ScreenKeys, check_screen, screened
-from tiny_ablation.ablations.shared.sites import check_head_sites, head_sites
+from tiny_ablation.ablations.shared.screening import ScreenedAblation, ScreenKeys, screened
+from tiny_ablation.ablations.shared.sites import head_sites
+from tiny_ablation.config.keys import key
 from tiny_ablation.engine.prompts import Prompt
 from tiny_ablation.errors import ConfigError
-from tiny_ablation.run.plan import Arm, HeadSitesConfig, PlanContext
+from tiny_ablation.run.plan import Arm, HeadSitesConfig, PlanContext, positions_key
 
 
 class Unmatched(Enum):
@@ -31,8 +32,9 @@ class Unmatched(Enum):
 class HeadsResampleConfig(ScreenKeys, HeadSitesConfig):
     """`ablation` keys of heads_resample."""
 
-    draws: int = 3  # derangements; values are means over them
-    unmatched: Unmatched = Unmatched.refuse
+    positions: str = positions_key("all: donors of the same token length; last: any donor")
+    draws: int = key(3, help="derangements; values are means over them", least=1)
+    unmatched: Unmatched = key(Unmatched.refuse)
 
 
 class HeadsResample(ScreenedAblation):
@@ -42,13 +44,6 @@ class HeadsResample(ScreenedAblation):
     table = "head_impact"
     config = HeadsResampleConfig
     draws = ("donors",)
-
-    def check(self, cfg: HeadsResampleConfig) -> None:
-        """Refuse lists that name nothing, and unknown components or positions."""
-        check_head_sites(cfg)
-        if cfg.draws < 1:
-            raise ConfigError(f"ablation.draws={cfg.draws}: it must be at least 1")
-        check_screen(cfg)
 
     def excluded_examples(self, cfg: HeadsResampleConfig, context: PlanContext) -> Mapping[int, str]:
         """Examples without a donor, where the user said so."""

@@ -15,23 +15,24 @@ from typing import Any
 
 from tiny_ablation.ablations.shared.head_sets import HeadSet, complement, label, parse_sets, random_sets
 from tiny_ablation.ablations.shared.replacements import Scale
-from tiny_ablation.ablations.shared.sites import check_positions
+from tiny_ablation.config.keys import key
 from tiny_ablation.config.schema import AblationConfig
 from tiny_ablation.engine.edits import Edit, Intervention
-from tiny_ablation.errors import ConfigError
 from tiny_ablation.models.hookpoints import ModelShape
-from tiny_ablation.run.plan import Ablation, Arm, InterventionSpec, PlanContext, Row
+from tiny_ablation.run.plan import Ablation, Arm, InterventionSpec, PlanContext, Row, positions_key
 
 
 @dataclass
 class HeadsSetZeroConfig(AblationConfig):
     """`ablation` keys of heads_set_zero."""
 
-    # name: heads, as 5.2, "5.10" (quoted), L5H10 or [5, 10]. Any, since the command line adds no keys to a typed dict.
-    sets: Any = None
-    keep: bool = False  # remove all other heads instead
-    n_random: int = 20  # random sets to compare each with
-    positions: str = "all"  # all | last
+    # Any, since the command line adds no keys to a typed dict.
+    sets: Any = key(
+        None, help='{name: heads}, a head as L5H10, 5.2, "5.10" (quoted) or [5, 10]; has to be given'
+    )
+    keep: bool = key(False, help="keep only the heads of the set and remove all others")
+    n_random: int = key(20, help="random sets to compare each with; 0 for none", least=0)
+    positions: str = positions_key()
 
 
 class HeadsSetZero(Ablation):
@@ -44,9 +45,6 @@ class HeadsSetZero(Ablation):
     def check(self, cfg: HeadsSetZeroConfig) -> None:
         """Refuse sets that are empty or not in head notation."""
         parse_sets(cfg.sets)
-        check_positions(cfg.positions)
-        if cfg.n_random < 0:
-            raise ConfigError(f"ablation.n_random={cfg.n_random}: it must be 0 (no random sets) or more")
 
     def plan(self, cfg: HeadsSetZeroConfig, context: PlanContext) -> list[Arm]:
         """One arm with the named sets, and one for the random sets of each."""

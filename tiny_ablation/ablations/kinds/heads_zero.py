@@ -7,13 +7,13 @@ it writes; k and v are counted on the key/value axis, where grouped-query models
 estimates every head from gradients first and measures only some of them; see `tiny_ablation.ablations.shared.screening`.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from tiny_ablation.ablations.shared.replacements import Scale
-from tiny_ablation.ablations.shared.screening import ScreenedAblation, ScreenKeys, check_screen, screened
-from tiny_ablation.ablations.shared.sites import check_head_sites, check_list, head_sites
+from tiny_ablation.ablations.shared.screening import ScreenedAblation, ScreenKeys, screened
+from tiny_ablation.ablations.shared.sites import head_sites
+from tiny_ablation.config.keys import key
 from tiny_ablation.engine.edits import Edit, Intervention
-from tiny_ablation.errors import ConfigError
 from tiny_ablation.run.plan import Arm, HeadSitesConfig, InterventionSpec, PlanContext, Row
 
 
@@ -21,7 +21,7 @@ from tiny_ablation.run.plan import Arm, HeadSitesConfig, InterventionSpec, PlanC
 class HeadsZeroConfig(ScreenKeys, HeadSitesConfig):
     """`ablation` keys of heads_zero."""
 
-    scales: list[float] = field(default_factory=lambda: [0.0, 0.5, 1.0])
+    scales: list[float] = key([0.0, 0.5, 1.0], help="factors: 0 removes a head, 1 is the baseline")
 
 
 class HeadsZero(ScreenedAblation):
@@ -30,14 +30,6 @@ class HeadsZero(ScreenedAblation):
     name = "heads_zero"
     table = "head_impact"
     config = HeadsZeroConfig
-
-    def check(self, cfg: HeadsZeroConfig) -> None:
-        """Refuse lists that name nothing, and unknown components or positions."""
-        check_head_sites(cfg)
-        check_list(cfg.scales, "ablation.scales")
-        if any(abs(scale) == float("inf") or scale != scale for scale in cfg.scales):
-            raise ConfigError(f"ablation.scales={cfg.scales}: a factor must be a finite number")
-        check_screen(cfg)
 
     def plan(self, cfg: HeadsZeroConfig, context: PlanContext) -> list[Arm]:
         """Every (layer, head, scale)."""

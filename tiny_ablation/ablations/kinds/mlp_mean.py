@@ -7,15 +7,15 @@ examples that are not evaluated; see `tiny_ablation.ablations.shared.means`.
 from dataclasses import dataclass
 
 from tiny_ablation.ablations.kinds._mean import MeanAblation, MeanKeys
-from tiny_ablation.ablations.shared.means import check_mean, plan_means
+from tiny_ablation.ablations.shared.means import plan_means
 from tiny_ablation.ablations.shared.rows import layer_row
-from tiny_ablation.ablations.shared.screening import ScreenedAblation, ScreenKeys, check_screen, screened
-from tiny_ablation.ablations.shared.sites import check_layer_sites, layer_sites
+from tiny_ablation.ablations.shared.screening import LayerScreenKeys, ScreenedAblation, screened
+from tiny_ablation.ablations.shared.sites import layer_sites
 from tiny_ablation.run.plan import Arm, LayerSitesConfig, PlanContext
 
 
 @dataclass
-class MlpMeanConfig(ScreenKeys, MeanKeys, LayerSitesConfig):
+class MlpMeanConfig(LayerScreenKeys, MeanKeys, LayerSitesConfig):
     """`ablation` keys of mlp_mean."""
 
 
@@ -25,12 +25,6 @@ class MlpMean(ScreenedAblation, MeanAblation):
     name = "mlp_mean"
     table = "layer_impact"
     config = MlpMeanConfig
-
-    def check(self, cfg: MlpMeanConfig) -> None:
-        """Refuse a list that names nothing, and unknown positions and means."""
-        check_layer_sites(cfg)
-        check_mean(cfg)
-        check_screen(cfg)
 
     def plan(self, cfg: MlpMeanConfig, context: PlanContext) -> list[Arm]:
         """Every layer."""

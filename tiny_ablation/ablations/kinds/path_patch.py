@@ -15,16 +15,17 @@ from typing import Any
 from tiny_ablation.ablations.kinds.activation_patch import Unequal
 from tiny_ablation.ablations.shared import prompt_pairs
 from tiny_ablation.ablations.shared.replacements import FromEdited, Patch, patch_from
-from tiny_ablation.ablations.shared.sites import Head, check_list, check_positions, chosen, parse_head
+from tiny_ablation.ablations.shared.sites import Head, chosen, parse_head
+from tiny_ablation.config.keys import key
 from tiny_ablation.config.schema import AblationConfig
 from tiny_ablation.engine.edits import Edit, Intervention, PositionSpec
 from tiny_ablation.errors import ConfigError
 from tiny_ablation.models.hookpoints import ModelShape
-from tiny_ablation.run.plan import Ablation, Arm, InterventionSpec, PlanContext, Row
+from tiny_ablation.run.plan import Ablation, Arm, InterventionSpec, PlanContext, Row, positions_key
 
 
 class Input(Enum):
-    """What of a receiving head the path ends in."""
+    """Which input of a receiving head the path ends in."""
 
     q = "q"
     k = "k"
@@ -35,13 +36,16 @@ class Input(Enum):
 class PathPatchConfig(AblationConfig):
     """`ablation` keys of path_patch."""
 
-    receivers: list[Any] | None = None  # null: the final residual stream
-    input: Input = Input.q
-    layers: list[int] | None = None  # null: all
-    heads: list[int] | None = None  # null: all
-    positions: str = "all"  # all | last
-    through_mlps: bool = False
-    unequal: Unequal = Unequal.refuse
+    receivers: list[Any] | None = key(
+        None,
+        help="heads (key/value heads where input is k or v), such as [L5H2, L9H9]; null: the final residual stream",
+    )
+    input: Input = key(Input.q)
+    layers: list[int] | None = key(None, help="of the sending heads; null: all")
+    heads: list[int] | None = key(None, help="the sending heads of each layer; null: all")
+    positions: str = positions_key("where the sending head is patched")
+    through_mlps: bool = key(False, help="the path may go through MLPs, which are then not frozen")
+    unequal: Unequal = key(Unequal.refuse)
 
 
 class PathPatch(Ablation):
@@ -50,12 +54,6 @@ class PathPatch(Ablation):
     name = "path_patch"
     table = "head_impact"
     config = PathPatchConfig
-
-    def check(self, cfg: PathPatchConfig) -> None:
-        """Refuse lists that name nothing, and unknown positions."""
-        for key in ("receivers", "layers", "heads"):
-            check_list(getattr(cfg, key), f"ablation.{key}")
-        check_positions(cfg.positions)
 
     def excluded_examples(self, cfg: PathPatchConfig, context: PlanContext) -> Mapping[int, str]:
         """Pairs of unequal lengths, where that matters and the user said so."""

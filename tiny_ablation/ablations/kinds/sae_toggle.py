@@ -17,18 +17,18 @@ from tiny_ablation.ablations.shared.sae_rows import (
     MADE,
     NOTHING,
     check_sae,
-    check_sae_positions,
     is_named,
     quality_text,
     sae_row,
     sham_leg,
     spec,
 )
-from tiny_ablation.ablations.shared.sites import check_list, chosen
+from tiny_ablation.ablations.shared.sites import chosen
+from tiny_ablation.config.keys import key
 from tiny_ablation.config.schema import AblationConfig
 from tiny_ablation.engine.edits import Replacement
 from tiny_ablation.errors import ConfigError
-from tiny_ablation.run.plan import Ablation, Arm, PlanContext, Row
+from tiny_ablation.run.plan import Ablation, Arm, PlanContext, Row, positions_key
 from tiny_ablation.sae.autoencoder import Autoencoder
 from tiny_ablation.sae.corpus import content_id
 from tiny_ablation.sae.loading import inputs, obtain
@@ -40,26 +40,33 @@ if TYPE_CHECKING:
     from tiny_ablation.sae.candidates import OnPrompts
 
 SPLICE, RANDOM, MATCHED = "splice", "random features", "matched features"
-MODES, ERRORS = ("scale", "add"), ("keep", "drop")
 
 
 @dataclass
 class SaeToggleConfig(AblationConfig):
     """`ablation` keys of sae_toggle; which autoencoder is said under `sae`."""
 
-    features: list[int] | None = None  # null: candidates
-    candidates: int = 24  # how many, by attribution, activation and clean-corrupt difference in turns
-    mode: str = (
-        "scale"  # scale (what the feature writes, times a factor) | add (its direction at every token)
+    features: list[int] | None = key(None, help="null: candidates")
+    candidates: int = key(
+        24, help="how many, by attribution, activation and clean-corrupt difference in turns", least=1
     )
-    scales: list[float] | None = (
-        None  # factors, null: [0.0]; with add, in mean activations of the feature, null: [1.0]
+    mode: str = key(
+        "scale",
+        help="scale: what the feature writes, times a factor; add: its direction at every token",
+        choices=("scale", "add"),
     )
-    positions: str = "all"  # all (but the first token) | last
-    error_term: str = "keep"  # keep | drop
-    controls: int = 12  # random features, and as many that are matched in frequency and size
-    text_tokens: int = 8192  # of held-out text, for frequencies and examples
-    sae: Any = "${sae}"  # set the group `sae`
+    scales: list[float] | None = key(
+        None, help="factors, null: [0.0]; with add, in mean activations of the feature, null: [1.0]"
+    )
+    positions: str = positions_key("all: but the first token")
+    error_term: str = key(
+        "keep", help="keep: what the autoencoder does not explain stays in the run", choices=("keep", "drop")
+    )
+    controls: int = key(
+        12, help="random features, and as many that are matched in frequency and size", least=0
+    )
+    text_tokens: int = key(8192, help="of held-out text, for frequencies and examples", least=256)
+    sae: Any = key("${sae}", help="set the group `sae`")
 
 
 class SaeToggle(Ablation):
@@ -71,19 +78,8 @@ class SaeToggle(Ablation):
     draws = ("control features",)
 
     def check(self, cfg: SaeToggleConfig) -> None:
-        """Refuse choices that do not exist or measure nothing."""
+        """Refuse an autoencoder that cannot be meant."""
         check_sae(cfg.sae)
-        check_sae_positions(cfg.positions)
-        check_list(cfg.features, "ablation.features")
-        check_list(cfg.scales, "ablation.scales")
-        for key, allowed in (("mode", MODES), ("error_term", ERRORS)):
-            if getattr(cfg, key) not in allowed:
-                raise ConfigError(f"ablation.{key}={getattr(cfg, key)}: choose one of {', '.join(allowed)}")
-        if any(abs(scale) == float("inf") or scale != scale for scale in cfg.scales or ()):
-            raise ConfigError(f"ablation.scales={cfg.scales}: a factor must be a finite number")
-        for key, low in (("candidates", 1), ("controls", 0), ("text_tokens", 256)):
-            if getattr(cfg, key) < low:
-                raise ConfigError(f"ablation.{key}={getattr(cfg, key)}: it must be at least {low}")
 
     def setup_cost(self, cfg: SaeToggleConfig) -> str:
         """The autoencoder, where none is named."""

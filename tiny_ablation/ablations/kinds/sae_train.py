@@ -16,17 +16,16 @@ from tiny_ablation.ablations.shared.replacements import Scale
 from tiny_ablation.ablations.shared.sae_rows import (
     MADE,
     check_sae,
-    check_sae_positions,
     files_of,
     is_named,
     quality_text,
     sae_row,
     sham_leg,
 )
-from tiny_ablation.config.key import key
+from tiny_ablation.config.keys import key
 from tiny_ablation.config.schema import AblationConfig
 from tiny_ablation.errors import ConfigError
-from tiny_ablation.run.plan import Ablation, Arm, PlanContext
+from tiny_ablation.run.plan import Ablation, Arm, PlanContext, positions_key
 from tiny_ablation.sae.autoencoder import Autoencoder
 from tiny_ablation.sae.corpus import content_id
 from tiny_ablation.sae.loading import obtain
@@ -37,9 +36,9 @@ from tiny_ablation.sae.splice import Splice
 class SaeTrainConfig(AblationConfig):
     """`ablation` keys of sae_train; how to train is said under `sae`."""
 
-    positions: str = "all"  # all (but the first token) | last: where it is spliced in
-    anew: bool = key(False, identity=False)  # train even if this autoencoder is in the cache
-    sae: Any = "${sae}"  # set the group `sae`
+    positions: str = positions_key("where it is spliced in; all: but the first token")
+    anew: bool = key(False, help="train even if this autoencoder is in the cache", identity=False)
+    sae: Any = key("${sae}", help="set the group `sae`")
 
 
 class SaeTrain(Ablation):
@@ -53,7 +52,6 @@ class SaeTrain(Ablation):
     def check(self, cfg: SaeTrainConfig) -> None:
         """Refuse recipes that cannot work, and autoencoders that are trained already."""
         check_sae(cfg.sae)
-        check_sae_positions(cfg.positions)
         if is_named(cfg.sae):
             raise ConfigError(
                 "sae.path and sae.release name an autoencoder that is trained already; use it with ablation=sae_toggle"

@@ -3,15 +3,13 @@
 A circuit is a set of heads that is kept while every other head is replaced; its counterpart is the model without it.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tiny_ablation.ablations.shared.head_ranking import RANKINGS, HeadRanking, head_ranking
+from tiny_ablation.ablations.shared.head_ranking import HeadRanking, head_ranking
 from tiny_ablation.ablations.shared.head_sets import HeadSet, random_sets
 from tiny_ablation.ablations.shared.sites import Head
 from tiny_ablation.config.seeds import generator
-from tiny_ablation.errors import ConfigError
 from tiny_ablation.models.hookpoints import ModelShape
 
 FRACTIONS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
@@ -100,30 +98,3 @@ def design(cfg: Any, shape: ModelShape, seed: int) -> Design:
     orders = {by: (*earlier.ranked(by), *unknown) for by in cfg.rankings}
     members = min(cfg.members, len(earlier.effects))
     return Design(earlier, orders, tuple(cfg.fractions), members, cfg.n_random, seed, shape)
-
-
-def check_circuits(cfg: Any) -> None:
-    """Refuse settings that are wrong whatever the model is.
-
-    Raises:
-        ConfigError: with the key.
-    """
-    if cfg.from_run is None:
-        raise ConfigError(
-            "ablation=circuit takes its ranking from an earlier run over heads; name it: ablation.from_run=DIR"
-        )
-    _check_names(cfg.rankings, RANKINGS, "ablation.rankings")
-    fractions = list(cfg.fractions)
-    if len(fractions) < 2 or fractions != sorted(set(fractions)) or fractions[0] < 0 or fractions[-1] > 1:
-        raise ConfigError(
-            f"ablation.fractions={fractions}: name at least two shares of all heads between 0 and 1, ascending"
-        )
-    for key in ("members", "n_random"):
-        if getattr(cfg, key) < 0:
-            raise ConfigError(f"ablation.{key}={getattr(cfg, key)}: it must be 0 (none) or more")
-
-
-def _check_names(values: Sequence[str], allowed: Sequence[str], key: str) -> None:
-    wrong = [value for value in values if value not in allowed]
-    if wrong or not values or len(set(values)) < len(values):
-        raise ConfigError(f"{key}={list(values)}: name one or more of {', '.join(allowed)}, each once")

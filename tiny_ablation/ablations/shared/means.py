@@ -82,18 +82,6 @@ class MeanPlan:
     notes: dict[str, Any] = field(default_factory=dict)
 
 
-def check_mean(cfg: Any) -> None:
-    """Refuse an unknown `ablation.mean` and an empty reference set.
-
-    Raises:
-        ConfigError: with the key.
-    """
-    if cfg.mean not in MEANS:
-        raise ConfigError(f"ablation.mean={cfg.mean}: choose one of {', '.join(MEANS)}")
-    if cfg.n_reference < 1:
-        raise ConfigError(f"ablation.n_reference={cfg.n_reference}: it must be at least 1")
-
-
 def plan_means(cfg: Any, context: PlanContext, places: Sequence[tuple[str, int]]) -> MeanPlan:
     """The means that a config asks for, at these places.
 

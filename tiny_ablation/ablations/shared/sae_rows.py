@@ -9,10 +9,8 @@ from tiny_ablation.engine.edits import Edit, Intervention, PositionSpec, Replace
 from tiny_ablation.errors import ConfigError
 from tiny_ablation.run.plan import Arm, InterventionSpec, Key, PlanContext, Row
 from tiny_ablation.sae.autoencoder import Autoencoder
-from tiny_ablation.sae.site import COMPONENTS
 from tiny_ablation.sae.splice import Splice
 
-POSITIONS = ("all", "last")
 _ANY = ("path", "release", "id", "other_model", "component", "layer", "corpus", "held_out", "context")
 MADE = "an autoencoder that may have to be trained first (sae.path=DIR names one that is)"
 NOTHING = -1  # where a feature's number stands and none is touched
@@ -24,16 +22,8 @@ def check_sae(cfg: SaeConfig) -> None:
     Raises:
         ConfigError: with the key.
     """
-    for key in ("width", "k", "tokens", "context", "held_out", "steps", "batch", "checkpoint_every"):
-        value = getattr(cfg, key)
-        if value is not None and value < (2 if key == "context" else 1):
-            raise ConfigError(f"sae.{key}={value}: it must be at least {2 if key == 'context' else 1}")
-    if cfg.own_samples < 0 or cfg.lr <= 0 or cfg.sparsity < 0:
-        raise ConfigError("sae.own_samples and sae.sparsity must not be negative, and sae.lr must be above 0")
     if cfg.width is not None and cfg.k > cfg.width:
         raise ConfigError(f"sae.k={cfg.k}: there are only sae.width={cfg.width} features")
-    if cfg.component is not None and cfg.component not in COMPONENTS:
-        raise ConfigError(f"sae.component={cfg.component}: choose one of {', '.join(COMPONENTS)}")
     _check_source(cfg)
 
 
@@ -57,16 +47,6 @@ def _check_source(cfg: SaeConfig) -> None:
 def is_named(cfg: SaeConfig) -> bool:
     """Whether the config names an autoencoder that exists."""
     return cfg.path is not None or cfg.release is not None
-
-
-def check_sae_positions(value: str) -> None:
-    """Refuse positions that there are not.
-
-    Raises:
-        ConfigError: with the choices.
-    """
-    if value not in POSITIONS:
-        raise ConfigError(f"ablation.positions={value}: choose one of {', '.join(POSITIONS)}")
 
 
 def spec(positions: str) -> PositionSpec:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from tiny_ablation.ablations.shared.replacements import Scale
+from tiny_ablation.config.keys import key
 from tiny_ablation.config.schema import AblationConfig
 from tiny_ablation.config.seeds import generator
 from tiny_ablation.engine.edits import Edit, Replacement
@@ -27,11 +28,25 @@ if TYPE_CHECKING:
 class ScreenKeys(AblationConfig):
     """Keys of every kind that can be screened."""
 
-    screen: str | None = (
-        None  # null | attribution: estimate all, measure only the strongest and a random sample
+    screen: str | None = key(
+        None,
+        help="attribution: estimate all sites by gradients, measure only the strongest and a random sample; null: measure all",
+        choices=("attribution",),
     )
-    screen_top: int = 64
-    screen_random: int = 16
+    screen_top: int = key(64, help="how many of the strongest estimates are measured", least=1)
+    screen_random: int = key(
+        16, help="how many random sites besides, by which the estimates are judged", least=3
+    )
+
+
+@dataclass
+class LayerScreenKeys(ScreenKeys):
+    """The same for kinds whose sites are layers, of which there are fewer."""
+
+    screen_top: int = key(8, help="how many of the strongest estimates are measured", least=1)
+    screen_random: int = key(
+        8, help="how many random layers besides, by which the estimates are judged", least=3
+    )
 
 
 class ScreenedAblation(Ablation):
@@ -44,34 +59,6 @@ class ScreenedAblation(Ablation):
     def without_screening(self, cfg: Any) -> Any:
         """Without `screen`."""
         return replace(cfg, screen=None)
-
-
-def check_screen(cfg: Any) -> None:
-    """Refuse a screening that does not exist or measures nothing.
-
-    Raises:
-        ConfigError: with the key.
-    """
-    if cfg.screen not in (None, "attribution"):
-        raise ConfigError(
-            f"ablation.screen={cfg.screen}: choose attribution, or null for measuring every site"
-        )
-    if cfg.screen:
-        check_counts(cfg.screen_top, cfg.screen_random, "ablation.screen_top", "ablation.screen_random")
-
-
-def check_counts(top: int, random: int, top_key: str, random_key: str) -> None:
-    """Refuse numbers of sites that leave nothing to measure, or too few to judge estimates by.
-
-    Raises:
-        ConfigError: with the key.
-    """
-    if top < 1:
-        raise ConfigError(f"{top_key}={top}: at least one site has to be measured")
-    if random < 3:
-        raise ConfigError(
-            f"{random_key}={random}: estimates are judged on a random sample of at least 3 sites"
-        )
 
 
 def site_of(row: Row) -> Site:

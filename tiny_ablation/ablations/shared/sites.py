@@ -5,27 +5,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from tiny_ablation.errors import ConfigError
-from tiny_ablation.models.hookpoints import HEAD_COMPONENTS, ModelShape
+from tiny_ablation.models.hookpoints import ModelShape
 
 Head = tuple[int, int]  # (layer, head)
 _HEAD = re.compile(r"(\d+)\.(\d+)|L(\d+)H(\d+)")
-
-
-def check_list(values: Sequence[object] | None, key: str) -> None:
-    """Refuse a list that names nothing or names something twice.
-
-    Raises:
-        ConfigError: with the key and what to write instead.
-    """
-    if values is None:
-        return
-    if not values:
-        raise ConfigError(
-            f"{key} is an empty list, so there is nothing to ablate; name some, or leave it out"
-        )
-    twice = sorted({str(v) for v in values if list(values).count(v) > 1})
-    if twice:
-        raise ConfigError(f"{key} names {', '.join(twice)} more than once")
 
 
 def chosen(values: Sequence[int] | None, size: int, key: str, what: str) -> list[int]:
@@ -40,7 +23,6 @@ def chosen(values: Sequence[int] | None, size: int, key: str, what: str) -> list
     Raises:
         ConfigError: an index is out of range.
     """
-    check_list(values, key)
     if values is None:
         return list(range(size))
     wrong = [v for v in values if not 0 <= v < size]
@@ -49,18 +31,6 @@ def chosen(values: Sequence[int] | None, size: int, key: str, what: str) -> list
             f"{key}={list(values)}: this model has {size} {what}, 0 to {size - 1}; there is no {wrong[0]}"
         )
     return sorted(values)
-
-
-def check_positions(
-    value: str, key: str = "ablation.positions", allowed: Sequence[str] = ("all", "last")
-) -> None:
-    """Refuse a choice of positions that the kind does not have.
-
-    Raises:
-        ConfigError: with the choices.
-    """
-    if value not in allowed:
-        raise ConfigError(f"{key}={value}: choose one of {', '.join(allowed)}")
 
 
 def parse_head(value: object, shape: ModelShape | None = None, key: str = "ablation.sets") -> Head:
@@ -97,22 +67,6 @@ def parse_head(value: object, shape: ModelShape | None = None, key: str = "ablat
     return layer, head
 
 
-def check_head_sites(cfg: Any) -> None:
-    """Refuse lists that name nothing, and unknown components or positions.
-
-    Args:
-        cfg: a `HeadSitesConfig`.
-
-    Raises:
-        ConfigError: with the key.
-    """
-    check_list(cfg.layers, "ablation.layers")
-    check_list(cfg.heads, "ablation.heads")
-    if cfg.component not in HEAD_COMPONENTS:
-        raise ConfigError(f"ablation.component={cfg.component}: choose one of {', '.join(HEAD_COMPONENTS)}")
-    check_positions(cfg.positions)
-
-
 def head_sites(cfg: Any, shape: ModelShape) -> list[Head]:
     """Every (layer, head) that a `HeadSitesConfig` names, on the axis of its component.
 
@@ -126,19 +80,6 @@ def head_sites(cfg: Any, shape: ModelShape) -> list[Head]:
         for layer in chosen(cfg.layers, shape.n_layers, "ablation.layers", "layers")
         for head in heads
     ]
-
-
-def check_layer_sites(cfg: Any) -> None:
-    """Refuse a list of layers that names nothing, and unknown positions.
-
-    Args:
-        cfg: a `LayerSitesConfig`.
-
-    Raises:
-        ConfigError: with the key.
-    """
-    check_list(cfg.layers, "ablation.layers")
-    check_positions(cfg.positions)
 
 
 def layer_sites(cfg: Any, shape: ModelShape) -> list[int]:
