@@ -8,12 +8,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
+import torch
 
 from tiny_ablation import load_run
 from tiny_ablation.cli import main
 from tiny_ablation.commands import names
 from tiny_ablation.commands._compose import compose, compose_sweep
+from tiny_ablation.models.sources.toy import toy_llama
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PAGES = ["README.md", *sorted(f"docs/{path.name}" for path in (REPOSITORY / "docs").glob("*.md"))]
@@ -29,25 +33,35 @@ def commands(page: str) -> list[str]:
     return re.findall(r"^ {4}(tiny-ablate .*?)(?:\s+#.*)?$", (REPOSITORY / page).read_text(), re.MULTILINE)
 
 
-def test_a_new_kind_needs_one_yaml_file_and_one_module(tmp_path):
-    """The example of docs/adding.md, put into a copy of the package."""
+def test_a_new_ablation_needs_one_yaml_file_and_one_module(tmp_path):
+    """The example of docs/adding.md, put into a copy of the package: it halves the MLPs of the layers that are asked for."""
     for name in ("tiny_ablation", "conf"):
         shutil.copytree(REPOSITORY / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     [module], [config] = blocks("docs/adding.md", "python"), blocks("docs/adding.md", "yaml")
     (tmp_path / "tiny_ablation/ablations/kinds/mlp_half.py").write_text(module)
     (tmp_path / "conf/ablation/mlp_half.yaml").write_text(config)
-    command = [
-        sys.executable,
-        "-m",
-        "tiny_ablation",
-        "ablation=mlp_half",
-        *FAST,
-        "dataset.n_examples=20",
-        "hydra.run.dir=run",
-    ]
+    args = ["ablation=mlp_half", *FAST, "dataset.n_examples=20", "ablation.layers=[1]", "hydra.run.dir=run"]
+    command = [sys.executable, "-m", "tiny_ablation", *args]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "run/metrics/layer_impact.parquet").is_file()
+    impact = pd.read_parquet(tmp_path / "run/metrics/layer_impact.parquet")
+    assert set(impact["layer"]) == {1}
+    expected = halved_mlp(json.loads((tmp_path / "run/provenance.json").read_text())["prompts"])
+    assert impact.loc[impact["metric"] == "logit_diff", "value"].tolist() == pytest.approx(
+        [expected], abs=1e-5
+    )
+
+
+def halved_mlp(prompts: list[dict]) -> float:
+    """The mean logit difference of the toy model when the MLP of its second layer adds half."""
+    model, _ = toy_llama()
+    model.model.layers[1].mlp.register_forward_hook(lambda module, args, out: out / 2)
+    found = []
+    for prompt in prompts:
+        with torch.no_grad():
+            last = model(torch.tensor([prompt["clean"]])).logits[0, -1]
+        found.append(float(last[prompt["target"][0]] - last[prompt["foil"][0]]))
+    return float(np.mean(found))
 
 
 def test_the_prompts_of_the_tutorial_work_as_they_are_written(tmp_path):

@@ -1,14 +1,13 @@
 """The toy models: seeded, spec, and with heads that matter."""
 
-import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 
-from tiny_ablation.config.schema import ModelConfig, ModelSource
+from tiny_ablation.config.schema import DatasetConfig, ModelConfig, ModelSource
+from tiny_ablation.data.corpus import family_names, family_of
 from tiny_ablation.errors import ConfigError
 from tiny_ablation.models.sources import toy, toy_tokenizer
 from tiny_ablation.models.sources.toy import toy_gpt2, toy_llama, toy_neox
@@ -107,17 +106,20 @@ def test_words_of_the_shipped_corpora_are_one_token_each_and_distinct() -> None:
     assert len(tokenizer(" Qzxjk")["input_ids"]) > 1
 
 
-def test_every_answer_of_the_shipped_corpora_is_one_token() -> None:
-    tokenizer = toy_tokenizer.toy_tokenizer()
-    rows = [
-        json.loads(line)
-        for path in sorted(Path(toy_tokenizer._DATA).glob("corpora/*.jsonl"))
-        for line in path.read_text(encoding="utf-8").splitlines()
-        if line.strip()
-    ]
-    for row in rows:
-        for key in ("target", "foil"):
-            assert len(tokenizer(row[key])["input_ids"]) == 1, row
+@pytest.mark.parametrize("name", family_names())
+def test_every_word_of_a_behaviour_that_ships_is_one_token(name: str) -> None:
+    """A behaviour with new words adds them to `toy_words`, which changes the toy models: raise the result version."""
+    family = family_of(DatasetConfig(name=name, family=name))
+    cut = toy_tokenizer._pre_tokenizer().pre_tokenize_str
+    examples = [e for seed in range(3) for kind in family.corruptions for e in family.build(seed, kind)]
+    texts = {text for e in examples for text in (e.clean, e.corrupt, *e.right, *e.wrong)}
+    pieces = {piece for text in texts for piece, (a, b) in cut(text) if text[a:b].strip().isalpha()}
+    assert sorted(pieces - {*toy_tokenizer.vocabulary()}) == []
+
+
+def test_the_vocabulary_is_the_fixed_list_and_nothing_else() -> None:
+    """It was read from source files once, so that a docstring changed the numbers of every toy run."""
+    assert toy.weights_id(config()) == "toy/llama/0/v1:b4799c8413c0"
 
 
 def test_the_identity_needs_no_torch() -> None:

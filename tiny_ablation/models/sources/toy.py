@@ -32,7 +32,7 @@ def check(cfg: "ModelConfig") -> None:
 
 
 def weights_id(cfg: "ModelConfig") -> str:
-    """Shape, seed, and the vocabulary, which grows with the corpora of the package."""
+    """Shape, seed, and the vocabulary."""
     check(cfg)
     words = hashlib.sha256("\n".join(vocabulary()).encode()).hexdigest()
     return f"toy/{cfg.shape}/{cfg.seed}/{VERSION}:{words[:12]}"

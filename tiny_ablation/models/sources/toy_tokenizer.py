@@ -1,15 +1,15 @@
 """A tokenizer for the toy models, made in code.
 
-Every word that stands in a corpus or a generator of this package is one token, with and without a space
-before it, as prompts and answers are under a real model's tokenizer. Any other text is served too, one
-token a byte, so that nothing is ever unknown and two different words never share their tokens. Numbers are
-cut into pairs of digits.
+Every word of `toy_words` is one token, with and without a space before it, as prompts and answers are under a
+real model's tokenizer. Any other text is served too, one token a byte, so that nothing is ever unknown and two
+different words never share their tokens. Numbers are cut into pairs of digits.
 """
 
 import string
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from tiny_ablation.models.sources.toy_words import WORDS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 END = "<|endoftext|>"
 SPACE = "Ġ"  # how the byte-level alphabet writes a space
 
-_DATA = Path(__file__).resolve().parents[2] / "data"
 _WORDS = r" ?\p{L}+| ?\p{N}{1,2}| ?[^\s\p{L}\p{N}]+|\s+"
 
 
@@ -44,22 +43,10 @@ def vocabulary() -> tuple[str, ...]:
         *string.punctuation,
         *string.digits,
         *(f"{number:02d}" for number in range(100)),
-        *_shipped_words(),
+        *WORDS,
     }
     spaced = {form for word in words for form in (word, SPACE + word)}
     return (END, *alphabet, *sorted(spaced - {END, *alphabet}))
-
-
-def _shipped_words() -> set[str]:
-    cut = _pre_tokenizer().pre_tokenize_str
-    files = [*_DATA.glob("corpora/*.jsonl"), *_DATA.glob("families/*.py")]
-    return {
-        piece.removeprefix(SPACE)
-        for path in files
-        for line in set(path.read_text(encoding="utf-8").splitlines())
-        for piece, _ in cut(line)
-        if piece.removeprefix(SPACE)[:1].isalpha()
-    }
 
 
 def _pre_tokenizer() -> Any:
