@@ -111,6 +111,10 @@ def test_a_failing_cell_costs_the_others_nothing(cli, tmp_path):
         (("dataset=facts", "seed=0,0"), "give no value twice"),
         (("dataset=facts,sva", "condition=mine"), "condition mine with seed 0"),
         (("dataset=facts", "seed=0,1", "sweep.k=many"), "sweep.k"),
+        (
+            ("dataset=facts", "stats.confidence=0.8,0.9"),
+            "stats.confidence=0.8,0.9: the intervals of a sweep have one level",
+        ),
     ],
 )
 def test_what_cannot_work_is_refused_before_any_job(cli, tmp_path, overrides, words):

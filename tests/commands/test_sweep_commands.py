@@ -1,16 +1,18 @@
 """`aggregate` and `invariants` on a made-up sweep."""
 
 import json
+from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from tests.ledgers import adopt
-from tiny_ablation.store.files import write_json, write_table
+from tiny_ablation.report.sweep_screen import conserved
+from tiny_ablation.store.files import read_json, write_json, write_table
 from tiny_ablation.store.manifest import write_manifest
 from tiny_ablation.store.rundir import RunDir
 from tiny_ablation.store.schema import conform, conform_examples
-from tiny_ablation.store.sweepdir import Cell, SweepPlan, write_plan
+from tiny_ablation.store.sweepdir import Cell, SweepDir, SweepPlan, write_plan
 
 # Of described heads, by condition; the groups' effects differ a little.
 EFFECTS = {"facts": (-1.0, -0.8, 0.6, 0.0, -0.1, 0.05), "ioi": (-0.9, -0.7, 0.1, 0.5, 0.05, -0.1)}
@@ -142,3 +144,14 @@ def test_wrong_input(cli, sweep, args, words):
     assert done.err.count("\n") == 1
     for word in words:
         assert word in done.err
+
+
+def test_a_sweep_whose_rankings_all_tie_can_be_shown(sweep, cli):
+    """Kendall's W is not defined then."""
+    assert cli("aggregate", "sweep").code == 0
+    path = SweepDir(Path("sweep")).cross / "invariants.json"
+    content = read_json(path)
+    content["sets"][0]["agreement"]["kendalls_w"] = None
+    said = " ".join(conserved(content))
+    assert "2 of 6 heads are in the top set of every condition" in said
+    assert "Kendall" not in said

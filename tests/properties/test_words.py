@@ -74,7 +74,7 @@ def _of_a_sweep(place: Path, draws: Draws) -> None:
              "notes": [], "members": [{}], "agreement": None, "conditions": [{"size": 1}] * n}  # fmt: skip
     comparison = Comparison(
         "head_impact", "toy", "logit_diff", tuple(Profile(name, "examples") for name in names), ((0, 0),), delta, low, high,
-        np.ones((n, 1), bool), np.ones(1, bool), "12 examples", entry, {},
+        np.ones((n, 1), bool), np.ones(1, bool), "12 examples", entry, {}, 0.95,
     )  # fmt: skip
     data = SweepData(
         SweepDir(place), SweepPlan("", (), ()), {}, {"k": 1, "op": "intersection"}, {}, (comparison,), {}

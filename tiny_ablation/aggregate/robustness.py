@@ -98,9 +98,10 @@ def robustness(runs: Sequence[Run], k: int = 10) -> RobustnessTables:
         .tolist()
     )
     labels = [condition_of(run) for run in runs]
+    level = runs[0].summary.get("confidence", 0.95)
     values = [table.loc[heads, examples].to_numpy() for table in tables]
     found = [
-        _effects(label, [v for v, of in zip(values, labels, strict=True) if of == label], groups)
+        _effects(label, [v for v, of in zip(values, labels, strict=True) if of == label], groups, level)
         for label in dict.fromkeys(labels)
     ]
     names = [(int(layer), int(head)) for layer, head in heads]
@@ -144,9 +145,11 @@ def _effects_by_head(run: Run, metric: str) -> pd.DataFrame:
     return table.pivot_table(index=["layer", "head"], columns="example_id", values="delta", aggfunc="mean")
 
 
-def _effects(label: str, seeds: Sequence[Floats], groups: Sequence[str]) -> _Effects:
+def _effects(label: str, seeds: Sequence[Floats], groups: Sequence[str], level: float) -> _Effects:
     deltas = np.mean(seeds, axis=0)
-    low, high = cluster_bootstrap_means(deltas, groups, N_BOOT, 0.95, generator(0, "bootstrap", "robustness"))
+    low, high = cluster_bootstrap_means(
+        deltas, groups, N_BOOT, level, generator(0, "bootstrap", "robustness")
+    )
     return _Effects(label, deltas.mean(1), low, high)
 
 

@@ -93,7 +93,7 @@ def _members(members: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> Ite
         marks = {label: "*" if label in member["conditions"] else " " for label in labels}
         yield [
             words_of(member), _share(member["stability"]),
-            *(f"{member['delta'][label]:+.3f}{marks[label]}" for label in labels),
+            *(f"{_signed(member['delta'][label])}{marks[label]}" for label in labels),
         ]  # fmt: skip
     if len(members) > _SHOWN:
         yield [f"... and {len(members) - _SHOWN} more", *[""] * (len(labels) + 1)]
@@ -105,6 +105,10 @@ def _label(condition: Mapping[str, Any]) -> str:
         if condition["direction"]
         else condition["condition"]
     )
+
+
+def _signed(value: float | None) -> str:
+    return "not measured" if value is None else f"{value:+.3f}"
 
 
 def _share(value: float | None) -> str:

@@ -50,6 +50,7 @@ class Comparison:
         examples: how many each run has, in words.
         entry: what `invariants.json` says of them.
         geometry: what `geometry.json` says of the same; empty where it says nothing.
+        confidence: of the intervals.
     """
 
     table: str
@@ -65,6 +66,7 @@ class Comparison:
     examples: str
     entry: Mapping[str, Any]
     geometry: Mapping[str, Any]
+    confidence: float
 
     @property
     def index(self) -> tuple[str, ...]:
@@ -138,8 +140,7 @@ def read_sweep(sweep_dir: Path) -> SweepData:
     """
     sweep = SweepDir(Path(sweep_dir))
     plan = read_plan(sweep.path)
-    summary = sweep.cross / "summary.json"
-    if not summary.is_file():
+    if not sweep.summary.is_file():
         raise ResultsError(
             f"{sweep.path} has no results yet: say `tiny-ablate aggregate {sweep.path}` first."
         )
@@ -147,14 +148,16 @@ def read_sweep(sweep_dir: Path) -> SweepData:
         name: _optional(sweep.cross / f"{name}.json")
         for name in ("invariants", "hypotheses", "geometry", "robustness")
     }
+    summary = read_json(sweep.summary)
     try:
-        comparisons = tuple(_comparisons(sweep, content["invariants"], content["geometry"]))
+        level = float(summary.get("confidence", 0.95))  # earlier versions did not say it
+        comparisons = tuple(_comparisons(sweep, content["invariants"], content["geometry"], level))
     except (KeyError, TypeError, IndexError, ValueError) as error:
         raise ResultsError(
             f"{sweep.cross} is damaged ({type(error).__name__}: {error}). Say `tiny-ablate aggregate {sweep.path}`."
         ) from error
     return SweepData(
-        sweep, plan, read_json(summary), content["invariants"], content["hypotheses"], comparisons,
+        sweep, plan, summary, content["invariants"], content["hypotheses"], comparisons,
         content["robustness"],
     )  # fmt: skip
 
@@ -164,14 +167,14 @@ def _optional(path: Path) -> dict[str, Any]:
 
 
 def _comparisons(
-    sweep: SweepDir, invariants: Mapping[str, Any], geometry: Mapping[str, Any]
+    sweep: SweepDir, invariants: Mapping[str, Any], geometry: Mapping[str, Any], level: float
 ) -> Iterator[Comparison]:
     for entry in invariants.get("sets", ()):
         stem = entry["table"].removesuffix("_impact")
         means = _same(read_table(sweep.cross / f"{stem}_means.parquet"), entry)
         matrix = _same(read_table(sweep.cross / f"{stem}_matrix.parquet"), entry)
         if len(means):
-            yield _comparison(entry, means, matrix, _geometry_of(geometry, entry))
+            yield _comparison(entry, means, matrix, _geometry_of(geometry, entry), level)
 
 
 def _same(rows: pd.DataFrame, entry: Mapping[str, Any]) -> pd.DataFrame:
@@ -185,8 +188,8 @@ def _geometry_of(geometry: Mapping[str, Any], entry: Mapping[str, Any]) -> Mappi
 
 
 def _comparison(
-    entry: Mapping[str, Any], means: pd.DataFrame, matrix: pd.DataFrame, geometry: Mapping[str, Any]
-) -> Comparison:
+    entry: Mapping[str, Any], means: pd.DataFrame, matrix: pd.DataFrame, geometry: Mapping[str, Any], level: float
+) -> Comparison:  # fmt: skip
     index = list(site_columns(entry["table"]))
     sites = sorted({tuple(row) for row in means[index].to_numpy(dtype=object).tolist()})
     place = {site: i for i, site in enumerate(sites)}
@@ -205,7 +208,7 @@ def _comparison(
     kept[[place[_site(member, index)] for member in entry["members"]]] = True
     return Comparison(
         entry["table"], entry["model"], entry["metric"], tuple(profiles), tuple(sites), delta, low, high, members, kept,
-        tables.examples(matrix), entry, geometry,
+        tables.examples(matrix), entry, geometry, level,
     )  # fmt: skip
 
 

@@ -60,7 +60,7 @@ def _grid(summary: Mapping[str, Any], metrics: Sequence[str]) -> Iterator[list[s
         *(["metric"] if several else []),
         "baseline",
         "mean effect",
-        "95 % interval over",
+        f"{style.percent(summary['confidence'])} interval over",
     ]
     for name, found in summary["conditions"].items():
         metric = found.get("primary")
@@ -102,7 +102,8 @@ def _sentence(found: Mapping[str, Any], invariants: Mapping[str, Any]) -> str:
         first = found["chance"][0]
         p = style.probability(first["p_value"])
         text += f" Chance alone would give {first['expected']:.2g} (p {p}; null: {first['null']})."
-    if agreement := found["agreement"]:
+    agreement = found["agreement"]
+    if agreement and agreement["kendalls_w"] is not None:
         text += f" The whole rankings agree with Kendall's W {agreement['kendalls_w']:.2f}."
     return text
 

@@ -18,7 +18,7 @@ class MeanInterval(NamedTuple):
     n: int  # seeds
 
 
-def student_interval(values: ArrayLike, confidence: float = 0.95) -> MeanInterval:
+def student_interval(values: ArrayLike, confidence: float) -> MeanInterval:
     """The mean of `values` with its Student-t interval.
 
     Args:
@@ -44,7 +44,7 @@ def student_interval(values: ArrayLike, confidence: float = 0.95) -> MeanInterva
     return MeanInterval(mean, mean - half, mean + half, n)
 
 
-def student_intervals(values: ArrayLike, confidence: float = 0.95) -> tuple[Floats, Floats, Floats]:
+def student_intervals(values: ArrayLike, confidence: float) -> tuple[Floats, Floats, Floats]:
     """`student_interval` of many sites at once.
 
     Args:

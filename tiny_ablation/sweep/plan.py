@@ -52,6 +52,7 @@ def plan_sweep(config: Any) -> Planned:
     ]
     cells = tuple(_cell(job, spec) for job, spec in zip(grid, specs, strict=True))
     _refuse_twins(cells)
+    _refuse_levels(specs)
     settings = specs[0].settings.plain["sweep"]
     metrics = dict.fromkeys(name for spec in specs for name in metric_names_of(spec.settings.root))
     check_against_plan(settings, dict.fromkeys(cell.condition for cell in cells), metrics)
@@ -134,6 +135,15 @@ def _refuse_twins(cells: Sequence[Cell]) -> None:
         raise ConfigError(
             f"{len(twins)} jobs are {what} ({listed}); give no value twice, and leave condition and hydra.sweep.subdir to the "
             "tool, or let them differ"
+        )
+
+
+def _refuse_levels(specs: Sequence[RunSpec]) -> None:
+    """A table over several runs has one column of intervals."""
+    levels = sorted({spec.settings.root.stats.confidence for spec in specs})
+    if len(levels) > 1:
+        raise ConfigError(
+            f"stats.confidence={','.join(map(str, levels))}: the intervals of a sweep have one level; make a sweep for each"
         )
 
 

@@ -37,6 +37,8 @@ class Made:
     seed_effect: str = "examples"
     baseline: float = 2.0
     metrics: tuple[str, ...] = METRICS
+    chosen: frozenset | None = None
+    confidence: float = 0.95
 
 
 def impact_rows(made: Made) -> pd.DataFrame:
@@ -78,7 +80,7 @@ def write_child(
         "seed_effect": made.seed_effect, "n_examples": made.effects.shape[1],
         "baseline": {"logit_diff": {"mean": made.baseline + 0.1 * made.seed, "ci_low": 1.0, "ci_high": 3.0}},
         "metrics": {"logit_diff": {"mean_delta": float(made.effects.mean()), "ci_low": -1.0, "ci_high": 1.0}},
-        "warnings": [],
+        "warnings": [], "confidence": made.confidence,
     })  # fmt: skip
     write_text(run.config, "seed: 0\n")
     digest = f"{made.condition}-{made.seed}" if digest is None else digest
@@ -160,7 +162,8 @@ def measured(mades):
     cells = plan_of(mades).cells
     children = tuple(
         FinishedRun(cell, RunDir(Path(cell.dir)), made.table, None,
-              {"dataset": made.dataset or made.condition, "seed_effect": made.seed_effect, "primary": "logit_diff"})
+              {"dataset": made.dataset or made.condition, "seed_effect": made.seed_effect, "primary": "logit_diff"},
+              made.chosen)
         for cell, made in zip(cells, mades, strict=True)
     )  # fmt: skip
     n, heads = len(mades[0].effects), mades[0].heads

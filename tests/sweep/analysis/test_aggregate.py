@@ -221,6 +221,30 @@ def test_seeds_that_draw_nothing_are_no_replicates(make, tmp_path):
     assert means.loc[means["condition"] == "ioi", "ci_low"].notna().all()
 
 
+def test_intervals_have_the_level_of_the_runs(make, children, tmp_path):
+    for level in (0.95, 0.8):
+        aggregate_sweep(
+            make.write_sweep(
+                tmp_path / str(level), [make.replace(made, confidence=level) for made in children]
+            )
+        )
+    summaries = [result(tmp_path / str(level), "summary") for level in (0.95, 0.8)]
+    assert [s["confidence"] for s in summaries] == [0.95, 0.8]
+    assert [
+        "Student-t 95 % interval" in summaries[0]["interval"],
+        "Student-t 80 % interval" in summaries[1]["interval"],
+    ]
+    wide, narrow = (s["conditions"]["facts"]["metrics"]["logit_diff"] for s in summaries)
+    # Student's t for two degrees of freedom: 4.303 and 1.886.
+    ratio = (narrow["ci_high"] - narrow["mean"]) / (wide["ci_high"] - wide["mean"])
+    assert ratio == pytest.approx(1.885618 / 4.302653, abs=1e-5)
+    means = [
+        read_table(SweepDir(tmp_path / str(level)).cross / "head_means.parquet") for level in (0.95, 0.8)
+    ]
+    widths = [(m["ci_high"] - m["delta"]).to_numpy() for m in means]
+    np.testing.assert_allclose(widths[1], widths[0] * 1.885618 / 4.302653, rtol=1e-5)
+
+
 def test_a_sweep_without_any_result(make, tmp_path):
     write_plan(tmp_path, make.plan_of([], [("facts", 0)]))
     outcome = aggregate_sweep(tmp_path)

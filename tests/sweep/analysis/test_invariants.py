@@ -188,3 +188,46 @@ def test_opposite_effects_are_said(make):
     assert [m["same_sign"] for m in entry["members"]] == [True, False]
     assert "1 of the kept components have effects of different signs" in entry["notes"][0]
     assert heads(found(make, mades, k=2, direction=EffectSign.hurts)) == {(0, 1)}
+
+
+def screened(make, condition, chosen, drawn, strong):
+    """A run that measured `chosen` heads for their estimates and `drawn` ones as controls."""
+    made = make.planted(condition, strong=strong)
+    effects = np.where(np.isin(np.arange(12), [*chosen, *drawn])[:, None], made.effects, np.nan)
+    return make.replace(made, effects=effects, chosen=frozenset((i // 3, i % 3) for i in chosen))
+
+
+def test_a_head_that_screening_drew_at_random_is_no_invariant(make):
+    """Of the heads that both measured, 1 was chosen in both, 5 in one, 9 was drawn in both; all are strong."""
+    strong = {1: -1.0, 5: -1.0, 9: -1.0}
+    mades = [
+        screened(make, "facts", [1, 5, 2], [9, 0], strong),
+        screened(make, "ioi", [1, 7], [9, 5], strong),
+    ]
+    result = found(make, mades, k=10)
+    assert heads(result) == {(0, 1)}
+    [entry] = result["sets"]
+    assert [{m["layer"] * 3 + m["head"] for m in c["members"]} for c in entry["conditions"]] == [
+        {1, 5, 2},
+        {1, 7},
+    ]
+    assert entry["n_components"] == 12
+    assert "drew at random" in entry["notes"][0]
+    [other] = found(make, mades, k=10, op=SetOperation.union)["sets"]
+    assert {m["layer"] * 3 + m["head"] for m in other["members"]} == {1, 2, 5, 7}
+
+
+def test_nothing_is_conserved_where_only_controls_were_measured_in_all(make):
+    mades = [screened(make, "facts", [1], [9], {9: -1.0}), screened(make, "ioi", [7], [9], {9: -1.0})]
+    [entry] = found(make, mades, k=10)["sets"]
+    assert entry["members"] == []
+    assert entry["agreement"] is None
+
+
+def test_a_run_that_left_components_out_says_nothing_of_them(make):
+    """`ablation.layers` is no screening."""
+    mades = [make.planted(c, strong={1: -1.0, 5: -0.5}) for c in ("facts", "ioi")]
+    mades[0] = make.replace(mades[0], effects=np.where(np.arange(12)[:, None] == 1, np.nan, mades[0].effects))
+    [entry] = found(make, mades, k=1)["sets"]
+    assert entry["n_components"] == 11
+    assert [(m["layer"], m["head"]) for m in entry["members"]] == [(1, 2)]

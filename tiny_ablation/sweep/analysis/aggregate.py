@@ -88,6 +88,8 @@ def _warnings(plan: SweepPlan, states: Sequence[CellState], children: Sequence[F
 
 def _write_robustness(sweep: SweepDir, children: Sequence[FinishedRun]) -> list[Path]:
     """How far several ways to intervene agree, where the sweep has several of one model and behaviour."""
+    if any(child.chosen is not None for child in children):  # of the others nobody knows whether they hold
+        return []
     found = sweep_robustness([load_run(child.dir.path, check=False) for child in children])
     if found is None:
         return []

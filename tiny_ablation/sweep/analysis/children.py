@@ -1,7 +1,7 @@
 """The runs of a sweep, each checked against its manifest, and what became of those that cannot be used."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tiny_ablation.config.identity import CODE
 from tiny_ablation.errors import TinyAblateError
-from tiny_ablation.store.files import read_arrow, read_object
+from tiny_ablation.store.files import read_arrow, read_object, read_table
 from tiny_ablation.store.manifest import Manifest, check_files, read_manifest
 from tiny_ablation.store.rundir import RunDir
 from tiny_ablation.store.schema import DTYPES, TABLES
@@ -18,6 +18,9 @@ from tiny_ablation.store.untrusted import reading
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+
+_SCREENED = "metrics/attribution.parquet"  # every site's estimate, and which were chosen for it
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,8 @@ class FinishedRun:
         table: which impact table it wrote, a key of `TABLES`.
         impact: that table, with the plan's label as `condition`; texts are dictionary-encoded.
         summary: the content of its `summary.json`.
+        chosen: where sites were screened, those that it measured for their estimates; the others that it measured were drawn
+            at random, to judge the estimates by. None where it measured every site.
     """
 
     cell: Cell
@@ -37,11 +42,17 @@ class FinishedRun:
     table: str
     impact: "pa.Table"
     summary: Mapping[str, Any]
+    chosen: frozenset[tuple[int | str, ...]] | None = None
 
     @property
     def seed_matters(self) -> bool:
         """Whether another seed would be a replicate, rather than the same measurement."""
         return self.summary.get("seed_effect") != "none"
+
+
+def confidence(runs: Sequence[FinishedRun]) -> float:
+    """The level of the intervals of a sweep: that of its runs, which a plan lets have one only."""
+    return next((float(run.summary["confidence"]) for run in runs if "confidence" in run.summary), 0.95)
 
 
 def collect(sweep: SweepDir, plan: SweepPlan) -> tuple[list[CellState], list[FinishedRun]]:
@@ -120,12 +131,21 @@ def _read(rundir: RunDir, cell: Cell, manifest: Manifest) -> FinishedRun:
     if table is None:
         raise TinyAblateError("its manifest lists no impact table. Run it again to make it anew.")
     needed = [rundir.table(table), rundir.summary, rundir.per_example]
+    if screened := _SCREENED in manifest.files:
+        needed.append(rundir.path / _SCREENED)
     if problems := check_files(rundir, [path.relative_to(rundir.path).as_posix() for path in needed]):
         raise TinyAblateError(f"{'; '.join(map(str, problems))}. Run it again to make it anew.")
     with reading(rundir.path):
-        return FinishedRun(
-            cell, rundir, table, _impact(rundir, table, cell.condition), read_object(rundir.summary)
-        )
+        impact, summary = _impact(rundir, table, cell.condition), read_object(rundir.summary)
+        return FinishedRun(cell, rundir, table, impact, summary, _chosen(rundir, table) if screened else None)
+
+
+def _chosen(rundir: RunDir, table: str) -> frozenset[tuple[int | str, ...]]:
+    """The sites that a screening chose for their estimates, as the table names them."""
+    rows = read_table(rundir.path / _SCREENED)
+    of_layer = "component" if table == "layer_impact" else "unit"
+    rows = rows.loc[rows["in_top"].to_numpy(), ["layer", of_layer]]
+    return frozenset(rows.itertuples(index=False, name=None))
 
 
 def _impact(rundir: RunDir, table: str, condition: str) -> "pa.Table":

@@ -60,7 +60,10 @@ def _rows(sweep: SweepDir, plan: SweepPlan, sets: Mapping[str | None, str]) -> I
         except TinyAblateError:  # its own failure is no part of these results
             continue
         models = rows["model"].map(lambda name: sets.get(name, sets.get(None)))
-        yield rows.loc[rows["heads"] == models].assign(condition=cell.condition, split=split, seeded=seeded)
+        level = run.summary.get("confidence", 0.95)
+        yield rows.loc[rows["heads"] == models].assign(
+            condition=cell.condition, split=split, seeded=seeded, level=level
+        )
 
 
 def _is_other(plan: SweepPlan, cell: Cell, run: Run) -> bool:
@@ -71,7 +74,7 @@ def _is_other(plan: SweepPlan, cell: Cell, run: Run) -> bool:
 
 def _entry(condition: str, metric: str, rows: pd.DataFrame) -> dict[str, Any]:
     used = rows if bool(rows["seeded"].to_numpy().any()) else rows.iloc[:1]
-    mean, low, high, n = student_interval(used["delta"].to_numpy())
+    mean, low, high, n = student_interval(used["delta"].to_numpy(), float(used["level"].iloc[0]))
     return {
         "condition": condition, "model": rows["model"].iloc[0], "metric": metric, "heads": rows["heads"].iloc[0],
         "split": rows["split"].iloc[0], "n_seeds": n, "delta": mean, "ci_low": low, "ci_high": high,

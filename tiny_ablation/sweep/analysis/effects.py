@@ -106,6 +106,21 @@ class Effects:
         """(n_sites,) mean effect over seeds; NaN where a seed has none."""
         return self.of_seeds(profile, metric).mean(0)
 
+    def candidates(self, profile: Profile, metric: str) -> NDArray[np.bool_]:
+        """(n_sites,) which sites may be among a condition's strongest: measured, and not as a control drawn at random."""
+        found = np.isfinite(self.mean(profile, metric))
+        for run in profile.runs:
+            chosen = self.children[run].chosen
+            if chosen is not None:
+                found &= np.array([site in chosen for site in self.sites])
+        return found
+
+    def judged(self, profile: Profile, metric: str) -> NDArray[np.bool_]:
+        """(n_sites,) which sites a condition says something about: screening passed over those that it did not measure."""
+        if all(self.children[run].chosen is not None for run in profile.runs):
+            return np.ones(len(self.sites), dtype=np.bool_)
+        return np.isfinite(self.mean(profile, metric))
+
     def describe(self, site: int) -> dict[str, int | str]:
         """A component for JSON, such as `{"layer": 0, "head": 2}`."""
         return dict(zip(self.index, self.sites[site], strict=True))

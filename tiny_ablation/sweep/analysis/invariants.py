@@ -107,9 +107,10 @@ class _Comparison:
         metric: that ranks components.
         cfg: what was asked for.
         profiles: what is compared: the conditions that have the metric.
-        shared: (n_sites,) which components all of them have.
+        shared: (n_sites,) which components all of them have measured, or passed over when they screened.
+        candidates: (n_profiles, n_sites) which of these may be in a top set; see `Effects.candidates`.
         mean: (n_profiles, n_sites) effects, mean over seeds.
-        score: (n_profiles, n_sites) strength, minus infinity where not shared.
+        score: (n_profiles, n_sites) strength, minus infinity where a component is no candidate.
         members: (n_profiles, n_sites) the top sets.
         grouped: the profiles' effects by group of examples, None where the runs keep none.
         notes: what to know.
@@ -120,6 +121,7 @@ class _Comparison:
     cfg: SweepConfig
     profiles: list[Profile]
     shared: NDArray[np.bool_]
+    candidates: NDArray[np.bool_]
     mean: Floats
     score: Floats
     members: Members
@@ -131,15 +133,16 @@ class _Comparison:
         """Rank and choose."""
         there = [p for p in grid.profiles if np.isfinite(grid.mean(p, metric)).any()]
         mean = np.array([grid.mean(p, metric) for p in there])
-        shared = np.asarray(np.isfinite(mean).all(0))
-        score = np.where(shared, strength(mean, metric, cfg.direction), -np.inf)
+        shared = np.logical_and.reduce([grid.judged(p, metric) for p in there])
+        candidates = shared & np.array([grid.candidates(p, metric) for p in there])
+        score = np.where(candidates, strength(mean, metric, cfg.direction), -np.inf)
         grouped = [examples.grouped(p, metric) for p in there]
         top, notes = parse_k(cfg.k), list(_notes(grid, metric, there, shared, cfg))
         members = np.array([
-            top_set(score[i], shared, grouped[i], top, profile.label, cfg.direction, notes)
+            top_set(score[i], candidates[i], grouped[i], top, profile.label, cfg.direction, notes)
             for i, profile in enumerate(there)
         ])  # fmt: skip
-        return cls(grid, metric, cfg, there, shared, mean, score, members, grouped, notes)
+        return cls(grid, metric, cfg, there, shared, candidates, mean, score, members, grouped, notes)
 
     @property
     def kept(self) -> NDArray[np.bool_]:
@@ -227,10 +230,11 @@ class _Comparison:
         }
 
     def _agreement(self) -> dict[str, Any] | None:
-        """How alike the whole rankings are; None for one condition."""
-        if len(self.profiles) < 2:
+        """How alike the rankings of what all have measured are; None for one condition, or fewer than two components."""
+        measured = np.isfinite(self.mean).all(0)
+        if len(self.profiles) < 2 or measured.sum() < 2:
             return None
-        score = self.score[:, self.shared]
+        score = strength(self.mean[:, measured], self.metric, self.cfg.direction)
         overlaps = rank_biased_overlaps(score)
         pairs = overlaps[np.triu_indices(len(overlaps), 1)]
         return {
@@ -259,7 +263,7 @@ class _Comparison:
 
     def _drawn(self, i: int, grouped: Grouped) -> Members:
         means = grouped.resampled_means(self.cfg.n_resamples)
-        score = np.where(self.shared, strength(means, self.metric, self.cfg.direction), -np.inf)
+        score = np.where(self.candidates[i], strength(means, self.metric, self.cfg.direction), -np.inf)
         return strongest(score, self._count(i))
 
     def _count(self, i: int) -> int:
@@ -273,6 +277,12 @@ def _notes(
         yield f"there is only the condition {profiles[0].label}, so nothing is compared: the set is its own top set"
     if without := [p.label for p in grid.profiles if p not in profiles]:
         yield f"left out, since they do not have the metric {metric}: {', '.join(without)}"
+    if screened := [
+        p.label for p in profiles if any(grid.children[run].chosen is not None for run in p.runs)
+    ]:
+        yield (
+            f"{', '.join(screened)}: top sets hold only what screening chose to measure, nothing that it drew at random"
+        )
     if not shared.all():
         yield f"{int((~shared).sum())} components are left out, since not every run has measured them"
     if cfg.direction is not EffectSign.both and not worse_sign(metric):

@@ -10,9 +10,8 @@ import pyarrow as pa
 from tiny_ablation.stats.seeds_interval import student_intervals
 from tiny_ablation.store.files import delete, write_table
 from tiny_ablation.store.schema import TABLES
-from tiny_ablation.sweep.analysis.children import FinishedRun
+from tiny_ablation.sweep.analysis.children import FinishedRun, confidence
 from tiny_ablation.sweep.analysis.effects import Effects, Profile
-from tiny_ablation.sweep.analysis.summary import CONFIDENCE
 
 
 def write_matrices(directory: Path, children: Sequence[FinishedRun], grids: Sequence[Effects]) -> list[Path]:
@@ -51,7 +50,7 @@ def _means(grid: Effects) -> Iterator[pd.DataFrame]:
 def _site_means(grid: Effects, profile: Profile, metric: str, sites: pd.DataFrame) -> pd.DataFrame:
     values = grid.of_seeds(profile, metric)
     there = np.isfinite(values).all(0)
-    mean, low, high = student_intervals(values[:, there], CONFIDENCE)
+    mean, low, high = student_intervals(values[:, there], confidence(grid.children))
     frame = sites.loc[there].assign(delta=mean, ci_low=low, ci_high=high)
     first = {
         "condition": profile.condition, "model": grid.model,

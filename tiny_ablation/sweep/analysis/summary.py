@@ -9,9 +9,8 @@ from tiny_ablation.stats.seeds_interval import student_interval
 from tiny_ablation.store.schema import SCHEMA_VERSION
 from tiny_ablation.store.sweepdir import CellState, SweepPlan
 from tiny_ablation.sweep.analysis import SweepOutcome
-from tiny_ablation.sweep.analysis.children import FinishedRun
+from tiny_ablation.sweep.analysis.children import FinishedRun, confidence
 
-CONFIDENCE = 0.95
 NO_REPLICATES = (
     "the seed draws nothing here (seed_effect: none), so its {n} seeds are one measurement, not {n}; there is no interval over "
     "seeds"
@@ -20,6 +19,7 @@ NO_REPLICATES = (
 
 def sweep_summary(plan: SweepPlan, outcome: SweepOutcome, children: Sequence[FinishedRun]) -> dict[str, Any]:
     """The content of `summary.json`."""
+    level = confidence(children)
     by_condition: dict[str, list[FinishedRun]] = {name: [] for name in plan.conditions}
     for child in children:
         by_condition[child.cell.condition].append(child)
@@ -31,7 +31,8 @@ def sweep_summary(plan: SweepPlan, outcome: SweepOutcome, children: Sequence[Fin
         "counts": outcome.counts(),
         "failed": [_cell(each) for each in outcome.failed],
         "missing": [_cell(each) for each in outcome.missing],
-        "interval": f"mean over seeds with its Student-t {CONFIDENCE:.0%} interval; null where it cannot be estimated",
+        "confidence": level,
+        "interval": f"mean over seeds with its Student-t {100 * level:g} % interval; null where it cannot be estimated",
         "conditions": {name: _condition(found, plan, name) for name, found in by_condition.items()},
         "cells": [_cell(each) for each in outcome.cells],
         "warnings": list(outcome.warnings),
@@ -72,8 +73,8 @@ def _condition(children: list[FinishedRun], plan: SweepPlan, name: str) -> dict[
         "table": _one({child.table for child in children}),
         "replicates": replicates if len(children) > 1 else None,
         "n_examples": _one({s.get("n_examples") for s in summaries}),
-        "baseline": _over_seeds(summaries, "baseline", "mean"),
-        "metrics": _over_seeds(summaries, "metrics", "mean_delta"),
+        "baseline": _over_seeds(summaries, "baseline", "mean", confidence(children)),
+        "metrics": _over_seeds(summaries, "metrics", "mean_delta", confidence(children)),
         "warnings": list(warned),
     }
 
@@ -87,7 +88,7 @@ def _one(values: set[Any]) -> Any:
     return next(iter(values)) if len(values) == 1 else sorted(values, key=str)
 
 
-def _over_seeds(summaries: Sequence[Mapping[str, Any]], part: str, key: str) -> dict[str, Any]:
+def _over_seeds(summaries: Sequence[Mapping[str, Any]], part: str, key: str, level: float) -> dict[str, Any]:
     """Each metric of one part of the runs' summaries, with its interval over seeds.
 
     `examples` is the first run's own interval, over groups of its examples: what there is where seeds are no replicates.
@@ -97,7 +98,7 @@ def _over_seeds(summaries: Sequence[Mapping[str, Any]], part: str, key: str) -> 
         found = [(s.get(part) or {}).get(metric) or {} for s in summaries]
         values = [f[key] for f in found if isinstance(f.get(key), int | float)]
         if values:
-            mean, low, high, n = student_interval(np.array(values, dtype=np.float64), CONFIDENCE)
+            mean, low, high, n = student_interval(np.array(values, dtype=np.float64), level)
             out[metric] = {
                 "mean": mean, "ci_low": low, "ci_high": high, "n_seeds": n,
                 "examples": {name: found[0].get(name) for name in ("ci_low", "ci_high")},
