@@ -38,7 +38,7 @@ def test_a_new_ablation_needs_one_yaml_file_and_one_module(tmp_path):
     for name in ("tiny_ablation", "conf"):
         shutil.copytree(REPOSITORY / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     [module], [config] = blocks("docs/adding.md", "python"), blocks("docs/adding.md", "yaml")
-    (tmp_path / "tiny_ablation/ablations/kinds/mlp_half.py").write_text(module)
+    (tmp_path / "tiny_ablation/ablations/mlp_half.py").write_text(module)
     (tmp_path / "conf/ablation/mlp_half.yaml").write_text(config)
     args = ["ablation=mlp_half", *FAST, "dataset.n_examples=20", "ablation.layers=[1]", "hydra.run.dir=run"]
     command = [sys.executable, "-m", "tiny_ablation", *args]

@@ -256,8 +256,7 @@ def _headline(prepared: "PreparedRun") -> dict[str, str]:
 
 
 def _show(prepared: "PreparedRun", rundir: "RunDir", summary: dict[str, Any], screen: "Screen") -> None:
-    from tiny_ablation.report.circuits import circuit_lines, circuit_tables
-    from tiny_ablation.report.evidence import evidence_lines
+    from tiny_ablation.report.evidence import sections
 
     screen.baseline(summary)
     screen.table(
@@ -268,9 +267,8 @@ def _show(prepared: "PreparedRun", rundir: "RunDir", summary: dict[str, Any], sc
     screen.paragraphs("Autoencoder", summary["notes"].get("sae", {}).get("lines", []))
     if "attribution" in summary["notes"]:
         screen.receipt(summary["notes"]["attribution"])
-    for found in circuit_tables(summary["circuit"]):
-        screen.cells(found.caption, [found.head, *found.rows])
-    screen.paragraphs("Evidence", [*circuit_lines(summary["circuit"]), *evidence_lines(summary)])
+    for section in sections(summary, None):
+        screen.section(section)
     for text in summary["warnings"]:
         screen.warn(text)
     table = rundir.table(prepared.spec.table).relative_to(rundir.path)

@@ -7,7 +7,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from tiny_ablation import app
-from tiny_ablation.ablations.registry import ablation_names, run_spec
+from tiny_ablation.ablations.registry import all_ablations, run_spec
 from tiny_ablation.config.settings import to_settings
 from tiny_ablation.paths import conf_dir
 from tiny_ablation.report.terminal import Screen
@@ -45,7 +45,7 @@ def run(directory, *overrides):
 
 def test_every_kind_has_a_yaml_file_and_every_file_a_kind():
     assert ABLATIONS
-    assert set(ablation_names()) <= set(ABLATIONS)
+    assert set(all_ablations()) <= set(ABLATIONS)
 
 
 @pytest.mark.parametrize("name", ABLATIONS)

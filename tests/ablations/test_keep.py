@@ -8,7 +8,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from tiny_ablation.ablations.kinds.heads_zero import HeadsZeroConfig
+from tiny_ablation.ablations.heads_zero import HeadsZeroConfig
 from tiny_ablation.ablations.registry import run_spec
 from tiny_ablation.aggregate.baseline import by_template, is_weak, verdict
 from tiny_ablation.aggregate.run_summary import run_summary

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from tests.ablations.kinds.conftest import checked
+from tests.ablations.conftest import checked
 from tests.interpolated_replacement import Towards
-from tiny_ablation.ablations.kinds.heads_zero import ABLATION, HeadsZeroConfig
-from tiny_ablation.ablations.registry import ablation_names, find_ablation
+from tiny_ablation.ablations.heads_zero import ABLATION, HeadsZeroConfig
+from tiny_ablation.ablations.registry import all_ablations, find_ablation
 from tiny_ablation.ablations.shared.replacements import Scale
 from tiny_ablation.ablations.shared.screening import Estimates, site_of
 from tiny_ablation.aggregate.attribution import recall, receipt
@@ -167,7 +167,7 @@ def test_the_stated_recall_is_that_of_a_full_run(toy_networks, make_prompts, mak
     assert f"estimated recall of the {n_top} strongest sites: {true:.0%}" in found["text"]
 
 
-@pytest.mark.parametrize("name", [name for name in ablation_names() if name not in (*SCREENED, "heads_zero")])
+@pytest.mark.parametrize("name", [name for name in all_ablations() if name not in (*SCREENED, "heads_zero")])
 def test_kinds_without_an_estimate_have_no_such_key(name):
     assert "screen" not in {field.name for field in fields(find_ablation(name).config)}
 

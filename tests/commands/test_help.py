@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tiny_ablation.ablations.registry import ablation_names, find_ablation
+from tiny_ablation.ablations.registry import all_ablations, find_ablation
 from tiny_ablation.commands._reference import header, keys, reference
 from tiny_ablation.config.schema import DeviceConfig, RootConfig, StatsConfig
 
@@ -28,7 +28,7 @@ def test_every_key_of_every_group_and_kind_is_there():
         if hasattr(each.type, "__dataclass_fields__") and each.name != "ablation":
             for key in fields(each.type):
                 assert f"| `{each.name}.{key.name}`" in text
-    for kind in ablation_names():
+    for kind in all_ablations():
         section = text.split(f"### `ablation={kind}`")[1].split("\n#")[0]
         for key in fields(find_ablation(kind).config):
             assert key.name == "kind" or f"| `ablation.{key.name}`" in section

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tiny_ablation.ablations.kinds import heads_zero
+from tiny_ablation.ablations import heads_zero
 from tiny_ablation.ablations.shared.replacements import Scale
 from tiny_ablation.aggregate import run_tables
 from tiny_ablation.commands import selfcheck

@@ -8,7 +8,7 @@ from enum import EnumMeta
 import pytest
 
 from tests.cli.conftest import TOY
-from tiny_ablation.ablations.registry import ablation_names, find_ablation
+from tiny_ablation.ablations.registry import all_ablations, find_ablation
 from tiny_ablation.commands._compose import compose
 from tiny_ablation.config.keys import Key, about, check_values, defining, settings
 from tiny_ablation.config.schema import (
@@ -24,7 +24,7 @@ from tiny_ablation.errors import ConfigError
 from tiny_ablation.sae.site import COMPONENTS
 
 GROUPS = [RootConfig, *(each.type for each in fields(RootConfig) if is_dataclass(each.type))]
-KINDS = [find_ablation(name).config for name in ablation_names()]
+KINDS = [find_ablation(name).config for name in all_ablations()]
 
 
 @pytest.mark.parametrize("group", [*GROUPS, *KINDS], ids=lambda group: group.__name__)
@@ -78,7 +78,7 @@ def test_bounds(key, number, fits):
     assert key.within(number) is fits
 
 
-@pytest.mark.parametrize("name", ablation_names())
+@pytest.mark.parametrize("name", all_ablations())
 def test_what_defines_a_result_is_what_each_key_says(name):
     """Every key in turn: a run that differs in it alone is another run, or the same, as its field says."""
     root = RootConfig(ablation=find_ablation(name).config(kind=name))

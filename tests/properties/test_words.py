@@ -10,10 +10,10 @@ from rich.console import Console
 
 from tests.fuzz.alter import Draws, one
 from tests.properties.cases import cases
+from tiny_ablation import formats
+from tiny_ablation.ablations.circuit.sections import circuit_headline, circuit_lines
 from tiny_ablation.report.answer import answer
-from tiny_ablation.report.circuits import circuit_headline, circuit_lines
 from tiny_ablation.report.evidence import evidence_lines, evidence_tables
-from tiny_ablation.report.figures import style
 from tiny_ablation.report.findings import _bounds
 from tiny_ablation.report.sweep_answer import sweep_answer
 from tiny_ablation.report.sweep_data import Comparison, Profile, SweepData
@@ -80,15 +80,15 @@ def _of_a_sweep(place: Path, draws: Draws) -> None:
         SweepDir(place), SweepPlan("", (), ()), {}, {"k": 1, "op": "intersection"}, {}, (comparison,), {}
     )
     [said] = [text for text in sweep_answer(data, comparison).sentences if text.startswith("L0 H0")]
-    for name, held in zip(names, [style.holds_zero(*b) for b in bounds], strict=True):
+    for name, held in zip(names, [formats.holds_zero(*b) for b in bounds], strict=True):
         assert (f"in {name} (unresolved: its interval holds 0)" in said) == held
-    assert bool(CLAIM.search(said)) == (not all(style.holds_zero(*b) for b in bounds))
+    assert bool(CLAIM.search(said)) == (not all(formats.holds_zero(*b) for b in bounds))
 
 
 def _of_evidence(place: Path, draws: Draws) -> None:
     """No site is confirmed, and no circuit keeps anything, on an interval that holds 0."""
     low, high = _interval(draws)
-    holds, passed = style.holds_zero(low, high), bool(draws.integer(0, 1))
+    holds, passed = formats.holds_zero(low, high), bool(draws.integer(0, 1))
     site = {"layer": 1, "head": 2, "delta_chosen": -0.5, "delta": -0.4, "ci_low": low, "ci_high": high, "q_value": 0.01,
             "confirmed": float(passed)}  # fmt: skip
     confirm = {"split": "test", "chosen_on": "dev", "n_examples": 9, "n_groups": 9, "resolution": None, "family_size": 1,

@@ -4,7 +4,7 @@ import math
 
 import pandas as pd
 
-from tiny_ablation.report.circuits import circuit_headline, circuit_lines
+from tiny_ablation.ablations.circuit.sections import circuit_headline, circuit_lines
 from tiny_ablation.report.evidence import evidence_lines, evidence_tables
 
 SITE = {"layer": 1, "head": 2, "scale": 0.0, "delta_chosen": -0.5, "delta": -0.4, "ci_low": -0.6, "ci_high": -0.2,

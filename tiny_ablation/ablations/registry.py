@@ -1,35 +1,39 @@
-"""Every ablation kind by name; found by module name, so adding one means adding its file."""
+"""Every ablation by name. A module or folder of `ablations/` is a slice and lists its own under `ABLATIONS`."""
 
 import pkgutil
+from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
 
-from tiny_ablation.ablations import kinds
+from tiny_ablation import ablations
 from tiny_ablation.config.settings import Settings
 from tiny_ablation.errors import ConfigError
 from tiny_ablation.run.plan import Ablation
 from tiny_ablation.run.spec import RunSpec, make_spec
 
-
-def ablation_names() -> list[str]:
-    """The names of all kinds, sorted."""
-    return sorted(
-        module.name for module in pkgutil.iter_modules(kinds.__path__) if not module.name.startswith("_")
-    )
+_NO_SLICES = ("registry", "shared")
 
 
 @cache
+def all_ablations() -> Mapping[str, Ablation]:
+    """Every ablation by its name, sorted."""
+    names = [module.name for module in pkgutil.iter_modules(ablations.__path__)]
+    modules = [import_module(f"{ablations.__name__}.{name}") for name in names if name not in _NO_SLICES]
+    found = {ablation.name: ablation for module in modules for ablation in module.ABLATIONS}
+    return dict(sorted(found.items()))
+
+
 def find_ablation(name: str) -> Ablation:
-    """The kind of that name.
+    """The ablation of that name.
 
     Raises:
         ConfigError: there is none; the message lists them.
     """
-    if name not in ablation_names():
+    if name not in all_ablations():
         raise ConfigError(
-            f"ablation.kind={name}: there is no such kind; there are {', '.join(ablation_names())}"
+            f"ablation.kind={name}: there is no such kind; there are {', '.join(all_ablations())}"
         )
-    return import_module(f"{kinds.__name__}.{name}").ABLATION
+    return all_ablations()[name]
 
 
 def run_spec(settings: Settings) -> RunSpec:
@@ -42,5 +46,5 @@ def register_schemas() -> None:
     from hydra.core.config_store import ConfigStore
 
     store = ConfigStore.instance()
-    for name in ablation_names():
-        store.store(group="ablation", name=f"{name}_schema", node=find_ablation(name).config(kind=name))
+    for name, ablation in all_ablations().items():
+        store.store(group="ablation", name=f"{name}_schema", node=ablation.config(kind=name))

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from tiny_ablation.aggregate.id_columns import named
 from tiny_ablation.config.seeds import generator
+from tiny_ablation.run.id_columns import named
 from tiny_ablation.run.measure import Measured, shared_examples
 from tiny_ablation.run.prepare import PreparedRun
 from tiny_ablation.stats.bootstrap import Ratios, ratio_of_means

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from tiny_ablation.aggregate.id_columns import named
+from tiny_ablation.run.id_columns import named
 from tiny_ablation.run.measure import Measured
 from tiny_ablation.run.prepare import PreparedRun
 

@@ -8,7 +8,6 @@ import pandas as pd
 
 from tiny_ablation.aggregate.attribution import receipts
 from tiny_ablation.aggregate.baseline import CHANCE, DIFFERENCES, by_template, interval, is_weak
-from tiny_ablation.aggregate.circuit import circuit_warnings
 from tiny_ablation.aggregate.confirm import confirm_warnings
 from tiny_ablation.aggregate.features import beside
 from tiny_ablation.aggregate.run_tables import NULL, RunTables, groups_of
@@ -74,11 +73,11 @@ def run_summary(
         "resolution": tables.unresolvable,
         "stability": stability(prepared, measured, N_TOP),
         "confirm": confirm,
-        "circuit": tables.circuit,
+        **tables.analysis.summary,
         "warnings": [
             *_warnings(prepared, first, clean),
             *confirm_warnings(confirm),
-            *circuit_warnings(tables.circuit),
+            *tables.analysis.warnings,
         ],
     }
 

@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 
 from tiny_ablation.aggregate.attribution import attribution_table
-from tiny_ablation.aggregate.circuit import circuit_tables
 from tiny_ablation.aggregate.controls import control_columns, controls_table
 from tiny_ablation.aggregate.features import examples_table, features_table, map_table
 from tiny_ablation.aggregate.interaction import interaction_columns
@@ -21,6 +20,7 @@ from tiny_ablation.aggregate.resample_variance import draws_table
 from tiny_ablation.aggregate.site_controls import site_controls
 from tiny_ablation.config.seeds import generator
 from tiny_ablation.run.measure import Measured
+from tiny_ablation.run.plan import Analysis
 from tiny_ablation.run.prepare import PreparedRun
 from tiny_ablation.stats.bootstrap import cluster_bootstrap_means
 from tiny_ablation.stats.clusters import Floats
@@ -43,7 +43,7 @@ class RunTables:
         unresolvable: why no p-value is given, in a sentence; None where they are.
         family_size: how many tests each q-value corrects for.
         more: further tables of the kind, by the stem of their file.
-        circuit: what the circuits of the run are worth; None where it has none.
+        analysis: what the ablation makes of its own measurements.
     """
 
     impact: pd.DataFrame
@@ -51,7 +51,7 @@ class RunTables:
     unresolvable: str | None
     family_size: int
     more: dict[str, pd.DataFrame] = field(default_factory=dict)
-    circuit: dict[str, Any] | None = None
+    analysis: Analysis = field(default_factory=Analysis)
 
 
 @dataclass(frozen=True)
@@ -101,11 +101,9 @@ def run_tables(prepared: PreparedRun, measured: Sequence[Measured]) -> RunTables
     examples = conform_examples(examples, prepared.spec.table, [metric.name for metric in prepared.metrics])
     made = {name: make(prepared, measured) for name, make in _MORE.items()}
     more = {name: frame for name, frame in made.items() if frame is not None}
-    circuits = circuit_tables(prepared, measured)
-    if circuits is not None:
-        more |= {"circuit": circuits.circuit, "minimality": circuits.minimality}
+    analysis = prepared.spec.ablation.analyse(prepared, measured)
     return RunTables(
-        found.impact, examples, found.unresolvable, found.family_size, more, circuits and circuits.summary
+        found.impact, examples, found.unresolvable, found.family_size, {**more, **analysis.tables}, analysis
     )
 
 

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from omegaconf import MISSING as REQUIRED
 
 from tiny_ablation import commands
-from tiny_ablation.ablations.registry import ablation_names, find_ablation
+from tiny_ablation.ablations.registry import all_ablations, find_ablation
 from tiny_ablation.config.keys import about, default_of, plain
 from tiny_ablation.config.schema import RootConfig
 from tiny_ablation.paths import conf_dir
@@ -99,7 +99,7 @@ def _lines() -> Iterator[str]:
 
 
 def _kinds() -> Iterator[str]:
-    for kind in ablation_names():
+    for kind in all_ablations():
         found = find_ablation(kind)
         own = [row for row in keys(found.config, "ablation.") if row.name != "ablation.kind"]
         yield from _section(

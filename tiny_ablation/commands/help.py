@@ -12,7 +12,7 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 from tiny_ablation import commands
-from tiny_ablation.ablations.registry import ablation_names, find_ablation
+from tiny_ablation.ablations.registry import all_ablations, find_ablation
 from tiny_ablation.commands._compose import composed
 from tiny_ablation.commands._console import parser, say, say_page
 from tiny_ablation.commands._reference import Line, header, keys, reference, shown
@@ -77,7 +77,7 @@ def _all_keys() -> dict[str, Line]:
     """Every key by name; a key that several ablations have is told with the first of them."""
     groups: list[tuple[str, Any]] = [("", RootConfig)]
     groups += [(f"{each.name}.", each.type) for each in fields(RootConfig) if is_dataclass(each.type)]
-    groups += [("ablation.", find_ablation(name).config) for name in reversed(ablation_names())]
+    groups += [("ablation.", find_ablation(name).config) for name in reversed(all_ablations())]
     return {line.name: line for prefix, group in groups for line in keys(group, prefix)}
 
 

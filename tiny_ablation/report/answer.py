@@ -9,8 +9,8 @@ from typing import Any
 
 import pandas as pd
 
+from tiny_ablation import formats
 from tiny_ablation.report import tables, vocabulary
-from tiny_ablation.report.figures import style
 
 _FALSE_DISCOVERIES = 0.05  # the rate that q-values are compared with
 
@@ -63,7 +63,7 @@ def answer(
     use_q = use_q and bool(rows["q_value"].notna().any())
     found = _found(rows, confidence, use_q)
     teller = _AnswerWriter(
-        metric, confidence, scale, tables.index_columns(impact), style.decimals(rows["delta"])
+        metric, confidence, scale, tables.index_columns(impact), formats.decimals(rows["delta"])
     )
     sentences = [] if found.empty else [teller.size(found)]
     sentences += teller.counts(rows, found, use_q, family_size)
@@ -105,7 +105,7 @@ class _AnswerWriter:
         row = found.iloc[0].to_dict()
         done = vocabulary.action(row["replacement"], self.scale, tables.long_label(row, self.index))
         verb = "lowers" if row["delta"] < 0 else "raises"
-        before, after = style.plain(row["baseline"], self.places), style.plain(row["value"], self.places)
+        before, after = formats.plain(row["baseline"], self.places), formats.plain(row["value"], self.places)
         return (
             f"{done[:1].upper()}{done[1:]} {verb} {self.metric} the most: from {before} to {after} "
             f"{vocabulary.metric_vocabulary(self.metric).unit}."
@@ -121,7 +121,7 @@ class _AnswerWriter:
         have = "has" if resolved == 1 else "have"
         lines = [
             f"Of {tested} {vocabulary.noun(self.index, tested)}{at}, {resolved} {have} a "
-            f"{style.percent(self.confidence)} interval that excludes 0; {lucky} would "
+            f"{formats.percent(self.confidence)} interval that excludes 0; {lucky} would "
             "by chance if none had an effect."
         ]
         if use_q and resolved:
@@ -134,10 +134,10 @@ class _AnswerWriter:
     def size(self, found: pd.DataFrame) -> str:
         row = found.iloc[0].to_dict()
         unit = vocabulary.metric_vocabulary(self.metric).unit
-        bounds = style.interval(row["ci_low"], row["ci_high"], self.places)
+        bounds = formats.interval(row["ci_low"], row["ci_high"], self.places)
         return (
-            f"That is a change of {style.signed(row['delta'], self.places)} {unit}, with a "
-            f"{style.percent(self.confidence)} interval of {bounds}."
+            f"That is a change of {formats.signed(row['delta'], self.places)} {unit}, with a "
+            f"{formats.percent(self.confidence)} interval of {bounds}."
         )
 
     def directions(self, found: pd.DataFrame) -> str:
@@ -157,6 +157,6 @@ class _AnswerWriter:
         row = first.to_dict()
         where = tables.long_label(row, self.index)
         why = "it does not stand out among so many tests" if row["resolved"] else "its interval holds 0"
-        bounds = style.interval(row["ci_low"], row["ci_high"], self.places)
-        change = f"{style.signed(row['delta'], self.places)} {bounds}"
+        bounds = formats.interval(row["ci_low"], row["ci_high"], self.places)
+        change = f"{formats.signed(row['delta'], self.places)} {bounds}"
         return [f"The largest mean change is at {where}, {change}, but {why}."]

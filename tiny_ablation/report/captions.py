@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tiny_ablation.report.figures import style
+from tiny_ablation import formats
 
 _CHOSEN = {"random_sample": "random sites", "top": "strongest estimates"}
 
@@ -22,9 +22,9 @@ def of_table(
         lines.append(f"q: {resolution}")
     else:
         lines.append(f"q: false discovery rate over {family_size} tests; null: {null}")
-    if any(style.holds_zero(style.number(row["ci_low"]), style.number(row["ci_high"])) for row in rows):
+    if any(formats.holds_zero(formats.number(row["ci_low"]), formats.number(row["ci_high"])) for row in rows):
         lines.append(
-            f"unresolved: the {style.percent(confidence)} interval holds 0; not told apart from no effect"
+            f"unresolved: the {formats.percent(confidence)} interval holds 0; not told apart from no effect"
         )
     return lines
 
@@ -49,7 +49,7 @@ def agreement(found: Mapping[str, Any]) -> list[list[str]]:
         [
             said,
             str(part["n"]),
-            style.plain(style.number(part["rank_correlation"]), 2),
+            formats.plain(formats.number(part["rank_correlation"]), 2),
             f"{part['sign_agreement']:.0%}",
         ]
         for said, part in parts

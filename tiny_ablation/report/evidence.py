@@ -4,26 +4,26 @@ The words are the same on the terminal and in the page.
 """
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 
+from tiny_ablation import formats
+from tiny_ablation.ablations.registry import find_ablation
+from tiny_ablation.document import Section, Table
 from tiny_ablation.report import tables
-from tiny_ablation.report.figures import style
 
 
-class EvidenceTable(NamedTuple):
-    """A small table for the page.
+def sections(summary: Mapping[str, Any], controls: pd.DataFrame | None) -> list[Section]:
+    """What a run shows besides its effects: what its ablation has to say, then how far its strongest sites can be relied on.
 
-    Attributes:
-        caption: what it shows.
-        head: names of the columns; the first is the site.
-        rows: cells as shown.
+    Args:
+        summary: the content of `metrics/summary.json`.
+        controls: the content of `metrics/site_controls.parquet`, where the run has it.
     """
-
-    caption: str
-    head: list[str]
-    rows: list[list[str]]
+    own = find_ablation(summary["kind"]).sections(summary)
+    evidence = Section("Evidence", evidence_lines(summary), evidence_tables(summary, controls))
+    return [section for section in (*own, evidence) if section.text or section.tables]
 
 
 def evidence_lines(summary: Mapping[str, Any]) -> list[str]:
@@ -31,7 +31,7 @@ def evidence_lines(summary: Mapping[str, Any]) -> list[str]:
     return [*_stability(summary.get("stability")), *_confirm(summary.get("confirm"))]
 
 
-def evidence_tables(summary: Mapping[str, Any], controls: pd.DataFrame | None) -> list[EvidenceTable]:
+def evidence_tables(summary: Mapping[str, Any], controls: pd.DataFrame | None) -> list[Table]:
     """The tables for the page.
 
     Args:
@@ -75,8 +75,8 @@ def _is_confirmed(row: Mapping[str, Any]) -> bool | None:
     """Whether a site passed its test and its interval agrees; None where there is no test."""
     if row["confirmed"] is None:
         return None
-    return bool(row["confirmed"]) and not style.holds_zero(
-        style.number(row["ci_low"]), style.number(row["ci_high"])
+    return bool(row["confirmed"]) and not formats.holds_zero(
+        formats.number(row["ci_low"]), formats.number(row["ci_high"])
     )
 
 
@@ -100,15 +100,15 @@ _INDEX = (
 )
 
 
-def _confirmed(found: Mapping[str, Any]) -> EvidenceTable:
-    places = style.decimals(style.number(row["delta"]) for row in found["sites"])
+def _confirmed(found: Mapping[str, Any]) -> Table:
+    places = formats.decimals(formats.number(row["delta"]) for row in found["sites"])
     rows = [
         [
             _site(row),
-            style.signed(style.number(row["delta_chosen"]), places),
-            style.signed(style.number(row["delta"]), places),
-            style.interval(style.number(row["ci_low"]), style.number(row["ci_high"]), places),
-            style.probability(style.number(row["q_value"])),
+            formats.signed(formats.number(row["delta_chosen"]), places),
+            formats.signed(formats.number(row["delta"]), places),
+            formats.interval(formats.number(row["ci_low"]), formats.number(row["ci_high"]), places),
+            formats.probability(formats.number(row["q_value"])),
             {None: "-", True: "yes", False: "no"}[_is_confirmed(row)],
         ]
         for row in found["sites"]
@@ -121,10 +121,10 @@ def _confirmed(found: Mapping[str, Any]) -> EvidenceTable:
         "q",
         "confirmed",
     ]
-    return EvidenceTable("The chosen sites on examples that had no part in the choice.", head, rows)
+    return Table("The chosen sites on examples that had no part in the choice.", head, rows)
 
 
-def _controls(summary: Mapping[str, Any], controls: pd.DataFrame) -> EvidenceTable:
+def _controls(summary: Mapping[str, Any], controls: pd.DataFrame) -> Table:
     mine = controls.loc[controls["metric"] == summary["primary"], :]
     keys = ["layer", "head", "scale", *(["direction"] if "direction" in summary["top"][0] else [])]
     by_site = {tuple(row[key] for key in keys): row for row in mine.to_dict("records")}
@@ -132,13 +132,17 @@ def _controls(summary: Mapping[str, Any], controls: pd.DataFrame) -> EvidenceTab
     for top in summary["top"]:
         if row := by_site.get(tuple(top[key] for key in keys)):
             percentiles = [row[f"{name}_percentile"] for name in ("random", "layer", "matched")]
-            numbers = [style.number(top["effect_size"]), row["norm"]]
+            numbers = [formats.number(top["effect_size"]), row["norm"]]
             rows.append(
-                [_site(top), *(style.plain(n, 2) for n in numbers), *(style.plain(p, 1) for p in percentiles)]
+                [
+                    _site(top),
+                    *(formats.plain(n, 2) for n in numbers),
+                    *(formats.plain(p, 1) for p in percentiles),
+                ]
             )
     caption = (
         "The strongest heads among controls: effect size (mean over groups, in their standard deviations), the length of what "
         "the head writes, and the share of other heads with a smaller effect, in percent: of all, of its layer, and of those "
         "whose output is nearest in length."
     )
-    return EvidenceTable(caption, ["head", "effect size", "norm", "all", "layer", "norm-matched"], rows)
+    return Table(caption, ["head", "effect size", "norm", "all", "layer", "norm-matched"], rows)

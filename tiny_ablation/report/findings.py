@@ -6,11 +6,10 @@ from typing import Any
 
 import pandas as pd
 
+from tiny_ablation import formats
 from tiny_ablation.aggregate.robustness import robustness_lines
 from tiny_ablation.report import markdown, vocabulary
-from tiny_ablation.report.circuits import circuit_headline, circuit_lines, circuit_tables
-from tiny_ablation.report.evidence import evidence_lines, evidence_tables
-from tiny_ablation.report.figures import style
+from tiny_ablation.report.evidence import sections
 from tiny_ablation.store.files import read_json, read_table
 from tiny_ablation.store.reader import Run, load_run
 from tiny_ablation.store.sweepdir import SweepDir
@@ -47,13 +46,17 @@ def _run(run: Run) -> Iterator[str]:
     yield f"## {summary['kind']}: {summary['model']} on {summary['dataset']}"
     yield ""
     yield from _how(run)
-    circuit = summary.get("circuit")
-    if circuit:
-        yield from _circuit(circuit)
-    else:
+    shown = sections(summary, _controls(run))
+    if not any(section.headline for section in shown):
         yield from _top(run)
-    lines = [*evidence_lines(summary), *(f"Note: {text}." for text in summary["warnings"])]
-    yield from _bullets(lines)
+    for section in shown:
+        if section.headline:
+            yield f"**{section.headline}**"
+        yield from _bullets(section.text)
+        for found in section.tables:
+            yield from ("", found.caption, "")
+            yield from markdown.table(found.head, found.rows)
+    yield from _bullets([f"Note: {text}." for text in summary["warnings"]])
 
 
 def _how(run: Run) -> Iterator[str]:
@@ -73,24 +76,24 @@ def _how(run: Run) -> Iterator[str]:
 
 
 def _level(found: Mapping[str, Any]) -> str:
-    mean, low, high = (style.number(found[key]) for key in ("mean", "ci_low", "ci_high"))
-    return f"{style.plain(mean, 3)} {style.bounds(low, high, 3)}"
+    mean, low, high = (formats.number(found[key]) for key in ("mean", "ci_low", "ci_high"))
+    return f"{formats.plain(mean, 3)} {formats.bounds(low, high, 3)}"
 
 
 def _top(run: Run) -> Iterator[str]:
     """The strongest sites with their tests, then what controls and the held-out split say of them."""
     summary = run.summary
-    metric, percent = summary["primary"], style.percent(summary["confidence"])
-    places = style.decimals(style.number(row["delta"]) for row in summary["top"])
+    metric, percent = summary["primary"], formats.percent(summary["confidence"])
+    places = formats.decimals(formats.number(row["delta"]) for row in summary["top"])
     index = [
         name for name in ("layer", "head", "set", "granularity", "position") if name in summary["top"][0]
     ]
     rows = [
         [
             " ".join(f"{name} {row[name]}" for name in index),
-            style.signed(style.number(row["delta"]), places),
+            formats.signed(formats.number(row["delta"]), places),
             _bounds(row, places),
-            "-" if summary["resolution"] else style.probability(style.number(row["q_value"])),
+            "-" if summary["resolution"] else formats.probability(formats.number(row["q_value"])),
         ]
         for row in summary["top"]
     ]
@@ -105,38 +108,16 @@ def _top(run: Run) -> Iterator[str]:
             f"q: false discovery rate over {summary['family_size']} tests ({vocabulary.procedure(summary['fdr'])}); null: "
             f"{summary['null']}."
         )
-    for found in evidence_tables(summary, _controls(run)):
-        yield ""
-        yield found.caption
-        yield ""
-        yield from markdown.table(found.head, found.rows)
 
 
 def _bounds(row: Mapping[str, Any], places: int) -> str:
-    low, high = style.number(row["ci_low"]), style.number(row["ci_high"])
-    return f"{style.interval(low, high, places)}{' (unresolved)' if style.holds_zero(low, high) else ''}"
+    low, high = formats.number(row["ci_low"]), formats.number(row["ci_high"])
+    return f"{formats.interval(low, high, places)}{' (unresolved)' if formats.holds_zero(low, high) else ''}"
 
 
 def _controls(run: Run) -> pd.DataFrame | None:
     path = run.dir.metrics / "site_controls.parquet"
     return read_table(path) if path.is_file() else None
-
-
-def _circuit(circuit: Mapping[str, Any]) -> Iterator[str]:
-    yield f"**{circuit_headline(circuit)}**"
-    yield ""
-    ranked = circuit["ranked_by"]
-    yield (
-        f"Heads ranked by run `{ranked['run_id']}` ({ranked['metric']}), of whose examples {circuit['shared_examples']} are "
-        f"evaluated here; replaced by: {circuit['replacement']}. f is 1 for the whole model ({circuit['metric']} "
-        f"{circuit['full']:.3f}) and 0 with all {circuit['n_heads']} heads replaced ({circuit['empty']:.3f})."
-    )
-    yield from _bullets(circuit_lines(circuit))
-    for found in circuit_tables(circuit):
-        yield ""
-        yield found.caption
-        yield ""
-        yield from markdown.table(found.head, found.rows)
 
 
 def _sweep(directory: Path) -> Iterator[str]:

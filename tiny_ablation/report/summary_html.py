@@ -13,11 +13,12 @@ from typing import Any
 
 import pandas as pd
 
+from tiny_ablation import formats
+from tiny_ablation.ablations.registry import find_ablation
 from tiny_ablation.report import captions, tables, templates, vocabulary
 from tiny_ablation.report.answer import answer
-from tiny_ablation.report.circuits import circuit_headline, circuit_lines, circuit_tables
-from tiny_ablation.report.evidence import evidence_lines, evidence_tables
-from tiny_ablation.report.figures import feature_panel, files, interactive, style
+from tiny_ablation.report.evidence import sections
+from tiny_ablation.report.figures import feature_panel, files, interactive
 from tiny_ablation.report.figures.source import RunSource
 from tiny_ablation.report.limitations import limitations
 from tiny_ablation.report.page import page_figure, pairs
@@ -56,13 +57,9 @@ def write_run_report(run_dir: Path, *, status: str | None = None) -> Path:
     page = templates.render(
         "report.html.j2",
         summary=summary,
-        percent=style.percent(_confidence(summary)),
+        percent=formats.percent(_confidence(summary)),
         sections=[_section(run, summary, impact) for impact in impacts],
-        evidence=[*circuit_lines(summary.get("circuit")), *evidence_lines(summary)],
-        evidence_tables=[
-            *circuit_tables(summary.get("circuit")),
-            *evidence_tables(summary, _optional(run.metrics / "site_controls.parquet")),
-        ],
+        evidence=sections(summary, _optional(run.metrics / "site_controls.parquet")),
         baseline=_baseline_rows(summary),
         metrics=_metric_rows(summary),
         described=[(name, summary["intervention"].get(name, "-"), about) for name, about in _SIX],
@@ -100,9 +97,9 @@ def _section(run: RunDir, summary: Mapping[str, Any], impact: pd.DataFrame) -> d
         use_q=usable,
         family_size=summary["family_size"],
     )
-    circuit = summary.get("circuit")
+    own = find_ablation(summary["kind"]).sections(summary)
     return {
-        "headline": circuit_headline(circuit) if circuit else found.headline,
+        "headline": next((section.headline for section in own if section.headline), found.headline),
         "answer": found,
         "figures": [page_figure(drawing, source, run.artifacts) for drawing in files.drawings(source)],
         "table": _table(impact, source.metric, usable),
@@ -113,7 +110,7 @@ def _section(run: RunDir, summary: Mapping[str, Any], impact: pd.DataFrame) -> d
 def _table(impact: pd.DataFrame, metric: str, usable: bool) -> dict[str, Any]:
     """The rows of the sortable table, strongest first; each number as shown and, for sorting, as it is."""
     rows = tables.effects(impact, metric)
-    places = style.decimals(rows["delta"])
+    places = formats.decimals(rows["delta"])
     index = tables.index_columns(impact)
     shown = tables.strongest(rows, _ROWS).to_dict("records")
     return {
@@ -126,12 +123,12 @@ def _table(impact: pd.DataFrame, metric: str, usable: bool) -> dict[str, Any]:
 
 def _table_row(row: Mapping[str, Any], index: tuple[str, ...], places: int, usable: bool) -> dict[str, Any]:
     q = row["q_value"] if usable else None
-    bounds = style.interval(row["ci_low"], row["ci_high"], places)
+    bounds = formats.interval(row["ci_low"], row["ci_high"], places)
     numbers = [
-        ("below" if row["delta"] < 0 else "above", row["delta"], style.signed(row["delta"], places)),
+        ("below" if row["delta"] < 0 else "above", row["delta"], formats.signed(row["delta"], places)),
         ("", row["ci_low"], bounds),
-        ("", float("nan") if q is None else q, style.probability(q)),
-        ("", row["value"], style.plain(row["value"], places)),
+        ("", float("nan") if q is None else q, formats.probability(q)),
+        ("", row["value"], formats.plain(row["value"], places)),
     ]
     return {
         "resolved": "yes" if row["resolved"] else "no",
@@ -182,11 +179,11 @@ def _mean_and_bounds(found: Mapping[str, Any], key: str) -> tuple[str, str]:
     numbers = [
         float("nan") if found.get(name) is None else found[name] for name in (key, "ci_low", "ci_high")
     ]
-    places = style.decimals(numbers[:1])
+    places = formats.decimals(numbers[:1])
     mean, low, high = numbers
     if key == "mean_delta":
-        return style.signed(mean, places), style.interval(low, high, places)
-    return style.plain(mean, places), style.bounds(low, high, places)
+        return formats.signed(mean, places), formats.interval(low, high, places)
+    return formats.plain(mean, places), formats.bounds(low, high, places)
 
 
 def _status(run: RunDir) -> str | None:

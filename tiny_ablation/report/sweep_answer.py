@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from tiny_ablation import formats
 from tiny_ablation.data.text import listing
 from tiny_ablation.report import vocabulary
-from tiny_ablation.report.figures import style
 from tiny_ablation.report.sweep_data import Comparison, SweepData
 
 _NAMED = 5  # conditions of a sentence; of more only the range is told
@@ -98,11 +98,11 @@ def _headline(data: SweepData, comparison: Comparison, beyond: bool | None) -> s
 
 def _chance(entry: Mapping[str, Any], chances: list[Mapping[str, Any]]) -> Iterator[str]:
     for chance in chances:
-        p = style.probability(chance["p_value"])
+        p = formats.probability(chance["p_value"])
         p = f"p {p}" if p.startswith("<") else f"p = {p}"
         method = "exactly" if chance["method"] == "exact" else "by random draws"
         yield (
-            f"By chance it would be {style.plain(chance['expected'], 2)} of {entry['n_components']} ({p} for a result "
+            f"By chance it would be {formats.plain(chance['expected'], 2)} of {entry['n_components']} ({p} for a result "
             f"{chance['alike_when']}, computed {method}), if {chance['null']}."
         )
     if not chances and len(entry["conditions"]) > 1:
@@ -115,14 +115,14 @@ def _effects(comparison: Comparison) -> Iterator[str]:
         return
     site = int(comparison.strongest()[0])
     delta, unit = comparison.delta[:, site], vocabulary.metric_vocabulary(comparison.metric).unit
-    places = style.decimals(delta)
+    places = formats.decimals(delta)
     resolved = comparison.resolved[:, site]
     told = [
-        f"{style.signed(v, places)} in {name}{'' if sure else ' (unresolved: its interval holds 0)'}"
+        f"{formats.signed(v, places)} in {name}{'' if sure else ' (unresolved: its interval holds 0)'}"
         for v, name, sure in zip(delta.tolist(), comparison.labels, resolved.tolist(), strict=True)
     ]
     if len(told) > _NAMED:
-        ends = [style.signed(float(end), places) for end in (np.nanmin(delta), np.nanmax(delta))]
+        ends = [formats.signed(float(end), places) for end in (np.nanmin(delta), np.nanmax(delta))]
         told = [
             f"{ends[0]} to {ends[1]}{'' if resolved.all() else f' ({int(resolved.sum())} of {len(resolved)} resolved)'}"
         ]
@@ -138,7 +138,7 @@ def _effects(comparison: Comparison) -> Iterator[str]:
 def _stability(entry: Mapping[str, Any]) -> Iterator[str]:
     found = [member["stability"] for member in entry["members"] if member.get("stability") is not None]
     if found and entry["size"] < entry["n_components"]:
-        least = style.percent(round(min(found), 2))
+        least = formats.percent(round(min(found), 2))
         each = "It comes back in" if len(found) == 1 else "Each comes back in at least"
         yield f"{each} {least} of draws of other examples."
 
@@ -148,7 +148,7 @@ def _agreement(entry: Mapping[str, Any]) -> Iterator[str]:
     if not found or found["kendalls_w"] is None:
         return
     yield (
-        f"Whole rankings: Kendall's W is {style.plain(found['kendalls_w'], 2)} (1: all conditions rank alike, "
-        f"{style.plain(1 / len(found['conditions']), 2)} expected of unrelated ones), and the mean rank-biased overlap of two "
-        f"conditions is {style.plain(found['rbo_mean'], 2)} (1: equal, 0: nothing in common)."
+        f"Whole rankings: Kendall's W is {formats.plain(found['kendalls_w'], 2)} (1: all conditions rank alike, "
+        f"{formats.plain(1 / len(found['conditions']), 2)} expected of unrelated ones), and the mean rank-biased overlap of "
+        f"two conditions is {formats.plain(found['rbo_mean'], 2)} (1: equal, 0: nothing in common)."
     )

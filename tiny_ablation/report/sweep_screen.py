@@ -4,9 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tiny_ablation import formats
 from tiny_ablation.aggregate.robustness import robustness_lines
 from tiny_ablation.report import vocabulary
-from tiny_ablation.report.figures import style
 from tiny_ablation.report.terminal import Screen
 from tiny_ablation.store.files import read_json
 from tiny_ablation.store.sweepdir import SweepDir
@@ -68,11 +68,11 @@ def _grid(summary: Mapping[str, Any], metrics: Sequence[str]) -> Iterator[list[s
         accuracy = found["baseline"].get("accuracy", {}).get("mean")
         over = "seeds" if effect.get("ci_low") is not None else "examples"
         bounds = effect if over == "seeds" else effect.get("examples", {})
-        interval = style.interval(_number(bounds.get("ci_low")), _number(bounds.get("ci_high")), 3)
+        interval = formats.interval(_number(bounds.get("ci_low")), _number(bounds.get("ci_high")), 3)
         yield [
-            name, f"{len(found['seeds'])}/{found['n_planned']}", style.plain(_number(accuracy), 2),
-            *([str(metric or "-")] if several else []), style.plain(_number(base.get("mean")), 2),
-            style.signed(_number(effect.get("mean")), 3), f"{interval} {over}",
+            name, f"{len(found['seeds'])}/{found['n_planned']}", formats.plain(_number(accuracy), 2),
+            *([str(metric or "-")] if several else []), formats.plain(_number(base.get("mean")), 2),
+            formats.signed(_number(effect.get("mean")), 3), f"{interval} {over}",
         ]  # fmt: skip
 
 
@@ -100,7 +100,7 @@ def _sentence(found: Mapping[str, Any], invariants: Mapping[str, Any]) -> str:
     text += f": {listed}." if members else "."
     if found["chance"]:
         first = found["chance"][0]
-        p = style.probability(first["p_value"])
+        p = formats.probability(first["p_value"])
         text += f" Chance alone would give {first['expected']:.2g} (p {p}; null: {first['null']})."
     agreement = found["agreement"]
     if agreement and agreement["kendalls_w"] is not None:

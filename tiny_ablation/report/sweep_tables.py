@@ -9,8 +9,8 @@ from urllib.parse import quote
 
 import numpy as np
 
+from tiny_ablation import formats
 from tiny_ablation.report import tables
-from tiny_ablation.report.figures import style
 from tiny_ablation.report.sweep_data import Comparison, SweepData
 from tiny_ablation.store.files import read_table
 
@@ -49,7 +49,7 @@ class PageTable(NamedTuple):
 def sites(comparison: Comparison) -> PageTable:
     """Every site: in how many top sets it is, and its mean change in each condition; invariants first."""
     order = comparison.strongest()
-    places = style.decimals(comparison.delta.ravel())
+    places = formats.decimals(comparison.delta.ravel())
     head = [
         *(name.replace("_", " ") for name in comparison.index),
         "invariant",
@@ -84,7 +84,7 @@ def _effects(deltas: np.ndarray, resolved: np.ndarray, places: int) -> list[Cell
     cells = []
     for delta, sure in zip(deltas.tolist(), resolved.tolist(), strict=True):
         how = "unsure" if not sure else "below" if delta < 0 else "above"
-        cells.append(Cell(style.signed(delta, places), delta, how))
+        cells.append(Cell(formats.signed(delta, places), delta, how))
     return cells
 
 
@@ -97,7 +97,7 @@ def robust_heads(data: SweepData) -> PageTable:
     )
     holds = rows["holds"].to_numpy(dtype=bool)
     order = np.lexsort((-np.abs(deltas).min(axis=1), ~holds))
-    places = style.decimals(deltas.ravel())
+    places = formats.decimals(deltas.ravel())
     head = ["layer", "head", "holds", "resolved in", "top sets", *names]
     return PageTable(
         id="robust-heads",
@@ -163,10 +163,11 @@ def _level(found: Mapping[str, Any] | None) -> Cell:
         examples = found.get("examples") or {}
         numbers, over = [found["mean"], examples.get("ci_low"), examples.get("ci_high")], "over examples"
     mean, low, high = (float("nan") if v is None else float(v) for v in numbers)
-    places = style.decimals([mean])
-    bounds = style.bounds(low, high, places)
+    places = formats.decimals([mean])
+    bounds = formats.bounds(low, high, places)
     return Cell(
-        f"{style.plain(mean, places)} {bounds} {over}" if bounds != "-" else style.plain(mean, places), mean
+        f"{formats.plain(mean, places)} {bounds} {over}" if bounds != "-" else formats.plain(mean, places),
+        mean,
     )
 
 
@@ -178,8 +179,8 @@ def hypotheses(data: SweepData) -> PageTable:
         verdict = {True: "supported", False: "not supported", None: "not tested"}[each.get("supported")]
         notes = "; ".join(each.get("notes") or [])
         said = each.get("statement") or notes
-        cells = [Cell(each["name"]), Cell(said, how="wide"), Cell(verdict), Cell(style.probability(q), q),
-                 Cell(style.probability(p), p), Cell(each.get("null") or "-", how="wide")]  # fmt: skip
+        cells = [Cell(each["name"]), Cell(said, how="wide"), Cell(verdict), Cell(formats.probability(q), q),
+                 Cell(formats.probability(p), p), Cell(each.get("null") or "-", how="wide")]  # fmt: skip
         rows.append((each["name"], bool(each.get("supported")), cells))
     return PageTable(
         "hypotheses", "Declared hypotheses", ["name", "claim", "verdict", "q", "p", "null"], rows

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from tiny_ablation import formats
 from tiny_ablation.errors import ResultsError
-from tiny_ablation.report.figures import style
 
 _SHORT = {name: name[0].upper() for name in ("layer", "head", "layer_a", "head_a", "layer_b", "head_b")}
 
@@ -42,7 +42,9 @@ def effects(impact: pd.DataFrame, metric: str) -> pd.DataFrame:
             f"the impact table has no effect on '{metric}' to show; set metrics.primary to a metric that "
             f"is in it: {known}"
         )
-    resolved = [not style.holds_zero(*bounds) for bounds in zip(rows["ci_low"], rows["ci_high"], strict=True)]
+    resolved = [
+        not formats.holds_zero(*bounds) for bounds in zip(rows["ci_low"], rows["ci_high"], strict=True)
+    ]
     return rows.assign(resolved=resolved).reset_index(drop=True)
 
 
@@ -109,9 +111,9 @@ def hover_template(percent: str, *, resolved: bool, site: str) -> str:
 def hover_numbers(row: Mapping[str, Any], places: int) -> tuple[str, ...]:
     """The numbers of one site as text: change, interval, q, value, baseline."""
     return (
-        style.signed(row["delta"], places),
-        style.interval(row["ci_low"], row["ci_high"], places),
-        style.probability(row["q_value"]),
-        style.plain(row["value"], places),
-        style.plain(row["baseline"], places),
+        formats.signed(row["delta"], places),
+        formats.interval(row["ci_low"], row["ci_high"], places),
+        formats.probability(row["q_value"]),
+        formats.plain(row["value"], places),
+        formats.plain(row["baseline"], places),
     )

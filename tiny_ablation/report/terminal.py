@@ -17,10 +17,11 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from tiny_ablation import formats
 from tiny_ablation.data.text import tame
+from tiny_ablation.document import Section
 from tiny_ablation.report import captions, vocabulary
 from tiny_ablation.report.console import console
-from tiny_ablation.report.figures import style
 from tiny_ablation.report.progress import Stage, progress_bar
 from tiny_ablation.store.runlog import log
 
@@ -77,8 +78,8 @@ class Screen:
         self._print()
 
     def _baseline_row(self, name: str, found: Mapping[str, Any]) -> list[Text]:
-        mean, low, high = (style.number(found[key]) for key in ("mean", "ci_low", "ci_high"))
-        number, bounds = style.plain(mean, 3), style.bounds(low, high, 3)
+        mean, low, high = (formats.number(found[key]) for key in ("mean", "ci_low", "ci_high"))
+        number, bounds = formats.plain(mean, 3), formats.bounds(low, high, 3)
         unit = "share of right answers" if name == "accuracy" else vocabulary.metric_vocabulary(name).unit
         return [self._text(name), self._text(number, "bold"), self._text(bounds), self._text(unit, "dim")]
 
@@ -119,8 +120,8 @@ class Screen:
         self, rows: Sequence[Mapping[str, Any]], resolution: str | None, confidence: float
     ) -> None:
         index = [name for name in _INDEX if name in rows[0]]
-        places = style.decimals(style.number(row["delta"]) for row in rows)
-        head = [*index, "change", f"{style.percent(confidence)} interval", "q", "value"]
+        places = formats.decimals(formats.number(row["delta"]) for row in rows)
+        head = [*index, "change", f"{formats.percent(confidence)} interval", "q", "value"]
         cells = [[self._text(name.replace("_", " "), "dim") for name in head]]
         cells += [self._site_row(row, index, places, resolution) for row in rows]
         self._lines(cells, ">" * len(head) + "<")
@@ -128,13 +129,13 @@ class Screen:
     def _site_row(
         self, row: Mapping[str, Any], index: Sequence[str], places: int, resolution: str | None
     ) -> list[Text]:
-        delta, low, high = (style.number(row[key]) for key in ("delta", "ci_low", "ci_high"))
-        unsure = style.holds_zero(low, high)
+        delta, low, high = (formats.number(row[key]) for key in ("delta", "ci_low", "ci_high"))
+        unsure = formats.holds_zero(low, high)
         cells = [_index_text(name, row[name]) for name in index]
-        cells += [style.signed(delta, places), style.interval(low, high, places)]
+        cells += [formats.signed(delta, places), formats.interval(low, high, places)]
         cells += [
-            "-" if resolution else style.probability(style.number(row["q_value"])),
-            style.plain(style.number(row["value"]), places),
+            "-" if resolution else formats.probability(formats.number(row["q_value"])),
+            formats.plain(formats.number(row["value"]), places),
         ]
         how = "dim" if unsure else ""
         colour = how or ("red" if delta < 0 else "blue")
@@ -150,6 +151,12 @@ class Screen:
         for line in captions.of_receipt(found):
             self._paragraph("  ", line, "dim")
         self._print()
+
+    def section(self, section: Section) -> None:
+        """A section: its tables, then its paragraphs."""
+        for table in section.tables:
+            self.cells(table.caption, [table.head, *table.rows])
+        self.paragraphs(section.title, section.text)
 
     def cells(self, caption: str, rows: Sequence[Sequence[str]]) -> None:
         """A small table, the names of its columns first, and below it how to read it."""
@@ -293,7 +300,7 @@ class Screen:
 
 
 def _index_text(name: str, value: Any) -> str:
-    return f"{style.number(value):.2g}" if name == "scale" and value is not None else str(value)
+    return f"{formats.number(value):.2g}" if name == "scale" and value is not None else str(value)
 
 
 def _count(n: int, one: str) -> str:

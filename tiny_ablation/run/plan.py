@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from tiny_ablation.config.keys import key
 from tiny_ablation.config.schema import AblationConfig
+from tiny_ablation.document import Section
 from tiny_ablation.engine.edits import Intervention
 from tiny_ablation.engine.prompts import Prompt
 from tiny_ablation.models.hookpoints import HEAD_COMPONENTS, ModelShape
@@ -16,6 +17,7 @@ from tiny_ablation.models.network import Network
 
 if TYPE_CHECKING:
     import numpy as np
+    import pandas as pd
 
     from tiny_ablation.run.measure import Measured
     from tiny_ablation.run.prepare import PreparedRun
@@ -186,6 +188,21 @@ class PlanContext:
         return self.network.shape
 
 
+@dataclass(frozen=True)
+class Analysis:
+    """What an ablation makes of its own measurements, beside the impact table.
+
+    Attributes:
+        tables: by the stem of their file under `metrics/`.
+        summary: further keys of `summary.json`.
+        warnings: what a reader of the numbers must know.
+    """
+
+    tables: "Mapping[str, pd.DataFrame]" = field(default_factory=dict)
+    summary: Mapping[str, Any] = field(default_factory=dict)
+    warnings: Sequence[str] = ()
+
+
 class Ablation(ABC):
     """An ablation kind.
 
@@ -233,6 +250,14 @@ class Ablation(ABC):
     def combine(self, prepared: "PreparedRun", measured: "Sequence[Measured]") -> "Sequence[Measured]":  # noqa: ARG002
         """The arms as the tables show them, where several are one measurement; values may be NaN where there is nothing."""
         return measured
+
+    def analyse(self, prepared: "PreparedRun", measured: "Sequence[Measured]") -> Analysis:  # noqa: ARG002
+        """Tables and summaries of its own."""
+        return Analysis()
+
+    def sections(self, summary: Mapping[str, Any]) -> list[Section]:  # noqa: ARG002
+        """What people are shown of these beside the effects and their evidence, from the content of `summary.json`."""
+        return []
 
     @abstractmethod
     def plan(self, cfg: Any, context: PlanContext) -> list[Arm]:

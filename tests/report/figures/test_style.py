@@ -2,6 +2,7 @@ import math
 
 import pytest
 
+from tiny_ablation import formats
 from tiny_ablation.report.figures import interactive, style
 
 
@@ -49,21 +50,21 @@ def test_a_scale_of_nothing_has_a_width():
     ],
 )
 def test_signed(value, places, text):
-    assert style.signed(value, places) == text
+    assert formats.signed(value, places) == text
 
 
 @pytest.mark.parametrize(
     ("largest", "places"), [(123.4, 1), (12.3, 3), (1.2, 3), (0.34, 3), (0.034, 4), (0.0, 3)]
 )
 def test_decimals_show_three_significant_digits_of_the_largest(largest, places):
-    assert style.decimals([0.0, -largest]) == places
+    assert formats.decimals([0.0, -largest]) == places
 
 
 @pytest.mark.parametrize(
     ("value", "text"), [(0.0001, "<0.001"), (0.0449, "0.045"), (1.0, "1.000"), (None, "-"), (math.nan, "-")]
 )
 def test_probability(value, text):
-    assert style.probability(value) == text
+    assert formats.probability(value) == text
 
 
 @pytest.mark.parametrize(
@@ -78,7 +79,7 @@ def test_probability(value, text):
     ],
 )
 def test_holds_zero(low, high, holds):
-    assert style.holds_zero(low, high) is holds
+    assert formats.holds_zero(low, high) is holds
 
 
 def test_names_of_panels_are_broken_between_words_and_shown_as_they_are():

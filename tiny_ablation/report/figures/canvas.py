@@ -14,6 +14,7 @@ from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from tiny_ablation import formats
 from tiny_ablation.report.figures import style
 from tiny_ablation.store.files import write_via
 
@@ -106,8 +107,8 @@ def colour_bar(figure: Figure, top: float, limit: float, label: str, *, width: f
     colours = ScalarMappable(Normalize(-limit, limit), diverging())
     bar = figure.colorbar(colours, cax=axes, orientation="horizontal")
     bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]
-    ends, places = [limit * part for part in (-1.0, -0.5, 0.0, 0.5, 1.0)], min(style.decimals([limit]), 4)
-    bar.set_ticks(ends, labels=[style.signed(end, places) for end in ends])
+    ends, places = [limit * part for part in (-1.0, -0.5, 0.0, 0.5, 1.0)], min(formats.decimals([limit]), 4)
+    bar.set_ticks(ends, labels=[formats.signed(end, places) for end in ends])
     axes.tick_params(length=0, labelsize=style.TICK_SIZE, pad=3)
     bar.set_label(drawable(label), fontsize=style.LABEL_SIZE, labelpad=4)
 

@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from plotly.subplots import make_subplots
 
+from tiny_ablation import formats
 from tiny_ablation.report.figures import canvas, interactive, style
 from tiny_ablation.report.figures.source import RunSource
 
@@ -93,7 +94,7 @@ def page(data: Curves) -> interactive.Interactive:
 def _note(circuit: Mapping[str, Any], confidence: float) -> str:
     return (
         f"f on {circuit['metric']}: 1 is the whole model, 0 all {circuit['n_heads']} heads replaced "
-        f"({circuit['replacement']}); n = {circuit['n_examples']} examples; bars are {style.percent(confidence)} intervals"
+        f"({circuit['replacement']}); n = {circuit['n_examples']} examples; bars are {formats.percent(confidence)} intervals"
     )
 
 
@@ -112,10 +113,10 @@ def _shares(circuit: Mapping[str, Any]) -> list[float]:
 def _line(circuit: Mapping[str, Any], ranking: str, key: str) -> _Line:
     points = _points(circuit, ranking)
     values, low, high = (
-        [style.number(point[name]) for point in points] for name in (key, f"{key}_low", f"{key}_high")
+        [formats.number(point[name]) for point in points] for name in (key, f"{key}_low", f"{key}_high")
     )
     hover = [
-        f"{p['size']} heads: {style.plain(v, 3)} {style.bounds(a, b, 3)}"
+        f"{p['size']} heads: {formats.plain(v, 3)} {formats.bounds(a, b, 3)}"
         for p, v, a, b in zip(points, values, low, high, strict=True)
     ]
     return _Line(f"{ranking} ranking", [p["fraction"] for p in points], values, low, high, hover)
@@ -123,9 +124,9 @@ def _line(circuit: Mapping[str, Any], ranking: str, key: str) -> _Line:
 
 def _random(circuit: Mapping[str, Any], ranking: str, key: str) -> _Line:
     points = _points(circuit, ranking)
-    values = [style.number(point[f"random_{key}"]) for point in points]
+    values = [formats.number(point[f"random_{key}"]) for point in points]
     hover = [
-        f"{p['size']} random heads of the same layers: {style.plain(v, 3)}"
+        f"{p['size']} random heads of the same layers: {formats.plain(v, 3)}"
         for p, v in zip(points, values, strict=True)
     ]
     return _Line(f"random, layers as {ranking}", [p["fraction"] for p in points], values, [], [], hover)
@@ -173,7 +174,7 @@ def _limits(circuit: Mapping[str, Any]) -> tuple[float, float]:
     """Of f in both panels, so that they can be compared; an interval far out is cut off rather than shown at any price."""
     names = ("faithfulness", "left", "random_faithfulness", "random_left")
     values = [
-        style.number(p[name]) for r in circuit["rankings"] for p in _points(circuit, r) for name in names
+        formats.number(p[name]) for r in circuit["rankings"] for p in _points(circuit, r) for name in names
     ]
     known = [value for value in values if value == value] or [0.0, 1.0]
     low, high = min(0.0, *known), max(1.0, *known)

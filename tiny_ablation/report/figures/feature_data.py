@@ -7,8 +7,8 @@ from typing import Any
 
 import pandas as pd
 
+from tiny_ablation import formats
 from tiny_ablation.report import tables
-from tiny_ablation.report.figures import style
 from tiny_ablation.report.figures.source import RunSource
 from tiny_ablation.store.files import read_table
 
@@ -26,7 +26,7 @@ class Effect:
     @property
     def resolved(self) -> bool:
         """Whether the interval excludes 0."""
-        return not style.holds_zero(self.low, self.high)
+        return not formats.holds_zero(self.low, self.high)
 
 
 @dataclass(frozen=True)

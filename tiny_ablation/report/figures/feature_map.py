@@ -11,6 +11,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from matplotlib.figure import Figure
 
+from tiny_ablation import formats
 from tiny_ablation.report import tables, vocabulary
 from tiny_ablation.report.figures import canvas, interactive, style
 from tiny_ablation.report.figures.feature_data import FeatureCard, feature_cards, shown_token
@@ -112,7 +113,7 @@ def _marks(data: FeatureMap, found: pd.DataFrame, *, resolved: bool) -> go.Scatt
     """The measured features whose effect is resolved, or those whose effect is not."""
     of = (found["resolved"] == resolved).to_numpy()
     cards = [card for card, shown in zip(data.cards, of, strict=True) if shown]
-    places = style.decimals(card.strongest.delta for card in data.cards)
+    places = formats.decimals(card.strongest.delta for card in data.cards)
     coloured = {
         "color": found["delta"][of].tolist(),
         "coloraxis": "coloraxis",
@@ -122,7 +123,7 @@ def _marks(data: FeatureMap, found: pd.DataFrame, *, resolved: bool) -> go.Scatt
     unsure = "" if resolved else "<br><i>unresolved: the interval holds 0</i>"
     return go.Scatter(
         x=found["x"][of], y=found["y"][of], mode="markers", marker={"size": 12, **(coloured if resolved else grey)},
-        customdata=[[card.number, style.signed(card.strongest.delta, places), _tokens(card)] for card in cards],
+        customdata=[[card.number, formats.signed(card.strongest.delta, places), _tokens(card)] for card in cards],
         hovertemplate=f"<b>feature %{{customdata[0]}}</b><br>change %{{customdata[1]}}<br>promotes %{{customdata[2]}}{unsure}"
         "<extra></extra>",
     )  # fmt: skip

@@ -10,6 +10,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from tiny_ablation import formats
 from tiny_ablation.report import templates
 from tiny_ablation.report.figures import canvas, style
 from tiny_ablation.report.figures.feature_data import FeatureCard, feature_cards, shown_token
@@ -26,7 +27,7 @@ _SHADE = (47, 107, 168)  # style.ABOVE
 def write(source: RunSource, directory: Path) -> list[Path]:
     """Draw the panel of a run into `directory`, as a page and as PNG; equal sources give equal bytes."""
     cards = feature_cards(source)
-    places = style.decimals(effect.delta for card in cards for effect in card.effects)
+    places = formats.decimals(effect.delta for card in cards for effect in card.effects)
     html, png = directory / f"{NAME}.html", directory / f"{NAME}.png"
     shown = [_shown(card, places) for card in cards]
     write_text(
@@ -45,11 +46,11 @@ def _shown(card: FeatureCard, places: int) -> dict[str, Any]:
         "facts": card.facts,
         "effects": [
             {"condition": e.condition, "scale": f"{e.scale:g}", "resolved": e.resolved,
-             "delta": style.signed(e.delta, places), "bounds": style.interval(e.low, e.high, places)}
+             "delta": formats.signed(e.delta, places), "bounds": formats.interval(e.low, e.high, places)}
             for e in card.effects
         ],
-        "promoted": [(shown_token(token), style.signed(value, 2)) for token, value in card.promoted],
-        "suppressed": [(shown_token(token), style.signed(value, 2)) for token, value in card.suppressed],
+        "promoted": [(shown_token(token), formats.signed(value, 2)) for token, value in card.promoted],
+        "suppressed": [(shown_token(token), formats.signed(value, 2)) for token, value in card.suppressed],
         "bars": [round(100 * count / most, 1) for count in card.histogram],
         "examples": [
             [(shown_token(token), round(min(1.0, value / largest), 3), f"{value:.3g}") for token, value in text]
@@ -70,7 +71,8 @@ def _static(cards: Sequence[FeatureCard], metric: str, title: str, places: int) 
 
 def _draw_card(figure: Figure, top: float, card: FeatureCard, places: int) -> None:
     found = ", ".join(
-        f"{style.signed(e.delta, places)} {style.interval(e.low, e.high, places)}" for e in card.effects[:2]
+        f"{formats.signed(e.delta, places)} {formats.interval(e.low, e.high, places)}"
+        for e in card.effects[:2]
     )
     head = f"feature {card.number}    {found}    active on {float(card.facts['frequency_text']):.2%} of text"
     canvas.write(figure, 0.3, top, head, fontweight="bold")

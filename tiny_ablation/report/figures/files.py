@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, Protocol
 
 import pandas as pd
 
+from tiny_ablation.ablations.registry import find_ablation
 from tiny_ablation.report.figures import (
     faithfulness,
     feature_map,
@@ -41,6 +42,12 @@ class _Noted(Protocol):
     def note(self) -> str: ...
 
 
+def _own_figures(source: RunSource) -> set[str]:
+    """The figures that the run's ablation asks for in place of the strongest sites."""
+    sections = find_ablation(source.summary["kind"]).sections(source.summary)
+    return {section.figure for section in sections if section.figure}
+
+
 def _note(data: _Noted) -> str:
     return data.note
 
@@ -72,7 +79,7 @@ _CHOICES = (
         ),
     ),
     _Choice(
-        lambda source: bool(source.summary.get("circuit")),
+        lambda source: "faithfulness" in _own_figures(source),
         Drawing(
             "faithfulness",
             "How much of the behaviour do circuits carry?",
@@ -113,7 +120,7 @@ _CHOICES = (
         ),
     ),
     _Choice(
-        lambda source: not source.summary.get("circuit"),
+        lambda source: not _own_figures(source),
         Drawing(
             "forest",
             "The strongest, with intervals",

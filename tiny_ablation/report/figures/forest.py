@@ -12,6 +12,7 @@ import plotly.graph_objects as go
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from tiny_ablation import formats
 from tiny_ablation.report import tables, vocabulary
 from tiny_ablation.report.figures import canvas, interactive, style
 
@@ -56,7 +57,7 @@ def collect(impact: pd.DataFrame, metric: str, title: str, confidence: float) ->
     found = tables.at_scale(found, scale)
     shown = tables.strongest(found, _LIMIT)
     index = tables.index_columns(impact)
-    percent, places = style.percent(confidence), style.decimals(shown["delta"])
+    percent, places = formats.percent(confidence), formats.decimals(shown["delta"])
     rows = [
         {**row, "label": tables.label(row, index), "site": tables.long_label(row, index)}
         for row in shown.to_dict("records")
@@ -116,7 +117,9 @@ def _draw_row(axes: Axes, y: int, row: dict[str, Any], places: int) -> None:
         elinewidth=1.4,
         zorder=3,
     )
-    numbers = f"{style.signed(row['delta'], places)} {style.interval(row['ci_low'], row['ci_high'], places)}"
+    numbers = (
+        f"{formats.signed(row['delta'], places)} {formats.interval(row['ci_low'], row['ci_high'], places)}"
+    )
     beside = {"transform": axes.get_yaxis_transform(), "va": "center", "family": style.NUMBER_FONT}
     axes.text(1.04, y, numbers, fontsize=style.TICK_SIZE - 0.5, color=style.MUTED, **beside)
 

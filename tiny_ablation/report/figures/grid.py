@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from plotly.subplots import make_subplots
 
+from tiny_ablation import formats
 from tiny_ablation.report.figures import canvas, interactive, style
 
 _ROW, _LETTER, _GAP, _RIGHT, _SQUARE = 0.21, 0.075, 0.3, 0.35, 0.55  # inches
@@ -152,7 +153,7 @@ def _number(axes: Axes, panel: GridPanel, data: Grid, i: int, j: int) -> None:
     value = panel.values[i, j]
     dark = panel.resolved[i, j] and abs(value) > 0.55 * data.limit
     colour = style.PAPER if dark else style.INK if panel.resolved[i, j] else style.UNRESOLVED
-    text = style.signed(float(value), data.places or 0)
+    text = formats.signed(float(value), data.places or 0)
     axes.text(j, i, text, ha="center", va="center", fontsize=style.TICK_SIZE - 1, color=colour, zorder=6)
 
 
@@ -210,7 +211,7 @@ def _traces(panel: GridPanel, data: Grid, row: int) -> list[go.Heatmap | go.Scat
     texts = None
     if data.places is not None:
         coloured = np.where(panel.resolved, panel.values, np.nan)
-        texts = [["" if np.isnan(v) else style.signed(v, data.places) for v in line] for line in coloured]
+        texts = [["" if np.isnan(v) else formats.signed(v, data.places) for v in line] for line in coloured]
     cells = go.Heatmap(
         x=list(range(len(columns))), y=list(range(len(rows))), z=np.where(panel.resolved, panel.values, np.nan),
         customdata=_named(panel, rows, columns), hovertemplate="%{customdata}<extra></extra>", hoverongaps=False,
@@ -229,7 +230,7 @@ def _named(panel: GridPanel, rows: list[str], columns: list[str]) -> list[list[s
 def _dots(panel: GridPanel, data: Grid, rows: list[str], columns: list[str], row: int) -> go.Scatter:
     y, x = panel.unsure()
     shown = panel.values[y, x].tolist()
-    numbers = None if data.places is None else [style.signed(v, data.places) for v in shown]
+    numbers = None if data.places is None else [formats.signed(v, data.places) for v in shown]
     named = _named(panel, rows, columns)
     return go.Scatter(
         x=x.tolist(), y=y.tolist(), mode="markers" if numbers is None else "text", text=numbers, showlegend=False,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from tiny_ablation import formats
 from tiny_ablation.errors import ResultsError
 from tiny_ablation.report import tables, vocabulary
 from tiny_ablation.report.figures import style
@@ -87,13 +88,13 @@ def collect(impact: pd.DataFrame, metric: str, title: str, confidence: float) ->
         raise ResultsError(
             "the head map draws one intervention of one run, and the table has several rows per head"
         )
-    places = style.decimals(rows["delta"])
-    baseline = style.plain(rows["baseline"].iloc[0], places)
+    places = formats.decimals(rows["delta"])
+    baseline = formats.plain(rows["baseline"].iloc[0], places)
     return HeadGrid(
         metric=metric,
         title=title,
         note=f"{tables.examples(rows)}; baseline {metric} {baseline} {vocabulary.metric_vocabulary(metric).unit}",
-        percent=style.percent(confidence),
+        percent=formats.percent(confidence),
         limit=style.symmetric_limit(rows["delta"]),
         layers=layers,
         heads=heads,
@@ -103,7 +104,7 @@ def collect(impact: pd.DataFrame, metric: str, title: str, confidence: float) ->
         ],
         name=f"head-map-{metric}",
         hover=tuple(
-            tables.hover_template(style.percent(confidence), resolved=known, site="layer %{y}, head %{x}")
+            tables.hover_template(formats.percent(confidence), resolved=known, site="layer %{y}, head %{x}")
             for known in (True, False)
         ),
     )

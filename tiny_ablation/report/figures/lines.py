@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from plotly.subplots import make_subplots
 
+from tiny_ablation import formats
 from tiny_ablation.report.figures import canvas, interactive, style
 
 _LEFT, _HEIGHT, _GAP, _BETWEEN, _BOTTOM = 0.85, 2.5, 0.35, 0.75, 0.65  # inches
@@ -263,9 +264,9 @@ def _traces(line: Line, data: Lines, *, first: bool) -> list[go.Scatter]:
 
 
 def _hover(line: Line, data: Lines, i: int) -> str:
-    places = style.decimals(line.y)
-    at = f"<b>{interactive.safe(line.name)}</b><br>{data.x_title} {line.x[i]:g}: {style.signed(line.y[i], places)}"
+    places = formats.decimals(line.y)
+    at = f"<b>{interactive.safe(line.name)}</b><br>{data.x_title} {line.x[i]:g}: {formats.signed(line.y[i], places)}"
     if not np.isfinite(line.low[i]):
         return at
     unsure = "" if line.resolved[i] else "<br><i>unresolved: the interval holds 0</i>"
-    return f"{at}<br>{data.interval} {style.interval(line.low[i], line.high[i], places)}{unsure}"
+    return f"{at}<br>{data.interval} {formats.interval(line.low[i], line.high[i], places)}{unsure}"

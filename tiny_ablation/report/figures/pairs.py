@@ -6,6 +6,7 @@ Heads on both axes, each pair once, coloured by its interaction; the diagonal is
 import numpy as np
 import pandas as pd
 
+from tiny_ablation import formats
 from tiny_ablation.report import tables, vocabulary
 from tiny_ablation.report.figures import style
 from tiny_ablation.report.figures.grid import Grid, GridPanel
@@ -32,7 +33,7 @@ def collect(impact: pd.DataFrame, metric: str, title: str, confidence: float) ->
         kind="Pair matrix",
         title=title,
         note=f"{tables.examples(rows)}; joint effect on {metric} minus the two single effects; grey dot: the "
-        f"{style.percent(confidence)} interval holds 0",
+        f"{formats.percent(confidence)} interval holds 0",
         rows=labels,
         columns=labels,
         axes=("earlier head", "later head"),
@@ -49,18 +50,18 @@ def _panel(
     place: dict[tuple[int, int], int],
     confidence: float,
 ) -> GridPanel:
-    n, places = len(place), style.decimals(rows["interaction"])
+    n, places = len(place), formats.decimals(rows["interaction"])
     values, resolved = np.full((n, n), np.nan), np.zeros((n, n), dtype=bool)
     hover = [[""] * n for _ in place]
     for a, b, row in zip(*ends, rows.to_dict("records"), strict=True):
         i, j = sorted((place[a], place[b]))
         values[i, j] = row["interaction"]
-        resolved[i, j] = not style.holds_zero(row["interaction_low"], row["interaction_high"])
-        hover[i][j] = _numbers(row, places, style.percent(confidence))
+        resolved[i, j] = not formats.holds_zero(row["interaction_low"], row["interaction_high"])
+        hover[i][j] = _numbers(row, places, formats.percent(confidence))
     return GridPanel("", values, resolved, hover)
 
 
 def _numbers(row: dict, places: int, percent: str) -> str:
-    bounds = style.interval(row["interaction_low"], row["interaction_high"], places)
-    parts = [style.signed(row[name], places) for name in ("interaction", "delta", "delta_a", "delta_b")]
+    bounds = formats.interval(row["interaction_low"], row["interaction_high"], places)
+    parts = [formats.signed(row[name], places) for name in ("interaction", "delta", "delta_a", "delta_b")]
     return f"interaction {parts[0]}<br>{percent} interval {bounds}<br>together {parts[1]}, alone {parts[2]} and {parts[3]}"

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from tiny_ablation.report.figures import grid, style
+from tiny_ablation import formats
+from tiny_ablation.report.figures import grid
 from tiny_ablation.report.figures.drawing import Drawing
 from tiny_ablation.report.figures.grid import Grid, GridPanel
 
@@ -55,7 +56,7 @@ def _note(summary: Mapping[str, Any]) -> str:
 
 def _hover(values: np.ndarray) -> list[list[str]]:
     return [
-        [f"{'share with one sign' if j > i else 'rank correlation'} {style.plain(float(v), 2)}"
+        [f"{'share with one sign' if j > i else 'rank correlation'} {formats.plain(float(v), 2)}"
          for j, v in enumerate(line)]
         for i, line in enumerate(values)
     ]  # fmt: skip

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 
+from tiny_ablation import formats
 from tiny_ablation.data.text import natural_key
 from tiny_ablation.report import tables, vocabulary
 from tiny_ablation.report.figures import style
@@ -62,12 +63,12 @@ def _panel(
     values = np.full((len(names), len(layers)), np.nan)
     resolved = np.zeros(values.shape, dtype=bool)
     hover = [["not measured"] * len(layers) for _ in names]
-    places = style.decimals(rows["delta"])
+    places = formats.decimals(rows["delta"])
     for row in rows.to_dict("records"):
         i, j = names.index(row["position"]), layers.index(row["layer"])
         values[i, j], resolved[i, j] = row["delta"], row["resolved"]
         change, bounds, q, *_ = tables.hover_numbers(row, places)
         hover[i][j] = (
-            f"change {change}<br>{style.percent(confidence)} interval {bounds}<br>q {q}<br>{row['n']} examples"
+            f"change {change}<br>{formats.percent(confidence)} interval {bounds}<br>q {q}<br>{row['n']} examples"
         )
     return GridPanel(name, values, resolved, hover)

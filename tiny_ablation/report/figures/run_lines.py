@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
+from tiny_ablation import formats
 from tiny_ablation.report import tables, vocabulary
-from tiny_ablation.report.figures import style
 from tiny_ablation.report.figures.lines import Line, LinePanel, Lines
 from tiny_ablation.report.figures.source import RunSource
 
@@ -25,12 +25,12 @@ def layer_profile(source: RunSource) -> Lines:
         name=f"layer-profile-{source.metric}",
         kind="Layer profile",
         title=source.title,
-        note=f"{tables.examples(rows)}; bands are {style.percent(source.confidence)} intervals; open marks are unresolved",
+        note=f"{tables.examples(rows)}; bands are {formats.percent(source.confidence)} intervals; open marks are unresolved",
         x_title="layer",
         y_title=vocabulary.change_label(source.metric),
         panels=list(_granularities(rows)),
         legend="direction",
-        interval=f"{style.percent(source.confidence)} interval",
+        interval=f"{formats.percent(source.confidence)} interval",
     )
 
 
@@ -67,11 +67,11 @@ def scales(source: RunSource) -> Lines:
         name=f"scales-{source.metric}",
         kind="Effect by scale",
         title=source.title,
-        note=f"the {len(panels)} strongest heads; {tables.examples(rows)}; bands are {style.percent(source.confidence)} "
+        note=f"the {len(panels)} strongest heads; {tables.examples(rows)}; bands are {formats.percent(source.confidence)} "
         "intervals; scale 1 leaves a head as it is, 0 removes it",
         x_title="scale",
         y_title=vocabulary.change_label(source.metric),
         panels=panels,
-        interval=f"{style.percent(source.confidence)} interval",
+        interval=f"{formats.percent(source.confidence)} interval",
         ticks=tuple(sorted({float(scale) for scale in np.unique(whole["scale"])})),
     )

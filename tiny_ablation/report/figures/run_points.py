@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from tiny_ablation import formats
 from tiny_ablation.report import tables, vocabulary
-from tiny_ablation.report.figures import style
 from tiny_ablation.report.figures.points import Points
 from tiny_ablation.report.figures.source import RunSource
 from tiny_ablation.store.files import read_json, read_table
@@ -61,14 +61,14 @@ def asymmetry(source: RunSource) -> Points:
     rows = _asymmetry_rows(source)
     index = [name for name in source.index if name in rows]
     unsure = [
-        style.holds_zero(*ends) for ends in zip(rows["asymmetry_low"], rows["asymmetry_high"], strict=True)
+        formats.holds_zero(*ends) for ends in zip(rows["asymmetry_low"], rows["asymmetry_high"], strict=True)
     ]
     return Points(
         name=f"asymmetry-{source.metric}",
         kind="Asymmetry of patching",
         title=f"{source.title}: restoring against breaking",
-        note=f"{tables.examples(rows)}; filled: the {style.percent(source.confidence)} interval of the difference excludes 0; "
-        "above the line: enough to restore but not needed; below: needed but not enough",
+        note=f"{tables.examples(rows)}; filled: the {formats.percent(source.confidence)} interval of the difference excludes "
+        "0; above the line: enough to restore but not needed; below: needed but not enough",
         x_title=f"breaking: share of {source.metric} lost",
         y_title=f"restoring: share of {source.metric} brought back",
         x=rows["breaking"].to_numpy(dtype=float),

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
+from tiny_ablation import formats
 from tiny_ablation.data.text import natural_key
 from tiny_ablation.report import tables, vocabulary
 from tiny_ablation.report.figures import style
@@ -88,12 +89,12 @@ def head_maps(source: RunSource) -> HeadGrid:
     found = _means(source)
     ends = [(min(found[name]), max(found[name])) for name in ("layer", "head")]
     layers, heads = (np.arange(low, high + 1) for low, high in ends)
-    places = style.decimals(found["mean"])
+    places = formats.decimals(found["mean"])
     return HeadGrid(
         metric=source.metric,
         title=f"{source.title}, by template",
         note=f"{_note(source)}; {_GREY}",
-        percent=style.percent(source.confidence),
+        percent=formats.percent(source.confidence),
         limit=style.symmetric_limit(found["mean"]),
         layers=layers,
         heads=heads,
@@ -123,7 +124,7 @@ def _head_panel(name: str, part: pd.DataFrame, layers: np.ndarray, heads: np.nda
     for row in part.to_dict("records"):
         at = row["layer"] - layers[0], row["head"] - heads[0]
         values[at], resolved[at] = row["mean"], row["resolved"]
-        numbers = style.signed(row["mean"], places), str(row["n"]), style.signed(row["delta"], places)
+        numbers = formats.signed(row["mean"], places), str(row["n"]), formats.signed(row["delta"], places)
         hover[at[0]][at[1]] = numbers
     return Panel(name, values, resolved, hover)
 
@@ -135,7 +136,7 @@ def profiles(source: RunSource) -> Lines:
         name=f"templates-{source.metric}",
         kind="Layer profiles by template",
         title=f"{source.title}, by template",
-        note=f"{_note(source)}; open marks: the {style.percent(source.confidence)} interval over all examples holds 0",
+        note=f"{_note(source)}; open marks: the {formats.percent(source.confidence)} interval over all examples holds 0",
         x_title="layer",
         y_title=vocabulary.change_label(source.metric),
         panels=[LinePanel(_label(found, name), list(_lines(found, name))) for name in _names(found)],
@@ -178,8 +179,8 @@ def others(source: RunSource) -> Grid:
 
 
 def _numbers(mean: np.ndarray, n: np.ndarray) -> list[list[str]]:
-    places = style.decimals(mean.ravel())
+    places = formats.decimals(mean.ravel())
     return [
-        [f"mean change {style.signed(m, places)}<br>n = {k:.0f}" for m, k in zip(*line, strict=True)]
+        [f"mean change {formats.signed(m, places)}<br>n = {k:.0f}" for m, k in zip(*line, strict=True)]
         for line in zip(mean, n, strict=True)
     ]

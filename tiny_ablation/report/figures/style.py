@@ -1,4 +1,4 @@
-"""How figures, the terminal and the page look: colours, sizes, the diverging scale, the format of numbers.
+"""How figures, the terminal and the page look: colours, sizes, the diverging scale.
 
 Plain values only, so that importing it costs nothing. Colour means sign and nothing else: vermilion is below
 the baseline, blue above it, and the middle of the scale is always exactly zero. The two hues stay apart under
@@ -41,60 +41,3 @@ WEB_SIZE = 13  # pixels
 def symmetric_limit(values: Iterable[float]) -> float:
     """The half-width of a colour scale centred on zero: the largest size, so that nothing lies beyond it."""
     return max((abs(value) for value in values if math.isfinite(value)), default=0.0) or 1.0
-
-
-def decimals(values: Iterable[float]) -> int:
-    """Decimals that give the largest of a column three significant digits, so that its numbers align."""
-    largest = max((abs(value) for value in values if math.isfinite(value)), default=0.0)
-    if largest >= 100.0 or largest == 0.0:
-        return 1 if largest else 3
-    return min(6, max(3, 2 - math.floor(math.log10(largest))))
-
-
-def signed(value: float, places: int) -> str:
-    """`+0.123`, `-0.123`; what rounds to zero has no sign, and what is missing is `-`."""
-    if not math.isfinite(value):
-        return "-"
-    text = f"{value:+.{places}f}"
-    return text[1:] if float(text) == 0.0 else text
-
-
-def number(value: float | None) -> float:
-    """A number from a table or from JSON, where what could not be estimated is null."""
-    return float("nan") if value is None else float(value)
-
-
-def plain(value: float, places: int) -> str:
-    """`0.123`; what is missing is `-`."""
-    return f"{value:.{places}f}" if math.isfinite(value) else "-"
-
-
-def interval(low: float, high: float, places: int) -> str:
-    """`[-0.200, +0.123]`; what is missing is `-`."""
-    if not (math.isfinite(low) and math.isfinite(high)):
-        return "-"
-    return f"[{signed(low, places)}, {signed(high, places)}]"
-
-
-def bounds(low: float, high: float, places: int) -> str:
-    """`[0.683, 0.800]`: an interval of a level rather than of a change."""
-    if not (math.isfinite(low) and math.isfinite(high)):
-        return "-"
-    return f"[{plain(low, places)}, {plain(high, places)}]"
-
-
-def probability(value: float | None) -> str:
-    """A p- or q-value: `0.012`, `<0.001`, or `-` where there is none."""
-    if value is None or not math.isfinite(value):
-        return "-"
-    return "<0.001" if value < 0.001 else f"{value:.3f}"
-
-
-def percent(confidence: float) -> str:
-    """`95 %` for 0.95."""
-    return f"{100 * confidence:g} %"
-
-
-def holds_zero(low: float, high: float) -> bool:
-    """Whether an interval cannot tell an effect from none; a missing interval cannot."""
-    return not (low > 0.0 or high < 0.0)

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from tiny_ablation import formats
 from tiny_ablation.report import vocabulary
 from tiny_ablation.report.figures import style
 from tiny_ablation.report.figures.grid import Grid, GridPanel
@@ -56,11 +57,11 @@ def _panel(data: Comparison, i: int, layers: np.ndarray, heads: np.ndarray) -> P
 
 def _numbers(data: Comparison, i: int, j: int) -> tuple[str, ...]:
     """Change, interval and membership of one site in one condition."""
-    places = style.decimals(data.delta.ravel())
+    places = formats.decimals(data.delta.ravel())
     said = "in the top set" if data.members[i, j] else "not in the top set"
     kept = "; <b>invariant</b>" if data.kept[j] else ""
-    bounds = style.interval(data.low[i, j], data.high[i, j], places)
-    return style.signed(data.delta[i, j], places), bounds, said + kept, data.profiles[i].interval
+    bounds = formats.interval(data.low[i, j], data.high[i, j], places)
+    return formats.signed(data.delta[i, j], places), bounds, said + kept, data.profiles[i].interval
 
 
 def _template(*, resolved: bool) -> str:
@@ -91,7 +92,7 @@ def matrix(data: Comparison) -> Grid:
         colour=vocabulary.change_label(data.metric),
         limit=style.symmetric_limit(data.delta.ravel()),
         panels=[GridPanel("", data.delta[:, sites].T, resolved, hover, marked)],
-        places=min(3, style.decimals(data.delta.ravel())) if len(data.profiles) <= 8 else None,
+        places=min(3, formats.decimals(data.delta.ravel())) if len(data.profiles) <= 8 else None,
         strong=frozenset(np.flatnonzero(data.kept[sites]).tolist()),
     )
 
@@ -108,7 +109,7 @@ def agreement(data: Comparison) -> Grid:
         [[np.nan if d is None else d for d in line] for line in data.geometry["distance"]], dtype=float
     )
     values = 1 - distance
-    hover = [[f"rank correlation {style.signed(v, 2)}" for v in line] for line in values]
+    hover = [[f"rank correlation {formats.signed(v, 2)}" for v in line] for line in values]
     return Grid(
         name=f"agreement-{data.table}-{data.metric}-{data.model}",
         kind="Agreement of conditions",

@@ -1,0 +1,174 @@
+"""Keep the strongest heads of an earlier run and replace all others: is this set of heads the circuit?
+
+Answers four questions about the heads that a ranking puts first, at each fraction of all heads:
+
+- *faithfulness*: how much of the behaviour is left when only the circuit works: f = (m(C) - m(empty)) / (m(all) - m(empty)),
+  where `empty` has every head replaced (Mueller et al. 2025, MIB). The areas under f and |1 - f| are CPR and CMD;
+- *completeness*: what is left when the circuit is taken out of the model, on the same scale; 0 is complete (Wang et al. 2022,
+  section 4.1, for the whole circuit as the subset K);
+- *minimality*: how much f loses with each member, beside random heads put into the circuit (Wang et al. 2022, section 4.2; Shi
+  et al. 2024, Hypothesis Testing the Circuit Hypothesis in LLMs, for inflated circuits);
+- whether random circuits with as many heads in each layer do as well.
+
+    tiny-ablate ablation=circuit ablation.from_run=DIR dataset.split=test
+
+Costs about 2 x rankings x sizes x (1 + n_random) runs of the whole model an example. The ranking comes from the earlier run, so
+on its examples a circuit looks better than it is: evaluate on another split.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tiny_ablation.ablations.shared.mean_keys import MeanAblation, MeanKeys
+from tiny_ablation.ablations.circuit.design import EMPTY, FRACTIONS, Design, design, set_name
+from tiny_ablation.ablations.shared.head_ranking import RANKINGS, load_ranking_run
+from tiny_ablation.ablations.shared.head_sets import HeadSet, complement, label
+from tiny_ablation.ablations.shared.means import MeanPlan, plan_means
+from tiny_ablation.ablations.shared.replacements import Scale
+from tiny_ablation.config.keys import key
+from tiny_ablation.document import Section
+from tiny_ablation.engine.edits import Edit, Intervention, Replacement
+from tiny_ablation.errors import ConfigError
+from tiny_ablation.run.plan import Analysis, Arm, InterventionSpec, PlanContext, Row, positions_key
+
+if TYPE_CHECKING:
+    from tiny_ablation.run.measure import Measured
+    from tiny_ablation.run.prepare import PreparedRun
+
+
+@dataclass
+class CircuitConfig(MeanKeys):
+    """`ablation` keys of circuit; `mean` and `n_reference` are for replacement=mean."""
+
+    from_run: str | None = key(
+        None, help="the directory of an earlier run over heads; its run_id identifies it", identity=False
+    )
+    replacement: str = key(
+        "mean", help="what is put in for a head outside the circuit", choices=("mean", "zero")
+    )
+    rankings: list[str] = key(
+        list(RANKINGS),
+        help="signed: heads that carry the behaviour first; absolute: the largest effects of either sign",
+        choices=RANKINGS,
+    )
+    fractions: list[float] = key(list(FRACTIONS), help="of all heads, as in MIB", least=0, most=1)
+    members: int = key(
+        10, help="the circuit of so many heads is tested member by member; 0 for none", least=0
+    )
+    n_random: int = key(
+        20, help="random circuits of the same size and layers to compare each with; 0 for none", least=0
+    )
+    positions: str = positions_key()
+
+
+class CircuitAblation(MeanAblation):
+    """See the module."""
+
+    name = "circuit"
+    table = "set_impact"
+    config = CircuitConfig
+    confirmable = False  # dataset.split says where circuits are evaluated
+
+    def check(self, cfg: CircuitConfig) -> None:
+        """Refuse a missing ranking, and fractions between which there is no curve."""
+        if cfg.from_run is None:
+            raise ConfigError(
+                "ablation=circuit takes its ranking from an earlier run over heads; name it: ablation.from_run=DIR"
+            )
+        if len(cfg.fractions) < 2 or cfg.fractions != sorted(cfg.fractions):
+            raise ConfigError(
+                f"ablation.fractions={cfg.fractions}: name at least two shares of all heads, ascending"
+            )
+
+    def input_digest(self, cfg: CircuitConfig) -> str:
+        """The identity of the earlier run."""
+        return load_ranking_run(str(cfg.from_run)).manifest.run_id
+
+    def random_components(self, cfg: Any, n_rest: int) -> tuple[str, ...]:
+        """Random circuits, and the reference set where means are taken over a part of the rest."""
+        reference = super().random_components(cfg, n_rest) if cfg.replacement == "mean" else ()
+        return (*reference, *(("random circuits",) if cfg.n_random else ()))
+
+    def analyse(self, prepared: "PreparedRun", measured: "Sequence[Measured]") -> Analysis:
+        """Faithfulness, completeness and minimality."""
+        from tiny_ablation.ablations.circuit.analysis import analyse
+
+        return analyse(prepared, measured)
+
+    def sections(self, summary: Mapping[str, Any]) -> list[Section]:
+        """The circuits, in words and tables."""
+        from tiny_ablation.ablations.circuit.sections import sections
+
+        return sections(summary["circuit"])
+
+    def plan(self, cfg: CircuitConfig, context: PlanContext) -> list[Arm]:
+        """The circuits of all rankings and sizes; then random ones for each, and the circuits of the test of members."""
+        plan = design(cfg, context.shape, context.seed)
+        made = _RowBuilder(cfg, context, _replacement(cfg, context))
+        return [made.named(plan), *made.randoms(plan), *made.members(plan)]
+
+
+def _replacement(cfg: CircuitConfig, context: PlanContext) -> MeanPlan | Scale:
+    if cfg.replacement == "zero":
+        return Scale(0.0)
+    return plan_means(cfg, context, [("z", layer) for layer in range(context.shape.n_layers)])
+
+
+@dataclass(frozen=True)
+class _RowBuilder:
+    """Makes arms of circuits."""
+
+    cfg: CircuitConfig
+    context: PlanContext
+    means: MeanPlan | Scale
+
+    @property
+    def replacement(self) -> Replacement:
+        return self.means.replacement if isinstance(self.means, MeanPlan) else self.means
+
+    def named(self, plan: Design) -> Arm:
+        rows = [self.row(EMPTY, (), "kept")]
+        for ranking, size in self.circuits(plan):
+            heads = plan.circuit(ranking, size)
+            rows += [self.row(set_name(ranking, size, role), heads, role) for role in ("kept", "removed")]
+        notes = self.means.notes if isinstance(self.means, MeanPlan) else {}
+        return Arm(self.context.clean, rows, notes=notes)
+
+    def randoms(self, plan: Design) -> Iterator[Arm]:
+        for ranking, size in self.circuits(plan):
+            drawn = plan.randoms(ranking, size)
+            for role in ("kept", "removed") if drawn else ():
+                name = set_name(ranking, size, role)
+                rows = [self.row(f"{name}/random_{i}", heads, role) for i, heads in enumerate(drawn)]
+                yield Arm(self.context.clean, rows, in_table=False, controls_of=name)
+
+    def members(self, plan: Design) -> Iterator[Arm]:
+        """For each ranking the circuit without each of its members, and with each of some random heads."""
+        for ranking in plan.orders:
+            circuit = set(plan.tested(ranking))
+            if not 0 < len(circuit) < plan.n_heads:
+                continue
+            changed = [tuple(sorted(circuit - {head})) for head in plan.tested(ranking)]
+            changed += [tuple(sorted({*circuit, head})) for head in plan.inflating(ranking)]
+            rows = [self.row(f"{ranking}/changed_{i}", heads, "kept") for i, heads in enumerate(changed)]
+            yield Arm(self.context.clean, rows, in_table=False)
+
+    def circuits(self, plan: Design) -> Sequence[tuple[str, int]]:
+        return [(ranking, size) for ranking in plan.orders for size in plan.sizes()]
+
+    def row(self, name: str, heads: HeadSet, role: str) -> Row:
+        replaced = complement(heads, self.context.shape) if role == "kept" else heads
+        edits = tuple(
+            Edit("z", layer, head, self.replacement, self.cfg.positions) for layer, head in replaced
+        )
+        kind = "complement" if role == "kept" else "set"
+        return Row(
+            key={"set": name, "size": len(heads)},
+            intervention=Intervention(edits) if edits else None,
+            described=InterventionSpec(kind, "z", self.replacement.name, self.cfg.positions, "clean", name),
+            sites=label(heads),
+        )
+
+
+ABLATIONS = (CircuitAblation(),)

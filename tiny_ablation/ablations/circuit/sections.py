@@ -1,0 +1,157 @@
+"""What a run over circuits found, in words and small tables; the same on the terminal, in the page and in the findings."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tiny_ablation import formats
+from tiny_ablation.document import Section, Table
+
+FAITHFUL = 0.8
+"""The share of the behaviour from which on a circuit is spoken of as carrying it."""
+STANDS_OUT = 95.0
+"""A member is needed where f loses more with it than with this share of random heads, in percent."""
+
+
+def sections(circuit: Mapping[str, Any] | None) -> list[Section]:
+    """The smallest circuit that carries the behaviour, CPR, CMD, completeness and minimality of each ranking, and its circuits.
+
+    Args:
+        circuit: `circuit` of `summary.json`; None where the run was stopped too early.
+    """
+    if not circuit:
+        return []
+    ranked = circuit["ranked_by"]
+    text = [
+        f"Heads ranked by run {ranked['run_id']} ({ranked['metric']}); {circuit['shared_examples']} of its examples are "
+        f"evaluated here. Replaced by: {circuit['replacement']}. f is 1 for the whole model ({circuit['metric']} "
+        f"{circuit['full']:.3f}) and 0 with all {circuit['n_heads']} heads replaced ({circuit['empty']:.3f})."
+    ]
+    if circuit["defined"]:
+        text += [
+            line
+            for name, found in circuit["rankings"].items()
+            for line in _ranking_lines(circuit, name, found)
+        ]
+    tables = [_table(ranking, found["points"]) for ranking, found in circuit["rankings"].items()]
+    return [Section("Circuits", text, tables, _headline(circuit), "faithfulness")]
+
+
+def _headline(circuit: Mapping[str, Any]) -> str:
+    """The smallest circuit that carries the behaviour, in a sentence."""
+    if not circuit["defined"]:
+        return f"Replacing every head changes {circuit['metric']} too little to tell what a circuit carries."
+    first = _smallest(circuit)
+    if first is None:
+        return f"No circuit smaller than the model keeps {FAITHFUL:.0%} of {circuit['metric']}."
+    ranking, point = first
+    return (
+        f"The {point['size']} first heads of the {ranking} ranking ({point['fraction']:.1%} of {circuit['n_heads']}) keep "
+        f"{point['faithfulness']:.0%} of {circuit['metric']} with all other heads replaced."
+    )
+
+
+def _smallest(circuit: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]] | None:
+    good = [
+        (ranking, point)
+        for ranking, found in circuit["rankings"].items()
+        for point in found["points"]
+        if _carries(circuit, point)
+    ]
+    return min(good, key=lambda pair: pair[1]["size"], default=None)
+
+
+def _carries(circuit: Mapping[str, Any], point: Mapping[str, Any]) -> bool:
+    """Whether a circuit smaller than the model may be said to carry the behaviour: by much, and told apart from nothing."""
+    bounds = (formats.number(point[f"faithfulness_{end}"]) for end in ("low", "high"))
+    enough = formats.number(point["faithfulness"]) >= FAITHFUL
+    return point["size"] < circuit["n_heads"] and enough and not formats.holds_zero(*bounds)
+
+
+def _ranking_lines(circuit: Mapping[str, Any], ranking: str, found: Mapping[str, Any]) -> list[str]:
+    cpr, cmd = (_area(found[name]) for name in ("cpr", "cmd"))
+    lines = [
+        f"{ranking.capitalize()} ranking: CPR (area under f, larger is better) {cpr}; CMD (area between f and 1, smaller is "
+        f"better) {cmd}."
+    ]  # fmt: skip
+    good = [point for point in found["points"] if _carries(circuit, point)]
+    if good:
+        point = good[0]
+        lines.append(
+            f"Its smallest circuit with f of at least {FAITHFUL:g} has {point['size']} heads: f "
+            f"{_interval(point, 'faithfulness')}, above {_percent(point['sufficiency_percentile'])} of random circuits of "
+            f"the same size and layers. Without these heads {_interval(point, 'left')} is left (completeness: 0 is complete); "
+            f"they are more necessary than {_percent(point['necessity_percentile'])} of the random ones."
+        )
+    return [*lines, *_minimality(found["members"])]
+
+
+def _area(area: Mapping[str, Any]) -> str:
+    value = f"{formats.plain(formats.number(area['value']), 3)} {_bounds(area, 'ci_low', 'ci_high')}"
+    if not area["n_random"]:
+        return value
+    mean, place = formats.plain(formats.number(area["random_mean"]), 3), _percent(area["percentile"])
+    return f"{value}, random circuits {mean} on average, {place} of them below"
+
+
+def _minimality(members: Sequence[Mapping[str, Any]]) -> list[str]:
+    if not members:
+        return []
+    n = len(members)
+    if not members[0]["n_inflated"]:
+        return [f"Minimality: there is no head outside the {n} tested members to compare them with."]
+    needed = [m for m in members if m["percentile"] is not None and m["percentile"] >= STANDS_OUT]
+    names = ", ".join(f"L{m['layer']}H{m['head']}" for m in needed)
+    return [
+        f"Minimality: of its {n} first heads, {len(needed)} change f more than at least {STANDS_OUT:g} % of the "
+        f"{members[0]['n_inflated']} random heads that were put into this circuit{f' ({names})' if needed else ''}."
+    ]
+
+
+def _table(ranking: str, points: Sequence[Mapping[str, Any]]) -> Table:
+    head = [
+        "share",
+        "heads",
+        "f",
+        "interval",
+        "random f",
+        "percentile",
+        "left without",
+        "interval",
+        "random",
+        "percentile",
+    ]
+    rows = [
+        [
+            f"{p['fraction']:g}", str(p["size"]),
+            *_cells(p, "faithfulness", "sufficiency_percentile"), *_cells(p, "left", "necessity_percentile"),
+        ]
+        for p in points
+    ]  # fmt: skip
+    caption = (
+        f"Circuits of the {ranking} ranking: f of the circuit, and what is left without it, each beside random circuits of the "
+        "same size and layers. Percentiles: the share of random circuits that keep less, and that leave more."
+    )
+    return Table(caption, head, rows)
+
+
+def _cells(point: Mapping[str, Any], name: str, percentile: str) -> list[str]:
+    return [
+        formats.plain(formats.number(point[name]), 3),
+        _bounds(point, f"{name}_low", f"{name}_high"),
+        formats.plain(formats.number(point[f"random_{name}"]), 3),
+        formats.plain(formats.number(point[percentile]), 0),
+    ]
+
+
+def _interval(point: Mapping[str, Any], name: str) -> str:
+    return (
+        f"{formats.plain(formats.number(point[name]), 2)} {_bounds(point, f'{name}_low', f'{name}_high', 2)}"
+    )
+
+
+def _bounds(found: Mapping[str, Any], low: str, high: str, places: int = 3) -> str:
+    return formats.bounds(formats.number(found[low]), formats.number(found[high]), places)
+
+
+def _percent(value: float | None) -> str:
+    return f"{formats.plain(formats.number(value), 0)} %"

@@ -1,1 +1,0 @@
-"""The ablation kinds, one module each; found by the module's name."""

@@ -1,0 +1,92 @@
+"""Train a sparse autoencoder on an activation of the model, and measure what splicing it in costs the behaviour.
+
+Answers: can this activation be written as a sum of a few features each, and does the model still do what it does when it is?
+The table holds the effect of putting the reconstruction in the place of the activation, beside that of setting it to zero, on
+the prompts of the data set; `metrics/summary.json` has the quality on held-out text, and `sae/` the autoencoder, in SAELens'
+format. Training is SAELens' own; see `tiny_ablation.sae.training`.
+
+References: Bricken et al. 2023, "Towards monosemanticity"; Gao et al. 2024 (top-k); Bussmann et al. 2024 (batch top-k);
+Rajamanoharan et al. 2024 (JumpReLU).
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from tiny_ablation.ablations.shared.replacements import Scale
+from tiny_ablation.ablations.shared.sae_rows import (
+    MADE,
+    check_sae,
+    files_of,
+    is_named,
+    quality_text,
+    sae_row,
+    sham_leg,
+)
+from tiny_ablation.config.keys import key
+from tiny_ablation.config.schema import AblationConfig
+from tiny_ablation.errors import ConfigError
+from tiny_ablation.run.plan import Ablation, Arm, PlanContext, positions_key
+from tiny_ablation.sae.autoencoder import Autoencoder
+from tiny_ablation.sae.corpus import content_id
+from tiny_ablation.sae.loading import obtain
+from tiny_ablation.sae.splice import Splice
+
+
+@dataclass
+class SaeTrainConfig(AblationConfig):
+    """`ablation` keys of sae_train; how to train is said under `sae`."""
+
+    positions: str = positions_key("where it is spliced in; all: but the first token")
+    anew: bool = key(False, help="train even if this autoencoder is in the cache", identity=False)
+    sae: Any = key("${sae}", help="set the group `sae`")
+
+
+class SaeTrain(Ablation):
+    """See the module."""
+
+    name = "sae_train"
+    table = "layer_impact"
+    config = SaeTrainConfig
+    draws = ("autoencoder",)
+
+    def check(self, cfg: SaeTrainConfig) -> None:
+        """Refuse recipes that cannot work, and autoencoders that are trained already."""
+        check_sae(cfg.sae)
+        if is_named(cfg.sae):
+            raise ConfigError(
+                "sae.path and sae.release name an autoencoder that is trained already; use it with ablation=sae_toggle"
+            )
+
+    def setup_cost(self, cfg: SaeTrainConfig) -> str:  # noqa: ARG002
+        """The autoencoder."""
+        return MADE
+
+    def input_digest(self, cfg: SaeTrainConfig) -> str:
+        """The identity of the text."""
+        return content_id(cfg.sae.corpus)
+
+    def plan(self, cfg: SaeTrainConfig, context: PlanContext) -> list[Arm]:
+        """The reconstruction, zero, and the reconstruction with its error, which must change nothing."""
+        autoencoder = obtain(context.network, cfg.sae, context.seed, anew=cfg.anew)
+        site = autoencoder.site
+        replacements = {"spliced": Splice(autoencoder, keep_error=False), "zeroed": Scale(0.0)}
+        rows = [
+            sae_row(autoencoder, _key(autoencoder, done), r, cfg.positions, site.component)
+            for done, r in replacements.items()
+        ]
+        numbers = autoencoder.trained["quality"]
+        notes = {
+            "sae": {
+                **numbers, "recipe": autoencoder.trained["recipe"], "weights": autoencoder.identity,
+                "text": quality_text(numbers),
+            }
+        }  # fmt: skip
+        main = Arm(context.clean, rows, notes=notes, files=files_of(autoencoder))
+        return [main, sham_leg(autoencoder, context, _key(autoencoder, "spliced"), cfg.positions)]
+
+
+def _key(autoencoder: Autoencoder, done: str) -> dict[str, int | str]:
+    return {"layer": autoencoder.site.layer, "granularity": f"{autoencoder.site.component} {done}"}
+
+
+ABLATIONS = (SaeTrain(),)
