@@ -32,7 +32,6 @@ from tiny_ablation.run.prepare import prepare_run
 from tiny_ablation.store.rundir import RunDir
 
 
-
 def checked(kind: Ablation, cfg: Any) -> None:
     """Check a kind's keys, each alone and then together, as a run does before it does anything else."""
     check_values(cfg, "ablation.")

@@ -8,19 +8,21 @@ import torch
 
 from tests.conftest import SHAPES
 from tiny_ablation.ablations.activation_patch import (
-    ABLATION,
     ActivationPatchConfig,
     Direction,
     Granularity,
     PatchPositions,
     Unequal,
 )
+from tiny_ablation.ablations.registry import find_ablation
 from tiny_ablation.ablations.shared.replacements import Patch
 from tiny_ablation.aggregate.run_tables import run_tables
 from tiny_ablation.engine.executor import Executor
 from tiny_ablation.engine.prompts import Prompt
 from tiny_ablation.errors import GuardError
 from tiny_ablation.metrics.registry import metric
+
+ABLATION = find_ablation("activation_patch")
 
 
 def config(granularity="layer_resid", positions="last", direction="both", **keys):

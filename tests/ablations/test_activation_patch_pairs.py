@@ -6,14 +6,16 @@ import pytest
 
 from tests.ablations.conftest import checked
 from tiny_ablation.ablations.activation_patch import (
-    ABLATION,
     ActivationPatchConfig,
     Direction,
     Granularity,
     PatchPositions,
     Unequal,
 )
+from tiny_ablation.ablations.registry import find_ablation
 from tiny_ablation.errors import ConfigError, DataError
+
+ABLATION = find_ablation("activation_patch")
 
 
 def config(granularity="layer_resid", positions="last", direction="both", **keys):

@@ -6,11 +6,14 @@ import torch
 
 from tests.ablations.conftest import checked
 from tests.conftest import SHAPES
-from tiny_ablation.ablations.causal_trace import ABLATION, CausalTraceConfig, Restored
+from tiny_ablation.ablations.causal_trace import CausalTraceConfig, Restored
+from tiny_ablation.ablations.registry import find_ablation
 from tiny_ablation.engine.executor import Executor
 from tiny_ablation.engine.prompts import Prompt
 from tiny_ablation.errors import ConfigError, DataError
 from tiny_ablation.metrics.registry import metric
+
+ABLATION = find_ablation("causal_trace")
 
 LOGIT_DIFF = [metric("logit_diff")]
 

@@ -8,15 +8,17 @@ from hydra import compose, initialize_config_dir
 
 from tests.ablations.conftest import checked
 from tiny_ablation import app
-from tiny_ablation.ablations.circuit import ABLATION, CircuitConfig
+from tiny_ablation.ablations.circuit import CircuitConfig
 from tiny_ablation.ablations.circuit.design import design
-from tiny_ablation.ablations.registry import run_spec
+from tiny_ablation.ablations.registry import find_ablation, run_spec
 from tiny_ablation.ablations.shared.head_ranking import HeadRanking
 from tiny_ablation.config.settings import to_settings
 from tiny_ablation.errors import ConfigError
 from tiny_ablation.paths import conf_dir
 from tiny_ablation.report.terminal import Screen
 from tiny_ablation.store.reader import load_run
+
+ABLATION = find_ablation("circuit")
 
 COMMON = ("tracking=off", "verify=off", "stats.n_boot=400", "stats.n_perm=200")
 EFFECTS = {

@@ -5,13 +5,16 @@ import torch
 
 from tests.ablations.conftest import checked
 from tests.conftest import SHAPES
-from tiny_ablation.ablations.heads_mean import ABLATION, HeadsMeanConfig
+from tiny_ablation.ablations.registry import find_ablation
+from tiny_ablation.ablations.single_site import HeadsMeanConfig
 from tiny_ablation.cli import main
 from tiny_ablation.engine.executor import Executor
 from tiny_ablation.engine.prompts import Prompt
 from tiny_ablation.errors import ConfigError
 from tiny_ablation.metrics.registry import metric
 from tiny_ablation.run.plan import ReferenceSet
+
+ABLATION = find_ablation("heads_mean")
 
 
 def config(**keys):

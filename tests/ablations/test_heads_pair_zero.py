@@ -5,10 +5,13 @@ import pytest
 
 from tests.ablations.conftest import checked
 from tests.conftest import SHAPES
-from tiny_ablation.ablations.heads_pair_zero import ABLATION, HeadsPairZeroConfig
-from tiny_ablation.ablations.heads_zero import HeadsZeroConfig
+from tiny_ablation.ablations.heads_pair_zero import HeadsPairZeroConfig
+from tiny_ablation.ablations.registry import find_ablation
+from tiny_ablation.ablations.single_site import HeadsScaleConfig
 from tiny_ablation.errors import ConfigError, ResultsError
 from tiny_ablation.run.plan import Arm
+
+ABLATION = find_ablation("heads_pair_zero")
 
 
 def config(**keys):
@@ -66,7 +69,7 @@ def test_interaction_by_hand(run_toy):
 
 def test_single_effects_are_those_of_heads_zero(run_toy):
     pairs = run_toy(config(pairs=[["0.1", "1.2"]])).tables.impact
-    heads = run_toy(HeadsZeroConfig(kind="heads_zero", scales=[0.0])).tables.impact.set_index(
+    heads = run_toy(HeadsScaleConfig(kind="heads_zero", scales=[0.0])).tables.impact.set_index(
         ["metric", "layer", "head"]
     )
     for row in pairs.to_dict("records"):

@@ -8,13 +8,16 @@ import torch
 
 from tests.ablations.conftest import checked
 from tests.conftest import SHAPES
-from tiny_ablation.ablations.heads_resample import ABLATION, HeadsResampleConfig, Unmatched
+from tiny_ablation.ablations.registry import find_ablation
 from tiny_ablation.ablations.shared.resample import derangement, draw_donors
+from tiny_ablation.ablations.single_site import HeadsResampleConfig, Unmatched
 from tiny_ablation.config.seeds import generator
 from tiny_ablation.engine.executor import Executor
 from tiny_ablation.engine.prompts import Prompt
 from tiny_ablation.errors import ConfigError
 from tiny_ablation.metrics.registry import metric
+
+ABLATION = find_ablation("heads_resample")
 
 
 def config(**keys):

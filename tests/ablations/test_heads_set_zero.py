@@ -5,13 +5,16 @@ import pytest
 
 from tests.ablations.conftest import checked
 from tests.conftest import SHAPES
-from tiny_ablation.ablations.heads_set_zero import ABLATION, HeadsSetZeroConfig
-from tiny_ablation.ablations.heads_zero import HeadsZeroConfig
+from tiny_ablation.ablations.heads_set_zero import HeadsSetZeroConfig
+from tiny_ablation.ablations.registry import find_ablation
+from tiny_ablation.ablations.single_site import HeadsScaleConfig
 from tiny_ablation.engine.bare.model import Bare
 from tiny_ablation.engine.executor import Executor
 from tiny_ablation.engine.reference import Reference
 from tiny_ablation.errors import ConfigError
 from tiny_ablation.metrics.registry import metric
+
+ABLATION = find_ablation("heads_set_zero")
 
 SETS = {"one": [0.1], "across": ["0.1", "L1H2", [1, 3]]}
 
@@ -59,7 +62,7 @@ def test_keeping_every_head_is_the_baseline(run_toy):
 
 def test_a_set_of_one_head_is_that_head(run_toy):
     sets = run_toy(config(sets={"a": ["1.2"]}, n_random=0)).tables.impact.set_index("metric")
-    heads = run_toy(HeadsZeroConfig(kind="heads_zero", scales=[0.0])).tables.impact.set_index(
+    heads = run_toy(HeadsScaleConfig(kind="heads_zero", scales=[0.0])).tables.impact.set_index(
         ["metric", "layer", "head"]
     )
     for name in ("logit_diff", "kl_div"):

@@ -5,15 +5,18 @@ import torch
 
 from tests.ablations.conftest import checked
 from tests.conftest import SHAPES
-from tiny_ablation.ablations.heads_zero import ABLATION, HeadsZeroConfig
+from tiny_ablation.ablations.registry import find_ablation
+from tiny_ablation.ablations.single_site import HeadsScaleConfig
 from tiny_ablation.engine.executor import Executor
 from tiny_ablation.engine.prompts import Prompt
 from tiny_ablation.errors import ConfigError
 from tiny_ablation.metrics.registry import metric
 
+ABLATION = find_ablation("heads_zero")
+
 
 def config(**keys):
-    return HeadsZeroConfig(kind="heads_zero", **keys)
+    return HeadsScaleConfig(kind="heads_zero", **keys)
 
 
 @pytest.mark.parametrize("positions", ["all", "last"])

@@ -8,8 +8,8 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from tiny_ablation.ablations.heads_zero import HeadsZeroConfig
 from tiny_ablation.ablations.registry import run_spec
+from tiny_ablation.ablations.single_site import HeadsScaleConfig
 from tiny_ablation.aggregate.baseline import by_template, is_weak, verdict
 from tiny_ablation.aggregate.run_summary import run_summary
 from tiny_ablation.aggregate.run_tables import run_tables
@@ -36,7 +36,7 @@ from tiny_ablation.store.rundir import RunDir
 def prepared(dataset, span=Span.first):
     root = RootConfig(
         model=ModelConfig(name="toy", source=ModelSource.toy), dataset=dataset, metrics=MetricsConfig(span=span),
-        ablation=HeadsZeroConfig(kind="heads_zero", layers=[0], heads=[0]), stats=StatsConfig(n_boot=200, n_perm=200),
+        ablation=HeadsScaleConfig(kind="heads_zero", layers=[0], heads=[0]), stats=StatsConfig(n_boot=200, n_perm=200),
     )  # fmt: skip
     return prepare_run(run_spec(to_settings(OmegaConf.structured(root))))
 

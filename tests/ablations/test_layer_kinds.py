@@ -1,19 +1,20 @@
-"""mlp_zero, mlp_mean and attn_zero against the reference and by hand."""
+"""Whole attention layers and MLPs against the reference and by hand."""
 
 import pytest
 import torch
 
 from tests.ablations.conftest import checked
 from tests.conftest import SHAPES
-from tiny_ablation.ablations import attn_zero, mlp_mean, mlp_zero
-from tiny_ablation.ablations.mlp_mean import MlpMeanConfig
+from tiny_ablation.ablations.registry import find_ablation
+from tiny_ablation.ablations.single_site import LayersMeanConfig
 from tiny_ablation.engine.executor import Executor
 from tiny_ablation.engine.prompts import Prompt
 from tiny_ablation.errors import ConfigError
 from tiny_ablation.metrics.registry import metric
 from tiny_ablation.run.plan import LayerSitesConfig, ReferenceSet
 
-KINDS = {kind.name: kind for kind in (mlp_zero.ABLATION, mlp_mean.ABLATION, attn_zero.ABLATION)}
+NAMES = ("attn_zero", "attn_mean", "attn_resample", "mlp_zero", "mlp_mean", "mlp_resample")
+KINDS = {name: find_ablation(name) for name in NAMES}
 
 
 def config(kind, **keys):
@@ -33,7 +34,7 @@ def test_agrees_with_the_reference(
     network, kind = toy_networks[shape], KINDS[name]
     context = make_context(network, make_prompts(network.shape.d_vocab, n=5))
     (arm,) = kind.plan(config(kind, positions=positions), context)
-    component = "attn_out" if name == "attn_zero" else "mlp_out"
+    component = "attn_out" if name.startswith("attn") else "mlp_out"
     assert [dict(row.key) for row in arm.rows] == [{"layer": i, "granularity": component} for i in (0, 1)]
     assert against_reference(network, arm) > 0.05
 
@@ -42,7 +43,7 @@ def test_agrees_with_the_reference(
 def test_every_mean_agrees_with_the_reference(
     toy_networks, make_prompts, make_context, against_reference, mean
 ):
-    network, kind = toy_networks["gpt2"], mlp_mean.ABLATION
+    network, kind = toy_networks["gpt2"], KINDS["mlp_mean"]
     prompts = make_prompts(network.shape.d_vocab, n=5)
     (arm,) = kind.plan(config(kind, mean=mean), make_context(network, prompts, templates=["t"] * len(prompts), reference=(
         ReferenceSet(prompts, ["t"] * len(prompts), ["train"] * len(prompts), len(prompts)))))  # fmt: skip
@@ -81,7 +82,7 @@ def test_one_value_by_hand(toy_networks, make_context, name):
 
 
 def test_the_table_of_a_run(run_toy):
-    impact = run_toy(MlpMeanConfig(kind="mlp_mean", mean="position", positions="last")).tables.impact
+    impact = run_toy(LayersMeanConfig(kind="mlp_mean", mean="position", positions="last")).tables.impact
     rows = impact[impact["metric"] == "logit_diff"]
     assert list(rows.columns[:7]) == [
         "run_id",
@@ -112,8 +113,8 @@ def test_wrong_settings_are_refused_before_the_model(name, keys, message):
 
 def test_an_unknown_mean_and_a_layer_that_there_is_not(toy_networks, make_prompts, make_context):
     with pytest.raises(ConfigError, match=r"ablation\.mean=x"):
-        checked(mlp_mean.ABLATION, config(mlp_mean.ABLATION, mean="x"))
+        checked(KINDS["mlp_mean"], config(KINDS["mlp_mean"], mean="x"))
     network = toy_networks["llama"]
     context = make_context(network, make_prompts(network.shape.d_vocab))
     with pytest.raises(ConfigError, match="2 layers, 0 to 1; there is no 2"):
-        attn_zero.ABLATION.plan(LayerSitesConfig(kind="attn_zero", layers=[2]), context)
+        KINDS["attn_zero"].plan(LayerSitesConfig(kind="attn_zero", layers=[2]), context)

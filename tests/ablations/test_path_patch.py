@@ -13,10 +13,13 @@ from tiny_ablation.ablations.activation_patch import (
     PatchPositions,
     Unequal,
 )
-from tiny_ablation.ablations.path_patch import ABLATION, Input, PathPatchConfig
+from tiny_ablation.ablations.path_patch import Input, PathPatchConfig
+from tiny_ablation.ablations.registry import find_ablation
 from tiny_ablation.engine.executor import Executor
 from tiny_ablation.errors import ConfigError, DataError
 from tiny_ablation.metrics.registry import metric
+
+ABLATION = find_ablation("path_patch")
 
 LOGIT_DIFF = [metric("logit_diff")]
 

@@ -9,9 +9,8 @@ import torch
 
 from tests.ablations.conftest import checked
 from tests.sae.known import known, recovered
-from tiny_ablation.ablations.sae_toggle import ABLATION as TOGGLE
+from tiny_ablation.ablations.registry import find_ablation
 from tiny_ablation.ablations.sae_toggle import SaeToggleConfig
-from tiny_ablation.ablations.sae_train import ABLATION as TRAIN
 from tiny_ablation.ablations.sae_train import SaeTrainConfig
 from tiny_ablation.commands import _compose
 from tiny_ablation.config.schema import SaeConfig
@@ -23,6 +22,8 @@ from tiny_ablation.metrics.registry import metric
 from tiny_ablation.run.plan import PlanContext
 from tiny_ablation.sae.loading import read
 from tiny_ablation.sae.trained import recipe, trained
+
+TOGGLE, TRAIN = find_ablation("sae_toggle"), find_ablation("sae_train")
 
 RECIPE = {
     "width": 24,

@@ -9,10 +9,10 @@ import torch
 
 from tests.ablations.conftest import checked
 from tests.interpolated_replacement import Towards
-from tiny_ablation.ablations.heads_zero import ABLATION, HeadsZeroConfig
 from tiny_ablation.ablations.registry import all_ablations, find_ablation
 from tiny_ablation.ablations.shared.replacements import Scale
 from tiny_ablation.ablations.shared.screening import Estimates, site_of
+from tiny_ablation.ablations.single_site import HeadsScaleConfig
 from tiny_ablation.aggregate.attribution import recall, receipt
 from tiny_ablation.engine.edits import Edit, Intervention
 from tiny_ablation.engine.executor import Executor
@@ -21,11 +21,13 @@ from tiny_ablation.errors import ConfigError
 from tiny_ablation.metrics.registry import metric
 from tiny_ablation.run.plan import InterventionSpec, Row
 
+ABLATION = find_ablation("heads_zero")
+
 ZERO = Scale(0.0)
 
 
 def config(**keys):
-    return HeadsZeroConfig(
+    return HeadsScaleConfig(
         kind="heads_zero", screen="attribution", **{"screen_top": 2, "screen_random": 3, **keys}
     )
 
@@ -60,7 +62,7 @@ def test_keeps_all_rows_of_the_strongest_and_of_a_random_sample(toy_networks, ma
 def test_without_screening_everything_is_measured(toy_networks, make_prompts, make_context):
     network = toy_networks["llama"]
     (arm,) = ABLATION.plan(
-        HeadsZeroConfig(kind="heads_zero"), make_context(network, make_prompts(network.shape.d_vocab))
+        HeadsScaleConfig(kind="heads_zero"), make_context(network, make_prompts(network.shape.d_vocab))
     )
     assert arm.estimates is None
     assert len(arm.rows) == 3 * network.shape.n_layers * network.shape.n_heads
@@ -85,7 +87,7 @@ def test_a_factor_scales_the_estimate(toy_networks, make_prompts, make_context):
 )
 def test_refuses(keys, message):
     with pytest.raises(ConfigError, match=message):
-        checked(ABLATION, HeadsZeroConfig(kind="heads_zero", **{"screen": "attribution", **keys}))
+        checked(ABLATION, HeadsScaleConfig(kind="heads_zero", **{"screen": "attribution", **keys}))
 
 
 def test_screening_with_nothing_but_the_baseline_is_refused(toy_networks, make_prompts, make_context):

@@ -11,7 +11,7 @@ from rich.console import Console
 from tests.fuzz.alter import Draws, one
 from tests.properties.cases import cases
 from tiny_ablation import formats
-from tiny_ablation.ablations.circuit.sections import circuit_headline, circuit_lines
+from tiny_ablation.ablations.circuit.sections import headline, lines
 from tiny_ablation.report.answer import answer
 from tiny_ablation.report.evidence import evidence_lines, evidence_tables
 from tiny_ablation.report.findings import _bounds
@@ -112,8 +112,8 @@ def _of_evidence(place: Path, draws: Draws) -> None:
     circuit = {"metric": "logit_diff", "n_heads": 10, "defined": True,
                "rankings": {"signed": {"cpr": area, "cmd": area, "points": [point], "members": []}}}  # fmt: skip
     carries = f >= 0.8 and not holds
-    assert ("first heads of the signed ranking" in circuit_headline(circuit)) == carries
-    assert any("Its smallest circuit" in line for line in circuit_lines(circuit)) == carries
+    assert ("first heads of the signed ranking" in headline(circuit)) == carries
+    assert any("Its smallest circuit" in line for line in lines(circuit)) == carries
 
 
 test_of_a_run = cases(60, 400)(_of_a_run)

@@ -4,7 +4,7 @@ import math
 
 import pandas as pd
 
-from tiny_ablation.ablations.circuit.sections import circuit_headline, circuit_lines
+from tiny_ablation.ablations.circuit.sections import headline, lines
 from tiny_ablation.report.evidence import evidence_lines, evidence_tables
 
 SITE = {"layer": 1, "head": 2, "scale": 0.0, "delta_chosen": -0.5, "delta": -0.4, "ci_low": -0.6, "ci_high": -0.2,
@@ -75,25 +75,24 @@ def test_the_headline_names_the_smallest_circuit_that_carries_the_behaviour():
     found = circuit(
         point(0.1, 1, 0.3, 0.9), point(0.2, 2, 0.85, 0.1), point(0.5, 5, 0.95, 0.0), point(1, 10, 1.0, 0.0)
     )
-    assert circuit_headline(found).startswith(
+    assert headline(found).startswith(
         "The 2 first heads of the signed ranking (20.0% of 10) keep 85% of logit_diff"
     )
-    assert "has 2 heads: f 0.85" in circuit_lines(found)[1]
+    assert "has 2 heads: f 0.85" in lines(found)[1]
 
 
 def test_no_small_circuit_and_no_denominator():
-    assert "No circuit smaller than the model keeps 80%" in circuit_headline(circuit(point(1, 10, 1.0, 0.0)))
-    assert "too little to tell" in circuit_headline(circuit(defined=False))
-    assert circuit_lines(circuit(defined=False)) == []
-    assert circuit_lines(None) == []
+    assert "No circuit smaller than the model keeps 80%" in headline(circuit(point(1, 10, 1.0, 0.0)))
+    assert "too little to tell" in headline(circuit(defined=False))
+    assert lines(circuit(defined=False)) == []
 
 
 def test_members_that_stand_out_are_named():
     member = {"layer": 0, "head": 3, "n_inflated": 20, "percentile": 97.5}
-    lines = circuit_lines(
+    found = lines(
         circuit(point(1, 10, 1.0, 0.0), members=[member, {**member, "head": 4, "percentile": 50.0}])
     )
-    assert lines[-1].startswith(
+    assert found[-1].startswith(
         "Minimality: of its 2 first heads, 1 change f more than at least 95 % of the 20 random heads"
     )
     assert lines[-1].endswith("(L0H3).")

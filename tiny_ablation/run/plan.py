@@ -214,9 +214,9 @@ class Ablation(ABC):
         confirmable: whether some of its sites can be measured alone on other examples (`stats.confirm`).
     """
 
-    name: ClassVar[str]
-    table: ClassVar[str]
-    config: ClassVar[type[AblationConfig]]
+    name: str
+    table: str
+    config: type[AblationConfig]
     draws: ClassVar[tuple[str, ...]] = ()
     confirmable: ClassVar[bool] = True
 

@@ -20,10 +20,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tiny_ablation.ablations.shared.mean_keys import MeanAblation, MeanKeys
 from tiny_ablation.ablations.circuit.design import EMPTY, FRACTIONS, Design, design, set_name
 from tiny_ablation.ablations.shared.head_ranking import RANKINGS, load_ranking_run
 from tiny_ablation.ablations.shared.head_sets import HeadSet, complement, label
+from tiny_ablation.ablations.shared.mean_keys import MeanAblation, MeanKeys
 from tiny_ablation.ablations.shared.means import MeanPlan, plan_means
 from tiny_ablation.ablations.shared.replacements import Scale
 from tiny_ablation.config.keys import key

@@ -26,17 +26,11 @@ def sections(circuit: Mapping[str, Any] | None) -> list[Section]:
         f"evaluated here. Replaced by: {circuit['replacement']}. f is 1 for the whole model ({circuit['metric']} "
         f"{circuit['full']:.3f}) and 0 with all {circuit['n_heads']} heads replaced ({circuit['empty']:.3f})."
     ]
-    if circuit["defined"]:
-        text += [
-            line
-            for name, found in circuit["rankings"].items()
-            for line in _ranking_lines(circuit, name, found)
-        ]
     tables = [_table(ranking, found["points"]) for ranking, found in circuit["rankings"].items()]
-    return [Section("Circuits", text, tables, _headline(circuit), "faithfulness")]
+    return [Section("Circuits", [*text, *lines(circuit)], tables, headline(circuit), "faithfulness")]
 
 
-def _headline(circuit: Mapping[str, Any]) -> str:
+def headline(circuit: Mapping[str, Any]) -> str:
     """The smallest circuit that carries the behaviour, in a sentence."""
     if not circuit["defined"]:
         return f"Replacing every head changes {circuit['metric']} too little to tell what a circuit carries."
@@ -48,6 +42,15 @@ def _headline(circuit: Mapping[str, Any]) -> str:
         f"The {point['size']} first heads of the {ranking} ranking ({point['fraction']:.1%} of {circuit['n_heads']}) keep "
         f"{point['faithfulness']:.0%} of {circuit['metric']} with all other heads replaced."
     )
+
+
+def lines(circuit: Mapping[str, Any]) -> list[str]:
+    """CPR, CMD, completeness and minimality of each ranking, a paragraph each; none where f is not defined."""
+    if not circuit["defined"]:
+        return []
+    return [
+        line for name, found in circuit["rankings"].items() for line in _ranking_lines(circuit, name, found)
+    ]
 
 
 def _smallest(circuit: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]] | None:

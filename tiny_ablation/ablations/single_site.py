@@ -1,0 +1,255 @@
+"""Single sites, one at a time: a table of sites by replacements, each pair of which is an ablation.
+
+    heads_zero     heads_mean     heads_resample     heads: the output of every head (or its q, k, v: `component`)
+    attn_zero      attn_mean      attn_resample      what every attention layer adds to the residual stream
+    mlp_zero       mlp_mean       mlp_resample       what every MLP adds to it
+
+Zero (or a factor, `scales`) is far from what a part ever writes, so an effect says that the model *uses* what is there, not
+that the part computes the answer (Wang et al. 2022, section 3; Miller et al. 2024). A mean over examples that are not evaluated
+keeps what every prompt shares, and hides what is constant over them (Wang et al. 2022). Another example's value is one that the
+part really writes, but it carries another answer: an effect mixes what is lost with what is put in (Chan et al. 2022, "Causal
+scrubbing"). `screen=attribution` estimates every site from gradients first and measures only some of them.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, NamedTuple
+
+from tiny_ablation.ablations.shared.mean_keys import MeanAblation, MeanKeys
+from tiny_ablation.ablations.shared.means import plan_means
+from tiny_ablation.ablations.shared.replacements import Scale
+from tiny_ablation.ablations.shared.resample import Resample, draw_donors, without_donor
+from tiny_ablation.ablations.shared.screening import LayerScreenKeys, ScreenedAblation, ScreenKeys, screened
+from tiny_ablation.ablations.shared.sites import head_sites, layer_sites
+from tiny_ablation.config.keys import key
+from tiny_ablation.config.schema import AblationConfig
+from tiny_ablation.engine.edits import Edit, Intervention, Replacement
+from tiny_ablation.engine.prompts import Prompt
+from tiny_ablation.errors import ConfigError
+from tiny_ablation.models.hookpoints import ModelShape
+from tiny_ablation.run.plan import (
+    Arm,
+    HeadSitesConfig,
+    InterventionSpec,
+    LayerSitesConfig,
+    PlanContext,
+    Row,
+    positions_key,
+)
+
+Place = tuple[int, int | None]  # (layer, head), or a layer alone
+
+
+class Unmatched(Enum):
+    """What to do with examples that no other example has the length of."""
+
+    refuse = "refuse"
+    skip = "skip"
+
+
+@dataclass
+class ResampleKeys(AblationConfig):
+    """Keys of every ablation that puts in another example's value."""
+
+    positions: str = positions_key("all: donors of the same token length; last: any donor")
+    draws: int = key(3, help="derangements; values are means over them", least=1)
+    unmatched: Unmatched = key(Unmatched.refuse)
+
+
+@dataclass
+class HeadsScaleConfig(ScreenKeys, HeadSitesConfig):
+    """`ablation` keys of heads_zero."""
+
+    scales: list[float] = key([0.0, 0.5, 1.0], help="factors: 0 removes a head, 1 is the baseline")
+
+
+@dataclass
+class LayersScaleConfig(LayerScreenKeys, LayerSitesConfig):
+    """`ablation` keys of attn_zero and mlp_zero."""
+
+    scale: float = key(0.0, help="the factor of what the layer adds; 0 removes it")
+
+
+@dataclass
+class HeadsMeanConfig(ScreenKeys, MeanKeys, HeadSitesConfig):
+    """`ablation` keys of heads_mean."""
+
+
+@dataclass
+class LayersMeanConfig(LayerScreenKeys, MeanKeys, LayerSitesConfig):
+    """`ablation` keys of attn_mean and mlp_mean."""
+
+
+@dataclass
+class HeadsResampleConfig(ScreenKeys, ResampleKeys, HeadSitesConfig):
+    """`ablation` keys of heads_resample."""
+
+
+@dataclass
+class LayersResampleConfig(LayerScreenKeys, ResampleKeys, LayerSitesConfig):
+    """`ablation` keys of attn_resample and mlp_resample."""
+
+
+@dataclass(frozen=True)
+class Sites:
+    """One row of the table: which sites there are, and how a row of the impact table names one.
+
+    Attributes:
+        name: the first half of the ablation's name.
+        table: the impact table.
+        places: every site that a config names.
+        component: the hook point that is written to; None takes it from the config.
+    """
+
+    name: str
+    table: str
+    places: Callable[[Any, ModelShape], Sequence[Place]]
+    component: str | None = None
+
+    def row(self, cfg: Any, place: Place, scale: float, draws: Sequence[Replacement]) -> Row:
+        """The row of one site; several replacements are draws whose values are averaged.
+
+        Args:
+            cfg: the config.
+            place: the site.
+            scale: the share of the site's own value that is kept; at 1 nothing has to be run.
+            draws: at least one replacement.
+        """
+        layer, head = place
+        component = self.component or cfg.component
+        granularity = "head" if head is not None else component
+        first, *more = [Intervention((Edit(component, layer, head, r, cfg.positions),)) for r in draws]
+        key = (
+            {"layer": layer, "granularity": component}
+            if head is None
+            else {"layer": layer, "head": head, "scale": scale}
+        )
+        return Row(
+            key=key,
+            intervention=None if scale == 1 else first,
+            described=InterventionSpec(granularity, component, draws[0].name, cfg.positions, "clean"),
+            draws=tuple(more),
+        )
+
+
+class Values(NamedTuple):
+    """What is put at every site.
+
+    Attributes:
+        by_scale: the share of the site's own value that is kept, and the replacement in each draw.
+        notes: what was drawn to make them.
+    """
+
+    by_scale: Sequence[tuple[float, Sequence[Replacement]]]
+    notes: Mapping[str, Any]
+
+
+class SingleSite(ScreenedAblation):
+    """Sites of one kind with one replacement; subclasses are the columns of the table.
+
+    Args:
+        sites: the row of the table.
+        config: the dataclass of its keys.
+    """
+
+    word = ""  # the second half of the name
+
+    def __init__(self, sites: Sites, config: type[AblationConfig]) -> None:
+        self.sites, self.config = sites, config
+        self.name, self.table = f"{sites.name}_{self.word}", sites.table
+
+    def values(self, cfg: Any, context: PlanContext, places: Sequence[Place]) -> Values:
+        """The replacements."""
+        raise NotImplementedError
+
+    def plan(self, cfg: Any, context: PlanContext) -> list[Arm]:
+        """Every site, with every value."""
+        places = self.sites.places(cfg, context.shape)
+        values = self.values(cfg, context, places)
+        rows = [self.sites.row(cfg, place, *value) for place in places for value in values.by_scale]
+        return [screened(Arm(context.clean, rows, notes=values.notes), cfg, context)]
+
+
+class Scaled(SingleSite):
+    """The site's own value times a factor; 0 removes it."""
+
+    word = "zero"
+
+    def values(self, cfg: Any, context: PlanContext, places: Sequence[Place]) -> Values:  # noqa: ARG002
+        """A factor each."""
+        return Values([(scale, (Scale(scale),)) for scale in _scales(cfg)], {})
+
+
+def _scales(cfg: Any) -> list[float]:
+    return cfg.scales if hasattr(cfg, "scales") else [cfg.scale]
+
+
+class Mean(SingleSite, MeanAblation):
+    """The mean over examples that are not evaluated; see `shared.means` for the choice of `ablation.mean`."""
+
+    word = "mean"
+
+    def values(self, cfg: Any, context: PlanContext, places: Sequence[Place]) -> Values:
+        """One mean a site."""
+        component = self.sites.component or cfg.component
+        means = plan_means(cfg, context, sorted({(component, layer) for layer, _ in places}))
+        return Values([(0.0, (means.replacement,))], means.notes)
+
+
+class Resampled(SingleSite):
+    """Another example's value: derangements (no example gives to itself, each gives once), several of them."""
+
+    word = "resample"
+    draws = ("donors",)
+
+    def excluded_examples(self, cfg: Any, context: PlanContext) -> Mapping[int, str]:
+        """Examples without a donor, where the user said so."""
+        if cfg.unmatched is Unmatched.refuse:
+            return {}
+        alone = without_donor(context.clean, cfg.positions)
+        return {i: f"no other example has {len(context.clean[i].ids)} tokens" for i in alone}
+
+    def values(self, cfg: Any, context: PlanContext, places: Sequence[Place]) -> Values:  # noqa: ARG002
+        """Every draw of donors."""
+        _require_donors(cfg, context.clean)
+        donors = draw_donors(context.clean, cfg.positions, cfg.draws, context.seed)
+        lengths = tuple(len(p.ids) for p in context.clean)
+        draws = [Resample(tuple(context.clean[d].ids for d in of), lengths, cfg.positions) for of in donors]
+        names = [
+            {p.name: context.clean[d].name for p, d in zip(context.clean, of, strict=True)} for of in donors
+        ]
+        return Values([(0.0, draws)], {"donors": names})
+
+
+def _require_donors(cfg: Any, prompts: Sequence[Prompt]) -> None:
+    alone = without_donor(prompts, cfg.positions)
+    if len(prompts) < 2:
+        raise ConfigError(
+            "ablation: resample ablation takes values from other examples, so it needs at least 2; raise dataset.n_examples"
+        )
+    if alone:
+        listed = ", ".join(f"{prompts[i].name} ({len(prompts[i].ids)} tokens)" for i in alone[:8])
+        raise ConfigError(
+            f"ablation.positions={cfg.positions}: {len(alone)} of {len(prompts)} examples have a length that no other has, so "
+            f"none can give to them: {listed}{', ...' if len(alone) > 8 else ''}; leave them out with ablation.unmatched=skip, "
+            "take more examples, or set ablation.positions=last"
+        )
+
+
+def _layers(cfg: Any, shape: ModelShape) -> list[Place]:
+    return [(layer, None) for layer in layer_sites(cfg, shape)]
+
+
+HEADS = Sites("heads", "head_impact", head_sites)
+LAYERS = (
+    Sites("attn", "layer_impact", _layers, "attn_out"),
+    Sites("mlp", "layer_impact", _layers, "mlp_out"),
+)
+
+ABLATIONS = (
+    Scaled(HEADS, HeadsScaleConfig), Mean(HEADS, HeadsMeanConfig), Resampled(HEADS, HeadsResampleConfig),
+    *(Scaled(sites, LayersScaleConfig) for sites in LAYERS),
+    *(Mean(sites, LayersMeanConfig) for sites in LAYERS),
+    *(Resampled(sites, LayersResampleConfig) for sites in LAYERS),
+)  # fmt: skip
