@@ -27,7 +27,7 @@ from tiny_ablation.engine.reference import Reference
 from tiny_ablation.metrics.registry import metric, metric_names
 from tiny_ablation.models.network import Network
 from tiny_ablation.run.measure import executors, measure
-from tiny_ablation.run.plan import Arm, PlanContext, ReferenceSet
+from tiny_ablation.run.plan import Ablation, Arm, PlanContext, ReferenceSet
 from tiny_ablation.run.prepare import prepare_run
 from tiny_ablation.store.rundir import RunDir
 

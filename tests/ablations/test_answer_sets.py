@@ -7,12 +7,13 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from tiny_ablation import app
-from tiny_ablation.ablations.registry import metric_names_of, run_spec
+from tiny_ablation.ablations.registry import run_spec
 from tiny_ablation.config.settings import to_settings
 from tiny_ablation.errors import ConfigError, DataError
 from tiny_ablation.paths import conf_dir
 from tiny_ablation.report.terminal import Screen
 from tiny_ablation.run.prepare import prepare_run
+from tiny_ablation.run.spec import metric_names_of
 from tiny_ablation.store.reader import load_run
 
 COMMON = ("model=toy", "tracking=off", "stats.n_boot=200", "stats.n_perm=200")

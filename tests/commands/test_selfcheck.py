@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tiny_ablation.ablations import heads_zero
+from tiny_ablation.ablations import single_site
 from tiny_ablation.ablations.shared.replacements import Scale
 from tiny_ablation.aggregate import run_tables
 from tiny_ablation.commands import selfcheck
@@ -68,9 +68,9 @@ def test_a_replacement_that_changes_nothing_misses_the_bar(cli, monkeypatch, zer
 
 
 def test_a_shuffled_head_axis_misses_both_bars(cli, monkeypatch, zero_only):
-    edit = heads_zero.Edit
+    edit = single_site.Edit
     monkeypatch.setattr(
-        heads_zero,
+        single_site,
         "Edit",
         lambda component, layer, head, *rest: edit(component, layer, (head + 1) % 4, *rest),
     )

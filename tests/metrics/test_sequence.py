@@ -1,8 +1,9 @@
 """Metrics of whole answers, held against log probabilities summed by hand on the plain Hugging Face model."""
 
+import copy
+
 import pytest
 import torch
-from tiny_ablation.models.on_device import moved
 
 from tests.conftest import SHAPES
 from tiny_ablation.ablations.shared.replacements import Scale
@@ -51,8 +52,8 @@ def measured(network, prompts, metrics, plan=(), *, full):
 def check_by_hand(network, prompts):
     """Against the plain model in double precision: two results in float32 may be twice as far apart as either is off."""
     found = measured(network, prompts, FULL, full=True)
-    with moved(network, device="cpu", dtype="float64") as exact:
-        hand = [[by_hand(exact.hf, p.ids, answer) for answer in (p.target, p.foil)] for p in prompts]
+    exact = copy.deepcopy(network.model.hf).double()
+    hand = [[by_hand(exact, p.ids, answer) for answer in (p.target, p.foil)] for p in prompts]
     for prompt, (target, foil) in zip(prompts, hand, strict=True):
         assert found["seq_logprob_diff"][prompt.name] == pytest.approx(sum(target) - sum(foil), abs=5e-5)
         per_token = sum(target) / len(target) - sum(foil) / len(foil)

@@ -77,7 +77,7 @@ def _all_keys() -> dict[str, Line]:
     """Every key by name; a key that several ablations have is told with the first of them."""
     groups: list[tuple[str, Any]] = [("", RootConfig)]
     groups += [(f"{each.name}.", each.type) for each in fields(RootConfig) if is_dataclass(each.type)]
-    groups += [("ablation.", find_ablation(name).config) for name in reversed(all_ablations())]
+    groups += [("ablation.", find_ablation(name).config) for name in reversed([*all_ablations()])]
     return {line.name: line for prefix, group in groups for line in keys(group, prefix)}
 
 
