@@ -242,10 +242,9 @@ def _layers(cfg: Any, shape: ModelShape) -> list[Place]:
 
 
 HEADS = Sites("heads", "head_impact", head_sites)
-LAYERS = (
-    Sites("attn", "layer_impact", _layers, "attn_out"),
-    Sites("mlp", "layer_impact", _layers, "mlp_out"),
-)
+ATTENTION = Sites("attn", "layer_impact", _layers, "attn_out")
+MLP = Sites("mlp", "layer_impact", _layers, "mlp_out")
+LAYERS = (ATTENTION, MLP)
 
 ABLATIONS = (
     Scaled(HEADS, HeadsScaleConfig), Mean(HEADS, HeadsMeanConfig), Resampled(HEADS, HeadsResampleConfig),
