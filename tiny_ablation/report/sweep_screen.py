@@ -60,7 +60,7 @@ def _grid(summary: Mapping[str, Any], metrics: Sequence[str]) -> Iterator[list[s
         *(["metric"] if several else []),
         "baseline",
         "mean effect",
-        f"{style.percent(summary['confidence'])} interval over",
+        f"{formats.percent(summary['confidence'])} interval over",
     ]
     for name, found in summary["conditions"].items():
         metric = found.get("primary")

@@ -33,7 +33,7 @@ def head_maps(data: Comparison) -> HeadGrid:
         metric=data.metric,
         title=title("Every head in {n}", data),
         note=f"mean change in {data.metric} over seeds; {intervals(data)}; outlined: invariant",
-        percent=style.percent(data.confidence),
+        percent=formats.percent(data.confidence),
         limit=style.symmetric_limit(data.delta.ravel()),
         layers=layers,
         heads=heads,
