@@ -12,6 +12,7 @@ import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may depend on a hub
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.pop("MLFLOW_TRACKING_URI", None)  # no test publishes to a developer's own store
 
 from tiny_ablation.config.schema import ModelConfig, ModelSource
 from tiny_ablation.engine.prompts import Prompt

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from tiny_ablation.errors import TinyAblateError, panics_told, said, user_message
+from tiny_ablation.errors import ConfigError, TinyAblateError, panics_told, said, user_message
 from tiny_ablation.version import __version__
 
 _MULTIRUN = ("-m", "--multirun")
@@ -88,6 +88,10 @@ def _dispatch(args: list[str]) -> int:
     from tiny_ablation.config.trust import check_flags
 
     check_flags(args)
+    if args and all(arg in _MULTIRUN for arg in args):
+        raise ConfigError(
+            f"{args[0]} runs every combination of values; say which, such as: tiny-ablate -m dataset=facts,ioi seed=0,1,2"
+        )
     app.start()
     return 0
 
@@ -124,53 +128,20 @@ def _keep_interrupts(told: Any) -> None:
 
 def _message(error: Exception) -> str:
     """What is wrong, in one line."""
+    from tiny_ablation.config.refusals import explain, is_refusal
     from tiny_ablation.data.text import printable  # a message may quote a stranger's file
 
     text = str(error).strip() or type(error).__name__
     if isinstance(error, TinyAblateError):
         return printable(text)
-    if _is_hydra_error(error):
-        cause = str(error.__cause__ or "").strip()
-        return printable(_hydra_message(text if not cause or cause in text else f"{text}\n{cause}"))[
-            :_LONGEST
-        ]
+    if is_refusal(error):
+        return printable(explain(error))[:_LONGEST]
     return printable(f"{said(error)} (set HYDRA_FULL_ERROR=1 to see where)")
 
 
-def _hydra_message(text: str) -> str:
-    """Hydra's several lines as one: without search paths and type names, and with the option list in a row."""
-    key = re.search(r"Could not override '([^']+)'", text)
-    if key and "+" in text:
-        return (
-            f"there is no config key {key[1]}; `tiny-ablate --cfg job` prints all (free text goes to notes.*)"
-        )
-    missing = re.search(r"Could not (?:load|find) 'hydra/launcher/(ray|submitit)", text)
-    if missing:
-        extra = {"ray": "ray", "submitit": "slurm"}[missing[1]]
-        return f"hydra/launcher: this one needs an extra: pip install 'tiny-ablation[{extra}]'"
-    text = text.split("Config search path:")[0]
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    lines = [line for line in lines if not line.startswith(("full_key:", "reference_type=", "object_type="))]
-    heads = [i for i, line in enumerate(lines) if line.startswith("Available options")]
-    if heads:
-        options = [line for line in lines[heads[0] + 1 :] if not line.endswith("_schema")]
-        if option := re.search(r"Could not find '([^']+)/([^'/]+)'", text):
-            return f"there is no {option[1]}={option[2]}; there are {', '.join(options)}"
-        lines = [*lines[: heads[0]], f"{lines[heads[0]]} {', '.join(options)}"]
-    return "; ".join(lines).replace(".;", ";")
-
-
 def _exit_code(error: Exception) -> int:
+    from tiny_ablation.config.refusals import is_refusal
+
     if isinstance(error, TinyAblateError):
         return error.exit_code
-    return 2 if _is_hydra_error(error) else 1
-
-
-def _is_hydra_error(error: Exception) -> bool:
-    """Whether Hydra or OmegaConf refused the user's arguments."""
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
-
-    # Hydra raises a bare ValueError for flags that exclude each other, such as --cfg with -m.
-    from_flags = isinstance(error, ValueError) and "Only one of --" in str(error)
-    return isinstance(error, (HydraException, OmegaConfBaseException)) or from_flags
+    return 2 if is_refusal(error) else 1

@@ -63,6 +63,13 @@ def test_the_command_shows_this_store(make_run, store, tmp_path, monkeypatch):
     assert done.url.endswith(f"#/experiments/{done.experiment_id}/runs/{done.run_id}")
 
 
+def test_without_a_uri_the_store_is_the_one_that_mlflow_itself_would_use(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow.example:5000")
+    assert default_uri(tmp_path) == "http://mlflow.example:5000"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
+    assert default_uri(tmp_path) == f"sqlite:///{tmp_path}/mlflow.db"
+
+
 def test_publishing_again_changes_nothing(make_run, store, tmp_path):
     cfg = TrackingConfig(experiment="again")
     make_run(tmp_path)

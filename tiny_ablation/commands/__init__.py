@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
-from tiny_ablation.errors import ConfigError
+from tiny_ablation.errors import ConfigError, did_you_mean
 
 _HERE = Path(__file__).parent
 
@@ -38,7 +38,7 @@ def run(name: str, args: Sequence[str]) -> int:
     if module not in names():
         raise ConfigError(
             f"there is no sub-command {name}: there are {', '.join(names())}; and a run is told what to do by KEY=VALUE, "
-            "such as dataset=facts"
+            f"such as dataset=facts{did_you_mean(module, names())}"
         )
     return import_module(f"{__name__}.{module}").main(list(args))
 

@@ -27,6 +27,7 @@ from tiny_ablation.config.choices import (
     VerifyMode,
     Weights,
 )
+from tiny_ablation.config.hydra_fit import fit_hydra
 from tiny_ablation.config.keys import key
 from tiny_ablation.config.trust import guard_configs
 
@@ -194,7 +195,9 @@ class TrackingConfig:
     """Where finished runs are published. No failure of tracking can fail a run."""
 
     backend: TrackingBackend = key(TrackingBackend.mlflow)
-    uri: str | None = key(None, help="null: sqlite in the directory the command was started from")
+    uri: str | None = key(
+        None, help="null: MLFLOW_TRACKING_URI, or else sqlite in the directory the command was started from"
+    )
     experiment: str = key("tiny-ablate", help="the experiment that runs are put into")
 
 
@@ -251,8 +254,9 @@ class RootConfig:
 
 
 def register() -> None:
-    """Put the schema into Hydra's store, under the name that `conf/config.yaml` lists first, and a guard before its loader."""
+    """Put the schema into Hydra's store, under the name that `conf/config.yaml` lists first, and make Hydra fit."""
     from hydra.core.config_store import ConfigStore
 
     guard_configs()
+    fit_hydra()
     ConfigStore.instance().store(name="schema", node=RootConfig)

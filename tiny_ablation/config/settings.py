@@ -10,6 +10,7 @@ from typing import Any
 
 from tiny_ablation.config.keys import check_values, defining
 from tiny_ablation.config.model_options import common_rows
+from tiny_ablation.config.refusals import unknown_key
 from tiny_ablation.config.schema import RootConfig, SaeConfig, Split
 from tiny_ablation.config.sweep import parse_k
 from tiny_ablation.errors import ConfigError
@@ -46,9 +47,7 @@ def to_settings(cfg: Any) -> Settings:
 
     unknown = sorted(_unknown(cfg))
     if unknown:
-        raise ConfigError(
-            f"unknown config key {', '.join(unknown)}; `tiny-ablate --cfg job` prints all (free text goes to notes.*)"
-        )
+        raise ConfigError("; ".join(map(unknown_key, unknown)))
     root: Any = OmegaConf.to_object(cfg)
     _check(root)
     root.dataset.common_rows = common_rows(root)

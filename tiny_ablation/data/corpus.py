@@ -21,7 +21,7 @@ from tiny_ablation.data.examples import Example
 from tiny_ablation.data.families import Family
 from tiny_ablation.data.jsonl import read_jsonl
 from tiny_ablation.data.text import canonical, natural_key
-from tiny_ablation.errors import ConfigError, DataError
+from tiny_ablation.errors import ConfigError, DataError, did_you_mean
 
 JSONL = "jsonl"
 _OF_SETS = ("targets", "foils", "by_first_token")
@@ -101,7 +101,7 @@ def family_of(cfg: DatasetConfig) -> Family:
     known = family_names()
     if cfg.family not in known:
         raise ConfigError(
-            f"dataset.family={cfg.family} is unknown; choose from {', '.join([*known, JSONL])}."
+            f"dataset.family={cfg.family} is unknown; choose from {', '.join([*known, JSONL])}{did_you_mean(cfg.family, known)}"
         )
     if cfg.path is not None or any(cfg.fields.values()):
         key = "dataset.path" if cfg.path is not None else "dataset.fields"

@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from tiny_ablation.errors import ConfigError
+from tiny_ablation.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
     from tiny_ablation.metrics.readout import Metric
@@ -28,7 +28,10 @@ def span_of(name: str) -> Literal["first", "full"]:
         ConfigError: there is none; the message lists them.
     """
     if name not in metric_names():
-        raise ConfigError(f"metrics.names: unknown metric {name!r}; there are {', '.join(metric_names())}")
+        known = metric_names()
+        raise ConfigError(
+            f"metrics.names: unknown metric {name!r}; there are {', '.join(known)}{did_you_mean(name, known)}"
+        )
     return "full" if name.startswith("seq_") else "first"
 
 

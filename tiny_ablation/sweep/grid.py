@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tiny_ablation.config.refusals import explain, is_refusal
 from tiny_ablation.errors import ConfigError
 
 
@@ -62,7 +63,12 @@ def _expand(config: Any) -> Iterator[Sequence[str]]:
 def _job(config: Any, number: int, overrides: Sequence[str]) -> Job:
     from omegaconf import open_dict
 
-    cfg: Any = _loader().load_sweep_config(config, list(overrides))
+    try:
+        cfg: Any = _loader().load_sweep_config(config, list(overrides))
+    except Exception as error:
+        if not is_refusal(error):
+            raise
+        raise ConfigError(f"cell {number} ({', '.join(overrides)}): {explain(error)}") from error
     with open_dict(cfg):
         cfg.hydra.job.id, cfg.hydra.job.num = f"{cfg.hydra.job.name}_{number}", number
     return Job(

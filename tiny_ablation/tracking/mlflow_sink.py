@@ -125,8 +125,8 @@ def ready(cfg: "TrackingConfig", *, cwd: Path) -> str | None:
 
 
 def default_uri(cwd: Path) -> str:
-    """The sqlite store of a working directory."""
-    return f"{_SQLITE}{(cwd.resolve() / 'mlflow.db').as_posix()}"
+    """The store that the environment names, as for MLflow itself, or else the sqlite store of a working directory."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"{_SQLITE}{(cwd.resolve() / 'mlflow.db').as_posix()}"
 
 
 def ui_arguments(uri: str) -> list[str]:
