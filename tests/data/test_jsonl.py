@@ -152,3 +152,55 @@ def test_twenty_thousand_rows_are_read(write):
     rows = [{**ROW, "clean": f"Number {i} is"} for i in range(20_000)]
     examples = read_jsonl(config(write(*rows)))
     assert (len(examples), examples[-1].id, examples[-1].clean) == (20_000, "row-20000", "Number 19999 is")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (b'{"clean": "a", "clean": "b", "target": "c", "foil": "d"}', "line 2: the key 'clean' stands twice"),
+        (
+            b'{"clean": "a", "target": "c", "foil": "d", "more": {"x": 1, "y": 2, "x": 3}}',
+            "the key 'x' stands twice",
+        ),
+        (b'{"clean": "a", "target": "c", "foil": NaN}', "line 2: NaN is no value of JSON"),
+        (b'{"clean": "a", "target": "c", "foil": "d", "group": -Infinity}', "-Infinity is no value of JSON"),
+    ],
+)
+def test_what_could_be_read_in_two_ways_is_refused(write, line, message):
+    path = write(ROW, line)
+    with pytest.raises(DataError, match=f"{re.escape(str(path))} has a bad line: .*{re.escape(message)}"):
+        read_jsonl(config(path))
+
+
+@pytest.mark.parametrize(
+    ("slip", "meant"),
+    [
+        ("grup", "group"),
+        ("corupt", "corrupt"),
+        ("Group", "group"),
+        ("tempalte", "template"),
+        ("splti", "split"),
+    ],
+)
+def test_a_field_that_is_nearly_ours_is_a_slip(write, slip, meant):
+    with pytest.raises(
+        DataError, match=f"line 1: it has the field '{slip}', which is not read; did you mean '{meant}'"
+    ):
+        read_jsonl(config(write({**ROW, slip: "x"})))
+
+
+def test_a_slip_is_told_before_what_is_missing_for_it(write):
+    row = {"claen": ROW["clean"], "target": " Lima", "foil": " Quito"}
+    with pytest.raises(DataError, match="did you mean 'clean'"):
+        read_jsonl(config(write(row)))
+
+
+def test_fields_of_other_names_are_nobodys_slip(write):
+    others = {"relation_id": 3, "template_id": 4, "idx": 1, "note": "n", "groups": "kept beside group"}
+    assert read_jsonl(config(write({**ROW, "group": "g", **others})))[0].group == "g"
+
+
+def test_a_renamed_field_is_what_a_slip_is_compared_with(write):
+    names = {"group": "cluster"}
+    with pytest.raises(DataError, match="'clustr', which is not read; did you mean 'cluster'"):
+        read_jsonl(config(write({**ROW, "clustr": "x"}), fields=names))

@@ -5,8 +5,9 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from transformers import PreTrainedTokenizerFast
 
 from tiny_ablation.config.schema import Span
+from tiny_ablation.data import tokens
 from tiny_ablation.data.examples import Example
-from tiny_ablation.data.tokens import scorable, tokenize
+from tiny_ablation.data.tokens import Unscorable, each_scored, scorable, tokenize
 from tiny_ablation.errors import DataError
 
 WORDS = [
@@ -221,3 +222,24 @@ def test_a_whole_answer_counts_but_for_its_last_token():
     )
     assert serve(7).examples
     assert "7 tokens" in serve(6).unscorable[0].reason
+
+
+def test_rows_are_encoded_some_at_a_time_and_none_is_kept(monkeypatch):
+    monkeypatch.setattr(tokens, "_CHUNK", 4)
+    sizes: list[int] = []
+
+    class Watched(_PythonTokenizer):
+        def __call__(self, texts, **options):
+            sizes.append(len(texts))
+            return super().__call__(texts, **options)
+
+    rows = [example(f"r{i}", target="land" if i == 5 else " Lima") for i in range(10)]
+    served = each_scored(rows, Watched(), opening=(), span=Span.first)
+    first = next(served)
+    assert max(sizes) == 8  # of four rows, each with two answers
+    assert sum(sizes) == 16
+    again = [first, *served]
+    assert [row.id if isinstance(row, Unscorable) else row.example.id for row in again] == [
+        f"r{i}" for i in range(10)
+    ]
+    assert isinstance(again[5], Unscorable)

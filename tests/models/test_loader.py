@@ -148,7 +148,7 @@ def test_weights_that_were_exchanged_are_loaded_anew_under_their_own_hash(
     assert list(loader._held.values()) == [second]
 
 
-@pytest.mark.parametrize("part", ["_read_model", "_read_tokenizer"])
+@pytest.mark.parametrize("part", ["_read_model", "read_tokenizer"])
 def test_files_that_change_while_they_are_loaded_are_refused(
     tmp_path: Path, hf_directory: Make, monkeypatch: pytest.MonkeyPatch, part: str
 ) -> None:
@@ -206,3 +206,14 @@ def test_the_default_model_is_the_pinned_one_and_knows_its_facts(smollm2: loader
     assert smollm2.weights_hash == "gguf:b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
     assert smollm2.hf.lm_head.weight is smollm2.hf.model.embed_tokens.weight
     assert (smollm2.hf.config.num_hidden_layers, smollm2.hf.config.num_attention_heads) == (30, 9)
+
+
+def test_what_verifies_a_run_is_the_model_that_it_loaded(tmp_path: Path, hf_directory: Make) -> None:
+    directory = hf_directory(tmp_path / "model")
+    cfg = config(source=ModelSource.local, path=str(directory))
+    first = load(cfg)
+    plain = loader.load_plain(cfg, dtype="float32", weights=first.weights_hash)
+    assert torch.equal(plain.lm_head.weight, first.hf.lm_head.weight)
+    alter(directory)
+    with pytest.raises(ModelError, match="changed since the run loaded them"):
+        loader.load_plain(cfg, dtype="float32", weights=first.weights_hash)

@@ -1,6 +1,7 @@
 """Weights that do not fit their config are refused by name; what is no weight is let through by rule."""
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,14 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    GPTNeoConfig,
+    GPTNeoForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+)
 
 from tiny_ablation.config.schema import ModelConfig, ModelSource
 from tiny_ablation.errors import ModelError
@@ -153,3 +161,36 @@ def test_masks_that_a_class_names_as_left_over_are_no_fault(tmp_path: Path) -> N
     loader.forget()
     with pytest.raises(ModelError, match=r"has no place for: transformer\.h\.0\.attn\.extra\."):
         load(put(transformer__h__0__attn__extra=mask.float()))
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"num_hidden_layers": 10**9}, r"num_hidden_layers=1,000,000,000, and its weights are 29 tensors"),
+        ({"num_labels": 10**9}, "num_labels=1,000,000,000"),
+        ({"num_labels": 10**400}, "num_labels=10,000"),
+        ({"text_config": {"num_experts": 10**7}}, "num_experts=10,000,000"),
+        ({"vocab_size": 10**9}, r"asks for 128,000,0.* parameters .* its weights are 74,\d+ numbers"),
+        ({"intermediate_size": 10**8}, "parameters"),
+    ],
+)
+def test_a_config_that_is_out_of_all_proportion_is_refused_at_once(
+    alter: Any, config: Any, message: str
+) -> None:
+    begun = time.monotonic()
+    with pytest.raises(ModelError, match=message):
+        alter(dict, **config)
+    assert time.monotonic() - begun < 20
+
+
+def test_tables_that_are_out_of_all_proportion_are_refused(tmp_path: Path) -> None:
+    sizes: dict[str, Any] = {
+        "hidden_size": 32,
+        "num_layers": 1,
+        "num_heads": 2,
+        "attention_types": [[["global"], 1]],
+    }
+    neo = GPTNeoForCausalLM(GPTNeoConfig(**sizes, vocab_size=32, max_position_embeddings=16))
+    load = _altering(tmp_path / "neo", neo)
+    with pytest.raises(ModelError, match=r"1,\d{3},\d{3},\d{3},\d{3} bytes of masks and tables"):
+        load(lambda own: own | {"transformer.wpe.weight": torch.zeros(2, 32)}, max_position_embeddings=10**6)

@@ -170,6 +170,26 @@ def test_a_table_larger_than_memory_is_refused(tmp_path, monkeypatch):
         files.read_table(path)
 
 
+def test_a_text_that_stands_in_too_many_rows_is_refused(tmp_path):
+    rows, text = 400_000, "x" * 1_000_000
+    codes = pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, dtype=np.int32)), pa.array([text]))
+    path = files.write_table(
+        tmp_path / "x.parquet", pa.table({"text": codes, "value": pa.array(np.zeros(rows))})
+    )
+    assert path.stat().st_size < 205_000
+    with pytest.raises(ResultsError, match=r"x\.parquet is damaged: its 400,000 rows would take 373 GB"):
+        files.read_table(path)
+    assert files.read_arrow(path, ["value"]).num_rows == rows
+    assert files.read_arrow(path, dictionaries=["text"]).nbytes < 10_000_000
+
+
+def test_text_comes_back_as_text_with_what_is_missing(tmp_path):
+    frame = pd.DataFrame({"a": ["x", None, "y", "x"], "b": [1.0, 2.0, None, 4.0]})
+    arrow = files.read_arrow(files.write_table(tmp_path / "x.parquet", frame))
+    assert arrow.schema.types == [pa.string(), pa.float64()]
+    assert arrow.to_pydict() == {"a": ["x", None, "y", "x"], "b": [1.0, 2.0, None, 4.0]}
+
+
 @pytest.mark.parametrize("content", [b"{", b"\xff\xfe{}", b"[" * 100_000, b"NaN", b"[-Infinity]", b"1e999"])
 def test_damaged_json_is_a_results_error(tmp_path, content):
     path = tmp_path / "x.json"

@@ -10,7 +10,7 @@ from tiny_ablation.config.seeds import generator
 from tiny_ablation.data.corpus import Corpus, load_corpus, select
 from tiny_ablation.data.tokens import TokenizedExample
 from tiny_ablation.run.baseline import DIFFERENCES
-from tiny_ablation.run.examples import scorable_by, unscorable_rows
+from tiny_ablation.run.examples import each_scored_by, scorable_by, unscorable_rows
 
 if TYPE_CHECKING:
     from tiny_ablation.models.loader import LoadedModel, TokenizerOnly
@@ -19,30 +19,32 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Behaviour:
-    """A corpus under one tokenizer.
+    """A corpus under one tokenizer; a row's tokens are made when they are drawn, so that a million rows fit into memory.
 
     Attributes:
         root: the config.
         corpus: the whole corpus.
-        tokens: by id, every row of the split that can be served.
+        model: the tokenizer.
+        lengths: how many clean prompts have so many tokens, of the rows of the split that can be served.
         unscorable: by id, why the others cannot.
     """
 
     root: RootConfig
     corpus: Corpus
-    tokens: dict[str, TokenizedExample]
+    model: "LoadedModel | TokenizerOnly"
+    lengths: dict[int, int]
     unscorable: dict[str, str]
+
+    @property
+    def n_scorable(self) -> int:
+        """How many rows of the split can be served."""
+        return sum(self.lengths.values())
 
     def draw(self, n: int | None) -> list[TokenizedExample]:
         """The examples of a run of `n`."""
         root = self.root
         drawn = select(self.corpus, root.dataset.split, n, root.seed, without=self.unscorable)
-        return [self.tokens[example.id] for example in drawn]
-
-    @property
-    def lengths(self) -> dict[int, int]:
-        """How many clean prompts have so many tokens."""
-        return dict(sorted(Counter(t.n_tokens for t in self.tokens.values()).items()))
+        return scorable_by(self.model, drawn, root.metrics.span).examples
 
 
 def behaviour(root: RootConfig, model: "LoadedModel | TokenizerOnly") -> Behaviour:
@@ -52,10 +54,11 @@ def behaviour(root: RootConfig, model: "LoadedModel | TokenizerOnly") -> Behavio
         UserError: it cannot be used; rows that only this tokenizer cannot serve are no error here.
     """
     corpus = load_corpus(root.dataset, root.seed)
-    pool = select(corpus, root.dataset.split, None, root.seed)
     faults = unscorable_rows(root, corpus, model)
-    tokens = scorable_by(model, pool, root.metrics.span).examples
-    return Behaviour(root, corpus, {t.example.id: t for t in tokens if t.example.id not in faults}, faults)
+    pool = [e for e in select(corpus, root.dataset.split, None, root.seed) if e.id not in faults]
+    served = each_scored_by(model, pool, root.metrics.span)
+    lengths = Counter(row.n_tokens for row in served if isinstance(row, TokenizedExample))
+    return Behaviour(root, corpus, model, dict(sorted(lengths.items())), faults)
 
 
 def load_network(root: RootConfig) -> "Network":

@@ -53,7 +53,7 @@ def _measure(root: RootConfig, name: str, network: "Network") -> dict[str, Any]:
         "description": family_of(cfg).description,
         "seeded": seen.corpus.seeded,
         "unscorable": len(seen.unscorable),
-        "measured": measure(root, network, seen.draw(None)) if seen.tokens else None,
+        "measured": measure(root, network, seen.draw(None)) if seen.lengths else None,
     }
 
 

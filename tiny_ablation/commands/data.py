@@ -9,13 +9,14 @@ Only the model's tokenizer is loaded, unless --baseline asks how well the model 
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 from tiny_ablation.commands._behaviour import Behaviour, behaviour, load_network, measure, template_lines
 from tiny_ablation.commands._compose import compose
 from tiny_ablation.commands._console import add_overrides, parser, say, say_json, table
 from tiny_ablation.config.schema import RootConfig
-from tiny_ablation.data.corpus import family_of
+from tiny_ablation.data.corpus import family_of, split_of
 from tiny_ablation.data.text import SHOWN
 from tiny_ablation.data.tokens import TokenizedExample
 
@@ -64,7 +65,7 @@ def _content(root: RootConfig, *, with_baseline: bool) -> dict[str, Any]:
         "model": root.model.name,
         "opening": described(model.tokenizer, model.opening),
         "split": root.dataset.split.value,
-        "scorable": len(seen.tokens),
+        "scorable": seen.n_scorable,
         "unscorable": seen.unscorable,
         "token_lengths": seen.lengths,
         "rows": _rows(seen, model.tokenizer),
@@ -74,10 +75,8 @@ def _content(root: RootConfig, *, with_baseline: bool) -> dict[str, Any]:
 
 def _rows(seen: Behaviour, tokenizer: Any) -> list[dict[str, Any]]:
     """Ten rows, of as many groups as there are."""
-    if not seen.tokens:
-        return []
-    splits = dict(zip((e.id for e in seen.corpus.examples), seen.corpus.splits, strict=True))
-    return [_row(t, splits[t.example.id], tokenizer) for t in seen.draw(min(SHOWN, len(seen.tokens)))]
+    drawn = seen.draw(min(SHOWN, seen.n_scorable)) if seen.n_scorable else []
+    return [_row(t, split_of(t.example), tokenizer) for t in drawn]
 
 
 def _row(tokens: TokenizedExample, split: str, tokenizer: Any) -> dict[str, Any]:
@@ -136,8 +135,10 @@ def _histogram(lengths: dict[int, int]) -> Iterator[str]:
 def _unscorable(rows: dict[str, str]) -> Iterator[str]:
     yield ""
     yield f"{len(rows)} rows cannot be scored" + (":" if rows else "")
-    for row, reason in rows.items():
+    for row, reason in islice(rows.items(), SHOWN):
         yield f"  {row}: {_plain(reason)}"
+    if len(rows) > SHOWN:
+        yield f"  and {len(rows) - SHOWN} more, which --json lists"
 
 
 def _row_text(row: dict[str, Any]) -> Iterator[str]:

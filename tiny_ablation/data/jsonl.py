@@ -4,13 +4,15 @@ Required are `clean`, `target` and `foil`. Optional are `corrupt` (empty: zero a
 it), `id` (`row-12` for line 12), `template`, `relation`, `subject`, `split` and `group`, which is the
 template, else the relation, else the id: a row that names nothing it shares with others is its own cluster.
 `targets` and `foils` are lists, for rows with several right or wrong answers: target and foil are among them.
-Other fields are ignored. Text is taken in NFC with newlines as line ends, so that the corpus and its hash do
-not depend on the editor that saved it.
+Other fields are ignored, unless their name is nearly one of these, which is a slip. Text is taken in NFC with newlines as
+line ends, so that the corpus and its hash do not depend on the editor that saved it.
 """
 
+import difflib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +117,7 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
 
 def _parse(raw: bytes, line: int) -> Mapping[str, Any]:
     try:
-        row = json.loads(raw.decode("utf-8"))
+        row = json.loads(raw.decode("utf-8"), object_pairs_hook=_once, parse_constant=_no_number)
     except UnicodeDecodeError as error:
         hint = "; save the file as UTF-8" if line == 1 else ""
         raise _RowError(f"not UTF-8 (byte {error.start + 1} of the line){hint}") from None
@@ -128,8 +130,39 @@ def _parse(raw: bytes, line: int) -> Mapping[str, Any]:
     return row
 
 
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of a row; of a key that stands twice, nobody knows which value was meant."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(key for i, (key, _) in enumerate(pairs) if key in dict(pairs[:i]))
+        raise _RowError(f"the key {twice!r} stands twice")
+    return found
+
+
+def _no_number(text: str) -> float:
+    raise _RowError(f"{text} is no value of JSON; leave the field out where there is no text")
+
+
+@lru_cache(maxsize=4096)
+def _meant(name: str, known: tuple[str, ...]) -> str | None:
+    """The field that a name which is no field is nearly equal to; a file has the same few names in every row."""
+    low = name.casefold()
+    near = difflib.get_close_matches(low, known, n=1, cutoff=0.86)
+    return near[0] if near else next((k for k in known if len(k) > 2 and sorted(k) == sorted(low)), None)
+
+
+def _refuse_slips(row: Mapping[str, Any], fields: Mapping[str, str]) -> None:
+    """Refuse a field that is nearly one of ours, where ours is not there: `grup` would be no group, without a word."""
+    known = tuple(fields.values())
+    for name in row:
+        meant = None if name in known else _meant(name, known)
+        if meant is not None and row.get(meant) is None:
+            raise _RowError(f"it has the field {name!r}, which is not read; did you mean {meant!r}?")
+
+
 def _example(row: Mapping[str, Any], fields: Mapping[str, str], must_have: set[str], line: int) -> Example:
     missing = [name for name in _KNOWN if name in must_have and row.get(fields[name]) is None]
+    _refuse_slips(row, fields)
     if missing:
         raise _RowError(_missing(missing, fields, row))
     given = [name for name in _KNOWN if row.get(fields[name]) is not None]

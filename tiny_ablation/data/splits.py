@@ -6,6 +6,7 @@ that share a group or a template stay together; the sizes are then as near to 60
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -57,7 +58,7 @@ def by_group(examples: Sequence[Example]) -> list[str]:
         DataError: there are fewer than three clusters.
     """
     of = _clusters(examples)
-    sizes = {name: of.count(name) for name in dict.fromkeys(of)}
+    sizes = Counter(of)
     if len(sizes) < len(SHARES):
         raise DataError(
             f"--by group needs at least {len(SHARES)} groups of rows that share no template, and there are {len(sizes)}; "

@@ -6,16 +6,16 @@ are opened (about a second for the default model).
 """
 
 import gc
-from contextlib import ExitStack
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from tiny_ablation.config.schema import ModelConfig, ModelSource, Weights
-from tiny_ablation.errors import DeviceError, ModelError, is_out_of_memory, panics_told
+from tiny_ablation.errors import DeviceError, ModelError
 from tiny_ablation.models.opening import Ids, facts, opening
+from tiny_ablation.models.reading import first_line, read_config, read_tokenizer, reading
 from tiny_ablation.models.sources import hub, local, planted, toy, tracr, wheel
 from tiny_ablation.models.sources.files import ModelFiles
-from tiny_ablation.models.sources.fit import refuse_misfit, refuse_quantized
+from tiny_ablation.models.sources.fit import refuse_larger, refuse_misfit, refuse_quantized
 from tiny_ablation.models.sources.progress import notice
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def load_tokenizer(cfg: ModelConfig) -> TokenizerOnly:
         source = _IN_MEMORY[cfg.source]
         tokenizer, context = source.make_tokenizer(cfg), source.context(cfg)
     else:
-        tokenizer, context = _read_tokenizer(cfg, files), _positions(_read_config(cfg, files))
+        tokenizer, context = read_tokenizer(cfg, files), _positions(read_config(cfg, files))
         _refuse_changed(cfg, files)
     return TokenizerOnly(cfg.name, tokenizer, opening(cfg, tokenizer), context)
 
@@ -167,23 +167,33 @@ def _make_room() -> None:
     gc.collect()  # a network and its hooks refer to each other
 
 
-def load_plain(cfg: ModelConfig, *, dtype: str) -> Any:
+def load_plain(cfg: ModelConfig, *, dtype: str, weights: str) -> Any:
     """The bare model of `cfg` once more, as transformers loads it: on the CPU, with eager attention, held by nobody.
 
     Weights are rounded to `dtype`; what transformers keeps in another precision (rotary frequencies, some routers) stays so.
 
+    Args:
+        cfg: the `model` group of a config.
+        dtype: the name of a torch floating-point type.
+        weights: the `weights_hash` of the model that is loaded once more.
+
     Raises:
-        ModelError: as `load_model`.
+        ModelError: as `load_model`; or the files hold other weights by now.
     """
     import torch
 
     files, read_as = prepare(cfg), _read_as(cfg, dtype)
+    if _identity(cfg, files) != weights:
+        raise ModelError(
+            f"model {cfg.name}: its files have changed since the run loaded them; they cannot verify it."
+        )
     if files is None:
         hf = _IN_MEMORY[cfg.source].build(cfg)[0]
         hf.set_attn_implementation("eager")
     else:
         eager = {"attn_implementation": "eager", "experts_implementation": "eager"}
         hf = _read_model(cfg, files, read_as, **eager)
+        _refuse_changed(cfg, files)
     if cfg.weights is Weights.folded:
         from tiny_ablation.models.folding import fold_weights
 
@@ -210,7 +220,7 @@ def _load(cfg: ModelConfig, files: ModelFiles | None, device: str, dtype: str) -
         (hf, tokenizer), origin = _IN_MEMORY[cfg.source].build(cfg), {}
     else:
         read_as = _read_as(cfg, dtype)
-        hf, tokenizer = _read_model(cfg, files, read_as), _read_tokenizer(cfg, files)
+        hf, tokenizer = _read_model(cfg, files, read_as), read_tokenizer(cfg, files)
         origin = files.origin
         _refuse_changed(cfg, files)
     if cfg.weights is Weights.folded:
@@ -247,7 +257,7 @@ def _settle(hf: Any, cfg: ModelConfig, device: str, dtype: str | None) -> None:
         convert(hf, device=device, dtype=dtype)
     except (RuntimeError, AssertionError) as error:  # out of memory; torch built without the device
         raise DeviceError(
-            f"model {cfg.name} cannot be put on device={device}: {_first_line(error)}"
+            f"model {cfg.name} cannot be put on device={device}: {first_line(error)}"
         ) from error
 
 
@@ -255,23 +265,24 @@ def _read_model(cfg: ModelConfig, files: ModelFiles, dtype: str, **how: Any) -> 
     import torch
     from transformers import AutoModelForCausalLM
 
-    refuse_quantized(cfg.name, _read_config(cfg, files))
-    try:
-        with _quiet(), torch.random.fork_rng(devices=[]):
-            hf, report = cast("Any", AutoModelForCausalLM).from_pretrained(
-                files.directory,
-                dtype=getattr(torch, dtype),
-                use_safetensors=True,
-                local_files_only=True,
-                trust_remote_code=cfg.trust_remote_code,
-                ignore_mismatched_sizes=True,  # told by name below, with everything else that does not fit
-                output_loading_info=True,
-                **({"attn_implementation": "sdpa"} | how),
-            )
-    except Exception as error:  # damaged or foreign files raise anything in the libraries that read them
-        if is_out_of_memory(error):
-            raise
-        raise ModelError(_unreadable(cfg, files, error)) from error
+    config = read_config(cfg, files)
+    refuse_quantized(cfg.name, config)
+    auto = cast("Any", AutoModelForCausalLM)
+    with reading(cfg, files), torch.random.fork_rng(devices=[]):
+        if cfg.source in (ModelSource.hub, ModelSource.local):
+            with torch.device("meta"):
+                skeleton = auto.from_config(config, trust_remote_code=cfg.trust_remote_code)
+            refuse_larger(cfg.name, files.directory, skeleton)
+        hf, report = auto.from_pretrained(
+            files.directory,
+            dtype=getattr(torch, dtype),
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=cfg.trust_remote_code,
+            ignore_mismatched_sizes=True,  # told by name below, with everything else that does not fit
+            output_loading_info=True,
+            **({"attn_implementation": "sdpa"} | how),
+        )
     refuse_misfit(cfg.name, files.directory, hf, report)
     if cfg.source is ModelSource.local:
         for tensor in (*hf.parameters(), *hf.buffers()):
@@ -280,54 +291,10 @@ def _read_model(cfg: ModelConfig, files: ModelFiles, dtype: str, **how: Any) -> 
     return hf
 
 
-def _read_tokenizer(cfg: ModelConfig, files: ModelFiles) -> Any:
-    from transformers import AutoTokenizer
-
-    return _read(AutoTokenizer, cfg, files, "tokenizer of ")
-
-
-def _read_config(cfg: ModelConfig, files: ModelFiles) -> Any:
-    from transformers import AutoConfig
-
-    return _read(AutoConfig, cfg, files)
-
-
-def _read(auto: Any, cfg: ModelConfig, files: ModelFiles, part: str = "") -> Any:
-    try:
-        with _quiet():
-            return auto.from_pretrained(
-                files.directory, local_files_only=True, trust_remote_code=cfg.trust_remote_code
-            )
-    except Exception as error:  # as above
-        if is_out_of_memory(error):
-            raise
-        raise ModelError(_unreadable(cfg, files, error, part)) from error
-
-
 def _positions(config: Any) -> int | None:
     """What a Hugging Face config says, under whatever name its architecture gives it."""
     found = getattr(config.get_text_config(), "max_position_embeddings", None)
     return found if isinstance(found, int) and found > 0 else None
-
-
-def _quiet() -> Any:
-    from tiny_ablation.models.sources.convert import quiet_transformers
-
-    stack = ExitStack()
-    stack.enter_context(quiet_transformers())
-    stack.enter_context(panics_told())
-    return stack
-
-
-def _unreadable(cfg: ModelConfig, files: ModelFiles, error: Exception, part: str = "") -> str:
-    return (
-        f"the {part}model {cfg.name} in {files.directory} cannot be read: {_first_line(error)}. It must be a "
-        "causal language model that the installed transformers knows, with whole safetensors files."
-    )
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
 
 
 def _check(cfg: ModelConfig) -> None:

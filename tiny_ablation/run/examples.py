@@ -3,7 +3,7 @@
 Nothing is left out silently: each row that is goes into `summary.json` with the reason.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +12,8 @@ from tiny_ablation.config.schema import DatasetConfig, Keep, RootConfig, Span, U
 from tiny_ablation.data.corpus import JSONL, Corpus, select
 from tiny_ablation.data.examples import Example
 from tiny_ablation.data.text import listing
-from tiny_ablation.data.tokens import Servable, TokenizedExample, scorable, tokenize
+from tiny_ablation.data.tokens import Servable, TokenizedExample, each_scored, scorable, tokenize
+from tiny_ablation.data.tokens import Unscorable as UnscorableRow
 from tiny_ablation.errors import DataError
 from tiny_ablation.models.loader import LoadedModel, TokenizerOnly, load_tokenizer
 from tiny_ablation.models.network import Network
@@ -64,6 +65,13 @@ def draw_scorable(
     return Selection(_all(root, usable, model), faults)
 
 
+def each_scored_by(
+    model: LoadedModel | TokenizerOnly, examples: Sequence[Example], span: Span
+) -> Iterator[TokenizedExample | UnscorableRow]:
+    """Each example as a model can score it, or why it cannot, without keeping them."""
+    return each_scored(examples, model.tokenizer, opening=model.opening, span=span, context=model.context)
+
+
 def scorable_by(model: LoadedModel | TokenizerOnly, examples: Sequence[Example], span: Span) -> Servable:
     """Which of the examples a model can score, and which it cannot."""
     return scorable(examples, model.tokenizer, opening=model.opening, span=span, context=model.context)
@@ -75,8 +83,9 @@ def unscorable_rows(root: RootConfig, corpus: Corpus, model: LoadedModel | Token
     others = [load_tokenizer(model_option(name)) for name in root.dataset.common_rows or ()]
     faults: dict[str, str] = {}
     for each in (model, *others):
-        for row in scorable_by(each, pool, root.metrics.span).unscorable:
-            faults.setdefault(row.id, f"{each.name}: {row.reason}")
+        for row in each_scored_by(each, pool, root.metrics.span):
+            if isinstance(row, UnscorableRow):
+                faults.setdefault(row.id, f"{each.name}: {row.reason}")
     return {e.id: faults[e.id] for e in pool if e.id in faults}
 
 

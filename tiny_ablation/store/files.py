@@ -15,7 +15,7 @@ import json
 import math
 import os
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
@@ -193,11 +193,21 @@ def read_arrow(
 
     try:
         # Bytes rather than the path: pyarrow would read `a=b` in a directory's name as a partition column.
-        file = pq.ParquetFile(pa.BufferReader(path.read_bytes()), read_dictionary=list(dictionaries or []))
+        source = pa.BufferReader(path.read_bytes())
+        schema = pq.read_schema(source)
+        # Text is read as codes and written out once it is known how much that is.
+        texts = [
+            field.name
+            for field in schema
+            if pa.types.is_string(field.type) or pa.types.is_large_string(field.type)
+        ]
+        file = pq.ParquetFile(source, read_dictionary=texts)
         _refuse_blown_up(file)
-        wanted = None if columns is None else [name for name in columns if name in file.schema_arrow.names]
+        wanted = None if columns is None else [name for name in columns if name in schema.names]
         # One thread: most files are small, and handing their columns around costs more than it saves.
-        return file.read(columns=wanted, use_threads=False)
+        return _written_out(
+            file.read(columns=wanted, use_threads=False), set(texts) - set(dictionaries or ())
+        )
     except OSError as error:
         raise ResultsError(f"Cannot read {path}: {said_by_system(error)}") from error
     except (pa.ArrowException, ValueError) as error:
@@ -205,12 +215,34 @@ def read_arrow(
 
 
 def _refuse_blown_up(file: Any) -> None:
-    """A few kilobytes of Parquet can stand for more rows than any memory holds."""
+    """A few kilobytes of Parquet can stand for more rows, or for longer ones, than any memory holds."""
+    groups = range(file.metadata.num_row_groups)
+    encoded = sum(file.metadata.row_group(i).total_byte_size for i in groups)
+    _refuse_size(file.metadata.num_rows, max(encoded, 8 * file.metadata.num_rows * file.metadata.num_columns))
+
+
+def _refuse_size(rows: int, size: int) -> None:
     import psutil
 
-    size = 8 * file.metadata.num_rows * file.metadata.num_columns
     if size > psutil.virtual_memory().available:
-        raise ValueError(f"its {file.metadata.num_rows:,} rows would take {size / 2**30:.0f} GB")
+        raise ValueError(f"its {rows:,} rows would take {size / 2**30:.0f} GB")
+
+
+def _written_out(table: "pa.Table", texts: Collection[str]) -> "pa.Table":
+    """The table with columns of codes as text; a text of a megabyte may stand in each of a million rows."""
+    import pyarrow.compute as pc
+
+    codes = [i for i, name in enumerate(table.column_names) if name in texts]
+    lengths = (
+        pc.sum(pc.take(pc.binary_length(chunk.dictionary), chunk.indices)).as_py() or 0
+        for i in codes
+        for chunk in table.column(i).chunks
+    )
+    _refuse_size(table.num_rows, sum(lengths))
+    for i in codes:
+        text = table.column(i).cast(table.schema.field(i).type.value_type)
+        table = table.set_column(i, table.schema.field(i).with_type(text.type), text)
+    return table
 
 
 def delete(path: Path) -> None:

@@ -48,8 +48,9 @@ def read_plain(prepared: "PreparedRun", mode: VerifyMode) -> Plain:
     """
     root = prepared.spec.settings.root
     wanted = _affordable(prepared, DType.float64 if mode is VerifyMode.float64 else DType.float32)
-    fresh = load_plain(root.model, dtype=root.device.dtype.value)
-    differences = list(_differences(prepared.network.hf, fresh))
+    model = prepared.network.model
+    fresh = load_plain(root.model, dtype=root.device.dtype.value, weights=model.weights_hash)
+    differences = list(_differences(model.hf, fresh))
     rounded, other = (
         [words for kind, words in differences if kind == which] for which in ("rounded", "other")
     )

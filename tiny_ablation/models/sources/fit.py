@@ -1,4 +1,4 @@
-"""Whether the weights of a model fit its config, key by key.
+"""Whether the weights of a model fit its config: in number before anything is made of it, then key by key.
 
 transformers drops weights that the config has no place for, draws at random what is missing, and reads whole numbers as
 if they were floats. A model that was loaded so is another model than the one in the files, so each of these is refused.
@@ -8,19 +8,83 @@ layers that predict further tokens), rotary frequencies that are those of the co
 embedding that the config ties to the first.
 """
 
+import json
+import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tiny_ablation.data.text import listing
 from tiny_ablation.errors import ModelError
-from tiny_ablation.models.sources.files import weight_files
+from tiny_ablation.models.sources.files import CONFIG, weight_files
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+_ADVICE = "Get a complete copy of the model, with the config that it was saved with."
+_BLOCKS = frozenset(
+    {"num_hidden_layers", "n_layer", "n_layers", "num_layers", "decoder_layers", "num_decoder_layers"}
+)
+_MANY, _MOST = re.compile("experts|num_labels"), 1 << 16  # of each of these a config makes a list
+_SPARE = 1 << 28  # numbers; small models may have tables that are larger than they are
 _FLOATS = frozenset({"F64", "F32", "F16", "BF16"})  # as safetensors names them
+
+
+def refuse_countless(name: str, directory: Path) -> None:
+    """Refuse a config that asks for more blocks, experts or labels than its weights can be for.
+
+    Reading such a config, or building its model, would go on for hours. Reads the config as JSON and the heads of the weights.
+
+    Args:
+        name: of the model, for messages.
+        directory: where its safetensors and its config are.
+
+    Raises:
+        ModelError: names the key of the config.
+    """
+    tensors = len(_heads(directory))
+    for key, number in _integers(json.loads((directory / CONFIG).read_bytes())):
+        if number > (tensors if key in _BLOCKS else _MOST if _MANY.search(key) else number):
+            asked = f"{key}={number:,}"[:60]
+            raise ModelError(
+                f"model {name}: the config.json in {directory} asks for {asked}, and its weights are {tensors:,} "
+                f"tensors. {_ADVICE}"
+            )
+
+
+def _integers(value: Any) -> Iterator[tuple[str, int]]:
+    """Every whole number of a JSON value, with its key."""
+    if isinstance(value, dict):
+        for key, each in value.items():
+            if isinstance(each, int) and not isinstance(each, bool):
+                yield key, each
+            else:
+                yield from _integers(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from _integers(each)
+
+
+def refuse_larger(name: str, directory: Path, skeleton: Any) -> None:
+    """Refuse a model that would be much larger in memory than its weights are.
+
+    Args:
+        name: of the model, for messages.
+        directory: where its safetensors and its config are.
+        skeleton: the model on the device `meta`, which takes no memory.
+
+    Raises:
+        ModelError: says how large the model would be.
+    """
+    there = sum(math.prod(shape) for _, shape in _heads(directory).values())
+    asked = sum(p.numel() for p in skeleton.parameters())
+    buffers = sum(b.nbytes for b in skeleton.buffers())
+    if asked > 2 * there + _SPARE or buffers > 4 * there + _SPARE:
+        raise ModelError(
+            f"model {name}: the config.json in {directory} asks for {asked:,} parameters and {buffers:,} bytes of masks and "
+            f"tables, and its weights are {there:,} numbers. {_ADVICE}"
+        )
 
 
 def refuse_quantized(name: str, config: Any) -> None:
@@ -60,7 +124,7 @@ def refuse_misfit(name: str, directory: Path, hf: Any, report: Mapping[str, Any]
     if faults:
         raise ModelError(
             f"model {name}: the weights in {directory} do not fit its config.json: {'; '.join(faults)}. "
-            "Get a complete copy of the model, with the config that it was saved with."
+            f"{_ADVICE}"
         )
 
 
@@ -94,7 +158,7 @@ def _types(hf: Any, directory: Path) -> list[str]:
     whole = {_last(name) for name, tensor in _tensors(hf).items() if not tensor.is_floating_point()}
     odd = {
         key: kind
-        for key, kind in _kinds(directory).items()
+        for key, (kind, _) in _heads(directory).items()
         if kind not in _FLOATS and not left_over.search(key) and _last(key) not in whole
     }
     return [
@@ -123,15 +187,16 @@ def _tensors(hf: Any) -> "dict[str, Tensor]":
     return {**dict(hf.named_parameters()), **dict(hf.named_buffers())}
 
 
-def _kinds(directory: Path) -> dict[str, str]:
-    """The type of each tensor, as safetensors names it, from the heads of the files."""
+def _heads(directory: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """The type of each tensor, as safetensors names it, and its shape; from the heads of the files."""
     from safetensors import safe_open
 
-    kinds = {}
+    found = {}
     for path in weight_files(directory):
-        with safe_open(path, framework="pt") as file:
-            kinds |= {key: file.get_slice(key).get_dtype() for key in file.keys()}  # noqa: SIM118
-    return kinds
+        with safe_open(path, framework="np") as file:
+            slices = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118
+            found |= {key: (each.get_dtype(), tuple(each.get_shape())) for key, each in slices.items()}
+    return found
 
 
 def _read(directory: Path, ending: str) -> "dict[str, Tensor]":
