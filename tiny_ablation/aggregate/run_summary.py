@@ -175,6 +175,7 @@ def _weak(prepared: PreparedRun, clean: Measured | None) -> list[str]:
 def _warnings(prepared: PreparedRun, measured: Measured, clean: Measured | None) -> list[str]:
     root, out = prepared.spec.settings.root, _weak(prepared, clean)
     selection = prepared.selection
+    out += selection.warnings
     if selection.unscorable:
         rows = [f"{row} ({reason})" for row, reason in selection.unscorable.items()]
         out.append(

@@ -44,7 +44,7 @@ class Behaviour:
         """The examples of a run of `n`."""
         root = self.root
         drawn = select(self.corpus, root.dataset.split, n, root.seed, without=self.unscorable)
-        return scorable_by(self.model, drawn, root.metrics.span).examples
+        return scorable_by(self.model, drawn, root).examples
 
 
 def behaviour(root: RootConfig, model: "LoadedModel | TokenizerOnly") -> Behaviour:
@@ -56,7 +56,7 @@ def behaviour(root: RootConfig, model: "LoadedModel | TokenizerOnly") -> Behavio
     corpus = load_corpus(root.dataset, root.seed)
     faults = unscorable_rows(root, corpus, model)
     pool = [e for e in select(corpus, root.dataset.split, None, root.seed) if e.id not in faults]
-    served = each_scored_by(model, pool, root.metrics.span)
+    served = each_scored_by(model, pool, root)
     lengths = Counter(row.n_tokens for row in served if isinstance(row, TokenizedExample))
     return Behaviour(root, corpus, model, dict(sorted(lengths.items())), faults)
 

@@ -24,7 +24,7 @@ from tiny_ablation.data.text import canonical, natural_key
 from tiny_ablation.errors import ConfigError, DataError, did_you_mean
 
 JSONL = "jsonl"
-_OF_SETS = ("targets", "foils", "by_first_token")
+_WHERE_GIVEN = ("targets", "foils", "by_first_token", "turns", "corrupt_turns")
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,11 @@ def load_corpus(cfg: DatasetConfig, seed: int) -> Corpus:
     family = family_of(cfg)
     corruption = _corruption(cfg, family)
     examples = sorted(family.build(seed, corruption), key=lambda e: natural_key(e.id))
-    guards.check(examples, answer_in_prompt=family.answer_in_prompt or cfg.allow_answer_in_prompt)
+    guards.check(
+        examples,
+        answer_in_prompt=family.answer_in_prompt or cfg.allow_answer_in_prompt,
+        trailing_space=cfg.allow_trailing_space,
+    )
     names = tuple(split_of(example) for example in examples)
     corpus = Corpus(
         name=cfg.name,
@@ -96,6 +100,8 @@ def family_of(cfg: DatasetConfig) -> Family:
     Raises:
         ConfigError: there is none of that name, or keys for a file are set that it does not read.
     """
+    if cfg.answer_prefix and not cfg.chat:
+        raise ConfigError("dataset.answer_prefix begins a chat model's answer; it needs dataset.chat=true.")
     if cfg.family == JSONL:
         return Family(JSONL, "Your own prompt pairs.", lambda _seed, _corruption: read_jsonl(cfg))
     known = family_names()
@@ -107,6 +113,11 @@ def family_of(cfg: DatasetConfig) -> Family:
         key = "dataset.path" if cfg.path is not None else "dataset.fields"
         raise ConfigError(
             f"{key} is for your own file and {cfg.family} reads none; use dataset=jsonl with it."
+        )
+    if cfg.chat:
+        raise ConfigError(
+            f"dataset.chat=true is for your own file, and the prompts of {cfg.family} are to be continued; use dataset=jsonl "
+            "with it."
         )
     return _module(cfg.family).FAMILY
 
@@ -125,8 +136,8 @@ def content_hash(examples: Iterable[Example]) -> str:
     """One hash for one content: SHA-256 over the sorted hashes of the rows.
 
     A row is its fields as JSON with sorted keys, in NFC and with newlines as line ends. Neither the order of
-    rows, nor the order of keys, nor a file's line ends and spacing change it. Sets of answers are in it where a row
-    has them, so that rows without keep the hash that they had before there were sets.
+    rows, nor the order of keys, nor a file's line ends and spacing change it. Sets of answers and conversations are in it
+    where a row has them, so that rows without keep the hash that they had before there were any.
     """
     return _digest(hashlib.sha256(_row_json(example).encode()).hexdigest() for example in examples)
 
@@ -140,7 +151,7 @@ def _row_json(example: Example) -> str:
     fields = {
         name: canonical(value) if isinstance(value, str) else value
         for name, value in vars(example).items()
-        if name not in _OF_SETS or value
+        if name not in _WHERE_GIVEN or value
     }
     return json.dumps(fields, sort_keys=True, ensure_ascii=False)
 

@@ -7,6 +7,8 @@ probability is the sum over its answers.
 from dataclasses import dataclass, field
 
 Span = tuple[int, int]
+Turns = tuple[tuple[str, str], ...]
+"""A conversation: who says what, the last turn being the one that is answered."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,9 @@ class Example:
         by_first_token: whether answers count by the first token that a tokenizer makes of them (the decade of a year,
             where it splits numbers into digits), and those that it would not write after the prompt are left out.
             Otherwise each has to be one token, as without sets.
+        turns: the conversation that `clean` is asked in, with `dataset.chat`; `clean` is what is said in it until it is
+            tokenised, and then what the model's chat template makes of it.
+        corrupt_turns: that of `corrupt`.
     """
 
     id: str
@@ -50,6 +55,8 @@ class Example:
     targets: tuple[str, ...] = ()
     foils: tuple[str, ...] = ()
     by_first_token: bool = False
+    turns: Turns = ()
+    corrupt_turns: Turns = ()
 
     @property
     def right(self) -> tuple[str, ...]:

@@ -15,12 +15,15 @@ from tiny_ablation.errors import DataError
 SPLITS = ("train", "dev", "test")
 
 
-def check(examples: Sequence[Example], *, answer_in_prompt: bool = False) -> None:
+def check(
+    examples: Sequence[Example], *, answer_in_prompt: bool = False, trailing_space: bool = False
+) -> None:
     """Every guard, in the order in which their messages help most.
 
     Args:
         examples: the whole corpus.
         answer_in_prompt: whether the behaviour is to find the answer in the prompt, as in induction.
+        trailing_space: whether prompts may end in white space, as those do that a chat template made.
 
     Raises:
         DataError: by the first guard that fails, with all the rows that fail it.
@@ -32,13 +35,14 @@ def check(examples: Sequence[Example], *, answer_in_prompt: bool = False) -> Non
         known_splits,
         one_split_a_prompt,
         distinct_prompts,
-        prompts_end_in_text,
         corrupt_differs,
         foil_differs,
         sets_fit,
         subject_in_prompt,
     ):
         guard(examples)
+    if not trailing_space:
+        prompts_end_in_text(examples)
     if not answer_in_prompt:
         answer_not_in_prompt(examples)
 
@@ -102,12 +106,17 @@ def distinct_prompts(examples: Sequence[Example]) -> None:
 
 
 def prompts_end_in_text(examples: Sequence[Example]) -> None:
-    """No prompt ends in white space."""
-    bad = [e.id for e in examples if e.clean != e.clean.rstrip() or e.corrupt != e.corrupt.rstrip()]
+    """No prompt ends in white space, but for conversations, whose end the template writes."""
+    bad = [
+        e.id
+        for e in examples
+        if not e.turns and (e.clean != e.clean.rstrip() or e.corrupt != e.corrupt.rstrip())
+    ]
     _refuse(
         bad,
         "rows have a prompt that ends in white space",
-        "Move the space to the start of target and foil, where tokenizers put it.",
+        "Move the space to the start of target and foil, where tokenizers put it. Where it belongs there, as behind a chat "
+        "template's generation prompt, set dataset.allow_trailing_space=true, or dataset.chat=true with the turns themselves.",
     )
 
 

@@ -4,6 +4,8 @@ Required are `clean`, `target` and `foil`. Optional are `corrupt` (empty: zero a
 it), `id` (`row-12` for line 12), `template`, `relation`, `subject`, `split` and `group`, which is the
 template, else the relation, else the id: a row that names nothing it shares with others is its own cluster.
 `targets` and `foils` are lists, for rows with several right or wrong answers: target and foil are among them.
+With `dataset.chat` a row is a conversation: `messages`, a list of `role` and `content`, or `clean`, which the user says, with
+`system`; and `corrupt_messages`, or `corrupt`, which takes the place of the last turn.
 Other fields are ignored, unless their name is nearly one of these, which is a slip. Text is taken in NFC with newlines as
 line ends, so that the corpus and its hash do not depend on the editor that saved it.
 """
@@ -11,20 +13,23 @@ line ends, so that the corpus and its hash do not depend on the editor that save
 import difflib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from tiny_ablation.config.schema import DatasetConfig
-from tiny_ablation.data.examples import Example
+from tiny_ablation.data import chat
+from tiny_ablation.data.examples import Example, Turns
 from tiny_ablation.data.text import SHOWN, canonical, listing
 from tiny_ablation.errors import ConfigError, DataError
 
 _REQUIRED = ("clean", "target", "foil")
 _OPTIONAL = ("id", "corrupt", "group", "template", "subject", "relation", "split")
 _LISTS = ("targets", "foils")
-_KNOWN = (*_REQUIRED, *_OPTIONAL, *_LISTS)
+_CHAT = ("messages", "corrupt_messages", "system")
+_PLAIN = (*_REQUIRED, *_OPTIONAL, *_LISTS)
+_KNOWN = (*_PLAIN, *_CHAT)
 # A number is a natural name of a row or a cluster; everywhere else it is a sign of a wrong column.
 _MAY_BE_INTEGER = ("id", "group")
 _BOM = b"\xef\xbb\xbf"
@@ -56,10 +61,11 @@ def read_jsonl(cfg: DatasetConfig) -> list[Example]:
     """
     path, fields = _path(cfg), _fields(cfg)
     must_have = {*_REQUIRED, *_renamed(cfg)}
+    make = _conversation if cfg.chat else _example
     examples, problems, first_line = [], _Problems(), {}
     for line, raw in _lines(path):
         try:
-            example = _example(_parse(raw, line), fields, must_have, line)
+            example = make(_parse(raw, line), fields, must_have, line)
             if example.id in first_line:
                 raise _RowError(f"id {example.id!r} already stands in line {first_line[example.id]}")
         except _RowError as error:
@@ -93,7 +99,7 @@ def _fields(cfg: DatasetConfig) -> dict[str, str]:
             f"dataset.fields renames {', '.join(unknown)}, which is no field of an example; it maps our "
             f"fields to yours, and ours are {', '.join(_KNOWN)}."
         )
-    return {name: renamed.get(name, name) for name in _KNOWN}
+    return {name: renamed.get(name, name) for name in (_KNOWN if cfg.chat else _PLAIN)}
 
 
 def _renamed(cfg: DatasetConfig) -> dict[str, str]:
@@ -161,15 +167,53 @@ def _refuse_slips(row: Mapping[str, Any], fields: Mapping[str, str]) -> None:
 
 
 def _example(row: Mapping[str, Any], fields: Mapping[str, str], must_have: set[str], line: int) -> Example:
-    missing = [name for name in _KNOWN if name in must_have and row.get(fields[name]) is None]
+    missing = [name for name in fields if name in must_have and row.get(fields[name]) is None]
     _refuse_slips(row, fields)
+    if "clean" in missing and "messages" in row and "messages" not in fields:
+        raise _RowError("it has messages; dataset.chat=true renders them")
     if missing:
         raise _RowError(_missing(missing, fields, row))
-    given = [name for name in _KNOWN if row.get(fields[name]) is not None]
+    given = [name for name in fields if name not in _CHAT and row.get(fields[name]) is not None]
     text: dict[str, Any] = {name: _value(row, name, fields[name]) for name in given}
     row_id = text.pop("id", f"row-{line}")
     group = text.pop("group", "") or text.get("template") or text.get("relation") or row_id
     return Example(**{"corrupt": "", **text}, id=row_id, group=group)
+
+
+def _conversation(
+    row: Mapping[str, Any], fields: Mapping[str, str], must_have: set[str], line: int
+) -> Example:
+    """An example whose prompts are conversations; its texts are what is said in them."""
+    has = lambda name: row.get(fields[name]) is not None  # noqa: E731
+    _refuse_slips(row, fields)
+    if not has("messages") and not has("clean"):
+        raise _RowError(
+            f"missing {fields['messages']} or {fields['clean']}; the row has {listing(sorted(row)) or 'nothing'}"
+        )
+    if has("messages") and (has("clean") or has("system")):
+        raise _RowError(
+            f"it has {fields['messages']} beside {fields['clean']} or {fields['system']}; give one of them"
+        )
+    if has("corrupt_messages") and has("corrupt"):
+        raise _RowError(f"it has {fields['corrupt_messages']} beside {fields['corrupt']}; give one of them")
+    said = lambda name: _text(row[fields[name]], name, fields[name]) if has(name) else ""  # noqa: E731
+    turns = _turns(row, fields["messages"]) if has("messages") else chat.asked(said("clean"), said("system"))
+    corrupt: Turns = _turns(row, fields["corrupt_messages"]) if has("corrupt_messages") else ()
+    if has("corrupt") and said("corrupt"):
+        corrupt = chat.reworded(turns, said("corrupt"))
+    texts = {fields["clean"]: chat.written(turns), fields["corrupt"]: chat.written(corrupt)}
+    plain = _example({**row, **texts}, fields, must_have - {*_CHAT}, line)
+    return replace(plain, turns=turns, corrupt_turns=corrupt)
+
+
+def _turns(row: Mapping[str, Any], theirs: str) -> Turns:
+    try:
+        turns = chat.turns_of(row[theirs])
+    except chat.ChatError as error:
+        raise _RowError(f"{theirs} {error}") from None
+    if any(_has_lone_surrogate(content) for _, content in turns):
+        raise _RowError(f"{theirs} holds half of a surrogate pair, which is no character")
+    return turns
 
 
 def _missing(missing: list[str], fields: Mapping[str, str], row: Mapping[str, Any]) -> str:

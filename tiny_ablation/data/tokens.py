@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from tiny_ablation.config.schema import Span
-from tiny_ablation.data import marks
+from tiny_ablation.data import chat, marks
 from tiny_ablation.data.examples import Example
 from tiny_ablation.data.examples import Span as Characters
 from tiny_ablation.data.text import listing
@@ -110,7 +110,13 @@ class _Row(NamedTuple):
 
 
 def tokenize(
-    examples: Sequence[Example], tokenizer: Any, *, opening: Ids, span: Span, context: int | None = None
+    examples: Sequence[Example],
+    tokenizer: Any,
+    *,
+    opening: Ids,
+    span: Span,
+    context: int | None = None,
+    answer_prefix: str = "",
 ) -> list[TokenizedExample]:
     """Every example as token ids.
 
@@ -122,11 +128,14 @@ def tokenize(
             and one foil.
         context: tokens that the model was made for; None for no limit. Models with rotary positions compute on beyond it, and
             what they say there is noise.
+        answer_prefix: of conversations: what the answer begins with, before the target.
 
     Raises:
         DataError: some cannot be scored; names all of them.
     """
-    served = scorable(examples, tokenizer, opening=opening, span=span, context=context)
+    served = scorable(
+        examples, tokenizer, opening=opening, span=span, context=context, answer_prefix=answer_prefix
+    )
     if served.unscorable:
         count = f"{len(served.unscorable)} of {len(examples)} examples"
         rows = listing([f"{row.id}: {row.reason}" for row in served.unscorable], separator="; ")
@@ -139,37 +148,76 @@ def tokenize(
 
 
 def scorable(
-    examples: Sequence[Example], tokenizer: Any, *, opening: Ids, span: Span, context: int | None = None
+    examples: Sequence[Example],
+    tokenizer: Any,
+    *,
+    opening: Ids,
+    span: Span,
+    context: int | None = None,
+    answer_prefix: str = "",
 ) -> Servable:
     """The examples that this tokenizer can score, and the reason for each that it cannot; see `tokenize`."""
     served = Servable([], [])
-    for row in each_scored(examples, tokenizer, opening=opening, span=span, context=context):
+    for row in each_scored(
+        examples, tokenizer, opening=opening, span=span, context=context, answer_prefix=answer_prefix
+    ):
         (served.examples if isinstance(row, TokenizedExample) else served.unscorable).append(row)  # pyright: ignore
     return served
 
 
 def each_scored(
-    examples: Sequence[Example], tokenizer: Any, *, opening: Ids, span: Span, context: int | None = None
+    examples: Sequence[Example],
+    tokenizer: Any,
+    *,
+    opening: Ids,
+    span: Span,
+    context: int | None = None,
+    answer_prefix: str = "",
 ) -> Iterator[TokenizedExample | Unscorable]:
     """Each example as in `scorable`, some thousand at a time, for whoever needs a little of each of a million."""
     for first in range(0, len(examples), _CHUNK):
-        for row in _encode_rows(examples[first : first + _CHUNK], tokenizer):
-            fault = _fault(row, tokenizer, opening, span) or _length_fault(row, opening, span, context)
-            yield fault or _tokenized(row, opening)
+        chunk = [_rendered(e, tokenizer, answer_prefix) for e in examples[first : first + _CHUNK]]
+        rows = iter(_encode_rows([e for e in chunk if isinstance(e, Example)], tokenizer))
+        for each in chunk:
+            yield (
+                each
+                if isinstance(each, Unscorable)
+                else _scored(next(rows), tokenizer, opening, span, context)
+            )
+
+
+def _rendered(example: Example, tokenizer: Any, answer_prefix: str) -> Example | Unscorable:
+    try:
+        return chat.rendered(example, tokenizer, answer_prefix)
+    except chat.ChatError as error:
+        return Unscorable(example.id, str(error))
+
+
+def _scored(
+    row: _Row, tokenizer: Any, opening: Ids, span: Span, context: int | None
+) -> TokenizedExample | Unscorable:
+    fault = _fault(row, tokenizer, opening, span) or _length_fault(row, opening, span, context)
+    return fault or _tokenized(row, opening)
+
+
+def front(ids: Ids, opening: Ids) -> Ids:
+    """What to put in front of the tokens of a text: the opening, unless the text is written with it."""
+    return () if ids[: len(opening)] == opening else opening
 
 
 def _tokenized(row: _Row, opening: Ids) -> TokenizedExample:
     example, n_prompt = row.example, len(row.clean.ids)
+    fronts = [front(encoded.ids, opening) for encoded in (row.clean, row.corrupt)]
     return TokenizedExample(
         example=example,
-        clean_ids=opening + row.clean.ids,
-        corrupt_ids=opening + row.corrupt.ids if row.corrupt.ids else (),
+        clean_ids=fronts[0] + row.clean.ids,
+        corrupt_ids=fronts[1] + row.corrupt.ids if row.corrupt.ids else (),
         target_ids=row.with_target[n_prompt:],
         foil_ids=row.with_foil[n_prompt:],
         right_ids=row.first_tokens(row.right),
         wrong_ids=row.first_tokens(row.wrong),
-        marks=_marks(row.clean, marks.clean_spans(example), opening),
-        corrupt_marks=_marks(row.corrupt, marks.corrupt_spans(example), opening) if row.corrupt.ids else {},
+        marks=_marks(row.clean, marks.clean_spans(example), fronts[0]),
+        corrupt_marks=_marks(row.corrupt, marks.corrupt_spans(example), fronts[1]) if row.corrupt.ids else {},
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from tiny_ablation.config.model_options import model_option
 from tiny_ablation.config.schema import DatasetConfig, Keep, RootConfig, Span, Unscorable
+from tiny_ablation.data.chat import require_template
 from tiny_ablation.data.corpus import JSONL, Corpus, select
 from tiny_ablation.data.examples import Example
 from tiny_ablation.data.text import listing
@@ -28,11 +29,13 @@ class Selection:
         tokens: in corpus order.
         unscorable: for each row of the split that a tokenizer cannot serve, its id and why.
         kept: what `dataset.keep` did, for `summary.json`; empty where it keeps all.
+        warnings: what may be wrong with the form of the prompts; see `prompt_form`.
     """
 
     tokens: Sequence[TokenizedExample]
     unscorable: Mapping[str, str] = field(default_factory=dict)
     kept: Mapping[str, Any] = field(default_factory=dict)
+    warnings: Sequence[str] = ()
 
 
 def draw_scorable(
@@ -66,15 +69,29 @@ def draw_scorable(
 
 
 def each_scored_by(
-    model: LoadedModel | TokenizerOnly, examples: Sequence[Example], span: Span
+    model: LoadedModel | TokenizerOnly, examples: Sequence[Example], root: RootConfig
 ) -> Iterator[TokenizedExample | UnscorableRow]:
     """Each example as a model can score it, or why it cannot, without keeping them."""
-    return each_scored(examples, model.tokenizer, opening=model.opening, span=span, context=model.context)
+    return each_scored(examples, model.tokenizer, **_how(root, model))
 
 
-def scorable_by(model: LoadedModel | TokenizerOnly, examples: Sequence[Example], span: Span) -> Servable:
+def scorable_by(
+    model: LoadedModel | TokenizerOnly, examples: Sequence[Example], root: RootConfig
+) -> Servable:
     """Which of the examples a model can score, and which it cannot."""
-    return scorable(examples, model.tokenizer, opening=model.opening, span=span, context=model.context)
+    return scorable(examples, model.tokenizer, **_how(root, model))
+
+
+def _how(root: RootConfig, model: LoadedModel | TokenizerOnly) -> dict[str, Any]:
+    """How a run's prompts become tokens of a model."""
+    if root.dataset.chat:
+        require_template(model.name, model.tokenizer)
+    return {
+        "opening": model.opening,
+        "span": root.metrics.span,
+        "context": model.context,
+        "answer_prefix": root.dataset.answer_prefix,
+    }
 
 
 def unscorable_rows(root: RootConfig, corpus: Corpus, model: LoadedModel | TokenizerOnly) -> dict[str, str]:
@@ -83,7 +100,7 @@ def unscorable_rows(root: RootConfig, corpus: Corpus, model: LoadedModel | Token
     others = [load_tokenizer(model_option(name)) for name in root.dataset.common_rows or ()]
     faults: dict[str, str] = {}
     for each in (model, *others):
-        for row in each_scored_by(each, pool, root.metrics.span):
+        for row in each_scored_by(each, pool, root):
             if isinstance(row, UnscorableRow):
                 faults.setdefault(row.id, f"{each.name}: {row.reason}")
     return {e.id: faults[e.id] for e in pool if e.id in faults}
@@ -124,9 +141,7 @@ def _policy(cfg: DatasetConfig) -> Unscorable:
 def _all(
     root: RootConfig, examples: Sequence[Example], model: LoadedModel | TokenizerOnly
 ) -> list[TokenizedExample]:
-    tokens = lambda each: tokenize(  # noqa: E731
-        examples, each.tokenizer, opening=each.opening, span=root.metrics.span, context=each.context
-    )
+    tokens = lambda each: tokenize(examples, each.tokenizer, **_how(root, each))  # noqa: E731
     if root.dataset.common_rows and _policy(root.dataset) is Unscorable.refuse:
         for name in root.dataset.common_rows:
             tokens(load_tokenizer(model_option(name)))

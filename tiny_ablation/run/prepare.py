@@ -24,6 +24,7 @@ from tiny_ablation.models.network import Network, build_network
 from tiny_ablation.run.baseline import prompt_of
 from tiny_ablation.run.examples import Selection, draw_scorable, keep, scorable_by
 from tiny_ablation.run.plan import Arm, PlanContext, ReferenceSet
+from tiny_ablation.run.prompt_form import form_warnings
 from tiny_ablation.run.spec import RunSpec, metric_names_of
 
 
@@ -103,7 +104,7 @@ def _planned(spec: RunSpec, identity: Identity, network: Network, device: str) -
     root = spec.settings.root
     served = draw_scorable(root, spec.corpus, spec.examples, network.model)
     spec = replace(spec, examples=[t.example for t in served.tokens])
-    selection = keep(root, network, served)
+    selection = replace(keep(root, network, served), warnings=form_warnings(root, network, served.tokens))
     tokens = selection.tokens
     context = _context(spec, network, tokens)
     skips = spec.ablation.excluded_examples(root.ablation, context)
@@ -143,9 +144,7 @@ def reference_set(spec: RunSpec, network: Network, n: int) -> ReferenceSet:
         if pair[0].id not in evaluated
     ]
     split = {example.id: name for example, name in rest}
-    usable = scorable_by(
-        network.model, [example for example, _ in rest], spec.settings.root.metrics.span
-    ).examples
+    usable = scorable_by(network.model, [example for example, _ in rest], spec.settings.root).examples
     if not usable:
         raise ConfigError(
             "ablation: means are taken over examples that are not evaluated, and this run evaluates the whole corpus; "

@@ -230,8 +230,9 @@ def _refuse_size(rows: int, size: int) -> None:
 
 def _written_out(table: "pa.Table", texts: Collection[str]) -> "pa.Table":
     """The table with columns of codes as text; a text of a megabyte may stand in each of a million rows."""
-    import pyarrow.compute as pc
+    import pyarrow.compute
 
+    pc: Any = pyarrow.compute  # which makes its functions as it is imported
     codes = [i for i, name in enumerate(table.column_names) if name in texts]
     lengths = (
         pc.sum(pc.take(pc.binary_length(chunk.dictionary), chunk.indices)).as_py() or 0

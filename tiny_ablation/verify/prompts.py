@@ -39,6 +39,9 @@ def _plainly(tokenizer: Any, text: str, asked: str) -> list[int]:
         return tokenizer(text, add_special_tokens=False)["input_ids"]
     ids, bos = tokenizer(text)["input_ids"], tokenizer.bos_token_id
     bare = tokenizer(text, add_special_tokens=False)["input_ids"]
+    before = next((ids[:i] for i in range(len(ids)) if ids[i : i + len(bare)] == bare), [])
+    if before and bare[: len(before)] == before:
+        return bare  # the text is written with what the tokenizer would put before it
     # A BOS that was asked for is not put before one that is there already.
     return [bos, *ids] if asked == "true" and bos not in ids[: max(0, len(ids) - len(bare))] else ids
 
