@@ -9,6 +9,7 @@ from tiny_ablation.data import tokens
 from tiny_ablation.data.examples import Example
 from tiny_ablation.data.tokens import Unscorable, each_scored, scorable, tokenize
 from tiny_ablation.errors import DataError
+from tiny_ablation.models.sources.toy_tokenizer import toy_tokenizer
 
 WORDS = [
     "The",
@@ -96,7 +97,9 @@ def test_a_long_answer_is_refused_at_first_with_its_tokens_and_the_way_out():
         scored(example("ok"), example("india", target=" New Delhi", foil=" Old Delhi"))
     text = str(error.value)
     assert text.startswith("1 of 2 examples")
-    assert "india: target ' New Delhi' is 2 tokens (ĠNew ĠDelhi) and foil ' Old Delhi' is 2 tokens" in text
+    assert (
+        "india: target ' New Delhi' is 2 tokens (' New' ' Delhi') and foil ' Old Delhi' is 2 tokens" in text
+    )
     assert "metrics.span=full" in text
     assert "ok:" not in text
 
@@ -138,7 +141,7 @@ def test_sets_of_answers_become_sets_of_tokens():
 
 def test_an_answer_of_a_set_has_to_be_one_token_unless_its_first_one_counts():
     long: dict[str, Any] = {"targets": (" Lima", " New Delhi")}
-    with pytest.raises(DataError, match=r"target ' New Delhi' is 2 tokens \(ĠNew ĠDelhi\)") as error:
+    with pytest.raises(DataError, match=r"target ' New Delhi' is 2 tokens \(' New' ' Delhi'\)") as error:
         scored(example(**long))
     assert "metrics.span=full" not in str(error.value)  # which scores no sets
     [row] = scored(example(**long, by_first_token=True))
@@ -159,7 +162,7 @@ def test_an_answer_that_changes_the_prompt_is_left_out_of_a_set_only_where_the_f
 
 def test_sets_that_share_a_token_are_refused():
     shared: dict[str, Any] = {"targets": (" Lima", " New Delhi"), "foils": (" Quito", " New")}
-    with pytest.raises(DataError, match="a: ĠNew begins right and wrong answers"):
+    with pytest.raises(DataError, match="a: ' New' begins right and wrong answers"):
         scored(example(**shared, by_first_token=True))
 
 
@@ -243,3 +246,12 @@ def test_rows_are_encoded_some_at_a_time_and_none_is_kept(monkeypatch):
         f"r{i}" for i in range(10)
     ]
     assert isinstance(again[5], Unscorable)
+
+
+def test_answers_in_scripts_without_spaces_are_shown_as_text_and_get_no_space():
+    row = example(clean="日本の首都は", corrupt="", subject="日本", target="東京", foil="大阪")
+    [fault] = scorable([row], toy_tokenizer(), opening=(), span=Span.first).unscorable
+    assert fault.reason.startswith("target '東京' is 6 tokens ('<part>' '<part>'")
+    assert "did you mean" not in fault.reason
+    [scored_row] = tokenize([row], toy_tokenizer(), opening=(), span=Span.full)
+    assert scored_row.marks["subject"] == (0, 1, 2, 3, 4, 5)

@@ -17,7 +17,7 @@ from tiny_ablation.commands._compose import compose
 from tiny_ablation.commands._console import add_overrides, parser, say, say_json, table
 from tiny_ablation.config.schema import RootConfig
 from tiny_ablation.data.corpus import family_of, split_of
-from tiny_ablation.data.text import SHOWN
+from tiny_ablation.data.text import SHOWN, token_text
 from tiny_ablation.data.tokens import TokenizedExample
 
 _BARS = 40  # columns of the longest bar
@@ -84,7 +84,7 @@ def _row(tokens: TokenizedExample, split: str, tokenizer: Any) -> dict[str, Any]
     shown = {name: getattr(tokens, f"{name}_ids") for name in ("clean", "corrupt", "target", "foil")}
     if example.has_sets:
         shown |= {"targets": tokens.right_ids, "foils": tokens.wrong_ids}
-    pieces = {name: [tokenizer.decode([i]) for i in ids] for name, ids in shown.items()}
+    pieces = {name: [token_text(tokenizer, i) for i in ids] for name, ids in shown.items()}
     return {
         "id": example.id,
         "split": split,

@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from tiny_ablation.data.examples import Example, Span
+from tiny_ablation.data.text import words_at
 
 SUBJECT = "subject"
 LAST = "last"
@@ -40,9 +41,8 @@ def corrupt_spans(example: Example) -> dict[str, Span]:
 
 def _places(prompt: str, subject: str) -> list[Span]:
     """Where the subject stands: as whole words if it does ("art" in "the party of art")."""
-    text = re.escape(subject)
-    matches = list(re.finditer(rf"(?<!\w){text}(?!\w)", prompt)) or re.finditer(text, prompt)
-    return [match.span() for match in matches]
+    whole = list(words_at(prompt, subject))
+    return whole or [match.span() for match in re.finditer(re.escape(subject), prompt)]
 
 
 def _counterpart(example: Example, place: Span) -> Span | None:

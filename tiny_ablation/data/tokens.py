@@ -16,7 +16,7 @@ from tiny_ablation.config.schema import Span
 from tiny_ablation.data import chat, marks
 from tiny_ablation.data.examples import Example
 from tiny_ablation.data.examples import Span as Characters
-from tiny_ablation.data.text import listing
+from tiny_ablation.data.text import listing, spaceless, token_text
 from tiny_ablation.errors import DataError
 
 Ids = tuple[int, ...]
@@ -292,7 +292,7 @@ def _length_fault(row: _Row, opening: Ids, span: Span, context: int | None) -> U
 def _first_token_fault(row: _Row, tokenizer: Any) -> Unscorable | None:
     """The answers that are longer than one token where each has to be one, or begin like one of the other side."""
     example, n_prompt = row.example, len(row.clean.ids)
-    words = lambda ids: " ".join(tokenizer.convert_ids_to_tokens(list(ids)))  # noqa: E731
+    words = lambda ids: " ".join(repr(token_text(tokenizer, i)) for i in ids)  # noqa: E731
     long = [
         f"{name} {text!r} is {len(together) - n_prompt} tokens ({words(together[n_prompt:])})"
         f"{_space_hint(example.clean, text)}"
@@ -309,5 +309,5 @@ def _first_token_fault(row: _Row, tokenizer: Any) -> Unscorable | None:
 
 def _space_hint(prompt: str, answer: str) -> str:
     """What to try where a word is glued to the prompt's last word."""
-    glued = prompt[-1:].isalnum() and answer[:1].isalnum()
+    glued = prompt[-1:].isalnum() and answer[:1].isalnum() and not spaceless(answer[0])
     return f" (did you mean {' ' + answer!r}, with its leading space?)" if glued else ""
