@@ -211,7 +211,10 @@ def test_an_impossible_answer_stops_the_run_and_names_site_and_metric(toy_networ
     found = _Results.empty(executor.metrics, 1, base)
     logits = torch.zeros(1, 3, 8)
     logits[0, 1, 1 if where == "target" else 2] = -torch.inf
-    with pytest.raises(NumericsError, match=r"blocks\.1\.z\[2\]: \w+ is NaN or infinite"):
+    with pytest.raises(
+        NumericsError,
+        match=rf"blocks\.1\.z\[2\]: \w+ is NaN .* minus infinity to tokens {1 if where == 'target' else 2}\)",
+    ):
         found.add([0], logits, base, ["blocks.1.z[2]"])
 
 

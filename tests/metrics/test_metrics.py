@@ -212,3 +212,20 @@ def test_norm_entropy_and_top_are_those_of_double_precision():
     torch.testing.assert_close(found.entropy.double(), entropy, atol=5e-6, rtol=0)
     assert torch.equal(found.top1, logits.argmax(-1))
     assert found.top1[2] == 3
+
+
+def test_a_token_that_is_never_possible_is_left_out_of_every_metric():
+    """A masked row of the vocabulary: minus infinity in both runs, with which each metric is what it is without the token."""
+    logits, like = random_logits(5), readout([1.0])
+    few = [t for t in range(logits.shape[-1]) if t != 7]
+    masked = logits.clone()
+    masked[..., 7] = -math.inf
+    for name in ("logit_diff", "prob_diff", "p_drop", "kl_div", "entropy", "acc_flip_rate"):
+        whole = metric(name).compute(Readout(masked[1:], like.reads), Readout(masked[:1], like.reads))
+        rest = metric(name).compute(
+            Readout(logits[1:, :, few], like.reads), Readout(logits[:1, :, few], like.reads)
+        )
+        assert whole.isfinite().all(), name
+        torch.testing.assert_close(whole, rest, atol=1e-6, rtol=1e-5)
+    lost = metric("kl_div").compute(Readout(masked[1:], like.reads), Readout(logits[:1], like.reads))
+    assert (lost == math.inf).all()  # possible before, and impossible now

@@ -16,6 +16,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from tiny_ablation.data.text import listing
 from tiny_ablation.engine.edits import Intervention
 from tiny_ablation.engine.forward import Cache, Passes
 from tiny_ablation.engine.layout import Batch, build_batches, count_nodes, tagger
@@ -292,8 +293,12 @@ def _measured(metric: Metric, readout: Readout, base: Readout, labels: Sequence[
     values = metric.compute(readout, base).double().cpu()
     bad = ~torch.isfinite(values).all(-1)
     if bad.any():
+        run = int(bad.nonzero()[0])
+        tokens = (readout.logits[run] == -torch.inf).any(0).nonzero().flatten().tolist()
+        said = listing([str(token) for token in tokens])
+        why = f" (the model gives a logit of minus infinity to tokens {said})" if tokens else ""
         raise NumericsError(
-            f"{labels[int(bad.nonzero()[0])]}: {metric.name} is NaN or infinite for an example (the model gives an answer a "
-            "logit of minus infinity, or the like); leave the metric out of metrics.names, or the example out"
+            f"{labels[run]}: {metric.name} is NaN or infinite for an example{why}; leave the metric out of "
+            "metrics.names, or the example out"
         )
     return values

@@ -1,5 +1,6 @@
 """Kullback-Leibler divergence of the intervened from the baseline distribution."""
 
+import math
 from typing import TYPE_CHECKING
 
 from tiny_ablation.metrics.readout import Metric, Readout, row_sums
@@ -19,7 +20,12 @@ def kl_per_read(a: Readout, b: Readout) -> "Tensor":
     difference -= (b.log_norm - a.log_norm)[..., None]
     difference *= b.probabilities
     # A sum in pairs; a product of matrices adds 50,000 terms one after the other.
-    return row_sums(difference)
+    found = row_sums(difference)
+    if (
+        found.isnan().any()
+    ):  # a token that the baseline gives minus infinity adds nothing, whatever it has in `a`
+        found = row_sums(difference.masked_fill_(b.logits == -math.inf, 0))
+    return found
 
 
 METRIC = Metric(
