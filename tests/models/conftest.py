@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,8 +31,8 @@ def write_directory(directory: Path, seed: int = 0) -> Path:
     return directory
 
 
-def write_gguf(path: Path) -> Path:
-    """The toy model as a GGUF file with tied embeddings and a byte-level tokenizer without merges."""
+def write_gguf(path: Path, alter: "Callable[[Any], object]" = lambda _writer: None) -> Path:
+    """The toy model as a GGUF file with tied embeddings and a byte-level tokenizer without merges; `alter` adds to it."""
     import gguf
 
     model, tokenizer = toy_llama()
@@ -55,6 +56,7 @@ def write_gguf(path: Path) -> Path:
         getattr(writer, f"add_{role}_token_id")(0)
     for name, tensor in _gguf_names(state).items():
         writer.add_tensor(name, tensor)
+    alter(writer)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

@@ -2,12 +2,15 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from tiny_ablation.config.schema import ModelConfig, ModelSource
 from tiny_ablation.errors import ModelError
@@ -67,7 +70,7 @@ def test_a_gguf_becomes_the_same_model(tmp_path: Path, cache: Path, gguf_file: M
     assert loaded.hf.lm_head.weight is loaded.hf.model.embed_tokens.weight
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     assert loaded.weights_hash == local.weights_id(config(path)) == f"gguf:{digest}"
-    assert [found.name for found in cache.iterdir() if found.is_dir()] == [f"gguf-{digest[:12]}-v1"]
+    assert [found.name for found in cache.iterdir() if found.is_dir()] == [f"file-{digest[:12]}-v1"]
     assert "quantization_config" not in json.loads(next(cache.glob("*/config.json")).read_text())
 
 
@@ -93,6 +96,74 @@ def test_conversion_says_nothing_where_there_is_no_terminal(
 ) -> None:
     load(gguf_file(tmp_path / "toy.gguf"))
     assert capfd.readouterr() == ("", "")
+
+
+LLAMA3 = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
+
+
+def rope_freqs(factor: float) -> np.ndarray:
+    """What llama.cpp writes for Llama 3: a divisor for each frequency, worked out as its converter does."""
+    size, base, found = toy_llama()[0].config.head_dim, 500_000.0, []
+    for i in range(0, size, 2):
+        length = 2 * math.pi * base ** (i / size)
+        if length < 8192 / 4:
+            found.append(1.0)
+        elif length > 8192:
+            found.append(factor)
+        else:
+            smooth = (8192 / length - 1) / (4 - 1)
+            found.append(1 / ((1 - smooth) / factor + smooth))
+    return np.array(found, dtype=np.float32)
+
+
+def linear(writer: Any) -> None:
+    writer.add_string("llama.rope.scaling.type", "linear")
+    writer.add_float32("llama.rope.scaling.factor", 4.0)
+
+
+def llama3(writer: Any) -> None:
+    writer.add_rope_freq_base(500_000.0)
+    writer.add_tensor("rope_freqs.weight", rope_freqs(8.0))
+
+
+@pytest.mark.parametrize(
+    ("alter", "scaling"),
+    [
+        (linear, {"rope_type": "linear", "factor": 4.0, "rope_theta": 10_000.0}),
+        (llama3, {"rope_type": "llama3", "factor": 8.0, "rope_theta": 500_000.0, **LLAMA3}),
+    ],
+    ids=["linear", "rope_freqs"],
+)
+def test_the_rotary_scaling_of_a_gguf_is_that_of_its_counterpart(
+    tmp_path: Path, gguf_file: Callable[..., Path], alter: Any, scaling: dict[str, Any]
+) -> None:
+    loaded = load(gguf_file(tmp_path / "toy.gguf", alter))
+    toy, tokenizer = toy_llama()
+    ids = tokenizer("The capital of France is " * 20, return_tensors="pt")["input_ids"]
+    settings = toy.config.to_dict()
+    settings["rope_parameters"] = scaling
+    scaled = LlamaForCausalLM(LlamaConfig(**settings)).eval()
+    scaled.load_state_dict(toy.state_dict())
+    assert torch.allclose(loaded.hf(ids).logits, scaled(ids).logits, atol=1e-5)
+    assert not torch.allclose(loaded.hf(ids).logits, toy(ids).logits, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "alter",
+    [
+        lambda writer: writer.add_string("llama.rope.scaling.type", "yarn"),
+        lambda writer: writer.add_tensor("rope_freqs.weight", np.linspace(1, 5, 8, dtype=np.float32)),
+        lambda writer: writer.add_tensor("rope_factors_long.weight", np.ones(8, dtype=np.float32)),
+    ],
+    ids=["yarn", "odd divisors", "longrope"],
+)
+def test_a_rotary_scaling_without_a_counterpart_is_refused(
+    tmp_path: Path, gguf_file: Callable[..., Path], alter: Any
+) -> None:
+    with pytest.raises(
+        ModelError, match=r"toy\.gguf scales its rotary embedding in a way that has no certain counterpart"
+    ):
+        load(gguf_file(tmp_path / "toy.gguf", alter))
 
 
 @pytest.mark.parametrize("keep", [0, 3, 20, 1000, -1000])

@@ -39,6 +39,7 @@ class ModelConfig:
     name: str = key(MISSING, help="the name in tables and paths")
     source: ModelSource = key(MISSING)
     repo: str | None = key(None, help="hub: `owner/name`")
+    id: str | None = key(None, help="model=hub: the same, `owner/name`")
     revision: str | None = key(None, help="hub: branch, tag or commit")
     path: str | None = key(
         None, help="local: a directory, or a .gguf file; its content identifies the model", identity=False

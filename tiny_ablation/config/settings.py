@@ -4,14 +4,16 @@ Hydra has refused wrong types and unknown options while composing; what is left 
 are wrong on their own or beside each other. Inner code never sees a DictConfig.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
 from typing import Any
 
 from tiny_ablation.config.keys import check_values, defining
 from tiny_ablation.config.model_options import common_rows
 from tiny_ablation.config.refusals import unknown_key
-from tiny_ablation.config.schema import RootConfig, SaeConfig, Split
+from tiny_ablation.config.schema import ModelConfig, RootConfig, SaeConfig, Split
 from tiny_ablation.config.sweep import parse_k
 from tiny_ablation.errors import ConfigError
 
@@ -49,11 +51,23 @@ def to_settings(cfg: Any) -> Settings:
     if unknown:
         raise ConfigError("; ".join(map(unknown_key, unknown)))
     root: Any = OmegaConf.to_object(cfg)
+    root.model.name = _named(root.model)
     _check(root)
     root.dataset.common_rows = common_rows(root)
     plain: Any = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
     plain["dataset"]["common_rows"] = root.dataset.common_rows
+    plain["model"]["name"] = root.model.name
     return Settings(root, plain)
+
+
+def _named(model: ModelConfig) -> str:
+    """The model's name; of one that the config gives no name of its own, that of its directory, file or repository."""
+    where = {"local": model.path, "hub": model.id}.get(model.name)
+    if not where:
+        return model.name
+    path = Path(where).expanduser()
+    bare = (path.stem if path.suffix.lower() == ".gguf" else path.name) or path.resolve().name
+    return re.sub(r"[^\w.+-]", "-", bare) or model.name
 
 
 def _unknown(cfg: Any, prefix: str = "") -> Iterator[str]:

@@ -299,4 +299,6 @@ def _positions(config: Any) -> int | None:
 
 def _check(cfg: ModelConfig) -> None:
     if cfg.trust_remote_code and cfg.source in (ModelSource.hub, ModelSource.local):
-        notice(f"Warning: model.trust_remote_code=true runs the code that comes with {cfg.repo or cfg.path}.")
+        notice(
+            f"Warning: model.trust_remote_code=true runs the code that comes with {cfg.id or cfg.repo or cfg.path}."
+        )

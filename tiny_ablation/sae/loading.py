@@ -132,6 +132,14 @@ def _check_fits(found: Autoencoder, network: Network, cfg: SaeConfig) -> None:
             f"sae: {found.source} belongs at {site.hook_name}, and sae.component and sae.layer ask for {asked.hook_name}; "
             "leave them out"
         )
+    if wanted := sorted(
+        key for key, on in (own.metadata.model_from_pretrained_kwargs or {}).items() if on is True
+    ):
+        raise ModelError(
+            f"sae: {found.source} was made for weights that were processed with {', '.join(wanted)} "
+            "(model_from_pretrained_kwargs), whose activations are others than those of the weights here; take an autoencoder "
+            "that was trained without"
+        )
     model = str(own.metadata.model_name or "")
     if not cfg.other_model and not _same_model(model, found, network):
         raise ModelError(

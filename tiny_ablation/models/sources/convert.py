@@ -12,6 +12,7 @@ from typing import Any
 
 from tiny_ablation.errors import ModelError, is_out_of_memory, panics_told
 from tiny_ablation.models.sources.files import WEIGHTS
+from tiny_ablation.models.sources.gguf_rope import with_rope_scaling
 from tiny_ablation.models.sources.progress import spinner
 
 MAGIC = b"GGUF"
@@ -37,7 +38,7 @@ def convert_gguf(gguf: Path, directory: Path, label: str) -> dict[str, str]:
             with panics_told():
                 config, tensors, tokenizer = _read(gguf)
         except Exception as error:  # a damaged file can raise anything in the three libraries that read it
-            if is_out_of_memory(error):
+            if isinstance(error, ModelError) or is_out_of_memory(error):
                 raise
             said = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise ModelError(f"{gguf} cannot be read as a language model: {said}. Is it whole?") from error
@@ -73,7 +74,7 @@ def _read(gguf: Path) -> tuple[Any, dict[str, Any], Any]:
     settings = model.config.to_dict()
     settings.pop("quantization_config", None)  # the weights are no longer quantised
     settings["architectures"] = [type(model).__name__]
-    return type(model.config)(**settings), _own_tensors(model), tokenizer
+    return with_rope_scaling(gguf, type(model.config)(**settings)), _own_tensors(model), tokenizer
 
 
 def _own_tensors(model: Any) -> dict[str, Any]:

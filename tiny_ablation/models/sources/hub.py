@@ -41,9 +41,14 @@ def _identity(cfg: "ModelConfig", directory: Path) -> str:
 
 
 def _repo(cfg: "ModelConfig") -> str:
-    if not cfg.repo or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", cfg.repo):
-        raise ModelError(f"model.repo={cfg.repo} must be a name on the Hugging Face hub, owner/name.")
-    return cfg.repo
+    name = cfg.id or cfg.repo
+    if not name:
+        raise ModelError("model=hub needs model.id=OWNER/NAME, a model of the Hugging Face hub.")
+    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):
+        raise ModelError(
+            f"model.{'id' if cfg.id else 'repo'}={name} must be a name on the Hugging Face hub, owner/name."
+        )
+    return name
 
 
 def _snapshot(cfg: "ModelConfig", *, local_files_only: bool) -> Path:
@@ -75,7 +80,7 @@ def _fetch(cfg: "ModelConfig") -> Path:
     with _bars_on_terminals():
         directory = _reach(cfg, lambda: _snapshot(cfg, local_files_only=False))
     if missing := missing_parts(directory):
-        raise ModelError(f"{cfg.repo} on the hub is not a complete model: it lacks {', '.join(missing)}.")
+        raise ModelError(f"{_repo(cfg)} on the hub is not a complete model: it lacks {', '.join(missing)}.")
     return directory
 
 
@@ -87,7 +92,7 @@ def _ask_hub(cfg: "ModelConfig") -> None:
     names = [sibling.rfilename for sibling in info.siblings or []]
     if not any(name.endswith(".safetensors") and "/" not in name for name in names):
         raise ModelError(
-            f"{cfg.repo} has no safetensors on the hub. Other weight files are pickles, which can run code "
+            f"{_repo(cfg)} has no safetensors on the hub. Other weight files are pickles, which can run code "
             "when they are opened, and are never read; look for a model.revision with safetensors."
         )
 
@@ -104,11 +109,15 @@ def _reach(cfg: "ModelConfig", ask: Callable[[], T]) -> T:
         return ask()
     except GatedRepoError as error:
         reason = "asks you to accept its terms on huggingface.co and to log in (hf auth login)"
-        raise ModelError(f"{cfg.repo} {reason}.") from error
+        raise ModelError(f"{_repo(cfg)} {reason}.") from error
     except RevisionNotFoundError as error:
-        raise ModelError(f"{cfg.repo} has no revision {cfg.revision or 'main'} (model.revision).") from error
+        raise ModelError(
+            f"{_repo(cfg)} has no revision {cfg.revision or 'main'} (model.revision)."
+        ) from error
     except RepositoryNotFoundError as error:
-        raise ModelError(f"the hub has no public model {cfg.repo} (model.repo); check the name.") from error
+        raise ModelError(
+            f"the hub has no public model {_repo(cfg)} (model.repo or model.id); check the name."
+        ) from error
     except OfflineModeIsEnabled as error:
         raise ModelError(_out_of_reach(cfg, "HF_HUB_OFFLINE is set")) from error
     except Exception as error:  # the HTTP library has errors of its own, and changes
@@ -117,7 +126,7 @@ def _reach(cfg: "ModelConfig", ask: Callable[[], T]) -> T:
 
 def _out_of_reach(cfg: "ModelConfig", cause: str) -> str:
     return (
-        f"{cfg.repo} is not in the Hugging Face cache, and the hub cannot be reached ({cause}). Set HF_HOME "
+        f"{_repo(cfg)} is not in the Hugging Face cache, and the hub cannot be reached ({cause}). Set HF_HOME "
         "to a cache that has it, use a directory (model=local model.path=DIR), or the default model, which "
         "needs no hub."
     )
@@ -135,7 +144,7 @@ def _check_blobs(cfg: "ModelConfig", directory: Path) -> None:
         blob = path.resolve()
         if re.fullmatch(r"[0-9a-f]{64}", blob.name) and checksum(blob) != blob.name:
             raise ModelError(
-                f"{path.name} of {cfg.repo} in the Hugging Face cache has been altered. "
+                f"{path.name} of {_repo(cfg)} in the Hugging Face cache has been altered. "
                 f"Delete {blob} and run again."
             )
 

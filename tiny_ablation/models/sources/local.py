@@ -33,7 +33,8 @@ def prepare(cfg: "ModelConfig") -> ModelFiles:
     digest = identity.partition(":")[2]
     if path.is_dir():
         return ModelFiles(path, identity, {"path": str(path), "files_sha256": digest})
-    directory = converted("gguf", identity, lambda target: convert_gguf(path, target, path.name))
+    # Not under `gguf`, where earlier versions left conversions without the file's rotary scaling.
+    directory = converted("file", identity, lambda target: convert_gguf(path, target, path.name))
     return ModelFiles(directory, identity, {"path": str(path), "gguf_sha256": digest})
 
 

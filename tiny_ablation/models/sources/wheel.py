@@ -83,7 +83,7 @@ def _pinned(cfg: "ModelConfig") -> WheelModel:
     if cfg.repo not in WHEELS:
         raise ModelError(
             f"model.repo={cfg.repo} is not a wheel that is known here; with model.source=wheel it is one of "
-            f"{', '.join(WHEELS)}. For other models use model=local model.path=..., or model.source=hub."
+            f"{', '.join(WHEELS)}. For other models use model=local model.path=..., or model=hub model.id=OWNER/NAME."
         )
     return WHEELS[cfg.repo]
 
