@@ -73,6 +73,7 @@ def test_a_cached_model_is_loaded_without_asking_the_hub(
     loaded = loader.load_model(config(), device="cpu", dtype="float32")
     assert loaded.weights_hash == hub.weights_id(config()) == f"hub:{REPO}@{COMMIT}"
     assert loaded.origin["commit"] == COMMIT
+    assert hub.weights_id(config(repo=None, id=REPO)) == loaded.weights_hash
     assert loaded.origin["repo"] == REPO
 
 
@@ -170,7 +171,14 @@ def test_a_download_takes_what_is_read_and_code_only_when_asked(
     assert not any(pattern.endswith((".bin", ".pt")) for pattern in patterns)
 
 
-@pytest.mark.parametrize("repo", [None, "", "../../etc", "a b/c", "a/b/c"])
-def test_a_name_that_the_hub_cannot_have_names_the_key(repo: str | None) -> None:
-    with pytest.raises(ModelError, match=r"model\.repo="):
+@pytest.mark.parametrize("name", ["../../etc", "a b/c", "a/b/c"])
+@pytest.mark.parametrize("key", ["repo", "id"])
+def test_a_name_that_the_hub_cannot_have_names_the_key(name: str, key: str) -> None:
+    with pytest.raises(ModelError, match=rf"model\.{key}={name}"):
+        hub.prepare(config(**{"repo": None, key: name}))
+
+
+@pytest.mark.parametrize("repo", [None, ""])
+def test_the_hub_without_a_name_says_which_key(repo: str | None) -> None:
+    with pytest.raises(ModelError, match=r"model=hub needs model\.id=OWNER/NAME"):
         hub.prepare(config(repo=repo))

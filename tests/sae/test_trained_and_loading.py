@@ -213,3 +213,11 @@ def test_a_release_goes_through_saelens(network, saved, monkeypatch):
     found = obtain(network, SaeConfig(release="r", id="i"), 0)
     assert found.source == "r/i"
     assert found.identity.startswith("sae:")
+
+
+def test_an_autoencoder_that_was_made_for_processed_weights_is_refused(network, saved):
+    altered(saved, model_from_pretrained_kwargs={"center_writing_weights": False, "dtype": "float32"})
+    assert obtain(network, SaeConfig(path=str(saved)), 0).n_features == 24
+    altered(saved, model_from_pretrained_kwargs={"center_writing_weights": True, "fold_ln": True})
+    with pytest.raises(ModelError, match="processed with center_writing_weights, fold_ln"):
+        obtain(network, SaeConfig(path=str(saved)), 0)
