@@ -4,6 +4,7 @@ The weights are scaled up so that every part matters: effects are of the order o
 """
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -100,7 +101,7 @@ _GPT2 = {**_BLOOM, "n_embd": D_MODEL, "n_positions": 256, "n_inner": D_MLP}
 _GPT2_PARTS = ("attn", "attn.c_proj", "mlp", "mlp.c_proj")
 _FALCON_KEYS = {**SIZES, "ffn_hidden_size": D_MLP}
 _LONGROPE = {
-    "rope_type": "longrope", "rope_theta": 10000.0, "original_max_position_embeddings": 8, "partial_rotary_factor": 1.0,
+    "rope_type": "longrope", "rope_theta": 10000.0, "partial_rotary_factor": 1.0,
     "short_factor": [1.0] * (D_HEAD // 2), "long_factor": [2.0 + i for i in range(D_HEAD // 2)],
 }  # fmt: skip
 _EXPERTS = {"num_local_experts": 4, "num_experts_per_tok": 2}
@@ -131,7 +132,7 @@ FAMILIES: dict[str, Family] = {
         "GptOssConfig", {**GATED, **_EXPERTS, "head_dim": D_HEAD, "sliding_window": 4}, "model.layers", _NO_NEURONS
     ),
     "phi3": Family(
-        "Phi3Config", {**GATED, **TOKENS, "rope_parameters": _LONGROPE}, "model.layers",
+        "Phi3Config", {**GATED, **TOKENS, "rope_parameters": _LONGROPE, "original_max_position_embeddings": 9}, "model.layers",
         _parts("self_attn", "self_attn.o_proj", "mlp", "mlp.down_proj", **_by_part("self_attn.qkv_proj", N_KV_HEADS)),
     ),
     "gpt2": Family("GPT2Config", _GPT2, "transformer.h", _parts(*_GPT2_PARTS, **_by_part("attn.c_attn"))),
@@ -201,15 +202,14 @@ def n_units(name: str, component: str) -> int:
     return D_MODEL if component != "neurons" else D_MLP
 
 
-def tiny(name: str, *, attention: str = "eager", seed: int = 0) -> Any:
-    """The model, in float32 and eval mode."""
+def tiny(name: str, *, seed: int = 0, **changes: Any) -> Any:
+    """The model, with eager attention, in float32 and eval mode; `changes` go into its config."""
     import transformers
 
     family = FAMILIES[name]
-    keys = dict(family.keys)
-    if family.config not in ("GPTNeoConfig",):
-        keys.setdefault("attn_implementation", attention)
-    config = getattr(transformers, family.config)(**keys)
+    config = getattr(transformers, family.config)(
+        **{**family.keys, "attn_implementation": "eager", **changes}
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = transformers.AutoModelForCausalLM.from_config(config)
@@ -220,6 +220,31 @@ def tiny(name: str, *, attention: str = "eager", seed: int = 0) -> Any:
                 else:
                     parameter.add_(0.2 * torch.randn_like(parameter))
     return model.eval().requires_grad_(False)
+
+
+def saved(name: str, directory: Path, opening: str = "", **changes: Any) -> Path:
+    """The model in a directory that `model=local` reads, with a tokenizer of the words of this package.
+
+    Args:
+        name: of the family.
+        directory: where to.
+        opening: special tokens that the tokenizer puts before each text, such as `[gMASK] <sop>`.
+        changes: go into the config of the model.
+    """
+    from tokenizers import processors
+
+    from tiny_ablation.models.sources.toy_tokenizer import toy_tokenizer
+
+    tokenizer = toy_tokenizer()
+    if names := opening.split():
+        tokenizer.add_special_tokens({"additional_special_tokens": names})
+        special = [(token, tokenizer.convert_tokens_to_ids(token)) for token in names]
+        tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+            single=f"{opening} $A", special_tokens=special
+        )
+    tokenizer.save_pretrained(directory)
+    tiny(name, **{"vocab_size": len(tokenizer), **changes}).save_pretrained(directory)
+    return directory
 
 
 def block(model: Any, name: str, layer: int) -> Any:
