@@ -1,6 +1,8 @@
-"""One run, from a checked config to a finished directory: prepare, measure, confirm, tables, verify, figures, manifest.
+"""One run, from a checked config to a finished directory: prepare, measure, confirm, statistics, verify, figures, manifest.
 
-Nothing here knows of Hydra or of sweeps. The manifest is written last: a directory without one is of a run that was killed.
+Nothing here knows of Hydra or of sweeps. What was measured is written before anything else is tried. Each later stage may fail
+alone: the rest is done, the manifest says what failed and why, and the same command goes on from the batches that are kept.
+The manifest is written last: a directory without one is of a run that was killed.
 """
 
 import shutil
@@ -16,7 +18,7 @@ from tiny_ablation.store.runlog import log
 from tiny_ablation.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
     from tiny_ablation.aggregate.confirm import Confirmation
     from tiny_ablation.config.identity import Identity
@@ -30,9 +32,6 @@ if TYPE_CHECKING:
     from tiny_ablation.store.rundir import RunDir
 
     Admit = Callable[[Identity], None]
-
-_SITES = {"head_impact": "heads", "layer_impact": "layers", "pair_impact": "pairs", "set_impact": "sets",
-          "feature_impact": "features"}  # fmt: skip
 
 
 def run(
@@ -70,7 +69,8 @@ def _carry_out(
     replace: bool,
     admit: "Admit | None",
 ) -> None:
-    """Prepare, measure, confirm and write; see `run`."""
+    """Prepare, measure and what follows; see `run`."""
+    from tiny_ablation.report.run_screen import headline
     from tiny_ablation.run.measure import executors
     from tiny_ablation.run.prepare import prepare_run
     from tiny_ablation.store.rundir import RunDir
@@ -82,7 +82,7 @@ def _carry_out(
         if admit:
             admit(prepared.identity)
         profile.meter = lambda: prepared.network.tokens
-    screen.start(_headline(prepared))
+    screen.start(headline(prepared))
     refuse_foreign(directory)
     refuse_sweep(directory)
     rundir = RunDir(directory)
@@ -97,10 +97,7 @@ def _carry_out(
         profile.count("measure", prompt_tokens=sum(executor.prompt_tokens for executor in work))
         if not measured:
             raise Interrupted("interrupted before the first batch was finished; nothing was written")
-        with profile.stage("confirm"):
-            confirmed, again = (None, True) if stopped else _confirm(prepared, measured, rundir, screen)
-            stopped = stopped or again
-        _write(prepared, rundir, measured, confirmed, started, profile, screen, stopped=stopped)
+        stopped = _finish(prepared, rundir, measured, started, profile, screen, stopped=stopped)
     if stopped:
         raise Interrupted(
             f"interrupted; what was finished is in {directory}; run again with hydra.run.dir={directory} to go on"
@@ -120,6 +117,67 @@ def _measure(
             return stop.measured, True
 
 
+def _finish(
+    prepared: "PreparedRun", rundir: "RunDir", measured: "list[Measured]", started: datetime,
+    profile: "Profile", screen: "Screen", *, stopped: bool,
+) -> bool:  # fmt: skip
+    """Everything that a run leaves behind, the manifest last; returns whether it was stopped.
+
+    Raises:
+        TinyAblateError: the numbers are wrong, or there are no statistics.
+    """
+    from tiny_ablation.report.figures.timeline import DRAWING
+    from tiny_ablation.report.rebuild import draw_run
+    from tiny_ablation.report.run_screen import show_run
+    from tiny_ablation.run.stages import Stages
+    from tiny_ablation.store.files import write_json
+
+    stages = Stages(profile, screen.warn)
+    confirmed = summary = bug = None
+    with profile.stage("tables"):
+        combined = prepared.spec.ablation.combine(prepared, measured)
+        _write_measured(prepared, rundir, combined, started)
+    if not stopped:
+        with stages.trying("confirm"):
+            confirmed, stopped = _confirm(prepared, measured, rundir, screen)
+    with stages.trying("statistics"):
+        summary = _write_statistics(prepared, rundir, combined, confirmed)
+    if not stopped:
+        with stages.trying("verify"):
+            bug = _verify(prepared, rundir, measured, screen)
+    error = _error(rundir, bug, stages.failed)
+    status = "partial" if stopped else "failed" if error else "ok"
+    write_json(
+        rundir.profile, profile.content()
+    )  # a figure shows it; the stage that draws it is added at the end
+    if summary is not None:
+        with stages.trying(DRAWING):
+            draw_run(rundir, status)
+    _write_manifest(
+        prepared, rundir, len(combined[0].examples), profile, stages.failed, status=status, error=error
+    )
+    log.info("finished: %s", status)
+    if summary is not None:
+        show_run(prepared, rundir, summary, screen)
+    if error and not stopped:
+        raise TinyAblateError(error)
+    return stopped
+
+
+def _write_measured(
+    prepared: "PreparedRun", rundir: "RunDir", measured: "Sequence[Measured]", started: datetime
+) -> None:
+    """What no later stage can be had without: every value of every example, and where it comes from."""
+    from tiny_ablation.aggregate.run_tables import example_table
+    from tiny_ablation.store import files
+
+    files.write_text(rundir.config, _yaml(prepared))
+    files.write_table(rundir.per_example, example_table(prepared, measured))
+    for name, source in ((n, f) for arm in prepared.arms for n, f in arm.files.items()):
+        files.write_via(rundir.path / name, partial(shutil.copyfile, source))
+    _write_provenance(prepared, rundir, started)
+
+
 def _confirm(
     prepared: "PreparedRun", measured: "list[Measured]", rundir: "RunDir", screen: "Screen"
 ) -> "tuple[Confirmation | None, bool]":
@@ -133,84 +191,41 @@ def _confirm(
         return None, True
 
 
-def _write(
-    prepared: "PreparedRun", rundir: "RunDir", measured: "list[Measured]", confirmed: "Confirmation | None",
-    started: datetime, profile: "Profile", screen: "Screen", *, stopped: bool,
-) -> None:  # fmt: skip
-    """Everything a run leaves behind; the manifest last."""
-    from tiny_ablation.aggregate.run_summary import run_summary
-    from tiny_ablation.aggregate.run_tables import run_tables
-    from tiny_ablation.report.figures.files import write_figures
-    from tiny_ablation.report.summary_html import write_run_report
-    from tiny_ablation.store import files
-
-    with profile.stage("statistics"):
-        combined = prepared.spec.ablation.combine(prepared, measured)
-        tables = run_tables(prepared, combined)
-        summary = run_summary(prepared, combined, tables, confirmed.summary if confirmed else None)
-    with profile.stage("tables"):
-        files.write_text(rundir.config, _yaml(prepared))
-        files.write_table(rundir.table(prepared.spec.table), tables.impact)
-        confirm_table = {"confirm": confirmed.table} if confirmed else {}
-        for name, frame in {**tables.more, **confirm_table}.items():
-            files.write_table(rundir.metrics / f"{name}.parquet", frame)
-        files.write_table(rundir.per_example, tables.per_example)
-        files.write_json(rundir.summary, summary)
-        for name, source in ((n, f) for arm in prepared.arms for n, f in arm.files.items()):
-            files.write_via(rundir.path / name, partial(shutil.copyfile, source))
-    with profile.stage("verify"):
-        bug = None if stopped else _verify(prepared, rundir, measured, screen)
-    status = "partial" if stopped else "failed" if bug else "ok"
-    # A figure shows it; the stage that draws it is added at the end.
-    files.write_json(rundir.profile, profile.content())
-    with profile.stage("figures and report"):
-        write_figures(rundir.path, tables.impact, summary)
-        _write_provenance(prepared, rundir, started)
-        write_run_report(rundir.path, status=status)
-    _finish(prepared, rundir, summary, profile, status=status, error=bug)
-    log.info("finished: %s", status)
-    _show(prepared, rundir, summary, screen)
-    if bug:
-        raise TinyAblateError(bug)
-
-
-def _finish(
+def _write_statistics(
     prepared: "PreparedRun",
     rundir: "RunDir",
-    summary: dict[str, Any],
-    profile: "Profile",
-    *,
-    status: "Status",
-    error: str | None,
-) -> None:
-    """The manifest makes the run complete; after it the finished batches are not needed any more."""
-    from tiny_ablation.store.files import write_json
-    from tiny_ablation.store.manifest import write_manifest
-    from tiny_ablation.store.partial import clear_batches
+    measured: "Sequence[Measured]",
+    confirmed: "Confirmation | None",
+) -> dict[str, Any]:
+    """The tables and the summary; returns the summary."""
+    from tiny_ablation.aggregate.run_summary import run_summary
+    from tiny_ablation.aggregate.run_tables import run_tables
+    from tiny_ablation.store import files
 
-    write_json(rundir.profile, profile.content())
-    write_manifest(
-        rundir, run_id=prepared.identity.run_id, status=status, digest=prepared.identity.digest,
-        covers=prepared.identity.covers, error=error,
-        extra={"kind": prepared.spec.ablation.name, **{key: summary[key] for key in ("seed", "condition", "n_examples")}},
-    )  # fmt: skip
-    if status != "partial":
-        clear_batches(rundir.batches)
+    tables = run_tables(prepared, measured)
+    summary = run_summary(prepared, measured, tables, confirmed.summary if confirmed else None)
+    files.write_table(rundir.table(prepared.spec.table), tables.impact)
+    for name, frame in {**tables.more, **({"confirm": confirmed.table} if confirmed else {})}.items():
+        files.write_table(rundir.metrics / f"{name}.parquet", frame)
+    files.write_json(rundir.summary, summary)
+    return summary
 
 
 def _verify(
     prepared: "PreparedRun", rundir: "RunDir", measured: "list[Measured]", screen: "Screen"
 ) -> str | None:
     """Compute a slice again; returns why the run must not be trusted, or None."""
-    from tiny_ablation.store import files
-    from tiny_ablation.verify.check import check, sentence
+    from tiny_ablation.store.files import write_json
+    from tiny_ablation.verify.check import attempt, sentence
 
     cfg = prepared.spec.settings.root.verify
     if cfg.mode is VerifyMode.off:
         return None
     with screen.progress("verify", 1):
-        found = check(prepared, measured)
-    files.write_json(rundir.verify, found)
+        found, failure = attempt(prepared, measured)
+    write_json(rundir.verify, found)
+    if failure is not None:
+        raise failure
     text = sentence(found)
     if text is None:
         return None
@@ -219,6 +234,39 @@ def _verify(
         return f"{text}; verify.on_bug=warn lets it pass"
     screen.warn(text)
     return None
+
+
+def _error(rundir: "RunDir", bug: str | None, failed: "Mapping[str, str]") -> str | None:
+    """Why a run counts as failed: a result is wrong or missing, not only a picture of it."""
+    if bug:
+        return bug
+    for stage in ("statistics", "confirm"):
+        if stage in failed:
+            return (
+                f"{stage} failed: {failed[stage]}. What was measured is in {rundir.per_example}; the same command in the same "
+                "directory goes on from there"
+            )
+    return None
+
+
+def _write_manifest(
+    prepared: "PreparedRun", rundir: "RunDir", n_examples: int, profile: "Profile", failed: "Mapping[str, str]", *,
+    status: "Status", error: str | None,
+) -> None:  # fmt: skip
+    """The manifest makes the run complete; finished batches are kept as long as something is left to be done with them."""
+    from tiny_ablation.store.files import write_json
+    from tiny_ablation.store.manifest import write_manifest
+    from tiny_ablation.store.partial import clear_batches
+
+    write_json(rundir.profile, profile.content())
+    extra = {"kind": prepared.spec.ablation.name, "seed": prepared.spec.settings.root.seed,
+             "condition": prepared.spec.condition, "n_examples": n_examples}  # fmt: skip
+    write_manifest(
+        rundir, run_id=prepared.identity.run_id, status=status, digest=prepared.identity.digest,
+        covers=prepared.identity.covers, error=error, extra=extra | ({"stages": dict(failed)} if failed else {}),
+    )  # fmt: skip
+    if status != "partial" and not failed:
+        clear_batches(rundir.batches)
 
 
 def _write_provenance(prepared: "PreparedRun", rundir: "RunDir", started: datetime) -> None:
@@ -242,41 +290,6 @@ def _write_provenance(prepared: "PreparedRun", rundir: "RunDir", started: dateti
     ]
     files.write_json(rundir.provenance, content)
     files.write_text(rundir.env, provenance.env_txt())
-
-
-def _headline(prepared: "PreparedRun") -> dict[str, str]:
-    root, shape = prepared.spec.settings.root, prepared.network.shape
-    sites = sum(len(arm.rows) for arm in prepared.arms)
-    return {
-        "model": f"{root.model.name}: {shape.n_layers} layers of {shape.n_heads} heads, {root.model.weights.value} weights",
-        "dataset": f"{root.dataset.name}, split {root.dataset.split.value}: {len(prepared.tokens)} examples, seed {root.seed}",
-        "ablation": f"{root.ablation.kind}: {sites} interventions",
-        "device": f"{prepared.device} {root.device.dtype.value}",
-    }
-
-
-def _show(prepared: "PreparedRun", rundir: "RunDir", summary: dict[str, Any], screen: "Screen") -> None:
-    from tiny_ablation.report.evidence import sections
-
-    screen.baseline(summary)
-    screen.table(
-        summary["top"], metric=summary["primary"], null=summary["null"], family_size=summary["family_size"],
-        resolution=summary["resolution"], confidence=summary["confidence"],
-        title=f"Strongest {_SITES.get(prepared.spec.table, 'sites')}",
-    )  # fmt: skip
-    screen.paragraphs("Autoencoder", summary["notes"].get("sae", {}).get("lines", []))
-    if "attribution" in summary["notes"]:
-        screen.receipt(summary["notes"]["attribution"])
-    for section in sections(summary, None):
-        screen.section(section)
-    for text in summary["warnings"]:
-        screen.warn(text)
-    table = rundir.table(prepared.spec.table).relative_to(rundir.path)
-    more = [name for name in ("artifacts/feature_panel.html", "sae") if (rundir.path / name).exists()]
-    screen.files(
-        rundir.path, ["report.html", *more, str(table), "metrics/per_example.parquet", "metrics/summary.json"]
-    )
-    screen.next_command("report", rundir.path, "--open")
 
 
 def _yaml(prepared: "PreparedRun") -> str:

@@ -9,7 +9,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from tiny_ablation.ablations.registry import run_spec
-from tiny_ablation.aggregate.run_tables import run_tables
+from tiny_ablation.aggregate.run_tables import example_table, run_tables
 from tiny_ablation.config.keys import check_values
 from tiny_ablation.config.schema import (
     DatasetConfig,
@@ -115,7 +115,8 @@ def run_toy(tmp_path) -> Callable[..., Any]:
         prepared = prepare_run(run_spec(to_settings(OmegaConf.structured(root))))
         measured = measure(prepared, RunDir(tmp_path / "run"), executors(prepared), lambda _n: None)
         combined = prepared.spec.ablation.combine(prepared, measured)
-        return SimpleNamespace(prepared=prepared, measured=measured, tables=run_tables(prepared, combined))
+        tables, examples = run_tables(prepared, combined), example_table(prepared, combined)
+        return SimpleNamespace(prepared=prepared, measured=measured, tables=tables, examples=examples)
 
     return run
 

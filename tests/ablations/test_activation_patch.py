@@ -252,6 +252,6 @@ def test_one_direction_still_says_what_is_recovered(run_toy):
 
 
 def test_per_example_tells_directions_apart(run_toy):
-    table = run_toy(config()).tables.per_example
+    table = run_toy(config()).examples
     assert set(table["direction"]) == {"clean_to_corrupt", "corrupt_to_clean"}
     assert not table.duplicated(["example_id", "layer", "granularity", "direction"]).any()

@@ -57,13 +57,13 @@ def test_unequal_pairs_are_refused_or_skipped(run_toy, tmp_path):
     with pytest.raises(DataError, match=r"1 of 2 examples differ: longer; ablation\.unequal=skip"):
         run_toy(config("mlp_out", "all"), **rows)
     run = run_toy(config("mlp_out", "all", unequal=Unequal.skip), **rows)
-    assert run.tables.per_example["example_id"].unique().tolist() == ["one"]
+    assert run.examples["example_id"].unique().tolist() == ["one"]
     assert run.prepared.skipped == ["longer: its clean prompt has 5 tokens, its corrupt one 6"]
 
 
 def test_unequal_pairs_are_fine_at_the_last_token(run_toy, tmp_path):
     run = run_toy(config(), **jsonl(tmp_path, {**PAIR, "id": "one"}, {**LONGER, "id": "longer"}))
-    assert set(run.tables.per_example["example_id"]) == {"one", "longer"}
+    assert set(run.examples["example_id"]) == {"one", "longer"}
 
 
 def test_a_prompt_without_subject_is_refused(run_toy, tmp_path):

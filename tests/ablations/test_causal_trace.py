@@ -144,7 +144,7 @@ def test_an_example_without_a_token_does_not_count_there(run_toy):
     assert rows["value"].notna().all()
     recovered = run.tables.impact[run.tables.impact["metric"] == "recovered"].set_index("position")
     assert recovered["n"].to_dict() == rows["n"].to_dict()
-    examples = run.tables.per_example
+    examples = run.examples
     assert examples.groupby("position").size().to_dict() == rows["n"].to_dict()
     assert examples["logit_diff"].notna().all()
 

@@ -49,7 +49,7 @@ def test_pairs_and_the_heads_in_them(toy_networks, make_prompts, make_context):
 
 def test_interaction_by_hand(run_toy):
     run = run_toy(config(of=["0.1", "1.2", "1.3"]))
-    table = run.tables.per_example
+    table = run.examples
     effect = table["logit_diff"] - table["logit_diff_baseline"]
     mean = effect.groupby([table[c] for c in ("layer_a", "head_a", "layer_b", "head_b")]).mean()
     impact = run.tables.impact[run.tables.impact["metric"] == "logit_diff"].set_index(

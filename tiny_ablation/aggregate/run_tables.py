@@ -39,7 +39,6 @@ class RunTables:
 
     Attributes:
         impact: a row per site and metric, as in `store.schema`.
-        per_example: a row per site and example.
         unresolvable: why no p-value is given, in a sentence; None where they are.
         family_size: how many tests each q-value corrects for.
         more: further tables of the kind, by the stem of their file.
@@ -47,7 +46,6 @@ class RunTables:
     """
 
     impact: pd.DataFrame
-    per_example: pd.DataFrame
     unresolvable: str | None
     family_size: int
     more: dict[str, pd.DataFrame] = field(default_factory=dict)
@@ -94,17 +92,21 @@ def impact_table(prepared: PreparedRun, measured: Sequence[Measured]) -> ImpactT
 
 
 def run_tables(prepared: PreparedRun, measured: Sequence[Measured]) -> RunTables:
-    """Tables of everything that was measured."""
+    """Tables of everything that was measured, but for the examples'."""
     found = impact_table(prepared, measured)
     measured = [part for m in measured for part in _parts(m)]
-    examples = pd.concat([_per_example(prepared, m) for m in measured if m.arm.rows], ignore_index=True)
-    examples = conform_examples(examples, prepared.spec.table, [metric.name for metric in prepared.metrics])
     made = {name: make(prepared, measured) for name, make in _MORE.items()}
     more = {name: frame for name, frame in made.items() if frame is not None}
     analysis = prepared.spec.ablation.analyse(prepared, measured)
-    return RunTables(
-        found.impact, examples, found.unresolvable, found.family_size, {**more, **analysis.tables}, analysis
-    )
+    more |= analysis.tables
+    return RunTables(found.impact, found.unresolvable, found.family_size, more, analysis)
+
+
+def example_table(prepared: PreparedRun, measured: Sequence[Measured]) -> pd.DataFrame:
+    """A row per site and example: every value that was measured."""
+    parts = [part for m in measured for part in _parts(m)]
+    rows = pd.concat([_per_example(prepared, m) for m in parts if m.arm.rows], ignore_index=True)
+    return conform_examples(rows, prepared.spec.table, [metric.name for metric in prepared.metrics])
 
 
 _MORE = {

@@ -70,7 +70,7 @@ def _how(run: Run) -> Iterator[str]:
     yield (
         f"{summary['n_examples']} examples in {summary['n_groups']} groups, split {summary['split']}, seed {summary['seed']}; "
         f"baseline {', '.join(numbers)}; run `{summary['run_id']}` ({run.manifest.status}), a slice of it computed again in "
-        f"another way: {verdict}."
+        f"another way: {verdict.replace('_', ' ')}."
     )
     yield ""
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from tiny_ablation.errors import ResultsError
 from tiny_ablation.store.files import read_json, read_table
 from tiny_ablation.store.manifest import DRAWN, check_files, read_manifest, write_manifest
+from tiny_ablation.store.partial import clear_batches
 from tiny_ablation.store.rundir import RunDir
 from tiny_ablation.store.rundir_guard import reopened
 from tiny_ablation.store.sweepdir import is_sweep
@@ -45,20 +46,45 @@ def _rebuild_sweep(path: Path) -> Path:
 
 
 def _rebuild_run(run: RunDir) -> Path:
-    from tiny_ablation.report.figures.files import write_figures
-    from tiny_ablation.report.summary_html import write_run_report
+    from tiny_ablation.report.figures.timeline import DRAWING
 
     manifest = read_manifest(run.path)
+    failed = dict(manifest.extra.get("stages") or {})
+    if "statistics" in failed:
+        raise ResultsError(
+            f"{run.path} has no statistics to draw: they failed ({failed['statistics']}). The same command with "
+            f"hydra.run.dir={run.path} goes on from what was measured."
+        )
     # Checksums are made anew below, so a table that was altered must not get a new one.
     problems = [each for each in check_files(run) if not each.file.startswith(DRAWN)]
     if problems:
         raise ResultsError(f"{run.path} is not as its run left it: {problems[0]}. Run again to make it anew.")
+    page = draw_run(run, manifest.status)
+    failed.pop(DRAWING, None)
+    extra = {key: value for key, value in manifest.extra.items() if key != "stages"}
+    write_manifest(
+        run, run_id=manifest.run_id, status=manifest.status, digest=manifest.digest, covers=manifest.covers,
+        error=manifest.error, extra=extra | ({"stages": failed} if failed else {}),
+    )  # fmt: skip
+    if manifest.status != "partial" and not failed:
+        clear_batches(run.batches)
+    return page
+
+
+def draw_run(run: RunDir, status: str) -> Path:
+    """Draw the figures and the page of a run from its tables.
+
+    Args:
+        run: its directory.
+        status: how it ended, since its manifest may not be written yet.
+
+    Returns:
+        The page.
+    """
+    from tiny_ablation.report.figures.files import write_figures
+    from tiny_ablation.report.summary_html import write_run_report
+
     summary = read_json(run.summary)
     for impact in sorted(run.metrics.glob("*_impact.parquet")):
         write_figures(run.path, read_table(impact), summary)
-    page = write_run_report(run.path, status=manifest.status)
-    write_manifest(
-        run, run_id=manifest.run_id, status=manifest.status, digest=manifest.digest, covers=manifest.covers,
-        error=manifest.error, extra=manifest.extra,
-    )  # fmt: skip
-    return page
+    return write_run_report(run.path, status=status)

@@ -79,6 +79,12 @@ class Manifest:
     error: str | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def undone(self) -> str | None:
+        """Which stages behind the measurement failed, and why; None where all went well."""
+        failed = self.extra.get("stages") or {}
+        return "; ".join(f"{stage} failed: {why}" for stage, why in failed.items()) or None
+
 
 def write_manifest(
     rundir: RunDir,

@@ -151,7 +151,7 @@ class CellState:
         state: `ok`: it has results; `failed`: it ended with an error, or its files are damaged; `running`: a process is at
             work; `partial`: it was stopped, and a rerun continues it; `missing`: it was not started, or was killed before its
             first results; `duplicate`: another cell has the same results.
-        error: why it has no results that are used.
+        error: why it has no results that are used, or which stages behind its measurement failed.
         run_id: of its run, where that is known.
         digest: of its run, where that is known.
     """

@@ -55,7 +55,8 @@ def is_done(rundir: RunDir, digest: str) -> bool:
         return False
     try:
         manifest = read_manifest(rundir.path)
-        return manifest.status == "ok" and manifest.digest == digest and not check_files(rundir)
+        whole = manifest.status == "ok" and manifest.digest == digest and not manifest.undone
+        return whole and not check_files(rundir)
     except ResultsError:  # damaged, so it is computed again
         return False
 

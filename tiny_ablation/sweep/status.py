@@ -32,4 +32,4 @@ def _state(sweep: SweepDir, plan: SweepPlan, cell: Cell) -> CellState:
         manifest = read_manifest(rundir.path)
     except ResultsError as error:
         return CellState(cell, "failed", str(error))
-    return CellState(cell, manifest.status, manifest.error)
+    return CellState(cell, manifest.status, manifest.error or manifest.undone)

@@ -7,6 +7,7 @@ import numpy as np
 
 from tiny_ablation.engine.bare.model import Bare
 from tiny_ablation.engine.precision import NUMERICAL_TOLERANCE
+from tiny_ablation.errors import Interrupted, ModelError, said, user_message
 from tiny_ablation.run.measure import Measured
 from tiny_ablation.run.prepare import PreparedRun
 from tiny_ablation.stats.ranks import spearman
@@ -16,6 +17,7 @@ from tiny_ablation.verify.prompts import prompt_faults
 from tiny_ablation.verify.slice import Slice, resolve_mode, slices
 from tiny_ablation.verify.verdict import ORDER, Compared, worst
 
+NOT_VERIFIED = "not_verified"  # the verdict where nothing could be computed again
 _NAMED = 2  # faults that a message names
 
 
@@ -66,10 +68,31 @@ def check(prepared: PreparedRun, measured: Sequence[Measured]) -> dict[str, Any]
     return found
 
 
+def attempt(prepared: PreparedRun, measured: Sequence[Measured]) -> tuple[dict[str, Any], Exception | None]:
+    """What `check` finds, and the error that kept it from finding anything.
+
+    A model that the reference cannot take apart is no error: nothing will change that, and the verdict says so.
+    """
+    try:
+        return check(prepared, measured), None
+    except Interrupted:
+        raise
+    except ModelError as error:
+        return _not_verified(str(error)), None
+    except Exception as error:  # of libraries, on whatever model there is
+        return _not_verified(str(user_message(error) or said(error))), error
+
+
+def _not_verified(reason: str) -> dict[str, Any]:
+    return {"verdict": NOT_VERIFIED, "reason": reason}
+
+
 def sentence(found: dict[str, Any]) -> str | None:
     """What is wrong, where, and what to do; None where nothing is."""
     if found["verdict"] in ("ok", "noise"):
         return None
+    if found["verdict"] == NOT_VERIFIED:
+        return f"verify: nothing was computed again, so these numbers are not verified: {found['reason']}"
     total = len(found["faults"])
     faults = "; ".join(found["faults"][:_NAMED]) + (f"; ... ({total} in all)" if total > _NAMED else "")
     return (

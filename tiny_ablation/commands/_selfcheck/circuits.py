@@ -16,6 +16,8 @@ from tiny_ablation.models.sources import planted, tracr
 from tiny_ablation.models.sources.truth import Head, Truth
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
+
     from tiny_ablation.aggregate.run_tables import RunTables
     from tiny_ablation.run.prepare import PreparedRun
 
@@ -40,10 +42,12 @@ class Run:
     Attributes:
         prepared: what ran.
         tables: what came out.
+        examples: the same, example by example.
     """
 
     prepared: "PreparedRun"
     tables: "RunTables"
+    examples: "DataFrame"
 
 
 @dataclass
@@ -71,7 +75,7 @@ class Workshop:
 
     def run(self, model: str, *overrides: str) -> Run:
         """A run of a model."""
-        from tiny_ablation.aggregate.run_tables import run_tables
+        from tiny_ablation.aggregate.run_tables import example_table, run_tables
         from tiny_ablation.run.measure import Stopped, executors, measure
         from tiny_ablation.store.rundir import RunDir
 
@@ -83,7 +87,8 @@ class Workshop:
         except Stopped:
             raise KeyboardInterrupt from None
         self.tick(1)
-        return Run(prepared, run_tables(prepared, prepared.spec.ablation.combine(prepared, measured)))
+        combined = prepared.spec.ablation.combine(prepared, measured)
+        return Run(prepared, run_tables(prepared, combined), example_table(prepared, combined))
 
     def _dataset(self, model: str) -> list[str]:
         size = f"dataset.n_examples={N_EXAMPLES}"
@@ -142,7 +147,7 @@ def check_heads(shop: Workshop, model: str) -> list[Check]:
     varying = [head for head in truth.needed if head not in truth.constant]
     live = {kind: varying if kind == "resample" else truth.needed for kind in runs}
     ranks = {kind: auroc(_strength(run.tables), live[kind], truth.dead) for kind, run in runs.items()}
-    leaks = {kind: _largest(run.tables, truth.dead) for kind, run in runs.items()}
+    leaks = {kind: _largest(run.examples, truth.dead) for kind, run in runs.items()}
     sizes = f"{model}: {len(truth.needed)} live, {len(truth.dead)} dead"
     return [
         Check("AUROC of live heads (zero, mean, resample)", sizes, "1.000", ranks, set(ranks.values()) == {1.0},
@@ -163,11 +168,11 @@ def _strength(tables: "RunTables") -> dict[Head, float]:
     return {(row["layer"], row["head"]): abs(row["delta"]) for row in _rows_of(tables, METRICS[0])}
 
 
-def _largest(tables: "RunTables", heads: Sequence[Head]) -> float:
+def _largest(examples: "DataFrame", heads: Sequence[Head]) -> float:
     """The largest |effect| of any of the heads on any metric of any example."""
     effects = (
         abs(row[name] - row[f"{name}_baseline"])
-        for row in tables.per_example.to_dict("records")
+        for row in examples.to_dict("records")
         if (row["layer"], row["head"]) in heads
         for name in METRICS
     )

@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from tiny_ablation.engine.bare.additions import Addition, Additions, removed
 from tiny_ablation.errors import ModelError
 
+PROBE = (1, 2)  # the tokens that are run
+
 _ATTENTION = re.compile(r"(?<!linear_)(self_?)?att(n|ention)$")
 _ROUTER = re.compile(r"(^|\.)(gate|router)$")
 _EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
@@ -69,7 +71,7 @@ def explore(hf: Any) -> list[Block]:
             stack.enter_context(additions.watching(block))
             for child in block.children():
                 stack.enter_context(removed(child.register_forward_hook(keep)))
-        hf(input_ids=torch.tensor([[1, 2]], device=next(hf.parameters()).device), use_cache=False)
+        hf(input_ids=torch.tensor([PROBE], device=next(hf.parameters()).device), use_cache=False)
     return [_describe(block, called, additions.seen.get(block, []), outputs, config) for block in blocks]
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from tiny_ablation.engine.bare.additions import Additions, Change, removed
-from tiny_ablation.engine.bare.blocks import Block, explore, sizes
+from tiny_ablation.engine.bare.blocks import PROBE, Block, explore, sizes
 from tiny_ablation.engine.bare.layouts import layout_of
 from tiny_ablation.errors import GuardError, ModelError
 
@@ -76,6 +76,7 @@ class Bare:
         self._config = self.hf.config.get_text_config()
         self._fresh = _state(self.hf)
         self._blocks = explore(self.hf)
+        self.tokens += len(PROBE)
         self._routers = [router for block in self._blocks for router in block.routers]
 
     @property

@@ -113,7 +113,7 @@ def _cell(
         child = _read(rundir, cell, manifest)
     except TinyAblateError as error:
         return without_results("failed", _told(error, sweep))
-    return CellState(cell, "ok", None, manifest.run_id, manifest.digest), child
+    return CellState(cell, "ok", manifest.undone, manifest.run_id, manifest.digest), child
 
 
 def _told(error: Exception, sweep: SweepDir) -> str:

@@ -1,0 +1,53 @@
+"""A run in the terminal: what is run, and what its summary says when it is done."""
+
+from typing import TYPE_CHECKING, Any
+
+from tiny_ablation.report.evidence import sections
+from tiny_ablation.report.terminal import Screen
+from tiny_ablation.store.rundir import RunDir
+
+if TYPE_CHECKING:
+    from tiny_ablation.run.prepare import PreparedRun
+
+_SITES = {"head_impact": "heads", "layer_impact": "layers", "pair_impact": "pairs", "set_impact": "sets",
+          "feature_impact": "features"}  # fmt: skip
+
+
+def headline(prepared: "PreparedRun") -> dict[str, str]:
+    """Model, data, ablation and device, in words."""
+    root, shape = prepared.spec.settings.root, prepared.network.shape
+    sites = sum(len(arm.rows) for arm in prepared.arms)
+    return {
+        "model": f"{root.model.name}: {shape.n_layers} layers of {shape.n_heads} heads, {root.model.weights.value} weights",
+        "dataset": f"{root.dataset.name}, split {root.dataset.split.value}: {len(prepared.tokens)} examples, seed {root.seed}",
+        "ablation": f"{root.ablation.kind}: {sites} interventions",
+        "device": f"{prepared.device} {root.device.dtype.value}",
+    }
+
+
+def show_run(prepared: "PreparedRun", rundir: RunDir, summary: dict[str, Any], screen: Screen) -> None:
+    """Print the strongest sites, the evidence, the warnings and where the files are."""
+    screen.baseline(summary)
+    screen.table(
+        summary["top"], metric=summary["primary"], null=summary["null"], family_size=summary["family_size"],
+        resolution=summary["resolution"], confidence=summary["confidence"],
+        title=f"Strongest {_SITES.get(prepared.spec.table, 'sites')}",
+    )  # fmt: skip
+    screen.paragraphs("Autoencoder", summary["notes"].get("sae", {}).get("lines", []))
+    if "attribution" in summary["notes"]:
+        screen.receipt(summary["notes"]["attribution"])
+    for section in sections(summary, None):
+        screen.section(section)
+    for text in summary["warnings"]:
+        screen.warn(text)
+    table = str(rundir.table(prepared.spec.table).relative_to(rundir.path))
+    names = [
+        "report.html",
+        "artifacts/feature_panel.html",
+        "sae",
+        table,
+        "metrics/per_example.parquet",
+        "metrics/summary.json",
+    ]
+    screen.files(rundir.path, [name for name in names if (rundir.path / name).exists()])
+    screen.next_command("report", rundir.path, "--open")
