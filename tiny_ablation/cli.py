@@ -15,6 +15,7 @@ import threading
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from tiny_ablation.config.address import VARIABLE, hidden
 from tiny_ablation.errors import ConfigError, TinyAblateError, panics_told, said, user_message
 from tiny_ablation.version import __version__
 
@@ -45,7 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: the arguments after the program's name; None reads them from the process.
     """
-    args = list(sys.argv[1:] if argv is None else argv)
+    kept = os.environ.get(VARIABLE)
+    args = list(hidden(sys.argv[1:] if argv is None else argv))
     asked = os.environ.get("HYDRA_FULL_ERROR")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # so that errors come here instead of being printed by Hydra
     signal.signal(signal.SIGTERM, _interrupt)  # otherwise worker processes outlive the parent
@@ -69,8 +71,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _tell(error, asked)
     finally:
         sys.unraisablehook = unraisable
+        _restore(kept)
         if asked is None:
             os.environ.pop("HYDRA_FULL_ERROR", None)
+
+
+def _restore(address: str | None) -> None:
+    """Leave the environment of whoever called `main` in Python as it was."""
+    os.environ.pop(VARIABLE, None)
+    if address is not None:
+        os.environ[VARIABLE] = address
 
 
 def _dispatch(args: list[str]) -> int:

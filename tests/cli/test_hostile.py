@@ -3,6 +3,7 @@
 import pytest
 
 from tests.cli.conftest import TOY, write_rows
+from tests.report.policy import without_policy
 from tests.report.test_browser import CHROMIUM, chromium
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on the PATH")
@@ -24,9 +25,10 @@ SAE = ("sae.width=24", "sae.k=3", "sae.context=16", "sae.own_samples=2", "sae.ba
 
 
 def opened(page):
-    """The page as Chromium has it after its scripts, with a hover over every figure."""
+    """The page as Chromium has it after its scripts, with a hover over every figure; its policy left out."""
     copy = page.with_name(f"probed-{page.name}")
-    copy.write_text(page.read_text(encoding="utf-8").replace("</body>", f"{HOVER}</body>"), encoding="utf-8")
+    text = without_policy(page.read_text(encoding="utf-8"))
+    copy.write_text(text.replace("</body>", f"{HOVER}</body>"), encoding="utf-8")
     out, _ = chromium("--virtual-time-budget=10000", "--dump-dom", copy.as_uri())
     copy.unlink()
     assert "<html" in out

@@ -8,6 +8,7 @@ import subprocess
 import pytest
 
 from tests.bench.opening import opened
+from tests.report.policy import with_probe
 from tests.report.sweeps import write_sweep
 from tiny_ablation.report.figures.files import write_figures
 from tiny_ablation.report.summary_html import write_run_report
@@ -74,10 +75,8 @@ def chromium(*arguments):
 def probe(page, column, *, narrow=False, dark=False):
     """What the probe finds in a page, and what the page said on the console."""
     copy = page.with_name("probed.html")
-    text = page.read_text(encoding="utf-8").replace(
-        "</body>", f"{PROBE.replace('COLUMN', str(column))}</body>"
-    )
-    copy.write_text(text, encoding="utf-8")
+    text = page.read_text(encoding="utf-8")
+    copy.write_text(with_probe(text, PROBE.replace("COLUMN", str(column))), encoding="utf-8")
     shown = copy
     if narrow:
         shown = page.with_name("frame.html")
@@ -124,6 +123,19 @@ def test_figures_are_drawn_tables_sort_and_filter_and_nothing_is_logged(page):
     assert found["down"] == sorted(found["up"], reverse=True)
     assert found["searched"] == rows
     assert 0 < found["only"] < len(found["up"])
+
+
+def test_what_got_into_a_page_unescaped_does_not_run(page):
+    path, _, _, figures = page
+    copy = path.with_name("attacked.html")
+    own = "document.documentElement.dataset.owned=1"
+    attack = f"<script>{own}</script><img src=x onerror={own}><svg onload={own}></svg><a href='javascript:{own}'>x</a>"
+    copy.write_text(path.read_text(encoding="utf-8").replace("</main>", f"{attack}</main>"), encoding="utf-8")
+    out, log = chromium("--virtual-time-budget=20000", "--dump-dom", copy.as_uri())
+    assert "data-owned" not in out
+    assert "Content Security Policy" in log
+    assert out.count('data-drawn="yes"') == figures
+    copy.unlink()
 
 
 def test_at_400_pixels_nothing_is_wider_than_the_page(page):

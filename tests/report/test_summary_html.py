@@ -5,6 +5,7 @@ from html.parser import HTMLParser
 
 import pytest
 
+from tests.report.policy import nonce
 from tiny_ablation.errors import ResultsError
 from tiny_ablation.report.figures.files import write_figures
 from tiny_ablation.report.summary_html import write_run_report
@@ -44,6 +45,26 @@ def test_it_opens_offline(tmp_path, fake):
     assert sources == ["data:,"]
     assert 'data-plotly="artifacts/plotly.min.js"' in text
     assert (tmp_path / "run" / "artifacts" / "plotly.min.js").is_file()
+
+
+def test_every_page_lets_its_own_scripts_run_and_no_others(tmp_path, fake):
+    table = fake.impact(4, 3)
+    directory = fake.write_run(tmp_path / "run", table)
+    write_figures(directory, table, fake.summary(table))
+    write_run_report(directory)
+    pages = [
+        path.read_text(encoding="utf-8")
+        for path in (directory / "report.html", *directory.rglob("artifacts/*.html"))
+    ]
+    assert len(pages) > 2
+    for page in pages:
+        tags = _Page(page).tags
+        [policy] = [a["content"] for _, a in tags if a.get("http-equiv") == "Content-Security-Policy"]
+        assert policy.startswith(f"default-src 'none'; script-src 'nonce-{nonce(page)}'; ")
+        running = [a for tag, a in tags if tag == "script" and a.get("type") != "application/json"]
+        assert {a.get("nonce") for a in running} == {nonce(page)}
+        assert not [name for _, a in tags for name in a if name.startswith("on")]
+    assert len({nonce(page) for page in pages}) == len(pages)
 
 
 def test_hostile_text_stays_text(tmp_path, fake):

@@ -57,7 +57,7 @@ def test_the_command_shows_this_store(make_run, store, tmp_path, monkeypatch):
     done = publish(make_run(tmp_path), TrackingConfig(), cwd=store)
     uri = f"sqlite:///{store}/mlflow.db"
     assert shlex.split(done.ui_command) == ["tiny-ablate", "ui", f"tracking.uri={uri}"]
-    assert ui_arguments(uri)[-2:] == ["--host", "127.0.0.1"]  # on this machine only
+    assert ui_arguments()[-2:] == ["--host", "127.0.0.1"]  # on this machine only
     monkeypatch.chdir(store)
     assert publish(tmp_path, TrackingConfig(), cwd=store).ui_command == "tiny-ablate ui"
     assert done.url.endswith(f"#/experiments/{done.experiment_id}/runs/{done.run_id}")
@@ -128,6 +128,23 @@ def failing(tmp_path, caplog, run, cfg):
 def test_a_damaged_store_is_a_warning(make_run, tmp_path, caplog):
     (tmp_path / "mlflow.db").write_bytes(b"no sqlite at all " * 100)
     assert "not a database" in failing(tmp_path, caplog, make_run(tmp_path / "run"), TrackingConfig())
+
+
+def test_a_store_that_is_a_directory_is_a_warning_at_once(make_run, tmp_path, caplog):
+    (tmp_path / "mlflow.db").mkdir()
+    begun = time.monotonic()
+    assert "is a directory" in failing(tmp_path, caplog, make_run(tmp_path / "run"), TrackingConfig())
+    assert time.monotonic() - begun < 60
+
+
+@pytest.mark.parametrize("said", ["sqlite:///kept.db?password=***", None])
+def test_an_address_without_its_password_is_that_of_the_environment(tmp_path, monkeypatch, said):
+    """So is one that is not said at all, as in MLflow's own commands."""
+    seen = []
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///kept.db?password=secret")
+    monkeypatch.setattr(mlflow_sink, "_open", lambda uri, _name: seen.append(uri))
+    mlflow_sink.ready(TrackingConfig(uri=said), cwd=tmp_path)
+    assert seen == ["sqlite:///kept.db?password=secret"]
 
 
 def test_a_store_that_cannot_be_made_is_a_warning(make_run, tmp_path, caplog):

@@ -8,13 +8,18 @@ Starts MLflow's page on the store that runs from this directory are published to
 loopback interface alone. Stop it with Ctrl-C.
 """
 
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 from tiny_ablation.commands._compose import compose
 from tiny_ablation.commands._console import add_overrides, parser, say
+from tiny_ablation.config.address import masked, whole
 from tiny_ablation.errors import ConfigError
+
+_PATIENCE = 5.0  # seconds that the server has to end by itself
 
 
 def main(args: list[str]) -> int:
@@ -25,16 +30,30 @@ def main(args: list[str]) -> int:
     add_overrides(flags)
     flags.add_argument("--port", type=int, default=5000, help="default: 5000")
     given = flags.parse_intermixed_args(args)
-    uri = compose(given.overrides).root.tracking.uri or default_uri(Path.cwd())
+    uri = whole(compose(given.overrides).root.tracking.uri) or default_uri(Path.cwd())
     if uri.startswith(("http://", "https://")):
-        say(f"Runs are published to a server; open {uri}")
+        say(f"Runs are published to a server; open {masked(uri)}")
         return 0
     _check_there(uri)
     say(f"http://127.0.0.1:{given.port}  (Ctrl-C stops it)")
-    done = subprocess.run(
-        [sys.executable, "-m", *ui_arguments(uri), "--port", str(given.port)], env=environment(), check=False
-    )
-    return int(done.returncode != 0)
+    command = [sys.executable, "-m", *ui_arguments(), "--port", str(given.port)]
+    server = subprocess.Popen(command, env=environment(uri), start_new_session=True)
+    try:
+        return int(server.wait() != 0)
+    finally:  # Ctrl-C and SIGTERM come here; the server has worker processes of its own
+        _end(server)
+
+
+def _end(server: "subprocess.Popen[bytes]") -> None:
+    """End the server and all processes of its session, by force where asking does not help."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(server.pid, number)
+            server.wait(_PATIENCE)
+        except ProcessLookupError:
+            return
+        except subprocess.TimeoutExpired:
+            continue
 
 
 def _check_there(uri: str) -> None:

@@ -15,7 +15,7 @@ from tiny_ablation.paths import conf_dir
 
 # Whole groups whose keys say what is measured, and single keys.
 _GROUPS = ("dataset", "ablation", "metrics", "stats", "sae", "sweep", "verify", "device", "notes")
-_MODEL = ("name", "source", "repo", "revision", "path", "weights", "prepend_bos", "seed", "shape")
+_MODEL = ("name", "source", "id", "repo", "revision", "path", "weights", "prepend_bos", "seed", "shape")
 _SINGLE = {
     "seed", "condition", "tracking.backend", "tracking.experiment", "hydra.mode",
     *(f"model.{name}" for name in _MODEL),
@@ -37,6 +37,17 @@ _RESOLVERS = {"now"}  # the others read the environment, make nodes or hide what
 def is_foreign(scheme: str, path: str) -> bool:
     """Whether a place of Hydra's search path is a directory that does not come with this package or another one."""
     return scheme == "file" and Path(path) != conf_dir()
+
+
+def is_moved(option: str, package: str | None) -> bool:
+    """Whether an option is put at a place among Hydra's own keys that is not its own, as a defaults list can say.
+
+    Args:
+        option: by its path, such as `hydra/launcher/basic`.
+        package: the dotted key that its content gets.
+    """
+    own = option.rpartition("/")[0].replace("/", ".")
+    return f"{package or ''}.".startswith("hydra.") and not f"{own}.".startswith(f"{package}.")
 
 
 def check_file(cfg: Any, file: str) -> None:
@@ -98,19 +109,29 @@ def _params(key: str, value: Any, file: str) -> Iterator[tuple[str, Any]]:
     text = f"{key.removeprefix(_PARAMS)}={value}"
     try:
         override = OverridesParser.create().parse_override(text)
-        values = (
-            list(override.sweep_iterator(lambda each: each))
-            if override.is_sweep_override()
-            else [override.value()]
-        )
+        values = list(_swept(override))
     except (HydraException, ValueError) as error:
         raise ConfigError(f"{file}: {key} cannot be read ({said(error)})") from error
     name = override.key_or_group
-    if override.is_delete() or override.package is not None or "$" in text:
+    # What a job is told so counts as said on the command line, so nothing of Hydra's own may be.
+    if override.is_delete() or override.package is not None or name.startswith("hydra") or "$" in text:
         yield key, value
     for each in values:
         chooses = isinstance(each, str) and name in (*_GROUPS, "model", "tracking", "experiment")
         yield from [] if chooses else leaves(each, name) if isinstance(each, dict | list) else [(name, each)]
+
+
+def _swept(override: Any) -> Iterator[Any]:
+    """The values that a swept key takes, one after the other; of a pattern, itself: it stands for names of options."""
+    from hydra.core.override_parser.types import Glob, QuotedString
+
+    value = override.value()
+    if isinstance(value, Glob):
+        yield str(value.include)
+    elif override.is_sweep_override():
+        yield from override.sweep_iterator(lambda each: each.text if isinstance(each, QuotedString) else each)
+    else:
+        yield value
 
 
 def _check_interpolations(text: str, key: str, file: str) -> None:

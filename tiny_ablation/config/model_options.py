@@ -3,8 +3,10 @@
 from pathlib import Path
 from typing import Any
 
+from tiny_ablation.config.file_keys import check_file, is_foreign
 from tiny_ablation.config.keys import check_values
 from tiny_ablation.config.schema import ModelConfig, RootConfig
+from tiny_ablation.config.yaml_size import check_yaml
 from tiny_ablation.errors import ConfigError
 from tiny_ablation.paths import conf_dir
 
@@ -27,7 +29,11 @@ def model_option(name: str) -> ModelConfig:
     for directory in _config_directories():
         file = directory / "model" / f"{name}.yaml"
         if file.is_file():
-            merged: Any = OmegaConf.merge(OmegaConf.structured(ModelConfig), OmegaConf.load(file))
+            check_yaml(file.read_text(encoding="utf-8"), file)
+            given = OmegaConf.load(file)
+            if is_foreign("file", str(directory)):
+                check_file(OmegaConf.create({"model": given}), str(file))
+            merged: Any = OmegaConf.merge(OmegaConf.structured(ModelConfig), given)
             option: Any = OmegaConf.to_object(merged)
             check_values(option, "model.")
             return option

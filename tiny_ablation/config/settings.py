@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
+from tiny_ablation.config.address import masked
 from tiny_ablation.config.keys import check_values, defining
 from tiny_ablation.config.model_options import common_rows
 from tiny_ablation.config.refusals import unknown_key
@@ -57,6 +58,7 @@ def to_settings(cfg: Any) -> Settings:
     plain: Any = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
     plain["dataset"]["common_rows"] = root.dataset.common_rows
     plain["model"]["name"] = root.model.name
+    plain["tracking"]["uri"] = masked(root.tracking.uri) if root.tracking.uri else None
     return Settings(root, plain)
 
 

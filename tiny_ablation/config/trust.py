@@ -1,23 +1,24 @@
-"""What a config may not do: name code to run.
+"""What a config may not do, whoever wrote it: name code to run, or write where nobody looked.
 
 Hydra makes objects of config nodes that name a class (`_target_`) and of logging configs (`class`, `()`, `ext://`), and
-imports the packages on its search path (`pkg://`). All of that can stand in an experiment or option file from a stranger, so
-it is refused before Hydra looks at it, whichever file or override it came from. What is allowed are the few names that Hydra
-and this package need themselves.
+imports the packages on its search path (`pkg://`). All of that is refused before Hydra looks at it, on the command line too.
+What is allowed are the few names that Hydra and this package need themselves. What files may say is less: see `file_keys`.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import wraps
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
+from tiny_ablation.config.file_keys import PLACES, check_file, is_foreign, is_moved
 from tiny_ablation.config.yaml_size import check_yaml
 from tiny_ablation.errors import ConfigError, TinyAblateError, said
 
 TARGET = "_target_"
 _PLUGINS = ("hydra._internal.core_plugins.", "hydra_plugins.")
-_CALLBACKS = {"tiny_ablation.callbacks.SweepCallback"}
+# Without it nothing would look at a directory before Hydra writes there.
+_CALLBACKS = {"sweep": {TARGET: "tiny_ablation.callbacks.SweepCallback"}}
 _LOGGING = {
     "logging.StreamHandler", "logging.FileHandler", "logging.NullHandler", "logging.handlers.RotatingFileHandler",
     "logging.handlers.TimedRotatingFileHandler", "logging.Formatter", "colorlog.ColoredFormatter",
@@ -25,9 +26,7 @@ _LOGGING = {
 }  # fmt: skip
 _STREAMS = {"ext://sys.stdout", "ext://sys.stderr"}
 # Of these nodes Hydra or a launcher makes objects, so no value in them may come from a resolver that makes a whole node.
-_MADE = ("launcher", "sweeper", "callbacks", "job_logging", "hydra_logging")
-# Lines of shell, interpreters and packages, for cluster launchers: from the command line only, never from a file.
-_COMMANDS = ("setup", "python", "srun_args", "additional_parameters", "runtime_env")
+_MADE = ("launcher", "sweeper", "job_logging", "hydra_logging")
 # Others can make the processes that a run starts load code (LD_PRELOAD, PYTHONPATH, PIP_INDEX_URL).
 _ENVIRONMENT = {
     "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER",
@@ -39,20 +38,30 @@ _RERUN = "--experimental-rerun"
 
 
 def guard_configs() -> None:
-    """Have Hydra's loader refuse, in this process, what names code; a second call does nothing."""
+    """Have Hydra's loader refuse, in this process, what may not be said; a second call does nothing."""
     from hydra._internal.config_loader_impl import ConfigLoaderImpl
     from hydra._internal.config_repository import ConfigRepository
 
-    if hasattr(ConfigLoaderImpl.load_configuration, "__wrapped__"):
+    if hasattr(ConfigLoaderImpl._load_single_config, "__wrapped__"):
         return
     load, search = ConfigLoaderImpl.load_configuration, ConfigRepository.initialize_sources
+    load_one = ConfigLoaderImpl._load_single_config
 
     @wraps(load)
     def load_checked(self: Any, config_name: Any, overrides: list[str], *args: Any, **kwargs: Any) -> Any:
         with _told():
             cfg = load(self, config_name, overrides, *args, **kwargs)
-        check_config(cfg, overrides)
+        if config_name is not None:  # Hydra asks for a config of its own to print its help
+            check_config(cfg, overrides)
         return cfg
+
+    @wraps(load_one)
+    def load_one_checked(self: Any, default: Any, repo: Any) -> Any:
+        loaded = load_one(self, default, repo)
+        scheme, _, place = loaded.path.partition("://")
+        if is_foreign(scheme, place) or is_moved(default.config_path, default.package):
+            check_file(loaded.config, f"{place}/{default.config_path}.yaml")
+        return loaded
 
     @wraps(search)
     def search_checked(self: Any, config_search_path: Any) -> None:
@@ -63,6 +72,7 @@ def guard_configs() -> None:
                 source.load_config = _read_checked(source)
 
     ConfigLoaderImpl.load_configuration = load_checked
+    ConfigLoaderImpl._load_single_config = load_one_checked
     ConfigRepository.initialize_sources = search_checked
 
 
@@ -126,11 +136,11 @@ def check_search_path(paths: Sequence[str]) -> None:
 
 
 def check_config(cfg: Any, overrides: Sequence[str] = ()) -> None:
-    """Refuse a composed config that names code to run.
+    """Refuse a composed config that names code to run, or has Hydra write where nobody looked.
 
     Args:
         cfg: as Hydra composed it, with the node `hydra`; nothing in it is made or called.
-        overrides: what the command line said, where keys with commands may stand.
+        overrides: what the command line said.
 
     Raises:
         ConfigError: names the key.
@@ -138,49 +148,40 @@ def check_config(cfg: Any, overrides: Sequence[str] = ()) -> None:
     from omegaconf import OmegaConf
 
     plain: Any = OmegaConf.to_container(cfg, resolve=False)
-    for key, value in _leaves(plain):
-        if key.rpartition(".")[2] == TARGET and not _may_be_made(key, value):
+    for key, value in _targets(plain):
+        if not _may_be_made(key, value):
             raise _refusal(key, value)
+    hydra = OmegaConf.select(cfg, "hydra")
     for name in _MADE:
-        for key, value in _resolved(OmegaConf.select(cfg, "hydra"), name, "hydra"):
-            _check_made(key, value, overrides)
-    if (subdir := plain.get("hydra", {}).get("output_subdir")) is not None:
-        raise ConfigError(
-            f"hydra.output_subdir={subdir}: Hydra would write there before the directory is known to be free; a run writes its "
-            "own config.yaml, so leave it null"
-        )
-    environment = plain.get("hydra", {}).get("job", {}).get("env_set") or {}
-    for name in environment if isinstance(environment, Mapping) else [environment]:
-        if name not in _ENVIRONMENT:
-            raise ConfigError(
-                f"hydra.job.env_set.{name}: a config may set {', '.join(sorted(_ENVIRONMENT))} and no other variable; set it "
-                "in your shell"
-            )
+        for key, value in _resolved(hydra, name, "hydra"):
+            _check_made(key, value)
+    for key in PLACES:
+        _check_place(hydra, key, overrides)
+    _check_own(plain.get("hydra", {}))
 
 
-def _leaves(node: Any, above: str = "") -> Iterator[tuple[str, Any]]:
-    """Every value that holds no others, with its dotted key; a key is told whatever it holds."""
+def _targets(node: Any, above: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value under the name that Hydra makes objects by, with its dotted key."""
     items = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, list) else ()
     for name, value in items:
         key = f"{above}.{name}" if above else str(name)
-        if not isinstance(value, Mapping | list) or name == TARGET:
+        if name == TARGET:
             yield key, value
-        yield from _leaves(value, key)
+        yield from _targets(value, key)
 
 
 def _may_be_made(key: str, value: Any) -> bool:
     """Whether a target is one of the few that Hydra needs; an interpolation is none, whatever it would become."""
     if key in ("hydra.launcher._target_", "hydra.sweeper._target_"):
         return str(value).startswith(_PLUGINS)
-    parts = key.split(".")
-    return parts[:2] == ["hydra", "callbacks"] and len(parts) == 4 and value in _CALLBACKS
+    return key == f"hydra.callbacks.sweep.{TARGET}" and value == _CALLBACKS["sweep"][TARGET]
 
 
 def _resolved(parent: Any, name: Any, above: str) -> Iterator[tuple[str, Any]]:
     """The values under a node as Hydra would see them.
 
     Raises:
-        ConfigError: an interpolation stands for a whole node.
+        ConfigError: an interpolation stands for a whole node, whatever kind of object it becomes.
     """
     from omegaconf import Container, OmegaConf
     from omegaconf.errors import OmegaConfBaseException
@@ -193,28 +194,63 @@ def _resolved(parent: Any, name: Any, above: str) -> Iterator[tuple[str, Any]]:
         value = parent[name]
     except (OmegaConfBaseException, LookupError):
         return  # it cannot be had now, and so not by Hydra either
+    if interpolated and not (value is None or isinstance(value, str | int | float)):
+        raise ConfigError(f"{key}: an interpolation may not stand for a whole node here; write its keys out")
     if not isinstance(value, Container):
         yield key, value
         return
-    if interpolated:
-        raise ConfigError(f"{key}: an interpolation may not stand for a whole node here; write its keys out")
     for inner in value if OmegaConf.is_dict(value) else range(len(value)):  # pyright: ignore[reportArgumentType]
         yield from _resolved(value, inner, key)
 
 
-def _check_made(key: str, value: Any, overrides: Sequence[str]) -> None:
+def _check_made(key: str, value: Any) -> None:
     node, last = key.split(".")[1], key.rpartition(".")[2]
     if node in ("job_logging", "hydra_logging"):
         if last in ("class", "()") and value not in _LOGGING:
             raise _refusal(key, value)
         if isinstance(value, str) and "://" in value and value not in _STREAMS:
             raise _refusal(key, value)
-    if node == "launcher" and value and any(part in _COMMANDS for part in key.split(".")[2:]):
-        given = {each.lstrip("+~").partition("=")[0] for each in overrides}
-        if not any(key == name or key.startswith(f"{name}.") for name in given):
+    # Launchers of clusters write what names a job, its queue and the like into the head of a shell script, a line each.
+    if node == "launcher" and isinstance(value, str) and not value.isprintable() and ".setup." not in key:
+        raise ConfigError(f"{key}={value!r}: give one line of printable characters")
+
+
+def _check_place(hydra: Any, key: str, overrides: Sequence[str]) -> None:
+    """Outside the working directory nothing is written unless the command line says so."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    given = {each.lstrip("+").partition("=")[0] for each in overrides}
+    if any(f"{key}.".startswith(f"{name}.") for name in given):
+        return
+    try:
+        place = OmegaConf.select(hydra, key.removeprefix("hydra."))
+    except OmegaConfBaseException:
+        return  # of a job, whose number is not known yet; a plan looks at these
+    if place is not None and (PurePath(str(place)).is_absolute() or ".." in PurePath(str(place)).parts):
+        raise ConfigError(
+            f"{key}={place}: only the command line may name a place outside the working directory: say it there"
+        )
+
+
+def _check_own(hydra: Mapping[str, Any]) -> None:
+    """What Hydra writes and calls by itself, and the environment that it sets."""
+    if hydra.get("callbacks", _CALLBACKS) != _CALLBACKS:
+        raise ConfigError(
+            "hydra.callbacks: they are tiny-ablate's own, which look at a directory before anything is written; leave them as "
+            f"they are: {_CALLBACKS}"
+        )
+    if (subdir := hydra.get("output_subdir")) is not None:
+        raise ConfigError(
+            f"hydra.output_subdir={subdir}: Hydra would write there before the directory is known to be free; a run writes its "
+            "own config.yaml, so leave it null"
+        )
+    environment = hydra.get("job", {}).get("env_set") or {}
+    for name in environment if isinstance(environment, Mapping) else [environment]:
+        if name not in _ENVIRONMENT:
             raise ConfigError(
-                f"{key}: what a launcher executes is taken from the command line alone, not from a file; if you have read it, "
-                f"say it there: '{key.rpartition('.')[0] if last.isdigit() else key}=...'"
+                f"hydra.job.env_set.{name}: a config may set {', '.join(sorted(_ENVIRONMENT))} and no other variable; set it "
+                "in your shell"
             )
 
 

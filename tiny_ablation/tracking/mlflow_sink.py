@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from tiny_ablation.config.address import masked, whole
 from tiny_ablation.errors import Interrupted
 from tiny_ablation.store.sweepdir import SweepDir, read_plan
 from tiny_ablation.tracking.record import Record, read_record
@@ -77,12 +78,12 @@ def publish(
     if cfg.backend.value == "off":
         return None
     try:
-        uri = cfg.uri or default_uri(cwd)
+        uri = _address(cfg, cwd)
         return _publish(read_record(run_dir), run_dir, uri, cfg.experiment, parent_run_id)
     except Interrupted:
         raise
     except Exception as error:
-        why = _reason(error, cfg.uri or default_uri(cwd))
+        why = _reason(error, _address(cfg, cwd))
         logger.warning("Not published to MLflow: %s The results in %s are complete.", why, run_dir)
         return None
 
@@ -115,13 +116,17 @@ def ready(cfg: "TrackingConfig", *, cwd: Path) -> str | None:
     if cfg.backend.value == "off":
         return None
     try:
-        _open(cfg.uri or default_uri(cwd), cfg.experiment)
+        _open(_address(cfg, cwd), cfg.experiment)
     except Interrupted:
         raise
     except Exception as error:
-        why = _reason(error, cfg.uri or default_uri(cwd))
+        why = _reason(error, _address(cfg, cwd))
         return f"runs will not be published to MLflow: {why} Their files will be complete all the same."
     return None
+
+
+def _address(cfg: "TrackingConfig", cwd: Path) -> str:
+    return whole(cfg.uri) or default_uri(cwd)
 
 
 def default_uri(cwd: Path) -> str:
@@ -129,19 +134,24 @@ def default_uri(cwd: Path) -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"{_SQLITE}{(cwd.resolve() / 'mlflow.db').as_posix()}"
 
 
-def ui_arguments(uri: str) -> list[str]:
-    """The command that shows the store at `uri`, on this machine only."""
-    return ["mlflow", "ui", "--backend-store-uri", uri, "--host", "127.0.0.1"]
+def ui_arguments() -> list[str]:
+    """The command that shows the store of `environment`, on this machine only."""
+    return ["mlflow", "ui", "--host", "127.0.0.1"]
 
 
-def environment() -> dict[str, str]:
-    """The process's environment with what keeps MLflow from reporting usage, unless the user has set it."""
-    return {**_ENVIRONMENT, **os.environ}
+def environment(uri: str) -> dict[str, str]:
+    """For that command: which store (not an argument, which other users of the machine can read); and no reports of usage.
+
+    What keeps MLflow from reporting is left as it is where the user has set it.
+    """
+    return {**_ENVIRONMENT, **os.environ, "MLFLOW_BACKEND_STORE_URI": uri}
 
 
 def _reason(error: Exception, uri: str) -> str:
     """The first line of the message, without the user and password that the address of a server may hold; and what to do."""
-    line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    line = (str(error).strip() or type(error).__name__).splitlines()[0].replace(uri, masked(uri))
+    for secret in filter(None, (urlsplit(uri).username, urlsplit(uri).password)):
+        line = line.replace(secret, "***")
     said = re.sub(r"//[^/\s]*@", "//", line).rstrip(".") + "."
     if not uri.startswith(_SQLITE) or not re.search("database|sqlite|sql:", str(error), re.IGNORECASE):
         return said
@@ -172,6 +182,10 @@ def _open(uri: str, experiment: str) -> tuple["MlflowClient", str]:
     # MLflow speaks at every store it makes, urllib3 at every try to reach a server.
     for name, level in (("mlflow", "WARNING"), ("alembic", "WARNING"), ("urllib3.connectionpool", "ERROR")):
         logging.getLogger(name).setLevel(level)
+    if (
+        uri.startswith(_SQLITE) and Path(uri.removeprefix(_SQLITE)).is_dir()
+    ):  # MLflow would try again for minutes
+        raise IsADirectoryError(f"{uri.removeprefix(_SQLITE)} is a directory, not a database of MLflow's")
     with _creation_lock(uri):
         client = MlflowClient(tracking_uri=uri)
         found = client.get_experiment_by_name(experiment)
@@ -236,7 +250,9 @@ def _published(uri: str, experiment_id: str, run_id: str) -> Published:
     if uri.startswith(_SQLITE):
         here = default_uri(Path.cwd())
         command = (
-            "tiny-ablate ui" if uri == here else shlex.join(["tiny-ablate", "ui", f"tracking.uri={uri}"])
+            "tiny-ablate ui"
+            if uri == here
+            else shlex.join(["tiny-ablate", "ui", f"tracking.uri={masked(uri)}"])
         )
         return Published(run_id, experiment_id, command, f"http://127.0.0.1:5000/{page}")
     parts = urlsplit(uri)

@@ -57,6 +57,7 @@
   const later = document.querySelector("main").dataset.plotly;
   if (later) addEventListener("load", () => {
     const script = document.createElement("script");
+    script.nonce = document.querySelector("script[nonce]").nonce;
     script.src = later;
     script.onload = () => draw(false);
     document.head.append(script);
