@@ -16,7 +16,9 @@ ARGS ?= ablation=heads_zero dataset=facts
 # Two processes of one thread each: torch on small models gains nothing from a second thread.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
-.PHONY: help run test test-slow test-training faults fuzz bench bench-full performance docs pictures behaviours selfcheck golden check audit sbom format env clean
+SITE := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+.PHONY: help run test test-slow test-training faults fuzz bench bench-full performance docs site coverage pictures behaviours selfcheck golden check audit sbom format env clean
 
 help:
 	@echo "make run        run the default experiment (ARGS='...' for another)"
@@ -30,6 +32,8 @@ help:
 	@echo "make sbom       dist/sbom.json, the bill of materials of a release"
 	@echo "make behaviours   measure the default model on every behaviour (docs/behaviours.md)"
 	@echo "make selfcheck  does the tool find circuits that are known? about a minute (docs/selfcheck.md)"
+	@echo "make coverage   the test suite, and which lines it does not reach (build/coverage)"
+	@echo "make site       the documentation as a site (build/site)"
 	@echo "make docs         docs/reference.md from the schema; make pictures: the pictures, from runs of the default model"
 	@echo "make env        only create the environment in $(VENV)"
 
@@ -38,6 +42,9 @@ run: env
 
 test: env
 	$(PYTEST)
+
+coverage: env
+	$(PYTEST) --cov --cov-report=term --cov-report=html
 
 test-slow: env $(VENV)-launchers/.installed
 	$(PYTEST) -m slow
@@ -111,6 +118,7 @@ check: env
 	$(BIN)/lint-imports
 	$(BIN)/pylint --jobs=0 --disable=all --enable=duplicate-code tiny_ablation
 	$(BIN)/tiny-ablate help config | diff docs/reference.md - || { echo "docs/reference.md is not in step: make docs"; exit 1; }
+	$(SITE)
 	$(BIN)/python tools/audit.py
 
 audit: env
@@ -123,6 +131,10 @@ sbom: env
 # docs/reference.md, from the schema.
 docs: env
 	$(BIN)/tiny-ablate help config > docs/reference.md
+
+# The pages of docs/ as a site. A link that leads nowhere, or a page that is in no menu, is an error.
+site: env
+	$(SITE)
 
 # The pictures of the README and the tutorial, from real runs of the default model (minutes).
 pictures: env
