@@ -156,7 +156,7 @@ def test_no_example_of_the_ranking_is_evaluated(planted):
 def test_figure_and_words_are_there(planted):
     home, _ = planted
     page = (home / "circuits/report.html").read_text()
-    assert "The 2 first heads of the signed ranking (25.0% of 8) keep 100% of logit_diff" in page
+    assert "The 2 first heads of the signed ranking (25.0% of 8) carry logit_diff" in page
     assert "CPR (area under f, larger is better)" in page
     assert (home / "circuits/artifacts/faithfulness.png").read_bytes()[:4] == b"\x89PNG"
 
@@ -189,7 +189,7 @@ def test_everything_again_from_the_per_example_table(toy):
         away = [abs(1 - v) for v in curve]
         distance = sum((b - a) * (p + q) / 2 for a, b, p, q in zip(x, x[1:], away, away[1:], strict=False))
         assert found["cpr"]["value"] == pytest.approx(area, abs=1e-6)
-        assert found["cmd"]["value"] == pytest.approx(distance, abs=1e-6)
+        assert found["cmd"]["uncorrected"] == pytest.approx(distance, abs=1e-6)
         random = [f[f"{ranking}/top_2/kept/random_{i}"] for i in range(4)]
         assert two["random_faithfulness"] == pytest.approx(np.mean(random), abs=1e-6)
         assert two["sufficiency_percentile"] == pytest.approx(100 * np.mean(np.array(random) < curve[1]))
@@ -209,10 +209,10 @@ def test_areas_add_up_where_no_circuit_exceeds_the_model(planted):
     """CPR + CMD is the range of the fractions: f + |1 - f| = 1 for f <= 1."""
     for ranking in planted[1].summary["circuit"]["rankings"].values():
         assert max(p["faithfulness"] for p in ranking["points"]) <= 1 + 1e-9
-        assert ranking["cpr"]["value"] + ranking["cmd"]["value"] == pytest.approx(1.0 - 0.125, abs=1e-9)
+        assert ranking["cpr"]["value"] + ranking["cmd"]["uncorrected"] == pytest.approx(1.0 - 0.125, abs=1e-9)
 
 
-def test_a_behaviour_that_no_head_carries_has_no_faithfulness(tmp_path):
+def test_one_group_of_examples_lets_no_circuit_carry_anything(tmp_path):
     """With one group there is no interval of the denominator, so nothing may be said of shares."""
     rows = [
         {"clean": f"alpha beta gamma {w}", "target": " red", "foil": " blue", "group": "one"}
@@ -233,7 +233,9 @@ def test_a_behaviour_that_no_head_carries_has_no_faithfulness(tmp_path):
         "ablation.replacement=zero", "ablation.members=2",
     )  # fmt: skip
     assert not found.summary["circuit"]["defined"]
-    assert any("faithfulness is missing" in w for w in found.summary["warnings"])
+    assert any("no circuit can be said to carry it" in w for w in found.summary["warnings"])
+    points = [p for ranking in found.summary["circuit"]["rankings"].values() for p in ranking["points"]]
+    assert not any(p["carries"] or p["faithfulness_low"] for p in points)
 
 
 @pytest.mark.parametrize(

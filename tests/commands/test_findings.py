@@ -42,7 +42,7 @@ def test_the_page_is_made_of_the_files(cli, runs):
     confirm = pd.read_parquet(runs / "heads/metrics/confirm.parquet").query("metric == 'logit_diff'")
     assert len(confirm) == 3
     assert all(f"| {row.delta_chosen:+.3f} | {row.delta:+.3f} |" in page for row in confirm.itertuples())
-    assert "Stability: in 1000 resamples" in page
+    assert "on average over 200 random halves" in page
     assert "CPR (area under f" in page
     assert "Minimality:" in page
     assert cli("findings", "heads", "circuit").out.count("## ") == 2

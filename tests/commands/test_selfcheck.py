@@ -5,18 +5,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from tiny_ablation.ablations import single_site
 from tiny_ablation.ablations.shared.replacements import Scale
-from tiny_ablation.aggregate import run_tables
 from tiny_ablation.commands import selfcheck
 from tiny_ablation.commands._selfcheck import circuits, simulate, speed
 from tiny_ablation.commands._selfcheck.checks import Check, all_met, table
 from tiny_ablation.commands._selfcheck.circuits import auroc
-from tiny_ablation.stats.bootstrap import Intervals, cluster_bootstrap_means
-from tiny_ablation.stats.signflip import sign_flip_pvalues
+from tiny_ablation.run import site_statistics
+from tiny_ablation.stats.clusters import cluster_sums
+from tiny_ablation.stats.means import Means, cluster_means
 
 FEW = tuple(replace(setting, n_draws=21) for setting in (*simulate.SETTINGS[:1], simulate.SETTINGS[2]))
 
@@ -93,26 +92,23 @@ def test_statistics_keep_what_they_promise(cli, few_draws):
 
 
 def test_intervals_that_are_too_narrow_miss_the_bar(cli, monkeypatch, few_draws):
-    def narrow(*args: Any) -> Intervals:
-        low, high = cluster_bootstrap_means(*args)
-        middle = (low + high) / 2
-        return Intervals(middle + 0.8 * (low - middle), middle + 0.8 * (high - middle))
+    def narrow(*args: Any, **options: Any) -> Means:
+        mean, low, high, p = cluster_means(*args, **options)
+        return Means(mean, mean + 0.8 * (low - mean), mean + 0.8 * (high - mean), p)
 
-    monkeypatch.setattr(run_tables, "cluster_bootstrap_means", narrow)
-    missed = _missed(cli)
-    assert missed == {"Coverage of 95 % intervals"}
+    monkeypatch.setattr(site_statistics, "cluster_means", narrow)
+    assert _missed(cli) == {"Coverage of 95 % intervals"}
 
 
 def test_p_values_that_ignore_groups_miss_the_bar(cli, monkeypatch, few_draws):
-    def ungrouped(deltas: Any, groups: Any, n_perm: int, rng: Any) -> Any:
-        return sign_flip_pvalues(deltas, np.arange(len(groups)), n_perm, rng)
-
-    monkeypatch.setattr(run_tables, "sign_flip_pvalues", ungrouped)
-    assert _missed(cli) == {"False discoveries at q <= 0.05"}
+    monkeypatch.setattr(
+        site_statistics, "cluster_sums", lambda deltas, groups: cluster_sums(deltas, range(len(groups)))
+    )
+    assert "False discoveries at q <= 0.05" in _missed(cli)
 
 
 def test_p_values_without_a_correction_for_many_heads_miss_the_bar(cli, monkeypatch, few_draws):
-    monkeypatch.setattr(run_tables, "q_values", lambda p, *_: p)
+    monkeypatch.setattr(site_statistics, "q_values", lambda p, *_: p)
     assert _missed(cli) == {"False discoveries at q <= 0.05"}
 
 

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from tests.ledgers import adopt
+from tests.sweep.analysis.conftest import NOTHING_SAID
 from tiny_ablation.report.sweep_screen import conserved
 from tiny_ablation.store.files import read_json, write_json, write_table
 from tiny_ablation.store.manifest import write_manifest
@@ -47,7 +48,7 @@ def write_run(run, name):
     table = pd.DataFrame(site).assign(
         **common, metric="logit_diff", value=1.0, condition=name, model="toy", dataset=name, n=8, baseline=2.0,
         delta=EFFECTS[name], granularity="head", component="z", set="single", null="none",
-        **dict.fromkeys(["ci_low", "ci_high", "p_value", "q_value", "effect_size"], float("nan")),
+        **NOTHING_SAID,
     )  # fmt: skip
     rows = [
         {"layer": i // 3, "head": i % 3, "scale": 0.0, "example_id": f"e{g}", "group": f"g{g}", "template": "t",

@@ -45,7 +45,8 @@ def _row(metric, scale, layer, head, effect, half, model, dataset):
         "value": baseline + delta, "condition": dataset, "model": model, "dataset": dataset,
         "replacement": "scale",
         "positions": "all", "direction": "ablate", "n": 120, "baseline": baseline, "delta": delta,
-        "ci_low": delta - 1.1 * half, "ci_high": delta + 0.9 * half,
+        "ci_low": delta - 1.1 * half, "ci_high": delta + 0.9 * half, "ci_shape": "interval", "shrunken": 0.8 * delta,
+        "selected_low": delta - 1.3 * half, "selected_high": delta + 1.1 * half,
         "p_value": float(np.exp(-4 * (abs(effect) / max(half, 1e-9)))),
         "q_value": min(1.0, 2.5 * float(np.exp(-4 * (abs(effect) / max(half, 1e-9))))),
         "null": "the change is as often below zero as above", "granularity": "head", "component": "hook_z",
@@ -62,7 +63,19 @@ def layer_impact() -> pd.DataFrame:
 def top(table: pd.DataFrame, limit: int = 10) -> list[dict]:
     rows = table[(table["metric"] == "logit_diff") & (table["scale"] != 1.0)]
     order = rows["delta"].abs().sort_values(ascending=False, kind="stable").index[:limit]
-    names = ["layer", "head", "scale", "delta", "ci_low", "ci_high", "p_value", "q_value", "value"]
+    names = [
+        "layer",
+        "head",
+        "scale",
+        "delta",
+        "ci_low",
+        "ci_high",
+        "ci_shape",
+        "p_value",
+        "q_value",
+        "value",
+    ]
+    names += ["shrunken", "selected_low", "selected_high"]
     return json.loads(rows.loc[order, names].to_json(orient="records"))
 
 

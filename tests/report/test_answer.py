@@ -17,7 +17,11 @@ def test_numbers_in_the_answer_are_those_of_the_table(fake):
         f"Setting layer {top['layer']}, head {top['head']} to zero lowers logit_diff the most: "
         f"from 3.412 to {top['value']:.3f} logits."
     )
-    assert f"[{top['ci_low']:+.3f}, {top['ci_high']:+.3f}]" in said.sentences[0]
+    assert (
+        f"[{top['selected_low']:+.3f}, {top['selected_high']:+.3f}] that allows for its being chosen"
+        in said.sentences[0]
+    )
+    assert f"about {top['shrunken']:+.3f} is to be expected" in said.sentences[0]
 
 
 def test_an_interval_that_spans_zero_is_never_an_effect(fake):

@@ -26,6 +26,7 @@ def area(value):
 
 def point(fraction, size, f, left):
     return {"fraction": fraction, "size": size, "faithfulness": f, "faithfulness_low": f, "faithfulness_high": f,
+            "carries": 0.8 <= f <= 1.2,
             "random_faithfulness": 0.1, "sufficiency_percentile": 95.0, "left": left, "left_low": left, "left_high": left,
             "random_left": 0.9, "necessity_percentile": 90.0}  # fmt: skip
 
@@ -41,7 +42,7 @@ def test_a_run_without_either_says_nothing():
 
 
 def test_stability_is_judged_by_the_bar():
-    base = {"metric": "m", "top": 5, "of": 20, "n_resamples": 1000}
+    base = {"metric": "m", "top": 5, "of": 20, "n_splits": 200}
     (good,) = evidence_lines({"stability": {**base, "jaccard": 0.91, "stable": True}})
     (bad,) = evidence_lines({"stability": {**base, "jaccard": 0.31, "stable": False}})
     assert "0.91" in good
@@ -76,23 +77,21 @@ def test_the_headline_names_the_smallest_circuit_that_carries_the_behaviour():
         point(0.1, 1, 0.3, 0.9), point(0.2, 2, 0.85, 0.1), point(0.5, 5, 0.95, 0.0), point(1, 10, 1.0, 0.0)
     )
     assert headline(found).startswith(
-        "The 2 first heads of the signed ranking (20.0% of 10) keep 85% of logit_diff"
+        "The 2 first heads of the signed ranking (20.0% of 10) carry logit_diff"
     )
     assert "has 2 heads: f 0.85" in lines(found)[1]
 
 
 def test_no_small_circuit_and_no_denominator():
-    assert "No circuit smaller than the model keeps 80%" in headline(circuit(point(1, 10, 1.0, 0.0)))
+    assert "No circuit smaller than the model is shown to carry" in headline(circuit(point(1, 10, 1.0, 0.0)))
     assert "too little to tell" in headline(circuit(defined=False))
     assert lines(circuit(defined=False)) == []
 
 
 def test_members_that_stand_out_are_named():
-    member = {"layer": 0, "head": 3, "n_inflated": 20, "percentile": 97.5}
-    found = lines(
-        circuit(point(1, 10, 1.0, 0.0), members=[member, {**member, "head": 4, "percentile": 50.0}])
-    )
+    member = {"layer": 0, "head": 3, "n_inflated": 20, "needed": True}
+    found = lines(circuit(point(1, 10, 1.0, 0.0), members=[member, {**member, "head": 4, "needed": False}]))
     assert found[-1].startswith(
-        "Minimality: of its 2 first heads, 1 change f more than at least 95 % of the 20 random heads"
+        "Minimality: of its 2 first heads, 1 raise f (q at most 0.05 over the members) by more than 95 % of the 20"
     )
-    assert lines[-1].endswith("(L0H3).")
+    assert found[-1].endswith("(L0H3).")

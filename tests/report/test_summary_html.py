@@ -97,7 +97,8 @@ def test_the_table_holds_every_effect_of_the_primary_metric(tmp_path, fake):
     expected = table[(table["metric"] == "logit_diff") & (table["scale"] != 1.0)]
     expected = expected.loc[expected["delta"].abs().sort_values(ascending=False, kind="stable").index]
     assert [float(values[3]) for _, values in cells] == expected["delta"].tolist()
-    assert [float(values[6]) for _, values in cells] == expected["value"].tolist()
+    assert [float(values[7]) for _, values in cells] == expected["value"].tolist()
+    assert [float(values[5]) for _, values in cells] == expected["shrunken"].tolist()
     held = (expected["ci_low"] <= 0) & (expected["ci_high"] >= 0)
     assert [resolved for resolved, _ in cells] == ["no" if h else "yes" for h in held]
 

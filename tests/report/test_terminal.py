@@ -78,9 +78,10 @@ def test_the_table_shows_the_numbers_that_it_was_given(fake):
     for cells, row in zip(shown, rows, strict=True):
         assert (int(cells[0]), int(cells[1]), float(cells[2])) == (row["layer"], row["head"], row["scale"])
         assert cells[3] == f"{row['delta']:+.3f}"
-        assert " ".join(cells[4:6]) == f"[{row['ci_low']:+.3f}, {row['ci_high']:+.3f}]"
-        assert cells[6] == ("<0.001" if row["q_value"] < 0.001 else f"{row['q_value']:.3f}")
-        assert cells[7] == f"{row['value']:.3f}"
+        assert cells[4] == f"{row['shrunken']:+.3f}"
+        assert " ".join(cells[5:7]) == f"[{row['selected_low']:+.3f}, {row['selected_high']:+.3f}]"
+        assert cells[7] == ("<0.001" if row["q_value"] < 0.001 else f"{row['q_value']:.3f}")
+        assert cells[8] == f"{row['value']:.3f}"
     assert "540 tests" in show.out
     assert NULL in show.out
 
@@ -95,7 +96,7 @@ def test_columns_align(fake):
 def test_what_is_unresolved_is_said_in_words(fake):
     show = _Show()
     row = fake.top(fake.impact(), 1)[0]
-    rows = [row, {**row, "ci_low": -2.0, "ci_high": 0.0}]
+    rows = [row, {**row, "selected_low": -2.0, "selected_high": 0.0}]
     show.screen.table(rows, metric="logit_diff", null=NULL, family_size=540)
     lines = [line for line in show.out.splitlines() if "[" in line]
     assert [line.endswith("unresolved") for line in lines] == [False, True]
@@ -108,7 +109,7 @@ def test_where_draws_do_not_suffice_there_are_no_q_values_and_one_line_says_why(
     show.screen.table(
         fake.top(fake.impact()), metric="logit_diff", null=NULL, family_size=540, resolution=why
     )
-    assert {cells[6] for cells in _rows(show.out)} == {"-"}
+    assert {cells[7] for cells in _rows(show.out)} == {"-"}
     assert show.out.count(why) == 1
     assert "false discovery rate" not in show.out
 
@@ -117,7 +118,7 @@ def test_missing_numbers_are_dashes():
     show = _Show()
     row = {"layer": 1, "head": 2, "scale": 0.0, "delta": 0.5, "ci_low": None, "ci_high": None, "value": 1.0}
     show.screen.table([{**row, "q_value": None}], metric="kl_div", null=NULL, family_size=1)
-    assert _rows(show.out) == [["1", "2", "0", "+0.500", "-", "-", "1.000", "unresolved"]]
+    assert _rows(show.out) == [["1", "2", "0", "+0.500", "-", "-", "-", "1.000", "unresolved"]]
 
 
 def test_no_rows_are_said_to_be_none():

@@ -9,8 +9,8 @@ from scipy import stats
 from tiny_ablation.errors import GuardError
 from tiny_ablation.stats import means
 from tiny_ablation.stats.clusters import cluster_sums
-from tiny_ablation.stats.fdr import q_values
-from tiny_ablation.stats.means import BY_BOOTSTRAP, BY_STUDENT, Family, by_bootstrap, cluster_means, null_of
+from tiny_ablation.stats.fdr import first_step, q_values
+from tiny_ablation.stats.means import BY_BOOTSTRAP, BY_STUDENT, by_bootstrap, cluster_means, null_of
 
 
 def rng(seed=0):
@@ -92,7 +92,7 @@ def test_one_group_that_is_half_of_all_is_covered():
 def test_q_values_of_a_lone_effect_can_be_reached_in_a_large_family():
     values = rng().normal(size=(1440, 30))
     values[0] += 3
-    found = of(values, np.arange(30), family=Family(1440))
+    found = of(values, np.arange(30), step=first_step(1440, 0.05))
     assert q_values(found.p)[0] <= 0.05
     assert q_values(of(values, np.arange(30)).p)[0] > 0.05  # 2,000 draws do not reach that far
 
@@ -101,17 +101,20 @@ def test_more_draws_are_made_only_where_they_matter(monkeypatch):
     drawn = []
     real = means.resample_groups
     monkeypatch.setattr(means, "resample_groups", lambda n, k, r: drawn.append(k) or real(n, k, r))
-    of(rng().normal(size=(50, 12)) + 5, np.arange(12), family=Family(50))
+    of(rng().normal(size=(50, 12)) + 5, np.arange(12), step=first_step(50, 0.05))
     assert sum(drawn) < 3000
     drawn.clear()
-    of(np.zeros((50, 12)), np.arange(12), family=Family(50))
+    of(np.zeros((50, 12)), np.arange(12), step=first_step(50, 0.05))
     assert sum(drawn) == 2000
+    drawn.clear()
+    of(np.zeros((5, 12)) + rng().normal(size=12), np.arange(12), n_draws=7000)
+    assert sum(drawn) == 7000
 
 
 def test_all_heads_of_the_default_model_take_a_second():
     values = rng().normal(size=(270, 300))
     start = time.process_time()
-    of(values, np.arange(300), family=Family(270))
+    of(values, np.arange(300), step=first_step(270, 0.05))
     assert time.process_time() - start < 3
 
 

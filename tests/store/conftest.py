@@ -2,6 +2,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tiny_ablation.store.schema import LAST
+
 
 @pytest.fixture
 def head_rows():
@@ -15,6 +17,6 @@ def _head_rows(**changes):
         "condition": "facts", "model": "toy", "dataset": "facts", "replacement": "zero", "positions": "all",
         "direction": None, "n": 10, "baseline": 2.0, "delta": -0.5, "ci_low": np.nan, "ci_high": np.nan,
         "p_value": None, "q_value": np.nan, "null": None, "granularity": "head", "component": "z",
-        "set": None, "effect_size": np.nan,
+        "set": None, **dict.fromkeys(LAST, np.nan), "ci_shape": None,
     }  # fmt: skip
     return pd.DataFrame([row | changes])

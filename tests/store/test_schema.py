@@ -18,20 +18,29 @@ def test_all_columns_of_heads_and_layers():
         "condition", "model", "dataset", "replacement", "positions", "direction", "n", "baseline", "delta",
         "ci_low", "ci_high", "p_value", "q_value", "null",
     )  # fmt: skip
+    last = (
+        "effect_size",
+        "shrunken",
+        "selected_low",
+        "selected_high",
+        "p_equivalent",
+        "q_equivalent",
+        "ci_shape",
+    )
     assert schema.TABLES["head_impact"].columns == (
         *schema.HEAD_FIRST,
         *tail,
         "granularity",
         "component",
         "set",
-        "effect_size",
+        *last,
     )
     assert schema.TABLES["layer_impact"].columns == (
         *schema.LAYER_FIRST,
         *tail,
         "component",
         "set",
-        "effect_size",
+        *last,
     )
 
 

@@ -129,9 +129,9 @@ def _recall_text(found: dict[str, Any]) -> str:
     if found["recall"] is None:
         return "the random sample holds no site outside the strongest, so recall cannot be estimated"
     return (
-        f"estimated recall of the {found['of']} strongest sites: {found['recall']:.0%} "
-        f"({found['rest_strong']} of {found['rest_sampled']} random sites that were not chosen are as strong; "
-        f"with 95 % confidence at most {found['missed_at_most']} of {found['rest']} are)"
+        f"with 95 % confidence at most {found['missed_at_most']} of the {found['rest']} sites that were not chosen are as "
+        f"strong as the {found['of']} strongest ({found['rest_strong']} of {found['rest_sampled']} random ones are); estimated "
+        f"recall of these: {found['recall']:.0%}"
     )
 
 

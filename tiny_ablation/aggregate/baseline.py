@@ -5,8 +5,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tiny_ablation.stats.bootstrap import cluster_bootstrap_means
-
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
@@ -21,27 +19,6 @@ WELL_ABOVE = 0.75
 
 # The first of these that was measured decides whether the target is preferred: all have the sign of the log odds.
 DIFFERENCES = ("logit_diff", "seq_logprob_diff", "prob_diff")
-
-
-def interval(
-    values: "ArrayLike", groups: Sequence[str], *, n_boot: int, confidence: float, rng: np.random.Generator
-) -> dict[str, float]:
-    """Mean and clustered interval of one value per example; the bounds are NaN where there is one group.
-
-    A bootstrap-t interval of a share can reach beyond 0 or 1, where no share is; it is cut there, which keeps its coverage.
-
-    Args:
-        values: (n,), finite; bool where their mean is a share.
-        groups: (n,), the cluster of each example.
-        n_boot: bootstrap draws.
-        confidence: such as 0.95.
-        rng: the source of the draws.
-    """
-    table = np.asarray(values, dtype=float)
-    low, high = cluster_bootstrap_means(table[None], groups, n_boot, confidence, rng)
-    if np.asarray(values).dtype == bool:
-        low, high = np.clip(low, 0.0, 1.0), np.clip(high, 0.0, 1.0)
-    return {"mean": float(table.mean()), "ci_low": float(low[0]), "ci_high": float(high[0])}
 
 
 def by_template(templates: Sequence[str], columns: Mapping[str, "ArrayLike"]) -> list[dict[str, Any]]:
@@ -66,7 +43,7 @@ def verdict(preference: Mapping[str, float]) -> str:
     """What a share of preferred targets says, in words.
 
     Args:
-        preference: mean and interval, as from `interval`.
+        preference: mean and interval, as from `site_statistics.interval_of_mean`.
     """
     low, high = preference["ci_low"], preference["ci_high"]
     if not (low <= high):  # one group: there is no interval

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tiny_ablation.aggregate.run_tables import FDR_LEVEL, groups_of, impact_table
+from tiny_ablation.aggregate.run_tables import groups_of, impact_table
 from tiny_ablation.data.text import listing
 from tiny_ablation.run.held_out import Site, only, strongest
 from tiny_ablation.run.measure import Measured, executors, measure
 from tiny_ablation.run.prepare import PreparedRun
+from tiny_ablation.run.site_statistics import LEVEL
 from tiny_ablation.store.rundir import RunDir
 from tiny_ablation.store.schema import EFFECT, TABLES
 
@@ -83,7 +84,7 @@ def confirmation(
     )
     same = np.sign(table["delta_chosen"]) == np.sign(table["delta"])
     tested = table["q_value"].notna()
-    table["confirmed"] = np.where(tested, (table["q_value"] <= FDR_LEVEL) & same, np.nan)
+    table["confirmed"] = np.where(tested, (table["q_value"] <= LEVEL) & same, np.nan)
     rows = table.loc[table["metric"] == primary, :]
     rows = rows.iloc[np.argsort(-np.abs(rows["delta_chosen"].to_numpy()), kind="stable")]
     groups = set(groups_of(held, again[0]))

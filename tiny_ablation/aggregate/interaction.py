@@ -12,15 +12,22 @@ import numpy as np
 from tiny_ablation.config.seeds import generator
 from tiny_ablation.run.measure import Measured, shared_examples
 from tiny_ablation.run.prepare import PreparedRun
-from tiny_ablation.stats.bootstrap import cluster_bootstrap_means
+from tiny_ablation.run.site_statistics import LEVEL
+from tiny_ablation.stats.clusters import cluster_sums
+from tiny_ablation.stats.fdr import first_step, q_values
+from tiny_ablation.stats.means import cluster_means
 
-_COLUMNS = ("delta_a", "delta_b", "interaction", "interaction_low", "interaction_high")
+_COLUMNS = (
+    "delta_a", "delta_b", "interaction", "interaction_low", "interaction_high", "interaction_p", "interaction_q",
+)  # fmt: skip
 
 
 def interaction_columns(
     prepared: PreparedRun, pairs: Measured, measured: Sequence[Measured], metric: str
 ) -> dict[str, Any]:
-    """For each pair, both single effects and the interaction with its interval; each (n_pairs,).
+    """For each pair, both single effects and the interaction with its interval and test; each (n_pairs,).
+
+    The q-values are over all pairs of the metric: among many pairs some interval always excludes 0 by chance.
 
     Args:
         prepared: the run.
@@ -44,9 +51,14 @@ def interaction_columns(
     root = prepared.spec.settings.root
     excess = joint - a - b
     groups = [prepared.tokens[i].example.group for i in common]
-    draws = generator(root.seed, "bootstrap", metric, "interaction")
-    low, high = cluster_bootstrap_means(excess, groups, root.stats.n_boot, root.stats.confidence, draws)
-    return dict(zip(_COLUMNS, (a.mean(1), b.mean(1), excess.mean(1), low, high), strict=True))
+    sums, sizes = cluster_sums(excess, groups)
+    method = root.stats.fdr.value
+    found = cluster_means(
+        sums, sizes, rng=generator(root.seed, "bootstrap", metric, "interaction"), confidence=root.stats.confidence,
+        n_boot=root.stats.n_boot, step=first_step(len(sums), LEVEL, method), n_draws=root.stats.n_perm,
+    )  # fmt: skip
+    columns = (a.mean(1), b.mean(1), *found, q_values(found.p, method))
+    return dict(zip(_COLUMNS, columns, strict=True))
 
 
 def _effects(measured: Measured, examples: Any, metric: str) -> Any:

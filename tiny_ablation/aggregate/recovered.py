@@ -1,8 +1,8 @@
 """What share of the clean run's advantage a patched run has, and how restoring it compares with breaking it.
 
 With m the primary metric, `recovered` of a site is (m_a - m_corrupt) / (m_clean - m_corrupt): 1 is the clean run, 0 the corrupt
-one, in both directions. It is a ratio of means with a bootstrap interval, never a mean of ratios, and missing where the
-interval of the denominator holds 0: then there is no advantage of which a share could be told.
+one, in both directions. It is a ratio of means with Fieller's interval, never a mean of ratios. Where the advantage of the
+clean run may be 0 the interval is unbounded, and `ci_shape` says how: there is hardly an advantage to tell a share of.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,16 +12,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from tiny_ablation.config.seeds import generator
 from tiny_ablation.run.id_columns import named
 from tiny_ablation.run.measure import Measured, shared_examples
 from tiny_ablation.run.prepare import PreparedRun
-from tiny_ablation.stats.bootstrap import Ratios, ratio_of_means
+from tiny_ablation.stats.ratios import Ratios, ratio_of_means
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 NO_TEST = "none: a share with its interval, not a test"
+_NOT_SAID = (
+    "p_value",
+    "p_family",
+    "effect_size",
+    "shrunken",
+    "selected_low",
+    "selected_high",
+    "p_equivalent",
+)
 
 
 @dataclass(frozen=True)
@@ -47,11 +55,10 @@ def recovered(
         ends = _ends(prepared, [m, *(other for other in measured if other.arm.run != m.arm.run)][:2])
         if ends is None or not m.arm.in_table:
             continue
-        found = _ratios(prepared, f"recovered {m.arm.run}", _values(prepared, m, ends) - ends.corrupt, ends)
+        found = _ratios(prepared, _values(prepared, m, ends) - ends.corrupt, ends)
         yield m, {
             "metric": "recovered", "value": found.ratio, "n": len(ends.examples), "baseline": 0.0, "delta": found.ratio,
-            "ci_low": found.low, "ci_high": found.high, "p_value": np.nan, "q_value": np.nan, "null": NO_TEST,
-            "effect_size": np.nan,
+            "null": NO_TEST, **found.columns("ci_low", "ci_high", "ci_shape"), **dict.fromkeys(_NOT_SAID, np.nan),
         }  # fmt: skip
 
 
@@ -72,8 +79,10 @@ def asymmetry(prepared: PreparedRun, measured: Sequence[Measured]) -> pd.DataFra
     named(prepared, frame)
     frame["metric"], frame["n"] = prepared.metrics[0].name, len(ends.examples)
     for name, share in (("restoring", restored), ("breaking", broken), ("asymmetry", restored - broken)):
-        found = _ratios(prepared, "asymmetry", share, ends)
-        frame[name], frame[f"{name}_low"], frame[f"{name}_high"] = found
+        found = _ratios(prepared, share, ends)
+        frame = frame.assign(
+            **{name: found.ratio}, **found.columns(*(f"{name}_{end}" for end in ("low", "high", "shape")))
+        )
     return frame
 
 
@@ -94,9 +103,8 @@ def _values(prepared: PreparedRun, measured: Measured, ends: _Ends) -> "NDArray[
     return measured.values[prepared.metrics[0].name][:, np.searchsorted(measured.examples, ends.examples)]
 
 
-def _ratios(prepared: PreparedRun, label: str, numerator: "NDArray[np.float64]", ends: _Ends) -> Ratios:
-    root = prepared.spec.settings.root
+def _ratios(prepared: PreparedRun, numerator: "NDArray[np.float64]", ends: _Ends) -> Ratios:
     groups = [prepared.tokens[i].example.group for i in ends.examples]
-    draws = generator(root.seed, "bootstrap", label)
-    advantage = ends.clean - ends.corrupt
-    return ratio_of_means(numerator, advantage, groups, root.stats.n_boot, root.stats.confidence, draws)
+    return ratio_of_means(
+        numerator, ends.clean - ends.corrupt, groups, prepared.spec.settings.root.stats.confidence
+    )

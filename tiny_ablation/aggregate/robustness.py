@@ -16,12 +16,15 @@ import pandas as pd
 from tiny_ablation.config.seeds import generator
 from tiny_ablation.data.text import listing
 from tiny_ablation.errors import ResultsError
-from tiny_ablation.stats.bootstrap import cluster_bootstrap_means
-from tiny_ablation.stats.clusters import Floats
+from tiny_ablation.stats.clusters import Floats, cluster_sums
+from tiny_ablation.stats.conjunction import same_sign_everywhere
+from tiny_ablation.stats.fdr import first_step, q_values
+from tiny_ablation.stats.means import cluster_means
 from tiny_ablation.stats.ranks import rank_biased_overlap, spearman
 from tiny_ablation.store.reader import Run
 
 N_BOOT = 2000
+LEVEL = 0.05
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,8 @@ class RobustnessTables:
             two orders.
         heads: a row per head: its effect under each condition (`delta/<condition>`) and whether its interval excludes 0
             (`resolved/<condition>`), in how many it is among the top k (`n_top`), in how many its interval excludes 0
-            (`n_resolved`), and `holds`: in all of them, with one sign.
+            (`n_resolved`), the largest p-value of all conditions (1 where signs differ) with its q-value over heads, and
+            `holds`: q at most .05, so that of the heads that are said to hold at most 5 % are expected not to.
         summary: both in short, for JSON.
     """
 
@@ -51,6 +55,7 @@ class _Effects:
     delta: Floats
     low: Floats
     high: Floats
+    p: Floats
 
     def order(self, k: int) -> list[int]:
         """The `k` strongest heads."""
@@ -145,12 +150,13 @@ def _effects_by_head(run: Run, metric: str) -> pd.DataFrame:
     return table.pivot_table(index=["layer", "head"], columns="example_id", values="delta", aggfunc="mean")
 
 
-def _effects(label: str, seeds: Sequence[Floats], groups: Sequence[str], level: float) -> _Effects:
-    deltas = np.mean(seeds, axis=0)
-    low, high = cluster_bootstrap_means(
-        deltas, groups, N_BOOT, level, generator(0, "bootstrap", "robustness")
-    )
-    return _Effects(label, deltas.mean(1), low, high)
+def _effects(label: str, seeds: Sequence[Floats], groups: Sequence[str], confidence: float) -> _Effects:
+    sums, sizes = cluster_sums(np.mean(seeds, axis=0), groups)
+    found = cluster_means(
+        sums, sizes, rng=generator(0, "bootstrap", "robustness"), confidence=confidence, n_boot=N_BOOT,
+        step=first_step(len(sums), LEVEL),
+    )  # fmt: skip
+    return _Effects(label, *found)
 
 
 def _agreement(found: Sequence[_Effects], k: int) -> pd.DataFrame:
@@ -170,13 +176,15 @@ def _agreement(found: Sequence[_Effects], k: int) -> pd.DataFrame:
 def _heads(found: Sequence[_Effects], names: Sequence[tuple[int, int]], k: int) -> pd.DataFrame:
     deltas = np.array([f.delta for f in found])  # (conditions, heads)
     resolved = np.array([(f.low > 0) | (f.high < 0) for f in found])
-    one_sign = (deltas > 0).all(0) | (deltas < 0).all(0)
+    p = same_sign_everywhere(np.array([f.p for f in found]), deltas)
+    q = q_values(p)
     tops = [f.order(k) for f in found]
     frame = pd.DataFrame({
         "layer": np.array([layer for layer, _ in names], dtype="int32"),
         "head": np.array([head for _, head in names], dtype="int32"),
         "n_top": np.array([sum(i in top for top in tops) for i in range(len(names))], dtype="int32"),
-        "n_resolved": resolved.sum(0).astype("int32"), "one_sign": one_sign, "holds": one_sign & resolved.all(0),
+        "n_resolved": resolved.sum(0).astype("int32"), "one_sign": (deltas > 0).all(0) | (deltas < 0).all(0),
+        "p_value": p, "q_value": q, "holds": q <= LEVEL,
     })  # fmt: skip
     by_condition = {f"delta/{f.label}": f.delta for f in found}
     by_condition |= {f"resolved/{f.label}": sure for f, sure in zip(found, resolved, strict=True)}
@@ -199,7 +207,7 @@ def _summary(
     return {
         "metric": metric, "k": k, "n_heads": len(heads), "n_examples": n_examples, "conditions": [f.label for f in found],
         "holds": [
-            {"layer": int(row["layer"]), "head": int(row["head"]), "n_top": int(row["n_top"]),
+            {"layer": int(row["layer"]), "head": int(row["head"]), "n_top": int(row["n_top"]), "q_value": float(row["q_value"]),
              "delta": {f.label: float(row[f"delta/{f.label}"]) for f in found}}
             for row in holding.to_dict("records")
         ],
@@ -213,8 +221,8 @@ def robustness_lines(summary: Mapping[str, Any]) -> list[str]:
     holds, lowest, n = summary["holds"], summary["lowest"], len(summary["conditions"])
     names = listing([f"L{head['layer']}H{head['head']}" for head in holds])
     return [
-        f"{len(holds)} of {summary['n_heads']} heads hold under all {n} conditions ({', '.join(summary['conditions'])}): one "
-        f"sign, and every interval excludes 0{f': {names}' if names else ''}.",
+        f"{len(holds)} of {summary['n_heads']} heads hold under all {n} conditions ({', '.join(summary['conditions'])}): an "
+        f"effect of one sign in each, q at most {LEVEL:g} over heads{f': {names}' if names else ''}.",
         f"Between the two conditions that agree least, ranks correlate {lowest['spearman']:.2f} and the top {summary['k']} "
         f"share a Jaccard overlap of {lowest['jaccard']:.2f}; signs of the strongest agree in at least "
         f"{lowest['sign_agreement']:.0%}.",

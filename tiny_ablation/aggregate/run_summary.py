@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 
 from tiny_ablation.aggregate.attribution import receipts
-from tiny_ablation.aggregate.baseline import CHANCE, DIFFERENCES, by_template, interval, is_weak
+from tiny_ablation.aggregate.baseline import CHANCE, DIFFERENCES, by_template, is_weak
 from tiny_ablation.aggregate.confirm import confirm_warnings
 from tiny_ablation.aggregate.features import beside
-from tiny_ablation.aggregate.run_tables import NULL, RunTables, groups_of
+from tiny_ablation.aggregate.run_tables import RunTables, groups_of
 from tiny_ablation.aggregate.stability import stability
 from tiny_ablation.config.schema import Span, Split
 from tiny_ablation.config.seeds import generator
@@ -18,9 +18,13 @@ from tiny_ablation.data.text import listing
 from tiny_ablation.run.baseline import CRITERIA, is_right
 from tiny_ablation.run.measure import Measured
 from tiny_ablation.run.prepare import PreparedRun
+from tiny_ablation.run.site_statistics import (
+    N_SHOWN,
+    NO_TEST_OF_RATES,
+    interval_of_mean,
+    no_test_of,
+)
 from tiny_ablation.store.schema import EFFECT, SCHEMA_VERSION, TABLES
-
-N_TOP = 10
 
 
 def run_summary(
@@ -67,11 +71,11 @@ def run_summary(
         "baseline_by_template": [] if clean is None else _baseline_by_template(prepared, clean),
         "metrics": {m.name: _mean_effect(prepared, first, m.name) for m in prepared.metrics},
         "top": top_sites(tables.impact, prepared.spec.table, primary),
-        "null": NULL,
+        "null": _null(tables.impact, primary),
         "fdr": root.stats.fdr.value,
         "family_size": tables.family_size,
         "resolution": tables.unresolvable,
-        "stability": stability(prepared, measured, N_TOP),
+        "stability": stability(prepared, measured, N_SHOWN),
         "confirm": confirm,
         **tables.analysis.summary,
         "warnings": [
@@ -90,7 +94,7 @@ def _notes(prepared: PreparedRun, measured: Sequence[Measured]) -> dict[str, Any
     return notes
 
 
-def top_sites(impact: pd.DataFrame, table: str, metric: str, n: int = N_TOP) -> list[dict[str, Any]]:
+def top_sites(impact: pd.DataFrame, table: str, metric: str, n: int = N_SHOWN) -> list[dict[str, Any]]:
     """The sites with the largest absolute effect on `metric`; with several factors, at the strongest one."""
     rows = impact.loc[impact["metric"] == metric, :]
     if "scale" in rows:
@@ -136,16 +140,22 @@ def _mean_effect(prepared: PreparedRun, measured: Measured, name: str) -> dict[s
     """The effect of the average site of the first arm: per example, the mean over all rows that were run."""
     ran = [row.intervention is not None for row in measured.arm.rows]
     effects = (measured.values[name] - measured.baseline[name])[ran if any(ran) else slice(None)]
-    found = _interval(
-        prepared, f"mean effect {name}", np.nanmean(effects, axis=0), groups_of(prepared, measured)
-    )
+    found = interval_of_mean(
+        np.nanmean(effects, axis=0), groups_of(prepared, measured), prepared.spec.settings.root.stats,
+        generator(prepared.spec.settings.root.seed, "bootstrap", f"mean effect {name}"),
+        rate=no_test_of(name) == NO_TEST_OF_RATES,
+    )  # fmt: skip
     return {"mean_delta": found.pop("mean"), **found}
 
 
 def _interval(prepared: PreparedRun, label: str, values: Any, groups: Sequence[str]) -> dict[str, float]:
     root = prepared.spec.settings.root
-    draws = generator(root.seed, "bootstrap", label)
-    return interval(values, groups, n_boot=root.stats.n_boot, confidence=root.stats.confidence, rng=draws)
+    return interval_of_mean(values, groups, root.stats, generator(root.seed, "bootstrap", label))
+
+
+def _null(impact: pd.DataFrame, primary: str) -> str:
+    """The null hypotheses of the primary metric's tests."""
+    return "; ".join(dict.fromkeys(impact.loc[impact["metric"] == primary, "null"]))
 
 
 def _six(impact: pd.DataFrame) -> dict[str, str]:

@@ -18,19 +18,11 @@ from tiny_ablation.aggregate.interaction import interaction_columns
 from tiny_ablation.aggregate.recovered import asymmetry, recovered
 from tiny_ablation.aggregate.resample_variance import draws_table
 from tiny_ablation.aggregate.site_controls import site_controls
-from tiny_ablation.config.seeds import generator
 from tiny_ablation.run.measure import Measured
 from tiny_ablation.run.plan import Analysis
 from tiny_ablation.run.prepare import PreparedRun
-from tiny_ablation.stats.bootstrap import cluster_bootstrap_means
-from tiny_ablation.stats.clusters import Floats
-from tiny_ablation.stats.effect_size import standardised
-from tiny_ablation.stats.fdr import can_resolve, first_step, q_values
-from tiny_ablation.stats.signflip import resolution, sign_flip_pvalues
+from tiny_ablation.run.site_statistics import corrected, no_test_of, site_statistics
 from tiny_ablation.store.schema import conform, conform_examples
-
-FDR_LEVEL = 0.05
-NULL = "sign flip by group: each group's mean effect is symmetric about 0"
 
 
 @dataclass(frozen=True)
@@ -39,7 +31,7 @@ class RunTables:
 
     Attributes:
         impact: a row per site and metric, as in `store.schema`.
-        unresolvable: why no p-value is given, in a sentence; None where they are.
+        unresolvable: why the primary metric has no p-value, in a sentence; None where it has.
         family_size: how many tests each q-value corrects for.
         more: further tables of the kind, by the stem of their file.
         analysis: what the ablation makes of its own measurements.
@@ -50,16 +42,6 @@ class RunTables:
     family_size: int
     more: dict[str, pd.DataFrame] = field(default_factory=dict)
     analysis: Analysis = field(default_factory=Analysis)
-
-
-@dataclass(frozen=True)
-class _Tests:
-    """Statistics of one metric of one arm, each (n_rows,)."""
-
-    low: Floats
-    high: Floats
-    p: Floats
-    size: Floats
 
 
 @dataclass(frozen=True)
@@ -75,20 +57,13 @@ def impact_table(prepared: PreparedRun, measured: Sequence[Measured]) -> ImpactT
     """Every site with its interval and test; the family of the q-values is all of them, per metric."""
     whole = [m for m in measured if m.arm.in_table]
     family = sum(sum(row.intervention is not None for row in m.arm.rows) for m in whole)
-    reason = _unresolvable(prepared, whole, family)
     measured = [part for m in measured for part in _parts(m)]
-    frames = [
-        frame for m in measured if m.arm.in_table for frame in _impact(prepared, m, measured, reason is None)
-    ]
+    frames = [frame for m in measured if m.arm.in_table for frame in _impact(prepared, m, measured, family)]
     frames += [
         _identity_columns(prepared, m).assign(**columns) for m, columns in recovered(prepared, measured)
     ]
-    impact = pd.concat(frames, ignore_index=True)
-    method = prepared.spec.settings.root.stats.fdr.value
-    impact["q_value"] = impact.groupby("metric", sort=False)["p_value"].transform(
-        lambda p: q_values(p.to_numpy(), method)
-    )
-    return ImpactTable(conform(impact, prepared.spec.table), reason, family)
+    impact = corrected(pd.concat(frames, ignore_index=True), prepared.spec.settings.root.stats.fdr.value)
+    return ImpactTable(conform(impact, prepared.spec.table), _unresolvable(prepared, whole), family)
 
 
 def run_tables(prepared: PreparedRun, measured: Sequence[Measured]) -> RunTables:
@@ -143,39 +118,33 @@ def groups_of(prepared: PreparedRun, measured: Measured) -> list[str]:
     return [prepared.tokens[i].example.group for i in measured.examples]
 
 
-def _unresolvable(prepared: PreparedRun, measured: Sequence[Measured], family: int) -> str | None:
-    """Why q-values at the FDR level are out of reach, or None."""
-    n_groups = min(len(set(groups_of(prepared, m))) for m in measured)
-    stats = prepared.spec.settings.root.stats
-    smallest, method = resolution(n_groups, stats.n_perm), stats.fdr.value
-    if family == 0 or can_resolve(family, smallest, FDR_LEVEL, method):
-        return None
-    return (
-        f"{n_groups} groups and {stats.n_perm} sign flips cannot give a p-value below {smallest:.1g}, but the first step of "
-        f"the FDR procedure over {family} tests needs {first_step(family, FDR_LEVEL, method):.1g}; take more groups, more "
-        "stats.n_perm, or fewer sites"
-    )
+def _unresolvable(prepared: PreparedRun, measured: Sequence[Measured]) -> str | None:
+    """Why the primary metric has no test, or None."""
+    if min(len(set(groups_of(prepared, m))) for m in measured) < 2:
+        return "all examples are of one group, so nothing can be tested over groups"
+    reason = no_test_of(prepared.metrics[0].name)
+    return reason and f"{prepared.metrics[0].name}: {reason.removeprefix('none: ')}"
 
 
 def _impact(
-    prepared: PreparedRun, measured: Measured, all_legs: Sequence[Measured], with_p: bool
+    prepared: PreparedRun, measured: Measured, all_arms: Sequence[Measured], family: int
 ) -> Iterator[pd.DataFrame]:
     groups = groups_of(prepared, measured)
     tested = np.array([row.intervention is not None for row in measured.arm.rows])
+    n_parts = sum(m.arm.in_table for m in all_arms)
     for metric in prepared.metrics:
         values, baseline = measured.values[metric.name], measured.baseline[metric.name]
-        tests = _test(
-            prepared, metric.name, values - baseline, groups, tested if with_p else np.zeros_like(tested)
-        )
+        found = site_statistics(prepared, metric.name, values - baseline, groups, tested, family)
         frame = _identity_columns(prepared, measured)
         if prepared.spec.table == "pair_impact":
-            frame = frame.assign(**interaction_columns(prepared, measured, all_legs, metric.name))
+            frame = frame.assign(**interaction_columns(prepared, measured, all_arms, metric.name))
         if prepared.spec.table == "set_impact":
-            frame = frame.assign(**control_columns(measured, all_legs, metric.name))
+            frame = frame.assign(**control_columns(measured, all_arms, metric.name))
         mean, base = values.mean(1), baseline.mean()
         yield frame.assign(
-            metric=metric.name, value=mean, n=len(groups), baseline=base, delta=mean - base, ci_low=tests.low,
-            ci_high=tests.high, p_value=tests.p, q_value=np.nan, null=NULL, effect_size=tests.size,
+            metric=metric.name, value=mean, n=len(groups), baseline=base, delta=mean - base,
+            # Arms of other examples are corrected apart, and for their number.
+            p_family=np.minimum(1.0, n_parts * found.family_wise), **found.columns(),
         )  # fmt: skip
 
 
@@ -191,17 +160,6 @@ def _identity_columns(prepared: PreparedRun, measured: Measured) -> pd.DataFrame
         run_id=prepared.identity.run_id, seed=root.seed, condition=prepared.spec.condition, model=root.model.name,
         dataset=root.dataset.name, **{name: column for name, column in described.items() if name not in frame},
     )  # fmt: skip
-
-
-def _test(prepared: PreparedRun, metric: str, deltas: Any, groups: list[str], tested: Any) -> _Tests:
-    root = prepared.spec.settings.root
-    draws = generator(root.seed, "bootstrap", metric)
-    low, high = cluster_bootstrap_means(deltas, groups, root.stats.n_boot, root.stats.confidence, draws)
-    p = np.full(len(deltas), np.nan)
-    if tested.any():
-        flips = generator(root.seed, "sign flips", metric)
-        p[tested] = sign_flip_pvalues(deltas[tested], groups, root.stats.n_perm, flips)
-    return _Tests(low, high, p, standardised(deltas, groups))
 
 
 def _per_example(prepared: PreparedRun, measured: Measured) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""Would the strongest sites be the strongest again, had other groups of examples been drawn?"""
+"""Would the strongest sites be the strongest again on other groups of examples? Halves of the run's groups are compared."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,9 +9,9 @@ from tiny_ablation.config.seeds import generator
 from tiny_ablation.run.held_out import candidates
 from tiny_ablation.run.measure import Measured
 from tiny_ablation.run.prepare import PreparedRun
-from tiny_ablation.stats.ranks import top_set_stability
+from tiny_ablation.stats.halves import top_set_agreement
 
-N_RESAMPLES = 1000
+N_SPLITS = 200
 FAIR = 0.8
 """From this mean Jaccard overlap on, a top set is called stable."""
 
@@ -37,12 +37,12 @@ def stability(prepared: PreparedRun, measured: Sequence[Measured], n_top: int) -
         return None
     k = min(n_top, len(rows) // 2)
     draws = generator(prepared.spec.settings.root.seed, "bootstrap", "stability", name)
-    jaccard = top_set_stability(deltas, groups, k, N_RESAMPLES, draws)
+    jaccard = top_set_agreement(deltas, groups, k, N_SPLITS, draws)
     return {
         "metric": name,
         "top": k,
         "of": len(rows),
-        "n_resamples": N_RESAMPLES,
+        "n_splits": N_SPLITS,
         "jaccard": jaccard,
         "stable": jaccard >= FAIR,
     }

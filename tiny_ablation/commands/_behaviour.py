@@ -75,15 +75,17 @@ def load_network(root: RootConfig) -> "Network":
 
 def measure(root: RootConfig, network: "Network", tokens: Sequence[TokenizedExample]) -> dict[str, Any]:
     """The baseline on some examples, overall with intervals and per template; JSON values."""
-    from tiny_ablation.aggregate.baseline import by_template, interval, verdict
+    from tiny_ablation.aggregate.baseline import by_template, verdict
     from tiny_ablation.run.baseline import CRITERIA, baseline
+    from tiny_ablation.run.site_statistics import interval_of_mean
 
     found = baseline(network, tokens, root.metrics.span, root.device.batch_tokens)
     columns = {"accuracy": found.correct, "preference": found.diff > 0, **found.measured}
     groups = [t.example.group for t in tokens]
-    how = {"n_boot": root.stats.n_boot, "confidence": root.stats.confidence}
     overall = {
-        name: interval(values, groups, **how, rng=generator(root.seed, "bootstrap", f"baseline {name}"))
+        name: interval_of_mean(
+            values, groups, root.stats, generator(root.seed, "bootstrap", f"baseline {name}")
+        )
         for name, values in columns.items()
     }
     return {

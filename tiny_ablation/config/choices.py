@@ -123,3 +123,4 @@ class Fdr(Enum):
 
     bh = "bh"  # Benjamini & Hochberg: independent or positively dependent tests
     by = "by"  # Benjamini & Yekutieli: any dependence, at a price
+    maxt = "maxt"  # the chance of any false discovery, not their share (Westfall & Young, Romano & Wolf)

@@ -184,9 +184,19 @@ class StatsConfig:
     """Intervals and tests."""
 
     confidence: float = key(0.95, help="confidence level of the intervals", least=0.5, below=1)
-    n_boot: int = key(2000, help="bootstrap draws over groups", least=100)
-    n_perm: int = key(20000, help="sign-flip draws", least=100)
+    n_boot: int = key(2000, help="bootstrap draws over groups", least=100, most=1_000_000)
+    n_perm: int | None = key(
+        None,
+        help="draws for p-values; null: as many as the family of tests asks for",
+        least=100,
+        most=100_000_000,
+    )
     fdr: Fdr = key(Fdr.bh)
+    margin: float | None = key(
+        None,
+        help="an effect on the primary metric within this, in its unit, does not matter; null: no such test",
+        above=0,
+    )
     confirm: Split | None = key(
         None, help="measure the strongest sites again on this split's examples; null: not"
     )

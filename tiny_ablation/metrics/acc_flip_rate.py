@@ -19,5 +19,11 @@ def compute(a: Readout, b: Readout) -> "Tensor":
 
 
 METRIC = Metric(
-    "acc_flip_rate", "share of examples", "right before, wrong after", compute, worse=1, decides=True
+    "acc_flip_rate",
+    "share of examples",
+    "right before, wrong after",
+    compute,
+    worse=1,
+    decides=True,
+    never_negative=True,
 )

@@ -15,5 +15,11 @@ def compute(a: Readout, b: Readout) -> "Tensor":
 
 
 METRIC = Metric(
-    "acc_gain_rate", "share of examples", "wrong before, right after", compute, worse=-1, decides=True
+    "acc_gain_rate",
+    "share of examples",
+    "wrong before, right after",
+    compute,
+    worse=-1,
+    decides=True,
+    never_negative=True,
 )

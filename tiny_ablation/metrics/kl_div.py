@@ -29,5 +29,10 @@ def kl_per_read(a: Readout, b: Readout) -> "Tensor":
 
 
 METRIC = Metric(
-    "kl_div", "nats", "KL divergence of the intervened from the baseline distribution", kl_per_read, worse=1
+    "kl_div",
+    "nats",
+    "KL divergence of the intervened from the baseline distribution",
+    kl_per_read,
+    worse=1,
+    never_negative=True,
 )

@@ -167,7 +167,9 @@ class Metric:
         span: `first`, `full`, the `metrics.span` under which it is defined.
         worse: which way the metric moves when the model gets worse at its answer: -1 it falls, 1 it rises, 0 neither way is
             worse. `sweep.direction=hurts` and hypotheses go by it.
-        decides: it counts whether the most probable token is the right one, which may go either way where two tokens tie.
+        decides: it counts whether the most probable token is the right one, which may go either way where two tokens tie; so it
+            is 0 or 1, and its mean a rate.
+        never_negative: it measures a distance, or counts losses; then a mean of 0 is no null hypothesis.
     """
 
     name: str
@@ -177,3 +179,4 @@ class Metric:
     span: str = "first"
     worse: int = 0
     decides: bool = False
+    never_negative: bool = False

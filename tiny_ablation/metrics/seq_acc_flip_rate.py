@@ -26,4 +26,5 @@ METRIC = Metric(
     "full",
     worse=1,
     decides=True,
+    never_negative=True,
 )

@@ -15,5 +15,11 @@ def compute(a: Readout, b: Readout) -> "Tensor":
 
 
 METRIC = Metric(
-    "seq_kl_mean", "nats", "KL divergence averaged over the target's tokens", compute, "full", worse=1
+    "seq_kl_mean",
+    "nats",
+    "KL divergence averaged over the target's tokens",
+    compute,
+    "full",
+    worse=1,
+    never_negative=True,
 )

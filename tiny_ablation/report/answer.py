@@ -134,10 +134,14 @@ class _AnswerWriter:
     def size(self, found: pd.DataFrame) -> str:
         row = found.iloc[0].to_dict()
         unit = vocabulary.metric_vocabulary(self.metric).unit
-        bounds = formats.interval(row["ci_low"], row["ci_high"], self.places)
+        change, expected = (formats.signed(row[key], self.places) for key in ("delta", "shrunken"))
+        if row["selected_low"] != row["selected_low"]:  # a share has no test, so nothing was chosen by one
+            bounds = tables.interval(row, self.places)
+            return f"That is a change of {change} {unit}, with a {formats.percent(self.confidence)} interval of {bounds}."
+        bounds = formats.interval(*tables.interval_of_chosen(row), self.places)
         return (
-            f"That is a change of {formats.signed(row['delta'], self.places)} {unit}, with a "
-            f"{formats.percent(self.confidence)} interval of {bounds}."
+            f"That is a change of {change} {unit}, with a {formats.percent(self.confidence)} interval of {bounds} that allows "
+            f"for its being chosen as one of the strongest; about {expected} is to be expected on new examples."
         )
 
     def directions(self, found: pd.DataFrame) -> str:
@@ -157,6 +161,6 @@ class _AnswerWriter:
         row = first.to_dict()
         where = tables.long_label(row, self.index)
         why = "it does not stand out among so many tests" if row["resolved"] else "its interval holds 0"
-        bounds = formats.interval(row["ci_low"], row["ci_high"], self.places)
+        bounds = tables.interval(row, self.places)
         change = f"{formats.signed(row['delta'], self.places)} {bounds}"
         return [f"The largest mean change is at {where}, {change}, but {why}."]

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tiny_ablation import formats
+from tiny_ablation.report import tables
 
 _CHOSEN = {"random_sample": "random sites", "top": "strongest estimates"}
 
@@ -17,12 +18,15 @@ def of_table(
     confidence: float,
 ) -> list[str]:
     """What is needed to read the table of the strongest sites."""
-    lines = [f"change: {metric} with the site intervened on, minus the baseline; mean over examples"]
+    lines = [
+        f"change: {metric} with the site intervened on, minus the baseline; mean over examples",
+        "shrunken: the change to expect on new examples; the interval allows for these sites' being chosen as the strongest",
+    ]
     if resolution:
         lines.append(f"q: {resolution}")
     else:
         lines.append(f"q: false discovery rate over {family_size} tests; null: {null}")
-    if any(formats.holds_zero(formats.number(row["ci_low"]), formats.number(row["ci_high"])) for row in rows):
+    if any(formats.holds_zero(*tables.interval_of_chosen(row)) for row in rows):
         lines.append(
             f"unresolved: the {formats.percent(confidence)} interval holds 0; not told apart from no effect"
         )

@@ -51,8 +51,9 @@ def _stability(found: Mapping[str, Any] | None) -> list[str]:
         return []
     verdict = "stable" if found["stable"] else "not stable: other examples would name other sites"
     return [
-        f"Stability: in {found['n_resamples']} resamples of the groups, the {found['top']} strongest of {found['of']} sites "
-        f"share a Jaccard overlap of {found['jaccard']:.2f} with those of this run on average ({verdict}; 0.80 is a fair bar)."
+        f"Stability: the {found['top']} strongest of {found['of']} sites in one half of the groups and those in the other "
+        f"share a Jaccard overlap of {found['jaccard']:.2f} on average over {found['n_splits']} random halves ({verdict}; "
+        "0.80 is a fair bar)."
     ]
 
 

@@ -105,8 +105,7 @@ def _top(run: Run) -> Iterator[str]:
         yield f"q: {summary['resolution']}."
     else:
         yield (
-            f"q: false discovery rate over {summary['family_size']} tests ({vocabulary.procedure(summary['fdr'])}); null: "
-            f"{summary['null']}."
+            f"q: {vocabulary.procedure(summary['fdr'])}, over {summary['family_size']} tests; null: {summary['null']}."
         )
 
 

@@ -32,8 +32,8 @@ def limitations(summary: Mapping[str, Any]) -> list[str]:
         "look unimportant, and later heads may make up for what was removed."
     )
     found.append(
-        "Each interval is for one site. The strongest of many measured sites is partly the luckiest, so its "
-        "effect is likely to shrink on new examples."
+        "The strongest of many measured sites are partly the luckiest. Their intervals allow for the choice and their shrunken "
+        "sizes say what to expect; measuring them again on a held-out split (stats.confirm) says it best."
     )
     found.append(
         f"The result is about {summary['model']} on the {summary['n_examples']} examples used, and says "

@@ -123,10 +123,11 @@ def _table(impact: pd.DataFrame, metric: str, usable: bool) -> dict[str, Any]:
 
 def _table_row(row: Mapping[str, Any], index: tuple[str, ...], places: int, usable: bool) -> dict[str, Any]:
     q = row["q_value"] if usable else None
-    bounds = formats.interval(row["ci_low"], row["ci_high"], places)
+    bounds = tables.interval(row, places)
     numbers = [
         ("below" if row["delta"] < 0 else "above", row["delta"], formats.signed(row["delta"], places)),
         ("", row["ci_low"], bounds),
+        ("", row["shrunken"], formats.signed(row["shrunken"], places)),
         ("", float("nan") if q is None else q, formats.probability(q)),
         ("", row["value"], formats.plain(row["value"], places)),
     ]

@@ -1,5 +1,6 @@
 """Reading an impact table: its index columns, the rows worth showing, the name of a site."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -92,6 +93,22 @@ def examples(rows: pd.DataFrame) -> str:
     return f"n = {low} examples" if low == high else f"n = {low} to {high} examples"
 
 
+def interval(row: Mapping[str, Any], places: int) -> str:
+    """The interval of one site as text; where it is unbounded, in words."""
+    shape = row.get("ci_shape")
+    if isinstance(shape, str) and shape not in ("interval", "unknown"):
+        return "any number" if shape == "everything" else shape
+    return formats.interval(formats.number(row["ci_low"]), formats.number(row["ci_high"]), places)
+
+
+def interval_of_chosen(row: Mapping[str, Any]) -> tuple[float, float]:
+    """The interval of a site that stands where it stands because it is among the strongest: the one that allows for that."""
+    ends = [formats.number(row.get(f"selected_{end}")) for end in ("low", "high")]
+    if not all(map(math.isfinite, ends)):
+        ends = [formats.number(row[f"ci_{end}"]) for end in ("low", "high")]
+    return ends[0], ends[1]
+
+
 def hover_template(percent: str, *, resolved: bool, site: str) -> str:
     """What a pointer that rests on a site is told; plotly puts `hover_numbers` into it.
 
@@ -112,7 +129,7 @@ def hover_numbers(row: Mapping[str, Any], places: int) -> tuple[str, ...]:
     """The numbers of one site as text: change, interval, q, value, baseline."""
     return (
         formats.signed(row["delta"], places),
-        formats.interval(row["ci_low"], row["ci_high"], places),
+        interval(row, places),
         formats.probability(row["q_value"]),
         formats.plain(row["value"], places),
         formats.plain(row["baseline"], places),

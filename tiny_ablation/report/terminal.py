@@ -20,7 +20,7 @@ from rich.text import Text
 from tiny_ablation import formats
 from tiny_ablation.data.text import tame
 from tiny_ablation.document import Section
-from tiny_ablation.report import captions, vocabulary
+from tiny_ablation.report import captions, tables, vocabulary
 from tiny_ablation.report.console import console
 from tiny_ablation.report.progress import Stage, progress_bar
 from tiny_ablation.store.runlog import log
@@ -121,7 +121,7 @@ class Screen:
     ) -> None:
         index = [name for name in _INDEX if name in rows[0]]
         places = formats.decimals(formats.number(row["delta"]) for row in rows)
-        head = [*index, "change", f"{formats.percent(confidence)} interval", "q", "value"]
+        head = [*index, "change", "shrunken", f"{formats.percent(confidence)} interval", "q", "value"]
         cells = [[self._text(name.replace("_", " "), "dim") for name in head]]
         cells += [self._site_row(row, index, places, resolution) for row in rows]
         self._lines(cells, ">" * len(head) + "<")
@@ -129,10 +129,11 @@ class Screen:
     def _site_row(
         self, row: Mapping[str, Any], index: Sequence[str], places: int, resolution: str | None
     ) -> list[Text]:
-        delta, low, high = (formats.number(row[key]) for key in ("delta", "ci_low", "ci_high"))
+        delta, (low, high) = formats.number(row["delta"]), tables.interval_of_chosen(row)
         unsure = formats.holds_zero(low, high)
         cells = [_index_text(name, row[name]) for name in index]
-        cells += [formats.signed(delta, places), formats.interval(low, high, places)]
+        cells += [formats.signed(delta, places), formats.signed(formats.number(row.get("shrunken")), places)]
+        cells += [formats.interval(low, high, places)]
         cells += [
             "-" if resolution else formats.probability(formats.number(row["q_value"])),
             formats.plain(formats.number(row["value"]), places),

@@ -106,8 +106,12 @@ def action(replacement: str, scale: float | None, it: str) -> str:
 
 
 def procedure(fdr: str) -> str:
-    """Who a false discovery rate is controlled after, by the value of `stats.fdr`."""
-    return {"bh": "Benjamini & Hochberg 1995", "by": "Benjamini & Yekutieli 2001"}[fdr]
+    """What q-values hold down and after whom, by the value of `stats.fdr`."""
+    return {
+        "bh": "false discovery rate, Benjamini & Hochberg 1995",
+        "by": "false discovery rate under any dependence, Benjamini & Yekutieli 2001",
+        "maxt": "chance of any false discovery, Westfall & Young 1993",
+    }[fdr]
 
 
 def noun(index: tuple[str, ...], count: int) -> str:

@@ -5,23 +5,17 @@ a test would be called a discovery. The first holds for independent tests and fo
 the second under any dependence. For the family-wise error see `family_wise`.
 """
 
-from enum import StrEnum
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from tiny_ablation.stats.clusters import Floats
 
-
-class Correction(StrEnum):
-    """What is held down over a family of tests."""
-
-    bh = "bh"  # the false discovery rate, where tests are independent or depend on each other positively
-    by = "by"  # the false discovery rate, whatever the dependence
-    maxt = "maxt"  # the chance of any false discovery
+Method = Literal["bh", "by", "maxt"]
 
 
-def q_values(p: ArrayLike, method: str = "bh") -> Floats:
+def q_values(p: ArrayLike, method: Method = "bh") -> Floats:
     """The q-value (adjusted p-value) of each test of one family.
 
     Args:
@@ -35,9 +29,7 @@ def q_values(p: ArrayLike, method: str = "bh") -> Floats:
     tested = ~np.isnan(values)
     if tested.any():
         own = values[tested]
-        result[tested] = (
-            holm(own) if method == Correction.maxt else false_discovery_control(own, method=method)
-        )
+        result[tested] = holm(own) if method == "maxt" else false_discovery_control(own, method=method)
     return result
 
 
@@ -50,12 +42,12 @@ def holm(p: Floats) -> Floats:
     return result
 
 
-def first_step(family_size: int, level: float, method: str = "bh") -> float:
+def first_step(family_size: int, level: float, method: Method = "bh") -> float:
     """What a p-value must not exceed to be a discovery all by itself, when no other test of the family helps it."""
-    penalty = float(np.sum(1 / np.arange(1, family_size + 1))) if method == Correction.by else 1.0
+    penalty = float(np.sum(1 / np.arange(1, family_size + 1))) if method == "by" else 1.0
     return level / (max(1, family_size) * penalty)
 
 
-def can_resolve(family_size: int, resolution: float, alpha: float, method: str = "bh") -> bool:
+def can_resolve(family_size: int, resolution: float, alpha: float, method: Method = "bh") -> bool:
     """Whether a lone true effect could pass the procedure's first step."""
     return family_size >= 1 and resolution <= first_step(family_size, alpha, method) * (1 + 1e-12)

@@ -16,7 +16,6 @@ Reference:
     Besag & Clifford 1991, Sequential Monte Carlo p-values (more draws where they matter); and as in the two modules.
 """
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -50,19 +49,6 @@ class Means(NamedTuple):
     p: Floats
 
 
-@dataclass(frozen=True)
-class Family:
-    """The tests that are corrected together, and at which level, so that p-values are as fine as that needs.
-
-    Attributes:
-        size: how many there are.
-        level: the false discovery rate, or family-wise error, that is asked for.
-    """
-
-    size: int
-    level: float = 0.05
-
-
 def by_bootstrap(sums: Floats, sizes: Floats) -> bool:
     """Whether the rule chooses the bootstrap for these groups; see the module."""
     shares = group_shares(sums, sizes)
@@ -78,7 +64,7 @@ def null_of(sums: Floats, sizes: Floats) -> str:
 
 def cluster_means(
     sums: Floats, sizes: Floats, *, rng: np.random.Generator, confidence: float = 0.95, n_boot: int = 2000,
-    family: Family | None = None,
+    step: float | None = None, n_draws: int | None = None,
 ) -> Means:  # fmt: skip
     """The mean over examples of every site, its interval and its p-value.
 
@@ -88,7 +74,9 @@ def cluster_means(
         rng: the source of the draws of groups, which all sites share.
         confidence: such as 0.95.
         n_boot: draws for the intervals; 1000 or more.
-        family: what the tests belong to; without it p-values are as fine as `n_boot` draws make them.
+        step: the p-value that a lone discovery of the family needs (`fdr.first_step`), for which as many draws are made as it
+            takes; without it p-values are as fine as `n_boot` draws make them.
+        n_draws: draws for the p-values of all sites, in place of as many as they need.
 
     Returns:
         Means of shape (n_sites,). With one group there is a mean and nothing else. A site without any spread has an interval of
@@ -100,7 +88,7 @@ def cluster_means(
     if not 0 < confidence < 1 or n_boot < 1:
         raise GuardError(f"No interval has confidence {confidence} from {n_boot} draws.")
     if by_bootstrap(sums, sizes):
-        found = _by_bootstrap(sums, sizes, rng, confidence, n_boot, family)
+        found = _by_bootstrap(sums, sizes, rng, confidence, n_boot, step, n_draws)
     else:
         found = _by_student(sums, sizes, confidence)
     return found._replace(p=_without_spread(sums, sizes, found))
@@ -117,7 +105,8 @@ def _by_student(sums: Floats, sizes: Floats, confidence: float) -> Means:
 
 
 def _by_bootstrap(
-    sums: Floats, sizes: Floats, rng: np.random.Generator, confidence: float, n_boot: int, family: Family | None
+    sums: Floats, sizes: Floats, rng: np.random.Generator, confidence: float, n_boot: int, step: float | None,
+    n_draws: int | None,
 ) -> Means:  # fmt: skip
     from scipy.stats import t as student
 
@@ -132,7 +121,7 @@ def _by_bootstrap(
     mean, error = sample.mean, sample.error
     own_side = np.where(observed < 0, -tails[0], tails[1])
     stretch = np.maximum(1.0, own_side / usual)
-    drawn = _refined(sample, observed, beyond, n_boot, rng, family)
+    drawn = _refined(sample, observed, beyond, n_boot, rng, step, n_draws)
     p = np.maximum(np.minimum(1.0, 2 * drawn), 2 * student.sf(np.abs(observed) / stretch, freedom))
     return Means(mean, mean - tails[1] * error, mean - tails[0] * error, p)
 
@@ -152,20 +141,20 @@ def _beyond(t: Floats, observed: Floats) -> Floats:
 
 
 def _refined(
-    sample: Studentised, observed: Floats, beyond: Floats, n_boot: int, rng: np.random.Generator, family: Family | None
+    sample: Studentised, observed: Floats, beyond: Floats, n_boot: int, rng: np.random.Generator, step: float | None,
+    n_draws: int | None,
 ) -> Floats:  # fmt: skip
     """(n_sites,) the share of draws beyond the observed t, from more draws where that share is small.
 
-    With k sites left, the step-up procedure asks them for p-values of about level * k / size, so the fewer are left, the finer
-    theirs become: draws times sites stay about the same.
+    With k sites left, the step-up procedure asks them for p-values of about k steps, so the fewer are left, the finer theirs
+    become: draws times sites stay about the same.
     """
     counts, n = beyond.astype(np.float64), np.full(len(beyond), float(n_boot))
     n_groups = sample.sizes.shape[1]
-    while family is not None:
-        left = np.flatnonzero((counts < _ENOUGH) & np.isfinite(observed))
+    while step is not None or n_draws is not None:
+        left = np.flatnonzero(((counts < _ENOUGH) | (n_draws is not None)) & np.isfinite(observed))
         done = int(n[left].max(initial=0))
-        needed = _BELOW_STEP * 2 * family.size / (family.level * max(1, len(left)))
-        more = int(max(needed, min(10 * needed, _CHEAP // n_groups))) - done
+        more = (n_draws or _draws_needed(step or 1.0, len(left), n_groups)) - done
         if not len(left) or more <= 0:
             break
         more = min(more, _BLOCK // max(n_groups, min(len(left), SITES_AT_ONCE)) + 1)
@@ -173,6 +162,12 @@ def _refined(
             counts[left[block]] += _beyond(t, observed[left[block]])
         n[left] += more
     return (1 + counts) / (1 + n)
+
+
+def _draws_needed(step: float, n_left: int, n_groups: int) -> int:
+    """How many draws bring two-sided p-values below the step of so many sites; ten times as many where that is cheap."""
+    needed = _BELOW_STEP * 2 / (step * max(1, n_left))
+    return int(max(needed, min(10 * needed, _CHEAP // n_groups)))
 
 
 def _without_spread(sums: Floats, sizes: Floats, found: Means) -> Floats:

@@ -9,10 +9,10 @@ Reference:
 """
 
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from tiny_ablation.stats.cluster_t import cluster_t, degrees_of_freedom, group_shares
 from tiny_ablation.stats.clusters import Floats, cluster_sums
@@ -34,6 +34,19 @@ class Ratios(NamedTuple):
     low: Floats
     high: Floats
     shape: list[Shape]
+
+    @property
+    def bounded(self) -> NDArray[np.bool_]:
+        """(n_sites,) whether the set is an interval."""
+        return np.array([shape is Shape.interval for shape in self.shape])
+
+    def columns(self, low: str, high: str, shape: str) -> dict[str, Any]:
+        """For a table: bounds of intervals only, so that none is read as what it is not; other sets are put into words."""
+        gaps = [f"{Shape.outside} ({a:.6g}, {b:.6g})" for a, b in zip(self.low, self.high, strict=True)]
+        words = [gap if s is Shape.outside else s.value for s, gap in zip(self.shape, gaps, strict=True)]
+        return {
+            low: np.where(self.bounded, self.low, np.nan), high: np.where(self.bounded, self.high, np.nan), shape: words,
+        }  # fmt: skip
 
 
 def ratio_of_means(

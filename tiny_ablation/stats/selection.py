@@ -21,21 +21,19 @@ _TAILS = (0.025, 0.005)
 
 
 def selected_intervals(
-    sums: Floats, sizes: Floats, family: int, *, rng: np.random.Generator, confidence: float = 0.95, n_boot: int = 2000
+    sums: Floats, sizes: Floats, level: float, *, rng: np.random.Generator, n_boot: int = 2000
 ) -> Intervals:  # fmt: skip
-    """The intervals of all chosen sites, which know that they were chosen.
+    """The interval of each site, had it been one of those that were chosen.
 
     Args:
-        sums: (n_chosen, n_groups), each group's values summed, of the chosen sites.
-        sizes: (n_groups,) or (n_chosen, n_groups), examples per group.
-        family: among how many sites they were chosen.
+        sums: (n_sites, n_groups), each group's values summed.
+        sizes: (n_groups,) or (n_sites, n_groups), examples per group.
+        level: how often each may miss: `(1 - confidence) * n_chosen / n_sites`.
         rng: the source of draws.
-        confidence: such as 0.95.
         n_boot: draws.
     """
     from scipy.stats import t
 
-    level = len(sums) * (1 - confidence) / max(family, len(sums))
     mean, error, freedom = cluster_t(sums, sizes)
     half = t.isf(level / 2, freedom) * error
     low, high = _stretch(sums, sizes, rng, n_boot)
@@ -52,7 +50,8 @@ def _stretch(sums: Floats, sizes: Floats, rng: np.random.Generator, n_boot: int)
     weights = resample_groups(sums.shape[1], n_boot, rng)
     for block, t in Studentised.of(sums, sizes).draws(weights):
         for tail in _TAILS:
-            ends = np.quantile(t, [tail, 1 - tail], axis=0, method="weibull") * np.array([[-1], [1]])
+            with np.errstate(invalid="ignore"):  # draws without spread are infinite
+                ends = np.quantile(t, [tail, 1 - tail], axis=0, method="weibull") * np.array([[-1], [1]])
             found = ends / student.isf(tail, sums.shape[1] - 1)
             result[:, block] = np.maximum(result[:, block], np.where(np.isfinite(found), found, 1.0))
     return result

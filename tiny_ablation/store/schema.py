@@ -22,8 +22,19 @@ COMMON = (
     "condition", "model", "dataset", "replacement", "positions", "direction", "n", "baseline", *_TEST, "null",
 )  # fmt: skip
 EXTRA = ("granularity", "component", "set")
-# Standardised: the mean over the groups' mean effects, divided by their standard deviation.
-LAST = ("effect_size",)
+# effect_size is standardised: the mean over the groups' mean effects, divided by their standard deviation. shrunken is the
+# effect as it would likely be measured again, selected_low and selected_high its interval, had it been chosen as one of the
+# strongest ten. p_equivalent and q_equivalent test that it is within stats.margin of 0. ci_shape says what ci_low and ci_high
+# bound (`stats.ratios.Shape`).
+LAST = (
+    "effect_size",
+    "shrunken",
+    "selected_low",
+    "selected_high",
+    "p_equivalent",
+    "q_equivalent",
+    "ci_shape",
+)
 # What is said about an effect.
 EFFECT = (*_TEST, *LAST)
 EXAMPLE_FIRST = (*RUN_COLUMNS, "example_id", "group", "template")
@@ -42,7 +53,7 @@ DTYPES = {
             "scale",
             "value",
             "baseline",
-            *EFFECT,
+            *(name for name in EFFECT if name != "ci_shape"),
             "control_mean",
             "percentile",
             "delta_a",
@@ -50,6 +61,8 @@ DTYPES = {
             "interaction",
             "interaction_low",
             "interaction_high",
+            "interaction_p",
+            "interaction_q",
         ),
         "float64",
     ),
@@ -106,7 +119,15 @@ TABLES = {
         Table(
             "pair_impact",
             ("layer_a", "head_a", "layer_b", "head_b"),
-            ("delta_a", "delta_b", "interaction", "interaction_low", "interaction_high"),
+            (
+                "delta_a",
+                "delta_b",
+                "interaction",
+                "interaction_low",
+                "interaction_high",
+                "interaction_p",
+                "interaction_q",
+            ),
         ),
         # A position is a name ("last", "subject_first") or a token's number, so it is text.
         Table("position_impact", ("layer", "position", "granularity")),

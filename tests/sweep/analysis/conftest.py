@@ -11,13 +11,16 @@ from tests.ledgers import adopt
 from tiny_ablation.store.files import write_json, write_table, write_text
 from tiny_ablation.store.manifest import write_manifest
 from tiny_ablation.store.rundir import RunDir
-from tiny_ablation.store.schema import TABLES, conform, conform_examples
+from tiny_ablation.store.schema import EFFECT, TABLES, conform, conform_examples
 from tiny_ablation.store.sweepdir import Cell, SweepPlan, write_plan
 from tiny_ablation.sweep.analysis.children import FinishedRun
 from tiny_ablation.sweep.analysis.effects import Effects
 from tiny_ablation.sweep.analysis.examples import Grouped
 
 METRICS = ("logit_diff", "p_drop")
+NOTHING_SAID = {name: np.nan for name in EFFECT if name != "delta"} | {
+    "ci_shape": None
+}  # made-up runs have no statistics
 OF = {"weights": "w", "versions": {"torch": "2"}}  # what the runs are made of
 
 
@@ -51,8 +54,7 @@ def impact_rows(made: Made) -> pd.DataFrame:
     return pd.DataFrame(index).assign(
         run_id=f"{made.condition}{made.seed}", seed=made.seed, condition="whatever the run called itself", model=made.model,
         dataset=made.dataset or made.condition, replacement="zero", positions="all", direction=made.direction,
-        ci_low=np.nan, ci_high=np.nan, p_value=np.nan, q_value=np.nan, effect_size=np.nan, null="none", component="z",
-        set="single",
+        null="none", **NOTHING_SAID, component="z", set="single",
         n=made.effects.shape[1], **({"granularity": "head"} if made.table == "head_impact" else {}),
     )  # fmt: skip
 

@@ -1,8 +1,7 @@
-import numpy as np
 import pandas as pd
 import pytest
 
-from tests.sweep.analysis.conftest import OF
+from tests.sweep.analysis.conftest import NOTHING_SAID, OF
 from tiny_ablation.store.files import read_json, write_json, write_table
 from tiny_ablation.store.manifest import read_manifest, write_manifest
 from tiny_ablation.store.rundir import RunDir
@@ -16,8 +15,8 @@ def confirm(path, cell, delta, heads="L0H1 L1H2", status="ok", seed_effect="exam
     run = RunDir(SweepDir(path).confirm(cell))
     rows = pd.DataFrame({"metric": ["logit_diff", "p_drop"], "delta": [delta, 0.1]}).assign(
         run_id="c", seed=cell.seed, set="conserved", size=2, value=0.0, condition="x", model="toy", dataset="d", n=8,
-        replacement="zero", positions="all", direction="clean", baseline=0.0, ci_low=-3.0, ci_high=-1.0, p_value=np.nan,
-        q_value=np.nan, effect_size=np.nan, null="none", granularity="set", component="z", heads=heads,
+        replacement="zero", positions="all", direction="clean", baseline=0.0, null="none",
+        **NOTHING_SAID | {"ci_low": -3.0, "ci_high": -1.0}, granularity="set", component="z", heads=heads,
         control_mean=-0.2, percentile=1.0,
     )  # fmt: skip
     write_table(run.table("set_impact"), conform(rows, "set_impact"))

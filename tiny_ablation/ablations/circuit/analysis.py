@@ -1,82 +1,40 @@
 """How good the circuits of a run are: faithfulness, completeness, minimality, and the same of random circuits.
 
 Everything is on one scale, f = (m - m_empty) / (m_all - m_empty) with m the primary metric: 1 is the whole model, 0 the model
-with every head replaced. f is a ratio of means over examples with a bootstrap interval, never a mean of ratios; so are the
-areas CPR and CMD, which are sums of such ratios with one denominator. Where the interval of the denominator holds 0 there is no
-behaviour of which a share could be told, and everything is missing.
+with every head replaced. f is a ratio of means over examples with Fieller's interval, never a mean of ratios; the intervals of
+all sizes of a ranking hold at once. A circuit *carries* the behaviour where its interval lies within `MARGIN` of 1: that it is
+equivalent to the whole model is what is tested, so that f far above 1 counts against it.
+
+The area CPR is a sum of such ratios with one denominator. CMD is an area of absolute values, which noise makes larger: its
+value takes signs and sizes from different halves of the groups, its interval is what the intervals of f allow. Rankings are
+taken as given: intervals do not say how a ranking from other examples would do.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from tiny_ablation.ablations.circuit.design import EMPTY, Design, design, set_name
+from tiny_ablation.ablations.circuit.areas import areas
+from tiny_ablation.ablations.circuit.curves import Curves, curves_of, mean_of
+from tiny_ablation.ablations.circuit.design import EMPTY
 from tiny_ablation.ablations.shared.head_sets import label
-from tiny_ablation.config.seeds import generator
 from tiny_ablation.run.id_columns import named
-from tiny_ablation.run.measure import Measured, shared_examples
+from tiny_ablation.run.measure import Measured
 from tiny_ablation.run.plan import Analysis
 from tiny_ablation.run.prepare import PreparedRun
-from tiny_ablation.stats.bootstrap import Ratios, ratio_of_means
-from tiny_ablation.stats.clusters import Floats
+from tiny_ablation.run.site_statistics import LEVEL
+from tiny_ablation.stats.clusters import Floats, cluster_sums
+from tiny_ablation.stats.fdr import first_step, q_values
+from tiny_ablation.stats.means import cluster_means
 from tiny_ablation.stats.percentile import percentile_among
+from tiny_ablation.stats.ratios import Shape
 
-
-@dataclass(frozen=True)
-class _Curves:
-    """The primary metric of every circuit, on the examples that all arms finished.
-
-    Attributes:
-        prepared: the run.
-        plan: which circuits.
-        values: for each set (n,).
-        full: (n,) the un-intervened run.
-        groups: (n,) the cluster of each example.
-    """
-
-    prepared: PreparedRun
-    plan: Design
-    values: dict[str, Floats]
-    full: Floats
-    groups: list[str]
-
-    @cached_property
-    def span(self) -> Floats:
-        """(n,) what there is to explain."""
-        return self.full - self.values[EMPTY]
-
-    def above(self, name: str) -> Floats:
-        """(n,) the numerator of f for a set."""
-        return self.values[name] - self.values[EMPTY]
-
-    def circuit(self, ranking: str, size: int, role: str) -> Floats:
-        """(n,) the numerator of a circuit; the empty one and the whole model need no run."""
-        if size in (0, self.plan.n_heads):
-            return self.span if (size == 0) == (role == "removed") else np.zeros_like(self.span)
-        return self.above(set_name(ranking, size, role))
-
-    def randoms(self, ranking: str, size: int, role: str) -> Floats:
-        """(n_random,) f of the random circuits, as many as were drawn; one of them where there is no choice."""
-        if size in (0, self.plan.n_heads):
-            return np.array([self.point(self.circuit(ranking, size, role))])
-        name, found = set_name(ranking, size, role), []
-        while f"{name}/random_{len(found)}" in self.values:
-            found.append(self.point(self.above(f"{name}/random_{len(found)}")))
-        return np.array(found)
-
-    def point(self, above: Floats) -> float:
-        """One ratio of means."""
-        return float(above.mean() / self.span.mean())
-
-    def ratios(self, above: Any) -> Ratios:
-        """Ratios of means with intervals, from the same draws for all; (n_rows, n) numerators."""
-        root = self.prepared.spec.settings.root
-        draws = generator(root.seed, "bootstrap", "circuit")
-        return ratio_of_means(above, self.span, self.groups, root.stats.n_boot, root.stats.confidence, draws)
+MARGIN = 0.2
+"""How far from 1 the f of a circuit that carries the behaviour may lie."""
+STANDS_OUT = 95.0
+"""A member is needed where it raises f by more than this share of random heads, in percent."""
 
 
 def analyse(prepared: PreparedRun, measured: Sequence[Measured]) -> Analysis:
@@ -84,7 +42,7 @@ def analyse(prepared: PreparedRun, measured: Sequence[Measured]) -> Analysis:
 
     Nothing where the run was stopped before every arm had a common example.
     """
-    curves = _curves(prepared, measured)
+    curves = curves_of(prepared, measured)
     if curves is None:
         return Analysis(summary={"circuit": None})
     rankings = curves.plan.orders
@@ -96,23 +54,7 @@ def analyse(prepared: PreparedRun, measured: Sequence[Measured]) -> Analysis:
     return Analysis({"circuit": table, "minimality": members}, {"circuit": summary}, _warnings(summary))
 
 
-def _curves(prepared: PreparedRun, measured: Sequence[Measured]) -> _Curves | None:
-    if len(measured) < len(prepared.arms):
-        return None
-    common = shared_examples(measured)
-    if not len(common):
-        return None
-    name, values = prepared.metrics[0].name, {}
-    for m in measured:
-        columns = np.searchsorted(m.examples, common)
-        values |= {str(row.key["set"]): m.values[name][i, columns] for i, row in enumerate(m.arm.rows)}
-    root = prepared.spec.settings.root
-    full = measured[0].baseline[name][np.searchsorted(measured[0].examples, common)]
-    groups = [prepared.tokens[i].example.group for i in common]
-    return _Curves(prepared, design(root.ablation, prepared.network.shape, root.seed), values, full, groups)
-
-
-def _table(curves: _Curves, ranking: str) -> pd.DataFrame:
+def _table(curves: Curves, ranking: str) -> pd.DataFrame:
     """A row per fraction of one ranking."""
     sizes = [curves.plan.size(fraction) for fraction in curves.plan.fractions]
     frame = pd.DataFrame({
@@ -121,74 +63,58 @@ def _table(curves: _Curves, ranking: str) -> pd.DataFrame:
         "metric": curves.prepared.metrics[0].name, "n": np.int32(len(curves.full)),
     })  # fmt: skip
     for role, name, placed in (("kept", "faithfulness", "sufficiency"), ("removed", "left", "necessity")):
-        found = curves.ratios(np.array([curves.circuit(ranking, size, role) for size in sizes]))
-        frame[name], frame[f"{name}_low"], frame[f"{name}_high"] = found
+        found = curves.ratios(np.array([curves.circuit(ranking, size, role) for size in sizes]), at_once=True)
+        bounds = found.columns(*(f"{name}_{end}" for end in ("low", "high", "shape")))
+        frame = frame.assign(**{name: found.ratio}, **bounds)
         null = [curves.randoms(ranking, size, role) for size in sizes]
-        frame[f"random_{name}"] = [_mean(others) for others in null]
+        frame[f"random_{name}"] = [mean_of(others) for others in null]
         sign = 1 if role == "kept" else -1  # what is left should be less than what random circuits leave
         frame[f"{placed}_percentile"] = [
             percentile_among(sign * own, sign * others) if 0 < size < curves.plan.n_heads else np.nan
             for own, others, size in zip(found.ratio, null, sizes, strict=True)
         ]
-    return frame
+    low, high = frame["faithfulness_low"], frame["faithfulness_high"]
+    return frame.assign(carries=(low >= 1 - MARGIN) & (high <= 1 + MARGIN))
 
 
-def _mean(values: Floats) -> float:
-    return float(values.mean()) if len(values) else float("nan")
+def _minimality(curves: Curves, ranking: str) -> pd.DataFrame:
+    """A row per tested member: f with it minus f without it, tested against 0 over all members, beside random heads.
 
-
-def _areas(curves: _Curves, ranking: str) -> dict[str, Any]:
-    """CPR and CMD by the trapezoid rule over the fractions, with intervals and beside random circuits.
-
-    CMD is linear in f as long as no f crosses 1, so its interval takes the signs of 1 - f as they were found.
+    `percentile` is the share of random heads, put into the circuit, that raise f by less; `needed` says that the member raises
+    f, with q at most .05 over the members, and by more than `STANDS_OUT` percent of the random heads.
     """
-    x = np.array(curves.plan.fractions)
-    sizes = [curves.plan.size(fraction) for fraction in x]
-    above = np.array([curves.circuit(ranking, size, "kept") for size in sizes])  # (fractions, n)
-    signs = np.sign(1 - above.mean(1) / curves.span.mean())
-    areas = {
-        "cpr": np.trapezoid(above, x, axis=0),
-        "cmd": np.trapezoid(signs[:, None] * (curves.span - above), x, axis=0),
-    }
-    found = curves.ratios(np.array(list(areas.values())))
-    random = _random_areas(curves, ranking, sizes, x)
-    return {
-        name: {
-            "value": float(found.ratio[i]), "ci_low": float(found.low[i]), "ci_high": float(found.high[i]),
-            "random_mean": _mean(random[name]), "n_random": len(random[name]),
-            "percentile": percentile_among(float(found.ratio[i]), random[name]),
-        }
-        for i, name in enumerate(areas)
-    }  # fmt: skip
-
-
-def _random_areas(curves: _Curves, ranking: str, sizes: Sequence[int], x: Floats) -> dict[str, Floats]:
-    """CPR and CMD of random curves: draw i of every size, starting again where a size has fewer."""
-    null = [curves.randoms(ranking, size, "kept") for size in sizes]
-    n = curves.plan.n_random if all(len(f) for f in null) else 0
-    f = np.array([[of_size[i % len(of_size)] for of_size in null] for i in range(n)]).reshape(n, len(x))
-    return {"cpr": np.trapezoid(f, x, axis=1), "cmd": np.trapezoid(np.abs(1 - f), x, axis=1)}
-
-
-def _minimality(curves: _Curves, ranking: str) -> pd.DataFrame:
-    """A row per tested member: f with it minus f without it, beside random heads put into the circuit."""
     members, inflating = curves.plan.tested(ranking), curves.plan.inflating(ranking)
-    columns = {"ranking": "str", "layer": "int32", "head": "int32", "size": "int32", "marginal": "float64"}
     if f"{ranking}/changed_0" not in curves.values:
-        return pd.DataFrame({name: pd.Series(dtype=dtype) for name, dtype in columns.items()})
+        return pd.DataFrame({name: pd.Series(dtype=dtype) for name, dtype in _NO_MEMBERS.items()})
     whole = curves.circuit(ranking, len(members), "kept")
     changed = [curves.above(f"{ranking}/changed_{i}") for i in range(len(members) + len(inflating))]
-    found = curves.ratios(np.array([whole - other for other in changed[: len(members)]]))
-    null = np.abs([curves.point(other - whole) for other in changed[len(members) :]])
+    losses = np.array([whole - other for other in changed[: len(members)]])
+    found, q = curves.ratios(losses), _q_of_losses(curves, losses)
+    null = np.array([curves.point(other - whole) for other in changed[len(members) :]])
+    percentile = np.array([percentile_among(m, null) for m in found.ratio])
     return pd.DataFrame({
         "ranking": ranking, "layer": np.array([layer for layer, _ in members], dtype="int32"),
         "head": np.array([head for _, head in members], dtype="int32"), "size": np.int32(len(members)),
-        "marginal": found.ratio, "marginal_low": found.low, "marginal_high": found.high, "inflated_mean": _mean(null),
-        "n_inflated": np.int32(len(null)), "percentile": [percentile_among(abs(m), null) for m in found.ratio],
+        "marginal": found.ratio, **found.columns("marginal_low", "marginal_high", "marginal_shape"), **q,
+        "inflated_mean": mean_of(null), "n_inflated": np.int32(len(null)), "percentile": percentile,
+        "needed": (found.ratio > 0) & (q["q_value"] <= LEVEL) & ~(percentile < STANDS_OUT),
     })  # fmt: skip
 
 
-def _summary(curves: _Curves, table: pd.DataFrame, members: pd.DataFrame) -> dict[str, Any]:
+_NO_MEMBERS = {"ranking": "str", "layer": "int32", "head": "int32", "size": "int32", "marginal": "float64"}
+
+
+def _q_of_losses(curves: Curves, losses: Floats) -> dict[str, Floats]:
+    """Whether each member changes f at all: p-values of the numerators' means, and q-values over the members."""
+    stats = curves.prepared.spec.settings.root.stats
+    found = cluster_means(
+        *cluster_sums(losses, curves.groups), rng=curves.draws("members"), n_boot=stats.n_boot, n_draws=stats.n_perm,
+        step=first_step(len(losses), LEVEL, stats.fdr.value),
+    )  # fmt: skip
+    return {"p_value": found.p, "q_value": q_values(found.p, stats.fdr.value)}
+
+
+def _summary(curves: Curves, table: pd.DataFrame, members: pd.DataFrame) -> dict[str, Any]:
     ablation: Any = curves.prepared.spec.settings.root.ablation
     earlier = curves.plan.earlier
     evaluated = {token.example.id for token in curves.prepared.tokens}
@@ -197,10 +123,10 @@ def _summary(curves: _Curves, table: pd.DataFrame, members: pd.DataFrame) -> dic
         "ranked_by": {"run_id": earlier.run_id, "metric": earlier.metric, "n_heads": len(earlier.effects)},
         "shared_examples": len(evaluated & earlier.examples), "n_examples": len(curves.full),
         "full": float(curves.full.mean()), "empty": float(curves.values[EMPTY].mean()),
-        "defined": bool(table["faithfulness"].notna().all()),
+        "defined": bool((table["faithfulness_shape"] == Shape.interval).all()),
         "rankings": {
             ranking: {
-                **_areas(curves, ranking),
+                **areas(curves, ranking, table.loc[table["ranking"] == ranking]),
                 "points": table.loc[table["ranking"] == ranking, _POINT].to_dict("records"),
                 "members": members.loc[members["ranking"] == ranking].drop(columns=["run_id", "seed"]).to_dict("records"),
             }
@@ -210,7 +136,7 @@ def _summary(curves: _Curves, table: pd.DataFrame, members: pd.DataFrame) -> dic
 
 
 _POINT = [
-    "fraction", "size", "faithfulness", "faithfulness_low", "faithfulness_high", "random_faithfulness",
+    "fraction", "size", "carries", "faithfulness", "faithfulness_low", "faithfulness_high", "random_faithfulness",
     "sufficiency_percentile", "left", "left_low", "left_high", "random_left", "necessity_percentile",
 ]  # fmt: skip
 
@@ -221,7 +147,7 @@ def _warnings(summary: dict[str, Any]) -> list[str]:
     if not summary["defined"]:
         out.append(
             f"replacing every head changes {summary['metric']} from {summary['full']:.3g} to {summary['empty']:.3g}, and the "
-            "interval of that change holds 0, so no share of it can be told and faithfulness is missing"
+            "interval of that change holds 0, so shares of it are unbounded and no circuit can be said to carry it"
         )
     if summary["shared_examples"]:
         out.append(

@@ -4,12 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tiny_ablation import formats
+from tiny_ablation.ablations.circuit.analysis import MARGIN, STANDS_OUT
 from tiny_ablation.document import Section, Table
-
-FAITHFUL = 0.8
-"""The share of the behaviour from which on a circuit is spoken of as carrying it."""
-STANDS_OUT = 95.0
-"""A member is needed where f loses more with it than with this share of random heads, in percent."""
 
 
 def sections(circuit: Mapping[str, Any] | None) -> list[Section]:
@@ -36,11 +32,15 @@ def headline(circuit: Mapping[str, Any]) -> str:
         return f"Replacing every head changes {circuit['metric']} too little to tell what a circuit carries."
     first = _smallest(circuit)
     if first is None:
-        return f"No circuit smaller than the model keeps {FAITHFUL:.0%} of {circuit['metric']}."
+        return (
+            f"No circuit smaller than the model is shown to carry {circuit['metric']}: no f has an interval within "
+            f"{1 - MARGIN:g} to {1 + MARGIN:g}."
+        )
     ranking, point = first
     return (
-        f"The {point['size']} first heads of the {ranking} ranking ({point['fraction']:.1%} of {circuit['n_heads']}) keep "
-        f"{point['faithfulness']:.0%} of {circuit['metric']} with all other heads replaced."
+        f"The {point['size']} first heads of the {ranking} ranking ({point['fraction']:.1%} of {circuit['n_heads']}) carry "
+        f"{circuit['metric']} with all other heads replaced: f {_interval(point, 'faithfulness')}, within {MARGIN:g} of the "
+        "whole model's 1."
     )
 
 
@@ -64,23 +64,21 @@ def _smallest(circuit: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]] | Non
 
 
 def _carries(circuit: Mapping[str, Any], point: Mapping[str, Any]) -> bool:
-    """Whether a circuit smaller than the model may be said to carry the behaviour: by much, and told apart from nothing."""
-    bounds = (formats.number(point[f"faithfulness_{end}"]) for end in ("low", "high"))
-    enough = formats.number(point["faithfulness"]) >= FAITHFUL
-    return point["size"] < circuit["n_heads"] and enough and not formats.holds_zero(*bounds)
+    """Whether a circuit smaller than the model is shown to do what the model does, within the margin."""
+    return point["size"] < circuit["n_heads"] and bool(point["carries"])
 
 
 def _ranking_lines(circuit: Mapping[str, Any], ranking: str, found: Mapping[str, Any]) -> list[str]:
     cpr, cmd = (_area(found[name]) for name in ("cpr", "cmd"))
     lines = [
         f"{ranking.capitalize()} ranking: CPR (area under f, larger is better) {cpr}; CMD (area between f and 1, smaller is "
-        f"better) {cmd}."
+        f"better; without the bias of noise, so it may lie below 0) {cmd}. Intervals take the ranking as given."
     ]  # fmt: skip
     good = [point for point in found["points"] if _carries(circuit, point)]
     if good:
         point = good[0]
         lines.append(
-            f"Its smallest circuit with f of at least {FAITHFUL:g} has {point['size']} heads: f "
+            f"Its smallest circuit that carries the behaviour has {point['size']} heads: f "
             f"{_interval(point, 'faithfulness')}, above {_percent(point['sufficiency_percentile'])} of random circuits of "
             f"the same size and layers. Without these heads {_interval(point, 'left')} is left (completeness: 0 is complete); "
             f"they are more necessary than {_percent(point['necessity_percentile'])} of the random ones."
@@ -102,11 +100,12 @@ def _minimality(members: Sequence[Mapping[str, Any]]) -> list[str]:
     n = len(members)
     if not members[0]["n_inflated"]:
         return [f"Minimality: there is no head outside the {n} tested members to compare them with."]
-    needed = [m for m in members if m["percentile"] is not None and m["percentile"] >= STANDS_OUT]
+    needed = [m for m in members if m["needed"]]
     names = ", ".join(f"L{m['layer']}H{m['head']}" for m in needed)
     return [
-        f"Minimality: of its {n} first heads, {len(needed)} change f more than at least {STANDS_OUT:g} % of the "
-        f"{members[0]['n_inflated']} random heads that were put into this circuit{f' ({names})' if needed else ''}."
+        f"Minimality: of its {n} first heads, {len(needed)} raise f (q at most 0.05 over the members) by more than "
+        f"{STANDS_OUT:g} % of the {members[0]['n_inflated']} random heads that were put into this circuit"
+        f"{f' ({names})' if needed else ''}."
     ]
 
 

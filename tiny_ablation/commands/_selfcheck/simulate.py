@@ -92,7 +92,12 @@ def n_draws() -> int:
 
 def check_statistics(shop: Workshop) -> list[Check]:
     """Coverage of 95 % intervals, and false discoveries at q <= .05 with and without true effects."""
-    prepared = shop.prepare(MODEL, "ablation=heads_zero", "ablation.scales=[0.0]", "metrics.names=null")
+    prepared = shop.prepare(
+        MODEL,
+        "ablation=heads_zero",
+        "ablation.scales=[0.0]",
+        "metrics.names=[logit_diff,prob_diff,p_drop,entropy]",
+    )
     outcomes = [_outcome(shop, prepared, setting) for setting in SETTINGS]
     return [*map(_coverage, outcomes), *_discoveries(outcomes)]
 

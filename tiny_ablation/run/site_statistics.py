@@ -1,0 +1,174 @@
+"""Intervals and tests of the effects of many sites, by the settings of the run and what kind of number the metric is.
+
+* A rate (a metric that is 0 or 1 per example): an exact interval at the effective sample size, no test.
+* Another metric that is never below 0, such as a divergence: the interval of a mean, no test. Its mean is not 0 unless nothing
+  changes at all, so a test against 0 would find every site.
+* Any other: the interval and the test of a mean over groups of examples.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from tiny_ablation.config.schema import Fdr, StatsConfig
+from tiny_ablation.config.seeds import generator
+from tiny_ablation.metrics.registry import metric, metric_names
+from tiny_ablation.run.prepare import PreparedRun
+from tiny_ablation.stats.cluster_t import cluster_t
+from tiny_ablation.stats.clusters import Floats, cluster_sums
+from tiny_ablation.stats.effect_size import standardised
+from tiny_ablation.stats.equivalence import equivalence_pvalues
+from tiny_ablation.stats.family_wise import family_wise
+from tiny_ablation.stats.fdr import Method, first_step, q_values
+from tiny_ablation.stats.intervals import Intervals
+from tiny_ablation.stats.means import cluster_means, null_of
+from tiny_ablation.stats.rates import rate_intervals
+from tiny_ablation.stats.ratios import Shape
+from tiny_ablation.stats.selection import selected_intervals
+from tiny_ablation.stats.shrinkage import shrunken
+
+LEVEL = 0.05
+N_SHOWN = 10
+"""How many of the strongest sites are shown: what intervals for selected sites allow for."""
+
+NO_TEST_OF_RATES = "none: a rate is never below 0, so that its mean is not 0 is no finding"
+NO_TEST = "none: the metric is never below 0, so that its mean is not 0 is no finding"
+
+
+class SiteStatistics(NamedTuple):
+    """What is said of one metric at each site, each (n_sites,); NaN where it does not apply."""
+
+    low: Floats
+    high: Floats
+    p: Floats
+    null: str
+    size: Floats
+    shrunken: Floats
+    selected_low: Floats
+    selected_high: Floats
+    p_equivalent: Floats
+    family_wise: Floats  # the p-value adjusted over these sites; NaN unless that is the correction asked for
+
+    def columns(self) -> dict[str, Any]:
+        """As the impact tables call them, without the corrections over the family."""
+        return {
+            "ci_low": self.low, "ci_high": self.high, "p_value": self.p, "null": self.null, "effect_size": self.size,
+            "shrunken": self.shrunken, "selected_low": self.selected_low, "selected_high": self.selected_high,
+            "p_equivalent": self.p_equivalent, "ci_shape": np.where(np.isnan(self.low), Shape.unknown, Shape.interval),
+        }  # fmt: skip
+
+
+def no_test_of(name: str) -> str | None:
+    """Why the metric is not tested against 0, in words; None where it is."""
+    if name not in metric_names() or not metric(name).never_negative:
+        return None
+    return NO_TEST_OF_RATES if metric(name).decides else NO_TEST
+
+
+def site_statistics(
+    prepared: PreparedRun, name: str, deltas: Any, groups: Sequence[str], tested: Any, family: int
+) -> SiteStatistics:
+    """The statistics of one metric.
+
+    Args:
+        prepared: the run, whose `stats` and seed count.
+        name: of the metric.
+        deltas: (n_sites, n_examples), effects, finite.
+        groups: (n_examples,), the cluster of each example.
+        tested: (n_sites,) bool; the others, such as a run without any intervention, have an interval only.
+        family: how many tests are corrected together.
+    """
+    root, no_test = prepared.spec.settings.root, no_test_of(name)
+    stats, (sums, sizes) = root.stats, cluster_sums(deltas, groups)
+    draws = generator(root.seed, "bootstrap", name)
+    missing = np.full(len(sums), np.nan)
+    if no_test == NO_TEST_OF_RATES:
+        p, shown = missing, rate_intervals(sums, sizes, stats.confidence)
+        chosen = rate_intervals(sums, sizes, 1 - _selected_level(stats, len(sums)))
+    else:
+        step, n_draws = first_step(family, LEVEL, stats.fdr.value), stats.n_perm
+        found = cluster_means(
+            sums, sizes, rng=draws, confidence=stats.confidence, n_boot=stats.n_boot, n_draws=n_draws,
+            step=None if no_test or n_draws else step,
+        )  # fmt: skip
+        p, shown = found.p, Intervals(found.low, found.high)
+        chosen = _selected(stats, sums, sizes, draws, shown)
+    p = missing if no_test else np.where(tested, p, np.nan)
+    adjusted = missing.copy()
+    if stats.fdr is Fdr.maxt and not np.isnan(p[tested]).any() and p[tested].size:
+        adjusted[tested] = family_wise(sums[tested], sizes, p[tested], max(stats.n_boot, 2000), draws)
+    margin = stats.margin if name == prepared.metrics[0].name else None
+    return SiteStatistics(
+        *shown, p, no_test or null_of(sums, sizes), standardised(deltas, groups),
+        missing if no_test else _shrunken(sums, sizes, tested), *chosen,
+        missing if margin is None else equivalence_pvalues(sums, sizes, margin), adjusted,
+    )  # fmt: skip
+
+
+def _selected_level(stats: StatsConfig, n_sites: int) -> float:
+    """One less the confidence of each of the strongest sites' intervals."""
+    return (1 - stats.confidence) * min(1.0, N_SHOWN / n_sites)
+
+
+def _selected(
+    stats: StatsConfig, sums: Floats, sizes: Floats, draws: np.random.Generator, usual: Intervals
+) -> Intervals:
+    """Every site's interval, had it been chosen as one of the strongest; nowhere shorter than its usual one."""
+    level = _selected_level(stats, len(sums))
+    low, high = selected_intervals(sums, sizes, level, rng=draws, n_boot=stats.n_boot)
+    return Intervals(np.minimum(low, usual.low), np.maximum(high, usual.high))
+
+
+def _shrunken(sums: Floats, sizes: Floats, tested: Any) -> Floats:
+    """The sizes of the tested sites, shrunken together; the others' as they are."""
+    found = cluster_t(sums, sizes)
+    result = found.mean.copy()
+    result[tested] = shrunken(*(part[tested] for part in found))
+    return result
+
+
+def interval_of_mean(
+    values: Any, groups: Sequence[str], stats: StatsConfig, rng: np.random.Generator, *, rate: bool = False
+) -> dict[str, float]:
+    """Mean and interval of one number per example.
+
+    Args:
+        values: (n,), finite.
+        groups: (n,), the cluster of each example.
+        stats: the settings.
+        rng: the source of draws.
+        rate: whether values are shares of something that happens or not, as bool values always are.
+
+    Returns:
+        `mean`, `ci_low`, `ci_high`; the bounds are NaN where there is one group.
+    """
+    table = np.asarray(values)
+    sums, sizes = cluster_sums(table[None].astype(np.float64), groups)
+    if rate or table.dtype == bool:
+        low, high = rate_intervals(sums, sizes, stats.confidence)
+    else:
+        _, low, high, _ = cluster_means(
+            sums, sizes, rng=rng, confidence=stats.confidence, n_boot=stats.n_boot
+        )
+    return {"mean": float(table.mean()), "ci_low": float(low[0]), "ci_high": float(high[0])}
+
+
+def corrected(impact: pd.DataFrame, method: Method) -> pd.DataFrame:
+    """The table with `q_value` and `q_equivalent`: over all tests of a metric; see `stats.fdr`.
+
+    Args:
+        impact: the rows, with `p_value`, `p_equivalent` and `p_family`, which is left out.
+        method: `stats.fdr`.
+    """
+
+    def over_family(p: pd.Series) -> Any:
+        return q_values(p.to_numpy(dtype=np.float64), method)
+
+    by_metric = impact.groupby("metric", sort=False)
+    q = by_metric["p_value"].transform(over_family)
+    return impact.assign(
+        q_value=impact["p_family"].where(impact["p_family"].notna(), q),
+        q_equivalent=by_metric["p_equivalent"].transform(over_family),
+    ).drop(columns="p_family")
