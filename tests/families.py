@@ -199,7 +199,9 @@ def n_units(name: str, component: str) -> int:
         if name in ("gpt_bigcode_mqa", "falcon_mqa"):
             return 1
         return keys.get("num_key_value_heads") or keys.get("num_kv_heads") or N_HEADS
-    return D_MODEL if component != "neurons" else D_MLP
+    if component == "neurons":
+        return 4 * D_MODEL if name in ("bloom", "mpt") else D_MLP
+    return D_MODEL
 
 
 def tiny(name: str, *, seed: int = 0, **changes: Any) -> Any:
@@ -252,6 +254,18 @@ def block(model: Any, name: str, layer: int) -> Any:
     return model.get_submodule(FAMILIES[name].blocks)[layer]
 
 
+_STREAM = {"resid_pre": At("", "in"), "resid_post": At("", "out")}
+
+
+def _before(changed: Callable[[torch.Tensor], torch.Tensor]) -> Any:
+    def hook(_module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if args:
+            return (changed(args[0]), *args[1:]), kwargs
+        return args, {**kwargs, "hidden_states": changed(kwargs["hidden_states"])}
+
+    return hook
+
+
 def hooked(
     model: Any,
     name: str,
@@ -261,7 +275,7 @@ def hooked(
     unit: int = 0,
 ) -> Any:
     """Hook a unit by hand: `change` gets its values (..., width) as the residual stream gets them; returns the handle."""
-    at = FAMILIES[name].places[component]
+    at = {**_STREAM, **FAMILIES[name].places}[component]
     width = at.width or D_MODEL
     part = slice(at.start(unit), at.start(unit) + width)
 
@@ -272,7 +286,7 @@ def hooked(
 
     module = block(model, name, layer).get_submodule(at.module)
     if at.side == "in":
-        return module.register_forward_pre_hook(lambda _m, args: (changed(args[0]), *args[1:]))
+        return module.register_forward_pre_hook(_before(changed), with_kwargs=True)
     return module.register_forward_hook(
         lambda _m, _a, out: (changed(out[0]), *out[1:]) if isinstance(out, tuple) else changed(out)
     )

@@ -168,7 +168,7 @@ def _plain_hook(network: Network, spot: Spot, source: dict[Place, Tensor]) -> An
 
     def change(x: Tensor) -> Tensor:
         new = x.clone()
-        _put(point.view(new) if spot.component == "z" else new, spot, source)
+        _put(point.values(new) if spot.component == "z" else new, spot, source)
         return new
 
     return point.attach(change)

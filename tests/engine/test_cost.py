@@ -41,7 +41,7 @@ def test_the_end_of_a_pass_is_at_the_answers_only(toy_networks, shape):
     network = toy_networks[shape]
     [batch] = executor(network, PROMPTS[:1], [0]).batches
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network.blocks[-1].get_submodule(str(network.names.mlp))(torch.zeros(1, 1, network.shape.d_model))
+        network.parts[-1].mlp(torch.zeros(1, 1, network.shape.d_model))
     [mlp] = [counter.get_total_flops()]  # of one token
     unembedding = 2 * network.shape.d_model * network.shape.d_vocab
     assert pass_operations(network, batch)[1] == unembedding - 3 * mlp

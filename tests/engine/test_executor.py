@@ -1,6 +1,7 @@
 """The fast executor against the plain reference: every component, positions, layout, architecture and span."""
 
 import random
+from dataclasses import replace
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from tiny_ablation.errors import GuardError, NumericsError
 from tiny_ablation.metrics.readout import Readout, Reads, token_sets
 from tiny_ablation.metrics.registry import metric, metric_names
 from tiny_ablation.models.hookpoints import COMPONENTS
+from tiny_ablation.models.paths import TreeLimits
 
 FIRST = [metric(name) for name in metric_names() if metric(name).span == "first"]
 FULL = [metric(name) for name in metric_names() if metric(name).span == "full"]
@@ -127,11 +129,7 @@ def test_a_hook_that_does_not_fire_is_an_error(toy_networks, make_prompts, monke
 
     def elsewhere(self, component, layer):
         point = real(self, component, layer)
-        return (
-            type(point)(point.label, torch.nn.Identity(), point.side, point.view)
-            if component == "mlp_out"
-            else point
-        )
+        return replace(point, module=torch.nn.Identity()) if component == "mlp_out" else point
 
     monkeypatch.setattr(type(network), "hook_point", elsewhere)
     executor = Executor(network, prompts, [Intervention((Edit("mlp_out", 1, None, Scale(0.0)),))], FIRST)
@@ -263,7 +261,8 @@ def test_runs_are_shared_out_evenly(n, most, parts):
 def test_a_model_that_takes_no_mask_gets_plain_rows(toy_networks, make_prompts, monkeypatch):
     """Patching from prompts of one length and of several agrees with the reference."""
     network = toy_networks["llama"]
-    monkeypatch.setattr(network, "tree_is_exact", False)
+    paths = network.paths(10)
+    monkeypatch.setattr(type(network), "paths", lambda *_: replace(paths, trees=TreeLimits(nodes=0)))
     prompts = [p for p in make_prompts(network.shape.d_vocab, n=12) if len(p.ids) == 4]
     assert len(prompts) > 1
     patch = FromSource(tuple(p.ids[::-1] for p in prompts))

@@ -98,9 +98,9 @@ def test_prompts_on_both_sides_are_computed_as_alone(kind):
     for site, row in zip(sites, values, strict=True):
         expected = torch.stack([logit_diff(judged(kind, prompt, site)) for prompt in asked])
         torch.testing.assert_close(row, expected, atol=5e-5, rtol=0)
-    assert len({model.tree_limits.length_class(n) for n in LENGTHS}) > 1
+    assert len({model.trees(n).length_class(n) for n in LENGTHS}) > 1
     for batch in executor.batches:
-        assert len({model.tree_limits.length_class(len(s.ids)) for s in batch.sequences}) == 1
+        assert len({model.trees(20).length_class(len(s.ids)) for s in batch.sequences}) == 1
     assert any(batch.sees is not None for batch in executor.batches)
 
 

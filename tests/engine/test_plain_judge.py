@@ -1,5 +1,7 @@
 """The judge of every number: the plain Hugging Face model, one unpadded prompt, a hook written by hand."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.nn import functional
@@ -149,7 +151,7 @@ def test_the_judge_would_catch_a_hook_on_the_projections_output(smollm2_network,
 
     def wrong(self, component, layer):
         point = real(self, component, layer)
-        return type(point)(point.label, point.module, "out", point.view) if component == "z" else point
+        return replace(point, side="out") if component == "z" else point
 
     monkeypatch.setattr(type(smollm2_network), "hook_point", wrong)
     prompt = prompts[0]

@@ -144,7 +144,8 @@ def test_the_bridge_agrees(networks, shape):
 @pytest.mark.parametrize("shape", PROGRAMS)
 def test_every_word_sees_the_whole_prompt_so_nothing_is_shared(networks, shape):
     network = networks[shape]
-    assert not network.tree_is_exact
+    assert network.paths(4).trees.nodes == 0
+    assert "whole prompts" in network.paths(4).off["prefix trees"]
     assert not Executor(network, prompts(network, shape, 4), [], LOGIT_DIFF, shared=True).uses_prefix_tree
     with pytest.raises(ValueError, match="whole prompts"):
         network.hf(torch.tensor([[0, 1]]), attention_mask=torch.tensor([[0, 1]]))

@@ -15,7 +15,7 @@ from enum import Enum
 
 from tiny_ablation.ablations.shared import prompt_pairs
 from tiny_ablation.ablations.shared.replacements import patch_from
-from tiny_ablation.ablations.shared.sites import chosen
+from tiny_ablation.ablations.shared.sites import chosen, chosen_layers
 from tiny_ablation.config.keys import key
 from tiny_ablation.config.schema import AblationConfig
 from tiny_ablation.engine.edits import Edit, Intervention, PositionSpec
@@ -157,7 +157,7 @@ def _leg(
                 f"{source}_to_{target}",
             ),
         )
-        for layer in chosen(cfg.layers, shape.n_layers, "ablation.layers", "layers")
+        for layer in chosen_layers(cfg.layers, shape, component)
         for unit in _units(cfg, shape)
         for name, spec in _positions(cfg, ends["clean"])
     ]  # fmt: skip

@@ -13,7 +13,7 @@ from typing import Any
 
 from tiny_ablation.ablations.shared.replacements import Scale, patch_from
 from tiny_ablation.ablations.shared.screening import keep_chosen
-from tiny_ablation.ablations.shared.sites import chosen
+from tiny_ablation.ablations.shared.sites import chosen_layers
 from tiny_ablation.config.keys import key
 from tiny_ablation.config.schema import AblationConfig
 from tiny_ablation.engine.edits import Edit, Intervention
@@ -59,7 +59,7 @@ class Attribution(Ablation):
         """The strongest estimates and a random sample of all sites."""
         replacement = Scale(0.0) if cfg.replacement == "zero" else patch_from(context.corrupt, context.clean)
         units = range(context.shape.n_units(cfg.component))
-        layers = chosen(cfg.layers, context.shape.n_layers, "ablation.layers", "layers")
+        layers = chosen_layers(cfg.layers, context.shape, cfg.component)
         rows = [_row(cfg, layer, unit, replacement) for layer in layers for unit in units]
         steps = cfg.steps if cfg.method == "integrated" else 0
         return [keep_chosen(Arm(context.clean, rows), cfg.top, cfg.random, context, steps=steps)]

@@ -15,7 +15,7 @@ from typing import Any
 from tiny_ablation.ablations.activation_patch import Unequal
 from tiny_ablation.ablations.shared import prompt_pairs
 from tiny_ablation.ablations.shared.replacements import FromEdited, Patch, patch_from
-from tiny_ablation.ablations.shared.sites import Head, chosen, parse_head
+from tiny_ablation.ablations.shared.sites import Head, chosen, chosen_layers, parse_head
 from tiny_ablation.config.keys import key
 from tiny_ablation.config.schema import AblationConfig
 from tiny_ablation.engine.edits import Edit, Intervention, PositionSpec
@@ -78,7 +78,7 @@ class PathPatch(Ablation):
         receivers = _receivers(cfg, context.shape)
         rows = [
             _row(cfg, (layer, head), receivers, paths)
-            for layer in chosen(cfg.layers, context.shape.n_layers, "ablation.layers", "layers")
+            for layer in chosen_layers(cfg.layers, context.shape, "z")
             for head in chosen(cfg.heads, context.shape.n_heads, "ablation.heads", "heads a layer")
             if receivers is None or layer < receivers[-1][0]
         ]

@@ -14,6 +14,7 @@ scrubbing"). `screen=attribution` estimates every site from gradients first and 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from typing import Any, NamedTuple
 
 from tiny_ablation.ablations.shared.mean_keys import MeanAblation, MeanKeys
@@ -21,7 +22,7 @@ from tiny_ablation.ablations.shared.means import plan_means
 from tiny_ablation.ablations.shared.replacements import Scale
 from tiny_ablation.ablations.shared.resample import Resample, draw_donors, without_donor
 from tiny_ablation.ablations.shared.screening import LayerScreenKeys, ScreenedAblation, ScreenKeys, screened
-from tiny_ablation.ablations.shared.sites import head_sites, layer_sites
+from tiny_ablation.ablations.shared.sites import chosen_layers, head_sites
 from tiny_ablation.config.keys import key
 from tiny_ablation.config.schema import AblationConfig
 from tiny_ablation.engine.edits import Edit, Intervention, Replacement
@@ -237,13 +238,13 @@ def _require_donors(cfg: Any, prompts: Sequence[Prompt]) -> None:
         )
 
 
-def _layers(cfg: Any, shape: ModelShape) -> list[Place]:
-    return [(layer, None) for layer in layer_sites(cfg, shape)]
+def _layers(component: str, cfg: Any, shape: ModelShape) -> list[Place]:
+    return [(layer, None) for layer in chosen_layers(cfg.layers, shape, component)]
 
 
 HEADS = Sites("heads", "head_impact", head_sites)
-ATTENTION = Sites("attn", "layer_impact", _layers, "attn_out")
-MLP = Sites("mlp", "layer_impact", _layers, "mlp_out")
+ATTENTION = Sites("attn", "layer_impact", partial(_layers, "attn_out"), "attn_out")
+MLP = Sites("mlp", "layer_impact", partial(_layers, "mlp_out"), "mlp_out")
 LAYERS = (ATTENTION, MLP)
 
 ABLATIONS = (

@@ -115,7 +115,7 @@ def pass_operations(network: Network, batch: Batch, only: Tensor | None = None) 
     part = batch if only is None else batch.only(only)
     block = 2 * part.n_nodes * _n_weights(network.blocks[0]) + 4 * pairs * shape.n_heads * shape.d_head
     unread = part.n_nodes - len(part.read_nodes.unique())
-    last_mlp = _n_weights(network.blocks[-1].get_submodule(str(network.names.mlp)))
+    last_mlp = 0 if network.parts[-1].mlp is None else _n_weights(network.parts[-1].mlp)
     return block, 2 * len(part.read_nodes) * shape.d_model * shape.d_vocab - 2 * unread * last_mlp
 
 

@@ -106,7 +106,7 @@ class Executor:
         items = sequences(self.prompts, full=self.full)
         tag = tagger(self.prompts, self._everything)
         return build_batches(
-            items, tag, max_nodes=self._max_nodes, shared=self.uses_prefix_tree, limits=self.network.tree_limits
+            items, tag, max_nodes=self._max_nodes, shared=self.uses_prefix_tree, limits=self.network.trees
         )  # fmt: skip
 
     @property
@@ -121,7 +121,8 @@ class Executor:
     @cached_property
     def uses_prefix_tree(self) -> bool:
         """Whether shared prefixes are computed once; only where the network was seen to compute a tree exactly."""
-        if self.network.tree_limits.nodes < max((len(prompt.ids) for prompt in self.prompts), default=1):
+        longest = max((len(prompt.ids) for prompt in self.prompts), default=1)
+        if self.network.trees(longest).nodes < longest:
             return False
         if self.shared is not None:
             return self.shared
@@ -215,7 +216,10 @@ class Executor:
     def _check_self_patch(self, batch: Batch, cache: Cache) -> None:
         """Patching a run with itself must change nothing, at the first and the middle block."""
         for layer in (0, self.network.shape.n_layers // 2):
-            logits = self._passes.edited(batch, cache, layer, {("z", layer): [_rewrite]}, 1)
+            component = next(
+                c for c in ("z", "mlp_out", "resid_post") if c in self.network.parts[layer].points
+            )
+            logits = self._passes.edited(batch, cache, layer, {(component, layer): [_rewrite]}, 1)
             if not torch.equal(logits[0], cache.logits):
                 worst = (logits[0] - cache.logits).abs().max().item()
                 raise GuardError(

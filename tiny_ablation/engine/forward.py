@@ -9,7 +9,7 @@ The model's own code does all the arithmetic, masks and rotary embeddings includ
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,10 +18,13 @@ from torch import Tensor
 
 from tiny_ablation.engine.layout import Batch
 from tiny_ablation.errors import GuardError
+from tiny_ablation.models.fast import mlp_on, read_at, resumed, tree_inputs
 from tiny_ablation.models.hookpoints import HookPoint
 from tiny_ablation.models.network import Network
 from tiny_ablation.models.onednn_linear import fast_products
+from tiny_ablation.models.paths import Paths
 from tiny_ablation.models.tree_attention import TreeAttention
+from tiny_ablation.models.watch import removed
 
 MIN_ROWS = 4
 
@@ -54,12 +57,12 @@ class Passes:
 
     def __post_init__(self) -> None:
         self._products = fast_products(self.network)
-        self._tree_in_chunks = self.network.tree_attention_is_exact  # runs the model, so not under any hooks
 
     def clean(
         self, batch: Batch, capture: Sequence[Place] = (), writers: dict[Place, list[Writer]] | None = None
     ) -> Cache:
         """Run one copy, keeping what enters each block and what stands at `capture`, after the edits of `writers` if any."""
+        self.paths(batch)  # proven before there are hooks
         cache = Cache(attention=self._attention(batch))
         self._fill(cache, batch, capture, writers or {})
         missing = [place for place in capture if place not in cache.at]
@@ -81,7 +84,7 @@ class Passes:
         begun = Cache(cache.resid[:start])
         if cache.attention is not None:
             begun.attention = cache.attention.after(start)
-        with self._resumed(start, cache.resid[start], 1):
+        with self._resumed(batch, cache, start, 1):
             self._fill(begun, batch, (), writers)
         return begun
 
@@ -91,13 +94,12 @@ class Passes:
         """Run one copy with its edits and keep what enters the blocks that are not in the cache yet, and the rest of it."""
         with ExitStack() as stack:
             self._attach(stack, writers, 1)
-            for layer in range(len(cache.resid), self.network.shape.n_layers):
-                point = self.network.hook_point("resid_pre", layer)
-                stack.enter_context(removed(point.attach(_append(cache.resid))))
+            for block in self.network.blocks[len(cache.resid) :]:
+                entering = HookPoint("resid_pre", block, "in")
+                stack.enter_context(removed(entering.attach(_append(cache.resid))))
             for place in capture:
-                point = self.network.hook_point(*place)
-                keep = _keep(cache.at, place, point.view, batch.n_nodes)
-                stack.enter_context(removed(point.attach(keep)))
+                keep = _keep(cache.at, place, batch.n_nodes)
+                stack.enter_context(removed(self.network.hook_point(*place).on_read(keep)))
             trimmed = not capture and self._may_trim(writers)
             cache.logits = self._run(batch, 1, cache.attention, trimmed=trimmed, keep=True)[0]
 
@@ -125,7 +127,7 @@ class Passes:
         if only is not None:
             return self._edited_only(batch, cache, start, writers, runs, only)
         with ExitStack() as stack:
-            stack.enter_context(self._resumed(start, cache.resid[start], runs))
+            stack.enter_context(self._resumed(batch, cache, start, runs))
             self._attach(stack, writers, runs)
             return self._run(batch, runs, cache.attention, trimmed=self._may_trim(writers))
 
@@ -138,7 +140,7 @@ class Passes:
             return logits
         attention = cache.attention.only(only, cache.attention.kept[start:])
         with ExitStack() as stack:
-            stack.enter_context(self._resumed(start, cache.resid[start][:, only], runs))
+            stack.enter_context(self._resumed(batch, cache, start, runs, only))
             self._attach(stack, writers, runs)
             found = self._run(part, runs, attention, trimmed=self._may_trim(writers))
         if found.shape == logits.shape:
@@ -157,17 +159,21 @@ class Passes:
         """As `edited`, but for what stands at `capture` in the edited runs: for each place (runs, nodes, units, width)."""
         at: dict[Place, Tensor] = {}
         with ExitStack() as stack:
-            stack.enter_context(self._resumed(start, cache.resid[start], runs))
+            stack.enter_context(self._resumed(batch, cache, start, runs))
             self._attach(stack, writers, runs)
             for place in capture:
-                point = self.network.hook_point(*place)
-                stack.enter_context(removed(point.attach(_keep(at, place, point.view, runs * batch.n_nodes))))
+                keep = _keep(at, place, runs * batch.n_nodes)
+                stack.enter_context(removed(self.network.hook_point(*place).on_read(keep)))
             self._run(batch, runs, cache.attention, trimmed=False)
         return {place: tensor.unflatten(0, (runs, batch.n_nodes)) for place, tensor in at.items()}
 
     def can_leave_out(self, batch: Batch) -> bool:
         """Whether passes over the batch may be told to compute some nodes only."""
-        return batch.sees is not None and self._tree_in_chunks
+        return batch.sees is not None and self.paths(batch).chunks
+
+    def paths(self, batch: Batch) -> Paths:
+        """The fast ways that were proven at the lengths of a batch; runs the model the first time, so not under any hooks."""
+        return self.network.paths(batch.longest)
 
     def _attention(self, batch: Batch) -> TreeAttention | None:
         return TreeAttention(batch.sees) if batch.sees is not None and self.can_leave_out(batch) else None
@@ -178,22 +184,25 @@ class Passes:
         stack.enter_context(_all_fired(fired))
         for place, write in writers.items():
             point = self.network.hook_point(*place)
-            stack.enter_context(removed(point.attach(_edit(point.view, write, runs, fired, place))))
+            stack.enter_context(removed(point.on_write(_edit(write, runs, fired, place))))
 
     @contextmanager
-    def _resumed(self, start: int, resid: Tensor, runs: int) -> Iterator[None]:
-        """Within: blocks before `start` hand their input through, and `start` receives `resid` for every copy."""
-        blocks = self.network.blocks
-        entering = resid.repeat(runs, 1, 1) if resid.shape[0] > 1 else resid.expand(runs, -1, -1)
-        handle = self.network.hook_point("resid_pre", start).attach(lambda _: entering)
-        try:
-            for block in blocks[:start]:
-                block.forward = _hand_through(self.network)
+    def _resumed(
+        self, batch: Batch, cache: Cache, start: int, runs: int, only: Tensor | None = None
+    ) -> Iterator[None]:
+        """Within: a pass begins at block `start`, which receives what enters it in the cached run, for every copy.
+
+        Where the model cannot begin there it begins earlier, or runs as a whole.
+        """
+        limit = self.paths(batch).resume
+        if limit is None:
             yield
-        finally:
-            handle.remove()
-            for block in blocks[:start]:
-                del block.forward
+            return
+        start = min(start, limit)
+        resid = cache.resid[start] if only is None else cache.resid[start][:, only]
+        entering = resid.repeat(runs, 1, 1) if resid.shape[0] > 1 else resid.expand(runs, -1, -1)
+        with resumed(self.network.parts, start, entering):
+            yield
 
     def _may_trim(self, places: Sequence[Place] | dict[Place, list[Writer]]) -> bool:
         """Whether nothing is edited inside or behind the last MLP, where an edit would count all nodes."""
@@ -202,11 +211,10 @@ class Passes:
             layer == last and component in ("mlp_out", "neurons", "resid_post") for component, layer in places
         )
 
-    @contextmanager
-    def _last_mlp_on(self, nodes: Tensor, batch: Batch, runs: int) -> Iterator[None]:
+    def _last_mlp_on(self, nodes: Tensor, batch: Batch, runs: int) -> AbstractContextManager[None]:
         """Within: the last block's MLP computes these nodes; the others, which nothing reads any more, get zeros."""
-        point = self.network.hook_point("mlp_out", self.network.shape.n_layers - 1)
-        shape: list[torch.Size] = []
+        mlp, shape = self.network.parts[-1].mlp, []
+        assert mlp is not None
 
         def gather(x: Tensor) -> Tensor:
             shape.append(x.shape)
@@ -214,18 +222,16 @@ class Passes:
 
         def scatter(y: Tensor) -> Tensor:
             whole = y.new_zeros(runs, batch.n_nodes, y.shape[-1])
-            whole[:, nodes] = y
+            whole[:, nodes] = y.view(runs, len(nodes), -1)
             return whole.view(*shape.pop()[:-1], -1)
 
-        before = HookPoint(point.label, point.module, "in", point.view)
-        with removed(before.attach(gather)), removed(point.attach(scatter)):
-            yield
+        return mlp_on(mlp, gather, scatter)
 
     def _run(
         self, batch: Batch, runs: int, attention: TreeAttention | None, *, trimmed: bool, keep: bool = False
     ) -> Tensor:  # fmt: skip
         """(runs, n_reads, d_vocab): the model's own forward, with logits at the reads only."""
-        device, dtype = self.network.device, next(self.network.hf.parameters()).dtype
+        device, paths = self.network.device, self.paths(batch)
         reads = batch.read_nodes.to(device)
         # Matrix products of fewer than four rows are summed in another order than larger ones. With four, a run alone and
         # among copies has the same logits to the last bit, and an edit that changes nothing has an effect of exactly 0.
@@ -235,36 +241,20 @@ class Passes:
             # (runs * rows, width, d_model) -> (runs * n_reads, d_model)
             return hidden.reshape(runs, batch.n_nodes, -1)[:, read].flatten(0, 1)
 
-        mask = None
+        inputs = {}
         if batch.sees is not None:
-            mask = torch.zeros(batch.sees.shape, dtype=dtype).masked_fill_(
-                ~batch.sees, torch.finfo(dtype).min
-            )
-            mask = mask.to(device)[None, None].expand(runs, 1, -1, -1)
+            weight = next(self.network.hf.parameters())
+            inputs = tree_inputs(batch.positions, batch.sees, runs, weight)
         with ExitStack() as stack:
-            stack.enter_context(self._products.in_use())
+            if paths.products:
+                stack.enter_context(self._products.in_use())
             if attention is not None and not torch.is_grad_enabled():
                 stack.enter_context(attention.in_use(self.network.hf, keep=keep))
-            if trimmed and self.network.names.mlp:
+            if trimmed and paths.last_mlp:
                 stack.enter_context(self._last_mlp_on(read.unique(), batch, runs))
-            unembed = HookPoint("unembed", self.network.unembed, "in", lambda x: x)
-            stack.enter_context(removed(unembed.attach(reads_only)))
-            out: Any = self.network.forward(
-                input_ids=batch.ids.repeat(runs, 1).to(device),
-                position_ids=batch.positions.repeat(runs, 1).to(device),
-                attention_mask=mask,
-                use_cache=False,
-            )
+            stack.enter_context(read_at(self.network.unembed, reads_only))
+            out: Any = self.network.forward(batch.ids.repeat(runs, 1).to(device), **inputs)
         return out.logits.view(runs, len(read), -1)[:, : len(reads)]
-
-
-@contextmanager
-def removed(handle: Any) -> Iterator[None]:
-    """A hook that is gone afterwards, whatever happens."""
-    try:
-        yield
-    finally:
-        handle.remove()
 
 
 @contextmanager
@@ -278,13 +268,6 @@ def _all_fired(fired: dict[Place, int]) -> Iterator[None]:
         )
 
 
-def _hand_through(network: Network) -> Callable[..., Any]:
-    """A block's forward that returns its input, in the form (tensor or tuple) that this model's blocks return."""
-    if network.blocks_return_tuple:
-        return lambda hidden_states, *_args, **_kwargs: (hidden_states,)
-    return lambda hidden_states, *_args, **_kwargs: hidden_states
-
-
 def _append(into: list[Tensor]) -> Callable[[Tensor], None]:
     def hook(x: Tensor) -> None:
         into.append(x)
@@ -292,27 +275,20 @@ def _append(into: list[Tensor]) -> Callable[[Tensor], None]:
     return hook
 
 
-def _keep(
-    into: dict[Place, Tensor], place: Place, view: Callable[[Tensor], Tensor], nodes: int
-) -> Callable[[Tensor], None]:
-    def hook(x: Tensor) -> None:
+def _keep(into: dict[Place, Tensor], place: Place, nodes: int) -> Callable[[Tensor], None]:
+    def hook(values: Tensor) -> None:
         # (rows, width, units, d) -> (nodes, units, d); a copy, so that no later edit can reach into the cache
-        into[place] = view(x.clone()).reshape(nodes, *view(x).shape[-2:])
+        into[place] = values.clone().reshape(nodes, *values.shape[-2:])
 
     return hook
 
 
-def _edit(
-    view: Callable[[Tensor], Tensor], write: list[Writer], runs: int, fired: dict[Place, int], place: Place
-) -> Callable[[Tensor], Tensor]:
-    def hook(x: Tensor) -> Tensor:
+def _edit(write: list[Writer], runs: int, fired: dict[Place, int], place: Place) -> Callable[[Tensor], None]:
+    def hook(values: Tensor) -> None:
         fired[place] += 1
-        new = x.clone(memory_format=torch.contiguous_format)
-        # (runs * rows, width, units, d) -> (runs, rows * width, units, d), still a view of `new`
-        whole = view(new)
-        split = whole.view(runs, -1, *whole.shape[-2:])
+        # (runs * rows, width, units, d) -> (runs, rows * width, units, d), still a view
+        split = values.view(runs, -1, *values.shape[-2:])
         for writer in write:
             writer(split)
-        return new
 
     return hook

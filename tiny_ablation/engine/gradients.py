@@ -52,7 +52,7 @@ class AttributionQuery:
 
     def layers_of(self, network: Network) -> Sequence[int]:
         """The layers that are asked about."""
-        return range(network.shape.n_layers) if self.layers is None else self.layers
+        return network.shape.layers_with(self.component) if self.layers is None else self.layers
 
     @property
     def metric(self) -> str:

@@ -21,10 +21,11 @@ from tiny_ablation.engine.edits import Edit, Intervention, PositionSpec, Replace
 from tiny_ablation.engine.prompts import Prompt, Prompts, TokenSequence
 from tiny_ablation.errors import ModelError
 from tiny_ablation.metrics.readout import Reads, token_sets
-from tiny_ablation.models.network import UNLIMITED, TreeLimits
+from tiny_ablation.models.paths import TreeLimits
 
 Tagger = Callable[[int, int], Hashable]
 Path = tuple[tuple[int, Hashable], ...]
+Limits = Callable[[int], TreeLimits]
 
 
 @dataclass
@@ -55,6 +56,11 @@ class Batch:
     def n_nodes(self) -> int:
         """Tokens in one forward pass."""
         return self.ids.numel()
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest sequence."""
+        return max(len(nodes) for nodes in self.nodes)
 
     def select(self, prompts: Prompts, spec: PositionSpec) -> Tensor | None:
         """(k,) the nodes at `spec`, ascending, or None for every node."""
@@ -97,7 +103,7 @@ class Batch:
 
 def tagger(prompts: Sequence[Prompt], plan: Iterable[Intervention]) -> Tagger:
     """What the plan makes of a token: which of its position choices cover it, and from which source tokens it is replaced."""
-    edits = list(_all_edits(plan))
+    edits = list(all_edits(plan))
     specs = sorted({edit.positions for edit in edits if edit.positions != "all"}, key=str)
     tagged = list({id(e.replacement): e.replacement for e in edits if _has_tags(e.replacement)}.values())
 
@@ -108,12 +114,12 @@ def tagger(prompts: Sequence[Prompt], plan: Iterable[Intervention]) -> Tagger:
     return tag if specs or tagged else lambda _example, _position: None
 
 
-def _all_edits(plan: Iterable[Intervention]) -> Iterator[Edit]:
+def all_edits(plan: Iterable[Intervention]) -> Iterator[Edit]:
     """The edits of the plan, and those that are made in the runs whose values they put in."""
     for edit in (edit for intervention in plan for edit in intervention.edits):
         yield edit
         if edit.replacement.within is not None:
-            yield from _all_edits([edit.replacement.within])
+            yield from all_edits([edit.replacement.within])
 
 
 def _has_tags(replacement: Replacement) -> bool:
@@ -158,13 +164,12 @@ class _Tree:
         return new
 
 
+def _no_limits(_longest: int) -> TreeLimits:
+    return TreeLimits()
+
+
 def build_batches(
-    items: Sequence[TokenSequence],
-    tag: Tagger,
-    *,
-    max_nodes: int,
-    shared: bool,
-    limits: TreeLimits = UNLIMITED,
+    items: Sequence[TokenSequence], tag: Tagger, *, max_nodes: int, shared: bool, limits: Limits = _no_limits
 ) -> list[Batch]:
     """Lay out all sequences.
 
@@ -173,7 +178,7 @@ def build_batches(
         tag: see `tagger`.
         max_nodes: tokens in one batch, exceeded only by an example that is longer by itself.
         shared: prefix trees instead of buckets, if all fit into trees within the limits.
-        limits: which prompts the model computes exactly in one tree.
+        limits: which prompts the model computes exactly in one tree, by the number of tokens of the longest.
 
     Raises:
         ModelError: an example has sequences of several lengths, which take a tree, and the model does not compute that tree.
@@ -182,11 +187,12 @@ def build_batches(
     for item in items:
         path = tuple((token, tag(item.example, position)) for position, token in enumerate(item.ids))
         by_example.setdefault(item.example, []).append((path, item))
-    if shared and limits.nodes:
-        trees = _trees(by_example, max_nodes, limits)
+    at = limits(max((len(item.ids) for item in items), default=1))
+    if shared and at.nodes:
+        trees = _trees(by_example, max_nodes, at)
         if trees is not None:
             return trees
-    return _buckets(by_example, max_nodes, limits)
+    return _buckets(by_example, max_nodes, at)
 
 
 def count_nodes(items: Sequence[TokenSequence], tag: Tagger) -> tuple[int, int]:

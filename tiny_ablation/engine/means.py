@@ -58,7 +58,7 @@ class Means:
     def _batches(self) -> list[Batch]:
         items = sequences(self.prompts, full=False)
         return build_batches(
-            items, lambda _e, _p: None, max_nodes=TREE_NODES, shared=True, limits=self.network.tree_limits
+            items, lambda _e, _p: None, max_nodes=TREE_NODES, shared=True, limits=self.network.trees
         )
 
     def _counts(self, batch: Batch) -> Tensor:

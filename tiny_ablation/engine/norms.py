@@ -26,20 +26,22 @@ def head_norms(network: Network, prompts: Sequence[Prompt], positions: PositionS
         prompts: whose tokens count, each as often as it stands in a prompt.
         positions: which of them.
     """
-    layers = range(network.shape.n_layers)
-    total, n_tokens = torch.zeros(len(layers), network.shape.n_heads, dtype=torch.float64), 0.0
+    shape, layers = network.shape, network.shape.layers_with("z")
+    total, n_tokens = torch.zeros(shape.n_layers, shape.n_heads, dtype=torch.float64), 0.0
     batches = build_batches(
         sequences(prompts, full=False),
         lambda _e, _p: None,
         max_nodes=TREE_NODES,
         shared=True,
-        limits=network.tree_limits,
+        limits=network.trees,
     )
     passes = Passes(network)
     for batch in batches:
         counts = _counts(batch, prompts, positions)
         cache = passes.clean(batch, [("z", layer) for layer in layers])
-        total += torch.stack([_norms(network, layer, cache.at["z", layer]) @ counts for layer in layers])
+        total[layers] += torch.stack(
+            [_norms(network, layer, cache.at["z", layer]) @ counts for layer in layers]
+        )
         n_tokens += float(counts.sum())
     return (total / n_tokens).numpy()
 

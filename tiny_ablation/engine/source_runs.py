@@ -13,9 +13,8 @@ from torch import Tensor
 
 from tiny_ablation.engine.edits import Edit, Ids, Intervention, Lookup, PositionSpec, Replacement
 from tiny_ablation.engine.forward import Cache, Passes, Place, Writer
-from tiny_ablation.engine.layout import Batch, build_batches
+from tiny_ablation.engine.layout import Batch, Limits, build_batches
 from tiny_ablation.engine.prompts import Prompt, Prompts, sequences
-from tiny_ablation.models.network import TreeLimits
 
 Wanted = dict[int, tuple[Replacement, set[Place]]]  # by the identity of the replacement
 
@@ -92,7 +91,7 @@ class Sources:
         plain = {
             place for replacement, places in wanted.values() if replacement.within is None for place in places
         }
-        for run in _lay_out(sources, self.prompts, self.batch, passes.network.tree_limits):
+        for run in _lay_out(sources, self.prompts, self.batch, passes.network.trees):
             cache = passes.clean(run, sorted(plain))
             edited = _edited_runs(passes, run, cache, sources, self, wanted, capacity)
             for key, (replacement, places) in wanted.items():
@@ -160,7 +159,7 @@ def _edited_runs(
     return out
 
 
-def _lay_out(sources: Sequence[Ids], prompts: Prompts, batch: Batch, limits: TreeLimits) -> list[Batch]:
+def _lay_out(sources: Sequence[Ids], prompts: Prompts, batch: Batch, limits: Limits) -> list[Batch]:
     """The source prompts of a batch's examples, in as few passes as the model computes exactly."""
     chosen = {e: Prompt(sources[e], (0,), (0,), {}, prompts[e].name) for e in batch.examples}
     items = [s for e in batch.examples for s in sequences([chosen[e]], full=False)]

@@ -3,6 +3,7 @@
 `length_class` and `restarts`: rotary embeddings whose frequencies depend on how long the sequence is.
 """
 
+import math
 from collections.abc import Callable, Hashable, Iterator
 from functools import partial
 from typing import Any
@@ -40,6 +41,31 @@ def _class_of(config: Any, rope: dict[str, Any]) -> Callable[[int], Hashable] | 
     return None
 
 
+def window(config: Any) -> float:
+    """How many tokens the layers look back that look back least, the present one among them; infinite where none is limited.
+
+    Such layers count the distance in the nodes of a prefix tree, or take the mask of a tree for one that has been cut
+    already, so that a tree must not be larger.
+    """
+    text = config.get_text_config()
+    sizes = [getattr(text, name, None) for name in ("sliding_window", "window_size", "attention_chunk_size")]
+    return min((size for size in sizes if isinstance(size, int) and size > 0), default=math.inf)
+
+
+def resume_limit(config: Any, n_layers: int) -> int:
+    """The last block that a pass may begin at, if it may begin anywhere.
+
+    Gemma 3n and 4 compute keys and values of their last blocks in earlier ones, one for each kind of attention, which have to
+    run.
+    """
+    text = config.get_text_config()
+    own = n_layers - (getattr(text, "num_kv_shared_layers", None) or 0)
+    if own in (0, n_layers):
+        return n_layers - 1
+    kinds = list(getattr(text, "layer_types", None) or [None] * n_layers)
+    return min(max(i for i in range(own) if kinds[i] == kind) for kind in set(kinds[own:]) & set(kinds[:own]))
+
+
 def restarts(hf: Any) -> list[Callable[[], None]]:
     """What makes rotary embeddings forget the prompts that they have seen; to be called before each pass.
 
@@ -59,3 +85,60 @@ def restarts(hf: Any) -> list[Callable[[], None]]:
 def _restart(module: Any, prefix: str) -> None:
     setattr(module, f"{prefix}inv_freq", getattr(module, f"{prefix}original_inv_freq").clone())
     setattr(module, f"{prefix}max_seq_len_cached", module.original_max_seq_len)
+
+
+Layout = Callable[
+    [Any], tuple[Any, Any, Any]
+]  # indices of a fused output -> those of queries, keys and values, by head
+
+
+def fused_layouts(config: Any, heads: int, d_head: int, width: int) -> list[Layout]:
+    """How one matrix may give queries, keys and values: the layout of this architecture, or all that fit where none is listed.
+
+    Args:
+        config: of the model's text part.
+        heads: query heads.
+        d_head: width of a head.
+        width: of the output.
+    """
+    kv, rest = divmod(width - heads * d_head, 2 * d_head)
+    if rest or kv < 1 or heads % kv:
+        return []
+    known = _FUSED.get(config.model_type)
+    if known is not None:
+        return [partial(known(config), heads=heads, kv=kv, d=d_head)]
+    layouts = (by_part, by_head) if kv == heads else (by_part, by_group)
+    return [partial(layout, heads=heads, kv=kv, d=d_head) for layout in layouts]
+
+
+def by_part(index: Any, heads: int, kv: int, d: int) -> tuple[Any, Any, Any]:
+    """All queries, then all keys, then all values."""
+    units = index.view(-1, d)
+    return units[:heads], units[heads : heads + kv], units[heads + kv :]
+
+
+def by_head(index: Any, heads: int, kv: int, d: int) -> tuple[Any, Any, Any]:  # noqa: ARG001 - as the other layouts
+    """The query, key and value of one head, then those of the next."""
+    queries, keys, values = index.view(heads, 3, d).unbind(1)
+    return queries, keys, values
+
+
+def by_group(index: Any, heads: int, kv: int, d: int) -> tuple[Any, Any, Any]:
+    """The queries of a group of heads with the key and the value that they share, then the next group."""
+    groups = index.view(kv, heads // kv + 2, d)
+    return groups[:, :-2].flatten(0, 1), groups[:, -2], groups[:, -1]
+
+
+def by_shard(index: Any, heads: int, kv: int, d: int) -> tuple[Any, Any, Any]:  # noqa: ARG001 - as the other layouts
+    """In each of four shards the queries, the values and the keys of a quarter of the heads."""
+    queries, values, keys = index.view(4, 3, heads // 4, d).unbind(1)
+    return queries.flatten(0, 1), keys.flatten(0, 1), values.flatten(0, 1)
+
+
+_FUSED: dict[str, Callable[[Any], Callable[..., tuple[Any, Any, Any]]]] = {
+    **dict.fromkeys(("gpt2", "phi3", "mpt", "openai-gpt", "dbrx"), lambda _: by_part),
+    **dict.fromkeys(("gpt_neox", "gpt_neox_japanese", "bloom", "persimmon"), lambda _: by_head),
+    "falcon": lambda c: by_group if c.new_decoder_architecture else by_part if c.multi_query else by_head,
+    "gpt_bigcode": lambda c: by_part if c.multi_query else by_head,
+    "codegen": lambda _: by_shard,
+}

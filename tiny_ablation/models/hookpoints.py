@@ -1,24 +1,26 @@
 """Where interventions act: named places in the plain Hugging Face network.
 
-TransformerLens' adapters know, for every architecture, which module is "the attention output projection of block 3". This
-module turns that knowledge into places that can be read and written on the plain network, at the cost of one module hook,
-with the axis that the literature talks about (heads) in the open:
+A place is the input or output of a module, read and written by one module hook, with the axis that the literature talks about
+(heads) in the open:
 
     z          (rows, seq, n_heads, d_head)     input of the attention output projection; a head is a slice of this
-    q          (rows, seq, n_heads, d_head)     before rotary embedding
+    q          (rows, seq, n_heads, d_head)     as the projection gives it, before norms and rotary embedding
     k, v       (rows, seq, n_kv_heads, d_head)  on the grouped axis: a model with grouped queries has fewer of them
     attn_out   (rows, seq, 1, d_model)          what attention adds to the residual stream
     mlp_out    (rows, seq, 1, d_model)          what the MLP adds to the residual stream
     neurons    (rows, seq, d_mlp, 1)            input of the MLP's down projection
     resid_pre  (rows, seq, 1, d_model)          residual stream entering the block
     resid_post (rows, seq, 1, d_model)          residual stream leaving the block
+
+`attn_out` and `mlp_out` are what is added: behind a norm (Gemma 2 and 3, OLMo 2) and a factor (Granite) where the
+architecture has one between the sub-layer and the residual stream. Which modules these are is found out and proven; see
+`discovery`.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
-
-from tiny_ablation.errors import ModelError
 
 if TYPE_CHECKING:
     import torch
@@ -31,7 +33,18 @@ COMPONENTS = (*HEAD_COMPONENTS, *LAYER_COMPONENTS, "neurons")
 
 @dataclass(frozen=True)
 class ModelShape:
-    """The sizes that sites are counted in."""
+    """The sizes that sites are counted in.
+
+    Attributes:
+        n_layers: blocks.
+        n_heads: query heads of a block.
+        n_kv_heads: key and value heads of a block.
+        d_model: width of the residual stream.
+        d_head: width of a head.
+        d_mlp: neurons of a block.
+        d_vocab: logits.
+        layers: the blocks that have a component, where not all do: hybrids have blocks without attention.
+    """
 
     n_layers: int
     n_heads: int
@@ -40,6 +53,15 @@ class ModelShape:
     d_head: int
     d_mlp: int
     d_vocab: int
+    layers: Mapping[str, Sequence[int]] = field(default_factory=dict)
+
+    def layers_with(self, component: str) -> list[int]:
+        """The blocks that have the component, ascending."""
+        return list(self.layers.get(component, range(self.n_layers)))
+
+    def heads(self) -> list[tuple[int, int]]:
+        """(layer, head) of every head."""
+        return [(layer, head) for layer in self.layers_with("z") for head in range(self.n_heads)]
 
     def n_units(self, component: str) -> int:
         """How many units (heads, neurons, or 1) the component has at each layer."""
@@ -58,13 +80,15 @@ class HookPoint:
         label: for messages, such as `blocks.3.z`.
         module: the module whose input or output is the place.
         side: `in` or `out`.
-        view: gives a view (rows, seq, units, width) into the module's tensor; writing to the view writes to it.
+        units: (units, width) which entries of the tensor's last axis belong to each unit; None for one unit of all entries.
+        factor: what the model multiplies the values by before they count.
     """
 
     label: str
     module: "nn.Module"
     side: str
-    view: "Callable[[Tensor], Tensor]"
+    units: "Tensor | None" = None
+    factor: float = 1.0
 
     def attach(self, fn: "Callable[[Tensor], Tensor | None]") -> "torch.utils.hooks.RemovableHandle":
         """Call `fn` with the module's tensor at each forward pass; what it returns (unless None) takes its place."""
@@ -72,125 +96,100 @@ class HookPoint:
             return self.module.register_forward_pre_hook(_pre_hook(fn), with_kwargs=True)
         return self.module.register_forward_hook(_post_hook(fn))
 
+    def on_read(self, fn: "Callable[[Tensor], object]") -> "torch.utils.hooks.RemovableHandle":
+        """Call `fn` with the values, (rows, seq, units, width), at each forward pass; it must not change them."""
+
+        def hook(x: "Tensor") -> None:
+            fn(self.values(x))
+
+        return self.attach(hook)
+
+    def on_write(self, fn: "Callable[[Tensor], object]") -> "torch.utils.hooks.RemovableHandle":
+        """Call `fn` with a copy of the values at each forward pass; what it leaves in it takes their place.
+
+        Values that it does not change stay the same to the last bit.
+        """
+        import torch
+
+        def hook(x: "Tensor") -> "Tensor":
+            if self.factor == 1 and self._is_view:
+                new = x.clone(memory_format=torch.contiguous_format)
+                fn(self.values(new))
+                return new
+            old = self.values(x)
+            values = old.clone()
+            fn(values)
+            return self._put(x, old, values)
+
+        return self.attach(hook)
+
+    def values(self, x: "Tensor") -> "Tensor":
+        """(rows, seq, units, width) of the module's tensor: a view of it where that is possible."""
+        if self.units is None:
+            found = x.unsqueeze(-2)
+        elif self._is_view:
+            found = x[..., self._first : self._first + self.units.numel()].unflatten(-1, self.units.shape)
+        else:
+            found = x[..., self.units.to(x.device)]
+        return found if self.factor == 1 else found * self.factor
+
+    @cached_property
+    def _first(self) -> int:
+        return int(self.units[0, 0]) if self.units is not None else 0
+
+    @cached_property
+    def _is_view(self) -> bool:
+        """Whether the units stand one behind the other."""
+        return self.units is None or bool((self.units.flatten().diff() == 1).all())
+
+    def _put(self, x: "Tensor", old: "Tensor", values: "Tensor") -> "Tensor":
+        """The module's tensor with `values` where it had `old`."""
+        import torch
+
+        # What is unchanged keeps its bits, and gradients reach `values` all the same.
+        part = x.unsqueeze(-2) if self.units is None else x[..., self.units.to(x.device)]
+        part = torch.where(values == old, part + (values - old) / self.factor, values / self.factor)
+        if self.units is None:
+            return part.squeeze(-2)
+        new = x.clone()
+        new[..., self.units.to(x.device)] = part
+        return new
+
+
+def first_tensor(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[int | str, "Tensor"]:
+    """The first tensor that a module was given, and its position or name; `hidden_states` before others.
+
+    Raises:
+        KeyError: it was given none.
+    """
+    import torch
+
+    named = {"hidden_states": kwargs.get("hidden_states"), **kwargs}
+    for key, value in (*enumerate(args), *named.items()):
+        if isinstance(value, torch.Tensor) and value.is_floating_point():
+            return key, value
+    raise KeyError("hidden_states")
+
 
 def _pre_hook(fn: "Callable[[Tensor], Tensor | None]") -> Callable[..., Any]:
     def hook(_module: "nn.Module", args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if args:
-            new = fn(args[0])
-            return None if new is None else ((new, *args[1:]), kwargs)
-        new = fn(kwargs["hidden_states"])
-        return None if new is None else (args, {**kwargs, "hidden_states": new})
+        key, x = first_tensor(args, kwargs)
+        new = fn(x)
+        if new is None:
+            return None
+        if isinstance(key, str):
+            return args, {**kwargs, key: new}
+        return (*args[:key], new, *args[key + 1 :]), kwargs
 
     return hook
 
 
 def _post_hook(fn: "Callable[[Tensor], Tensor | None]") -> Callable[..., Any]:
     def hook(_module: "nn.Module", _args: tuple[Any, ...], output: Any) -> Any:
-        is_tuple = isinstance(output, tuple)
-        new = fn(output[0] if is_tuple else output)
+        several = isinstance(output, (tuple, list))
+        new = fn(output[0] if several else output)
         if new is None:
             return None
-        return (new, *output[1:]) if is_tuple else new
+        return type(output)((new, *output[1:])) if several else new
 
     return hook
-
-
-def find_hook_point(
-    network: "nn.Module", mapping: "BlockNames", shape: ModelShape, component: str, layer: int
-) -> HookPoint:
-    """The place called `component` in block `layer`.
-
-    Raises:
-        ModelError: this architecture has no such place that could be hooked.
-    """
-    block = network.get_submodule(f"{mapping.blocks}.{layer}")
-    label = f"blocks.{layer}.{component}"
-    if component in ("resid_pre", "resid_post"):
-        return HookPoint(label, block, "in" if component == "resid_pre" else "out", _whole)
-    if component in ("attn_out", "mlp_out"):
-        name = mapping.attn if component == "attn_out" else mapping.mlp
-        return HookPoint(label, _submodule(block, name, label), "out", _whole)
-    if component == "neurons":
-        return HookPoint(label, _submodule(block, mapping.mlp_down, label), "in", _units(shape.d_mlp))
-    if component == "z":
-        return HookPoint(label, _submodule(block, mapping.o, label), "in", _units(shape.n_heads))
-    return _qkv_point(block, mapping, shape, component, label)
-
-
-def _qkv_point(
-    block: "nn.Module", mapping: "BlockNames", shape: ModelShape, component: str, label: str
-) -> HookPoint:
-    split = {"q": mapping.q, "k": mapping.k, "v": mapping.v}[component]
-    if split:
-        return HookPoint(label, _submodule(block, split, label), "out", _units(shape.n_units(component)))
-    joint = _submodule(block, mapping.qkv, label)
-    which = "qkv".index(component)
-    if mapping.qkv_interleaved:
-        return HookPoint(
-            label, joint, "out", lambda x: x.unflatten(-1, (shape.n_heads, 3, shape.d_head))[..., which, :]
-        )
-    return HookPoint(
-        label, joint, "out", lambda x: x.unflatten(-1, (3, shape.n_heads, shape.d_head))[..., which, :, :]
-    )
-
-
-def _whole(x: "Tensor") -> "Tensor":
-    return x.unsqueeze(-2)
-
-
-def _units(n: int) -> "Callable[[Tensor], Tensor]":
-    return lambda x: x.unflatten(-1, (n, -1))
-
-
-def _submodule(block: "nn.Module", name: str | None, label: str) -> "nn.Module":
-    if not name:
-        raise ModelError(
-            f"this model's architecture has no hook point {label}; choose another ablation.component or kind"
-        )
-    return block.get_submodule(name)
-
-
-@dataclass(frozen=True)
-class BlockNames:
-    """Names of the parts, as dotted paths: `blocks` and `unembed` from the model, the rest from one block."""
-
-    blocks: str
-    unembed: str
-    attn: str
-    o: str | None
-    q: str | None
-    k: str | None
-    v: str | None
-    qkv: str | None
-    qkv_interleaved: bool
-    mlp: str | None
-    mlp_down: str | None
-
-
-def block_names(adapter: Any) -> BlockNames:
-    """Read the names off a TransformerLens architecture adapter.
-
-    Raises:
-        ModelError: the architecture has no plain stack of attention blocks.
-    """
-    top = adapter.component_mapping
-    parts = getattr(top.get("blocks"), "submodules", None) or {}
-    if "attn" not in parts or "unembed" not in top:
-        raise ModelError(
-            f"model: {type(adapter).__name__} describes no stack of blocks with attention and an unembedding; "
-            "this tool works on decoder-only transformers"
-        )
-    attn, mlp = parts["attn"], parts.get("mlp")
-
-    def inside(parent: Any, key: str) -> str | None:
-        child = (getattr(parent, "submodules", None) or {}).get(key)
-        return f"{parent.name}.{child.name}" if child is not None and child.name else None
-
-    joint = inside(attn, "qkv")
-    return BlockNames(
-        blocks=top["blocks"].name, unembed=top["unembed"].name, attn=attn.name, o=inside(attn, "o"),
-        q=None if joint else inside(attn, "q"), k=None if joint else inside(attn, "k"),
-        v=None if joint else inside(attn, "v"), qkv=joint,
-        qkv_interleaved="NeoX" in type(adapter).__name__ or "Neox" in type(adapter).__name__,
-        mlp=mlp.name if mlp is not None else None, mlp_down=inside(mlp, "out") if mlp is not None else None,
-    )  # fmt: skip

@@ -1,45 +1,29 @@
-"""A loaded model as the rest of the tool sees it.
+"""A loaded model as the rest of the tool sees it: the plain Hugging Face model, whose parts have names and are proven.
 
-`Network.bridge` is TransformerLens' `TransformerBridge` and is what people explore with. `Network.hf` is the plain Hugging
-Face model, which the fast engine runs: the bridge re-implements attention around its hooks and costs 1.3 times as much per
-token. Both hold the same tensors, so there is one copy of the weights, and the names of the plain model's parts come from the
-bridge's adapter, so that there is one source for them too.
+Where the parts are was found and proven on the model itself (`discovery`, `proof`); which fast ways of computing a pass give
+what the bare model gives is proven as well, at the lengths of a run (`paths`).
 """
 
 import copy
-import math
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from tiny_ablation.errors import ModelError
-from tiny_ablation.models.architectures import length_class, restarts
-from tiny_ablation.models.hookpoints import BlockNames, HookPoint, ModelShape, block_names, find_hook_point
+from tiny_ablation.models.architectures import restarts
+from tiny_ablation.models.discovery import ABSENT, find_final_norm, probe_ids, run, without_cache
+from tiny_ablation.models.hookpoints import COMPONENTS, HookPoint, ModelShape
+from tiny_ablation.models.proof import Parts, proven_parts
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
     from transformer_lens.model_bridge import TransformerBridge
 
     from tiny_ablation.models.loader import LoadedModel
+    from tiny_ablation.models.paths import Paths, TreeLimits
 
-# What configs call the number of tokens that some layers look back, the present one among them.
-_WINDOWS = ("sliding_window", "window_size", "attention_chunk_size")
-
-
-class TreeLimits(NamedTuple):
-    """Which prompts a model computes exactly in one prefix tree.
-
-    Attributes:
-        nodes: how many nodes a tree may have; 0 where the model computes none.
-        length_class: of a prompt's number of tokens; prompts of two classes must not share a pass of any form.
-    """
-
-    nodes: float = math.inf
-    length_class: Callable[[int], Hashable] = lambda _: 0
-
-
-UNLIMITED = TreeLimits()
+_COMPARED = 24  # tokens on which two ways of attending are compared
 
 
 @dataclass
@@ -48,18 +32,17 @@ class Network:
 
     Attributes:
         model: the weights, the tokenizer and where they came from.
-        bridge: TransformerLens' bridge over the same tensors.
-        names: where the parts are in the plain model.
+        parts: what was proven of each block.
         shape: numbers of layers, heads and so on.
-        tokens: how many token positions went into forward passes so far, through either model; a pass that begins at a later
-            block, or stops early, counts like a whole one.
+        tokens: how many token positions went into forward passes so far; a pass that begins at a later block, or stops early,
+            counts like a whole one.
     """
 
     model: "LoadedModel"
-    bridge: "TransformerBridge"
-    names: BlockNames
+    parts: Sequence[Parts]
     shape: ModelShape
     tokens: int = field(default=0, init=False)
+    _paths: "dict[int, Paths]" = field(default_factory=dict, init=False)
 
     @property
     def hf(self) -> Any:
@@ -71,7 +54,15 @@ class Network:
         self.tokens += input_ids.numel()
         for restart in self._restarts:
             restart()
-        return self.hf(input_ids=input_ids, **kwargs)
+        return self.hf(input_ids=input_ids, **kwargs, **self._options)
+
+    @cached_property
+    def _options(self) -> dict[str, Any]:
+        return without_cache(self.hf)
+
+    @cached_property
+    def _restarts(self) -> list[Callable[[], None]]:
+        return restarts(self.hf)
 
     @property
     def device(self) -> str:
@@ -81,149 +72,114 @@ class Network:
     @cached_property
     def blocks(self) -> "list[nn.Module]":
         """The transformer blocks, first to last."""
-        return list(self.hf.get_submodule(self.names.blocks))
+        return [part.module for part in self.parts]
 
     @property
     def unembed(self) -> "nn.Module":
         """The module that maps the final residual stream to logits."""
-        return self.hf.get_submodule(self.names.unembed)
+        return self.hf.get_output_embeddings()
 
     @cached_property
-    def blocks_return_tuple(self) -> bool:
-        """Whether a block returns a tuple (older architectures) or the residual stream itself; found by running one token."""
-        seen: list[bool] = []
-        handle = self.blocks[0].register_forward_hook(
-            lambda _m, _a, output: seen.append(isinstance(output, tuple))
-        )
-        try:
-            self._logits(input_ids=[[0]])
-        finally:
-            handle.remove()
-        return seen[0]
-
-    @cached_property
-    def tree_is_exact(self) -> bool:
-        """Whether the model computes a prefix tree (own mask and positions) as it computes the prompts one by one.
-
-        Found by running two prompts that share a prefix both ways, at every token; architectures whose masks or positions do
-        not allow it, such as those with ALiBi or without a causal mask, fall back to unshared prompts.
-        """
-        import torch
-
-        apart = torch.cat([self._logits(input_ids=[ids])[0] for ids in ([1, 2, 3, 4], [1, 2, 5])])
-        try:
-            tree = self._probe_tree()[[0, 1, 2, 3, 0, 1, 4]]
-        except (TypeError, ValueError, RuntimeError, IndexError):
-            return False
-        return _agree(apart, tree)
-
-    @cached_property
-    def _restarts(self) -> list[Callable[[], None]]:
-        return restarts(self.hf)
-
-    @property
-    def tree_limits(self) -> TreeLimits:
-        """Which prompts may share a prefix tree.
-
-        Where some layers look back a number of tokens only, a tree must not be larger: such layers count that distance in
-        nodes, or take the mask of a tree for one that has been cut already.
-        """
-        config = self.hf.config.get_text_config()
-        windows = (getattr(config, name, None) for name in _WINDOWS)
-        nodes = min((size for size in windows if isinstance(size, int) and size > 0), default=math.inf)
-        return TreeLimits(nodes if self.tree_is_exact else 0, length_class(config))
-
-    @cached_property
-    def tree_attention_is_exact(self) -> bool:
-        """Whether the model, attending in chunks (see `tree_attention`), computes what it does under a dense mask.
-
-        Found by running a small tree both ways. Models whose attention is code of their own do not attend in chunks at all.
-        """
-        import torch
-
-        from tiny_ablation.models.tree_attention import TreeAttention
-
-        class Watched(TreeAttention):
-            calls = 0
-
-            def __call__(self, *args: Any, **kwargs: Any) -> "tuple[Tensor, None]":
-                Watched.calls += 1
-                return super().__call__(*args, **kwargs)
-
-        weight = next(self.hf.parameters())
-        if weight.device.type != "cpu" or weight.dtype not in (torch.float32, torch.float64):
-            return False
-        if not self.tree_is_exact:
-            return False
-        with Watched(_probe_sees(), chunk=2).in_use(self.hf):
-            chunked = self._probe_tree()
-        return Watched.calls == self.shape.n_layers and _agree(self._probe_tree(), chunked)
-
-    def _probe_tree(self) -> "Tensor":
-        """(5, d_vocab): logits of two prompts, 1 2 3 4 and 1 2 5, as a tree."""
-        return self._logits(input_ids=[[1, 2, 3, 4, 5]], position_ids=[[0, 1, 2, 3, 2]], sees=_probe_sees())[
-            0
-        ]
-
-    def _logits(self, *, input_ids: list[list[int]], position_ids: Any = None, sees: Any = None) -> "Tensor":
-        import torch
-
-        kwargs: dict[str, Any] = {
-            "input_ids": torch.tensor(input_ids, device=self.device),
-            "use_cache": False,
-        }
-        if position_ids is not None:
-            kwargs["position_ids"] = torch.tensor(position_ids, device=self.device)
-        if sees is not None:
-            dtype = next(self.hf.parameters()).dtype
-            mask = torch.zeros(sees.shape, dtype=dtype).masked_fill_(~sees, torch.finfo(dtype).min)
-            kwargs["attention_mask"] = mask.to(self.device)[None, None]
-        with torch.inference_mode():
-            return self.forward(**kwargs).logits
+    def final_norm(self) -> "nn.Module | None":
+        """The module whose output is unembedded; None where that is the residual stream itself."""
+        return find_final_norm(self.hf, self.unembed)
 
     def hook_point(self, component: str, layer: int) -> HookPoint:
-        """The place called `component` in block `layer`; see `hookpoints` for the names and shapes."""
-        return find_hook_point(self.hf, self.names, self.shape, component, layer)
+        """The place called `component` in block `layer`; see `hookpoints` for the names and shapes.
 
+        Raises:
+            ModelError: there is no such place, or it could not be proven; the message says why, and what can be used.
+        """
+        part = self.parts[layer]
+        if component in part.points:
+            return part.points[component]
+        left = [c for c in COMPONENTS if any(c in part.points for part in self.parts)]
+        reason = part.refused.get(component, "it has no such part")
+        raise ModelError(
+            f"model {self.model.name}: {component} of block {layer} cannot be used: {reason}. "
+            f"What can be ablated: {', '.join(left)}"
+        )
 
-def _probe_sees() -> "Tensor":
-    """(5, 5) bool: who sees whom among the nodes 1 2 3 4 of one prompt and 5 of another, which branches off behind 2."""
-    import torch
+    def paths(self, longest: int) -> "Paths":
+        """The fast ways of computing passes over prompts of at most so many tokens that were proven on this model."""
+        from tiny_ablation.models.paths import prove_paths, round_up
 
-    return torch.tensor(
-        [[1, 0, 0, 0, 0], [1, 1, 0, 0, 0], [1, 1, 1, 0, 0], [1, 1, 1, 1, 0], [1, 1, 0, 0, 1]],
-        dtype=torch.bool,
-    )
+        at = round_up(longest, self.model.context)
+        if at not in self._paths:
+            self._paths[at] = prove_paths(self, at)
+        return self._paths[at]
 
+    def trees(self, longest: int) -> "TreeLimits":
+        """Which prompts of at most so many tokens the model computes exactly in one prefix tree."""
+        return self.paths(longest).trees
 
-def _agree(a: "Tensor", b: "Tensor") -> bool:
-    """Whether logits that were computed in two ways are the same but for rounding."""
-    import torch
+    @cached_property
+    def bridge(self) -> "TransformerBridge":
+        """TransformerLens' bridge over the same tensors, for people to explore with.
 
-    tolerance = 1e-3 if a.dtype in (torch.float32, torch.float64) else 0.1
-    return bool((a - b).abs().max() <= tolerance * a.abs().max().clamp_min(1))
+        Raises:
+            ModelError: TransformerLens has no adapter for the architecture.
+        """
+        return _boot_bridge(self.model)
 
 
 def build_network(model: "LoadedModel") -> Network:
-    """Wrap a loaded model.
+    """Take a loaded model apart, and prove that its parts are where they were found.
 
     Raises:
-        ModelError: TransformerLens has no adapter for the architecture.
+        ModelError: nothing can be ablated in it.
     """
-    bridge = _boot_bridge(model)
-    cfg: Any = bridge.cfg
-    names = block_names(bridge.adapter)
-    layers = len(list(model.hf.get_submodule(names.blocks).children()))
-    n_kv = getattr(cfg, "n_key_value_heads", None) or cfg.n_heads
-    d_mlp = getattr(cfg, "d_mlp", None) or 4 * cfg.d_model
-    shape = ModelShape(layers, cfg.n_heads, n_kv, cfg.d_model, cfg.d_head, d_mlp, _vocabulary(model))
-    return Network(model, bridge, names, shape)
+    try:
+        _settle_attention(model)
+        parts = proven_parts(model.hf)
+    except ModelError as error:
+        raise ModelError(f"model {model.name}: {error}") from error
+    return Network(model, parts, _shape(model, parts))
 
 
-def _vocabulary(model: "LoadedModel") -> int:
-    """How many logits the model gives, which may be more than its tokenizer has tokens."""
+def _settle_attention(model: "LoadedModel") -> None:
+    """Let the model attend eagerly where its faster attention gives something else (Falcon with ALiBi), and say so."""
+    from tiny_ablation.models.paths import difference
+
+    hf = model.hf
+    before = hf.config._attn_implementation
+    if before in (None, "eager"):
+        return
+    ids = probe_ids(hf, min(_COMPARED, model.context or _COMPARED))
+    fast = run(hf, ids)
+    hf.config._attn_implementation = "eager"
+    fault = difference(run(hf, ids), fast)
+    if fault:
+        model.origin["attention"] = f"eager: with {before} {fault}"
+    else:
+        hf.config._attn_implementation = before
+        model.origin["attention"] = before
+
+
+def _shape(model: "LoadedModel", parts: Sequence[Parts]) -> ModelShape:
+    def counts(component: str) -> list[int]:
+        points = [part.points.get(component) for part in parts]
+        return [0 if point is None or point.units is None else len(point.units) for point in points]
+
+    def width(component: str) -> int:
+        points = [
+            p for part in parts if (p := part.points.get(component)) is not None and p.units is not None
+        ]
+        return max((p.units.shape[1] for p in points if p.units is not None), default=0)
+
     unembed: Any = model.hf.get_output_embeddings()
-    return unembed.weight.shape[0]
+    config = model.hf.config.get_text_config()
+    d_model = int(config.hidden_size)
+    return ModelShape(
+        n_layers=len(parts),
+        n_heads=max(counts("z")),
+        n_kv_heads=max(counts("k")),
+        d_model=d_model,
+        d_head=width("z"),
+        d_mlp=max(counts("neurons")) or getattr(config, "intermediate_size", None) or 4 * d_model,
+        d_vocab=unembed.weight.shape[0],
+        layers={c: [i for i, p in enumerate(parts) if p.refused.get(c) not in ABSENT] for c in COMPONENTS},
+    )
 
 
 def _boot_bridge(model: "LoadedModel") -> "TransformerBridge":

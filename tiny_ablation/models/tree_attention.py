@@ -9,7 +9,7 @@ Where only some nodes can differ from a run that was made before, only those are
 are those of that run. A chunk keeps its shape, so that the sums of a query are made in the same order as before.
 
 Works for every architecture that takes its attention from transformers' `AttentionInterface`; whether it does is seen by a
-probe (`Network.tree_attention_is_exact`). On other devices than a CPU one dense product is faster than many small ones.
+probe (`paths`). On other devices than a CPU one dense product is faster than many small ones.
 """
 
 import copy
@@ -20,9 +20,22 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from tiny_ablation.models.watch import attention_by
+
 # Measured with 8 to 48: smaller chunks see fewer keys in vain, larger ones make larger products.
 CHUNK = 16
 _NAME = "tiny_ablation_tree"
+# What some models ask of the attention function: a cap on scores, sinks beside the keys, a bias of each head.
+_CHANGE_SCORES = (
+    "softcap",
+    "s_aux",
+    "sinks",
+    "position_bias",
+    "alibi",
+    "head_mask",
+    "indices",
+    "block_indices",
+)
 
 
 class _Chunk(NamedTuple):
@@ -102,7 +115,7 @@ class TreeAttention:
         return other
 
     def __call__(
-        self, _module: Any, query: Tensor, key: Tensor, value: Tensor, _mask: Any, *_: Any, **options: Any
+        self, _module: Any, query: Tensor, key: Tensor, value: Tensor, *_: Any, **options: Any
     ) -> tuple[Tensor, None]:
         """Attend.
 
@@ -114,7 +127,12 @@ class TreeAttention:
 
         Returns:
             (runs, queries, heads, width), and no attention weights.
+
+        Raises:
+            ValueError: something is asked for that changes the scores and that is not made here.
         """
+        if unknown := [name for name in _CHANGE_SCORES if options.get(name) is not None]:
+            raise ValueError(f"attention in chunks has no {unknown[0]}")
         # All that the chunks see, chunk after chunk, is gathered at once.
         key, value = (x.index_select(2, self._keys) for x in self._whole(key, value))
         runs, heads, nodes = query.shape[:3]
@@ -143,14 +161,8 @@ class TreeAttention:
     @contextmanager
     def in_use(self, hf: Any, *, keep: bool = False) -> Iterator[None]:
         """Within: the model attends in this way, and with `keep`, the keys and values of every block come into `kept`."""
-        from transformers import AttentionInterface
-
-        AttentionInterface.register(_NAME, self._keeping if keep else self)
-        before, hf.config._attn_implementation = hf.config._attn_implementation, _NAME
-        try:
+        with attention_by(hf, _NAME, self._keeping if keep else self):
             yield
-        finally:
-            hf.config._attn_implementation = before
 
     def _keeping(
         self, module: Any, query: Tensor, key: Tensor, value: Tensor, *more: Any, **options: Any

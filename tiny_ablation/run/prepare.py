@@ -15,6 +15,7 @@ from tiny_ablation.config.schema import Span
 from tiny_ablation.config.seeds import generator
 from tiny_ablation.data.corpus import select
 from tiny_ablation.data.tokens import TokenizedExample
+from tiny_ablation.engine.layout import all_edits
 from tiny_ablation.errors import ConfigError
 from tiny_ablation.metrics.readout import Metric
 from tiny_ablation.metrics.registry import metric
@@ -113,8 +114,17 @@ def _planned(spec: RunSpec, identity: Identity, network: Network, device: str) -
         tokens = [t for i, t in enumerate(tokens) if i not in skips]
         context = _context(spec, network, tokens)
     arms = spec.ablation.plan(root.ablation, context)
+    _check_places(network, arms)
     metrics = [metric(name) for name in metric_names_of(root)]
     return PreparedRun(spec, identity, network, device, tokens, metrics, arms, skipped, selection)
+
+
+def _check_places(network: Network, arms: Sequence[Arm]) -> None:
+    """Refuse a plan with a place that the model does not have, or that was not proven."""
+    runs = [run for arm in arms for row in arm.rows for run in row.runs]
+    runs += [arm.base_intervention for arm in arms if arm.base_intervention is not None]
+    for component, layer in {(edit.component, edit.layer) for edit in all_edits(runs)}:
+        network.hook_point(component, layer)
 
 
 def _context(spec: RunSpec, network: Network, tokens: Sequence[TokenizedExample]) -> PlanContext:

@@ -129,9 +129,7 @@ def unembedded(network: Network, autoencoder: Autoencoder, numbers: Sequence[int
 
 def _final_norm(network: Network) -> "Tensor | float":
     """The weight of the last normalisation, where there is one."""
-    parts: Any = network.bridge.adapter.component_mapping
-    name = getattr(parts.get("ln_final"), "name", None)
-    weight = getattr(network.hf.get_submodule(name), "weight", None) if name else None
+    weight = getattr(network.final_norm, "weight", None)
     return 1.0 if weight is None else weight.detach()
 
 

@@ -93,16 +93,16 @@ def activations(network: Network, site: Site, ids: "Tensor") -> "Tensor":
     """
     import torch
 
-    point, seen = network.hook_point(*site.place), []
+    seen = []
 
-    def keep(x: "Tensor") -> None:
-        seen.append(point.view(x).flatten(-2).clone())
+    def keep(values: "Tensor") -> None:
+        seen.append(values.flatten(-2).clone())
         raise _Reached
 
-    handle = point.attach(keep)
+    handle = network.hook_point(*site.place).on_read(keep)
     try:
         with torch.inference_mode():
-            network.forward(input_ids=ids.to(network.device), use_cache=False)
+            network.forward(ids.to(network.device))
     except _Reached:
         pass
     finally:

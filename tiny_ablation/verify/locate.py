@@ -37,7 +37,7 @@ def trace_engine(network: Network, prompt: Prompt) -> Trace:
         lambda _e, _p: None,
         max_nodes=10**9,
         shared=True,
-        limits=network.tree_limits,
+        limits=network.trees,
     )
     cache = Passes(network).clean(batch, _places(network))
     nodes = batch.nodes[0]
@@ -104,6 +104,4 @@ def _heads(model: Bare, layer: int, main: Trace, again: Trace) -> str:
 
 
 def _places(network: Network) -> list[Place]:
-    layers = range(network.shape.n_layers)
-    parts = [c for c in _COMPONENTS if c != "mlp_out" or network.names.mlp]
-    return [(component, layer) for layer in layers for component in parts]
+    return [(c, layer) for layer, part in enumerate(network.parts) for c in _COMPONENTS if c in part.points]

@@ -112,7 +112,7 @@ class CircuitAblation(MeanAblation):
 def _replacement(cfg: CircuitConfig, context: PlanContext) -> MeanPlan | Scale:
     if cfg.replacement == "zero":
         return Scale(0.0)
-    return plan_means(cfg, context, [("z", layer) for layer in range(context.shape.n_layers)])
+    return plan_means(cfg, context, [("z", layer) for layer in context.shape.layers_with("z")])
 
 
 @dataclass(frozen=True)

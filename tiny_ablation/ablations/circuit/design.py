@@ -49,7 +49,7 @@ class Design:
     @property
     def n_heads(self) -> int:
         """Of the model."""
-        return self.shape.n_layers * self.shape.n_heads
+        return len(self.shape.heads())
 
     def size(self, fraction: float) -> int:
         """The number of heads that is nearest to a fraction of all."""
@@ -93,8 +93,7 @@ def design(cfg: Any, shape: ModelShape, seed: int) -> Design:
         ConfigError: the earlier run cannot be used.
     """
     earlier = head_ranking(cfg.from_run, shape)
-    every = [(layer, head) for layer in range(shape.n_layers) for head in range(shape.n_heads)]
-    unknown = [head for head in every if head not in earlier.effects]
+    unknown = [head for head in shape.heads() if head not in earlier.effects]
     orders = {by: (*earlier.ranked(by), *unknown) for by in cfg.rankings}
     members = min(cfg.members, len(earlier.effects))
     return Design(earlier, orders, tuple(cfg.fractions), members, cfg.n_random, seed, shape)

@@ -56,11 +56,7 @@ def label(heads: HeadSet) -> str:
 
 def complement(heads: HeadSet, shape: ModelShape) -> HeadSet:
     """All heads of the model but these."""
-    return tuple(
-        sorted(
-            {(layer, head) for layer in range(shape.n_layers) for head in range(shape.n_heads)} - set(heads)
-        )
-    )
+    return tuple(sorted(set(shape.heads()) - set(heads)))
 
 
 def random_sets(heads: HeadSet, shape: ModelShape, n: int, seed: int, name: str) -> list[HeadSet]:

@@ -33,6 +33,19 @@ def chosen(values: Sequence[int] | None, size: int, key: str, what: str) -> list
     return sorted(values)
 
 
+def chosen_layers(values: Sequence[int] | None, shape: ModelShape, component: str) -> list[int]:
+    """The layers that `ablation.layers` names, ascending; for null those that have the component, which in hybrids not all do.
+
+    Raises:
+        ConfigError: an index is out of range, or no layer has the component.
+    """
+    if values is not None:
+        return chosen(values, shape.n_layers, "ablation.layers", "layers")
+    if found := shape.layers_with(component):
+        return found
+    raise ConfigError(f"ablation: no layer of this model has {component}")
+
+
 def parse_head(value: object, shape: ModelShape | None = None, key: str = "ablation.sets") -> Head:
     """The (layer, head) that is written `5.2`, `"5.10"` or `L5H10`.
 
@@ -75,17 +88,4 @@ def head_sites(cfg: Any, shape: ModelShape) -> list[Head]:
     """
     what = "key/value heads a layer" if cfg.component in ("k", "v") else "heads a layer"
     heads = chosen(cfg.heads, shape.n_units(cfg.component), "ablation.heads", what)
-    return [
-        (layer, head)
-        for layer in chosen(cfg.layers, shape.n_layers, "ablation.layers", "layers")
-        for head in heads
-    ]
-
-
-def layer_sites(cfg: Any, shape: ModelShape) -> list[int]:
-    """Every layer that a `LayerSitesConfig` names.
-
-    Raises:
-        ConfigError: an index is out of range.
-    """
-    return chosen(cfg.layers, shape.n_layers, "ablation.layers", "layers")
+    return [(layer, head) for layer in chosen_layers(cfg.layers, shape, cfg.component) for head in heads]

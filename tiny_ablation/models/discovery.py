@@ -1,0 +1,284 @@
+"""Where the parts of a model are, found in its module tree and in forward passes over a few tokens.
+
+No list of architectures: the blocks are the stack of modules that the residual stream goes through, attention and MLP are
+what adds to it (see `streams`), the output projection is the matrix that attention ends in (see `heads`). What is not found
+is refused part by part, with the reason, and the rest can be used. Whether what was found is right is proven by `proof`.
+"""
+
+import inspect
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tiny_ablation.errors import ModelError
+from tiny_ablation.models.heads import NO_ATTENTION, SHARED, Attention, attention_of, matrices
+from tiny_ablation.models.hookpoints import HookPoint
+from tiny_ablation.models.streams import Term, is_norm, same, terms_of
+from tiny_ablation.models.watch import Event, Watched, attention_watched, removed, watching
+
+PROBE = 8  # tokens, where the model can read so many
+
+NO_MLP = "it has no MLP"
+# What a block of a hybrid does not have; anything else is there, and could not be proven.
+ABSENT = frozenset((NO_ATTENTION, NO_MLP, SHARED))
+
+_MLP = re.compile(r"mlp|feed_?forward|ffn?|moe|experts?|fc_?(out|2)|output|linear_?2", re.IGNORECASE)
+
+
+@dataclass
+class Block:
+    """The parts of one block.
+
+    Attributes:
+        module: the block.
+        watched: the pass in which they were found.
+        tokens: how many tokens it had.
+        points: the places that were found; of q, k and v each that may be right.
+        refused: why a place is not there, in words.
+        attention: its attention; None where it has none with heads.
+        mlp: the module whose output is what the MLP adds, before a norm behind it; None where there is none.
+        terms: what it adds to the residual stream; None where that was not found.
+    """
+
+    module: nn.Module
+    watched: Watched
+    tokens: int
+    points: dict[str, list[HookPoint]] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+    attention: Attention | None = None
+    mlp: nn.Module | None = None
+    terms: list[Term] | None = None
+
+
+def probe_ids(hf: Any, n: int | None = None, first: int = 0) -> Tensor:
+    """(1, n) tokens that are not special: from the middle of the vocabulary on, in steps; by default a few."""
+    config = hf.config.get_text_config()
+    size, n = config.vocab_size, n or min(PROBE, getattr(config, "max_position_embeddings", None) or PROBE)
+    device = next(hf.parameters()).device
+    return (size // 2 + 7 * torch.arange(first, first + n, device=device))[None] % size
+
+
+def run(hf: Any, ids: Tensor) -> Tensor:
+    """(rows, seq, d_vocab): the logits of the bare model."""
+    with torch.no_grad():
+        return hf(input_ids=ids, **without_cache(hf)).logits
+
+
+def without_cache(hf: Any) -> dict[str, Any]:
+    """What tells the model not to keep keys and values, if it can be told."""
+    parameters = inspect.signature(hf.forward).parameters
+    told = "use_cache" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    return {"use_cache": False} if told else {}
+
+
+def find_blocks(hf: Any) -> list[nn.Module]:
+    """The transformer blocks, first to last.
+
+    Raises:
+        ModelError: there is no stack of blocks that the residual stream goes through, each once.
+    """
+    stacks = [m for m in hf.modules() if isinstance(m, nn.ModuleList) and len(m)]
+    layers = getattr(hf.config.get_text_config(), "num_hidden_layers", None)
+    stacks.sort(key=lambda m: (len(m) == layers, sum(p.numel() for p in m.parameters())), reverse=True)
+    for stack in stacks[:3]:
+        order, joined = _calls(hf, list(stack))
+        if order == list(range(len(stack))) and joined:
+            return list(stack)
+        if len(order) > len(stack) and set(order) == set(range(len(stack))):
+            raise ModelError(
+                f"the blocks of this model run {len(order) / len(stack):.3g} times a pass each, and no block can be told from "
+                "itself; nothing can be ablated in it"
+            )
+    raise ModelError("no stack of blocks that the residual stream goes through was found in this model")
+
+
+def _calls(hf: Any, blocks: Sequence[nn.Module]) -> tuple[list[int], bool]:
+    """Which modules run in a pass, one after the other, and whether each is given what the one before gave."""
+    order: list[int] = []
+    given: list[Tensor] = []
+    gave: list[Tensor] = []
+
+    def keep(into: list[Tensor]) -> Callable[[Tensor], None]:
+        return lambda x: into.append(x.clone())
+
+    with ExitStack() as hooks:
+        for i, block in enumerate(blocks):
+            hooks.enter_context(removed(block.register_forward_pre_hook(lambda *_, i=i: order.append(i))))
+            hooks.enter_context(removed(HookPoint("", block, "in").attach(keep(given))))
+            hooks.enter_context(removed(HookPoint("", block, "out").attach(keep(gave))))
+        run(hf, probe_ids(hf))
+    return order, all(same(a, b) for a, b in zip(gave[:-1], given[1:], strict=True))
+
+
+def find_final_norm(hf: Any, unembed: nn.Module) -> nn.Module | None:
+    """The module whose output is unembedded."""
+    with watching([hf]) as [watched]:
+        run(hf, probe_ids(hf))
+    end = next(event for event in watched.events if event.module is unembed)
+    return next((e.module for e in watched.events if is_norm(e) and same(e.gave, end.given)), None)
+
+
+def take_apart(hf: Any, blocks: Sequence[nn.Module]) -> list[Block]:
+    """The parts of every block; see `Block`."""
+    ids = probe_ids(hf)
+    with watching(blocks) as seen:
+        run(hf, ids)
+    silent = {e.module for w in seen for e in w.events if _is_silent(e, w)}
+    if silent:
+        # What is zero cannot be recognised in a sum, so the modules that give nothing are given a voice.
+        with _voiced(silent), watching(blocks) as seen:
+            run(hf, ids)
+    with watching(blocks) as again, attention_watched(hf, again), suppress(Exception):
+        run(hf, ids)  # which may fail where attention is code of the model's own
+    for watched, other in zip(seen, again, strict=True):
+        watched.attended = other.attended
+    return [_block(watched, hf.config.get_text_config(), ids.shape[1]) for watched in seen]
+
+
+def _is_silent(event: Event, watched: Watched) -> bool:
+    gave = event.gave
+    return (
+        "." not in event.name and gave is not None and watched.entering is not None
+        and gave.numel() == watched.entering.numel() and not bool(gave.any())
+    )  # fmt: skip
+
+
+@contextmanager
+def _voiced(modules: set[nn.Module]) -> Iterator[None]:
+    generator = torch.Generator().manual_seed(0)
+
+    def voice(x: Tensor) -> Tensor:
+        return torch.randn(x.shape, generator=generator).to(x)
+
+    with ExitStack() as hooks:
+        for module in modules:
+            hooks.enter_context(removed(HookPoint("", module, "out").attach(voice)))
+        yield
+
+
+def _block(watched: Watched, config: Any, tokens: int) -> Block:
+    block = Block(watched.block, watched, tokens)
+    for component, side in (("resid_pre", "in"), ("resid_post", "out")):
+        block.points[component] = [HookPoint("", watched.block, side)]
+    _streams(block)
+    _attention(block, config)
+    if block.terms is not None:
+        _added(block, block.terms)
+    left = {"attn_out", "mlp_out"} - set(block.points) - set(block.refused)
+    if block.terms is None:
+        reason = "what enters a block and what its parts add do not add up to what leaves it"
+        block.refused |= dict.fromkeys(left, reason)
+    elif "mlp_out" in left:
+        block.refused["mlp_out"] = block.refused["neurons"] = NO_MLP
+    if block.refused.get("z") == NO_ATTENTION or "attn_out" in left:
+        block.refused["attn_out"] = block.refused.get("z", "what its attention adds was not found")
+    return block
+
+
+def _streams(block: Block) -> None:
+    """Refuse a residual stream that is not one vector for each token, and find out what is added to it."""
+    entering, leaving = block.watched.entering, block.watched.leaving
+    if entering is None or leaving is None or entering.dim() != 3 or leaving.shape != entering.shape:
+        block.points.clear()
+        block.refused |= dict.fromkeys(
+            ("resid_pre", "resid_post"), "its residual stream is not one vector a token"
+        )
+    elif entering.shape[:2] != (1, block.tokens):
+        block.points.clear()
+        block.refused |= dict.fromkeys(
+            ("resid_pre", "resid_post"), "its residual stream is not ordered by prompt and token"
+        )
+    else:
+        block.terms = terms_of(block.watched)
+
+
+def _attention(block: Block, config: Any) -> None:
+    found = attention_of(block.watched, config)
+    if isinstance(found, str):
+        block.refused |= dict.fromkeys(("z", "q", "k", "v"), found)
+        return
+    block.attention = found
+    for component, candidates in found.units.items():
+        block.points[component] = [
+            HookPoint("", event.module, side, units) for event, side, units in candidates
+        ]
+    block.refused |= found.refused
+    for component in set("qkv") - set(block.points) - set(block.refused):
+        block.refused[component] = f"where {component} is made was not found"
+
+
+def _added(block: Block, terms: Sequence[Term]) -> None:
+    """Which of the terms is attention's, and which the MLP's."""
+    events, rest = block.watched.events, list(terms)
+    if block.attention is not None:
+        made = next(i for i, e in enumerate(events) if e is block.attention.output)
+        behind = [term for term in rest if events.index(term.event) >= made]
+        if behind:
+            rest.remove(behind[0])
+            block.points["attn_out"] = [_out(behind[0])]
+    origins = {id(term): _origin(term.event, events) for term in rest}
+    by_token = [term for term in rest if _by_token(origins[id(term)], block.tokens)]
+    named = [term for term in rest if _MLP.search(origins[id(term)].name)]
+    named = [term for term in named if term in by_token] or named or by_token
+    if len(named) == 1:
+        [term] = named
+        block.points["mlp_out"] = [_out(term)]
+        block.mlp = origins[id(term)].module if term in by_token else None
+        _neurons(block, origins[id(term)])
+    elif named:
+        block.refused["mlp_out"] = f"its MLP adds to the residual stream in {len(named)} parts"
+
+
+def _out(term: Term) -> HookPoint:
+    return HookPoint("", term.event.module, "out", factor=term.factor)
+
+
+def _origin(event: Event, events: Sequence[Event]) -> Event:
+    """The module whose output a norm was given; any other module itself."""
+    if is_norm(event):
+        for other in events:
+            if other is not event and same(other.gave, event.given) and not is_norm(other):
+                return _outermost(other, events)
+    return event
+
+
+def _outermost(event: Event, events: Sequence[Event]) -> Event:
+    outer = [e for e in events if event.name.startswith(f"{e.name}.") and same(e.gave, event.gave)]
+    return min([event, *outer], key=lambda e: e.name.count("."))
+
+
+def _by_token(event: Event, tokens: int) -> bool:
+    """Whether the module computes each token by itself: with the first changed, the others stay."""
+    if event.given is None or event.gave is None or event.given.numel() % tokens:
+        return False
+    changed = event.given.reshape(tokens, -1).flip(-1)[:1]
+    point = HookPoint("", event.module, "in")
+
+    def change(x: Tensor) -> Tensor:
+        new = x.clone()
+        new.view(tokens, -1)[:1] = changed
+        return new
+
+    try:
+        with torch.no_grad(), removed(point.attach(change)):
+            out = event.module(*event.args, **event.kwargs)
+    except Exception:  # a module that cannot be called again is not taken for an MLP
+        return False
+    gave = (out[0] if isinstance(out, (tuple, list)) else out).reshape(tokens, -1)
+    before = event.gave.reshape(tokens, -1)
+    return torch.allclose(gave[1:], before[1:], rtol=1e-3, atol=1e-5) and not torch.equal(gave[0], before[0])
+
+
+def _neurons(block: Block, origin: Event) -> None:
+    """The input of the matrix whose output is the MLP's."""
+    inside = [e for _, e in matrices(block.watched.events, origin.name) if same(e.gave, origin.gave)]
+    if inside and inside[-1].given is not None:
+        width = inside[-1].given.shape[-1]
+        block.points["neurons"] = [HookPoint("", inside[-1].module, "in", torch.arange(width)[:, None])]
+    else:
+        block.refused["neurons"] = "its MLP has no single matrix that neurons go into"
