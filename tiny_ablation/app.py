@@ -5,8 +5,8 @@ be buried under Hydra's own. What happened to a single run is kept in `outcome` 
 sweep stands in the job's own directory.
 """
 
-import contextlib
 import time
+import traceback
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,9 +18,10 @@ from tiny_ablation.ablations.registry import register_schemas
 from tiny_ablation.config import schema
 from tiny_ablation.config.schema import TrackingBackend
 from tiny_ablation.config.settings import to_settings
-from tiny_ablation.errors import Interrupted, TinyAblateError, user_message
+from tiny_ablation.errors import Interrupted, ResultsError, TinyAblateError, user_message
 from tiny_ablation.paths import conf_dir
 from tiny_ablation.pipeline import run
+from tiny_ablation.store.rundir import remove_if_empty
 from tiny_ablation.store.runlog import log
 from tiny_ablation.sweep.workers import register_resolver
 
@@ -72,6 +73,11 @@ def start() -> None:
             raise TinyAblateError(
                 f"a worker process did not answer in time and was ended; {_go_on(sweep)}"
             ) from error
+        if (sweep := claimed()) and isinstance(error, OSError) and _is_of_workers(error):
+            raise ResultsError(
+                f"worker processes have no room for their locks, which stand in /dev/shm ({error.strerror}); {_go_on(sweep)}, "
+                "once there is room, or with hydra/launcher=basic, which has no workers"
+            ) from error
         raise
     finally:
         if sweep := claimed():
@@ -89,6 +95,11 @@ def _is_one_of(error: Exception, *names: str) -> bool:
     return bool({*names} & {cls.__name__ for cls in type(error).__mro__})
 
 
+def _is_of_workers(error: Exception) -> bool:
+    """Whether it comes from what joblib's worker processes share."""
+    return any("loky" in Path(frame.filename).parts for frame in traceback.extract_tb(error.__traceback__))
+
+
 @hydra.main(config_path=str(conf_dir()), config_name="config", version_base="1.3")
 def hydra_main(cfg: Any) -> None:
     """One job."""
@@ -103,7 +114,7 @@ def hydra_main(cfg: Any) -> None:
         else:
             _run_single(cfg, directory, cwd)
     finally:
-        _remove_if_empty(directory, cwd)
+        remove_if_empty(directory, cwd)
 
 
 def _run_single(cfg: Any, directory: Path, cwd: Path) -> None:
@@ -157,12 +168,3 @@ def _publish(spec: "RunSpec", directory: Path, cwd: Path, screen: "Screen") -> N
         published = publish(directory, cfg, cwd=cwd)
     if published:
         screen.footer(f"Browse runs: {published.ui_command or published.url}")
-
-
-def _remove_if_empty(directory: Path, stop: Path) -> None:
-    """Hydra makes the run's directory before the config is checked; nothing is left of it where nothing was written."""
-    with contextlib.suppress(OSError):
-        for place in (directory, *directory.parents):
-            if place == stop or stop not in place.parents:
-                break
-            place.rmdir()

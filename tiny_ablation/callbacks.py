@@ -4,6 +4,7 @@ Hydra turns an exception of a callback into a warning, so both end by `SystemExi
 object to its workers, so it holds nothing.
 """
 
+import itertools
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from typing import Any
 from hydra.experimental.callback import Callback
 
 from tiny_ablation.errors import TinyAblateError
+from tiny_ablation.store.rundir import remove_if_empty
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +27,7 @@ class SweepCallback(Callback):
         from tiny_ablation.store.rundir_guard import refuse_foreign, refuse_sweep
 
         with _leaving():
+            _take_free_place(config, "run")
             directory = Path(config.hydra.run.dir).absolute()
             refuse_foreign(directory)
             refuse_sweep(directory)
@@ -32,7 +35,12 @@ class SweepCallback(Callback):
     def on_multirun_start(self, config: Any, **_: Any) -> None:
         """Check every cell, claim the directory, make ready what the jobs share."""
         with _leaving():
-            _preflight(config, _directory(config))
+            _take_free_place(config, "sweep")
+            try:
+                _preflight(config, _directory(config))
+            except BaseException:
+                remove_if_empty(_directory(config), Path.cwd())
+                raise
 
     def on_multirun_end(self, config: Any, config_name: str | None = None, **_: Any) -> None:
         """Build the cross-condition results from the files of the jobs."""
@@ -47,6 +55,34 @@ def _leaving() -> Iterator[None]:
         yield
     except Exception as error:
         raise SystemExit(getattr(error, "exit_code", 1)) from error
+
+
+def _take_free_place(config: Any, which: str) -> None:
+    """Where the directory is named by the time, make it, under a name that no other run of the same second has.
+
+    Args:
+        config: as Hydra composed it; gets the name.
+        which: `run` or `sweep`.
+    """
+    from omegaconf import OmegaConf
+
+    if "${now:" not in OmegaConf.to_container(config.hydra[which], resolve=False)["dir"]:
+        return
+    named = Path(config.hydra[which].dir)
+    place = named
+    for number in itertools.count(2):
+        try:
+            place.mkdir(parents=True)
+        except FileExistsError:
+            place = named.with_name(f"{named.name}-{number}")
+            continue
+        except OSError:  # told when it is to be written
+            pass
+        break
+    if place != named:
+        config.hydra[which].dir = str(place)
+        # Jobs are composed from what the command line said.
+        config.hydra.overrides.hydra.append(f"hydra.{which}.dir='{place}'")
 
 
 def _directory(config: Any) -> Path:

@@ -21,6 +21,9 @@ from tiny_ablation.version import __version__
 
 _MULTIRUN = ("-m", "--multirun")
 _LONGEST = 4000  # characters of a message of Hydra's, which may list every level of a config that is nested too deeply
+_ENDING = [
+    getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)
+]  # a closed terminal hangs up
 _BEHIND = 0.05  # seconds until an interrupt that was dropped is raised again, when it would be no more
 
 
@@ -34,7 +37,7 @@ def entry() -> NoReturn:
         os._exit(code)  # worker processes end by themselves (`sweep.job.die_with_parent`)
 
     # Python still waits for worker processes; an interrupt meanwhile would print a traceback behind a finished run.
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, *_ENDING):
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, leave)
     sys.exit(code)
@@ -50,7 +53,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = list(hidden(sys.argv[1:] if argv is None else argv))
     asked = os.environ.get("HYDRA_FULL_ERROR")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # so that errors come here instead of being printed by Hydra
-    signal.signal(signal.SIGTERM, _interrupt)  # otherwise worker processes outlive the parent
+    for number in _ENDING:  # otherwise worker processes outlive the parent
+        if signal.getsignal(number) != signal.SIG_IGN:  # as `nohup` has it
+            signal.signal(number, _interrupt)
     unraisable, sys.unraisablehook = sys.unraisablehook, _keep_interrupts
     try:
         with panics_told():

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import datetime
 
 import pandas as pd
 import pytest
@@ -12,7 +13,7 @@ from transformers import LlamaForCausalLM
 
 from tests.cli.conftest import TOY, deterministic_files, write_rows
 from tiny_ablation.engine.executor import Executor
-from tiny_ablation.store.manifest import check_files
+from tiny_ablation.store.manifest import check_files, read_manifest
 from tiny_ablation.store.reader import load_run
 from tiny_ablation.store.rundir import RunDir
 
@@ -212,3 +213,27 @@ def test_no_failure_of_tracking_fails_a_run(cli, tmp_path):
     result = cli(*args, "hydra.run.dir=run")
     assert result.code == 0
     assert json.loads((tmp_path / "run/manifest.json").read_text())["status"] == "ok"
+
+
+def test_runs_of_one_second_have_a_directory_each(cli, tmp_path):
+    """Here of one year, so that the test need not be quick."""
+    args = (*TOY, "dataset.n_examples=4", "verify=off", "hydra.run.dir=outputs/${now:%Y}")
+    assert [cli(*args, f"seed={seed}").code for seed in (0, 1, 2)] == [0, 0, 0]
+    year = f"{datetime.now():%Y}"
+    found = {path.name: read_manifest(path).extra["seed"] for path in (tmp_path / "outputs").iterdir()}
+    assert found == {year: 0, f"{year}-2": 1, f"{year}-3": 2}
+
+
+def test_a_directory_that_was_named_for_a_run_that_is_refused_does_not_stay(cli, tmp_path):
+    assert (
+        cli(*TOY, "dataset=jsonl", "dataset.path=nothing.jsonl", "hydra.run.dir=outputs/${now:%Y}").code == 2
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("key", ["seed", "model.seed"])
+def test_a_seed_that_no_table_holds_is_refused_before_anything_is_done(cli, tmp_path, key):
+    refused = cli(*TOY, f"{key}={2**63}")
+    assert refused.code == 2
+    assert f"{key}={2**63}: it must be at least -{2**63} and at most {2**63 - 1}" in refused.err
+    assert list(tmp_path.iterdir()) == []

@@ -1,6 +1,9 @@
 """A sweep through the real command line: matrices, resume, failure, refusal."""
 
+import errno
+import importlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -150,3 +153,40 @@ def test_seeds_that_change_nothing_are_said_to(cli, tmp_path):
     assert "one measurement, not 2" in result.err
     metrics = json.loads(SweepDir(tmp_path / "sweep").summary.read_text())["conditions"]
     assert all(found["ci_low"] is None for each in metrics.values() for found in each["metrics"].values())
+
+
+def test_sweeps_of_one_second_have_a_directory_each(cli, tmp_path):
+    """Here of one year, so that the test need not be quick; the jobs of the second go where it is."""
+    args = (*GRID[:-2], "seed=0", "hydra/launcher=basic", "hydra.sweep.dir=multirun/${now:%Y}")
+    assert [cli(*args, f"dataset.n_examples={n}").code for n in (8, 9)] == [0, 0]
+    first, second = sorted((tmp_path / "multirun").iterdir())
+    assert second.name == f"{first.name}-2"
+    for place, n in ((first, 8), (second, 9)):
+        summary = json.loads(SweepDir(place).summary.read_text())
+        assert summary["complete"]
+        assert {found["n_examples"] for found in summary["conditions"].values()} == {n}
+    assert cli(*args, "dataset=nope").code == 2
+    assert len(list((tmp_path / "multirun").iterdir())) == 2
+
+
+def test_no_room_for_the_locks_of_workers_is_told_with_the_ways_on(cli, tmp_path, monkeypatch):
+    """A full /dev/shm, which is not the disk that results are written to."""
+    synchronize = importlib.import_module("joblib.externals.loky.backend.synchronize")
+
+    def full(*_args, **_how):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(synchronize, "_SemLock", full)
+    refused = cli(
+        "-m",
+        *TOY,
+        "verify=off",
+        "dataset=facts",
+        "seed=0,1",
+        "hydra.launcher.n_jobs=2",
+        "hydra.sweep.dir=sweep",
+    )
+    assert refused.code == 2
+    assert "/dev/shm (No space left on device)" in refused.err
+    assert "hydra/launcher=basic" in refused.err
+    assert "hydra.sweep.dir=" in refused.err

@@ -5,9 +5,10 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.cli.conftest import TOY, deterministic_files
+from tests.cli.conftest import TOY, deterministic_files, write_rows
 from tests.cli.test_sweep import matrices
-from tests.faults.harness import Scene
+from tests.faults.harness import INJECT, Scene
+from tests.models.conftest import write_directory
 from tests.models.test_sources_wheel import MEMBER, make_wheel
 from tiny_ablation.store.sweepdir import SweepDir, read_plan
 
@@ -112,3 +113,54 @@ TRAINING = Scene(
     lambda place: run_files(place) | cached_files(place),
     write_text,
 )  # fmt: skip
+
+
+_CONTENT = (
+    "-m", *TOY[1:], "verify=off", "device.batch_tokens=64", "model=local", "model.path=model", "dataset=jsonl",
+    "dataset.name=mine", "dataset.path=rows.jsonl", "dataset.n_examples=8", "ablation=heads_zero,mlp_zero", "seed=0,1",
+    "hydra.sweep.dir=sweep",
+)  # fmt: skip
+_COUNTRIES = ("France", "Italy", "Japan", "Spain", "China", "Egypt", "Greece", "Germany", "Russia", "Poland")
+_ROWS = [
+    {
+        "clean": f"The capital of {a} is",
+        "corrupt": f"The capital of {b} is",
+        "target": " Paris",
+        "foil": " Rome",
+    }
+    for a, b in zip(_COUNTRIES, _COUNTRIES[1:] + _COUNTRIES[:1], strict=True)
+]
+
+
+def put_content(place: Path, change: str) -> None:
+    """Write the weights and the data of a sweep.
+
+    Args:
+        place: where it runs.
+        change: what is to be another than it was begun with: `weights`, `data` or nothing.
+    """
+    write_directory(place / "model", seed=1 if change == "weights" else 0)
+    write_rows(place / "rows.jsonl", *(_ROWS[1:] if change == "data" else _ROWS))
+
+
+def begun(processes: int = 1) -> Scene:
+    """A sweep over local weights and data."""
+    how = f"hydra.launcher.n_jobs={processes}" if processes > 1 else "hydra/launcher=basic"
+    return Scene(
+        f"sweep over local weights, {processes}", (*_CONTENT, how), sweep_files, lambda p: put_content(p, "")
+    )
+
+
+def anew(change: str) -> Scene:
+    """That sweep with something changed, which every process of it sees, begun anew."""
+    env = {"FAULT_VERSION": "torch 9.9.9"} if change == "library" else {}
+    prelude = (INJECT / "sitecustomize.py").read_text()
+    return Scene(
+        f"sweep over other {change}", (*begun().args, "resume=false"), sweep_files, lambda p: put_content(p, change), prelude,
+        env,
+    )  # fmt: skip
+
+
+def aggregation_of_what_is_there() -> Scene:
+    """Building the results of a sweep in which cells are missing."""
+    return Scene("aggregation", ("aggregate", "sweep"), sweep_files)

@@ -37,7 +37,7 @@ def stopped(undisturbed, fresh, attempt, zygote):
     """Sends a signal at a moment drawn from the scene's duration; it says so, and a rerun goes on."""
 
     def stop(scene, number):
-        which = (signal.SIGINT, signal.SIGTERM)[number % 2]
+        which = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)[number % 3]
         expected, place = undisturbed(scene), fresh(scene)
         process = start(scene, place, zygote=zygote)
         time.sleep(random.Random(f"{scene.name}/{number}").uniform(0.3, expected.seconds))
@@ -83,16 +83,16 @@ def test_a_training(stopped, number):
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize("which", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("which", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_sweep_of_two_processes(undisturbed, fresh, attempt, which):
-    """As Ctrl-C in a terminal, which all processes get."""
+    """As Ctrl-C in a terminal, or its being closed, which all processes get."""
     scene = scenes.JOBLIB
     expected, place = undisturbed(scene), fresh(scene)
     process = start(scene, place)
     wait_for(lambda: list(place.glob("sweep/toy/**/partial")), process)
     with attempt(which.name) as now:
         now.asked, members = 1, family(process)
-        os.killpg(process.pid, which) if which is signal.SIGINT else process.send_signal(which)
+        process.send_signal(which) if which is signal.SIGTERM else os.killpg(process.pid, which)
         finish(process).interrupted()
         gone(members)
         run(scene, place).worked()

@@ -11,7 +11,7 @@ import pytest
 from tiny_ablation.config.schema import TrackingBackend, TrackingConfig
 from tiny_ablation.errors import Interrupted
 from tiny_ablation.tracking import mlflow_sink
-from tiny_ablation.tracking.mlflow_sink import default_uri, publish, ui_arguments
+from tiny_ablation.tracking.mlflow_sink import default_uri, publish, ready, ui_arguments
 
 _CHILD = (
     "import sys; from pathlib import Path\n"
@@ -130,11 +130,17 @@ def test_a_damaged_store_is_a_warning(make_run, tmp_path, caplog):
     assert "not a database" in failing(tmp_path, caplog, make_run(tmp_path / "run"), TrackingConfig())
 
 
-def test_a_store_that_is_a_directory_is_a_warning_at_once(make_run, tmp_path, caplog):
+def test_a_directory_in_place_of_the_store_is_one_short_warning_at_once(make_run, tmp_path, caplog):
+    """Of a sweep: it is said before the first run, and not again. MLflow would try for two minutes, and print pages."""
     (tmp_path / "mlflow.db").mkdir()
     begun = time.monotonic()
-    assert "is a directory" in failing(tmp_path, caplog, make_run(tmp_path / "run"), TrackingConfig())
-    assert time.monotonic() - begun < 60
+    problem = ready(TrackingConfig(), cwd=tmp_path)
+    assert "mlflow.db is a directory; move it away" in problem
+    assert len(problem) < 400
+    with caplog.at_level(logging.WARNING, logger="tiny_ablation"):
+        assert publish(make_run(tmp_path / "run"), TrackingConfig(), cwd=tmp_path) is None
+    assert caplog.messages == []
+    assert time.monotonic() - begun < 10
 
 
 @pytest.mark.parametrize("said", ["sqlite:///kept.db?password=***", None])

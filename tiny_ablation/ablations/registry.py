@@ -7,9 +7,10 @@ from importlib import import_module
 
 from tiny_ablation import ablations
 from tiny_ablation.config.settings import Settings
+from tiny_ablation.data.corpus import load_corpus
 from tiny_ablation.errors import ConfigError
 from tiny_ablation.run.plan import Ablation
-from tiny_ablation.run.spec import RunSpec, make_spec
+from tiny_ablation.run.spec import LoadCorpus, RunSpec, make_spec
 
 _NO_SLICES = ("registry", "shared")
 
@@ -36,9 +37,9 @@ def find_ablation(name: str) -> Ablation:
     return all_ablations()[name]
 
 
-def run_spec(settings: Settings) -> RunSpec:
-    """The run that a config describes, checked without its model; errors as `make_spec`."""
-    return make_spec(settings, find_ablation(settings.root.ablation.kind))
+def run_spec(settings: Settings, load: LoadCorpus = load_corpus) -> RunSpec:
+    """The run that a config describes, checked without its model; arguments and errors as `make_spec`."""
+    return make_spec(settings, find_ablation(settings.root.ablation.kind), load)
 
 
 def register_schemas() -> None:

@@ -49,7 +49,12 @@ class Key:
             ("at most", self.most),
             ("below", self.below),
         )
-        return " and ".join(f"{word} {bound:g}" for word, bound in said if bound is not None)
+        numbers = (
+            (word, bound if isinstance(bound, int) else f"{bound:g}")
+            for word, bound in said
+            if bound is not None
+        )
+        return " and ".join(f"{word} {bound}" for word, bound in numbers)
 
     def within(self, number: float) -> bool:
         """Whether a number lies in the range."""

@@ -27,6 +27,7 @@ from tiny_ablation.config.choices import (
     VerifyMode,
     Weights,
 )
+from tiny_ablation.config.composition import share_compositions
 from tiny_ablation.config.hydra_fit import fit_hydra
 from tiny_ablation.config.keys import key
 from tiny_ablation.config.trust import guard_configs
@@ -53,7 +54,9 @@ class ModelConfig:
     trust_remote_code: bool = key(
         False, help="run code that comes with a hub model; off unless you have read it"
     )
-    seed: int = key(0, help="toy, planted: draws the weights; tracr: those of the decoys")
+    seed: int = key(
+        0, help="toy, planted: draws the weights; tracr: those of the decoys", least=-(2**63), most=2**63 - 1
+    )
     shape: str = key(
         "llama",
         help="toy: llama, gpt2 or neox, whose layout it has; planted: induction, induction_pair or planted; "
@@ -258,7 +261,10 @@ class RootConfig:
     tracking: TrackingConfig = key(TrackingConfig, identity=False)
     profile: ProfileConfig = key(ProfileConfig, identity=False)
     sweep: SweepConfig = key(SweepConfig, identity=False)
-    seed: int = key(0, help="draws examples, generated prompts, donors, controls and bootstrap samples")
+    seed: int = key(
+        0, help="draws examples, generated prompts, donors, controls and bootstrap samples",
+        least=-(2**63), most=2**63 - 1,  # what a column of a table holds
+    )  # fmt: skip
     condition: str | None = key(
         None, help="the label of this run in a sweep; null: what varies, else the dataset"
     )
@@ -273,4 +279,5 @@ def register() -> None:
 
     guard_configs()
     fit_hydra()
+    share_compositions()
     ConfigStore.instance().store(name="schema", node=RootConfig)

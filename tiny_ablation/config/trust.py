@@ -49,7 +49,7 @@ def guard_configs() -> None:
 
     @wraps(load)
     def load_checked(self: Any, config_name: Any, overrides: list[str], *args: Any, **kwargs: Any) -> Any:
-        with _told():
+        with told_by_hydra():
             cfg = load(self, config_name, overrides, *args, **kwargs)
         if config_name is not None:  # Hydra asks for a config of its own to print its help
             check_config(cfg, overrides)
@@ -91,7 +91,7 @@ def _read_checked(source: Any) -> Callable[[str], Any]:
 
 
 @contextmanager
-def _told() -> Iterator[None]:
+def told_by_hydra() -> Iterator[None]:
     """What Hydra and its parsers raise beside their own errors, when an option file or override makes no sense to them."""
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException

@@ -3,11 +3,11 @@
 Imports neither torch nor numpy, so that a sweep can check all its cells, and a rerun can skip finished ones, in a moment.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tiny_ablation.config.identity import Identity, identify
-from tiny_ablation.config.schema import RootConfig, Span
+from tiny_ablation.config.schema import DatasetConfig, RootConfig, Span
 from tiny_ablation.config.settings import Settings
 from tiny_ablation.data.corpus import Corpus, family_of, load_corpus, select
 from tiny_ablation.data.examples import Example
@@ -51,12 +51,28 @@ class RunSpec:
         )  # fmt: skip
 
 
-def make_spec(settings: Settings, ablation: Ablation) -> RunSpec:
+LoadCorpus = Callable[[DatasetConfig, int], Corpus]
+
+
+def share_corpora() -> LoadCorpus:
+    """`load_corpus` for many runs: a corpus that several of them use is read, checked and hashed once."""
+    found: dict[tuple[str, int | None], Corpus] = {}
+
+    def load(cfg: DatasetConfig, seed: int) -> Corpus:
+        corpus = found.get((repr(cfg), None)) or found.get((repr(cfg), seed)) or load_corpus(cfg, seed)
+        found[repr(cfg), seed if corpus.seeded else None] = corpus
+        return corpus
+
+    return load
+
+
+def make_spec(settings: Settings, ablation: Ablation, load: LoadCorpus = load_corpus) -> RunSpec:
     """Check what can be checked without a model.
 
     Args:
         settings: the checked config.
         ablation: the family that `ablation.kind` names.
+        load: gives the corpus of a dataset and seed; see `share_corpora`.
 
     Raises:
         ConfigError: a setting is wrong.
@@ -65,7 +81,7 @@ def make_spec(settings: Settings, ablation: Ablation) -> RunSpec:
     root = settings.root
     ablation.check(root.ablation)
     metric_names_of(root)
-    corpus = load_corpus(root.dataset, root.seed)
+    corpus = load(root.dataset, root.seed)
     examples = select(corpus, root.dataset.split, root.dataset.n_examples, root.seed)
     _refuse_sets(root, examples)
     draws = ["prompts"] if corpus.seeded else []

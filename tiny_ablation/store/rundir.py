@@ -164,3 +164,17 @@ def _locked(path: Path, holder: Path) -> str:
         f"Another process (pid {pid}) is writing in {path}. "
         "Wait for it, stop it, or choose another directory with hydra.run.dir=DIR."
     )
+
+
+def remove_if_empty(directory: Path, stop: Path) -> None:
+    """Remove a directory in which nothing was written, and those above it that are empty then.
+
+    Args:
+        directory: made for a run or sweep, before it was known whether it can begin.
+        stop: a directory above, which stays.
+    """
+    with contextlib.suppress(OSError):
+        for place in (directory, *directory.parents):
+            if place == stop or stop not in place.parents:
+                break
+            place.rmdir()

@@ -7,6 +7,7 @@ or on another machine that shares the directory.
 import os
 import threading
 import time
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from tiny_ablation.store.manifest import check_files, read_manifest, write_manif
 from tiny_ablation.store.rundir import RunDir
 from tiny_ablation.store.rundir_guard import occupants, refuse_foreign
 from tiny_ablation.store.runlog import log
-from tiny_ablation.store.sweepdir import Cell, SweepPlan, read_plan
+from tiny_ablation.store.sweepdir import Cell, SweepDir, SweepPlan, read_plan
 from tiny_ablation.sweep.claim import parent
 from tiny_ablation.sweep.plan import adapt
 
@@ -31,13 +32,21 @@ def find_cell(sweep_dir: Path, number: int) -> tuple[SweepPlan, Cell]:
     Raises:
         ResultsError: the sweep has no plan, or no such cell.
     """
-    plan = read_plan(sweep_dir)
+    file = SweepDir(sweep_dir).plan
+    stat = file.stat() if file.is_file() else None
+    plan = _read_plan(sweep_dir, stat and (stat.st_mtime_ns, stat.st_size, stat.st_ino))
     for cell in plan.cells:
         if cell.job == number:
             return plan, cell
     raise ResultsError(
         f"{sweep_dir} plans {len(plan.cells)} cells, and job {number} is none of them. Start the sweep anew."
     )
+
+
+@lru_cache(maxsize=1)
+def _read_plan(path: Path, _stat: object) -> SweepPlan:
+    """The plan, read once by the many jobs of a process."""
+    return read_plan(path)
 
 
 def settings_of(cfg: Any, plan: SweepPlan, cell: Cell) -> Settings:

@@ -1,6 +1,5 @@
 """The plan of a sweep: every cell composed and checked before the first one runs."""
 
-import copy
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +12,7 @@ from tiny_ablation.config.schema import ModelConfig
 from tiny_ablation.config.settings import Settings, to_settings
 from tiny_ablation.errors import ConfigError, ModelError, UserError
 from tiny_ablation.models.loader import weights_id
-from tiny_ablation.run.spec import RunSpec, metric_names_of
+from tiny_ablation.run.spec import LoadCorpus, RunSpec, metric_names_of, share_corpora
 from tiny_ablation.store.sweepdir import Cell, SweepPlan
 from tiny_ablation.sweep.analysis.declared import check_against_plan
 from tiny_ablation.sweep.grid import Job, jobs
@@ -47,9 +46,8 @@ def plan_sweep(config: Any) -> Planned:
         raise ConfigError("the sweep has no jobs: one of its keys has no value")
     overrides = [job.overrides for job in grid]
     models = tuple(sorted({job.model for job in grid}))
-    specs = [
-        _check(job, label, models, len(grid)) for job, label in zip(grid, labels(overrides), strict=True)
-    ]
+    load, named = share_corpora(), zip(grid, labels(overrides), strict=True)
+    specs = [_check(job, label, models, len(grid), load) for job, label in named]
     cells = tuple(_cell(job, spec) for job, spec in zip(grid, specs, strict=True))
     _refuse_twins(cells)
     _refuse_levels(specs)
@@ -96,27 +94,26 @@ def adapt(cfg: Any, *, condition: str | None, models: Sequence[str], gpu: int | 
     """The settings of one job: its config, and what only the sweep as a whole knows.
 
     Args:
-        cfg: the job's config, with or without the node `hydra`; it is left as it is.
+        cfg: the job's config, with or without the node `hydra`; it is changed.
         condition: the label to use where the config has none.
         models: what `dataset.common_rows=true` means.
         gpu: the `device.index` to use where the config has none.
     """
     from omegaconf import open_dict
 
-    own = copy.deepcopy(cfg)
-    with open_dict(own):
-        own.pop("hydra", None)
-        own.condition = own.condition or condition
-        if own.dataset.common_rows is True:
-            own.dataset.common_rows = list(models)
-        if own.device.index is None:
-            own.device.index = gpu
-    return to_settings(own)
+    with open_dict(cfg):
+        cfg.pop("hydra", None)
+        cfg.condition = cfg.condition or condition
+        if cfg.dataset.common_rows is True:
+            cfg.dataset.common_rows = list(models)
+        if cfg.device.index is None:
+            cfg.device.index = gpu
+    return to_settings(cfg)
 
 
-def _check(job: Job, label: str | None, models: Sequence[str], total: int) -> RunSpec:
+def _check(job: Job, label: str | None, models: Sequence[str], total: int, load: LoadCorpus) -> RunSpec:
     try:
-        return run_spec(adapt(job.cfg, condition=label, models=models))
+        return run_spec(adapt(job.cfg, condition=label, models=models), load)
     except UserError as error:
         where = f"job {job.number + 1} of {total} ({' '.join(job.overrides)})"
         raise type(error)(f"{where}: {error}") from error

@@ -10,14 +10,14 @@ import os
 import re
 import shlex
 import time
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from tiny_ablation.config.address import masked, whole
-from tiny_ablation.errors import Interrupted
+from tiny_ablation.errors import Interrupted, ResultsError
 from tiny_ablation.store.sweepdir import SweepDir, read_plan
 from tiny_ablation.tracking.record import Record, read_record
 
@@ -33,6 +33,8 @@ _SQLITE = "sqlite:///"
 # What MLflow takes in one call; together at most 1000.
 _PARAMS_AT_ONCE, _METRICS_AT_ONCE, _PARAM_LENGTH = 100, 800, 6000
 _LOCK_SECONDS = 120
+_HALF = 200  # characters of either end of a message of MLflow's, which may be pages
+_told: set[str] = set()  # what has kept a sweep from publishing and was said before it began
 _PATIENCE = 120.0  # seconds for the entry of one run: no run waits longer for a server that is slow
 # Set before MLflow is imported, unless the user has set them: it reports usage otherwise, and tries a server
 # that is down for minutes.
@@ -84,7 +86,8 @@ def publish(
         raise
     except Exception as error:
         why = _reason(error, _address(cfg, cwd))
-        logger.warning("Not published to MLflow: %s The results in %s are complete.", why, run_dir)
+        if why not in _told:
+            logger.warning("Not published to MLflow: %s The results in %s are complete.", why, run_dir)
         return None
 
 
@@ -121,6 +124,7 @@ def ready(cfg: "TrackingConfig", *, cwd: Path) -> str | None:
         raise
     except Exception as error:
         why = _reason(error, _address(cfg, cwd))
+        _told.add(why)
         return f"runs will not be published to MLflow: {why} Their files will be complete all the same."
     return None
 
@@ -152,6 +156,7 @@ def _reason(error: Exception, uri: str) -> str:
     line = (str(error).strip() or type(error).__name__).splitlines()[0].replace(uri, masked(uri))
     for secret in filter(None, (urlsplit(uri).username, urlsplit(uri).password)):
         line = line.replace(secret, "***")
+    line = line if len(line) <= 2 * _HALF else f"{line[:_HALF]} ... {line[-_HALF:]}"
     said = re.sub(r"//[^/\s]*@", "//", line).rstrip(".") + "."
     if not uri.startswith(_SQLITE) or not re.search("database|sqlite|sql:", str(error), re.IGNORECASE):
         return said
@@ -176,16 +181,13 @@ def _open(uri: str, experiment: str) -> tuple["MlflowClient", str]:
     """A client, and the id of the experiment, which is made if it is not there."""
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    _check_store(uri)
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
     # MLflow speaks at every store it makes, urllib3 at every try to reach a server.
     for name, level in (("mlflow", "WARNING"), ("alembic", "WARNING"), ("urllib3.connectionpool", "ERROR")):
         logging.getLogger(name).setLevel(level)
-    if (
-        uri.startswith(_SQLITE) and Path(uri.removeprefix(_SQLITE)).is_dir()
-    ):  # MLflow would try again for minutes
-        raise IsADirectoryError(f"{uri.removeprefix(_SQLITE)} is a directory, not a database of MLflow's")
     with _creation_lock(uri):
         client = MlflowClient(tracking_uri=uri)
         found = client.get_experiment_by_name(experiment)
@@ -197,6 +199,24 @@ def _open(uri: str, experiment: str) -> tuple["MlflowClient", str]:
                 if found is None:
                     raise
     return client, found.experiment_id
+
+
+def _check_store(uri: str) -> None:
+    """Open a sqlite store, or make it: MLflow tries for two minutes to open one that cannot be.
+
+    Raises:
+        ResultsError: it is a directory.
+        sqlite3.Error: it cannot be opened.
+    """
+    if not uri.startswith(_SQLITE):
+        return
+    import sqlite3
+
+    file = Path(uri.removeprefix(_SQLITE).partition("?")[0])
+    if file.is_dir():
+        raise ResultsError(f"{file} is a directory; move it away, or give another file in tracking.uri")
+    with closing(sqlite3.connect(file, timeout=_LOCK_SECONDS)) as store:
+        store.execute("PRAGMA schema_version").fetchone()
 
 
 def _creation_lock(uri: str) -> AbstractContextManager[object]:

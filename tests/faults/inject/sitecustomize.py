@@ -1,4 +1,4 @@
-"""A fault that reaches every Python process below a command: a kill at a chosen file operation.
+"""Faults that reach every Python process below a command: a kill at a chosen file operation, another version of a library.
 
 Python imports this module at its start where its directory stands in PYTHONPATH.
 """
@@ -32,3 +32,11 @@ if "FAULT_KILL_AT" in os.environ:
             os.pwrite(_count, str(_seen).encode(), 0)
 
     sys.addaudithook(_watch)
+
+if "FAULT_VERSION" in os.environ:
+    # `torch 9.9.9`: the library says that it has that version.
+    import importlib.metadata
+
+    _name, _other = os.environ["FAULT_VERSION"].split()
+    _version = importlib.metadata.version
+    importlib.metadata.version = lambda name: _other if name == _name else _version(name)
