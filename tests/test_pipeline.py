@@ -128,6 +128,19 @@ def test_memory_that_is_short_for_a_second_copy_is_told(run, monkeypatch, capsys
     assert "verify failed: a second copy" in capsys.readouterr().err
 
 
+def test_a_full_disk_is_the_users_to_mend(run, monkeypatch, capsys):
+    import errno
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "no space", "metrics/x.parquet")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(STAGES["statistics"][0], full)
+        assert run() == 2
+    assert "statistics failed: Cannot write metrics/x.parquet: no space left" in capsys.readouterr().err
+    assert run() == 0
+
+
 def test_an_interrupt_ends_the_run_whatever_stage_it_is_in(run, monkeypatch):
     from tiny_ablation.errors import Interrupted
 

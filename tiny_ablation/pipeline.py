@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tiny_ablation.config import schema
 from tiny_ablation.config.schema import VerifyMode
-from tiny_ablation.errors import Interrupted, TinyAblateError
+from tiny_ablation.errors import Interrupted, TinyAblateError, UserError
 from tiny_ablation.store.runlog import log
 from tiny_ablation.version import __version__
 
@@ -160,7 +160,7 @@ def _finish(
     if summary is not None:
         show_run(prepared, rundir, summary, screen)
     if error and not stopped:
-        raise TinyAblateError(error)
+        raise error
     return stopped
 
 
@@ -169,13 +169,13 @@ def _write_measured(
 ) -> None:
     """What no later stage can be had without: every value of every example, and where it comes from."""
     from tiny_ablation.aggregate.run_tables import example_table
+    from tiny_ablation.run.origin import write_origin
     from tiny_ablation.store import files
 
-    files.write_text(rundir.config, _yaml(prepared))
     files.write_table(rundir.per_example, example_table(prepared, measured))
     for name, source in ((n, f) for arm in prepared.arms for n, f in arm.files.items()):
         files.write_via(rundir.path / name, partial(shutil.copyfile, source))
-    _write_provenance(prepared, rundir, started)
+    write_origin(prepared, rundir, started)
 
 
 def _confirm(
@@ -236,13 +236,16 @@ def _verify(
     return None
 
 
-def _error(rundir: "RunDir", bug: str | None, failed: "Mapping[str, str]") -> str | None:
+def _error(
+    rundir: "RunDir", bug: str | None, failed: "Mapping[str, TinyAblateError]"
+) -> TinyAblateError | None:
     """Why a run counts as failed: a result is wrong or missing, not only a picture of it."""
     if bug:
-        return bug
+        return TinyAblateError(bug)
     for stage in ("statistics", "confirm"):
         if stage in failed:
-            return (
+            kind = UserError if isinstance(failed[stage], UserError) else TinyAblateError
+            return kind(
                 f"{stage} failed: {failed[stage]}. What was measured is in {rundir.per_example}; the same command in the same "
                 "directory goes on from there"
             )
@@ -250,8 +253,8 @@ def _error(rundir: "RunDir", bug: str | None, failed: "Mapping[str, str]") -> st
 
 
 def _write_manifest(
-    prepared: "PreparedRun", rundir: "RunDir", n_examples: int, profile: "Profile", failed: "Mapping[str, str]", *,
-    status: "Status", error: str | None,
+    prepared: "PreparedRun", rundir: "RunDir", n_examples: int, profile: "Profile", failed: "Mapping[str, TinyAblateError]", *,
+    status: "Status", error: TinyAblateError | None,
 ) -> None:  # fmt: skip
     """The manifest makes the run complete; finished batches are kept as long as something is left to be done with them."""
     from tiny_ablation.store.files import write_json
@@ -263,36 +266,8 @@ def _write_manifest(
              "condition": prepared.spec.condition, "n_examples": n_examples}  # fmt: skip
     write_manifest(
         rundir, run_id=prepared.identity.run_id, status=status, digest=prepared.identity.digest,
-        covers=prepared.identity.covers, error=error, extra=extra | ({"stages": dict(failed)} if failed else {}),
+        covers=prepared.identity.covers, error=str(error) if error else None,
+        extra=extra | ({"stages": {stage: str(why) for stage, why in failed.items()}} if failed else {}),
     )  # fmt: skip
     if status != "partial" and not failed:
         clear_batches(rundir.batches)
-
-
-def _write_provenance(prepared: "PreparedRun", rundir: "RunDir", started: datetime) -> None:
-    from tiny_ablation.config.identity import hash_json
-    from tiny_ablation.models.device import describe_device
-    from tiny_ablation.store import files, provenance
-
-    covers = prepared.identity.covers
-    facts = describe_device(prepared.device)
-    content = provenance.collect(
-        hashes={"config": hash_json(covers["config"]), "data": covers["data_hash"], "split": covers["split_hash"],
-                "weights": covers["weights"]},
-        device=" ".join(str(facts[key]) for key in ("name", "gpu") if key in facts),
-        started=started, ended=datetime.now(UTC), threads=facts["threads"],
-    )  # fmt: skip
-    content["weights_origin"] = prepared.network.model.origin
-    content["prompts"] = [
-        {"id": t.example.id, "clean": t.clean_ids, "target": t.target_ids, "foil": t.foil_ids}
-        | ({"targets": t.right_ids, "foils": t.wrong_ids} if t.example.has_sets else {})
-        for t in prepared.tokens
-    ]
-    files.write_json(rundir.provenance, content)
-    files.write_text(rundir.env, provenance.env_txt())
-
-
-def _yaml(prepared: "PreparedRun") -> str:
-    from omegaconf import OmegaConf
-
-    return OmegaConf.to_yaml(OmegaConf.create(prepared.spec.settings.plain))

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from tiny_ablation.errors import Interrupted, said, user_message
+from tiny_ablation.errors import Interrupted, TinyAblateError, said, user_message
 from tiny_ablation.store.profile import Profile
 from tiny_ablation.store.runlog import log
 
@@ -21,7 +21,7 @@ class Stages:
 
     profile: Profile
     warn: Callable[[str], None]
-    failed: dict[str, str] = field(default_factory=dict)
+    failed: dict[str, TinyAblateError] = field(default_factory=dict)
 
     @contextmanager
     def trying(self, name: str) -> Iterator[None]:
@@ -38,5 +38,5 @@ class Stages:
             except Exception as error:
                 told = user_message(error)
                 log.error("%s failed: %s", name, error, exc_info=told is None)
-                self.failed[name] = str(told) if told else said(error)
+                self.failed[name] = told or TinyAblateError(said(error))
                 self.warn(f"{name} failed: {self.failed[name]}")

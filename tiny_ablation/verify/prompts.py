@@ -35,15 +35,18 @@ def prompt_faults(prepared: PreparedRun) -> list[str]:
 
 
 def _plainly(tokenizer: Any, text: str, asked: str) -> list[int]:
+    bare = list(tokenizer(text, add_special_tokens=False)["input_ids"])
     if asked == "false":
-        return tokenizer(text, add_special_tokens=False)["input_ids"]
-    ids, bos = tokenizer(text)["input_ids"], tokenizer.bos_token_id
-    bare = tokenizer(text, add_special_tokens=False)["input_ids"]
-    before = next((ids[:i] for i in range(len(ids)) if ids[i : i + len(bare)] == bare), [])
-    if before and bare[: len(before)] == before:
-        return bare  # the text is written with what the tokenizer would put before it
-    # A BOS that was asked for is not put before one that is there already.
-    return [bos, *ids] if asked == "true" and bos not in ids[: max(0, len(ids) - len(bare))] else ids
+        return bare
+    own, bos = list(tokenizer(text)["input_ids"]), tokenizer.bos_token_id
+    starts = [i for i in range(len(own) - len(bare) + 1) if own[i : i + len(bare)] == bare]
+    if not starts:
+        return own
+    before = own[: starts[-1]]
+    if asked == "true" and bos not in before:
+        before = [bos, *before]
+    # A text that is written with its opening, as a chat template writes it, does not get it twice.
+    return bare if bare[: len(before)] == before else before + bare
 
 
 def _same(ids: Sequence[int], again: Sequence[int], special: Sequence[int]) -> bool:
