@@ -199,14 +199,14 @@ def test_nan_stops_the_run_and_names_the_site(toy_networks, make_prompts):
 @pytest.mark.parametrize("where", ["target", "foil"])
 def test_an_impossible_answer_stops_the_run_and_names_site_and_metric(toy_networks, make_prompts, where):
     """Minus infinity at one token leaves the softmax finite, and the logit of that answer is none."""
-    from tiny_ablation.engine.executor import _Results
+    from tiny_ablation.engine.results import Results
 
     network = toy_networks["llama"]
     prompts = make_prompts(network.shape.d_vocab)
     executor = Executor(network, prompts, [], FIRST)
     base = Readout(torch.zeros(1, 3, 8), Reads(token_sets([[1]] * 3), torch.arange(3), torch.zeros(3, dtype=torch.bool),
                                                token_sets([[2]] * 3), 3))  # fmt: skip
-    found = _Results.empty(executor.metrics, 1, base)
+    found = Results.empty(executor.metrics, 1, base)
     logits = torch.zeros(1, 3, 8)
     logits[0, 1, 1 if where == "target" else 2] = -torch.inf
     with pytest.raises(

@@ -80,7 +80,7 @@ def test_the_same_numbers_as_with_all_tokens(toy_networks, shape, positions, mon
     monkeypatch.setattr(
         Executor,
         "shares",
-        lambda self, batch, _: scheduling.shares(self.plan, batch, self.network.shape.n_layers, None),
+        lambda self, batch, part, _: scheduling.shares(part, batch, self.network.shape.n_layers, None),
     )
     [whole] = list(executor(network, plan))
     torch.testing.assert_close(found.values["logit_diff"], whole.values["logit_diff"], atol=1e-5, rtol=0)
@@ -133,7 +133,7 @@ def test_pairs_that_share_say_what_pairs_by_themselves_say(toy_networks, shape, 
     plan = all_pairs(network.shape, positions)
     assert any(share.made for share in executor(network, plan).shares(executor(network, plan).batches[0]))
     [found] = list(executor(network, plan))
-    monkeypatch.setattr(scheduling, "_trunks", lambda plan, _: {(): dict(enumerate(plan))})
+    monkeypatch.setattr(scheduling, "_trunks", lambda plan, _: {(): dict(plan)})
     [apart] = list(executor(network, plan))
     torch.testing.assert_close(found.values["logit_diff"], apart.values["logit_diff"], atol=1e-5, rtol=0)
     assert found.values["logit_diff"].std(0).min() > 1e-4

@@ -9,22 +9,23 @@ What it costs: for an intervention at block l of n, the blocks from l on, and of
 `tiny_ablation.engine.gradients`).
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from tiny_ablation.data.text import listing
 from tiny_ablation.engine.edits import Intervention
 from tiny_ablation.engine.forward import Cache, Passes
-from tiny_ablation.engine.layout import Batch, build_batches, count_nodes, tagger
+from tiny_ablation.engine.layout import Batch, Tagger, build_batches, count_nodes, tagger
 from tiny_ablation.engine.memory import give_back
+from tiny_ablation.engine.parts import in_parts
 from tiny_ablation.engine.prompts import Prompt, sequences
+from tiny_ablation.engine.results import BatchResult, Results, check_finite
 from tiny_ablation.engine.scheduling import Edited, Share, runs_per_pass, shares
 from tiny_ablation.engine.source_runs import Sources
-from tiny_ablation.errors import GuardError, NumericsError, is_out_of_memory
+from tiny_ablation.errors import GuardError, is_out_of_memory
 from tiny_ablation.metrics.readout import Metric, Readout
 from tiny_ablation.models.network import Network
 from tiny_ablation.store.runlog import log
@@ -39,28 +40,8 @@ PASS_ROWS = 1024
 # A finished batch is kept when a run is stopped, so a short run is cut into a few batches, as far as they stay large enough
 # for the matrix products to be efficient.
 FEW_BATCHES, MIN_NODES = 3, 96
-# Logits that metrics are computed of at once: what they make of 4 MB stays in the processor's caches (on a Zen 4, 6 ns a logit
-# with 32 MB, 2 with 4).
-LOGITS_AT_ONCE = 2**20
-
-
-@dataclass(frozen=True)
-class BatchResult:
-    """What one batch gave.
-
-    Attributes:
-        examples: indices of its examples.
-        values: for each metric (n_interventions, n) float64.
-        baseline: for each metric (n,) float64.
-        top1: (n_interventions, n) int64, the most probable next token.
-        top1_baseline: (n,) int64.
-    """
-
-    examples: tuple[int, ...]
-    values: dict[str, Tensor]
-    baseline: dict[str, Tensor]
-    top1: Tensor
-    top1_baseline: Tensor
+# Logits that one pass gives: 256 MB in float32.
+LOGITS_HELD = 2**26
 
 
 @dataclass
@@ -104,9 +85,8 @@ class Executor:
     def batches(self) -> list[Batch]:
         """The layout of all prompts, the same on every machine."""
         items = sequences(self.prompts, full=self.full)
-        tag = tagger(self.prompts, self._everything)
         return build_batches(
-            items, tag, max_nodes=self._max_nodes, shared=self.uses_prefix_tree, limits=self.network.trees
+            items, self._tag, max_nodes=self._max_nodes, shared=self.uses_prefix_tree, limits=self.network.trees
         )  # fmt: skip
 
     @property
@@ -134,11 +114,13 @@ class Executor:
     @cached_property
     def _work(self) -> tuple[int, int]:
         """Tokens of all prompts one by one, and nodes of their prefix tree."""
-        return count_nodes(sequences(self.prompts, full=self.full), tagger(self.prompts, self._everything))
+        return count_nodes(sequences(self.prompts, full=self.full), self._tag)
 
-    @property
-    def _everything(self) -> list[Intervention]:
-        return [*self.plan, *([self.base_intervention] if self.base_intervention else [])]
+    @cached_property
+    def _tag(self) -> Tagger:
+        return tagger(
+            self.prompts, [*self.plan, *([self.base_intervention] if self.base_intervention else [])]
+        )
 
     def __iter__(self) -> Iterator[BatchResult]:
         """Results batch by batch."""
@@ -157,49 +139,68 @@ class Executor:
             NumericsError: logits are NaN or infinite; the message names the site.
         """
         batch = self.batches[index]
-        sources = Sources.collect(self._passes, self.prompts, batch, self._everything, self._capacity)
-        under = sources.writers([self.base_intervention] if self.base_intervention else [])
+        always = [self.base_intervention] if self.base_intervention else []
+        under = self._sources(batch, always).writers(always)
         cache = self._passes.clean(batch, writers=under)
         base = Readout(cache.logits[None], batch.reads.to(self.network.device))
-        _check_finite(base, ["the un-intervened model"])
+        check_finite(base, ["the un-intervened model"])
         if index == 0:
             self._check_self_patch(batch, cache)
-        out = _Results.empty(self.metrics, len(self.plan), base)
-        made, begun = (), cache
-        for share in self.shares(batch, sources.edited):
-            if share.made != made:
-                made = share.made
-                edits = Intervention(made)
-                begun = self._passes.continued(batch, cache, edits.start, sources.writers([edits]))
-            self._run_share(batch, begun, base, sources, share, out, tick)
+        out = Results.empty(self.metrics, len(self.plan), base)
+        number = next(self.network.hf.parameters()).element_size()
+        for part in in_parts(self.plan, batch, self.network.shape, number):
+            self._run_part(batch, part, cache, base, out, tick)
         if self.plan and not torch.equal(self._passes.clean(batch, writers=under).logits, cache.logits):
             raise GuardError(
                 "the clean baseline is not what it was before the interventions: a hook or an edit leaked"
             )
         give_back()
         self.prompt_tokens += len(self.plan) * sum(len(self.prompts[i].ids) for i in batch.examples)
-        return out.finish(batch)
+        return out.finish(batch.examples)
 
-    def shares(self, batch: Batch, edited: Edited | None = None) -> list[Share]:
+    def _sources(self, batch: Batch, plan: Iterable[Intervention]) -> Sources:
+        return Sources.collect(self._passes, self.prompts, batch, plan, self._capacity)
+
+    def _run_part(
+        self, batch: Batch, part: Mapping[int, Intervention], cache: Cache, base: Readout, out: "Results",
+        tick: Callable[[int], object],
+    ) -> None:  # fmt: skip
+        """The interventions of a part, whose values from other runs are held as long as it takes."""
+        sources, made, begun = self._sources(batch, part.values()), (), cache
+        for share in self.shares(batch, part, sources.edited):
+            if share.made != made:
+                made = share.made
+                edits = Intervention(made)
+                begun = self._passes.continued(batch, cache, edits.start, sources.writers([edits]))
+            self._run_share(batch, begun, base, sources, share, out, tick)
+
+    def shares(
+        self, batch: Batch, part: Mapping[int, Intervention] | None = None, edited: Edited | None = None
+    ) -> list[Share]:
         """What runs together: interventions that start from one kept pass, at one block, and change about the same nodes.
 
         Args:
             batch: of this executor.
+            part: of the plan, by index; by default all of it.
             edited: the nodes of `batch` that an edit writes to; by default all that its positions name.
         """
         if not self._passes.can_leave_out(batch):
             edited = None
         elif edited is None:
             edited = lambda edit: batch.select(self.prompts, edit.positions)  # noqa: E731
-        return shares(self.plan, batch, self.network.shape.n_layers, edited)
+        return shares(
+            dict(enumerate(self.plan)) if part is None else part, batch, self.network.shape.n_layers, edited
+        )
 
     def _run_share(
-        self, batch: Batch, cache: Cache, base: Readout, sources: Sources, share: Share, out: "_Results",
+        self, batch: Batch, cache: Cache, base: Readout, sources: Sources, share: Share, out: "Results",
         tick: Callable[[int], object],
     ) -> None:  # fmt: skip
         done, group, nodes = 0, list(share.runs), batch.n_nodes if share.only is None else len(share.only)
+        held = LOGITS_HELD // base.logits.numel()
         while done < len(group):
-            chunk = group[done : done + _even_share(len(group) - done, self._capacity // nodes)]
+            most = min(self._capacity // nodes, held)
+            chunk = group[done : done + _even_share(len(group) - done, most)]
             try:
                 writers = sources.writers([share.runs[i] for i in chunk], share.only)
                 logits = self._passes.edited(batch, cache, share.start, writers, len(chunk), share.only)
@@ -232,77 +233,7 @@ def _rewrite(x: Tensor) -> None:
     x.copy_(x.clone())
 
 
-@dataclass
-class _Results:
-    """Metrics of one batch as they come in."""
-
-    metrics: Sequence[Metric]
-    values: dict[str, Tensor]
-    baseline: dict[str, Tensor]
-    top1: Tensor
-    top1_baseline: Tensor
-
-    @classmethod
-    def empty(cls, metrics: Sequence[Metric], n: int, base: Readout) -> "_Results":
-        size = base.reads.n_examples
-        return cls(
-            metrics,
-            {m.name: torch.full((n, size), torch.nan, dtype=torch.float64) for m in metrics},
-            {m.name: _measured(m, base, base, ["the un-intervened model"])[0] for m in metrics},
-            torch.full((n, size), -1),
-            _first_read(base)[0].cpu(),
-        )
-
-    def add(self, chunk: list[int], logits: Tensor, base: Readout, labels: list[str]) -> None:
-        """Metrics of the chunk's runs, a few runs at a time so that no copy of all logits is made."""
-        step = max(1, LOGITS_AT_ONCE // logits[0].numel())
-        for start in range(0, len(chunk), step):
-            part = Readout(logits[start : start + step], base.reads)
-            _check_finite(part, labels[start : start + step])
-            rows = torch.tensor(chunk[start : start + step])
-            for metric in self.metrics:
-                self.values[metric.name][rows] = _measured(metric, part, base, labels[start : start + step])
-            self.top1[rows] = _first_read(part).cpu()
-
-    def finish(self, batch: Batch) -> BatchResult:
-        return BatchResult(batch.examples, self.values, self.baseline, self.top1, self.top1_baseline)
-
-
 def _even_share(n: int, most: int) -> int:
     """How many of `n` runs to make next, at most `most` at once: parts of one size, since small matrices are slow."""
     parts = -(-n // max(1, most))
     return -(-n // parts)
-
-
-def _first_read(readout: Readout) -> Tensor:
-    """(m, n_examples): the top token at the first read of each example, the last prompt token."""
-    example = readout.reads.example
-    first = torch.ones_like(example, dtype=torch.bool)
-    first[1:] = example[1:] != example[:-1]
-    return readout.top1[:, first]
-
-
-def _check_finite(readout: Readout, labels: Sequence[str]) -> None:
-    """Refuse logits that are NaN or infinite; the message names the first run that has them."""
-    bad = ~torch.isfinite(readout.log_norm).all(-1)
-    if bad.any():
-        raise NumericsError(
-            f"{labels[int(bad.nonzero()[0])]}: the logits hold NaN or infinity, so no metric is defined; "
-            "try device.dtype=float32, and check the weights"
-        )
-
-
-def _measured(metric: Metric, readout: Readout, base: Readout, labels: Sequence[str]) -> Tensor:
-    """(m, n_examples): the metric of each run; refused where it is NaN or infinite, as when an answer is impossible."""
-    values = metric.compute(readout, base).double().cpu()
-    bad = ~torch.isfinite(values).all(-1)
-    if bad.any():
-        run = int(bad.nonzero()[0])
-        tokens = (readout.logits[run] == -torch.inf).any(0).nonzero().flatten().tolist()
-        said = listing([str(token) for token in tokens])
-        why = f" (the model gives a logit of minus infinity to tokens {said})" if tokens else ""
-        raise NumericsError(
-            f"{labels[run]}: {metric.name} is NaN or infinite for an example{why}; leave the metric out of "
-            "metrics.names, or the example out"
-        )
-    return values

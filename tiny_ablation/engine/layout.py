@@ -13,6 +13,7 @@ intervention would do to them agrees. That second part is the tag of a token; se
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -107,9 +108,13 @@ def tagger(prompts: Sequence[Prompt], plan: Iterable[Intervention]) -> Tagger:
     specs = sorted({edit.positions for edit in edits if edit.positions != "all"}, key=str)
     tagged = list({id(e.replacement): e.replacement for e in edits if _has_tags(e.replacement)}.values())
 
+    numbers: dict[Hashable, int] = {}  # instead of tuples as long as the plan has replacements
+
+    @cache
     def tag(example: int, position: int) -> Hashable:
         covered = tuple(prompts[example].covers(spec, position) for spec in specs)
-        return (covered, tuple(replacement.tag(example, position) for replacement in tagged))
+        whole = (covered, tuple(replacement.tag(example, position) for replacement in tagged))
+        return numbers.setdefault(whole, len(numbers))
 
     return tag if specs or tagged else lambda _example, _position: None
 

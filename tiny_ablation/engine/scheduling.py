@@ -8,7 +8,7 @@ Interventions that begin with the same edits, such as all pairs with one head in
 pass that is kept like the clean one, and what is left of each begins there.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -43,11 +43,13 @@ class Share:
     made: tuple[Edit, ...] = ()
 
 
-def shares(plan: Sequence[Intervention], batch: Batch, n_layers: int, edited: Edited | None) -> list[Share]:
+def shares(
+    plan: Mapping[int, Intervention], batch: Batch, n_layers: int, edited: Edited | None
+) -> list[Share]:
     """Every intervention of the plan in one share; by the pass that they start from, and in the order of blocks.
 
     Args:
-        plan: the interventions.
+        plan: the interventions, by index.
         batch: what they are made on.
         n_layers: blocks of the model.
         edited: the nodes that an edit writes to, None for all; None where passes have to compute every node.
@@ -61,7 +63,7 @@ def shares(plan: Sequence[Intervention], batch: Batch, n_layers: int, edited: Ed
             if edited is None:
                 out.append(Share(start, runs, None, made))
             else:
-                out += _by_nodes(start, made, runs, {i: _changed(runs[i], batch, edited) for i in runs})
+                out += _by_nodes(start, made, runs, _changing_the_same(runs, batch, edited))
     return out
 
 
@@ -69,17 +71,19 @@ def runs_per_pass(plan: Sequence[Intervention], n_layers: int) -> float:
     """How many interventions start together at the same positions, on average: about what one pass holds of each prompt."""
     together = {
         (made, rest.start, *(str(edit.positions) for edit in rest.edits))
-        for made, rests in _trunks(plan, n_layers).items()
+        for made, rests in _trunks(dict(enumerate(plan)), n_layers).items()
         for rest in rests.values()
     }
     return len(plan) / max(1, len(together))
 
 
-def _trunks(plan: Sequence[Intervention], n_layers: int) -> dict[tuple[Edit, ...], dict[int, Intervention]]:
+def _trunks(
+    plan: Mapping[int, Intervention], n_layers: int
+) -> dict[tuple[Edit, ...], dict[int, Intervention]]:
     """What is left of each intervention, by the edits that are made for several of them at once; without any first."""
     trunks: dict[tuple[Edit, ...], dict[int, Intervention]] = {(): {}}
     joined: dict[tuple[Edit, ...], dict[int, Intervention]] = {}
-    for index, intervention in enumerate(plan):
+    for index, intervention in plan.items():
         lowest = tuple(edit for edit in intervention.edits if edit.layer == intervention.start)
         rest = tuple(edit for edit in intervention.edits if edit.layer != intervention.start)
         if rest:
@@ -95,6 +99,25 @@ def _trunks(plan: Sequence[Intervention], n_layers: int) -> dict[tuple[Edit, ...
     return trunks
 
 
+def _changing_the_same(
+    runs: Mapping[int, Intervention], batch: Batch, edited: Edited
+) -> list[tuple[Tensor, list[int]]]:
+    """(nodes,) bool of what can be changed, each with all interventions that can change just that."""
+    touched: dict[frozenset[Hashable], list[int]] = {}
+    for index, intervention in runs.items():
+        touched.setdefault(frozenset(map(_touches, intervention.edits)), []).append(index)
+    same: dict[bytes, tuple[Tensor, list[int]]] = {}
+    for indices in touched.values():
+        changed = _changed(runs[indices[0]], batch, edited)
+        same.setdefault(changed.numpy().tobytes(), (changed, []))[1].extend(indices)
+    return list(same.values())
+
+
+def _touches(edit: Edit) -> Hashable:
+    """What an edit's nodes depend on."""
+    return edit.positions, id(edit.replacement) if edit.replacement.sources is not None else None
+
+
 def _changed(intervention: Intervention, batch: Batch, edited: Edited) -> Tensor:
     """(nodes,) bool: what the intervention can change."""
     changed = torch.zeros(batch.n_nodes, dtype=torch.bool)
@@ -107,7 +130,7 @@ def _changed(intervention: Intervention, batch: Batch, edited: Edited) -> Tensor
 
 
 def _by_nodes(
-    start: int, made: tuple[Edit, ...], runs: dict[int, Intervention], changed: dict[int, Tensor]
+    start: int, made: tuple[Edit, ...], runs: Mapping[int, Intervention], same: list[tuple[Tensor, list[int]]]
 ) -> Iterator[Share]:
     """Shares of interventions that change about the same nodes; those that change most come first."""
 
@@ -115,13 +138,9 @@ def _by_nodes(
         chosen = {index: runs[index] for index in sorted(indices)}
         return Share(start, chosen, _worth_it(nodes), made)
 
-    same: dict[bytes, list[int]] = {}
-    for index, nodes in changed.items():
-        same.setdefault(nodes.numpy().tobytes(), []).append(index)
     held: list[int] = []
     union = torch.zeros(0, dtype=torch.bool)
-    for indices in sorted(same.values(), key=lambda indices: -int(changed[indices[0]].sum())):
-        own = changed[indices[0]]  # the least so far
+    for own, indices in sorted(same, key=lambda each: -int(each[0].sum())):  # the least so far
         if held and (union | own).sum() > MOST_WASTE * own.sum():
             yield share(held, union)
             held = []

@@ -1,20 +1,24 @@
 """The values that are put in: where they come from, aligned with the tokens of a batch.
 
 They come from other runs (patching, resampling), from an edited run of the prompt itself (path patching), or from tables that
-stand ready (means, noise). Costs one clean pass a distinct source run and batch, and for edited source runs one pass more each,
-from the block of their first edit on.
+stand ready (means, noise). Costs one clean pass over the distinct source prompts of a batch, and for edited source runs one
+pass more each, from the block of their first edit on. How much is held at once: see `tiny_ablation.engine.parts`.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from tiny_ablation.engine.edits import Edit, Ids, Intervention, Lookup, PositionSpec, Replacement
-from tiny_ablation.engine.forward import Cache, Passes, Place, Writer
-from tiny_ablation.engine.layout import Batch, Limits, build_batches
+from tiny_ablation.engine.forward import Passes, Place, Writer
+from tiny_ablation.engine.layout import Batch, build_batches
+from tiny_ablation.engine.parts import source_prompts
 from tiny_ablation.engine.prompts import Prompt, Prompts, sequences
+
+# Nodes of one pass over source prompts.
+SOURCE_NODES = 1024
 
 Wanted = dict[int, tuple[Replacement, set[Place]]]  # by the identity of the replacement
 
@@ -26,35 +30,42 @@ class Sources:
     Attributes:
         prompts: the prompts of the batch's examples, by example.
         batch: the batch.
-        values: for each replacement (by identity) and place (nodes, units, width).
-        aligned: for each replacement the nodes that have a counterpart in its source run.
+        plain: for each place what the clean source runs have there, (source nodes, units, width).
+        edited_runs: for each replacement whose source run is edited (by identity) and place, the same of that run.
+        index: for each replacement the source node of each node of the batch, -1 where there is none.
         rows: for each table the row of each node.
         selected: for each choice of positions its nodes, as `Batch.select` gives them.
+        limited: for each replacement and choice of positions the nodes of these that have a source node.
     """
 
     prompts: Prompts
     batch: Batch
-    values: dict[tuple[int, Place], Tensor] = field(default_factory=dict)
-    aligned: dict[int, Tensor] = field(default_factory=dict)
+    plain: dict[Place, Tensor] = field(default_factory=dict)
+    edited_runs: dict[tuple[int, Place], Tensor] = field(default_factory=dict)
+    index: dict[int, Tensor] = field(default_factory=dict)
     rows: dict[int, Tensor] = field(default_factory=dict)
     selected: dict[PositionSpec, Tensor | None] = field(default_factory=dict)
+    limited: dict[tuple[int, PositionSpec], Tensor | None] = field(default_factory=dict)
 
     @classmethod
     def collect(
-        cls, passes: Passes, prompts: Prompts, batch: Batch, plan: Sequence[Intervention], capacity: int
+        cls, passes: Passes, prompts: Prompts, batch: Batch, plan: Iterable[Intervention], capacity: int
     ) -> "Sources":
         """Run the sources of all edits of `plan` once each, `capacity` tokens in one pass where several are run together."""
         out = cls(prompts, batch)
+        plain: Wanted = {}
         by_source: dict[int, Wanted] = {}
         for edit in (edit for intervention in plan for edit in intervention.edits):
             replacement = edit.replacement
-            if replacement.sources is not None:
-                of_source = by_source.setdefault(id(replacement.sources), {})
-                of_source.setdefault(id(replacement), (replacement, set()))[1].add(
-                    (edit.component, edit.layer)
-                )
+            if replacement.sources is None:
+                continue
+            own = replacement.within is not None
+            of_source = by_source.setdefault(id(replacement.sources), {}) if own else plain
+            of_source.setdefault(id(replacement), (replacement, set()))[1].add((edit.component, edit.layer))
+        if plain:
+            out._run_plain(passes, plain)
         for wanted in by_source.values():
-            out._run(passes, wanted, capacity)
+            out._run_edited(passes, wanted, capacity)
         return out
 
     def writers(
@@ -70,46 +81,105 @@ class Sources:
         for run, intervention in enumerate(interventions):
             for edit in intervention.edits:
                 nodes = self.edited(edit)
-                source = self._get(edit, nodes)
                 where = nodes if only is None or nodes is None else torch.searchsorted(only, nodes)
-                writers.setdefault((edit.component, edit.layer), []).append(_writer(run, edit, where, source))
+                writers.setdefault((edit.component, edit.layer), []).append(
+                    self._writer(run, edit, nodes, where)
+                )
         return writers
+
+    def _writer(self, run: int, edit: Edit, nodes: Tensor | None, where: Tensor | None) -> Writer:
+        lookup = edit.replacement.lookup
+        if lookup is not None:
+            lookup.values(
+                edit.component, edit.layer
+            )  # where they are made by running the model, not amid a pass
+
+        def write(x: Tensor) -> None:
+            # (runs, nodes, units, width): this intervention's copy, and the unit where one is named
+            mine = x[run] if edit.unit is None else x[run, :, edit.unit]
+            source = self._get(edit, nodes)  # not before: all writers of a pass together would hold a lot
+            if where is None:
+                mine.copy_(edit.replacement.value(mine, source, edit))
+            else:
+                at = where.to(x.device)
+                mine[at] = edit.replacement.value(mine[at], source, edit)
+
+        return write
 
     def edited(self, edit: Edit) -> Tensor | None:
         """(k,) the nodes that an edit writes to, ascending; None for all."""
-        return self._limit(edit, self._selected(edit.positions))
+        nodes = self._selected(edit.positions)
+        return nodes if edit.replacement.sources is None else self._limit(edit, nodes)
 
     def _selected(self, spec: PositionSpec) -> Tensor | None:
         if spec not in self.selected:
             self.selected[spec] = self.batch.select(self.prompts, spec)
         return self.selected[spec]
 
-    def _run(self, passes: Passes, wanted: Wanted, capacity: int) -> None:
-        """The replacements of one set of source prompts, which are laid out and run once."""
-        sources = next(iter(wanted.values()))[0].sources
-        assert sources is not None
-        plain = {
-            place for replacement, places in wanted.values() if replacement.within is None for place in places
-        }
-        for run in _lay_out(sources, self.prompts, self.batch, passes.network.trees):
-            cache = passes.clean(run, sorted(plain))
-            edited = _edited_runs(passes, run, cache, sources, self, wanted, capacity)
-            for key, (replacement, places) in wanted.items():
-                index = _alignment(run, self.batch, self.prompts, replacement)
-                here = (index >= 0).nonzero()[:, 0]
-                self.aligned[key] = torch.cat([self.aligned.get(key, here[:0]), here]).sort().values
-                for place in places:
-                    at = cache.at[place] if replacement.within is None else edited[key, place]
-                    if (key, place) not in self.values:
-                        self.values[key, place] = at.new_zeros(len(index), *at.shape[1:])
-                    self.values[key, place][here] = at[index[here].to(at.device)]
-
     def _limit(self, edit: Edit, nodes: Tensor | None) -> Tensor | None:
         """The nodes that have a counterpart in the source run; a token without one keeps its own value."""
-        if edit.replacement.sources is None:
-            return nodes
-        aligned = self.aligned[id(edit.replacement)]
-        return aligned if nodes is None else nodes[torch.isin(nodes, aligned)]
+        key = id(edit.replacement), edit.positions
+        if key not in self.limited:
+            aligned = self.index[key[0]] >= 0
+            if nodes is not None:
+                self.limited[key] = nodes[aligned[nodes]]
+            else:
+                self.limited[key] = None if aligned.all() else aligned.nonzero()[:, 0]
+        return self.limited[key]
+
+    def _run_plain(self, passes: Passes, wanted: Wanted) -> None:
+        """Clean runs of the distinct source prompts of all replacements."""
+        sources = {
+            ids: source
+            for source, ids in enumerate(
+                source_prompts((replacement for replacement, _ in wanted.values()), self.batch)
+            )
+        }
+        prompts = {source: Prompt(ids, (0,), (0,), {}, f"source {source}") for ids, source in sources.items()}
+        items = [
+            type(s)(source, s.ids, s.reads)
+            for source, prompt in prompts.items()
+            for s in sequences([prompt], full=False)
+        ]
+        places = sorted(set().union(*(places for _, places in wanted.values())))
+        at: dict[Place, list[Tensor]] = {place: [] for place in places}
+        nodes_of, start = {}, 0
+        for run in build_batches(
+            items, lambda _e, _p: None, max_nodes=SOURCE_NODES, shared=True, limits=passes.network.trees
+        ):
+            unread = replace(run, read_nodes=run.read_nodes[:1])  # its logits are of no use
+            for place, values in passes.clean(unread, places).at.items():
+                at[place].append(values)
+            for sequence, nodes in zip(run.sequences, run.nodes, strict=True):
+                nodes_of[sequence.example] = [start + node for node in nodes]
+            start += run.n_nodes
+        for place in places:
+            self.plain[place] = torch.cat(at.pop(place))
+        for key, (replacement, _) in wanted.items():
+            assert replacement.sources is not None
+            of_example = {e: nodes_of[sources[replacement.sources[e]]] for e in self.batch.examples}
+            self.index[key] = _alignment(of_example, self.batch, self.prompts, replacement)
+
+    def _run_edited(self, passes: Passes, wanted: Wanted, capacity: int) -> None:
+        """The edited runs of one set of source prompts, each a run of its own."""
+        sources = next(iter(wanted.values()))[0].sources
+        assert sources is not None
+        start = 0
+        parts: dict[tuple[int, Place], list[Tensor]] = {}
+        nodes_of: dict[int, list[int]] = {}
+        for run in _lay_out(passes, sources, self.prompts, self.batch):
+            own = {
+                e: Prompt(sources[e], (0,), (0,), self.prompts[e].marks, self.prompts[e].name)
+                for e in run.examples
+            }
+            for key, place, values in _edited_runs(passes, run, own, wanted, capacity):
+                parts.setdefault((key, place), []).append(values)
+            for sequence, nodes in zip(run.sequences, run.nodes, strict=True):
+                nodes_of[sequence.example] = [start + node for node in nodes]
+            start += run.n_nodes
+        self.edited_runs |= {of: torch.cat(values) for of, values in parts.items()}
+        for key, (replacement, _) in wanted.items():
+            self.index[key] = _alignment(nodes_of, self.batch, self.prompts, replacement)
 
     def _get(self, edit: Edit, nodes: Tensor | None) -> Tensor | None:
         """(k, width) or (k, units, width): the source's values where the edit writes."""
@@ -117,9 +187,10 @@ class Sources:
             return self._look_up(edit, edit.replacement.lookup, nodes)
         if edit.replacement.sources is None:
             return None
-        whole = self.values[id(edit.replacement), (edit.component, edit.layer)]
-        whole = whole if nodes is None else whole[nodes.to(whole.device)]
-        return whole if edit.unit is None else whole[:, edit.unit]
+        key, place = id(edit.replacement), (edit.component, edit.layer)
+        whole = self.plain[place] if edit.replacement.within is None else self.edited_runs[key, place]
+        index = (self.index[key] if nodes is None else self.index[key][nodes]).to(whole.device)
+        return whole[index] if edit.unit is None else whole[index, edit.unit]
 
     def _look_up(self, edit: Edit, lookup: Lookup, nodes: Tensor | None) -> Tensor:
         rows = self.rows.get(id(lookup))
@@ -133,61 +204,41 @@ class Sources:
 
 
 def _edited_runs(
-    passes: Passes,
-    run: Batch,
-    cache: Cache,
-    sources: Sequence[Ids],
-    outer: Sources,
-    wanted: Wanted,
-    capacity: int,
-) -> dict[tuple[int, Place], Tensor]:
-    """(nodes, units, width) for each replacement whose source run is edited, and each place it is asked for."""
+    passes: Passes, run: Batch, own: dict[int, Prompt], wanted: Wanted, capacity: int
+) -> Iterator[tuple[int, Place, Tensor]]:
+    """For each replacement whose source run is edited, and each place it is asked for, (run nodes, units, width)."""
     entries = [(key, r.within, places) for key, (r, places) in wanted.items() if r.within is not None]
     entries.sort(key=lambda entry: entry[1].start)  # a chunk resumes at its first start
-    own = {
-        e: Prompt(sources[e], (0,), (0,), outer.prompts[e].marks, outer.prompts[e].name) for e in run.examples
-    }
+    cache = passes.clean(run)
     inner = Sources.collect(passes, own, run, [within for _, within, _ in entries], capacity)
     step = max(1, capacity // run.n_nodes)
-    out: dict[tuple[int, Place], Tensor] = {}
     for first in range(0, len(entries), step):
         chunk = entries[first : first + step]
         capture = sorted(set().union(*(places for _, _, places in chunk)))
         withins = [within for _, within, _ in chunk]
         at = passes.captured(run, cache, withins[0].start, inner.writers(withins), len(chunk), capture)
-        out |= {(key, place): at[place][i] for i, (key, _, places) in enumerate(chunk) for place in places}
-    return out
+        for i, (key, _, places) in enumerate(chunk):
+            for place in sorted(places):
+                yield key, place, at[place][i].clone()  # not the others, as long as this is held
 
 
-def _lay_out(sources: Sequence[Ids], prompts: Prompts, batch: Batch, limits: Limits) -> list[Batch]:
-    """The source prompts of a batch's examples, in as few passes as the model computes exactly."""
+def _lay_out(passes: Passes, sources: Sequence[Ids], prompts: Prompts, batch: Batch) -> list[Batch]:
+    """The source prompts of a batch's examples, one for each, in as few passes as the model computes exactly."""
     chosen = {e: Prompt(sources[e], (0,), (0,), {}, prompts[e].name) for e in batch.examples}
     items = [s for e in batch.examples for s in sequences([chosen[e]], full=False)]
     items = [type(s)(e, s.ids, s.reads) for e, s in zip(batch.examples, items, strict=True)]
+    limits = passes.network.trees
     return build_batches(items, lambda e, _: e, max_nodes=10**9, shared=True, limits=limits)
 
 
-def _alignment(run: Batch, batch: Batch, prompts: Prompts, replacement: Replacement) -> Tensor:
-    """For each node of `batch` its node in `run` (-1 where none)."""
-    node_of = {sequence.example: nodes for sequence, nodes in zip(run.sequences, run.nodes, strict=True)}
+def _alignment(
+    nodes_of: dict[int, list[int]], batch: Batch, prompts: Prompts, replacement: Replacement
+) -> Tensor:
+    """For each node of `batch` its node in the source runs (-1 where none)."""
     index = torch.full((batch.n_nodes,), -1)
     for node, (example, position) in batch.owners().items():
-        if example not in node_of:
-            continue  # its source stands in another pass
-        aligned = replacement.source_position(position, len(prompts[example].ids), len(node_of[example]))
+        source = nodes_of[example]
+        aligned = replacement.source_position(position, len(prompts[example].ids), len(source))
         if aligned is not None:
-            index[node] = node_of[example][aligned]
+            index[node] = source[aligned]
     return index
-
-
-def _writer(run: int, edit: Edit, nodes: Tensor | None, source: Tensor | None) -> Writer:
-    def write(x: Tensor) -> None:
-        # (runs, nodes, units, width): this intervention's copy, and the unit where one is named
-        mine = x[run] if edit.unit is None else x[run, :, edit.unit]
-        if nodes is None:
-            mine.copy_(edit.replacement.value(mine, source, edit))
-        else:
-            where = nodes.to(x.device)
-            mine[where] = edit.replacement.value(mine[where], source, edit)
-
-    return write

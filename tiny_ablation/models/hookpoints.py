@@ -71,6 +71,11 @@ class ModelShape:
             return self.n_kv_heads
         return self.d_mlp if component == "neurons" else 1
 
+    def width(self, component: str) -> int:
+        """How many numbers the component has at each layer and token, over all its units."""
+        units = self.n_units(component)
+        return units if component == "neurons" else self.d_model if units == 1 else units * self.d_head
+
 
 @dataclass(frozen=True)
 class HookPoint:

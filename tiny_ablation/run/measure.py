@@ -16,7 +16,8 @@ from tiny_ablation.store.runlog import log
 if TYPE_CHECKING:
     import numpy as np
 
-    from tiny_ablation.engine.executor import BatchResult, Executor
+    from tiny_ablation.engine.executor import Executor
+    from tiny_ablation.engine.results import BatchResult
 
 Progress = Callable[[int], None]
 
