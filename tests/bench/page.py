@@ -53,7 +53,7 @@ the machine has a faster one (oneDNN with AVX-512): a floor that is lower by as 
 - Memory does not grow with the number of prompts: only one batch is held, oneDNN may keep little code, and what a batch freed
   goes back to the system (`engine/heap.py`).
 - On CPUs with AVX-512, products take oneDNN with packed weights where that is faster and was seen to agree
-  (`models/products.py`); attention among the nodes of a tree goes in chunks of neighbours (`models/tree_attention.py`).
+  (`models/onednn_linear.py`); attention among the nodes of a tree goes in chunks of neighbours (`models/tree_attention.py`).
 
 Not used: `torch.compile`. A block of the default model over nine runs of 275 nodes took 123 ms compiled and 135 ms as it is,
 after 21 s of compiling and 3 to 4 s more for each of the next shapes, of which every batch brings some; what left the block

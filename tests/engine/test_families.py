@@ -131,7 +131,7 @@ class Judge:
 
 def build(name) -> Network:
     try:
-        hf = tiny(name, attention="sdpa")
+        hf = tiny(name, attn_implementation="sdpa")
     except ValueError:  # which this architecture does not have
         hf = tiny(name)
     return build_network(LoadedModel(name, hf, toy_llama()[1], False, name, {}))

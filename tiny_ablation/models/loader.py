@@ -281,7 +281,7 @@ def _read_model(cfg: ModelConfig, files: ModelFiles, dtype: str, **how: Any) -> 
             trust_remote_code=cfg.trust_remote_code,
             ignore_mismatched_sizes=True,  # told by name below, with everything else that does not fit
             output_loading_info=True,
-            **({"attn_implementation": "sdpa"} | how),
+            **how,  # the attention is sdpa, or eager where the model has no sdpa
         )
     refuse_misfit(cfg.name, files.directory, hf, report)
     if cfg.source is ModelSource.local:
