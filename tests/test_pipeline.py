@@ -12,7 +12,7 @@ from tiny_ablation.store.manifest import read_manifest
 RUN = ["model=toy", "tracking=off", "dataset.n_examples=8", "device.threads=1", "stats.n_boot=200", "stats.n_perm=200",
        "ablation.scales=[0.0]", "verify.n_sites=1", "verify.n_examples=1", "hydra.run.dir=run"]  # fmt: skip
 CONFIRM = ["dataset.split=dev", "stats.confirm=test", "stats.confirm_examples=6"]
-EXECUTOR = "tiny_ablation.engine.executor.Executor.run"
+SAVE = "tiny_ablation.store.partial.PartialStore.save"  # each batch that is measured
 # Where each stage begins, and what the run then says and ends with.
 STAGES = {
     "confirm": ("tiny_ablation.aggregate.confirm.confirm", 1, "failed"),
@@ -73,7 +73,7 @@ def test_a_stage_fails_alone_and_the_same_command_does_the_rest(run, undisturbed
     assert list(Path("run/partial").rglob("batch_*"))  # so that nothing is measured twice
 
     # Confirming measures anew what it had not measured; everything else goes on from what is kept.
-    with failing(monkeypatch, EXECUTOR) if stage != "confirm" else nullcontext():
+    with failing(monkeypatch, SAVE) if stage != "confirm" else nullcontext():
         assert run(*CONFIRM) == 0
     assert content() == undisturbed
     assert read_manifest(Path("run")).undone is None
