@@ -2,15 +2,18 @@
 
 import contextlib
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 
-from tests.families import saved
+from tests.families import D_HEAD, N_HEADS, saved
 from tiny_ablation.cli import main
-from tiny_ablation.models import loader, network
+from tiny_ablation.models import loader
 from tiny_ablation.models.hookpoints import HookPoint
 from tiny_ablation.models.network import Network
+from tiny_ablation.models.paths import TreeLimits
+from tiny_ablation.run import measure
 
 COMMON = ["tracking=off", "dataset.n_examples=12", "device.threads=1", "stats.n_boot=200", "stats.n_perm=200",
           "hydra.run.dir=run"]  # fmt: skip
@@ -85,32 +88,41 @@ LONG = ("ablation=heads_zero", "dataset=facts")
 def test_prompts_of_lengths_that_turn_by_other_angles_share_a_pass(verify, monkeypatch):
     code, found = verify("phi3", *LONG)
     assert (code, found["verdict"]) == (0, "ok")
-    monkeypatch.setattr(network, "length_class", lambda _config: lambda _n: 0)
+    real = Network.paths
+    monkeypatch.setattr(
+        Network, "paths", lambda self, longest: replace(real(self, longest), trees=TreeLimits())
+    )
     code, found = verify("phi3", *LONG)
     assert (code, found["verdict"]) == (1, "bug")
 
 
-def another_point(component, make):
-    """A hook point as it was: `make(network, layer, which)` gives it."""
-    real = Network.hook_point
+def put_back(monkeypatch, components, make):
+    """Hook points as they were, from when the run is prepared: `make(network, layer, which)` gives them.
+
+    The proof when a model is loaded would refuse them; what it does not see is what verification is for.
+    """
+    right, executors = Network.hook_point, measure.executors
 
     def hook_point(self, name, layer):
-        return make(self, layer, name) if name in component else real(self, name, layer)
+        return make(self, layer, name) if name in components else right(self, name, layer)
 
-    return hook_point
+    def with_the_fault(prepared):
+        monkeypatch.setattr(Network, "hook_point", hook_point)
+        return executors(prepared)
+
+    monkeypatch.setattr(measure, "executors", with_the_fault)
 
 
 def by_part(self, layer, which):
     """Queries of all heads, then keys, then values, though the model has the three of each head together."""
-    heads, d_head = self.shape.n_heads, self.shape.d_head
     joint = self.blocks[layer].self_attention.query_key_value
-    view = lambda x: x.unflatten(-1, (3, heads, d_head))[..., "qkv".index(which), :, :]  # noqa: E731
-    return HookPoint(f"blocks.{layer}.{which}", joint, "out", view)
+    units = torch.arange(3 * N_HEADS * D_HEAD).view(3, N_HEADS, D_HEAD)["qkv".index(which)]
+    return HookPoint(f"blocks.{layer}.{which}", joint, "out", units)
 
 
 @pytest.mark.parametrize("component", ["q", "k", "v"])
 def test_a_fused_layout_is_taken_for_another(verify, monkeypatch, component):
-    monkeypatch.setattr(Network, "hook_point", another_point("qkv", by_part))
+    put_back(monkeypatch, "qkv", by_part)
     code, found = verify("falcon_rw", "ablation=heads_zero", f"ablation.component={component}")
     assert (code, found["verdict"]) == (1, "bug")
     assert "the effect of layer" in found["faults"][0]
@@ -140,12 +152,12 @@ def before_norms(self, layer, which):
     """What the module gives, though a norm or a factor stands between it and the residual stream."""
     block = self.blocks[layer]
     module = block.self_attn if which == "attn_out" else block.mlp
-    return HookPoint(f"blocks.{layer}.{which}", module, "out", lambda x: x.unsqueeze(-2))
+    return HookPoint(f"blocks.{layer}.{which}", module, "out")
 
 
 @pytest.mark.parametrize("family", ["gemma3", "olmo2", "granite"])
 def test_what_is_added_is_read_before_norms_and_factors(verify, monkeypatch, family):
-    monkeypatch.setattr(Network, "hook_point", another_point(("attn_out", "mlp_out"), before_norms))
+    put_back(monkeypatch, ("attn_out", "mlp_out"), before_norms)
     code, found = verify(family, "ablation=mlp_mean")
     assert (code, found["verdict"]) == (1, "bug")
     assert "mlp" in found["first_difference"].lower() or "attention output" in found["first_difference"]
