@@ -87,19 +87,19 @@ $(VENV)-fuzz/.installed: $(VENV)/.installed
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt 'atheris>=3.0'
 	@touch $@
 
-# BENCH='--rounds 1 --jobs heads:facts=64' and the like; `$(BIN)/python -m tests.bench.bench --help` lists them.
-# How soon the page of a sweep opens is measured by `$(BIN)/python -m tests.bench.opening`.
+# BENCH='--rounds 1 --jobs heads:facts=64' and the like; `$(BIN)/python -m benchmarks.bench --help` lists them.
+# How soon the page of a sweep opens is measured by `$(BIN)/python -m benchmarks.opening`.
 bench: env
-	$(BIN)/python -m tests.bench.bench $(BENCH)
+	$(BIN)/python -m benchmarks.bench $(BENCH)
 
 # The page of the newest results; PERFORMANCE='outputs/bench/A.json ...' for others.
 performance: env
-	$(BIN)/python -m tests.bench.page $(PERFORMANCE)
+	$(BIN)/python -m benchmarks.page $(PERFORMANCE)
 
 bench-full: env
-	$(BIN)/python -m tests.bench.bench --full $(BENCH)
-	$(BIN)/python -m tests.bench.growth
-	$(BIN)/python -m tests.bench.screening
+	$(BIN)/python -m benchmarks.bench --full $(BENCH)
+	$(BIN)/python -m benchmarks.growth
+	$(BIN)/python -m benchmarks.screening
 
 behaviours: env
 	$(BIN)/tiny-ablate behaviours --out docs/behaviours.md

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from tests.bench.opening import opened
+from benchmarks.opening import opened
 from tests.report.policy import with_probe
 from tests.report.sweeps import write_sweep
 from tiny_ablation.report.figures.files import write_figures
@@ -169,7 +169,7 @@ def test_without_plotly_the_static_figures_stay(run_page, tmp_path):
 
 
 def test_nine_cells_are_below_three_megabytes_and_drawn_whole(sweep_page):
-    """How long they take to open is a matter of the machine: `python -m tests.bench.opening` measures it."""
+    """How long they take to open is a matter of the machine: `python -m benchmarks.opening` measures it."""
     assert sweep_page.stat().st_size < 3_000_000
     found = opened(sweep_page)
     assert found["figures"] == 6

@@ -169,7 +169,7 @@ class Executor:
         sources, made, begun = self._sources(batch, part.values()), (), cache
         for share in self.shares(batch, part, sources.edited):
             if share.made != made:
-                made = share.made
+                made, begun = share.made, cache  # lets go of the former pass
                 edits = Intervention(made)
                 begun = self._passes.continued(batch, cache, edits.start, sources.writers([edits]))
             self._run_share(batch, begun, base, sources, share, out, tick)

@@ -58,7 +58,8 @@ class Results:
 
     def add(self, chunk: list[int], logits: Tensor, base: Readout, labels: list[str]) -> None:
         """Metrics of the chunk's runs, a few runs at a time so that no copy of all logits is made."""
-        step = max(1, LOGITS_AT_ONCE // logits[0].numel())
+        at_once = LOGITS_AT_ONCE if logits.device.type == "cpu" else logits.numel()
+        step = max(1, at_once // logits[0].numel())
         for start in range(0, len(chunk), step):
             part = Readout(logits[start : start + step], base.reads)
             check_finite(part, labels[start : start + step])

@@ -299,7 +299,7 @@ def test_json_holds_no_nan(sweep):
 def test_500_runs_of_270_heads(make, tmp_path):
     import psutil
 
-    from tests.bench.memory import Peak
+    from benchmarks.memory import Peak
 
     metrics = ("logit_diff", "prob_diff", "p_drop", "kl_div", "acc_flip_rate", "acc_gain_rate", "entropy")
     children = [

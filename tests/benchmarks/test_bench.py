@@ -3,13 +3,13 @@
 import pytest
 import torch
 
-from tests.bench.bench import spread
-from tests.bench.floor import multiply_adds
-from tests.bench.growth import fitted
-from tests.bench.jobs import executor, make_job
-from tests.bench.page import page
-from tests.bench.screening import screened
-from tests.bench.ways import bridge_loop, engine, plain_loop
+from benchmarks.floor import multiply_adds
+from benchmarks.growth import fitted
+from benchmarks.jobs import executor, spread
+from benchmarks.page import page
+from benchmarks.prompts import make_job
+from benchmarks.screening import screened
+from benchmarks.ways import bridge_loop, engine, plain_loop
 from tiny_ablation.engine.cost import cost
 
 

@@ -12,7 +12,7 @@ from unittest import mock
 import torch
 from torch import Tensor
 
-from tests.bench.jobs import LOGIT_DIFF, Item, Job, Spot, executor
+from benchmarks.jobs import LOGIT_DIFF, Item, Job, Spot, executor
 from tiny_ablation.engine import scheduling
 from tiny_ablation.engine.prompts import Prompt
 from tiny_ablation.metrics.readout import Metric
@@ -28,13 +28,15 @@ _BRIDGE = {"z": "attn.hook_z", "resid_pre": "hook_in"}
 @torch.inference_mode()
 def bridge_loop(network: Network, job: Job, items: Sequence[Item]) -> Tensor:
     """What TransformerLens' documentation does: a padded batch, `run_with_hooks`, one item a forward."""
-    ids, mask = _padded(job.prompts)
+    ids, mask = _padded(network, job.prompts)
     name = lambda place: f"blocks.{place[1]}.{_BRIDGE[place[0]]}"  # noqa: E731
     source: dict[Place, Tensor] = {}
     if job.sources:
         places = _places(items)
         _, cache = network.bridge.run_with_cache(
-            _padded(job.sources)[0], attention_mask=mask, names_filter=[name(place) for place in places]
+            _padded(network, job.sources)[0],
+            attention_mask=mask,
+            names_filter=[name(place) for place in places],
         )
         source = {place: cache[name(place)] for place in places}
     out = []
@@ -54,7 +56,7 @@ def bridge_loop(network: Network, job: Job, items: Sequence[Item]) -> Tensor:
 @torch.inference_mode()
 def plain_loop(network: Network, job: Job, items: Sequence[Item]) -> Tensor:
     """The same on the plain Hugging Face model, with module hooks."""
-    ids, mask = _padded(job.prompts)
+    ids, mask = _padded(network, job.prompts)
     source = _plain_sources(network, job, _places(items))
     out = []
     for item in items:
@@ -70,16 +72,43 @@ def plain_loop(network: Network, job: Job, items: Sequence[Item]) -> Tensor:
 
 
 @torch.inference_mode()
+def rows_loop(network: Network, job: Job, items: Sequence[Item], tokens: int = 4096) -> Tensor:
+    """The plain loop with several items in one forward, each with rows of its own: as many as come to `tokens` tokens."""
+    ids, mask = _padded(network, job.prompts)
+    source, n = _plain_sources(network, job, _places(items)), len(ids)
+    at_once = max(1, tokens // ids.numel())
+    out = []
+    for start in range(0, len(items), at_once):
+        chunk = items[start : start + at_once]
+        handles = [
+            _plain_hook(network, spot, source, slice(row * n, (row + 1) * n))
+            for row, item in enumerate(chunk)
+            for spot in item
+        ]
+        try:
+            logits = network.hf(
+                input_ids=ids.repeat(len(chunk), 1),
+                attention_mask=mask.repeat(len(chunk), 1),
+                use_cache=False,
+            ).logits
+        finally:
+            for handle in handles:
+                handle.remove()
+        out += [_logit_diff(part, job) for part in logits.split(n)]
+    return torch.stack(out)
+
+
+@torch.inference_mode()
 def nnsight_loop(network: Network, job: Job, items: Sequence[Item]) -> Tensor:
     """The same with nnsight's tracing: a padded batch, one item a trace."""
-    ids, mask = _padded(job.prompts)
+    ids, mask = _padded(network, job.prompts)
     model = _traced(network)
     blocks = model.model.layers  # of the default model
     width = network.shape.d_head
     source: dict[Place, Tensor] = {}
     if job.sources:
         found: dict[Place, Any] = {}
-        with model.trace(input_ids=_padded(job.sources)[0], attention_mask=mask, use_cache=False):
+        with model.trace(input_ids=_padded(network, job.sources)[0], attention_mask=mask, use_cache=False):
             for place in sorted(_places(items), key=lambda place: place[1]):
                 found[place] = blocks[place[1]].input.save()
         source = dict(found)
@@ -105,10 +134,11 @@ def engine(
     items: Sequence[Item],
     metrics: Sequence[Metric] = LOGIT_DIFF,
     shared: bool | None = None,
+    batch_tokens: int = 4096,
 ) -> Tensor:
     """The same with the tool's executor, layout included; `shared=False` without prefix trees."""
     out = torch.full((len(items), len(job.prompts)), torch.nan, dtype=torch.float64)
-    for result in executor(network, job, items, metrics, shared):
+    for result in executor(network, job, items, metrics, shared, batch_tokens):
         out[:, list(result.examples)] = result.values["logit_diff"]
     return out
 
@@ -117,7 +147,7 @@ def engine_by_length(network: Network, job: Job, items: Sequence[Item]) -> Tenso
     """As the engine was before prefix trees: batches by length, no pass shared by pairs, PyTorch's own products."""
     with (
         mock.patch.object(onednn_linear, "available", return_value=False),
-        mock.patch.object(scheduling, "_trunks", lambda plan, _: {(): dict(enumerate(plan))}),
+        mock.patch.object(scheduling, "_trunks", lambda plan, _: {(): dict(plan)}),
     ):
         return engine(network, job, items, shared=False)
 
@@ -132,6 +162,7 @@ def engine_every_metric(network: Network, job: Job, items: Sequence[Item]) -> Te
 WAYS: dict[str, Way] = {
     "bridge loop": bridge_loop,
     "plain loop": plain_loop,
+    "plain loop, items as rows": rows_loop,
     **({"nnsight loop": nnsight_loop} if importlib.util.find_spec("nnsight") else {}),
     "engine, by length": engine_by_length,
     "engine": engine,
@@ -163,12 +194,12 @@ def _put(x: Tensor, spot: Spot, source: dict[Place, Tensor]) -> None:
     x[at] = source[spot.component, spot.layer][at] if source else 0
 
 
-def _plain_hook(network: Network, spot: Spot, source: dict[Place, Tensor]) -> Any:
+def _plain_hook(network: Network, spot: Spot, source: dict[Place, Tensor], rows: slice = slice(None)) -> Any:
     point = network.hook_point(spot.component, spot.layer)
 
     def change(x: Tensor) -> Tensor:
         new = x.clone()
-        _put(point.values(new) if spot.component == "z" else new, spot, source)
+        _put((point.values(new) if spot.component == "z" else new)[rows], spot, source)
         return new
 
     return point.attach(change)
@@ -177,7 +208,7 @@ def _plain_hook(network: Network, spot: Spot, source: dict[Place, Tensor]) -> An
 def _plain_sources(network: Network, job: Job, places: Sequence[Place]) -> dict[Place, Tensor]:
     if not job.sources:
         return {}
-    ids, mask = _padded(job.sources)
+    ids, mask = _padded(network, job.sources)
     source: dict[Place, Tensor] = {}
     handles = [
         network.hook_point(*place).attach(lambda x, place=place: source.update({place: x.clone()}))
@@ -191,17 +222,20 @@ def _plain_sources(network: Network, job: Job, places: Sequence[Place]) -> dict[
     return source
 
 
-def _padded(prompts: Sequence[Prompt]) -> tuple[Tensor, Tensor]:
+def _padded(network: Network, prompts: Sequence[Prompt]) -> tuple[Tensor, Tensor]:
     """(n, longest) ids padded on the right, and the mask of what is not padding."""
     width = max(len(prompt.ids) for prompt in prompts)
     ids = torch.tensor([[*prompt.ids, *(0,) * (width - len(prompt.ids))] for prompt in prompts])
     mask = torch.tensor([[1] * len(prompt.ids) + [0] * (width - len(prompt.ids)) for prompt in prompts])
-    return ids, mask
+    return ids.to(network.device), mask.to(network.device)
 
 
 def _logit_diff(logits: Tensor, job: Job) -> Tensor:
     """(n,) float64, read at the last token of each prompt, never at padding."""
     prompts = job.prompts
     at = logits[torch.arange(len(prompts)), [prompt.last for prompt in prompts]]
-    pick = lambda tokens: at.gather(1, torch.tensor(tokens)[:, None])[:, 0].double()  # noqa: E731
+
+    def pick(tokens: list[int]) -> Tensor:
+        return at.gather(1, torch.tensor(tokens, device=at.device)[:, None])[:, 0].double().cpu()
+
     return pick([prompt.target[0] for prompt in prompts]) - pick([prompt.foil[0] for prompt in prompts])

@@ -1,4 +1,4 @@
-"""How the engine's time grows: `python -m tests.bench.growth` measures, fits, and draws outputs/bench/growth.png.
+"""How the engine's time grows: `python -m benchmarks.growth` measures, fits, and draws outputs/bench/growth.png.
 
 One thing is varied at a time, every head zeroed one by one, on random weights in the shape of Llama and prompts that share no
 prefix. `t = c * x ** p` is fitted to the upper half of each curve, where what is constant no longer counts. A sweep's cells
@@ -21,7 +21,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import numpy as np
 import torch
 
-from tests.bench.jobs import LOGIT_DIFF
+from benchmarks.jobs import LOGIT_DIFF
 from tiny_ablation.ablations.shared.replacements import Scale
 from tiny_ablation.cli import main as tiny_ablate
 from tiny_ablation.engine.edits import Edit, Intervention
@@ -159,7 +159,7 @@ def draw(found: Mapping[str, Mapping[str, Any]], path: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m tests.bench.growth", description=str(__doc__).splitlines()[0]
+        prog="python -m benchmarks.growth", description=str(__doc__).splitlines()[0]
     )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)

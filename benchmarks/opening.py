@@ -1,4 +1,4 @@
-"""How soon the page of a sweep can be read, in a headless Chromium: `python -m tests.bench.opening [REPORT.html]`.
+"""How soon the page of a sweep can be read, in a headless Chromium: `python -m benchmarks.opening [REPORT.html]`.
 
 Times are from the start of the navigation (the browser's own clock, Navigation Timing level 2): first paint, the load event,
 the first and the last figure. Without a page it opens one of nine cells of 270 heads, drawn from made-up numbers of the default

@@ -1,4 +1,4 @@
-"""What screening finds of the strongest heads, and at what cost: `python -m tests.bench.screening --out FILE`.
+"""What screening finds of the strongest heads, and at what cost: `python -m benchmarks.screening --out FILE`.
 
 Every behaviour is run twice on the default model: with all heads measured, and with `ablation.screen=attribution`, at a tenth
 of the runs. Recall is the share of the ten heads with the largest measured effects that the screening chose. Cost counts what
@@ -106,7 +106,7 @@ def _by_head(layers: Iterable[Any], heads: Iterable[Any], values: Iterable[Any])
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m tests.bench.screening", description=str(__doc__).splitlines()[0]
+        prog="python -m benchmarks.screening", description=str(__doc__).splitlines()[0]
     )
     parser.add_argument(
         "--families", nargs="+", default=[name for name in family_names() if name != "induction_tokens"]

@@ -29,11 +29,12 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import torch
 from torch import Tensor
 
-from tests.bench.floor import multiply_adds, peak_rates, timed
-from tests.bench.jobs import Job, executor, load, make_job
-from tests.bench.memory import peak_memory
-from tests.bench.ways import WAYS, Way
-from tests.bench.whole import medians
+from benchmarks.floor import multiply_adds, peak_rates, timed
+from benchmarks.jobs import Job, executor, spread
+from benchmarks.memory import peak_memory
+from benchmarks.prompts import load, make_job
+from benchmarks.ways import WAYS, Way
+from benchmarks.whole import medians
 from tiny_ablation.models.network import Network
 from tiny_ablation.store.provenance import git_commit, machine, versions
 
@@ -78,14 +79,6 @@ def main() -> None:
     _write(result)
     if args.check:
         _check(result)
-
-
-def spread(n_layers: int, count: int) -> list[int]:
-    """`count` layers, evenly spread, whose mean is the mean of all: pairs around the middle."""
-    if count % 2 or not 2 <= count <= n_layers:
-        raise SystemExit(f"--layers {count}: an even number from 2 to {n_layers}")
-    half = [round((i + 0.5) * n_layers / count - 0.5) for i in range(count // 2)]
-    return [*half, *(n_layers - 1 - layer for layer in reversed(half))]
 
 
 def agreement(found: Mapping[str, Tensor]) -> dict[str, dict[str, float]]:
@@ -244,7 +237,7 @@ def _write(result: dict[str, Any]) -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m tests.bench.bench", description=str(__doc__).splitlines()[0]
+        prog="python -m benchmarks.bench", description=str(__doc__).splitlines()[0]
     )
     parser.add_argument(
         "--layers", type=int, default=2, help="layers whose heads are timed (default: %(default)s)"

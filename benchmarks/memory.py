@@ -1,4 +1,4 @@
-"""Peak memory of one way, measured in a process of its own: `python -m tests.bench.memory WAY ABLATION FAMILY N`."""
+"""Peak memory of one way, measured in a process of its own: `python -m benchmarks.memory WAY ABLATION FAMILY N`."""
 
 import json
 import subprocess
@@ -10,8 +10,8 @@ from types import TracebackType
 import psutil
 import torch
 
-from tests.bench.jobs import load, make_job
-from tests.bench.ways import WAYS
+from benchmarks.prompts import load, make_job
+from benchmarks.ways import WAYS
 
 MOST = 9  # items: as many as one pass takes of a layer; memory does not grow with them
 
@@ -40,7 +40,7 @@ class Peak:
 
 def peak_memory(way: str, kind: str, family: str, n: int) -> dict[str, int]:
     """Bytes: `model` (loaded, every weight touched) and `peak` while the way runs."""
-    call = [sys.executable, "-m", "tests.bench.memory", way, kind, family, str(n)]
+    call = [sys.executable, "-m", "benchmarks.memory", way, kind, family, str(n)]
     out = subprocess.run(call, check=True, stdout=subprocess.PIPE, text=True).stdout
     return json.loads(out.splitlines()[-1])
 

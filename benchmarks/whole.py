@@ -1,4 +1,4 @@
-"""What surrounds the inner loop: `python -m tests.bench.whole` starts the default run as a person does, and times its parts.
+"""What surrounds the inner loop: `python -m benchmarks.whole` starts the default run as a person does, and times its parts.
 
 In a terminal of its own, since the first progress tick is what a person sees there. The cache is warm: the model was fetched.
 """
