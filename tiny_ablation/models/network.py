@@ -54,7 +54,7 @@ class Network:
         self.tokens += input_ids.numel()
         for restart in self._restarts:
             restart()
-        return self.hf(input_ids=input_ids, **kwargs, **self._options)
+        return self.hf(input_ids=input_ids, **(self._options | kwargs))
 
     @cached_property
     def _options(self) -> dict[str, Any]:
