@@ -35,7 +35,7 @@ def share_compositions() -> None:
             cfg = copy.deepcopy(_options(load, self, master_config, options))
             _set(cfg, values, parsed)
         _copy_cache(master_config, cfg)
-        check_config(cfg, sweep_overrides)
+        check_config(cfg, [*master_config.hydra.overrides.hydra, *sweep_overrides])
         return cfg
 
     ConfigLoaderImpl.load_sweep_config = load_shared
