@@ -7,6 +7,9 @@ import sys
 import pytest
 from filelock import FileLock
 
+from tiny_ablation.store.cache_entries import mark
+from tiny_ablation.store.checksummed_json import write_sealed
+
 ID = "gguf:" + "ab" * 32
 MAKE = f"""
 from tiny_ablation.models.sources import store
@@ -28,7 +31,33 @@ def cache(tmp_path, monkeypatch):
     for name in ("models/.tiny-2-v1.tmp-xy", "sae/toy-L1-16-abc", "sae/toy-L2-16-abc.work/step-00000050"):
         (place / name).mkdir(parents=True)
         (place / name / "weights").write_bytes(b"x" * 1_000_000)
+    for name in ("models/.tiny-2-v1.tmp-xy", "sae/toy-L2-16-abc.work"):
+        mark(place / name)
+    write_sealed(place / "sae/toy-L1-16-abc/trained.json", {"files": {"weights": "0" * 64}})
     return place
+
+
+@pytest.mark.parametrize(
+    "name", ["models/thesis", "sae/mine", "models/.mine.tmp-x", "sae/mine.work", "models/link"]
+)
+def test_what_the_tool_did_not_make_is_not_shown_and_not_deleted(cache, cli, tmp_path, name):
+    theirs = tmp_path / "theirs" if name.endswith("link") else cache / name
+    theirs.mkdir(parents=True)
+    (theirs / "source.json").write_text('{"of": "the user"}')
+    if name.endswith("link"):
+        mark(theirs)
+        (cache / name).symlink_to(theirs)
+    rows = cli("clean", "--yes", "--json").json()
+    assert [row["state"] for row in rows] == ["deleted"] * 4
+    assert (theirs / "source.json").read_text() == '{"of": "the user"}'
+
+
+def test_what_a_user_put_into_an_entry_keeps_it(cache, cli):
+    (cache / "sae/toy-L1-16-abc/notes.txt").write_text("of the user")
+    done = cli("clean", "autoencoder", "--yes")
+    assert done.code == 1
+    assert "not deleted: it holds notes.txt" in done.out
+    assert (cache / "sae/toy-L1-16-abc/weights").is_file()
 
 
 def states(result):
@@ -104,7 +133,7 @@ def test_what_cannot_be_deleted_is_said(cache, cli, monkeypatch):
 def test_a_deletion_that_was_killed_counts_as_left_behind(cache, cli, monkeypatch):
     import shutil
 
-    monkeypatch.setattr(shutil, "rmtree", lambda path: None)
+    monkeypatch.setattr(shutil, "rmtree", lambda path: None)  # so the mark, and what is below it, stay
     cli("clean", "autoencoder", "--yes")
     found = json.loads(cli("clean", "sae", "--json").out)
     assert sorted(row["kind"] for row in found) == ["left behind", "unfinished training"]

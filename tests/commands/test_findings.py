@@ -3,6 +3,11 @@
 import pandas as pd
 import pytest
 
+from tiny_ablation.report.findings import findings_page
+from tiny_ablation.store.files import read_json, write_json
+from tiny_ablation.store.manifest import write_manifest
+from tiny_ablation.store.rundir import RunDir
+
 FAST = (
     "model=toy",
     "tracking=off",
@@ -46,6 +51,37 @@ def test_the_page_is_made_of_the_files(cli, runs):
     assert "CPR (area under f" in page
     assert "Minimality:" in page
     assert cli("findings", "heads", "circuit").out.count("## ") == 2
+
+
+HOSTILE = "<script>alert(1)</script> ![x](http://evil/x.png) [x](javascript:alert(1)) [x]: http://evil\n\n    <b>\n# mine"
+
+
+def test_what_a_stranger_wrote_is_text(runs):
+    """In names, warnings and the command line, under checksums that fit."""
+    for name in ("heads", "circuit"):
+        run = RunDir(runs / name)
+        summary, provenance = read_json(run.summary), read_json(run.provenance)
+        summary |= {
+            "model": HOSTILE,
+            "dataset": f"`{HOSTILE}`",
+            "warnings": [HOSTILE],
+            "null": HOSTILE,
+        }
+        summary["top"] = [row | {"head": HOSTILE} if "head" in row else row for row in summary["top"]]
+        provenance["argv"] = ["tiny-ablate", HOSTILE]
+        with run.lock():
+            write_json(run.summary, summary)
+            write_json(run.provenance, provenance)
+            write_manifest(run, run_id=f"`{HOSTILE}`", status="ok", digest="d", covers={})
+    page = findings_page([runs / "heads", runs / "circuit"], f"tiny-ablate findings {HOSTILE}")
+    lines = page.splitlines()
+    code = [i for i, line in enumerate(lines) if line.startswith("    ")]
+    assert len(code) == 3
+    assert all(lines[i - 1] == lines[i + 1] == "" and lines[i - 2].strip() for i in code)
+    rest = "\n".join(line for i, line in enumerate(lines) if i not in code)
+    assert "&lt;script&gt;alert(1)" in rest
+    for live in ("<", "](", "]:", "\n# mine"):
+        assert live not in rest
 
 
 def test_a_directory_without_a_run_is_refused(cli, tmp_path):

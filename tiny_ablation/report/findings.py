@@ -1,5 +1,7 @@
 """Findings: what finished runs say, as a page of Markdown. Every number is read from their files."""
 
+import html
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +10,7 @@ import pandas as pd
 
 from tiny_ablation import formats
 from tiny_ablation.aggregate.robustness import robustness_lines
+from tiny_ablation.data.text import tame
 from tiny_ablation.report import markdown, vocabulary
 from tiny_ablation.report.evidence import sections
 from tiny_ablation.store.files import read_json, read_table
@@ -17,6 +20,10 @@ from tiny_ablation.store.untrusted import reading
 
 # These say nothing about the result.
 _MACHINE = ("tracking", "device.threads", "device.batch_tokens", "hydra/launcher")
+
+
+class _Code(str):
+    """A line that is a block of code by itself; blank lines stand around it."""
 
 
 def findings_page(directories: Sequence[Path], command: str) -> str:
@@ -32,13 +39,24 @@ def findings_page(directories: Sequence[Path], command: str) -> str:
     lines = [
         "# Findings", "",
         "What finished runs say, read from their files and checked against their checksums. Written by:", "",
-        f"    {command}",
+        _Code(command),
     ]  # fmt: skip
     for directory in directories:
         with reading(directory):
             section = _sweep(directory) if SweepDir(directory).plan.is_file() else _run(load_run(directory))
             lines += ["", *section]
-    return "\n".join([*lines, ""])
+    return "\n".join([*map(_safe, lines), ""])
+
+
+def _safe(line: str) -> str:
+    """A line of the page in which names and notes of a run are text: no HTML, no links or images of theirs, no lines of theirs.
+
+    A block of code is left as it is: nothing in it means anything.
+    """
+    text = tame(" ".join(line.splitlines()))
+    if isinstance(line, _Code):
+        return f"    {text}"
+    return re.sub(r"\](?=[(\[:])", r"]\\", html.escape(text, quote=False))
 
 
 def _run(run: Run) -> Iterator[str]:
@@ -62,7 +80,9 @@ def _run(run: Run) -> Iterator[str]:
 def _how(run: Run) -> Iterator[str]:
     summary = run.summary
     provenance = read_json(run.dir.provenance)
-    yield f"    tiny-ablate {' '.join(arg for arg in provenance['argv'][1:] if not arg.startswith(_MACHINE))}"
+    yield _Code(
+        f"tiny-ablate {' '.join(arg for arg in provenance['argv'][1:] if not arg.startswith(_MACHINE))}"
+    )
     yield ""
     shown = [name for name in ("accuracy", summary["primary"]) if name in summary["baseline"]]
     numbers = [f"{name} {_level(summary['baseline'][name])}" for name in shown]

@@ -30,7 +30,7 @@ from tiny_ablation.sae.clock import Clock
 from tiny_ablation.sae.contexts import Contexts, contexts, own_samples
 from tiny_ablation.sae.corpus import content_id
 from tiny_ablation.sae.site import Site, resolve_site
-from tiny_ablation.store.cache_entries import LEFT, Entry
+from tiny_ablation.store.cache_entries import LEFT, MARK, Entry, mark
 from tiny_ablation.store.checksummed_json import read_sealed, write_sealed
 from tiny_ablation.store.files import flush_files, read_json, sha256_file, write_json, write_via
 from tiny_ablation.store.locks import hold, is_locked
@@ -127,6 +127,7 @@ def trained(recipe: Recipe, *, anew: bool = False) -> Path:
                 _clear(target, work)
             if not is_whole(target):
                 work.mkdir(exist_ok=True)
+                mark(work)
                 _make(recipe, target, work)
             shutil.rmtree(work, ignore_errors=True)  # also where a process was killed at its very end
     except Exception as error:
@@ -157,11 +158,11 @@ def is_whole(directory: Path) -> bool:
 def entries() -> Iterator[Entry]:
     """What is in the cache, finished or not."""
     for path in sorted((cache_dir() / "sae").glob("*")):
-        if path.is_dir():
-            name, left, _ = path.name.lstrip(".").partition(LEFT)
-            target = path.with_name(name.removesuffix(_WORK))
-            kind = "left behind" if left else "unfinished training" if path.suffix == _WORK else "autoencoder"
-            yield Entry(kind, path, _lock(target))
+        name, left, _ = path.name.lstrip(".").partition(LEFT)
+        target = path.with_name(name.removesuffix(_WORK))
+        kind = "left behind" if left else "unfinished training" if path.suffix == _WORK else "autoencoder"
+        if (entry := Entry(kind, path, _lock(target), RECORD, (MACHINE,))).is_ours:
+            yield entry
 
 
 def _lock(target: Path) -> Path:
@@ -233,7 +234,7 @@ def _empty(work: Path) -> None:
     """Begin anew; a text without its record is not damaged but was just being written."""
     if (work / "contexts.json").exists():
         notice(f"{work} is damaged; training begins anew.")
-    for path in work.iterdir():
+    for path in (each for each in work.iterdir() if each.name != MARK):
         shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
 
 

@@ -13,7 +13,7 @@ from tiny_ablation.config.yaml_size import check_yaml
 from tiny_ablation.errors import ConfigError, ResultsError
 from tiny_ablation.store.display import shown
 from tiny_ablation.store.files import read_object, read_table
-from tiny_ablation.store.manifest import Manifest, check_files, read_manifest
+from tiny_ablation.store.manifest import DRAWN, Manifest, check_files, read_manifest
 from tiny_ablation.store.rundir import RunDir
 from tiny_ablation.store.schema import TABLES
 from tiny_ablation.store.untrusted import reading
@@ -116,7 +116,12 @@ def check_unaltered(path: Path) -> None:
     Raises:
         ResultsError: one is missing or altered; the message names the first few.
     """
-    if problems := check_files(RunDir(path)):
+    problems = check_files(RunDir(path))
+    if problems and all(each.file.startswith(DRAWN) for each in problems):
+        raise ResultsError(
+            f"{path}: {problems[0]}; `tiny-ablate report {path}` draws figures and page again."
+        )
+    if problems:
         listed = "; ".join(map(str, problems[:5])) + ("; ..." if len(problems) > 5 else "")
         raise ResultsError(f"{path} is not as its run left it: {listed}. Run again to make it anew.")
 

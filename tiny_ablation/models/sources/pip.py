@@ -62,13 +62,13 @@ def fetch_wheel(requirement: str, sha256: str, size: int, directory: Path) -> Pa
 
 def _may_pass(problem: str) -> bool:
     """A broken transfer may pass; pip has retried a connection that cannot be made, and said so."""
-    return not re.search(r"no such package|cannot be reached|No module named", problem)
+    return not re.search(r"no such package|cannot be reached|cannot be read|No module named", problem)
 
 
 def _download(requirement: str, size: int, directory: Path, *, fresh: bool) -> Path:
     command = [sys.executable, "-m", "pip", "download", requirement, "--no-deps", "--only-binary=:all:"]
     command += [
-        "--quiet",
+        "-vv",  # what the index answered is told in no other way
         "--progress-bar=off",
         "--no-input",
         "--disable-pip-version-check",
@@ -135,5 +135,9 @@ def _reason(said: str) -> str:
         errors = lines
     last = (errors or lines or ["pip gave no reason"])[-1].rstrip(".")
     if last.startswith("No matching distribution found"):
-        return "the index has no such package"
+        answers = re.findall(
+            r"(?:Could not fetch URL \S+: |too many )(\d{3} (?:\w+ Error|error responses))", said
+        )
+        refused = [answer for answer in answers if not answer.startswith("404")]
+        return f"the index cannot be read ({refused[-1]})" if refused else "the index has no such package"
     return last

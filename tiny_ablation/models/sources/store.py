@@ -21,7 +21,7 @@ from tiny_ablation.errors import ModelError, ResultsError, TinyAblateError, disk
 from tiny_ablation.models.sources.files import checksum
 from tiny_ablation.models.sources.progress import notice
 from tiny_ablation.paths import cache_dir
-from tiny_ablation.store.cache_entries import LEFT, Entry
+from tiny_ablation.store.cache_entries import LEFT, MARK, Entry, mark
 from tiny_ablation.store.files import flush_files, sha256_file, to_json
 from tiny_ablation.store.locks import hold
 
@@ -75,9 +75,10 @@ def cannot_keep(error: Exception, what: str) -> ModelError | None:
 def entries() -> Iterator[Entry]:
     """What is there, finished or left behind."""
     for path in sorted((cache_dir() / "models").glob("*")):
-        if path.is_dir():
-            name, left, _ = path.name.lstrip(".").partition(LEFT)
-            yield Entry("left behind" if left else "model", path, path.with_name(f".{name}.lock"))
+        name, left, _ = path.name.lstrip(".").partition(LEFT)
+        kind = "left behind" if left else "model"
+        if (entry := Entry(kind, path, path.with_name(f".{name}.lock"), RECORD)).is_ours:
+            yield entry
 
 
 def place(name: str, weights_id: str) -> Path:
@@ -109,6 +110,7 @@ def _keep(target: Path, weights_id: str) -> bool:
 def _make(target: Path, weights_id: str, build: Callable[[Path], dict[str, str]]) -> None:
     staging = Path(tempfile.mkdtemp(prefix=f".{target.name}{LEFT}", dir=target.parent))
     try:
+        mark(staging)
         tools = build(staging)
         _seal(staging, {"schema": SCHEMA, "weights_id": weights_id, "tools": tools})
         os.replace(staging, target)
@@ -118,7 +120,7 @@ def _make(target: Path, weights_id: str, build: Callable[[Path], dict[str, str]]
 
 def _seal(directory: Path, record: dict[str, Any]) -> None:
     """Write the record and push everything to the disk, so that the rename cannot overtake the content."""
-    names = sorted(path.name for path in directory.iterdir())
+    names = sorted(path.name for path in directory.iterdir() if path.name != MARK)
     files = {name: sha256_file(directory / name) for name in names}
     (directory / RECORD).write_text(to_json({**record, "files": files}), encoding="utf-8")
     flush_files(directory)
@@ -127,6 +129,7 @@ def _seal(directory: Path, record: dict[str, Any]) -> None:
 def _discard(target: Path) -> None:
     """Out of the way in one step, so that a kill in the middle cannot leave half a model under its name."""
     trash = Path(tempfile.mkdtemp(prefix=f".{target.name}{LEFT}", dir=target.parent))
+    mark(trash)
     os.replace(target, trash / target.name)
     shutil.rmtree(trash, ignore_errors=True)
 
