@@ -45,3 +45,11 @@ def test_a_sweep_has_a_line_for_each_cell_and_a_total(cli):
     told = cli("plan", "-m", *TOY, "seed=0,1", "dataset=facts,ioi").out
     assert "4 runs" in told
     assert "facts, seed 1" in told
+
+
+def test_an_experiment_that_is_a_sweep_by_itself_is_planned_as_one(cli):
+    """`experiment=robustness` is ten runs: five replacements on raw and on folded weights."""
+    told = cli("plan", "experiment=robustness", *TOY)
+    assert "10 runs, about " in told.out
+    assert "heads_mean_template" in told.out
+    assert len(cli("plan", "experiment=robustness", *TOY, "model.weights=raw", "--json").json()) == 5

@@ -40,8 +40,22 @@ def composed(overrides: Sequence[str]) -> "DictConfig":
         return hydra.compose("config", list(overrides))
 
 
+def is_sweep(overrides: Sequence[str]) -> bool:
+    """Whether these overrides alone make a sweep, as an experiment with `hydra.mode: MULTIRUN` does."""
+    import hydra
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.types import RunMode
+
+    schema.register()
+    register_schemas()
+    with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        app = GlobalHydra.instance().hydra
+        assert app is not None
+        return app.get_mode("config", list(overrides)) is RunMode.MULTIRUN
+
+
 def compose_sweep(overrides: Sequence[str]) -> "Planned":
-    """The sweep that `-m` with these overrides would run, every cell checked.
+    """The sweep that these overrides make, with `-m` or by themselves, every cell checked.
 
     Args:
         overrides: as on the command line after `-m`.

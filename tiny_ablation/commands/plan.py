@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from tiny_ablation.commands._compose import compose, compose_sweep
+from tiny_ablation.commands._compose import compose, compose_sweep, is_sweep
 from tiny_ablation.commands._console import add_overrides, parser, say, say_json, table
 from tiny_ablation.errors import ConfigError
 
@@ -85,7 +85,9 @@ def main(args: list[str]) -> int:
 def _lights(overrides: Sequence[str], multirun: bool) -> "Sequence[RunSpec]":
     from tiny_ablation.ablations.registry import run_spec
 
-    return compose_sweep(overrides).specs if multirun else [run_spec(compose(overrides))]
+    if multirun or is_sweep(overrides):
+        return compose_sweep(overrides).specs
+    return [run_spec(compose(overrides))]
 
 
 def _estimate(spec: "RunSpec") -> Estimate:
