@@ -66,7 +66,8 @@ def _take_free_place(config: Any, which: str) -> None:
     """
     from omegaconf import OmegaConf
 
-    if "${now:" not in OmegaConf.to_container(config.hydra[which], resolve=False)["dir"]:
+    unresolved: Any = OmegaConf.to_container(config.hydra[which], resolve=False)
+    if "${now:" not in unresolved["dir"]:
         return
     named = Path(config.hydra[which].dir)
     place = named
