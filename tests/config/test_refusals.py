@@ -24,7 +24,7 @@ def told(*overrides):
         ("modle=gpt2", ("no config key modle ", "help config`", "did you mean model?")),
         ("dataset=fact", ("no dataset=fact;", "did you mean facts?")),
         ("model.source=wheell", ("model.source=wheell: choose one of wheel, hub", "did you mean wheel?")),
-        ("ablation.mean=position", ("ablation.mean is a key of ablation=circuit, heads_mean, mlp_mean,",)),
+        ("ablation.mean=position", ("ablation.mean is a key of ablation=attn_mean, circuit, heads_mean, mlp_mean,",)),
         ("dataset.path=a,b.jsonl", ("needs -m", """'dataset.path="a,b.jsonl"'""")),
         ("justtext", ("justtext: write KEY=VALUE",)),
     ],
@@ -67,7 +67,7 @@ def test_a_cell_that_lacks_a_key_is_named():
             ["model=toy", "ablation=heads_mean,heads_zero", "dataset.split=dev", "ablation.mean=position"]
         )
     assert str(caught.value).startswith("cell 1 (model=toy, ablation=heads_zero,")
-    assert "ablation.mean is a key of ablation=circuit, heads_mean, mlp_mean" in str(caught.value)
+    assert "ablation.mean is a key of ablation=attn_mean, circuit, heads_mean, mlp_mean" in str(caught.value)
 
 
 def test_a_key_that_every_cell_has_but_the_default_ablation():
