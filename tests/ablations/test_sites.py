@@ -30,7 +30,7 @@ def test_a_number_that_may_have_lost_its_zero_is_refused():
 
 @pytest.mark.parametrize("written", [5, True, "5", "a.b", "5.-1", 1e-7, None, "5.1.2", [5, 1]])
 def test_what_is_no_head(written):
-    with pytest.raises(ConfigError, match=r"is not a head; write layer\.head"):
+    with pytest.raises(ConfigError, match=r"is not a head; write L5H10"):
         parse_head(written)
 
 

@@ -24,7 +24,10 @@ def told(*overrides):
         ("modle=gpt2", ("no config key modle ", "help config`", "did you mean model?")),
         ("dataset=fact", ("no dataset=fact;", "did you mean facts?")),
         ("model.source=wheell", ("model.source=wheell: choose one of wheel, hub", "did you mean wheel?")),
-        ("ablation.mean=position", ("ablation.mean is a key of ablation=attn_mean, circuit, heads_mean, mlp_mean,",)),
+        (
+            "ablation.mean=position",
+            ("ablation.mean is a key of ablation=attn_mean, circuit, heads_mean, mlp_mean,",),
+        ),
         ("dataset.path=a,b.jsonl", ("needs -m", """'dataset.path="a,b.jsonl"'""")),
         ("justtext", ("justtext: write KEY=VALUE",)),
     ],

@@ -79,7 +79,7 @@ def _of_a_sweep(place: Path, draws: Draws) -> None:
     data = SweepData(
         SweepDir(place), SweepPlan("", (), ()), {}, {"k": 1, "op": "intersection"}, {}, (comparison,), {}
     )
-    [said] = [text for text in sweep_answer(data, comparison).sentences if text.startswith("L0 H0")]
+    [said] = [text for text in sweep_answer(data, comparison).sentences if text.startswith("L0H0")]
     for name, held in zip(names, [formats.holds_zero(*b) for b in bounds], strict=True):
         assert (f"in {name} (unresolved: its interval holds 0)" in said) == held
     assert bool(CLAIM.search(said)) == (not all(formats.holds_zero(*b) for b in bounds))

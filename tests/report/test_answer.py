@@ -36,9 +36,9 @@ def test_a_larger_mean_without_support_is_mentioned_and_does_not_lead(fake):
     here = (table["metric"] == "logit_diff") & (table["layer"] == 0) & (table["head"] == 0)
     table.loc[here, ["delta", "ci_low", "ci_high"]] = [5.0, -1.0, 11.0]
     said = answer(table, metric="logit_diff")
-    assert "layer 0, head 0" not in said.headline
+    assert "L0H0" not in said.headline
     assert said.sentences[-1] == (
-        "The largest mean change is at layer 0, head 0, +5.000 [-1.000, +11.000], but its interval holds 0."
+        "The largest mean change is at L0H0, +5.000 [-1.000, +11.000], but its interval holds 0."
     )
 
 

@@ -60,7 +60,7 @@ def test_confirmation_counts_or_says_why_not():
 
 def test_the_table_of_confirmed_sites():
     (table,) = evidence_tables({"top": [], "confirm": CONFIRM}, None)
-    assert table.rows == [["L1 H2", "-0.500", "-0.400", "[-0.600, -0.200]", "0.020", "yes"]]
+    assert table.rows == [["L1H2", "-0.500", "-0.400", "[-0.600, -0.200]", "0.020", "yes"]]
 
 
 def test_controls_of_the_strongest_heads():
@@ -69,7 +69,7 @@ def test_controls_of_the_strongest_heads():
                               "random_percentile": 99.5, "layer_percentile": 100.0,
                               "matched_percentile": math.nan}])  # fmt: skip
     (table,) = evidence_tables({"top": top, "primary": "logit_diff"}, controls)
-    assert table.rows == [["L1 H2", "-1.50", "3.00", "99.5", "100.0", "-"]]
+    assert table.rows == [["L1H2", "-1.50", "3.00", "99.5", "100.0", "-"]]
 
 
 def test_the_headline_names_the_smallest_circuit_that_carries_the_behaviour():

@@ -50,7 +50,7 @@ def test_the_first_screen_names_what_is_conserved(nine):
     said = _words(nine / "report.html")
     # The generator plants heads 4 and 135 of 270 in every condition.
     assert [(m["layer"], m["head"]) for m in entry["members"]] == [(0, 4), (15, 0)]
-    assert "2 attention heads are among the 10 strongest of all 3 conditions: L0 H4, L15 H0." in said
+    assert "2 attention heads are among the 10 strongest of all 3 conditions: L0H4, L15H0." in said
     assert "p <0.001 for a result as large or larger" in said
     assert "if each condition's set is drawn at random from all components" in said
     assert "Kendall's W is 0.61" in said
@@ -60,7 +60,7 @@ def test_numbers_in_the_sentences_are_those_of_the_tables(nine):
     means = pd.read_parquet(nine / "artifacts" / "cross_condition" / "head_means.parquet")
     mine = means[(means["layer"] == 0) & (means["head"] == 4)].set_index("condition")["delta"]
     told = ", ".join(f"{mine[name]:+.3f} in {name}" for name in ("facts", "negation", "ioi"))
-    assert f"L0 H4 changes logit_diff by {told} logits." in _words(nine / "report.html")
+    assert f"L0H4 changes logit_diff by {told} logits." in _words(nine / "report.html")
 
 
 def test_a_second_call_gives_the_same_bytes(nine):

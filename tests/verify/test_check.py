@@ -132,7 +132,7 @@ def test_a_sign_flip_in_one_head_is_a_bug_and_the_head_is_named(run, capsys, lay
 def test_with_all_sites_the_flipped_head_has_the_other_sign(run):
     with faults.faulty(faults.sign_flip(1, 2)):
         found = run(*EVERYTHING)[1]
-    assert "layer 1 head 2 scale 0 on logit_diff has the other sign" in found["faults"][0]
+    assert "L1H2 scale 0 on logit_diff has the other sign" in found["faults"][0]
     [site] = [s for s in found["sites"] if (s["layer"], s["head"], s["scale"]) == (1, 2, 0.0)]
     assert site["sign_flip"]
     assert site["verdict"] == "bug"
@@ -168,7 +168,7 @@ DEFAULT = ("model=smollm2_135m", "dataset.n_examples=4", "verify.n_examples=2", 
     ("fault", "verdict", "said"),
     [
         (None, "ok", None),
-        (faults.sign_flip(23, 4), "bug", "layer 23 head 4"),
+        (faults.sign_flip(23, 4), "bug", "L23H4"),
         pytest.param(faults.drift(1e-3), "drift", "layer 0", marks=pytest.mark.slow),
         pytest.param(faults.stale_buffer(23), "bug", "layer 23", marks=pytest.mark.slow),
     ],

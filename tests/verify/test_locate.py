@@ -43,7 +43,7 @@ def test_a_head_whose_part_is_wrong_is_named_whatever_the_architecture(traces, s
     main["mlp_out", 1] = main["mlp_out", 1] * 3
     said = first_difference(model, main, again, FLOOR)
     assert "the attention output of layer 1 is the first to differ" in said
-    assert said.endswith("as if it held head 2 -1.00 times")
+    assert said.endswith("as if it held L1H2 -1.00 times")
 
 
 def test_what_no_head_explains_names_none(traces):
@@ -58,7 +58,7 @@ def test_what_no_head_explains_names_none(traces):
 
 @pytest.mark.parametrize(
     ("place", "said"),
-    [(("resid_pre", 0), "the residual stream that enters layer 0"), (("z", 1), "the output of layer 1 head 0"),
+    [(("resid_pre", 0), "the residual stream that enters layer 0"), (("z", 1), "the output of head L1H0"),
      (("mlp_out", 1), "the MLP output of layer 1")],
 )  # fmt: skip
 def test_each_place_has_a_name(traces, place, said):

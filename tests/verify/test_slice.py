@@ -136,8 +136,8 @@ def test_draws_of_a_site_are_averaged_and_a_tie_counts_for_its_share():
 
 
 def test_labels():
-    assert label(Row({"layer": 3, "head": 1, "scale": 0.0}, None, SIX)) == "layer 3 head 1 scale 0"
-    assert label(Row({"set": "names"}, None, SIX, sites="0.1, 1.2")) == "set names (0.1, 1.2)"
+    assert label(Row({"layer": 3, "head": 1, "scale": 0.0}, None, SIX)) == "L3H1 scale 0"
+    assert label(Row({"set": "names"}, None, SIX, sites="0.1, 1.2")) == "names (0.1, 1.2)"
 
 
 def test_a_value_behind_a_router_near_a_tie_is_no_difference():

@@ -53,13 +53,13 @@ class HeadsPairZero(Ablation):
                 else "no heads are named"
             )
             raise ConfigError(
-                f"ablation=heads_pair_zero: {said}; name heads in one way: 'ablation.pairs=[[0.1,5.2]]', "
-                "'ablation.of=[0.1,1.3,5.2]', or ablation.from_run=DIR ablation.top_k=12"
+                f"ablation=heads_pair_zero: {said}; name heads in one way: 'ablation.pairs=[[L0H1,L5H2]]', "
+                "'ablation.of=[L0H1,L1H3,L5H2]', or ablation.from_run=DIR ablation.top_k=12"
             )
         for pair in cfg.pairs or []:
             if len(pair) != 2:
                 raise ConfigError(
-                    f"ablation.pairs: {pair} names {len(pair)} heads; a pair is two, such as [0.1, 5.2]"
+                    f"ablation.pairs: {pair} names {len(pair)} heads; a pair is two, such as [L0H1, L5H2]"
                 )
         if cfg.of is not None and len(cfg.of) < 2:
             raise ConfigError(f"ablation.of={cfg.of} names one head; there is no pair in it")

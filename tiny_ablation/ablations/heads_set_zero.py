@@ -4,7 +4,7 @@ Answers: are these heads necessary together (removed), and are they sufficient (
 the same size in the same layers, since removing many heads of a model does harm whichever they are: `percentile` says how many
 of the random sets have a smaller effect.
 
-    ablation=heads_set_zero 'ablation.sets={movers: [9.9, "9.10"], early: [L0H1, L0H3]}'
+    ablation=heads_set_zero 'ablation.sets={movers: [L9H9, L9H10], early: [L0H1, L0H3]}'
 
 Reference: Wang et al. 2022, section 4 (knocking out circuits and their complements).
 """
@@ -27,9 +27,7 @@ class HeadsSetZeroConfig(AblationConfig):
     """`ablation` keys of heads_set_zero."""
 
     # Any, since the command line adds no keys to a typed dict.
-    sets: Any = key(
-        None, help='{name: heads}, a head as L5H10, 5.2, "5.10" (quoted) or [5, 10]; has to be given'
-    )
+    sets: Any = key(None, help="{name: heads}, such as {early: [L0H1, L5H10]}; has to be given")
     keep: bool = key(False, help="keep only the heads of the set and remove all others")
     n_random: int = key(20, help="random sets to compare each with; 0 for none", least=0)
     positions: str = positions_key()

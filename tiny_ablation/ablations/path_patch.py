@@ -21,6 +21,7 @@ from tiny_ablation.config.schema import AblationConfig
 from tiny_ablation.engine.edits import Edit, Intervention, PositionSpec
 from tiny_ablation.errors import ConfigError
 from tiny_ablation.models.hookpoints import ModelShape
+from tiny_ablation.models.labels import head_label
 from tiny_ablation.run.plan import Ablation, Arm, InterventionSpec, PlanContext, Row, positions_key
 
 
@@ -132,7 +133,7 @@ def _row(cfg: PathPatchConfig, sender: Head, receivers: Sequence[Head] | None, p
         intervention, end = paths.direct(sender, paths.shape.n_layers), "the final residual stream"
     else:
         intervention = paths.into(sender, receivers, cfg.input.value)
-        end = " ".join(f"L{layer}H{head}.{cfg.input.value}" for layer, head in receivers)
+        end = " ".join(f"{head_label(*head)}.{cfg.input.value}" for head in receivers)
     return Row(
         # As everywhere, scale is the share of the head's own output that is kept: none.
         key={"layer": sender[0], "head": sender[1], "scale": 0.0},
@@ -154,7 +155,7 @@ def _receivers(cfg: PathPatchConfig, shape: ModelShape) -> list[Head] | None:
     beyond = [head for head in heads if head[1] >= units]
     if beyond:
         raise ConfigError(
-            f"ablation.receivers: L{beyond[0][0]}H{beyond[0][1]}: with ablation.input={cfg.input.value} receivers are "
+            f"ablation.receivers: {head_label(*beyond[0])}: with ablation.input={cfg.input.value} receivers are "
             f"key/value heads, and this model has {units} a layer"
         )
     if len(set(heads)) < len(heads):

@@ -16,6 +16,7 @@ import pandas as pd
 from tiny_ablation.config.seeds import generator
 from tiny_ablation.data.text import listing
 from tiny_ablation.errors import ResultsError
+from tiny_ablation.models.labels import head_label
 from tiny_ablation.stats.clusters import Floats, cluster_sums
 from tiny_ablation.stats.conjunction import same_sign_everywhere
 from tiny_ablation.stats.fdr import first_step, q_values
@@ -219,7 +220,7 @@ def _summary(
 def robustness_lines(summary: Mapping[str, Any]) -> list[str]:
     """The summary in words."""
     holds, lowest, n = summary["holds"], summary["lowest"], len(summary["conditions"])
-    names = listing([f"L{head['layer']}H{head['head']}" for head in holds])
+    names = listing([head_label(head["layer"], head["head"]) for head in holds])
     return [
         f"{len(holds)} of {summary['n_heads']} heads hold under all {n} conditions ({', '.join(summary['conditions'])}): an "
         f"effect of one sign in each, q at most {LEVEL:g} over heads{f': {names}' if names else ''}.",

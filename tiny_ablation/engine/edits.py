@@ -5,6 +5,9 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tiny_ablation.models.hookpoints import HEAD_COMPONENTS
+from tiny_ablation.models.labels import head_label
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -100,7 +103,9 @@ class Edit:
 
     @property
     def label(self) -> str:
-        """For messages, such as `blocks.3.z[2]`."""
+        """For messages, such as `L3H2.z` or `blocks.3.mlp_out`."""
+        if self.unit is not None and self.component in HEAD_COMPONENTS:
+            return f"{head_label(self.layer, self.unit)}.{self.component}"
         unit = "" if self.unit is None else f"[{self.unit}]"
         return f"blocks.{self.layer}.{self.component}{unit}"
 

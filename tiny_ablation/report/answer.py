@@ -103,7 +103,7 @@ class _AnswerWriter:
             one = vocabulary.noun(self.index, 1)
             return f"No {one} has an effect on {self.metric} that this run can tell from none."
         row = found.iloc[0].to_dict()
-        done = vocabulary.action(row["replacement"], self.scale, tables.long_label(row, self.index))
+        done = vocabulary.action(row["replacement"], self.scale, tables.label(row, self.index, sentence=True))
         verb = "lowers" if row["delta"] < 0 else "raises"
         before, after = formats.plain(row["baseline"], self.places), formats.plain(row["value"], self.places)
         return (
@@ -159,7 +159,7 @@ class _AnswerWriter:
         if not found.empty and first.name == found.index[0]:
             return []
         row = first.to_dict()
-        where = tables.long_label(row, self.index)
+        where = tables.label(row, self.index, sentence=True)
         why = "it does not stand out among so many tests" if row["resolved"] else "its interval holds 0"
         bounds = tables.interval(row, self.places)
         change = f"{formats.signed(row['delta'], self.places)} {bounds}"

@@ -11,6 +11,7 @@ import pandas as pd
 from tiny_ablation import formats
 from tiny_ablation.aggregate.robustness import robustness_lines
 from tiny_ablation.data.text import tame
+from tiny_ablation.models.labels import site_label
 from tiny_ablation.report import markdown, vocabulary
 from tiny_ablation.report.evidence import sections
 from tiny_ablation.store.files import read_json, read_table
@@ -110,7 +111,7 @@ def _top(run: Run) -> Iterator[str]:
     ]
     rows = [
         [
-            " ".join(f"{name} {row[name]}" for name in index),
+            site_label({name: row[name] for name in index}),
             formats.signed(formats.number(row["delta"]), places),
             _bounds(row, places),
             "-" if summary["resolution"] else formats.probability(formats.number(row["q_value"])),

@@ -133,7 +133,7 @@ def _table_row(row: Mapping[str, Any], index: tuple[str, ...], places: int, usab
     ]
     return {
         "resolved": "yes" if row["resolved"] else "no",
-        "find": f"{tables.label(row, index)} {tables.long_label(row, index)}".lower().replace(",", ""),
+        "find": tables.search_text(row, index),
         "index": [
             (row[name] if not isinstance(row[name], str) else None, _cell(row[name])) for name in index
         ],

@@ -6,6 +6,7 @@ from typing import Any
 
 from tiny_ablation import formats
 from tiny_ablation.aggregate.robustness import robustness_lines
+from tiny_ablation.models.labels import site_label
 from tiny_ablation.report import vocabulary
 from tiny_ablation.report.terminal import Screen
 from tiny_ablation.store.files import read_json
@@ -113,15 +114,11 @@ def _of(found: Mapping[str, Any]) -> str:
 
 
 def words_of(member: Mapping[str, Any]) -> str:
-    """A component in short: `3.7` for head 7 of layer 3, else its layer or the rest of its key."""
-    if "head" in member:
-        return f"{member['layer']}.{member['head']}"
-    if "layer_a" in member:
-        return f"{member['layer_a']}.{member['head_a']}+{member['layer_b']}.{member['head_b']}"
-    index: Sequence[str] = [
-        str(member[key]) for key in ("layer", "granularity", "position", "feature", "set") if key in member
-    ]
-    return " ".join(index)
+    """The name of a component, without what stands beside its key."""
+    keys = (
+        "layer", "head", "layer_a", "head_a", "layer_b", "head_b", "granularity", "position", "feature", "set",
+    )  # fmt: skip
+    return site_label({key: member[key] for key in keys if key in member})
 
 
 def _number(value: Any) -> float:

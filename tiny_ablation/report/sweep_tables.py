@@ -68,7 +68,7 @@ def sites(comparison: Comparison) -> PageTable:
 
 def _site(data: Comparison, j: int, places: int) -> tuple[str, bool, list[Cell]]:
     row = dict(zip(data.index, data.sites[j], strict=True))
-    find = f"{data.label(j)} {tables.long_label(row, data.index)}".lower().replace(",", "")
+    find = tables.search_text(row, data.index)
     tops = int(data.members[:, j].sum())
     named = [Cell(str(value), None if isinstance(value, str) else float(value)) for value in row.values()]
     kept = Cell("yes" if data.kept[j] else "", float(data.kept[j]))
@@ -120,7 +120,7 @@ def _robust_head(row: Mapping[str, Any], changes: list[Cell]) -> tuple[str, bool
         Cell(str(head), head),
         Cell("yes" if row["holds"] else "", float(row["holds"])),
     ]
-    return f"l{layer} h{head} layer {layer} head {head}", bool(row["holds"]), [*first, *counts, *changes]
+    return tables.search_text(row, ("layer", "head")), bool(row["holds"]), [*first, *counts, *changes]
 
 
 def conditions(data: SweepData) -> PageTable:

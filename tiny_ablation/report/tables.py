@@ -9,8 +9,7 @@ import pandas as pd
 
 from tiny_ablation import formats
 from tiny_ablation.errors import ResultsError
-
-_SHORT = {name: name[0].upper() for name in ("layer", "head", "layer_a", "head_a", "layer_b", "head_b")}
+from tiny_ablation.models.labels import site_label
 
 
 def index_columns(impact: pd.DataFrame) -> tuple[str, ...]:
@@ -67,24 +66,15 @@ def strongest(rows: pd.DataFrame, limit: int | None = None) -> pd.DataFrame:
     return rows.iloc[np.argsort(-sizes, kind="stable")[:limit]]
 
 
-def label(row: Mapping[str, Any], index: Sequence[str]) -> str:
-    """The short name of a site: `L12 H3`, `L4 mlp`, `L0 H1 + L2 H3`; the scale is left to the caller."""
-    parts = []
-    for name in index:
-        if name == "layer_b":
-            parts.append("+")
-        if name != "scale":
-            parts.append(f"{_SHORT[name]}{row[name]}" if name in _SHORT else _plain(name, row[name]))
-    return " ".join(parts)
+def label(row: Mapping[str, Any], index: Sequence[str], *, sentence: bool = False) -> str:
+    """The name of a row's site (`site_label`)."""
+    return site_label({name: row[name] for name in index}, sentence=sentence)
 
 
-def long_label(row: Mapping[str, Any], index: Sequence[str]) -> str:
-    """The name of a site in a sentence: `layer 12, head 3`."""
-    return ", ".join(_plain(name, row[name]) for name in index if name != "scale")
-
-
-def _plain(name: str, value: Any) -> str:
-    return value if isinstance(value, str) else f"{name.replace('_', ' ')} {value}"
+def search_text(row: Mapping[str, Any], index: Sequence[str]) -> str:
+    """What the search field of a table finds a site by: its label, and its columns by name."""
+    columns = (f"{name.replace('_', ' ')} {row[name]}" for name in index if name != "scale")
+    return " ".join([label(row, index), *columns]).lower()
 
 
 def examples(rows: pd.DataFrame) -> str:

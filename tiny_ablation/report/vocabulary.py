@@ -99,7 +99,7 @@ def signs(metric: str) -> str:
 
 
 def action(replacement: str, scale: float | None, it: str) -> str:
-    """What was done to `it`, such as `setting layer 3 head 2 to zero`."""
+    """What was done to `it`, such as `setting L3H2 to zero`."""
     if replacement in ("zero", "scale") and scale is not None:
         return f"setting {it} to zero" if scale == 0.0 else f"scaling {it} by {scale:g}"
     return _ACTIONS.get(replacement, "intervening on {it}").replace("{it}", it)

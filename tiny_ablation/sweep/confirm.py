@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tiny_ablation.ablations.registry import run_spec
+from tiny_ablation.models.labels import head_label
 from tiny_ablation.run.spec import RunSpec
 from tiny_ablation.store.files import read_json
 from tiny_ablation.store.sweepdir import Cell, SweepDir, SweepPlan
@@ -64,7 +65,7 @@ def _overrides(cell: Cell, heads: list[Mapping[str, Any]], n_random: int) -> lis
     """The cell's own, with the ablation of the set in place of its ablation."""
     own = [each for each in cell.overrides if not each.lstrip("+").startswith("ablation")]
     held_out = ["dataset.split=test"] if "dataset.split=dev" in own else []
-    listed = ",".join(f"L{head['layer']}H{head['head']}" for head in heads)
+    listed = ",".join(head_label(head["layer"], head["head"]) for head in heads)
     return [
         *(each for each in own if not (held_out and each == "dataset.split=dev")), *held_out, "ablation=heads_set_zero",
         f"ablation.sets={{{SET}:[{listed}]}}", f"ablation.n_random={n_random}",

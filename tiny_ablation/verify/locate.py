@@ -9,6 +9,7 @@ from tiny_ablation.engine.bare.model import Bare, Tap
 from tiny_ablation.engine.forward import Passes, Place
 from tiny_ablation.engine.layout import build_batches
 from tiny_ablation.engine.prompts import Prompt, sequences
+from tiny_ablation.models.labels import head_label
 from tiny_ablation.models.network import Network
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 # In the order of the computation.
 _COMPONENTS = ("resid_pre", "z", "attn_out", "mlp_out")
 _WORDS = {
-    "resid_pre": "the residual stream that enters layer {layer}", "z": "the output of layer {layer} head {unit}",
+    "resid_pre": "the residual stream that enters layer {layer}", "z": "the output of head {head}",
     "attn_out": "the attention output of layer {layer}", "mlp_out": "the MLP output of layer {layer}",
 }  # fmt: skip
 # Part of a floor, which is for logits of size 10: five times what rounding makes of a value relative to its size.
@@ -72,7 +73,7 @@ def first_difference(model: Bare, main: Trace, again: Trace, tolerance: float) -
         off = (a - b).norm(dim=(0, 2)) / b.norm(dim=(0, 2)).clamp_min(1e-30)
         if not bool((off <= _RELATIVE * tolerance).all()):
             unit = int(off.nan_to_num(torch.inf).argmax())
-            words = _WORDS[component].format(layer=layer, unit=unit)
+            words = _WORDS[component].format(layer=layer, head=head_label(layer, unit))
             heads = _heads(model, layer, main, again) if component == "attn_out" else ""
             return f"Without any intervention {words} is the first to differ, by {off[unit]:.1e} of its size{heads}"
     return (
@@ -99,7 +100,11 @@ def _heads(model: Bare, layer: int, main: Trace, again: Trace) -> str:
     share = torch.linalg.lstsq(parts.T, off[:, None]).solution[:, 0]
     if (off - share @ parts).norm() > _UNEXPLAINED * off.norm():
         return ""
-    named = [f"head {h} {1 + share[h]:.2f} times" for h in range(len(parts)) if abs(share[h]) > _NAMED]
+    named = [
+        f"{head_label(layer, h)} {1 + share[h]:.2f} times"
+        for h in range(len(parts))
+        if abs(share[h]) > _NAMED
+    ]
     return f", as if it held {' and '.join(named)}" if named else ""
 
 

@@ -6,7 +6,7 @@ times `verify.n_sites` x `verify.n_examples` runs of the model on one prompt, ho
 What is taken as given: the values that mean ablation and noise put in.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
@@ -19,6 +19,7 @@ from tiny_ablation.engine.bare.model import Bare
 from tiny_ablation.engine.precision import NUMERICAL_TOLERANCE
 from tiny_ablation.engine.reference import Cell, Reference
 from tiny_ablation.metrics.readout import Metric
+from tiny_ablation.models.labels import site_label
 from tiny_ablation.run.measure import Measured
 from tiny_ablation.run.plan import Row
 from tiny_ablation.run.prepare import PreparedRun
@@ -185,13 +186,6 @@ def _table(cells: list[list[list[Cell]]], of: Any) -> Any:
 
 
 def label(row: Row) -> str:
-    """What a row is about, in words, such as `layer 3 head 1 scale 0`."""
-    return " ".join(_words(row))
-
-
-def _words(row: Row) -> Iterator[str]:
-    for name, value in row.key.items():
-        shown = f"{value:g}" if isinstance(value, float) else str(value)
-        yield f"{name.replace('_', ' ')} {shown}"
-    if row.sites:
-        yield f"({row.sites})"
+    """What a row is about, in words, such as `L3H1 scale 0`."""
+    scale = f" scale {row.key['scale']:g}" if "scale" in row.key else ""
+    return f"{site_label(row.key)}{scale}{f' ({row.sites})' if row.sites else ''}"

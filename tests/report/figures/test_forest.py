@@ -25,7 +25,7 @@ def test_twenty_strongest_sites_of_the_strongest_scale_in_order(tmp_path, fake):
     rows = table[(table["metric"] == "logit_diff") & (table["scale"] == 0.0)]
     expected = rows.loc[rows["delta"].abs().sort_values(ascending=False).index[:20]]
     assert [trace["x"][0] for trace in traces] == expected["delta"].tolist()
-    assert traces[0]["text"][0] == "layer 7, head 6"
+    assert traces[0]["text"][0] == "L7H6"
 
 
 def test_bars_end_where_the_interval_does_even_when_it_is_lopsided(tmp_path, fake):

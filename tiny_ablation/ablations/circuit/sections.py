@@ -6,6 +6,7 @@ from typing import Any
 from tiny_ablation import formats
 from tiny_ablation.ablations.circuit.analysis import MARGIN, STANDS_OUT
 from tiny_ablation.document import Section, Table
+from tiny_ablation.models.labels import head_label
 
 
 def sections(circuit: Mapping[str, Any] | None) -> list[Section]:
@@ -101,7 +102,7 @@ def _minimality(members: Sequence[Mapping[str, Any]]) -> list[str]:
     if not members[0]["n_inflated"]:
         return [f"Minimality: there is no head outside the {n} tested members to compare them with."]
     needed = [m for m in members if m["needed"]]
-    names = ", ".join(f"L{m['layer']}H{m['head']}" for m in needed)
+    names = ", ".join(head_label(m["layer"], m["head"]) for m in needed)
     return [
         f"Minimality: of its {n} first heads, {len(needed)} raise f (q at most 0.05 over the members) by more than "
         f"{STANDS_OUT:g} % of the {members[0]['n_inflated']} random heads that were put into this circuit"

@@ -8,6 +8,7 @@ from tiny_ablation.ablations.shared.sites import Head
 from tiny_ablation.errors import ConfigError
 from tiny_ablation.metrics.registry import metric
 from tiny_ablation.models.hookpoints import ModelShape
+from tiny_ablation.models.labels import head_label
 
 if TYPE_CHECKING:
     from tiny_ablation.store.reader import Run
@@ -73,7 +74,7 @@ def head_ranking(directory: str, shape: ModelShape) -> HeadRanking:
     beyond = [head for head in heads if head[0] >= shape.n_layers or head[1] >= shape.n_heads]
     if beyond:
         raise ConfigError(
-            f"{where} has a head {beyond[0][0]}.{beyond[0][1]}, which this model has not: it is of another model"
+            f"{where} has head {head_label(*beyond[0])}, which this model does not have; the run is from another model"
         )
     effects = dict(zip(reversed(heads), reversed(rows["delta"].tolist()), strict=True))
     effects = {head: effects[head] for head in dict.fromkeys(heads)}

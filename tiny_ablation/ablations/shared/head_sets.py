@@ -10,6 +10,7 @@ from tiny_ablation.ablations.shared.sites import Head, parse_head
 from tiny_ablation.config.seeds import generator
 from tiny_ablation.errors import ConfigError
 from tiny_ablation.models.hookpoints import ModelShape
+from tiny_ablation.models.labels import head_label
 
 HeadSet = tuple[Head, ...]  # ascending
 
@@ -26,7 +27,7 @@ def parse_sets(sets: Any, shape: ModelShape | None = None) -> dict[str, HeadSet]
     """
     if not sets or not isinstance(sets, Mapping):
         raise ConfigError(
-            f"ablation.sets={sets}: name at least one set and its heads, such as 'ablation.sets={{early: [0.1, 1.3]}}'"
+            f"ablation.sets={sets}: name at least one set and its heads, such as 'ablation.sets={{early: [L0H1, L1H3]}}'"
         )
     return {str(name): _parse_set(str(name), heads, shape) for name, heads in sets.items()}
 
@@ -34,12 +35,11 @@ def parse_sets(sets: Any, shape: ModelShape | None = None) -> dict[str, HeadSet]
 def _parse_set(name: str, heads: Sequence[Any], shape: ModelShape | None) -> HeadSet:
     key = f"ablation.sets.{name}"
     if not heads or not isinstance(heads, Sequence) or isinstance(heads, str):
-        raise ConfigError(f"{key}={heads}: list its heads, such as [0.1, 1.3]")
+        raise ConfigError(f"{key}={heads}: list its heads, such as [L0H1, L1H3]")
     found = [parse_head(_joined(head), shape, key) for head in heads]
     twice = [head for head, count in Counter(found).items() if count > 1]
     if twice:
-        layer, head = twice[0]
-        raise ConfigError(f"{key} names L{layer}H{head} more than once")
+        raise ConfigError(f"{key} names {head_label(*twice[0])} more than once")
     return tuple(sorted(found))
 
 
@@ -51,7 +51,7 @@ def _joined(head: Any) -> Any:
 
 def label(heads: HeadSet) -> str:
     """For tables: `L0H1 L5H10`."""
-    return " ".join(f"L{layer}H{head}" for layer, head in heads)
+    return " ".join(head_label(*head) for head in heads)
 
 
 def complement(heads: HeadSet, shape: ModelShape) -> HeadSet:

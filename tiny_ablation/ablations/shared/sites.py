@@ -6,6 +6,7 @@ from typing import Any
 
 from tiny_ablation.errors import ConfigError
 from tiny_ablation.models.hookpoints import ModelShape
+from tiny_ablation.models.labels import head_label
 
 Head = tuple[int, int]  # (layer, head)
 _HEAD = re.compile(r"(\d+)\.(\d+)|L(\d+)H(\d+)")
@@ -47,7 +48,7 @@ def chosen_layers(values: Sequence[int] | None, shape: ModelShape, component: st
 
 
 def parse_head(value: object, shape: ModelShape | None = None, key: str = "ablation.sets") -> Head:
-    """The (layer, head) that is written `5.2`, `"5.10"` or `L5H10`.
+    """The (layer, head) that is written `L5H10`; `5.2` and `"5.10"` are read too.
 
     YAML and Hydra read an unquoted `5.10` as the number 5.1, so a number is taken only where it can mean one head of the
     model: with 12 heads a layer, 5.1 has to be quoted, since it may have been 5.10.
@@ -62,9 +63,7 @@ def parse_head(value: object, shape: ModelShape | None = None, key: str = "ablat
     """
     match = None if isinstance(value, bool) else _HEAD.fullmatch(str(value).strip())
     if match is None:
-        raise ConfigError(
-            f'{key}: {value!r} is not a head; write layer.head, such as 5.2, "5.10" (in quotes) or L5H10'
-        )
+        raise ConfigError(f"{key}: {value!r} is not a head; write L5H10 for head 10 of layer 5")
     layer, head = (int(group) for group in match.groups() if group is not None)
     if shape is not None:
         if layer >= shape.n_layers or head >= shape.n_heads:
@@ -73,9 +72,9 @@ def parse_head(value: object, shape: ModelShape | None = None, key: str = "ablat
                 f"and heads 0 to {shape.n_heads - 1}"
             )
         if isinstance(value, float) and 0 < head * 10 < shape.n_heads:
+            name = head_label(layer, head)
             raise ConfigError(
-                f"{key}: {value} may mean L{layer}H{head} or L{layer}H{head}0, since a number loses its last zero; "
-                f"write L{layer}H{head}, or quote it"
+                f"{key}: {value} may mean {name} or {name}0, since a number loses its last zero; write {name}, or quote it"
             )
     return layer, head
 

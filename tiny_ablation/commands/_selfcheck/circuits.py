@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tiny_ablation.commands._compose import compose
 from tiny_ablation.commands._selfcheck.checks import Check
 from tiny_ablation.config.schema import ModelConfig, ModelSource
+from tiny_ablation.models.labels import head_label
 from tiny_ablation.models.sources import planted, tracr
 from tiny_ablation.models.sources.truth import Head, Truth
 
@@ -214,4 +215,4 @@ def _pair(row: Mapping[str, Any]) -> tuple[Head, Head]:
 
 
 def _names(*heads: Head) -> str:
-    return " + ".join(f"{layer}.{head}" for layer, head in heads)
+    return " + ".join(head_label(*head) for head in heads)

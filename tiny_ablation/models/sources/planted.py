@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tiny_ablation.errors import ConfigError, ModelError
+from tiny_ablation.models.labels import head_label
 from tiny_ablation.models.sources import induction
 from tiny_ablation.models.sources.convert import quiet_transformers
 from tiny_ablation.models.sources.files import WEIGHTS, ModelFiles, checksum
@@ -168,4 +169,4 @@ def _shortfall(measured: dict[tuple[Head, ...], float], circuit: Truth) -> str |
 
 
 def _without(heads: tuple[Head, ...]) -> str:
-    return " without " + " and ".join(f"{layer}.{head}" for layer, head in heads) if heads else ""
+    return " without " + " and ".join(head_label(*head) for head in heads) if heads else ""

@@ -59,7 +59,7 @@ def collect(impact: pd.DataFrame, metric: str, title: str, confidence: float) ->
     index = tables.index_columns(impact)
     percent, places = formats.percent(confidence), formats.decimals(shown["delta"])
     rows = [
-        {**row, "label": tables.label(row, index), "site": tables.long_label(row, index)}
+        {**row, "label": tables.label(row, index), "site": tables.label(row, index, sentence=True)}
         for row in shown.to_dict("records")
     ]
     at = "" if scale is None else f" at scale {scale:g}"

@@ -8,6 +8,7 @@ import pandas as pd
 
 from tiny_ablation import formats
 from tiny_ablation.errors import ResultsError
+from tiny_ablation.models.labels import head_label
 from tiny_ablation.report import tables, vocabulary
 from tiny_ablation.report.figures import style
 
@@ -104,7 +105,9 @@ def collect(impact: pd.DataFrame, metric: str, title: str, confidence: float) ->
         ],
         name=f"head-map-{metric}",
         hover=tuple(
-            tables.hover_template(formats.percent(confidence), resolved=known, site="layer %{y}, head %{x}")
+            tables.hover_template(
+                formats.percent(confidence), resolved=known, site=head_label("%{y}", "%{x}")
+            )
             for known in (True, False)
         ),
     )

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from tiny_ablation import formats
+from tiny_ablation.models.labels import head_label
 from tiny_ablation.report import tables, vocabulary
 from tiny_ablation.report.figures import style
 from tiny_ablation.report.figures.grid import Grid, GridPanel
@@ -27,7 +28,7 @@ def collect(impact: pd.DataFrame, metric: str, title: str, confidence: float) ->
     rows = tables.effects(impact, metric)
     ends = [list(zip(rows[f"layer_{end}"], rows[f"head_{end}"], strict=True)) for end in ("a", "b")]
     heads = sorted({head for end in ends for head in end})
-    labels = [f"L{layer}H{head}" for layer, head in heads]
+    labels = [head_label(layer, head) for layer, head in heads]
     return Grid(
         name=f"pair-matrix-{metric}",
         kind="Pair matrix",

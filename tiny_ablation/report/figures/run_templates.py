@@ -11,6 +11,7 @@ import pandas as pd
 
 from tiny_ablation import formats
 from tiny_ablation.data.text import natural_key
+from tiny_ablation.models.labels import head_label
 from tiny_ablation.report import tables, vocabulary
 from tiny_ablation.report.figures import style
 from tiny_ablation.report.figures.grid import Grid, GridPanel
@@ -112,7 +113,8 @@ def head_maps(source: RunSource) -> HeadGrid:
 def _hover(*, resolved: bool) -> str:
     unsure = "" if resolved else "<br><i>unresolved: the interval over all examples holds 0</i>"
     return (
-        "<b>layer %{y}, head %{x}</b><br>mean change %{customdata[0]} over %{customdata[1]} examples of this template"
+        f"<b>{head_label('%{y}', '%{x}')}</b>"
+        "<br>mean change %{customdata[0]} over %{customdata[1]} examples of this template"
         f"<br>over all examples %{{customdata[2]}}{unsure}<extra></extra>"
     )
 

@@ -3,6 +3,7 @@
 import numpy as np
 
 from tiny_ablation import formats
+from tiny_ablation.models.labels import head_label
 from tiny_ablation.report import vocabulary
 from tiny_ablation.report.figures import style
 from tiny_ablation.report.figures.grid import Grid, GridPanel
@@ -67,7 +68,8 @@ def _numbers(data: Comparison, i: int, j: int) -> tuple[str, ...]:
 def _template(*, resolved: bool) -> str:
     unsure = "" if resolved else "<br><i>unresolved: the interval holds 0, or there is none</i>"
     return (
-        "<b>layer %{y}, head %{x}</b><br>change %{customdata[0]}<br>interval over %{customdata[3]} %{customdata[1]}"
+        f"<b>{head_label('%{y}', '%{x}')}</b>"
+        "<br>change %{customdata[0]}<br>interval over %{customdata[3]} %{customdata[1]}"
         f"<br>%{{customdata[2]}}{unsure}<extra></extra>"
     )
 
