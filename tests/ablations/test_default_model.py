@@ -90,9 +90,9 @@ def test_kinds_with_pairs_agree_with_the_reference(
             subject = next(i for i in range(len(prompt.ids)) if sides_differ(tokenizer, clean, corrupt, i))
             side.append(Prompt(prompt.ids, prompt.target, prompt.foil, {"subject": (subject,)}, clean))
     context = make_context(smollm2_network, sides[0], corrupt=sides[1])
-    how = lambda arm: {} if arm.base_intervention is None else {"under": arm.base_intervention}  # noqa: E731
     moved = [
-        against_reference(smollm2_network, arm, **how(arm)) for arm in kind.plan(config(kind, keys), context)
+        against_reference(smollm2_network, arm, base_intervention=arm.base_intervention)
+        for arm in kind.plan(config(kind, keys), context)
     ]
     assert max(moved) > 0.001
 

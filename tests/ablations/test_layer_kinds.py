@@ -1,5 +1,7 @@
 """Whole attention layers and MLPs against the reference and by hand."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -32,8 +34,10 @@ def test_agrees_with_the_reference(
     toy_networks, make_prompts, make_context, against_reference, shape, name, positions
 ):
     network, kind = toy_networks[shape], KINDS[name]
-    context = make_context(network, make_prompts(network.shape.d_vocab, n=5))
-    (arm,) = kind.plan(config(kind, positions=positions), context)
+    prompts = make_prompts(network.shape.d_vocab, n=5)
+    if name.endswith("resample"):  # every length twice, so that every prompt has a donor
+        prompts += [replace(p, ids=tuple(i + 1 for i in p.ids), name=f"{p.name} again") for p in prompts]
+    (arm,) = kind.plan(config(kind, positions=positions), make_context(network, prompts))
     component = "attn_out" if name.startswith("attn") else "mlp_out"
     assert [dict(row.key) for row in arm.rows] == [{"layer": i, "granularity": component} for i in (0, 1)]
     assert against_reference(network, arm) > 0.05
@@ -54,22 +58,25 @@ def test_every_mean_agrees_with_the_reference(
 def test_one_value_by_hand(toy_networks, make_context, name):
     """The module's output replaced with a plain hook on the plain model."""
     network, kind = toy_networks["llama"], KINDS[name]
-    first, second, evaluated = (5, 6, 7), (5, 8), (3, 4, 6)
-    reference = ReferenceSet([prompt(*first), prompt(*second)], ["", ""], ["train"] * 2, 2)
-    (arm,) = kind.plan(
-        config(kind, layers=[0]), make_context(network, [prompt(*evaluated)], reference=reference)
-    )
+    evaluated, other = (3, 4, 6), (5, 8, 7)  # of one length, so in every draw each gives to the other
+    sources = {"zero": [], "mean": [(5, 6, 7), (5, 8)], "resample": [other]}[name.split("_")[1]]
+    reference = ReferenceSet([prompt(*ids) for ids in sources], [""] * 2, ["train"] * 2, 2)
+    context = make_context(network, [prompt(*evaluated), prompt(*other)], reference=reference)
+    (arm,) = kind.plan(config(kind, layers=[0]), context)
     block = network.hf.model.layers[0]
-    module, seen = block.self_attn if name == "attn_zero" else block.mlp, []
+    module, seen = block.self_attn if name.startswith("attn") else block.mlp, []
+
+    def added(output):
+        return output[0] if isinstance(output, tuple) else output
 
     def swap(_module, _args, output):
-        if name == "mlp_mean":
-            return torch.cat(seen).mean(0).expand_as(output)
-        return (output[0] * 0, *output[1:]) if isinstance(output, tuple) else output * 0
+        values = torch.cat(seen) if seen else torch.zeros(1)
+        new = (values.mean(0) if name.endswith("mean") else values).expand_as(added(output))
+        return (new, *output[1:]) if isinstance(output, tuple) else new
 
     with torch.no_grad():
-        handle = block.mlp.register_forward_hook(lambda _m, _a, output: seen.append(output[0]))
-        for ids in (first, second):
+        handle = module.register_forward_hook(lambda _m, _a, output: seen.append(added(output)[0]))
+        for ids in sources:
             network.hf(input_ids=torch.tensor([ids]))
         handle.remove()
         handle = module.register_forward_hook(swap)

@@ -29,7 +29,7 @@ KINDS = {
     "heads_resample": (["ablation.draws=3"], ["ablation.draws=12"]),
     "heads_set_zero": ([f"ablation.sets={{{', '.join(SETS[:10])}}}"], [f"ablation.sets={{{', '.join(SETS)}}}"]),
     "heads_pair_zero": ([f"ablation.pairs=[{', '.join(PAIRS[:3])}]"], [f"ablation.pairs=[{', '.join(PAIRS)}]"]),
-    "circuit": (["ablation.n_random=3"], ["ablation.n_random=15"]),
+    "circuit": (["ablation.n_random=8"], ["ablation.n_random=40"]),
     "mlp_zero": (FEWER_LAYERS, ALL_LAYERS),
     "mlp_mean": (FEWER_LAYERS, ALL_LAYERS),
     "attn_zero": (FEWER_LAYERS, ALL_LAYERS),

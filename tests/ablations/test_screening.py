@@ -101,7 +101,10 @@ SCREENED = {
     "heads_resample": {"draws": 2, "positions": "last"},
     "mlp_zero": {},
     "mlp_mean": {},
+    "mlp_resample": {"positions": "last"},
     "attn_zero": {"positions": "last"},
+    "attn_mean": {},
+    "attn_resample": {"draws": 2, "positions": "last"},
 }
 
 

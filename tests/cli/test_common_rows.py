@@ -4,10 +4,11 @@ import json
 
 import pandas as pd
 
+from tests.cli.conftest import write_rows
+
 KEYS = (
     "tracking=off",
     "verify=off",
-    "dataset=induction_tokens",
     "dataset.n_examples=8",
     "ablation.layers=[0]",
     "stats.n_boot=200",
@@ -15,9 +16,16 @@ KEYS = (
 
 
 def test_true_means_the_models_of_the_sweep(cli, tmp_path):
-    """The toy's tokenizer writes some letters in two tokens, so it serves fewer rows than the planted model's."""
+    """The planted model's tokenizer knows letters only, so it serves fewer rows than the toy's."""
+    letters = [{"clean": f" {x} a b a", "target": " n", "foil": " o", "group": x} for x in "cdeghijklm"]
+    words = [
+        {"clean": f"The capital of {where} is", "target": " Paris", "foil": " Rome", "group": str(i)}
+        for i, where in enumerate(("France", "Italy", "Spain"))
+    ]
+    write_rows(tmp_path / "rows.jsonl", *letters, *words)
     # -m in the midst of overrides, where Hydra does not take it
-    result = cli("model=toy,planted", "-m", *KEYS, "dataset.common_rows=true", "hydra.sweep.dir=sweep")
+    result = cli("model=toy,planted", "-m", *KEYS, "dataset=jsonl", "dataset.path=rows.jsonl", "dataset.unscorable=skip",
+                 "dataset.common_rows=true", "hydra.sweep.dir=sweep")  # fmt: skip
     assert result.code == 0, result.err
     rows, unscorable = [], []
     for name in ("toy", "planted"):
@@ -27,12 +35,12 @@ def test_true_means_the_models_of_the_sweep(cli, tmp_path):
     assert len(rows[0]) == 8
     assert rows[0] == rows[1]
     assert unscorable[0] == unscorable[1]
-    assert all(reason.startswith("toy: ") for reason in unscorable[0]["rows"].values())
-    assert unscorable[0]["count"] > 100
+    assert all(reason.startswith("planted: ") for reason in unscorable[0]["rows"].values())
+    assert unscorable[0]["count"] == 3
 
 
 def test_true_in_a_single_run_is_refused(cli, tmp_path):
-    result = cli("model=toy", *KEYS, "dataset.common_rows=true")
+    result = cli("model=toy", *KEYS, "dataset=induction_tokens", "dataset.common_rows=true")
     assert result.code == 2
     assert "single run" in result.err
     assert not list(tmp_path.iterdir())

@@ -97,10 +97,10 @@ def test_an_interrupted_run_keeps_what_was_finished_and_goes_on(cli, tmp_path, m
     assert cli(*args, "hydra.run.dir=whole").code == 0
     real = Executor.run
 
-    def stop_at_third(self, index, tick):
-        if index == 2:
+    def stop_at_third(self, index, *tick):
+        if index == 2 and self.plan:  # not of the baseline
             raise KeyboardInterrupt
-        return real(self, index, tick)
+        return real(self, index, *tick)
 
     with monkeypatch.context() as patch:
         patch.setattr(Executor, "run", stop_at_third)
@@ -115,10 +115,13 @@ def test_an_interrupted_run_keeps_what_was_finished_and_goes_on(cli, tmp_path, m
     before = stages(tmp_path / "part")["measure"]["prompt_tokens"]
 
     calls = []
+
+    def called(self, index, *tick):
+        calls.extend([index] if self.plan else [])
+        return real(self, index, *tick)
+
     with monkeypatch.context() as patch:
-        patch.setattr(
-            Executor, "run", lambda self, index, tick: calls.append(index) or real(self, index, tick)
-        )
+        patch.setattr(Executor, "run", called)
         assert cli(*args, "hydra.run.dir=part").code == 0
     assert calls[0] == 2  # the first two batches were not computed again
     part, whole = deterministic_files(tmp_path / "part"), deterministic_files(tmp_path / "whole")

@@ -91,14 +91,14 @@ def test_only_a_damaged_cell_is_computed_again(swept, cli, tmp_path):
 
 
 def test_a_failing_cell_costs_the_others_nothing(cli, tmp_path):
-    """The toy's tokenizer writes some of the letters in two tokens, so it cannot score these rows."""
-    result = cli("-m", *TOY, "verify=off", "dataset=facts,induction_tokens", "dataset.unscorable=refuse", "seed=0",
+    """Some of the facts have a length of their own, so no other can give its values to them."""
+    result = cli("-m", *TOY, "verify=off", "dataset=greater_than,facts", "ablation=heads_resample", "seed=0",
                  "hydra.sweep.dir=sweep")  # fmt: skip
     assert result.code == 1
     sweep = SweepDir(tmp_path / "sweep")
-    assert set(pd.read_parquet(sweep.cross / "head_matrix.parquet")["condition"]) == {"facts"}
+    assert set(pd.read_parquet(sweep.cross / "head_matrix.parquet")["condition"]) == {"greater_than"}
     (failed,) = json.loads(sweep.summary.read_text())["failed"]
-    assert failed["condition"] == "induction_tokens"
+    assert failed["condition"] == "facts"
     assert failed["error"]
     assert failed["error"][:40] in result.err
     status = cli("status", "sweep", "--json")

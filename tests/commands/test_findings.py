@@ -40,7 +40,7 @@ def test_the_page_is_made_of_the_files(cli, runs):
     assert "tracking=off" not in page
     impact = pd.read_parquet(runs / "heads/metrics/head_impact.parquet").query("metric == 'logit_diff'")
     first = impact.loc[impact["delta"].abs().idxmax()]
-    assert f"| layer {first['layer']} head {first['head']} | {first['delta']:+.3f} |" in page
+    assert f"| L{first['layer']}H{first['head']} | {first['delta']:+.3f} |" in page
     circuits = pd.read_parquet(runs / "circuit/metrics/circuit.parquet")
     for row in circuits.itertuples():
         assert f"| {row.fraction:g} | {row.size} | {row.faithfulness:.3f} |" in page

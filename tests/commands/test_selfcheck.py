@@ -53,7 +53,7 @@ def test_the_redundant_pair_is_found_by_pairs_and_missed_by_single_heads(cli):
     result = cli("selfcheck", "--only", "induction_pair", "--json")
     assert result.code == 0
     pairs, singles = result.json()["checks"]
-    assert pairs["found"]["top"] == "1.0 + 1.1"
+    assert pairs["found"]["top"] == "L1H0 + L1H1"
     assert pairs["found"]["interaction_low"] > 0.5
     assert max(singles["found"].values()) < 0.25
 

@@ -79,7 +79,7 @@ def test_aggregate(cli, sweep):
     shown = cli("aggregate", "sweep")
     assert shown.code == 0
     assert "facts" in shown.out + shown.err
-    assert "0.0, 0.1" in shown.out + shown.err
+    assert "L0H0, L0H1" in shown.out + shown.err
 
 
 def test_aggregate_with_a_failed_cell(cli, sweep):

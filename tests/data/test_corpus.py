@@ -173,7 +173,7 @@ def test_an_empty_split_is_refused(corpus):
 
 def test_an_unknown_family_lists_those_there_are():
     with pytest.raises(
-        ConfigError, match=r"dataset\.family=nonsense is unknown; choose from .*facts.*, jsonl\."
+        ConfigError, match=r"dataset\.family=nonsense is unknown; choose from .*facts.*, jsonl$"
     ):
         load_corpus(DatasetConfig(name="x", family="nonsense"), seed=0)
 

@@ -192,7 +192,7 @@ def test_nan_stops_the_run_and_names_the_site(toy_networks, make_prompts):
         Intervention((Edit("z", 1, head, Scale(0.0)),)) for head in (0, 1)
     ]  # in the same pass as the poison
     plan = [*zeros, Intervention((Edit("z", 1, 2, Poison()),))]
-    with pytest.raises(NumericsError, match=r"blocks\.1\.z\[2\]"):
+    with pytest.raises(NumericsError, match=r"L1H2\.z"):
         Executor(network, prompts, plan, FIRST).run(0)
 
 
@@ -211,9 +211,9 @@ def test_an_impossible_answer_stops_the_run_and_names_site_and_metric(toy_networ
     logits[0, 1, 1 if where == "target" else 2] = -torch.inf
     with pytest.raises(
         NumericsError,
-        match=rf"blocks\.1\.z\[2\]: \w+ is NaN .* minus infinity to tokens {1 if where == 'target' else 2}\)",
+        match=rf"L1H2\.z: \w+ is NaN .* minus infinity to tokens {1 if where == 'target' else 2}\)",
     ):
-        found.add([0], logits, base, ["blocks.1.z[2]"])
+        found.add([0], logits, base, ["L1H2.z"])
 
 
 def test_out_of_memory_halves_the_batch_with_the_same_result(toy_networks, make_prompts, monkeypatch):

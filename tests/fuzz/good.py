@@ -49,10 +49,10 @@ def _made(args: tuple[str, ...], where: str) -> dict[str, bytes]:
 
 def model() -> dict[str, bytes]:
     """The toy model as a Hugging Face directory."""
-    from tests.models.conftest import _hf_directory
+    from tests.models.conftest import write_directory
 
     with tempfile.TemporaryDirectory() as scratch:
-        return read_all(_hf_directory(Path(scratch) / "model"))
+        return read_all(write_directory(Path(scratch) / "model"))
 
 
 def gguf() -> dict[str, bytes]:

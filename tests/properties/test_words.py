@@ -37,14 +37,15 @@ def _row(draws: Draws, layer: int) -> dict:
     low, high = _interval(draws)
     delta = _number(draws)
     return {"run_id": "r", "seed": 0, "layer": layer, "head": 0, "scale": 0.0, "metric": "logit_diff", "value": 1.0,
-            "baseline": 1.0, "delta": 0.0 if np.isnan(delta) else delta, "ci_low": low, "ci_high": high, "p_value": 0.01,
+            "baseline": 1.0, "delta": 0.0 if np.isnan(delta) else delta,
+            "shrunken": 0.5 * delta, "selected_low": low, "selected_high": high, "ci_shape": "interval", "ci_low": low, "ci_high": high, "p_value": 0.01,
             "q_value": one(draws, (0.01, 0.9, float("nan"))), "replacement": "zero", "direction": "clean"}  # fmt: skip
 
 
 def _of_a_run(place: Path, draws: Draws) -> None:
     """The headline and sentences of a run name resolved sites only, and the terminal marks every other."""
     rows = [_row(draws, layer) for layer in range(draws.integer(1, 6))]
-    sure = {f"layer {r['layer']}, head 0" for r in rows if r["ci_low"] > 0 or r["ci_high"] < 0}
+    sure = {f"L{r['layer']}H0" for r in rows if r["ci_low"] > 0 or r["ci_high"] < 0}
     found = answer(pd.DataFrame(rows), metric="logit_diff", use_q=bool(draws.integer(0, 1)))
     if CLAIM.search(found.headline):
         assert any(name in found.headline for name in sure)
@@ -57,10 +58,10 @@ def _of_a_run(place: Path, draws: Draws) -> None:
     Screen(out=console, err=console).table(rows, metric="logit_diff", null="none", family_size=3)
     shown = [line for line in out.getvalue().splitlines() if re.match(r"\s+\d+\s+0\s", line)]
     assert [line.rstrip().endswith("unresolved") for line in shown] == [
-        f"layer {r['layer']}, head 0" not in sure for r in rows
+        f"L{r['layer']}H0" not in sure for r in rows
     ]
     for row in rows:
-        assert _bounds(row, 3).endswith("(unresolved)") == (f"layer {row['layer']}, head 0" not in sure)
+        assert _bounds(row, 3).endswith("(unresolved)") == (f"L{row['layer']}H0" not in sure)
 
 
 def _of_a_sweep(place: Path, draws: Draws) -> None:
@@ -100,7 +101,7 @@ def _of_evidence(place: Path, draws: Draws) -> None:
     f = draws.integer(0, 150) / 100
     point = {"fraction": 0.5, "size": 5, "faithfulness": f, "faithfulness_low": low, "faithfulness_high": high,
              "random_faithfulness": 0.1, "sufficiency_percentile": 95.0, "left": 0.1, "left_low": 0.0, "left_high": 0.2,
-             "random_left": 0.9, "necessity_percentile": 90.0}  # fmt: skip
+             "random_left": 0.9, "necessity_percentile": 90.0, "carries": bool(draws.integer(0, 1))}  # fmt: skip
     area = {
         "value": 0.8,
         "ci_low": 0.7,
@@ -111,7 +112,7 @@ def _of_evidence(place: Path, draws: Draws) -> None:
     }
     circuit = {"metric": "logit_diff", "n_heads": 10, "defined": True,
                "rankings": {"signed": {"cpr": area, "cmd": area, "points": [point], "members": []}}}  # fmt: skip
-    carries = f >= 0.8 and not holds
+    carries = point["carries"]
     assert ("first heads of the signed ranking" in headline(circuit)) == carries
     assert any("Its smallest circuit" in line for line in lines(circuit)) == carries
 

@@ -14,7 +14,7 @@ def test_numbers_in_the_answer_are_those_of_the_table(fake):
     assert said.tested == 270
     assert said.resolved == int(((rows["ci_low"] > 0) | (rows["ci_high"] < 0)).sum())
     assert said.headline == (
-        f"Setting layer {top['layer']}, head {top['head']} to zero lowers logit_diff the most: "
+        f"Setting L{top['layer']}H{top['head']} to zero lowers logit_diff the most: "
         f"from 3.412 to {top['value']:.3f} logits."
     )
     assert (

@@ -69,7 +69,7 @@ def test_a_full_disk_is_one_clear_error_and_keeps_the_old_file(tmp_path):
         "import resource, sys; from pathlib import Path; from tiny_ablation.store import files\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
         "try: files.write_bytes(Path(sys.argv[1]), b'x' * 5000)\n"
-        "except store.ResultsError as e: print(e)"
+        "except files.ResultsError as e: print(e)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(target)], capture_output=True, text=True, check=True

@@ -53,8 +53,8 @@ def off(monkeypatch, change):
     """An engine whose values are off."""
     real = Executor.run
 
-    def tampered(self, index, tick):
-        result = real(self, index, tick)
+    def tampered(self, index, *tick):
+        result = real(self, index, *tick)
         for name, values in result.values.items():
             result.values[name] = change(values)
         return result
@@ -125,7 +125,7 @@ def test_a_sign_flip_in_one_head_is_a_bug_and_the_head_is_named(run, capsys, lay
         code, found = run()
     assert (code, found["verdict"]) == (1, "bug")
     assert f"attention output of layer {layer}" in found["first_difference"]
-    assert f"as if it held head {head} -1.00 times" in found["first_difference"]
+    assert f"as if it held L{layer}H{head} -1.00 times" in found["first_difference"]
     assert found["first_difference"] in capsys.readouterr().err
 
 
@@ -150,7 +150,7 @@ def test_a_stale_buffer_is_a_bug_at_the_sites_that_it_reached(run):
     with faults.faulty(faults.stale_buffer(1)):
         code, found = run()
     assert (code, found["verdict"]) == (1, "bug")
-    assert "the effect of layer 1 head" in found["faults"][0]
+    assert "the effect of L1H" in found["faults"][0]
     assert {site["layer"] for site in found["sites"] if site["verdict"] == "bug"} == {1}
     assert "agrees at every layer" in found["first_difference"]
 
@@ -169,8 +169,8 @@ DEFAULT = ("model=smollm2_135m", "dataset.n_examples=4", "verify.n_examples=2", 
     [
         (None, "ok", None),
         (faults.sign_flip(23, 4), "bug", "L23H4"),
-        pytest.param(faults.drift(1e-3), "drift", "layer 0", marks=pytest.mark.slow),
-        pytest.param(faults.stale_buffer(23), "bug", "layer 23", marks=pytest.mark.slow),
+        pytest.param(faults.drift(3e-4), "drift", "L0H", marks=pytest.mark.slow),
+        pytest.param(faults.stale_buffer(23), "bug", "L23H", marks=pytest.mark.slow),
     ],
     ids=["right", "sign flip", "drift", "stale buffer"],
 )

@@ -45,8 +45,8 @@ def test_the_floor_follows_the_precision():
 def test_a_device_that_computes_something_else_each_time(monkeypatch, size, is_problem):
     real, calls = Executor.run, []
 
-    def unsteady(self, index, tick):
-        result = real(self, index, tick)
+    def unsteady(self, index, *tick):
+        result = real(self, index, *tick)
         calls.append(index)
         result.values["logit_diff"] = result.values["logit_diff"] + size * len(calls)
         return result

@@ -159,7 +159,7 @@ def _meant(name: str, known: tuple[str, ...]) -> str | None:
 
 def _refuse_slips(row: Mapping[str, Any], fields: Mapping[str, str]) -> None:
     """Refuse a field that is nearly one of ours, where ours is not there: `grup` would be no group, without a word."""
-    known = tuple(fields.values())
+    known = (*fields.values(), *(name for name in fields if fields[name] != name))
     for name in row:
         meant = None if name in known else _meant(name, known)
         if meant is not None and row.get(meant) is None:

@@ -144,7 +144,7 @@ class Executor:
         cache = self._passes.clean(batch, writers=under)
         base = Readout(cache.logits[None], batch.reads.to(self.network.device))
         check_finite(base, ["the un-intervened model"])
-        if index == 0:
+        if index == 0 and self.plan:
             self._check_self_patch(batch, cache)
         out = Results.empty(self.metrics, len(self.plan), base)
         number = next(self.network.hf.parameters()).element_size()

@@ -15,6 +15,7 @@ from tiny_ablation.models.architectures import restarts
 from tiny_ablation.models.discovery import ABSENT, find_final_norm, probe_ids, run, without_cache
 from tiny_ablation.models.hookpoints import COMPONENTS, HookPoint, ModelShape
 from tiny_ablation.models.proof import Parts, proven_parts
+from tiny_ablation.models.watch import removed
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -129,12 +130,20 @@ def build_network(model: "LoadedModel") -> Network:
     Raises:
         ModelError: nothing can be ablated in it.
     """
+    passed: list[int] = []
+
+    def count(_module: "nn.Module", _args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        passed.append(kwargs["input_ids"].numel())
+
     try:
-        _settle_attention(model)
-        parts = proven_parts(model.hf)
+        with removed(model.hf.register_forward_pre_hook(count, with_kwargs=True)):
+            _settle_attention(model)
+            parts = proven_parts(model.hf)
     except ModelError as error:
         raise ModelError(f"model {model.name}: {error}") from error
-    return Network(model, parts, _shape(model, parts))
+    network = Network(model, parts, _shape(model, parts))
+    network.tokens = sum(passed)
+    return network
 
 
 def _settle_attention(model: "LoadedModel") -> None:

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 from tiny_ablation.config.schema import Span
 from tiny_ablation.data.tokens import TokenizedExample
 from tiny_ablation.engine.prompts import Prompt
-from tiny_ablation.models.network import Network
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from tiny_ablation.models.network import Network
 
 CRITERIA = {
     Span.first: "the most probable next token is the target, or one of the targets",
@@ -55,7 +56,9 @@ def is_right(tokens: Sequence[TokenizedExample], top1: Sequence[int]) -> "np.nda
     return np.array([top in t.right_ids for t, top in zip(tokens, top1, strict=True)], dtype=bool)
 
 
-def baseline(network: Network, tokens: Sequence[TokenizedExample], span: Span, batch_tokens: int) -> Baseline:
+def baseline(
+    network: "Network", tokens: Sequence[TokenizedExample], span: Span, batch_tokens: int
+) -> Baseline:
     """Run the clean prompts.
 
     Args:

@@ -5,7 +5,7 @@ Nothing is left out silently: each row that is goes into `summary.json` with the
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tiny_ablation.config.model_options import model_option
 from tiny_ablation.config.schema import DatasetConfig, Keep, RootConfig, Span, Unscorable
@@ -17,8 +17,10 @@ from tiny_ablation.data.tokens import Servable, TokenizedExample, each_scored, s
 from tiny_ablation.data.tokens import Unscorable as UnscorableRow
 from tiny_ablation.errors import DataError
 from tiny_ablation.models.loader import LoadedModel, TokenizerOnly, load_tokenizer
-from tiny_ablation.models.network import Network
 from tiny_ablation.run.baseline import CRITERIA, baseline
+
+if TYPE_CHECKING:
+    from tiny_ablation.models.network import Network
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ def unscorable_rows(root: RootConfig, corpus: Corpus, model: LoadedModel | Token
     return {e.id: faults[e.id] for e in pool if e.id in faults}
 
 
-def keep(root: RootConfig, network: Network, selection: Selection) -> Selection:
+def keep(root: RootConfig, network: "Network", selection: Selection) -> Selection:
     """What `dataset.keep` leaves of a selection.
 
     Raises:

@@ -13,12 +13,12 @@ from tiny_ablation.document import Section
 from tiny_ablation.engine.edits import Intervention
 from tiny_ablation.engine.prompts import Prompt
 from tiny_ablation.models.hookpoints import HEAD_COMPONENTS, ModelShape
-from tiny_ablation.models.network import Network
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
+    from tiny_ablation.models.network import Network
     from tiny_ablation.run.measure import Measured
     from tiny_ablation.run.prepare import PreparedRun
     from tiny_ablation.sae.panel import FeatureFacts
@@ -173,7 +173,7 @@ class PlanContext:
         reference: draws at most so many examples that are not evaluated; raises ConfigError where there are none.
     """
 
-    network: Network
+    network: "Network"
     clean: Sequence[Prompt]
     corrupt: Sequence[Prompt]
     groups: Sequence[str]

@@ -5,24 +5,27 @@ Costs two passes over sixteen short prompts at most.
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from tiny_ablation.config.schema import RootConfig
 from tiny_ablation.data.corpus import JSONL
 from tiny_ablation.data.tokens import Ids, TokenizedExample
-from tiny_ablation.models.network import Network
 from tiny_ablation.run.baseline import baseline
+
+if TYPE_CHECKING:
+    from tiny_ablation.models.network import Network
 
 TRIED = 16  # prompts that are read with the other opening as well
 BETTER = 0.25  # by which share more of them the model must get right with it
 
 
-def form_warnings(root: RootConfig, network: Network, tokens: Sequence[TokenizedExample]) -> list[str]:
+def form_warnings(root: RootConfig, network: "Network", tokens: Sequence[TokenizedExample]) -> list[str]:
     """What may be wrong with the form of the prompts, in words; mostly nothing."""
     found = [_bare(root, network, tokens), _doubled(root, network, tokens), _opening(root, network, tokens)]
     return [text for text in found if text]
 
 
-def _bare(root: RootConfig, network: Network, tokens: Sequence[TokenizedExample]) -> str:
+def _bare(root: RootConfig, network: "Network", tokens: Sequence[TokenizedExample]) -> str:
     """Prompts of the user's own that an instruct model gets without its template."""
     tokenizer = network.model.tokenizer
     special, front = set(tokenizer.all_special_ids), len(network.model.opening)
@@ -37,7 +40,7 @@ def _bare(root: RootConfig, network: Network, tokens: Sequence[TokenizedExample]
     )
 
 
-def _doubled(root: RootConfig, network: Network, tokens: Sequence[TokenizedExample]) -> str:
+def _doubled(root: RootConfig, network: "Network", tokens: Sequence[TokenizedExample]) -> str:
     """Prompts whose text is written with the tokens that every prompt begins with, outside of chat."""
     opening = network.model.opening
     written = [t for t in tokens if opening and _begins(network, t.example.clean, opening)]
@@ -49,12 +52,12 @@ def _doubled(root: RootConfig, network: Network, tokens: Sequence[TokenizedExamp
     )
 
 
-def _begins(network: Network, text: str, opening: Ids) -> bool:
+def _begins(network: "Network", text: str, opening: Ids) -> bool:
     head = "".join(network.model.tokenizer.convert_ids_to_tokens(list(opening)))
     return text.startswith(head)
 
 
-def _opening(root: RootConfig, network: Network, tokens: Sequence[TokenizedExample]) -> str:
+def _opening(root: RootConfig, network: "Network", tokens: Sequence[TokenizedExample]) -> str:
     """An opening with which the model gets many fewer prompts right than with the other choice."""
     bos, opening = network.model.tokenizer.bos_token_id, network.model.opening
     other = () if opening else (bos,)
@@ -64,12 +67,10 @@ def _opening(root: RootConfig, network: Network, tokens: Sequence[TokenizedExamp
     swapped = [replace(t, clean_ids=(*other, *t.clean_ids[len(opening) :])) for t in tried]
     if any(not t.clean_ids for t in swapped):
         return ""
-    counted = network.tokens
     own, others = (
         baseline(network, rows, root.metrics.span, root.device.batch_tokens).correct
         for rows in (tried, swapped)
     )
-    network.tokens = counted  # of the run itself
     if others.mean() - own.mean() < BETTER:
         return ""
     return (

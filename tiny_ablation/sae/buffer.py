@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from tiny_ablation.config.seeds import generator
 from tiny_ablation.errors import GuardError, ResultsError
-from tiny_ablation.models.network import Network
 from tiny_ablation.sae.site import Site, read_activations
 from tiny_ablation.store.checksummed_json import read_sealed, write_sealed
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
+
+    from tiny_ablation.models.network import Network
 
 
 # Tokens whose activation is so many times as long as the median are attention sinks wherever they stand. A few of them in ten
@@ -74,7 +75,7 @@ class Buffer:
 
 
 def fill_buffer(
-    network: Network, site: Site, contexts: "np.ndarray", path: Path, *, batch_tokens: int, tick: Callable[[int], object],
+    network: "Network", site: Site, contexts: "np.ndarray", path: Path, *, batch_tokens: int, tick: Callable[[int], object],
 ) -> Buffer:  # fmt: skip
     """Compute the activations of all tokens but the first of each context, going on where a killed process stopped.
 

@@ -11,13 +11,14 @@ from tiny_ablation.config.seeds import generator
 from tiny_ablation.engine.edits import PositionSpec
 from tiny_ablation.engine.gradients import gradients_at
 from tiny_ablation.engine.prompts import Prompt
-from tiny_ablation.models.network import Network
 from tiny_ablation.sae.autoencoder import Autoencoder
 from tiny_ablation.sae.site import activations
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
+
+    from tiny_ablation.models.network import Network
 
 RANKINGS = ("attribution", "activation", "difference")
 
@@ -47,7 +48,7 @@ class OnPrompts:
 
 
 def on_prompts(
-    network: Network, autoencoder: Autoencoder, clean: Sequence[Prompt], corrupt: Sequence[Prompt],
+    network: "Network", autoencoder: Autoencoder, clean: Sequence[Prompt], corrupt: Sequence[Prompt],
     positions: PositionSpec, *, full: bool,
 ) -> OnPrompts:  # fmt: skip
     """Look at every feature on every prompt."""
@@ -77,7 +78,7 @@ def _covered(prompt: Prompt, positions: PositionSpec, length: int) -> list[int]:
 
 
 def _written(
-    network: Network, autoencoder: Autoencoder, prompts: Sequence[Prompt], positions: PositionSpec
+    network: "Network", autoencoder: Autoencoder, prompts: Sequence[Prompt], positions: PositionSpec
 ) -> "Tensor":
     """(n_features,) the mean activation of each feature over the tokens of these prompts."""
     import torch

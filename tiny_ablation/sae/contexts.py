@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 from tiny_ablation.config.schema import SaeConfig
 from tiny_ablation.config.seeds import derive_seed, generator
 from tiny_ablation.errors import ConfigError, DataError
-from tiny_ablation.models.network import Network
 from tiny_ablation.sae.corpus import documents
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from tiny_ablation.models.network import Network
 
 _ROWS = 64  # samples that are drawn together
 
@@ -30,7 +31,7 @@ class Contexts:
     held_out: "np.ndarray"
 
 
-def contexts(network: Network, cfg: SaeConfig, seed: int) -> Contexts:
+def contexts(network: "Network", cfg: SaeConfig, seed: int) -> Contexts:
     """Shuffle the text with the seed, and cut it up: first what is held out, then what is trained on.
 
     Raises:
@@ -58,7 +59,7 @@ def contexts(network: Network, cfg: SaeConfig, seed: int) -> Contexts:
     return Contexts(np.array(parts[n_held : n_held + n_train]), np.array(parts[:n_held]))
 
 
-def _tokens(network: Network, pieces: Sequence[str]) -> Iterator[list[int]]:
+def _tokens(network: "Network", pieces: Sequence[str]) -> Iterator[list[int]]:
     """The tokens of each piece and an empty line.
 
     Not the token that ends a text: in the middle of a context it becomes an attention sink, like position 0.
@@ -69,7 +70,7 @@ def _tokens(network: Network, pieces: Sequence[str]) -> Iterator[list[int]]:
         yield from tokenizer(texts, add_special_tokens=False)["input_ids"]
 
 
-def _cut(tokens: Iterator[list[int]], network: Network, cfg: SaeConfig) -> "list[np.ndarray]":
+def _cut(tokens: Iterator[list[int]], network: "Network", cfg: SaeConfig) -> "list[np.ndarray]":
     """Contexts in the order of the text, as many as are asked for; what is left of the last one is dropped."""
     import numpy as np
 
@@ -85,7 +86,7 @@ def _cut(tokens: Iterator[list[int]], network: Network, cfg: SaeConfig) -> "list
     return [np.array([*start, *flat[a:b]], dtype=np.int32) for a, b in pairwise(ends)]
 
 
-def own_samples(network: Network, first: "np.ndarray", n: int, length: int, seed: int) -> "np.ndarray":
+def own_samples(network: "Network", first: "np.ndarray", n: int, length: int, seed: int) -> "np.ndarray":
     """What the model says by itself: sampled at temperature 1, each from one token on.
 
     Args:
@@ -110,7 +111,7 @@ def own_samples(network: Network, first: "np.ndarray", n: int, length: int, seed
     return np.concatenate(rows) if rows else np.empty((0, length), dtype=np.int32)
 
 
-def _continued(network: Network, ids: Any, length: int, draws: Any) -> "np.ndarray":
+def _continued(network: "Network", ids: Any, length: int, draws: Any) -> "np.ndarray":
     import torch
 
     past: Any = None

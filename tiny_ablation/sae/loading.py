@@ -7,11 +7,10 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tiny_ablation.config.schema import SaeConfig
 from tiny_ablation.errors import ConfigError, ModelError, TinyAblateError, is_out_of_memory
-from tiny_ablation.models.network import Network
 from tiny_ablation.sae.autoencoder import Autoencoder
 from tiny_ablation.sae.site import Site, site_of
 from tiny_ablation.sae.trained import RECORD, recipe, trained
@@ -19,10 +18,13 @@ from tiny_ablation.sae.trust import weights_only
 from tiny_ablation.store.checksummed_json import read_sealed
 from tiny_ablation.store.files import sha256_file
 
+if TYPE_CHECKING:
+    from tiny_ablation.models.network import Network
+
 WEIGHTS = "sae_weights.safetensors"
 
 
-def obtain(network: Network, cfg: SaeConfig, seed: int, *, anew: bool = False) -> Autoencoder:
+def obtain(network: "Network", cfg: SaeConfig, seed: int, *, anew: bool = False) -> Autoencoder:
     """The autoencoder that `cfg` asks for, at its place in `network`.
 
     Raises:
@@ -117,7 +119,7 @@ def _site(sae: Any) -> Site:
     return site_of(hook)
 
 
-def _check_fits(found: Autoencoder, network: Network, cfg: SaeConfig) -> None:
+def _check_fits(found: Autoencoder, network: "Network", cfg: SaeConfig) -> None:
     site, shape, own = found.site, network.shape, found.sae.cfg
     if site.layer >= shape.n_layers or own.d_in != site.width(shape):
         raise ModelError(
@@ -148,7 +150,7 @@ def _check_fits(found: Autoencoder, network: Network, cfg: SaeConfig) -> None:
         )
 
 
-def _same_model(name: str, found: Autoencoder, network: Network) -> bool:
+def _same_model(name: str, found: Autoencoder, network: "Network") -> bool:
     """By the weights where they are known, else by the last part of the name."""
     weights = (found.sae.cfg.metadata.tiny_ablation or {}).get("weights")
     if weights is not None:

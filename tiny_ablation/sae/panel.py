@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tiny_ablation.models.network import Network
 from tiny_ablation.sae.autoencoder import Autoencoder
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
+    from tiny_ablation.models.network import Network
     from tiny_ablation.sae.candidates import OnPrompts
     from tiny_ablation.sae.text import TextFacts
 
@@ -82,7 +82,7 @@ class FeatureFacts:
 
 
 def feature_facts(
-    network: Network,
+    network: "Network",
     autoencoder: Autoencoder,
     text: "TextFacts",
     found: "OnPrompts",
@@ -109,7 +109,7 @@ def feature_facts(
     return FeatureFacts(features, directions, text.frequency, autoencoder.site.layer)
 
 
-def unembedded(network: Network, autoencoder: Autoencoder, numbers: Sequence[int]) -> "Tensor":
+def unembedded(network: "Network", autoencoder: Autoencoder, numbers: Sequence[int]) -> "Tensor":
     """(len(numbers), d_vocab): the logits that one unit of each direction would add, past all later layers.
 
     Through the weight of the final normalisation, and through the attention output where the place is in front of it; the mean
@@ -127,19 +127,19 @@ def unembedded(network: Network, autoencoder: Autoencoder, numbers: Sequence[int
     return (logits - logits.mean(-1, keepdim=True)).cpu()
 
 
-def _final_norm(network: Network) -> "Tensor | float":
+def _final_norm(network: "Network") -> "Tensor | float":
     """The weight of the last normalisation, where there is one."""
     weight = getattr(network.final_norm, "weight", None)
     return 1.0 if weight is None else weight.detach()
 
 
-def _extreme(network: Network, scores: "Tensor", sign: int) -> list[tuple[str, float]]:
+def _extreme(network: "Network", scores: "Tensor", sign: int) -> list[tuple[str, float]]:
     best = (sign * scores).topk(min(N_TOKENS, len(scores)))
     tokenizer: Any = network.model.tokenizer
     return [(tokenizer.decode([int(i)]), round(float(scores[i]), 4)) for i in best.indices]
 
 
-def _on_text(network: Network, text: "TextFacts", number: int) -> tuple[list[int], float, list[Shown]]:
+def _on_text(network: "Network", text: "TextFacts", number: int) -> tuple[list[int], float, list[Shown]]:
     import torch
 
     at, values = text.features.indices(), text.features.values()
@@ -161,7 +161,7 @@ def _on_text(network: Network, text: "TextFacts", number: int) -> tuple[list[int
 
 
 def _shown(
-    network: Network, ids: "np.ndarray", row: int, position: int, dense: Mapping[tuple[int, int], float]
+    network: "Network", ids: "np.ndarray", row: int, position: int, dense: Mapping[tuple[int, int], float]
 ) -> Shown:
     """The tokens around a position; positions count from the second token of the context."""
     tokenizer: Any = network.model.tokenizer

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 from tiny_ablation.engine.forward import Passes, Writer
 from tiny_ablation.engine.layout import build_batches
 from tiny_ablation.engine.prompts import Read, TokenSequence
-from tiny_ablation.models.network import Network
 from tiny_ablation.sae.autoencoder import Autoencoder
 from tiny_ablation.sae.buffer import SINK
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
+
+    from tiny_ablation.models.network import Network
 
 ROWS = 2  # contexts at once: logits of every token are held, four times
 BATCH_TOKENS = 512  # whose activations and features are held
@@ -40,7 +41,7 @@ class Quality:
 
 
 def quality(
-    network: Network, autoencoder: Autoencoder, contexts: "np.ndarray", tick: Callable[[int], object] = lambda _: None
+    network: "Network", autoencoder: Autoencoder, contexts: "np.ndarray", tick: Callable[[int], object] = lambda _: None
 ) -> Quality:  # fmt: skip
     """Measure an autoencoder on held-out contexts.
 
@@ -114,7 +115,7 @@ def _explained(x: "Tensor", error: "Tensor") -> float:
 
 
 def _losses(
-    network: Network, autoencoder: Autoencoder, contexts: "np.ndarray", tick: Callable[[int], object]
+    network: "Network", autoencoder: Autoencoder, contexts: "np.ndarray", tick: Callable[[int], object]
 ) -> dict[str, float]:
     """Mean cross-entropy of the next token, untouched, spliced and zeroed, and the share of the damage that splicing avoids."""
     import torch
@@ -136,7 +137,7 @@ def _share(clean: float, spliced: float, zeroed: float) -> float:
     return (zeroed - spliced) / (zeroed - clean) if zeroed != clean else float("nan")
 
 
-def _loss_sums(network: Network, autoencoder: Autoencoder, rows: "np.ndarray") -> "Tensor":
+def _loss_sums(network: "Network", autoencoder: Autoencoder, rows: "np.ndarray") -> "Tensor":
     """(5,) summed over the tokens whose prediction is made behind position 0."""
     import torch
 

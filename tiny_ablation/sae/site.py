@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 from tiny_ablation.errors import ConfigError, ModelError
 from tiny_ablation.models.hookpoints import ModelShape
-from tiny_ablation.models.network import Network
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from tiny_ablation.models.network import Network
 
 # Ours to SAELens' (TransformerLens') canonical names; the first of each is the one that is written.
 _HOOKS = {
@@ -80,7 +81,7 @@ class _Reached(Exception):
     """The place that was asked for has been computed; nothing behind it is needed."""
 
 
-def activations(network: Network, site: Site, ids: "Tensor") -> "Tensor":
+def activations(network: "Network", site: Site, ids: "Tensor") -> "Tensor":
     """What stands at `site`: the blocks behind it are not run.
 
     Args:
@@ -110,7 +111,7 @@ def activations(network: Network, site: Site, ids: "Tensor") -> "Tensor":
     return seen[0]
 
 
-def read_activations(network: Network, site: Site, ids: "Tensor", batch_tokens: int) -> "Iterator[Tensor]":
+def read_activations(network: "Network", site: Site, ids: "Tensor", batch_tokens: int) -> "Iterator[Tensor]":
     """`activations` of a few rows at a time, without position 0: (rows, seq - 1, width) each, in order.
 
     The first token of a sequence draws the attention that has nowhere else to go, and its residual stream is up to a thousand

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tiny_ablation.config.schema import SaeConfig
-from tiny_ablation.models.network import Network
 from tiny_ablation.models.sources.progress import byte_bar
 from tiny_ablation.sae.autoencoder import Autoencoder
 from tiny_ablation.sae.site import read_activations
@@ -17,6 +16,8 @@ from tiny_ablation.sae.trained import HELD_OUT
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from tiny_ablation.models.network import Network
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class TextFacts:
 
 
 def text_facts(
-    network: Network, autoencoder: Autoencoder, cfg: SaeConfig, seed: int, tokens: int
+    network: "Network", autoencoder: Autoencoder, cfg: SaeConfig, seed: int, tokens: int
 ) -> TextFacts:  # fmt: skip
     """Run held-out text through the autoencoder.
 
@@ -77,7 +78,7 @@ def text_facts(
 
 
 def _held_out(
-    network: Network, autoencoder: Autoencoder, cfg: SaeConfig, seed: int, tokens: int
+    network: "Network", autoencoder: Autoencoder, cfg: SaeConfig, seed: int, tokens: int
 ) -> "np.ndarray":
     """The text that was held out when the autoencoder was trained here, else some of `sae.corpus`."""
     from safetensors.numpy import load_file
@@ -91,7 +92,7 @@ def _held_out(
     return contexts(network, some, seed).held_out
 
 
-def _quality(network: Network, autoencoder: Autoencoder, contexts: "np.ndarray") -> dict[str, float]:
+def _quality(network: "Network", autoencoder: Autoencoder, contexts: "np.ndarray") -> dict[str, float]:
     from tiny_ablation.sae.quality import quality
 
     with byte_bar("quality of the autoencoder", 2 * len(contexts)) as tick:

@@ -21,7 +21,6 @@ from tiny_ablation import __version__
 from tiny_ablation.config.identity import hash_json
 from tiny_ablation.config.schema import SaeConfig
 from tiny_ablation.errors import Interrupted, ModelError, ResultsError
-from tiny_ablation.models.network import Network
 from tiny_ablation.models.sources.progress import byte_bar, notice, spinner
 from tiny_ablation.models.sources.store import cannot_keep
 from tiny_ablation.paths import cache_dir
@@ -38,6 +37,8 @@ from tiny_ablation.store.profile import peak_memory
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from tiny_ablation.models.network import Network
 
 RECORD, MACHINE, HELD_OUT = "trained.json", "training_profile.json", "held_out.safetensors"
 _WORK = ".work"
@@ -61,7 +62,7 @@ class Recipe:
         batch_tokens: tokens in one forward pass.
     """
 
-    network: Network
+    network: "Network"
     cfg: SaeConfig
     seed: int
     site: Site
@@ -89,7 +90,7 @@ class Recipe:
         return cache_dir() / "sae" / f"{name}-{hash_json(self.covers)[:12]}"
 
 
-def recipe(network: Network, cfg: SaeConfig, seed: int) -> Recipe:
+def recipe(network: "Network", cfg: SaeConfig, seed: int) -> Recipe:
     """What `cfg` means for this model.
 
     Raises:

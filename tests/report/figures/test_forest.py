@@ -5,7 +5,9 @@ from tiny_ablation.report.figures import files
 
 
 def _draw(folder, table):
-    files.write_figures(folder, table, {"primary": "logit_diff", "kind": "k", "model": "m", "dataset": "d"})
+    files.write_figures(
+        folder, table, {"primary": "logit_diff", "kind": "heads_zero", "model": "m", "dataset": "d"}
+    )
     return folder / "artifacts" / "forest.png", folder / "artifacts" / "forest.html"
 
 

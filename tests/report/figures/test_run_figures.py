@@ -90,7 +90,7 @@ def test_scales_show_the_strongest_heads_at_every_factor(source, fake):
     assert len(data.panels) == 6
     rows = table[(table["metric"] == "logit_diff") & (table["scale"] == 0)]
     first = rows.loc[rows["delta"].abs().idxmax()]
-    assert data.panels[0].name == f"L{first['layer']} H{first['head']}"
+    assert data.panels[0].name == f"L{first['layer']}H{first['head']}"
     assert data.panels[0].lines[0].x.tolist() == [0.0, 0.5, 1.0]
     assert data.panels[0].lines[0].y[0] == first["delta"]
     assert "scales" in _names(source(table))

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 from tiny_ablation.config.seeds import generator
 from tiny_ablation.engine.edits import Edit, Intervention, Lookup, Replacement
 from tiny_ablation.engine.prompts import Prompt
-from tiny_ablation.models.network import Network
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from tiny_ablation.models.network import Network
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +41,7 @@ class Draws(Lookup):
         draw: which draw.
     """
 
-    network: Network
+    network: "Network"
     prompts: Sequence[Prompt]
     mark: str
     scale: float
@@ -79,7 +80,7 @@ class Draws(Lookup):
 
 
 def noise_on(
-    network: Network, prompts: Sequence[Prompt], mark: str, scale: float, seed: int, draw: int
+    network: "Network", prompts: Sequence[Prompt], mark: str, scale: float, seed: int, draw: int
 ) -> Intervention:
     """Noise on the marked tokens where they enter the first block."""
     return Intervention(
