@@ -36,7 +36,8 @@ def test_every_key_of_every_group_and_kind_is_there():
 
 @pytest.mark.parametrize(
     ("group", "name", "values", "default", "about", "defines"),
-    [(DeviceConfig, "threads", "whole number or null, at least 1 and at most 1024", "null", "CPU threads; null leaves torch's choice", False),
+    [(DeviceConfig, "threads", "whole number or null, at least 1 and at most 1024", "null",
+      "CPU threads; null leaves torch's choice", False),
      (DeviceConfig, "dtype", "`float32`, `float64`, `bfloat16`, `float16`", "float32",
       "The precision of the forward pass; metrics are always computed in float32 or better", True),
      (StatsConfig, "n_boot", "whole number, at least 100 and at most 1000000", "2000", "bootstrap draws over groups", True)],

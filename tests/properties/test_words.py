@@ -38,7 +38,8 @@ def _row(draws: Draws, layer: int) -> dict:
     delta = _number(draws)
     return {"run_id": "r", "seed": 0, "layer": layer, "head": 0, "scale": 0.0, "metric": "logit_diff", "value": 1.0,
             "baseline": 1.0, "delta": 0.0 if np.isnan(delta) else delta,
-            "shrunken": 0.5 * delta, "selected_low": low, "selected_high": high, "ci_shape": "interval", "ci_low": low, "ci_high": high, "p_value": 0.01,
+            "shrunken": 0.5 * delta, "selected_low": low, "selected_high": high, "ci_shape": "interval", "ci_low": low,
+            "ci_high": high, "p_value": 0.01,
             "q_value": one(draws, (0.01, 0.9, float("nan"))), "replacement": "zero", "direction": "clean"}  # fmt: skip
 
 
