@@ -13,9 +13,9 @@ from tiny_ablation.paths import conf_dir
 _KEY = "dataset.common_rows"
 
 
-def model_options() -> list[str]:
-    """The names of all `model=` options, sorted."""
-    return sorted({path.stem for place in _config_directories() for path in (place / "model").glob("*.yaml")})
+def options(group: str) -> list[str]:
+    """The names of all options of a config group, such as `model`, sorted; from the user's config directories too."""
+    return sorted({path.stem for place in _config_directories() for path in (place / group).glob("*.yaml")})
 
 
 def model_option(name: str) -> ModelConfig:
@@ -37,7 +37,7 @@ def model_option(name: str) -> ModelConfig:
             option: Any = OmegaConf.to_object(merged)
             check_values(option, "model.")
             return option
-    raise ConfigError(f"{_KEY}: there is no model={name}; there are {', '.join(model_options())}")
+    raise ConfigError(f"{_KEY}: there is no model={name}; there are {', '.join(options('model'))}")
 
 
 def common_rows(root: RootConfig) -> list[str] | None:

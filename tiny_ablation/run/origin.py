@@ -31,6 +31,7 @@ def write_origin(prepared: PreparedRun, rundir: RunDir, started: datetime) -> No
     content["weights_origin"] = prepared.network.model.origin
     content["prompts"] = [
         {"id": t.example.id, "clean": t.clean_ids, "target": t.target_ids, "foil": t.foil_ids}
+        | {"text": {name: getattr(t.example, name) for name in ("clean", "corrupt", "target", "foil")}}
         | ({"targets": t.right_ids, "foils": t.wrong_ids} if t.example.has_sets else {})
         for t in prepared.tokens
     ]

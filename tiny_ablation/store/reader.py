@@ -4,13 +4,14 @@ Reading needs no model library: a run can be analysed on a machine that could no
 """
 
 import io
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tiny_ablation.config.yaml_size import check_yaml
-from tiny_ablation.errors import ConfigError, ResultsError
+from tiny_ablation.errors import ConfigError, ResultsError, did_you_mean
 from tiny_ablation.store.display import shown
 from tiny_ablation.store.files import read_object, read_table
 from tiny_ablation.store.manifest import DRAWN, Manifest, check_files, read_manifest
@@ -20,6 +21,24 @@ from tiny_ablation.store.untrusted import reading
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+# What `Run.top` shows of each effect.
+_SHOWN = ("replacement", "delta", "shrunken", "ci_low", "ci_high", "p_value", "q_value", "value", "baseline")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure on the disk that shows itself in a notebook.
+
+    Attributes:
+        path: the PNG; an interactive page of the same name stands beside it.
+    """
+
+    path: Path
+
+    def _repr_png_(self) -> bytes:
+        return self.path.read_bytes()
 
 
 @dataclass(frozen=True, repr=False)
@@ -74,6 +93,89 @@ class Run:
     def provenance(self) -> dict[str, Any]:
         """Where the numbers come from: hashes, code, versions, machine, times."""
         return read_object(self.dir.provenance)
+
+    def top(self, n: int = 10, metric: str | None = None) -> "pd.DataFrame":
+        """The rows of the `n` largest effects on a metric, the primary one by default: site, change, interval and q-value."""
+        rows = self._rows(metric)
+        shown = [*TABLES[self.table_name].index, *_SHOWN]
+        return rows.loc[rows["delta"].abs().sort_values(ascending=False, kind="stable").index[:n], shown]
+
+    def matrix(
+        self, metric: str | None = None, *, value: str = "delta", scale: float | None = None
+    ) -> "pd.DataFrame":
+        """Layers by heads: one column of the impact table, at one factor, the lowest by default.
+
+        Raises:
+            ResultsError: the run's sites are not heads.
+        """
+        if self.table_name != "head_impact":
+            raise ResultsError(f"a {self.table_name} has no heads to make a matrix of; see run.impact")
+        rows = self._rows(metric)
+        rows = rows[rows["scale"] == (rows["scale"].min() if scale is None else scale)]
+        return rows.pivot(index="layer", columns="head", values=value)
+
+    def examples(self, site: str | None = None, metric: str | None = None, **where: Any) -> "pd.DataFrame":
+        """What an intervention did to every prompt, the largest change first, with the prompt's text.
+
+        Args:
+            site: a head such as `L23H3`; or its columns, as `where`.
+            metric: the primary one by default.
+            **where: values of columns of the per-example table, such as `layer=4, granularity="mlp_out"` or `scale=0`.
+
+        Returns:
+            A row per intervention and example: the site's columns, `example_id, clean, target, foil`, the metric before and
+            after, `delta`, and the most probable next token before and after.
+
+        Raises:
+            ResultsError: the run has no such site.
+        """
+        name = metric or self.summary["primary"]
+        if site is not None:
+            found = re.fullmatch(r"L(\d+)H(\d+)", site)
+            if not found:
+                raise ResultsError(
+                    f"{site!r} is not a head; write L23H3, or name columns: layer=4, granularity='mlp_out'"
+                )
+            where |= {"layer": int(found[1]), "head": int(found[2])}
+        rows = self.per_example
+        for column, value in where.items():
+            if column not in rows.columns:
+                raise ResultsError(
+                    f"{self.dir.per_example} has no column {column!r}; there are {', '.join(rows.columns)}"
+                )
+            rows = rows[rows[column] == value]
+        if rows.empty:
+            raise ResultsError(f"the run measured nothing at {site or where}")
+        texts = {prompt["id"]: prompt.get("text", {}) for prompt in self.provenance["prompts"]}
+        rows = rows.assign(delta=rows[name] - rows[f"{name}_baseline"])
+        for part in ("clean", "target", "foil"):
+            rows[part] = [texts.get(each, {}).get(part) for each in rows["example_id"]]
+        columns = [*TABLES[self.table_name].index, "example_id", "clean", "target", "foil", f"{name}_baseline", name, "delta",
+                   "prediction_baseline", "prediction"]  # fmt: skip
+        return rows.loc[rows["delta"].abs().sort_values(ascending=False, kind="stable").index, columns]
+
+    def figure(self, name: str) -> "Picture":
+        """A figure of the run, which a notebook shows, such as `head_map`.
+
+        Raises:
+            ResultsError: there is no such figure.
+        """
+        found = {path.stem: path for path in sorted(self.dir.artifacts.glob("*.png"))}
+        if name not in found:
+            raise ResultsError(
+                f"there is no figure {name}; there are {', '.join(found)}{did_you_mean(name, found)}"
+            )
+        return Picture(found[name])
+
+    def _rows(self, metric: str | None) -> "pd.DataFrame":
+        name = metric or self.summary["primary"]
+        rows = self.impact[self.impact["metric"] == name]
+        if rows.empty:
+            names = sorted(self.impact["metric"].unique())
+            raise ResultsError(
+                f"the run has no metric {name}; there are {', '.join(names)}{did_you_mean(name, names)}"
+            )
+        return rows
 
     def __repr__(self) -> str:
         return f"<Run {self.manifest.extra.get('kind', '')} {self.manifest.run_id} in {self.dir.path}: {self.manifest.status}>"

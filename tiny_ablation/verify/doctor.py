@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tiny_ablation.config.model_options import model_option, model_options
+from tiny_ablation.config.model_options import model_option, options
 from tiny_ablation.config.schema import ModelSource, VerifyMode
 from tiny_ablation.config.settings import Settings
 from tiny_ablation.errors import TinyAblateError, UserError
@@ -113,7 +113,7 @@ def models() -> list[dict[str, Any]]:
     from tiny_ablation.models.loader import ready
 
     out = []
-    for name in model_options():
+    for name in options("model"):
         cfg = model_option(name)
         needs_path = cfg.source is ModelSource.local and not cfg.path
         out.append(

@@ -76,7 +76,7 @@ def entries() -> Iterator[Entry]:
     """What is there, finished or left behind."""
     for path in sorted((cache_dir() / "models").glob("*")):
         name, left, _ = path.name.lstrip(".").partition(LEFT)
-        kind = "left behind" if left else "model"
+        kind = "left behind" if left else "rows" if name.startswith("rows-") else "model"
         if (entry := Entry(kind, path, path.with_name(f".{name}.lock"), RECORD)).is_ours:
             yield entry
 
