@@ -96,7 +96,7 @@ class Run:
 
     def top(self, n: int = 10, metric: str | None = None) -> "pd.DataFrame":
         """The rows of the `n` largest effects on a metric, the primary one by default: site, change, interval and q-value."""
-        rows = self._rows(metric)
+        rows: Any = self._rows(metric)
         shown = [*TABLES[self.table_name].index, *_SHOWN]
         return rows.loc[rows["delta"].abs().sort_values(ascending=False, kind="stable").index[:n], shown]
 
@@ -110,7 +110,7 @@ class Run:
         """
         if self.table_name != "head_impact":
             raise ResultsError(f"a {self.table_name} has no heads to make a matrix of; see run.impact")
-        rows = self._rows(metric)
+        rows: Any = self._rows(metric)
         rows = rows[rows["scale"] == (rows["scale"].min() if scale is None else scale)]
         return rows.pivot(index="layer", columns="head", values=value)
 
@@ -137,7 +137,7 @@ class Run:
                     f"{site!r} is not a head; write L23H3, or name columns: layer=4, granularity='mlp_out'"
                 )
             where |= {"layer": int(found[1]), "head": int(found[2])}
-        rows = self.per_example
+        rows: Any = self.per_example
         for column, value in where.items():
             if column not in rows.columns:
                 raise ResultsError(
@@ -169,7 +169,7 @@ class Run:
 
     def _rows(self, metric: str | None) -> "pd.DataFrame":
         name = metric or self.summary["primary"]
-        rows = self.impact[self.impact["metric"] == name]
+        rows: Any = self.impact[self.impact["metric"] == name]
         if rows.empty:
             names = sorted(self.impact["metric"].unique())
             raise ResultsError(
