@@ -140,7 +140,7 @@ def reduced(args):
             changed |= {key: value} if key in given else {}
     if "sae" in given.get("ablation", "") or "sae" in given.get("experiment", ""):
         changed |= SMALL_SAE
-    if given.get("dataset") == "jsonl" and not known:
+    if given.get("dataset") == "file" and not known:
         changed["metrics.span"] = "full"
     if given.get("experiment") == "robustness":
         changed |= {"ablation": "heads_zero,heads_mean", "model.weights": "raw"}

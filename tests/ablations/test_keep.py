@@ -65,7 +65,7 @@ def mixed(tmp_path):
     path.write_text("".join(json.dumps({**row, "clean": row["clean"].strip()}) + "\n" for row in rows))
 
     def config(**keys):
-        return DatasetConfig(name="mixed", family="jsonl", path=str(path), **keys)
+        return DatasetConfig(name="mixed", family="file", path=str(path), **keys)
 
     return config
 

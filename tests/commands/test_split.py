@@ -13,7 +13,7 @@ def rows(path):
 
 
 def load(path, **keys):
-    return load_corpus(DatasetConfig(name="mine", family="jsonl", path=str(path), **keys), seed=0)
+    return load_corpus(DatasetConfig(name="mine", family="file", path=str(path), **keys), seed=0)
 
 
 def test_the_rows_keep_everything_and_get_a_split(cli, corpus_file, tmp_path):

@@ -1,8 +1,9 @@
-"""What a model is called: by its own config, else by where it is."""
+"""What a model and a data set are called: by their own config, else by where they are."""
 
 import pytest
 
 from tiny_ablation.commands._compose import compose
+from tiny_ablation.data.rows import FORMATS
 
 
 @pytest.mark.parametrize(
@@ -21,3 +22,27 @@ def test_tables_call_a_model_by_where_it_is(overrides, name):
     settings = compose(overrides)
     assert settings.root.model.name == name
     assert settings.plain["model"]["name"] == name
+
+
+@pytest.mark.parametrize(
+    ("overrides", "name"),
+    [
+        (["dataset=file", "dataset.path='/somewhere/my rows.v2.csv'"], "my-rows.v2"),
+        (["dataset=jsonl", "dataset.path=rows.JSONL"], "rows"),
+        (["dataset=file", "dataset.path=saved.v2/"], "saved.v2"),
+        (["dataset=file", "dataset.path='hub:owner/name'"], "name"),
+        (["dataset=file", "dataset.path=rows.tsv", "dataset.name=mine"], "mine"),
+        (["dataset=facts"], "facts"),
+    ],
+)
+def test_tables_call_a_data_set_by_where_it_is(overrides, name):
+    settings = compose(overrides)
+    assert settings.root.dataset.name == name
+    assert settings.plain["dataset"]["name"] == name
+
+
+def test_every_format_is_left_out_of_the_name():
+    assert all(
+        compose(["dataset=file", f"dataset.path=rows{suffix}"]).root.dataset.name == "rows"
+        for suffix in FORMATS
+    )

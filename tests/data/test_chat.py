@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 from tiny_ablation.config.schema import DatasetConfig, Span
 from tiny_ablation.data.chat import require_template
 from tiny_ablation.data.corpus import content_hash, load_corpus
-from tiny_ablation.data.jsonl import read_jsonl
+from tiny_ablation.data.rows import read_examples
 from tiny_ablation.data.tokens import TokenizedExample, scorable, tokenize
 from tiny_ablation.errors import ConfigError, DataError, ModelError
 from tiny_ablation.models.sources.toy_tokenizer import toy_tokenizer
@@ -30,8 +30,8 @@ def read(tmp_path: Path) -> Callable[..., Any]:
     def _read(*rows: dict[str, Any], **keys: Any) -> Any:
         path = tmp_path / "chat.jsonl"
         path.write_text("\n".join(map(json.dumps, rows)))
-        return read_jsonl(
-            DatasetConfig(name="mine", family="jsonl", path=str(path), **{"chat": True, **keys})
+        return read_examples(
+            DatasetConfig(name="mine", family="file", path=str(path), **{"chat": True, **keys})
         )
 
     return _read
@@ -147,7 +147,7 @@ def test_the_turns_are_part_of_the_content_and_plain_rows_keep_their_hash(read: 
 def test_prompts_that_end_in_white_space_can_be_allowed(tmp_path: Path) -> None:
     path = tmp_path / "rendered.jsonl"
     path.write_text(json.dumps({**ROW, "clean": "[user]\nCapital of France?\n[assistant]\n"}))
-    cfg = DatasetConfig(name="mine", family="jsonl", path=str(path))
+    cfg = DatasetConfig(name="mine", family="file", path=str(path))
     with pytest.raises(DataError, match=r"ends in white space.*dataset\.allow_trailing_space=true"):
         load_corpus(cfg, 0)
     cfg.allow_trailing_space = True

@@ -32,7 +32,7 @@ def rows(n: int, groups: int = 1, relations: int = 1) -> list[dict[str, str]]:
 
 def write(path: Path, lines: list[dict[str, str]], end: str = "\n") -> DatasetConfig:
     path.write_bytes("".join(json.dumps(line) + end for line in lines).encode())
-    return DatasetConfig(name="mine", family="jsonl", path=str(path))
+    return DatasetConfig(name="mine", family="file", path=str(path))
 
 
 @pytest.fixture
@@ -173,7 +173,7 @@ def test_an_empty_split_is_refused(corpus):
 
 def test_an_unknown_family_lists_those_there_are():
     with pytest.raises(
-        ConfigError, match=r"dataset\.family=nonsense is unknown; choose from .*facts.*, jsonl$"
+        ConfigError, match=r"dataset\.family=nonsense is unknown; choose from .*facts.*, file$"
     ):
         load_corpus(DatasetConfig(name="x", family="nonsense"), seed=0)
 
@@ -194,7 +194,7 @@ def test_an_unknown_corruption_lists_those_there_are(name):
 
 @pytest.mark.parametrize(("key", "value"), [("path", "mine.jsonl"), ("fields", {"clean": "prompt"})])
 def test_a_file_for_a_family_without_one_is_refused(key, value):
-    with pytest.raises(ConfigError, match=rf"dataset\.{key} .*dataset=jsonl"):
+    with pytest.raises(ConfigError, match=rf"dataset\.{key} .*dataset=file"):
         load_corpus(DatasetConfig(name="facts", family="facts", **{key: value}), seed=0)
 
 

@@ -1,5 +1,6 @@
 """Good files for the surfaces to be altered: a run, a sweep, a model, an autoencoder, made by the tool itself in seconds."""
 
+import json
 import os
 import subprocess
 import sys
@@ -22,6 +23,28 @@ ROWS = (
     b'{"clean": "Grass is", "target": " green", "foil": " red", "targets": [" green", " Green"], "foils": [" red"]}\n'
     b'{"clean": "Snow is", "target": " white", "foil": " black", "subject": "Snow", "relation": "colour"}\n'
 )
+
+
+def tables() -> dict[str, bytes]:
+    """The rows in each format besides JSONL, by file name."""
+    import io
+
+    import pandas as pd
+    import pyarrow as pa
+
+    listed = [json.loads(line) for line in ROWS.splitlines()]
+    table = pa.Table.from_pylist([{**row, "id": str(row.get("id", ""))} for row in listed])
+    cells = pd.DataFrame(listed).astype(object).where(lambda t: t.notna(), None)
+    for name in ("targets", "foils"):
+        cells[name] = [x and json.dumps(x) for x in cells[name]]
+    parquet, arrow = io.BytesIO(), io.BytesIO()
+    table.to_pandas().to_parquet(parquet)
+    with pa.ipc.new_stream(arrow, table.schema) as out:
+        out.write_table(table)
+    return {
+        "rows.csv": cells.to_csv(index=False).encode(), "rows.tsv": cells.to_csv(sep="\t").encode(),
+        "rows.json": json.dumps(listed).encode(), "rows.parquet": parquet.getvalue(), "saved/data.arrow": arrow.getvalue(),
+    }  # fmt: skip
 
 
 def run() -> dict[str, bytes]:

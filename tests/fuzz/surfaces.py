@@ -62,16 +62,24 @@ def put(place: Path, files: Files) -> Path:
 
 
 def corpus(
-    place: Path, rows: bytes, sidecar: bytes | None = None, fields: Mapping[str, str | None] | None = None
+    place: Path,
+    rows: bytes,
+    sidecar: bytes | None = None,
+    fields: Mapping[str, str | None] | None = None,
+    name: str = "rows.jsonl",
+    beside: Files | None = None,
 ) -> None:
-    """A JSONL corpus, with what stands beside it, as a run reads it and as `split` does."""
+    """A corpus, with what stands beside it, as a run reads it and as `split` does."""
     from tiny_ablation.commands.split import _split
     from tiny_ablation.data.corpus import load_corpus, select
-    from tiny_ablation.data.jsonl import read_jsonl
+    from tiny_ablation.data.rows import read_examples
 
-    put(place, {"rows.jsonl": rows} | ({} if sidecar is None else {"rows.jsonl.split.json": sidecar}))
+    put(
+        place,
+        {name: rows} | ({} if sidecar is None else {f"{name}.split.json": sidecar}) | dict(beside or {}),
+    )
     cfg = DatasetConfig(
-        name="mine", family="jsonl", path=str(place / "rows.jsonl"), fields=dict(fields or {})
+        name="mine", family="file", path=str(place / Path(name).parts[0]), fields=dict(fields or {})
     )
     with told(place):
         found = load_corpus(cfg, 0)
@@ -81,9 +89,9 @@ def corpus(
         with told(place):
             _split(cfg, out, by)
             again = load_corpus(
-                DatasetConfig(name="mine", family="jsonl", path=str(out), fields=cfg.fields), 0
+                DatasetConfig(name="mine", family="file", path=str(out), fields=cfg.fields), 0
             )
-            assert len(again.examples) == len(read_jsonl(cfg))
+            assert len(again.examples) == len(read_examples(cfg))
 
 
 def overrides(place: Path, given: list[str]) -> None:

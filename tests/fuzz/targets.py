@@ -18,7 +18,7 @@ _KEYS = (
     "hydra/launcher", "hydra", "resume", "", "_target_", "x.y.z",
 )  # fmt: skip
 _VALUES = (
-    "", "null", "true", "toy", "facts", "ioi", "jsonl", "heads_zero", "mlp_zero", "circuit", "sae_toggle", "full", "dev", "[]", "{}",
+    "", "null", "true", "toy", "facts", "ioi", "file", "jsonl", "heads_zero", "mlp_zero", "circuit", "sae_toggle", "full", "dev", "[]", "{}",
     "[0]", "[-1]", "[1,1]", "[a]", "{a:b}", "{clean:text}", "{s:[L0H1]}", "nan", "inf", "-1", "0", "1e99", "99999999999999999999",
     "'${seed}'", "${oc.env:HOME}", "${x}", "${", "../../up", "a b", "'a", "\"", "\\", "glob(*)", "1,2", "range(3)", "\0", "é\u0301",
     "_target_", "{_target_:os.system}", "???",
@@ -59,6 +59,17 @@ def corpus(place: Path, draws: Draws) -> None:
         else {one(draws, ("clean", "id", "nope")): one(draws, ("clean", "target", "theirs", "", None))}
     )
     surfaces.corpus(place, rows, sidecar, fields)
+
+
+def table(place: Path, draws: Draws) -> None:
+    """Rows of another format with something spliced in."""
+    files = good.tables()
+    name = one(draws, tuple(files))
+    content = files[name]
+    for _ in range(draws.integer(1, 3)):
+        content = spliced(draws, content)
+    state = {"saved/state.json": dumped({"_data_files": [{"filename": "data.arrow"}]})}
+    surfaces.corpus(place, content, name=name, beside=state if "/" in name else None)
 
 
 def overrides(place: Path, draws: Draws) -> None:
@@ -139,7 +150,7 @@ def batches(place: Path, draws: Draws) -> None:
 
 # Shares of the time: what is rich in code of our own gets more.
 TARGETS: dict[str, tuple[Target, int]] = {
-    "corpus": (corpus, 3), "overrides": (overrides, 2), "option_file": (option_file, 2), "run_directory": (run_directory, 4),
+    "corpus": (corpus, 3), "table": (table, 2), "overrides": (overrides, 2), "option_file": (option_file, 2), "run_directory": (run_directory, 4),
     "manifest": (manifest, 2), "sweep_directory": (sweep_directory, 4), "model_directory": (model_directory, 2), "gguf": (gguf, 2),
     "autoencoder": (autoencoder, 2), "batches": (batches, 1),
 }  # fmt: skip

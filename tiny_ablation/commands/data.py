@@ -3,7 +3,7 @@
 Only the model's tokenizer is loaded, unless --baseline asks how well the model does.
 
   tiny-ablate data dataset=ioi
-  tiny-ablate data dataset=jsonl dataset.path=mine.jsonl model=gpt2
+  tiny-ablate data dataset=file dataset.path=mine.csv model=gpt2
   tiny-ablate data dataset=sva dataset.n_examples=null --baseline
 """
 

@@ -1,7 +1,7 @@
-"""Split a JSONL corpus into train, dev and test, and keep its hash.
+"""Split a corpus into train, dev and test, and keep its hash.
 
-Writes the rows with a field `split` to --out, and <out>.split.json beside it with the hashes of the content and of the
-split. Whoever reads a corpus with such a sidecar (dataset=jsonl dataset.path=...) is told when it was changed since.
+Writes the rows as JSONL with a field `split` to --out, and <out>.split.json beside it with the hashes of the content and of the
+split. Whoever reads a corpus with such a sidecar (dataset=file dataset.path=...) is told when it was changed since.
 
   tiny-ablate split mine.jsonl                     60/20/20 by the hash of each prompt
   tiny-ablate split mine.jsonl --by group          no group or template in two splits
@@ -19,8 +19,9 @@ from tiny_ablation.commands._compose import compose
 from tiny_ablation.commands._console import add_overrides, parser, say, say_json
 from tiny_ablation.config.schema import DatasetConfig
 from tiny_ablation.data import guards, splits
+from tiny_ablation.data.arrow_rows import HUB
 from tiny_ablation.data.corpus import content_hash, split_hash
-from tiny_ablation.data.jsonl import read_jsonl, read_rows
+from tiny_ablation.data.rows import read_examples, read_rows
 from tiny_ablation.errors import ConfigError
 from tiny_ablation.store.files import write_json, write_text
 
@@ -28,7 +29,7 @@ from tiny_ablation.store.files import write_json, write_text
 def main(args: list[str]) -> int:
     """Split one file."""
     flags = parser("split", __doc__)
-    flags.add_argument("file", metavar="FILE", help="one JSON object a line, as dataset=jsonl reads it")
+    flags.add_argument("file", metavar="FILE", help="whatever dataset=file dataset.path=FILE reads")
     add_overrides(flags)
     flags.add_argument(
         "--by", choices=("prompt", "group"), default="prompt", help="what stays together (default: prompt)"
@@ -37,12 +38,18 @@ def main(args: list[str]) -> int:
     flags.add_argument("--force", action="store_true", help="replace what stands there")
     flags.add_argument("--json", action="store_true", help="print the sidecar and the path as JSON")
     given = flags.parse_intermixed_args(args)
-    path = Path(given.file).expanduser()
-    out = given.out or path.with_suffix(".split.jsonl")
+    out = given.out or _default_out(given.file)
+    if out.suffix != ".jsonl":
+        raise ConfigError(f"--out {out}: rows are written as JSONL, so its name must end in .jsonl")
     _check_free(out, given.force)
-    cfg = compose([*given.overrides, "dataset=jsonl"]).root.dataset
-    _report(out, _split(replace(cfg, path=str(path)), out, given.by), as_json=given.json)
+    cfg = compose([*given.overrides, "dataset=file"]).root.dataset
+    _report(out, _split(replace(cfg, path=given.file), out, given.by), as_json=given.json)
     return 0
+
+
+def _default_out(file: str) -> Path:
+    """Beside a file; of a data set of the hub, here."""
+    return Path(Path(file).name if file.startswith(HUB) else file).expanduser().with_suffix(".split.jsonl")
 
 
 def _check_free(out: Path, force: bool) -> None:
@@ -53,7 +60,7 @@ def _check_free(out: Path, force: bool) -> None:
 
 def _split(cfg: DatasetConfig, out: Path, by: str) -> splits.Sidecar:
     """Assign, write, and describe what was written."""
-    examples = [replace(e, split="") for e in read_jsonl(cfg)]
+    examples = [replace(e, split="") for e in read_examples(cfg)]
     guards.check(examples, answer_in_prompt=cfg.allow_answer_in_prompt)
     names = splits.by_group(examples) if by == "group" else [splits.by_prompt(e.clean) for e in examples]
     lines = [
@@ -73,7 +80,8 @@ def _line(row: Mapping[str, Any], row_id: str, split: str, cfg: DatasetConfig) -
     """The row with its split, and with its id, which otherwise is its line and moves with the lines around it."""
     names = {ours: cfg.fields.get(ours) or ours for ours in ("id", "split")}
     known = {} if row.get(names["id"]) is not None else {names["id"]: row_id}
-    return json.dumps({**row, **known, names["split"]: split}, ensure_ascii=False) + "\n"
+    # Columns that nobody reads may hold dates and the like, which JSON has not.
+    return json.dumps({**row, **known, names["split"]: split}, ensure_ascii=False, default=str) + "\n"
 
 
 def _report(out: Path, sidecar: splits.Sidecar, *, as_json: bool) -> None:
@@ -84,5 +92,5 @@ def _report(out: Path, sidecar: splits.Sidecar, *, as_json: bool) -> None:
         f"{out}: " + ", ".join(f"{n} {name}" for name, n in sidecar.counts.items()) + f", by {sidecar.by}",
         f"content {sidecar.content_hash}",
         f"split   {sidecar.split_hash}",
-        f"Use it: tiny-ablate dataset=jsonl dataset.path={out} dataset.split=dev",
+        f"Use it: tiny-ablate dataset=file dataset.path={out} dataset.split=dev",
     )

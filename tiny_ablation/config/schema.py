@@ -69,12 +69,16 @@ class DatasetConfig:
     """One corpus of prompt pairs, and the part of it to use."""
 
     name: str = key(MISSING, help="the name in tables and paths")
-    family: str = key(MISSING, help="a corpus or generator in tiny_ablation/data, or `jsonl`")
-    path: str | None = key(None, help="jsonl: the file; its content identifies the data", identity=False)
-    fields: dict[str, str | None] = key({}, help="jsonl: {ours: the file's}", identity=False)
-    allow_answer_in_prompt: bool = key(False, help="jsonl: accept prompts that contain their own answer")
-    allow_trailing_space: bool = key(False, help="jsonl: accept prompts that end in white space")
-    chat: bool = key(False, help="jsonl: rows are conversations, rendered by the model's own chat template")
+    family: str = key(MISSING, help="a corpus or generator in tiny_ablation/data, or `file`")
+    path: str | None = key(
+        None,
+        help="file: FILE, a directory of `datasets`, or hub:OWNER/NAME; its content identifies it",
+        identity=False,
+    )
+    fields: dict[str, str | None] = key({}, help="file: {ours: the file's}", identity=False)
+    allow_answer_in_prompt: bool = key(False, help="file: accept prompts that contain their own answer")
+    allow_trailing_space: bool = key(False, help="file: accept prompts that end in white space")
+    chat: bool = key(False, help="file: rows are conversations, rendered by the model's own chat template")
     answer_prefix: str = key("", help="chat: what the model's answer begins with, before the target")
     corruption: str | None = key(None, help="how the corrupt prompt differs; null is the family's first kind")
     split: Split = key(Split.all)

@@ -5,7 +5,7 @@ are wrong on their own or beside each other. Inner code never sees a DictConfig.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,11 @@ from tiny_ablation.config.address import masked
 from tiny_ablation.config.keys import check_values, defining
 from tiny_ablation.config.model_options import common_rows
 from tiny_ablation.config.refusals import unknown_key
-from tiny_ablation.config.schema import ModelConfig, RootConfig, SaeConfig, Split
+from tiny_ablation.config.schema import RootConfig, SaeConfig, Split
 from tiny_ablation.config.sweep import parse_k
 from tiny_ablation.errors import ConfigError
+
+_DATA = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 
 
 @dataclass(frozen=True)
@@ -52,24 +54,32 @@ def to_settings(cfg: Any) -> Settings:
     if unknown:
         raise ConfigError("; ".join(map(unknown_key, unknown)))
     root: Any = OmegaConf.to_object(cfg)
-    root.model.name = _named(root.model)
+    model, dataset = root.model, root.dataset
+    model.name = _named(model.name, {"local": model.path, "hub": model.id}, (".gguf",))
+    dataset.name = _named(dataset.name, {"file": dataset.path}, _DATA)
     _check(root)
     root.dataset.common_rows = common_rows(root)
     plain: Any = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
     plain["dataset"]["common_rows"] = root.dataset.common_rows
-    plain["model"]["name"] = root.model.name
+    plain["model"]["name"], plain["dataset"]["name"] = model.name, dataset.name
     plain["tracking"]["uri"] = masked(root.tracking.uri) if root.tracking.uri else None
     return Settings(root, plain)
 
 
-def _named(model: ModelConfig) -> str:
-    """The model's name; of one that the config gives no name of its own, that of its directory, file or repository."""
-    where = {"local": model.path, "hub": model.id}.get(model.name)
+def _named(given: str, places: Mapping[str, str | None], suffixes: Collection[str]) -> str:
+    """The name of a model or data set: the config's own, or else that of its directory, file or repository.
+
+    Args:
+        given: the name in the config.
+        places: where it is, by the name that says no more than that it is there.
+        suffixes: of files, which are left out.
+    """
+    where = places.get(given)
     if not where:
-        return model.name
+        return given
     path = Path(where).expanduser()
-    bare = (path.stem if path.suffix.lower() == ".gguf" else path.name) or path.resolve().name
-    return re.sub(r"[^\w.+-]", "-", bare) or model.name
+    bare = (path.stem if path.suffix.lower() in suffixes else path.name) or path.resolve().name
+    return re.sub(r"[^\w.+-]", "-", bare) or given
 
 
 def _unknown(cfg: Any, prefix: str = "") -> Iterator[str]:

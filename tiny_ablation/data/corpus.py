@@ -19,11 +19,11 @@ from tiny_ablation.config.seeds import generator
 from tiny_ablation.data import families, guards, splits
 from tiny_ablation.data.examples import Example
 from tiny_ablation.data.families import Family
-from tiny_ablation.data.jsonl import read_jsonl
+from tiny_ablation.data.rows import read_examples
 from tiny_ablation.data.text import canonical, natural_key
 from tiny_ablation.errors import ConfigError, DataError, did_you_mean
 
-JSONL = "jsonl"
+FILE = "file"
 _WHERE_GIVEN = ("targets", "foils", "by_first_token", "turns", "corrupt_turns")
 
 
@@ -33,7 +33,7 @@ class Corpus:
 
     Attributes:
         name: of the dataset, in tables and paths.
-        family: the behaviour, or `jsonl`.
+        family: the behaviour, or `file`.
         examples: in the order of their ids.
         splits: `train`, `dev` or `test` of each example.
         content_hash: SHA-256 over every field of every row; see `content_hash`.
@@ -79,7 +79,7 @@ def load_corpus(cfg: DatasetConfig, seed: int) -> Corpus:
         split_hash=split_hash(examples, names),
         seeded=family.seeded,
     )
-    if cfg.family == JSONL:
+    if cfg.family == FILE:
         splits.check_sidecar(Path(cfg.path or "").expanduser(), corpus.content_hash)
     return corpus
 
@@ -102,21 +102,21 @@ def family_of(cfg: DatasetConfig) -> Family:
     """
     if cfg.answer_prefix and not cfg.chat:
         raise ConfigError("dataset.answer_prefix begins a chat model's answer; it needs dataset.chat=true.")
-    if cfg.family == JSONL:
-        return Family(JSONL, "Your own prompt pairs.", lambda _seed, _corruption: read_jsonl(cfg))
+    if cfg.family == FILE:
+        return Family(FILE, "Your own prompt pairs.", lambda _seed, _corruption: read_examples(cfg))
     known = family_names()
     if cfg.family not in known:
         raise ConfigError(
-            f"dataset.family={cfg.family} is unknown; choose from {', '.join([*known, JSONL])}{did_you_mean(cfg.family, known)}"
+            f"dataset.family={cfg.family} is unknown; choose from {', '.join([*known, FILE])}{did_you_mean(cfg.family, known)}"
         )
     if cfg.path is not None or any(cfg.fields.values()):
         key = "dataset.path" if cfg.path is not None else "dataset.fields"
         raise ConfigError(
-            f"{key} is for your own file and {cfg.family} reads none; use dataset=jsonl with it."
+            f"{key} is for your own file and {cfg.family} reads none; use dataset=file with it."
         )
     if cfg.chat:
         raise ConfigError(
-            f"dataset.chat=true is for your own file, and the prompts of {cfg.family} are to be continued; use dataset=jsonl "
+            f"dataset.chat=true is for your own file, and the prompts of {cfg.family} are to be continued; use dataset=file "
             "with it."
         )
     return _module(cfg.family).FAMILY

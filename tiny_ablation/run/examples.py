@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tiny_ablation.config.model_options import model_option
 from tiny_ablation.config.schema import DatasetConfig, Keep, RootConfig, Span, Unscorable
 from tiny_ablation.data.chat import require_template
-from tiny_ablation.data.corpus import JSONL, Corpus, select
+from tiny_ablation.data.corpus import FILE, Corpus, select
 from tiny_ablation.data.examples import Example
 from tiny_ablation.data.text import listing
 from tiny_ablation.data.tokens import Servable, TokenizedExample, each_scored, scorable, tokenize
@@ -137,7 +137,7 @@ def _policy(cfg: DatasetConfig) -> Unscorable:
     """Rows of your own file are for you to mend; a family that ships was written for another tokenizer."""
     if cfg.unscorable is not None:
         return cfg.unscorable
-    return Unscorable.refuse if cfg.family == JSONL and not cfg.common_rows else Unscorable.skip
+    return Unscorable.refuse if cfg.family == FILE and not cfg.common_rows else Unscorable.skip
 
 
 def _all(

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tiny_ablation.config.schema import RootConfig
-from tiny_ablation.data.corpus import JSONL
+from tiny_ablation.data.corpus import FILE
 from tiny_ablation.data.tokens import Ids, TokenizedExample
 from tiny_ablation.run.baseline import baseline
 
@@ -30,7 +30,7 @@ def _bare(root: RootConfig, network: "Network", tokens: Sequence[TokenizedExampl
     tokenizer = network.model.tokenizer
     special, front = set(tokenizer.all_special_ids), len(network.model.opening)
     bare = [t for t in tokens if not special & {*t.clean_ids[front:]}]
-    if root.dataset.chat or root.dataset.family != JSONL or not bare:
+    if root.dataset.chat or root.dataset.family != FILE or not bare:
         return ""
     if not getattr(tokenizer, "chat_template", None):
         return ""

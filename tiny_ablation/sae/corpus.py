@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tiny_ablation.data.arrow_rows import HUB
 from tiny_ablation.data.text import canonical
 from tiny_ablation.errors import DataError
 
-HUB = "hub:"
 SUFFIXES = (".txt", ".md", ".rst", ".jsonl")
 LONG = 200  # characters; shorter docstrings hold little prose
 PIECE = 4000  # characters; longer documents are cut, so that held-out text comes from many places

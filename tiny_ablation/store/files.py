@@ -176,7 +176,10 @@ def read_table(path: Path) -> "pd.DataFrame":
 
 
 def read_arrow(
-    path: Path, columns: Sequence[str] | None = None, dictionaries: Sequence[str] | None = None
+    path: Path,
+    columns: Sequence[str] | None = None,
+    dictionaries: Sequence[str] | None = None,
+    advice: str = ANEW,
 ) -> "pa.Table":
     """The rows of a Parquet file as an Arrow table, which is quick to read in part and to put together.
 
@@ -184,6 +187,7 @@ def read_arrow(
         path: the file.
         columns: which to read; None for all. A name that the file does not have is left out.
         dictionaries: columns of text that stay codes into a list of distinct texts.
+        advice: what to do where the file is damaged.
 
     Raises:
         ResultsError: the file is missing, cannot be read or is not Parquet.
@@ -195,23 +199,18 @@ def read_arrow(
         # Bytes rather than the path: pyarrow would read `a=b` in a directory's name as a partition column.
         source = pa.BufferReader(path.read_bytes())
         schema = pq.read_schema(source)
-        # Text is read as codes and written out once it is known how much that is.
-        texts = [
-            field.name
-            for field in schema
-            if pa.types.is_string(field.type) or pa.types.is_large_string(field.type)
-        ]
+        leaves = [leaf for leaf in pq.ParquetFile(source).schema if leaf.physical_type == "BYTE_ARRAY"]
+        # Text, in lists as well, is read as codes and written out once it is known how much that is.
+        texts = [leaf.path for leaf in leaves if leaf.logical_type.type in ("STRING", "NONE")]
         file = pq.ParquetFile(source, read_dictionary=texts)
         _refuse_blown_up(file)
         wanted = None if columns is None else [name for name in columns if name in schema.names]
         # One thread: most files are small, and handing their columns around costs more than it saves.
-        return _written_out(
-            file.read(columns=wanted, use_threads=False), set(texts) - set(dictionaries or ())
-        )
+        return _written_out(file.read(columns=wanted, use_threads=False), schema, set(dictionaries or ()))
     except OSError as error:
         raise ResultsError(f"Cannot read {path}: {said_by_system(error)}") from error
     except (pa.ArrowException, ValueError) as error:
-        raise ResultsError(f"{path} is damaged: {_first_line(error)}. {ANEW}") from error
+        raise ResultsError(f"{path} is damaged: {_first_line(error)}. {advice}") from error
 
 
 def _refuse_blown_up(file: Any) -> None:
@@ -228,22 +227,34 @@ def _refuse_size(rows: int, size: int) -> None:
         raise ValueError(f"its {rows:,} rows would take {size / 2**30:.0f} GB")
 
 
-def _written_out(table: "pa.Table", texts: Collection[str]) -> "pa.Table":
-    """The table with columns of codes as text; a text of a megabyte may stand in each of a million rows."""
+def _written_out(table: "pa.Table", schema: "pa.Schema", codes: Collection[str]) -> "pa.Table":
+    """The table with its texts written out, but for the columns that stay codes.
+
+    A text of a megabyte may stand in each of a million rows, which is refused.
+    """
+    written = [i for i, name in enumerate(table.column_names) if name not in codes]
+    _refuse_size(table.num_rows, sum(_text_size(chunk) for i in written for chunk in table.column(i).chunks))
+    for i in written:
+        field = schema.field(table.column_names[i])
+        if table.column(i).type != field.type:
+            table = table.set_column(i, field, table.column(i).cast(field.type))
+    return table
+
+
+def _text_size(array: Any) -> int:
+    """Bytes of an array's texts written out, of those in lists and structs too."""
+    import pyarrow as pa
     import pyarrow.compute
 
     pc: Any = pyarrow.compute  # which makes its functions as it is imported
-    codes = [i for i, name in enumerate(table.column_names) if name in texts]
-    lengths = (
-        pc.sum(pc.take(pc.binary_length(chunk.dictionary), chunk.indices)).as_py() or 0
-        for i in codes
-        for chunk in table.column(i).chunks
-    )
-    _refuse_size(table.num_rows, sum(lengths))
-    for i in codes:
-        text = table.column(i).cast(table.schema.field(i).type.value_type)
-        table = table.set_column(i, table.schema.field(i).with_type(text.type), text)
-    return table
+    if isinstance(array, pa.DictionaryArray):
+        if pa.types.is_nested(array.dictionary.type) or pa.types.is_primitive(array.dictionary.type):
+            return 0
+        return pc.sum(pc.take(pc.binary_length(array.dictionary), array.indices)).as_py() or 0
+    if not pa.types.is_nested(array.type):
+        return 0
+    parts = array.flatten()
+    return sum(map(_text_size, parts if isinstance(parts, list) else [parts]))
 
 
 def delete(path: Path) -> None:

@@ -97,7 +97,7 @@ class Workshop:
             return ["dataset=induction_tokens", size]
         path = write_prompts(model, self.directory)
         return [
-            "dataset=jsonl",
+            "dataset=file",
             f"dataset.path={json.dumps(str(path))}",
             "dataset.allow_answer_in_prompt=true",
             size,

@@ -1,0 +1,120 @@
+"""Rows of Parquet files, of what Hugging Face's `datasets` saved, and of data sets of the hub.
+
+A few kilobytes of a stranger's file may stand for more text than any memory holds, and its offsets may point anywhere: both are
+checked before a row is read.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tiny_ablation.data.text_rows import Fields, Row, RowError, refuse_twice
+from tiny_ablation.errors import DataError
+from tiny_ablation.store.files import read_arrow
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+HUB = "hub:"
+# What `datasets` calls the parts that we call train, dev and test.
+_SPLITS = {"train": "train", "validation": "dev", "valid": "dev", "dev": "dev", "test": "test"}
+
+_CODES = (
+    "dictionary", "union", "run_end_encoded", "string_view", "binary_view", "list_view", "large_list_view",
+)  # fmt: skip
+
+
+def parquet_rows(path: Path, _: Fields) -> Iterator[Row]:
+    """The rows of one Parquet file."""
+    if not path.exists():
+        raise FileNotFoundError
+    yield from _of_batches(path, read_arrow(path, advice="Save it again.").to_batches())
+
+
+def saved_rows(path: Path, fields: Fields) -> Iterator[Row]:
+    """What `save_to_disk` of Hugging Face's `datasets` wrote: one data set, or several by split."""
+    states = [path / "state.json"] if (path / "state.json").is_file() else sorted(path.glob("*/state.json"))
+    if not states:
+        raise DataError(
+            f"dataset.path={path} is a directory without state.json, so that save_to_disk of `datasets` did not write it; "
+            "give a file."
+        )
+    parts = {state.parent.name: _shards(state) for state in states}
+    yield from _of_parts(path, parts, fields)
+
+
+def _shards(state: Path) -> "Iterator[pa.RecordBatch]":
+    """The batches of the Arrow files that `state.json` lists, each looked through before anything is read from it."""
+    import pyarrow as pa
+
+    try:
+        names = [each["filename"] for each in json.loads(state.read_bytes())["_data_files"]]
+        for name in names:
+            with pa.memory_map(str(state.parent / Path(name).name)) as file:
+                for batch in pa.ipc.open_stream(file):
+                    batch.validate(full=True)
+                    for field in batch.schema:
+                        _refuse_codes(field.type)
+                    yield batch
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise DataError(f"{state.parent} is damaged: {reason}. Save it again.") from error
+
+
+def _refuse_codes(kind: "pa.DataType") -> None:
+    """Refuse a type by which one text can stand in any number of rows; `datasets` writes none."""
+    import pyarrow as pa
+
+    if any(getattr(pa.types, f"is_{word}")(kind) for word in _CODES):
+        raise ValueError(f"it has a column of {kind}")
+    for i in range(kind.num_fields):
+        _refuse_codes(kind.field(i).type)
+
+
+def hub_rows(name: str, fields: Fields) -> Iterator[Row]:
+    """A data set of the hub, or of its cache: `OWNER/NAME`, or `OWNER/NAME:SUBSET`."""
+    try:
+        import datasets
+    except ImportError:
+        raise DataError(f"dataset.path={HUB}{name} needs `pip install datasets`.") from None
+    repository, _, subset = name.partition(":")
+    try:
+        parts: Any = datasets.load_dataset(repository, subset or None)
+        batches = {str(part): iter(rows.data.to_batches()) for part, rows in parts.items()}
+    except Exception as error:  # whatever the hub, the network or the format raises
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise DataError(
+            f"dataset.path={HUB}{name} cannot be read from the hub or its cache: {reason}"
+        ) from error
+    yield from _of_parts(name, batches, fields)
+
+
+def _of_parts(path: object, parts: "Mapping[str, Iterator[pa.RecordBatch]]", fields: Fields) -> Iterator[Row]:
+    """The rows of all parts; where there are several, each says which it is of, as far as it has no split of its own."""
+    number = 0
+    for part, batches in parts.items():
+        known = {fields["split"]: _SPLITS.get(part, part)} if len(parts) > 1 else {}
+        for row in _of_batches(path, batches):
+            number += 1
+            yield Row(number, f"row {number}", partial(lambda row, more: {**more, **row.read()}, row, known))
+
+
+def _of_batches(path: object, batches: "Iterable[pa.RecordBatch]") -> Iterator[Row]:
+    number = 0
+    for batch in batches:
+        refuse_twice(path, batch.schema.names)
+        for i in range(batch.num_rows):
+            number += 1
+            yield Row(number, f"row {number}", partial(_record, batch, i))
+
+
+def _record(batch: "pa.RecordBatch", i: int) -> Mapping[str, Any]:
+    try:
+        row = {
+            name: column[i].as_py() for name, column in zip(batch.schema.names, batch.columns, strict=True)
+        }
+    except (ValueError, OverflowError) as error:
+        raise RowError(f"it cannot be read: {error}") from None
+    return {name: value for name, value in row.items() if value is not None}
