@@ -151,8 +151,10 @@ def test_seeds_that_change_nothing_are_said_to(cli, tmp_path):
                  "ablation.layers=[0]", "seed=0,1", "hydra.sweep.dir=sweep")  # fmt: skip
     assert result.code == 0, result.err
     assert "one measurement, not 2" in result.err
-    metrics = json.loads(SweepDir(tmp_path / "sweep").summary.read_text())["conditions"]
-    assert all(found["ci_low"] is None for each in metrics.values() for found in each["metrics"].values())
+    (condition,) = json.loads(SweepDir(tmp_path / "sweep").summary.read_text())["conditions"].values()
+    for found in condition["metrics"].values():
+        assert found["n_seeds"] == 1
+        assert found["seeds"]["low"] == found["seeds"]["high"] == found["mean"]
 
 
 def test_sweeps_of_one_second_have_a_directory_each(cli, tmp_path):

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tiny_ablation.ablations import single_site
@@ -15,9 +16,8 @@ from tiny_ablation.commands._selfcheck.checks import Check, all_met, table
 from tiny_ablation.commands._selfcheck.circuits import auroc
 from tiny_ablation.run import site_statistics
 from tiny_ablation.stats.clusters import cluster_sums
+from tiny_ablation.stats.intervals import Intervals
 from tiny_ablation.stats.means import Means, cluster_means
-
-FEW = tuple(replace(setting, n_draws=21) for setting in (*simulate.SETTINGS[:1], simulate.SETTINGS[2]))
 
 
 @pytest.fixture(autouse=True)
@@ -32,8 +32,17 @@ def zero_only(monkeypatch):
 
 @pytest.fixture
 def few_draws(monkeypatch):
-    monkeypatch.setattr(simulate, "SETTINGS", FEW)
-    monkeypatch.setattr(simulate, "FALSE_DISCOVERIES", 0.05 + 3 * (0.05 * 0.95 / FEW[0].n_draws) ** 0.5)
+    """One row of each kind, with as many families as tell a fault from chance."""
+    rows = {row.text: row for row in simulate.INTERVALS}
+    intervals = [rows["12 groups of 4, normal"], rows["rate 0.03, 12 groups of 4"]]
+    no_effect, twenty = simulate.FAMILIES[0], simulate.FAMILIES[-1]
+    monkeypatch.setattr(simulate, "INTERVALS", [replace(row, n_families=8) for row in intervals])
+    monkeypatch.setattr(
+        simulate,
+        "FAMILIES",
+        [replace(no_effect, n_sites=60, n_families=60, most=0.1), replace(twenty, n_families=4)],
+    )
+    monkeypatch.setattr(simulate, "STRONGEST", [simulate.Strongest(12, n_families=8)])
 
 
 def test_the_planted_circuit_and_a_program_are_found(cli):
@@ -84,38 +93,61 @@ def test_a_pair_that_no_kind_sees_misses_the_bar(cli, monkeypatch):
     assert result.code == 1
 
 
+COVERAGE, TEST, FALSE = (
+    "Coverage of 95 % intervals",
+    "p <= 0.05 without an effect",
+    "False discoveries at q <= 0.05",
+)
+POWER, SELECTED, SHRUNKEN = (
+    "Power at q <= 0.05",
+    "Coverage of intervals that allow for the choice",
+    "Shrunken size over true size",
+)
+
+
 def test_statistics_keep_what_they_promise(cli, few_draws):
     result = cli("selfcheck", "--only", "statistics", "--json")
-    checks = {(c["check"], c["subject"]): c for c in result.json()["checks"]}
-    assert len(checks) == 4
+    assert {c["check"] for c in result.json()["checks"]} == {COVERAGE, TEST, FALSE, POWER, SELECTED, SHRUNKEN}
     assert result.code == 0, result.out
 
 
-def test_intervals_that_are_too_narrow_miss_the_bar(cli, monkeypatch, few_draws):
-    def narrow(*args: Any, **options: Any) -> Means:
-        mean, low, high, p = cluster_means(*args, **options)
-        return Means(mean, mean + 0.8 * (low - mean), mean + 0.8 * (high - mean), p)
-
-    monkeypatch.setattr(site_statistics, "cluster_means", narrow)
-    assert _missed(cli) == {"Coverage of 95 % intervals"}
+def _narrow(*args: Any, **options: Any) -> Means:
+    mean, low, high, p = cluster_means(*args, **options)
+    return Means(mean, mean + 0.8 * (low - mean), mean + 0.8 * (high - mean), p)
 
 
-def test_p_values_that_ignore_groups_miss_the_bar(cli, monkeypatch, few_draws):
-    monkeypatch.setattr(
-        site_statistics, "cluster_sums", lambda deltas, groups: cluster_sums(deltas, range(len(groups)))
-    )
-    assert "False discoveries at q <= 0.05" in _missed(cli)
+def _rates_as_means(sums: Any, sizes: Any, confidence: float) -> Intervals:
+    found = cluster_means(sums, sizes, rng=np.random.default_rng(0), confidence=confidence)
+    return Intervals(found.low, found.high)
 
 
-def test_p_values_without_a_correction_for_many_heads_miss_the_bar(cli, monkeypatch, few_draws):
-    monkeypatch.setattr(site_statistics, "q_values", lambda p, *_: p)
-    assert _missed(cli) == {"False discoveries at q <= 0.05"}
+def _only_what_passes_the_first_step(p: Any, *_: Any) -> Any:
+    """Twelve groups give no sign-flip p-value below 1 / 2048, which 270 heads do not let pass as the smallest."""
+    return np.full(len(p), np.nan)
 
 
-def _missed(cli: Any) -> set[str]:
+FAULTS = {
+    "intervals that are too narrow": ("cluster_means", _narrow, {COVERAGE}),
+    "rates by the intervals of means": ("rate_intervals", _rates_as_means, {COVERAGE}),
+    "groups that are ignored": (
+        "cluster_sums",
+        lambda deltas, groups: cluster_sums(deltas, range(len(groups))),
+        {COVERAGE, TEST, FALSE},
+    ),
+    "no correction for many heads": ("q_values", lambda p, *_: p, {FALSE}),
+    "q-values that are withheld": ("q_values", _only_what_passes_the_first_step, {POWER}),
+    "no allowance for the choice": ("_selected", lambda *args: args[-1], {SELECTED}),
+    "raw sizes": ("_shrunken", lambda sums, sizes, _: sums.sum(1) / sizes.sum(), {SHRUNKEN}),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_method_that_does_not_hold_misses_its_bar(cli, monkeypatch, few_draws, fault):
+    name, method, bars = FAULTS[fault]
+    monkeypatch.setattr(site_statistics, name, method)
     result = cli("selfcheck", "--only", "statistics", "--json")
     assert result.code == 1
-    return {check["check"] for check in result.json()["checks"] if check["ok"] is False}
+    assert {check["check"] for check in result.json()["checks"] if check["ok"] is False} == bars
 
 
 def test_statistics_of_a_large_run_are_fast_and_slow_ones_are_told(cli, monkeypatch):

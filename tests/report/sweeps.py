@@ -75,7 +75,7 @@ def _matrix(conditions, seeds, sites, index, model):
 def _means(matrix, index, replicates):
     grouped = matrix.groupby(["condition", *index], sort=False)["delta"]
     means, spread = grouped.mean(), grouped.std()
-    low, high = (means - 2.5 * spread, means + 2.5 * spread) if replicates else (np.nan, np.nan)
+    low, high = means - 2.5 * spread, means + 2.5 * spread
     n = matrix["seed"].nunique() if replicates else 1
     frame = pd.DataFrame({"delta": means, "ci_low": low, "ci_high": high, "n_seeds": n}).reset_index()
     return frame.assign(model=matrix["model"].iloc[0], direction="clean", metric=METRIC)
@@ -87,8 +87,9 @@ def _entry(means, conditions, index, table, model, k):
     kept = [site for site, _ in first if all(site in dict(tops[c]) for c in conditions)]
     n = len(means) // len(conditions)
     return {
-        "table": table, "model": model, "metric": METRIC, "n_components": n, "size": len(kept),
-        "members": [dict(zip(index, site, strict=True)) | {"conditions": list(conditions), "stability": 0.97,
+        "table": table, "model": model, "metric": METRIC, "n_components": n, "size": len(kept), "overlap": len(kept),
+        "unresolved": [],
+        "members": [dict(zip(index, site, strict=True)) | {"conditions": list(conditions), "stability": 0.97, "q_value": 0.001,
                     "delta": {c: dict(tops[c])[site] for c in conditions}} for site in kept],
         "chance": [{"null": "each condition's set is drawn at random from all components", "expected": k**3 / n**2,
                     "p_value": 2e-5, "alike_when": "as large or larger", "method": "exact", "beyond_chance": True}],
@@ -134,12 +135,12 @@ def _summary(cells, conditions, seeds, failed, model, table, replicates):
         "ci_low": 2.9,
         "ci_high": 3.3,
         "n_seeds": len(seeds),
-        "examples": {"ci_low": 2.0, "ci_high": 4.0},
+        "seeds": {"low": 3.0, "high": 3.2},
     }
     return {
         "schema": 1, "plan_digest": "p" * 64, "varies": ["dataset", "seed"], "complete": not failed,
         "counts": {k: v for k, v in counts.items() if v}, "failed": [c for c in told if c["status"] == "failed"], "missing": [],
-        "interval": "mean over seeds with its Student-t 95% interval; null where it cannot be estimated",
+        "interval": "mean over seeds with its 95 % interval over the examples of all of them",
         "conditions": {c: {"seeds": list(seeds), "n_planned": len(seeds), "model": model, "dataset": c, "kind": "heads_zero",
                            "primary": METRIC, "seed_effect": "examples", "table": table, "replicates": replicates,
                            "n_examples": 120, "baseline": {"accuracy": {**numbers, "mean": 0.7, "ci_low": 0.6, "ci_high": 0.8},

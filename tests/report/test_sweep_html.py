@@ -116,10 +116,12 @@ def test_nothing_in_common_is_said(tmp_path):
     path = directory / "artifacts" / "cross_condition" / "invariants.json"
     content = json.loads(path.read_text())
     content["sets"][0] |= {"members": [], "size": 0}
-    path.write_text(json.dumps(content))
-    assert "No attention head is among the 4 strongest of all 3 conditions" in _words(
-        write_sweep_report(directory)
-    )
+    for overlap, more in ((0, "."), (1, "; 1 is, but its effect is unresolved.")):
+        content["sets"][0]["overlap"] = overlap
+        path.write_text(json.dumps(content))
+        said = _words(write_sweep_report(directory))
+        assert "No attention head with an effect is among the 4 strongest of all 3 conditions" in said
+        assert f"facts, negation, ioi{more}" in said
 
 
 def test_failed_runs_are_named_and_counted(tmp_path):
@@ -142,10 +144,8 @@ def test_seeds_that_are_one_measurement_show_the_interval_over_examples(tmp_path
     directory = write_sweep(tmp_path / "s", layers=3, heads=2, k=3, replicates=False)
     data = read_sweep(directory).comparisons[0]
     assert {profile.interval for profile in data.profiles} == {"examples"}
-    # The generator gives every run's own interval 0.2 on both sides, around the first seed's value.
-    matrix = pd.read_parquet(directory / "artifacts" / "cross_condition" / "head_matrix.parquet")
-    first = matrix[(matrix["condition"] == "ioi") & (matrix["seed"] == 0)]
-    np.testing.assert_array_equal(data.low[2], first["ci_low"])
+    means = pd.read_parquet(directory / "artifacts" / "cross_condition" / "head_means.parquet")
+    np.testing.assert_array_equal(data.low[2], means.loc[means["condition"] == "ioi", "ci_low"])
     assert "they are one measurement" in _words(write_sweep_report(directory))
 
 

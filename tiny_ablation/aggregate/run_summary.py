@@ -10,12 +10,13 @@ from tiny_ablation.aggregate.attribution import receipts
 from tiny_ablation.aggregate.baseline import CHANCE, DIFFERENCES, by_template, is_weak
 from tiny_ablation.aggregate.confirm import confirm_warnings
 from tiny_ablation.aggregate.features import beside
+from tiny_ablation.aggregate.group_means import baseline_columns, effect_of_average_site
 from tiny_ablation.aggregate.run_tables import RunTables, groups_of
 from tiny_ablation.aggregate.stability import stability
-from tiny_ablation.config.schema import Span, Split
+from tiny_ablation.config.schema import Split
 from tiny_ablation.config.seeds import generator
 from tiny_ablation.data.text import listing
-from tiny_ablation.run.baseline import CRITERIA, is_right
+from tiny_ablation.run.baseline import CRITERIA
 from tiny_ablation.run.measure import Measured
 from tiny_ablation.run.prepare import PreparedRun
 from tiny_ablation.run.site_statistics import (
@@ -43,7 +44,7 @@ def run_summary(
     """
     root, first = prepared.spec.settings.root, measured[0]
     primary = prepared.metrics[0].name
-    baseline = _baseline(prepared, _columns(prepared, first), groups_of(prepared, first))
+    baseline = _baseline(prepared, baseline_columns(prepared, first), groups_of(prepared, first))
     clean = next((m for m in measured if m.arm.run == "clean"), None)
     selection = prepared.selection
     return {
@@ -113,17 +114,6 @@ def top_sites(impact: pd.DataFrame, table: str, metric: str, n: int = N_SHOWN) -
     return rows.iloc[order][columns].to_dict("records")
 
 
-def _columns(prepared: PreparedRun, measured: Measured) -> dict[str, Any]:
-    """Per example of the un-intervened run: whether it is right, whether the target is preferred, every metric."""
-    difference = next((measured.baseline[name] for name in DIFFERENCES if name in measured.baseline), None)
-    preferred = {} if difference is None else {"preference": difference > 0}
-    tokens = [prepared.tokens[i] for i in measured.examples]
-    right = is_right(tokens, measured.top1_baseline.tolist())
-    if prepared.spec.settings.root.metrics.span is Span.full:
-        right = preferred.get("preference")
-    return {**({} if right is None else {"accuracy": right}), **preferred, **measured.baseline}
-
-
 def _baseline(
     prepared: PreparedRun, columns: Mapping[str, Any], groups: Sequence[str]
 ) -> dict[str, dict[str, float]]:
@@ -131,17 +121,15 @@ def _baseline(
 
 
 def _baseline_by_template(prepared: PreparedRun, measured: Measured) -> list[dict[str, Any]]:
-    columns, shown = _columns(prepared, measured), ("accuracy", "preference", *DIFFERENCES[:2])
+    columns, shown = baseline_columns(prepared, measured), ("accuracy", "preference", *DIFFERENCES[:2])
     templates = [prepared.tokens[i].example.template for i in measured.examples]
     return by_template(templates, {name: columns[name] for name in shown if name in columns})
 
 
 def _mean_effect(prepared: PreparedRun, measured: Measured, name: str) -> dict[str, float]:
     """The effect of the average site of the first arm: per example, the mean over all rows that were run."""
-    ran = [row.intervention is not None for row in measured.arm.rows]
-    effects = (measured.values[name] - measured.baseline[name])[ran if any(ran) else slice(None)]
     found = interval_of_mean(
-        np.nanmean(effects, axis=0), groups_of(prepared, measured), prepared.spec.settings.root.stats,
+        effect_of_average_site(measured, name), groups_of(prepared, measured), prepared.spec.settings.root.stats,
         generator(prepared.spec.settings.root.seed, "bootstrap", f"mean effect {name}"),
         rate=no_test_of(name) == NO_TEST_OF_RATES,
     )  # fmt: skip
@@ -168,7 +156,7 @@ def _six(impact: pd.DataFrame) -> dict[str, str]:
 
 def _weak(prepared: PreparedRun, clean: Measured | None) -> list[str]:
     """Whether the model does what is taken apart; nothing to say where only corrupt prompts ran."""
-    columns = {} if clean is None else _columns(prepared, clean)
+    columns = {} if clean is None else baseline_columns(prepared, clean)
     if clean is None or "preference" not in columns:
         return []
     found = _baseline(prepared, {"preference": columns["preference"]}, groups_of(prepared, clean))[

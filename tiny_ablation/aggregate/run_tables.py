@@ -14,6 +14,7 @@ import pandas as pd
 from tiny_ablation.aggregate.attribution import attribution_table
 from tiny_ablation.aggregate.controls import control_columns, controls_table
 from tiny_ablation.aggregate.features import examples_table, features_table, map_table
+from tiny_ablation.aggregate.group_means import groups_table
 from tiny_ablation.aggregate.interaction import interaction_columns
 from tiny_ablation.aggregate.recovered import asymmetry, recovered
 from tiny_ablation.aggregate.resample_variance import draws_table
@@ -85,6 +86,7 @@ def example_table(prepared: PreparedRun, measured: Sequence[Measured]) -> pd.Dat
 
 
 _MORE = {
+    "groups": groups_table,
     "asymmetry": asymmetry,
     "draws": draws_table,
     "controls": controls_table,

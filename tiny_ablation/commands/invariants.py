@@ -71,6 +71,10 @@ def _set_lines(each: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[st
     yield from table(_members(each["members"], [_label(c) for c in each["conditions"]]))
     yield ""
     yield f"{each['size']} kept"
+    if each["unresolved"]:
+        yield f"{len(each['unresolved'])} more stand in the top sets, but their effects are unresolved (q above 0.05):"
+        yield from table(_members(each["unresolved"], [_label(c) for c in each["conditions"]]))
+    yield f"{each['overlap']} stand in the top sets as asked for; by chance:"
     for chance in each["chance"]:
         yield f"  {chance['expected']:.3g} expected, p {_p(chance['p_value'])}; null: {chance['null']}"
     if agreement := each["agreement"]:
@@ -85,18 +89,18 @@ def _set_lines(each: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[st
 
 
 def _members(members: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> Iterator[list[str]]:
-    """A line per kept component: how often it returns, and its effect in each condition; `*` where it is in the top set."""
+    """A line per component: q, how often it returns, and its effect in each condition; in brackets outside of the top set."""
     from tiny_ablation.report.sweep_screen import words_of
 
-    yield ["component", "stability", *labels]
+    yield ["component", "q", "stability", *labels]
     for member in members[:_SHOWN]:
-        marks = {label: "*" if label in member["conditions"] else " " for label in labels}
+        q = member.get("q_value")
         yield [
-            words_of(member), _share(member["stability"]),
-            *(f"{_signed(member['delta'][label])}{marks[label]}" for label in labels),
+            words_of(member), "-" if q is None else _p(q), _share(member["stability"]),
+            *(_effect(member, label) for label in labels),
         ]  # fmt: skip
     if len(members) > _SHOWN:
-        yield [f"... and {len(members) - _SHOWN} more", *[""] * (len(labels) + 1)]
+        yield [f"... and {len(members) - _SHOWN} more", *[""] * (len(labels) + 2)]
 
 
 def _label(condition: Mapping[str, Any]) -> str:
@@ -105,6 +109,11 @@ def _label(condition: Mapping[str, Any]) -> str:
         if condition["direction"]
         else condition["condition"]
     )
+
+
+def _effect(member: Mapping[str, Any], label: str) -> str:
+    shown = _signed(member["delta"][label])
+    return shown if label in member["conditions"] else f"({shown})"
 
 
 def _signed(value: float | None) -> str:

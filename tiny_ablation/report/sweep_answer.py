@@ -78,7 +78,7 @@ def _notes(comparison: Comparison) -> Iterator[str]:
 
 def _headline(data: SweepData, comparison: Comparison, beyond: bool | None) -> str:
     size, n = int(comparison.entry["size"]), len(comparison.profiles)
-    many = vocabulary.noun(comparison.index, size)
+    many, overlap = vocabulary.noun(comparison.index, size), int(comparison.entry.get("overlap", size))
     names = listing(comparison.labels)
     if n < 2:
         return f"One condition only ({names}): nothing can be conserved between conditions."
@@ -87,7 +87,9 @@ def _headline(data: SweepData, comparison: Comparison, beyond: bool | None) -> s
     op = data.invariants.get("op", "intersection")
     where = f"all {n} conditions" if op == "intersection" else f"the conditions ({_KEPT.get(op, op)})"
     if not size:
-        return f"No {vocabulary.noun(comparison.index, 1)} is among {top} of {where}: {names}."
+        them = "is, but its effect is" if overlap == 1 else "are, but their effects are"
+        lacking = f"; {overlap} {them} unresolved" if overlap else ""
+        return f"No {vocabulary.noun(comparison.index, 1)} with an effect is among {top} of {where}: {names}{lacking}."
     sites = [comparison.label(int(j)) for j in comparison.strongest()[:size]]
     verb = "is" if size == 1 else "are"
     doubt = "" if beyond in (True, None) else ", which is no more than chance would give"
@@ -102,7 +104,8 @@ def _chance(entry: Mapping[str, Any], chances: list[Mapping[str, Any]]) -> Itera
         p = f"p {p}" if p.startswith("<") else f"p = {p}"
         method = "exactly" if chance["method"] == "exact" else "by random draws"
         yield (
-            f"By chance it would be {formats.plain(chance['expected'], 2)} of {entry['n_components']} ({p} for a result "
+            f"By chance the combined top sets would hold {formats.plain(chance['expected'], 2)} of {entry['n_components']} "
+            f"({p} for a result "
             f"{chance['alike_when']}, computed {method}), if {chance['null']}."
         )
     if not chances and len(entry["conditions"]) > 1:

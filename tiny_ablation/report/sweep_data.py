@@ -25,7 +25,7 @@ class Profile:
 
     Attributes:
         label: its name on axes.
-        interval: what its intervals are over: `3 seeds`, or `examples` where seeds are no replicates.
+        interval: what its intervals are over: `examples of 3 seeds`, or `examples`.
     """
 
     label: str
@@ -197,13 +197,15 @@ def _comparison(
     delta, low, high = (np.full(shape, np.nan) for _ in range(3))
     members, profiles = np.zeros(shape, dtype=bool), []
     for i, condition in enumerate(entry["conditions"]):
-        mine, runs = (_of_condition(rows, condition) for rows in (means, matrix))
-        rows, over = _with_intervals(mine, runs, index)
+        rows = _of_condition(means, condition)
+        n_seeds = int(rows["n_seeds"].to_numpy().max())
         at = [place[site] for site in rows[index].itertuples(index=False, name=None)]
         for target, column in ((delta, "delta"), (low, "ci_low"), (high, "ci_high")):
             target[i, at] = rows[column]
         members[i, [place[_site(member, index)] for member in condition["members"]]] = True
-        profiles.append(Profile(_label(condition), over))
+        profiles.append(
+            Profile(_label(condition), f"examples of {n_seeds} seeds" if n_seeds > 1 else "examples")
+        )
     kept = np.zeros(len(sites), dtype=bool)
     kept[[place[_site(member, index)] for member in entry["members"]]] = True
     return Comparison(
@@ -217,21 +219,6 @@ def _of_condition(rows: pd.DataFrame, condition: Mapping[str, Any]) -> pd.DataFr
     if condition["direction"]:
         mask &= rows["direction"] == condition["direction"]
     return tables.where(rows, mask)
-
-
-def _with_intervals(means: pd.DataFrame, runs: pd.DataFrame, index: list[str]) -> tuple[pd.DataFrame, str]:
-    """The rows of a condition with an interval, and what it is over.
-
-    Where there is one run, or seeds are one measurement, its own interval over examples stands for the one over seeds.
-    """
-    n_seeds = int(means["n_seeds"].to_numpy().max())
-    if n_seeds > 1:
-        return means, f"{n_seeds} seeds"
-    first = tables.where(runs, runs["seed"] == runs["seed"].to_numpy()[0])
-    if "scale" in first:
-        first = tables.at_scale(first, tables.scales(first)[0])
-    own = first[[*index, "ci_low", "ci_high"]]
-    return means.drop(columns=["ci_low", "ci_high"]).merge(own, on=index, how="left"), "examples"
 
 
 def _site(member: Mapping[str, Any], index: Sequence[str]) -> Site:

@@ -61,19 +61,20 @@ def _grid(summary: Mapping[str, Any], metrics: Sequence[str]) -> Iterator[list[s
         *(["metric"] if several else []),
         "baseline",
         "mean effect",
-        f"{formats.percent(summary['confidence'])} interval over",
+        f"{formats.percent(summary['confidence'])} interval",
+        "seeds from to",
     ]
     for name, found in summary["conditions"].items():
         metric = found.get("primary")
         base, effect = found["baseline"].get(metric, {}), found["metrics"].get(metric, {})
         accuracy = found["baseline"].get("accuracy", {}).get("mean")
-        over = "seeds" if effect.get("ci_low") is not None else "examples"
-        bounds = effect if over == "seeds" else effect.get("examples", {})
-        interval = formats.interval(_number(bounds.get("ci_low")), _number(bounds.get("ci_high")), 3)
+        interval = formats.interval(_number(effect.get("ci_low")), _number(effect.get("ci_high")), 3)
+        ends = [formats.signed(_number(effect.get("seeds", {}).get(end)), 3) for end in ("low", "high")]
+        spread = " ".join(ends) if effect.get("n_seeds", 0) > 1 else "-"
         yield [
             name, f"{len(found['seeds'])}/{found['n_planned']}", formats.plain(_number(accuracy), 2),
             *([str(metric or "-")] if several else []), formats.plain(_number(base.get("mean")), 2),
-            formats.signed(_number(effect.get("mean")), 3), f"{interval} {over}",
+            formats.signed(_number(effect.get("mean")), 3), interval, spread,
         ]  # fmt: skip
 
 

@@ -154,19 +154,15 @@ def _condition(name: str, found: Mapping[str, Any], metrics: Sequence[str]) -> l
 
 
 def _level(found: Mapping[str, Any] | None) -> Cell:
-    """A mean over seeds with its interval, or with the one over examples where there is none."""
+    """A mean over seeds with its interval over the examples of all of them."""
     if not found:
         return Cell("-", float("nan"))
     numbers = [found["mean"], found["ci_low"], found["ci_high"]]
-    over = f"over {found['n_seeds']} seeds"
-    if found["ci_low"] is None:
-        examples = found.get("examples") or {}
-        numbers, over = [found["mean"], examples.get("ci_low"), examples.get("ci_high")], "over examples"
     mean, low, high = (float("nan") if v is None else float(v) for v in numbers)
     places = formats.decimals([mean])
     bounds = formats.bounds(low, high, places)
     return Cell(
-        f"{formats.plain(mean, places)} {bounds} {over}" if bounds != "-" else formats.plain(mean, places),
+        f"{formats.plain(mean, places)} {bounds}" if bounds != "-" else formats.plain(mean, places),
         mean,
     )
 

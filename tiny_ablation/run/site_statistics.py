@@ -7,7 +7,7 @@
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,6 @@ import pandas as pd
 from tiny_ablation.config.schema import Fdr, StatsConfig
 from tiny_ablation.config.seeds import generator
 from tiny_ablation.metrics.registry import metric, metric_names
-from tiny_ablation.run.prepare import PreparedRun
 from tiny_ablation.stats.cluster_t import cluster_t
 from tiny_ablation.stats.clusters import Floats, cluster_sums
 from tiny_ablation.stats.effect_size import standardised
@@ -28,6 +27,9 @@ from tiny_ablation.stats.rates import rate_intervals
 from tiny_ablation.stats.ratios import Shape
 from tiny_ablation.stats.selection import selected_intervals
 from tiny_ablation.stats.shrinkage import shrunken
+
+if TYPE_CHECKING:
+    from tiny_ablation.run.prepare import PreparedRun
 
 LEVEL = 0.05
 N_SHOWN = 10
@@ -68,7 +70,7 @@ def no_test_of(name: str) -> str | None:
 
 
 def site_statistics(
-    prepared: PreparedRun, name: str, deltas: Any, groups: Sequence[str], tested: Any, family: int
+    prepared: "PreparedRun", name: str, deltas: Any, groups: Sequence[str], tested: Any, family: int
 ) -> SiteStatistics:
     """The statistics of one metric.
 

@@ -76,6 +76,7 @@ def write_child(
         examples.append(_per_example(part, rows))
     write_table(run.table(made.table), conform(pd.concat(frames), made.table))
     write_table(run.per_example, conform_examples(pd.concat(examples), made.table, list(made.metrics)))
+    write_table(run.metrics / "groups.parquet", groups_of(made))
     write_json(run.summary, {
         "schema": 1, "run_id": f"{made.condition}{made.seed}", "model": made.model, "kind": "heads_zero",
         "dataset": made.dataset or made.condition, "primary": made.metrics[0], "seed": made.seed,
@@ -88,6 +89,14 @@ def write_child(
     digest = f"{made.condition}-{made.seed}" if digest is None else digest
     adopt(run.path)
     write_manifest(run, run_id=digest[:16], status=status, digest=digest, covers=covers or OF, error=error)  # pyright: ignore
+
+
+def groups_of(made: Made) -> pd.DataFrame:
+    """`groups.parquet` as runs write it; the baseline varies between groups as the effects do."""
+    baseline = made.baseline + 0.1 * made.seed + made.effects[0]
+    values = {"effect/logit_diff": made.effects.mean(0), "baseline/logit_diff": baseline}
+    rows = pd.DataFrame(values).groupby(list(made.groups))
+    return rows.mean().assign(n=rows.size()).rename_axis("group").reset_index()
 
 
 def _per_example(part: Made, rows: pd.DataFrame) -> pd.DataFrame:
@@ -154,8 +163,8 @@ class MadeExamples:
         found = [self.mades[i] for i in profile.runs]
         groups = sorted(set(found[0].groups))
         member = np.array([[g == label for g in found[0].groups] for label in groups], dtype=float)
-        sums = np.array([made.effects @ member.T for made in found])
-        sizes = np.broadcast_to(member.sum(1), (len(found), 1, len(groups)))
+        sums = np.sum([made.effects @ member.T for made in found], axis=0)
+        sizes = np.broadcast_to(len(found) * member.sum(1), sums.shape)
         return Grouped(found[0].dataset or found[0].condition, tuple(groups), sums, sizes)
 
 
@@ -171,7 +180,7 @@ def measured(mades):
     n, heads = len(mades[0].effects), mades[0].heads
     sites = tuple((i // heads, i % heads) for i in range(n))
     delta = np.array([[[made.effects.mean(1)]] for made in mades])
-    grid = Effects("head_impact", "toy", sites, children, ("clean",), ("logit_diff",), delta)
+    grid = Effects("head_impact", "toy", sites, children, ("clean",), ("logit_diff",), delta, delta, delta)
     return [grid], [MadeExamples(mades)]
 
 

@@ -1,13 +1,16 @@
+import numpy as np
 import pandas as pd
 import pytest
 
 from tests.sweep.analysis.conftest import NOTHING_SAID, OF
+from tiny_ablation.stats.clusters import cluster_sums
 from tiny_ablation.store.files import read_json, write_json, write_table
 from tiny_ablation.store.manifest import read_manifest, write_manifest
 from tiny_ablation.store.rundir import RunDir
 from tiny_ablation.store.schema import conform
 from tiny_ablation.store.sweepdir import SweepDir, read_plan
 from tiny_ablation.sweep.analysis import aggregate_sweep
+from tiny_ablation.sweep.analysis.pooled import pooled_intervals
 
 
 def confirm(path, cell, delta, heads="L0H1 L1H2", status="ok", seed_effect="examples", covers=OF):
@@ -20,6 +23,10 @@ def confirm(path, cell, delta, heads="L0H1 L1H2", status="ok", seed_effect="exam
         control_mean=-0.2, percentile=1.0,
     )  # fmt: skip
     write_table(run.table("set_impact"), conform(rows, "set_impact"))
+    write_table(run.per_example, pd.DataFrame({
+        "set": "conserved", "group": list("abcdef"), "logit_diff": delta + np.arange(6) / 10 + cell.seed / 20,
+        "logit_diff_baseline": 0.0,
+    }))  # fmt: skip
     write_json(run.summary, {"split": "test", "seed_effect": seed_effect})
     write_manifest(run, run_id="c", status=status, digest=f"confirm {cell.dir}", covers=covers)
 
@@ -50,8 +57,11 @@ def test_the_effect_of_the_whole_set_over_seeds(sweep):
         "test",
     )
     assert (facts["delta"], ioi["delta"]) == (-2.5, -4.5)
-    # Two seeds half a unit from their mean: Student's t for one degree of freedom is 12.706.
-    assert facts["ci_low"] == pytest.approx(-2.5 - 12.7062 * 0.5, abs=1e-3)
+    assert facts["seeds"] == {"low": -3.0, "high": -2.0}
+    # Six groups with two examples each: a half, one and so on apart, where two seeds would have one degree of freedom.
+    rows = np.concatenate([[-2.0 + i / 10 for i in range(6)], [-3.0 + i / 10 + 0.05 for i in range(6)]])
+    expected = pooled_intervals("logit_diff", *cluster_sums(rows[None], list("abcdef") * 2), 0.95)
+    assert (facts["ci_low"], facts["ci_high"]) == pytest.approx((expected.low[0], expected.high[0]))
     assert (facts["random_sets"], facts["percentile"]) == (-0.2, 1.0)
     assert "confirm" not in " ".join(read_manifest(sweep).files)
 
@@ -73,8 +83,8 @@ def test_a_run_with_other_weights_than_the_cells_confirms_nothing(sweep):
     assert found(sweep) is None
 
 
-def test_seeds_that_draw_nothing_have_no_interval(sweep):
+def test_seeds_that_draw_nothing_have_the_interval_of_one_run(sweep):
     for cell in read_plan(sweep).cells[:2]:
         confirm(sweep, cell, -2.0, seed_effect="none")
     [only] = found(sweep)
-    assert (only["n_seeds"], only["ci_low"], only["examples"]["ci_low"]) == (1, None, -3.0)
+    assert (only["n_seeds"], only["ci_low"], only["ci_high"]) == (1, -3.0, -1.0)

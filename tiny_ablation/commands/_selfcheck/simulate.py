@@ -1,16 +1,15 @@
-"""Do intervals cover, and are discoveries true, as often as is promised? Simulated effects through the tool's own tables.
+"""Do the tables of a run hold what they promise? Simulated effects through the code that makes every run's tables.
 
-Nothing is run through a model: the effects of 32 heads are drawn from known distributions and handed to the code that makes
-every run's tables, under the default settings of `stats`. Effects have a part that all examples of a group share (a wording
-that works or not), a part of each example, and a part that all heads share (some prompts are easy for all of them).
+Nothing is run through a model: effects whose truth is known are handed to the tool under the default settings of `stats`.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from tiny_ablation.commands._selfcheck.checks import Check
 from tiny_ablation.commands._selfcheck.circuits import Workshop
+from tiny_ablation.commands._selfcheck.truths import Drawn, Truth, first, small
 from tiny_ablation.config.seeds import generator
 
 if TYPE_CHECKING:
@@ -20,206 +19,249 @@ if TYPE_CHECKING:
     from tiny_ablation.run.measure import Measured
     from tiny_ablation.run.prepare import PreparedRun
 
-MODEL = "tracr_dyck"  # only for its 32 heads
-COVERAGE = (0.93, 0.97)
-FALSE_DISCOVERIES, LEVEL = 0.06, 0.05
-EFFECT = 1.0  # of the true effects in the mixed case, where the deviation of a group's part is one
+MODEL = "tracr_dyck"  # only for a run that could start
+SIGNED, RATE = ("logit_diff", "prob_diff", "p_drop", "entropy"), ("acc_flip_rate",)
+COVERAGE, AT_LEAST, SKEWED = (0.93, 0.97), (0.93, 1.0), (0.91, 0.97)
+RATES = (0.95, 1.0)
+MOST, LEVEL = 0.06, 0.05
 
 
 @dataclass(frozen=True)
-class Setting:
-    """How effects are drawn.
+class Intervals:
+    """Single sites: their 95 % intervals, and their p-values where there is no effect.
 
     Attributes:
         text: in words.
-        n_groups: groups of examples.
-        sizes: how many examples they have, in turn.
-        shape: of the parts of groups and examples: `normal`, `lognormal` (skewness 1.75) or `exponential` (skewness 2).
-        n_draws: simulated families of tests.
-        n_true: so many heads have an effect.
-        covers: whether intervals must cover as often as they say; where not, it is only told.
-        discovers: whether discoveries must be true as often as they say, likewise.
+        truth: how effects are drawn.
+        covers: the least and the largest share of intervals that may hold the truth.
+        tests: whether p-values of at most .05 are counted as well.
+        n_sites: heads a family.
+        n_families: how many.
     """
 
     text: str
-    n_groups: int
-    sizes: tuple[int, ...]
-    shape: str
-    n_draws: int
-    n_true: int = 0
-    covers: bool = True
-    discovers: bool = True
-
-
-SETTINGS = (
-    Setting("30 groups of 4, normal", 30, (4,), "normal", 350),
-    Setting("30 groups of 1 to 7, normal", 30, (1, 4, 7), "normal", 350),
-    Setting("30 groups of 4, 8 of 32 heads have an effect", 30, (4,), "normal", 140, n_true=8),
-    Setting("40 groups of 1 to 7, skewed", 40, (1, 4, 7), "lognormal", 140, discovers=False),
-    Setting(
-        "hard: 12 groups of 1 to 7, very skewed",
-        12,
-        (1, 4, 7),
-        "exponential",
-        140,
-        covers=False,
-        discovers=False,
-    ),
-)
+    truth: Truth
+    covers: tuple[float, float]
+    tests: bool = True
+    n_sites: int = 100
+    n_families: int = 24
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What a setting gave.
+class Families:
+    """Whole families of tests: what is found at q <= .05.
 
     Attributes:
-        setting: how effects were drawn.
-        coverage: the share of intervals that hold the true mean.
-        false: for each family the share of false ones among its discoveries, 0 where it has none.
-        power: the share of true effects that were discovered; NaN where there are none.
+        text: in words.
+        truth: how effects are drawn.
+        fdr: the correction.
+        most: the largest share of false discoveries (where nothing has an effect: of families with any); None where it is told.
+        power: the least share of true effects that must be found; None where it is told.
+        n_sites: heads a family.
+        n_families: how many.
     """
 
-    setting: Setting
-    coverage: float
-    false: "np.ndarray"
-    power: float
+    text: str
+    truth: Truth
+    fdr: str = "bh"
+    most: float | None = MOST
+    power: float | None = None
+    n_sites: int = 270
+    n_families: int = 100
 
 
-def n_draws() -> int:
+@dataclass(frozen=True)
+class Strongest:
+    """The ten strongest of 270 heads with small effects.
+
+    Attributes:
+        n_groups: groups of examples.
+        n_families: how many.
+    """
+
+    n_groups: int
+    n_families: int = 20
+
+
+UNEQUAL, HALF = (1, 4, 7), lambda n: (4 * (n - 1), *[4] * (n - 1))
+INTERVALS = (
+    *(Intervals(f"{n} groups of 4, normal", Truth(n), COVERAGE) for n in (8, 12, 20, 50)),
+    Intervals("200 groups of 4, normal", Truth(200), COVERAGE, n_sites=50),
+    *(Intervals(f"{n} groups of 1 to 7, normal", Truth(n, UNEQUAL), COVERAGE) for n in (8, 20)),
+    Intervals("200 groups of 1 to 7, normal", Truth(200, UNEQUAL), COVERAGE, n_sites=50),
+    *(Intervals(f"{n} groups, one with half of the examples", Truth(n, HALF(n)), COVERAGE) for n in (8, 12, 20)),
+    Intervals("200 groups, one with half of the examples", Truth(200, HALF(200)), AT_LEAST, n_sites=50),
+    *(Intervals(f"{n} groups of 4, log-normal", Truth(n, shape="lognormal", of_example=0), SKEWED) for n in (8, 12, 50)),
+    *(Intervals(f"{n} groups of 4, exponential", Truth(n, shape="exponential", of_example=0), SKEWED) for n in (8, 12, 50)),
+    *(
+        Intervals(f"rate {p:g}, {n} groups of 4", Truth(n, shape="rate", means=p), RATES, tests=False)
+        for p, n in ((0.01, 12), (0.03, 12), (0.03, 20), (0.03, 50), (0.3, 8), (0.3, 200))
+    ),
+)  # fmt: skip
+SKEW = Truth(20, shape="exponential", shared=0.36, of_example=0.0)
+TWENTY = "20 of 270 heads have an effect of {} standard deviations, 12 groups"
+FAMILIES = (
+    Families("no effect, 12 groups, normal, heads correlate .36", Truth(12, shared=0.36)),
+    Families("no effect, 1,440 heads, 12 groups, normal", Truth(12, shared=0.36), n_sites=1440, n_families=16),
+    Families("no effect, 20 groups, exponential, heads correlate .36; false discovery rate", SKEW, most=None),
+    Families("the same; false discovery rate under any dependence", SKEW, fdr="by"),
+    Families("the same; chance of any false discovery", SKEW, fdr="maxt"),
+    *(
+        Families(
+            TWENTY.format(d), Truth(12, (1,), means=first(20, d), of_example=0.0), power=0.95, n_families=40
+        )
+        for d in (2.0, 2.5)
+    ),
+)  # fmt: skip
+STRONGEST = (Strongest(12), Strongest(30), Strongest(60))
+
+
+def n_families() -> int:
     """How many families are simulated in all."""
-    return sum(setting.n_draws for setting in SETTINGS)
+    return sum(each.n_families for each in (*INTERVALS, *FAMILIES, *STRONGEST))
 
 
-def check_statistics(shop: Workshop) -> list[Check]:
-    """Coverage of 95 % intervals, and false discoveries at q <= .05 with and without true effects."""
+def check_tables(shop: Workshop) -> list[Check]:
+    """Every row about the tables of a run."""
     prepared = shop.prepare(
-        MODEL,
-        "ablation=heads_zero",
-        "ablation.scales=[0.0]",
-        "metrics.names=[logit_diff,prob_diff,p_drop,entropy]",
+        MODEL, "ablation=heads_zero", "ablation.scales=[0.0]", f"metrics.names=[{','.join((*SIGNED, *RATE))}]"
     )
-    outcomes = [_outcome(shop, prepared, setting) for setting in SETTINGS]
-    return [*map(_coverage, outcomes), *_discoveries(outcomes)]
+    rows: list[Check] = []
+    for setting in INTERVALS:
+        rows += _intervals(shop, prepared, setting)
+    for family in FAMILIES:
+        rows += _discoveries(shop, prepared, family)
+    for chosen in STRONGEST:
+        rows += _strongest(shop, prepared, chosen)
+    return rows
 
 
-def _outcome(shop: Workshop, prepared: "PreparedRun", setting: Setting) -> Outcome:
+def share(
+    name: str, subject: str, value: float, low: float | None, high: float | None, more: str = ""
+) -> Check:
+    """A check that a share lies between two bounds; a bound may be missing, and without any it is only told."""
+    if low is None:
+        bar = "" if high is None else f"at most {high:g}"
+    else:
+        bar = f"at least {low:g}" if high in (None, 1.0) else f"{low:g} to {high:g}"
+    ok = None if not bar else (low is None or value >= low) and (high is None or value <= high)
+    return Check(name, subject, bar, value, ok, f"{value:.3f}{more}")
+
+
+def _intervals(shop: Workshop, prepared: "PreparedRun", setting: Intervals) -> Iterator[Check]:
     import numpy as np
 
-    hits, false, power = [], [], []
-    for table, mean in _simulated(shop, prepared, setting):
+    hits, found = [], []
+    for table, mean in _tables(
+        shop, prepared, setting.text, setting.truth, setting.n_sites, setting.n_families
+    ):
         hits.append(((table["ci_low"] <= mean) & (mean <= table["ci_high"])).mean())
+        found.append((table["p_value"] <= LEVEL).mean())
+    yield share("Coverage of 95 % intervals", setting.text, float(np.mean(hits)), *setting.covers)
+    if setting.tests:
+        yield share(f"p <= {LEVEL} without an effect", setting.text, float(np.mean(found)), None, MOST)
+
+
+def _discoveries(shop: Workshop, prepared: "PreparedRun", setting: Families) -> Iterator[Check]:
+    import numpy as np
+
+    false, power = [], []
+    for table, mean in _tables(
+        shop, prepared, setting.text, setting.truth, setting.n_sites, setting.n_families, fdr=setting.fdr
+    ):
         found = (table["q_value"] <= LEVEL).to_numpy()
         false.append(found[mean == 0].sum() / max(1, found.sum()))
-        power.append(found[mean != 0].mean() if setting.n_true else np.nan)
-    return Outcome(setting, float(np.mean(hits)), np.array(false), float(np.mean(power)))
+        power.append(found[mean != 0].mean() if (mean != 0).any() else np.nan)
+    name = f"False discoveries at q <= {LEVEL}"
+    yield share(name, setting.text, float(np.mean(false)), None, setting.most, f" in {len(false)} families")
+    if not np.isnan(power).all():
+        yield share("Power at q <= 0.05", setting.text, float(np.mean(power)), setting.power, None)
 
 
-def _coverage(outcome: Outcome) -> Check:
-    low, high = COVERAGE
-    share, barred = outcome.coverage, outcome.setting.covers
-    return Check(
-        "Coverage of 95 % intervals", outcome.setting.text, f"{low:.2f} to {high:.2f}" if barred else "", share,
-        low <= share <= high if barred else None, f"{share:.3f}",
-    )  # fmt: skip
-
-
-def _discoveries(outcomes: Sequence[Outcome]) -> Iterator[Check]:
-    """The families without any effect whose null is the test's own count together; the others each for itself."""
+def _strongest(shop: Workshop, prepared: "PreparedRun", setting: Strongest) -> Iterator[Check]:
     import numpy as np
 
-    null = [o for o in outcomes if o.setting.discovers and not o.setting.n_true]
-    yield _rate("no head has an effect, 30 groups, normal", np.concatenate([o.false for o in null]), True)
-    for o in outcomes:
-        if o not in null:
-            more = f"; {o.power:.0%} of true ones found" if o.setting.n_true else ""
-            yield _rate(o.setting.text, o.false, o.setting.discovers, more)
+    truth, text = (
+        Truth(setting.n_groups, (1,), means=small(0.25), of_example=0.0),
+        f"strongest ten of 270, {setting.n_groups} groups",
+    )
+    hits, usual, sizes = [], [], []
+    for table, mean in _tables(shop, prepared, text, truth, 270, setting.n_families):
+        top = np.argsort(-table["delta"].abs().to_numpy())[:10]
+        rows, real = table.iloc[top], mean[top]
+        hits.append(((rows["selected_low"] <= real) & (real <= rows["selected_high"])).mean())
+        usual.append(((rows["ci_low"] <= real) & (real <= rows["ci_high"])).mean())
+        sign = np.sign(rows["delta"].to_numpy())
+        sizes.append([(sign * each).sum() for each in (rows["shrunken"], rows["delta"], real)])
+    shown, raw, real = np.sum(sizes, axis=0)
+    more = f" (usual intervals {np.mean(usual):.2f})"
+    yield share(
+        "Coverage of intervals that allow for the choice", text, float(np.mean(hits)), 0.95, None, more
+    )
+    more = f" (raw {raw / real:.2f})"
+    yield share("Shrunken size over true size", text, float(shown / real), 0.667, 1.5, more)
 
 
-def _rate(subject: str, false: "np.ndarray", barred: bool, more: str = "") -> Check:
-    rate = float(false.mean())
-    bar, ok = (f"at most {FALSE_DISCOVERIES}", rate <= FALSE_DISCOVERIES) if barred else ("", None)
-    shown = f"{rate:.3f} in {len(false)} families{more}"
-    return Check(f"False discoveries at q <= {LEVEL}", subject, bar, rate, ok, shown)
-
-
-def _simulated(
-    shop: Workshop, prepared: "PreparedRun", setting: Setting
+def _tables(
+    shop: Workshop,
+    prepared: "PreparedRun",
+    text: str,
+    truth: Truth,
+    n_sites: int,
+    n_families: int,
+    fdr: str = "bh",
 ) -> "Iterator[tuple[pd.DataFrame, np.ndarray]]":
     """For each simulated family its rows of the impact table, and the true mean of each row.
 
     A run tests every metric as a family of its own, with draws of its own, so each metric of a table holds another family.
     """
-    from tiny_ablation.aggregate.run_tables import run_tables
+    from tiny_ablation.aggregate.run_tables import impact_table
 
-    names, n_sites = [metric.name for metric in prepared.metrics], len(prepared.arms[0].rows)
-    for start in range(0, setting.n_draws, len(names)):
-        drawn = [
-            _effects(setting, n_sites, generator(0, "selfcheck", setting.text, start + i))
-            for i in range(len(names))
-        ]
-        pretended = _pretend(prepared, drawn[0].groups, start)
-        deltas = dict(zip(names, (each.deltas for each in drawn), strict=True))
-        impact = run_tables(pretended, [_measured(pretended, deltas)]).impact
+    names = RATE if truth.shape == "rate" else SIGNED
+    for start in range(0, n_families, len(names)):
+        drawn = [truth.draw(generator(0, "selfcheck", text, start + i), n_sites) for i in range(len(names))]
+        pretended = pretend(prepared, drawn[0].groups, start, names, fdr)
+        impact = impact_table(pretended, [measured(pretended, names, drawn)]).impact
         for name, each in zip(names, drawn, strict=True):
             yield impact.loc[impact["metric"] == name, :], each.means
         shop.tick(len(names))
 
 
-class _Drawn(NamedTuple):
-    """Effects (n_sites, n_examples), their true means (n_sites,) and the group of each example."""
+def pretend(
+    prepared: "PreparedRun", groups: "np.ndarray", seed: int, metrics: Sequence[str], fdr: str = "bh"
+) -> "PreparedRun":
+    """The run with so many examples in these groups, these metrics, a seed and a correction of its own."""
+    from tiny_ablation.config.schema import Fdr
 
-    deltas: "np.ndarray"
-    means: "np.ndarray"
-    groups: "np.ndarray"
-
-
-def _effects(setting: Setting, n_sites: int, rng: "np.random.Generator") -> _Drawn:
-    import numpy as np
-
-    sizes = np.resize(setting.sizes, setting.n_groups)
-    groups = np.repeat(np.arange(setting.n_groups), sizes)
-    noise = _SHAPES[setting.shape]
-    of_group, shared = noise(rng, (n_sites, setting.n_groups)), noise(rng, (1, setting.n_groups))
-    of_example = noise(rng, (n_sites, len(groups)))
-    means = np.where(np.arange(n_sites) < setting.n_true, EFFECT, 0.0)
-    # The shared part has a third of the groups' variance: effects of two heads correlate by about .3.
-    return _Drawn(means[:, None] + (0.8 * of_group + 0.6 * shared)[:, groups] + of_example, means, groups)
-
-
-def _lognormal(rng: "np.random.Generator", shape: tuple[int, ...]) -> Any:
-    import numpy as np
-
-    spread = 0.5
-    centred = rng.lognormal(0, spread, shape) - np.exp(spread**2 / 2)
-    return centred / np.sqrt((np.exp(spread**2) - 1) * np.exp(spread**2))
-
-
-# Of mean 0 and variance 1.
-_SHAPES: "dict[str, Callable[[Any, tuple[int, ...]], Any]]" = {
-    "normal": lambda rng, shape: rng.normal(size=shape),
-    "lognormal": _lognormal,
-    "exponential": lambda rng, shape: rng.exponential(size=shape) - 1,
-}
-
-
-def _pretend(prepared: "PreparedRun", groups: "np.ndarray", seed: int) -> "PreparedRun":
-    """The run with so many examples in these groups, and a seed of its own."""
     settings = prepared.spec.settings
-    spec = replace(prepared.spec, settings=replace(settings, root=replace(settings.root, seed=seed)))
+    root = replace(settings.root, seed=seed, stats=replace(settings.root.stats, fdr=Fdr(fdr)))
     example = prepared.tokens[0].example
     tokens = [
         replace(prepared.tokens[0], example=replace(example, id=str(i), group=f"g{group}"))
         for i, group in enumerate(groups.tolist())
     ]
-    return replace(prepared, spec=spec, tokens=tokens)
+    return replace(
+        prepared, spec=replace(prepared.spec, settings=replace(settings, root=root)), tokens=tokens,
+        metrics=[m for name in metrics for m in prepared.metrics if m.name == name],
+    )  # fmt: skip
 
 
-def _measured(prepared: "PreparedRun", deltas: "dict[str, np.ndarray]") -> "Measured":
+def measured(prepared: "PreparedRun", names: Sequence[str], drawn: Sequence[Drawn]) -> "Measured":
     """What the run would have measured, had its model had these effects."""
     import numpy as np
 
     from tiny_ablation.run.measure import Measured
 
-    n_sites, n = next(iter(deltas.values())).shape
+    n_sites, n = drawn[0].deltas.shape
+    row = prepared.arms[0].rows[0]
+    rows = [replace(row, key={"layer": i // 30, "head": i % 30, "scale": 0.0}) for i in range(n_sites)]
+    values: dict[str, Any] = {name: each.deltas for name, each in zip(names, drawn, strict=True)}
     tops = np.zeros((n_sites, n), dtype=np.int64)
-    return Measured(prepared.arms[0], np.arange(n), deltas, dict.fromkeys(deltas, np.zeros(n)), tops, tops[0])
+    return Measured(
+        replace(prepared.arms[0], rows=rows),
+        np.arange(n),
+        values,
+        dict.fromkeys(names, np.zeros(n)),
+        tops,
+        tops[0],
+    )

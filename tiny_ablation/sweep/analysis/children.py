@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
 from tiny_ablation.config.identity import CODE
@@ -17,9 +17,11 @@ from tiny_ablation.store.sweepdir import UNLIKE, Cell, CellState, CellStatus, Sw
 from tiny_ablation.store.untrusted import reading
 
 if TYPE_CHECKING:
+    import pandas as pd
     import pyarrow as pa
 
 
+_GROUPS = "metrics/groups.parquet"  # what each group of examples says of the whole run
 _SCREENED = "metrics/attribution.parquet"  # every site's estimate, and which were chosen for it
 
 
@@ -43,6 +45,12 @@ class FinishedRun:
     impact: "pa.Table"
     summary: Mapping[str, Any]
     chosen: frozenset[tuple[int | str, ...]] | None = None
+
+    @cached_property
+    def groups(self) -> "pd.DataFrame | None":
+        """Its `groups.parquet`; None where an earlier version wrote the run."""
+        path = self.dir.path / _GROUPS
+        return read_table(path) if path.is_file() else None
 
     @property
     def seed_matters(self) -> bool:
@@ -131,8 +139,8 @@ def _read(rundir: RunDir, cell: Cell, manifest: Manifest) -> FinishedRun:
     if table is None:
         raise TinyAblateError("its manifest lists no impact table. Run it again to make it anew.")
     needed = [rundir.table(table), rundir.summary, rundir.per_example]
-    if screened := _SCREENED in manifest.files:
-        needed.append(rundir.path / _SCREENED)
+    needed += [rundir.path / name for name in (_SCREENED, _GROUPS) if name in manifest.files]
+    screened = _SCREENED in manifest.files
     if problems := check_files(rundir, [path.relative_to(rundir.path).as_posix() for path in needed]):
         raise TinyAblateError(f"{'; '.join(map(str, problems))}. Run it again to make it anew.")
     with reading(rundir.path):

@@ -5,6 +5,7 @@ another set than the one at hand, or that did not finish, are left out.
 """
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,9 @@ import pandas as pd
 from tiny_ablation.ablations.shared.head_sets import label
 from tiny_ablation.config.identity import differences
 from tiny_ablation.errors import TinyAblateError
-from tiny_ablation.stats.seeds_interval import student_interval
 from tiny_ablation.store.reader import Run, load_run
 from tiny_ablation.store.sweepdir import Cell, SweepDir, SweepPlan
+from tiny_ablation.sweep.analysis.pooled import pooled_column
 
 
 def confirmed(sweep: SweepDir, plan: SweepPlan, invariants: Mapping[str, Any]) -> dict[str, Any]:
@@ -62,7 +63,7 @@ def _rows(sweep: SweepDir, plan: SweepPlan, sets: Mapping[str | None, str]) -> I
         models = rows["model"].map(lambda name: sets.get(name, sets.get(None)))
         level = run.summary.get("confidence", 0.95)
         yield rows.loc[rows["heads"] == models].assign(
-            condition=cell.condition, split=split, seeded=seeded, level=level
+            condition=cell.condition, split=split, seeded=seeded, level=level, directory=str(directory)
         )
 
 
@@ -74,13 +75,28 @@ def _is_other(plan: SweepPlan, cell: Cell, run: Run) -> bool:
 
 def _entry(condition: str, metric: str, rows: pd.DataFrame) -> dict[str, Any]:
     used = rows if bool(rows["seeded"].to_numpy().any()) else rows.iloc[:1]
-    mean, low, high, n = student_interval(used["delta"].to_numpy(), float(used["level"].iloc[0]))
+    (low, high), deltas = _bounds(metric, used), used["delta"].to_numpy(dtype=np.float64)
     return {
         "condition": condition, "model": rows["model"].iloc[0], "metric": metric, "heads": rows["heads"].iloc[0],
-        "split": rows["split"].iloc[0], "n_seeds": n, "delta": mean, "ci_low": low, "ci_high": high,
-        "examples": {"ci_low": float(used["ci_low"].iloc[0]), "ci_high": float(used["ci_high"].iloc[0])},
+        "split": rows["split"].iloc[0], "n_seeds": len(used), "delta": _mean(deltas), "ci_low": low, "ci_high": high,
+        "seeds": {"low": float(deltas.min()), "high": float(deltas.max())},
         "random_sets": _mean(used["control_mean"]), "percentile": _mean(used["percentile"]),
     }  # fmt: skip
+
+
+def _bounds(metric: str, rows: pd.DataFrame) -> tuple[float, float]:
+    """The interval of the run, or of the examples of all seeds."""
+    if len(rows) == 1:
+        return float(rows["ci_low"].iloc[0]), float(rows["ci_high"].iloc[0])
+    parts = []
+    for path, name in zip(rows["directory"], rows["set"], strict=True):
+        examples = load_run(Path(path), check=False).per_example
+        examples = examples.loc[examples["set"] == name]
+        parts.append(
+            examples[["group"]].assign(n=1.0, effect=examples[metric] - examples[f"{metric}_baseline"])
+        )
+    found = pooled_column(metric, "effect", parts, float(rows["level"].iloc[0]))
+    return (float(found.low[0]), float(found.high[0])) if found else (float("nan"), float("nan"))
 
 
 def _mean(values: Any) -> float:

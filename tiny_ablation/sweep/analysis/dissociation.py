@@ -13,7 +13,7 @@ import numpy as np
 from tiny_ablation.ablations.shared.head_sets import HeadSet, label
 from tiny_ablation.config.seeds import generator
 from tiny_ablation.stats.clusters import Floats
-from tiny_ablation.stats.two_samples import larger_pvalue
+from tiny_ablation.stats.profiles import difference_pvalue
 from tiny_ablation.sweep.analysis.declared import DoubleDissociation
 from tiny_ablation.sweep.analysis.effect_sign import worse_sign
 from tiny_ablation.sweep.analysis.effects import Effects
@@ -21,7 +21,7 @@ from tiny_ablation.sweep.analysis.verdict import NotTestable, Place, Source, Ver
 
 N_RANDOM = 9999
 NULL = (
-    "at least one set does not hurt its own condition more than the other (cluster-robust t over groups of examples), or no "
+    "at least one set does not hurt its own condition more than the other (bootstrap-t over groups of examples), or no "
     "more so than a random set with as many heads of each layer (the measured heads of a layer are equally likely); largest "
     "p-value"
 )
@@ -67,7 +67,7 @@ def _part(own: Place, other: Place, heads: HeadSet, metric: str) -> dict[str, An
         "set": label(heads), "own": own.profile.label, "other": other.profile.label,
         "hurts_own": float(hurts_own[sites].mean()), "hurts_other": float(hurts_other[sites].mean()),
         "difference": mine, "random_sets": float(random.mean()),
-        "p_examples": _p_examples(own, other, sites, metric, sign),
+        "p_examples": _p_examples(own, other, sites, metric, sign, mine),
         "p_random_sets": float((1 + (random >= mine - 1e-12 * abs(mine)).sum()) / (1 + len(random))),
         "resolution": max(1 / choices, 1 / (1 + N_RANDOM)),
         "notes": [f"{label(heads)}: only {choices} sets have its size and layers, so p cannot be below {1 / choices:.2g}"]
@@ -82,13 +82,20 @@ def _sites(effects: Effects, heads: HeadSet) -> list[int]:
     return [place[head] for head in heads]
 
 
-def _p_examples(own: Place, other: Place, sites: Sequence[int], metric: str, sign: int) -> float:
-    """One-sided, that the set hurts its own condition more; paired where both have the same examples."""
+def _p_examples(own: Place, other: Place, sites: Sequence[int], metric: str, sign: int, gap: float) -> float:
+    """That the set hurts its own condition more; paired where both have the same examples."""
     a, b = own.grouped(metric), other.grouped(metric)
-    values = [sign * grouped.shares[sites].mean(0) for grouped in (a, b)]
-    weights = [grouped.weights[sites].mean(0) for grouped in (a, b)]
+    (x, wx), (y, wy) = (
+        (sign * g.shares[sites].mean(0)[None], g.weights[sites].mean(0)[None]) for g in (a, b)
+    )
+    rng = generator(0, "sweep", "dissociation", a.dataset, b.dataset, *a.groups, *b.groups)
     paired = (a.dataset, a.groups) == (b.dataset, b.groups)
-    return larger_pvalue(*values, *weights, paired=paired)
+    p = (
+        difference_pvalue((x - y, (wx + wy) / 2), None, rng)
+        if paired
+        else difference_pvalue((x, wx), (y, wy), rng)
+    )
+    return p if np.isnan(p) or gap > 0 else 1.0
 
 
 def _layers(effects: Effects, heads: HeadSet, gap: Floats) -> list[tuple[Any, int]]:

@@ -5,15 +5,22 @@ from typing import Any
 
 import numpy as np
 
-from tiny_ablation.config.seeds import generator
-from tiny_ablation.stats.signflip import resolution, sign_flip_pvalues
 from tiny_ablation.sweep.analysis.declared import EffectInAll
 from tiny_ablation.sweep.analysis.effect_sign import worse_sign
-from tiny_ablation.sweep.analysis.verdict import N_PERM, NotTestable, Place, Source, Verdict, largest, places
+from tiny_ablation.sweep.analysis.verdict import (
+    LEVEL,
+    RESOLUTION,
+    NotTestable,
+    Place,
+    Source,
+    Verdict,
+    largest,
+    places,
+)
 
 NULL = (
-    "in at least one condition the effect is 0 or of the other sign (each group of examples as likely above 0 as below); "
-    "one-sided sign flips by group in each condition, and the largest p-value"
+    "in at least one condition the mean effect over groups of examples is 0, or of the other sign (two-sided bootstrap-t in "
+    "each condition, 1 where the sign is the other, and the largest p-value)"
 )
 
 
@@ -69,14 +76,12 @@ def _part(place: Place, claim: EffectInAll, metric: str, sign: int) -> dict[str,
     if np.isnan(delta):
         raise NotTestable(f"{profile.label} has no {metric} of it")
     grouped = place.grouped(metric)
-    rng = generator(0, "sweep", "effect in all", grouped.dataset, *grouped.groups)
-    [both_sides] = sign_flip_pvalues(grouped.shares[[site]], grouped.groups, N_PERM, rng)
-    # The flips come in mirrored pairs, so exactly half of what is as extreme lies on either side.
-    p = float(both_sides / 2 if delta * sign > 0 else 1 - both_sides / 2)
-    smallest = resolution(len(grouped.groups), N_PERM) / 2
+    p = float(grouped.tests([site], LEVEL).p[0])
+    if np.isnan(p):
+        raise NotTestable(f"{profile.label} has too few groups of examples with an effect")
     return {
-        "condition": profile.label, "delta": delta, "p_value": p, "n_groups": len(grouped.groups),
-        "n_seeds": len(profile.runs), "resolution": smallest,
+        "condition": profile.label, "delta": delta, "p_value": p if delta * sign > 0 else 1.0, "n_groups": len(grouped.groups),
+        "n_seeds": len(profile.runs), "resolution": RESOLUTION,
     }  # fmt: skip
 
 

@@ -14,6 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from tiny_ablation.stats.clusters import Floats
+from tiny_ablation.stats.intervals import Intervals
 from tiny_ablation.store.schema import TABLES
 from tiny_ablation.sweep.analysis.children import FinishedRun
 
@@ -59,6 +60,8 @@ class Effects:
         directions: of the interventions that occur.
         metrics: that occur.
         delta: (n_children, n_directions, n_metrics, n_sites), NaN where a run has none.
+        low: likewise, the lower bound of each run's own interval.
+        high: likewise, the upper bound.
     """
 
     table: str
@@ -68,6 +71,8 @@ class Effects:
     directions: tuple[str, ...]
     metrics: tuple[str, ...]
     delta: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
 
     @property
     def index(self) -> tuple[str, ...]:
@@ -101,6 +106,11 @@ class Effects:
         if metric not in self.metrics:
             return np.full((len(profile.runs), len(self.sites)), np.nan)
         return self.delta[list(profile.runs), self.direction_index(profile), self.metrics.index(metric)]
+
+    def own_intervals(self, profile: Profile, metric: str) -> Intervals:
+        """The intervals (n_sites,) of the first run of a profile."""
+        at = (profile.runs[0], self.direction_index(profile), self.metrics.index(metric))
+        return Intervals(self.low[at], self.high[at])
 
     def mean(self, profile: Profile, metric: str) -> Floats:
         """(n_sites,) mean effect over seeds; NaN where a seed has none."""
@@ -154,10 +164,12 @@ def _grid(table: str, model: str, children: list[FinishedRun]) -> Effects:
     directions, direction = codes(rows, "direction")
     metrics, metric = codes(rows, "metric")
     sites, site = _sites(rows, index_of(table))
-    delta = np.full((len(children), len(directions), len(metrics), len(sites)), np.nan)
-    delta[run, direction, metric, site] = rows.column("delta").to_numpy()
+    numbers = []
+    for column in ("delta", "ci_low", "ci_high"):
+        numbers.append(np.full((len(children), len(directions), len(metrics), len(sites)), np.nan))
+        numbers[-1][run, direction, metric, site] = rows.column(column).to_numpy()
     names = tuple(map(str, metrics))
-    return Effects(table, model, sites, tuple(children), tuple(map(str, directions)), names, delta)
+    return Effects(table, model, sites, tuple(children), tuple(map(str, directions)), names, *numbers)
 
 
 def _strongest(scale: Floats, run: NDArray[np.int64], n_runs: int) -> NDArray[np.bool_]:

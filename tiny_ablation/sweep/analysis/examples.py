@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 
 from tiny_ablation.config.seeds import generator
 from tiny_ablation.errors import ResultsError
-from tiny_ablation.stats.bootstrap import resample_groups
+from tiny_ablation.stats.bootstrap_t import resample_groups
 from tiny_ablation.stats.clusters import Floats
+from tiny_ablation.stats.fdr import first_step
+from tiny_ablation.stats.means import Means, cluster_means
 from tiny_ablation.store.files import ANEW, read_arrow
 from tiny_ablation.sweep.analysis.children import FinishedRun
 from tiny_ablation.sweep.analysis.effects import Effects, Profile, codes
@@ -23,13 +25,13 @@ from tiny_ablation.sweep.analysis.effects import Effects, Profile, codes
 
 @dataclass(frozen=True)
 class Grouped:
-    """Effects of one profile and metric by group of examples; seeds that drew the same group share it.
+    """Effects of one profile and metric by group of examples; the examples of all its seeds are pooled.
 
     Attributes:
         dataset: where the examples are from.
         groups: the labels, ascending.
-        sums: (n_seeds, n_sites, n_groups), effects summed over the group's examples.
-        sizes: (n_seeds, n_sites, n_groups), how many examples those are; (n_seeds, 1, n_groups) where all sites have the same.
+        sums: (n_sites, n_groups), effects summed over the group's examples.
+        sizes: (n_sites, n_groups), how many examples those are.
     """
 
     dataset: str
@@ -39,32 +41,45 @@ class Grouped:
 
     @property
     def shares(self) -> Floats:
-        """(n_sites, n_groups): each group's part in the mean effect, which is their sum (mean over seeds)."""
+        """(n_sites, n_groups): each group's part in the mean effect, which is their sum."""
         with np.errstate(invalid="ignore"):
-            return (self.sums / self.sizes.sum(2, keepdims=True)).mean(0)
+            return self.sums / self.sizes.sum(1, keepdims=True)
 
     @property
     def weights(self) -> Floats:
-        """(n_sites, n_groups): each group's share of the examples, mean over seeds; a row sums to 1."""
+        """(n_sites, n_groups): each group's share of the examples; a row sums to 1."""
         with np.errstate(invalid="ignore"):
-            found = (self.sizes / self.sizes.sum(2, keepdims=True)).mean(0)
-        return np.broadcast_to(found, self.sums.shape[1:])
+            return self.sizes / self.sizes.sum(1, keepdims=True)
+
+    @property
+    def names(self) -> list[tuple[str, str]]:
+        """What each group is called in all profiles that have it."""
+        return [(self.dataset, group) for group in self.groups]
 
     def resampled_means(self, n_draws: int) -> Floats:
-        """(n_draws, n_sites): the mean effect over seeds, when groups of examples are drawn anew, with replacement.
+        """(n_draws, n_sites): the mean effect, when groups of examples are drawn anew, with replacement.
 
         The draws depend on the data set and its groups alone, so profiles of the same examples share them.
         """
-        rng = generator(0, "sweep", "resample", self.dataset, *self.groups)
-        drawn = resample_groups(len(self.groups), n_draws, rng)
-        means = np.zeros((n_draws, self.sums.shape[1]))
-        counted = np.zeros_like(means)
-        for sums, sizes in zip(self.sums, self.sizes, strict=True):
-            totals = np.broadcast_to(drawn @ sizes.T, means.shape)
-            held = totals > 0  # a draw may hold none of a seed's groups
-            means += np.divide(drawn @ sums.T, totals, out=np.zeros_like(means), where=held)
-            counted += held
-        return np.divide(means, counted, out=np.zeros_like(means), where=counted > 0)
+        drawn = resample_groups(len(self.groups), n_draws, self.rng("resample"))
+        totals = drawn @ self.sizes.T
+        return np.divide(drawn @ self.sums.T, totals, out=np.zeros_like(totals), where=totals > 0)
+
+    def rng(self, purpose: str) -> np.random.Generator:
+        """Random numbers for one purpose, the same for every profile of these examples."""
+        return generator(0, "sweep", purpose, self.dataset, *self.groups)
+
+    def tests(self, sites: Any, level: float, *, confidence: float = 0.95) -> Means:
+        """The mean of some sites with its interval and two-sided p-value, as fine as a family of all of them needs.
+
+        Args:
+            sites: which, as an index; each was measured on examples of at least one group.
+            level: the false discovery rate that is asked for.
+            confidence: of the intervals.
+        """
+        sums, sizes = self.sums[sites], self.sizes[sites]
+        step = first_step(max(1, len(sums)), level)
+        return cluster_means(sums, sizes, rng=self.rng("bootstrap"), confidence=confidence, step=step)
 
 
 class Examples:
@@ -92,22 +107,22 @@ class Examples:
         found = [part for part in parts if part is not None]
         labels = sorted({label for groups, _, _ in found for label in groups})
         place = {label: i for i, label in enumerate(labels)}
-        shape = (len(found), len(self._effects.sites), len(labels))
-        sums, sizes = np.zeros(shape), np.zeros((shape[0], max(len(s) for _, _, s in found), shape[2]))
-        for i, (groups, own_sums, own_sizes) in enumerate(found):
+        sums, sizes = np.zeros((2, len(self._effects.sites), len(labels)))
+        for run, (groups, own_sums, own_sizes) in zip(profile.runs, found, strict=True):
+            self._check_all_there(run, profile, metric, own_sizes)
             at = [place[label] for label in groups]
-            sums[i][:, at], sizes[i][:, at] = own_sums, own_sizes
-        self._check_all_there(profile, metric, sizes)
+            sums[:, at] += own_sums
+            sizes[:, at] += own_sizes
         dataset = str(self._effects.children[profile.runs[0]].summary.get("dataset"))
         return Grouped(dataset, tuple(labels), sums, sizes)
 
-    def _check_all_there(self, profile: Profile, metric: str, sizes: Floats) -> None:
-        missing = (sizes.sum(2) == 0) & np.isfinite(self._effects.of_seeds(profile, metric))
-        for seed, site in np.argwhere(missing):
-            child = self._effects.children[profile.runs[seed]]
+    def _check_all_there(self, run: int, profile: Profile, metric: str, sizes: Floats) -> None:
+        known = self._effects.of_seeds(profile, metric)[profile.runs.index(run)]
+        for site in np.flatnonzero((sizes.sum(1) == 0) & np.isfinite(known)):
+            child = self._effects.children[run]
             raise ResultsError(
-                f"{child.dir.per_example} is damaged: it has no {metric} of {self._effects.describe(site)}, whose mean stands "
-                f"in {child.table}. {ANEW}"
+                f"{child.dir.per_example} is damaged: it has no {metric} of {self._effects.describe(int(site))}, whose mean "
+                f"stands in {child.table}. {ANEW}"
             )
 
     def _of(self, run: int, profile: Profile, metric: str) -> tuple[list[str], Floats, Floats] | None:

@@ -1,8 +1,11 @@
 """Which components matter in several conditions, whether chance would give as many, and whether they would come up again.
 
-Each condition has a top set per metric, from effects averaged over seeds; `sweep.op` combines the sets. Beside each result
-stand its size against random sets, the agreement of the whole rankings, and how often each member returns when the examples are
-drawn anew. A set that was chosen and measured on the same examples flatters its members: look again on another split.
+Each condition has a top set per metric, from effects averaged over seeds; `sweep.op` combines the sets. What is kept must also
+be resolved: a test by component, that as many conditions have an effect as the operation asks for, with the false discovery
+rate over components. Beside the result stand the size of the combined top sets against what joint sign flips of the groups give
+(noise that conditions share, and components of louder noise, make sets alike too) and against random sets, the agreement of the
+whole rankings, and how often each member returns when the examples are drawn anew. A set that was chosen and measured on the
+same examples flatters its members: look again on another split.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,25 +16,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tiny_ablation.config.schema import EffectSign, SetOperation, SweepConfig
-from tiny_ablation.config.seeds import generator
 from tiny_ablation.config.sweep import parse_k
 from tiny_ablation.stats.clusters import Floats
-from tiny_ablation.stats.overlap import LIKE_WHEN_SMALL, Chance, combine, overlap_chance
+from tiny_ablation.stats.overlap import combine
 from tiny_ablation.stats.ranks import kendalls_w, rank_biased_overlaps
 from tiny_ablation.sweep.analysis.children import FinishedRun
+from tiny_ablation.sweep.analysis.conjunction_q import conjunction_q
 from tiny_ablation.sweep.analysis.effect_sign import convention, strength, worse_sign
 from tiny_ablation.sweep.analysis.effects import Effects, Profile
 from tiny_ablation.sweep.analysis.examples import Examples, Grouped
+from tiny_ablation.sweep.analysis.overlap_chances import chances
 from tiny_ablation.sweep.analysis.top_k import Members, strongest, top_set
 
 LEVEL = 0.05
-UNIFORM = "each condition's set is drawn at random from all components, independently of the others"
-BY_LAYER = "as above, but with as many components of each layer as the condition's own set has"
 _KEPT = {
-    SetOperation.intersection: "in the top set of every condition",
-    SetOperation.union: "in the top set of at least one condition",
-    SetOperation.majority: "in the top sets of more than half of the conditions",
-    SetOperation.difference: "in the top set of exactly one condition",
+    SetOperation.intersection: "in the top set of every condition, with an effect in each",
+    SetOperation.union: "in the top set of at least one condition, with an effect in one",
+    SetOperation.majority: "in the top sets of more than half of the conditions, with an effect in as many",
+    SetOperation.difference: "in the top set of exactly one condition, with an effect in one",
 }
 
 
@@ -52,7 +54,7 @@ def find_invariants(
         metrics: that rank components. `heads` and `layers` are those in the result of every one of them.
     """
     found = [
-        _Comparison.of(grid, each, cfg, metric)
+        Comparison.of(grid, each, cfg, metric)
         for grid, each in zip(grids, examples, strict=True)
         for metric in metrics
         if metric in grid.metrics
@@ -74,7 +76,7 @@ def find_invariants(
     }
 
 
-def _in_all_metrics(found: Sequence["_Comparison"], table: str) -> list[dict[str, Any]]:
+def _in_all_metrics(found: Sequence["Comparison"], table: str) -> list[dict[str, Any]]:
     """The components of one table that are in the result of every metric; with the model where there are several."""
     mine = [each for each in found if each.grid.table == table]
     models = list(dict.fromkeys(each.grid.model for each in mine))
@@ -99,7 +101,7 @@ def _absent(grids: Sequence[Effects], metrics: Sequence[str]) -> Iterator[str]:
 
 
 @dataclass(frozen=True)
-class _Comparison:
+class Comparison:
     """The conditions of one grid, compared by one metric.
 
     Attributes:
@@ -113,6 +115,8 @@ class _Comparison:
         score: (n_profiles, n_sites) strength, minus infinity where a component is no candidate.
         members: (n_profiles, n_sites) the top sets.
         grouped: the profiles' effects by group of examples, None where the runs keep none.
+        q: (n_sites,) q-values over the shared candidates that as many conditions have an effect as the operation asks for;
+            None where the metric or the runs allow no test.
         notes: what to know.
     """
 
@@ -126,10 +130,11 @@ class _Comparison:
     score: Floats
     members: Members
     grouped: list[Grouped | None]
+    q: Floats | None
     notes: list[str]
 
     @classmethod
-    def of(cls, grid: Effects, examples: Examples, cfg: SweepConfig, metric: str) -> "_Comparison":
+    def of(cls, grid: Effects, examples: Examples, cfg: SweepConfig, metric: str) -> "Comparison":
         """Rank and choose."""
         there = [p for p in grid.profiles if np.isfinite(grid.mean(p, metric)).any()]
         mean = np.array([grid.mean(p, metric) for p in there])
@@ -142,12 +147,18 @@ class _Comparison:
             top_set(score[i], candidates[i], grouped[i], top, profile.label, cfg.direction, notes)
             for i, profile in enumerate(there)
         ])  # fmt: skip
-        return cls(grid, metric, cfg, there, shared, candidates, mean, score, members, grouped, notes)
+        q = conjunction_q(grouped, mean, candidates, cfg, metric, notes)
+        return cls(grid, metric, cfg, there, shared, candidates, mean, score, members, grouped, q, notes)
+
+    @property
+    def overlap(self) -> NDArray[np.bool_]:
+        """(n_sites,) the combined top sets."""
+        return combine(self.members, self.cfg.op.value)
 
     @property
     def kept(self) -> NDArray[np.bool_]:
-        """(n_sites,) the result."""
-        return combine(self.members, self.cfg.op.value)
+        """(n_sites,) the result: what of the combined top sets is resolved."""
+        return self.overlap if self.q is None else self.overlap & (self.q <= LEVEL)
 
     def content(self) -> dict[str, Any]:
         """One entry of `sets`."""
@@ -160,7 +171,9 @@ class _Comparison:
             "n_components": int(self.shared.sum()),
             "members": [self._member(int(i), returns) for i in np.flatnonzero(self.kept)],
             "size": int(self.kept.sum()),
-            "chance": self._chances(),
+            "overlap": int(self.overlap.sum()),
+            "unresolved": [self._member(int(i), returns) for i in np.flatnonzero(self.overlap & ~self.kept)],
+            "chance": chances(self),
             "agreement": self._agreement(),
             "conditions": [
                 self._condition(i, membership, None if overlap is None else overlap[i])
@@ -174,6 +187,7 @@ class _Comparison:
             "conditions": [p.label for i, p in enumerate(self.profiles) if self.members[i, site]],
             "stability": None if returns is None else float(returns[site]),
             "same_sign": bool(self._same_sign()[site]),
+            "q_value": None if self.q is None else float(self.q[site]),
             "delta": {p.label: float(self.mean[i, site]) for i, p in enumerate(self.profiles)},
         }
 
@@ -204,29 +218,6 @@ class _Comparison:
                 }
                 for site in chosen
             ],
-        }
-
-    def _chances(self) -> list[dict[str, Any]]:
-        """The size of the result beside that of random sets, under each null."""
-        members, layers = self.members[:, self.shared], self.grid.strata[self.shared]
-        nulls = [(UNIFORM, np.zeros_like(layers)), (BY_LAYER, layers)]
-        out = []
-        for null, strata in nulls:
-            label = ("sweep", "chance", self.grid.table, self.grid.model, self.metric, null)
-            found = overlap_chance(members, self.cfg.op.value, strata, generator(0, *label))
-            if found:
-                out.append(self._chance(null, found))
-        return out
-
-    def _chance(self, null: str, found: Chance) -> dict[str, Any]:
-        small = self.cfg.op.value in LIKE_WHEN_SMALL
-        return {
-            "null": null,
-            "expected": found.expected,
-            "p_value": found.p_value,
-            "alike_when": "as small or smaller" if small else "as large or larger",
-            "method": "exact" if found.exact else "random draws",
-            "beyond_chance": found.p_value <= LEVEL,
         }
 
     def _agreement(self) -> dict[str, Any] | None:
@@ -264,9 +255,10 @@ class _Comparison:
     def _drawn(self, i: int, grouped: Grouped) -> Members:
         means = grouped.resampled_means(self.cfg.n_resamples)
         score = np.where(self.candidates[i], strength(means, self.metric, self.cfg.direction), -np.inf)
-        return strongest(score, self._count(i))
+        return strongest(score, self.count(i))
 
-    def _count(self, i: int) -> int:
+    def count(self, i: int) -> int:
+        """How many members a condition's top set has."""
         return parse_k(self.cfg.k).n or int(self.members[i].sum())
 
 

@@ -6,19 +6,23 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+from numpy.typing import NDArray
 
-from tiny_ablation.stats.seeds_interval import student_intervals
+from tiny_ablation.stats.intervals import Intervals
 from tiny_ablation.store.files import delete, write_table
 from tiny_ablation.store.schema import TABLES
 from tiny_ablation.sweep.analysis.children import FinishedRun, confidence
 from tiny_ablation.sweep.analysis.effects import Effects, Profile
+from tiny_ablation.sweep.analysis.examples import Examples
+from tiny_ablation.sweep.analysis.pooled import pooled_intervals
 
 
 def write_matrices(directory: Path, children: Sequence[FinishedRun], grids: Sequence[Effects]) -> list[Path]:
     """Write `head_matrix.parquet`, `head_means.parquet` and the like; those of earlier runs that are gone are deleted.
 
     A matrix has the columns of its impact table, rows in the order of the plan. The means have a row per condition, direction,
-    metric and site: `delta` is the mean over seeds, with its Student-t interval where seeds are replicates.
+    metric and site: `delta` is the mean over seeds, with its interval over the examples of all of them, pooled and
+    clustered by group; `seeds_low` and `seeds_high` are the lowest and highest of a seed, which is no interval.
     """
     written = []
     for table in TABLES:
@@ -49,12 +53,28 @@ def _means(grid: Effects) -> Iterator[pd.DataFrame]:
 
 def _site_means(grid: Effects, profile: Profile, metric: str, sites: pd.DataFrame) -> pd.DataFrame:
     values = grid.of_seeds(profile, metric)
-    there = np.isfinite(values).all(0)
-    mean, low, high = student_intervals(values[:, there], confidence(grid.children))
-    frame = sites.loc[there].assign(delta=mean, ci_low=low, ci_high=high)
+    there = np.asarray(np.isfinite(values).all(0))
+    low, high = _bounds(grid, profile, metric, there)
+    frame = sites.loc[there].assign(
+        delta=values[:, there].mean(0), ci_low=low, ci_high=high, seeds_low=values[:, there].min(0),
+        seeds_high=values[:, there].max(0),
+    )  # fmt: skip
     first = {
         "condition": profile.condition, "model": grid.model,
         "direction": grid.directions[grid.direction_index(profile)], "metric": metric,
         "n_seeds": np.int32(len(profile.runs)),
     }  # fmt: skip
-    return frame.assign(**first)[[*first, *sites.columns, "delta", "ci_low", "ci_high"]]
+    return frame.assign(**first)[
+        [*first, *sites.columns, "delta", "ci_low", "ci_high", "seeds_low", "seeds_high"]
+    ]
+
+
+def _bounds(grid: Effects, profile: Profile, metric: str, there: NDArray[np.bool_]) -> Intervals:
+    """The intervals of these sites: those of the run, or of the examples of all seeds."""
+    if len(profile.runs) == 1:
+        own = grid.own_intervals(profile, metric)
+        return Intervals(own.low[there], own.high[there])
+    grouped = Examples(grid, [metric]).grouped(profile, metric) if there.any() else None
+    if grouped is None:
+        return Intervals(*np.full((2, int(there.sum())), np.nan))
+    return pooled_intervals(metric, grouped.sums[there], grouped.sizes[there], confidence(grid.children))

@@ -1,19 +1,18 @@
 """`summary.json` of a sweep: every cell, and per condition the metrics over seeds."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from tiny_ablation.stats.seeds_interval import student_interval
 from tiny_ablation.store.schema import SCHEMA_VERSION
 from tiny_ablation.store.sweepdir import CellState, SweepPlan
 from tiny_ablation.sweep.analysis import SweepOutcome
 from tiny_ablation.sweep.analysis.children import FinishedRun, confidence
+from tiny_ablation.sweep.analysis.pooled import pooled_column
 
 NO_REPLICATES = (
-    "the seed draws nothing here (seed_effect: none), so its {n} seeds are one measurement, not {n}; there is no interval over "
-    "seeds"
+    "the seed draws nothing here (seed_effect: none), so its {n} seeds are one measurement, not {n}"
 )
 
 
@@ -32,7 +31,8 @@ def sweep_summary(plan: SweepPlan, outcome: SweepOutcome, children: Sequence[Fin
         "failed": [_cell(each) for each in outcome.failed],
         "missing": [_cell(each) for each in outcome.missing],
         "confidence": level,
-        "interval": f"mean over seeds with its Student-t {100 * level:g} % interval; null where it cannot be estimated",
+        "interval": f"mean over seeds with its {100 * level:g} % interval over the examples of all of them, pooled and "
+        "clustered by group; null where it cannot be estimated",
         "conditions": {name: _condition(found, plan, name) for name, found in by_condition.items()},
         "cells": [_cell(each) for each in outcome.cells],
         "warnings": list(outcome.warnings),
@@ -66,15 +66,16 @@ def _condition(children: list[FinishedRun], plan: SweepPlan, name: str) -> dict[
             "warnings": ["no run of it finished"],
         }
     replicates = any(child.seed_matters for child in children)
-    summaries = [child.summary for child in (children if replicates else children[:1])]
+    used = children if replicates else children[:1]
+    summaries = [child.summary for child in used]
     warned = dict.fromkeys(w for s in summaries for w in s.get("warnings") or [])
     return head | {
         **{key: _common(children, key) for key in ("model", "dataset", "kind", "primary", "seed_effect")},
         "table": _one({child.table for child in children}),
         "replicates": replicates if len(children) > 1 else None,
         "n_examples": _one({s.get("n_examples") for s in summaries}),
-        "baseline": _over_seeds(summaries, "baseline", "mean", confidence(children)),
-        "metrics": _over_seeds(summaries, "metrics", "mean_delta", confidence(children)),
+        "baseline": _over_seeds(used, "baseline", "mean", "baseline", confidence(children)),
+        "metrics": _over_seeds(used, "metrics", "mean_delta", "effect", confidence(children)),
         "warnings": list(warned),
     }
 
@@ -88,19 +89,27 @@ def _one(values: set[Any]) -> Any:
     return next(iter(values)) if len(values) == 1 else sorted(values, key=str)
 
 
-def _over_seeds(summaries: Sequence[Mapping[str, Any]], part: str, key: str, level: float) -> dict[str, Any]:
-    """Each metric of one part of the runs' summaries, with its interval over seeds.
+def _over_seeds(
+    children: Sequence[FinishedRun], part: str, key: str, column: str, level: float
+) -> dict[str, Any]:
+    """Each metric of one part of the runs' summaries: its mean over seeds, with the interval over the examples of all of them.
 
-    `examples` is the first run's own interval, over groups of its examples: what there is where seeds are no replicates.
+    `seeds` is the lowest and highest mean of a seed: how far draws of examples move it, and no interval.
     """
     out = {}
-    for metric in dict.fromkeys(name for s in summaries for name in s.get(part) or {}):
-        found = [(s.get(part) or {}).get(metric) or {} for s in summaries]
+    for metric in dict.fromkeys(name for c in children for name in c.summary.get(part) or {}):
+        found = [(c.summary.get(part) or {}).get(metric) or {} for c in children]
         values = [f[key] for f in found if isinstance(f.get(key), int | float)]
-        if values:
-            mean, low, high, n = student_interval(np.array(values, dtype=np.float64), level)
-            out[metric] = {
-                "mean": mean, "ci_low": low, "ci_high": high, "n_seeds": n,
-                "examples": {name: found[0].get(name) for name in ("ci_low", "ci_high")},
-            }  # fmt: skip
+        if not values:
+            continue
+        bounds: Any = tuple(found[0].get(end) for end in ("ci_low", "ci_high"))
+        if len(children) > 1:
+            tables = [c.groups for c in children if c.groups is not None]
+            whole = len(tables) == len(children)
+            pooled = pooled_column(metric, f"{column}/{metric}", tables, level) if whole else None
+            bounds = (float(pooled.low[0]), float(pooled.high[0])) if pooled else (None, None)
+        out[metric] = {
+            "mean": float(np.mean(values)), "ci_low": bounds[0], "ci_high": bounds[1], "n_seeds": len(values),
+            "seeds": {"low": min(values), "high": max(values)},
+        }  # fmt: skip
     return out

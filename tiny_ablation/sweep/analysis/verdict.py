@@ -9,7 +9,9 @@ import numpy as np
 from tiny_ablation.sweep.analysis.effects import Effects, Profile
 from tiny_ablation.sweep.analysis.examples import Examples, Grouped
 
-N_PERM = 20_000
+LEVEL = 0.05
+RESOLUTION = 1e-4
+"""About the smallest p-value that the draws of a hypothesis' test can give."""
 
 
 class NotTestable(Exception):

@@ -1,0 +1,61 @@
+"""Means over the examples of several seeds: pooled, and clustered by the groups that seeds share.
+
+Another seed draws other examples of the same wordings. Its runs are more examples and no replicates of a measurement: an
+interval from the spread of their means knows nothing of the wordings, and covers the less the more seeds there are.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from tiny_ablation.config.seeds import generator
+from tiny_ablation.metrics.registry import metric, metric_names
+from tiny_ablation.stats.intervals import Intervals
+from tiny_ablation.stats.means import cluster_means
+from tiny_ablation.stats.rates import rate_intervals
+
+RATES = ("accuracy", "preference")  # beside the metrics that are
+
+
+def is_rate(name: str) -> bool:
+    """Whether what is called so is 0 or 1 per example."""
+    return name in RATES or (name in metric_names() and metric(name).decides)
+
+
+def pooled_intervals(name: str, sums: Any, sizes: Any, confidence: float) -> Intervals:
+    """The interval of each mean over pooled examples.
+
+    Args:
+        name: of the metric; rates have exact intervals.
+        sums: (n_means, n_groups), summed over the group's examples of all seeds.
+        sizes: (n_means, n_groups), how many those are.
+        confidence: such as 0.95.
+    """
+    if is_rate(name):
+        return rate_intervals(sums, sizes, confidence)
+    found = cluster_means(sums, sizes, rng=generator(0, "sweep", "pooled", name), confidence=confidence)
+    return Intervals(found.low, found.high)
+
+
+def pooled_column(
+    name: str, column: str, tables: Sequence[pd.DataFrame], confidence: float
+) -> Intervals | None:
+    """The interval of a column of the runs' `groups.parquet`; None where a run has none.
+
+    Args:
+        name: of the metric.
+        column: such as `effect/logit_diff`.
+        tables: one per seed.
+        confidence: such as 0.95.
+    """
+    if not tables or any(column not in table for table in tables):
+        return None
+    groups = np.concatenate([table["group"].to_numpy() for table in tables])
+    n = np.concatenate([table["n"].to_numpy(dtype=np.float64) for table in tables])
+    values = np.concatenate([table[column].to_numpy(dtype=np.float64) for table in tables])
+    known = np.isfinite(values)
+    _, group = np.unique(groups[known], return_inverse=True)
+    sums, sizes = (np.bincount(group, weights)[None] for weights in ((values * n)[known], n[known]))
+    return pooled_intervals(name, sums, sizes, confidence)
