@@ -103,6 +103,8 @@ def _preflight(config: Any, directory: Path) -> None:
         _fetch(model, screen)
     begin(directory, pin(planned), anew=not config.resume)
     _admit_hydra(directory, config)
+    if str(config.hydra.launcher._target_).endswith("JoblibLauncher"):
+        _watch_parent_in_workers()
     _open_tracking(config, screen)
 
 
@@ -117,6 +119,19 @@ def _admit_hydra(directory: Path, config: Any) -> None:
     text = OmegaConf.to_yaml(config)
     with keeping(directory) as ledger:
         ledger.admit(directory / "multirun.yaml", sha256(text.encode()).hexdigest())
+
+
+def _watch_parent_in_workers() -> None:
+    """Let each worker of joblib watch its parent from its first moment; Hydra's launcher cannot be told to."""
+    from functools import partial
+
+    from hydra_plugins.hydra_joblib_launcher import _core
+    from joblib import Parallel
+
+    from tiny_ablation.sweep.job import die_with_parent
+
+    launcher: Any = _core
+    launcher.Parallel = partial(Parallel, initializer=die_with_parent)
 
 
 def _headline(plan: Any, directory: Path) -> dict[str, str]:

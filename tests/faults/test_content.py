@@ -22,11 +22,12 @@ CHANGES = ("weights", "data", "library")
 @pytest.mark.parametrize("number", some(3, 20))
 def test_a_killed_sweep_goes_on_as_it_was_begun_or_anew(undisturbed, fresh, attempt, zygote, number):
     rng, change = random.Random(f"content/{number}"), CHANGES[number % 3]
-    old = scenes.begun(processes=2 if number % 4 == 3 else 1)
+    processes = 2 if number % 4 == 3 else 1
+    old = scenes.begun(processes)
     new = scenes.anew(change)
     place, seconds = fresh(old), undisturbed(scenes.begun()).seconds
     with attempt("kill -9, then other weights, data or libraries") as now:
-        process = start(old, place, zygote=None if number % 4 == 3 else zygote)
+        process = start(old, place, zygote=None if processes > 1 else zygote)
         wait_for((place / "sweep/sweep.json").is_file, process)
         time.sleep(rng.uniform(0, seconds))
         if process.poll() is None:
@@ -45,7 +46,7 @@ def test_a_killed_sweep_goes_on_as_it_was_begun_or_anew(undisturbed, fresh, atte
         if rng.random() < 0.5:
             scenes.put_content(place, "")
             run(old, place, zygote=zygote).worked()
-            same(undisturbed(scenes.begun()).results, old.results(place))
+            same(undisturbed(old).results, old.results(place))
         else:
             run(new, place, zygote=zygote).worked()
             same(undisturbed(new).results, new.results(place))
@@ -58,7 +59,7 @@ def test_content_that_changes_while_a_sweep_runs(undisturbed, fresh, attempt, zy
     """The cells that follow fail by name; bringing the content back and running again mends them."""
     rng, processes, change = random.Random(f"running/{number}"), 1 + number % 2, CHANGES[number // 2]
     scene = scenes.begun(processes)
-    expected, place = undisturbed(scenes.begun()), fresh(scene)
+    expected, place = undisturbed(scene), fresh(scene)
     with attempt("weights or data that change while a sweep runs") as now:
         process = start(scene, place, zygote=zygote if processes == 1 else None)
         wait_for(lambda: list(place.glob("sweep/**/manifest.json")), process)

@@ -1,6 +1,7 @@
 """A job knows its cell, whether it is done, and leaves word when it fails."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -141,3 +142,25 @@ def test_a_worker_does_not_outlive_its_parent(tmp_path):
     while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
         assert time.monotonic() < deadline, "the worker lives on"
         time.sleep(0.1)
+
+
+def test_workers_that_had_nothing_to_do_yet_end_with_a_killed_parent(tmp_path):
+    """Also those whose parent is killed while they start."""
+    script = tmp_path / "parent.py"
+    script.write_text(
+        "import os, signal, threading\n"
+        "from joblib import Parallel, delayed\n"
+        "from tiny_ablation.sweep.job import die_with_parent\n"
+        "if __name__ == '__main__':\n"
+        "    os.environ['TINY_ABLATE_SWEEP_PARENT'] = str(os.getpid())\n"
+        "    delay = float(__import__('sys').argv[1])\n"
+        "    threading.Timer(delay, lambda: os.kill(os.getpid(), signal.SIGKILL)).start()\n"
+        "    parallel = Parallel(n_jobs=2, backend='loky', initializer=die_with_parent)\n"
+        "    parallel(delayed(__import__('time').sleep)(60) for _ in range(2))\n"
+    )
+    for delay in ("0.3", "0.9", "3"):
+        process = subprocess.Popen(
+            [sys.executable, str(script), delay], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        )
+        process.communicate(timeout=30)  # ends when no worker holds its output any more
+        assert process.returncode == -signal.SIGKILL

@@ -4,6 +4,7 @@ A job learns the plan from `sweep.json` in the sweep's directory, not from its e
 or on another machine that shares the directory.
 """
 
+import multiprocessing
 import os
 import threading
 import time
@@ -123,7 +124,11 @@ def die_with_parent() -> None:
     not this process's own (another machine, a scheduler).
     """
     pid = parent()
-    if pid is None or os.getppid() != pid or getattr(die_with_parent, "watching", False):
+    if pid in (None, os.getpid()) or getattr(die_with_parent, "watching", False):
+        return
+    if os.getppid() != pid:
+        if multiprocessing.current_process().name.startswith("Loky"):  # it was killed while this worker started
+            os._exit(1)
         return
     setattr(die_with_parent, "watching", True)  # noqa: B010 - one thread a process is enough
 
