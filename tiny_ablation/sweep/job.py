@@ -127,7 +127,8 @@ def die_with_parent() -> None:
     if pid in (None, os.getpid()) or getattr(die_with_parent, "watching", False):
         return
     if os.getppid() != pid:
-        if multiprocessing.current_process().name.startswith("Loky"):  # it was killed while this worker started
+        # It was killed while this worker started.
+        if multiprocessing.current_process().name.startswith("Loky"):
             os._exit(1)
         return
     setattr(die_with_parent, "watching", True)  # noqa: B010 - one thread a process is enough
