@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from tiny_ablation.report.evidence import sections
+from tiny_ablation.report.examples import examples_section
 from tiny_ablation.report.terminal import Screen
 from tiny_ablation.store.rundir import RunDir
 
@@ -36,7 +37,10 @@ def show_run(prepared: "PreparedRun", rundir: RunDir, summary: dict[str, Any], s
     screen.paragraphs("Autoencoder", summary["notes"].get("sae", {}).get("lines", []))
     if "attribution" in summary["notes"]:
         screen.receipt(summary["notes"]["attribution"])
-    for section in sections(summary, None):
+    for section in (
+        *sections(summary, None),
+        examples_section(rundir, summary, sites=1, prompts=3, longest=40),
+    ):
         screen.section(section)
     for text in summary["warnings"]:
         screen.warn(text)

@@ -18,6 +18,7 @@ from tiny_ablation.ablations.registry import find_ablation
 from tiny_ablation.report import captions, tables, templates, vocabulary
 from tiny_ablation.report.answer import answer
 from tiny_ablation.report.evidence import sections
+from tiny_ablation.report.examples import examples_section
 from tiny_ablation.report.figures import feature_panel, files, interactive
 from tiny_ablation.report.figures.source import RunSource
 from tiny_ablation.report.limitations import limitations
@@ -59,7 +60,10 @@ def write_run_report(run_dir: Path, *, status: str | None = None) -> Path:
         summary=summary,
         percent=formats.percent(_confidence(summary)),
         sections=[_section(run, summary, impact) for impact in impacts],
-        evidence=sections(summary, _optional(run.metrics / "site_controls.parquet")),
+        evidence=[
+            *sections(summary, _optional(run.metrics / "site_controls.parquet")),
+            examples_section(run, summary),
+        ],
         baseline=_baseline_rows(summary),
         metrics=_metric_rows(summary),
         described=[(name, summary["intervention"].get(name, "-"), about) for name, about in _SIX],

@@ -1,0 +1,52 @@
+"""What single prompts show: their text, the change, the likeliest token before and after."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from tests.cli.conftest import TOY
+from tiny_ablation.report.examples import examples_section
+from tiny_ablation.store.files import read_json
+from tiny_ablation.store.rundir import RunDir
+
+
+@pytest.fixture
+def run(cli, tmp_path):
+    assert cli(*TOY, "verify=off", "ablation.scales=[0.0]", "hydra.run.dir=run").code == 0
+    return RunDir(tmp_path / "run")
+
+
+def test_the_prompts_are_those_that_the_site_changes_most(run, cli):
+    summary = read_json(run.summary)
+    section = examples_section(run, summary)
+    assert len(section.tables) == len(section.text) == 3
+    site = summary["top"][0]
+    every = pd.read_parquet(run.per_example).query(f"layer == {site['layer']} and head == {site['head']}")
+    texts = {each["id"]: each["text"]["clean"] for each in read_json(run.provenance)["prompts"]}
+    change = every.set_index("example_id").eval("logit_diff - logit_diff_baseline")
+    strongest = change.abs().sort_values(ascending=False).index[:8]
+    assert [row[0] for row in section.tables[0].rows] == [texts[each] for each in strongest]
+    assert section.tables[0].rows[0][3] == f"{change[strongest[0]]:+.3f}"
+    flips = (every["prediction"] != every["prediction_baseline"]).sum()
+    assert (
+        f"L{site['layer']}H{site['head']} changes the likeliest next token of {flips} of 20 prompts"
+        in section.text[0]
+    )
+    page = run.report.read_text()
+    assert texts[strongest[0]] in page
+    assert ">Examples<" in page
+
+
+def test_a_long_prompt_is_shown_by_its_end(run):
+    section = examples_section(run, read_json(run.summary), sites=1, prompts=2, longest=10)
+    assert [len(row[0]) for row in section.tables[0].rows] == [12, 12]
+    assert section.tables[0].rows[0][0].startswith("… ")
+
+
+def test_a_run_of_an_earlier_version_has_none(run):
+    provenance = read_json(run.provenance)
+    for each in provenance["prompts"]:
+        del each["text"]
+    run.provenance.write_text(json.dumps(provenance))
+    assert examples_section(run, read_json(run.summary)).tables == ()
