@@ -46,10 +46,13 @@ def examples_section(
         ]
         first = shown.iloc[0]
         before, after = (str(first[name]).strip() for name in ("prediction_baseline", "prediction"))
+        prompt, change = (
+            _end(texts[first["example_id"]]["clean"], longest),
+            formats.signed(first["change"], 3),
+        )
         lines.append(
-            f"{site_name} changes the likeliest next token of {len(flips)} of {len(rows)} prompts. It changes {primary} "
-            f"most for “{_end(texts[first['example_id']]['clean'], longest)}”: {formats.signed(first['change'], 3)}, from “{before}” to "
-            f"“{after}”."
+            f"{site_name} changes the likeliest next token of {len(flips)} of {len(rows)} prompts. It changes {primary} most "
+            f"for “{prompt}”: {change}, from “{before}” to “{after}”."
         )
         cells = [_row(texts[row["example_id"]], row, longest) for _, row in shown.iterrows()]
         tables.append(
