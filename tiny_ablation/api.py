@@ -25,6 +25,7 @@ from tiny_ablation.commands._compose import composed
 from tiny_ablation.config.model_options import options
 from tiny_ablation.config.schema import RootConfig
 from tiny_ablation.config.settings import to_settings
+from tiny_ablation.data.arrow_rows import HUB
 from tiny_ablation.engine.edits import Edit, Intervention
 from tiny_ablation.errors import ConfigError, ModelError, did_you_mean
 from tiny_ablation.models.sources.store import converted
@@ -56,7 +57,7 @@ def ablate(
     Args:
         model: an option of `model=`, a Hugging Face directory or `.gguf` file, or a Hugging Face model or TransformerLens
             `TransformerBridge` in memory.
-        data: an option of `dataset=`, a file of rows, a list of dictionaries, or a DataFrame.
+        data: an option of `dataset=`, what `dataset.path` takes, a list of dictionaries, or a DataFrame.
         ablation: an option of `ablation=`.
         tokenizer: of a Hugging Face model in memory; a bridge has its own.
         run_dir: the run directory; None makes `outputs/<date>/<time>`. A run that was begun there goes on.
@@ -273,8 +274,8 @@ def _data(data: Any) -> tuple[str, dict[str, Any]]:
     if isinstance(data, str | Path):
         if str(data) in options("dataset"):
             return str(data), {}
-        if Path(data).suffix:
-            return "jsonl", {"dataset.path": str(Path(data).expanduser()), "dataset.name": Path(data).stem}
+        if Path(data).suffix or Path(data).is_dir() or str(data).startswith(HUB):
+            return "file", {"dataset.path": str(Path(data).expanduser())}
         raise ConfigError(
             f"data={data} is neither an option of dataset= nor a file{did_you_mean(str(data), options('dataset'))}"
         )
@@ -286,7 +287,7 @@ def _data(data: Any) -> tuple[str, dict[str, Any]]:
         (directory / "rows.jsonl").write_text(lines, encoding="utf-8")
         return {}
 
-    return "jsonl", {
+    return "file", {
         "dataset.path": str(converted("rows", f"rows:{digest}", write) / "rows.jsonl"),
         "dataset.name": "rows",
     }

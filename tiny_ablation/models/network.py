@@ -101,6 +101,20 @@ class Network:
             f"What can be ablated: {', '.join(left)}"
         )
 
+    @cached_property
+    def parallel(self) -> bool:
+        """Whether an MLP reads what enters its block (GPT-NeoX, Falcon), not what attention leaves: found by trying."""
+        both = [p.points for p in self.parts if {"attn_out", "mlp_out"} <= {*p.points}]
+        if not both:
+            return False
+        seen: list[Tensor] = []
+        ids = probe_ids(self.hf)
+        with removed(both[0]["mlp_out"].on_read(lambda values: seen.append(values.clone()))):
+            run(self.hf, ids)
+            with removed(both[0]["attn_out"].on_write(lambda values: values.zero_())):
+                run(self.hf, ids)
+        return bool((seen[0] == seen[1]).all())
+
     def paths(self, longest: int) -> "Paths":
         """The fast ways of computing passes over prompts of at most so many tokens that were proven on this model."""
         from tiny_ablation.models.paths import prove_paths, round_up

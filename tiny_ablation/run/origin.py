@@ -28,7 +28,12 @@ def write_origin(prepared: PreparedRun, rundir: RunDir, started: datetime) -> No
         device=" ".join(str(facts[key]) for key in ("name", "gpu") if key in facts),
         started=started, ended=datetime.now(UTC), threads=facts["threads"],
     )  # fmt: skip
-    content["weights_origin"] = prepared.network.model.origin
+    network = prepared.network
+    content["weights_origin"] = network.model.origin
+    content["model_graph"] = {
+        "n_layers": network.shape.n_layers, "n_heads": network.shape.n_heads, "d_model": network.shape.d_model,
+        "parallel_attn_mlp": network.parallel,
+    }  # fmt: skip
     content["prompts"] = [
         {"id": t.example.id, "clean": t.clean_ids, "target": t.target_ids, "foil": t.foil_ids}
         | {"text": {name: getattr(t.example, name) for name in ("clean", "corrupt", "target", "foil")}}
