@@ -86,7 +86,7 @@ def _scores(run: "Run", nodes: Collection[str]) -> dict[str, float]:
         raise ResultsError(
             f"{primary} says neither way that the model gets worse; run with another metrics.primary"
         )
-    rows = run.impact[run.impact["metric"] == primary].dropna(subset=["delta"])
+    rows = run.impact.loc[(run.impact["metric"] == primary) & run.impact["delta"].notna(), :]
     rows = tables.at_scale(rows, tables.scales(rows)[0])
     names = _names(run, rows)
     kind = names[0][0]
@@ -116,9 +116,10 @@ def _names(run: "Run", rows: "pd.DataFrame") -> list[str]:
 
 def _circuit(run: "Run", ranking: str, size: int | None) -> list[str]:
     found = read_table(run.dir.metrics / "circuit.parquet")
-    rows = found[(found["ranking"] == ranking) & (found["metric"] == run.summary["primary"])]
+    rows = found.loc[(found["ranking"] == ranking) & (found["metric"] == run.summary["primary"]), :]
+    rows = rows.sort_values("size")
     sizes = sorted({*rows["size"].tolist()})
-    mine = rows[rows["carries"].astype(bool) if size is None else rows["size"] == size].sort_values("size")
+    mine = rows.loc[rows["carries"].astype(bool) if size is None else rows["size"] == size, :]
     if mine.empty:
         what = "no circuit carries the behaviour" if size is None else f"there is no circuit of {size} heads"
         raise ResultsError(f"{run.dir.path}: {what}; choose --size from {', '.join(map(str, sizes))}")
