@@ -29,7 +29,7 @@ FILES = {
 
 @pytest.fixture
 def finished(cli, tmp_path):
-    result = cli(*TOY, "hydra.run.dir=run")
+    result = cli(*TOY, "ablation.scales=[0,0.5,1]", "hydra.run.dir=run")
     assert result.code == 0, result.err
     return result, tmp_path / "run"
 

@@ -1,7 +1,9 @@
 import pytest
 
+from tests.cli.conftest import TOY
 from tiny_ablation.errors import ResultsError
 from tiny_ablation.store.manifest import write_manifest
+from tiny_ablation.store.reader import load_run
 from tiny_ablation.store.rundir import RunDir
 from tiny_ablation.tracking import record
 from tiny_ablation.tracking.record import read_record
@@ -44,3 +46,26 @@ def test_an_altered_run_is_not_told(make_run, tmp_path):
     (make_run(tmp_path) / "metrics" / "summary.json").write_text("{}")
     with pytest.raises(ResultsError, match=r"metrics/summary\.json is altered"):
         read_record(tmp_path)
+
+
+def test_names_strongest_effects_and_layers_read(cli, tmp_path):
+    assert cli(*TOY, "verify=off", "hydra.run.dir=run").code == 0
+    run = load_run(tmp_path / "run")
+    found = read_record(tmp_path / "run")
+    assert found.name == "toy/facts/heads_zero/s0"
+    first = run.summary["top"][0]
+    assert found.metrics[f"effect.L{first['layer']}H{first['head']}"] == first["delta"]
+    rows = run.impact.query("metric == 'logit_diff' and layer == 1")
+    assert found.curves["layer.logit_diff.mean"][1] == pytest.approx(rows["delta"].mean())
+    assert abs(found.curves["layer.logit_diff.largest"][1]) == rows["delta"].abs().max()
+    assert "report.html" in found.files
+
+
+def test_a_sweep_has_parameters_and_a_duration(cli, tmp_path):
+    assert (
+        cli("-m", *TOY, "verify=off", "dataset=facts,negation", "seed=0,1", "hydra.sweep.dir=sweep").code == 0
+    )
+    found = read_record(tmp_path / "sweep")
+    assert found.name == "sweep: facts, negation; 2 seeds"
+    assert (found.params["dataset"], found.params["model"]) == ("facts, negation", "toy")
+    assert found.ended_ms > found.started_ms

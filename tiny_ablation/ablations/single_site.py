@@ -62,7 +62,7 @@ class ResampleKeys(AblationConfig):
 class HeadsScaleConfig(ScreenKeys, HeadSitesConfig):
     """`ablation` keys of heads_zero."""
 
-    scales: list[float] = key([0.0, 0.5, 1.0], help="factors: 0 removes a head, 1 is the baseline")
+    scales: list[float] = key([0.0], help="factors, such as [0, 0.5, 1]: 0 removes a head, 1 is the baseline")
 
 
 @dataclass

@@ -256,6 +256,8 @@ def _log_numbers(client: "MlflowClient", run_id: str, record: Record, known: set
 
     params = [Param(key, value[:_PARAM_LENGTH]) for key, value in record.params.items() if key not in known]
     metrics = [Metric(key, value, record.ended_ms, 0) for key, value in record.metrics.items()]
+    for key, curve in record.curves.items():
+        metrics += [Metric(key, value, record.ended_ms, layer) for layer, value in curve.items()]
     calls = max(-(-len(params) // _PARAMS_AT_ONCE), -(-len(metrics) // _METRICS_AT_ONCE))
     for call in range(calls):
         client.log_batch(

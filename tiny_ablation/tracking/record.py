@@ -9,13 +9,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from tiny_ablation.models.labels import site_label
 from tiny_ablation.store.files import read_json
 from tiny_ablation.store.manifest import Manifest
 from tiny_ablation.store.reader import Run, load_run
-from tiny_ablation.store.sweepdir import SweepDir
+from tiny_ablation.store.schema import TABLES
+from tiny_ablation.store.sweepdir import SweepDir, SweepPlan, is_sweep, read_plan
 
 # Larger files (per-example tables of big sweeps) stay where they are; the tag `run_dir` says where.
 _LARGEST_FILE = 20_000_000
+_NAME = 200  # characters of a name
 # The address of a tracking server may hold a password.
 _PRIVATE = ("tracking.",)
 
@@ -25,13 +28,14 @@ class Record:
     """One finished run.
 
     Args:
-        name: the run's id.
+        name: what people read in a list: model, data, ablation and seed; or a sweep's conditions.
         status: `ok`, `partial` or `failed`.
         started_ms: when it began, in milliseconds since 1970.
         ended_ms: when it ended, likewise; the time of every metric, so that publishing twice gives the same
             points.
         params: the resolved config, keys joined by dots.
-        metrics: every number of the summary that is not in a list, keys joined by dots.
+        metrics: every number of the summary that is not in a list, keys joined by dots, and the strongest effects by site.
+        curves: numbers by layer: a name, then the value at each layer that was measured.
         tags: the digest, the place and the code of the run.
         files: paths relative to the run directory.
     """
@@ -42,6 +46,7 @@ class Record:
     ended_ms: int
     params: Mapping[str, str]
     metrics: Mapping[str, float]
+    curves: Mapping[str, Mapping[int, float]]
     tags: Mapping[str, str]
     files: tuple[str, ...]
 
@@ -54,16 +59,67 @@ def read_record(run_dir: Path) -> Record:
     """
     run = load_run(run_dir)
     provenance = read_json(run.dir.provenance) if run.dir.provenance.is_file() else {}
+    summary = read_json(place) if (place := _summary(run)) else {}
+    started, ended, plan = [provenance.get("started")], [provenance.get("ended")], None
+    if is_sweep(run_dir):
+        plan = read_plan(run_dir)
+        cells = [SweepDir(run_dir).run(cell).provenance for cell in plan.cells]
+        of_cells = [read_json(place) for place in cells if place.is_file()]
+        started, ended = ([each.get(name) for each in of_cells] for name in ("started", "ended"))
     return Record(
-        name=run.manifest.run_id,
+        name=_name(run, summary, plan),
         status=run.manifest.status,
-        started_ms=_milliseconds(provenance.get("started"), run),
-        ended_ms=_milliseconds(provenance.get("ended"), run),
-        params=dict(_params(run.config)) if run.dir.config.is_file() else {},
-        metrics=dict(_numbers(read_json(summary))) if (summary := _summary(run)) else {},
+        started_ms=_milliseconds(min(filter(None, started), default=None), run),
+        ended_ms=_milliseconds(max(filter(None, ended), default=None), run),
+        params=dict(_params(run.config)) if run.dir.config.is_file() else _sweep_params(plan),
+        metrics=dict(_numbers(summary)) | _top(summary),
+        curves=_curves(run, summary) if summary.get("primary") and summary.get("top") else {},
         tags=_tags(run_dir, run.manifest, provenance),
         files=tuple(_small_files(run.manifest)),
     )
+
+
+def _name(run: Run, summary: Mapping[str, Any], plan: SweepPlan | None) -> str:
+    """Such as `smollm2_135m/facts/heads_zero/s0`; of a sweep its conditions."""
+    if plan is not None:
+        seeds = len({cell.seed for cell in plan.cells})
+        return f"sweep: {', '.join(plan.conditions)}; {seeds} {'seed' if seeds == 1 else 'seeds'}"[:_NAME]
+    parts = [summary.get(name) for name in ("model", "dataset", "kind")]
+    return f"{'/'.join(map(str, parts))}/s{summary['seed']}" if all(parts) else run.manifest.run_id
+
+
+def _sweep_params(plan: SweepPlan | None) -> dict[str, str]:
+    """What a sweep varies, and what all its cells are given."""
+    if plan is None:
+        return {}
+    given = [dict(part.partition("=")[::2] for part in cell.overrides) for cell in plan.cells]
+    names = dict.fromkeys(name for each in given for name in each if not name.startswith(_PRIVATE))
+    values = {name: list(dict.fromkeys(each.get(name, "") for each in given)) for name in names}
+    return {name: found[0] if len(found) == 1 else ", ".join(found) for name, found in values.items()}
+
+
+def _top(summary: Mapping[str, Any]) -> dict[str, float]:
+    """The effects of the strongest sites, by their names: `effect.L23H4`."""
+    index = [name for table in TABLES.values() for name in table.index if name != "scale"]
+    found = {}
+    for row in summary.get("top", ()):
+        site = {name: row[name] for name in dict.fromkeys(index) if name in row}
+        if isinstance(row.get("delta"), int | float):
+            found.setdefault(re.sub(r"[^\w\-. /]", "_", f"effect.{site_label(site)}"), float(row["delta"]))
+    return found
+
+
+def _curves(run: Run, summary: Mapping[str, Any]) -> dict[str, dict[int, float]]:
+    """The mean and the largest change in the primary metric over the sites of each layer."""
+    rows: Any = run.impact[run.impact["metric"] == summary["primary"]]
+    if "layer" not in rows or rows.empty:
+        return {}
+    by_layer = rows.groupby("layer")["delta"]
+    largest = by_layer.apply(lambda deltas: float(deltas.loc[deltas.abs().idxmax()]))
+    means = by_layer.mean()
+    name = f"layer.{summary['primary']}"
+    return {f"{name}.mean": {int(i): float(v) for i, v in means.items()},
+            f"{name}.largest": {int(i): float(v) for i, v in largest.items()}}  # fmt: skip
 
 
 def _summary(run: Run) -> Path | None:
@@ -115,7 +171,7 @@ def _tags(run_dir: Path, manifest: Manifest, provenance: Mapping[str, Any]) -> d
 
 def _small_files(manifest: Manifest) -> Iterator[str]:
     yield "manifest.json"
-    yield from (name for name in manifest.machine_files if name == "provenance.json")
+    yield from (name for name in manifest.machine_files if name in ("provenance.json", "report.html"))
     for name, entry in manifest.files.items():
         if entry.size <= _LARGEST_FILE:
             yield name
