@@ -60,7 +60,9 @@ def read_record(run_dir: Path) -> Record:
     run = load_run(run_dir)
     provenance = read_json(run.dir.provenance) if run.dir.provenance.is_file() else {}
     summary = read_json(place) if (place := _summary(run)) else {}
-    started, ended, plan = [provenance.get("started")], [provenance.get("ended")], None
+    started: list[Any] = [provenance.get("started")]
+    ended: list[Any] = [provenance.get("ended")]
+    plan = None
     if is_sweep(run_dir):
         plan = read_plan(run_dir)
         cells = [SweepDir(run_dir).run(cell).provenance for cell in plan.cells]
@@ -92,7 +94,9 @@ def _sweep_params(plan: SweepPlan | None) -> dict[str, str]:
     """What a sweep varies, and what all its cells are given."""
     if plan is None:
         return {}
-    given = [dict(part.partition("=")[::2] for part in cell.overrides) for cell in plan.cells]
+    given: list[dict[str, str]] = []
+    for cell in plan.cells:
+        given.append({name: value for name, _, value in (part.partition("=") for part in cell.overrides)})
     names = dict.fromkeys(name for each in given for name in each if not name.startswith(_PRIVATE))
     values = {name: list(dict.fromkeys(each.get(name, "") for each in given)) for name in names}
     return {name: found[0] if len(found) == 1 else ", ".join(found) for name, found in values.items()}
@@ -101,7 +105,7 @@ def _sweep_params(plan: SweepPlan | None) -> dict[str, str]:
 def _top(summary: Mapping[str, Any]) -> dict[str, float]:
     """The effects of the strongest sites, by their names: `effect.L23H4`."""
     index = [name for table in TABLES.values() for name in table.index if name != "scale"]
-    found = {}
+    found: dict[str, float] = {}
     for row in summary.get("top", ()):
         site = {name: row[name] for name in dict.fromkeys(index) if name in row}
         if isinstance(row.get("delta"), int | float):
