@@ -1,16 +1,22 @@
 """Interventions that cannot reach most tokens are computed without them, and nothing else changes."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from tests.conftest import SHAPES
 from tiny_ablation.ablations.shared.replacements import Scale
 from tiny_ablation.engine import scheduling
+from tiny_ablation.engine.bare.model import Bare
 from tiny_ablation.engine.edits import Edit, Intervention
 from tiny_ablation.engine.executor import Executor
 from tiny_ablation.engine.forward import Passes
 from tiny_ablation.engine.prompts import Prompt
+from tiny_ablation.engine.reference import Reference
+from tiny_ablation.errors import ModelError
 from tiny_ablation.metrics.registry import metric
+from tiny_ablation.models.network import Network
 
 # A tree of 9 nodes: 1 2 3 (0 1 2), then 4 5 (3 4), 4 6 7 (3 5 6), and 8 9 (7 8).
 PROMPTS = [
@@ -80,7 +86,7 @@ def test_the_same_numbers_as_with_all_tokens(toy_networks, shape, positions, mon
     monkeypatch.setattr(
         Executor,
         "shares",
-        lambda self, batch, part, _: scheduling.shares(part, batch, self.network.shape.n_layers, None),
+        lambda self, batch, part, _: scheduling.shares(part, batch, self.network.shape.n_layers, None, 1),
     )
     [whole] = list(executor(network, plan))
     torch.testing.assert_close(found.values["logit_diff"], whole.values["logit_diff"], atol=1e-5, rtol=0)
@@ -133,7 +139,37 @@ def test_pairs_that_share_say_what_pairs_by_themselves_say(toy_networks, shape, 
     plan = all_pairs(network.shape, positions)
     assert any(share.made for share in executor(network, plan).shares(executor(network, plan).batches[0]))
     [found] = list(executor(network, plan))
-    monkeypatch.setattr(scheduling, "_trunks", lambda plan, _: {(): dict(plan)})
+    monkeypatch.setattr(scheduling, "_trunks", lambda plan, *_: {(): dict(plan)})
     [apart] = list(executor(network, plan))
     torch.testing.assert_close(found.values["logit_diff"], apart.values["logit_diff"], atol=1e-5, rtol=0)
     assert found.values["logit_diff"].std(0).min() > 1e-4
+
+
+@pytest.mark.parametrize("last_start", [None, 0, 1])
+def test_shared_edits_are_made_where_a_pass_cannot_begin_behind_them(toy_networks, monkeypatch, last_start):
+    """Pairs share a pass with their first edit; where runs start at or before that edit's block, each makes it itself."""
+    network = toy_networks["llama"]
+    real = Network.paths
+    monkeypatch.setattr(Network, "paths", lambda self, n: replace(real(self, n), resume=last_start))
+    first = zero(0, "all").edits
+    plan = [Intervention((*first, *zero(1, "all", head=head).edits)) for head in range(4)]
+    assert any(
+        s.made
+        for s in scheduling.shares(dict(enumerate(plan)), executor(network, plan).batches[0], 2, None, 1)
+    )
+    reference = Reference(Bare(network.hf), PROMPTS, [metric("logit_diff")])
+    [result] = executor(network, plan)
+    for column, example in enumerate(result.examples):
+        for row, run in enumerate(plan):
+            expected = reference.values(run, example)["logit_diff"]
+            assert result.values["logit_diff"][row, column].item() == pytest.approx(expected, abs=5e-5)
+
+
+def test_an_intervention_in_every_run_is_refused_where_it_would_be_lost(toy_networks, monkeypatch):
+    network = toy_networks["llama"]
+    real = Network.paths
+    monkeypatch.setattr(Network, "paths", lambda self, n: replace(real(self, n), resume=None))
+    noise = Intervention((Edit("resid_pre", 0, None, Scale(1.5), "all"),))
+    run = Executor(network, PROMPTS, [zero(1, "all")], [metric("logit_diff")], base_intervention=noise)
+    with pytest.raises(ModelError, match="cannot be run from one of its blocks on"):
+        run.run(0)

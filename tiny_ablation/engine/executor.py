@@ -25,7 +25,7 @@ from tiny_ablation.engine.prompts import Prompt, sequences
 from tiny_ablation.engine.results import BatchResult, Results, check_finite
 from tiny_ablation.engine.scheduling import Edited, Share, runs_per_pass, shares
 from tiny_ablation.engine.source_runs import Sources
-from tiny_ablation.errors import GuardError, is_out_of_memory
+from tiny_ablation.errors import GuardError, ModelError, is_out_of_memory
 from tiny_ablation.metrics.readout import Metric, Readout
 from tiny_ablation.models.network import Network
 from tiny_ablation.store.runlog import log
@@ -136,10 +136,16 @@ class Executor:
 
         Raises:
             GuardError: a hook did not fire, or the clean baseline changed in between.
+            ModelError: the model cannot be run under a base intervention.
             NumericsError: logits are NaN or infinite; the message names the site.
         """
         batch = self.batches[index]
         always = [self.base_intervention] if self.base_intervention else []
+        if always and self._passes.paths(batch).resume is None:
+            raise ModelError(
+                "this model cannot be run from one of its blocks on, so an intervention that is made in every run (noise on "
+                "the embeddings) would be lost in all others; causal_trace cannot be used with it"
+            )
         under = self._sources(batch, always).writers(always)
         cache = self._passes.clean(batch, writers=under)
         base = Readout(cache.logits[None], batch.reads.to(self.network.device))
@@ -189,7 +195,11 @@ class Executor:
         elif edited is None:
             edited = lambda edit: batch.select(self.prompts, edit.positions)  # noqa: E731
         return shares(
-            dict(enumerate(self.plan)) if part is None else part, batch, self.network.shape.n_layers, edited
+            dict(enumerate(self.plan)) if part is None else part,
+            batch,
+            self.network.shape.n_layers,
+            edited,
+            self._passes.paths(batch).resume,
         )
 
     def _run_share(

@@ -44,7 +44,11 @@ class Share:
 
 
 def shares(
-    plan: Mapping[int, Intervention], batch: Batch, n_layers: int, edited: Edited | None
+    plan: Mapping[int, Intervention],
+    batch: Batch,
+    n_layers: int,
+    edited: Edited | None,
+    last_start: int | None,
 ) -> list[Share]:
     """Every intervention of the plan in one share; by the pass that they start from, and in the order of blocks.
 
@@ -53,9 +57,10 @@ def shares(
         batch: what they are made on.
         n_layers: blocks of the model.
         edited: the nodes that an edit writes to, None for all; None where passes have to compute every node.
+        last_start: the last block at which a pass can begin; None where every pass runs the whole model.
     """
     out = []
-    for made, rest in _trunks(plan, n_layers).items():
+    for made, rest in _trunks(plan, n_layers, last_start).items():
         by_start: dict[int, dict[int, Intervention]] = {}
         for index, intervention in rest.items():
             by_start.setdefault(intervention.start, {})[index] = intervention
@@ -71,14 +76,14 @@ def runs_per_pass(plan: Sequence[Intervention], n_layers: int) -> float:
     """How many interventions start together at the same positions, on average: about what one pass holds of each prompt."""
     together = {
         (made, rest.start, *(str(edit.positions) for edit in rest.edits))
-        for made, rests in _trunks(dict(enumerate(plan)), n_layers).items()
+        for made, rests in _trunks(dict(enumerate(plan)), n_layers, n_layers).items()
         for rest in rests.values()
     }
     return len(plan) / max(1, len(together))
 
 
 def _trunks(
-    plan: Mapping[int, Intervention], n_layers: int
+    plan: Mapping[int, Intervention], n_layers: int, last_start: int | None
 ) -> dict[tuple[Edit, ...], dict[int, Intervention]]:
     """What is left of each intervention, by the edits that are made for several of them at once; without any first."""
     trunks: dict[tuple[Edit, ...], dict[int, Intervention]] = {(): {}}
@@ -92,7 +97,9 @@ def _trunks(
             trunks[()][index] = intervention
     for lowest, rests in joined.items():
         saved = sum(rest.start - lowest[0].layer for rest in rests.values())
-        if saved > n_layers - lowest[0].layer:  # blocks, against those of the pass that is kept
+        # A pass that begins at or before the block of these edits would run without them.
+        kept = last_start is not None and lowest[0].layer < last_start
+        if kept and saved > n_layers - lowest[0].layer:  # blocks, against those of the pass that is kept
             trunks[lowest] = rests
         else:
             trunks[()] |= {index: plan[index] for index in rests}
