@@ -41,14 +41,18 @@ def _class_of(config: Any, rope: dict[str, Any]) -> Callable[[int], Hashable] | 
     return None
 
 
+_WINDOWS = ("sliding_window", "window_size", "attention_chunk_size", "index_topk")
+
+
 def window(config: Any) -> float:
     """How many tokens the layers look back that look back least, the present one among them; infinite where none is limited.
 
     Such layers count the distance in the nodes of a prefix tree, or take the mask of a tree for one that has been cut
-    already, so that a tree must not be larger.
+    already, so that a tree must not be larger. Layers that look at the tokens of the highest scores only (DeepSeek V3.2) break
+    ties by order, which is another in a tree.
     """
     text = config.get_text_config()
-    sizes = [getattr(text, name, None) for name in ("sliding_window", "window_size", "attention_chunk_size")]
+    sizes = [getattr(text, name, None) for name in _WINDOWS]
     return min((size for size in sizes if isinstance(size, int) and size > 0), default=math.inf)
 
 

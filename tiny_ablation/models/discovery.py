@@ -58,7 +58,8 @@ class Block:
 def probe_ids(hf: Any, n: int | None = None, first: int = 0) -> Tensor:
     """(1, n) tokens that are not special: from the middle of the vocabulary on, in steps; by default a few."""
     config = hf.config.get_text_config()
-    size, n = config.vocab_size, n or min(PROBE, getattr(config, "max_position_embeddings", None) or PROBE)
+    limit = getattr(config, "max_position_embeddings", None)  # XLNet says -1
+    size, n = config.vocab_size, n or min(PROBE, limit if limit and limit > 0 else PROBE)
     device = next(hf.parameters()).device
     return (size // 2 + 7 * torch.arange(first, first + n, device=device))[None] % size
 
@@ -77,7 +78,7 @@ def without_cache(hf: Any) -> dict[str, Any]:
 
 
 def find_blocks(hf: Any) -> list[nn.Module]:
-    """The transformer blocks, first to last.
+    """The transformer blocks, first to last; those that wait for pictures (Llama 3.2 Vision) are not counted.
 
     Raises:
         ModelError: there is no stack of blocks that the residual stream goes through, each once.
@@ -87,14 +88,32 @@ def find_blocks(hf: Any) -> list[nn.Module]:
     stacks.sort(key=lambda m: (len(m) == layers, sum(p.numel() for p in m.parameters())), reverse=True)
     for stack in stacks[:3]:
         order, joined = _calls(hf, list(stack))
-        if order == list(range(len(stack))) and joined:
-            return list(stack)
+        if _is_stack(stack, order, joined):
+            _refuse_others(hf, stack, stacks)
+            return [stack[i] for i in order]
         if len(order) > len(stack) and set(order) == set(range(len(stack))):
             raise ModelError(
                 f"the blocks of this model run {len(order) / len(stack):.3g} times a pass each, and no block can be told from "
                 "itself; nothing can be ablated in it"
             )
     raise ModelError("no stack of blocks that the residual stream goes through was found in this model")
+
+
+def _is_stack(stack: nn.ModuleList, order: list[int], joined: bool) -> bool:
+    return joined and 2 * len(order) > len(stack) and order == sorted(set(order))
+
+
+def _refuse_others(hf: Any, found: nn.ModuleList, stacks: Sequence[nn.ModuleList]) -> None:
+    """Refuse a model of several stacks (BLT): its blocks would be called what are a part of its blocks only."""
+    inside, names = set(found.modules()), {module: name for name, module in hf.named_modules()}
+    for stack in stacks:
+        if stack not in inside and found not in set(stack.modules()) and len(stack) > 1:
+            order, joined = _calls(hf, list(stack))
+            if len(order) > 1 and _is_stack(stack, order, joined):
+                raise ModelError(
+                    f"the residual stream of this model goes through several stacks of blocks ({names[found]}, "
+                    f"{names[stack]}); nothing can be ablated in it"
+                )
 
 
 def _calls(hf: Any, blocks: Sequence[nn.Module]) -> tuple[list[int], bool]:
@@ -182,17 +201,19 @@ def _block(watched: Watched, config: Any, tokens: int) -> Block:
 
 def _streams(block: Block) -> None:
     """Refuse a residual stream that is not one vector for each token, and find out what is added to it."""
-    entering, leaving = block.watched.entering, block.watched.leaving
+    entering, leaving, result = block.watched.entering, block.watched.leaving, block.watched.result
+    reason = ""
     if entering is None or leaving is None or entering.dim() != 3 or leaving.shape != entering.shape:
-        block.points.clear()
-        block.refused |= dict.fromkeys(
-            ("resid_pre", "resid_post"), "its residual stream is not one vector a token"
-        )
+        reason = "its residual stream is not one vector a token"
     elif entering.shape[:2] != (1, block.tokens):
+        reason = "its residual stream is not ordered by prompt and token"
+    elif isinstance(result, tuple) and any(
+        isinstance(x, Tensor) and x.shape == leaving.shape for x in result[1:]
+    ):
+        reason = "it has several residual streams"
+    if reason:
         block.points.clear()
-        block.refused |= dict.fromkeys(
-            ("resid_pre", "resid_post"), "its residual stream is not ordered by prompt and token"
-        )
+        block.refused |= dict.fromkeys(("resid_pre", "resid_post"), reason)
     else:
         block.terms = terms_of(block.watched)
 

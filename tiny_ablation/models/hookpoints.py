@@ -86,14 +86,14 @@ class HookPoint:
         module: the module whose input or output is the place.
         side: `in` or `out`.
         units: (units, width) which entries of the tensor's last axis belong to each unit; None for one unit of all entries.
-        factor: what the model multiplies the values by before they count.
+        factor: what the model multiplies the values by before they count: a number, or one for each entry of the last axis.
     """
 
     label: str
     module: "nn.Module"
     side: str
     units: "Tensor | None" = None
-    factor: float = 1.0
+    factor: "float | Tensor" = 1.0
 
     def attach(self, fn: "Callable[[Tensor], Tensor | None]") -> "torch.utils.hooks.RemovableHandle":
         """Call `fn` with the module's tensor at each forward pass; what it returns (unless None) takes its place."""
@@ -117,7 +117,7 @@ class HookPoint:
         import torch
 
         def hook(x: "Tensor") -> "Tensor":
-            if self.factor == 1 and self._is_view:
+            if self._as_it_is and self._is_view:
                 new = x.clone(memory_format=torch.contiguous_format)
                 fn(self.values(new))
                 return new
@@ -136,7 +136,14 @@ class HookPoint:
             found = x[..., self._first : self._first + self.units.numel()].unflatten(-1, self.units.shape)
         else:
             found = x[..., self.units.to(x.device)]
-        return found if self.factor == 1 else found * self.factor
+        return found if self._as_it_is else found * self._factor(x)
+
+    @property
+    def _as_it_is(self) -> bool:
+        return isinstance(self.factor, (int, float)) and self.factor == 1
+
+    def _factor(self, like: "Tensor") -> "float | Tensor":
+        return self.factor if isinstance(self.factor, (int, float)) else self.factor.to(like)
 
     @cached_property
     def _first(self) -> int:
@@ -153,7 +160,8 @@ class HookPoint:
 
         # What is unchanged keeps its bits, and gradients reach `values` all the same.
         part = x.unsqueeze(-2) if self.units is None else x[..., self.units.to(x.device)]
-        part = torch.where(values == old, part + (values - old) / self.factor, values / self.factor)
+        factor = self._factor(x)
+        part = torch.where(values == old, part + (values - old) / factor, values / factor)
         if self.units is None:
             return part.squeeze(-2)
         new = x.clone()

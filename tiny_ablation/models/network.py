@@ -5,12 +5,14 @@ what the bare model gives is proven as well, at the lengths of a run (`paths`).
 """
 
 import copy
-from collections.abc import Callable, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from tiny_ablation.errors import ModelError
+from tiny_ablation.errors import ModelError, TinyAblateError, is_out_of_memory
 from tiny_ablation.models.architectures import restarts
 from tiny_ablation.models.discovery import ABSENT, find_final_norm, probe_ids, run, without_cache
 from tiny_ablation.models.hookpoints import COMPONENTS, HookPoint, ModelShape
@@ -121,7 +123,8 @@ class Network:
 
         at = round_up(longest, self.model.context)
         if at not in self._paths:
-            self._paths[at] = prove_paths(self, at)
+            with told(self.model, "its fast paths are proven"):
+                self._paths[at] = prove_paths(self, at)
         return self._paths[at]
 
     def trees(self, longest: int) -> "TreeLimits":
@@ -149,15 +152,51 @@ def build_network(model: "LoadedModel") -> Network:
     def count(_module: "nn.Module", _args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         passed.append(kwargs["input_ids"].numel())
 
-    try:
-        with removed(model.hf.register_forward_pre_hook(count, with_kwargs=True)):
-            _settle_attention(model)
-            parts = proven_parts(model.hf)
-    except ModelError as error:
-        raise ModelError(f"model {model.name}: {error}") from error
-    network = Network(model, parts, _shape(model, parts))
+    with (
+        told(model, "it is taken apart"),
+        removed(model.hf.register_forward_pre_hook(count, with_kwargs=True)),
+    ):
+        _settle_attention(model)
+        parts = proven_parts(model.hf)
+        network = Network(model, parts, _shape(model, parts))
     network.tokens = sum(passed)
     return network
+
+
+@contextmanager
+def told(model: "LoadedModel", when: str) -> Iterator[None]:
+    """Within: an error of any kind is a refusal of the model that names the module in which it arose.
+
+    Args:
+        model: that is looked at.
+        when: at what, in words.
+
+    Raises:
+        ModelError: in place of any error but too little memory, of which others know what to say.
+    """
+    try:
+        yield
+    except ModelError as error:
+        said = str(error)
+        raise ModelError(
+            said if said.startswith(f"model {model.name}: ") else f"model {model.name}: {said}"
+        ) from error
+    except Exception as error:
+        if isinstance(error, TinyAblateError) or is_out_of_memory(error):
+            raise
+        said = (str(error).strip() or "no reason given").splitlines()[0]
+        raise ModelError(
+            f"model {model.name}: {_module_of(error, model.hf)} fails while {when} ({type(error).__name__}: {said}); "
+            "nothing can be ablated in this model"
+        ) from error
+
+
+def _module_of(error: Exception, hf: Any) -> str:
+    """The innermost module of the model whose code was running."""
+    names = {id(module): name for name, module in hf.named_modules()}
+    frames = [frame.f_locals.get("self") for frame, _ in traceback.walk_tb(error.__traceback__)]
+    found = [names[id(owner)] for owner in frames if id(owner) in names]
+    return f"the forward pass of {found[-1] or type(hf).__name__}" if found else "the tool's own code"
 
 
 def _settle_attention(model: "LoadedModel") -> None:
@@ -192,7 +231,7 @@ def _shape(model: "LoadedModel", parts: Sequence[Parts]) -> ModelShape:
 
     unembed: Any = model.hf.get_output_embeddings()
     config = model.hf.config.get_text_config()
-    d_model = int(config.hidden_size)
+    d_model = int(getattr(config, "hidden_size", None) or unembed.weight.shape[-1])
     return ModelShape(
         n_layers=len(parts),
         n_heads=max(counts("z")),

@@ -20,12 +20,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tiny_ablation.models.discovery import Block, find_blocks, probe_ids, run, take_apart
+from tiny_ablation.errors import is_out_of_memory
+from tiny_ablation.models.discovery import NO_MLP, Block, find_blocks, probe_ids, run, take_apart
 from tiny_ablation.models.heads import UNKNOWN_FUSED, width_of
-from tiny_ablation.models.hookpoints import HookPoint
-from tiny_ablation.models.streams import is_norm, same, terms_of
+from tiny_ablation.models.hookpoints import HEAD_COMPONENTS, HookPoint
+from tiny_ablation.models.streams import alike, is_norm, same, terms_of
 from tiny_ablation.models.watch import Watched, removed, watching
 
+_ELSEWHERE = "what its attention and its MLP give goes through other parts before it is added"
 _CHANGED = 1e-5  # of the largest value: less is rounding
 
 
@@ -69,6 +71,7 @@ def proven_parts(hf: Any) -> list[Parts]:
             else:
                 block.points[component] = [block.points[component][verdict]]
     _prove_calls(hf, found)
+    _refuse_unequal(found)
     return [
         Parts(
             module=block.module,
@@ -84,6 +87,22 @@ def proven_parts(hf: Any) -> list[Parts]:
 def _refuse(block: Block, component: str, reason: str) -> None:
     if block.points.pop(component, None) is not None:
         block.refused[component] = reason
+
+
+def _refuse_unequal(blocks: Sequence[Block]) -> None:
+    """Sites are counted with one number of heads: of blocks that have another, the fewer are refused."""
+    for component in HEAD_COMPONENTS:
+        counts = [
+            len(p[0].units) for b in blocks if (p := b.points.get(component)) and p[0].units is not None
+        ]
+        if len(set(counts)) < 2:
+            continue
+        most = max(set(counts), key=lambda n: (counts.count(n), n))
+        for block in blocks:
+            points = block.points.get(component)
+            if points and points[0].units is not None and len(points[0].units) != most:
+                reason = f"it has {len(points[0].units)} of them, and most blocks of this model have {most}"
+                _refuse(block, component, reason)
 
 
 def _prove_calls(hf: Any, blocks: Sequence[Block]) -> None:
@@ -122,8 +141,7 @@ def _prove_sums(hf: Any, blocks: Sequence[Block]) -> None:
         if block.terms is None or not {"attn_out", "mlp_out"} & set(block.points):
             continue
         again = terms_of(watched)
-        before = {(t.event.name, round(t.factor, 2)) for t in block.terms}
-        if again is None or not before <= {(t.event.name, round(t.factor, 2)) for t in again}:
+        if again is None or not all(any(alike(t, other) for other in again) for t in block.terms):
             for component in ("attn_out", "mlp_out"):
                 _refuse(block, component, f"what is written to {component} is not what its block adds")
 
@@ -143,7 +161,31 @@ def _prove_heads_are_all(hf: Any, blocks: Sequence[Block]) -> None:
         clean = blocks[layer].watched
         size = max(rows.abs().max().item(), _size(clean, blocks[layer].points["attn_out"][0]))
         if not bool(((rows - rows[:1]).abs() <= 1e-4 * size).all()):
-            _refuse(blocks[layer], "z", "its attention gives more than its heads")
+            _refuse_heads_or_output(blocks[layer])
+
+
+def _refuse_heads_or_output(block: Block) -> None:
+    """Whichever is not what it was taken for: without heads the attention itself gives the same at every token, or not."""
+    assert block.attention is not None
+    event, found = block.attention.call, []
+    try:
+        with (
+            removed(block.points["z"][0].on_write(Tensor.zero_)),
+            removed(HookPoint("", event.module, "out").attach(lambda x: found.append(x.clone()))),
+            torch.no_grad(),
+        ):
+            event.module(*event.args, **event.kwargs)
+        rows = found[0].reshape(block.tokens, -1)
+        alone = torch.allclose(rows, rows[:1].expand_as(rows), rtol=0, atol=1e-4 * rows.abs().max().item())
+    except (RuntimeError, ValueError, TypeError, LookupError, AttributeError):
+        alone = False
+    if not alone:
+        _refuse(block, "z", "its attention gives more than its heads")
+        return
+    for component in ("attn_out", "mlp_out", "neurons"):
+        _refuse(block, component, _ELSEWHERE)
+        if block.refused.get(component) == NO_MLP:
+            block.refused[component] = _ELSEWHERE
 
 
 def _size(watched: Watched, point: HookPoint) -> float:
@@ -165,12 +207,24 @@ def _choose(block: Block) -> dict[str, int | str]:
     if block.attention is None or not asked:
         return {}
     faults = [
-        {c: _fault(block, c, block.points[c][i]) for c in asked} for i in range(len(block.points[asked[0]]))
+        {c: _fault_told(block, c, block.points[c][i]) for c in asked}
+        for i in range(len(block.points[asked[0]]))
     ]
     right = [i for i, of_layout in enumerate(faults) if not any(of_layout.values())]
     if len(faults) == 1:
         return {c: fault or 0 for c, fault in faults[0].items()}
     return dict.fromkeys(asked, right[0] if len(right) == 1 else UNKNOWN_FUSED)
+
+
+def _fault_told(block: Block, component: str, point: HookPoint) -> str:
+    """As `_fault`; a module that cannot be called again with what it was given is a fault as well."""
+    try:
+        return _fault(block, component, point)
+    except (RuntimeError, ValueError, TypeError, LookupError, AttributeError) as error:
+        if is_out_of_memory(error):
+            raise
+        said = (str(error).strip() or type(error).__name__).splitlines()[0]
+        return f"its attention fails when one {component} is written to: {said}"
 
 
 def _fault(block: Block, component: str, point: HookPoint) -> str:

@@ -5,11 +5,12 @@
 The coefficients are solved for by least squares over all tokens and coordinates, of which there are far more than
 coefficients, and the sum is then held against what left the block. So norms and factors that stand between a sub-layer and
 the residual stream need not be known in advance: the module whose output is added is the one behind the norm, and its factor
-is what was found. Blocks that norm the stream itself (BERT, the first GPT, some OPT) are taken apart in front of and behind
-each norm.
+is what was found. Where no such sum is found, one with a factor for each coordinate is looked for. Blocks that norm the stream
+itself (BERT, the first GPT, some OPT) are taken apart in front of and behind each norm.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -19,19 +20,29 @@ from tiny_ablation.models.watch import Event, Watched
 
 # Coefficients below this are rounding; so is what is left of a sum, in units of its precision.
 _NONE, _ROUNDING = 1e-3, 64
+_SPARE = 3  # tokens more than coefficients, so that a sum that is not there is not found
 _DEPTHS = (1, 2, 3)  # how deep inside a block the modules that add may stand
 
 
-class Term(NamedTuple):
-    """Something that is added.
+@dataclass(frozen=True, eq=False)
+class Term:
+    """Something that is added; equal to itself alone.
 
     Attributes:
         event: the call of the module that gave it.
-        factor: what it is multiplied by.
+        factor: what it is multiplied by: a number, or one for each coordinate.
     """
 
     event: Event
-    factor: float
+    factor: float | Tensor
+
+
+def alike(a: Term, b: Term) -> bool:
+    """Whether two sums have the same term."""
+    factors = [torch.as_tensor(term.factor, dtype=torch.float64) for term in (a, b)]
+    return a.event.name == b.event.name and bool(
+        (factors[0] - factors[1]).abs().max() <= 0.01 * factors[0].abs().max()
+    )
 
 
 def terms_of(watched: Watched) -> list[Term] | None:
@@ -40,12 +51,13 @@ def terms_of(watched: Watched) -> list[Term] | None:
     assert watched.leaving is not None
     if watched.entering.shape != watched.leaving.shape:
         return None
-    for depth in _DEPTHS:
-        events = [e for e in watched.events if e.name.count(".") < depth and _fits(e, watched.entering)]
-        found = _Sum(watched.entering, events).explain(watched.leaving)
-        if found is not None:
-            order = {id(event): i for i, event in enumerate(watched.events)}
-            return sorted(found, key=lambda term: order[id(term.event)])
+    for way in (_Sum.explain, _Sum.explain_by_coordinate):
+        for depth in _DEPTHS:
+            events = [e for e in watched.events if e.name.count(".") < depth and _fits(e, watched.entering)]
+            found = way(_Sum(watched.entering, events), watched.leaving)
+            if found is not None:
+                order = {id(event): i for i, event in enumerate(watched.events)}
+                return sorted(found, key=lambda term: order[id(term.event)])
     return None
 
 
@@ -113,6 +125,34 @@ class _Sum:
     def explain(self, leaving: Tensor) -> list[Term] | None:
         return self._explain(_flat(leaving), self._columns)
 
+    def explain_by_coordinate(self, leaving: Tensor) -> list[Term] | None:
+        """With a factor for each coordinate and a bias (Doge, Zaya); None where there are too few tokens to tell."""
+        kept = [column for column in self._columns if column.norm is None]
+        while kept and len(kept) + 2 + _SPARE <= leaving.numel() // leaving.shape[-1]:
+            factors = self._fit_coordinates(_flat(leaving), kept)
+            if factors is None:
+                return None
+            used = factors.abs().amax(1) > _NONE
+            if bool(used.all()):
+                terms = zip(kept, factors, strict=True)
+                return [Term(c.event, _number_or_each(f)) for c, f in terms if c.event is not None]
+            kept = [column for column, use in zip(kept, used, strict=True) if use]
+        return None
+
+    def _fit_coordinates(self, target: Tensor, columns: list[_Column]) -> Tensor | None:
+        """(columns, d_model): the factors, where they explain the target."""
+        values = [self._trunk.values, *(c.values for c in columns), torch.ones_like(target)]
+        matrix = torch.stack([v.view(self._shape) for v in values], -1).transpose(0, 1)
+        wanted = target.view(self._shape).T[..., None]
+        solution = torch.linalg.lstsq(matrix, wanted, driver="gelsd").solution
+        left = (wanted - matrix @ solution).abs().amax((1, 2))
+        largest = torch.cat([matrix * solution.mT, wanted], -1).abs().amax((1, 2))
+        if bool((left > _ROUNDING * self._eps * largest).any()) or bool(
+            (solution[:, 0].abs() <= _NONE).all()
+        ):
+            return None
+        return solution[:, 1:-1, 0].T
+
     def _explain(self, target: Tensor, columns: list[_Column]) -> list[Term] | None:
         for i, column in reversed([*enumerate(columns)]):
             if torch.equal(column.values, target):
@@ -176,6 +216,12 @@ class _Sum:
 
 def _flat(x: Tensor) -> Tensor:
     return x.detach().cpu().double().reshape(-1)
+
+
+def _number_or_each(factors: Tensor) -> float | Tensor:
+    """One number where it is the same for all coordinates."""
+    first = factors[0].item()
+    return _round(first) if bool(((factors - first).abs() <= _NONE * abs(first)).all()) else factors.float()
 
 
 def _round(factor: float) -> float:

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from tiny_ablation.models.hookpoints import first_tensor
 
 
-class Event(NamedTuple):
-    """One call of one module.
+@dataclass(frozen=True, eq=False)
+class Event:
+    """One call of one module; equal to itself alone.
 
     Attributes:
         name: its path from the block.
