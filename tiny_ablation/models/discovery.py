@@ -194,7 +194,7 @@ def _block(watched: Watched, config: Any, tokens: int) -> Block:
         block.refused |= dict.fromkeys(left, reason)
     elif "mlp_out" in left:
         block.refused["mlp_out"] = block.refused["neurons"] = NO_MLP
-    if block.refused.get("z") == NO_ATTENTION or "attn_out" in left:
+    if block.refused.get("z") == NO_ATTENTION or ("attn_out" in left and block.terms is not None):
         block.refused["attn_out"] = block.refused.get("z", "what its attention adds was not found")
     return block
 
