@@ -76,7 +76,7 @@ def test_the_clean_pass_is_the_plain_model():
     for i, tokens in enumerate(run.tokens):
         with torch.inference_mode():
             logits = run.network.hf(torch.tensor([tokens.clean_ids])).logits[0, -1]
-        assert found.diff[i] == pytest.approx(
+        assert found.measured["logit_diff"][i] == pytest.approx(
             (logits[tokens.target_ids[0]] - logits[tokens.foil_ids[0]]).item(), abs=5e-5
         )
         assert found.correct[i] == (logits.argmax().item() == tokens.target_ids[0])
@@ -84,7 +84,7 @@ def test_the_clean_pass_is_the_plain_model():
 
 def test_keep_correct_keeps_what_the_model_gets_right(tmp_path):
     everything = prepared(facts(), Span.full)
-    right = baseline(everything.network, everything.tokens, Span.full, 2048).diff > 0
+    right = baseline(everything.network, everything.tokens, Span.full, 2048).preferred["preference"]
     assert 0 < right.sum() < 40
     run = prepared(facts(keep=Keep.correct), Span.full)
     ids = [t.example.id for t, ok in zip(everything.tokens, right, strict=True) if ok]

@@ -99,7 +99,10 @@ def test_broken_line(cli, tmp_path):
 @pytest.mark.parametrize(
     ("rows", "words"),
     [
-        ([{"clean": "The sky is", "target": " blue"}], ("line 1", "missing foil")),
+        (
+            [{"clean": "The sky is", "target": " blue"}],
+            ("row-1", "have no foil", "names=[p_drop,"),
+        ),
         ([{**ROW, "target": " blue and green"}], ("row-1", "metrics.span=full")),
         ([{**ROW, "foil": " blue"}], ("row-1", "foil")),
         ([ROW, ROW], ("row-1", "row-2")),

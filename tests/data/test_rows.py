@@ -26,7 +26,7 @@ def write(tmp_path):
     return _write
 
 
-def test_only_three_fields_are_needed(write):
+def test_three_fields_make_a_row(write):
     [example] = read_examples(config(write(ROW)))
     assert (example.clean, example.target, example.foil, example.corrupt) == (*ROW.values(), "")
     assert (example.id, example.group) == ("row-1", "row-1")
@@ -104,8 +104,9 @@ def test_text_is_taken_in_one_unicode_form(write):
         (b"[1]", "a JSON list where an object"),
         (b"null", "a JSON null where an object"),
         (b'{"clean": "caf\xe9"}', "not UTF-8 (byte 15 of the line)"),
-        ({"clean": "P is", "answer": " a"}, "missing target, foil; the row has answer, clean"),
-        ({**ROW, "foil": None}, "missing foil"),
+        ({"clean": "P is", "answer": " a"}, "missing target; the row has answer, clean"),
+        ({**ROW, "target": None}, "missing target"),
+        ({**ROW, "foil": ""}, "foil is empty"),
         ({**ROW, "target": 4}, "target is a number, not text"),
         ({**ROW, "id": True}, "id is a boolean, not text"),
         ({**ROW, "subject": ["Peru"]}, "subject is a list, not text"),

@@ -93,7 +93,7 @@ def test_what_is_wrong_in_a_csv_is_told_with_its_line(tmp_path, text, fault):
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ('[{"clean": "P is"}, 3]', "has 2 bad rows: row 1: missing target, foil; the row has clean"),
+        ('[{"clean": "P is"}, 3]', "has 2 bad rows: row 1: missing target; the row has clean"),
         ('[{"clean": "a", "clean": "b"}]', "the key 'clean' stands twice"),
         ("[\n1, NaN]", "NaN is no value of JSON"),
         ("[\n1,, 2]", "not valid JSON: Expecting value (line 2, column 3)"),

@@ -76,11 +76,11 @@ def load_network(root: RootConfig) -> "Network":
 def measure(root: RootConfig, network: "Network", tokens: Sequence[TokenizedExample]) -> dict[str, Any]:
     """The baseline on some examples, overall with intervals and per template; JSON values."""
     from tiny_ablation.aggregate.baseline import by_template, verdict
-    from tiny_ablation.run.baseline import CRITERIA, baseline
+    from tiny_ablation.run.baseline import baseline
     from tiny_ablation.run.site_statistics import interval_of_mean
 
     found = baseline(network, tokens, root.metrics.span, root.device.batch_tokens)
-    columns = {"accuracy": found.correct, "preference": found.diff > 0, **found.measured}
+    columns = {"accuracy": found.correct, **found.preferred, **found.measured}
     groups = [t.example.group for t in tokens]
     overall = {
         name: interval_of_mean(
@@ -91,9 +91,9 @@ def measure(root: RootConfig, network: "Network", tokens: Sequence[TokenizedExam
     return {
         "n": len(tokens),
         "n_groups": len(set(groups)),
-        "accuracy_means": CRITERIA[root.metrics.span],
+        "accuracy_means": found.criterion,
         **overall,
-        "verdict": verdict(overall["preference"]),
+        "verdict": verdict(overall["preference"]) if found.preferred else "not compared (rows without foil)",
         "by_template": by_template([t.example.template for t in tokens], columns),
     }
 
@@ -101,8 +101,11 @@ def measure(root: RootConfig, network: "Network", tokens: Sequence[TokenizedExam
 def template_lines(found: dict[str, Any]) -> Iterator[list[str]]:
     """A row of words per template, the heading first."""
     differences = [name for names in DIFFERENCES.values() for name in names if name in found]
-    yield ["template", "n", "accuracy", "target > foil", *differences]
+    shares = {
+        n: said for n, said in (("accuracy", "accuracy"), ("preference", "target > foil")) if n in found
+    }
+    yield ["template", "n", *shares.values(), *differences]
     for row in found["by_template"]:
-        share = [f"{row[name]:.2f}" for name in ("accuracy", "preference")]
+        share = [f"{row[name]:.2f}" for name in shares]
         changes = [f"{row[name]:+.2f}" for name in differences]
         yield [row["template"] or "(none)", str(row["n"]), *share, *changes]

@@ -143,7 +143,7 @@ def _unscorable(rows: dict[str, str]) -> Iterator[str]:
 
 def _row_text(row: dict[str, Any]) -> Iterator[str]:
     names = ("targets", "foils") if "targets" in row else ("target", "foil")
-    answers = " not ".join(_bars(row[name][:SHOWN]) + _rest(len(row[name])) for name in names)
+    answers = " not ".join(_bars(row[name][:SHOWN]) + _rest(len(row[name])) for name in names if row[name])
     yield ""
     yield _plain(f"  {row['id']}  {row['split']}, {row['template'] or row['group']}")
     yield f"    clean    {_bars(row['clean'])} -> {answers}"

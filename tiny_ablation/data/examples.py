@@ -21,7 +21,7 @@ class Example:
         corrupt: the paired prompt, of which `foil` is the answer where the family says so.
         target: the right continuation of `clean`, with its leading space where the language writes one
             (" Paris").
-        foil: a wrong continuation of the same kind (" Rome").
+        foil: a wrong continuation of the same kind (" Rome"); empty where the row has none, which some metrics need.
         group: the cluster for statistics: examples of one group are not independent of each other.
         template: the wording both prompts share.
         subject: the words in `clean` that decide the answer, as they stand there; empty where nothing does.
@@ -65,8 +65,8 @@ class Example:
 
     @property
     def wrong(self) -> tuple[str, ...]:
-        """Every wrong continuation that counts."""
-        return self.foils or (self.foil,)
+        """Every wrong continuation that counts; none where the row has no foil."""
+        return self.foils or ((self.foil,) if self.foil else ())
 
     @property
     def has_sets(self) -> bool:

@@ -50,7 +50,7 @@ def check(
 def not_empty(examples: Sequence[Example]) -> None:
     """There is at least one row."""
     if not examples:
-        raise DataError("The corpus has no rows; a run needs at least one prompt with its target and foil.")
+        raise DataError("The corpus has no rows; a run needs at least one prompt with its target.")
 
 
 def distinct_ids(examples: Sequence[Example]) -> None:
@@ -60,20 +60,19 @@ def distinct_ids(examples: Sequence[Example]) -> None:
 
 
 def complete(examples: Sequence[Example]) -> None:
-    """Prompt, target and foil of every row hold text, and so does each answer of its sets."""
+    """Prompt and target of every row hold text, and so does each answer of its sets."""
     bad = [
         f"{e.id} ({name})"
         for e in examples
         for name, values in (
             ("clean", (e.clean.strip(),)),
             ("target", (e.target,)),
-            ("foil", (e.foil,)),
             ("targets", e.targets),
             ("foils", e.foils),
         )
         if not all(values)
     ]
-    _refuse(bad, "fields are empty", "Every row needs text in clean, target and foil.")
+    _refuse(bad, "fields are empty", "Every row needs text in clean and target.")
 
 
 def known_splits(examples: Sequence[Example]) -> None:
@@ -153,7 +152,7 @@ def _unfit(example: Example) -> str:
     right, wrong = ([canonical(text) for text in texts] for texts in (example.right, example.wrong))
     if canonical(example.target) not in right:
         return f"target {example.target!r} is not among its targets"
-    if canonical(example.foil) not in wrong:
+    if wrong and canonical(example.foil) not in wrong:
         return f"foil {example.foil!r} is not among its foils"
     twice = [text for text, count in Counter([*right, *wrong]).items() if count > 1]
     return f"{twice[0]!r} stands twice in its targets and foils" if twice else ""

@@ -1,9 +1,9 @@
 """A user's own corpus: rows of a file, of a directory that `datasets` saved, or of a data set of the hub.
 
-`FORMATS` says which suffixes are read. Required are `clean`, `target` and `foil`. Optional are `corrupt` (empty: zero and mean
-ablation do not need it), `id` (`row-12` for the twelfth row, or line 12 of JSONL), `template`, `relation`, `subject`,
-`split` and `group`, which is the template, else the relation, else the id: a row that names nothing it shares with others is
-its own cluster.
+`FORMATS` says which suffixes are read. Required are `clean` and `target`. Optional are `foil` (metrics that compare the target
+with it need it), `corrupt` (empty: zero and mean ablation do not need it), `id` (`row-12` for the twelfth row, or line 12 of
+JSONL), `template`, `relation`, `subject`, `split` and `group`, which is the template, else the relation, else the id: a row
+that names nothing it shares with others is its own cluster.
 `targets` and `foils` are lists, for rows with several right or wrong answers: target and foil are among them.
 With `dataset.chat` a row is a conversation: `messages`, a list of `role` and `content`, or `clean`, which the user says, with
 `system`; and `corrupt_messages`, or `corrupt`, which takes the place of the last turn.
@@ -26,8 +26,8 @@ from tiny_ablation.data.text import SHOWN, canonical, listing
 from tiny_ablation.data.text_rows import Fields, Row, RowError, json_kind, json_lines, json_rows, separated
 from tiny_ablation.errors import ConfigError, DataError
 
-_REQUIRED = ("clean", "target", "foil")
-_OPTIONAL = ("id", "corrupt", "group", "template", "subject", "relation", "split")
+_REQUIRED = ("clean", "target")
+_OPTIONAL = ("foil", "id", "corrupt", "group", "template", "subject", "relation", "split")
 _LISTS = ("targets", "foils")
 _CHAT = ("messages", "corrupt_messages", "system")
 _PLAIN = (*_REQUIRED, *_OPTIONAL, *_LISTS)
@@ -164,7 +164,7 @@ def _example(row: Mapping[str, Any], fields: Mapping[str, str], must_have: set[s
     text: dict[str, Any] = {name: _value(row, name, fields[name]) for name in given}
     row_id = text.pop("id", f"row-{line}")
     group = text.pop("group", "") or text.get("template") or text.get("relation") or row_id
-    return Example(**{"corrupt": "", **text}, id=row_id, group=group)
+    return Example(**{"corrupt": "", "foil": "", **text}, id=row_id, group=group)
 
 
 def _conversation(
@@ -224,7 +224,7 @@ def _text(value: Any, name: str, theirs: str) -> str:
         value = str(value)
     if not isinstance(value, str):
         raise RowError(f"{theirs} is a {json_kind(value)}, not text")
-    if not value and name in (*_REQUIRED, *_LISTS, "id"):
+    if not value and name in (*_REQUIRED, *_LISTS, "foil", "id"):
         raise RowError(f"{theirs} is empty")
     if not value.isascii() and _has_lone_surrogate(value):
         raise RowError(f"{theirs} holds half of a surrogate pair, which is no character")

@@ -71,7 +71,7 @@ def _loaded(text: str) -> Any:
 
 def _object(row: Any) -> Mapping[str, Any]:
     if not isinstance(row, dict):
-        raise RowError(f"a JSON {json_kind(row)} where an object with clean, target and foil is needed")
+        raise RowError(f"a JSON {json_kind(row)} where an object with clean and target is needed")
     return row
 
 

@@ -32,7 +32,7 @@ class TokenizedExample:
         clean_ids: the clean prompt, with the special tokens that a prompt of this model begins with.
         corrupt_ids: the corrupt prompt likewise; empty where the example has none.
         target_ids: what the target adds to the clean prompt; one token at `metrics.span=first`.
-        foil_ids: what the foil adds to it.
+        foil_ids: what the foil adds to it; empty where there is none.
         right_ids: the tokens that are right at the answer position, ascending; `metrics.span=first` scores them together.
         wrong_ids: the tokens that they are compared with.
         marks: positions in `clean_ids` by name; always with `last`.
@@ -92,7 +92,8 @@ class _Row(NamedTuple):
 
     @property
     def with_foil(self) -> Ids:
-        return self.wrong[self.example.foil]
+        """Empty where there is no foil."""
+        return self.wrong.get(self.example.foil, ())
 
     def answers(self) -> Iterator[tuple[str, str, Ids]]:
         """Name, text and tokens of every answer, the right ones first."""

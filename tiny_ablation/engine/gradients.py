@@ -81,6 +81,7 @@ def estimate(
     Raises:
         DataError: a source run is not as long as its prompt, and more than the last token would be touched.
     """
+    _check_foils(prompts, question)
     _check_lengths(prompts, question)
     shape = network.shape
     out = torch.zeros(shape.n_layers, shape.n_units(question.component), len(prompts), dtype=torch.float64)
@@ -260,6 +261,15 @@ class _Part:
             sign = 1 - 2 * reads.is_foil.to(wide)
             return (of_sets(wide, reads.tokens) * sign).sum()
         return (of_sets(wide, reads.tokens) - of_sets(wide, reads.foils)).sum()
+
+
+def _check_foils(prompts: Sequence[Prompt], question: AttributionQuery) -> None:
+    without = [p.name for p in prompts if not (p.foil or p.wrong)]
+    if without:
+        raise DataError(
+            f"attribution estimates the change of {question.metric}, which compares the target with a foil, and {len(without)} "
+            f"examples have none: {', '.join(without[:5])}; give them one, or do without estimates (ablation.screen=null)"
+        )
 
 
 def _check_lengths(prompts: Sequence[Prompt], question: AttributionQuery) -> None:

@@ -14,7 +14,7 @@ class Prompt:
     Attributes:
         ids: the prompt's tokens.
         target: the answer's tokens; one with `span=first`.
-        foil: the wrong answer's tokens.
+        foil: the wrong answer's tokens; empty where there is none, for metrics that need none.
         marks: named token positions of the prompt, such as `{"subject": (4, 5)}`.
         name: the example's id, for messages.
         right: with `span=first`: the tokens that are right at the answer position; empty is the target's first alone.
@@ -85,6 +85,8 @@ def _of(index: int, prompt: Prompt, *, full: bool) -> list[TokenSequence]:
         return [TokenSequence(index, prompt.ids, (Read(prompt.last, right, wrong, False),))]
     out = []
     for answer, is_foil in ((prompt.target, False), (prompt.foil, True)):
+        if not answer:
+            continue
         reads = tuple(Read(prompt.last + i, (token,), (token,), is_foil) for i, token in enumerate(answer))
         out.append(TokenSequence(index, prompt.ids + answer[:-1], reads))
     return out

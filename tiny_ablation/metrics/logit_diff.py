@@ -16,4 +16,6 @@ def compute(a: Readout, b: Readout) -> "Tensor":  # noqa: ARG001 - the baseline'
     return a.token_logit - a.foil_logit
 
 
-METRIC = Metric("logit_diff", "logits", "logit of the target minus logit of the foil", compute, worse=-1)
+METRIC = Metric(
+    "logit_diff", "logits", "logit of the target minus logit of the foil", compute, worse=-1, needs_foil=True
+)

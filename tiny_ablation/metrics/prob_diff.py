@@ -17,5 +17,10 @@ def compute(a: Readout, b: Readout) -> "Tensor":  # noqa: ARG001 - the baseline'
 
 
 METRIC = Metric(
-    "prob_diff", "probability", "probability of the target minus that of the foil", compute, worse=-1
+    "prob_diff",
+    "probability",
+    "probability of the target minus that of the foil",
+    compute,
+    worse=-1,
+    needs_foil=True,
 )

@@ -170,6 +170,7 @@ class Metric:
         decides: it counts whether the most probable token is the right one, which may go either way where two tokens tie; so it
             is 0 or 1, and its mean a rate.
         never_negative: it measures a distance, or counts losses; then a mean of 0 is no null hypothesis.
+        needs_foil: it compares the target with a wrong answer, which every row must have.
     """
 
     name: str
@@ -180,3 +181,4 @@ class Metric:
     worse: int = 0
     decides: bool = False
     never_negative: bool = False
+    needs_foil: bool = False

@@ -20,4 +20,5 @@ METRIC = Metric(
     compute,
     "full",
     worse=-1,
+    needs_foil=True,
 )

@@ -20,5 +20,5 @@ def compute(a: Readout, b: Readout) -> "Tensor":  # noqa: ARG001 - the baseline'
 
 METRIC = Metric(
     "seq_logprob_diff_norm", "nats per token", "mean log probability per token of the target minus that of the foil",
-    compute, "full", worse=-1,
+    compute, "full", worse=-1, needs_foil=True,
 )  # fmt: skip

@@ -1,7 +1,7 @@
 """What the un-intervened model makes of a set of examples: one clean pass, before anything is planned."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from tiny_ablation.config.schema import Span
@@ -19,6 +19,8 @@ CRITERIA = {
 }
 """When the model gets an example right."""
 
+BEGINS = "the most probable next token begins the target"
+
 DIFFERENCES = {Span.first: ("logit_diff", "prob_diff"), Span.full: ("seq_logprob_diff",)}
 """What is said of the clean pass besides."""
 
@@ -28,17 +30,20 @@ class Baseline:
     """The clean pass.
 
     Attributes:
-        correct: (n,) bool, whether the model gets the example right; see `CRITERIA`.
-        measured: each of `DIFFERENCES` of the span, (n,) float64.
+        correct: (n,) bool, whether the model gets the example right.
+        criterion: when it does: one of `CRITERIA`, or of whole answers without foils `BEGINS`.
+        measured: each of `DIFFERENCES` of the span, (n,) float64; none where an example has no foil.
     """
 
     correct: "np.ndarray"
+    criterion: str
     measured: "dict[str, np.ndarray]"
 
     @property
-    def diff(self) -> "np.ndarray":
-        """(n,) float64: the first of `measured`, whose sign says whether the target is preferred."""
-        return next(iter(self.measured.values()))
+    def preferred(self) -> "dict[str, np.ndarray]":
+        """`preference`, (n,) bool, whether the target is preferred to the foil; empty where an example has no foil."""
+        first = next(iter(self.measured.values()), None)
+        return {} if first is None else {"preference": first > 0}
 
 
 def prompt_of(tokens: TokenizedExample, *, corrupt: bool = False) -> Prompt:
@@ -72,7 +77,8 @@ def baseline(
     from tiny_ablation.engine.executor import Executor
     from tiny_ablation.metrics.registry import metric
 
-    full, metrics = span is Span.full, [metric(name) for name in DIFFERENCES[span]]
+    compared = all(t.example.wrong for t in tokens)
+    full, metrics = span is Span.full, [metric(name) for name in DIFFERENCES[span] if compared]
     measured = {m.name: np.zeros(len(tokens)) for m in metrics}
     top1 = np.zeros(len(tokens), dtype=np.int64)
     for result in Executor(network, [prompt_of(t) for t in tokens], [], metrics, full, batch_tokens):
@@ -80,5 +86,7 @@ def baseline(
         for name, values in measured.items():
             values[where] = result.baseline[name].numpy()
         top1[where] = result.top1_baseline.numpy()
-    preferred = measured[metrics[0].name] > 0
-    return Baseline(preferred if full else is_right(tokens, top1.tolist()), measured)
+    found = Baseline(is_right(tokens, top1.tolist()), BEGINS if full else CRITERIA[span], measured)
+    if full and compared:
+        return replace(found, correct=found.preferred["preference"], criterion=CRITERIA[span])
+    return found

@@ -116,6 +116,11 @@ def keep(root: RootConfig, network: "Network", selection: Selection) -> Selectio
     """
     if root.dataset.keep is Keep.all:
         return selection
+    if root.metrics.span is Span.full and not all(t.example.wrong for t in selection.tokens):
+        raise DataError(
+            f"dataset.keep=correct: with metrics.span=full an example is right where {CRITERIA[Span.full]}, and some have "
+            "none; give them a foil, or take dataset.keep=all"
+        )
     correct = baseline(network, selection.tokens, root.metrics.span, root.device.batch_tokens).correct
     tokens = [t for t, right in zip(selection.tokens, correct, strict=True) if right]
     if not tokens:

@@ -11,8 +11,9 @@ from tiny_ablation.config.schema import DatasetConfig, RootConfig, Span
 from tiny_ablation.config.settings import Settings
 from tiny_ablation.data.corpus import Corpus, family_of, load_corpus, select
 from tiny_ablation.data.examples import Example
-from tiny_ablation.errors import ConfigError
-from tiny_ablation.metrics.registry import metric_names, span_of
+from tiny_ablation.data.text import listing
+from tiny_ablation.errors import ConfigError, DataError
+from tiny_ablation.metrics.registry import metric, metric_names, span_of
 from tiny_ablation.run.plan import Ablation
 from tiny_ablation.store.provenance import numeric_versions
 
@@ -80,8 +81,9 @@ def make_spec(settings: Settings, ablation: Ablation, load: LoadCorpus = load_co
     """
     root = settings.root
     ablation.check(root.ablation)
-    metric_names_of(root)
+    names = metric_names_of(root)
     corpus = load(root.dataset, root.seed)
+    _check_foils(root, corpus, names)
     examples = select(corpus, root.dataset.split, root.dataset.n_examples, root.seed)
     _refuse_sets(root, examples)
     draws = ["prompts"] if corpus.seeded else []
@@ -102,6 +104,28 @@ def _refuse_sets(root: RootConfig, examples: Sequence[Example]) -> None:
             f"metrics.span=full scores one target and one foil, but the examples of {root.dataset.name} have sets of answers; "
             "use metrics.span=first"
         )
+
+
+def _check_foils(root: RootConfig, corpus: Corpus, names: Sequence[str]) -> None:
+    """Rows without a foil are for metrics that compare the target with nothing."""
+    without = [e.id for e in corpus.examples if not e.wrong]
+    needing = [name for name in names if metric(name).needs_foil]
+    if not without or not needing:
+        return
+    free = [name for name in names if name not in needing] or [
+        name
+        for name in metric_names()
+        if span_of(name) == root.metrics.span.value and not metric(name).needs_foil
+    ]
+    free.sort(
+        key=lambda name: not name.endswith("p_drop")
+    )  # the nearest to what was asked for; it ranks the sites
+    primary = f" metrics.primary={free[0]}" if root.metrics.primary in needing else ""
+    raise DataError(
+        f"{len(without)} of {len(corpus.examples)} rows of {root.dataset.name} have no foil ({listing(without)}), and "
+        f"{', '.join(needing)} compare the target with it; give them one (in a column of another name: "
+        f"'dataset.fields={{foil: NAME}}'), or measure what needs none: 'metrics.names=[{','.join(free)}]'{primary}"
+    )
 
 
 def _check_confirm(root: RootConfig, kind: Ablation) -> None:
