@@ -127,6 +127,11 @@ class Network:
                 self._paths[at] = prove_paths(self, at)
         return self._paths[at]
 
+    @property
+    def switched_off(self) -> dict[str, str]:
+        """The fast ways that did not prove exact on the prompts so far, and why each is not used."""
+        return {name: why for paths in self._paths.values() for name, why in paths.off.items()}
+
     def trees(self, longest: int) -> "TreeLimits":
         """Which prompts of at most so many tokens the model computes exactly in one prefix tree."""
         return self.paths(longest).trees

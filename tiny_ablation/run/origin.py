@@ -30,6 +30,7 @@ def write_origin(prepared: PreparedRun, rundir: RunDir, started: datetime) -> No
     )  # fmt: skip
     network = prepared.network
     content["weights_origin"] = network.model.origin
+    content["switched_off"] = network.switched_off
     content["model_graph"] = {
         "n_layers": network.shape.n_layers, "n_heads": network.shape.n_heads, "d_model": network.shape.d_model,
         "parallel_attn_mlp": network.parallel,
