@@ -10,7 +10,6 @@ from tiny_ablation.stats.ranks import (
     rank_biased_overlap,
     rank_biased_overlaps,
     spearman,
-    top_set_stability,
 )
 
 
@@ -69,31 +68,6 @@ def test_concordance_at_its_ends():
     assert kendalls_w([[1, 2, 3], [3, 2, 1]]) == 0
     assert np.isnan(kendalls_w([[1, 2, 3]]))
     assert np.isnan(kendalls_w([[1, 1], [2, 2]]))
-
-
-def test_a_clear_top_set_is_stable_and_noise_is_not():
-    values = rng().normal(size=(40, 60))
-    noise = top_set_stability(values, np.arange(60), 5, 200, rng())
-    values[:5] -= 10
-    assert top_set_stability(values, np.arange(60), 5, 200, rng()) == 1
-    assert noise < 0.6
-
-
-def test_stability_by_hand():
-    """Two sites, one group each: a draw holds group 0 twice (1/4), group 1 twice (1/4) or both (1/2)."""
-    values = [[3.0, 0.0], [0.0, 2.0]]
-    found = top_set_stability(values, [0, 1], 1, 20_000, rng())
-    assert found == pytest.approx(0.75, abs=0.015)  # only two of group 1 turn the ranking around
-
-
-def test_stability_of_one_group_is_missing():
-    assert np.isnan(top_set_stability([[1.0, 2.0]], [0, 0], 1, 100, rng()))
-
-
-@pytest.mark.parametrize("k", [0, 3])
-def test_stability_refuses_an_impossible_k(k):
-    with pytest.raises(GuardError, match="no top"):
-        top_set_stability([[1.0, 2.0], [2.0, 3.0]], [0, 1], k, 100, rng())
 
 
 def test_overlaps_of_many_rankings_are_those_of_each_two():

@@ -46,8 +46,3 @@ def first_step(family_size: int, level: float, method: Method = "bh") -> float:
     """What a p-value must not exceed to be a discovery all by itself, when no other test of the family helps it."""
     penalty = float(np.sum(1 / np.arange(1, family_size + 1))) if method == "by" else 1.0
     return level / (max(1, family_size) * penalty)
-
-
-def can_resolve(family_size: int, resolution: float, alpha: float, method: Method = "bh") -> bool:
-    """Whether a lone true effect could pass the procedure's first step."""
-    return family_size >= 1 and resolution <= first_step(family_size, alpha, method) * (1 + 1e-12)

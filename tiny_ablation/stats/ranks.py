@@ -1,13 +1,12 @@
-"""How alike are rankings of sites, and would the top ones be the top ones again?"""
+"""How alike are rankings of sites?"""
 
 from collections.abc import Hashable, Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from tiny_ablation.errors import GuardError
-from tiny_ablation.stats.bootstrap import resample_groups
-from tiny_ablation.stats.clusters import Floats, cluster_sums
+from tiny_ablation.stats.clusters import Floats
 
 
 def spearman(a: ArrayLike, b: ArrayLike) -> float:
@@ -92,38 +91,3 @@ def kendalls_w(scores: ArrayLike) -> float:
     most = n_judges**2 * (n_items**3 - n_items) - n_judges * ties
     deviation = float(((ranks.sum(0) - ranks.sum(0).mean()) ** 2).sum())
     return 12 * deviation / most if most > 0 else float("nan")
-
-
-def top_set_stability(
-    values: ArrayLike, groups: ArrayLike, k: int, n_resamples: int, rng: np.random.Generator
-) -> float:
-    """How well the top `k` sites hold when the groups of examples are drawn anew.
-
-    Args:
-        values: (n_sites, n_examples), effects, finite; a site's strength is its absolute mean.
-        groups: (n_examples,), labels of the groups that are drawn.
-        k: 1 to n_sites.
-        n_resamples: draws; at least 100 for a steady number.
-        rng: the source of the draws.
-
-    Returns:
-        The mean Jaccard overlap of a draw's top `k` with the sample's, in [0, 1]; NaN when there is one
-        group.
-    """
-    sums, sizes = cluster_sums(values, groups)
-    n_sites, n_groups = sums.shape
-    if not 1 <= k <= n_sites:
-        raise GuardError(f"There is no top {k} of {n_sites} sites.")
-    if n_groups == 1:
-        return float("nan")
-    weights = resample_groups(n_groups, n_resamples, rng)
-    drawn = _top_members((weights @ sums.T) / (weights @ sizes)[:, None], k)
-    shared = (drawn & _top_members(sums.sum(1)[None, :] / sizes.sum(), k)).sum(1)
-    return float((shared / (2 * k - shared)).mean())
-
-
-def _top_members(means: Floats, k: int) -> NDArray[np.bool_]:
-    """Which sites are among the `k` strongest of each row of (n_draws, n_sites); the first wins a tie."""
-    members = np.zeros(means.shape, dtype=np.bool_)
-    np.put_along_axis(members, np.argsort(-np.abs(means), axis=1, kind="stable")[:, :k], True, axis=1)
-    return members
