@@ -3,6 +3,8 @@
 import pandas as pd
 import pytest
 
+from tiny_ablation.commands import plan
+
 TOY = ("model=toy", "dataset.n_examples=12", "stats.n_boot=100", "stats.n_perm=100")
 
 
@@ -53,3 +55,24 @@ def test_an_experiment_that_is_a_sweep_by_itself_is_planned_as_one(cli):
     assert "10 runs, about " in told.out
     assert "heads_mean_template" in told.out
     assert len(cli("plan", "experiment=robustness", *TOY, "model.weights=raw", "--json").json()) == 5
+
+
+def test_it_says_which_effects_can_be_found(cli):
+    """Ten real heads of 270 with an effect of .8 take 29 groups, one alone 39 (a plain simulation of t tests)."""
+    _, needed = plan._power(12, 270, 0.8, 10)
+    assert [needed["1"], needed["10"]] == pytest.approx([39, 29], rel=0.1)
+    [found] = cli("plan", *TOY, "ablation.scales=[0]", "--effect", "0.8", "--real", "3", "--json").json()
+    assert (found["groups"], found["tests"]) == (12, 8)
+    assert found["finds"]["3"] < found["finds"]["1"]
+    assert found["groups_needed"]["3"] < found["groups_needed"]["1"]
+    told = cli("plan", *TOY, "ablation.scales=[0]", "--effect", "0.8", "--real", "3").out
+    assert f"effects of {found['finds']['3']:.2f} and more, where 3 sites have one" in told
+    assert f"{found['groups_needed']['1']} groups find 0.8, where one site has one" in told
+    assert "within 0.8" in told
+
+
+@pytest.mark.parametrize("args", [("--effect", "0"), ("--effect", "-1"), ("--real", "0")])
+def test_impossible_effects_are_refused(cli, args):
+    result = cli("plan", *TOY, *args)
+    assert result.code == 2
+    assert "above 0" in result.err

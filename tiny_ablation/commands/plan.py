@@ -1,11 +1,14 @@
-"""Say what a run or a sweep will cost before it starts: forwards, tokens, rows, time and memory.
+"""Say what a run or a sweep will cost before it starts, in forwards, time and memory, and which effects it can find.
 
   tiny-ablate plan ablation=heads_zero dataset=ioi
   tiny-ablate plan -m dataset=facts,ioi seed=0,1,2
+  tiny-ablate plan dataset=facts --effect 0.8 --real 10      how many groups find ten such effects
   tiny-ablate plan dataset=facts --json
 
 Loads the model, tokenises and lays everything out as the run would, measures how fast this machine multiplies matrices (a
-second), and writes nothing. The time is an estimate for one process on a machine that does nothing else.
+second), and writes nothing. The time is an estimate for one process on a machine that does nothing else. Effect sizes are means
+over standard deviations of the groups' mean effects (`effect_size` in the tables of a pilot run); an effect is found where q is
+at most 0.05 over all sites of the run, in four of five samples.
 """
 
 from collections.abc import Iterator, Sequence
@@ -41,6 +44,11 @@ class Estimate:
         example_rows: of the per-example table.
         seconds: estimated.
         memory_mb: estimated, of the process.
+        groups: of examples.
+        tests: of a metric, corrected together.
+        finds: the smallest effect size that is found where one site has it, and where `real` have; None with one group.
+        groups_needed: how many groups find `effect` where one site has it, where `real` have, and how many show that a site
+            without effect is within it; empty where no effect was named.
     """
 
     condition: str
@@ -55,6 +63,10 @@ class Estimate:
     example_rows: int
     seconds: float
     memory_mb: int
+    groups: int
+    tests: int
+    finds: dict[str, float | None]
+    groups_needed: dict[str, int | None]
 
 
 def main(args: list[str]) -> int:
@@ -66,19 +78,27 @@ def main(args: list[str]) -> int:
     flags = parser("plan", __doc__)
     add_overrides(flags)
     flags.add_argument("-m", "--multirun", action="store_true", help="plan a sweep")
+    flags.add_argument(
+        "--effect", type=float, metavar="D", help="say how many groups of examples find effects of this size"
+    )
+    flags.add_argument(
+        "--real", type=int, default=10, metavar="N", help="how many sites have such an effect (default: 10)"
+    )
     flags.add_argument("--json", action="store_true", help="print the estimates as JSON")
     given = flags.parse_intermixed_args(args)
+    if given.real < 1 or (given.effect is not None and not given.effect > 0):
+        raise ConfigError(f"plan: --effect={given.effect} and --real={given.real} must be above 0")
     specs = _lights(given.overrides, given.multirun)
     for spec in specs:
         if made := spec.ablation.setup_cost(spec.settings.root.ablation):
             raise ConfigError(
                 f"plan: the cost of ablation={spec.ablation.name} depends on {made}, which plan does not make"
             )
-    found = [_estimate(spec) for spec in specs]
+    found = [_estimate(spec, given.effect, given.real) for spec in specs]
     if given.json:
         say_json([asdict(each) for each in found])
     else:
-        say(*_lines(found))
+        say(*_lines(found), *_power_lines(found, given.effect))
     return 0
 
 
@@ -90,7 +110,7 @@ def _lights(overrides: Sequence[str], multirun: bool) -> "Sequence[RunSpec]":
     return [run_spec(compose(overrides))]
 
 
-def _estimate(spec: "RunSpec") -> Estimate:
+def _estimate(spec: "RunSpec", effect: float | None, real: int) -> Estimate:
     import psutil
 
     from tiny_ablation.engine.cost import cost
@@ -100,6 +120,9 @@ def _estimate(spec: "RunSpec") -> Estimate:
     prepared = prepare_run(spec)
     costs = [cost(executor) for executor in executors(prepared)]
     in_table = [arm for arm in prepared.arms if arm.in_table]
+    tests = sum(row.intervention is not None for arm in in_table for row in arm.rows)
+    groups = len({tokens.example.group for tokens in prepared.tokens})
+    finds, needed = _power(groups, tests, effect, min(real, tests))
     total = {
         name: sum(getattr(each, name) for each in costs)
         for name in ("examples", "tokens", "nodes", "forwards", "operations")
@@ -111,8 +134,25 @@ def _estimate(spec: "RunSpec") -> Estimate:
         example_rows=sum(len(arm.rows) * len(arm.prompts) for arm in prepared.arms),
         seconds=round(total["operations"] / _rate(prepared.network) * _OVERHEAD + _START_UP, 1),
         memory_mb=round((psutil.Process().memory_info().rss + max(each.memory for each in costs) + _copies(prepared)) / 2**20),
-        **(total | {"forwards": round(total["forwards"])}),
+        groups=groups, tests=tests, finds=finds, groups_needed=needed,
+        **{**total, "forwards": round(total["forwards"])},
     )  # fmt: skip
+
+
+def _power(
+    groups: int, tests: int, effect: float | None, real: int
+) -> tuple[dict[str, float | None], dict[str, int | None]]:
+    """`finds` and `groups_needed` of `Estimate`."""
+    from tiny_ablation.stats.power import groups_for_equivalence, groups_needed, resolvable
+
+    several = dict.fromkeys((1, max(1, real)))
+    finds = {str(n): resolvable(groups, tests, n) if tests else None for n in several}
+    needed: dict[str, int | None] = {}
+    if effect is not None and tests:
+        needed = {str(n): groups_needed(effect, tests, n) for n in several} | {
+            "no effect": groups_for_equivalence(effect)
+        }
+    return finds, needed
 
 
 def _copies(prepared: Any) -> int:
@@ -146,6 +186,27 @@ def _lines(found: Sequence[Estimate]) -> Iterator[str]:
     yield f"  {operations:.2g} floating-point operations; {effects:,} rows of effects, from {examples:,} per example"
     yield "  computed: tokens after shared prefixes are counted once"
     yield "  forwards: whole passes of one prompt, skipped blocks left out"
+
+
+def _power_lines(found: Sequence[Estimate], effect: float | None) -> Iterator[str]:
+    """What can be found, once for all runs that have as many groups and tests."""
+    for each in {(e.groups, e.tests): e for e in found if e.tests}.values():
+        yield ""
+        yield f"  {each.groups} groups of examples, {each.tests:,} tests corrected together; found in 4 of 5 samples:"
+        for n, size in each.finds.items():
+            told = "nothing: there is one group" if size is None else f"effects of {size:.2f} and more"
+            yield f"    {told}, where {_sites(n)}"
+        for n, groups in each.groups_needed.items():
+            told = "more than 100,000 groups" if groups is None else f"{groups} groups"
+            what = f"find {effect:g}, where {_sites(n)}"
+            if n == "no effect":
+                what = f"show that a site without effect is within {effect:g}"
+            yield f"    {told} {what}"
+        yield "    sizes: mean effect over the standard deviation of the groups' mean effects"
+
+
+def _sites(n: str) -> str:
+    return "one site has one" if n == "1" else f"{n} sites have one"
 
 
 def _cells(each: Estimate) -> list[str]:
