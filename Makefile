@@ -31,7 +31,7 @@ help:
 	@echo "make check      style, types, architecture, duplicates, known vulnerabilities, generated documentation"
 	@echo "make sbom       dist/sbom.json, the bill of materials of a release"
 	@echo "make behaviours   measure the default model on every behaviour (docs/behaviours.md)"
-	@echo "make selfcheck  does the tool find circuits that are known? about three minutes (docs/selfcheck.md)"
+	@echo "make selfcheck  does the tool find circuits that are known? about five minutes (docs/selfcheck.md)"
 	@echo "make coverage   the test suite, and which lines it does not reach (build/coverage)"
 	@echo "make site       the documentation as a site (build/site)"
 	@echo "make docs         docs/reference.md from the schema; make pictures: the pictures, from runs of the default model"

@@ -11,9 +11,10 @@ import pytest
 from tiny_ablation.ablations import single_site
 from tiny_ablation.ablations.shared.replacements import Scale
 from tiny_ablation.commands import selfcheck
-from tiny_ablation.commands._selfcheck import circuits, simulate, speed
+from tiny_ablation.commands._selfcheck import circuits, simulate, simulate_sweeps, speed
 from tiny_ablation.commands._selfcheck.checks import Check, all_met, table
 from tiny_ablation.commands._selfcheck.circuits import auroc
+from tiny_ablation.commands._selfcheck.simulate_sweeps import N_HEADS
 from tiny_ablation.run import site_statistics
 from tiny_ablation.stats.clusters import cluster_sums
 from tiny_ablation.stats.intervals import Intervals
@@ -43,6 +44,7 @@ def few_draws(monkeypatch):
         [replace(no_effect, n_sites=60, n_families=60, most=0.1), replace(twenty, n_families=4)],
     )
     monkeypatch.setattr(simulate, "STRONGEST", [simulate.Strongest(12, n_families=8)])
+    monkeypatch.setattr(simulate_sweeps, "TRIALS", [])
 
 
 def test_the_planted_circuit_and_a_program_are_found(cli):
@@ -148,6 +150,68 @@ def test_a_method_that_does_not_hold_misses_its_bar(cli, monkeypatch, few_draws,
     result = cli("selfcheck", "--only", "statistics", "--json")
     assert result.code == 1
     assert {check["check"] for check in result.json()["checks"] if check["ok"] is False} == bars
+
+
+def _independent(_: str, sums: Any, sizes: Any, __: float) -> Intervals:
+    """The interval of independent examples, of variance 2."""
+    mean, error = sums.sum(1) / sizes.sum(), (2 / sizes.sum()) ** 0.5
+    return Intervals(mean - 1.96 * error, mean + 1.96 * error)
+
+
+SWEEP_FAULTS = {
+    "seeds whose wordings are not known": (
+        "sweep.analysis.pooled.pooled_intervals",
+        _independent,
+        simulate_sweeps.COVERS,
+    ),
+    "top sets without a test": (
+        "sweep.analysis.invariants.conjunction_q",
+        lambda *_: None,
+        simulate_sweeps.CONSERVED,
+    ),
+    "random sets as the only chance": (
+        "sweep.analysis.overlap_chances._of_flips",
+        lambda _: [],
+        simulate_sweeps.CHANCE,
+    ),
+    "p-values as q-values of pairs": (
+        "aggregate.interaction.q_values",
+        lambda p, _: p,
+        simulate_sweeps.INTERACTS,
+    ),
+    "one replacement as good as all": (
+        "aggregate.robustness.same_sign_everywhere",
+        lambda p, _: p.min(0) / N_HEADS,
+        simulate_sweeps.HOLDS,
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", [None, *SWEEP_FAULTS])
+def test_what_is_said_of_sweeps_is_checked_too(cli, monkeypatch, fault):
+    for rows in ("INTERVALS", "FAMILIES", "STRONGEST"):
+        monkeypatch.setattr(simulate, rows, [])
+    trials = {
+        trial.name: replace(trial, n=4, high=trial.high if trial.low else 0.5)
+        for trial in simulate_sweeps.TRIALS
+        if "ratio" not in trial.text
+    }
+    missed = set()
+    if fault:
+        name, method, row = SWEEP_FAULTS[fault]
+        monkeypatch.setattr(f"tiny_ablation.{name}", method)
+        trials, missed = {row: trials[row]}, {row}
+    monkeypatch.setattr(simulate_sweeps, "TRIALS", list(trials.values()))
+    checks = cli("selfcheck", "--only", "statistics", "--json").json()["checks"]
+    assert {check["check"] for check in checks} == set(trials)
+    assert {check["check"] for check in checks if check["ok"] is False} == missed
+
+
+def test_the_table_of_the_documentation_has_every_row():
+    page = (Path(__file__).parents[2] / "docs" / "metrics-and-statistics.md").read_text()
+    rows = [*simulate.INTERVALS, *simulate.FAMILIES, *simulate_sweeps.TRIALS]
+    assert [row.text for row in rows if f"| {row.text} |" not in page] == []
+    assert "(missed)" not in page
 
 
 def test_statistics_of_a_large_run_are_fast_and_slow_ones_are_told(cli, monkeypatch):

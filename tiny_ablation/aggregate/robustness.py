@@ -107,11 +107,13 @@ def robustness(runs: Sequence[Run], k: int = 10) -> RobustnessTables:
     level = runs[0].summary.get("confidence", 0.95)
     values = [table.loc[heads, examples].to_numpy() for table in tables]
     found = [
-        _effects(label, [v for v, of in zip(values, labels, strict=True) if of == label], groups, level)
+        condition_effects(
+            label, [v for v, of in zip(values, labels, strict=True) if of == label], groups, level
+        )
         for label in dict.fromkeys(labels)
     ]
     names = [(int(layer), int(head)) for layer, head in heads]
-    agreement, of_heads = _agreement(found, k), _heads(found, names, k)
+    agreement, of_heads = _agreement(found, k), heads_table(found, names, k)
     return RobustnessTables(
         agreement, of_heads, about | _summary(found, of_heads, agreement, metric, k, len(examples))
     )
@@ -151,7 +153,10 @@ def _effects_by_head(run: Run, metric: str) -> pd.DataFrame:
     return table.pivot_table(index=["layer", "head"], columns="example_id", values="delta", aggfunc="mean")
 
 
-def _effects(label: str, seeds: Sequence[Floats], groups: Sequence[str], confidence: float) -> _Effects:
+def condition_effects(
+    label: str, seeds: Sequence[Floats], groups: Sequence[str], confidence: float
+) -> _Effects:
+    """The effects of one condition, each seed (n_heads, n_examples), with their intervals and tests."""
     sums, sizes = cluster_sums(np.mean(seeds, axis=0), groups)
     found = cluster_means(
         sums, sizes, rng=generator(0, "bootstrap", "robustness"), confidence=confidence, n_boot=N_BOOT,
@@ -174,7 +179,8 @@ def _agreement(found: Sequence[_Effects], k: int) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _heads(found: Sequence[_Effects], names: Sequence[tuple[int, int]], k: int) -> pd.DataFrame:
+def heads_table(found: Sequence[_Effects], names: Sequence[tuple[int, int]], k: int) -> pd.DataFrame:
+    """`RobustnessTables.heads`."""
     deltas = np.array([f.delta for f in found])  # (conditions, heads)
     resolved = np.array([(f.low > 0) | (f.high < 0) for f in found])
     p = same_sign_everywhere(np.array([f.p for f in found]), deltas)

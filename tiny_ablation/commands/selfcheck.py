@@ -1,4 +1,4 @@
-"""Run the tool on models whose circuit is known, and print whether it finds it; about three minutes.
+"""Run the tool on models whose circuit is known, and print whether it finds it; about five minutes.
 
 The models are a trained circuit among decoys, a pair of heads that stand in for each other, and compiled programs. Intervals
 and false discoveries are counted on simulated effects. What this proves and what not: docs/selfcheck.md.
@@ -6,6 +6,7 @@ Exit code 1 when a bar is missed.
 
   tiny-ablate selfcheck
   tiny-ablate selfcheck --only planted tracr_sort --json
+  tiny-ablate selfcheck --only statistics --markdown    the table of docs/metrics-and-statistics.md
   tiny-ablate selfcheck device=cuda             on another device than the CPU
   tiny-ablate selfcheck --prompts DIR           write the inputs of the compiled programs, to run them by hand
 """
@@ -19,8 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tiny_ablation.commands._console import add_overrides, parser, say, say_json
-from tiny_ablation.commands._selfcheck import circuits, simulate, speed
-from tiny_ablation.commands._selfcheck.checks import Check, all_met, table
+from tiny_ablation.commands._selfcheck import circuits, simulate, simulate_sweeps, speed
+from tiny_ablation.commands._selfcheck.checks import Check, all_met, markdown, table
 from tiny_ablation.commands._selfcheck.circuits import Workshop
 from tiny_ablation.errors import ConfigError
 from tiny_ablation.store.files import write_json
@@ -67,6 +68,7 @@ def _arguments(args: list[str]) -> Namespace:
         "--only", nargs="+", choices=_parts(), metavar="PART", help=f"some of: {', '.join(_parts())}"
     )
     flags.add_argument("--json", action="store_true", help="print the results as JSON")
+    flags.add_argument("--markdown", action="store_true", help="print the results as a table in Markdown")
     flags.add_argument("--out", type=Path, metavar="FILE", help="also write the JSON there")
     flags.add_argument(
         "--prompts", type=Path, metavar="DIR", help="only write the prompts of the compiled programs there"
@@ -101,12 +103,11 @@ def _run(part: str, shop: Workshop, screen: "Screen") -> list[Check]:
     """The checks of one part, with progress on a terminal."""
     ways: dict[str, Callable[[Workshop], list[Check]]] = {
         circuits.PAIR_MODEL: circuits.check_pair,
-        STATISTICS: simulate.check_tables,
+        STATISTICS: lambda shop: simulate.check_tables(shop) + simulate_sweeps.check_sweeps(shop),
         SPEED: speed.check_speed,
     }
-    total = {circuits.PAIR_MODEL: 1, STATISTICS: simulate.n_families(), SPEED: 1}.get(
-        part, len(circuits.KINDS)
-    )
+    n_simulated = simulate.n_families() + simulate_sweeps.n_trials()
+    total = {circuits.PAIR_MODEL: 1, STATISTICS: n_simulated, SPEED: 1}.get(part, len(circuits.KINDS))
     with screen.progress(part, total) as stage:
         shop = replace(shop, tick=stage.advance)
         return ways[part](shop) if part in ways else circuits.check_heads(shop, part)
@@ -115,6 +116,9 @@ def _run(part: str, shop: Workshop, screen: "Screen") -> list[Check]:
 def _report(content: dict[str, Any], checks: Sequence[Check], given: Namespace) -> None:
     if given.json:
         say_json(content)
+        return
+    if given.markdown:
+        say(*markdown(checks))
         return
     missed = sum(check.ok is False for check in checks)
     barred = sum(check.ok is not None for check in checks)

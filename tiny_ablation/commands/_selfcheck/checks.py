@@ -42,6 +42,14 @@ def all_met(checks: Sequence[Check]) -> bool:
     return all(check.ok is not False for check in checks)
 
 
+def markdown(checks: Sequence[Check]) -> Iterator[str]:
+    """The checks as a table in Markdown."""
+    yield from ("| what | where | must be | is |", "|---|---|---|---|")
+    for check in checks:
+        missed = " (missed)" if check.ok is False else ""
+        yield f"| {check.name} | {check.subject} | {check.bar or 'told, no bar'} | {check.shown}{missed} |"
+
+
 def table(checks: Sequence[Check]) -> Iterator[str]:
     """The checks as aligned lines, under a heading for each name; a bar that all of a name share stands there."""
     widths = [max(len(c.subject) for c in checks), max(len(c.shown) for c in checks)]

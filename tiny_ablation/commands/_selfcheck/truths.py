@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -23,8 +24,8 @@ class Truth:
     Attributes:
         n_groups: groups of examples.
         sizes: how many examples they have, in turn.
-        shape: of all parts, of mean 0 and variance 1: `normal`, `lognormal` (skewness 1.75), `exponential` (skewness 2); or
-            `rate`, where an example has the event or not.
+        shape: of all parts, of mean 0 and variance 1: `normal`, `lognormal` (skewness 1.75), `exponential` (skewness 2),
+            `heavy` (log-normal with skewness 6.2); or `rate`, where an example has the event or not.
         shared: the part of the groups' variance that all heads share, so that two heads correlate by about that.
         of_example: the standard deviation of an example's part, where that of a group's is 1. A rate's examples copy their
             group with a chance of a half.
@@ -73,10 +74,9 @@ def small(size: float) -> "Callable[[np.random.Generator, int], np.ndarray]":
     return lambda rng, n_sites: size * rng.normal(size=n_sites)
 
 
-def _lognormal(rng: "np.random.Generator", shape: tuple[int, ...]) -> Any:
+def _lognormal(rng: "np.random.Generator", shape: tuple[int, ...], spread: float = 0.5) -> Any:
     import numpy as np
 
-    spread = 0.5
     centred = rng.lognormal(0, spread, shape) - np.exp(spread**2 / 2)
     return centred / np.sqrt((np.exp(spread**2) - 1) * np.exp(spread**2))
 
@@ -84,5 +84,6 @@ def _lognormal(rng: "np.random.Generator", shape: tuple[int, ...]) -> Any:
 SHAPES: "dict[str, Callable[[Any, tuple[int, ...]], Any]]" = {
     "normal": lambda rng, shape: rng.normal(size=shape),
     "lognormal": _lognormal,
+    "heavy": partial(_lognormal, spread=1.0),
     "exponential": lambda rng, shape: rng.exponential(size=shape) - 1,
 }
