@@ -5,6 +5,7 @@ import json
 import pandas as pd
 import pytest
 
+from tiny_ablation.engine.prompts import Prompt, sequences
 from tiny_ablation.metrics.registry import metric, metric_names
 
 TOY = ("model=toy", "tracking=off", "verify=cpu", "device.threads=1", "stats.n_boot=100", "stats.n_perm=100",
@@ -125,3 +126,7 @@ def test_the_baseline_of_a_data_set_is_shown_without_a_comparison(cli, rows, spa
     assert " not " not in shown.out.split("clean  ")[1].splitlines()[0]
     begins = "begins the target" if span == "full" else "is the target"
     assert begins in found["baseline"]["accuracy_means"]
+
+
+def test_no_pass_is_run_for_a_foil_that_is_not_there():
+    assert len(sequences([Prompt((1, 2), (3, 4), (), {}, "x")], full=True)) == 1
