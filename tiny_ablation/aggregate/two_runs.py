@@ -56,10 +56,11 @@ def compare(
             f"{first.dir.path} and {second.dir.path} have no {what} in common"
             + ("; different data sets are compared in one sweep, -m dataset=a,b" if what == "prompt" else "")
         )
-    before, after = (table.loc[sites, shared] for table in tables)
+    before: Any = tables[0].loc[sites, shared]
+    after: Any = tables[1].loc[sites, shared]
     whole = before.notna().all(axis=1) & after.notna().all(axis=1)
     before, after = before[whole], after[whole]
-    groups = first.per_example.drop_duplicates("example_id").set_index("example_id")["group"][shared]
+    groups: Any = first.per_example.drop_duplicates("example_id").set_index("example_id")["group"][shared]
     clusters = cluster_sums((after - before).to_numpy(), groups.to_numpy())
     found = cluster_means(
         *clusters,

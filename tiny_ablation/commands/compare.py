@@ -36,6 +36,7 @@ def main(args: list[str]) -> int:
     import json
 
     from tiny_ablation.aggregate.two_runs import compare, differing_keys
+    from tiny_ablation.store.files import to_json
     from tiny_ablation.store.reader import load_run
     from tiny_ablation.store.untrusted import reading
 
@@ -44,7 +45,7 @@ def main(args: list[str]) -> int:
         found, differ = compare(first, second, given.metric), differing_keys(first, second)
         metric = given.metric or first.summary["primary"]
     if given.json:
-        rows = json.loads(found.to_json(orient="records", double_precision=15))
+        rows = json.loads(to_json(found.to_dict("records")))
         say_json({"metric": metric, "differ": differ, "sites": rows})
     else:
         say(*_lines(found, metric, differ, given.top))
