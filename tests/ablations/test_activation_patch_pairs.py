@@ -28,7 +28,7 @@ def config(granularity="layer_resid", positions="last", direction="both", **keys
 def jsonl(tmp_path, *rows):
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return {"dataset": "jsonl", "path": str(path), "n_examples": None}
+    return {"dataset": "file", "path": str(path), "n_examples": None}
 
 
 PAIR = {

@@ -41,6 +41,11 @@ def test_tables_call_a_data_set_by_where_it_is(overrides, name):
     assert settings.plain["dataset"]["name"] == name
 
 
+def test_an_option_file_may_call_the_family_by_its_older_name():
+    settings = compose(["dataset=file", "dataset.family=jsonl"])
+    assert settings.root.dataset.family == settings.plain["dataset"]["family"] == "file"
+
+
 def test_every_format_is_left_out_of_the_name():
     assert all(
         compose(["dataset=file", f"dataset.path=rows{suffix}"]).root.dataset.name == "rows"

@@ -56,12 +56,14 @@ def to_settings(cfg: Any) -> Settings:
     root: Any = OmegaConf.to_object(cfg)
     model, dataset = root.model, root.dataset
     model.name = _named(model.name, {"local": model.path, "hub": model.id}, (".gguf",))
+    dataset.family = "file" if dataset.family == "jsonl" else dataset.family  # its name in older option files
     dataset.name = _named(dataset.name, {"file": dataset.path}, _DATA)
     _check(root)
     root.dataset.common_rows = common_rows(root)
     plain: Any = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
     plain["dataset"]["common_rows"] = root.dataset.common_rows
-    plain["model"]["name"], plain["dataset"]["name"] = model.name, dataset.name
+    plain["model"]["name"] = model.name
+    plain["dataset"] |= {"name": dataset.name, "family": dataset.family}
     plain["tracking"]["uri"] = masked(root.tracking.uri) if root.tracking.uri else None
     return Settings(root, plain)
 
