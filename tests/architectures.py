@@ -53,9 +53,14 @@ def hook(module: Any, at: At, unit: int, change: Callable[[torch.Tensor], torch.
 
     if at.side == "in":
         return module.register_forward_pre_hook(before, with_kwargs=True)
-    return module.register_forward_hook(
-        lambda _m, _a, out: type(out)((changed(out[0]), *out[1:])) if isinstance(out, tuple) else changed(out)
-    )
+
+    def after(_module: Any, _args: Any, out: Any) -> Any:
+        if not isinstance(out, (tuple, list)):
+            return changed(out)
+        new = [changed(out[0]), *out[1:]]
+        return new if isinstance(out, list) else tuple(new)
+
+    return module.register_forward_hook(after)
 
 
 def _parts(o: str, attn: str, mlp: str, **qkv: At) -> dict[str, tuple[At, ...]]:
@@ -78,14 +83,13 @@ def _by_head(module: str) -> dict[str, At]:
     return _fused(module, (0, D, 2 * D), 3 * D)
 
 
-def _latent(**out: str) -> dict[str, tuple[At, ...]]:
+def _latent(queries: str) -> dict[str, tuple[At, ...]]:
     """DeepSeek's attention: a query has a rotary part, a value stands behind the key of its head."""
-    places = {"o": "self_attn.o_proj", "attn": "self_attn", "mlp": "mlp"} | out
     query, value = (
-        heads("self_attn.q_b_proj", "out", LATENT),
+        heads(queries, "out", LATENT),
         heads("self_attn.kv_b_proj", "out", first=D, step=2 * D),
     )
-    return _parts(places["o"], places["attn"], places["mlp"], q=query, v=value)
+    return _parts("self_attn.o_proj", "self_attn", "mlp", q=query, v=value)
 
 
 def _renamed(parts: dict[str, tuple[At, ...]], **modules: str) -> dict[str, tuple[At, ...]]:
@@ -135,13 +139,13 @@ _GROUPS: tuple[tuple[str, dict[str, tuple[At, ...]], str], ...] = (
     ("model.layers", _renamed(_LLAMA, mlp_out="block_sparse_moe"), "granitemoe granitemoe_swa"),
     ("model.layers", _GATED, "qwen3_5_moe_text qwen3_5_text qwen3_next"),
     ("model.layers", _GATED, "qwen3_5 qwen3_5_moe"),
-    ("model.layers", _latent(),
-     "axk1 bailing_hybrid deepseek_v2 deepseek_v3 deepseek_v32 dots3_note dots3_note_text glm4_moe_lite glm_moe_dsa "
-     "kimi_linear minicpm3 youtu"),
+    ("model.layers", _latent("self_attn.q_b_proj"),
+     "axk1 deepseek_v2 deepseek_v3 deepseek_v32 dots3_note dots3_note_text glm4_moe_lite glm_moe_dsa minicpm3 youtu"),
+    ("model.layers", _latent("self_attn.q_proj"), "bailing_hybrid kimi_linear"),
     ("model.layers", {**_NORMED, "mlp_out": (*[At("mlp", "out")] * 3, At("post_feedforward_layernorm", "out"))},
      "olmo_hybrid"),  # three blocks without attention, then one with it
     ("model.layers", _LFM, "lfm2 lfm2_moe"),
-    ("model.layers", _renamed(_OUT_PROJ, attn_out="post_operator_norm", mlp_out="post_ffn_norm"), "lfm3"),
+    ("model.layers", _renamed(_LLAMA, attn_out="post_operator_norm", mlp_out="post_ffn_norm"), "lfm3"),
     ("model.layers", _OUT_PROJ, "xglm"),
     ("biogpt.layers", _OUT_PROJ, "biogpt"),
     ("model.decoder.layers", _OUT_PROJ,

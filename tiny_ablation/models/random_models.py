@@ -183,7 +183,8 @@ def _per_layer(full: Any, names: Mapping[str, Any]) -> dict[str, Any]:
         return {}
     lists = {
         name: value for name in names
-        if isinstance(value := full.__dict__.get(name), (list, tuple)) and len(value) == layers and layers > 1
+        if isinstance(value := full.__dict__.get(name), (list, tuple)) and len(value) == layers
+        and len({*map(str, value)}) < layers  # else numbers of blocks
     }  # fmt: skip
     if not lists:
         return {}
