@@ -134,7 +134,7 @@ def test_methods_threats_and_command(tmp_path, fake):
     for name, value in fake.summary(fake.impact(4, 3))["intervention"].items():
         assert f" {name} {value} " in text
     assert "tiny-ablate ablation=heads_zero dataset=facts 'condition=my tag'" in text
-    assert "with fewer than 20 they tend to be too short" in text
+    assert "with fewer than 20 those of strongly skewed effects tend to be too short" in text
     assert "Zero is a value that the component may never take" in text
     assert "machine.cpu Some CPU" in text
 

@@ -149,6 +149,14 @@ def test_seeds_that_are_one_measurement_show_the_interval_over_examples(tmp_path
     assert "they are one measurement" in _words(write_sweep_report(directory))
 
 
+def test_seeds_are_said_to_be_more_examples(tmp_path):
+    directory = write_sweep(tmp_path / "s", layers=3, heads=2, k=3)
+    assert {p.interval for p in read_sweep(directory).comparisons[0].profiles} == {"examples of 3 seeds"}
+    said = _words(write_sweep_report(directory))
+    assert "Intervals are over the examples of all seeds" in said
+    assert "Student" not in said
+
+
 def test_layers_and_their_granularities_are_drawn(tmp_path):
     directory = write_sweep(tmp_path / "s", table="layer", layers=6, heads=2, k=3)
     assert "1 component is among the 3 strongest of all 3 conditions" in _words(write_sweep_report(directory))

@@ -130,8 +130,8 @@ def _limitations(data: SweepData) -> Iterator[str]:
     """What stands between these numbers and a conclusion."""
     k = data.invariants.get("k")
     yield (
-        f"A site is counted as conserved because it is in top sets of size {k}; another k gives other sets. Look at the whole "
-        "rankings as well."
+        f"A site is counted as conserved because it is in top sets of size {k} and its effects are resolved; another k "
+        "gives other sets, and more examples resolve more. Look at the whole rankings as well."
     )
     yield (
         "Top sets are chosen and measured on the same examples, which flatters their members: look again on another split "
@@ -139,8 +139,11 @@ def _limitations(data: SweepData) -> Iterator[str]:
     )
     if any(each.get("replicates") is False for each in data.summary["conditions"].values()):
         yield "Where seeds draw nothing, they are one measurement: intervals there are over examples of one run."
-    elif max((len(each["seeds"]) for each in data.summary["conditions"].values()), default=0) < 5:
-        yield "Student-t intervals over fewer than five seeds are wide, and rest on a normal distribution."
+    elif any(len(each["seeds"]) > 1 for each in data.summary["conditions"].values()):
+        yield (
+            "Seeds draw other examples of the same wordings. Intervals are over the examples of all seeds, by wording; "
+            "the spread of the seeds' means is no interval."
+        )
     yield (
         "A site that every condition needs may serve what all prompts share, such as attending to the first token, rather than "
         "the behaviour: compare with conditions in which the behaviour is absent."
