@@ -54,6 +54,12 @@ def test_it_is_trained_once_and_made_again_when_damaged(network, cache, small):
     assert (first / "cfg.json").stat().st_mtime_ns > stamp
 
 
+def test_other_libraries_train_another(network, cache, small, monkeypatch):
+    before = recipe(network, small(), 0).directory
+    monkeypatch.setattr(trained_module, "numeric_versions", lambda: {"torch": "9.9"})
+    assert recipe(network, small(), 0).directory != before
+
+
 @pytest.mark.parametrize(
     "name", ["contexts.npz", "contexts.json", "clock.json", "step-*/*.safetensors", "step-*/files.json"]
 )

@@ -34,6 +34,7 @@ from tiny_ablation.store.checksummed_json import read_sealed, write_sealed
 from tiny_ablation.store.files import flush_files, read_json, sha256_file, write_json, write_via
 from tiny_ablation.store.locks import hold, is_locked
 from tiny_ablation.store.profile import peak_memory
+from tiny_ablation.store.provenance import numeric_versions
 
 if TYPE_CHECKING:
     import numpy as np
@@ -80,7 +81,7 @@ class Recipe:
             "version": VERSION, "code_version": __version__, "model": model.name, "weights": model.weights_hash,
             "processing": model.origin.get("weights", "raw"), "opening": list(model.opening),
             "component": self.site.component, "layer": self.site.layer, "width": self.width,
-            "text": content_id(self.cfg.corpus), "seed": self.seed, **kept,
+            "text": content_id(self.cfg.corpus), "seed": self.seed, "libraries": numeric_versions(), **kept,
         }  # fmt: skip
 
     @property
