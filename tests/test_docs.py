@@ -115,6 +115,7 @@ ELSEWHERE = {
     "ui": "starts a server: tests/commands/test_ui.py",
     "selfcheck": "a minute: tests/commands/test_selfcheck.py",  # but for --prompts
     "behaviours": "every behaviour: tests/commands/test_behaviours.py",
+    "models": "every architecture: tests/commands/test_models.py",
 }
 WITH_OVERRIDES = ("data", "plan")
 
