@@ -94,6 +94,8 @@ def examine(name: str) -> Architecture:
 
     try:
         hf = random_model(name)
+    except TinyAblateError as error:
+        return _failed(name, str(error), built=False)
     except Exception as error:  # transformers refuses configs and asks for packages in many ways
         said = next((line for line in str(error).splitlines() if line.strip()), "")
         return _failed(name, f"{type(error).__name__}: {said.strip()}", built=False)

@@ -241,22 +241,18 @@ def _added(block: Block, terms: Sequence[Term]) -> None:
         behind = [term for term in rest if events.index(term.event) >= made]
         if behind:
             rest.remove(behind[0])
-            block.points["attn_out"] = [_out(behind[0])]
+            block.points["attn_out"] = [HookPoint("", behind[0].event.module, "out", factor=behind[0].factor)]
     origins = {id(term): _origin(term.event, events) for term in rest}
     by_token = [term for term in rest if _by_token(origins[id(term)], block.tokens)]
     named = [term for term in rest if _MLP.search(origins[id(term)].name)]
     named = [term for term in named if term in by_token] or named or by_token
     if len(named) == 1:
         [term] = named
-        block.points["mlp_out"] = [_out(term)]
+        block.points["mlp_out"] = [HookPoint("", term.event.module, "out", factor=term.factor)]
         block.mlp = origins[id(term)].module if term in by_token else None
         _neurons(block, origins[id(term)])
     elif named:
         block.refused["mlp_out"] = f"its MLP adds to the residual stream in {len(named)} parts"
-
-
-def _out(term: Term) -> HookPoint:
-    return HookPoint("", term.event.module, "out", factor=term.factor)
 
 
 def _origin(event: Event, events: Sequence[Event]) -> Event:

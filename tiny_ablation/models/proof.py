@@ -12,6 +12,7 @@ What does not hold is refused part by part, in words. Blocks that are built alik
 attention for each head. Costs three passes over eight tokens, and two calls of attention for each head.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -99,28 +100,25 @@ def _refuse_unequal(blocks: Sequence[Block]) -> None:
             continue
         most = max(set(counts), key=lambda n: (counts.count(n), n))
         for block in blocks:
-            points = block.points.get(component)
-            if points and points[0].units is not None and len(points[0].units) != most:
-                reason = f"it has {len(points[0].units)} of them, and most blocks of this model have {most}"
-                _refuse(block, component, reason)
+            for point in block.points.get(component, [])[:1]:
+                if point.units is not None and (n := len(point.units)) != most:
+                    _refuse(
+                        block, component, f"it has {n} of them, and most blocks of this model have {most}"
+                    )
 
 
 def _prove_calls(hf: Any, blocks: Sequence[Block]) -> None:
-    counts: dict[tuple[int, str], int] = {}
+    counts: Counter[tuple[int, str]] = Counter()
     with ExitStack() as hooks:
         for layer, block in enumerate(blocks):
             for component, [point] in block.points.items():
-                key = (layer, component)
-                counts[key] = 0
-                hooks.enter_context(removed(point.on_read(lambda _, key=key: _count(counts, key))))
+                count = point.on_read(lambda _, key=(layer, component): counts.update([key]))
+                hooks.enter_context(removed(count))
         run(hf, probe_ids(hf))
-    for (layer, component), count in counts.items():
-        if count != 1:
-            _refuse(blocks[layer], component, f"{component} is reached {count} times a pass")
-
-
-def _count(counts: dict[tuple[int, str], int], key: tuple[int, str]) -> None:
-    counts[key] += 1
+    for layer, block in enumerate(blocks):
+        for component in [*block.points]:
+            if counts[layer, component] != 1:
+                _refuse(block, component, f"{component} is reached {counts[layer, component]} times a pass")
 
 
 def _prove_sums(hf: Any, blocks: Sequence[Block]) -> None:

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import MISSING, Field, fields
 from typing import Any
 
+from tiny_ablation.errors import ModelError
+
 WIDTH, HEADS, KV_HEADS, D_HEAD, HIDDEN, VOCABULARY, LAYERS, CONTEXT, WINDOW = 64, 4, 2, 16, 96, 128, 4, 256, 4
 
 # Names of keys, in words that configs share; the values stand for whatever the config says.
@@ -100,7 +102,6 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "dots3_note": {"text_config": _DOTS3, "vision_config": _ADAPTER, "audio_config": _ADAPTER},
     "dots3_note_text": _DOTS3,
     "gemma4": {"text_config": _GEMMA4},
-    "gemma4_assistant": {"text_config": {"hidden_size_per_layer_input": 0, "vocab_size_per_layer_input": 0}},
     "gemma4_text": _GEMMA4,
     "gemma4_unified": {"text_config": _GEMMA4},
     "gemma4_unified_text": _GEMMA4,
@@ -123,6 +124,13 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "zamba2": _HYBRID,
     "zaya": {"num_experts_per_tok": 1},
 }  # fmt: skip
+_DRAFTS = "it drafts for another model, whose hidden states it needs"
+_DECODER = (
+    "its causal language model is built from the config of its decoder, which has no model type of its own"
+)
+NOT_ALONE = {
+    "gemma4_assistant": _DRAFTS, "gemma4_unified_assistant": _DRAFTS, "musicgen": _DECODER, "musicgen_melody": _DECODER,
+}  # fmt: skip
 # Keys that are needed though their default is None.
 _NEEDED = ("head_dim", "num_experts_per_tok", "n_routed_experts")
 
@@ -135,9 +143,15 @@ def architectures() -> list[str]:
 
 
 def small_config(name: str) -> Any:
-    """The config of a tiny model of an architecture."""
+    """The config of a tiny model of an architecture.
+
+    Raises:
+        ModelError: it is no model by itself.
+    """
     from transformers import CONFIG_MAPPING
 
+    if name in NOT_ALONE:
+        raise ModelError(NOT_ALONE[name])
     return _shrunk(CONFIG_MAPPING[name], SPECIAL.get(name, {}))
 
 
