@@ -201,8 +201,12 @@ def _block(watched: Watched, config: Any, tokens: int) -> Block:
 
 def _streams(block: Block) -> None:
     """Refuse a residual stream that is not one vector for each token, and find out what is added to it."""
-    entering, leaving, result = block.watched.entering, block.watched.leaving, block.watched.result
-    reason = ""
+    entering, leaving, result, reason = (
+        block.watched.entering,
+        block.watched.leaving,
+        block.watched.result,
+        "",
+    )
     if entering is None or leaving is None or entering.dim() != 3 or leaving.shape != entering.shape:
         reason = "its residual stream is not one vector a token"
     elif entering.shape[:2] != (1, block.tokens):

@@ -93,18 +93,13 @@ def _refuse(block: Block, component: str, reason: str) -> None:
 def _refuse_unequal(blocks: Sequence[Block]) -> None:
     """Sites are counted with one number of heads: of blocks that have another, the fewer are refused."""
     for component in HEAD_COMPONENTS:
-        counts = [
-            len(p[0].units) for b in blocks if (p := b.points.get(component)) and p[0].units is not None
-        ]
-        if len(set(counts)) < 2:
-            continue
-        most = max(set(counts), key=lambda n: (counts.count(n), n))
-        for block in blocks:
-            for point in block.points.get(component, [])[:1]:
-                if point.units is not None and (n := len(point.units)) != most:
-                    _refuse(
-                        block, component, f"it has {n} of them, and most blocks of this model have {most}"
-                    )
+        points = [(b, b.points[component][0].units) for b in blocks if component in b.points]
+        counts = [(b, len(units)) for b, units in points if units is not None]
+        numbers = [n for _, n in counts]
+        most = max(numbers, key=lambda n: (numbers.count(n), n), default=0)
+        for block, n in counts:
+            if n != most:
+                _refuse(block, component, f"it has {n} of them, and most blocks of this model have {most}")
 
 
 def _prove_calls(hf: Any, blocks: Sequence[Block]) -> None:
