@@ -201,19 +201,13 @@ def _block(watched: Watched, config: Any, tokens: int) -> Block:
 
 def _streams(block: Block) -> None:
     """Refuse a residual stream that is not one vector for each token, and find out what is added to it."""
-    entering, leaving, result, reason = (
-        block.watched.entering,
-        block.watched.leaving,
-        block.watched.result,
-        "",
-    )
+    result, reason = block.watched.result, ""
+    entering, leaving = block.watched.entering, block.watched.leaving
     if entering is None or leaving is None or entering.dim() != 3 or leaving.shape != entering.shape:
         reason = "its residual stream is not one vector a token"
     elif entering.shape[:2] != (1, block.tokens):
         reason = "its residual stream is not ordered by prompt and token"
-    elif isinstance(result, tuple) and any(
-        isinstance(x, Tensor) and x.shape == leaving.shape for x in result[1:]
-    ):
+    elif isinstance(result, tuple) and leaving.shape in [getattr(x, "shape", None) for x in result[1:]]:
         reason = "it has several residual streams"
     if reason:
         block.points.clear()
