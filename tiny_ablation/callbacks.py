@@ -126,12 +126,11 @@ def _watch_parent_in_workers() -> None:
     from functools import partial
 
     from hydra_plugins.hydra_joblib_launcher import _core
-    from joblib import Parallel
 
     from tiny_ablation.sweep.job import die_with_parent
 
     launcher: Any = _core
-    launcher.Parallel = partial(Parallel, initializer=die_with_parent)
+    launcher.Parallel = partial(launcher.Parallel, initializer=die_with_parent)
 
 
 def _headline(plan: Any, directory: Path) -> dict[str, str]:

@@ -149,6 +149,7 @@ def test_the_exact_kinds_are_screened_from_the_command_line(cli_run, capsys, abl
 def test_screening_from_the_command_line(cli_run):
     directory, impact = cli_run(
         "ablation=heads_zero",
+        "ablation.scales=[0,0.5,1]",
         "ablation.screen=attribution",
         "ablation.screen_top=2",
         "ablation.screen_random=4",

@@ -28,7 +28,9 @@ ZERO = Scale(0.0)
 
 def config(**keys):
     return HeadsScaleConfig(
-        kind="heads_zero", screen="attribution", **{"screen_top": 2, "screen_random": 3, **keys}
+        kind="heads_zero",
+        screen="attribution",
+        **{"screen_top": 2, "screen_random": 3, "scales": [0.0, 0.5, 1.0], **keys},
     )
 
 
@@ -65,7 +67,7 @@ def test_without_screening_everything_is_measured(toy_networks, make_prompts, ma
         HeadsScaleConfig(kind="heads_zero"), make_context(network, make_prompts(network.shape.d_vocab))
     )
     assert arm.estimates is None
-    assert len(arm.rows) == 3 * network.shape.n_layers * network.shape.n_heads
+    assert len(arm.rows) == network.shape.n_layers * network.shape.n_heads
 
 
 def test_a_factor_scales_the_estimate(toy_networks, make_prompts, make_context):

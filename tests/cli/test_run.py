@@ -20,7 +20,8 @@ from tiny_ablation.store.rundir import RunDir
 FILES = {
     "manifest.json", "machine.json", "provenance.json", "env.txt", "config.yaml", "run.log", "report.html",
     "metrics/summary.json", "metrics/head_impact.parquet", "metrics/per_example.parquet", "metrics/verify.json",
-    "metrics/profile.json", "artifacts/head_map.png", "artifacts/head_map.html", "artifacts/forest.png",
+    "metrics/profile.json", "metrics/groups.parquet",
+    "artifacts/head_map.png", "artifacts/head_map.html", "artifacts/forest.png",
     "artifacts/forest.html", "artifacts/scales.png", "artifacts/scales.html",
     "artifacts/timeline.png", "artifacts/timeline.html", "artifacts/verify.png",
     "artifacts/verify.html", "artifacts/plotly.min.js", "metrics/site_controls.parquet",
@@ -126,9 +127,9 @@ def test_an_interrupted_run_keeps_what_was_finished_and_goes_on(cli, tmp_path, m
     assert calls[0] == 2  # the first two batches were not computed again
     part, whole = deterministic_files(tmp_path / "part"), deterministic_files(tmp_path / "whole")
     assert [name for name in whole if part[name] != whole[name]] == []
-    # Each process counts what it computed itself: two factors of eight heads (1 is the baseline) on every prompt, once.
+    # Each process counts what it computed itself: eight heads on every prompt, once.
     prompts = json.loads((tmp_path / "whole/provenance.json").read_text())["prompts"]
-    tokens = 2 * 8 * sum(len(prompt["clean"]) for prompt in prompts)
+    tokens = 8 * sum(len(prompt["clean"]) for prompt in prompts)
     after = stages(tmp_path / "part")["measure"]["prompt_tokens"]
     assert stages(tmp_path / "whole")["measure"]["prompt_tokens"] == tokens
     assert before + after == tokens

@@ -111,6 +111,7 @@ class Network:
             return False
         seen: list[Tensor] = []
         ids = probe_ids(self.hf)
+        self.tokens += 2 * ids.numel()
         with removed(both[0]["mlp_out"].on_read(lambda values: seen.append(values.clone()))):
             run(self.hf, ids)
             with removed(both[0]["attn_out"].on_write(lambda values: values.zero_())):
