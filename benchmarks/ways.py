@@ -147,7 +147,7 @@ def engine_by_length(network: Network, job: Job, items: Sequence[Item]) -> Tenso
     """As the engine was before prefix trees: batches by length, no pass shared by pairs, PyTorch's own products."""
     with (
         mock.patch.object(onednn_linear, "available", return_value=False),
-        mock.patch.object(scheduling, "_trunks", lambda plan, _: {(): dict(plan)}),
+        mock.patch.object(scheduling, "_trunks", lambda plan, *_: {(): dict(plan)}),
     ):
         return engine(network, job, items, shared=False)
 

@@ -9,7 +9,7 @@ from benchmarks.jobs import executor, spread
 from benchmarks.page import page
 from benchmarks.prompts import make_job
 from benchmarks.screening import screened
-from benchmarks.ways import bridge_loop, engine, plain_loop
+from benchmarks.ways import bridge_loop, engine, engine_by_length, plain_loop
 from tiny_ablation.engine.cost import cost
 
 
@@ -20,6 +20,7 @@ def test_all_ways_say_the_same(toy_networks, kind):
     found = engine(network, job, job.timed)
     assert found.isfinite().all()
     assert (found - found.mean(0)).abs().max() > 1e-4  # something is changed
+    torch.testing.assert_close(engine_by_length(network, job, job.timed), found, atol=1e-4, rtol=0)
     looped = [list(job.timed).index(item) for item in job.looped]
     for way in (bridge_loop, plain_loop):
         torch.testing.assert_close(way(network, job, job.looped), found[looped], atol=1e-4, rtol=0)
