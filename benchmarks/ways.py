@@ -12,10 +12,9 @@ from unittest import mock
 import torch
 from torch import Tensor
 
-from benchmarks.jobs import LOGIT_DIFF, Item, Job, Spot, executor
+from benchmarks.jobs import Item, Job, Spot, executor
 from tiny_ablation.engine import scheduling
 from tiny_ablation.engine.prompts import Prompt
-from tiny_ablation.metrics.readout import Metric
 from tiny_ablation.metrics.registry import metric, metric_names
 from tiny_ablation.models import onednn_linear
 from tiny_ablation.models.network import Network
@@ -128,17 +127,10 @@ def nnsight_loop(network: Network, job: Job, items: Sequence[Item]) -> Tensor:
     return torch.stack(out)
 
 
-def engine(
-    network: Network,
-    job: Job,
-    items: Sequence[Item],
-    metrics: Sequence[Metric] = LOGIT_DIFF,
-    shared: bool | None = None,
-    batch_tokens: int = 4096,
-) -> Tensor:
-    """The same with the tool's executor, layout included; `shared=False` without prefix trees."""
+def engine(network: Network, job: Job, items: Sequence[Item], **how: Any) -> Tensor:
+    """The same with the tool's executor, layout included; `how` as for `jobs.executor`."""
     out = torch.full((len(items), len(job.prompts)), torch.nan, dtype=torch.float64)
-    for result in executor(network, job, items, metrics, shared, batch_tokens):
+    for result in executor(network, job, items, **how):
         out[:, list(result.examples)] = result.values["logit_diff"]
     return out
 
@@ -154,9 +146,8 @@ def engine_by_length(network: Network, job: Job, items: Sequence[Item]) -> Tenso
 
 def engine_every_metric(network: Network, job: Job, items: Sequence[Item]) -> Tensor:
     """The engine computing all that a run writes, most of it over the whole vocabulary."""
-    return engine(
-        network, job, items, [metric(name) for name in metric_names() if metric(name).span == "first"]
-    )
+    metrics = [metric(name) for name in metric_names() if metric(name).span == "first"]
+    return engine(network, job, items, metrics=metrics)
 
 
 WAYS: dict[str, Way] = {

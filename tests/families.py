@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 import torch
 
+from tiny_ablation.models.random_models import drawn
+
 N_LAYERS, N_HEADS, N_KV_HEADS, D_MODEL, D_HEAD, D_MLP, VOCABULARY = 3, 4, 2, 64, 16, 96, 101
 SIZES = {
     "num_hidden_layers": N_LAYERS,
@@ -212,16 +214,7 @@ def tiny(name: str, *, seed: int = 0, **changes: Any) -> Any:
     config = getattr(transformers, family.config)(
         **{**family.keys, "attn_implementation": "eager", **changes}
     )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = transformers.AutoModelForCausalLM.from_config(config)
-        with torch.no_grad():
-            for parameter in model.parameters():
-                if parameter.dim() > 1:
-                    parameter.normal_(0, 1.5 * parameter.shape[-1] ** -0.5)
-                else:
-                    parameter.add_(0.2 * torch.randn_like(parameter))
-    return model.eval().requires_grad_(False)
+    return drawn(config, seed=seed)
 
 
 def saved(name: str, directory: Path, opening: str = "", **changes: Any) -> Path:

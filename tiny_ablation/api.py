@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from tiny_ablation.run.spec import RunSpec
     from tiny_ablation.store.reader import Run
 
-Rows = "str | Path | Sequence[Mapping[str, Any]] | pd.DataFrame"
 _GROUPS = ("dataset", "ablation", "device", "metrics", "stats", "verify", "model", "sae", "tracking")
 _OPTIONS = ("device", "verify", "tracking", "experiment")  # groups of which an option is given: device="cpu"
 _PROBE = 8  # tokens on which a bridge is compared with its Hugging Face model
@@ -76,9 +75,7 @@ def ablate(
     spec = _spec(model, data, ablation, tokenizer, overrides)
     directory = Path(run_dir or f"outputs/{datetime.now():%Y-%m-%d/%H-%M-%S}")
     run(spec, directory, Screen(quiet=quiet))
-    tracking = spec.settings.root.tracking
-    if tracking.backend.value != "off":
-        publish(directory, tracking, cwd=Path.cwd())
+    publish(directory, spec.settings.root.tracking, cwd=Path.cwd())
     return load_run(directory)
 
 

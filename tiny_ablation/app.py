@@ -1,4 +1,4 @@
-"""The Hydra task, and the one failure policy; what a run does stands in `running`.
+"""The Hydra task, and the one failure policy; what a run does stands in `pipeline`.
 
 The task never raises: an exception inside a job would stop Hydra from calling the post-sweep callback, and its text would
 be buried under Hydra's own. What happened to a single run is kept in `outcome` and told by `cli`; what happened to a job of a

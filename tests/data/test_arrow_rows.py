@@ -89,6 +89,15 @@ def test_a_damaged_directory_is_told(saved, change, message):
         read(saved)
 
 
+def overwrite(saved, content):
+    """A table or a batch of one's own in the place of the first file."""
+    with (
+        pa.OSFile(str(saved / "data-00000-of-00003.arrow"), "w") as file,
+        pa.ipc.new_stream(file, content.schema) as out,
+    ):
+        out.write(content)
+
+
 @pytest.mark.parametrize(
     "column",
     [
@@ -98,12 +107,7 @@ def test_a_damaged_directory_is_told(saved, change, message):
     ],
 )
 def test_columns_in_which_one_text_stands_for_many_are_refused(saved, column):
-    table = pa.table({"clean": column})
-    with (
-        pa.OSFile(str(saved / "data-00000-of-00003.arrow"), "w") as file,
-        pa.ipc.new_stream(file, table.schema) as out,
-    ):
-        out.write_table(table)
+    overwrite(saved, pa.table({"clean": column}))
     with pytest.raises(DataError, match="is damaged: it has a column of"):
         read(saved)
 
@@ -113,11 +117,7 @@ def test_offsets_that_point_out_of_a_text_are_refused(saved):
     offsets = pa.py_buffer(np.array([0, 2**30, 1], dtype=np.int32).tobytes())
     bad = pa.StringArray.from_buffers(2, offsets, pa.py_buffer(b"x"))
     batch = pa.RecordBatch.from_arrays([bad], ["clean"])
-    with (
-        pa.OSFile(str(saved / "data-00000-of-00003.arrow"), "w") as file,
-        pa.ipc.new_stream(file, batch.schema) as out,
-    ):
-        out.write_batch(batch)
+    overwrite(saved, batch)
     with pytest.raises(DataError, match="is damaged"):
         read(saved)
 

@@ -6,6 +6,7 @@ effects, clustered by group as in one run (`stats.means`), with q-values over al
 
 from typing import TYPE_CHECKING, Any
 
+from tiny_ablation.config.keys import leaves
 from tiny_ablation.errors import ResultsError, did_you_mean
 from tiny_ablation.run.site_statistics import no_test_of
 from tiny_ablation.store.schema import TABLES
@@ -79,21 +80,11 @@ def compare(
 
 def differing_keys(first: "Run", second: "Run") -> dict[str, tuple[Any, Any]]:
     """The config keys in which two runs differ, joined by dots, with both values; and their weights."""
-    flat = [_flat(run.config) for run in (first, second)]
-    for run, each in zip((first, second), flat, strict=True):
-        each["weights"] = run.manifest.covers.get("weights")
+    flat = [
+        {**dict(leaves(run.config)), "weights": run.manifest.covers.get("weights")} for run in (first, second)
+    ]
     return {key: (flat[0].get(key), flat[1].get(key)) for key in sorted({*flat[0], *flat[1]})
             if flat[0].get(key) != flat[1].get(key)}  # fmt: skip
-
-
-def _flat(config: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(config, dict):
-        return {prefix: config}
-    return {
-        k: v
-        for name, inner in config.items()
-        for k, v in _flat(inner, f"{prefix}.{name}" if prefix else name).items()
-    }
 
 
 def _deltas(run: "Run", metric: str, index: list[str]) -> "pd.DataFrame":

@@ -184,6 +184,15 @@ def defining(config: Any, values: Mapping[str, Any]) -> dict[str, Any]:
     return out
 
 
+def leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value of nested mappings that is not a mapping itself, with its keys joined by dots."""
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from leaves(inner, f"{key}.{name}" if key else str(name))
+    else:
+        yield key, value
+
+
 def plain(value: Any) -> Any:
     """A value of the config with the names of enums in their place."""
     if isinstance(value, Enum):

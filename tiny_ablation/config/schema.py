@@ -95,7 +95,7 @@ class DatasetConfig:
 
 @dataclass
 class AblationConfig:
-    """What is intervened on; each kind adds its own keys (see tiny_ablation/interventions/kinds)."""
+    """What is intervened on; each ablation adds its own keys (see tiny_ablation/ablations)."""
 
     kind: str = key(MISSING, help="the ablation, which the option `ablation=NAME` sets")
 

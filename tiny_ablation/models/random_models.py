@@ -221,12 +221,23 @@ def random_model(name: str, *, seed: int = 0, **how: Any) -> Any:
     Raises:
         Exception: of any kind, where transformers cannot build it.
     """
+    return drawn(small_config(name), seed=seed, **how)
+
+
+def drawn(config: Any, *, seed: int, **how: Any) -> Any:
+    """The model of a config with random weights so large that effects are of the order of logits, in eval mode.
+
+    Args:
+        config: of transformers.
+        seed: of the weights.
+        how: for `from_config`.
+    """
     import torch
     from transformers import AutoModelForCausalLM
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = AutoModelForCausalLM.from_config(small_config(name), **how)
+        model = AutoModelForCausalLM.from_config(config, **how)
         with torch.no_grad():
             for parameter in model.parameters():
                 if parameter.dim() > 1:

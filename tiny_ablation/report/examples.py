@@ -7,6 +7,7 @@ from tiny_ablation import formats
 from tiny_ablation.document import Section, Table
 from tiny_ablation.models.labels import site_label
 from tiny_ablation.store.files import read_json, read_table
+from tiny_ablation.store.reader import by_change, texts_of
 from tiny_ablation.store.rundir import RunDir
 from tiny_ablation.store.schema import TABLES
 
@@ -24,8 +25,7 @@ def examples_section(
         longest: characters of a prompt; of a longer one its end is shown, where the answer is read.
     """
     title, primary = "Examples", summary["primary"]
-    found = read_json(run.provenance).get("prompts") if run.provenance.is_file() else None
-    texts = {each["id"]: each["text"] for each in found or () if "text" in each}  # earlier versions kept none
+    texts = texts_of(read_json(run.provenance)) if run.provenance.is_file() else {}
     if not texts or not summary["top"] or not run.per_example.is_file():
         return Section(title)
     every: Any = read_table(run.per_example)
@@ -38,36 +38,21 @@ def examples_section(
                 rows = rows[rows[column] == site[column]]
         if rows.empty or not rows["example_id"].isin(texts).all():
             continue
-        site_name = site_label({column: site[column] for column in index})
-        flips = rows[rows["prediction"] != rows["prediction_baseline"]]
-        change = rows[primary] - rows[f"{primary}_baseline"]
-        shown = rows.assign(change=change).loc[
-            change.abs().sort_values(ascending=False, kind="stable").index[:prompts]
-        ]
-        first = shown.iloc[0]
-        before, after = (str(first[name]).strip() for name in ("prediction_baseline", "prediction"))
-        prompt, change = (
-            _end(texts[first["example_id"]]["clean"], longest),
-            formats.signed(first["change"], 3),
-        )
+        name = site_label({column: site[column] for column in index})
+        n_flips = (rows["prediction"] != rows["prediction_baseline"]).sum()
+        shown = by_change(rows, texts, primary).head(prompts)
+        cells = [
+            [_end(row["clean"], longest), row["target"], row["foil"], formats.signed(row["delta"], 3),
+             row["prediction_baseline"], row["prediction"]] for _, row in shown.iterrows()
+        ]  # fmt: skip
+        prompt, *_, change, before, after = cells[0]
         lines.append(
-            f"{site_name} changes the likeliest next token of {len(flips)} of {len(rows)} prompts. It changes {primary} most "
-            f"for “{prompt}”: {change}, from “{before}” to “{after}”."
+            f"{name} changes the likeliest next token of {n_flips} of {len(rows)} prompts. It changes {primary} most for "
+            f"“{prompt}”: {change}, from “{before.strip()}” to “{after.strip()}”."
         )
-        cells = [_row(texts[row["example_id"]], row, longest) for _, row in shown.iterrows()]
-        tables.append(
-            Table(
-                f"{site_name}: the prompts whose {primary} it changes most.",
-                ("prompt", "right", "wrong", "change", "likeliest before", "likeliest after"),
-                cells,
-            )
-        )
+        head = ("prompt", "right", "wrong", "change", "likeliest before", "likeliest after")
+        tables.append(Table(f"{name}: the prompts whose {primary} it changes most.", head, cells))
     return Section(title, lines, tables)
-
-
-def _row(text: Mapping[str, str], row: Any, longest: int) -> list[str]:
-    prompt, change = _end(text["clean"], longest), formats.signed(row["change"], 3)
-    return [prompt, text["target"], text["foil"], change, row["prediction_baseline"], row["prediction"]]
 
 
 def _end(prompt: str, longest: int) -> str:

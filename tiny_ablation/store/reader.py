@@ -5,6 +5,7 @@ Reading needs no model library: a run can be analysed on a machine that could no
 
 import io
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -146,13 +147,9 @@ class Run:
             rows = rows[rows[column] == value]
         if rows.empty:
             raise ResultsError(f"the run measured nothing at {site or where}")
-        texts = {prompt["id"]: prompt.get("text", {}) for prompt in self.provenance["prompts"]}
-        rows = rows.assign(delta=rows[name] - rows[f"{name}_baseline"])
-        for part in ("clean", "target", "foil"):
-            rows[part] = [texts.get(each, {}).get(part) for each in rows["example_id"]]
         columns = [*TABLES[self.table_name].index, "example_id", "clean", "target", "foil", f"{name}_baseline", name, "delta",
                    "prediction_baseline", "prediction"]  # fmt: skip
-        return rows.loc[rows["delta"].abs().sort_values(ascending=False, kind="stable").index, columns]
+        return by_change(rows, texts_of(self.provenance), name)[columns]
 
     def figure(self, name: str) -> "Picture":
         """A figure of the run, which a notebook shows, such as `head_map`.
@@ -193,6 +190,25 @@ class Run:
         head = list(said["top"][0]) if said["top"] else []
         title = f"{said['kind']} of {said['model']} on {said['dataset']}: strongest sites by {primary}"
         return shown(title, facts, head, [row.values() for row in said["top"]])
+
+
+def texts_of(provenance: Mapping[str, Any]) -> dict[str, Mapping[str, str]]:
+    """The clean and corrupt prompt, target and foil of each example, by its id; earlier versions kept none."""
+    return {each["id"]: each["text"] for each in provenance.get("prompts") or () if "text" in each}
+
+
+def by_change(rows: Any, texts: Mapping[str, Mapping[str, str]], metric: str) -> Any:
+    """Rows of the per-example table, the largest change in the metric first, with `delta` and the text of each prompt.
+
+    Args:
+        rows: a DataFrame.
+        texts: `texts_of` the run; an example that is not there gets None.
+        metric: one that the run measured.
+    """
+    rows = rows.assign(delta=rows[metric] - rows[f"{metric}_baseline"])
+    for part in ("clean", "target", "foil"):
+        rows[part] = [texts.get(each, {}).get(part) for each in rows["example_id"]]
+    return rows.loc[rows["delta"].abs().sort_values(ascending=False, kind="stable").index]
 
 
 def load_run(path: Path | str, *, check: bool = True) -> Run:

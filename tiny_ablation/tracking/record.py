@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from tiny_ablation.config.keys import leaves
 from tiny_ablation.models.labels import site_label
 from tiny_ablation.store.files import read_json
 from tiny_ablation.store.manifest import Manifest
@@ -60,6 +61,7 @@ def read_record(run_dir: Path) -> Record:
     run = load_run(run_dir)
     provenance = read_json(run.dir.provenance) if run.dir.provenance.is_file() else {}
     summary = read_json(place) if (place := _summary(run)) else {}
+    ranked = bool(summary.get("primary") and summary.get("top"))  # a run that was measured, not a sweep
     started: list[Any] = [provenance.get("started")]
     ended: list[Any] = [provenance.get("ended")]
     plan = None
@@ -74,8 +76,8 @@ def read_record(run_dir: Path) -> Record:
         started_ms=_milliseconds(min(filter(None, started), default=None), run),
         ended_ms=_milliseconds(max(filter(None, ended), default=None), run),
         params=dict(_params(run.config)) if run.dir.config.is_file() else _sweep_params(plan),
-        metrics=dict(_numbers(summary)) | _top(summary),
-        curves=_curves(run, summary) if summary.get("primary") and summary.get("top") else {},
+        metrics=dict(_numbers(summary)) | (_top(run, summary) if ranked else {}),
+        curves=_curves(run, summary) if ranked else {},
         tags=_tags(run_dir, run.manifest, provenance),
         files=tuple(_small_files(run.manifest)),
     )
@@ -102,14 +104,15 @@ def _sweep_params(plan: SweepPlan | None) -> dict[str, str]:
     return {name: found[0] if len(found) == 1 else ", ".join(found) for name, found in values.items()}
 
 
-def _top(summary: Mapping[str, Any]) -> dict[str, float]:
+def _top(run: Run, summary: Mapping[str, Any]) -> dict[str, float]:
     """The effects of the strongest sites, by their names: `effect.L23H4`."""
-    index = [name for table in TABLES.values() for name in table.index if name != "scale"]
+    index = TABLES[run.table_name].index
     found: dict[str, float] = {}
-    for row in summary.get("top", ()):
-        site = {name: row[name] for name in dict.fromkeys(index) if name in row}
-        if isinstance(row.get("delta"), int | float):
-            found.setdefault(re.sub(r"[^\w\-. /]", "_", f"effect.{site_label(site)}"), float(row["delta"]))
+    for row in summary["top"]:
+        if row["delta"] is None:
+            continue
+        name = site_label({column: row[column] for column in index})
+        found.setdefault(_metric_name(f"effect.{name}"), float(row["delta"]))
     return found
 
 
@@ -138,26 +141,21 @@ def _milliseconds(moment: str | None, run: Run) -> int:
     return int(seconds * 1000)
 
 
-def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """Every value that is not a mapping, with its keys joined by dots."""
-    if isinstance(value, Mapping):
-        for name, inner in value.items():
-            yield from _leaves(inner, f"{key}.{name}" if key else str(name))
-    else:
-        yield key, value
-
-
 def _params(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    for key, value in _leaves(config):
+    for key, value in leaves(config):
         if not key.startswith(_PRIVATE):
             yield key, value if isinstance(value, str) else json.dumps(value)
 
 
 def _numbers(summary: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    for key, value in _leaves(summary):
+    for key, value in leaves(summary):
         if isinstance(value, int | float) and not isinstance(value, bool):
-            # Trackers take few characters in a metric's name.
-            yield re.sub(r"[^\w\-. /]", "_", key, flags=re.ASCII), float(value)
+            yield _metric_name(key), float(value)
+
+
+def _metric_name(text: str) -> str:
+    """Trackers take few characters in a metric's name."""
+    return re.sub(r"[^\w\-. /]", "_", text, flags=re.ASCII)
 
 
 def _tags(run_dir: Path, manifest: Manifest, provenance: Mapping[str, Any]) -> dict[str, str]:
