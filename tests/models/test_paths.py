@@ -22,7 +22,7 @@ def test_what_is_switched_off_is_said_and_changes_no_number(cli, tmp_path, monke
     done = cli(*TOY, "verify=off", "hydra.run.dir=slow")
     loader.forget()
     assert done.code == 0, done.err
-    assert "changes no number: prefix trees (it is off by one)" in done.err
+    assert "slower and its numbers are the same: prefix trees (it is off by one)" in done.err
     provenance = json.loads((tmp_path / "slow/provenance.json").read_text())
     assert set(provenance["switched_off"]) == {"prefix trees", "resuming"}
     fast, slow = (

@@ -174,7 +174,7 @@ def _warnings(prepared: PreparedRun, measured: Measured, clean: Measured | None)
     root, out = prepared.spec.settings.root, _weak(prepared, clean)
     selection = prepared.selection
     out += selection.warnings
-    out += [f"not used with this model, which makes the run slower and changes no number: {name} ({why})"
+    out += [f"a fast path is off for this model, so the run is slower and its numbers are the same: {name} ({why})"
             for name, why in prepared.network.switched_off.items()]  # fmt: skip
     if selection.unscorable:
         rows = [f"{row} ({reason})" for row, reason in selection.unscorable.items()]

@@ -143,8 +143,8 @@ class Executor:
         always = [self.base_intervention] if self.base_intervention else []
         if always and self._passes.paths(batch).resume is None:
             raise ModelError(
-                "this model cannot be run from one of its blocks on, so an intervention that is made in every run (noise on "
-                "the embeddings) would be lost in all others; causal_trace cannot be used with it"
+                "a pass through this model cannot begin at a later block, so what is done to every run (noise on the "
+                "embeddings) would be missing from the intervened ones; causal_trace cannot be used with it"
             )
         under = self._sources(batch, always).writers(always)
         cache = self._passes.clean(batch, writers=under)

@@ -45,10 +45,12 @@ def examples_section(
             [_end(row["clean"], longest), row["target"], row["foil"], formats.signed(row["delta"], 3),
              row["prediction_baseline"], row["prediction"]] for _, row in shown.iterrows()
         ]  # fmt: skip
-        prompt, *_, change, before, after = cells[0]
+        prompt, _, _, change, *tokens = cells[0]
+        before, after = (f"“{token.strip()}”" for token in tokens)
+        moved = f"stays {after}" if before == after else f"goes from {before} to {after}"
         lines.append(
             f"{name} changes the likeliest next token of {n_flips} of {len(rows)} prompts. It changes {primary} most for "
-            f"“{prompt}”: {change}, from “{before.strip()}” to “{after.strip()}”."
+            f"“{prompt}”: {change}, and the likeliest token {moved}."
         )
         head = ("prompt", "right", "wrong", "change", "likeliest before", "likeliest after")
         tables.append(Table(f"{name}: the prompts whose {primary} it changes most.", head, cells))

@@ -120,14 +120,14 @@ def die_with_parent() -> None:
     """End this worker process when the process that started the sweep is gone, whatever killed it.
 
     A worker of a killed parent would otherwise compute on, unseen, and hold the directories that a rerun needs. Ending at
-    any moment is safe: every file is written whole or not at all. Does nothing in the parent itself, or where the parent is
-    not this process's own (another machine, a scheduler).
+    any moment is safe: every file is written whole or not at all. A worker of joblib whose parent was killed while it
+    started ends here. Does nothing in the parent itself, or where the parent is not this process's own (another machine, a
+    scheduler).
     """
     pid = parent()
     if pid in (None, os.getpid()) or getattr(die_with_parent, "watching", False):
         return
     if os.getppid() != pid:
-        # It was killed while this worker started.
         if multiprocessing.current_process().name.startswith("Loky"):
             os._exit(1)
         return
