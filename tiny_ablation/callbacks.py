@@ -143,7 +143,7 @@ def _headline(plan: Any, directory: Path) -> dict[str, str]:
 
 def _fetch(model: Any, screen: Any) -> None:
     """Have the model's files fetched once, before several jobs ask for them; a model that cannot be had fails its own cells."""
-    from tiny_ablation.models.loader import prepare
+    from tiny_ablation.models.identity import prepare
 
     try:
         prepare(model)
@@ -185,7 +185,7 @@ def _finish(config: Any, config_name: str, directory: Path) -> None:
 
 def _confirm(config_name: str, directory: Path, screen: Any) -> int:
     """Ablate the conserved heads as a set on every condition; returns how many runs there are."""
-    from tiny_ablation.models.loader import weights_id
+    from tiny_ablation.models.identity import weights_id
     from tiny_ablation.pipeline import run
     from tiny_ablation.report.terminal import Screen
     from tiny_ablation.store.rundir import RunDir

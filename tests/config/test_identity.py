@@ -68,7 +68,8 @@ def test_what_differs_is_told_in_words():
 
 NOT_IDENTITY = [
     *(f"device.{key}" for key in ("name", "index", "threads", "batch_tokens", "deterministic")),
-    "model.path", "dataset.path", "dataset.fields", "tracking", "profile", "sweep", "resume", "notes", "experiment",
+    "model.path", "model.base",
+    "dataset.path", "dataset.fields", "tracking", "profile", "sweep", "resume", "notes", "experiment",
 ]  # fmt: skip
 SAE = ["ablation.sae.path", "ablation.sae.corpus", "ablation.sae.checkpoint_every"]
 

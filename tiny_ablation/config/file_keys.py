@@ -15,7 +15,19 @@ from tiny_ablation.paths import conf_dir
 
 # Whole groups whose keys say what is measured, and single keys.
 _GROUPS = ("dataset", "ablation", "metrics", "stats", "sae", "sweep", "verify", "device", "notes")
-_MODEL = ("name", "source", "id", "repo", "revision", "path", "weights", "prepend_bos", "seed", "shape")
+_MODEL = (
+    "name",
+    "source",
+    "id",
+    "repo",
+    "revision",
+    "path",
+    "base",
+    "weights",
+    "prepend_bos",
+    "seed",
+    "shape",
+)
 _SINGLE = {
     "seed", "condition", "tracking.backend", "tracking.experiment", "hydra.mode",
     *(f"model.{name}" for name in _MODEL),

@@ -45,6 +45,11 @@ class ModelConfig:
     path: str | None = key(
         None, help="local: a directory, or a .gguf file; its content identifies the model", identity=False
     )
+    base: str | None = key(
+        None,
+        help="of a LoRA adapter: its base, a directory or `owner/name`; null: what its adapter_config.json names",
+        identity=False,
+    )
     weights: Weights = key(Weights.raw)
     prepend_bos: str | bool = key(
         "auto",

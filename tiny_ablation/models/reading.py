@@ -38,7 +38,9 @@ def read_tokenizer(cfg: ModelConfig, files: ModelFiles) -> Any:
 
     with reading(cfg, files, "tokenizer of "):
         return AutoTokenizer.from_pretrained(
-            files.directory, local_files_only=True, trust_remote_code=cfg.trust_remote_code
+            files.tokenizer or files.directory,
+            local_files_only=True,
+            trust_remote_code=cfg.trust_remote_code,
         )
 
 

@@ -11,7 +11,7 @@ from tiny_ablation.config.identity import CODE, hash_json
 from tiny_ablation.config.schema import ModelConfig
 from tiny_ablation.config.settings import Settings, to_settings
 from tiny_ablation.errors import ConfigError, ModelError, UserError
-from tiny_ablation.models.loader import weights_id
+from tiny_ablation.models.identity import weights_id
 from tiny_ablation.run.spec import LoadCorpus, RunSpec, metric_names_of, share_corpora
 from tiny_ablation.store.sweepdir import Cell, SweepPlan
 from tiny_ablation.sweep.analysis.declared import check_against_plan

@@ -110,7 +110,7 @@ def _fits(version: str | None, wanted: str) -> bool:
 
 def models() -> list[dict[str, Any]]:
     """Each `model=` option, and whether it can be loaded without a network; None for one that needs a path."""
-    from tiny_ablation.models.loader import ready
+    from tiny_ablation.models.identity import ready
 
     out = []
     for name in options("model"):

@@ -17,6 +17,8 @@ from tiny_ablation.store.files import sha256_file
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+ADAPTER = "adapter_config.json"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
 TOKENIZERS = (
     "tokenizer.json",
     "tokenizer.model",
@@ -36,17 +38,23 @@ class ModelFiles:
 
     Attributes:
         directory: holds the config, the safetensors and the tokenizer.
-        weights_id: the same weights have the same id; see `loader.weights_id`.
+        weights_id: the same weights have the same id; see `identity.weights_id`.
         origin: facts for a run's provenance.
+        adapter: the directory of a LoRA adapter to be merged into the weights, if there is one.
+        tokenizer: the directory that holds the tokenizer, where it is another.
     """
 
     directory: Path
     weights_id: str
     origin: dict[str, str] = field(default_factory=dict)
+    adapter: Path | None = None
+    tokenizer: Path | None = None
 
 
 def missing_parts(directory: Path) -> list[str]:
-    """What a Hugging Face directory lacks to be loaded, in words; empty when it is complete."""
+    """What a Hugging Face directory, of a model or an adapter, lacks to be loaded, in words; empty when it is complete."""
+    if (directory / ADAPTER).is_file():
+        return [] if (directory / ADAPTER_WEIGHTS).is_file() else [ADAPTER_WEIGHTS]
     missing = [] if (directory / CONFIG).is_file() else [CONFIG]
     if not any((directory / name).is_file() for name in (WEIGHTS, INDEX)):
         missing.append(f"{WEIGHTS} (or {INDEX})")
@@ -63,6 +71,8 @@ def pickled_weights(directory: Path) -> list[str]:
 
 def weight_files(directory: Path) -> list[Path]:
     """The safetensors files that a load would read."""
+    if (directory / ADAPTER).is_file():
+        return [directory / ADAPTER_WEIGHTS]
     names = [WEIGHTS] if (directory / WEIGHTS).is_file() else _shards(directory)
     return [directory / name for name in names]
 

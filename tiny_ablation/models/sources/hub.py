@@ -24,16 +24,16 @@ TIMEOUT = 10.0  # seconds until a hub that does not answer counts as out of reac
 
 def weights_id(cfg: "ModelConfig") -> str | None:
     """`hub:<repo>@<commit>` of the cached model; None when it is not, or not wholly, in the cache."""
-    cached = _cached(cfg)
+    cached = directory(cfg)
     return None if cached is None else _identity(cfg, cached)
 
 
 def prepare(cfg: "ModelConfig") -> ModelFiles:
     """Take the model from the hub's cache, or fetch it there."""
-    directory = _cached(cfg) or _fetch(cfg)
-    _check_blobs(cfg, directory)
-    origin = {"repo": _repo(cfg), "revision": cfg.revision or "main", "commit": directory.name}
-    return ModelFiles(directory, _identity(cfg, directory), origin)
+    found = directory(cfg) or _fetch(cfg)
+    _check_blobs(cfg, found)
+    origin = {"repo": _repo(cfg), "revision": cfg.revision or "main", "commit": found.name}
+    return ModelFiles(found, _identity(cfg, found), origin)
 
 
 def _identity(cfg: "ModelConfig", directory: Path) -> str:
@@ -65,23 +65,24 @@ def _snapshot(cfg: "ModelConfig", *, local_files_only: bool) -> Path:
     )  # fmt: skip
 
 
-def _cached(cfg: "ModelConfig") -> Path | None:
+def directory(cfg: "ModelConfig") -> Path | None:
+    """The snapshot in the cache; None where it is not, or not wholly, there."""
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     try:
-        directory = _snapshot(cfg, local_files_only=True)
+        found = _snapshot(cfg, local_files_only=True)
     except (LocalEntryNotFoundError, HFValidationError):
         return None
-    return None if missing_parts(directory) else directory
+    return None if missing_parts(found) else found
 
 
 def _fetch(cfg: "ModelConfig") -> Path:
     _ask_hub(cfg)
     with _bars_on_terminals():
-        directory = _reach(cfg, lambda: _snapshot(cfg, local_files_only=False))
-    if missing := missing_parts(directory):
+        found = _reach(cfg, lambda: _snapshot(cfg, local_files_only=False))
+    if missing := missing_parts(found):
         raise ModelError(f"{_repo(cfg)} on the hub is not a complete model: it lacks {', '.join(missing)}.")
-    return directory
+    return found
 
 
 def _ask_hub(cfg: "ModelConfig") -> None:

@@ -38,6 +38,12 @@ def prepare(cfg: "ModelConfig") -> ModelFiles:
     return ModelFiles(directory, identity, {"path": str(path), "gguf_sha256": digest})
 
 
+def directory(cfg: "ModelConfig") -> Path | None:
+    """The directory; None for a file."""
+    path = _existing(cfg)
+    return path if path.is_dir() else None
+
+
 def _existing(cfg: "ModelConfig") -> Path:
     if not cfg.path:
         raise ModelError("model=local needs model.path=..., a Hugging Face directory or a .gguf file.")
