@@ -19,11 +19,17 @@ from tiny_ablation.engine.executor import Executor
 from tiny_ablation.engine.gradients import AttributionQuery, estimate
 from tiny_ablation.errors import ConfigError
 from tiny_ablation.metrics.registry import metric
+from tiny_ablation.run.measure import Measured
 from tiny_ablation.run.plan import InterventionSpec, Row
 
 ABLATION = find_ablation("heads_zero")
 
 ZERO = Scale(0.0)
+
+
+def measured(arm, values, baseline):
+    """What a receipt reads of an arm that was measured."""
+    return Measured(arm, np.arange(2), ["a", "b"], values, baseline, np.zeros(2), np.zeros(2))
 
 
 def config(**keys):
@@ -167,9 +173,7 @@ def test_the_stated_recall_is_that_of_a_full_run(toy_networks, make_prompts, mak
     strongest = sorted(exact, key=lambda site: -abs(exact[site]))[:n_top]
     true = len({*strongest} & {*arm.estimates.top}) / n_top
     values = 2 + np.array([exact[site_of(row)] for row in arm.rows])[:, None]
-    found = receipt(
-        SimpleNamespace(arm=arm, values={"logit_diff": values}, baseline={"logit_diff": np.array([2.0])})
-    )
+    found = receipt(measured(arm, {"logit_diff": values}, {"logit_diff": np.array([2.0])}))
     assert found["recall"]["recall"] == pytest.approx(true)
     assert f"estimated recall of these: {true:.0%}" in found["text"]
 
@@ -253,12 +257,8 @@ def test_receipt_by_hand():
     arm = SimpleNamespace(
         rows=rows, estimates=estimates([1.5, 1.0, 2.5, 9.0], [(3, 0), (2, 0)], [(0, 0), (1, 0), (2, 0)])
     )
-    measured = SimpleNamespace(
-        arm=arm,
-        baseline={"logit_diff": np.array([1.0, 3.0])},
-        values={"logit_diff": 2 + effect[:, None] + [[-1.0, 1.0]]},
-    )
-    found = receipt(measured)
+    values = {"logit_diff": 2 + effect[:, None] + [[-1.0, 1.0]]}
+    found = receipt(measured(arm, values, {"logit_diff": np.array([1.0, 3.0])}))
     assert found["random_sample"] == {
         "n": 3,
         "rank_correlation": pytest.approx(1.0),
@@ -274,6 +274,6 @@ def test_receipt_by_hand():
 
 def test_an_unmeasured_metric_leaves_no_receipt():
     arm = SimpleNamespace(rows=[], estimates=estimates([1.0], [(0, 0)], [(0, 0)]))
-    found = receipt(SimpleNamespace(arm=arm, values={}, baseline={}))
+    found = receipt(measured(arm, {}, {}))
     assert "not among metrics.names" in found["text"]
     assert "recall" not in found

@@ -1,7 +1,6 @@
 """Measured values that a test makes up, in the shape that a run would give them."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -43,8 +42,10 @@ def prepared(groups: Sequence[str], *, split: str = "dev", **stats: Any) -> Any:
     )
 
 
-def measured(deltas: Any, *, scale: float = 0.0, n_heads: int = 4, component: str = "z") -> Measured:
-    """Heads with these effects; (n_heads in all, n_examples)."""
+def measured(
+    deltas: Any, groups: Sequence[str] = (), *, scale: float = 0.0, n_heads: int = 4, component: str = "z"
+) -> Measured:
+    """Heads with these effects; (n_heads in all, n_examples). Without `groups` every example is its own."""
     table = np.asarray(deltas, dtype=float)
     rows = []
     for i in range(len(table)):
@@ -52,11 +53,13 @@ def measured(deltas: Any, *, scale: float = 0.0, n_heads: int = 4, component: st
         edit = Edit(component, layer, head, Scale(scale))
         described = InterventionSpec("head", component, "zero", "all", "clean")
         rows.append(Row({"layer": layer, "head": head, "scale": scale}, Intervention((edit,)), described))
-    base = np.full(table.shape[1], 2.0)
+    n = table.shape[1]
+    base = np.full(n, 2.0)
     top1 = np.zeros(table.shape, dtype=np.int64)
     return Measured(
         Arm([], rows),
-        np.arange(table.shape[1]),
+        np.arange(n),
+        groups or [str(i) for i in range(n)],
         {"logit_diff": base + table},
         {"logit_diff": base},
         top1,
@@ -64,16 +67,7 @@ def measured(deltas: Any, *, scale: float = 0.0, n_heads: int = 4, component: st
     )
 
 
-def only_rows(all_of: Measured, rows: Sequence[int]) -> Measured:
-    """The same measurement of some rows."""
-    rows = list(rows)
-    return replace(
-        all_of, arm=replace(all_of.arm, rows=[all_of.arm.rows[i] for i in rows]),
-        values={name: v[rows] for name, v in all_of.values.items()}, top1=all_of.top1[rows],
-    )  # fmt: skip
-
-
 @pytest.fixture(scope="session")
 def made_up() -> SimpleNamespace:
     """The makers of this file."""
-    return SimpleNamespace(prepared=prepared, measured=measured, only_rows=only_rows)
+    return SimpleNamespace(prepared=prepared, measured=measured)

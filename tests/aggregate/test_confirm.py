@@ -12,10 +12,10 @@ GROUPS = [f"g{i}" for i in range(24)]
 
 def confirmed(made_up, dev, test, n=5, groups=GROUPS):
     first, held = made_up.prepared(GROUPS), made_up.prepared(groups, split="test")
-    m_dev, m_test = made_up.measured(dev), made_up.measured(test)
+    m_dev, m_test = made_up.measured(dev, GROUPS), made_up.measured(test, groups)
     chosen = strongest([m_dev], "logit_diff", n)
     rows = [i for i, row in enumerate(m_test.arm.rows) if site(row) in chosen]
-    return confirmation(first, [m_dev], held, [made_up.only_rows(m_test, rows)], chosen)
+    return confirmation(first, [m_dev], held, [m_test.of_rows(rows)], chosen)
 
 
 def test_the_strongest_on_dev_are_reported_as_they_are_on_test(made_up):
@@ -56,9 +56,7 @@ def test_the_level_holds_on_the_other_split_and_would_not_on_the_same(made_up):
         dev, test = rng.normal(size=(2, 40, 24))
         held += bool(confirmed(made_up, dev, test).summary["n_confirmed"])
         chosen = np.argsort(-np.abs(dev.mean(1)))[:5]
-        table = impact_table(
-            made_up.prepared(GROUPS), [made_up.only_rows(made_up.measured(dev), chosen)]
-        ).impact
+        table = impact_table(made_up.prepared(GROUPS), [made_up.measured(dev, GROUPS).of_rows(chosen)]).impact
         same += bool((table["q_value"] <= 0.05).any())
     assert held / runs <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / runs)
     assert same / runs > 0.25

@@ -135,18 +135,14 @@ def _over_draws(draws: "Sequence[Measured]") -> "Measured":
     """Means over the draws, for the examples that all of them finished; predictions are those of the first draw."""
     import numpy as np
 
-    from tiny_ablation.run.measure import shared_examples
+    from tiny_ablation.run.measure import aligned
 
-    common = shared_examples(draws)
-    at = [np.searchsorted(m.examples, common) for m in draws]
-    each = list(zip(draws, at, strict=True))
-    first = draws[0]
+    first, *_ = each = aligned(draws)
     return replace(
-        first, examples=common,
-        values={name: np.mean([m.values[name][:, i] for m, i in each], axis=0) for name in first.values},
-        baseline={name: np.mean([m.baseline[name][i] for m, i in each], axis=0) for name in first.baseline},
-        top1=first.top1[:, at[0]], top1_baseline=first.top1_baseline[at[0]],
-    )  # fmt: skip
+        first,
+        values={name: np.mean([m.values[name] for m in each], axis=0) for name in first.values},
+        baseline={name: np.mean([m.baseline[name] for m in each], axis=0) for name in first.baseline},
+    )
 
 
 def _over_tokens(measured: "Measured") -> "Measured":

@@ -214,16 +214,11 @@ def _splice(measured: "Sequence[Measured]") -> "Measured":
 
 
 def _against_splice(measured: "Measured", splice: "Measured") -> "Measured":
-    import numpy as np
-
     if measured.arm.self_patch or measured is splice:
         return measured
-    shared = np.isin(splice.examples, measured.examples)
-    return replace(
-        measured,
-        baseline={name: values[0][shared] for name, values in splice.values.items()},
-        top1_baseline=splice.top1[0][shared],
-    )
+    splice = splice.at(measured.examples)
+    baseline = {name: values[0] for name, values in splice.values.items()}
+    return replace(measured, baseline=baseline, top1_baseline=splice.top1[0])
 
 
 ABLATIONS = (SaeToggle(),)

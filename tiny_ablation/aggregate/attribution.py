@@ -104,7 +104,7 @@ def _exact(measured: Measured, estimates: Estimates) -> dict[Site, float]:
     """The exact mean effect of each measured site under the replacement that was estimated."""
     if estimates.metric not in measured.values:
         return {}
-    effect = (measured.values[estimates.metric] - measured.baseline[estimates.metric]).mean(1)
+    effect = measured.mean_delta(estimates.metric)
     return {
         site_of(row): float(effect[i])
         for i, row in enumerate(measured.arm.rows)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tiny_ablation.aggregate.run_tables import groups_of, impact_table
+from tiny_ablation.aggregate.run_tables import impact_table
 from tiny_ablation.data.text import listing
 from tiny_ablation.run.held_out import Site, only, strongest
 from tiny_ablation.run.measure import Measured, executors, measure
@@ -87,11 +87,11 @@ def confirmation(
     table["confirmed"] = np.where(tested, (table["q_value"] <= LEVEL) & same, np.nan)
     rows = table.loc[table["metric"] == primary, :]
     rows = rows.iloc[np.argsort(-np.abs(rows["delta_chosen"].to_numpy()), kind="stable")]
-    groups = set(groups_of(held, again[0]))
+    groups = set(again[0].groups)
     return Confirmation(table, {
         "split": held.spec.settings.root.dataset.split.value, "chosen_on": prepared.spec.settings.root.dataset.split.value,
         "metric": primary, "n_examples": len(again[0].examples), "n_groups": len(groups),
-        "shared_groups": sorted(groups & set(groups_of(prepared, measured[0]))),
+        "shared_groups": sorted(groups & set(measured[0].groups)),
         "family_size": found.family_size, "resolution": found.unresolvable, "missing": len(chosen) - len(rows),
         "n_confirmed": None if found.unresolvable else int(rows["confirmed"].sum()),
         "n_same_sign": int((np.sign(rows["delta_chosen"]) == np.sign(rows["delta"])).sum()), "sites": _sites(rows, prepared),
@@ -114,7 +114,7 @@ def _chosen_effect(measured: Sequence[Measured], row: Mapping[str, Any]) -> floa
     for m in measured:
         for i, mine in enumerate(m.arm.rows):
             if m.arm.in_table and mine.described.direction == row["direction"] and _is(mine.key, row):
-                return float(np.nanmean(m.values[row["metric"]][i] - m.baseline[row["metric"]]))
+                return float(m.mean_delta(row["metric"])[i])
     return float("nan")
 
 

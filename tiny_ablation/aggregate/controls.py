@@ -1,18 +1,15 @@
 """Where a named set stands among random sets of the same size and layers."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from tiny_ablation.run.id_columns import named
-from tiny_ablation.run.measure import Measured, shared_examples
+from tiny_ablation.run.measure import Measured, aligned
 from tiny_ablation.run.prepare import PreparedRun
 from tiny_ablation.stats.percentile import percentile_among
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 
 def control_columns(sets: Measured, measured: Sequence[Measured], metric: str) -> dict[str, Any]:
@@ -58,13 +55,10 @@ def _random_sets(measured: Measured, metric: str) -> pd.DataFrame:
 
 def _compare(sets: Measured, row: int, random: Measured | None, metric: str) -> tuple[float, float]:
     """(mean effect of the random sets, percentile), over the examples that both finished."""
-    common = [] if random is None else shared_examples([sets, random])
-    if random is None or not len(common):
+    if random is None:
         return np.nan, np.nan
-    own, others = _effects(sets, common, metric)[row], _effects(random, common, metric)
-    return float(others.mean()), percentile_among(own, others)
-
-
-def _effects(measured: Measured, examples: Any, metric: str) -> "NDArray[np.float64]":
-    columns = np.searchsorted(measured.examples, examples)
-    return (measured.values[metric] - measured.baseline[metric])[:, columns].mean(1)
+    sets, random = aligned([sets, random])
+    if not len(sets.examples):
+        return np.nan, np.nan
+    others = random.mean_delta(metric)
+    return float(others.mean()), percentile_among(sets.mean_delta(metric)[row], others)

@@ -78,12 +78,12 @@ def beside(prepared: PreparedRun, measured: Sequence[Measured], notes: Mapping[s
     name = prepared.metrics[0].name
     spliced = _spliced(measured, name)
     controls = {
-        m.arm.controls_of: {"n": len(m.arm.rows), **_sizes(_effects(m, name))}
+        m.arm.controls_of: {"n": len(m.arm.rows), **_sizes(m.mean_delta(name))}
         for m in measured
         if m.arm.controls_of
     }
     own = _facts(measured)
-    features = {} if own is None else _sizes(_effects(own[1], name))
+    features = {} if own is None else _sizes(own[1].mean_delta(name))
     lines = [notes["text"]]
     if spliced is not None:
         lines.append(
@@ -103,11 +103,6 @@ def _facts(measured: Sequence[Measured]) -> "tuple[FeatureFacts, Measured] | Non
     return next(((m.arm.features, m) for m in measured if m.arm.features is not None), None)
 
 
-def _effects(measured: Measured, metric: str) -> "NDArray[np.float64]":
-    """(n_rows,) mean effects."""
-    return np.nanmean(measured.values[metric] - measured.baseline[metric], axis=1)
-
-
 def _sizes(effects: "NDArray[np.float64]") -> dict[str, float]:
     return {"mean_size": float(np.abs(effects).mean()), "largest_size": float(np.abs(effects).max())}
 
@@ -115,7 +110,7 @@ def _sizes(effects: "NDArray[np.float64]") -> dict[str, float]:
 def _spliced(measured: Sequence[Measured], metric: str) -> float | None:
     """The mean effect of the reconstruction without its error."""
     for m in measured:
-        for row, effect in zip(m.arm.rows, _effects(m, metric), strict=True):
+        for row, effect in zip(m.arm.rows, m.mean_delta(metric), strict=True):
             if row.described.value == "splice":
                 return float(effect)
     return None
@@ -127,9 +122,9 @@ def _percentiles(prepared: PreparedRun, own: Measured, measured: Sequence[Measur
     random = [m for m in measured if m.arm.controls_of.startswith("random")]
     if not random:
         return {}
-    others = np.abs(_effects(random[0], name))
+    others = np.abs(random[0].mean_delta(name))
     out: dict[int, float] = {}
-    for row, effect in zip(own.arm.rows, np.abs(_effects(own, name)), strict=True):
+    for row, effect in zip(own.arm.rows, np.abs(own.mean_delta(name)), strict=True):
         below = (others < effect).mean() + 0.5 * (others == effect).mean()
         out.setdefault(int(row.key["feature"]), float(100 * below))
     return out

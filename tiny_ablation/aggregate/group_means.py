@@ -28,8 +28,7 @@ def groups_table(prepared: PreparedRun, measured: Sequence[Measured]) -> pd.Data
     columns = {f"baseline/{name}": values for name, values in baseline_columns(prepared, first).items()}
     columns |= {f"effect/{m.name}": effect_of_average_site(first, m.name) for m in prepared.metrics}
     frame = pd.DataFrame({name: np.asarray(values, dtype=np.float64) for name, values in columns.items()})
-    labels = [prepared.tokens[i].example.group for i in first.examples]
-    by_group = frame.groupby(pd.Index(labels, name="group"), sort=True)
+    by_group = frame.groupby(pd.Index(first.groups, name="group"), sort=True)
     return pd.DataFrame({"n": by_group.size()}).join(pd.DataFrame(by_group.mean())).reset_index()
 
 
@@ -46,6 +45,5 @@ def baseline_columns(prepared: PreparedRun, measured: Measured) -> dict[str, Any
 
 def effect_of_average_site(measured: Measured, name: str) -> "np.ndarray":
     """(n,) per example, the mean effect over all rows of the arm that were intervened on."""
-    ran = [row.intervention is not None for row in measured.arm.rows]
-    effects = (measured.values[name] - measured.baseline[name])[ran if any(ran) else slice(None)]
-    return np.nanmean(effects, axis=0)
+    ran = measured.ran
+    return np.nanmean(measured.delta(name)[ran if ran.any() else slice(None)], axis=0)

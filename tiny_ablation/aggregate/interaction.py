@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tiny_ablation.config.seeds import generator
-from tiny_ablation.run.measure import Measured, shared_examples
+from tiny_ablation.run.measure import Measured, aligned
 from tiny_ablation.run.prepare import PreparedRun
 from tiny_ablation.run.site_statistics import LEVEL
 from tiny_ablation.stats.clusters import cluster_sums
@@ -39,19 +39,19 @@ def interaction_columns(
         The columns; all NaN where the run was stopped before any example of the single heads was finished.
     """
     singles = next((m for m in measured if not m.arm.in_table), None)
-    common = shared_examples([pairs, singles]) if singles else []
-    if singles is None or not len(common):
+    if singles is None:
         return dict.fromkeys(_COLUMNS, np.nan)
-    joint, alone = (_effects(m, common, metric) for m in (pairs, singles))
+    pairs, singles = aligned([pairs, singles])
+    if not len(pairs.examples):
+        return dict.fromkeys(_COLUMNS, np.nan)
+    alone = singles.delta(metric)
     place = {(row.key["layer_a"], row.key["head_a"]): i for i, row in enumerate(singles.arm.rows)}
     a, b = (
         alone[[place[row.key[f"layer_{end}"], row.key[f"head_{end}"]] for row in pairs.arm.rows]]
         for end in ("a", "b")
     )
     root = prepared.spec.settings.root
-    excess = joint - a - b
-    groups = [prepared.tokens[i].example.group for i in common]
-    sums, sizes = cluster_sums(excess, groups)
+    sums, sizes = cluster_sums(pairs.delta(metric) - a - b, pairs.groups)
     method = root.stats.fdr.value
     found = cluster_means(
         sums, sizes, rng=generator(root.seed, "bootstrap", metric, "interaction"), confidence=root.stats.confidence,
@@ -59,8 +59,3 @@ def interaction_columns(
     )  # fmt: skip
     columns = (a.mean(1), b.mean(1), *found, q_values(found.p, method))
     return dict(zip(_COLUMNS, columns, strict=True))
-
-
-def _effects(measured: Measured, examples: Any, metric: str) -> Any:
-    columns = np.searchsorted(measured.examples, examples)
-    return (measured.values[metric] - measured.baseline[metric])[:, columns]

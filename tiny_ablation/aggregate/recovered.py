@@ -5,15 +5,14 @@ one, in both directions. It is a ratio of means with Fieller's interval, never a
 clean run may be 0 the interval is unbounded, and `ci_shape` says how: there is hardly an advantage to tell a share of.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from tiny_ablation.run.id_columns import named
-from tiny_ablation.run.measure import Measured, shared_examples
+from tiny_ablation.run.measure import Measured, aligned
 from tiny_ablation.run.prepare import PreparedRun
 from tiny_ablation.stats.ratios import Ratios, ratio_of_means
 
@@ -32,32 +31,22 @@ _NOT_SAID = (
 )
 
 
-@dataclass(frozen=True)
-class _Ends:
-    """The un-patched runs of both prompts of each pair.
-
-    Attributes:
-        examples: (n,) those that were finished in all arms.
-        clean: (n,) the primary metric.
-        corrupt: (n,) the same.
-    """
-
-    examples: "NDArray[np.int64]"
-    clean: "NDArray[np.float64]"
-    corrupt: "NDArray[np.float64]"
-
-
 def recovered(
     prepared: PreparedRun, measured: Sequence[Measured]
 ) -> Iterator[tuple[Measured, dict[str, Any]]]:
     """For each arm that stands in the table, the columns of its `recovered` rows; nothing where only one prompt ran."""
+    name = prepared.metrics[0].name
     for m in measured:
-        ends = _ends(prepared, [m, *(other for other in measured if other.arm.run != m.arm.run)][:2])
-        if ends is None or not m.arm.in_table:
+        other = next((other for other in measured if other.arm.run != m.arm.run), None)
+        if other is None or not m.arm.in_table:
             continue
-        found = _ratios(prepared, _values(prepared, m, ends) - ends.corrupt, ends)
+        patched, other = aligned([m, other])
+        if not len(patched.examples):
+            continue
+        ends = {each.arm.run: each.baseline[name] for each in (patched, other)}
+        found = _ratios(prepared, patched.values[name] - ends["corrupt"], ends, patched.groups)
         yield m, {
-            "metric": "recovered", "value": found.ratio, "n": len(ends.examples), "baseline": 0.0, "delta": found.ratio,
+            "metric": "recovered", "value": found.ratio, "n": len(patched.examples), "baseline": 0.0, "delta": found.ratio,
             "null": NO_TEST, **found.columns("ci_low", "ci_high", "ci_shape"), **dict.fromkeys(_NOT_SAID, np.nan),
         }  # fmt: skip
 
@@ -69,42 +58,27 @@ def asymmetry(prepared: PreparedRun, measured: Sequence[Measured]) -> pd.DataFra
     that is lost when the clean run gets the corrupt one. A site that is sufficient without being necessary (a backup exists)
     restores more than it breaks; `asymmetry` is restoring - breaking, with the interval of that difference.
     """
-    by_run = {m.arm.run: m for m in measured if m.arm.in_table}
-    ends = _ends(prepared, measured)
-    if ends is None or set(by_run) != {"clean", "corrupt"}:
+    by_run = {m.arm.run: m for m in aligned(measured) if m.arm.in_table}
+    if set(by_run) != {"clean", "corrupt"} or not len(by_run["clean"].examples):
         return None
-    restored = _values(prepared, by_run["corrupt"], ends) - ends.corrupt
-    broken = ends.clean - _values(prepared, by_run["clean"], ends)
+    name, groups = prepared.metrics[0].name, by_run["clean"].groups
+    ends = {run: m.baseline[name] for run, m in by_run.items()}
+    restored = by_run["corrupt"].values[name] - ends["corrupt"]
+    broken = ends["clean"] - by_run["clean"].values[name]
     frame = pd.DataFrame([dict(row.key) for row in by_run["corrupt"].arm.rows])
     named(prepared, frame)
-    frame["metric"], frame["n"] = prepared.metrics[0].name, len(ends.examples)
+    frame["metric"], frame["n"] = name, len(groups)
     for name, share in (("restoring", restored), ("breaking", broken), ("asymmetry", restored - broken)):
-        found = _ratios(prepared, share, ends)
+        found = _ratios(prepared, share, ends, groups)
         frame = frame.assign(
             **{name: found.ratio}, **found.columns(*(f"{name}_{end}" for end in ("low", "high", "shape")))
         )
     return frame
 
 
-def _ends(prepared: PreparedRun, measured: Sequence[Measured]) -> _Ends | None:
-    by_run = {m.arm.run: m for m in reversed(measured)}
-    if set(by_run) != {"clean", "corrupt"}:
-        return None
-    common = shared_examples(measured)
-    if not len(common):
-        return None
-    name = prepared.metrics[0].name
-    at = {run: m.baseline[name][np.searchsorted(m.examples, common)] for run, m in by_run.items()}
-    return _Ends(common, at["clean"], at["corrupt"])
-
-
-def _values(prepared: PreparedRun, measured: Measured, ends: _Ends) -> "NDArray[np.float64]":
-    """(n_rows, n) the primary metric of the patched runs."""
-    return measured.values[prepared.metrics[0].name][:, np.searchsorted(measured.examples, ends.examples)]
-
-
-def _ratios(prepared: PreparedRun, numerator: "NDArray[np.float64]", ends: _Ends) -> Ratios:
-    groups = [prepared.tokens[i].example.group for i in ends.examples]
-    return ratio_of_means(
-        numerator, ends.clean - ends.corrupt, groups, prepared.spec.settings.root.stats.confidence
-    )
+def _ratios(
+    prepared: PreparedRun, numerator: "NDArray[np.float64]", ends: Mapping[str, "NDArray[np.float64]"], groups: Sequence[str]
+) -> Ratios:  # fmt: skip
+    """Of the clean run's advantage; `ends` has the primary metric of the un-patched run of either prompt."""
+    advantage = ends["clean"] - ends["corrupt"]
+    return ratio_of_means(numerator, advantage, groups, prepared.spec.settings.root.stats.confidence)

@@ -23,6 +23,7 @@ from tiny_ablation.stats.fdr import first_step, q_values
 from tiny_ablation.stats.means import cluster_means
 from tiny_ablation.stats.ranks import rank_biased_overlap, spearman
 from tiny_ablation.store.reader import Run
+from tiny_ablation.store.schema import at_strongest
 
 N_BOOT = 2000
 LEVEL = 0.05
@@ -144,10 +145,9 @@ def _check(runs: Sequence[Run]) -> None:
 
 
 def _effects_by_head(run: Run, metric: str) -> pd.DataFrame:
-    """(heads, examples) effects at the factor farthest from 1."""
+    """(heads, examples) effects at the strongest factor."""
     rows = run.per_example
-    away = np.abs(rows["scale"].to_numpy() - 1)
-    rows = rows.loc[away == away.max(), :]
+    rows = rows.loc[at_strongest(rows["scale"]), :]
     effects = rows[metric] - rows[f"{metric}_baseline"]
     table = rows[["layer", "head", "example_id"]].assign(delta=effects)
     return table.pivot_table(index=["layer", "head"], columns="example_id", values="delta", aggfunc="mean")

@@ -11,7 +11,7 @@ from tiny_ablation.aggregate.baseline import CHANCE, DIFFERENCES, by_template, i
 from tiny_ablation.aggregate.confirm import confirm_warnings
 from tiny_ablation.aggregate.features import beside
 from tiny_ablation.aggregate.group_means import baseline_columns, effect_of_average_site
-from tiny_ablation.aggregate.run_tables import RunTables, groups_of
+from tiny_ablation.aggregate.run_tables import RunTables
 from tiny_ablation.aggregate.stability import stability
 from tiny_ablation.config.schema import Split
 from tiny_ablation.config.seeds import generator
@@ -25,7 +25,7 @@ from tiny_ablation.run.site_statistics import (
     interval_of_mean,
     no_test_of,
 )
-from tiny_ablation.store.schema import EFFECT, SCHEMA_VERSION, TABLES
+from tiny_ablation.store.schema import EFFECT, SCHEMA_VERSION, TABLES, at_strongest
 
 
 def run_summary(
@@ -44,7 +44,7 @@ def run_summary(
     """
     root, first = prepared.spec.settings.root, measured[0]
     primary = prepared.metrics[0].name
-    baseline = _baseline(prepared, baseline_columns(prepared, first), groups_of(prepared, first))
+    baseline = _baseline(prepared, baseline_columns(prepared, first), first.groups)
     clean = next((m for m in measured if m.arm.run == "clean"), None)
     selection = prepared.selection
     return {
@@ -63,7 +63,7 @@ def run_summary(
         "skipped": list(prepared.skipped),
         "unscorable": {"count": len(selection.unscorable), "rows": dict(selection.unscorable)},
         "kept": dict(selection.kept),
-        "n_groups": len(set(groups_of(prepared, first))),
+        "n_groups": len(set(first.groups)),
         "confidence": root.stats.confidence,
         "intervention": _six(tables.impact),
         "notes": _notes(prepared, measured),
@@ -99,8 +99,7 @@ def top_sites(impact: pd.DataFrame, table: str, metric: str, n: int = N_SHOWN) -
     """The sites with the largest absolute effect on `metric`; with several factors, at the strongest one."""
     rows = impact.loc[impact["metric"] == metric, :]
     if "scale" in rows:
-        distance = np.abs(rows["scale"].to_numpy() - 1)
-        rows = rows.loc[distance == distance.max(), :]
+        rows = rows.loc[at_strongest(rows["scale"]), :]
     order = np.argsort(-np.abs(rows["delta"].to_numpy()), kind="stable")[:n]
     told_apart = ["direction"] if len(set(rows["direction"])) > 1 else []
     columns = [
@@ -129,7 +128,7 @@ def _baseline_by_template(prepared: PreparedRun, measured: Measured) -> list[dic
 def _mean_effect(prepared: PreparedRun, measured: Measured, name: str) -> dict[str, float]:
     """The effect of the average site of the first arm: per example, the mean over all rows that were run."""
     found = interval_of_mean(
-        effect_of_average_site(measured, name), groups_of(prepared, measured), prepared.spec.settings.root.stats,
+        effect_of_average_site(measured, name), measured.groups, prepared.spec.settings.root.stats,
         generator(prepared.spec.settings.root.seed, "bootstrap", f"mean effect {name}"),
         rate=no_test_of(name) == NO_TEST_OF_RATES,
     )  # fmt: skip
@@ -159,9 +158,7 @@ def _weak(prepared: PreparedRun, clean: Measured | None) -> list[str]:
     columns = {} if clean is None else baseline_columns(prepared, clean)
     if clean is None or "preference" not in columns:
         return []
-    found = _baseline(prepared, {"preference": columns["preference"]}, groups_of(prepared, clean))[
-        "preference"
-    ]
+    found = _baseline(prepared, {"preference": columns["preference"]}, clean.groups)["preference"]
     if not is_weak(found):
         return []
     return [
@@ -189,7 +186,7 @@ def _warnings(prepared: PreparedRun, measured: Measured, clean: Measured | None)
     if prepared.spec.seed_effect == "none":
         out.append("the seed draws nothing here: all examples are used and the ablation is deterministic, so runs with other "
                    "seeds are the same measurement, not replicates")  # fmt: skip
-    if len(set(groups_of(prepared, measured))) < 5:
+    if len(set(measured.groups)) < 5:
         out.append("fewer than 5 groups of examples: intervals over groups are rough, or missing")
     if prepared.skipped:
         out.append(

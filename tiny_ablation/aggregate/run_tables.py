@@ -5,7 +5,7 @@ and tests treat the examples of one group as one cluster.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -57,7 +57,7 @@ class ImpactTable:
 def impact_table(prepared: PreparedRun, measured: Sequence[Measured]) -> ImpactTable:
     """Every site with its interval and test; the family of the q-values is all of them, per metric."""
     whole = [m for m in measured if m.arm.in_table]
-    family = sum(sum(row.intervention is not None for row in m.arm.rows) for m in whole)
+    family = int(sum(m.ran.sum() for m in whole))
     measured = [part for m in measured for part in _parts(m)]
     frames = [frame for m in measured if m.arm.in_table for frame in _impact(prepared, m, measured, family)]
     frames += [
@@ -106,23 +106,13 @@ def _parts(measured: Measured) -> Iterator[Measured]:
         yield measured
         return
     for index, pattern in enumerate(patterns):
-        rows, kept = [int(i) for i in np.flatnonzero(which.ravel() == index)], ~pattern
-        yield replace(
-            measured, arm=replace(measured.arm, rows=[measured.arm.rows[i] for i in rows]), examples=measured.examples[kept],
-            values={name: v[rows][:, kept] for name, v in measured.values.items()},
-            baseline={name: v[kept] for name, v in measured.baseline.items()}, top1=measured.top1[rows][:, kept],
-            top1_baseline=measured.top1_baseline[kept],
-        )  # fmt: skip
-
-
-def groups_of(prepared: PreparedRun, measured: Measured) -> list[str]:
-    """The cluster of each finished example."""
-    return [prepared.tokens[i].example.group for i in measured.examples]
+        rows = np.flatnonzero(which.ravel() == index).tolist()
+        yield measured.of_rows(rows).at(measured.examples[~pattern])
 
 
 def _unresolvable(prepared: PreparedRun, measured: Sequence[Measured]) -> str | None:
     """Why the primary metric has no test, or None."""
-    if min(len(set(groups_of(prepared, m))) for m in measured) < 2:
+    if min(len(set(m.groups)) for m in measured) < 2:
         return "all examples are of one group, so nothing can be tested over groups"
     reason = no_test_of(prepared.metrics[0].name)
     return reason and f"{prepared.metrics[0].name}: {reason.removeprefix('none: ')}"
@@ -131,20 +121,19 @@ def _unresolvable(prepared: PreparedRun, measured: Sequence[Measured]) -> str | 
 def _impact(
     prepared: PreparedRun, measured: Measured, all_arms: Sequence[Measured], family: int
 ) -> Iterator[pd.DataFrame]:
-    groups = groups_of(prepared, measured)
-    tested = np.array([row.intervention is not None for row in measured.arm.rows])
     n_parts = sum(m.arm.in_table for m in all_arms)
     for metric in prepared.metrics:
-        values, baseline = measured.values[metric.name], measured.baseline[metric.name]
-        found = site_statistics(prepared, metric.name, values - baseline, groups, tested, family)
+        found = site_statistics(
+            prepared, metric.name, measured.delta(metric.name), measured.groups, measured.ran, family
+        )
         frame = _identity_columns(prepared, measured)
         if prepared.spec.table == "pair_impact":
             frame = frame.assign(**interaction_columns(prepared, measured, all_arms, metric.name))
         if prepared.spec.table == "set_impact":
             frame = frame.assign(**control_columns(measured, all_arms, metric.name))
-        mean, base = values.mean(1), baseline.mean()
+        mean, base = measured.values[metric.name].mean(1), measured.baseline[metric.name].mean()
         yield frame.assign(
-            metric=metric.name, value=mean, n=len(groups), baseline=base, delta=mean - base,
+            metric=metric.name, value=mean, n=len(measured.examples), baseline=base, delta=mean - base,
             # Arms of other examples are corrected apart, and for their number.
             p_family=np.minimum(1.0, n_parts * found.family_wise), **found.columns(),
         )  # fmt: skip

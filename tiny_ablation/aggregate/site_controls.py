@@ -43,7 +43,7 @@ def site_controls(prepared: PreparedRun, measured: Sequence[Measured]) -> pd.Dat
 
 
 def _of_leg(prepared: PreparedRun, measured: Measured) -> Iterator[pd.DataFrame]:
-    rows = [i for i, row in enumerate(measured.arm.rows) if row.intervention is not None]
+    rows = np.flatnonzero(measured.ran).tolist()
     scales = dict.fromkeys(_scale(measured, i) for i in rows)
     by_scale = [[i for i in rows if _scale(measured, i) == scale] for scale in scales]
     usable = [mine for mine in by_scale if len(mine) >= MIN_HEADS]
@@ -52,8 +52,8 @@ def _of_leg(prepared: PreparedRun, measured: Measured) -> Iterator[pd.DataFrame]
         heads = [measured.arm.rows[i] for i in mine]
         of_heads = None if norms is None else np.array([norms[r.key["layer"], r.key["head"]] for r in heads])
         for metric in prepared.metrics:
-            deltas = (measured.values[metric.name][mine] - measured.baseline[metric.name]).mean(1)
-            yield _compared(heads, np.abs(deltas), of_heads).assign(metric=metric.name)
+            sizes = np.abs(measured.of_rows(mine).mean_delta(metric.name))
+            yield _compared(heads, sizes, of_heads).assign(metric=metric.name)
 
 
 def _scale(measured: Measured, row: int) -> Any:

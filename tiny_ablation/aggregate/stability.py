@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 
 from tiny_ablation.config.seeds import generator
-from tiny_ablation.run.held_out import candidates
 from tiny_ablation.run.measure import Measured
 from tiny_ablation.run.prepare import PreparedRun
 from tiny_ablation.stats.halves import top_set_agreement
@@ -26,22 +25,20 @@ def stability(prepared: PreparedRun, measured: Sequence[Measured], n_top: int) -
     """
     if prepared.spec.table == "set_impact":  # sets that hold each other cannot be told apart by their ranks
         return None
-    arm = next((m for m in measured if m.arm.in_table), None)
-    rows = [] if arm is None else candidates(arm)
-    if arm is None or len(rows) < 2:
+    first = next((m.strongest() for m in measured if m.arm.in_table), None)
+    if first is None or len(first.arm.rows) < 2:
         return None
-    name = prepared.metrics[0].name
-    deltas = (arm.values[name] - arm.baseline[name])[rows]
-    groups = [prepared.tokens[i].example.group for i in arm.examples]
-    if np.isnan(deltas).any() or len(set(groups)) < 2:
+    name, n_sites = prepared.metrics[0].name, len(first.arm.rows)
+    deltas = first.delta(name)
+    if np.isnan(deltas).any() or len(set(first.groups)) < 2:
         return None
-    k = min(n_top, len(rows) // 2)
+    k = min(n_top, n_sites // 2)
     draws = generator(prepared.spec.settings.root.seed, "bootstrap", "stability", name)
-    jaccard = top_set_agreement(deltas, groups, k, N_SPLITS, draws)
+    jaccard = top_set_agreement(deltas, first.groups, k, N_SPLITS, draws)
     return {
         "metric": name,
         "top": k,
-        "of": len(rows),
+        "of": n_sites,
         "n_splits": N_SPLITS,
         "jaccard": jaccard,
         "stable": jaccard >= FAIR,

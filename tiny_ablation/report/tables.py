@@ -10,6 +10,7 @@ import pandas as pd
 from tiny_ablation import formats
 from tiny_ablation.errors import ResultsError
 from tiny_ablation.models.labels import site_label
+from tiny_ablation.store.schema import strongest_first
 
 
 def index_columns(impact: pd.DataFrame) -> tuple[str, ...]:
@@ -49,10 +50,8 @@ def effects(impact: pd.DataFrame, metric: str) -> pd.DataFrame:
 
 
 def scales(rows: pd.DataFrame) -> list[float | None]:
-    """The scales in `rows`, the strongest (farthest from 1) first; `[None]` where there are none."""
-    found = {float(scale) for scale in rows["scale"].dropna()} if "scale" in rows else set()
-    ordered = sorted(found, key=lambda scale: (-abs(scale - 1.0), scale))
-    return [*ordered] or [None]
+    """The scales in `rows`, the strongest first; `[None]` where there are none."""
+    return [*strongest_first(rows["scale"].dropna() if "scale" in rows else ())] or [None]
 
 
 def at_scale(rows: pd.DataFrame, scale: float | None) -> pd.DataFrame:

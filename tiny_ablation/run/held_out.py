@@ -8,8 +8,6 @@ only these few sites are tested.
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
-
 from tiny_ablation.run.measure import Measured
 from tiny_ablation.run.plan import Row
 from tiny_ablation.run.prepare import PreparedRun
@@ -22,20 +20,13 @@ def site(row: Row) -> Site:
     return (row.described.direction, *row.key.values())
 
 
-def candidates(measured: Measured) -> list[int]:
-    """The rows of a arm that intervene, at the factor farthest from 1 where there are several."""
-    rows = [i for i, row in enumerate(measured.arm.rows) if row.intervention is not None]
-    away = {i: abs(float(measured.arm.rows[i].key.get("scale", 0.0)) - 1) for i in rows}
-    return [i for i in rows if away[i] == max(away.values())]
-
-
 def strongest(measured: Sequence[Measured], metric: str, n: int) -> dict[Site, float]:
     """The `n` sites with the largest absolute mean effect on `metric`, and that effect; ties stay in the order of the plan."""
     effects: dict[Site, float] = {}
-    for m in measured:
-        if m.arm.in_table:
-            deltas = np.nanmean(m.values[metric] - m.baseline[metric], axis=1)
-            effects |= {site(m.arm.rows[i]): float(deltas[i]) for i in candidates(m)}
+    for m in (m.strongest() for m in measured if m.arm.in_table):
+        effects |= {
+            site(row): float(delta) for row, delta in zip(m.arm.rows, m.mean_delta(metric), strict=True)
+        }
     chosen = sorted(effects, key=lambda key: -abs(effects[key]))[:n]
     return {key: effects[key] for key in chosen}
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import reduce
 from typing import TYPE_CHECKING
 
 from tiny_ablation.config.identity import hash_json
@@ -12,6 +13,7 @@ from tiny_ablation.run.prepare import PreparedRun
 from tiny_ablation.store.partial import clear_batches
 from tiny_ablation.store.rundir import RunDir
 from tiny_ablation.store.runlog import log
+from tiny_ablation.store.schema import at_strongest
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,11 +26,12 @@ Progress = Callable[[int], None]
 
 @dataclass(frozen=True)
 class Measured:
-    """What a arm gave, for the examples that were finished.
+    """What an arm gave, for the examples that were finished. Effects are asked for, and subtracted nowhere else.
 
     Attributes:
         arm: what was run.
         examples: (n,) indices of the finished examples, ascending; all of them unless the run was stopped.
+        groups: (n,) the cluster of each.
         values: for each metric (n_rows, n), float64.
         baseline: for each metric (n,), float64.
         top1: (n_rows, n) int64, the most probable next token; of the first draw, where a row has several.
@@ -38,20 +41,68 @@ class Measured:
 
     arm: Arm
     examples: "np.ndarray"
+    groups: Sequence[str]
     values: "dict[str, np.ndarray]"
     baseline: "dict[str, np.ndarray]"
     top1: "np.ndarray"
     top1_baseline: "np.ndarray"
     draws: "dict[str, np.ndarray]" = field(default_factory=dict)
 
+    @property
+    def ran(self) -> "np.ndarray":
+        """(n_rows,) bool: the rows that intervene; the others are the baseline by definition."""
+        import numpy as np
 
-def shared_examples(measured: "Sequence[Measured]") -> "np.ndarray":
-    """(n,) the examples that all of these finished, ascending."""
-    from functools import reduce
+        return np.array([row.intervention is not None for row in self.arm.rows], dtype=bool)
 
+    def delta(self, metric: str) -> "np.ndarray":
+        """(n_rows, n) the effects: value less baseline of the same example."""
+        return self.values[metric] - self.baseline[metric]
+
+    def mean_delta(self, metric: str) -> "np.ndarray":
+        """(n_rows,) the mean effects, over the examples that have a value."""
+        import numpy as np
+
+        return np.nanmean(self.delta(metric), axis=1)
+
+    def at(self, examples: "np.ndarray") -> "Measured":
+        """The same of these examples alone, all of which were finished; without draws, which are means over all examples."""
+        import numpy as np
+
+        if np.array_equal(examples, self.examples):
+            return self
+        at = np.searchsorted(self.examples, examples)
+        return replace(
+            self, examples=self.examples[at], groups=np.asarray(self.groups)[at].tolist(),
+            values={name: values[:, at] for name, values in self.values.items()},
+            baseline={name: values[at] for name, values in self.baseline.items()},
+            top1=self.top1[:, at], top1_baseline=self.top1_baseline[at], draws={},
+        )  # fmt: skip
+
+    def of_rows(self, rows: Sequence[int]) -> "Measured":
+        """The same of these rows alone."""
+        rows = list(rows)
+        return replace(
+            self, arm=replace(self.arm, rows=[self.arm.rows[i] for i in rows]),
+            values={name: values[rows] for name, values in self.values.items()},
+            top1=self.top1[rows], draws={name: values[rows] for name, values in self.draws.items()},
+        )  # fmt: skip
+
+    def strongest(self) -> "Measured":
+        """The rows that intervene, at the strongest factor where there are several."""
+        import numpy as np
+
+        ran = self.of_rows(np.flatnonzero(self.ran).tolist())
+        scales = np.array([float(row.key.get("scale", 0.0)) for row in ran.arm.rows])
+        return ran.of_rows(np.flatnonzero(at_strongest(scales)).tolist())
+
+
+def aligned(measured: "Sequence[Measured]") -> "list[Measured]":
+    """Each of these at the examples that all of them finished, which may be none."""
     import numpy as np
 
-    return reduce(np.intersect1d, [m.examples for m in measured])
+    common = reduce(np.intersect1d, [m.examples for m in measured])
+    return [m.at(common) for m in measured]
 
 
 class Stopped(Exception):
@@ -157,7 +208,7 @@ def _assemble(
         mine = [shards[i] for i in range(first, first + len(executor.batches)) if i in shards]
         first += len(executor.batches)
         if mine:
-            out |= {id(measured.arm): measured for measured in _join(arms, mine, names)}
+            out |= {id(measured.arm): measured for measured in _join(prepared, arms, mine, names)}
     found = [out[id(arm)] for arm in prepared.arms if id(arm) in out]
     for measured in found:
         _check_self_patch_arm(prepared, measured)
@@ -175,7 +226,7 @@ def _check_self_patch_arm(prepared: PreparedRun, measured: Measured) -> None:
     if not measured.arm.self_patch:
         return
     name = prepared.metrics[0].name
-    change = abs(measured.values[name] - measured.baseline[name]).max(1)
+    change = abs(measured.delta(name)).max(1)
     worst = int(change.argmax())
     if change[worst] > NUMERICAL_TOLERANCE[prepared.spec.settings.root.device.dtype]:
         label = measured.arm.rows[worst].intervention
@@ -186,7 +237,7 @@ def _check_self_patch_arm(prepared: PreparedRun, measured: Measured) -> None:
 
 
 def _join(
-    arms: Sequence[Arm], shards: "list[dict[str, np.ndarray]]", names: Sequence[str]
+    prepared: PreparedRun, arms: Sequence[Arm], shards: "list[dict[str, np.ndarray]]", names: Sequence[str]
 ) -> Iterator[Measured]:
     """The arms of one executor, from its batches."""
     import numpy as np
@@ -196,13 +247,13 @@ def _join(
     joined = {key: array[..., order] for key, array in joined.items()}
     # In the order of the metrics: a batch that was read back from disk has its arrays in another order.
     baseline = {name: joined[f"baseline/{name}"] for name in names}
-    start = 0
+    examples, start = joined["examples"], 0
+    groups = [prepared.tokens[i].example.group for i in examples]
     for arm in arms:
         mine = slice(start, start := start + len(_runs(arm)))
         values = {name: joined[f"values/{name}"][mine] for name in names}
-        yield _by_row(
-            Measured(arm, joined["examples"], values, baseline, joined["top1"][mine], joined["top1_baseline"])
-        )
+        top1 = joined["top1"][mine]
+        yield _by_row(Measured(arm, examples, groups, values, baseline, top1, joined["top1_baseline"]))
 
 
 def _by_row(measured: Measured) -> Measured:

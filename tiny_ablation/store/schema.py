@@ -3,14 +3,16 @@
 Raise `SCHEMA_VERSION` when a column changes its name, type or meaning; adding a table does not need it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tiny_ablation.errors import GuardError
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
+    from numpy.typing import ArrayLike
 
 SCHEMA_VERSION = 1
 
@@ -136,6 +138,18 @@ TABLES = {
         Table("set_impact", ("set", "size"), ("heads", "control_mean", "percentile")),
     )
 }
+
+
+def strongest_first(scales: Iterable[float]) -> list[float]:
+    """The distinct factors, the strongest first: the farthest from 1 (no intervention), the smaller of two as far."""
+    return sorted({float(scale) for scale in scales}, key=lambda scale: (-abs(scale - 1.0), scale))
+
+
+def at_strongest(scale: "ArrayLike") -> "np.ndarray":
+    """(n,) bool: the rows at the strongest of their factors; `strongest_first`."""
+    import numpy as np
+
+    return np.isin(scale, strongest_first(np.unique(scale))[:1])
 
 
 def conform(frame: "pd.DataFrame", table: str) -> "pd.DataFrame":

@@ -144,7 +144,7 @@ def choose(measured: Measured, name: str, n: int | None, root: RootConfig, arm: 
     ran = [i for i, row in enumerate(measured.arm.rows) if row.runs]
     if n is None or n >= len(ran):
         return ran
-    effect = np.abs((measured.values[name] - measured.baseline[name]).mean(1))
+    effect = np.abs(measured.mean_delta(name))
     by_size = sorted(ran, key=lambda i: (-effect[i], i))
     third = max(1, n // 3)
     # A dict, for its order: of few sites the strongest are kept.

@@ -9,7 +9,7 @@ import numpy as np
 
 from tiny_ablation.ablations.circuit.design import EMPTY, Design, design, set_name
 from tiny_ablation.config.seeds import generator
-from tiny_ablation.run.measure import Measured, shared_examples
+from tiny_ablation.run.measure import Measured, aligned
 from tiny_ablation.run.prepare import PreparedRun
 from tiny_ablation.stats.clusters import Floats, cluster_sums
 from tiny_ablation.stats.ratios import Ratios, ratio_of_means
@@ -32,7 +32,7 @@ class Curves:
     plan: Design
     values: dict[str, Floats]
     full: Floats
-    groups: list[str]
+    groups: Sequence[str]
 
     @cached_property
     def span(self) -> Floats:
@@ -82,17 +82,13 @@ def curves_of(prepared: PreparedRun, measured: Sequence[Measured]) -> Curves | N
     """The values of every set; None where the run was stopped too early."""
     if len(measured) < len(prepared.arms):
         return None
-    common = shared_examples(measured)
-    if not len(common):
+    first, *_ = arms = aligned(measured)
+    if not len(first.examples):
         return None
-    name, values = prepared.metrics[0].name, {}
-    for m in measured:
-        columns = np.searchsorted(m.examples, common)
-        values |= {str(row.key["set"]): m.values[name][i, columns] for i, row in enumerate(m.arm.rows)}
-    root = prepared.spec.settings.root
-    full = measured[0].baseline[name][np.searchsorted(measured[0].examples, common)]
-    groups = [prepared.tokens[i].example.group for i in common]
-    return Curves(prepared, design(root.ablation, prepared.network.shape, root.seed), values, full, groups)
+    root, name = prepared.spec.settings.root, prepared.metrics[0].name
+    values = {str(row.key["set"]): v for m in arms for row, v in zip(m.arm.rows, m.values[name], strict=True)}
+    plan = design(root.ablation, prepared.network.shape, root.seed)
+    return Curves(prepared, plan, values, first.baseline[name], first.groups)
 
 
 def mean_of(values: Floats) -> float:

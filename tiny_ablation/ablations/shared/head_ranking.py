@@ -9,6 +9,7 @@ from tiny_ablation.errors import ConfigError
 from tiny_ablation.metrics.registry import metric
 from tiny_ablation.models.hookpoints import ModelShape
 from tiny_ablation.models.labels import head_label
+from tiny_ablation.store.schema import at_strongest
 
 if TYPE_CHECKING:
     from tiny_ablation.store.reader import Run
@@ -23,7 +24,7 @@ class HeadRanking:
     Attributes:
         run_id: of that run.
         metric: its primary metric, which the effects are on.
-        effects: the mean effect of each head that it measured, at the factor farthest from 1, in the order of its table.
+        effects: the mean effect of each head that it measured, at the strongest factor, in the order of its table.
         examples: the ids of its examples.
     """
 
@@ -68,8 +69,7 @@ def head_ranking(directory: str, shape: ModelShape) -> HeadRanking:
             f"{where}: that run measured no heads one by one; give a run of heads_zero or heads_mean"
         )
     rows = run.impact[run.impact["metric"] == run.summary["primary"]]
-    away = [abs(scale - 1) for scale in rows["scale"].tolist()]
-    rows = rows.loc[[distance == max(away) for distance in away], :]
+    rows = rows.loc[at_strongest(rows["scale"]), :]
     heads = list(zip(rows["layer"].tolist(), rows["head"].tolist(), strict=True))
     beyond = [head for head in heads if head[0] >= shape.n_layers or head[1] >= shape.n_heads]
     if beyond:

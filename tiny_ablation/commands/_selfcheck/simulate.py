@@ -265,6 +265,7 @@ def measured(prepared: "PreparedRun", names: Sequence[str], drawn: Sequence[Draw
     return Measured(
         replace(prepared.arms[0], rows=rows),
         np.arange(n),
+        [t.example.group for t in prepared.tokens],
         values,
         dict.fromkeys(names, np.zeros(n)),
         tops,

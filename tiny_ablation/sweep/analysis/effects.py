@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from tiny_ablation.stats.clusters import Floats
 from tiny_ablation.stats.intervals import Intervals
-from tiny_ablation.store.schema import TABLES
+from tiny_ablation.store.schema import TABLES, at_strongest
 from tiny_ablation.sweep.analysis.children import FinishedRun
 
 Site = tuple[int | str, ...]
@@ -156,11 +156,9 @@ def effect_grids(children: Sequence[FinishedRun]) -> list[Effects]:
 
 
 def _grid(table: str, model: str, children: list[FinishedRun]) -> Effects:
-    rows = pa.concat_tables([child.impact for child in children]).unify_dictionaries()
-    run = np.repeat(np.arange(len(children)), [len(child.impact) for child in children])
-    if "scale" in rows.column_names:
-        kept = _strongest(rows.column("scale").to_numpy(), run, len(children))
-        rows, run = rows.filter(pa.array(kept)), run[kept]
+    impacts = [_strongest(child.impact) for child in children]
+    rows = pa.concat_tables(impacts).unify_dictionaries()
+    run = np.repeat(np.arange(len(children)), [len(impact) for impact in impacts])
     directions, direction = codes(rows, "direction")
     metrics, metric = codes(rows, "metric")
     sites, site = _sites(rows, index_of(table))
@@ -172,12 +170,11 @@ def _grid(table: str, model: str, children: list[FinishedRun]) -> Effects:
     return Effects(table, model, sites, tuple(children), tuple(map(str, directions)), names, *numbers)
 
 
-def _strongest(scale: Floats, run: NDArray[np.int64], n_runs: int) -> NDArray[np.bool_]:
-    """Which rows leave least of the component's own value, by run; 1 is no intervention."""
-    distance = np.abs(scale - 1)
-    most = np.full(n_runs, -np.inf)
-    np.maximum.at(most, run, distance)
-    return distance == most[run]
+def _strongest(impact: "pa.Table") -> "pa.Table":
+    """The rows at the strongest factor, where there are several."""
+    if "scale" not in impact.column_names:
+        return impact
+    return impact.filter(pa.array(at_strongest(impact.column("scale").to_numpy())))
 
 
 def codes(rows: "pa.Table", column: str) -> tuple[list[Any], NDArray[np.int64]]:

@@ -19,6 +19,7 @@ from tiny_ablation.stats.clusters import Floats
 from tiny_ablation.stats.fdr import first_step
 from tiny_ablation.stats.means import Means, cluster_means
 from tiny_ablation.store.files import ANEW, read_arrow
+from tiny_ablation.store.schema import at_strongest
 from tiny_ablation.sweep.analysis.children import FinishedRun
 from tiny_ablation.sweep.analysis.effects import Effects, Profile, codes
 
@@ -150,8 +151,7 @@ def _read(effects: Effects, child: FinishedRun, metrics: Sequence[str]) -> _Sums
     wanted += [column for m in metrics for column in (m, f"{m}_baseline")]
     rows = read_arrow(child.dir.per_example, wanted, [*texts, "direction", "group"])
     if "scale" in rows.column_names:
-        distance = np.abs(rows.column("scale").to_numpy() - 1)
-        rows = rows.filter(pa.array(distance == distance.max(initial=0)))
+        rows = rows.filter(pa.array(at_strongest(rows.column("scale").to_numpy())))
     groups, group = codes(rows, "group")
     directions, direction = codes(rows, "direction")
     site = _site_of(effects, rows)
