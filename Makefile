@@ -107,9 +107,9 @@ behaviours: env
 selfcheck: env
 	$(BIN)/tiny-ablate selfcheck
 
-# The results on file against those of this code; GOLDEN="--write" after a deliberate change (CHANGELOG.md).
+# The results on file against those of this code, the default model's too; GOLDEN="--write" after a deliberate change (CHANGELOG.md).
 golden: env
-	OMP_NUM_THREADS=1 $(BIN)/python -m tests.golden $(GOLDEN)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.golden --default-model $(GOLDEN)
 
 check: env
 	$(BIN)/ruff check .

@@ -228,6 +228,8 @@ def test_without_the_error_the_baseline_is_the_reconstruction(whole_run, tmp_pat
     rows = pd.read_parquet(tmp_path / "run/metrics/per_example.parquet")
     splice = rows[rows["replacement"] == "splice"]
     assert len(splice) == 8
+    # Equal runs have equal summaries, wherever the cache is that autoencoders are kept in.
+    assert str(tmp_path) not in (tmp_path / "run/metrics/summary.json").read_text()
     assert (splice["logit_diff"] - splice["logit_diff_baseline"]).abs().max() > 1e-2
     known = dict(zip(splice["example_id"], splice["logit_diff"], strict=True))
     touched = rows[rows["feature"] >= 0]

@@ -34,7 +34,8 @@ def main() -> int:
         numbers, exact = differences(golden.get(name, {}), made[name])
         changed = changed or bool(numbers)
         print(f"{name}: {len(numbers)} columns differ in numbers, {len(exact)} in bytes only")
-        print("".join(f"  {line}\n" for line in numbers[:40]), end="")
+        told = [*numbers, *(f"{where}: in bytes" for where in exact)]
+        print("".join(f"  {line}\n" for line in told[:40]), end="")
     if args.write:
         store.write(RESULT_VERSION, golden | {name: made[name] for name in names})
     elif changed and version == RESULT_VERSION:

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 # Names of runs and versions change without any number changing.
-_NAME = re.compile(r"(run_id|digest|hash|version|seconds|directory|sae\.source)$")
+_NAME = re.compile(r"(run_id|digest|hash|version|seconds|directory)$")
 _DRAWN = re.compile(r"(^|[._])(p|q|p_value|q_value|percentile|p_values|q_values|chance|stability.*)($|[._])")
 _PREDICTED = re.compile(r"prediction|changed|flips")
 _RESULTS = (

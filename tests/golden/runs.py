@@ -48,7 +48,7 @@ RUNS: dict[str, tuple[str, ...]] = {
                        "ablation.screen_random=3", "hydra/launcher=basic"),
 }  # fmt: skip
 
-# Minutes each; `python -m tests.golden --default-model` makes and compares them as well.
+# Ten seconds each; `python -m tests.golden --default-model` makes and compares them as well.
 DEFAULT_MODEL: dict[str, tuple[str, ...]] = {
     "smollm2_heads_zero": ("dataset.n_examples=8", "ablation=heads_zero", "ablation.layers=[0,23]", "ablation.scales=[0.0]"),
     "smollm2_ioi_pairs": ("dataset=ioi", "dataset.n_examples=8", "ablation=heads_pair_zero", "ablation.of=[0.4,23.4,29.0]"),

@@ -4,7 +4,7 @@ import pytest
 
 from tests.golden import store
 from tests.golden.fingerprint import Column, differences
-from tests.golden.runs import QUICK, RUNS
+from tests.golden.runs import DEFAULT_MODEL, QUICK, RUNS
 from tiny_ablation.config.identity import RESULT_VERSION
 
 NUMBER = Column(4, 0, 1.0, 0.5, "number", "aa")
@@ -15,8 +15,7 @@ def golden():
     return store.read()
 
 
-def _assert_unchanged(golden, names, tmp_path, monkeypatch):
-    monkeypatch.setenv("TINY_ABLATE_CACHE", str(tmp_path / "cache"))
+def _assert_unchanged(golden, names, tmp_path):
     made = store.make(list(names), tmp_path)
     changed = {name: found for name in names if (found := differences(golden[1][name], made[name])[0])}
     assert not changed, (
@@ -25,18 +24,30 @@ def _assert_unchanged(golden, names, tmp_path, monkeypatch):
     )
 
 
-def test_results_of_the_quick_runs_are_unchanged(golden, tmp_path, monkeypatch):
-    _assert_unchanged(golden, QUICK, tmp_path, monkeypatch)
+@pytest.fixture
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("TINY_ABLATE_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_results_of_the_quick_runs_are_unchanged(golden, tmp_path):
+    _assert_unchanged(golden, QUICK, tmp_path)
 
 
 @pytest.mark.slow
-def test_results_of_all_runs_are_unchanged(golden, tmp_path, monkeypatch):
-    _assert_unchanged(golden, RUNS, tmp_path, monkeypatch)
+@pytest.mark.usefixtures("own_cache")
+def test_results_of_all_runs_are_unchanged(golden, tmp_path):
+    _assert_unchanged(golden, RUNS, tmp_path)
+
+
+@pytest.mark.slow
+def test_results_of_the_default_model_are_unchanged(golden, tmp_path):
+    _assert_unchanged(golden, DEFAULT_MODEL, tmp_path)
 
 
 def test_the_golden_file_is_of_this_result_version(golden):
     assert golden[0] == RESULT_VERSION, "run `python -m tests.golden --write`"
-    assert set(RUNS) <= set(golden[1])
+    assert {*RUNS, *DEFAULT_MODEL} == set(golden[1])
 
 
 def test_a_change_of_numbers_is_told_from_a_change_of_bytes():

@@ -114,7 +114,7 @@ class SaeToggle(Ablation):
         make = _RowBuilder(cfg, autoencoder, context, text.mean_active)
         notes = {
             "sae": {
-                **text.quality, "source": autoencoder.source, "weights": autoencoder.identity,
+                **text.quality, "weights": autoencoder.identity,
                 "hook": autoencoder.site.hook_name, "features": autoencoder.n_features, "error_term": cfg.error_term,
                 "text": quality_text(text.quality),
             }
