@@ -9,13 +9,17 @@ import time
 import numpy as np
 import psutil
 import pytest
+from hydra import compose, initialize_config_dir
 
+from tiny_ablation.ablations.registry import register_schemas
+from tiny_ablation.config import schema
 from tiny_ablation.config.identity import Identity
 from tiny_ablation.errors import BusyError, DataError, ResultsError
+from tiny_ablation.paths import conf_dir
 from tiny_ablation.store.manifest import read_manifest, write_manifest
 from tiny_ablation.store.rundir import RunDir
-from tiny_ablation.store.sweepdir import Cell, SweepPlan, write_plan
-from tiny_ablation.sweep.job import admit, find_cell, is_done, record_failure
+from tiny_ablation.store.sweepdir import Cell, SweepPlan, read_plan, write_plan
+from tiny_ablation.sweep.job import admit, find_cell, is_done, record_failure, settings_of
 from tiny_ablation.sweep.status import sweep_status
 
 OF_TWO = {"weights": "two", "versions": {"torch": "2"}}
@@ -63,6 +67,21 @@ def pinned(tmp_path):
     plan = SweepPlan("d", (), (cell,), content={"versions": {"torch": "2"}})
     write_plan(tmp_path, plan)
     return plan, cell
+
+
+def test_workers_take_the_gpus_in_turn_and_write_the_same_config(sweep, monkeypatch):
+    """As one process does, which takes the first; the machine is no part of what is written down."""
+    schema.register()
+    register_schemas()
+    written = []
+    for parent in (os.getpid(), os.getpid() + 1):
+        monkeypatch.setenv("TINY_ABLATE_SWEEP_PARENT", str(parent))
+        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            cfg = compose("config", ["model=toy"])
+        settings = settings_of(cfg, read_plan(sweep), CELLS[1])
+        written.append((settings.root.device.index, settings.plain))
+    assert [index for index, _ in written] == [None, 1]
+    assert written[0][1] == written[1][1]
 
 
 def test_only_the_planned_run_is_admitted(pinned):

@@ -97,7 +97,7 @@ def adapt(cfg: Any, *, condition: str | None, models: Sequence[str], gpu: int | 
         cfg: the job's config, with or without the node `hydra`; it is changed.
         condition: the label to use where the config has none.
         models: what `dataset.common_rows=true` means.
-        gpu: the `device.index` to use where the config has none.
+        gpu: the `device.index` to use where the config has none; of the machine, so it is not written down.
     """
     from omegaconf import open_dict
 
@@ -106,9 +106,10 @@ def adapt(cfg: Any, *, condition: str | None, models: Sequence[str], gpu: int | 
         cfg.condition = cfg.condition or condition
         if cfg.dataset.common_rows is True:
             cfg.dataset.common_rows = list(models)
-        if cfg.device.index is None:
-            cfg.device.index = gpu
-    return to_settings(cfg)
+    settings = to_settings(cfg)
+    if settings.root.device.index is None:
+        settings.root.device.index = gpu
+    return settings
 
 
 def _check(job: Job, label: str | None, models: Sequence[str], total: int, load: LoadCorpus) -> RunSpec:
