@@ -148,7 +148,7 @@ def place_of(tmp_path, **files):
 @pytest.mark.parametrize("name", ["experiment", "config"])
 def test_a_file_of_a_stranger(cli, tmp_path, name, text, words):
     """As `experiment=`, or as the root config: found through --config-dir."""
-    if name == "experiment" and "override /hydra" in text:
+    if name == "experiment" and "override /hydra/job_logging" in text:
         pytest.skip("the tool's own root file has the last word on these")
     text = text.replace("EVIL", EVIL)
     if name == "config":  # the defaults of a root file begin with those of the tool
@@ -190,6 +190,18 @@ def test_a_file_that_says_what_is_measured(cli, tmp_path, text):
     place = place_of(tmp_path, **{"experiment/ours": f"# @package _global_\n{text}\n"})
     done = cli(f"--config-dir={place}", "--cfg", "all", *TOY, "experiment=ours")
     assert done.code == 0, done.err
+
+
+@pytest.mark.parametrize(
+    ("said", "class_"), [((), "BasicLauncher"), (("hydra/launcher=local",), "JoblibLauncher")]
+)
+def test_an_experiment_chooses_the_launcher_and_the_command_line_has_the_last_word(
+    cli, tmp_path, said, class_
+):
+    text = "# @package _global_\ndefaults: [{'override /hydra/launcher': basic}]\n"
+    place = place_of(tmp_path, **{"experiment/ours": text})
+    done = cli(f"--config-dir={place}", "--cfg", "hydra", *TOY, "experiment=ours", *said)
+    assert f".{class_}\n" in done.out
 
 
 def test_what_a_file_may_not_say_the_command_line_may(cli, tmp_path):
