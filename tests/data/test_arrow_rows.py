@@ -89,11 +89,12 @@ def test_a_damaged_directory_is_told(saved, change, message):
         read(saved)
 
 
-def overwrite(saved, content):
+def overwrite(saved, content, compression=None):
     """A table or a batch of one's own in the place of the first file."""
+    how = pa.ipc.IpcWriteOptions(compression=compression)
     with (
         pa.OSFile(str(saved / "data-00000-of-00003.arrow"), "w") as file,
-        pa.ipc.new_stream(file, content.schema) as out,
+        pa.ipc.new_stream(file, content.schema, options=how) as out,
     ):
         out.write(content)
 
@@ -110,6 +111,21 @@ def test_columns_in_which_one_text_stands_for_many_are_refused(saved, column):
     overwrite(saved, pa.table({"clean": column}))
     with pytest.raises(DataError, match="is damaged: it has a column of"):
         read(saved)
+
+
+@pytest.mark.parametrize("compression", ["lz4", "zstd"])
+def test_compressed_columns_are_refused_before_they_are_decompressed(saved, compression):
+    """A kilobyte of such a file may stand for any memory; `datasets` writes none."""
+    overwrite(saved, pa.table({"clean": pa.array(["x" * 10**8])}), compression)
+    usual = pa.default_memory_pool()
+    counted = pa.proxy_memory_pool(usual)
+    pa.set_memory_pool(counted)
+    try:
+        with pytest.raises(DataError, match="is damaged: it holds a record batch that is compressed"):
+            read(saved)
+    finally:
+        pa.set_memory_pool(usual)
+    assert counted.max_memory() < 10**6
 
 
 def test_offsets_that_point_out_of_a_text_are_refused(saved):

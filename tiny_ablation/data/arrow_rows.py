@@ -5,6 +5,7 @@ checked before a row is read.
 """
 
 import json
+import struct
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -53,14 +54,52 @@ def _shards(state: Path) -> "Iterator[pa.RecordBatch]":
         names = [each["filename"] for each in json.loads(state.read_bytes())["_data_files"]]
         for name in names:
             with pa.memory_map(str(state.parent / Path(name).name)) as file:
-                for batch in pa.ipc.open_stream(file):
-                    batch.validate(full=True)
-                    for field in batch.schema:
-                        _refuse_codes(field.type)
-                    yield batch
-    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+                yield from _batches(pa.ipc.MessageReader.open_stream(file))
+    except (
+        pa.ArrowException,
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        RecursionError,
+        struct.error,
+    ) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise DataError(f"{state.parent} is damaged: {reason}. Save it again.") from error
+
+
+def _batches(messages: "pa.ipc.MessageReader") -> "Iterator[pa.RecordBatch]":
+    """The batches of a stream, none of which takes more memory than its file: neither codes nor compressed ones are read."""
+    import pyarrow as pa
+
+    schema = pa.ipc.read_schema(messages.read_next_message())
+    for field in schema:
+        _refuse_codes(field.type)
+    for message in messages:
+        if message.type != "record batch" or _is_compressed(message.metadata.to_pybytes()):
+            raise ValueError(f"it holds a {message.type} that is compressed or a list of codes")
+        batch = pa.ipc.read_record_batch(message, schema)
+        batch.validate(full=True)
+        yield batch
+
+
+def _is_compressed(metadata: bytes) -> bool:
+    """Whether the head of a record batch names a compression; pyarrow tells nothing of it before it has decompressed all.
+
+    Two FlatBuffers tables: field 2 of `Message` is the header, field 3 of `RecordBatch` its compression (`format/Message.fbs`
+    of Arrow). pyarrow has checked that all offsets lie within.
+    """
+
+    def field(table: int, number: int) -> int:
+        names = table - struct.unpack_from("<i", metadata, table)[0]
+        size, at = struct.unpack_from("<H", metadata, names)[0], 4 + 2 * number
+        offset = struct.unpack_from("<H", metadata, names + at)[0] if at < size else 0
+        return table + offset if offset else 0
+
+    def table(at: int) -> int:
+        return at + struct.unpack_from("<I", metadata, at)[0]
+
+    return bool(field(table(field(table(0), 2)), 3))
 
 
 def _refuse_codes(kind: "pa.DataType") -> None:
