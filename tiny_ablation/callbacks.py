@@ -99,7 +99,8 @@ def _preflight(config: Any, directory: Path) -> None:
     claim(directory, planned.plan)
     screen = Screen()
     screen.start(_headline(planned.plan, directory))
-    for model in {repr(each): each for each in (spec.settings.root.model for spec in planned.specs)}.values():
+    needed = (model for spec in planned.specs for model in (spec.settings.root.model, *spec.others.values()))
+    for model in {repr(each): each for each in needed}.values():
         _fetch(model, screen)
     begin(directory, pin(planned), anew=not config.resume)
     _admit_hydra(directory, config)

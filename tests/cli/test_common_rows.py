@@ -1,10 +1,13 @@
 """A sweep over models measures all of them on the same rows."""
 
 import json
+import re
 
 import pandas as pd
+import pytest
 
 from tests.cli.conftest import write_rows
+from tests.models.conftest import write_directory
 
 KEYS = (
     "tracking=off",
@@ -37,6 +40,42 @@ def test_true_means_the_models_of_the_sweep(cli, tmp_path):
     assert unscorable[0] == unscorable[1]
     assert all(reason.startswith("planted: ") for reason in unscorable[0]["rows"].values())
     assert unscorable[0]["count"] == 3
+
+
+@pytest.fixture
+def theirs(tmp_path):
+    """A model of the user's own, as `model=theirs`, beside the working directory."""
+    place = tmp_path.parent / f"{tmp_path.name}-options"
+    (place / "model").mkdir(parents=True)
+    (place / "model/theirs.yaml").write_text(f"name: theirs\nsource: local\npath: {place / 'files'}\n")
+    write_directory(place / "files")
+    return place
+
+
+def with_another_token(directory):
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(directory)
+    tokenizer.add_tokens(["Pa"])  # which makes two tokens of Paris
+    tokenizer.save_pretrained(directory)
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_the_tokenizers_that_choose_the_rows_are_part_of_what_a_run_is(cli, tmp_path, theirs, many):
+    """Another tokenizer of the other model may leave other rows."""
+    place = (
+        ("-m", "seed=0,1", "hydra.sweep.dir=out", "hydra/launcher=basic") if many else ("hydra.run.dir=out",)
+    )
+    args = (
+        f"--config-dir={theirs}", "model=toy", "dataset=facts", *KEYS, "dataset.common_rows=[theirs]", *place,
+    )  # fmt: skip
+    assert cli(*args).code == 0
+    assert cli(*args).code == 0
+    with_another_token(theirs / "files")
+    refused = cli(*args)
+    assert refused.code == 2
+    assert re.search(r"tokenizer of theirs files:\w+, prepend_bos=auto there, files:", refused.err)
+    assert cli(*args, "resume=false").code == 0
 
 
 def test_true_in_a_single_run_is_refused(cli, tmp_path):

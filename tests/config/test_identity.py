@@ -45,6 +45,12 @@ def test_content_does(fact, value):
     assert digest(PLAIN, **{fact: value}) != digest(PLAIN)
 
 
+def test_the_version_of_results_does(monkeypatch):
+    before = digest(PLAIN)
+    monkeypatch.setattr("tiny_ablation.config.identity.RESULT_VERSION", 0)
+    assert digest(PLAIN) != before
+
+
 def test_the_versions_of_a_run_are_the_installed_ones(monkeypatch):
     real = importlib.metadata.version
     monkeypatch.setattr(importlib.metadata, "version", lambda name: "9.9" if name == "torch" else real(name))

@@ -44,7 +44,7 @@ class Identity:
 
 def identify(
     defining: dict[str, Any], *, condition: str, data: str, splits: str, weights: str,
-    versions: Mapping[str, str | None], inputs: str = "",
+    versions: Mapping[str, str | None], inputs: str = "", tokenizers: Mapping[str, str | None] | None = None,
 ) -> Identity:  # fmt: skip
     """The identity of a run.
 
@@ -56,6 +56,7 @@ def identify(
         weights: what identifies the weights.
         versions: of `NUMERIC_PACKAGES`.
         inputs: what identifies earlier results that the run reads, if it does.
+        tokenizers: what identifies those of other models that choose the examples, by the models' names.
     """
     covers = {
         "result_version": RESULT_VERSION,
@@ -66,6 +67,7 @@ def identify(
         "split_hash": splits,
         "weights": weights,
         **({"inputs": inputs} if inputs else {}),
+        **({"tokenizers": dict(tokenizers)} if tokenizers else {}),
     }
     return Identity(hash_json(covers), covers)
 
@@ -100,7 +102,9 @@ def _flat(nested: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 
 def _in_words(name: str) -> str:
-    return _NAMES.get(name, name.removeprefix("config.").removeprefix("versions."))
+    return _NAMES.get(
+        name, name.removeprefix("config.").removeprefix("versions.").replace("tokenizers.", "tokenizer of ")
+    )
 
 
 def _short(value: Any) -> str:

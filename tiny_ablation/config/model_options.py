@@ -61,10 +61,15 @@ def common_rows(root: RootConfig) -> list[str] | None:
 
 
 def _config_directories() -> list[Path]:
-    """Hydra's search path where a run is going on, so that --config-dir counts; else the tool's own directory."""
+    """Hydra's search path, so that --config-dir counts, also before the jobs of a sweep; else the tool's own directory."""
+    from hydra.core.global_hydra import GlobalHydra
     from hydra.core.hydra_config import HydraConfig
 
-    if not HydraConfig.initialized():
-        return [conf_dir()]
-    sources = HydraConfig.get().runtime.config_sources
-    return [Path(source.path) for source in sources if source.schema == "file"]
+    if HydraConfig.initialized():
+        sources = HydraConfig.get().runtime.config_sources
+        return [Path(source.path) for source in sources if source.schema == "file"]
+    if GlobalHydra.instance().is_initialized():
+        return [
+            Path(s.path) for s in GlobalHydra.instance().config_loader().get_sources() if s.scheme() == "file"
+        ]
+    return [conf_dir()]

@@ -34,6 +34,16 @@ def weights_id(cfg: ModelConfig) -> str | None:
     return None if under is None else adapter.joined_id(own, under)
 
 
+def tokenizer_id(cfg: ModelConfig) -> str | None:
+    """What identifies the tokens that a model makes of a text: its files, or the code where it is made in memory.
+
+    Returns:
+        None for a model whose files are not in the cache yet.
+    """
+    files = f"{cfg.source.value}/{cfg.shape}" if cfg.source in IN_MEMORY else weights_id(cfg)
+    return files and f"{files}, prepend_bos={cfg.prepend_bos}"
+
+
 def _base(cfg: ModelConfig) -> ModelConfig | None:
     """The config of the base, where the model is an adapter that is there already; else None."""
     found = {ModelSource.hub: hub.directory, ModelSource.local: local.directory}.get(cfg.source)

@@ -20,6 +20,7 @@ from tiny_ablation.errors import ConfigError
 from tiny_ablation.metrics.readout import Metric
 from tiny_ablation.metrics.registry import metric
 from tiny_ablation.models.device import resolve_device, set_up_torch
+from tiny_ablation.models.identity import prepare
 from tiny_ablation.models.loader import load_model
 from tiny_ablation.models.network import Network, build_network
 from tiny_ablation.run.baseline import prompt_of
@@ -69,6 +70,8 @@ def prepare_run(spec: RunSpec) -> PreparedRun:
         set_up_torch(root.device)
         device = resolve_device(root.device)
         network = build_network(load_model(root.model, device=device, dtype=root.device.dtype.value))
+        for other in spec.others.values():  # whose tokenizers are part of the identity
+            prepare(other)
     identity = spec.identity(
         network.model.weights_hash
     )  # of what was loaded, not of what the disk holds by now

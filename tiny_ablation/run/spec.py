@@ -7,13 +7,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tiny_ablation.config.identity import Identity, identify
-from tiny_ablation.config.schema import DatasetConfig, RootConfig, Span
+from tiny_ablation.config.model_options import model_option
+from tiny_ablation.config.schema import DatasetConfig, ModelConfig, RootConfig, Span
 from tiny_ablation.config.settings import Settings
 from tiny_ablation.data.corpus import Corpus, family_of, load_corpus, select
 from tiny_ablation.data.examples import Example
 from tiny_ablation.data.text import listing
 from tiny_ablation.errors import ConfigError, DataError
 from tiny_ablation.metrics.registry import metric, metric_names, span_of
+from tiny_ablation.models.identity import tokenizer_id
 from tiny_ablation.run.plan import Ablation
 from tiny_ablation.store.provenance import numeric_versions
 
@@ -43,12 +45,18 @@ class RunSpec:
         """The impact table that is filled, a key of `tiny_ablation.store.schema.TABLES`."""
         return self.ablation.table_of(self.settings.root.ablation)
 
+    @property
+    def others(self) -> dict[str, ModelConfig]:
+        """The other models whose tokenizers must serve the examples too, by the names of their options."""
+        return {name: model_option(name) for name in self.settings.root.dataset.common_rows or ()}
+
     def identity(self, weights: str) -> Identity:
         """What identifies the run, given what identifies its weights."""
         return identify(
             self.settings.defining, condition=self.condition, data=self.corpus.content_hash,
             splits=self.corpus.split_hash, weights=weights, versions=numeric_versions(),
             inputs=self.ablation.input_digest(self.settings.root.ablation),
+            tokenizers={name: tokenizer_id(other) for name, other in self.others.items()},
         )  # fmt: skip
 
 
