@@ -65,11 +65,10 @@ def _config_directories() -> list[Path]:
     from hydra.core.global_hydra import GlobalHydra
     from hydra.core.hydra_config import HydraConfig
 
+    if GlobalHydra.instance().is_initialized():  # first, since the other is also of a command that has ended
+        sources = GlobalHydra.instance().config_loader().get_sources()
+        return [Path(source.path) for source in sources if source.scheme() == "file"]
     if HydraConfig.initialized():
         sources = HydraConfig.get().runtime.config_sources
         return [Path(source.path) for source in sources if source.schema == "file"]
-    if GlobalHydra.instance().is_initialized():
-        return [
-            Path(s.path) for s in GlobalHydra.instance().config_loader().get_sources() if s.scheme() == "file"
-        ]
     return [conf_dir()]
