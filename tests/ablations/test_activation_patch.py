@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests.conftest import SHAPES
-from tiny_ablation.ablations.activation_patch import (
+from tiny_ablation.ablations.patching.activation_patch import (
     ActivationPatchConfig,
     Direction,
     Granularity,

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tests.ablations.conftest import checked
-from tiny_ablation.ablations.activation_patch import (
+from tiny_ablation.ablations.patching.activation_patch import (
     ActivationPatchConfig,
     Direction,
     Granularity,

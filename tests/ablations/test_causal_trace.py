@@ -6,7 +6,7 @@ import torch
 
 from tests.ablations.conftest import checked
 from tests.conftest import SHAPES
-from tiny_ablation.ablations.causal_trace import CausalTraceConfig, Restored
+from tiny_ablation.ablations.patching.causal_trace import CausalTraceConfig, Restored
 from tiny_ablation.ablations.registry import find_ablation
 from tiny_ablation.engine.executor import Executor
 from tiny_ablation.engine.prompts import Prompt

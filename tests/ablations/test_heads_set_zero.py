@@ -5,8 +5,8 @@ import pytest
 
 from tests.ablations.conftest import checked
 from tests.conftest import SHAPES
-from tiny_ablation.ablations.heads_set_zero import HeadsSetZeroConfig
 from tiny_ablation.ablations.registry import find_ablation
+from tiny_ablation.ablations.sets import HeadsSetZeroConfig
 from tiny_ablation.ablations.single_site import HeadsScaleConfig
 from tiny_ablation.engine.bare.model import Bare
 from tiny_ablation.engine.executor import Executor

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from tiny_ablation.ablations.activation_patch import ActivationPatchConfig, Direction
-from tiny_ablation.ablations.heads_set_zero import HeadsSetZeroConfig
+from tiny_ablation.ablations.patching.activation_patch import ActivationPatchConfig, Direction
+from tiny_ablation.ablations.sets import HeadsSetZeroConfig
 from tiny_ablation.engine.executor import Executor
 from tiny_ablation.metrics.registry import metric
 from tiny_ablation.run.measure import executors

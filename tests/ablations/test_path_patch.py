@@ -6,14 +6,14 @@ import torch
 
 from tests.ablations.conftest import checked
 from tests.conftest import SHAPES
-from tiny_ablation.ablations.activation_patch import (
+from tiny_ablation.ablations.patching.activation_patch import (
     ActivationPatchConfig,
     Direction,
     Granularity,
     PatchPositions,
     Unequal,
 )
-from tiny_ablation.ablations.path_patch import Input, PathPatchConfig
+from tiny_ablation.ablations.patching.path_patch import Input, PathPatchConfig
 from tiny_ablation.ablations.registry import find_ablation
 from tiny_ablation.engine.executor import Executor
 from tiny_ablation.errors import ConfigError, DataError

@@ -10,8 +10,8 @@ import torch
 from tests.ablations.conftest import checked
 from tests.sae.known import known, recovered
 from tiny_ablation.ablations.registry import find_ablation
-from tiny_ablation.ablations.sae_toggle import SaeToggleConfig
-from tiny_ablation.ablations.sae_train import SaeTrainConfig
+from tiny_ablation.ablations.sae.toggle import SaeToggleConfig
+from tiny_ablation.ablations.sae.train import SaeTrainConfig
 from tiny_ablation.commands import _compose
 from tiny_ablation.config.schema import SaeConfig
 from tiny_ablation.config.seeds import generator

@@ -10,10 +10,10 @@ import torch
 from tests.ablations.conftest import checked
 from tests.interpolated_replacement import Towards
 from tiny_ablation.ablations.registry import all_ablations, find_ablation
+from tiny_ablation.ablations.shared.agreement import recall, receipt
 from tiny_ablation.ablations.shared.replacements import Scale
 from tiny_ablation.ablations.shared.screening import Estimates, site_of
 from tiny_ablation.ablations.single_site import HeadsScaleConfig
-from tiny_ablation.aggregate.attribution import recall, receipt
 from tiny_ablation.engine.edits import Edit, Intervention
 from tiny_ablation.engine.executor import Executor
 from tiny_ablation.engine.gradients import AttributionQuery, estimate

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from tests.families import FAMILIES, N_LAYERS, VOCABULARY, hooked, n_units, tiny
+from tiny_ablation.ablations.patching.noise import noise_on
 from tiny_ablation.ablations.shared.means import Mean, MeanTable
-from tiny_ablation.ablations.shared.noise import noise_on
 from tiny_ablation.ablations.shared.replacements import FromEdited, Scale, patch_from
 from tiny_ablation.engine.edits import Edit, Intervention
 from tiny_ablation.engine.executor import Executor

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from tiny_ablation.ablations.shared.replacements import Scale, patch_from
-from tiny_ablation.ablations.shared.screening import keep_chosen
+from tiny_ablation.ablations.shared.screening import EstimatedAblation, keep_chosen
 from tiny_ablation.ablations.shared.sites import chosen_layers
 from tiny_ablation.config.keys import key
 from tiny_ablation.config.schema import AblationConfig
 from tiny_ablation.engine.edits import Edit, Intervention
-from tiny_ablation.run.plan import Ablation, Arm, InterventionSpec, PlanContext, Row, positions_key
+from tiny_ablation.run.plan import Arm, InterventionSpec, PlanContext, Row, positions_key
 
 TABLES = {"z": "head_impact", "mlp_out": "layer_impact", "neurons": "feature_impact"}
 
@@ -42,7 +42,7 @@ class AttributionConfig(AblationConfig):
     )
 
 
-class Attribution(Ablation):
+class Attribution(EstimatedAblation):
     """See the module."""
 
     name = "attribution"

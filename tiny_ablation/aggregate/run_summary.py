@@ -6,10 +6,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tiny_ablation.aggregate.attribution import receipts
 from tiny_ablation.aggregate.baseline import CHANCE, DIFFERENCES, by_template, is_weak
 from tiny_ablation.aggregate.confirm import confirm_warnings
-from tiny_ablation.aggregate.features import beside
 from tiny_ablation.aggregate.group_means import baseline_columns, effect_of_average_site
 from tiny_ablation.aggregate.run_tables import RunTables
 from tiny_ablation.aggregate.stability import stability
@@ -66,7 +64,8 @@ def run_summary(
         "n_groups": len(set(first.groups)),
         "confidence": root.stats.confidence,
         "intervention": _six(tables.impact),
-        "notes": _notes(prepared, measured),
+        "notes": {name: note for m in measured for name, note in m.arm.notes.items()}
+        | {**tables.analysis.notes},
         "accuracy_means": CRITERIA[root.metrics.span],
         "baseline": baseline,
         "baseline_by_template": [] if clean is None else _baseline_by_template(prepared, clean),
@@ -85,14 +84,6 @@ def run_summary(
             *tables.analysis.warnings,
         ],
     }
-
-
-def _notes(prepared: PreparedRun, measured: Sequence[Measured]) -> dict[str, Any]:
-    """What the arms say of themselves, and what follows from several of them."""
-    notes = {name: note for m in measured for name, note in m.arm.notes.items()} | receipts(measured)
-    if "sae" in notes:
-        notes["sae"] = notes["sae"] | beside(prepared, measured, notes["sae"])
-    return notes
 
 
 def top_sites(impact: pd.DataFrame, table: str, metric: str, n: int = N_SHOWN) -> list[dict[str, Any]]:

@@ -11,14 +11,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tiny_ablation.aggregate.attribution import attribution_table
-from tiny_ablation.aggregate.controls import control_columns, controls_table
-from tiny_ablation.aggregate.features import examples_table, features_table, map_table
 from tiny_ablation.aggregate.group_means import groups_table
-from tiny_ablation.aggregate.interaction import interaction_columns
-from tiny_ablation.aggregate.recovered import asymmetry, recovered
 from tiny_ablation.aggregate.resample_variance import draws_table
-from tiny_ablation.aggregate.site_controls import site_controls
+from tiny_ablation.aggregate.site_controls import controls_table, site_controls
 from tiny_ablation.run.measure import Measured
 from tiny_ablation.run.plan import Analysis
 from tiny_ablation.run.prepare import PreparedRun
@@ -60,9 +55,8 @@ def impact_table(prepared: PreparedRun, measured: Sequence[Measured]) -> ImpactT
     family = int(sum(m.ran.sum() for m in whole))
     measured = [part for m in measured for part in _parts(m)]
     frames = [frame for m in measured if m.arm.in_table for frame in _impact(prepared, m, measured, family)]
-    frames += [
-        _identity_columns(prepared, m).assign(**columns) for m, columns in recovered(prepared, measured)
-    ]
+    shares = prepared.spec.ablation.shares(prepared, measured)
+    frames += [_identity_columns(prepared, m).assign(**columns) for m, columns in shares]
     impact = corrected(pd.concat(frames, ignore_index=True), prepared.spec.settings.root.stats.fdr.value)
     return ImpactTable(conform(impact, prepared.spec.table), _unresolvable(prepared, whole), family)
 
@@ -87,14 +81,9 @@ def example_table(prepared: PreparedRun, measured: Sequence[Measured]) -> pd.Dat
 
 _MORE = {
     "groups": groups_table,
-    "asymmetry": asymmetry,
     "draws": draws_table,
     "controls": controls_table,
     "site_controls": site_controls,
-    "attribution": attribution_table,
-    "features": features_table,
-    "feature_examples": examples_table,
-    "feature_map": map_table,
 }
 
 
@@ -126,11 +115,8 @@ def _impact(
         found = site_statistics(
             prepared, metric.name, measured.delta(metric.name), measured.groups, measured.ran, family
         )
-        frame = _identity_columns(prepared, measured)
-        if prepared.spec.table == "pair_impact":
-            frame = frame.assign(**interaction_columns(prepared, measured, all_arms, metric.name))
-        if prepared.spec.table == "set_impact":
-            frame = frame.assign(**control_columns(measured, all_arms, metric.name))
+        own = prepared.spec.ablation.columns(prepared, measured, all_arms, metric.name)
+        frame = _identity_columns(prepared, measured).assign(**own)
         mean, base = measured.values[metric.name].mean(1), measured.baseline[metric.name].mean()
         yield frame.assign(
             metric=metric.name, value=mean, n=len(measured.examples), baseline=base, delta=mean - base,

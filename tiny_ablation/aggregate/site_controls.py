@@ -33,16 +33,34 @@ def site_controls(prepared: PreparedRun, measured: Sequence[Measured]) -> pd.Dat
     `matched_percentile` among the `n_matched` heads whose output is nearest in length: `norm` is the mean length of the vector
     z_h W_O,h that the head adds to the residual stream at the touched positions. The last are missing for q, k and v.
     """
-    if prepared.spec.table != "head_impact":
-        return None
-    frames = [frame for m in measured if m.arm.in_table for frame in _of_leg(prepared, m)]
+    alone = [m for m in measured if m.arm.in_table and all("head" in row.key for row in m.arm.rows)]
+    frames = [frame for m in alone for frame in _of_arm(prepared, m)]
     if not frames:
         return None
     frame = pd.concat(frames, ignore_index=True)
     return named(prepared, frame)
 
 
-def _of_leg(prepared: PreparedRun, measured: Measured) -> Iterator[pd.DataFrame]:
+def controls_table(prepared: PreparedRun, measured: Sequence[Measured]) -> pd.DataFrame | None:
+    """The effect of every random counterpart (`Arm.controls_of`), a row for each and metric; None where there are none."""
+    frames = [
+        _counterparts(m, metric.name) for m in measured if m.arm.controls_of for metric in prepared.metrics
+    ]
+    if not frames:
+        return None
+    frame = pd.concat(frames, ignore_index=True)
+    return named(prepared, frame)
+
+
+def _counterparts(measured: Measured, metric: str) -> pd.DataFrame:
+    rows, values = measured.arm.rows, measured.values[metric].mean(1)
+    return pd.DataFrame({
+        "set": measured.arm.controls_of, "control": np.arange(len(rows), dtype="int32"), "heads": [r.sites for r in rows],
+        "metric": metric, "value": values, "delta": values - measured.baseline[metric].mean(),
+    })  # fmt: skip
+
+
+def _of_arm(prepared: PreparedRun, measured: Measured) -> Iterator[pd.DataFrame]:
     rows = np.flatnonzero(measured.ran).tolist()
     scales = dict.fromkeys(_scale(measured, i) for i in rows)
     by_scale = [[i for i in rows if _scale(measured, i) == scale] for scale in scales]

@@ -23,7 +23,7 @@ def stability(prepared: PreparedRun, measured: Sequence[Measured], n_top: int) -
         measured: all arms.
         n_top: how many sites the top is; at most half of them.
     """
-    if prepared.spec.table == "set_impact":  # sets that hold each other cannot be told apart by their ranks
+    if not prepared.spec.ablation.ranked:
         return None
     first = next((m.strongest() for m in measured if m.arm.in_table), None)
     if first is None or len(first.arm.rows) < 2:

@@ -6,8 +6,6 @@ from typing import Any
 from tiny_ablation import formats
 from tiny_ablation.report import tables
 
-_CHOSEN = {"random_sample": "random sites", "top": "strongest estimates"}
-
 
 def of_table(
     rows: Sequence[Mapping[str, Any]],
@@ -31,41 +29,3 @@ def of_table(
             f"unresolved: the {formats.percent(confidence)} interval holds 0; not told apart from no effect"
         )
     return lines
-
-
-def of_estimates(found: Mapping[str, Any]) -> str:
-    """What was estimated and how, in a line.
-
-    Args:
-        found: `notes.attribution` of `metrics/summary.json`.
-    """
-    passes = f"{found['backward_passes']} backward {'pass' if found['backward_passes'] == 1 else 'passes'} an example"
-    return (
-        f"{found['metric']} of {found['estimated']} sites from gradients ({found['how']}, {passes}); "
-        f"{found['measured']} were measured"
-    )
-
-
-def agreement(found: Mapping[str, Any]) -> list[list[str]]:
-    """A table of how estimates follow exact effects, the heading first; empty where nothing could be compared."""
-    parts = [(said, found[name]) for name, said in _CHOSEN.items() if name in found]
-    rows = [
-        [
-            said,
-            str(part["n"]),
-            formats.plain(formats.number(part["rank_correlation"]), 2),
-            f"{part['sign_agreement']:.0%}",
-        ]
-        for said, part in parts
-    ]
-    return (
-        [["estimate against exact effect", "sites", "rank correlation", "equal signs"], *rows] if rows else []
-    )
-
-
-def of_receipt(found: Mapping[str, Any]) -> list[str]:
-    """What the estimates are good for, in sentences: above all, what choosing by them may have missed."""
-    return [
-        found["text"] if "recall" not in found else found["recall"]["text"],
-        "effects in the tables are measured, estimates stand in metrics/attribution.parquet only",
-    ]

@@ -21,9 +21,17 @@ def sections(summary: Mapping[str, Any], controls: pd.DataFrame | None) -> list[
         summary: the content of `metrics/summary.json`.
         controls: the content of `metrics/site_controls.parquet`, where the run has it.
     """
-    own = find_ablation(summary["kind"]).sections(summary)
-    evidence = Section("Evidence", evidence_lines(summary), evidence_tables(summary, controls))
-    return [section for section in (*own, evidence) if section.text or section.tables]
+    return [*own_sections(summary), evidence(summary, controls)]
+
+
+def own_sections(summary: Mapping[str, Any]) -> list[Section]:
+    """What the run's ablation has to say of its `metrics/summary.json`."""
+    return find_ablation(summary["kind"]).sections(summary)
+
+
+def evidence(summary: Mapping[str, Any], controls: pd.DataFrame | None) -> Section:
+    """How far the strongest sites can be relied on; arguments as `sections`."""
+    return Section("Evidence", evidence_lines(summary), evidence_tables(summary, controls))
 
 
 def evidence_lines(summary: Mapping[str, Any]) -> list[str]:

@@ -34,9 +34,6 @@ def show_run(prepared: "PreparedRun", rundir: RunDir, summary: dict[str, Any], s
         resolution=summary["resolution"], confidence=summary["confidence"],
         title=f"Strongest {_SITES.get(prepared.spec.table, 'sites')}",
     )  # fmt: skip
-    screen.paragraphs("Autoencoder", summary["notes"].get("sae", {}).get("lines", []))
-    if "attribution" in summary["notes"]:
-        screen.receipt(summary["notes"]["attribution"])
     for section in (
         *sections(summary, None),
         examples_section(rundir, summary, sites=1, prompts=3, longest=40),

@@ -14,10 +14,9 @@ from typing import Any
 import pandas as pd
 
 from tiny_ablation import formats
-from tiny_ablation.ablations.registry import find_ablation
-from tiny_ablation.report import captions, tables, templates, vocabulary
+from tiny_ablation.report import tables, templates, vocabulary
 from tiny_ablation.report.answer import answer
-from tiny_ablation.report.evidence import sections
+from tiny_ablation.report.evidence import evidence, own_sections
 from tiny_ablation.report.examples import examples_section
 from tiny_ablation.report.figures import feature_panel, files, interactive
 from tiny_ablation.report.figures.source import RunSource
@@ -55,13 +54,16 @@ def write_run_report(run_dir: Path, *, status: str | None = None) -> Path:
     run = RunDir(Path(run_dir))
     summary = read_json(run.summary)
     impacts = [read_table(path) for path in sorted(run.metrics.glob("*_impact.parquet"))]
+    own = own_sections(summary)
+    headline = next((section.headline for section in own if section.headline), None)
     page = templates.render(
         "report.html.j2",
         summary=summary,
         percent=formats.percent(_confidence(summary)),
-        sections=[_section(run, summary, impact) for impact in impacts],
+        sections=[_section(run, summary, impact, headline) for impact in impacts],
+        own=own,
         evidence=[
-            *sections(summary, _optional(run.metrics / "site_controls.parquet")),
+            evidence(summary, _optional(run.metrics / "site_controls.parquet")),
             examples_section(run, summary),
         ],
         baseline=_baseline_rows(summary),
@@ -72,7 +74,6 @@ def write_run_report(run_dir: Path, *, status: str | None = None) -> Path:
         signs=vocabulary.signs(summary["primary"]),
         limitations=limitations(summary),
         features=(run.artifacts / f"{feature_panel.NAME}.html").is_file(),
-        receipt=_receipt(summary),
         fdr=vocabulary.procedure(summary.get("fdr", "bh")),
         plotly=f"artifacts/{interactive.PLOTLY_JS}",
         status=status or _status(run),
@@ -90,8 +91,10 @@ def _confidence(summary: Mapping[str, Any]) -> float:
     return summary.get("confidence", 0.95)
 
 
-def _section(run: RunDir, summary: Mapping[str, Any], impact: pd.DataFrame) -> dict[str, Any]:
-    """What the page says and shows of one impact table."""
+def _section(
+    run: RunDir, summary: Mapping[str, Any], impact: pd.DataFrame, headline: str | None
+) -> dict[str, Any]:
+    """What the page says and shows of one impact table; `headline` is the ablation's own answer, where it has one."""
     source = RunSource(run, impact, summary)
     usable = not summary.get("resolution")
     found = answer(
@@ -101,9 +104,8 @@ def _section(run: RunDir, summary: Mapping[str, Any], impact: pd.DataFrame) -> d
         use_q=usable,
         family_size=summary["family_size"],
     )
-    own = find_ablation(summary["kind"]).sections(summary)
     return {
-        "headline": next((section.headline for section in own if section.headline), found.headline),
+        "headline": headline or found.headline,
         "answer": found,
         "figures": [page_figure(drawing, source, run.artifacts) for drawing in files.drawings(source)],
         "table": _table(impact, source.metric, usable),
@@ -153,18 +155,6 @@ def _baseline_rows(summary: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """Accuracy and the primary metric of the un-intervened run: name, mean, interval."""
     names = [name for name in ("accuracy", summary["primary"]) if name in summary["baseline"]]
     return [(name, *_mean_and_bounds(summary["baseline"][name], "mean")) for name in names]
-
-
-def _receipt(summary: Mapping[str, Any]) -> dict[str, Any] | None:
-    """How far estimates can be trusted, where sites were chosen by estimates."""
-    found = summary.get("notes", {}).get("attribution")
-    if found is None:
-        return None
-    return {
-        "what": captions.of_estimates(found),
-        "agreement": captions.agreement(found),
-        "sentences": captions.of_receipt(found),
-    }
 
 
 def _metric_rows(summary: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -143,21 +143,16 @@ class Screen:
         texts = [self._text(cell, colour if i == len(index) else how) for i, cell in enumerate(cells)]
         return [*texts, self._text("unresolved" if unsure else "", how)]
 
-    def receipt(self, found: Mapping[str, Any]) -> None:
-        """How far estimates from gradients can be trusted: `notes.attribution` of the summary."""
-        self._heading("Estimates", captions.of_estimates(found))
-        rows = captions.agreement(found)
-        if rows:
-            self._lines([[self._text(cell) for cell in row] for row in rows], "<>>>")
-        for line in captions.of_receipt(found):
-            self._paragraph("  ", line, "dim")
-        self._print()
-
     def section(self, section: Section) -> None:
-        """A section: its tables, then its paragraphs."""
+        """A section: its paragraphs, then its tables; nothing where it has neither."""
+        if not section.text and not section.tables:
+            return
+        self._heading(section.title, "")
+        for text in section.text:
+            self._paragraph("  ", text, "")
+        self._print()
         for table in section.tables:
             self.cells(table.caption, [table.head, *table.rows])
-        self.paragraphs(section.title, section.text)
 
     def cells(self, caption: str, rows: Sequence[Sequence[str]]) -> None:
         """A small table, the names of its columns first, and below it how to read it."""
@@ -165,14 +160,6 @@ class Screen:
         self._lines(texts, ">" * len(rows[0]))
         self._paragraph("  ", caption, "dim")
         self._print()
-
-    def paragraphs(self, title: str, texts: Sequence[str]) -> None:
-        """What must be read beside the table; nothing where there are no texts."""
-        if texts:
-            self._heading(title, "")
-            for text in texts:
-                self._paragraph("  ", text, "")
-            self._print()
 
     def warn(self, text: str) -> None:
         """Something that a reader of the numbers must know; goes to stderr, and to the log of the run."""

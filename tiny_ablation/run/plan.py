@@ -1,8 +1,10 @@
 """What a kind asks the engine for, row by row of its impact table."""
 
+# ruff: noqa: ARG002 - what a family need not say has a default here, which takes what it does not use
+
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -196,11 +198,13 @@ class Analysis:
         tables: by the stem of their file under `metrics/`.
         summary: further keys of `summary.json`.
         warnings: what a reader of the numbers must know.
+        notes: what follows from several arms, beside the notes of each; JSON values.
     """
 
     tables: "Mapping[str, pd.DataFrame]" = field(default_factory=dict)
     summary: Mapping[str, Any] = field(default_factory=dict)
     warnings: Sequence[str] = ()
+    notes: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Ablation(ABC):
@@ -212,6 +216,7 @@ class Ablation(ABC):
         config: the dataclass of its keys under `ablation`.
         draws: what the seed draws in this kind besides the examples, such as `donors`; empty where nothing.
         confirmable: whether some of its sites can be measured alone on other examples (`stats.confirm`).
+        ranked: whether its sites can be told apart by their ranks; sets that hold each other cannot.
     """
 
     name: str
@@ -219,27 +224,28 @@ class Ablation(ABC):
     config: type[AblationConfig]
     draws: ClassVar[tuple[str, ...]] = ()
     confirmable: ClassVar[bool] = True
+    ranked: ClassVar[bool] = True
 
     def check(self, cfg: Any) -> None:
         """Refuse settings that are wrong whatever the model is; runs before anything heavy is imported."""
 
-    def table_of(self, cfg: Any) -> str:  # noqa: ARG002
+    def table_of(self, cfg: Any) -> str:
         """The impact table that this config fills."""
         return self.table
 
-    def setup_cost(self, cfg: Any) -> str:  # noqa: ARG002
+    def setup_cost(self, cfg: Any) -> str:
         """What planning itself may have to make, taking minutes, in words; empty where planning takes no time."""
         return ""
 
-    def input_digest(self, cfg: Any) -> str:  # noqa: ARG002
+    def input_digest(self, cfg: Any) -> str:
         """What identifies results of earlier runs that the plan is made from; empty where there are none."""
         return ""
 
-    def excluded_examples(self, cfg: Any, context: PlanContext) -> Mapping[int, str]:  # noqa: ARG002
+    def excluded_examples(self, cfg: Any, context: PlanContext) -> Mapping[int, str]:
         """The examples to leave out on the user's request, each with the reason."""
         return {}
 
-    def random_components(self, cfg: Any, n_rest: int) -> tuple[str, ...]:  # noqa: ARG002
+    def random_components(self, cfg: Any, n_rest: int) -> tuple[str, ...]:
         """What the seed draws here, where that depends on the config or on how many examples are not evaluated."""
         return self.draws
 
@@ -247,15 +253,33 @@ class Ablation(ABC):
         """The same config with every site planned, whatever estimates say about the examples at hand."""
         return cfg
 
-    def combine(self, prepared: "PreparedRun", measured: "Sequence[Measured]") -> "Sequence[Measured]":  # noqa: ARG002
+    def combine(self, prepared: "PreparedRun", measured: "Sequence[Measured]") -> "Sequence[Measured]":
         """The arms as the tables show them, where several are one measurement; values may be NaN where there is nothing."""
         return measured
 
-    def analyse(self, prepared: "PreparedRun", measured: "Sequence[Measured]") -> Analysis:  # noqa: ARG002
+    def columns(
+        self,
+        prepared: "PreparedRun",
+        measured: "Measured",
+        arms: "Sequence[Measured]",
+        metric: str,
+    ) -> Mapping[str, Any]:
+        """Columns that only its impact table has, a value for each row of `measured`, which is one of the arms."""
+        return {}
+
+    def shares(
+        self,
+        prepared: "PreparedRun",
+        arms: "Sequence[Measured]",
+    ) -> "Iterable[tuple[Measured, Mapping[str, Any]]]":
+        """Further rows of the impact table, as columns by arm: of numbers that are ratios of means, and of no one example."""
+        return ()
+
+    def analyse(self, prepared: "PreparedRun", measured: "Sequence[Measured]") -> Analysis:
         """Tables and summaries of its own."""
         return Analysis()
 
-    def sections(self, summary: Mapping[str, Any]) -> list[Section]:  # noqa: ARG002
+    def sections(self, summary: Mapping[str, Any]) -> list[Section]:
         """What people are shown of these beside the effects and their evidence, from the content of `summary.json`."""
         return []
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from tiny_ablation.ablations.circuit.design import EMPTY, FRACTIONS, Design, design, set_name
 from tiny_ablation.ablations.shared.head_ranking import RANKINGS, load_ranking_run
-from tiny_ablation.ablations.shared.head_sets import HeadSet, complement, label
+from tiny_ablation.ablations.shared.head_sets import HeadSet, SetAblation, complement, label
 from tiny_ablation.ablations.shared.mean_keys import MeanAblation, MeanKeys
 from tiny_ablation.ablations.shared.means import MeanPlan, plan_means
 from tiny_ablation.ablations.shared.replacements import Scale
@@ -62,11 +62,10 @@ class CircuitConfig(MeanKeys):
     positions: str = positions_key()
 
 
-class CircuitAblation(MeanAblation):
+class CircuitAblation(SetAblation, MeanAblation):
     """See the module."""
 
     name = "circuit"
-    table = "set_impact"
     config = CircuitConfig
     confirmable = False  # dataset.split says where circuits are evaluated
 

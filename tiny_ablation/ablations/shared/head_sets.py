@@ -4,15 +4,39 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import combinations, islice, product
 from math import comb, prod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tiny_ablation.ablations.shared.sites import Head, parse_head
 from tiny_ablation.config.seeds import generator
 from tiny_ablation.errors import ConfigError
 from tiny_ablation.models.hookpoints import ModelShape
 from tiny_ablation.models.labels import head_label
+from tiny_ablation.run.plan import Ablation
+
+if TYPE_CHECKING:
+    from tiny_ablation.run.measure import Measured
+    from tiny_ablation.run.prepare import PreparedRun
 
 HeadSet = tuple[Head, ...]  # ascending
+
+
+class SetAblation(Ablation):
+    """Named sets of heads, each compared with its random sets: the arms with `controls_of`."""
+
+    table = "set_impact"
+    ranked = False
+
+    def columns(
+        self,
+        prepared: "PreparedRun",  # noqa: ARG002
+        measured: "Measured",
+        arms: "Sequence[Measured]",
+        metric: str,
+    ) -> Mapping[str, Any]:
+        """The heads of each set, and where it stands among its random sets."""
+        from tiny_ablation.ablations.shared.random_sets import control_columns
+
+        return control_columns(measured, arms, metric)
 
 
 def parse_sets(sets: Any, shape: ModelShape | None = None) -> dict[str, HeadSet]:

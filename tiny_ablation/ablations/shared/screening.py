@@ -8,7 +8,7 @@ The random sample is what makes the estimate accountable: it says how well estim
 chosen for being large, and how many strong sites the screening may have missed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +16,14 @@ from tiny_ablation.ablations.shared.replacements import Scale
 from tiny_ablation.config.keys import key
 from tiny_ablation.config.schema import AblationConfig
 from tiny_ablation.config.seeds import generator
+from tiny_ablation.document import Section
 from tiny_ablation.engine.edits import Edit, Replacement
 from tiny_ablation.errors import ConfigError
-from tiny_ablation.run.plan import Ablation, Arm, Estimates, PlanContext, Row, Site
+from tiny_ablation.run.plan import Ablation, Analysis, Arm, Estimates, PlanContext, Row, Site
 
 if TYPE_CHECKING:
-    pass
+    from tiny_ablation.run.measure import Measured
+    from tiny_ablation.run.prepare import PreparedRun
 
 
 @dataclass
@@ -49,7 +51,23 @@ class LayerScreenKeys(ScreenKeys):
     )
 
 
-class ScreenedAblation(Ablation):
+class EstimatedAblation(Ablation):
+    """An ablation whose sites may be chosen by estimates; where they are, it says how far these can be relied on."""
+
+    def analyse(self, prepared: "PreparedRun", measured: "Sequence[Measured]") -> Analysis:
+        """All estimates, and how they compare with exact effects."""
+        from tiny_ablation.ablations.shared.agreement import analyse
+
+        return analyse(prepared, measured)
+
+    def sections(self, summary: Mapping[str, Any]) -> list[Section]:
+        """How far estimates can be relied on."""
+        from tiny_ablation.ablations.shared.agreement import sections
+
+        return sections(summary.get("notes", {}).get("attribution"))
+
+
+class ScreenedAblation(EstimatedAblation):
     """A kind of single sites whose first-order estimate is defined."""
 
     def random_components(self, cfg: Any, n_rest: int) -> tuple[str, ...]:

@@ -151,7 +151,7 @@ def _interacts(prepared: "PreparedRun", rng: "np.random.Generator") -> float:
     """Whether any of the 66 pairs of 12 heads has q <= .05, where effects add up."""
     import numpy as np
 
-    from tiny_ablation.aggregate.interaction import interaction_columns
+    from tiny_ablation.ablations.pairs.interaction import interaction_columns
 
     alone = Truth(12, (1,), means=1.0, of_example=0.0).draw(rng, 12)
     ends = np.array(np.triu_indices(12, 1))

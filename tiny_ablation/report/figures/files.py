@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Protocol
 
 import pandas as pd
 
-from tiny_ablation.ablations.registry import find_ablation
+from tiny_ablation.report.evidence import own_sections
 from tiny_ablation.report.figures import (
     faithfulness,
     feature_map,
@@ -44,8 +44,7 @@ class _Noted(Protocol):
 
 def _own_figures(source: RunSource) -> set[str]:
     """The figures that the run's ablation asks for in place of the strongest sites."""
-    sections = find_ablation(source.summary["kind"]).sections(source.summary)
-    return {section.figure for section in sections if section.figure}
+    return {section.figure for section in own_sections(source.summary) if section.figure}
 
 
 def _note(data: _Noted) -> str:

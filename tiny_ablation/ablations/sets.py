@@ -13,13 +13,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from tiny_ablation.ablations.shared.head_sets import HeadSet, complement, label, parse_sets, random_sets
+from tiny_ablation.ablations.shared.head_sets import (
+    HeadSet,
+    SetAblation,
+    complement,
+    label,
+    parse_sets,
+    random_sets,
+)
 from tiny_ablation.ablations.shared.replacements import Scale
 from tiny_ablation.config.keys import key
 from tiny_ablation.config.schema import AblationConfig
 from tiny_ablation.engine.edits import Edit, Intervention
 from tiny_ablation.models.hookpoints import ModelShape
-from tiny_ablation.run.plan import Ablation, Arm, InterventionSpec, PlanContext, Row, positions_key
+from tiny_ablation.run.plan import Arm, InterventionSpec, PlanContext, Row, positions_key
 
 
 @dataclass
@@ -33,11 +40,10 @@ class HeadsSetZeroConfig(AblationConfig):
     positions: str = positions_key()
 
 
-class HeadsSetZero(Ablation):
+class HeadsSetZero(SetAblation):
     """See the module."""
 
     name = "heads_set_zero"
-    table = "set_impact"
     config = HeadsSetZeroConfig
 
     def check(self, cfg: HeadsSetZeroConfig) -> None:

@@ -4,11 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
-from tiny_ablation.run.id_columns import named
 from tiny_ablation.run.measure import Measured, aligned
-from tiny_ablation.run.prepare import PreparedRun
 from tiny_ablation.stats.percentile import percentile_among
 
 
@@ -32,25 +29,6 @@ def control_columns(sets: Measured, measured: Sequence[Measured], metric: str) -
         "control_mean": [mean for mean, _ in found],
         "percentile": [percentile for _, percentile in found],
     }
-
-
-def controls_table(prepared: PreparedRun, measured: Sequence[Measured]) -> pd.DataFrame | None:
-    """The effect of every random set, a row per set and metric; None where there are none."""
-    frames = [
-        _random_sets(m, metric.name) for m in measured if m.arm.controls_of for metric in prepared.metrics
-    ]
-    if not frames:
-        return None
-    frame = pd.concat(frames, ignore_index=True)
-    return named(prepared, frame)
-
-
-def _random_sets(measured: Measured, metric: str) -> pd.DataFrame:
-    rows, values = measured.arm.rows, measured.values[metric].mean(1)
-    return pd.DataFrame({
-        "set": measured.arm.controls_of, "control": np.arange(len(rows), dtype="int32"), "heads": [r.sites for r in rows],
-        "metric": metric, "value": values, "delta": values - measured.baseline[metric].mean(),
-    })  # fmt: skip
 
 
 def _compare(sets: Measured, row: int, random: Measured | None, metric: str) -> tuple[float, float]:

@@ -14,15 +14,16 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from tiny_ablation.ablations.shared import prompt_pairs
-from tiny_ablation.ablations.shared.noise import noise_on
+from tiny_ablation.ablations.patching import prompt_pairs
+from tiny_ablation.ablations.patching.noise import noise_on
+from tiny_ablation.ablations.patching.prompt_pairs import PatchAblation
 from tiny_ablation.ablations.shared.replacements import Patch, patch_from
 from tiny_ablation.ablations.shared.sites import chosen
 from tiny_ablation.config.keys import key
 from tiny_ablation.config.schema import AblationConfig
 from tiny_ablation.engine.edits import Edit, Intervention
 from tiny_ablation.engine.prompts import Prompt
-from tiny_ablation.run.plan import Ablation, Arm, InterventionSpec, PlanContext, Row
+from tiny_ablation.run.plan import Arm, InterventionSpec, PlanContext, Row
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,7 +56,7 @@ class CausalTraceConfig(AblationConfig):
 NAMES = ("subject_first", "subject_middle", "subject_last", "first_after", "further", "last")
 
 
-class CausalTrace(Ablation):
+class CausalTrace(PatchAblation):
     """See the module."""
 
     name = "causal_trace"
@@ -177,6 +178,3 @@ def _mean_where(values: "np.ndarray", has: "np.ndarray") -> "np.ndarray":
 
     n = has.sum(0)
     return np.where(n > 0, np.where(has, values, 0).sum(0) / np.maximum(n, 1), np.nan)
-
-
-ABLATIONS = (CausalTrace(),)

@@ -1,19 +1,39 @@
-"""Arms and checks that the kinds with an autoencoder share."""
+"""What the ablations with an autoencoder share: arms, checks, and what is told of it."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tiny_ablation.config.schema import SaeConfig
+from tiny_ablation.document import Section
 from tiny_ablation.engine.edits import Edit, Intervention, PositionSpec, Replacement
 from tiny_ablation.errors import ConfigError
-from tiny_ablation.run.plan import Arm, InterventionSpec, Key, PlanContext, Row
+from tiny_ablation.run.plan import Ablation, Analysis, Arm, InterventionSpec, Key, PlanContext, Row
 from tiny_ablation.sae.autoencoder import Autoencoder
 from tiny_ablation.sae.splice import Splice
+
+if TYPE_CHECKING:
+    from tiny_ablation.run.measure import Measured
+    from tiny_ablation.run.prepare import PreparedRun
 
 _ANY = ("path", "release", "id", "other_model", "component", "layer", "corpus", "held_out", "context")
 MADE = "an autoencoder that may have to be trained first (sae.path=DIR names one that is)"
 NOTHING = -1  # where a feature's number stands and none is touched
+
+
+class SaeAblation(Ablation):
+    """An ablation with an autoencoder; its plan notes the autoencoder's quality under `sae`."""
+
+    def analyse(self, prepared: "PreparedRun", measured: "Sequence[Measured]") -> Analysis:
+        """The features, and what has to be read beside their effects."""
+        from tiny_ablation.ablations.sae.features import analyse
+
+        return analyse(prepared, measured)
+
+    def sections(self, summary: Mapping[str, Any]) -> list[Section]:
+        """The autoencoder, and the sizes of effects beside those of controls."""
+        return [Section("Autoencoder", summary.get("notes", {}).get("sae", {}).get("lines", ()))]
 
 
 def check_sae(cfg: SaeConfig) -> None:

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from tiny_ablation.ablations.activation_patch import Unequal
-from tiny_ablation.ablations.shared import prompt_pairs
+from tiny_ablation.ablations.patching import prompt_pairs
+from tiny_ablation.ablations.patching.activation_patch import Unequal
+from tiny_ablation.ablations.patching.prompt_pairs import PatchAblation
 from tiny_ablation.ablations.shared.replacements import FromEdited, Patch, patch_from
 from tiny_ablation.ablations.shared.sites import Head, chosen, chosen_layers, parse_head
 from tiny_ablation.config.keys import key
@@ -22,7 +23,7 @@ from tiny_ablation.engine.edits import Edit, Intervention, PositionSpec
 from tiny_ablation.errors import ConfigError
 from tiny_ablation.models.hookpoints import ModelShape
 from tiny_ablation.models.labels import head_label
-from tiny_ablation.run.plan import Ablation, Arm, InterventionSpec, PlanContext, Row, positions_key
+from tiny_ablation.run.plan import Arm, InterventionSpec, PlanContext, Row, positions_key
 
 
 class Input(Enum):
@@ -49,7 +50,7 @@ class PathPatchConfig(AblationConfig):
     unequal: Unequal = key(Unequal.refuse)
 
 
-class PathPatch(Ablation):
+class PathPatch(PatchAblation):
     """See the module."""
 
     name = "path_patch"
@@ -161,6 +162,3 @@ def _receivers(cfg: PathPatchConfig, shape: ModelShape) -> list[Head] | None:
     if len(set(heads)) < len(heads):
         raise ConfigError(f"ablation.receivers={list(cfg.receivers)} names a head more than once")
     return heads
-
-
-ABLATIONS = (PathPatch(),)

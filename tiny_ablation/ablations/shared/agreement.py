@@ -1,14 +1,17 @@
-"""The receipt of gradient estimates: how they compare with exact effects, and what choosing by them may have missed."""
+"""What gradient estimates are worth: how they compare with exact effects, and what choosing by them may have missed."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from tiny_ablation import formats
 from tiny_ablation.ablations.shared.screening import Estimates, Site, site_of
+from tiny_ablation.document import Section, Table
 from tiny_ablation.run.measure import Measured
+from tiny_ablation.run.plan import Analysis
 from tiny_ablation.run.prepare import PreparedRun
 from tiny_ablation.stats.ranks import spearman
 
@@ -16,16 +19,38 @@ from tiny_ablation.stats.ranks import spearman
 N_STRONG = 10
 
 
-def attribution_table(prepared: PreparedRun, measured: Sequence[Measured]) -> pd.DataFrame | None:
-    """Every estimated site with its rank and, where it was measured, its exact effect; None where nothing was estimated."""
-    frames = [_table(prepared, m) for m in measured if m.arm.estimates]
-    return pd.concat(frames, ignore_index=True) if frames else None
+def analyse(prepared: PreparedRun, measured: Sequence[Measured]) -> Analysis:
+    """`attribution`: a table of all estimates, and the receipt as a note; nothing where nothing was estimated."""
+    estimated = [m for m in measured if m.arm.estimates]
+    if not estimated:
+        return Analysis()
+    table = pd.concat([_table(prepared, m) for m in estimated], ignore_index=True)
+    return Analysis({"attribution": table}, notes={"attribution": receipt(estimated[0])})
 
 
-def receipts(measured: Sequence[Measured]) -> dict[str, Any]:
-    """`attribution`: the receipt, where there is one."""
-    found = [receipt(m) for m in measured if m.arm.estimates]
-    return {"attribution": found[0]} if found else {}
+def sections(found: Mapping[str, Any] | None) -> list[Section]:
+    """What was estimated, how estimates follow exact effects, and above all what choosing by them may have missed.
+
+    Args:
+        found: `notes.attribution` of `summary.json`; None where nothing was estimated.
+    """
+    if found is None:
+        return []
+    passes = f"{found['backward_passes']} backward {'pass' if found['backward_passes'] == 1 else 'passes'} an example"
+    text = [
+        f"Estimated: {found['metric']} of {found['estimated']} sites from gradients ({found['how']}, {passes}); "
+        f"{found['measured']} were measured.",
+        found["text"] if "recall" not in found else found["recall"]["text"],
+        "effects in the tables are measured, estimates stand in metrics/attribution.parquet only",
+    ]
+    rows = [
+        [said, str(part["n"]), formats.plain(formats.number(part["rank_correlation"]), 2), f"{part['sign_agreement']:.0%}"]
+        for said, part in (("random sites", found.get("random_sample")), ("strongest estimates", found.get("top")))
+        if part
+    ]  # fmt: skip
+    head = ["estimate against exact effect", "sites", "rank correlation", "equal signs"]
+    tables = [Table("How estimates agree with exact effects.", head, rows)] if rows else []
+    return [Section("Estimates", text, tables)]
 
 
 def receipt(measured: Measured) -> dict[str, Any]:
@@ -136,6 +161,7 @@ def _recall_text(found: dict[str, Any]) -> str:
 
 
 def _table(prepared: PreparedRun, measured: Measured) -> pd.DataFrame:
+    """Every estimated site with its rank and, where it was measured, its exact effect."""
     estimates = measured.arm.estimates
     assert estimates is not None
     exact = _exact(measured, estimates)

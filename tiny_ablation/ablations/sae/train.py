@@ -12,9 +12,9 @@ Rajamanoharan et al. 2024 (JumpReLU).
 from dataclasses import dataclass
 from typing import Any
 
-from tiny_ablation.ablations.shared.replacements import Scale
-from tiny_ablation.ablations.shared.sae_rows import (
+from tiny_ablation.ablations.sae.rows import (
     MADE,
+    SaeAblation,
     check_sae,
     files_of,
     is_named,
@@ -22,10 +22,11 @@ from tiny_ablation.ablations.shared.sae_rows import (
     sae_row,
     sham_leg,
 )
+from tiny_ablation.ablations.shared.replacements import Scale
 from tiny_ablation.config.keys import key
 from tiny_ablation.config.schema import AblationConfig
 from tiny_ablation.errors import ConfigError
-from tiny_ablation.run.plan import Ablation, Arm, PlanContext, positions_key
+from tiny_ablation.run.plan import Arm, PlanContext, positions_key
 from tiny_ablation.sae.autoencoder import Autoencoder
 from tiny_ablation.sae.corpus import content_id
 from tiny_ablation.sae.loading import obtain
@@ -41,7 +42,7 @@ class SaeTrainConfig(AblationConfig):
     sae: Any = key("${sae}", help="set the group `sae`")
 
 
-class SaeTrain(Ablation):
+class SaeTrain(SaeAblation):
     """See the module."""
 
     name = "sae_train"
@@ -87,6 +88,3 @@ class SaeTrain(Ablation):
 
 def _key(autoencoder: Autoencoder, done: str) -> dict[str, int | str]:
     return {"layer": autoencoder.site.layer, "granularity": f"{autoencoder.site.component} {done}"}
-
-
-ABLATIONS = (SaeTrain(),)

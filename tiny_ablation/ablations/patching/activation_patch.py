@@ -13,7 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from tiny_ablation.ablations.shared import prompt_pairs
+from tiny_ablation.ablations.patching import prompt_pairs
+from tiny_ablation.ablations.patching.prompt_pairs import PatchAblation
 from tiny_ablation.ablations.shared.replacements import patch_from
 from tiny_ablation.ablations.shared.sites import chosen, chosen_layers
 from tiny_ablation.config.keys import key
@@ -22,7 +23,7 @@ from tiny_ablation.engine.edits import Edit, Intervention, PositionSpec
 from tiny_ablation.engine.prompts import Prompt
 from tiny_ablation.errors import ConfigError
 from tiny_ablation.models.hookpoints import ModelShape
-from tiny_ablation.run.plan import Ablation, Arm, InterventionSpec, PlanContext, Row
+from tiny_ablation.run.plan import Arm, InterventionSpec, PlanContext, Row
 
 
 class Granularity(Enum):
@@ -77,7 +78,7 @@ _COMPONENT = {
 }  # fmt: skip
 
 
-class ActivationPatch(Ablation):
+class ActivationPatch(PatchAblation):
     """See the module."""
 
     name = "activation_patch"
@@ -193,6 +194,3 @@ def _key(
         return {"layer": layer, "granularity": cfg.granularity.value}
     # As everywhere, scale is the share of the head's own output that is kept: none.
     return {"layer": layer, "head": unit, "scale": 0.0}
-
-
-ABLATIONS = (ActivationPatch(),)

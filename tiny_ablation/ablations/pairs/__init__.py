@@ -5,10 +5,10 @@ repair", Wang et al. 2022, section 3.4; McGrath et al. 2023). For each pair the 
 effects from the same run, and the interaction E(ab) - E(a) - E(b) with its interval. Costs one run a pair and one a head.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tiny_ablation.ablations.shared.head_ranking import head_ranking, load_ranking_run
 from tiny_ablation.ablations.shared.replacements import Scale
@@ -19,6 +19,10 @@ from tiny_ablation.engine.edits import Edit, Intervention
 from tiny_ablation.errors import ConfigError
 from tiny_ablation.models.hookpoints import ModelShape
 from tiny_ablation.run.plan import Ablation, Arm, InterventionSpec, PlanContext, Row, positions_key
+
+if TYPE_CHECKING:
+    from tiny_ablation.run.measure import Measured
+    from tiny_ablation.run.prepare import PreparedRun
 
 _WAYS = ("pairs", "of", "from_run")
 
@@ -67,6 +71,14 @@ class HeadsPairZero(Ablation):
     def input_digest(self, cfg: HeadsPairZeroConfig) -> str:
         """The identity of the earlier run."""
         return load_ranking_run(cfg.from_run).manifest.run_id if cfg.from_run is not None else ""
+
+    def columns(
+        self, prepared: "PreparedRun", measured: "Measured", arms: "Sequence[Measured]", metric: str
+    ) -> Mapping[str, Any]:
+        """Both single effects, and the interaction."""
+        from tiny_ablation.ablations.pairs.interaction import interaction_columns
+
+        return interaction_columns(prepared, measured, arms, metric)
 
     def plan(self, cfg: HeadsPairZeroConfig, context: PlanContext) -> list[Arm]:
         """A arm of pairs, and one of the heads in them, each alone, written as a pair of a head with itself."""

@@ -13,9 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from tiny_ablation.ablations.shared.sae_rows import (
+from tiny_ablation.ablations.sae.rows import (
     MADE,
     NOTHING,
+    SaeAblation,
     check_sae,
     is_named,
     quality_text,
@@ -28,7 +29,7 @@ from tiny_ablation.config.keys import key
 from tiny_ablation.config.schema import AblationConfig
 from tiny_ablation.engine.edits import Replacement
 from tiny_ablation.errors import ConfigError
-from tiny_ablation.run.plan import Ablation, Arm, PlanContext, Row, positions_key
+from tiny_ablation.run.plan import Arm, PlanContext, Row, positions_key
 from tiny_ablation.sae.autoencoder import Autoencoder
 from tiny_ablation.sae.corpus import content_id
 from tiny_ablation.sae.loading import inputs, obtain
@@ -69,7 +70,7 @@ class SaeToggleConfig(AblationConfig):
     sae: Any = key("${sae}", help="set the group `sae`")
 
 
-class SaeToggle(Ablation):
+class SaeToggle(SaeAblation):
     """See the module."""
 
     name = "sae_toggle"
@@ -219,6 +220,3 @@ def _against_splice(measured: "Measured", splice: "Measured") -> "Measured":
     splice = splice.at(measured.examples)
     baseline = {name: values[0] for name, values in splice.values.items()}
     return replace(measured, baseline=baseline, top1_baseline=splice.top1[0])
-
-
-ABLATIONS = (SaeToggle(),)

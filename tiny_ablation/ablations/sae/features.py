@@ -9,6 +9,7 @@ import pandas as pd
 
 from tiny_ablation.run.id_columns import named
 from tiny_ablation.run.measure import Measured
+from tiny_ablation.run.plan import Analysis
 from tiny_ablation.run.prepare import PreparedRun
 from tiny_ablation.stats.project import project
 
@@ -18,12 +19,25 @@ if TYPE_CHECKING:
     from tiny_ablation.sae.panel import FeatureFacts
 
 
-def features_table(prepared: PreparedRun, measured: Sequence[Measured]) -> pd.DataFrame | None:
+def analyse(prepared: PreparedRun, measured: Sequence[Measured]) -> Analysis:
+    """`features`, `feature_examples` and `feature_map`, where features were measured; notes on the autoencoder."""
+    own = next((m for m in measured if m.arm.features is not None), None)
+    tables = (
+        {}
+        if own is None
+        else {
+            "features": features_table(prepared, own, measured),
+            "feature_examples": examples_table(prepared, own),
+            "feature_map": map_table(prepared, own),
+        }
+    )
+    noted = next(m.arm.notes["sae"] for m in measured if "sae" in m.arm.notes)
+    return Analysis(tables, notes={"sae": {**noted, **beside(prepared, own, measured, noted["text"])}})
+
+
+def features_table(prepared: PreparedRun, own: Measured, measured: Sequence[Measured]) -> pd.DataFrame:
     """A row per measured feature: why it was chosen, what it does on text and prompts, where it stands among random ones."""
-    found = _facts(measured)
-    if found is None:
-        return None
-    facts, own = found
+    facts = _facts(own)
     percentiles = _percentiles(prepared, own, measured)
     return named(prepared, pd.DataFrame({
         "layer": np.full(len(facts.features), facts.layer, dtype="int32"),
@@ -40,26 +54,20 @@ def features_table(prepared: PreparedRun, measured: Sequence[Measured]) -> pd.Da
     }))  # fmt: skip
 
 
-def examples_table(prepared: PreparedRun, measured: Sequence[Measured]) -> pd.DataFrame | None:
+def examples_table(prepared: PreparedRun, own: Measured) -> pd.DataFrame:
     """A row per feature and text in which it is strongest: the tokens, and its activation at each, as JSON lists."""
-    found = _facts(measured)
-    if found is None:
-        return None
     rows = [
         {"feature": f.number, "rank": rank, "tokens": json.dumps(list(shown.tokens), ensure_ascii=False),
          "activations": json.dumps(list(shown.activations))}
-        for f in found[0].features for rank, shown in enumerate(f.examples)
+        for f in _facts(own).features for rank, shown in enumerate(f.examples)
     ]  # fmt: skip
     frame = pd.DataFrame(rows, columns=["feature", "rank", "tokens", "activations"])
     return named(prepared, frame.astype({"feature": "int32", "rank": "int32"}))
 
 
-def map_table(prepared: PreparedRun, measured: Sequence[Measured]) -> pd.DataFrame | None:
+def map_table(prepared: PreparedRun, own: Measured) -> pd.DataFrame:
     """A row per feature of the autoencoder: its place on the map of decoder directions, and how often it is active on text."""
-    found = _facts(measured)
-    if found is None:
-        return None
-    facts, _ = found
+    facts = _facts(own)
     places, how = project(facts.directions, prepared.spec.settings.root.seed)
     return named(prepared, pd.DataFrame({
         "feature": np.arange(len(places), dtype="int32"), "x": places[:, 0], "y": places[:, 1],
@@ -67,13 +75,16 @@ def map_table(prepared: PreparedRun, measured: Sequence[Measured]) -> pd.DataFra
     }))  # fmt: skip
 
 
-def beside(prepared: PreparedRun, measured: Sequence[Measured], notes: Mapping[str, Any]) -> dict[str, Any]:
+def beside(
+    prepared: PreparedRun, own: Measured | None, measured: Sequence[Measured], quality: str
+) -> dict[str, Any]:
     """The effect of splicing the autoencoder in with no feature touched, the controls, and all of it in lines for people.
 
     Args:
         prepared: the run.
-        measured: all its arms.
-        notes: what the kind has noted: the quality, and its `text`.
+        own: the arm of the features; None where the autoencoder alone was measured.
+        measured: all arms.
+        quality: of the autoencoder, in a sentence.
     """
     name = prepared.metrics[0].name
     spliced = _spliced(measured, name)
@@ -82,9 +93,8 @@ def beside(prepared: PreparedRun, measured: Sequence[Measured], notes: Mapping[s
         for m in measured
         if m.arm.controls_of
     }
-    own = _facts(measured)
-    features = {} if own is None else _sizes(own[1].mean_delta(name))
-    lines = [notes["text"]]
+    features = {} if own is None else _sizes(own.mean_delta(name))
+    lines = [quality]
     if spliced is not None:
         lines.append(
             f"spliced in with no feature touched, without its error: mean change in {name} {spliced:+.3f}"
@@ -99,8 +109,9 @@ def _words(what: str, sizes: Mapping[str, float]) -> str:
     return f"{what} {sizes['mean_size']:.3f} ({sizes['largest_size']:.3f})"
 
 
-def _facts(measured: Sequence[Measured]) -> "tuple[FeatureFacts, Measured] | None":
-    return next(((m.arm.features, m) for m in measured if m.arm.features is not None), None)
+def _facts(own: Measured) -> "FeatureFacts":
+    assert own.arm.features is not None
+    return own.arm.features
 
 
 def _sizes(effects: "NDArray[np.float64]") -> dict[str, float]:

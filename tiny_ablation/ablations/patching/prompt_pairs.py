@@ -1,11 +1,35 @@
 """What kinds that take values from the paired prompt need of the pairs, and the errors where they do not have it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from tiny_ablation.data.text import listing
 from tiny_ablation.engine.prompts import Prompt
 from tiny_ablation.errors import DataError
-from tiny_ablation.run.plan import PlanContext
+from tiny_ablation.run.plan import Ablation, Analysis, PlanContext
+
+if TYPE_CHECKING:
+    from tiny_ablation.run.measure import Measured
+    from tiny_ablation.run.prepare import PreparedRun
+
+
+class PatchAblation(Ablation):
+    """Values of one run put into another; where both ends of a pair run, the share that is recovered is told."""
+
+    def shares(
+        self, prepared: "PreparedRun", arms: "Sequence[Measured]"
+    ) -> "Iterable[tuple[Measured, Mapping[str, Any]]]":
+        """`recovered`."""
+        from tiny_ablation.ablations.patching.recovered import recovered
+
+        return recovered(prepared, arms)
+
+    def analyse(self, prepared: "PreparedRun", measured: "Sequence[Measured]") -> Analysis:
+        """Restoring against breaking, where both directions ran."""
+        from tiny_ablation.ablations.patching.recovered import asymmetry
+
+        found = asymmetry(prepared, measured)
+        return Analysis({} if found is None else {"asymmetry": found})
 
 
 def require_corrupt(context: PlanContext, what: str) -> None:
