@@ -20,10 +20,10 @@ from tiny_ablation.version import __version__
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from tiny_ablation.aggregate.confirm import Confirmation
     from tiny_ablation.config.identity import Identity
     from tiny_ablation.engine.executor import Executor
     from tiny_ablation.report.terminal import Screen
+    from tiny_ablation.run.confirm import Confirmation
     from tiny_ablation.run.measure import Measured
     from tiny_ablation.run.prepare import PreparedRun
     from tiny_ablation.run.spec import RunSpec
@@ -168,8 +168,8 @@ def _write_measured(
     prepared: "PreparedRun", rundir: "RunDir", measured: "Sequence[Measured]", started: datetime
 ) -> None:
     """What no later stage can be had without: every value of every example, and where it comes from."""
-    from tiny_ablation.aggregate.run_tables import example_table
     from tiny_ablation.run.origin import write_origin
+    from tiny_ablation.run.tables import example_table
     from tiny_ablation.store import files
 
     files.write_table(rundir.per_example, example_table(prepared, measured))
@@ -182,7 +182,7 @@ def _confirm(
     prepared: "PreparedRun", measured: "list[Measured]", rundir: "RunDir", screen: "Screen"
 ) -> "tuple[Confirmation | None, bool]":
     """Measure the strongest sites on the held-out split, where one is named; and whether that was interrupted."""
-    from tiny_ablation.aggregate.confirm import confirm
+    from tiny_ablation.run.confirm import confirm
     from tiny_ablation.run.measure import Stopped
 
     try:
@@ -198,8 +198,8 @@ def _write_statistics(
     confirmed: "Confirmation | None",
 ) -> dict[str, Any]:
     """The tables and the summary; returns the summary."""
-    from tiny_ablation.aggregate.run_summary import run_summary
-    from tiny_ablation.aggregate.run_tables import run_tables
+    from tiny_ablation.run.summary import run_summary
+    from tiny_ablation.run.tables import run_tables
     from tiny_ablation.store import files
 
     tables = run_tables(prepared, measured)

@@ -9,7 +9,6 @@ import pytest
 from omegaconf import OmegaConf
 
 from tiny_ablation.ablations.registry import run_spec
-from tiny_ablation.aggregate.run_tables import example_table, run_tables
 from tiny_ablation.config.keys import check_values
 from tiny_ablation.config.schema import (
     DatasetConfig,
@@ -29,6 +28,7 @@ from tiny_ablation.models.network import Network
 from tiny_ablation.run.measure import executors, measure
 from tiny_ablation.run.plan import Ablation, Arm, PlanContext, ReferenceSet
 from tiny_ablation.run.prepare import prepare_run
+from tiny_ablation.run.tables import example_table, run_tables
 from tiny_ablation.store.rundir import RunDir
 
 

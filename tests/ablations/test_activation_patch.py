@@ -16,11 +16,11 @@ from tiny_ablation.ablations.patching.activation_patch import (
 )
 from tiny_ablation.ablations.registry import find_ablation
 from tiny_ablation.ablations.shared.replacements import Patch
-from tiny_ablation.aggregate.run_tables import run_tables
 from tiny_ablation.engine.executor import Executor
 from tiny_ablation.engine.prompts import Prompt
 from tiny_ablation.errors import GuardError
 from tiny_ablation.metrics.registry import metric
+from tiny_ablation.run.tables import run_tables
 
 ABLATION = find_ablation("activation_patch")
 

@@ -10,8 +10,8 @@ from tests.ablations.conftest import checked
 from tiny_ablation.ablations.attribution import AttributionConfig
 from tiny_ablation.ablations.registry import find_ablation
 from tiny_ablation.ablations.shared.screening import site_of
-from tiny_ablation.aggregate.run_summary import run_summary
 from tiny_ablation.errors import ConfigError, DataError
+from tiny_ablation.run.summary import run_summary
 from tiny_ablation.stats.ranks import spearman
 
 ABLATION = find_ablation("attribution")

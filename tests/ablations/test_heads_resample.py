@@ -124,7 +124,7 @@ def test_values_are_means_over_draws_and_their_variance_is_told(run_toy):
 
 
 def test_the_donors_stand_in_the_summary(run_toy):
-    from tiny_ablation.aggregate.run_summary import run_summary
+    from tiny_ablation.run.summary import run_summary
 
     run = run_toy(config(draws=2, positions="last", layers=[0]))
     donors = run_summary(run.prepared, run.measured, run.tables)["notes"]["donors"]

@@ -10,9 +10,6 @@ from omegaconf import OmegaConf
 
 from tiny_ablation.ablations.registry import run_spec
 from tiny_ablation.ablations.single_site import HeadsScaleConfig
-from tiny_ablation.aggregate.baseline import by_template, is_weak, verdict
-from tiny_ablation.aggregate.run_summary import run_summary
-from tiny_ablation.aggregate.run_tables import run_tables
 from tiny_ablation.config.model_options import model_option
 from tiny_ablation.config.schema import (
     DatasetConfig,
@@ -29,7 +26,10 @@ from tiny_ablation.config.settings import to_settings
 from tiny_ablation.errors import ConfigError, DataError
 from tiny_ablation.run.baseline import baseline
 from tiny_ablation.run.measure import executors, measure
+from tiny_ablation.run.preference import by_template, is_weak, verdict
 from tiny_ablation.run.prepare import prepare_run
+from tiny_ablation.run.summary import run_summary
+from tiny_ablation.run.tables import run_tables
 from tiny_ablation.store.rundir import RunDir
 
 

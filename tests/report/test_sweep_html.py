@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.aggregate.test_robustness import MEAN, ZERO, run
 from tests.report.sweeps import write_sweep
-from tiny_ablation.aggregate.robustness import robustness, robustness_lines
+from tests.sweep.analysis.test_robustness import MEAN, ZERO, run
 from tiny_ablation.errors import ResultsError
 from tiny_ablation.report.sweep_data import read_sweep
 from tiny_ablation.report.sweep_html import write_sweep_report
+from tiny_ablation.sweep.analysis.robustness import robustness, robustness_lines
 
 STEM = "head_logit_diff_smollm2_135m"
 

@@ -75,8 +75,8 @@ def load_network(root: RootConfig) -> "Network":
 
 def measure(root: RootConfig, network: "Network", tokens: Sequence[TokenizedExample]) -> dict[str, Any]:
     """The baseline on some examples, overall with intervals and per template; JSON values."""
-    from tiny_ablation.aggregate.baseline import by_template, verdict
     from tiny_ablation.run.baseline import baseline
+    from tiny_ablation.run.preference import by_template, verdict
     from tiny_ablation.run.site_statistics import interval_of_mean
 
     found = baseline(network, tokens, root.metrics.span, root.device.batch_tokens)

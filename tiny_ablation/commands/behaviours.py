@@ -107,7 +107,7 @@ def _numbers(found: dict[str, Any] | None) -> list[str]:
 
 
 def _how_to_read() -> Iterator[str]:
-    from tiny_ablation.aggregate.baseline import CHANCE, MARGIN, WELL_ABOVE
+    from tiny_ablation.run.preference import CHANCE, MARGIN, WELL_ABOVE
 
     yield (
         f"*Well above chance*: the interval of target > foil lies above {WELL_ABOVE}. *Above*, *below*: it lies wholly on that "

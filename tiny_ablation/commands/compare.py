@@ -35,10 +35,10 @@ def main(args: list[str]) -> int:
     given = flags.parse_args(args)
     import json
 
-    from tiny_ablation.aggregate.two_runs import compare, differing_keys
     from tiny_ablation.store.files import to_json
     from tiny_ablation.store.reader import load_run
     from tiny_ablation.store.untrusted import reading
+    from tiny_ablation.sweep.analysis.two_runs import compare, differing_keys
 
     first, second = load_run(given.first), load_run(given.second)
     with reading(given.first), reading(given.second):

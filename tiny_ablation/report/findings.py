@@ -9,7 +9,6 @@ from typing import Any
 import pandas as pd
 
 from tiny_ablation import formats
-from tiny_ablation.aggregate.robustness import robustness_lines
 from tiny_ablation.data.text import tame
 from tiny_ablation.models.labels import site_label
 from tiny_ablation.report import markdown, vocabulary
@@ -18,6 +17,7 @@ from tiny_ablation.store.files import read_json, read_table
 from tiny_ablation.store.reader import Run, load_run
 from tiny_ablation.store.sweepdir import SweepDir
 from tiny_ablation.store.untrusted import reading
+from tiny_ablation.sweep.analysis.robustness import robustness_lines
 
 # These say nothing about the result.
 _MACHINE = ("tracking", "device.threads", "device.batch_tokens", "hydra/launcher")

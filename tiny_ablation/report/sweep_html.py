@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from tiny_ablation.aggregate.robustness import robustness_lines
 from tiny_ablation.report import templates, vocabulary
 from tiny_ablation.report.figures import interactive
 from tiny_ablation.report.figures.robustness import ROBUSTNESS
@@ -20,6 +19,7 @@ from tiny_ablation.report.sweep_command import sweep_command
 from tiny_ablation.report.sweep_data import Comparison, SweepData, read_sweep
 from tiny_ablation.report.sweep_tables import cells, conditions, hypotheses, robust_heads, sites
 from tiny_ablation.store.files import read_json, write_text
+from tiny_ablation.sweep.analysis.robustness import robustness_lines
 
 _NAMED = 5  # conditions of a title
 _SKIPPED = {"argv", "prompts", "started", "ended", "seconds", "config_hash", "data_hash", "split_hash"}

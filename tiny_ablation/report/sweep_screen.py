@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from tiny_ablation import formats
-from tiny_ablation.aggregate.robustness import robustness_lines
 from tiny_ablation.models.labels import site_label
 from tiny_ablation.report import vocabulary
 from tiny_ablation.report.terminal import Screen
 from tiny_ablation.store.files import read_json
 from tiny_ablation.store.sweepdir import SweepDir
+from tiny_ablation.sweep.analysis.robustness import robustness_lines
 
 _SITES = {
     "head_impact": "heads",

@@ -19,8 +19,8 @@ from tiny_ablation.models.sources.truth import Head, Truth
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-    from tiny_ablation.aggregate.run_tables import RunTables
     from tiny_ablation.run.prepare import PreparedRun
+    from tiny_ablation.run.tables import RunTables
 
 METRICS = ("logit_diff", "p_drop", "kl_div")
 KINDS = {
@@ -76,8 +76,8 @@ class Workshop:
 
     def run(self, model: str, *overrides: str) -> Run:
         """A run of a model."""
-        from tiny_ablation.aggregate.run_tables import example_table, run_tables
         from tiny_ablation.run.measure import Stopped, executors, measure
+        from tiny_ablation.run.tables import example_table, run_tables
         from tiny_ablation.store.rundir import RunDir
 
         prepared = self.prepare(model, *overrides)

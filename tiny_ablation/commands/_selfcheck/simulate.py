@@ -220,7 +220,7 @@ def _tables(
 
     A run tests every metric as a family of its own, with draws of its own, so each metric of a table holds another family.
     """
-    from tiny_ablation.aggregate.run_tables import impact_table
+    from tiny_ablation.run.tables import impact_table
 
     names = RATE if truth.shape == "rate" else SIGNED
     for start in range(0, n_families, len(names)):

@@ -137,7 +137,7 @@ def _chance(shared: float, scales: float, _: "PreparedRun", rng: "np.random.Gene
 
 
 def _holds(_: "PreparedRun", rng: "np.random.Generator") -> float:
-    from tiny_ablation.aggregate.robustness import condition_effects, heads_table
+    from tiny_ablation.sweep.analysis.robustness import condition_effects, heads_table
 
     names = [(i // 30, i % 30) for i in range(N_HEADS)]
     groups = list(map(str, range(12)))

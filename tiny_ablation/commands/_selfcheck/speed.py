@@ -14,7 +14,7 @@ SECONDS = 10.0
 
 def check_speed(shop: Workshop) -> list[Check]:
     """The impact table of a run, every example a group of its own, which is the most work."""
-    from tiny_ablation.aggregate.run_tables import impact_table
+    from tiny_ablation.run.tables import impact_table
 
     prepared = shop.prepare(MODEL, "ablation=heads_zero", "ablation.scales=[0.0]")
     names = [metric.name for metric in prepared.metrics]

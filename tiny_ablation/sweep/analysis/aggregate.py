@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tiny_ablation.aggregate.robustness import sweep_robustness
 from tiny_ablation.config.schema import SweepConfig
 from tiny_ablation.config.sweep import sweep_config
 from tiny_ablation.errors import ResultsError
@@ -22,6 +21,7 @@ from tiny_ablation.sweep.analysis.geometry import geometry
 from tiny_ablation.sweep.analysis.hypotheses import judge_hypotheses
 from tiny_ablation.sweep.analysis.invariants import find_invariants, ranking_metrics
 from tiny_ablation.sweep.analysis.matrices import write_matrices
+from tiny_ablation.sweep.analysis.robustness import sweep_robustness
 from tiny_ablation.sweep.analysis.summary import condition_warnings, sweep_summary
 
 

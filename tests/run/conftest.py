@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tiny_ablation.ablations.registry import find_ablation
 from tiny_ablation.ablations.shared.replacements import Scale
 from tiny_ablation.config.schema import DatasetConfig, ModelConfig, RootConfig, Split, StatsConfig
 from tiny_ablation.data.examples import Example
@@ -30,7 +31,7 @@ def prepared(groups: Sequence[str], *, split: str = "dev", **stats: Any) -> Any:
         table="head_impact",
         condition="d",
         settings=SimpleNamespace(root=root),
-        kind=SimpleNamespace(name="heads_zero"),
+        ablation=find_ablation("heads_zero"),
     )
     identity = SimpleNamespace(run_id="r")
     return SimpleNamespace(

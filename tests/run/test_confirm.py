@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from tiny_ablation.aggregate.confirm import confirm_warnings, confirmation
-from tiny_ablation.aggregate.run_tables import impact_table
-from tiny_ablation.run.held_out import site, strongest
+from tiny_ablation.run.confirm import confirm_warnings, confirmation, site, strongest
+from tiny_ablation.run.tables import impact_table
 
 GROUPS = [f"g{i}" for i in range(24)]
 

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tiny_ablation.aggregate.group_means import groups_table
-from tiny_ablation.aggregate.resample_variance import draws_table
-from tiny_ablation.aggregate.site_controls import controls_table, site_controls
+from tiny_ablation.run.controls import controls_table, site_controls
+from tiny_ablation.run.group_means import groups_table
 from tiny_ablation.run.measure import Measured
 from tiny_ablation.run.plan import Analysis
 from tiny_ablation.run.prepare import PreparedRun
+from tiny_ablation.run.resample_variance import draws_table
 from tiny_ablation.run.site_statistics import corrected, no_test_of, site_statistics
 from tiny_ablation.store.schema import conform, conform_examples
 

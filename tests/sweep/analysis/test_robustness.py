@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 from scipy.stats import spearmanr
 
-from tiny_ablation.aggregate.robustness import robustness, robustness_lines, sweep_robustness
 from tiny_ablation.errors import ResultsError
 from tiny_ablation.report.figures.robustness import ROBUSTNESS, matrix
+from tiny_ablation.sweep.analysis.robustness import robustness, robustness_lines, sweep_robustness
 
 N = 12  # examples, each its own group
 

@@ -2,10 +2,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tiny_ablation.aggregate.run_tables import impact_table
 from tiny_ablation.config.schema import Fdr, StatsConfig
 from tiny_ablation.run import site_statistics
 from tiny_ablation.run.site_statistics import corrected, interval_of_mean, no_test_of
+from tiny_ablation.run.tables import impact_table
 
 GROUPS = [str(i) for i in range(20)]
 RIGHT = np.arange(20) < 1

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tiny_ablation.aggregate.baseline import DIFFERENCES
 from tiny_ablation.config.schema import Span
 from tiny_ablation.run.baseline import is_right
 from tiny_ablation.run.measure import Measured
+from tiny_ablation.run.preference import DIFFERENCES
 from tiny_ablation.run.prepare import PreparedRun
 
 

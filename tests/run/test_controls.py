@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tiny_ablation.aggregate.site_controls import nearest, site_controls
+from tiny_ablation.run.controls import nearest, site_controls
 
 
 def table(made_up, monkeypatch, deltas, norms, **how):

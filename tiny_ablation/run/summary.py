@@ -6,16 +6,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tiny_ablation.aggregate.baseline import CHANCE, DIFFERENCES, by_template, is_weak
-from tiny_ablation.aggregate.confirm import confirm_warnings
-from tiny_ablation.aggregate.group_means import baseline_columns, effect_of_average_site
-from tiny_ablation.aggregate.run_tables import RunTables
-from tiny_ablation.aggregate.stability import stability
 from tiny_ablation.config.schema import Split
 from tiny_ablation.config.seeds import generator
 from tiny_ablation.data.text import listing
 from tiny_ablation.run.baseline import CRITERIA
+from tiny_ablation.run.confirm import confirm_warnings
+from tiny_ablation.run.group_means import baseline_columns, effect_of_average_site
 from tiny_ablation.run.measure import Measured
+from tiny_ablation.run.preference import CHANCE, DIFFERENCES, by_template, is_weak
 from tiny_ablation.run.prepare import PreparedRun
 from tiny_ablation.run.site_statistics import (
     N_SHOWN,
@@ -23,6 +21,8 @@ from tiny_ablation.run.site_statistics import (
     interval_of_mean,
     no_test_of,
 )
+from tiny_ablation.run.stability import stability
+from tiny_ablation.run.tables import RunTables
 from tiny_ablation.store.schema import EFFECT, SCHEMA_VERSION, TABLES, at_strongest
 
 
