@@ -16,8 +16,8 @@ from tiny_ablation.engine.reference import Reference
 from tiny_ablation.errors import GuardError, NumericsError
 from tiny_ablation.metrics.readout import Readout, Reads, token_sets
 from tiny_ablation.metrics.registry import metric, metric_names
+from tiny_ablation.models.fast import TreeLimits
 from tiny_ablation.models.hookpoints import COMPONENTS
-from tiny_ablation.models.paths import TreeLimits
 
 FIRST = [metric(name) for name in metric_names() if metric(name).span == "first"]
 FULL = [metric(name) for name in metric_names() if metric(name).span == "full"]

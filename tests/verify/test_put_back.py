@@ -11,9 +11,9 @@ import torch
 from tests.families import D_HEAD, N_HEADS, saved
 from tiny_ablation.cli import main
 from tiny_ablation.models import loader
+from tiny_ablation.models.fast import TreeLimits
 from tiny_ablation.models.hookpoints import HookPoint
 from tiny_ablation.models.network import Network
-from tiny_ablation.models.paths import TreeLimits
 from tiny_ablation.run import measure
 
 COMMON = ["tracking=off", "dataset.n_examples=12", "device.threads=1", "stats.n_boot=200", "stats.n_perm=200",

@@ -22,7 +22,7 @@ from tiny_ablation.engine.edits import Edit, Intervention, PositionSpec, Replace
 from tiny_ablation.engine.prompts import Prompt, Prompts, TokenSequence
 from tiny_ablation.errors import ModelError
 from tiny_ablation.metrics.readout import Reads, token_sets
-from tiny_ablation.models.paths import TreeLimits
+from tiny_ablation.models.fast import TreeLimits
 
 Tagger = Callable[[int, int], Hashable]
 Path = tuple[tuple[int, Hashable], ...]

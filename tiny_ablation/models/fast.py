@@ -1,8 +1,9 @@
 """Ways of computing less in a forward pass; whether a model allows each is proven in `paths`."""
 
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,18 @@ from torch import Tensor, nn
 from tiny_ablation.models.hookpoints import HookPoint, first_tensor
 from tiny_ablation.models.proof import Parts
 from tiny_ablation.models.watch import removed
+
+
+class TreeLimits(NamedTuple):
+    """Which prompts a model computes exactly in one prefix tree.
+
+    Attributes:
+        nodes: how many nodes a tree may have; 0 where the model computes none.
+        length_class: of a prompt's number of tokens; prompts of two classes must not share a pass of any form.
+    """
+
+    nodes: float = math.inf
+    length_class: Callable[[int], Hashable] = lambda _: 0
 
 
 @contextmanager

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from transformer_lens.model_bridge import TransformerBridge
 
+    from tiny_ablation.models.fast import TreeLimits
     from tiny_ablation.models.loader import LoadedModel
-    from tiny_ablation.models.paths import Paths, TreeLimits
+    from tiny_ablation.models.paths import Paths
 
 _COMPARED = 24  # tokens on which two ways of attending are compared
 
@@ -207,7 +208,7 @@ def _module_of(error: Exception, hf: Any) -> str:
 
 def _settle_attention(model: "LoadedModel") -> None:
     """Let the model attend eagerly where its faster attention gives something else (Falcon with ALiBi), and say so."""
-    from tiny_ablation.models.paths import difference
+    from tiny_ablation.models.judge import difference
 
     hf = model.hf
     before = hf.config._attn_implementation
