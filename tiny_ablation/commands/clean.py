@@ -1,4 +1,4 @@
-"""Delete what the cache holds: converted models, trained autoencoders, and what killed processes left.
+"""Delete what the cache holds: converted models, proofs of models, trained autoencoders, and what killed processes left.
 
   tiny-ablate clean                   what there is, how large it is, whether a process uses it
   tiny-ablate clean --left            only what killed processes left half-made
@@ -6,8 +6,8 @@
   tiny-ablate clean gpt2 sae --yes    only what has one of these words in its kind or name
 
 Nothing is deleted without --yes, never what a process makes or uses, and never what tiny-ablate did not make. Models are
-fetched and converted again, and autoencoders trained again (minutes), when a run asks for them. Runs and sweeps are not
-touched. The exit code is 1 when something could not be deleted.
+fetched and converted again, and autoencoders trained again (minutes), when a run asks for them; a model is proven again in
+seconds. Runs and sweeps are not touched. The exit code is 1 when something could not be deleted.
 """
 
 from collections.abc import Iterator, Sequence
@@ -43,10 +43,11 @@ def main(args: list[str]) -> int:
 
 
 def _entries() -> Iterator[Entry]:
+    from tiny_ablation.models import kept_proofs
     from tiny_ablation.models.sources import store
     from tiny_ablation.sae import trained
 
-    return chain(store.entries(), trained.entries())
+    return chain(store.entries(), kept_proofs.entries(), trained.entries())
 
 
 def _is_meant(entry: Entry, words: Sequence[str], *, left: bool) -> bool:

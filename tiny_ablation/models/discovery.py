@@ -7,9 +7,10 @@ is refused part by part, with the reason, and the rest can be used. Whether what
 
 import inspect
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -77,8 +78,8 @@ def without_cache(hf: Any) -> dict[str, Any]:
     return {"use_cache": False} if told else {}
 
 
-def find_blocks(hf: Any) -> list[nn.Module]:
-    """The transformer blocks, first to last; those that wait for pictures (Llama 3.2 Vision) are not counted.
+def find_blocks(hf: Any) -> list[Watched]:
+    """What happened in each transformer block; those that wait for pictures (Llama 3.2 Vision) are not counted.
 
     Raises:
         ModelError: there is no stack of blocks that the residual stream goes through, each once.
@@ -87,10 +88,10 @@ def find_blocks(hf: Any) -> list[nn.Module]:
     layers = getattr(hf.config.get_text_config(), "num_hidden_layers", None)
     stacks.sort(key=lambda m: (len(m) == layers, sum(p.numel() for p in m.parameters())), reverse=True)
     for stack in stacks[:3]:
-        order, joined = _calls(hf, list(stack))
-        if _is_stack(stack, order, joined):
+        order, seen = _calls(hf, list(stack))
+        if _is_stack(order, seen):
             _refuse_others(hf, stack, stacks)
-            return [stack[i] for i in order]
+            return [seen[i] for i in order]
         if len(order) > len(stack) and set(order) == set(range(len(stack))):
             raise ModelError(
                 f"the blocks of this model run {len(order) / len(stack):.3g} times a pass each, and no block can be told from "
@@ -99,8 +100,11 @@ def find_blocks(hf: Any) -> list[nn.Module]:
     raise ModelError("no stack of blocks that the residual stream goes through was found in this model")
 
 
-def _is_stack(stack: nn.ModuleList, order: list[int], joined: bool) -> bool:
-    return joined and 2 * len(order) > len(stack) and order == sorted(set(order))
+def _is_stack(order: list[int], seen: Sequence[Watched]) -> bool:
+    """Whether most of these modules run, in their order, and each is given what the one before gave."""
+    ran = [seen[i] for i in order]
+    joined = all(same(a.leaving, b.entering) for a, b in pairwise(ran))
+    return joined and 2 * len(order) > len(seen) and order == sorted(set(order))
 
 
 def _refuse_others(hf: Any, found: nn.ModuleList, stacks: Sequence[nn.ModuleList]) -> None:
@@ -108,30 +112,23 @@ def _refuse_others(hf: Any, found: nn.ModuleList, stacks: Sequence[nn.ModuleList
     inside, names = set(found.modules()), {module: name for name, module in hf.named_modules()}
     for stack in stacks:
         if stack not in inside and found not in set(stack.modules()) and len(stack) > 1:
-            order, joined = _calls(hf, list(stack))
-            if len(order) > 1 and _is_stack(stack, order, joined):
+            order, seen = _calls(hf, list(stack))
+            if len(order) > 1 and _is_stack(order, seen):
                 raise ModelError(
                     f"the residual stream of this model goes through several stacks of blocks ({names[found]}, "
                     f"{names[stack]}); nothing can be ablated in it"
                 )
 
 
-def _calls(hf: Any, blocks: Sequence[nn.Module]) -> tuple[list[int], bool]:
-    """Which modules run in a pass, one after the other, and whether each is given what the one before gave."""
+def _calls(hf: Any, blocks: Sequence[nn.Module]) -> tuple[list[int], list[Watched]]:
+    """Which modules run in a pass, one after the other, and what happened in each."""
     order: list[int] = []
-    given: list[Tensor] = []
-    gave: list[Tensor] = []
-
-    def keep(into: list[Tensor]) -> Callable[[Tensor], None]:
-        return lambda x: into.append(x.clone())
-
     with ExitStack() as hooks:
         for i, block in enumerate(blocks):
             hooks.enter_context(removed(block.register_forward_pre_hook(lambda *_, i=i: order.append(i))))
-            hooks.enter_context(removed(HookPoint("", block, "in").attach(keep(given))))
-            hooks.enter_context(removed(HookPoint("", block, "out").attach(keep(gave))))
+        seen = hooks.enter_context(watching(blocks))
         run(hf, probe_ids(hf))
-    return order, all(same(a, b) for a, b in zip(gave[:-1], given[1:], strict=True))
+    return order, seen
 
 
 def find_final_norm(hf: Any, unembed: nn.Module) -> nn.Module | None:
@@ -142,11 +139,14 @@ def find_final_norm(hf: Any, unembed: nn.Module) -> nn.Module | None:
     return next((e.module for e in watched.events if is_norm(e) and same(e.gave, end.given)), None)
 
 
-def take_apart(hf: Any, blocks: Sequence[nn.Module]) -> list[Block]:
-    """The parts of every block; see `Block`."""
-    ids = probe_ids(hf)
-    with watching(blocks) as seen:
-        run(hf, ids)
+def take_apart(hf: Any, seen: list[Watched]) -> list[Block]:
+    """The parts of every block; see `Block`.
+
+    Args:
+        hf: the model.
+        seen: what happened in its blocks; see `find_blocks`.
+    """
+    ids, blocks = probe_ids(hf), [watched.block for watched in seen]
     silent = {e.module for w in seen for e in w.events if _is_silent(e, w)}
     if silent:
         # What is zero cannot be recognised in a sum, so the modules that give nothing are given a voice.

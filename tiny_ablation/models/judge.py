@@ -47,11 +47,6 @@ class Judge:
         self.network = network
         self.weight = next(network.hf.parameters())
 
-    @property
-    def may_chunk(self) -> bool:
-        """On other devices than a CPU one dense product is faster than many small ones."""
-        return self.weight.device.type == "cpu" and self.weight.dtype in (torch.float32, torch.float64)
-
     def prompts(self, lengths: list[int], starts: Sequence[int] = ()) -> list[Prompt]:
         """Prompts of these lengths that share half of their beginning, each run by itself; what enters `starts` is kept."""
         found = []

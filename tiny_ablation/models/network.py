@@ -16,6 +16,7 @@ from tiny_ablation.errors import ModelError, TinyAblateError, is_out_of_memory
 from tiny_ablation.models.architectures import restarts
 from tiny_ablation.models.discovery import ABSENT, find_final_norm, probe_ids, run, without_cache
 from tiny_ablation.models.hookpoints import COMPONENTS, HookPoint, ModelShape
+from tiny_ablation.models.kept_proofs import KeptProof, recall
 from tiny_ablation.models.proof import Parts, proven_parts
 from tiny_ablation.models.watch import removed
 
@@ -38,6 +39,7 @@ class Network:
         model: the weights, the tokenizer and where they came from.
         parts: what was proven of each block.
         shape: numbers of layers, heads and so on.
+        proof: what is kept of the proof for later processes.
         tokens: how many token positions went into forward passes so far; a pass that begins at a later block, or stops early,
             counts like a whole one.
     """
@@ -45,6 +47,7 @@ class Network:
     model: "LoadedModel"
     parts: Sequence[Parts]
     shape: ModelShape
+    proof: KeptProof = field(default_factory=lambda: KeptProof(None))
     tokens: int = field(default=0, init=False)
     _paths: "dict[int, Paths]" = field(default_factory=dict, init=False)
 
@@ -126,7 +129,8 @@ class Network:
         at = round_up(longest, self.model.context)
         if at not in self._paths:
             with told(self.model, "its fast paths are proven"):
-                self._paths[at] = prove_paths(self, at)
+                self._paths[at] = prove_paths(self, at, self.proof.off(at))
+            self.proof.keep_off(at, self._paths[at].off)
         return self._paths[at]
 
     @property
@@ -149,7 +153,7 @@ class Network:
 
 
 def build_network(model: "LoadedModel") -> Network:
-    """Take a loaded model apart, and prove that its parts are where they were found.
+    """Take a loaded model apart, and prove that its parts are where they were found, unless that is kept of this very model.
 
     Raises:
         ModelError: nothing can be ablated in it.
@@ -163,9 +167,12 @@ def build_network(model: "LoadedModel") -> Network:
         told(model, "it is taken apart"),
         removed(model.hf.register_forward_pre_hook(count, with_kwargs=True)),
     ):
-        _settle_attention(model)
-        parts = proven_parts(model.hf)
-        network = Network(model, parts, _shape(model, parts))
+        proof, parts = recall(model)
+        if parts is None:
+            _settle_attention(model)
+            parts, shown = proven_parts(model.hf)
+            proof.keep_parts(model, parts, shown)
+        network = Network(model, parts, _shape(model, parts), proof)
     network.tokens = sum(passed)
     return network
 

@@ -38,7 +38,7 @@ from tiny_ablation.models.tree_attention import TreeAttention
 if TYPE_CHECKING:
     from tiny_ablation.models.network import Network
 
-_PRODUCTS, _LAST_MLP = "oneDNN products", "last MLP on few tokens"
+_PRODUCTS, _LAST_MLP, _CHUNKS = "oneDNN products", "last MLP on few tokens", "attention in chunks"
 
 
 @dataclass(frozen=True)
@@ -68,46 +68,61 @@ def round_up(longest: int, context: int | None) -> int:
     return max(longest, min(size, context or size))
 
 
-def prove_paths(network: "Network", longest: int) -> Paths:
+def prove_paths(network: "Network", longest: int, off: dict[str, str] | None = None) -> Paths:
     """Which fast ways agree with the bare model on prompts of up to `longest` tokens.
+
+    Args:
+        network: the model.
+        longest: tokens.
+        off: which do not agree, where that was found out before.
 
     Raises:
         ModelError: prompts in one batch change each other, or the logits are not made of the residual stream token by token.
     """
-    judge = Judge(network)
-    with torch.no_grad():
-        return _prove(judge, longest)
+    if off is None:
+        with torch.no_grad():
+            off = _found_off(Judge(network), longest)
+    return _allowed(network, off)
 
 
-def _prove(judge: "Judge", longest: int) -> Paths:
+def _allowed(network: "Network", off: dict[str, str]) -> Paths:
+    """The ways that this machine, the model's architecture and what was found leave."""
+    config, shape = network.hf.config, network.shape
+    weight = next(network.hf.parameters())
+    limits, limit = TreeLimits(window(config), length_class(config)), resume_limit(config, shape.n_layers)
+    # On other devices than a CPU one dense product is faster than many small ones.
+    small_products = weight.device.type == "cpu" and weight.dtype in (torch.float32, torch.float64)
+    whole = limit == shape.n_layers - 1 and shape.n_layers == len(shape.layers_with("z"))
+    return Paths(
+        resume=None if "resuming" in off else limit,
+        trees=limits._replace(nodes=0) if "prefix trees" in off else limits,
+        chunks=small_products and whole and not {"resuming", "prefix trees", _CHUNKS} & {*off},
+        products=_PRODUCTS not in off and available(network),
+        last_mlp=_LAST_MLP not in off and network.parts[-1].mlp is not None,
+        off=off,
+    )
+
+
+def _found_off(judge: Judge, longest: int) -> dict[str, str]:
+    """Which ways do not agree with the bare model, and why."""
     network, off = judge.network, {}
-    config, n_layers = network.hf.config, network.shape.n_layers
-    resume: int | None = resume_limit(config, n_layers)
-    starts = _starts(network, resume or 0)
-    long, *small = judge.prompts([longest, *[min(longest, SHORTEST)] * 2], [*starts, resume or 0])
-    ways = _ways(network, small)
+    allowed = _allowed(network, off)
+    limit = allowed.resume or 0
+    starts = _starts(network, limit)
+    long, *small = judge.prompts([longest, *[min(longest, SHORTEST)] * 2], [*starts, limit])
+    ways = _ways(network, small, allowed)
     if _fault("all", lambda: judge.fault_of_rows(small, ways.values())):
         judge.check_rows(small)
         for name, way in ways.items():
             off |= _fault(name, lambda way=way: judge.fault_of_rows(small, [way]))
-    products, limits = _PRODUCTS in {*ways} - {*off}, TreeLimits(window(config), length_class(config))
     # What is proven may be used in the proofs that follow, as it will be in a run.
-    with fast_products(network).in_use() if products else nullcontext():
-        off |= _fault("resuming", lambda: _resuming(judge, [(long, [resume or 0]), (small[0], starts)]))
-        tree = tree_of(judge, [long, *small], limits)
+    with fast_products(network).in_use() if _PRODUCTS in {*ways} - {*off} else nullcontext():
+        off |= _fault("resuming", lambda: _resuming(judge, [(long, [limit]), (small[0], starts)]))
+        tree = tree_of(judge, [long, *small], allowed.trees)
         off |= _fault("prefix trees", lambda: difference(logits_of(tree.prompts), judge.tree(tree)))
-        chunks = not {"resuming", "prefix trees"} & {*off} and judge.may_chunk and resume == n_layers - 1
-        chunks = chunks and n_layers == len(network.shape.layers_with("z"))
-        if chunks:
-            off |= _fault("attention in chunks", lambda: _chunks(judge, tree))
-    return Paths(
-        resume=None if "resuming" in off else resume,
-        trees=limits._replace(nodes=0) if "prefix trees" in off else limits,
-        chunks=chunks and "attention in chunks" not in off,
-        products=products,
-        last_mlp=_LAST_MLP in {*ways} - {*off},
-        off=off,
-    )
+        if _allowed(network, off).chunks:
+            off |= _fault(_CHUNKS, lambda: _chunks(judge, tree))
+    return off
 
 
 def _fault(path: str, check: Callable[[], str | None]) -> dict[str, str]:
@@ -163,12 +178,12 @@ def _chunks(judge: Judge, tree: Tree) -> str | None:
     return difference(tree.prompts[-1].logits, found)
 
 
-def _ways(network: "Network", prompts: Sequence[Prompt]) -> dict[str, Way]:
+def _ways(network: "Network", prompts: Sequence[Prompt], allowed: Paths) -> dict[str, Way]:
     """Ways of computing a batch of these prompts that this machine and model may have."""
     ways: dict[str, Way] = {}
-    if available(network):
+    if allowed.products:
         ways[_PRODUCTS] = fast_products(network).in_use
-    if network.parts[-1].mlp is not None:
+    if allowed.last_mlp:
         ways[_LAST_MLP] = lambda: _last_mlp(network.parts[-1].mlp, len(prompts), len(prompts[0].ids))
     return ways
 

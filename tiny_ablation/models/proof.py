@@ -26,7 +26,7 @@ from tiny_ablation.models.discovery import NO_MLP, Block, find_blocks, probe_ids
 from tiny_ablation.models.heads import UNKNOWN_FUSED, width_of
 from tiny_ablation.models.hookpoints import HEAD_COMPONENTS, HookPoint
 from tiny_ablation.models.streams import alike, is_norm, same, terms_of
-from tiny_ablation.models.watch import Watched, removed, watching
+from tiny_ablation.models.watch import Watched, removed, showing, watching
 
 _ELSEWHERE = "what its attention and its MLP give goes through other parts before it is added"
 _CHANGED = 1e-5  # of the largest value: less is rounding
@@ -51,8 +51,8 @@ class Parts:
     result: Any
 
 
-def proven_parts(hf: Any) -> list[Parts]:
-    """The parts of every block, each proven or refused.
+def proven_parts(hf: Any) -> tuple[list[Parts], str]:
+    """The parts of every block, each proven or refused; and the print of what the blocks give for a few tokens (`Shown`).
 
     Raises:
         ModelError: no stack of blocks was found.
@@ -71,9 +71,9 @@ def proven_parts(hf: Any) -> list[Parts]:
                 block.refused[component] = verdict
             else:
                 block.points[component] = [block.points[component][verdict]]
-    _prove_calls(hf, found)
+    shown = _prove_calls(hf, found)
     _refuse_unequal(found)
-    return [
+    parts = [
         Parts(
             module=block.module,
             points={c: replace(points[0], label=f"blocks.{layer}.{c}") for c, points in block.points.items()},
@@ -83,6 +83,7 @@ def proven_parts(hf: Any) -> list[Parts]:
         )
         for layer, block in enumerate(found)
     ]
+    return parts, shown
 
 
 def _refuse(block: Block, component: str, reason: str) -> None:
@@ -102,18 +103,19 @@ def _refuse_unequal(blocks: Sequence[Block]) -> None:
                 _refuse(block, component, f"it has {n} of them, and most blocks of this model have {most}")
 
 
-def _prove_calls(hf: Any, blocks: Sequence[Block]) -> None:
+def _prove_calls(hf: Any, blocks: Sequence[Block]) -> str:
     counts: Counter[tuple[int, str]] = Counter()
-    with ExitStack() as hooks:
+    with showing(block.module for block in blocks) as seen, ExitStack() as hooks:
         for layer, block in enumerate(blocks):
             for component, [point] in block.points.items():
                 count = point.on_read(lambda _, key=(layer, component): counts.update([key]))
                 hooks.enter_context(removed(count))
-        run(hf, probe_ids(hf))
+        shown = seen.print(run(hf, probe_ids(hf)))
     for layer, block in enumerate(blocks):
         for component in [*block.points]:
             if counts[layer, component] != 1:
                 _refuse(block, component, f"{component} is reached {counts[layer, component]} times a pass")
+    return shown
 
 
 def _prove_sums(hf: Any, blocks: Sequence[Block]) -> None:

@@ -3,12 +3,13 @@
 Costs one pass over a few tokens, and copies of all that stands between modules for those tokens.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import Any, NamedTuple
 
-from torch import Tensor, nn
+from torch import Tensor, nn, uint8
 
 from tiny_ablation.models.hookpoints import first_tensor
 
@@ -135,6 +136,41 @@ def _leave(watched: Watched) -> Any:
         watched.leaving = _first(tuple(output) if isinstance(output, (tuple, list)) else (output,), {})
 
     return watched.block.register_forward_hook(after)
+
+
+class Shown:
+    """What the blocks of a model gave in one pass.
+
+    Attributes:
+        results: what each gave, in the form that it gives it.
+    """
+
+    def __init__(self) -> None:
+        self.results: list[Any] = []
+        self._digest = sha256()
+
+    def take(self, _module: nn.Module, _args: tuple[Any, ...], output: Any) -> None:
+        """A forward hook."""
+        self.results.append(output)
+        self._add(output[0] if isinstance(output, (tuple, list)) else output)
+
+    def print(self, logits: Tensor) -> str:
+        """A SHA-256 of the bits of all that was given, in order, and of the logits."""
+        self._add(logits)
+        return self._digest.hexdigest()
+
+    def _add(self, x: Tensor) -> None:
+        self._digest.update(x.detach().cpu().contiguous().view(uint8).numpy().tobytes())
+
+
+@contextmanager
+def showing(blocks: Iterable[nn.Module]) -> Iterator[Shown]:
+    """Within: what the blocks give is kept."""
+    shown = Shown()
+    with ExitStack() as hooks:
+        for block in blocks:
+            hooks.enter_context(removed(block.register_forward_hook(shown.take)))
+        yield shown
 
 
 @contextmanager
