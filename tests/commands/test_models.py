@@ -8,7 +8,7 @@ from tiny_ablation.commands import _architectures, models
 from tiny_ablation.commands._architectures import examined
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs/models.md").read_text()
-FEW = ("llama", "gpt2", "gemma2", "bamba", "minicpm3", "hrm_text")
+FEW = ("llama", "gpt2", "gemma2", "gemma3n_text", "bamba", "minicpm3", "hrm_text")
 
 
 def test_the_page_in_the_docs_is_in_step(cli):

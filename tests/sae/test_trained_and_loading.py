@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from tiny_ablation.config.schema import SaeArchitecture, SaeConfig
+from tiny_ablation.config.schema import ModelConfig, ModelSource, SaeArchitecture, SaeConfig, Weights
 from tiny_ablation.errors import ConfigError, Interrupted, ModelError
+from tiny_ablation.models.loader import load_model
+from tiny_ablation.models.network import build_network
+from tiny_ablation.models.watch import removed
 from tiny_ablation.sae import trained as trained_module
 from tiny_ablation.sae.loading import inputs, obtain, read
 from tiny_ablation.sae.site import Site
@@ -221,9 +224,70 @@ def test_a_release_goes_through_saelens(network, saved, monkeypatch):
     assert found.identity.startswith("sae:")
 
 
-def test_an_autoencoder_that_was_made_for_processed_weights_is_refused(network, saved):
-    altered(saved, model_from_pretrained_kwargs={"center_writing_weights": False, "dtype": "float32"})
-    assert obtain(network, SaeConfig(path=str(saved)), 0).n_features == 24
-    altered(saved, model_from_pretrained_kwargs={"center_writing_weights": True, "fold_ln": True})
-    with pytest.raises(ModelError, match="processed with center_writing_weights, fold_ln"):
-        obtain(network, SaeConfig(path=str(saved)), 0)
+def loaded(shape, weights):
+    """The toy of another shape, with other weights processing."""
+    cfg = ModelConfig(name="toy", source=ModelSource.toy, shape=shape, weights=Weights(weights))
+    return build_network(load_model(cfg, device="cpu", dtype="float32"))
+
+
+def made_for(saved, component, **processing):
+    """The autoencoder as if it came from elsewhere."""
+    altered(
+        saved, model_from_pretrained_kwargs=processing, hook_name=f"blocks.1.{component}", tiny_ablation=None
+    )
+    return SaeConfig(path=str(saved), other_model=True)
+
+
+CENTRED = {"center_writing_weights": True, "fold_ln": True}
+
+
+def test_an_autoencoder_of_processed_weights_is_used_on_weights_processed_so_and_no_others(saved):
+    raw, folded = loaded("gpt2", "raw"), loaded("gpt2", "folded")
+    cfg = made_for(saved, "hook_resid_post", **CENTRED)
+    assert obtain(folded, cfg, 0).n_features == 24
+    with pytest.raises(
+        ModelError, match=r"with center_writing_weights, fold_ln, .* set model\.weights=folded"
+    ):
+        obtain(raw, cfg, 0)
+    cfg = made_for(saved, "hook_resid_post", fold_ln=True, center_writing_weights=False, dtype="float32")
+    assert obtain(raw, cfg, 0).n_features == 24
+    with pytest.raises(ModelError, match=r"with fold_ln, .* set model\.weights=raw"):
+        obtain(folded, cfg, 0)
+    with pytest.raises(ModelError, match=r"weights as they were trained, .* set model\.weights=raw"):
+        obtain(folded, made_for(saved, "hook_resid_post"), 0)
+    with pytest.raises(ModelError, match=r"processed with shrink .* that was trained without"):
+        obtain(raw, made_for(saved, "hook_resid_post", shrink=True), 0)
+
+
+def test_where_norms_do_not_centre_processing_changes_no_stream(saved):
+    for weights in ("raw", "folded"):
+        assert (
+            obtain(loaded("llama", weights), made_for(saved, "hook_resid_post", **CENTRED), 0).n_features
+            == 24
+        )
+
+
+def test_of_heads_value_biases_matter_and_rotated_matrices_are_not_known(saved):
+    raw, folded = loaded("gpt2", "raw"), loaded("gpt2", "folded")
+    cfg = made_for(saved, "attn.hook_z", fold_value_biases=True)
+    assert obtain(folded, cfg, 0).n_features == 24
+    with pytest.raises(ModelError, match=r"set model\.weights=folded"):
+        obtain(raw, cfg, 0)
+    assert obtain(raw, made_for(saved, "attn.hook_z", **CENTRED), 0).n_features == 24
+    with pytest.raises(ModelError, match="processed with refactor_factored_attn_matrices"):
+        obtain(folded, made_for(saved, "attn.hook_z", refactor_factored_attn_matrices=True), 0)
+
+
+def test_folded_weights_give_the_activations_that_centring_gives():
+    """What the autoencoder reads: the stream without its mean, as TransformerLens' center_writing_weights makes it."""
+    raw, folded = loaded("gpt2", "raw"), loaded("gpt2", "folded")
+    ids = torch.arange(1, 9)[None]
+    for component in ("resid_pre", "resid_post", "attn_out", "mlp_out"):
+        seen = []
+        for network in (raw, folded):
+            with removed(
+                network.hook_point(component, 1).on_read(lambda x, seen=seen: seen.append(x.clone()))
+            ):
+                network.forward(ids)
+        assert torch.allclose(seen[1], seen[0] - seen[0].mean(-1, keepdim=True), atol=1e-5)
+        assert not torch.allclose(seen[1], seen[0], atol=1e-4)

@@ -109,6 +109,7 @@ def keeping_what_enters(network: "Network", layers: Sequence[int], into: dict[in
     handles = [
         network.hook_point("resid_pre", layer).attach(lambda x, layer=layer: into.update({layer: x.clone()}))
         for layer in set(layers)
+        if "resid_pre" in network.parts[layer].points
     ]
     try:
         yield

@@ -141,9 +141,10 @@ def _starts(network: "Network", limit: int) -> list[int]:
 
 
 def _resuming(judge: Judge, asked: list[tuple[Prompt, list[int]]]) -> str | None:
-    """Resume prompts at some blocks each; two copies at once."""
+    """Resume prompts at some blocks each; two copies at once. Fails where a block has no residual stream to begin with."""
     for prompt, starts in asked:
         for start in starts:
+            judge.network.hook_point("resid_pre", start)  # or the reason why there is none
             with resumed(judge.network.parts, start, prompt.entering[start].repeat(2, 1, 1)):
                 found = judge.last(prompt.ids.repeat(2, 1))
             for row in found:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tiny_ablation.config.schema import SaeConfig
 from tiny_ablation.errors import ConfigError, ModelError, TinyAblateError, is_out_of_memory
 from tiny_ablation.sae.autoencoder import Autoencoder
+from tiny_ablation.sae.processing import check_processing
 from tiny_ablation.sae.site import Site, site_of
 from tiny_ablation.sae.trained import RECORD, recipe, trained
 from tiny_ablation.sae.trust import weights_only
@@ -134,14 +135,7 @@ def _check_fits(found: Autoencoder, network: "Network", cfg: SaeConfig) -> None:
             f"sae: {found.source} belongs at {site.hook_name}, and sae.component and sae.layer ask for {asked.hook_name}; "
             "leave them out"
         )
-    if wanted := sorted(
-        key for key, on in (own.metadata.model_from_pretrained_kwargs or {}).items() if on is True
-    ):
-        raise ModelError(
-            f"sae: {found.source} was made for weights that were processed with {', '.join(wanted)} "
-            "(model_from_pretrained_kwargs), whose activations are others than those of the weights here; take an autoencoder "
-            "that was trained without"
-        )
+    check_processing(found, network)
     model = str(own.metadata.model_name or "")
     if not cfg.other_model and not _same_model(model, found, network):
         raise ModelError(
