@@ -94,6 +94,7 @@ def _preflight(config: Any, directory: Path) -> None:
     from tiny_ablation.report.terminal import Screen
     from tiny_ablation.sweep.claim import begin, claim
     from tiny_ablation.sweep.plan import pin, plan_sweep
+    from tiny_ablation.sweep.screens import is_screened, with_unions
 
     planned = plan_sweep(config)
     claim(directory, planned.plan)
@@ -102,6 +103,8 @@ def _preflight(config: Any, directory: Path) -> None:
     needed = (model for spec in planned.specs for model in (spec.settings.root.model, *spec.others.values()))
     for model in {repr(each): each for each in needed}.values():
         _fetch(model, screen)
+    with screen.progress("screen", sum(map(is_screened, planned.specs))) as stage:
+        planned = with_unions(directory, planned, stage.advance)
     begin(directory, pin(planned), anew=not config.resume)
     _admit_hydra(directory, config)
     if str(config.hydra.launcher._target_).endswith("JoblibLauncher"):

@@ -67,6 +67,25 @@ def test_keeps_all_rows_of_the_strongest_and_of_a_random_sample(toy_networks, ma
     assert list(other.top) == list(found.top)
 
 
+def test_sites_that_are_named_are_measured_besides(toy_networks, make_prompts, make_context):
+    network = toy_networks["llama"]
+    context = make_context(network, make_prompts(network.shape.d_vocab))
+    (alone,) = ABLATION.plan(config(), context)
+    left = sorted({*alone.estimates.sites} - alone.estimates.measured)[0]
+    (arm,) = ABLATION.plan(config(screen_also=[f"L{left[0]}H{left[1]}", "L0H0"]), context)
+    assert {site_of(row) for row in arm.rows if row.intervention} == {*alone.estimates.measured, left, (0, 0)}
+    assert list(arm.estimates.top) == list(alone.estimates.top)
+    assert list(arm.estimates.sample) == list(alone.estimates.sample)
+    with pytest.raises(
+        ConfigError, match=r"screen_also: L9H9 is none of the 8 sites of this run, .* like L0H0"
+    ):
+        ABLATION.plan(config(screen_also=["L9H9"]), context)
+    layers = planned(
+        "mlp_zero", context, screen="attribution", screen_top=1, screen_random=3, screen_also=["L1"]
+    )
+    assert layers.estimates.also == [(1, 0)]
+
+
 def test_without_screening_everything_is_measured(toy_networks, make_prompts, make_context):
     network = toy_networks["llama"]
     (arm,) = ABLATION.plan(

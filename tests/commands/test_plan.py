@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 
 from tiny_ablation.commands import plan
+from tiny_ablation.commands._pilot import Pilot, pilot_lines
 
 TOY = ("model=toy", "dataset.n_examples=12", "stats.n_boot=100", "stats.n_perm=100")
 
@@ -69,6 +70,53 @@ def test_it_says_which_effects_can_be_found(cli):
     assert f"effects of {found['finds']['3']:.2f} and more, where 3 sites have one" in told
     assert f"{found['groups_needed']['1']} groups find 0.8, where one site has one" in told
     assert "within 0.8" in told
+
+
+def test_a_pilot_run_says_which_of_its_effects_will_be_found(cli, tmp_path):
+    cli("selfcheck", "--prompts", "prompts")
+    planned = (
+        "model=tracr_sort", "ablation.scales=[0]", "dataset=file", "dataset.path=prompts/tracr_sort.jsonl",
+        "dataset.allow_answer_in_prompt=true", "metrics.names=[logit_diff]",
+    )  # fmt: skip
+    assert (
+        cli(*planned, "dataset.n_examples=8", "tracking=off", "verify=off", "hydra.run.dir=pilot").code == 0
+    )
+    [found] = cli("plan", *planned, "dataset.n_examples=20", "--pilot", "pilot", "--json").json()
+    pilot = found["pilot"]
+    rows = pd.read_parquet(tmp_path / "pilot" / "metrics" / "head_impact.parquet").set_index(
+        ["layer", "head"]
+    )
+    sizes = (rows["effect_size"] * rows["shrunken"] / rows["delta"]).abs().dropna()
+    layer, head = sizes.idxmax()
+    first = pilot["strongest"][0]
+    assert (first["site"], pilot["groups"], pilot["sites"]) == (f"L{layer}H{head}", 8, len(sizes))
+    assert (
+        abs(first["size"])
+        == pytest.approx(sizes.max())
+        == pytest.approx(abs(first["shrunken"]) / first["sd"])
+    )
+    told = cli("plan", *planned, "dataset.n_examples=20", "--pilot", "pilot").out
+    assert f"expected to find {pilot['finds']:g} of its {pilot['sites']} effects" in told
+    assert f"{first['delta']:+.3f}" in told
+
+
+def test_more_groups_find_more_of_a_pilot_and_larger_effects_need_fewer():
+    sites = [{"site": str(d), "delta": d, "shrunken": d, "sd": 1.0, "size": d} for d in (2.0, 1.0, 0.5)]
+    pilot = Pilot("pilot", "logit_diff", 12, sites)
+    few, many = pilot.plan(10, 270), pilot.plan(40, 270)
+    assert few["finds"] < many["finds"] < 3
+    needed = [site["groups_needed"] for site in many["strongest"]]
+    assert needed == sorted(needed)
+    assert list(pilot_lines(many, 40, 270))[-2].endswith(f"{many['finds']:g} of its 3 effects,")
+
+
+def test_a_pilot_without_sizes_is_refused(cli):
+    kl = ("ablation.scales=[0]", "metrics.names=[kl_div]")
+    assert cli(*TOY, *kl, "tracking=off", "verify=off", "hydra.run.dir=kl").code == 0
+    result = cli("plan", *TOY, *kl, "--pilot", "kl")
+    assert result.code == 2
+    assert "no effect on kl_div with a size" in result.err
+    assert cli("plan", *TOY, "--pilot", "nowhere").code == 2
 
 
 @pytest.mark.parametrize("args", [("--effect", "0"), ("--effect", "-1"), ("--real", "0")])

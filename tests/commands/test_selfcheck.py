@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 
 from tiny_ablation.ablations import single_site
+from tiny_ablation.ablations.circuit import analysis
 from tiny_ablation.ablations.shared.replacements import Scale
 from tiny_ablation.commands import selfcheck
-from tiny_ablation.commands._selfcheck import circuits, simulate, simulate_sweeps, speed
+from tiny_ablation.commands._selfcheck import circuits, simulate, simulate_claims, simulate_sweeps, speed
 from tiny_ablation.commands._selfcheck.checks import Check, all_met, table
-from tiny_ablation.commands._selfcheck.circuits import auroc
+from tiny_ablation.commands._selfcheck.circuits import Workshop, auroc
 from tiny_ablation.commands._selfcheck.simulate_sweeps import N_HEADS
+from tiny_ablation.commands._selfcheck.trials import Trial, check_trials
 from tiny_ablation.run import site_statistics
 from tiny_ablation.stats.clusters import cluster_sums
 from tiny_ablation.stats.intervals import Intervals
@@ -44,7 +46,7 @@ def few_draws(monkeypatch):
         [replace(no_effect, n_sites=60, n_families=60, most=0.1), replace(twenty, n_families=4)],
     )
     monkeypatch.setattr(simulate, "STRONGEST", [simulate.Strongest(12, n_families=8)])
-    monkeypatch.setattr(simulate_sweeps, "TRIALS", [])
+    monkeypatch.setattr(selfcheck, "_trials", list)
 
 
 def test_the_planted_circuit_and_a_program_are_found(cli):
@@ -158,58 +160,132 @@ def _independent(_: str, sums: Any, sizes: Any, __: float) -> Intervals:
     return Intervals(mean - 1.96 * error, mean + 1.96 * error)
 
 
-SWEEP_FAULTS = {
+def _sign_flips(sums: Any, sizes: Any, **_: Any) -> Means:
+    """The test of symmetry that was one of the mean, too: every group's sign is flipped."""
+    signs = np.random.default_rng(0).choice([-1.0, 1.0], size=(2000, sums.shape[1]))
+    p = (abs(signs @ sums.T) >= abs(sums.sum(1)) - 1e-12).mean(0)
+    mean = sums.sum(1) / np.broadcast_to(sizes, sums.shape).sum(1)
+    return Means(mean, mean, mean, p)
+
+
+def _permuted(a: Any, b: Any, rng: np.random.Generator, n_draws: int) -> float:
+    """Groups change sides: equal means and unequal variances are not told apart."""
+    (x, _), (y, _), both = a, b, np.hstack([a[0] * a[0].shape[1], b[0] * b[0].shape[1]])
+    n = x.shape[1]
+    orders = rng.permuted(np.tile(np.arange(both.shape[1]), (n_draws, 1)), axis=1)
+    drawn = [((both[:, o[:n]].mean(1) - both[:, o[n:]].mean(1)) ** 2).sum() for o in orders]
+    return float((np.array(drawn) >= ((x.sum(1) - y.sum(1)) ** 2).sum()).mean())
+
+
+def _drawn_from_itself(values: Any, _: Any, k: int, n_splits: int, rng: np.random.Generator) -> float:
+    """The top set beside those of draws from the same sample."""
+
+    def top(columns: Any) -> set[int]:
+        return set(np.argsort(-abs(values[:, columns].mean(1)))[:k].tolist())
+
+    n = values.shape[1]
+    own, drawn = top(np.arange(n)), [top(rng.integers(0, n, n)) for _ in range(n_splits)]
+    return float(np.mean([len(own & each) / len(own | each) for each in drawn]))
+
+
+def _any_f_from_80_percent(curves: Any, ranking: str, made: Any = analysis.circuit_table) -> Any:
+    table = made(curves, ranking)
+    return table.assign(carries=table["faithfulness"] >= 0.8)
+
+
+def _unsigned(self: Any, above: Any, made: Any = analysis.Curves.ratios, **options: Any) -> Any:
+    found = made(self, above, **options)
+    return found._replace(ratio=abs(found.ratio))
+
+
+def _uncorrected(deltas: Any, _: Any) -> Any:
+    return deltas.mean(1) / deltas.std(1, ddof=1)
+
+
+CIRCUIT, SWEEP = "ablations.circuit", "sweep.analysis"
+TRIAL_FAULTS: dict[str, tuple[str, Any, str, str]] = {
     "seeds whose wordings are not known": (
-        "sweep.analysis.pooled.pooled_intervals",
-        _independent,
-        simulate_sweeps.COVERS,
+        f"{SWEEP}.pooled.pooled_intervals", _independent, simulate_sweeps.COVERS, "10 seeds",
     ),
     "top sets without a test": (
-        "sweep.analysis.invariants.conjunction_q",
-        lambda *_: None,
-        simulate_sweeps.CONSERVED,
+        f"{SWEEP}.invariants.conjunction_q", lambda *_: None, simulate_sweeps.CONSERVED, "log-sd",
     ),
     "random sets as the only chance": (
-        "sweep.analysis.overlap_chances._of_flips",
-        lambda _: [],
-        simulate_sweeps.CHANCE,
+        f"{SWEEP}.overlap_chances._of_flips", lambda _: [], simulate_sweeps.CHANCE, "log-sd",
     ),
     "p-values as q-values of pairs": (
-        "aggregate.interaction.q_values",
-        lambda p, _: p,
-        simulate_sweeps.INTERACTS,
+        "ablations.pairs.interaction.q_values", lambda p, _: p, simulate_sweeps.INTERACTS, "",
     ),
     "one replacement as good as all": (
-        "aggregate.robustness.same_sign_everywhere",
-        lambda p, _: p.min(0) / N_HEADS,
-        simulate_sweeps.HOLDS,
+        "aggregate.robustness.same_sign_everywhere", lambda p, _: p.min(0) / N_HEADS, simulate_sweeps.HOLDS, "",
     ),
+    "sign flips in every condition": (f"{SWEEP}.examples.cluster_means", _sign_flips, simulate_sweeps.IN_ALL, "negative"),
+    "profiles by permuted groups": ("stats.profiles.unpaired_profiles", _permuted, simulate_sweeps.DIFFERS, "sd 3"),
+    "CMD with the bias of noise": (
+        f"{CIRCUIT}.areas.absolute_without_bias", lambda halves: abs(halves).mean((0, 1)), simulate_claims.CMD, "",
+    ),
+    "any f from .8 on carries": (
+        f"{CIRCUIT}.analysis.circuit_table", _any_f_from_80_percent, simulate_claims.CARRIES, "f 1.41",
+    ),
+    "the first f that passes carries": (
+        f"{CIRCUIT}.analysis.circuit_table", _any_f_from_80_percent, simulate_claims.CARRIES, "f 0.8",
+    ),
+    "members without a test": (
+        f"{CIRCUIT}.analysis.q_values", lambda p, _: 0 * p, simulate_claims.NEEDED, "as it is",
+    ),
+    "members by size alone": (f"{CIRCUIT}.curves.Curves.ratios", _unsigned, simulate_claims.NEEDED, "rises"),
+    "what was missed as in the sample": (
+        "ablations.shared.agreement._upper_share", lambda hits, n: hits / n, simulate_claims.RECALL, "",
+    ),
+    "stability of draws from the same sample": (
+        "stats.halves.top_set_agreement", _drawn_from_itself, simulate_claims.STABLE, "small effects",
+    ),
+    "effect sizes as they come": ("stats.effect_size.standardised", _uncorrected, simulate_claims.SIZE, ""),
+}  # fmt: skip
+# How often a row is simulated here, where four times do not tell a fault from chance.
+MORE = {
+    simulate_sweeps.IN_ALL: 150,
+    simulate_claims.NEEDED: 20,
+    simulate_claims.CMD: 60,
+    simulate_claims.STABLE: 60,
+    simulate_claims.RECALL: 40,
 }
 
 
-@pytest.mark.parametrize("fault", [None, *SWEEP_FAULTS])
-def test_what_is_said_of_sweeps_is_checked_too(cli, monkeypatch, fault):
+def _few(trial: Trial) -> Trial:
+    return replace(
+        trial, n=MORE.get(trial.name, 4), high=trial.high if trial.low or trial.name in MORE else 0.5
+    )
+
+
+@pytest.mark.parametrize("fault", TRIAL_FAULTS)
+def test_a_claim_that_does_not_hold_misses_its_bar(monkeypatch, tmp_path, fault):
+    name, method, row, text = TRIAL_FAULTS[fault]
+    monkeypatch.setattr(f"tiny_ablation.{name}", method)
+    trial = [t for t in selfcheck._trials() if t.name == row and text in t.text][-1]
+    [check] = check_trials(Workshop(tmp_path), [_few(trial)])
+    assert check.ok is False, check.shown
+
+
+def test_claims_keep_their_bars(cli, monkeypatch):
     for rows in ("INTERVALS", "FAMILIES", "STRONGEST"):
         monkeypatch.setattr(simulate, rows, [])
-    trials = {
-        trial.name: replace(trial, n=4, high=trial.high if trial.low else 0.5)
-        for trial in simulate_sweeps.TRIALS
-        if "ratio" not in trial.text
-    }
-    missed = set()
-    if fault:
-        name, method, row = SWEEP_FAULTS[fault]
-        monkeypatch.setattr(f"tiny_ablation.{name}", method)
-        trials, missed = {row: trials[row]}, {row}
-    monkeypatch.setattr(simulate_sweeps, "TRIALS", list(trials.values()))
+    trials = {trial.name: trial for trial in selfcheck._trials() if "ratio" not in trial.text}
+    monkeypatch.setattr(selfcheck, "_trials", lambda: [_few(trial) for trial in trials.values()])
     checks = cli("selfcheck", "--only", "statistics", "--json").json()["checks"]
     assert {check["check"] for check in checks} == set(trials)
-    assert {check["check"] for check in checks if check["ok"] is False} == missed
+    assert [check for check in checks if check["ok"] is False] == []
+
+
+def test_more_can_be_simulated(tmp_path):
+    size = next(trial for trial in selfcheck._trials() if trial.name == simulate_claims.SIZE)
+    [check] = check_trials(Workshop(tmp_path, times=3), [replace(size, n=2)])
+    assert check.shown.endswith(" in 6")
 
 
 def test_the_table_of_the_documentation_has_every_row():
     page = (Path(__file__).parents[2] / "docs" / "metrics-and-statistics.md").read_text()
-    rows = [*simulate.INTERVALS, *simulate.FAMILIES, *simulate_sweeps.TRIALS]
+    rows = [*simulate.INTERVALS, *simulate.FAMILIES, *selfcheck._trials()]
     assert [row.text for row in rows if f"| {row.text} |" not in page] == []
     assert "(missed)" not in page
 
@@ -232,7 +308,8 @@ def test_prompts_of_the_programs_can_be_run_by_hand(cli, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("args", "said"), [(("--only", "poems"), "tracr_dyck"), (("model=toy",), "only device=")]
+    ("args", "said"),
+    [(("--only", "poems"), "tracr_dyck"), (("model=toy",), "only device="), (("--times", "0"), "--times=0")],
 )
 def test_wrong_input(cli, args, said):
     result = cli("selfcheck", *args)

@@ -3,7 +3,15 @@ import pytest
 from scipy import stats
 
 from tiny_ablation.stats.fdr import q_values
-from tiny_ablation.stats.power import groups_for_equivalence, groups_needed, power_at, resolvable, threshold
+from tiny_ablation.stats.power import (
+    groups_for_equivalence,
+    groups_needed,
+    groups_needed_by_each,
+    power_at,
+    powers_in_family,
+    resolvable,
+    threshold,
+)
 
 
 # In 1,500 simulated families of 270 with ten effects of .5, 67 groups find 78 % and 70 groups 81 % of them.
@@ -33,3 +41,30 @@ def test_the_smallest_effect_is_the_inverse_of_the_number_of_groups():
 def test_showing_that_nothing_is_there_takes_groups_too():
     assert groups_for_equivalence(0.5) == pytest.approx(36, abs=1)
     assert groups_needed(1e-4, 10) is None
+
+
+SIZES = np.r_[np.linspace(2, 0.4, 20), np.zeros(80)]
+
+
+def test_what_effects_of_several_sizes_are_promised_is_found_in_simulations():
+    rng, found = np.random.default_rng(0), []
+    for _ in range(200):
+        values = rng.normal(size=(100, 20)) + SIZES[:, None]
+        found.append(q_values(stats.ttest_1samp(values, 0, axis=1).pvalue) <= 0.05)
+    promised = powers_in_family(SIZES, 20, 100)
+    assert np.mean(found, axis=0)[:20] == pytest.approx(promised[:20], abs=0.12)
+    assert np.sum(found, axis=1).mean() == pytest.approx(promised.sum(), abs=1)
+
+
+def test_effects_of_one_size_need_the_groups_that_are_said_of_them_together():
+    sizes = np.r_[np.full(10, 0.8), np.zeros(260)]
+    first, *_ = groups_needed_by_each(sizes, 3, 270)
+    assert first == pytest.approx(groups_needed(0.8, 270, real=10), abs=1)
+    assert groups_needed_by_each(np.array([1e-4]), 3, 10) == [None]
+
+
+def test_larger_effects_need_fewer_groups():
+    needed = groups_needed_by_each(SIZES, 5, 100)
+    assert needed == sorted(needed)
+    n = needed[4]
+    assert powers_in_family(SIZES, n, 100)[4] >= 0.8 > powers_in_family(SIZES, n - 1, 100)[4]

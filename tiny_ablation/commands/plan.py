@@ -3,20 +3,23 @@
   tiny-ablate plan ablation=heads_zero dataset=ioi
   tiny-ablate plan -m dataset=facts,ioi seed=0,1,2
   tiny-ablate plan dataset=facts --effect 0.8 --real 10      how many groups find ten such effects
+  tiny-ablate plan dataset=facts --pilot outputs/pilot       which effects of a finished run it will find
   tiny-ablate plan dataset=facts --json
 
 Loads the model, tokenises and lays everything out as the run would, measures how fast this machine multiplies matrices (a
 second), and writes nothing. The time is an estimate for one process on a machine that does nothing else. Effect sizes are means
-over standard deviations of the groups' mean effects (`effect_size` in the tables of a pilot run); an effect is found where q is
-at most 0.05 over all sites of the run, in four of five samples.
+over standard deviations of the groups' mean effects: stated, or taken from a finished run and shrunken as its tables say. An
+effect is found where q is at most 0.05 over all sites of the run, in four of five samples.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tiny_ablation.commands._compose import compose, compose_sweep, is_sweep
 from tiny_ablation.commands._console import add_overrides, parser, say, say_json, table
+from tiny_ablation.commands._pilot import Pilot, pilot_lines, read_pilot
 from tiny_ablation.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -49,6 +52,7 @@ class Estimate:
         finds: the smallest effect size that is found where one site has it, and where `real` have; None with one group.
         groups_needed: how many groups find `effect` where one site has it, where `real` have, and how many show that a site
             without effect is within it; empty where no effect was named.
+        pilot: what would be found of the effects of a finished run (`_pilot.Pilot.plan`); None where none was named.
     """
 
     condition: str
@@ -67,6 +71,7 @@ class Estimate:
     tests: int
     finds: dict[str, float | None]
     groups_needed: dict[str, int | None]
+    pilot: dict[str, Any] | None
 
 
 def main(args: list[str]) -> int:
@@ -84,17 +89,24 @@ def main(args: list[str]) -> int:
     flags.add_argument(
         "--real", type=int, default=10, metavar="N", help="how many sites have such an effect (default: 10)"
     )
+    flags.add_argument(
+        "--pilot",
+        type=Path,
+        metavar="DIR",
+        help="take effects from a finished run: which of them will be found",
+    )
     flags.add_argument("--json", action="store_true", help="print the estimates as JSON")
     given = flags.parse_intermixed_args(args)
     if given.real < 1 or (given.effect is not None and not given.effect > 0):
         raise ConfigError(f"plan: --effect={given.effect} and --real={given.real} must be above 0")
+    pilot = read_pilot(given.pilot) if given.pilot else None
     specs = _lights(given.overrides, given.multirun)
     for spec in specs:
         if made := spec.ablation.setup_cost(spec.settings.root.ablation):
             raise ConfigError(
                 f"plan: the cost of ablation={spec.ablation.name} depends on {made}, which plan does not make"
             )
-    found = [_estimate(spec, given.effect, given.real) for spec in specs]
+    found = [_estimate(spec, given.effect, given.real, pilot) for spec in specs]
     if given.json:
         say_json([asdict(each) for each in found])
     else:
@@ -110,7 +122,7 @@ def _lights(overrides: Sequence[str], multirun: bool) -> "Sequence[RunSpec]":
     return [run_spec(compose(overrides))]
 
 
-def _estimate(spec: "RunSpec", effect: float | None, real: int) -> Estimate:
+def _estimate(spec: "RunSpec", effect: float | None, real: int, pilot: Pilot | None) -> Estimate:
     import psutil
 
     from tiny_ablation.engine.cost import cost
@@ -134,7 +146,7 @@ def _estimate(spec: "RunSpec", effect: float | None, real: int) -> Estimate:
         example_rows=sum(len(arm.rows) * len(arm.prompts) for arm in prepared.arms),
         seconds=round(total["operations"] / _rate(prepared.network) * _OVERHEAD + _START_UP, 1),
         memory_mb=round((psutil.Process().memory_info().rss + max(each.memory for each in costs) + _copies(prepared)) / 2**20),
-        groups=groups, tests=tests, finds=finds, groups_needed=needed,
+        groups=groups, tests=tests, finds=finds, groups_needed=needed, pilot=pilot.plan(groups, tests) if pilot else None,
         **{**total, "forwards": round(total["forwards"])},
     )  # fmt: skip
 
@@ -203,6 +215,8 @@ def _power_lines(found: Sequence[Estimate], effect: float | None) -> Iterator[st
                 what = f"show that a site without effect is within {effect:g}"
             yield f"    {told} {what}"
         yield "    sizes: mean effect over the standard deviation of the groups' mean effects"
+        if each.pilot:
+            yield from pilot_lines(each.pilot, each.groups, each.tests)
 
 
 def _sites(n: str) -> str:

@@ -6,7 +6,7 @@ Exit code 1 when a bar is missed.
 
   tiny-ablate selfcheck
   tiny-ablate selfcheck --only planted tracr_sort --json
-  tiny-ablate selfcheck --only statistics --markdown    the table of docs/metrics-and-statistics.md
+  tiny-ablate selfcheck --only statistics --times 4 --markdown    the table of docs/metrics-and-statistics.md
   tiny-ablate selfcheck device=cuda             on another device than the CPU
   tiny-ablate selfcheck --prompts DIR           write the inputs of the compiled programs, to run them by hand
 """
@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tiny_ablation.commands._console import add_overrides, parser, say, say_json
-from tiny_ablation.commands._selfcheck import circuits, simulate, simulate_sweeps, speed
+from tiny_ablation.commands._selfcheck import circuits, simulate, simulate_claims, simulate_sweeps, speed
 from tiny_ablation.commands._selfcheck.checks import Check, all_met, markdown, table
 from tiny_ablation.commands._selfcheck.circuits import Workshop
+from tiny_ablation.commands._selfcheck.trials import Trial, check_trials
 from tiny_ablation.errors import ConfigError
 from tiny_ablation.store.files import write_json
 from tiny_ablation.version import __version__
@@ -47,7 +48,7 @@ def main(args: list[str]) -> int:
         )
         return 0
     start = time.perf_counter()
-    checks = _checks(given.only or _parts(), _machine(given.overrides))
+    checks = _checks(given.only or _parts(), _machine(given.overrides), given.times)
     content = {
         "schema": 1,
         "version": __version__,
@@ -67,13 +68,23 @@ def _arguments(args: list[str]) -> Namespace:
     flags.add_argument(
         "--only", nargs="+", choices=_parts(), metavar="PART", help=f"some of: {', '.join(_parts())}"
     )
+    flags.add_argument(
+        "--times",
+        type=int,
+        default=1,
+        metavar="N",
+        help="simulate N times as much, for figures as much finer",
+    )
     flags.add_argument("--json", action="store_true", help="print the results as JSON")
     flags.add_argument("--markdown", action="store_true", help="print the results as a table in Markdown")
     flags.add_argument("--out", type=Path, metavar="FILE", help="also write the JSON there")
     flags.add_argument(
         "--prompts", type=Path, metavar="DIR", help="only write the prompts of the compiled programs there"
     )
-    return flags.parse_intermixed_args(args)
+    given = flags.parse_intermixed_args(args)
+    if given.times < 1:
+        raise ConfigError(f"selfcheck: --times={given.times} must be 1 or more")
+    return given
 
 
 def _machine(overrides: Sequence[str]) -> list[str]:
@@ -87,26 +98,30 @@ def _parts() -> list[str]:
     return [*circuits.models(), circuits.PAIR_MODEL, STATISTICS, SPEED]
 
 
-def _checks(parts: Sequence[str], machine: Sequence[str]) -> list[Check]:
+def _checks(parts: Sequence[str], machine: Sequence[str], times: int) -> list[Check]:
     """All checks of the parts, those of one name together, in the order of the first."""
     from tiny_ablation.report.terminal import Screen
 
     screen, found = Screen(), []
     with tempfile.TemporaryDirectory() as directory:
         for part in (p for p in _parts() if p in parts):
-            found += _run(part, Workshop(Path(directory), machine), screen)
+            found += _run(part, Workshop(Path(directory), machine, times), screen)
     names = list(dict.fromkeys(check.name for check in found))
     return sorted(found, key=lambda check: names.index(check.name))
+
+
+def _trials() -> list[Trial]:
+    return [*simulate_sweeps.TRIALS, *simulate_claims.TRIALS]
 
 
 def _run(part: str, shop: Workshop, screen: "Screen") -> list[Check]:
     """The checks of one part, with progress on a terminal."""
     ways: dict[str, Callable[[Workshop], list[Check]]] = {
         circuits.PAIR_MODEL: circuits.check_pair,
-        STATISTICS: lambda shop: simulate.check_tables(shop) + simulate_sweeps.check_sweeps(shop),
+        STATISTICS: lambda shop: simulate.check_tables(shop) + check_trials(shop, _trials()),
         SPEED: speed.check_speed,
     }
-    n_simulated = simulate.n_families() + simulate_sweeps.n_trials()
+    n_simulated = shop.times * (simulate.n_families() + sum(trial.n for trial in _trials()))
     total = {circuits.PAIR_MODEL: 1, STATISTICS: n_simulated, SPEED: 1}.get(part, len(circuits.KINDS))
     with screen.progress(part, total) as stage:
         shop = replace(shop, tick=stage.advance)

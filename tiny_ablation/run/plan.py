@@ -87,6 +87,7 @@ class Estimates:
         values: (n_sites,) the estimated effect, mean over the examples.
         top: the sites with the largest estimates, largest first.
         sample: sites drawn at random from all of them, whatever their estimate.
+        also: sites that the config names besides; a sweep names what the screenings of its other runs chose.
         replacement: the replacement that was estimated, of several draws the first; rows with it are what estimates are
             held against.
     """
@@ -100,6 +101,12 @@ class Estimates:
     top: Sequence[Site]
     sample: Sequence[Site]
     replacement: Any
+    also: Sequence[Site] = ()
+
+    @property
+    def measured(self) -> frozenset[Site]:
+        """Every site that is measured."""
+        return frozenset((*self.top, *self.sample, *self.also))
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ Reference:
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
@@ -16,6 +17,8 @@ from tiny_ablation.stats.clusters import Floats
 
 POWER = 0.8
 _MOST = 100_000
+# Rounds until the number that is found and its threshold agree, and how far apart they may stay.
+_ROUNDS, _AGREED = 50, 0.01
 
 
 def power_at(d: float, n_groups: int, threshold: float) -> float:
@@ -38,11 +41,11 @@ def equivalence_power_at(margin: float, n_groups: int, level: float = 0.05) -> f
     return float(np.maximum(0.0, 1 - 2 * norm.sf(room)).mean())
 
 
-def _spreads(n_groups: int) -> Floats:
+def _spreads(n_groups: int, n: int = 500) -> Floats:
     """Equally likely values of a sample's standard deviation, where the true one is 1; scipy's noncentral t loses digits."""
     from scipy.stats import chi2
 
-    return np.sqrt(chi2.ppf((np.arange(500) + 0.5) / 500, n_groups - 1) / (n_groups - 1))
+    return np.sqrt(chi2.ppf((np.arange(n) + 0.5) / n, n_groups - 1) / (n_groups - 1))
 
 
 def threshold(family: int, real: int, level: float = 0.05, power: float = POWER) -> float:
@@ -88,6 +91,59 @@ def resolvable(
         middle = (low + high) / 2
         low, high = (low, middle) if power_at(middle, n_groups, limit) >= power else (middle, high)
     return high
+
+
+def powers_in_family(sizes: Floats, n_groups: int, family: int, level: float = 0.05) -> Floats:
+    """The chance that each of several effects is found, where those that are found let p-values pass that are larger.
+
+    Args:
+        sizes: (n_sites,), effects in standard deviations; the other tests of the family have none.
+        n_groups: of examples.
+        family: how many tests are corrected together.
+        level: the false discovery rate.
+
+    Returns:
+        (n_sites,). The number that is found and the threshold that it allows are brought into agreement, from above as the
+        step-up procedure does.
+    """
+    from scipy.stats import norm, t
+
+    if n_groups < 2:
+        return np.zeros(len(sizes))
+    spreads, centres = _spreads(n_groups, 50), np.abs(sizes)[:, None] * n_groups**0.5
+    found = np.ones(len(sizes))
+    for _ in range(_ROUNDS):
+        limit = level * max(1.0, float(found.sum())) / family
+        reach = t.isf(limit / 2, n_groups - 1) * spreads
+        before, found = found, (norm.sf(reach - centres) + norm.cdf(-reach - centres)).mean(1)
+        if before.sum() - found.sum() < _AGREED:
+            break
+    return found
+
+
+def groups_needed_by_each(
+    sizes: Floats, n_shown: int, family: int, level: float = 0.05, power: float = POWER
+) -> list[int | None]:
+    """The least number of groups that finds each of the first effects with this power, as `powers_in_family`.
+
+    Args:
+        sizes: (n_sites,), of all effects that are known, the largest first.
+        n_shown: for how many of them.
+        family: how many tests are corrected together.
+        level: the false discovery rate.
+        power: the chance to find it.
+
+    Returns:
+        None where 100,000 groups are too few.
+    """
+    at: dict[int, Floats] = {}
+
+    def enough(site: int, n: int) -> bool:
+        if n not in at:
+            at[n] = powers_in_family(sizes, n, family, level)
+        return bool(at[n][site] >= power)
+
+    return [_least(partial(enough, site)) for site in range(min(n_shown, len(sizes)))]
 
 
 def _least(enough: Callable[[int], bool]) -> int | None:

@@ -42,6 +42,7 @@ class Cell:
         digest: what identifies its run; empty where the model could not be had when the sweep was planned.
         content: what its run is made of beside its config: hashes of the data and the weights, versions, ...; without what
             `SweepPlan.content` says for all.
+        also: the sites that the screenings of other cells chose, which this one measures too.
     """
 
     job: int
@@ -51,6 +52,7 @@ class Cell:
     overrides: tuple[str, ...]
     digest: str = ""
     content: Mapping[str, Any] = field(default_factory=dict)
+    also: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,11 @@ class SweepDir:
     def manifest(self) -> Path:
         """What the sweep is, and the checksum of every file of its own."""
         return self.path / "manifest.json"
+
+    @property
+    def screens(self) -> Path:
+        """What the screening of each cell chose."""
+        return self.path / "screens.json"
 
     @property
     def cross(self) -> Path:
@@ -233,7 +240,7 @@ def _cell(content: Mapping[str, Any]) -> Cell:
     return Cell(
         job=int(content["job"]), dir=inside(str(content["dir"])), condition=str(content["condition"]),
         seed=int(content["seed"]), overrides=_texts(content["overrides"]), digest=str(content.get("digest", "")),
-        content=dict(content.get("content", {})),
+        content=dict(content.get("content", {})), also=_texts(content.get("also", ())),
     )  # fmt: skip
 
 

@@ -53,7 +53,7 @@ def _read_plan(path: Path, _stat: object) -> SweepPlan:
 def settings_of(cfg: Any, plan: SweepPlan, cell: Cell) -> Settings:
     """The settings of a cell, from the config that Hydra composed for its job; workers take the GPUs in turn."""
     gpu = None if os.getpid() == parent() else cell.job
-    return adapt(cfg, condition=cell.condition, models=plan.models, gpu=gpu)
+    return adapt(cfg, condition=cell.condition, models=plan.models, gpu=gpu, also=cell.also)
 
 
 def is_done(rundir: RunDir, digest: str) -> bool:

@@ -8,7 +8,6 @@ from typing import Any
 
 from tiny_ablation.ablations.registry import run_spec
 from tiny_ablation.config.identity import CODE, hash_json
-from tiny_ablation.config.schema import ModelConfig
 from tiny_ablation.config.settings import Settings, to_settings
 from tiny_ablation.errors import ConfigError, ModelError, UserError
 from tiny_ablation.models.identity import weights_id
@@ -67,13 +66,8 @@ def pin(planned: Planned) -> SweepPlan:
 
     Reads the weights of local models once (a second for 700 MB). A cell whose model cannot be had has no digest.
     """
-    weights: dict[str, str | None] = {}
     cells, shared = [], {}
-    for cell, spec in zip(planned.plan.cells, planned.specs, strict=True):
-        model = spec.settings.root.model
-        if repr(model) not in weights:
-            weights[repr(model)] = _weights_id(model)
-        found = weights[repr(model)]
+    for cell, spec, found in zip(planned.plan.cells, planned.specs, weights_of(planned.specs), strict=True):
         run = spec.identity(found or "unknown")
         shared = {name: run.covers[name] for name in CODE}
         own = {name: value for name, value in run.covers.items() if name not in (*CODE, "config")}
@@ -83,14 +77,25 @@ def pin(planned: Planned) -> SweepPlan:
     return replace(planned.plan, cells=tuple(cells), content=shared)
 
 
-def _weights_id(model: ModelConfig) -> str | None:
-    try:
-        return weights_id(model)
-    except ModelError:  # it has been told that its cells will fail
-        return None
+def weights_of(specs: Sequence[RunSpec]) -> list[str | None]:
+    """What identifies the weights of each run; None where they cannot be had. Each model is read once."""
+    found: dict[str, str | None] = {}
+    for model in {repr(spec.settings.root.model): spec.settings.root.model for spec in specs}.values():
+        try:
+            found[repr(model)] = weights_id(model)
+        except ModelError:  # it has been told that its cells will fail
+            found[repr(model)] = None
+    return [found[repr(spec.settings.root.model)] for spec in specs]
 
 
-def adapt(cfg: Any, *, condition: str | None, models: Sequence[str], gpu: int | None = None) -> Settings:
+def adapt(
+    cfg: Any,
+    *,
+    condition: str | None,
+    models: Sequence[str],
+    gpu: int | None = None,
+    also: Sequence[str] = (),
+) -> Settings:
     """The settings of one job: its config, and what only the sweep as a whole knows.
 
     Args:
@@ -98,6 +103,7 @@ def adapt(cfg: Any, *, condition: str | None, models: Sequence[str], gpu: int | 
         condition: the label to use where the config has none.
         models: what `dataset.common_rows=true` means.
         gpu: the `device.index` to use where the config has none; of the machine, so it is not written down.
+        also: sites that the screenings of other cells chose.
     """
     from omegaconf import open_dict
 
@@ -106,6 +112,8 @@ def adapt(cfg: Any, *, condition: str | None, models: Sequence[str], gpu: int | 
         cfg.condition = cfg.condition or condition
         if cfg.dataset.common_rows is True:
             cfg.dataset.common_rows = list(models)
+        if also:
+            cfg.ablation.screen_also = [*(cfg.ablation.screen_also or ()), *also]
     settings = to_settings(cfg)
     if settings.root.device.index is None:
         settings.root.device.index = gpu

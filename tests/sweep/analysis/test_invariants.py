@@ -250,6 +250,19 @@ def test_a_head_that_screening_drew_at_random_is_no_invariant(make):
     assert {m["layer"] * 3 + m["head"] for m in other["unresolved"]} == {2, 7}
 
 
+def test_what_another_screening_chose_and_a_run_did_not_measure_is_told(make):
+    strong = {1: -1.0}
+    mades = [screened(make, "facts", [1, 5], [9], strong), screened(make, "ioi", [1, 7], [5], strong)]
+    [entry] = found(make, mades, k=10)["sets"]
+    [note] = [note for note in entry["notes"] if "screen_also" in note]
+    assert note.startswith(
+        "facts: 1 components that the screening of another condition chose were not measured here"
+    )
+    same = [screened(make, condition, [1, 5], [9], strong) for condition in ("facts", "ioi")]
+    [entry] = found(make, same, k=10)["sets"]
+    assert not any("screen_also" in note for note in entry["notes"])
+
+
 def test_nothing_is_conserved_where_only_controls_were_measured_in_all(make):
     mades = [screened(make, "facts", [1], [9], {9: -1.0}), screened(make, "ioi", [7], [9], {9: -1.0})]
     [entry] = found(make, mades, k=10)["sets"]

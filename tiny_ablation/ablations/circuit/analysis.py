@@ -46,15 +46,15 @@ def analyse(prepared: PreparedRun, measured: Sequence[Measured]) -> Analysis:
     if curves is None:
         return Analysis(summary={"circuit": None})
     rankings = curves.plan.orders
-    table = pd.concat([_table(curves, ranking) for ranking in rankings], ignore_index=True)
-    members = pd.concat([_minimality(curves, ranking) for ranking in rankings], ignore_index=True)
+    table = pd.concat([circuit_table(curves, ranking) for ranking in rankings], ignore_index=True)
+    members = pd.concat([member_table(curves, ranking) for ranking in rankings], ignore_index=True)
     for frame in (table, members):
         named(prepared, frame)
     summary = _summary(curves, table, members)
     return Analysis({"circuit": table, "minimality": members}, {"circuit": summary}, _warnings(summary))
 
 
-def _table(curves: Curves, ranking: str) -> pd.DataFrame:
+def circuit_table(curves: Curves, ranking: str) -> pd.DataFrame:
     """A row per fraction of one ranking."""
     sizes = [curves.plan.size(fraction) for fraction in curves.plan.fractions]
     frame = pd.DataFrame({
@@ -77,7 +77,7 @@ def _table(curves: Curves, ranking: str) -> pd.DataFrame:
     return frame.assign(carries=(low >= 1 - MARGIN) & (high <= 1 + MARGIN))
 
 
-def _minimality(curves: Curves, ranking: str) -> pd.DataFrame:
+def member_table(curves: Curves, ranking: str) -> pd.DataFrame:
     """A row per tested member: f with it minus f without it, tested against 0 over all members, beside random heads.
 
     `percentile` is the share of random heads, put into the circuit, that raise f by less; `needed` says that the member raises

@@ -60,7 +60,7 @@ def receipt(measured: Measured) -> dict[str, Any]:
     exact = _exact(measured, estimates)
     base = {
         "metric": estimates.metric, "how": estimates.how, "backward_passes": estimates.passes,
-        "estimated": len(estimates.sites), "measured": len({*estimates.top, *estimates.sample}),
+        "estimated": len(estimates.sites), "measured": len(estimates.measured),
     }  # fmt: skip
     if not exact:
         return {
@@ -153,10 +153,11 @@ def _text(base: dict[str, Any], parts: dict[str, Any], found: dict[str, Any]) ->
 def _recall_text(found: dict[str, Any]) -> str:
     if found["recall"] is None:
         return "the random sample holds no site outside the strongest, so recall cannot be estimated"
+    doubt = "" if found["rest_sampled"] == found["rest"] else ", as a rule too high"
     return (
         f"with 95 % confidence at most {found['missed_at_most']} of the {found['rest']} sites that were not chosen are as "
         f"strong as the {found['of']} strongest ({found['rest_strong']} of {found['rest_sampled']} random ones are); estimated "
-        f"recall of these: {found['recall']:.0%}"
+        f"recall of these: {found['recall']:.0%}{doubt}"
     )
 
 
@@ -183,5 +184,6 @@ def _table(prepared: PreparedRun, measured: Measured) -> pd.DataFrame:
             "exact": [exact.get(site, math.nan) for site in sites],
             "in_top": [site in top for site in sites],
             "in_sample": [site in sample for site in sites],
+            "also": [site in estimates.also for site in sites],
         }
     )

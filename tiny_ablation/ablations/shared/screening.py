@@ -19,6 +19,8 @@ from tiny_ablation.config.seeds import generator
 from tiny_ablation.document import Section
 from tiny_ablation.engine.edits import Edit, Replacement
 from tiny_ablation.errors import ConfigError
+from tiny_ablation.models.hookpoints import LAYER_COMPONENTS
+from tiny_ablation.models.labels import head_label
 from tiny_ablation.run.plan import Ablation, Analysis, Arm, Estimates, PlanContext, Row, Site
 
 if TYPE_CHECKING:
@@ -38,6 +40,10 @@ class ScreenKeys(AblationConfig):
     screen_top: int = key(64, help="how many of the strongest estimates are measured", least=1)
     screen_random: int = key(
         16, help="how many random sites besides, by which the estimates are judged", least=3
+    )
+    screen_also: list[str] | None = key(
+        None,
+        help="sites that are measured besides, such as [L3H1], or [L3] for layers; a sweep names what its other runs chose",
     )
 
 
@@ -100,18 +106,20 @@ def screened(arm: Arm, cfg: Any, context: PlanContext) -> Arm:
     """
     if not cfg.screen:
         return arm
-    return keep_chosen(arm, cfg.screen_top, cfg.screen_random, context)
+    return keep_chosen(arm, cfg.screen_top, cfg.screen_random, context, also=cfg.screen_also or ())
 
 
-def keep_chosen(arm: Arm, n_top: int, n_random: int, context: PlanContext, *, steps: int = 0) -> Arm:
+def keep_chosen(
+    arm: Arm, n_top: int, n_random: int, context: PlanContext, *, steps: int = 0, also: Sequence[str] = ()
+) -> Arm:
     """As `screened`, with the numbers given; `steps` of the integrated form, 0 for plain gradients."""
     edit = _strongest(arm)
     sites = list(dict.fromkeys(site_of(row) for row in arm.rows if row.intervention))
     found = estimate_sites(edit, _draws(arm, edit), sites, context, n_top, n_random, steps=steps)
-    keep = {*found.top, *found.sample}
+    found = replace(found, also=_named(also, found))
     # A row at a factor of 1 runs nothing; its key tells its site.
     named = {tuple(sorted(_place(row).items())): site_of(row) for row in arm.rows if row.intervention}
-    rows = [row for row in arm.rows if named[tuple(sorted(_place(row).items()))] in keep]
+    rows = [row for row in arm.rows if named[tuple(sorted(_place(row).items()))] in found.measured]
     return replace(arm, rows=rows, estimates=found)
 
 
@@ -149,6 +157,22 @@ def estimate_sites(
         sum(passes_needed(context.network, question) for question in questions), sites, values,
         [sites[i] for i in order[:n_top]], [sites[i] for i in sorted(drawn.tolist())], edit.replacement,
     )  # fmt: skip
+
+
+def site_names(estimates: Estimates) -> dict[Site, str]:
+    """What `screen_also` calls each site: L3H1, or L3 where a layer is one."""
+    whole = estimates.component in LAYER_COMPONENTS
+    return {site: f"L{site[0]}" if whole else head_label(*site) for site in estimates.sites}
+
+
+def _named(names: Sequence[str], estimates: Estimates) -> list[Site]:
+    known = {name: site for site, name in site_names(estimates).items()}
+    if wrong := [name for name in names if name not in known]:
+        raise ConfigError(
+            f"ablation.screen_also: {wrong[0]} is none of the {len(known)} sites of this run, which are called like "
+            f"{next(iter(known))}"
+        )
+    return [known[name] for name in names]
 
 
 def _draws(arm: Arm, edit: Edit) -> list[Replacement]:

@@ -58,11 +58,13 @@ class Workshop:
     Attributes:
         directory: for finished batches and prompts.
         machine: overrides of `device`.
+        times: how many times as much is simulated.
         tick: called with the number of runs that were finished.
     """
 
     directory: Path
     machine: Sequence[str] = ()
+    times: int = 1
     tick: Callable[[int], None] = field(default=lambda _n: None)
 
     def prepare(self, model: str, *overrides: str) -> "PreparedRun":

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 MODEL = "tracr_dyck"  # only for a run that could start
 SIGNED, RATE = ("logit_diff", "prob_diff", "p_drop", "entropy"), ("acc_flip_rate",)
 COVERAGE, AT_LEAST, SKEWED = (0.93, 0.97), (0.93, 1.0), (0.91, 0.97)
-RATES, TOLD = (0.95, 1.0), (None, None)
-MOST, LEVEL = 0.06, 0.05
+RATES, TOLD = (0.95, 1.0), None
+MOST, LEVEL, STRICT = 0.06, 0.05, 0.005
 
 
 @dataclass(frozen=True)
@@ -33,16 +33,20 @@ class Intervals:
     Attributes:
         text: in words.
         truth: how effects are drawn.
-        covers: the least and the largest share of intervals that may hold the truth; None: it is told without a bar.
+        covers: the least and the largest share of intervals that may hold the truth.
         tests: whether p-values of at most .05 are counted as well.
+        level: the largest share of them that may be found; None: it is told without a bar.
+        strict: the same of p-values of at most .005, where these are counted.
         n_sites: heads a family.
         n_families: how many.
     """
 
     text: str
     truth: Truth
-    covers: tuple[float, float] | tuple[None, None]
+    covers: tuple[float, float]
     tests: bool = True
+    level: float | None = MOST
+    strict: float | None = None
     n_sites: int = 100
     n_families: int = 24
 
@@ -93,17 +97,24 @@ INTERVALS = (
     Intervals("200 groups, one with half of the examples", Truth(200, HALF(200)), AT_LEAST, n_sites=50),
     *(Intervals(f"{n} groups of 4, log-normal", Truth(n, shape="lognormal", of_example=0), SKEWED) for n in (8, 12, 50)),
     *(
-        Intervals(f"{n} groups of 4, log-normal with skewness 6", Truth(n, shape="heavy", of_example=0), TOLD)
+        Intervals(
+            f"{n} groups of 4, log-normal with skewness {skewness}", Truth(n, shape=shape, of_example=0), SKEWED, level=None,
+            n_families=100,
+        )
+        for skewness, shape in (("3.3", "skewed"), ("6", "heavy"))
         for n in (12, 50)
     ),
-    *(Intervals(f"{n} groups of 4, exponential", Truth(n, shape="exponential", of_example=0), SKEWED) for n in (8, 12, 50)),
+    *(
+        Intervals(f"{n} groups of 4, exponential", Truth(n, shape="exponential", of_example=0), SKEWED, strict=strict)
+        for n, strict in ((8, None), (12, 0.012), (50, None))
+    ),
     *(
         Intervals(f"rate {p:g}, {n} groups of 4", Truth(n, shape="rate", means=p), RATES, tests=False)
         for p, n in ((0.01, 12), (0.03, 12), (0.03, 20), (0.03, 50), (0.3, 8), (0.3, 200))
     ),
 )  # fmt: skip
 SKEW = Truth(20, shape="exponential", shared=0.36, of_example=0.0)
-TWENTY = "20 of 270 heads have an effect of {} standard deviations, 12 groups"
+TWENTY = "20 of {:,} heads have an effect of {} standard deviations, {} groups"
 FAMILIES = (
     Families("no effect, 12 groups, normal, heads correlate .36", Truth(12, shared=0.36)),
     Families("no effect, 1,440 heads, 12 groups, normal", Truth(12, shared=0.36), n_sites=1440, n_families=16),
@@ -112,9 +123,12 @@ FAMILIES = (
     Families("the same; chance of any false discovery", SKEW, fdr="maxt"),
     *(
         Families(
-            TWENTY.format(d), Truth(12, (1,), means=first(20, d), of_example=0.0), power=0.95, n_families=40
+            TWENTY.format(heads, d, n), Truth(n, (1,), means=first(20, d), of_example=0.0), power=power, n_sites=heads,
+            n_families=40,
         )
-        for d in (2.0, 2.5)
+        for heads, d, n, power in (
+            (270, 2.0, 10, TOLD), (270, 2.0, 12, 0.95), (270, 2.5, 12, 0.95), (1440, 2.5, 12, TOLD),
+        )
     ),
 )  # fmt: skip
 STRONGEST = (Strongest(12), Strongest(30), Strongest(60))
@@ -155,16 +169,21 @@ def share(
 def _intervals(shop: Workshop, prepared: "PreparedRun", setting: Intervals) -> Iterator[Check]:
     import numpy as np
 
-    hits, found = [], []
+    hits, tests = [], []
     for table, mean in _tables(
         shop, prepared, setting.text, setting.truth, setting.n_sites, setting.n_families
     ):
         hits.append(((table["ci_low"] <= mean) & (mean <= table["ci_high"])).mean())
-        found.append((table["p_value"] <= LEVEL).mean())
+        tests.append(table["p_value"])
+
+    def found(level: float) -> float:
+        return float(np.mean([(p <= level).mean() for p in tests]))
+
     yield share("Coverage of 95 % intervals", setting.text, float(np.mean(hits)), *setting.covers)
     if setting.tests:
-        most = None if setting.covers == TOLD else MOST
-        yield share(f"p <= {LEVEL} without an effect", setting.text, float(np.mean(found)), None, most)
+        yield share(f"p <= {LEVEL} without an effect", setting.text, found(LEVEL), None, setting.level)
+    if setting.strict:
+        yield share(f"p <= {STRICT} without an effect", setting.text, found(STRICT), None, setting.strict)
 
 
 def _discoveries(shop: Workshop, prepared: "PreparedRun", setting: Families) -> Iterator[Check]:
@@ -223,7 +242,7 @@ def _tables(
     from tiny_ablation.run.tables import impact_table
 
     names = RATE if truth.shape == "rate" else SIGNED
-    for start in range(0, n_families, len(names)):
+    for start in range(0, n_families * shop.times, len(names)):
         drawn = [truth.draw(generator(0, "selfcheck", text, start + i), n_sites) for i in range(len(names))]
         pretended = pretend(prepared, drawn[0].groups, start, names, fdr)
         impact = impact_table(pretended, [measured(pretended, names, drawn)]).impact

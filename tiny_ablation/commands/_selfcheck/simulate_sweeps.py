@@ -1,21 +1,21 @@
 """Does what is said of several conditions, of pairs and of ratios hold its level? Simulated effects, a sweep's own code."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tiny_ablation.commands._selfcheck.checks import Check
-from tiny_ablation.commands._selfcheck.circuits import Workshop
-from tiny_ablation.commands._selfcheck.simulate import LEVEL, MODEL, MOST, measured, pretend, share
+from tiny_ablation.commands._selfcheck.simulate import LEVEL, measured, pretend
+from tiny_ablation.commands._selfcheck.trials import Trial
 from tiny_ablation.commands._selfcheck.truths import Truth
-from tiny_ablation.config.seeds import generator
 
 if TYPE_CHECKING:
     import numpy as np
 
     from tiny_ablation.run.prepare import PreparedRun
+    from tiny_ablation.sweep.analysis.effects import Effects
+    from tiny_ablation.sweep.analysis.examples import Examples
     from tiny_ablation.sweep.analysis.invariants import Comparison
 
 METRIC, N_HEADS = "logit_diff", 270
@@ -29,50 +29,8 @@ HOLDS, INTERACTS, DIFFERS = (
     "Any pair said to interact",
     "Profiles said to differ",
 )
+IN_ALL = "An effect said to be in all conditions"
 EQUIVALENT = "p <= 0.05 that an effect is within the margin, where it is the margin"
-
-
-@dataclass(frozen=True)
-class Trial:
-    """What is simulated many times.
-
-    Attributes:
-        name: of the check.
-        text: in words.
-        once: from a run that could start and a generator, what is counted: a share, or whether something was found.
-        low: the least mean; None for no such bar.
-        high: the largest.
-        n: how many times.
-    """
-
-    name: str
-    text: str
-    once: "Callable[[PreparedRun, np.random.Generator], float]"
-    low: float | None = None
-    high: float | None = MOST
-    n: int = 100
-
-
-def n_trials() -> int:
-    """How often something is simulated in all."""
-    return sum(trial.n for trial in TRIALS)
-
-
-def check_sweeps(shop: Workshop) -> list[Check]:
-    """Every row about sweeps, pairs and ratios."""
-    import numpy as np
-
-    prepared = shop.prepare(MODEL, "ablation=heads_zero", "ablation.scales=[0.0]")
-    rows = []
-    for trial in TRIALS:
-        found = []
-        for i in range(trial.n):
-            found.append(trial.once(prepared, generator(0, "selfcheck", trial.name, trial.text, i)))
-            shop.tick(1)
-        rows.append(
-            share(trial.name, trial.text, float(np.mean(found)), trial.low, trial.high, f" in {trial.n}")
-        )
-    return rows
 
 
 def _seeds(n_seeds: int, _: "PreparedRun", rng: "np.random.Generator") -> float:
@@ -88,18 +46,29 @@ def _seeds(n_seeds: int, _: "PreparedRun", rng: "np.random.Generator") -> float:
     return float(((low <= 0) & (high >= 0)).mean())
 
 
-def _compared(deltas: "Sequence[np.ndarray]") -> "Comparison":
+def _accuracy(_: "PreparedRun", rng: "np.random.Generator") -> float:
+    """The same for the share of right answers over two seeds, which depends on the wording."""
+    import numpy as np
+
+    from tiny_ablation.stats.clusters import cluster_sums
+    from tiny_ablation.sweep.analysis.pooled import pooled_intervals
+
+    groups = np.tile(np.arange(50), 2)
+    right = rng.random((40, 100)) < rng.beta(4, 2, size=(40, 50))[:, groups]
+    low, high = pooled_intervals("accuracy", *cluster_sums(right, groups), 0.95)
+    return float(((low <= 2 / 3) & (high >= 2 / 3)).mean())
+
+
+def _grid(deltas: "Sequence[np.ndarray]") -> "tuple[Effects, Examples]":
     """Conditions whose heads have these effects (n_heads, n_groups), on the same groups of examples."""
     import numpy as np
     import pyarrow as pa
 
-    from tiny_ablation.config.sweep import sweep_config
     from tiny_ablation.store.rundir import RunDir
     from tiny_ablation.store.sweepdir import Cell
     from tiny_ablation.sweep.analysis.children import FinishedRun
     from tiny_ablation.sweep.analysis.effects import Effects
     from tiny_ablation.sweep.analysis.examples import Examples, Grouped
-    from tiny_ablation.sweep.analysis.invariants import Comparison
 
     class Given(Examples):
         def grouped(self, profile: Any, metric: str) -> Grouped:  # noqa: ARG002
@@ -113,7 +82,26 @@ def _compared(deltas: "Sequence[np.ndarray]") -> "Comparison":
     mean = np.array([each.mean(1) for each in deltas])[:, None, None]
     sites = tuple((i // 30, i % 30) for i in range(mean.shape[-1]))
     grid = Effects("head_impact", "simulated", sites, children, ("clean",), (METRIC,), mean, mean, mean)
-    return Comparison.of(grid, Given(grid, [METRIC]), sweep_config({"k": 10}), METRIC)
+    return grid, Given(grid, [METRIC])
+
+
+def _compared(deltas: "Sequence[np.ndarray]") -> "Comparison":
+    from tiny_ablation.config.sweep import sweep_config
+    from tiny_ablation.sweep.analysis.invariants import Comparison
+
+    return Comparison.of(*_grid(deltas), sweep_config({"k": 10}), METRIC)
+
+
+def _in_all(sign: str, _: "PreparedRun", rng: "np.random.Generator") -> float:
+    """Whether an effect of this sign is found in both of two conditions, of which one has a skewed one of mean 0."""
+    from tiny_ablation.sweep.analysis.declared import EffectInAll
+    from tiny_ablation.sweep.analysis.effect_in_all import effect_in_all
+    from tiny_ablation.sweep.analysis.hypotheses import Measured
+
+    clear = 5.0 if sign == "positive" else -5.0
+    deltas = [clear + rng.normal(size=(1, 12)), rng.exponential(size=(1, 12)) - 1]
+    claim = EffectInAll({"layer": 0, "head": 0}, sign, None)
+    return float(effect_in_all(claim, [Measured(*_grid(deltas))], METRIC).p_value <= LEVEL)
 
 
 def _noise(rng: "np.random.Generator", shared: float, scales: float, n: int = 2) -> "list[np.ndarray]":
@@ -220,26 +208,30 @@ def _equivalent(_: "PreparedRun", rng: "np.random.Generator") -> float:
     return float((equivalence_pvalues(1 + rng.normal(size=(40, 20)), np.ones(20), 1.0) <= LEVEL).mean())
 
 
-CORRELATED, LOUD = (
-    "no effect in two conditions, noise correlates .8",
-    "no effect in two conditions, noise of heads differs (log-sd 1)",
-)
+NOISE = "no effect in two conditions, noise correlates {}"
+CORRELATED, LOUD = NOISE.format(".8"), "no effect in two conditions, noise of heads differs (log-sd 1)"
 TRIALS = (
     *(
         Trial(COVERS, f"{n} seeds of 50 wordings: mean over all wordings", partial(_seeds, n), 0.93, 0.97)
-        for n in (2, 5, 10)
+        for n in (2, 3, 5, 10)
     ),
+    Trial(COVERS, "2 seeds of 50 wordings: share of right answers", _accuracy, 0.95, 1.0),
     *(
         Trial(COVERS, f"ratio, error of the denominator {noise:g} of it, 12 groups", partial(_ratio, noise), 0.93, 1.0)
         for noise in (0.2, 1.0)
     ),
     Trial(CONSERVED, CORRELATED, partial(_conserved, 0.8, 0.0), n=50),
     Trial(CONSERVED, LOUD, partial(_conserved, 0.0, 1.0), n=50),
-    Trial(CHANCE, CORRELATED, partial(_chance, 0.8, 0.0)),
+    *(Trial(CHANCE, NOISE.format(shared), partial(_chance, float(shared), 0.0)) for shared in (".5", ".8")),
     Trial(CHANCE, LOUD, partial(_chance, 0.0, 1.0)),
     Trial(HOLDS, "no effect under three replacements, noise correlates .8", _holds, n=50),
-    Trial(INTERACTS, "66 pairs whose effects add up, 12 groups", _interacts),
+    Trial(INTERACTS, "66 pairs whose effects add up, 12 groups", _interacts, n=250),
     Trial(DIFFERS, "equal ones, 10 groups of sd 3 and 50 of sd 1", partial(_differ, (10, 50), (3.0, 1.0)), n=200),
+    Trial(DIFFERS, "equal ones, 20 groups of sd 1 in each", partial(_differ, (20, 20), (1.0, 1.0)), n=200),
     Trial(DIFFERS, "equal ones on the same 12 groups, exponential", _differ_paired, n=200),
+    *(
+        Trial(IN_ALL, f"{sign}, none in one of two, exponential, 12 groups", partial(_in_all, sign), n=500)
+        for sign in ("positive", "negative")
+    ),
     Trial(EQUIVALENT, "20 groups, normal", _equivalent),
 )  # fmt: skip

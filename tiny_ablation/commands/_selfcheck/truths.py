@@ -25,7 +25,7 @@ class Truth:
         n_groups: groups of examples.
         sizes: how many examples they have, in turn.
         shape: of all parts, of mean 0 and variance 1: `normal`, `lognormal` (skewness 1.75), `exponential` (skewness 2),
-            `heavy` (log-normal with skewness 6.2); or `rate`, where an example has the event or not.
+            `skewed` and `heavy` (log-normal with skewness 3.3 and 6.2); or `rate`, where an example has the event or not.
         shared: the part of the groups' variance that all heads share, so that two heads correlate by about that.
         of_example: the standard deviation of an example's part, where that of a group's is 1. A rate's examples copy their
             group with a chance of a half.
@@ -84,6 +84,7 @@ def _lognormal(rng: "np.random.Generator", shape: tuple[int, ...], spread: float
 SHAPES: "dict[str, Callable[[Any, tuple[int, ...]], Any]]" = {
     "normal": lambda rng, shape: rng.normal(size=shape),
     "lognormal": _lognormal,
+    "skewed": partial(_lognormal, spread=0.75),
     "heavy": partial(_lognormal, spread=1.0),
     "exponential": lambda rng, shape: rng.exponential(size=shape) - 1,
 }

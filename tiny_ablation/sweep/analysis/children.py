@@ -35,8 +35,8 @@ class FinishedRun:
         table: which impact table it wrote, a key of `TABLES`.
         impact: that table, with the plan's label as `condition`; texts are dictionary-encoded.
         summary: the content of its `summary.json`.
-        chosen: where sites were screened, those that it measured for their estimates; the others that it measured were drawn
-            at random, to judge the estimates by. None where it measured every site.
+        chosen: where sites were screened, those that it measured for its own or another run's estimates; the others that it
+            measured were drawn at random, to judge the estimates by. None where it measured every site.
     """
 
     cell: Cell
@@ -149,10 +149,13 @@ def _read(rundir: RunDir, cell: Cell, manifest: Manifest) -> FinishedRun:
 
 
 def _chosen(rundir: RunDir, table: str) -> frozenset[tuple[int | str, ...]]:
-    """The sites that a screening chose for their estimates, as the table names them."""
+    """The sites that screenings chose for their estimates, as the table names them."""
     rows = read_table(rundir.path / _SCREENED)
     of_layer = "component" if table == "layer_impact" else "unit"
-    rows = rows.loc[rows["in_top"].to_numpy(), ["layer", of_layer]]
+    chosen = (
+        rows["in_top"] | rows["also"] if "also" in rows else rows["in_top"]
+    )  # earlier versions measured their own
+    rows = rows.loc[chosen.to_numpy(), ["layer", of_layer]]
     return frozenset(rows.itertuples(index=False, name=None))
 
 

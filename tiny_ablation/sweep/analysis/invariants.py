@@ -275,7 +275,22 @@ def _notes(
         yield (
             f"{', '.join(screened)}: top sets hold only what screening chose to measure, nothing that it drew at random"
         )
+    for profile, n in _passed_over(grid, metric, profiles):
+        yield (
+            f"{profile.label}: {n} components that the screening of another condition chose were not measured here and count "
+            "as not among its strongest; ablation.screen_also measures them"
+        )
     if not shared.all():
         yield f"{int((~shared).sum())} components are left out, since not every run has measured them"
     if cfg.direction is not EffectSign.both and not worse_sign(metric):
         yield f"{metric} has no side that hurts, so sweep.direction={cfg.direction.value} finds nothing; use both"
+
+
+def _passed_over(grid: Effects, metric: str, profiles: Sequence[Profile]) -> Iterator[tuple[Profile, int]]:
+    """The profiles that did not measure all that others chose, and how many components they lack."""
+    chosen = [grid.candidates(p, metric) for p in profiles]
+    for profile in profiles:
+        if all(grid.children[run].chosen is not None for run in profile.runs):
+            lacks = np.logical_or.reduce(chosen) & ~np.isfinite(grid.mean(profile, metric))
+            if lacks.any():
+                yield profile, int(lacks.sum())
