@@ -32,6 +32,7 @@ class Section:
         tables: below the text.
         headline: the answer of the run in one sentence, in place of the one about its strongest site; empty where the section
             does not answer the run's question.
+        firm: whether the headline is a finding that the run's evidence carries; else it is set smaller.
         figure: the name of the figure of the report that belongs to it; empty for none.
     """
 
@@ -40,3 +41,4 @@ class Section:
     tables: Sequence[Table] = ()
     headline: str = ""
     figure: str = ""
+    firm: bool = True

@@ -24,6 +24,17 @@ def test_numbers_in_the_answer_are_those_of_the_table(fake):
     assert f"about {top['shrunken']:+.3f} is to be expected" in said.sentences[0]
 
 
+def test_a_site_that_something_speaks_against_is_not_called_the_strongest(fake):
+    table = fake.impact()
+    said = answer(table, metric="logit_diff", doubt=lambda site: f"not stable at L{site['layer']}")
+    sure = answer(table, metric="logit_diff")
+    assert (said.firm, sure.firm) == (False, True)
+    assert said.top == sure.top
+    assert f"logits in this run; not stable at L{said.top['layer']}." in said.headline
+    assert "the most" not in said.headline
+    assert not answer(_all_unresolved(table), metric="logit_diff").firm
+
+
 def test_an_interval_that_spans_zero_is_never_an_effect(fake):
     said = answer(_all_unresolved(fake.impact(4, 3)), metric="logit_diff")
     assert said.top is None

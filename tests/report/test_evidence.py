@@ -5,7 +5,7 @@ import math
 import pandas as pd
 
 from tiny_ablation.ablations.circuit.sections import headline, lines
-from tiny_ablation.report.evidence import evidence_lines, evidence_tables
+from tiny_ablation.report.evidence import doubt, evidence_lines, evidence_tables
 
 SITE = {"layer": 1, "head": 2, "scale": 0.0, "delta_chosen": -0.5, "delta": -0.4, "ci_low": -0.6, "ci_high": -0.2,
         "p_value": 0.01, "q_value": 0.02, "effect_size": -1.5, "value": 1.0, "confirmed": 1.0}  # fmt: skip
@@ -48,6 +48,22 @@ def test_stability_is_judged_by_the_bar():
     assert "0.91" in good
     assert "(stable;" in good
     assert "not stable" in bad
+
+
+UNSTABLE = {"stability": {"top": 10, "stable": False}}
+
+
+def test_held_out_examples_decide_before_stability_what_speaks_against_a_site():
+    site, other = {"layer": 1, "head": 2, "scale": 0.0}, {"layer": 1, "head": 3, "scale": 0.0}
+    assert doubt({}, site) == ""
+    assert doubt({"stability": {"top": 10, "stable": True}}, site) == ""
+    assert "not stable" in doubt(UNSTABLE, site)
+    assert doubt({**UNSTABLE, "confirm": CONFIRM}, site) == ""
+    assert "not stable" in doubt({**UNSTABLE, "confirm": CONFIRM}, other)
+    failed = {**CONFIRM, "sites": [{**SITE, "confirmed": 0.0}]}
+    assert doubt({"confirm": failed}, site) == "split test does not confirm it"
+    untested = {**CONFIRM, "sites": [{**SITE, "confirmed": None}]}
+    assert "not stable" in doubt({**UNSTABLE, "confirm": untested}, site)
 
 
 def test_confirmation_counts_or_says_why_not():

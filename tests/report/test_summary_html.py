@@ -39,6 +39,23 @@ def test_a_second_call_gives_the_same_bytes(tmp_path, fake):
     assert (directory / "report.html").read_bytes() == first
 
 
+def test_the_size_of_the_headline_follows_the_evidence(tmp_path, fake):
+    """A claim that is not resolved or not stable is worded so, and set smaller."""
+    table = fake.impact(4, 3)
+    unresolved = table.assign(ci_low=-9.0, ci_high=9.0)
+    stability = {"metric": "logit_diff", "top": 5, "of": 12, "n_splits": 200, "jaccard": 0.3, "stable": False}
+
+    def head(name, rows, **changes):
+        page = write_run_report(fake.write_run(tmp_path / name, rows, **changes)).read_text(encoding="utf-8")
+        return re.search(r"<h1([^>]*)>(.*?)</h1>", page).groups()
+
+    assert head("firm", table)[0] == ""
+    how, said = head("unstable", table, stability=stability)
+    assert how == ' class="tentative"'
+    assert "is not stable" in said
+    assert head("unresolved", unresolved)[0] == ' class="tentative"'
+
+
 def test_it_opens_offline(tmp_path, fake):
     text = _report(tmp_path, fake.impact(4, 3), write_run=fake.write_run)
     sources = [a.get("src") or a.get("href") for _, a in _Page(text).tags if "src" in a or "href" in a]

@@ -4,6 +4,7 @@ An effect whose interval holds 0 is never called an effect, and a count of resol
 how many would be resolved by chance.
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +27,7 @@ class Answer:
         resolved: how many of them have an interval that excludes 0.
         significant: how many have q at most 0.05; None where q-values are not to be used.
         top: the row of the site that the headline names; None where it names none.
+        firm: whether the headline names a site that nothing speaks against; else it is set smaller.
     """
 
     headline: str
@@ -34,6 +36,7 @@ class Answer:
     resolved: int
     significant: int | None
     top: dict[str, Any] | None
+    firm: bool
 
 
 def answer(
@@ -43,6 +46,7 @@ def answer(
     confidence: float = 0.95,
     use_q: bool = True,
     family_size: int | None = None,
+    doubt: Callable[[Mapping[str, Any]], str] = lambda _site: "",
 ) -> Answer:
     """Which sites the behaviour depends on, at the strongest intervention of the run.
 
@@ -53,6 +57,7 @@ def answer(
         use_q: whether the q-values can be used; they cannot when the number of draws does not reach the first
             step of the correction.
         family_size: how many tests the q-values correct for; None leaves it unsaid.
+        doubt: what speaks against calling a site the strongest, from its row (`evidence.doubt`); empty for nothing.
 
     Raises:
         ResultsError: the table has no effect on `metric`.
@@ -65,17 +70,20 @@ def answer(
     teller = _AnswerWriter(
         metric, confidence, scale, tables.index_columns(impact), formats.decimals(rows["delta"])
     )
+    top = None if found.empty else found.iloc[0].to_dict()
+    reserve = "" if top is None else doubt(top)
     sentences = [] if found.empty else [teller.size(found)]
     sentences += teller.counts(rows, found, use_q, family_size)
     if not found.empty:
         sentences.append(teller.directions(found))
     return Answer(
-        headline=teller.headline(found),
+        headline=teller.headline(found, reserve),
         sentences=[*sentences, *teller.larger_but_uncertain(rows, found)],
         tested=len(rows),
         resolved=sum(rows["resolved"]),
         significant=len(found) if use_q else None,
-        top=None if found.empty else found.iloc[0].to_dict(),
+        top=top,
+        firm=top is not None and not reserve,
     )
 
 
@@ -98,7 +106,7 @@ class _AnswerWriter:
     index: tuple[str, ...]
     places: int
 
-    def headline(self, found: pd.DataFrame) -> str:
+    def headline(self, found: pd.DataFrame, doubt: str) -> str:
         if found.empty:
             one = vocabulary.noun(self.index, 1)
             return f"No {one} has an effect on {self.metric} that this run can tell from none."
@@ -106,10 +114,9 @@ class _AnswerWriter:
         done = vocabulary.action(row["replacement"], self.scale, tables.label(row, self.index, sentence=True))
         verb = "lowers" if row["delta"] < 0 else "raises"
         before, after = formats.plain(row["baseline"], self.places), formats.plain(row["value"], self.places)
-        return (
-            f"{done[:1].upper()}{done[1:]} {verb} {self.metric} the most: from {before} to {after} "
-            f"{vocabulary.metric_vocabulary(self.metric).unit}."
-        )
+        change = f"from {before} to {after} {vocabulary.metric_vocabulary(self.metric).unit}"
+        done = f"{done[:1].upper()}{done[1:]} {verb} {self.metric}"
+        return f"{done} {change} in this run; {doubt}." if doubt else f"{done} the most: {change}."
 
     def counts(
         self, rows: pd.DataFrame, found: pd.DataFrame, use_q: bool, family_size: int | None

@@ -39,6 +39,28 @@ def evidence_lines(summary: Mapping[str, Any]) -> list[str]:
     return [*_stability(summary.get("stability")), *_confirm(summary.get("confirm"))]
 
 
+def doubt(summary: Mapping[str, Any], site: Mapping[str, Any]) -> str:
+    """What speaks against calling a site the strongest without reserve; empty for nothing.
+
+    Held-out examples decide where they tested the site; otherwise whether other examples would name the same sites.
+
+    Args:
+        summary: the content of `metrics/summary.json`.
+        site: its row.
+    """
+    confirm = summary.get("confirm") or {"sites": []}
+    named = [name for name in (*_INDEX, "direction") if name in site]
+    mine = [row for row in confirm["sites"] if all(row.get(name, site[name]) == site[name] for name in named)]
+    if mine and (found := _is_confirmed(mine[0])) is not None:
+        return "" if found else f"split {confirm['split']} does not confirm it"
+    stability = summary.get("stability")
+    if not stability or stability["stable"]:
+        return ""
+    return (
+        f"which {stability['top']} sites are the strongest is not stable, so other examples may name another"
+    )
+
+
 def evidence_tables(summary: Mapping[str, Any], controls: pd.DataFrame | None) -> list[Table]:
     """The tables for the page.
 

@@ -1,5 +1,6 @@
 """A run in the terminal: what is run, and what its summary says when it is done."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from tiny_ablation.report.evidence import sections
@@ -26,13 +27,19 @@ def headline(prepared: "PreparedRun") -> dict[str, str]:
     }
 
 
+def _reserve(summary: Mapping[str, Any]) -> str:
+    """What the heading of the strongest sites says where other examples would name others."""
+    stability = summary.get("stability")
+    return "" if not stability or stability["stable"] else " (not stable)"
+
+
 def show_run(prepared: "PreparedRun", rundir: RunDir, summary: dict[str, Any], screen: Screen) -> None:
     """Print the strongest sites, the evidence, the warnings and where the files are."""
     screen.baseline(summary)
     screen.table(
         summary["top"], metric=summary["primary"], null=summary["null"], family_size=summary["family_size"],
         resolution=summary["resolution"], confidence=summary["confidence"],
-        title=f"Strongest {_SITES.get(prepared.spec.table, 'sites')}",
+        title=f"Strongest {_SITES.get(prepared.spec.table, 'sites')}{_reserve(summary)}",
     )  # fmt: skip
     for section in (
         *sections(summary, None),

@@ -8,15 +8,17 @@ nothing else.
 
 import shlex
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from tiny_ablation import formats
+from tiny_ablation.document import Section
 from tiny_ablation.report import tables, templates, vocabulary
 from tiny_ablation.report.answer import answer
-from tiny_ablation.report.evidence import evidence, own_sections
+from tiny_ablation.report.evidence import doubt, evidence, own_sections
 from tiny_ablation.report.examples import examples_section
 from tiny_ablation.report.figures import feature_panel, files, interactive
 from tiny_ablation.report.figures.source import RunSource
@@ -55,12 +57,12 @@ def write_run_report(run_dir: Path, *, status: str | None = None) -> Path:
     summary = read_json(run.summary)
     impacts = [read_table(path) for path in sorted(run.metrics.glob("*_impact.parquet"))]
     own = own_sections(summary)
-    headline = next((section.headline for section in own if section.headline), None)
+    answering = next((section for section in own if section.headline), None)
     page = templates.render(
         "report.html.j2",
         summary=summary,
         percent=formats.percent(_confidence(summary)),
-        sections=[_section(run, summary, impact, headline) for impact in impacts],
+        sections=[_section(run, summary, impact, answering) for impact in impacts],
         own=own,
         evidence=[
             evidence(summary, _optional(run.metrics / "site_controls.parquet")),
@@ -92,9 +94,9 @@ def _confidence(summary: Mapping[str, Any]) -> float:
 
 
 def _section(
-    run: RunDir, summary: Mapping[str, Any], impact: pd.DataFrame, headline: str | None
+    run: RunDir, summary: Mapping[str, Any], impact: pd.DataFrame, own: Section | None
 ) -> dict[str, Any]:
-    """What the page says and shows of one impact table; `headline` is the ablation's own answer, where it has one."""
+    """What the page says and shows of one impact table; `own` is the ablation's own answer, where it has one."""
     source = RunSource(run, impact, summary)
     usable = not summary.get("resolution")
     found = answer(
@@ -103,9 +105,11 @@ def _section(
         confidence=source.confidence,
         use_q=usable,
         family_size=summary["family_size"],
+        doubt=partial(doubt, summary),
     )
     return {
-        "headline": headline or found.headline,
+        "headline": own.headline if own else found.headline,
+        "firm": own.firm if own else found.firm,
         "answer": found,
         "figures": [page_figure(drawing, source, run.artifacts) for drawing in files.drawings(source)],
         "table": _table(impact, source.metric, usable),

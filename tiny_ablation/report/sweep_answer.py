@@ -43,6 +43,11 @@ class SweepAnswer:
     beyond_chance: bool | None
     notes: list[str]
 
+    @property
+    def firm(self) -> bool:
+        """Whether the headline names something that chance would not give; else it is set smaller."""
+        return self.size > 0 and self.beyond_chance is not False
+
 
 def sweep_answer(data: SweepData, comparison: Comparison) -> SweepAnswer:
     """What the conditions of a comparison have in common."""

@@ -24,7 +24,8 @@ def sections(circuit: Mapping[str, Any] | None) -> list[Section]:
         f"{circuit['full']:.3f}) and 0 with all {circuit['n_heads']} heads replaced ({circuit['empty']:.3f})."
     ]
     tables = [_table(ranking, found["points"]) for ranking, found in circuit["rankings"].items()]
-    return [Section("Circuits", [*text, *lines(circuit)], tables, headline(circuit), "faithfulness")]
+    shown = bool(circuit["defined"]) and _smallest(circuit) is not None
+    return [Section("Circuits", [*text, *lines(circuit)], tables, headline(circuit), "faithfulness", firm=shown)]
 
 
 def headline(circuit: Mapping[str, Any]) -> str:

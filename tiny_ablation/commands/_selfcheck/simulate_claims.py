@@ -133,8 +133,8 @@ def _screened(rng: "np.random.Generator") -> "tuple[dict[str, Any], int]":
     """What a screening by default says of its recall, and how many of the strongest it missed; estimates correlate .8."""
     import numpy as np
 
-    from tiny_ablation.ablations.shared.screening import ScreenKeys
     from tiny_ablation.ablations.shared.agreement import recall
+    from tiny_ablation.ablations.shared.screening import ScreenKeys
     from tiny_ablation.run.plan import Estimates
 
     keys = ScreenKeys(kind="")
