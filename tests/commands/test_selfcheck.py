@@ -217,7 +217,7 @@ TRIAL_FAULTS: dict[str, tuple[str, Any, str, str]] = {
         "ablations.pairs.interaction.q_values", lambda p, _: p, simulate_sweeps.INTERACTS, "",
     ),
     "one replacement as good as all": (
-        "aggregate.robustness.same_sign_everywhere", lambda p, _: p.min(0) / N_HEADS, simulate_sweeps.HOLDS, "",
+        f"{SWEEP}.robustness.same_sign_everywhere", lambda p, _: p.min(0) / N_HEADS, simulate_sweeps.HOLDS, "",
     ),
     "sign flips in every condition": (f"{SWEEP}.examples.cluster_means", _sign_flips, simulate_sweeps.IN_ALL, "negative"),
     "profiles by permuted groups": ("stats.profiles.unpaired_profiles", _permuted, simulate_sweeps.DIFFERS, "sd 3"),
