@@ -142,6 +142,9 @@ def _finish(
             confirmed, stopped = _confirm(prepared, measured, rundir, screen)
     with stages.trying("statistics"):
         summary = _write_statistics(prepared, rundir, combined, confirmed)
+    if summary is not None:
+        with stages.trying("read-outs"):
+            _write_readouts(prepared, rundir, combined, summary)
     if not stopped:
         with stages.trying("verify"):
             bug = _verify(prepared, rundir, measured, screen)
@@ -209,6 +212,17 @@ def _write_statistics(
         files.write_table(rundir.metrics / f"{name}.parquet", frame)
     files.write_json(rundir.summary, summary)
     return summary
+
+
+def _write_readouts(
+    prepared: "PreparedRun", rundir: "RunDir", measured: "Sequence[Measured]", summary: "Mapping[str, Any]"
+) -> None:
+    """What heads and layers write and attend to in clean runs, beside their effects."""
+    from tiny_ablation.run.readouts import readout_tables
+    from tiny_ablation.store import files
+
+    for name, frame in readout_tables(prepared, measured, summary["top"]).items():
+        files.write_table(rundir.metrics / f"{name}.parquet", frame)
 
 
 def _verify(

@@ -111,3 +111,13 @@ def test_members_that_stand_out_are_named():
         "Minimality: of its 2 first heads, 1 raise f (q at most 0.05 over the members) by more than 95 % of the 20"
     )
     assert found[-1].endswith("(L0H3).")
+
+
+def test_stable_sites_are_named():
+    sites = [{"layer": 23, "head": 4, "scale": 0.0, "share": 1.0}, {"layer": 0, "head": 4, "scale": 0.0, "share": 0.6}]
+    found = {"top": 2, "of": 270, "n_splits": 200, "jaccard": 0.63, "stable": False, "fair": 0.8, "sites": sites}
+    (said,) = evidence_lines({"stability": found})
+    assert "L23H4 (100 %) is among the 2 strongest in at least 80 % of random halves" in said
+    assert "L0H4" not in said
+    (none,) = evidence_lines({"stability": {**found, "sites": sites[1:]}})
+    assert "none is among" in none

@@ -15,6 +15,9 @@ def test_clear_effects_stay_on_top_and_noise_does_not(made_up):
     assert shaky["jaccard"] < 0.7
     assert not shaky["stable"]
     assert steady["n_splits"] >= 100
+    assert [site["share"] for site in steady["sites"]] == [1.0] * 3
+    assert {site["head"] for site in steady["sites"]} == {0, 1, 2}
+    assert max(site["share"] for site in shaky["sites"]) < 1
 
 
 def test_by_hand_two_groups(made_up):
@@ -22,6 +25,7 @@ def test_by_hand_two_groups(made_up):
     apart = stability(made_up.prepared(["a", "b"]), [made_up.measured([[3, 0], [0, 2]], ["a", "b"])], 1)
     alike = stability(made_up.prepared(["a", "b"]), [made_up.measured([[3, 5], [0, 2]], ["a", "b"])], 1)
     assert (apart["jaccard"], alike["jaccard"]) == (0, 1)
+    assert (apart["sites"][0]["share"], alike["sites"][0]["share"]) == (0.5, 1.0)
 
 
 def test_where_there_is_nothing_to_rank(made_up):

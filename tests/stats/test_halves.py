@@ -16,9 +16,11 @@ def test_halves_are_halves():
 
 def test_clear_sites_agree_and_noise_does_not():
     clear = rng().normal(size=(20, 60)) + np.r_[np.full(5, 10.0), np.zeros(15)][:, None]
-    assert top_set_agreement(clear, np.arange(60), 5, 100, rng()) == 1
+    found = top_set_agreement(clear, np.arange(60), 5, 100, rng())
+    assert found.jaccard == 1
+    assert found.share.tolist() == [1.0] * 5 + [0.0] * 15
     noise = rng().normal(size=(200, 60))
-    assert top_set_agreement(noise, np.arange(60), 5, 100, rng()) < 0.1
+    assert top_set_agreement(noise, np.arange(60), 5, 100, rng()).jaccard < 0.1
 
 
 def test_it_does_not_promise_more_than_an_independent_sample_gives():
@@ -27,14 +29,14 @@ def test_it_does_not_promise_more_than_an_independent_sample_gives():
     for seed in range(20):
         truth = rng(seed).normal(size=(100, 1)) * 0.3
         one, other = (truth + rng(seed + n).normal(size=(100, 40)) for n in (1000, 2000))
-        said.append(top_set_agreement(one, np.arange(40), 10, 50, rng()))
+        said.append(top_set_agreement(one, np.arange(40), 10, 50, rng()).jaccard)
         tops = [set(np.argsort(-np.abs(x.mean(1)))[:10]) for x in (one, other)]
         true.append(len(tops[0] & tops[1]) / len(tops[0] | tops[1]))
     assert np.mean(true) - 0.2 <= np.mean(said) <= np.mean(true) + 0.03
 
 
 def test_one_group_and_impossible_tops():
-    assert np.isnan(top_set_agreement([[1.0, 2.0]], [0, 0], 1, 10, rng()))
+    assert np.isnan(top_set_agreement([[1.0, 2.0]], [0, 0], 1, 10, rng()).jaccard)
     with pytest.raises(GuardError, match="no top 3"):
         top_set_agreement([[1.0, 2.0]], [0, 1], 3, 10, rng())
 

@@ -56,20 +56,18 @@ def _counts(batch: Batch, prompts: Sequence[Prompt], positions: PositionSpec) ->
 
 
 def _norms(network: Network, layer: int, z: Tensor) -> Tensor:
-    """(n_heads, nodes) float64, from z (nodes, n_heads, d_head).
+    """(n_heads, nodes) float64, from z (nodes, n_heads, d_head)."""
+    return head_outputs(network, layer, z).double().norm(dim=-1).cpu()
+
+
+def head_outputs(network: Network, layer: int, z: Tensor) -> Tensor:
+    """(n_heads, nodes, d_model): `z_h W_O,h` of each head, from z (nodes, n_heads, d_head).
 
     The projection runs on one head at a time, without its bias, so that it does not matter how the architecture stores it.
     """
     project = network.hook_point("z", layer).module
-    alone = _alone(z)
-    bias = project(torch.zeros_like(alone[:1, :1]))
-    return (project(alone) - bias).double().norm(dim=-1).cpu()
-
-
-def _alone(z: Tensor) -> Tensor:
-    """(n_heads, nodes, n_heads * d_head): each head's values with all others zero."""
-    n_heads = z.shape[1]
-    alone = z.new_zeros(n_heads, *z.shape)
-    for head in range(n_heads):
+    alone = z.new_zeros(z.shape[1], *z.shape)
+    for head in range(len(alone)):
         alone[head, :, head] = z[:, head]
-    return alone.flatten(2)
+    alone = alone.flatten(2)
+    return project(alone) - project(torch.zeros_like(alone[:1, :1]))

@@ -79,11 +79,21 @@ def evidence_tables(summary: Mapping[str, Any], controls: pd.DataFrame | None) -
 def _stability(found: Mapping[str, Any] | None) -> list[str]:
     if not found:
         return []
-    verdict = "stable" if found["stable"] else "not stable: other examples would name other sites"
+    verdict = "stable" if found["stable"] else "not stable as a set: other examples would name others"
+    top, fair = found["top"], found.get("fair", 0.8)
+    whole = (
+        f"The {top} strongest of one half and those of the other share a Jaccard overlap of {found['jaccard']:.2f} on average "
+        f"over {found['n_splits']} random halves ({verdict}; {fair:.2f} is a fair bar)."
+    )
+    if "sites" not in found:  # a run of an earlier version
+        return [f"Stability: {whole}"]
+    steady = [
+        f"{_site(row)} ({formats.percent(row['share'])})" for row in found["sites"] if row["share"] >= fair
+    ]
+    which = ", ".join(steady) if steady else "none"
     return [
-        f"Stability: the {found['top']} strongest of {found['of']} sites in one half of the groups and those in the other "
-        f"share a Jaccard overlap of {found['jaccard']:.2f} on average over {found['n_splits']} random halves ({verdict}; "
-        "0.80 is a fair bar)."
+        f"Stability: of the {top} strongest of {found['of']} sites, {which} {'are' if len(steady) > 1 else 'is'} among the {top} "
+        f"strongest in at least {formats.percent(fair)} of random halves of the groups. {whole}"
     ]
 
 

@@ -1,9 +1,11 @@
-"""What the strongest interventions do to single prompts: the text, the likeliest answer before and after, which flip."""
+"""Single prompts: what the strongest interventions do to them, and what the strongest heads attend to and write on them."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
 from tiny_ablation import formats
+from tiny_ablation.data.text import printable
 from tiny_ablation.document import Section, Table
 from tiny_ablation.models.labels import site_label
 from tiny_ablation.store.files import read_json, read_table
@@ -55,6 +57,63 @@ def examples_section(
         head = ("prompt", "right", "wrong", "change", "likeliest before", "likeliest after")
         tables.append(Table(f"{name}: the prompts whose {primary} it changes most.", head, cells))
     return Section(title, lines, tables)
+
+
+def readouts_section(run: RunDir, *, heads: int = 3, prompts: int = 5, longest: int = 240) -> Section:
+    """What the strongest heads attend to and write in clean runs; empty where the run did not read them.
+
+    Args:
+        run: its tables `head_readouts` and `head_prompts` and its provenance are read.
+        heads: how many of the strongest.
+        prompts: how many prompts of each, those first that it changes most.
+        longest: characters of a prompt; of a longer one its end is shown.
+    """
+    title = "What the strongest heads attend to and write"
+    files = [run.metrics / f"{name}.parquet" for name in ("head_readouts", "head_prompts")]
+    texts = texts_of(read_json(run.provenance)) if run.provenance.is_file() else {}
+    if not texts or not all(file.is_file() for file in files):
+        return Section(title)
+    means, of_prompts = (read_table(file) for file in files)
+    means = means.set_index(["layer", "head"])
+    tables, lines = [], []
+    for (layer, head), rows in list(of_prompts.groupby(["layer", "head"], sort=False))[:heads]:
+        name, mean = site_label({"layer": layer, "head": head}), means.loc[(layer, head)]
+        lines.append(_said_of_head(name, mean))
+        cells = [
+            [_end(texts[row.example_id]["clean"], longest), _words(row.attended, weights=True), _words(row.promoted),
+             _words(row.suppressed), formats.signed(row.direct, 3)]
+            for row in rows.head(prompts).itertuples()
+            if row.example_id in texts
+        ]  # fmt: skip
+        how = "where its last token attends, the tokens whose logits it raises and lowers most, and the logits that it adds"
+        columns = ("prompt", "attends to", "promotes", "suppresses", "right − wrong")
+        tables.append(Table(f"{name}: {how} to the right answer over the wrong one.", columns, cells))
+    return Section(title, lines, tables)
+
+
+def _said_of_head(name: str, mean: Any) -> str:
+    said = (
+        f"{name} adds {formats.signed(mean.direct, 3)} logits to the right answer over the wrong one by what it writes itself "
+        "(final norm's scale frozen; what later parts make of its output is not counted)."
+    )
+    if mean.to_first != mean.to_first:
+        return said
+    shares = [
+        ("the first token", mean.to_first),
+        ("the token before", mean.to_previous),
+        ("itself", mean.to_self),
+    ]
+    attends = ", ".join(f"{share:.2f} to {where}" for where, share in shares)
+    return f"{said} Mean attention of a token: {attends}; induction score {mean.induction:.2f}."
+
+
+def _words(content: str, *, weights: bool = False, most: int = 3) -> str:
+    entries = json.loads(content)[:most]
+    return (
+        ", ".join(f"{printable(word.strip() or word)} {weight:.2f}" for _, word, weight in entries)
+        if weights
+        else ", ".join(printable(word.strip() or word) for word, _ in entries)
+    )
 
 
 def _end(prompt: str, longest: int) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from tiny_ablation.report.evidence import sections
-from tiny_ablation.report.examples import examples_section
+from tiny_ablation.report.examples import examples_section, readouts_section
 from tiny_ablation.report.terminal import Screen
 from tiny_ablation.store.rundir import RunDir
 
@@ -44,6 +44,7 @@ def show_run(prepared: "PreparedRun", rundir: RunDir, summary: dict[str, Any], s
     for section in (
         *sections(summary, None),
         examples_section(rundir, summary, sites=1, prompts=3, longest=40),
+        readouts_section(rundir, heads=1, prompts=3, longest=30),
     ):
         screen.section(section)
     for text in summary["warnings"]:

@@ -19,7 +19,7 @@ from tiny_ablation.document import Section
 from tiny_ablation.report import tables, templates, vocabulary
 from tiny_ablation.report.answer import answer
 from tiny_ablation.report.evidence import doubt, evidence, own_sections
-from tiny_ablation.report.examples import examples_section
+from tiny_ablation.report.examples import examples_section, readouts_section
 from tiny_ablation.report.figures import feature_panel, files, interactive
 from tiny_ablation.report.figures.source import RunSource
 from tiny_ablation.report.limitations import limitations
@@ -67,6 +67,7 @@ def write_run_report(run_dir: Path, *, status: str | None = None) -> Path:
         evidence=[
             evidence(summary, _optional(run.metrics / "site_controls.parquet")),
             examples_section(run, summary),
+            readouts_section(run),
         ],
         baseline=_baseline_rows(summary),
         metrics=_metric_rows(summary),

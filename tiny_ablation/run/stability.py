@@ -12,7 +12,7 @@ from tiny_ablation.stats.halves import top_set_agreement
 
 N_SPLITS = 200
 FAIR = 0.8
-"""From this mean Jaccard overlap on, a top set is called stable."""
+"""From this share of halves on, a site is called stable, and from this mean Jaccard overlap on the top set as a whole."""
 
 
 def stability(prepared: PreparedRun, measured: Sequence[Measured], n_top: int) -> dict[str, Any] | None:
@@ -34,12 +34,15 @@ def stability(prepared: PreparedRun, measured: Sequence[Measured], n_top: int) -
         return None
     k = min(n_top, n_sites // 2)
     draws = generator(prepared.spec.settings.root.seed, "bootstrap", "stability", name)
-    jaccard = top_set_agreement(deltas, first.groups, k, N_SPLITS, draws)
+    jaccard, shares = top_set_agreement(deltas, first.groups, k, N_SPLITS, draws)
+    order = np.argsort(-np.abs(deltas.mean(1)), kind="stable")[:k]
     return {
         "metric": name,
         "top": k,
         "of": n_sites,
         "n_splits": N_SPLITS,
         "jaccard": jaccard,
+        "fair": FAIR,
         "stable": jaccard >= FAIR,
+        "sites": [dict(first.arm.rows[i].key) | {"share": float(shares[i])} for i in order],
     }

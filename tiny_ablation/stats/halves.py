@@ -1,8 +1,11 @@
 """Random halves of the groups of examples: what one half finds, seen on the other, is free of the choice.
 
-Reference:
+References:
+    Meinshausen & Buehlmann 2010, Stability Selection (how often a site is chosen in halves).
     Rubin, Dudoit & van der Laan 2006, A Method to Increase the Power of Multiple Testing Procedures Through Sample Splitting.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,9 +20,21 @@ def random_halves(n_groups: int, n_splits: int, rng: np.random.Generator) -> NDA
     return order < n_groups // 2
 
 
+class TopSets(NamedTuple):
+    """How far random halves of the groups agree.
+
+    Attributes:
+        jaccard: the mean overlap of the top sets of the two halves, in [0, 1]; NaN with fewer than two groups.
+        share: (n_sites,) in which share of the halves a site is in the top set.
+    """
+
+    jaccard: float
+    share: Floats
+
+
 def top_set_agreement(
     values: ArrayLike, groups: ArrayLike, k: int, n_splits: int, rng: np.random.Generator
-) -> float:
+) -> TopSets:
     """How far the top `k` sites of one half of the groups are those of the other.
 
     Two independent samples, each half as large as the run's: two runs as large as this one would agree somewhat more.
@@ -31,9 +46,6 @@ def top_set_agreement(
         n_splits: random splits; 100 or more for a steady number.
         rng: their source.
 
-    Returns:
-        The mean Jaccard overlap, in [0, 1]; NaN with fewer than two groups.
-
     Raises:
         GuardError: there is no top `k`.
     """
@@ -41,11 +53,11 @@ def top_set_agreement(
     if not 1 <= k <= len(sums):
         raise GuardError(f"There is no top {k} of {len(sums)} sites.")
     if len(sizes) < 2:
-        return float("nan")
+        return TopSets(float("nan"), np.full(len(sums), np.nan))
     first = random_halves(len(sizes), n_splits, rng).astype(np.float64)
     tops = [_top((half @ sums.T) / (half @ sizes)[:, None], k) for half in (first, 1 - first)]
     shared = (tops[0] & tops[1]).sum(1)
-    return float((shared / (2 * k - shared)).mean())
+    return TopSets(float((shared / (2 * k - shared)).mean()), (tops[0].mean(0) + tops[1].mean(0)) / 2)
 
 
 def _top(means: Floats, k: int) -> NDArray[np.bool_]:
