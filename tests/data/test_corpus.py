@@ -206,6 +206,28 @@ def test_the_guards_run_and_the_answer_may_be_allowed_in_the_prompt(tmp_path):
     assert len(load_corpus(config, seed=0).examples) == 1
 
 
+def test_relations_choose_rows_and_change_the_hash_but_no_split():
+    whole = load_corpus(DatasetConfig(name="facts", family="facts"), 0)
+    places = load_corpus(DatasetConfig(name="facts", family="facts", relations=["capital", "country"]), 0)
+    assert {example.relation for example in places.examples} == {"capital", "country"}
+    assert len(places.examples) == sum(
+        example.relation in ("capital", "country") for example in whole.examples
+    )
+    split = dict(zip((example.id for example in whole.examples), whole.splits, strict=True))
+    assert [split[example.id] for example in places.examples] == list(places.splits)
+    assert places.content_hash != whole.content_hash
+    assert places.split_hash != whole.split_hash
+
+
+@pytest.mark.parametrize(
+    ("relations", "said"),
+    [(["capitol"], "no relation 'capitol'.*did you mean capital"), ([], "leaves no row")],
+)
+def test_relations_that_are_not_there_are_refused(relations, said):
+    with pytest.raises(ConfigError, match=said):
+        load_corpus(DatasetConfig(name="facts", family="facts", relations=relations), 0)
+
+
 def test_reading_and_checking_a_corpus_imports_nothing_heavy():
     code = (
         "import sys, tiny_ablation.data.tokens; from tiny_ablation.data.corpus import load_corpus; "

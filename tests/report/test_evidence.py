@@ -114,8 +114,19 @@ def test_members_that_stand_out_are_named():
 
 
 def test_stable_sites_are_named():
-    sites = [{"layer": 23, "head": 4, "scale": 0.0, "share": 1.0}, {"layer": 0, "head": 4, "scale": 0.0, "share": 0.6}]
-    found = {"top": 2, "of": 270, "n_splits": 200, "jaccard": 0.63, "stable": False, "fair": 0.8, "sites": sites}
+    sites = [
+        {"layer": 23, "head": 4, "scale": 0.0, "share": 1.0},
+        {"layer": 0, "head": 4, "scale": 0.0, "share": 0.6},
+    ]
+    found = {
+        "top": 2,
+        "of": 270,
+        "n_splits": 200,
+        "jaccard": 0.63,
+        "stable": False,
+        "fair": 0.8,
+        "sites": sites,
+    }
     (said,) = evidence_lines({"stability": found})
     assert "L23H4 (100 %) is among the 2 strongest in at least 80 % of random halves" in said
     assert "L0H4" not in said

@@ -86,6 +86,7 @@ class DatasetConfig:
     chat: bool = key(False, help="file: rows are conversations, rendered by the model's own chat template")
     answer_prefix: str = key("", help="chat: what the model's answer begins with, before the target")
     corruption: str | None = key(None, help="how the corrupt prompt differs; null is the family's first kind")
+    relations: list[str] | None = key(None, help="use only rows of these relations; null is all")
     split: Split = key(Split.all)
     n_examples: int | None = key(None, help="how many are drawn with the seed; null is all", least=1)
     unscorable: Unscorable | None = key(

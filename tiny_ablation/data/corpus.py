@@ -10,7 +10,7 @@ import json
 import pkgutil
 from collections import defaultdict
 from collections.abc import Container, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +81,30 @@ def load_corpus(cfg: DatasetConfig, seed: int) -> Corpus:
     )
     if cfg.family == FILE:
         splits.check_sidecar(Path(cfg.path or "").expanduser(), corpus.content_hash)
-    return corpus
+    return corpus if cfg.relations is None else _of_relations(corpus, cfg.relations)
+
+
+def _of_relations(corpus: Corpus, relations: Sequence[str]) -> Corpus:
+    """The rows of some relations, as a corpus of their own; their splits stay what they are."""
+    known = sorted({example.relation for example in corpus.examples} - {""})
+    for name in relations:
+        if name not in known:
+            among = (
+                f"choose from {', '.join(known)}{did_you_mean(name, known)}" if known else "no row has one"
+            )
+            raise ConfigError(f"dataset.relations: {corpus.name} has no relation {name!r}; {among}")
+    pairs = zip(corpus.examples, corpus.splits, strict=True)
+    kept = [(example, split) for example, split in pairs if example.relation in relations]
+    if not kept:
+        raise ConfigError("dataset.relations=[] leaves no row; name at least one, or null for all.")
+    examples, names = zip(*kept, strict=True)
+    return replace(
+        corpus,
+        examples=examples,
+        splits=names,
+        content_hash=content_hash(examples),
+        split_hash=split_hash(examples, names),
+    )
 
 
 def family_names() -> list[str]:

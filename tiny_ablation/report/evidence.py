@@ -90,10 +90,10 @@ def _stability(found: Mapping[str, Any] | None) -> list[str]:
     steady = [
         f"{_site(row)} ({formats.percent(row['share'])})" for row in found["sites"] if row["share"] >= fair
     ]
-    which = ", ".join(steady) if steady else "none"
+    which = f"{', '.join(steady) if steady else 'none'} {'are' if len(steady) > 1 else 'is'}"
     return [
-        f"Stability: of the {top} strongest of {found['of']} sites, {which} {'are' if len(steady) > 1 else 'is'} among the {top} "
-        f"strongest in at least {formats.percent(fair)} of random halves of the groups. {whole}"
+        f"Stability: of the {top} strongest of {found['of']} sites, {which} among the {top} strongest in "
+        f"at least {formats.percent(fair)} of random halves of the groups. {whole}"
     ]
 
 
