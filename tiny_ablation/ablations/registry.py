@@ -1,4 +1,4 @@
-"""Every ablation by name. A module or folder of `ablations/` is a slice and lists its own under `ABLATIONS`."""
+"""Every ablation by name. A module or folder of `ablations/` is a slice and lists its own under `ABLATIONS`; so do plug-ins."""
 
 import pkgutil
 from collections.abc import Mapping
@@ -8,7 +8,8 @@ from importlib import import_module
 from tiny_ablation import ablations
 from tiny_ablation.config.settings import Settings
 from tiny_ablation.data.corpus import load_corpus
-from tiny_ablation.errors import ConfigError
+from tiny_ablation.errors import ConfigError, did_you_mean
+from tiny_ablation.plugins import added
 from tiny_ablation.run.plan import Ablation
 from tiny_ablation.run.spec import LoadCorpus, RunSpec, make_spec
 
@@ -21,7 +22,7 @@ def all_ablations() -> Mapping[str, Ablation]:
     names = [module.name for module in pkgutil.iter_modules(ablations.__path__)]
     modules = [import_module(f"{ablations.__name__}.{name}") for name in names if name not in _NO_SLICES]
     found = {ablation.name: ablation for module in modules for ablation in module.ABLATIONS}
-    return dict(sorted(found.items()))
+    return dict(sorted((found | added("ABLATIONS", found)).items()))
 
 
 def find_ablation(name: str) -> Ablation:
@@ -33,6 +34,7 @@ def find_ablation(name: str) -> Ablation:
     if name not in all_ablations():
         raise ConfigError(
             f"ablation.kind={name}: there is no such kind; there are {', '.join(all_ablations())}"
+            f"{did_you_mean(name, all_ablations())}"
         )
     return all_ablations()[name]
 
@@ -43,9 +45,14 @@ def run_spec(settings: Settings, load: LoadCorpus = load_corpus) -> RunSpec:
 
 
 def register_schemas() -> None:
-    """Put each kind's keys into Hydra's store, as the group option `<kind>_schema` that its YAML file builds on."""
+    """Put each kind's keys into Hydra's store, as the group option `<kind>_schema` that its YAML file builds on.
+
+    A kind of a plug-in, which brings no YAML file, becomes an option by its own name.
+    """
     from hydra.core.config_store import ConfigStore
 
     store = ConfigStore.instance()
     for name, ablation in all_ablations().items():
         store.store(group="ablation", name=f"{name}_schema", node=ablation.config(kind=name))
+    for name, ablation in added("ABLATIONS", {}).items():
+        store.store(group="ablation", name=name, node=ablation.config(kind=name))

@@ -16,6 +16,7 @@ from tiny_ablation.data.text import listing
 from tiny_ablation.errors import ConfigError, DataError
 from tiny_ablation.metrics.registry import metric, metric_names, span_of
 from tiny_ablation.models.identity import tokenizer_id
+from tiny_ablation.plugins import versions_of
 from tiny_ablation.run.plan import Ablation
 from tiny_ablation.store.provenance import numeric_versions
 
@@ -54,10 +55,14 @@ class RunSpec:
         """What identifies the run, given what identifies its weights."""
         return identify(
             self.settings.defining, condition=self.condition, data=self.corpus.content_hash,
-            splits=self.corpus.split_hash, weights=weights, versions=numeric_versions(),
+            splits=self.corpus.split_hash, weights=weights, versions=numeric_versions() | self._plugins(),
             inputs=self.ablation.input_digest(self.settings.root.ablation),
             tokenizers={name: tokenizer_id(other) for name, other in self.others.items()},
         )  # fmt: skip
+
+    def _plugins(self) -> dict[str, str]:
+        used = set(metric_names_of(self.settings.root))
+        return versions_of({"ABLATIONS": {self.ablation.name}, "METRICS": used})
 
 
 LoadCorpus = Callable[[DatasetConfig, int], Corpus]
