@@ -14,6 +14,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 TOY = (
     "model=toy",
     "tracking=off",
+    "dataset.relations=null",
     "dataset.n_examples=20",
     "device.threads=1",
     "stats.n_boot=200",

@@ -6,7 +6,8 @@ file of made-up text.
 
 import random
 
-_TOY = ("model=toy", "dataset.n_examples=8")
+_FACTS = "dataset.relations=null"  # all of them
+_TOY = ("model=toy", _FACTS, "dataset.n_examples=8")
 # An autoencoder that is trained in a second.
 _SAE = ("sae.corpus={corpus}", "sae.width=32", "sae.k=4", "sae.context=16", "sae.own_samples=2",
         "sae.steps=30", "sae.batch=32", "sae.tokens=640", "sae.held_out=256")  # fmt: skip
@@ -21,7 +22,7 @@ RUNS: dict[str, tuple[str, ...]] = {
     "heads_zero_folded": (*_TOY, *_HEADS, "model.weights=folded"),
     "heads_mean": (*_TOY, "ablation=heads_mean", "ablation.component=k"),
     "heads_mean_template": (*_TOY, "ablation=heads_mean_template", "dataset=ioi"),
-    "heads_resample": ("model=toy", "dataset.n_examples=12", "ablation=heads_resample", "ablation.unmatched=skip"),
+    "heads_resample": ("model=toy", _FACTS, "dataset.n_examples=12", "ablation=heads_resample", "ablation.unmatched=skip"),
     "heads_set_zero": (*_TOY, "ablation=heads_set_zero", "ablation.sets={two: [0.1, 1.2], one: [L1H3]}", "ablation.n_random=3"),
     "heads_pair_zero": (*_TOY, "ablation=heads_pair_zero", "ablation.of=[0.1,0.2,1.3]"),
     "circuit": (*_TOY, "ablation=circuit", "ablation.from_run={ranking}", "ablation.n_random=3", "ablation.members=2"),
@@ -30,7 +31,7 @@ RUNS: dict[str, tuple[str, ...]] = {
     "attn_zero": (*_TOY, "ablation=attn_zero", "ablation.positions=last"),
     "activation_patch": (*_TOY, *_PATCH, "ablation.direction=both"),
     "activation_patch_heads": (*_TOY, *_PATCH, "ablation.granularity=head_out", "ablation.positions=each"),
-    "causal_trace": ("model=toy", "dataset.n_examples=4", "ablation=causal_trace"),
+    "causal_trace": ("model=toy", _FACTS, "dataset.n_examples=4", "ablation=causal_trace"),
     "path_patch": (*_TOY, "ablation=path_patch"),
     "attribution": (*_TOY, "ablation=attribution"),
     "sae_train": (*_TOY, "ablation=sae_train", *_SAE),
@@ -50,9 +51,9 @@ RUNS: dict[str, tuple[str, ...]] = {
 
 # Ten seconds each; `python -m tests.golden --default-model` makes and compares them as well.
 DEFAULT_MODEL: dict[str, tuple[str, ...]] = {
-    "smollm2_heads_zero": ("dataset.n_examples=8", "ablation=heads_zero", "ablation.layers=[0,23]", "ablation.scales=[0.0]"),
+    "smollm2_heads_zero": (_FACTS, "dataset.n_examples=8", "ablation=heads_zero", "ablation.layers=[0,23]", "ablation.scales=[0.0]"),
     "smollm2_ioi_pairs": ("dataset=ioi", "dataset.n_examples=8", "ablation=heads_pair_zero", "ablation.of=[0.4,23.4,29.0]"),
-    "smollm2_patch": ("dataset.n_examples=8", *_PATCH, "ablation.layers=[10,23,29]"),
+    "smollm2_patch": (_FACTS, "dataset.n_examples=8", *_PATCH, "ablation.layers=[10,23,29]"),
 }  # fmt: skip
 
 COMMON = ("tracking=off", "stats.n_boot=200", "stats.n_perm=200", "device.threads=1", "verify=off")
