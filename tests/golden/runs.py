@@ -51,7 +51,8 @@ RUNS: dict[str, tuple[str, ...]] = {
 
 # Ten seconds each; `python -m tests.golden --default-model` makes and compares them as well.
 DEFAULT_MODEL: dict[str, tuple[str, ...]] = {
-    "smollm2_heads_zero": (_FACTS, "dataset.n_examples=8", "ablation=heads_zero", "ablation.layers=[0,23]", "ablation.scales=[0.0]"),
+    "smollm2_heads_zero": (_FACTS, "dataset.n_examples=8", "ablation=heads_zero", "ablation.layers=[0,23]",
+                           "ablation.scales=[0.0]"),
     "smollm2_ioi_pairs": ("dataset=ioi", "dataset.n_examples=8", "ablation=heads_pair_zero", "ablation.of=[0.4,23.4,29.0]"),
     "smollm2_patch": (_FACTS, "dataset.n_examples=8", *_PATCH, "ablation.layers=[10,23,29]"),
 }  # fmt: skip
