@@ -5,6 +5,7 @@ from importlib.metadata import EntryPoint
 
 import pandas as pd
 import pytest
+from hydra.core.config_store import ConfigStore
 
 from tests.cli.conftest import TOY
 from tests.test_docs import blocks
@@ -47,7 +48,12 @@ def mine(tmp_path, monkeypatch):
     path = tmp_path / "mine.py"
     path.write_text(ablation + METRIC)
     monkeypatch.setenv(plugins.VARIABLE, str(path))
-    return path
+    options = ConfigStore.instance().repo.get("ablation", {})
+    before = set(options)
+    registry.register_schemas()  # once a process, which here has begun without the plug-in
+    yield path
+    for name in set(ConfigStore.instance().repo["ablation"]) - before:
+        del ConfigStore.instance().repo["ablation"][name]
 
 
 def test_an_ablation_and_a_metric_of_a_file_run_like_those_of_the_package(mine, cli, tmp_path):
