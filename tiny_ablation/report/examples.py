@@ -76,14 +76,15 @@ def readouts_section(run: RunDir, *, heads: int = 3, prompts: int = 5, longest: 
     means, of_prompts = (read_table(file) for file in files)
     means = means.set_index(["layer", "head"])
     tables, lines = [], []
-    for (layer, head), rows in list(of_prompts.groupby(["layer", "head"], sort=False))[:heads]:
+    sites: list[Any] = list(of_prompts.groupby(["layer", "head"], sort=False))
+    for (layer, head), rows in sites[:heads]:
         name, mean = site_label({"layer": layer, "head": head}), means.loc[(layer, head)]
         lines.append(_said_of_head(name, mean))
         cells = [
-            [_end(texts[row.example_id]["clean"], longest), _words(row.attended, weights=True), _words(row.promoted),
-             _words(row.suppressed), formats.signed(row.direct, 3)]
-            for row in rows.head(prompts).itertuples()
-            if row.example_id in texts
+            [_end(texts[row["example_id"]]["clean"], longest), _words(row["attended"], weights=True), _words(row["promoted"]),
+             _words(row["suppressed"]), formats.signed(row["direct"], 3)]
+            for row in rows.head(prompts).to_dict("records")
+            if row["example_id"] in texts
         ]  # fmt: skip
         how = "where its last token attends, the tokens whose logits it raises and lowers most, and the logits that it adds"
         columns = ("prompt", "attends to", "promotes", "suppresses", "right − wrong")
