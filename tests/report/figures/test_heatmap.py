@@ -127,10 +127,6 @@ def test_names_from_files_are_shown_as_they_are(tmp_path, fake):
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page.read_text()
 
 
-def test_characters_that_the_font_lacks_become_boxes():
-    assert canvas.drawable("首都 é") == "□□ é"
-
-
 @pytest.mark.parametrize("shape", [(30, 9), (12, 12), (24, 16), (48, 25), (1, 1)])
 def test_every_shape_has_readable_cells_and_ticks_apart(fake, shape):
     with canvas.settings():

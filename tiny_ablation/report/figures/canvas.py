@@ -1,12 +1,10 @@
 """Static figures: matplotlib without global state, saved to bytes that depend on the data alone."""
 
 import textwrap
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import matplotlib
-from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
@@ -16,6 +14,7 @@ from matplotlib.text import Text
 
 from tiny_ablation import formats
 from tiny_ablation.report.figures import style
+from tiny_ablation.report.figures.fonts import choose, drawable
 from tiny_ablation.store.files import write_via
 
 _MARGIN = 0.3  # inches
@@ -113,20 +112,7 @@ def colour_bar(figure: Figure, top: float, limit: float, label: str, *, width: f
     bar.set_label(drawable(label), fontsize=style.LABEL_SIZE, labelpad=4)
 
 
-def drawable(text: str) -> str:
-    """`text` with a box for each character that the font lacks, since names come from users' files."""
-    known = _characters()
-    return "".join(
-        c if ord(c) in known or c == "\n" else ("\N{WHITE SQUARE}" if c.isprintable() else " ") for c in text
-    )
-
-
-@lru_cache(maxsize=1)
-def _characters() -> frozenset[int]:
-    path = font_manager.findfont(style.FONT)
-    return frozenset(font_manager.get_font(path).get_charmap())
-
-
 def save(figure: Figure, path: Path) -> None:
     """Write the figure as PNG, without a date or the name of a program in it."""
+    choose(figure)
     write_via(path, lambda part: figure.savefig(part, format="png", metadata={"Software": None}))

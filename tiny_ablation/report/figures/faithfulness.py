@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from plotly.subplots import make_subplots
 
 from tiny_ablation import formats
-from tiny_ablation.report.figures import canvas, interactive, style
+from tiny_ablation.report.figures import canvas, fonts, interactive, style
 from tiny_ablation.report.figures.source import RunSource
 
 _LEFT, _PANEL, _GAP, _BODY, _BOTTOM, _RIGHT = 0.75, 3.1, 0.55, 2.5, 1.05, 0.35  # inches
@@ -189,7 +189,7 @@ def _draw_line(axes: Axes, line: _Line, place: int, colour: str) -> None:
                 [max(0.0, b - v) for v, b in zip(line.y, line.high, strict=True)]]  # fmt: skip
     axes.errorbar(
         line.x, line.y, yerr=bars, color=colour, linestyle=dashes, linewidth=1.3, marker=mark, markersize=4, elinewidth=1.0,
-        markerfacecolor=style.PAPER if place else colour, label=canvas.drawable(line.name), zorder=3,
+        markerfacecolor=style.PAPER if place else colour, label=fonts.drawable(line.name), zorder=3,
     )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from tiny_ablation import formats
 from tiny_ablation.report import templates
-from tiny_ablation.report.figures import canvas, style
+from tiny_ablation.report.figures import canvas, fonts, style
 from tiny_ablation.report.figures.feature_data import FeatureCard, feature_cards, shown_token
 from tiny_ablation.report.figures.source import RunSource
 from tiny_ablation.store.files import write_text
@@ -97,7 +97,7 @@ def _draw_text(
     """One line of tokens around the strongest, each in front of its shade."""
     strongest = max(range(len(text)), key=lambda i: text[i][1])
     for token, value in text[max(0, strongest - 7) :]:
-        shown = canvas.drawable(shown_token(token)) or " "
+        shown = fonts.drawable(shown_token(token)) or " "
         if left + _LETTER * len(shown) > _WIDTH - 0.3:
             break
         share = min(1.0, value / max(largest, 1e-12))

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from tiny_ablation import formats
 from tiny_ablation.report import tables, vocabulary
-from tiny_ablation.report.figures import canvas, interactive, style
+from tiny_ablation.report.figures import canvas, fonts, interactive, style
 
 _LIMIT = 20  # sites
 _ROW, _LETTER, _WIDTH, _RIGHT, _BOTTOM = 0.22, 0.072, 3.6, 2.3, 0.95  # inches
@@ -95,7 +95,7 @@ def static(data: Forest) -> Figure:
         _draw_row(axes, y, row, data.places)
     axes.set_ylim(len(data.rows) - 0.4, -0.6)
     axes.margins(x=0.06)
-    labels = [canvas.drawable(row["label"]) for row in data.rows]
+    labels = [fonts.drawable(row["label"]) for row in data.rows]
     axes.set_yticks(range(len(data.rows)), labels=labels, fontsize=style.TICK_SIZE)
     axes.set_xlabel(vocabulary.change_label(data.metric), fontsize=style.LABEL_SIZE, labelpad=6)
     marks = "filled: interval excludes 0    open: interval holds 0, unresolved"

@@ -13,7 +13,7 @@ from matplotlib.patches import Rectangle
 from plotly.subplots import make_subplots
 
 from tiny_ablation import formats
-from tiny_ablation.report.figures import canvas, interactive, style
+from tiny_ablation.report.figures import canvas, fonts, interactive, style
 
 _ROW, _LETTER, _GAP, _RIGHT, _SQUARE = 0.21, 0.075, 0.3, 0.35, 0.55  # inches
 _UNSURE = "unresolved: the interval holds 0"
@@ -160,15 +160,15 @@ def _number(axes: Axes, panel: GridPanel, data: Grid, i: int, j: int) -> None:
 def _finish(axes: Axes, panel: GridPanel, data: Grid, first: bool) -> None:
     axes.set_xlim(-0.5, len(data.columns) - 0.5)
     axes.set_ylim(len(data.rows) - 0.5, -0.5)
-    shown = [canvas.drawable(name) for name in data.columns]
+    shown = [fonts.drawable(name) for name in data.columns]
     axes.set_xticks(range(len(shown)), shown, rotation=90 if _upright(data) else 0)
-    axes.set_yticks(range(len(data.rows)), [canvas.drawable(r) if first else "" for r in data.rows])
+    axes.set_yticks(range(len(data.rows)), [fonts.drawable(r) if first else "" for r in data.rows])
     for i, label in enumerate(axes.get_yticklabels()):
         label.set_fontweight("bold" if i in data.strong else "normal")
     axes.set_xlabel(data.axes[1], fontsize=style.LABEL_SIZE)
     if first:
         axes.set_ylabel(data.axes[0], fontsize=style.LABEL_SIZE)
-    axes.set_title(canvas.drawable(panel.name), fontsize=style.LABEL_SIZE, loc="left", pad=5)
+    axes.set_title(fonts.drawable(panel.name), fontsize=style.LABEL_SIZE, loc="left", pad=5)
     for side in axes.spines.values():
         side.set_visible(True)
         side.set_color(style.LINE)

@@ -15,7 +15,7 @@ from matplotlib.patches import Patch, Rectangle
 from plotly.subplots import make_subplots
 
 from tiny_ablation.report import vocabulary
-from tiny_ablation.report.figures import canvas, interactive, style
+from tiny_ablation.report.figures import canvas, fonts, interactive, style
 from tiny_ablation.report.figures.head_grid import HeadGrid, Panel
 
 _LEFT, _RIGHT, _GAP, _BOTTOM, _BETWEEN = 0.75, 0.45, 0.5, 1.55, 0.75  # inches
@@ -72,7 +72,7 @@ def static(data: HeadGrid) -> Figure:
 
 
 def _heading(panel: Panel, width: float) -> str:
-    return canvas.wrapped(canvas.drawable(panel.name), width + _GAP - 0.1)
+    return canvas.wrapped(fonts.drawable(panel.name), width + _GAP - 0.1)
 
 
 def _print_layout(data: HeadGrid) -> tuple[int, int, float, float]:

@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from plotly.subplots import make_subplots
 
 from tiny_ablation import formats
-from tiny_ablation.report.figures import canvas, interactive, style
+from tiny_ablation.report.figures import canvas, fonts, interactive, style
 
 _LEFT, _HEIGHT, _GAP, _BETWEEN, _BOTTOM = 0.85, 2.5, 0.35, 0.75, 0.65  # inches
 _PAPER = 9.0  # inches that the panels share
@@ -159,7 +159,7 @@ def _draw(axes: Axes, panel: LinePanel, data: Lines) -> None:
 
 
 def _label(axes: Axes, panel: LinePanel, data: Lines, width: float, *, left: bool, last: bool) -> None:
-    heading = canvas.wrapped(canvas.drawable(panel.name), width)
+    heading = canvas.wrapped(fonts.drawable(panel.name), width)
     axes.set_title(heading, fontsize=style.LABEL_SIZE, loc="left", pad=5)
     if last:  # nothing stands below
         axes.set_xlabel(data.x_title, fontsize=style.LABEL_SIZE)
@@ -179,7 +179,7 @@ def _legend(figure: Figure, data: Lines, top: float) -> None:
     handles = []
     for name in data.names:
         colour, dash = data.look(name)
-        handles.append(Line2D([], [], color=colour, linestyle=_MATPLOTLIB[dash], label=canvas.drawable(name), marker="o",
+        handles.append(Line2D([], [], color=colour, linestyle=_MATPLOTLIB[dash], label=fonts.drawable(name), marker="o",
                               markersize=3.5))  # fmt: skip
     height = figure.get_size_inches()[1]
     if len(handles) > 1 or data.legend:

@@ -6,7 +6,7 @@ import numpy as np
 import plotly.graph_objects as go
 from matplotlib.figure import Figure
 
-from tiny_ablation.report.figures import canvas, interactive, style
+from tiny_ablation.report.figures import canvas, fonts, interactive, style
 
 _LEFT, _SIDE, _BOTTOM = 0.95, 4.2, 0.85  # inches
 # A plot that is no larger than either rendering, the room of a mark, a letter and a line in it, and how far a label stands off.
@@ -120,7 +120,7 @@ def static(data: Points) -> Figure:
     for i, spot in data.spots.items():
         across, down = _SPOTS[spot]
         axes.annotate(
-            canvas.drawable(data.labels[i]), (data.x[i], data.y[i]), (5 * across, -5 * down), fontsize=style.TICK_SIZE,
+            fonts.drawable(data.labels[i]), (data.x[i], data.y[i]), (5 * across, -5 * down), fontsize=style.TICK_SIZE,
             textcoords="offset points", ha=("center", "left", "right")[across], va=("center", "top", "bottom")[down],
         )  # fmt: skip
     if data.shown:

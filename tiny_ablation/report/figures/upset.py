@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from plotly.subplots import make_subplots
 
-from tiny_ablation.report.figures import canvas, interactive, style
+from tiny_ablation.report.figures import canvas, fonts, interactive, style
 
 _COLUMN, _ROW, _BARS, _LETTER = 0.34, 0.28, 1.7, 0.078  # inches
 _SHOWN = 12  # sites named in a hover
@@ -71,7 +71,7 @@ def static(data: Overlap) -> Figure:
         dots.plot(
             [x] * len(members), members, "-o", color=data.colour(members), markersize=6.5, linewidth=1.6
         )
-    dots.set_yticks(range(len(data.conditions)), [canvas.drawable(x) for x in data.row_labels])
+    dots.set_yticks(range(len(data.conditions)), [fonts.drawable(x) for x in data.row_labels])
     dots.set_ylim(len(data.conditions) - 0.5, -0.5)
     dots.set_xticks([])
     for axes in (bars, dots):
