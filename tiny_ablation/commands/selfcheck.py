@@ -1,4 +1,4 @@
-"""Run the tool on models whose circuit is known, and print whether it finds it; about five minutes.
+"""Run the tool on models whose circuit is known, and print whether it finds it; about eight minutes.
 
 The models are a trained circuit among decoys, a pair of heads that stand in for each other, and compiled programs. Intervals
 and false discoveries are counted on simulated effects. What this proves and what not: docs/selfcheck.md.

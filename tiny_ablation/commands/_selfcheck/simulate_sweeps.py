@@ -220,11 +220,11 @@ TRIALS = (
         Trial(COVERS, f"ratio, error of the denominator {noise:g} of it, 12 groups", partial(_ratio, noise), 0.93, 1.0)
         for noise in (0.2, 1.0)
     ),
-    Trial(CONSERVED, CORRELATED, partial(_conserved, 0.8, 0.0), n=50),
-    Trial(CONSERVED, LOUD, partial(_conserved, 0.0, 1.0), n=50),
+    Trial(CONSERVED, CORRELATED, partial(_conserved, 0.8, 0.0), n=200),
+    Trial(CONSERVED, LOUD, partial(_conserved, 0.0, 1.0), n=200),
     *(Trial(CHANCE, NOISE.format(shared), partial(_chance, float(shared), 0.0)) for shared in (".5", ".8")),
     Trial(CHANCE, LOUD, partial(_chance, 0.0, 1.0)),
-    Trial(HOLDS, "no effect under three replacements, noise correlates .8", _holds, n=50),
+    Trial(HOLDS, "no effect under three replacements, noise correlates .8", _holds, n=200),
     Trial(INTERACTS, "66 pairs whose effects add up, 12 groups", _interacts, n=250),
     Trial(DIFFERS, "equal ones, 10 groups of sd 3 and 50 of sd 1", partial(_differ, (10, 50), (3.0, 1.0)), n=200),
     Trial(DIFFERS, "equal ones, 20 groups of sd 1 in each", partial(_differ, (20, 20), (1.0, 1.0)), n=200),
