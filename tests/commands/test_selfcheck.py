@@ -19,6 +19,7 @@ from tiny_ablation.commands._selfcheck.simulate_sweeps import N_HEADS
 from tiny_ablation.commands._selfcheck.trials import Trial, check_trials
 from tiny_ablation.run import site_statistics
 from tiny_ablation.stats.clusters import cluster_sums
+from tiny_ablation.stats.halves import TopSets
 from tiny_ablation.stats.intervals import Intervals
 from tiny_ablation.stats.means import Means, cluster_means
 
@@ -177,7 +178,7 @@ def _permuted(a: Any, b: Any, rng: np.random.Generator, n_draws: int) -> float:
     return float((np.array(drawn) >= ((x.sum(1) - y.sum(1)) ** 2).sum()).mean())
 
 
-def _drawn_from_itself(values: Any, _: Any, k: int, n_splits: int, rng: np.random.Generator) -> float:
+def _drawn_from_itself(values: Any, _: Any, k: int, n_splits: int, rng: np.random.Generator) -> TopSets:
     """The top set beside those of draws from the same sample."""
 
     def top(columns: Any) -> set[int]:
@@ -185,7 +186,8 @@ def _drawn_from_itself(values: Any, _: Any, k: int, n_splits: int, rng: np.rando
 
     n = values.shape[1]
     own, drawn = top(np.arange(n)), [top(rng.integers(0, n, n)) for _ in range(n_splits)]
-    return float(np.mean([len(own & each) / len(own | each) for each in drawn]))
+    overlap = float(np.mean([len(own & each) / len(own | each) for each in drawn]))
+    return TopSets(overlap, np.zeros(len(values)))
 
 
 def _any_f_from_80_percent(curves: Any, ranking: str, made: Any = analysis.circuit_table) -> Any:

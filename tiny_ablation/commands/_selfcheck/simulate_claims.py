@@ -111,7 +111,7 @@ def _stability(n_real: int, size: float, _: "PreparedRun", rng: "np.random.Gener
     from tiny_ablation.stats.halves import top_set_agreement
 
     means = np.where(np.arange(270) < n_real, size * rng.normal(size=270), 0.0)[:, None]
-    printed = top_set_agreement(means + rng.normal(size=(270, 24)), range(24), 10, 200, rng)
+    printed = top_set_agreement(means + rng.normal(size=(270, 24)), range(24), 10, 200, rng).jaccard
     one, other = (
         set(np.argsort(-abs((means + rng.normal(size=(270, 12))).mean(1)))[:10].tolist()) for _ in range(2)
     )
