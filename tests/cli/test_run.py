@@ -20,7 +20,8 @@ from tiny_ablation.store.rundir import RunDir
 FILES = {
     "manifest.json", "machine.json", "provenance.json", "env.txt", "config.yaml", "run.log", "report.html",
     "metrics/summary.json", "metrics/head_impact.parquet", "metrics/per_example.parquet", "metrics/verify.json",
-    "metrics/profile.json", "metrics/groups.parquet",
+    "metrics/profile.json", "metrics/groups.parquet", "metrics/head_readouts.parquet", "metrics/layer_readouts.parquet",
+    "metrics/head_prompts.parquet",
     "artifacts/head_map.png", "artifacts/head_map.html", "artifacts/forest.png",
     "artifacts/forest.html", "artifacts/scales.png", "artifacts/scales.html",
     "artifacts/timeline.png", "artifacts/timeline.html", "artifacts/verify.png",

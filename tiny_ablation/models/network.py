@@ -89,6 +89,7 @@ class Network:
     @cached_property
     def final_norm(self) -> "nn.Module | None":
         """The module whose output is unembedded; None where that is the residual stream itself."""
+        self.tokens += probe_ids(self.hf).numel()
         return find_final_norm(self.hf, self.unembed)
 
     def hook_point(self, component: str, layer: int) -> HookPoint:
