@@ -169,6 +169,23 @@ def test_sequence_metrics():
     )
 
 
+@pytest.mark.parametrize("name", metric_names())
+def test_a_metric_that_is_never_negative_says_so(name):
+    """Else its effects would be tested against a mean of 0, which they cannot fall below, and every site be found."""
+    draws = torch.Generator().manual_seed(0)
+
+    def drawn():
+        if span_of(name) == "first":
+            return readout(torch.rand(3, generator=draws).softmax(-1).tolist())
+        target, foil = torch.rand(2, 2, generator=draws).tolist()
+        return sequence_readout(target, foil)
+
+    found, pairs = metric(name), [(drawn(), drawn()) for _ in range(200)]
+    effects = torch.cat([found.compute(a, b) - found.compute(b, b) for a, b in pairs])
+    assert effects.abs().max() > 0.1
+    assert (effects.min() > -1e-6) == found.never_negative  # up to the rounding of single precision
+
+
 def test_every_file_is_a_metric_of_its_name():
     assert {"logit_diff", "kl_div", "seq_kl_mean"} <= set(metric_names())
     for name in metric_names():
