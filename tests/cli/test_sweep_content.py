@@ -93,6 +93,26 @@ def test_weights_that_change_while_a_sweep_runs_cost_the_cells_that_follow(cli, 
     assert again.out.count("done before") == 1
 
 
+def test_a_run_is_that_of_the_weights_that_were_loaded(cli, tmp_path, monkeypatch):
+    """Whatever has become of the files by the time that the run is named."""
+    from tiny_ablation.run import prepare
+
+    write_model(tmp_path, 0)
+    write_rows(tmp_path / "rows.jsonl", *ROWS)
+    single = (*GRID[1:-3], "seed=0", "hydra.run.dir=run")
+    assert cli(*single).code == 0
+    before, build = read_manifest(tmp_path / "run"), prepare.build_network
+
+    def then_change(model):
+        write_directory(tmp_path / "model", 1)
+        return build(model)
+
+    monkeypatch.setattr(prepare, "build_network", then_change)
+    loader.forget()
+    assert cli(*single[:-1], "hydra.run.dir=again").code == 0
+    assert read_manifest(tmp_path / "again") == before
+
+
 def test_a_killed_run_is_not_gone_on_with_on_other_weights(cli, tmp_path):
     """Its finished batches are refused as its results would be, and kept."""
     write_model(tmp_path, 0)
