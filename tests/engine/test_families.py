@@ -98,8 +98,8 @@ class Judge:
             new = x.clone()
             for p in range(len(ids)):
                 if prompt.covers(edit.positions, p) and aligned[p] is not None:
-                    given = None if source is None else source[aligned[p]][None]
-                    new[0, p] = replacement.value(x[0, p][None], given, edit)[0]
+                    given = None if source is None else source[aligned[p]][None, None]
+                    new[0, p] = replacement.value(x[0, p][None, None], given, edit)[0, 0]
             return new.view(shape)
 
         return change
