@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.golden import __main__ as golden_main
 from tests.golden import store
 from tests.golden.fingerprint import Column, differences
 from tests.golden.runs import DEFAULT_MODEL, QUICK, RUNS
@@ -48,6 +49,27 @@ def test_results_of_the_default_model_are_unchanged(golden, tmp_path):
 def test_the_golden_file_is_of_this_result_version(golden):
     assert golden[0] == RESULT_VERSION, "run `python -m tests.golden --write`"
     assert {*RUNS, *DEFAULT_MODEL} == set(golden[1])
+
+
+@pytest.mark.parametrize(
+    ("value", "version", "flags", "written"),
+    [(2.0, 7, [], False), (2.0, 7, ["--raised"], True), (2.0, 8, [], True), (1.0, 7, [], True)],
+    ids=["forgotten", "raised before", "raised", "the same"],
+)
+def test_other_numbers_are_written_only_under_another_result_version(
+    tmp_path, monkeypatch, value, version, flags, written
+):
+    key = ("metrics/head_impact.parquet", "value")
+    monkeypatch.setattr(store, "PATH", tmp_path / "golden.csv")
+    store.write(7, {"heads_zero": {key: NUMBER}})
+    before = store.PATH.read_bytes()
+    changed = NUMBER._replace(rms=value, sha="bb")
+    monkeypatch.setattr(store, "make", lambda *_: {"heads_zero": {key: changed}})
+    monkeypatch.setattr(golden_main, "RESULT_VERSION", version)
+    monkeypatch.setenv("TINY_ABLATE_CACHE", "")
+    assert golden_main.main(["heads_zero", "--write", *flags]) == int(not written)
+    assert (store.PATH.read_bytes() != before) == written
+    assert store.read()[0] == (version if written else 7)
 
 
 def test_a_change_of_numbers_is_told_from_a_change_of_bytes():
