@@ -62,9 +62,10 @@ def _counterparts(measured: Measured, metric: str) -> pd.DataFrame:
 
 def _of_arm(prepared: PreparedRun, measured: Measured) -> Iterator[pd.DataFrame]:
     rows = np.flatnonzero(measured.ran).tolist()
-    scales = dict.fromkeys(_scale(measured, i) for i in rows)
-    by_scale = [[i for i in rows if _scale(measured, i) == scale] for scale in scales]
-    usable = [mine for mine in by_scale if len(mine) >= MIN_HEADS]
+    by_scale: dict[Any, list[int]] = {}
+    for i in rows:
+        by_scale.setdefault(measured.arm.rows[i].key["scale"], []).append(i)
+    usable = [mine for mine in by_scale.values() if len(mine) >= MIN_HEADS]
     norms = _norms(prepared, measured, rows) if usable else None
     for mine in usable:
         heads = [measured.arm.rows[i] for i in mine]
@@ -72,10 +73,6 @@ def _of_arm(prepared: PreparedRun, measured: Measured) -> Iterator[pd.DataFrame]
         for metric in prepared.metrics:
             sizes = np.abs(measured.of_rows(mine).mean_delta(metric.name))
             yield _compared(heads, sizes, of_heads).assign(metric=metric.name)
-
-
-def _scale(measured: Measured, row: int) -> Any:
-    return measured.arm.rows[row].key["scale"]
 
 
 def _norms(prepared: PreparedRun, measured: Measured, rows: Sequence[int]) -> Any:

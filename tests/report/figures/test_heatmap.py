@@ -2,6 +2,7 @@ import json
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.collections import PathCollection, QuadMesh
 
@@ -61,6 +62,19 @@ def test_a_damaged_plotly_is_replaced(tmp_path, fake):
     (tmp_path / "plotly.min.js").write_text("half")
     _draw(tmp_path, fake.impact(4, 3))
     assert (tmp_path / "plotly.min.js").stat().st_size > 1_000_000
+
+
+def test_of_many_scales_a_dozen_are_drawn_and_this_is_said(fake):
+    """A map for each of thousands of scales took minutes to draw, and none of them could be read."""
+    table = fake.impact(4, 3)
+    table = table[table["scale"] == table["scale"].iloc[0]]
+    many = pd.concat([table.assign(scale=i / 50) for i in range(50)], ignore_index=True)
+    data = _data(many)
+    names = [panel.name for panel in data.panels]
+    assert len(names) == len(set(names)) == 12
+    assert (names[0], names[-1]) == ("scale 0 (set to zero)", "scale 0.98")
+    assert data.note.endswith("; 12 of 50 scales are shown")
+    assert "shown" not in _data(fake.impact(4, 3)).note
 
 
 def test_colours_are_symmetric_about_zero_in_both_renderings(tmp_path, fake):

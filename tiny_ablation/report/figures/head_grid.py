@@ -14,6 +14,7 @@ from tiny_ablation.report.figures import style
 
 _INDEX = ("layer", "head", "scale")
 _MOST = 250_000  # heads in one map, ten times those of the largest models
+_PANELS = 12  # more scales than these make maps too small to read, and hundreds of them take minutes to draw
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class HeadGrid:
 
 
 def collect(impact: pd.DataFrame, metric: str, title: str, confidence: float) -> HeadGrid:
-    """Read a head map off an impact table; the colours reach equally far in all panels.
+    """Read a head map off an impact table; the colours reach equally far in all panels. Of many scales it shows a dozen.
 
     Args:
         impact: the rows of a head-level impact table of one run; those at scale 1 are left out.
@@ -89,20 +90,19 @@ def collect(impact: pd.DataFrame, metric: str, title: str, confidence: float) ->
         raise ResultsError(
             "the head map draws one intervention of one run, and the table has several rows per head"
         )
+    scales, shown = tables.scales(rows), _shown(tables.scales(rows))
+    left_out = f"; {len(shown)} of {len(scales)} scales are shown" if len(shown) < len(scales) else ""
     places = formats.decimals(rows["delta"])
     baseline = formats.plain(rows["baseline"].iloc[0], places)
     return HeadGrid(
         metric=metric,
         title=title,
-        note=f"{tables.examples(rows)}; baseline {metric} {baseline} {vocabulary.metric_vocabulary(metric).unit}",
+        note=f"{tables.examples(rows)}; baseline {metric} {baseline} {vocabulary.metric_vocabulary(metric).unit}{left_out}",
         percent=formats.percent(confidence),
         limit=style.symmetric_limit(rows["delta"]),
         layers=layers,
         heads=heads,
-        panels=[
-            _panel(tables.at_scale(rows, scale), scale, layers, heads, places)
-            for scale in tables.scales(rows)
-        ],
+        panels=[_panel(tables.at_scale(rows, scale), scale, layers, heads, places) for scale in shown],
         name=f"head-map-{metric}",
         hover=tuple(
             tables.hover_template(
@@ -111,6 +111,12 @@ def collect(impact: pd.DataFrame, metric: str, title: str, confidence: float) ->
             for known in (True, False)
         ),
     )
+
+
+def _shown(scales: list[float | None]) -> list[float | None]:
+    """The scales that a map has room for: the strongest, the weakest, and others evenly between them."""
+    n = min(len(scales), _PANELS)
+    return [scales[round(i * (len(scales) - 1) / max(1, n - 1))] for i in range(n)]
 
 
 def _panel(
