@@ -157,14 +157,14 @@ def stages(directory):
     return json.loads((directory / "metrics/profile.json").read_text())["stages"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_signals(tmp_path, number):
     command = [sys.executable, "-m", "tiny_ablation", *TOY, "dataset.n_examples=null", "device.batch_tokens=16",
                "hydra.run.dir=run"]  # fmt: skip
     process = subprocess.Popen(
         command, cwd=tmp_path, text=True, stderr=subprocess.PIPE, stdout=subprocess.PIPE,
         # A shell that starts the tests in the background makes them, and their children, deaf to Ctrl-C.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
     )  # fmt: skip
     deadline = time.monotonic() + 60
     while not list(tmp_path.glob("run/partial/*.safetensors")):

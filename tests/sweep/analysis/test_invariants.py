@@ -1,8 +1,13 @@
+import json
+
 import numpy as np
 import pytest
 
+from tiny_ablation.commands.invariants import _lines
 from tiny_ablation.config.schema import EffectSign, SetOperation, SweepConfig
-from tiny_ablation.store.files import read_json
+from tiny_ablation.report.sweep_answer import _agreement
+from tiny_ablation.report.sweep_screen import conserved
+from tiny_ablation.store.files import read_json, to_json
 from tiny_ablation.store.sweepdir import SweepDir
 from tiny_ablation.sweep.analysis import aggregate_sweep, sweep_invariants
 from tiny_ablation.sweep.analysis.invariants import find_invariants
@@ -207,6 +212,19 @@ def test_heads_are_those_of_every_metric(make, tmp_path):
     assert (both["heads"], len(both["sets"])) == ([{"layer": 0, "head": 1}], 2)
     none = sweep_invariants(tmp_path, lambda cfg: SweepConfig(k=1, metrics=["logit_diff", "wrong"]))
     assert "no run has the metric wrong" in none["notes"]
+
+
+def test_rankings_of_nothing_but_ties_have_no_agreement_and_whoever_reads_them_says_none(make):
+    """Such as where no effect came of anything; a screened sweep ended in a traceback."""
+    planted = [make.planted(condition) for condition in ("facts", "ioi")]
+    mades = [make.replace(made, effects=np.zeros_like(made.effects)) for made in planted]
+    result = json.loads(to_json(found(make, mades, k=1)))
+    [entry] = result["sets"]
+    assert entry["agreement"]["kendalls_w"] is None
+    [sentence] = conserved(result)
+    assert "Kendall" not in sentence
+    assert "Kendall's W -," in "".join(_lines(result))
+    assert list(_agreement(entry)) == []
 
 
 def test_no_randomness_between_calls(make, three):
