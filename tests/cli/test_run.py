@@ -74,7 +74,7 @@ def test_the_impact_table_is_the_mean_of_the_examples(finished):
 
 def test_the_screen(finished):
     result, _ = finished
-    for words in ("Strongest heads", "95 % interval", "Baseline", "20 examples", "report.html"):
+    for words in ("Strongest attention heads", "95 % interval", "Baseline", "20 examples", "report.html"):
         assert words in result.out
     assert "\x1b" not in result.out + result.err  # no colours or bars in a pipe
 

@@ -154,5 +154,5 @@ def test_a_sweep_whose_rankings_all_tie_can_be_shown(sweep, cli):
     content = read_json(path)
     content["sets"][0]["agreement"]["kendalls_w"] = None
     said = " ".join(conserved(content))
-    assert "2 of 6 heads are in the top set of every condition" in said
+    assert "2 of 6 attention heads are in the top set of every condition" in said
     assert "Kendall" not in said

@@ -3,9 +3,11 @@
 import math
 
 import pandas as pd
+import pytest
 
 from tiny_ablation.ablations.circuit.sections import headline, lines
 from tiny_ablation.report.evidence import doubt, evidence_lines, evidence_tables
+from tiny_ablation.report.tables import site_name
 
 SITE = {"layer": 1, "head": 2, "scale": 0.0, "delta_chosen": -0.5, "delta": -0.4, "ci_low": -0.6, "ci_high": -0.2,
         "p_value": 0.01, "q_value": 0.02, "effect_size": -1.5, "value": 1.0, "confirmed": 1.0}  # fmt: skip
@@ -132,3 +134,17 @@ def test_stable_sites_are_named():
     assert "L0H4" not in said
     (none,) = evidence_lines({"stability": {**found, "sites": sites[1:]}})
     assert "none is among" in none
+
+
+@pytest.mark.parametrize(
+    ("row", "name"),
+    [
+        ({"layer": 3, "head": 1, "scale": 0.0, "value": 2.0}, "L3H1"),
+        ({"layer": 3, "head": 1, "scale": 0.0, "direction": "clean_to_corrupt"}, "L3H1 (clean_to_corrupt)"),
+        ({"layer_a": 0, "head_a": 1, "layer_b": 2, "head_b": 3, "interaction": 0.1}, "L0H1 + L2H3"),
+        ({"layer": 2, "feature": 7, "scale": 0.0}, "L2 feature 7"),
+        ({"set": "early", "size": 3, "heads": "L0H1"}, "early"),
+    ],
+)
+def test_sites_of_every_table_have_a_name(row, name):
+    assert site_name(row) == name

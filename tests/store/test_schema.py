@@ -108,3 +108,10 @@ def test_examples_conform():
         "replacement", "positions", "direction", "kl_div", "kl_div_baseline", "prediction", "prediction_baseline",
     ]  # fmt: skip
     assert result["kl_div_baseline"].dtype == "float64"
+
+
+def test_every_table_names_its_sites_by_columns_that_no_other_table_has():
+    sites = {table.site: name for name, table in schema.TABLES.items()}
+    assert len(sites) == len(schema.TABLES)
+    assert all("scale" not in site for site in sites)
+    assert set(schema.INDEX) == {*(column for site in sites for column in site), "scale"}

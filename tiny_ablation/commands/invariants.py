@@ -90,13 +90,13 @@ def _set_lines(each: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[st
 
 def _members(members: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> Iterator[list[str]]:
     """A line per component: q, how often it returns, and its effect in each condition; in brackets outside of the top set."""
-    from tiny_ablation.report.sweep_screen import words_of
+    from tiny_ablation.report.tables import site_name
 
     yield ["component", "q", "stability", *labels]
     for member in members[:_SHOWN]:
         q = member.get("q_value")
         yield [
-            words_of(member), "-" if q is None else _p(q), _share(member["stability"]),
+            site_name(member), "-" if q is None else _p(q), _share(member["stability"]),
             *(_effect(member, label) for label in labels),
         ]  # fmt: skip
     if len(members) > _SHOWN:

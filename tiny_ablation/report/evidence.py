@@ -121,31 +121,11 @@ def _is_confirmed(row: Mapping[str, Any]) -> bool | None:
     )
 
 
-def _site(row: Mapping[str, Any]) -> str:
-    index = [name for name in row if name in _INDEX]
-    label = tables.label(row, index)
-    return f"{label} ({row['direction']})" if "direction" in row else label
-
-
-_INDEX = (
-    "layer",
-    "head",
-    "layer_a",
-    "head_a",
-    "layer_b",
-    "head_b",
-    "position",
-    "feature",
-    "granularity",
-    "set",
-)
-
-
 def _confirmed(found: Mapping[str, Any]) -> Table:
     places = formats.decimals(formats.number(row["delta"]) for row in found["sites"])
     rows = [
         [
-            _site(row),
+            tables.site_name(row),
             formats.signed(formats.number(row["delta_chosen"]), places),
             formats.signed(formats.number(row["delta"]), places),
             formats.interval(formats.number(row["ci_low"]), formats.number(row["ci_high"]), places),
@@ -176,7 +156,7 @@ def _controls(summary: Mapping[str, Any], controls: pd.DataFrame) -> Table:
             numbers = [formats.number(top["effect_size"]), row["norm"]]
             rows.append(
                 [
-                    _site(top),
+                    tables.site_name(top),
                     *(formats.plain(n, 2) for n in numbers),
                     *(formats.plain(p, 1) for p in percentiles),
                 ]

@@ -10,8 +10,7 @@ import pandas as pd
 
 from tiny_ablation import formats
 from tiny_ablation.data.text import tame
-from tiny_ablation.models.labels import site_label
-from tiny_ablation.report import markdown, vocabulary
+from tiny_ablation.report import markdown, tables, vocabulary
 from tiny_ablation.report.evidence import sections
 from tiny_ablation.store.files import read_json, read_table
 from tiny_ablation.store.reader import Run, load_run
@@ -106,12 +105,9 @@ def _top(run: Run) -> Iterator[str]:
     summary = run.summary
     metric, percent = summary["primary"], formats.percent(summary["confidence"])
     places = formats.decimals(formats.number(row["delta"]) for row in summary["top"])
-    index = [
-        name for name in ("layer", "head", "set", "granularity", "position") if name in summary["top"][0]
-    ]
     rows = [
         [
-            site_label({name: row[name] for name in index}),
+            tables.site_name(row),
             formats.signed(formats.number(row["delta"]), places),
             _bounds(row, places),
             "-" if summary["resolution"] else formats.probability(formats.number(row["q_value"])),

@@ -28,6 +28,11 @@ if TYPE_CHECKING:
     from tiny_ablation.store.reader import Run
 
 
+def has_circuits(run: "Run") -> bool:
+    """Whether the run measured circuits."""
+    return (run.dir.metrics / "circuit.parquet").is_file()
+
+
 def node_graph(run: "Run", *, ranking: str = "signed", size: int | None = None) -> dict[str, Any]:
     """The graph of a run: all nodes with the scores that it measured, or the nodes of one circuit.
 
@@ -43,7 +48,7 @@ def node_graph(run: "Run", *, ranking: str = "signed", size: int | None = None) 
     if not cfg:
         raise ResultsError(f"{run.dir.path} does not say how large its model is; run again with this version")
     nodes = [name for layer in _layers(cfg) for name in layer]
-    if run.manifest.extra.get("kind") == "circuit":
+    if has_circuits(run):
         scores: Mapping[str, float] = {}
         heads = _circuit(run, ranking, size)
         kept = {"input", "logits", *(n for n in nodes if n.startswith("m")), *heads}

@@ -7,12 +7,10 @@ from tiny_ablation.report.evidence import sections
 from tiny_ablation.report.examples import examples_section, readouts_section
 from tiny_ablation.report.terminal import Screen
 from tiny_ablation.store.rundir import RunDir
+from tiny_ablation.store.schema import TABLES
 
 if TYPE_CHECKING:
     from tiny_ablation.run.prepare import PreparedRun
-
-_SITES = {"head_impact": "heads", "layer_impact": "layers", "pair_impact": "pairs", "set_impact": "sets",
-          "feature_impact": "features"}  # fmt: skip
 
 
 def headline(prepared: "PreparedRun") -> dict[str, str]:
@@ -39,7 +37,7 @@ def show_run(prepared: "PreparedRun", rundir: RunDir, summary: dict[str, Any], s
     screen.table(
         summary["top"], metric=summary["primary"], null=summary["null"], family_size=summary["family_size"],
         resolution=summary["resolution"], confidence=summary["confidence"],
-        title=f"Strongest {_SITES.get(prepared.spec.table, 'sites')}{_reserve(summary)}",
+        title=f"Strongest {TABLES[prepared.spec.table].nouns[1]}{_reserve(summary)}",
     )  # fmt: skip
     for section in (
         *sections(summary, None),

@@ -71,7 +71,7 @@ class Comparison:
     @property
     def index(self) -> tuple[str, ...]:
         """The columns that name a site."""
-        return site_columns(self.table)
+        return TABLES[self.table].site
 
     @property
     def labels(self) -> list[str]:
@@ -125,11 +125,6 @@ class SweepData:
     def several_models(self) -> bool:
         """Whether names need the model."""
         return len({each.model for each in self.comparisons}) > 1
-
-
-def site_columns(table: str) -> tuple[str, ...]:
-    """The columns of an impact table that name a site, without how strongly it was intervened on."""
-    return tuple(name for name in TABLES[table].index if name != "scale")
 
 
 def read_sweep(sweep_dir: Path) -> SweepData:
@@ -190,7 +185,7 @@ def _geometry_of(geometry: Mapping[str, Any], entry: Mapping[str, Any]) -> Mappi
 def _comparison(
     entry: Mapping[str, Any], means: pd.DataFrame, matrix: pd.DataFrame, geometry: Mapping[str, Any], level: float
 ) -> Comparison:  # fmt: skip
-    index = list(site_columns(entry["table"]))
+    index = list(TABLES[entry["table"]].site)
     sites = sorted({tuple(row) for row in means[index].to_numpy(dtype=object).tolist()})
     place = {site: i for i, site in enumerate(sites)}
     shape = (len(entry["conditions"]), len(sites))

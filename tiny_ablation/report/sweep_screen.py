@@ -5,19 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from tiny_ablation import formats
-from tiny_ablation.models.labels import site_label
 from tiny_ablation.report import vocabulary
+from tiny_ablation.report.tables import site_name
 from tiny_ablation.report.terminal import Screen
 from tiny_ablation.store.files import read_json
+from tiny_ablation.store.schema import TABLES
 from tiny_ablation.store.sweepdir import SweepDir
 from tiny_ablation.sweep.analysis.robustness import robustness_lines
 
-_SITES = {
-    "head_impact": "heads",
-    "layer_impact": "layers",
-    "pair_impact": "pairs",
-    "feature_impact": "features",
-}
 _NAMED = 12
 
 
@@ -92,8 +87,8 @@ def conserved(invariants: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _sentence(found: Mapping[str, Any], invariants: Mapping[str, Any]) -> str:
-    what = _SITES.get(found["table"], "sites")
-    members = [words_of(member) for member in found["members"]]
+    what = TABLES[found["table"]].nouns[found["n_components"] != 1]
+    members = [site_name(member) for member in found["members"]]
     listed = ", ".join(members[:_NAMED]) + (", ..." if len(members) > _NAMED else "")
     text = (
         f"{found['size']} of {found['n_components']} {what} are {invariants['kept']} by {found['metric']} "
@@ -112,14 +107,6 @@ def _sentence(found: Mapping[str, Any], invariants: Mapping[str, Any]) -> str:
 
 def _of(found: Mapping[str, Any]) -> str:
     return f" of {found['model']}" if found.get("model") else ""
-
-
-def words_of(member: Mapping[str, Any]) -> str:
-    """The name of a component, without what stands beside its key."""
-    keys = (
-        "layer", "head", "layer_a", "head_a", "layer_b", "head_b", "granularity", "position", "feature", "set",
-    )  # fmt: skip
-    return site_label({key: member[key] for key in keys if key in member})
 
 
 def _number(value: Any) -> float:

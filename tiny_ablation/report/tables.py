@@ -10,7 +10,7 @@ import pandas as pd
 from tiny_ablation import formats
 from tiny_ablation.errors import ResultsError
 from tiny_ablation.models.labels import site_label
-from tiny_ablation.store.schema import strongest_first
+from tiny_ablation.store.schema import INDEX, strongest_first
 
 
 def index_columns(impact: pd.DataFrame) -> tuple[str, ...]:
@@ -63,6 +63,12 @@ def strongest(rows: pd.DataFrame, limit: int | None = None) -> pd.DataFrame:
     """Rows by the size of their effect, largest first; ties stay in the order of the table."""
     sizes = rows["delta"].abs().fillna(-1.0).to_numpy()
     return rows.iloc[np.argsort(-sizes, kind="stable")[:limit]]
+
+
+def site_name(row: Mapping[str, Any]) -> str:
+    """The name of a row's site, by those of its columns that are part of a name, with the direction of patching."""
+    label = site_label({name: row[name] for name in row if name in INDEX and name != "size"})
+    return f"{label} ({row['direction']})" if "direction" in row else label
 
 
 def label(row: Mapping[str, Any], index: Sequence[str], *, sentence: bool = False) -> str:

@@ -24,11 +24,7 @@ from tiny_ablation.report import captions, tables, vocabulary
 from tiny_ablation.report.console import console
 from tiny_ablation.report.progress import Stage, progress_bar
 from tiny_ablation.store.runlog import log
-
-_INDEX = (
-    "layer", "head", "layer_a", "head_a", "layer_b", "head_b", "position", "feature", "granularity", "set",
-    "size", "scale", "direction",
-)  # fmt: skip
+from tiny_ablation.store.schema import INDEX
 
 
 class Screen:
@@ -119,7 +115,7 @@ class Screen:
     def _site_table(
         self, rows: Sequence[Mapping[str, Any]], resolution: str | None, confidence: float
     ) -> None:
-        index = [name for name in _INDEX if name in rows[0]]
+        index = [name for name in rows[0] if name in {*INDEX, "direction"}]
         places = formats.decimals(formats.number(row["delta"]) for row in rows)
         head = [*index, "change", "shrunken", f"{formats.percent(confidence)} interval", "q", "value"]
         cells = [[self._text(name.replace("_", " "), "dim") for name in head]]

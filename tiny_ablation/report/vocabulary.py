@@ -70,15 +70,6 @@ _ACTIONS = {
     "add": "adding {it}",
 }
 
-_NOUNS = {
-    ("layer", "head"): ("attention head", "attention heads"),
-    ("layer", "granularity"): ("component", "components"),
-    ("layer",): ("layer", "layers"),
-    ("layer", "feature"): ("feature", "features"),
-    ("set", "size"): ("set of heads", "sets of heads"),
-    ("layer_a", "head_a", "layer_b", "head_b"): ("pair of heads", "pairs of heads"),
-}
-
 
 def metric_vocabulary(metric: str) -> MetricVocabulary:
     """The words for `metric`; a metric unknown here is spoken of in its own units."""
@@ -116,5 +107,6 @@ def procedure(fdr: str) -> str:
 
 def noun(index: tuple[str, ...], count: int) -> str:
     """What a row of the table is about: `attention head`, `attention heads`, ..."""
-    one, many = _NOUNS.get(tuple(name for name in index if name != "scale"), ("site", "sites"))
-    return one if count == 1 else many
+    site = tuple(name for name in index if name != "scale")
+    found = next((table.nouns for table in TABLES.values() if table.site == site), ("site", "sites"))
+    return found[count != 1]

@@ -223,6 +223,7 @@ class Ablation(ABC):
         config: the dataclass of its keys under `ablation`.
         draws: what the seed draws in this kind besides the examples, such as `donors`; empty where nothing.
         confirmable: whether some of its sites can be measured alone on other examples (`stats.confirm`).
+        effect_name: what the literature calls its effects; empty where it has no name for them.
         ranked: whether its sites can be told apart by their ranks; sets that hold each other cannot.
     """
 
@@ -231,6 +232,7 @@ class Ablation(ABC):
     config: type[AblationConfig]
     draws: ClassVar[tuple[str, ...]] = ()
     confirmable: ClassVar[bool] = True
+    effect_name: ClassVar[str] = ""
     ranked: ClassVar[bool] = True
 
     def check(self, cfg: Any) -> None:

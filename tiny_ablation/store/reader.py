@@ -101,6 +101,11 @@ class Run:
         shown = [*TABLES[self.table_name].index, *_SHOWN]
         return rows.loc[rows["delta"].abs().sort_values(ascending=False, kind="stable").index[:n], shown]
 
+    @property
+    def over_heads(self) -> bool:
+        """Whether whole heads were measured one by one."""
+        return self.table_name == "head_impact" and set(self.impact["component"]) == {"z"}
+
     def matrix(
         self, metric: str | None = None, *, value: str = "delta", scale: float | None = None
     ) -> "pd.DataFrame":

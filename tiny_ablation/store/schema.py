@@ -81,13 +81,23 @@ class Table:
 
     Args:
         name: the file's stem under `metrics/`.
-        index: the columns that name a site, in the order in which they stand in the file.
+        nouns: what a site is called, one and several.
+        index: the columns that name a site, in the order in which they stand in the file, with `scale` how strongly it was
+            intervened on.
         extra: columns that only this table has; they stand last.
+        compared: whether a sweep compares its sites across conditions.
     """
 
     name: str
+    nouns: tuple[str, str]
     index: tuple[str, ...]
     extra: tuple[str, ...] = ()
+    compared: bool = True
+
+    @property
+    def site(self) -> tuple[str, ...]:
+        """The columns that name a site, without how strongly it was intervened on."""
+        return tuple(name for name in self.index if name != "scale")
 
     @property
     def first(self) -> tuple[str, ...]:
@@ -115,11 +125,12 @@ class Table:
 TABLES = {
     table.name: table
     for table in (
-        Table("head_impact", ("layer", "head", "scale")),
-        Table("layer_impact", ("layer", "granularity")),
+        Table("head_impact", ("attention head", "attention heads"), ("layer", "head", "scale")),
+        Table("layer_impact", ("component", "components"), ("layer", "granularity")),
         # delta is the effect of both together, delta_a and delta_b those of one alone; interaction is what is left.
         Table(
             "pair_impact",
+            ("pair of heads", "pairs of heads"),
             ("layer_a", "head_a", "layer_b", "head_b"),
             (
                 "delta_a",
@@ -132,12 +143,20 @@ TABLES = {
             ),
         ),
         # A position is a name ("last", "subject_first") or a token's number, so it is text.
-        Table("position_impact", ("layer", "position", "granularity")),
-        Table("feature_impact", ("layer", "feature", "scale")),
+        Table("position_impact", ("site", "sites"), ("layer", "position", "granularity")),
+        Table("feature_impact", ("feature", "features"), ("layer", "feature", "scale")),
         # control_mean is the mean effect of random sets of the same size and layers, percentile the set's place among them.
-        Table("set_impact", ("set", "size"), ("heads", "control_mean", "percentile")),
+        Table(
+            "set_impact",
+            ("set of heads", "sets of heads"),
+            ("set", "size"),
+            ("heads", "control_mean", "percentile"),
+            compared=False,
+        ),
     )
 }
+INDEX = frozenset(name for table in TABLES.values() for name in table.index)
+"""The columns that name a site in any table."""
 
 
 def strongest_first(scales: Iterable[float]) -> list[float]:

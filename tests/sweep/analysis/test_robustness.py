@@ -25,8 +25,8 @@ def run(replacement, deltas, weights="raw", *, noise=0.01, examples=range(N), sc
                 rows.append({"layer": layer, "head": head, "scale": scale, "example_id": f"e{example}", "group": f"g{example}",
                              "logit_diff": 2 + effect, "logit_diff_baseline": 2.0})  # fmt: skip
     return SimpleNamespace(
-        table_name="head_impact", per_example=pd.DataFrame(rows), config={"model": {"weights": weights}},
-        impact=pd.DataFrame({"component": ["z", "z"], "replacement": [replacement, replacement]}),
+        over_heads=True, per_example=pd.DataFrame(rows), config={"model": {"weights": weights}},
+        impact=pd.DataFrame({"replacement": [replacement, replacement]}),
         summary={"model": "m", "dataset": "d", "primary": "logit_diff", **summary}, dir=SimpleNamespace(path=Path("somewhere")),
     )  # fmt: skip
 

@@ -64,6 +64,7 @@ class CausalTrace(PatchAblation):
     config = CausalTraceConfig
     confirmable = False  # its rows are put together from several arms
     draws = ("noise",)
+    effect_name = "indirect effect"
 
     def plan(self, cfg: CausalTraceConfig, context: PlanContext) -> list[Arm]:
         """A arm a draw, and the clean run, to say what share is recovered."""

@@ -64,7 +64,7 @@ def head_ranking(directory: str, shape: ModelShape) -> HeadRanking:
         ConfigError: that run was not over heads, or over another model's.
     """
     run, where = load_ranking_run(directory), f"ablation.from_run={directory}"
-    if run.table_name != "head_impact" or set(run.impact["component"]) != {"z"}:
+    if not run.over_heads:
         raise ConfigError(
             f"{where}: that run measured no heads one by one; give a run of heads_zero or heads_mean"
         )

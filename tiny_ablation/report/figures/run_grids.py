@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from tiny_ablation import formats
+from tiny_ablation.ablations.registry import find_ablation
 from tiny_ablation.data.text import natural_key
 from tiny_ablation.report import tables, vocabulary
 from tiny_ablation.report.figures import style
@@ -36,7 +37,7 @@ def trace(source: RunSource) -> Grid:
         for granularity, same in rows.groupby("granularity", sort=False)
         for direction, part in same.groupby("direction", sort=False)
     ]
-    what = "indirect effect: " if source.summary["kind"] == "causal_trace" else ""
+    name = find_ablation(source.summary["kind"]).effect_name
     return Grid(
         name=f"trace-{source.metric}",
         kind="Map of positions and layers",
@@ -46,7 +47,7 @@ def trace(source: RunSource) -> Grid:
         rows=[name.replace("_", " ") for name in names],
         columns=[str(layer) for layer in layers],
         axes=("position", "layer"),
-        colour=f"{what}{vocabulary.change_label(source.metric)}",
+        colour=f"{name}{': ' if name else ''}{vocabulary.change_label(source.metric)}",
         limit=style.symmetric_limit(rows["delta"]),
         panels=panels,
     )

@@ -77,7 +77,7 @@ class Effects:
     @property
     def index(self) -> tuple[str, ...]:
         """The columns that name a component."""
-        return index_of(self.table)
+        return TABLES[self.table].site
 
     @cached_property
     def profiles(self) -> tuple[Profile, ...]:
@@ -141,16 +141,11 @@ class Effects:
         return np.array([site[0] for site in self.sites], dtype=np.int64)
 
 
-def index_of(table: str) -> tuple[str, ...]:
-    """The columns of an impact table that name a component, rather than how strongly it was intervened on."""
-    return tuple(name for name in TABLES[table].index if name != "scale")
-
-
 def effect_grids(children: Sequence[FinishedRun]) -> list[Effects]:
-    """A grid per impact table and model, in the order in which they occur. Named sets are compared by no grid."""
+    """A grid per impact table and model, in the order in which they occur, of tables that are compared."""
     parts: dict[tuple[str, str], list[FinishedRun]] = {}
     for child in children:
-        if child.table != "set_impact" and len(child.impact):
+        if TABLES[child.table].compared and len(child.impact):
             parts.setdefault((child.table, str(child.summary.get("model"))), []).append(child)
     return [_grid(table, model, found) for (table, model), found in parts.items()]
 
@@ -161,7 +156,7 @@ def _grid(table: str, model: str, children: list[FinishedRun]) -> Effects:
     run = np.repeat(np.arange(len(children)), [len(impact) for impact in impacts])
     directions, direction = codes(rows, "direction")
     metrics, metric = codes(rows, "metric")
-    sites, site = _sites(rows, index_of(table))
+    sites, site = _sites(rows, TABLES[table].site)
     numbers = []
     for column in ("delta", "ci_low", "ci_high"):
         numbers.append(np.full((len(children), len(directions), len(metrics), len(sites)), np.nan))

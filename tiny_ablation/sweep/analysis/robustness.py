@@ -70,11 +70,6 @@ def condition_of(run: Run) -> str:
     return f"{replacement or 'scale'} {run.config['model']['weights']}"
 
 
-def is_comparable(run: Run) -> bool:
-    """Whether a run measured whole heads one by one."""
-    return run.table_name == "head_impact" and set(run.impact["component"]) == {"z"}
-
-
 def robustness(runs: Sequence[Run], k: int = 10) -> RobustnessTables:
     """Compare the heads of several runs of one model and behaviour.
 
@@ -123,7 +118,7 @@ def robustness(runs: Sequence[Run], k: int = 10) -> RobustnessTables:
 def sweep_robustness(runs: Sequence[Run], k: int = 10) -> RobustnessTables | None:
     """As `robustness`; None where the runs of a sweep do not ask one question of one model in several ways."""
     asked = {(run.summary["model"], run.summary["dataset"], run.summary["primary"]) for run in runs}
-    if len(asked) != 1 or not all(is_comparable(run) for run in runs):
+    if len(asked) != 1 or not all(run.over_heads for run in runs):
         return None
     if len({condition_of(run) for run in runs}) < 2:
         return None
@@ -131,7 +126,7 @@ def sweep_robustness(runs: Sequence[Run], k: int = 10) -> RobustnessTables | Non
 
 
 def _check(runs: Sequence[Run]) -> None:
-    wrong = [run for run in runs if not is_comparable(run)]
+    wrong = [run for run in runs if not run.over_heads]
     if wrong:
         raise ResultsError(
             f"{wrong[0].dir.path} measured no heads one by one; robustness compares runs over heads"
