@@ -12,6 +12,7 @@ from tiny_ablation import formats
 from tiny_ablation.ablations.registry import find_ablation
 from tiny_ablation.document import Section, Table
 from tiny_ablation.report import tables
+from tiny_ablation.store.schema import INDEX
 
 
 def sections(summary: Mapping[str, Any], controls: pd.DataFrame | None) -> list[Section]:
@@ -49,7 +50,7 @@ def doubt(summary: Mapping[str, Any], site: Mapping[str, Any]) -> str:
         site: its row.
     """
     confirm = summary.get("confirm") or {"sites": []}
-    named = [name for name in (*_INDEX, "direction") if name in site]
+    named = [name for name in site if name in INDEX or name == "direction"]
     mine = [row for row in confirm["sites"] if all(row.get(name, site[name]) == site[name] for name in named)]
     if mine and (found := _is_confirmed(mine[0])) is not None:
         return "" if found else f"split {confirm['split']} does not confirm it"
@@ -88,7 +89,9 @@ def _stability(found: Mapping[str, Any] | None) -> list[str]:
     if "sites" not in found:  # a run of an earlier version
         return [f"Stability: {whole}"]
     steady = [
-        f"{_site(row)} ({formats.percent(row['share'])})" for row in found["sites"] if row["share"] >= fair
+        f"{tables.site_name(row)} ({formats.percent(row['share'])})"
+        for row in found["sites"]
+        if row["share"] >= fair
     ]
     which = f"{', '.join(steady) if steady else 'none'} {'are' if len(steady) > 1 else 'is'}"
     return [
