@@ -187,7 +187,7 @@ def _drawn_from_itself(values: Any, _: Any, k: int, n_splits: int, rng: np.rando
     n = values.shape[1]
     own, drawn = top(np.arange(n)), [top(rng.integers(0, n, n)) for _ in range(n_splits)]
     overlap = float(np.mean([len(own & each) / len(own | each) for each in drawn]))
-    return TopSets(overlap, np.zeros(len(values)))
+    return TopSets(overlap, *np.zeros((2, len(values))))
 
 
 def _any_f_from_80_percent(curves: Any, ranking: str, made: Any = analysis.circuit_table) -> Any:

@@ -60,6 +60,10 @@ def test_held_out_examples_decide_before_stability_what_speaks_against_a_site():
     assert doubt({}, site) == ""
     assert doubt({"stability": {"top": 10, "stable": True}}, site) == ""
     assert "not stable" in doubt(UNSTABLE, site)
+    always = [{**site, "share": 1.0, "first": 0.95}, {**other, "share": 0.9, "first": 0.05}]
+    by_site = {"stability": {"top": 10, "stable": False, "fair": 0.8, "sites": always}}
+    assert doubt(by_site, site) == ""
+    assert "not stable" in doubt(by_site, other)
     assert doubt({**UNSTABLE, "confirm": CONFIRM}, site) == ""
     assert "not stable" in doubt({**UNSTABLE, "confirm": CONFIRM}, other)
     failed = {**CONFIRM, "sites": [{**SITE, "confirmed": 0.0}]}
@@ -117,8 +121,8 @@ def test_members_that_stand_out_are_named():
 
 def test_stable_sites_are_named():
     sites = [
-        {"layer": 23, "head": 4, "scale": 0.0, "share": 1.0},
-        {"layer": 0, "head": 4, "scale": 0.0, "share": 0.6},
+        {"layer": 23, "head": 4, "scale": 0.0, "share": 1.0, "first": 1.0},
+        {"layer": 0, "head": 4, "scale": 0.0, "share": 0.6, "first": 0.0},
     ]
     found = {
         "top": 2,

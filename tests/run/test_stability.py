@@ -26,6 +26,7 @@ def test_by_hand_two_groups(made_up):
     alike = stability(made_up.prepared(["a", "b"]), [made_up.measured([[3, 5], [0, 2]], ["a", "b"])], 1)
     assert (apart["jaccard"], alike["jaccard"]) == (0, 1)
     assert (apart["sites"][0]["share"], alike["sites"][0]["share"]) == (0.5, 1.0)
+    assert alike["sites"][0]["first"] == 1.0
 
 
 def test_where_there_is_nothing_to_rank(made_up):

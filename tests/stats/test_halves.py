@@ -19,6 +19,7 @@ def test_clear_sites_agree_and_noise_does_not():
     found = top_set_agreement(clear, np.arange(60), 5, 100, rng())
     assert found.jaccard == 1
     assert found.share.tolist() == [1.0] * 5 + [0.0] * 15
+    assert found.first.sum() == pytest.approx(1)
     noise = rng().normal(size=(200, 60))
     assert top_set_agreement(noise, np.arange(60), 5, 100, rng()).jaccard < 0.1
 

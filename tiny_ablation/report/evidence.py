@@ -50,16 +50,27 @@ def doubt(summary: Mapping[str, Any], site: Mapping[str, Any]) -> str:
         site: its row.
     """
     confirm = summary.get("confirm") or {"sites": []}
-    named = [name for name in site if name in INDEX or name == "direction"]
-    mine = [row for row in confirm["sites"] if all(row.get(name, site[name]) == site[name] for name in named)]
+    mine = [row for row in confirm["sites"] if _is(row, site)]
     if mine and (found := _is_confirmed(mine[0])) is not None:
         return "" if found else f"split {confirm['split']} does not confirm it"
     stability = summary.get("stability")
     if not stability or stability["stable"]:
         return ""
+    if any(_is(row, site) and row["first"] >= stability["fair"] for row in stability.get("sites", ())):
+        return ""
     return (
         f"which {stability['top']} sites are the strongest is not stable, so other examples may name another"
     )
+
+
+def _is(row: Mapping[str, Any], site: Mapping[str, Any]) -> bool:
+    named = [name for name in site if name in INDEX or name == "direction"]
+    return all(row.get(name, site[name]) == site[name] for name in named)
+
+
+def stable_sites(stability: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Those of the strongest sites that nearly all halves of the groups name; none of a run of an earlier version."""
+    return [row for row in stability.get("sites", ()) if row["share"] >= stability["fair"]]
 
 
 def evidence_tables(summary: Mapping[str, Any], controls: pd.DataFrame | None) -> list[Table]:
@@ -88,11 +99,7 @@ def _stability(found: Mapping[str, Any] | None) -> list[str]:
     )
     if "sites" not in found:  # a run of an earlier version
         return [f"Stability: {whole}"]
-    steady = [
-        f"{tables.site_name(row)} ({formats.percent(row['share'])})"
-        for row in found["sites"]
-        if row["share"] >= fair
-    ]
+    steady = [f"{tables.site_name(row)} ({formats.percent(row['share'])})" for row in stable_sites(found)]
     which = f"{', '.join(steady) if steady else 'none'} {'are' if len(steady) > 1 else 'is'}"
     return [
         f"Stability: of the {top} strongest of {found['of']} sites, {which} among the {top} strongest in "

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from tiny_ablation.report.evidence import sections
+from tiny_ablation.report.evidence import sections, stable_sites
 from tiny_ablation.report.examples import examples_section, readouts_section
 from tiny_ablation.report.terminal import Screen
 from tiny_ablation.store.rundir import RunDir
@@ -26,9 +26,12 @@ def headline(prepared: "PreparedRun") -> dict[str, str]:
 
 
 def _reserve(summary: Mapping[str, Any]) -> str:
-    """What the heading of the strongest sites says where other examples would name others."""
+    """What the heading of the strongest sites says where other examples would name others of them."""
     stability = summary.get("stability")
-    return "" if not stability or stability["stable"] else " (not stable)"
+    if not stability or stability["stable"]:
+        return ""
+    steady = len(stable_sites(stability))
+    return f" ({steady} of {stability['top']} stable)" if steady else " (not stable)"
 
 
 def show_run(prepared: "PreparedRun", rundir: RunDir, summary: dict[str, Any], screen: Screen) -> None:

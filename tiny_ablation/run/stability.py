@@ -34,15 +34,18 @@ def stability(prepared: PreparedRun, measured: Sequence[Measured], n_top: int) -
         return None
     k = min(n_top, n_sites // 2)
     draws = generator(prepared.spec.settings.root.seed, "bootstrap", "stability", name)
-    jaccard, shares = top_set_agreement(deltas, first.groups, k, N_SPLITS, draws)
+    found = top_set_agreement(deltas, first.groups, k, N_SPLITS, draws)
     order = np.argsort(-np.abs(deltas.mean(1)), kind="stable")[:k]
     return {
         "metric": name,
         "top": k,
         "of": n_sites,
         "n_splits": N_SPLITS,
-        "jaccard": jaccard,
+        "jaccard": found.jaccard,
         "fair": FAIR,
-        "stable": jaccard >= FAIR,
-        "sites": [dict(first.arm.rows[i].key) | {"share": float(shares[i])} for i in order],
+        "stable": found.jaccard >= FAIR,
+        "sites": [
+            dict(first.arm.rows[i].key) | {"share": float(found.share[i]), "first": float(found.first[i])}
+            for i in order
+        ],
     }

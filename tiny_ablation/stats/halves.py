@@ -26,10 +26,12 @@ class TopSets(NamedTuple):
     Attributes:
         jaccard: the mean overlap of the top sets of the two halves, in [0, 1]; NaN with fewer than two groups.
         share: (n_sites,) in which share of the halves a site is in the top set.
+        first: (n_sites,) in which share of the halves it is the strongest.
     """
 
     jaccard: float
     share: Floats
+    first: Floats
 
 
 def top_set_agreement(
@@ -53,11 +55,13 @@ def top_set_agreement(
     if not 1 <= k <= len(sums):
         raise GuardError(f"There is no top {k} of {len(sums)} sites.")
     if len(sizes) < 2:
-        return TopSets(float("nan"), np.full(len(sums), np.nan))
+        return TopSets(float("nan"), *np.full((2, len(sums)), np.nan))
     first = random_halves(len(sizes), n_splits, rng).astype(np.float64)
-    tops = [_top((half @ sums.T) / (half @ sizes)[:, None], k) for half in (first, 1 - first)]
+    means = [(half @ sums.T) / (half @ sizes)[:, None] for half in (first, 1 - first)]
+    tops = [_top(each, k) for each in means]
     shared = (tops[0] & tops[1]).sum(1)
-    return TopSets(float((shared / (2 * k - shared)).mean()), (tops[0].mean(0) + tops[1].mean(0)) / 2)
+    often = [np.mean([_top(each, n).mean(0) for each in means], axis=0) for n in (k, 1)]
+    return TopSets(float((shared / (2 * k - shared)).mean()), *often)
 
 
 def _top(means: Floats, k: int) -> NDArray[np.bool_]:
