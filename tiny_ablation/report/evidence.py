@@ -99,7 +99,9 @@ def _stability(found: Mapping[str, Any] | None) -> list[str]:
     )
     if "sites" not in found:  # a run of an earlier version
         return [f"Stability: {whole}"]
-    steady = [f"{tables.site_name(row)} ({formats.percent(round(row['share'], 2))})" for row in stable_sites(found)]
+    steady = [
+        f"{tables.site_name(row)} ({formats.percent(round(row['share'], 2))})" for row in stable_sites(found)
+    ]
     which = f"{', '.join(steady) if steady else 'none'} {'are' if len(steady) > 1 else 'is'}"
     return [
         f"Stability: of the {top} strongest of {found['of']} sites, {which} among the {top} strongest in "
