@@ -23,7 +23,9 @@ SMALLER = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name", [n if n == "h1_head_specialization" else pytest.param(n, marks=pytest.mark.slow) for n in NAMES]
+)
 def test_runs(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     if "sae" in name:

@@ -72,6 +72,7 @@ def assert_harmless(directory, *shown):
         assert each.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;") in text
 
 
+@pytest.mark.slow
 def test_a_sweep(cli, tmp_path, rows):
     done = cli(
         "-m", *TOY, "dataset=jsonl", rows, "dataset.n_examples=null", f"dataset.name={quoted(TAG)}", "seed=0,1",
@@ -81,6 +82,7 @@ def test_a_sweep(cli, tmp_path, rows):
     assert_harmless(tmp_path / "out", TAG, FORMS[9])
 
 
+@pytest.mark.slow
 def test_features(cli, tmp_path, rows, monkeypatch):
     monkeypatch.setenv("TINY_ABLATE_CACHE", str(tmp_path / "cache"))
     (tmp_path / "text.txt").write_text(

@@ -69,6 +69,7 @@ def test_a_finished_sweep_of_other_content_is_not_overwritten_unless_asked(swept
     assert cli(*GRID).out.count("done before") == 2
 
 
+@pytest.mark.slow
 def test_weights_that_change_while_a_sweep_runs_cost_the_cells_that_follow(cli, tmp_path, monkeypatch):
     """The cells before stay; the plan's weights are those that the sweep began with."""
     write_model(tmp_path, 0)
@@ -113,6 +114,7 @@ def test_a_run_is_that_of_the_weights_that_were_loaded(cli, tmp_path, monkeypatc
     assert read_manifest(tmp_path / "again") == before
 
 
+@pytest.mark.slow
 def test_a_killed_run_is_not_gone_on_with_on_other_weights(cli, tmp_path):
     """Its finished batches are refused as its results would be, and kept."""
     write_model(tmp_path, 0)

@@ -93,8 +93,10 @@ def run(network, prompts, *, scale=0.0, **how):
     return out
 
 
-@pytest.mark.parametrize("shared", [True, False], ids=["tree", "buckets"])
-@pytest.mark.parametrize("scale", [0.0, 0.5])
+@pytest.mark.parametrize(
+    "shared", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["tree", "buckets"]
+)
+@pytest.mark.parametrize("scale", [0.0, pytest.param(0.5, marks=pytest.mark.slow)])
 def test_every_metric_of_every_head_and_example(smollm2_network, prompts, shared, scale):
     found = run(smollm2_network, prompts, scale=scale, shared=shared)
     means = {}
@@ -109,7 +111,9 @@ def test_every_metric_of_every_head_and_example(smollm2_network, prompts, shared
     check_means(means)
 
 
-@pytest.mark.parametrize("shared", [True, False], ids=["tree", "buckets"])
+@pytest.mark.parametrize(
+    "shared", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["tree", "buckets"]
+)
 def test_sets_of_answers_are_sums_of_probabilities(smollm2_network, smollm2, years, shared):
     """Greater-than: p(decades above) - p(the others), summed by hand from the digits of the start that the text shows."""
     digit = [smollm2.tokenizer.convert_tokens_to_ids(str(d)) for d in range(10)]

@@ -20,6 +20,7 @@ CHANGES = ("weights", "data", "library")
 
 
 @pytest.mark.parametrize("number", some(3, 20))
+@pytest.mark.slow
 def test_a_killed_sweep_goes_on_as_it_was_begun_or_anew(undisturbed, fresh, attempt, zygote, number):
     rng, change = random.Random(f"content/{number}"), CHANGES[number % 3]
     processes = 2 if number % 4 == 3 else 1

@@ -68,6 +68,7 @@ def test_sums_on_toy_models(toy_networks, make_prompts, shape):
     check_by_hand(network, prompts)
 
 
+@pytest.mark.slow
 def test_sums_on_the_default_model(smollm2_network):
     answers = (
         (" Paris, of course", " Rome"),

@@ -48,6 +48,7 @@ def test_one_group_gives_no_verdict(made_up):
     assert found.table["confirmed"].isna().all()
 
 
+@pytest.mark.slow
 def test_the_level_holds_on_the_other_split_and_would_not_on_the_same(made_up):
     """Nothing has an effect: a discovery is false, and its chance must be at most 5 % (here within simulation error)."""
     rng, held, same, runs = np.random.default_rng(3), 0, 0, 200
