@@ -22,6 +22,7 @@ RESAMPLED = ("heads_resample", "attn_resample", "mlp_resample")
 SAID = {
     "activation_patch": ["ablation.unequal=skip"],
     "causal_trace": ["dataset.n_examples=4"],
+    "path_patch": ["ablation.unequal=skip"],
     "heads_pair_zero": ["ablation.of=[0.1,0.2,1.3]"],
     **{name: ["ablation.unmatched=skip", "dataset.n_examples=12"] for name in RESAMPLED},
     "sae_toggle": [*SAE, "ablation.candidates=6", "ablation.controls=3", "ablation.text_tokens=256"],

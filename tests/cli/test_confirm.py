@@ -6,7 +6,15 @@ import pytest
 
 from tiny_ablation.store.reader import load_run
 
-FAST = ("model=toy", "tracking=off", "verify=off", "device.threads=1", "stats.n_boot=200", "stats.n_perm=400")
+FAST = (
+    "model=toy",
+    "dataset.relations=null",
+    "tracking=off",
+    "verify=off",
+    "device.threads=1",
+    "stats.n_boot=200",
+    "stats.n_perm=400",
+)
 HEADS = ("ablation=heads_zero", "ablation.scales=[0.0,0.5]")
 
 

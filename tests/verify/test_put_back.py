@@ -80,7 +80,7 @@ def test_weights_that_are_not_those_of_the_files(verify, monkeypatch):
         "in the run's model model.layers.1.self_attn.k_proj.weight is not what transformers loads"
         in found["faults"][0]
     )
-    assert "L1H1" in found["first_difference"]
+    assert re.search(r"L1H[01]\b", found["first_difference"])  # the two that share these keys
 
 
 LONG = ("ablation=heads_zero", "dataset=facts")

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tiny_ablation.errors import ResultsError, TinyAblateError, said
+from tiny_ablation.errors import GuardError, ResultsError, TinyAblateError, said
 
 
 @contextmanager
@@ -24,8 +24,12 @@ def reading(path: Path) -> Iterator[None]:
     """
     try:
         yield
-    except (TinyAblateError, MemoryError):
-        raise
+    except (TinyAblateError, MemoryError) as error:
+        if not isinstance(error, GuardError):
+            raise
+        raise ResultsError(
+            f"{path} holds numbers that no run of this version writes ({str(error).rstrip(chr(46))}); run again to make them anew"
+        ) from error
     except OSError as error:
         raise ResultsError(
             f"{path} cannot be used: {error.strerror or error}. Check the path and the disk."
