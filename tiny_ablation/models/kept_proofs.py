@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from tiny_ablation.config.identity import hash_json
 from tiny_ablation.config.choices import ModelSource
+from tiny_ablation.config.identity import hash_json
 from tiny_ablation.errors import TinyAblateError, is_out_of_memory
 from tiny_ablation.models.discovery import probe_ids, run
 from tiny_ablation.models.hookpoints import HookPoint

@@ -28,7 +28,7 @@ def reading(path: Path) -> Iterator[None]:
         if not isinstance(error, GuardError):
             raise
         raise ResultsError(
-            f"{path} holds numbers that no run of this version writes ({str(error).rstrip(chr(46))}); run again to make them anew"
+            f"{path} holds numbers that no run of this version writes; run again to make them anew. {error}"
         ) from error
     except OSError as error:
         raise ResultsError(
