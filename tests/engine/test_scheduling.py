@@ -1,5 +1,6 @@
 """Interventions that cannot reach most tokens are computed without them, and nothing else changes."""
 
+import sys
 from dataclasses import replace
 
 import pytest
@@ -175,3 +176,32 @@ def test_an_intervention_in_every_run_is_refused_where_it_would_be_lost(toy_netw
         ModelError, match=r"cannot begin at a later block, so .* would be missing from the intervened ones"
     ):
         run.run(0)
+
+
+def test_the_work_of_planning_grows_as_the_interventions_do(toy_networks):
+    """Counted in calls of Python functions, which comparisons of two edits are too."""
+
+    def calls(n):
+        factors = [i / n for i in range(n // 16)]
+        plan = [
+            zero(layer, "all", head=head, factor=f) for f in factors for layer in (0, 1) for head in range(4)
+        ]
+        plan += [zero(layer, i % 3, head=head, factor=f)
+                 for i, f in enumerate(factors) for layer in (0, 1) for head in range(4)]  # fmt: skip
+        count = 0
+
+        def counted(_frame, event, _arg):
+            nonlocal count
+            count += event == "call"
+
+        sys.setprofile(counted)
+        try:
+            run = executor(toy_networks["llama"], plan)
+            for batch in run.batches:
+                run.shares(batch)
+        finally:
+            sys.setprofile(None)
+        return count
+
+    few, many = calls(320), calls(1280)
+    assert many < 5 * few

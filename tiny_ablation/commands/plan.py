@@ -53,6 +53,8 @@ class Estimate:
         groups_needed: how many groups find `effect` where one site has it, where `real` have, and how many show that a site
             without effect is within it; empty where no effect was named.
         pilot: what would be found of the effects of a finished run (`_pilot.Pilot.plan`); None where none was named.
+        first: what the run makes before it measures, in words, and the seconds of `seconds` that this takes; empty where
+            there is no such thing.
     """
 
     condition: str
@@ -72,14 +74,11 @@ class Estimate:
     finds: dict[str, float | None]
     groups_needed: dict[str, int | None]
     pilot: dict[str, Any] | None
+    first: dict[str, float]
 
 
 def main(args: list[str]) -> int:
-    """Print the estimates.
-
-    Raises:
-        ConfigError: planning would make something that takes minutes.
-    """
+    """Print the estimates."""
     flags = parser("plan", __doc__)
     add_overrides(flags)
     flags.add_argument("-m", "--multirun", action="store_true", help="plan a sweep")
@@ -100,13 +99,10 @@ def main(args: list[str]) -> int:
     if given.real < 1 or (given.effect is not None and not given.effect > 0):
         raise ConfigError(f"plan: --effect={given.effect} and --real={given.real} must be above 0")
     pilot = read_pilot(given.pilot) if given.pilot else None
-    specs = _lights(given.overrides, given.multirun)
-    for spec in specs:
-        if made := spec.ablation.setup_cost(spec.settings.root.ablation):
-            raise ConfigError(
-                f"plan: the cost of ablation={spec.ablation.name} depends on {made}, which plan does not make"
-            )
-    found = [_estimate(spec, given.effect, given.real, pilot) for spec in specs]
+    found = [
+        _estimate(spec, given.effect, given.real, pilot)
+        for spec in _lights(given.overrides, given.multirun)
+    ]
     if given.json:
         say_json([asdict(each) for each in found])
     else:
@@ -129,10 +125,16 @@ def _estimate(spec: "RunSpec", effect: float | None, real: int, pilot: Pilot | N
     from tiny_ablation.run.measure import executors
     from tiny_ablation.run.prepare import prepare_run
 
-    prepared = prepare_run(spec)
+    prepared = prepare_run(spec, outline=True)
     costs = [cost(executor) for executor in executors(prepared)]
     in_table = [arm for arm in prepared.arms if arm.in_table]
     tests = sum(row.intervention is not None for arm in in_table for row in arm.rows)
+    rate = _rate(prepared.network)
+    first = {
+        arm.left_out.what: round(arm.left_out.operations / rate * _OVERHEAD, 1)
+        for arm in prepared.arms
+        if arm.left_out
+    }
     groups = len({tokens.example.group for tokens in prepared.tokens})
     finds, needed = _power(groups, tests, effect, min(real, tests))
     total = {
@@ -144,10 +146,10 @@ def _estimate(spec: "RunSpec", effect: float | None, real: int, pilot: Pilot | N
         interventions=sum(each.interventions for each in costs),
         impact_rows=sum(len(arm.rows) for arm in in_table) * len(prepared.metrics),
         example_rows=sum(len(arm.rows) * len(arm.prompts) for arm in prepared.arms),
-        seconds=round(total["operations"] / _rate(prepared.network) * _OVERHEAD + _START_UP, 1),
+        seconds=round(total["operations"] / rate * _OVERHEAD + sum(first.values()) + _START_UP, 1),
         memory_mb=round((psutil.Process().memory_info().rss + max(each.memory for each in costs) + _copies(prepared)) / 2**20),
         groups=groups, tests=tests, finds=finds, groups_needed=needed, pilot=pilot.plan(groups, tests) if pilot else None,
-        **{**total, "forwards": round(total["forwards"])},
+        first=first, **{**total, "forwards": round(total["forwards"])},
     )  # fmt: skip
 
 
@@ -198,6 +200,8 @@ def _lines(found: Sequence[Estimate]) -> Iterator[str]:
     yield f"  {operations:.2g} floating-point operations; {effects:,} rows of effects, from {examples:,} per example"
     yield "  computed: tokens after shared prefixes are counted once"
     yield "  forwards: whole passes of one prompt, skipped blocks left out"
+    for what, taken in {what: taken for each in found for what, taken in each.first.items()}.items():
+        yield f"  before it measures: {what}, about {_time(taken)} of the time; not planned in detail"
 
 
 def _power_lines(found: Sequence[Estimate], effect: float | None) -> Iterator[str]:

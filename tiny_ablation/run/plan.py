@@ -125,6 +125,7 @@ class Arm:
         estimates: what gradients said about all sites before these were chosen; None where nothing was estimated.
         features: what is known of the features that the rows are about; None where they are about something else.
         files: what to copy into the run's directory, by the path there.
+        left_out: of an outline, what it did not make; None where everything was made.
         notes: what was drawn or looked up to make the rows, such as the reference set; JSON values, for `summary.json`.
     """
 
@@ -140,6 +141,20 @@ class Arm:
     estimates: Estimates | None = None
     features: "FeatureFacts | None" = None
     files: Mapping[str, Path] = field(default_factory=dict)
+    left_out: "LeftOut | None" = None
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """What the run makes before it measures and an outline does not.
+
+    Attributes:
+        what: in words.
+        operations: floating-point operations of its matrix products.
+    """
+
+    what: str
+    operations: float
 
 
 @dataclass(frozen=True)
@@ -180,6 +195,8 @@ class PlanContext:
         seed: the run's seed.
         full: whether whole answers are scored, teacher-forced, so that `positions=all` also touches their tokens.
         reference: draws at most so many examples that are not evaluated; raises ConfigError where there are none.
+        outline: whether only the cost of the rows is asked for: what takes minutes is not made, and rows that cost as much
+            stand for those that would follow from it (`Arm.left_out`).
     """
 
     network: "Network"
@@ -190,6 +207,7 @@ class PlanContext:
     seed: int
     full: bool
     reference: Callable[[int], ReferenceSet]
+    outline: bool = False
 
     @property
     def shape(self) -> ModelShape:
@@ -241,10 +259,6 @@ class Ablation(ABC):
     def table_of(self, cfg: Any) -> str:
         """The impact table that this config fills."""
         return self.table
-
-    def setup_cost(self, cfg: Any) -> str:
-        """What planning itself may have to make, taking minutes, in words; empty where planning takes no time."""
-        return ""
 
     def input_digest(self, cfg: Any) -> str:
         """What identifies results of earlier runs that the plan is made from; empty where there are none."""

@@ -59,8 +59,12 @@ class PreparedRun:
     held_out: "PreparedRun | None" = None
 
 
-def prepare_run(spec: RunSpec) -> PreparedRun:
+def prepare_run(spec: RunSpec, *, outline: bool = False) -> PreparedRun:
     """Load the model, tokenise and plan.
+
+    Args:
+        spec: the run.
+        outline: plan for the cost alone; such a plan cannot be measured (`PlanContext.outline`).
 
     Raises:
         UserError: the model, the device or a row cannot be used; nothing has been written.
@@ -75,10 +79,10 @@ def prepare_run(spec: RunSpec) -> PreparedRun:
     identity = spec.identity(
         network.model.weights_hash
     )  # of what was loaded, not of what the disk holds by now
-    main = _planned(spec, identity, network, device)
+    main = _planned(spec, identity, network, device, outline=outline)
     if root.stats.confirm is None:
         return main
-    return replace(main, held_out=_planned(_held_out(spec), identity, network, device))
+    return replace(main, held_out=_planned(_held_out(spec), identity, network, device, outline=outline))
 
 
 @contextmanager
@@ -104,18 +108,20 @@ def _held_out(spec: RunSpec) -> RunSpec:
     return replace(spec, settings=replace(spec.settings, root=root), examples=examples)
 
 
-def _planned(spec: RunSpec, identity: Identity, network: Network, device: str) -> PreparedRun:
+def _planned(
+    spec: RunSpec, identity: Identity, network: Network, device: str, *, outline: bool
+) -> PreparedRun:
     root = spec.settings.root
     served = draw_scorable(root, spec.corpus, spec.examples, network.model)
     spec = replace(spec, examples=[t.example for t in served.tokens])
     selection = replace(keep(root, network, served), warnings=form_warnings(root, network, served.tokens))
     tokens = selection.tokens
-    context = _context(spec, network, tokens)
+    context = _context(spec, network, tokens, outline=outline)
     skips = spec.ablation.excluded_examples(root.ablation, context)
     skipped = [f"{tokens[i].example.id}: {reason}" for i, reason in skips.items()]
     if skips:
         tokens = [t for i, t in enumerate(tokens) if i not in skips]
-        context = _context(spec, network, tokens)
+        context = _context(spec, network, tokens, outline=outline)
     arms = spec.ablation.plan(root.ablation, context)
     _check_places(network, arms)
     metrics = [metric(name) for name in metric_names_of(root)]
@@ -130,7 +136,9 @@ def _check_places(network: Network, arms: Sequence[Arm]) -> None:
         network.hook_point(component, layer)
 
 
-def _context(spec: RunSpec, network: Network, tokens: Sequence[TokenizedExample]) -> PlanContext:
+def _context(
+    spec: RunSpec, network: Network, tokens: Sequence[TokenizedExample], *, outline: bool
+) -> PlanContext:
     root = spec.settings.root
     return PlanContext(
         network=network,
@@ -141,6 +149,7 @@ def _context(spec: RunSpec, network: Network, tokens: Sequence[TokenizedExample]
         seed=root.seed,
         full=root.metrics.span is Span.full,
         reference=partial(reference_set, spec, network),
+        outline=outline,
     )
 
 

@@ -1,7 +1,7 @@
 """What the ablations with an autoencoder share: arms, checks, and what is told of it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,16 +9,17 @@ from tiny_ablation.config.schema import SaeConfig
 from tiny_ablation.document import Section
 from tiny_ablation.engine.edits import Edit, Intervention, PositionSpec, Replacement
 from tiny_ablation.errors import ConfigError
-from tiny_ablation.run.plan import Ablation, Analysis, Arm, InterventionSpec, Key, PlanContext, Row
+from tiny_ablation.run.plan import Ablation, Analysis, Arm, InterventionSpec, Key, LeftOut, PlanContext, Row
 from tiny_ablation.sae.autoencoder import Autoencoder
+from tiny_ablation.sae.site import Site
 from tiny_ablation.sae.splice import Splice
+from tiny_ablation.sae.trained import is_whole, recipe
 
 if TYPE_CHECKING:
     from tiny_ablation.run.measure import Measured
     from tiny_ablation.run.prepare import PreparedRun
 
 _ANY = ("path", "release", "id", "other_model", "component", "layer", "corpus", "held_out", "context")
-MADE = "an autoencoder that may have to be trained first (sae.path=DIR names one that is)"
 NOTHING = -1  # where a feature's number stands and none is touched
 
 
@@ -67,6 +68,30 @@ def _check_source(cfg: SaeConfig) -> None:
 def is_named(cfg: SaeConfig) -> bool:
     """Whether the config names an autoencoder that exists."""
     return cfg.path is not None or cfg.release is not None
+
+
+@dataclass(frozen=True)
+class Untrained:
+    """An autoencoder that the run would train first, for an outline: where it stands, and how large it is."""
+
+    site: Site
+    n_features: int
+    cost: LeftOut
+
+
+def untrained(cfg: SaeConfig, context: PlanContext, *, anew: bool = False) -> Any:
+    """The autoencoder as an `Untrained`; None where it exists (and `anew` does not ask for another), or may be trained now."""
+    if not context.outline or is_named(cfg):
+        return None
+    made = recipe(context.network, cfg, context.seed)
+    if is_whole(made.directory) and not anew:
+        return None
+    read, width = context.network.blocks[: made.site.layer + 1], made.site.width(context.shape)
+    seen = 2 * cfg.tokens * sum(weight.numel() for block in read for weight in block.parameters())
+    quality = 3 * 2 * cfg.held_out * sum(weight.numel() for weight in context.network.hf.parameters())
+    steps = 3 * 4 * cfg.steps * cfg.batch * width * made.width  # forwards and twice that backwards, two matrices
+    what = f"an autoencoder of {made.width:,} features is trained"
+    return Untrained(made.site, made.width, LeftOut(what, float(seen + quality + steps)))
 
 
 def spec(positions: str) -> PositionSpec:

@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from tiny_ablation.ablations.sae.rows import (
-    MADE,
     NOTHING,
     SaeAblation,
     check_sae,
@@ -23,6 +22,7 @@ from tiny_ablation.ablations.sae.rows import (
     sae_row,
     sham_leg,
     spec,
+    untrained,
 )
 from tiny_ablation.ablations.shared.sites import chosen
 from tiny_ablation.config.keys import key
@@ -82,10 +82,6 @@ class SaeToggle(SaeAblation):
         """Refuse an autoencoder that cannot be meant."""
         check_sae(cfg.sae)
 
-    def setup_cost(self, cfg: SaeToggleConfig) -> str:
-        """The autoencoder, where none is named."""
-        return "" if is_named(cfg.sae) else MADE
-
     def random_components(self, cfg: SaeToggleConfig, n_rest: int) -> tuple[str, ...]:  # noqa: ARG002
         """Control features, and the autoencoder where none is named."""
         return self.draws if is_named(cfg.sae) else ("autoencoder", *self.draws)
@@ -96,6 +92,8 @@ class SaeToggle(SaeAblation):
 
     def plan(self, cfg: SaeToggleConfig, context: PlanContext) -> list[Arm]:
         """The features, their controls, and the reconstruction with nothing touched."""
+        if (planned := untrained(cfg.sae, context)) is not None:
+            return _outline(cfg, context, planned)
         from tiny_ablation.sae.candidates import matched_controls, on_prompts, random_controls
         from tiny_ablation.sae.panel import feature_facts
         from tiny_ablation.sae.text import text_facts
@@ -137,6 +135,20 @@ class SaeToggle(SaeAblation):
         if cfg.error_term == "keep":
             return measured
         return [_against_splice(m, _splice(measured)) for m in measured]
+
+
+def _outline(cfg: SaeToggleConfig, context: PlanContext, planned: Any) -> list[Arm]:
+    """As many arms and rows as of a trained autoencoder, of any features."""
+    make = _RowBuilder(cfg, planned, context, [1.0] * planned.n_features)
+    features = range(min(cfg.candidates, planned.n_features))
+    named = chosen(cfg.features, planned.n_features, "ablation.features", "features")
+    others = range(min(cfg.controls, planned.n_features))
+    return [
+        replace(make.arm(features if cfg.features is None else named), left_out=planned.cost),
+        make.splice_leg(),
+        *(make.arm(others, controls_of=name) for name in (RANDOM, MATCHED) if others),
+        sham_leg(planned, context, make.key(NOTHING, 1.0), cfg.positions),
+    ]
 
 
 def _features(cfg: SaeToggleConfig, autoencoder: Autoencoder, found: "OnPrompts") -> dict[int, str]:

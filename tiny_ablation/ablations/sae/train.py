@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from tiny_ablation.ablations.sae.rows import (
-    MADE,
     SaeAblation,
     check_sae,
     files_of,
@@ -21,12 +20,13 @@ from tiny_ablation.ablations.sae.rows import (
     quality_text,
     sae_row,
     sham_leg,
+    untrained,
 )
 from tiny_ablation.ablations.shared.replacements import Scale
 from tiny_ablation.config.keys import key
 from tiny_ablation.config.schema import AblationConfig
 from tiny_ablation.errors import ConfigError
-from tiny_ablation.run.plan import Arm, PlanContext, positions_key
+from tiny_ablation.run.plan import Arm, PlanContext, Row, positions_key
 from tiny_ablation.sae.autoencoder import Autoencoder
 from tiny_ablation.sae.corpus import content_id
 from tiny_ablation.sae.loading import obtain
@@ -58,32 +58,31 @@ class SaeTrain(SaeAblation):
                 "sae.path and sae.release name an autoencoder that is trained already; use it with ablation=sae_toggle"
             )
 
-    def setup_cost(self, cfg: SaeTrainConfig) -> str:  # noqa: ARG002
-        """The autoencoder."""
-        return MADE
-
     def input_digest(self, cfg: SaeTrainConfig) -> str:
         """The identity of the text."""
         return content_id(cfg.sae.corpus)
 
     def plan(self, cfg: SaeTrainConfig, context: PlanContext) -> list[Arm]:
         """The reconstruction, zero, and the reconstruction with its error, which must change nothing."""
-        autoencoder = obtain(context.network, cfg.sae, context.seed, anew=cfg.anew)
+        planned = untrained(cfg.sae, context, anew=cfg.anew)
+        autoencoder = planned or obtain(context.network, cfg.sae, context.seed, anew=cfg.anew)
         site = autoencoder.site
         replacements = {"spliced": Splice(autoencoder, keep_error=False), "zeroed": Scale(0.0)}
         rows = [
             sae_row(autoencoder, _key(autoencoder, done), r, cfg.positions, site.component)
             for done, r in replacements.items()
         ]
-        numbers = autoencoder.trained["quality"]
-        notes = {
-            "sae": {
-                **numbers, "recipe": autoencoder.trained["recipe"], "weights": autoencoder.identity,
-                "text": quality_text(numbers),
-            }
-        }  # fmt: skip
-        main = Arm(context.clean, rows, notes=notes, files=files_of(autoencoder))
+        main = Arm(context.clean, rows, left_out=planned.cost) if planned else _arm(autoencoder, context, rows)
         return [main, sham_leg(autoencoder, context, _key(autoencoder, "spliced"), cfg.positions)]
+
+
+def _arm(autoencoder: Autoencoder, context: PlanContext, rows: list[Row]) -> Arm:
+    """The rows with the autoencoder's quality and files."""
+    numbers = autoencoder.trained["quality"]
+    notes = {
+        **numbers, "recipe": autoencoder.trained["recipe"], "weights": autoencoder.identity, "text": quality_text(numbers)
+    }  # fmt: skip
+    return Arm(context.clean, rows, notes={"sae": notes}, files=files_of(autoencoder))
 
 
 def _key(autoencoder: Autoencoder, done: str) -> dict[str, int | str]:
