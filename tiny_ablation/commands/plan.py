@@ -100,8 +100,7 @@ def main(args: list[str]) -> int:
         raise ConfigError(f"plan: --effect={given.effect} and --real={given.real} must be above 0")
     pilot = read_pilot(given.pilot) if given.pilot else None
     found = [
-        _estimate(spec, given.effect, given.real, pilot)
-        for spec in _lights(given.overrides, given.multirun)
+        _estimate(spec, given.effect, given.real, pilot) for spec in _lights(given.overrides, given.multirun)
     ]
     if given.json:
         say_json([asdict(each) for each in found])

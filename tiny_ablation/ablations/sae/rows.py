@@ -89,7 +89,7 @@ def untrained(cfg: SaeConfig, context: PlanContext, *, anew: bool = False) -> An
     read, width = context.network.blocks[: made.site.layer + 1], made.site.width(context.shape)
     seen = 2 * cfg.tokens * sum(weight.numel() for block in read for weight in block.parameters())
     quality = 3 * 2 * cfg.held_out * sum(weight.numel() for weight in context.network.hf.parameters())
-    steps = 3 * 4 * cfg.steps * cfg.batch * width * made.width  # forwards and twice that backwards, two matrices
+    steps = 12 * cfg.steps * cfg.batch * width * made.width  # two matrices, forwards and twice that back
     what = f"an autoencoder of {made.width:,} features is trained"
     return Untrained(made.site, made.width, LeftOut(what, float(seen + quality + steps)))
 

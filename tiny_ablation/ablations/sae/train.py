@@ -72,7 +72,9 @@ class SaeTrain(SaeAblation):
             sae_row(autoencoder, _key(autoencoder, done), r, cfg.positions, site.component)
             for done, r in replacements.items()
         ]
-        main = Arm(context.clean, rows, left_out=planned.cost) if planned else _arm(autoencoder, context, rows)
+        main = (
+            Arm(context.clean, rows, left_out=planned.cost) if planned else _arm(autoencoder, context, rows)
+        )
         return [main, sham_leg(autoencoder, context, _key(autoencoder, "spliced"), cfg.positions)]
 
 
