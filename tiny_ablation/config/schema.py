@@ -51,6 +51,10 @@ class ModelConfig:
         identity=False,
     )
     weights: Weights = key(Weights.raw)
+    quantization: str | None = key(
+        None,
+        help="round the weights of linear maps to so many bits (extra `quantization`); null: as they are",
+    )
     prepend_bos: str | bool = key(
         "auto",
         help="auto: prompts begin as the tokenizer begins a text; true: with its BOS token; false: with nothing",

@@ -15,6 +15,7 @@ from tiny_ablation.engine.executor import Executor
 from tiny_ablation.engine.layout import Batch
 from tiny_ablation.models.network import Network
 from tiny_ablation.models.onednn_linear import matrix
+from tiny_ablation.models.quantized import PackedLinear
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,7 @@ def _n_weights(module: nn.Module) -> int:
 def _multipliers(module: nn.Module) -> Iterator[tuple[nn.Module, Tensor]]:
     """The modules within that multiply by a matrix and do nothing else, and the (out, in) matrix of each."""
     for each in module.modules():
-        weight = matrix(each)
+        weight = each.weight if isinstance(each, PackedLinear) else matrix(each)
         if weight is not None:
             yield each, weight
 

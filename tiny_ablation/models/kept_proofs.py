@@ -117,7 +117,7 @@ def _key(model: "LoadedModel") -> dict[str, Any]:
     weight = next(model.hf.parameters())
     return {
         "weights": model.weights_hash,
-        "processing": model.origin.get("weights"),
+        "processing": [model.origin.get("weights"), model.origin.get("quantization")],
         "class": f"{type(model.hf).__module__}.{type(model.hf).__qualname__}",
         "attention": model.hf.config._attn_implementation,
         "code": f"{__version__} {_code()}",

@@ -13,6 +13,7 @@ from tiny_ablation.config.schema import ModelConfig, ModelSource, Weights
 from tiny_ablation.errors import DeviceError, ModelError
 from tiny_ablation.models.identity import IN_MEMORY, identity, prepare, weights_id
 from tiny_ablation.models.opening import Ids, facts, opening
+from tiny_ablation.models.quantized import how_to_load, keep_packed
 from tiny_ablation.models.reading import first_line, read_config, read_tokenizer, reading
 from tiny_ablation.models.sources import adapter
 from tiny_ablation.models.sources.files import ModelFiles
@@ -149,6 +150,8 @@ def load_plain(cfg: ModelConfig, *, dtype: str, weights: str) -> Any:
     else:
         eager = {"attn_implementation": "eager", "experts_implementation": "eager"}
         hf = _read_model(cfg, files, read_as, **eager)
+        if cfg.quantization is not None:
+            hf = hf.dequantize()
         _refuse_changed(cfg, files)
     if cfg.weights is Weights.folded:
         from tiny_ablation.models.folding import fold_weights
@@ -162,19 +165,25 @@ def load_plain(cfg: ModelConfig, *, dtype: str, weights: str) -> Any:
 
 
 def _read_as(cfg: ModelConfig, files: ModelFiles | None, dtype: str) -> str:
-    """Folding and merging compute new weights, so they are done in full precision whatever the run's is."""
+    """Folding, merging and rounding compute new weights, so they are done in float32 whatever the run's precision is."""
+    if cfg.quantization is not None:
+        return "float32"
     computed = cfg.weights is Weights.folded or (files is not None and files.adapter is not None)
     return "float32" if computed and dtype in ("float16", "bfloat16") else dtype
 
 
 def _load(cfg: ModelConfig, files: ModelFiles | None, device: str, dtype: str) -> LoadedModel:
     read_as = None
+    _refuse_quantization(cfg, files)
     if files is None:
         (hf, tokenizer), origin = IN_MEMORY[cfg.source].build(cfg), {}
     else:
         read_as = _read_as(cfg, files, dtype)
-        hf, tokenizer = _read_model(cfg, files, read_as), read_tokenizer(cfg, files)
+        hf, tokenizer = _read_model(cfg, files, read_as, device=device), read_tokenizer(cfg, files)
         origin = files.origin
+        if cfg.quantization is not None:
+            keep_packed(hf)
+            origin = origin | {"quantization": cfg.quantization}
         _refuse_changed(cfg, files)
     if cfg.weights is Weights.folded:
         from tiny_ablation.models.folding import fold_weights
@@ -190,6 +199,22 @@ def _load(cfg: ModelConfig, files: ModelFiles | None, device: str, dtype: str) -
             "follows them."
         )
     return LoadedModel(cfg.name, hf, tokenizer, first, identity(cfg, files), origin)
+
+
+def _refuse_quantization(cfg: ModelConfig, files: ModelFiles | None) -> None:
+    if cfg.quantization is None:
+        return
+    asked = f"model.quantization={cfg.quantization}"
+    if files is None:
+        raise ModelError(
+            f"{asked} rounds weights that are read from files, and model {cfg.name} is made in memory."
+        )
+    if cfg.weights is Weights.folded:
+        raise ModelError(f"{asked} rounds weights as trained; use model.weights=raw.")
+    if files.adapter is not None:
+        raise ModelError(
+            f"{asked} does not go with a LoRA adapter; merge the two, save the model, and name its directory."
+        )
 
 
 def _refuse_changed(cfg: ModelConfig, files: ModelFiles) -> None:
@@ -214,12 +239,14 @@ def _settle(hf: Any, cfg: ModelConfig, device: str, dtype: str | None) -> None:
         ) from error
 
 
-def _read_model(cfg: ModelConfig, files: ModelFiles, dtype: str, **how: Any) -> Any:
+def _read_model(cfg: ModelConfig, files: ModelFiles, dtype: str, device: str = "cpu", **how: Any) -> Any:
     import torch
     from transformers import AutoModelForCausalLM
 
     config = read_config(cfg, files)
     refuse_quantized(cfg.name, config)
+    if cfg.quantization is not None:
+        how |= how_to_load(cfg.quantization, device)
     auto = cast("Any", AutoModelForCausalLM)
     with reading(cfg, files), torch.random.fork_rng(devices=[]):
         if cfg.source in (ModelSource.hub, ModelSource.local):

@@ -4,6 +4,7 @@ Nothing of the run's model is used again: not its weights in memory, not its buf
 read wrongly, changed or rounded where they should not be are seen, and named.
 """
 
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -11,6 +12,7 @@ from tiny_ablation.config.schema import DType, VerifyMode
 from tiny_ablation.engine.bare.model import Bare
 from tiny_ablation.errors import DeviceError, is_out_of_memory
 from tiny_ablation.models.loader import load_plain
+from tiny_ablation.models.quantized import PackedLinear, packed_layers
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -65,7 +67,10 @@ def read_plain(prepared: "PreparedRun", mode: VerifyMode) -> Plain:
 def _affordable(prepared: "PreparedRun", wanted: DType) -> DType:
     import psutil
 
-    numbers = sum(p.numel() for p in prepared.network.hf.parameters())
+    hf = prepared.network.hf
+    numbers = sum(p.numel() for p in hf.parameters()) + sum(
+        math.prod(each.shape) for _, each in packed_layers(hf)
+    )
     free = psutil.virtual_memory().available * _SPARE
     if wanted is DType.float64 and 8 * numbers > free:
         wanted = DType.float32
@@ -99,7 +104,11 @@ def _differences(ours: Any, fresh: Any) -> Iterator[tuple[str, str]]:
 def _tensors(hf: Any) -> "Iterator[tuple[str, Tensor]]":
     """Weights and buffers by name, but for the buffers that a pass rewrites."""
     yield from hf.named_parameters()
+    for name, layer in packed_layers(hf):
+        yield f"{name}.weight", layer.weight
     for prefix, module in hf.named_modules():
+        if isinstance(module, PackedLinear):
+            continue
         kinds = getattr(module, "rope_type", "default")
         rewritten = set(kinds.values() if isinstance(kinds, dict) else [kinds]) & {"dynamic", "longrope"}
         for name, buffer in module.named_buffers(prefix, recurse=False):
