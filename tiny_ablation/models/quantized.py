@@ -26,6 +26,11 @@ class PackedLinear(nn.Module):
         layer: bitsandbytes' `Linear4bit` or `Linear8bitLt`, whose weights are taken, without a copy.
     """
 
+    packed: Tensor
+    scale: Tensor
+    code: Tensor
+    like: Tensor
+
     def __init__(self, layer: Any) -> None:
         super().__init__()
         self.bias = layer.bias
@@ -79,7 +84,7 @@ def how_to_load(quantization: str, device: str) -> dict[str, Any]:
 
 def keep_packed(hf: Any) -> None:
     """Put a `PackedLinear` in the place of every layer of bitsandbytes, in a model that was loaded by `how_to_load`."""
-    from bitsandbytes.nn import Linear4bit, Linear8bitLt
+    from bitsandbytes.nn.modules import Linear4bit, Linear8bitLt
 
     for name, module in list(hf.named_modules()):
         if isinstance(module, Linear4bit | Linear8bitLt):
