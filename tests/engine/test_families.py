@@ -10,6 +10,7 @@ from itertools import cycle
 
 import pytest
 import torch
+from torch.overrides import TorchFunctionMode
 
 from tests.families import FAMILIES, N_LAYERS, VOCABULARY, hooked, n_units, tiny
 from tiny_ablation.ablations.patching.noise import noise_on
@@ -57,6 +58,26 @@ def prompts(seed=0, first=None):
     return out
 
 
+class CutScores(TorchFunctionMode):
+    """The n-th softmax over (1, heads, tokens, tokens) is that of block n; edges are cut in what it is given."""
+
+    def __init__(self, prompt, cuts):
+        super().__init__()
+        self.prompt, self.cuts, self.layer = prompt, cuts, 0
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if getattr(func, "__name__", "") != "softmax" or args[0].dim() != 4:
+            return func(*args, **(kwargs or {}))
+        scores, n, covers = args[0].clone(), args[0].shape[2], self.prompt.covers
+        for edit in self.cuts:
+            for q in range(n):
+                for k in range(q):
+                    if edit.layer == self.layer and covers(edit.positions, q) and covers(edit.keys, k):
+                        scores[:, :, q, k] = -torch.inf
+        self.layer += 1
+        return func(scores, *args[1:], **(kwargs or {}))
+
+
 class Judge:
     """The bare model with hooks by hand."""
 
@@ -65,9 +86,11 @@ class Judge:
 
     @contextmanager
     def hooks(self, ids, example, asked, edits):
+        cuts = [edit for edit in edits if edit.keys is not None]
         made = [
             (edit.component, edit.layer, self.change(ids, example, asked, edit, unit), unit)
             for edit in edits
+            if edit.keys is None
             for unit in (
                 range(n_units(self.name, edit.component)) if self.is_split(edit) else [edit.unit or 0]
             )
@@ -75,6 +98,8 @@ class Judge:
         with ExitStack() as stack:
             for how in made:
                 stack.callback(hooked(self.hf, self.name, *how).remove)
+            if cuts:
+                stack.enter_context(CutScores(asked[example], cuts))
             yield
 
     def is_split(self, edit):

@@ -41,6 +41,9 @@ KEYS: dict[str, list[dict]] = {
         for p, d in (("each", "clean_to_corrupt"), ("last", "corrupt_to_clean"))
     ],
     "causal_trace": [{"noise_draws": 2, "window": w} for w in (1, 10)],
+    "attn_knockout": [
+        {"edges": ["subject to last", "rest to last", "first to all"], "window": 1}, {"edges": ["all to last"], "window": 9},
+    ],
     "path_patch": [
         *({"receivers": ["L2H1"], "input": i} for i in ("q", "k", "v")), {"through_mlps": True}, {"positions": "last"},
     ],

@@ -5,6 +5,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tiny_ablation.errors import GuardError
 from tiny_ablation.models.hookpoints import HEAD_COMPONENTS
 from tiny_ablation.models.labels import head_label
 
@@ -54,7 +55,7 @@ class Replacement(ABC):
         Args:
             current: (n, width), or (n, units, width) where the edit names no unit: what the run has there. Not to be changed.
             source: the same shape, what the source run has at the aligned positions, or the rows of `lookup` that these
-                tokens take; None without either.
+                tokens take; of an edit with `keys`, which of the scores are meant (bool); None without any of these.
             edit: the edit that is being made.
 
         Returns:
@@ -93,6 +94,8 @@ class Edit:
         unit: the head, k/v head or neuron; None is the whole component.
         replacement: what is put there.
         positions: which tokens.
+        keys: of `scores`, the attention scores of the tokens at `positions`, those for which tokens before them (a token
+            always sees itself); None elsewhere.
     """
 
     component: str
@@ -100,6 +103,11 @@ class Edit:
     unit: int | None
     replacement: Replacement
     positions: PositionSpec = "all"
+    keys: PositionSpec | None = None
+
+    def __post_init__(self) -> None:
+        if (self.component == "scores") != (self.keys is not None):
+            raise GuardError(f"an edit of {self.component}: `keys` belongs to edits of scores, and to all of them")
 
     @property
     def label(self) -> str:
@@ -107,6 +115,7 @@ class Edit:
         if self.unit is not None and self.component in HEAD_COMPONENTS:
             return f"{head_label(self.layer, self.unit)}.{self.component}"
         unit = "" if self.unit is None else f"[{self.unit}]"
+        unit = unit if self.keys is None else f"[{self.keys} to {self.positions}]"
         return f"blocks.{self.layer}.{self.component}{unit}"
 
 

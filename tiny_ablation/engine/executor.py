@@ -18,7 +18,7 @@ from torch import Tensor
 
 from tiny_ablation.engine.edits import Intervention
 from tiny_ablation.engine.forward import Cache, Passes
-from tiny_ablation.engine.layout import Batch, Tagger, build_batches, count_nodes, tagger
+from tiny_ablation.engine.layout import Batch, Tagger, all_edits, build_batches, count_nodes, tagger
 from tiny_ablation.engine.memory import give_back
 from tiny_ablation.engine.parts import in_parts
 from tiny_ablation.engine.prompts import Prompt, sequences
@@ -75,6 +75,8 @@ class Executor:
     def __post_init__(self) -> None:
         self._passes = Passes(self.network)
         self._capacity = self.batch_tokens
+        for place in {(edit.component, edit.layer) for edit in all_edits(self.plan)}:
+            self.network.hook_point(*place)  # some are proven when they are first asked for: not under hooks
         if any(
             (edit.component, edit.layer) != ("resid_pre", 0)
             for edit in (self.base_intervention.edits if self.base_intervention else ())

@@ -75,6 +75,17 @@ class Batch:
         }
         return torch.tensor(sorted(chosen), dtype=torch.long)
 
+    def keys(self, prompts: Prompts, spec: PositionSpec) -> Tensor:
+        """(nodes, width) bool: for each node which nodes of its row are tokens at `spec` of its own prompt before it."""
+        width = self.ids.shape[1]
+        out = torch.zeros(self.n_nodes, width, dtype=torch.bool)
+        for sequence, nodes in zip(self.sequences, self.nodes, strict=True):
+            prompt = prompts[sequence.example]
+            chosen = [(p, n % width) for p, n in enumerate(nodes) if prompt.covers(spec, p)]
+            for position, node in enumerate(nodes):
+                out[node, [n for p, n in chosen if p < position]] = True
+        return out
+
     def reached_from(self, nodes: Tensor) -> Tensor:
         """(k,) of a tree the nodes that see any of these, themselves included: all that a change there can change."""
         assert self.sees is not None
@@ -105,7 +116,8 @@ class Batch:
 def tagger(prompts: Sequence[Prompt], plan: Iterable[Intervention]) -> Tagger:
     """What the plan makes of a token: which of its position choices cover it, and from which source tokens it is replaced."""
     edits = list(all_edits(plan))
-    specs = sorted({edit.positions for edit in edits if edit.positions != "all"}, key=str)
+    named = {spec for edit in edits for spec in (edit.positions, edit.keys)}
+    specs = sorted((spec for spec in named if spec not in ("all", None)), key=str)
     tagged = list({id(e.replacement): e.replacement for e in edits if _has_tags(e.replacement)}.values())
 
     numbers: dict[Hashable, int] = {}  # instead of tuples as long as the plan has replacements

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from tiny_ablation.engine.bare.model import Bare, Place, Tap
-from tiny_ablation.engine.edits import Edit, Ids, Intervention
+from tiny_ablation.engine.edits import Edit, Ids, Intervention, PositionSpec
 from tiny_ablation.engine.prompts import Prompt, TokenSequence, sequences
 from tiny_ablation.metrics.readout import Metric, Readout, Reads, token_sets
 
@@ -129,7 +129,14 @@ class Reference:
             for p in range(len(strand.ids))
             if prompt.covers(edit.positions, p) and self._aligned(edit, strand, p) is not None
         ]
+        if edit.keys is not None:
+            return _Made(row, edit, at, self._meant(prompt, edit.keys, at, len(strand.ids)))
         return _Made(row, edit, at, self._source(edit, strand.example, at, seen))
+
+    def _meant(self, prompt: Prompt, keys: PositionSpec, at: list[int], length: int) -> Tensor:
+        """(len(at), 1, length) bool: which scores an edit of the queries at these positions means."""
+        meant = [[[k < q and prompt.covers(keys, k) for k in range(length)]] for q in at]
+        return torch.tensor(meant, dtype=torch.bool, device=self.model.device).view(len(at), 1, length)
 
     def _source(self, edit: Edit, example: int, at: list[int], seen: "SourceRuns") -> Tensor | None:
         """(len(at), width) or (len(at), units, width): the source run's values at the positions that are written."""

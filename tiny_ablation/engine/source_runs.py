@@ -35,6 +35,7 @@ class Sources:
         index: for each replacement the source node of each node of the batch, -1 where there is none.
         rows: for each table the row of each node.
         selected: for each choice of positions its nodes, as `Batch.select` gives them.
+        keys: for each choice of keys the scores that it means, as `Batch.keys` gives them.
         limited: for each replacement and choice of positions the nodes of these that have a source node.
     """
 
@@ -45,6 +46,7 @@ class Sources:
     index: dict[int, Tensor] = field(default_factory=dict)
     rows: dict[int, Tensor] = field(default_factory=dict)
     selected: dict[PositionSpec, Tensor | None] = field(default_factory=dict)
+    keys: dict[PositionSpec, Tensor] = field(default_factory=dict)
     limited: dict[tuple[int, PositionSpec], Tensor | None] = field(default_factory=dict)
 
     @classmethod
@@ -183,6 +185,8 @@ class Sources:
 
     def _get(self, edit: Edit, nodes: Tensor | None) -> Tensor | None:
         """(k, width) or (k, units, width): the source's values where the edit writes."""
+        if edit.keys is not None:
+            return self._scores_of(edit.keys, nodes)
         if edit.replacement.lookup is not None:
             return self._look_up(edit, edit.replacement.lookup, nodes)
         if edit.replacement.sources is None:
@@ -191,6 +195,13 @@ class Sources:
         whole = self.plain[place] if edit.replacement.within is None else self.edited_runs[key, place]
         index = (self.index[key] if nodes is None else self.index[key][nodes]).to(whole.device)
         return whole[index] if edit.unit is None else whole[index, edit.unit]
+
+    def _scores_of(self, keys: PositionSpec, nodes: Tensor | None) -> Tensor:
+        """(k, 1, width) bool: which scores of these nodes are meant."""
+        if keys not in self.keys:
+            self.keys[keys] = self.batch.keys(self.prompts, keys)
+        meant = self.keys[keys]
+        return (meant if nodes is None else meant[nodes])[:, None]
 
     def _look_up(self, edit: Edit, lookup: Lookup, nodes: Tensor | None) -> Tensor:
         rows = self.rows.get(id(lookup))

@@ -12,6 +12,8 @@ A place is the input or output of a module, read and written by one module hook,
     resid_pre  (rows, seq, 1, d_model)          residual stream entering the block
     resid_post (rows, seq, 1, d_model)          residual stream leaving the block
 
+Besides, attention scores before the softmax can be written to (`scores`), which no module hands on; see `scores`.
+
 `attn_out` and `mlp_out` are what is added: behind a norm (Gemma 2 and 3, OLMo 2) and a factor (Granite) where the
 architecture has one between the sub-layer and the residual stream. Which modules these are is found out and proven; see
 `discovery`.

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from tiny_ablation.models.fast import TreeLimits
     from tiny_ablation.models.loader import LoadedModel
     from tiny_ablation.models.paths import Paths
+    from tiny_ablation.models.scores import ScoresPoint
 
 _COMPARED = 24  # tokens on which two ways of attending are compared
 
@@ -98,6 +99,8 @@ class Network:
         Raises:
             ModelError: there is no such place, or it could not be proven; the message says why, and what can be used.
         """
+        if component == "scores":
+            return self._scores[layer]
         part = self.parts[layer]
         if component in part.points:
             return part.points[component]
@@ -107,6 +110,19 @@ class Network:
             f"model {self.model.name}: {component} of block {layer} cannot be used: {reason}. "
             f"What can be ablated: {', '.join(left)}"
         )
+
+    @cached_property
+    def _scores(self) -> "list[ScoresPoint]":
+        from tiny_ablation.models.scores import scores_points
+
+        self.tokens += 3 * probe_ids(self.hf).numel()
+        found = scores_points(self.hf, self.parts)
+        if isinstance(found, str):
+            raise ModelError(
+                f"model {self.model.name}: edges between tokens cannot be cut exactly in its attention: {found}; heads and layers "
+                "can be ablated instead"
+            )
+        return found
 
     @cached_property
     def parallel(self) -> bool:

@@ -20,11 +20,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from tiny_ablation.models.scores import IN_CHUNKS, added_scores
 from tiny_ablation.models.watch import attention_by
 
 # Measured with 8 to 48: smaller chunks see fewer keys in vain, larger ones make larger products.
 CHUNK = 16
-_NAME = "tiny_ablation_tree"
 # What some models ask of the attention function: a cap on scores, sinks beside the keys, a bias of each head.
 _CHANGE_SCORES = (
     "softcap",
@@ -65,10 +65,25 @@ class _Chunk(NamedTuple):
         return whole.index_copy_(2, self.asked, query[:, :, self.queries])
 
     def mask_of(self, group: int, like: Tensor) -> Tensor:
-        """(group * n_nodes, n_keys); made once, since every block of every run takes it."""
+        """(1, group * n_nodes, n_keys); made once, since every block of every run takes it."""
         if group not in self.masks:
-            self.masks[group] = self.mask.repeat(group, 1).to(like)
+            self.masks[group] = self.mask.repeat(group, 1).to(like)[None]
         return self.masks[group]
+
+    def mask_with(self, added: Tensor, group: int, kv_heads: int) -> Tensor:
+        """(runs * kv heads, group * n_nodes, n_keys): the mask and what is added to the scores of each run besides.
+
+        Args:
+            added: (runs, queries, nodes) of all queries and nodes.
+            group: query heads that share a key.
+            kv_heads: of them.
+        """
+        runs, mine = len(added), added[:, self.queries].index_select(2, self.keys)
+        if self.asked is not None:
+            whole = mine.new_zeros(runs, len(self.mask), len(self.keys))
+            mine = whole.index_copy_(1, self.asked, mine)
+        mask = (self.mask.to(mine) + mine)[:, None, None].expand(-1, kv_heads, group, -1, -1)
+        return mask.reshape(runs * kv_heads, -1, len(self.keys))
 
 
 KeysValues = tuple[Tensor, Tensor]  # each (1, kv heads, nodes, width), of one block
@@ -115,11 +130,12 @@ class TreeAttention:
         return other
 
     def __call__(
-        self, _module: Any, query: Tensor, key: Tensor, value: Tensor, *_: Any, **options: Any
+        self, module: Any, query: Tensor, key: Tensor, value: Tensor, *_: Any, **options: Any
     ) -> tuple[Tensor, None]:
         """Attend.
 
         Args:
+            module: the attention module; it may have a function that changes scores (`scores`).
             query: (runs, heads, queries, width).
             key: (runs, kv heads, nodes, width).
             value: (runs, kv heads, nodes, width).
@@ -133,17 +149,18 @@ class TreeAttention:
         """
         if unknown := [name for name in _CHANGE_SCORES if options.get(name) is not None]:
             raise ValueError(f"attention in chunks has no {unknown[0]}")
-        # All that the chunks see, chunk after chunk, is gathered at once.
-        key, value = (x.index_select(2, self._keys) for x in self._whole(key, value))
+        key, value = self._whole(key, value)
         runs, heads, nodes = query.shape[:3]
+        added = added_scores(module, (runs, nodes, key.shape[2]), query)
+        # All that the chunks see, chunk after chunk, is gathered at once.
+        key, value = (x.index_select(2, self._keys) for x in (key, value))
         group, seen = heads // key.shape[1], 0
         scale = query.shape[-1] ** -0.5 if options.get("scaling") is None else options["scaling"]
         out = query.new_empty(runs, nodes, heads, value.shape[-1])
         for chunk in self._chunks:
             at = slice(seen, seen := seen + len(chunk.keys))
-            part = _attend(
-                chunk.of(query), key[:, :, at], value[:, :, at], chunk.mask_of(group, query), scale
-            )
+            mask = chunk.mask_of(group, query) if added is None else chunk.mask_with(added, group, key.shape[1])
+            part = _attend(chunk.of(query), key[:, :, at], value[:, :, at], mask, scale)
             part = part if chunk.asked is None else part[:, :, chunk.asked]
             out[:, chunk.queries] = part.transpose(1, 2)
         return out, None
@@ -161,7 +178,7 @@ class TreeAttention:
     @contextmanager
     def in_use(self, hf: Any, *, keep: bool = False) -> Iterator[None]:
         """Within: the model attends in this way, and with `keep`, the keys and values of every block come into `kept`."""
-        with attention_by(hf, _NAME, self._keeping if keep else self):
+        with attention_by(hf, IN_CHUNKS, self._keeping if keep else self):
             yield
 
     def _keeping(
@@ -179,9 +196,12 @@ def _chunk(sees: Tensor, nodes: slice) -> _Chunk:
 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scale: float) -> Tensor:
-    """(runs, heads, queries, width) of plain attention; the query heads of a group are rows of one product, and of `mask`."""
+    """(runs, heads, queries, width) of plain attention.
+
+    The query heads of a group are rows of one product and of `mask`, which is one for all or one for each product.
+    """
     runs, heads = query.shape[:2]
     # (runs, heads, queries, width) -> (runs * kv heads, group * queries, width)
     rows = query.reshape(runs * key.shape[1], -1, query.shape[-1])
-    scores = torch.baddbmm(mask[None], rows, key.flatten(0, 1).mT, alpha=scale)
+    scores = torch.baddbmm(mask, rows, key.flatten(0, 1).mT, alpha=scale)
     return torch.bmm(scores.softmax(-1), value.flatten(0, 1)).view(runs, heads, -1, value.shape[-1])

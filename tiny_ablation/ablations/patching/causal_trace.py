@@ -18,7 +18,7 @@ from tiny_ablation.ablations.patching import prompt_pairs
 from tiny_ablation.ablations.patching.noise import noise_on
 from tiny_ablation.ablations.patching.prompt_pairs import PatchAblation
 from tiny_ablation.ablations.shared.replacements import Patch, patch_from
-from tiny_ablation.ablations.shared.sites import chosen
+from tiny_ablation.ablations.shared.sites import chosen, window_around
 from tiny_ablation.config.keys import key
 from tiny_ablation.config.schema import AblationConfig
 from tiny_ablation.engine.edits import Edit, Intervention
@@ -118,7 +118,7 @@ def _numbered(prompt: Prompt) -> dict[str, tuple[int, ...]]:
 
 
 def _row(cfg: CausalTraceConfig, what: Restored, layer: int, place: str, clean: Patch, n_layers: int) -> Row:
-    window = range(max(0, layer - cfg.window // 2), min(n_layers, layer - cfg.window // 2 + cfg.window))
+    window = window_around(layer, cfg.window, n_layers)
     component, layers = (
         ("resid_post", [layer]) if what is Restored.layer_resid else (what.value, list(window))
     )

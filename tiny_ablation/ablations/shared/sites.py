@@ -47,6 +47,12 @@ def chosen_layers(values: Sequence[int] | None, shape: ModelShape, component: st
     raise ConfigError(f"ablation: no layer of this model has {component}")
 
 
+def window_around(layer: int, size: int, n_layers: int) -> range:
+    """The layers of a window of `size` around one, as far as the model has them."""
+    first = layer - size // 2
+    return range(max(0, first), min(n_layers, first + size))
+
+
 def parse_head(value: object, shape: ModelShape | None = None, key: str = "ablation.sets") -> Head:
     """The (layer, head) that is written `L5H10`; `5.2` and `"5.10"` are read too.
 

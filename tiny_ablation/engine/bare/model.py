@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from tiny_ablation.engine.bare.additions import Additions, Change, removed
+from tiny_ablation.engine.bare.scores import Scores
 from tiny_ablation.engine.bare.blocks import PROBE, Block, explore, sizes
 from tiny_ablation.engine.bare.layouts import layout_of
 from tiny_ablation.errors import GuardError, ModelError
@@ -49,7 +50,7 @@ class _Port(NamedTuple):
 
     Attributes:
         module: the module, or the block that adds.
-        side: `in`, `out` or `add`.
+        side: `in`, `out`, `add`, or `scores` of the attention that the module is.
         nth: which addition to the residual stream.
         units: (n_units, width) indices into the tensor's last axis; None for all of it as one unit.
     """
@@ -151,6 +152,8 @@ class Bare:
             return _branch(block, component.removesuffix("_out"), label)
         if component == "neurons":
             return _neurons(block, label)
+        if component == "scores" and block.attention is not None:
+            return _Port(block.attention, "scores")
         if not block.inside:
             raise _unknown(label)
         heads = self._config.num_attention_heads
@@ -214,6 +217,9 @@ def _hooked(port: _Port, write: Change, additions: Additions) -> Iterator[None]:
     if port.side == "add":
         additions.change(port.module, port.nth, write)
         with additions.watching(port.module):
+            yield
+    elif port.side == "scores":
+        with Scores(write).watching(port.module):
             yield
     elif port.side == "in":
         with removed(port.module.register_forward_pre_hook(before, with_kwargs=True)):
