@@ -1,9 +1,9 @@
 """Cut attention edges between tokens, in a window of layers at a time: through which layers does what reach the answer?
 
-`subject to last` cuts what the last token attends to at the subject: its attention scores there become minus infinity before the
-softmax, in all heads of the window, so that the rest of what it sees takes their share (Geva et al. 2023, "Dissecting recall of
-factual associations in auto-regressive language models", section 4, who took windows of nine layers). An effect says that
-the answer needs what passes along these edges in these layers; what passes at other layers, or by way of other tokens, is not
+`subject to last` cuts what the last token attends to at the subject: its attention scores there become minus infinity before
+the softmax, in all heads of the window, so that the rest of what it sees takes their share (Geva et al. 2023, "Dissecting
+recall of factual associations in auto-regressive language models", section 4, with windows of nine layers). An effect says
+that the answer needs what passes along these edges in these layers; what passes at other layers, or by way of other tokens, is not
 touched, so an edge without an effect may still carry what others carry too.
 
 Tokens are called `first` (of the prompt), `subject`, `last` (the answer position), `rest` (none of these) and `all`. A token
@@ -22,6 +22,7 @@ from tiny_ablation.data.text import listing
 from tiny_ablation.engine.edits import Edit, Intervention
 from tiny_ablation.engine.prompts import Prompt
 from tiny_ablation.errors import ConfigError, DataError
+from tiny_ablation.models.hookpoints import ModelShape
 from tiny_ablation.run.plan import Ablation, Arm, InterventionSpec, PlanContext, Row
 
 TOKENS = ("first", "subject", "last", "rest", "all")
@@ -36,7 +37,9 @@ class AttnKnockoutConfig(AblationConfig):
         help="what is cut, such as `subject to last`: last does not see subject; of first, subject, last, rest and all",
     )
     layers: list[int] | None = key(None, help="the middles of the windows; null: all")
-    window: int = key(9, help="layers in which the edges are cut together; 1 cuts one layer at a time", least=1)
+    window: int = key(
+        9, help="layers in which the edges are cut together; 1 cuts one layer at a time", least=1
+    )
 
 
 class AttnKnockout(Ablation):
@@ -63,13 +66,10 @@ class AttnKnockout(Ablation):
         prompts, cut = [_named(prompt) for prompt in context.clean], Cut()
         for edge in edges:
             _require_edges(prompts, *edge)
-        here = context.shape.layers_with("z")
+        layers = chosen_layers(cfg.layers, context.shape, "z")
         return [
-            Arm(prompts, [
-                _row(edge, layer, [at for at in window_around(layer, cfg.window, context.shape.n_layers) if at in here], cut, cfg)
-                for layer in chosen_layers(cfg.layers, context.shape, "z") for edge in edges
-            ])
-        ]  # fmt: skip
+            Arm(prompts, [_row(edge, layer, cut, cfg, context.shape) for layer in layers for edge in edges])
+        ]
 
 
 def _ends(edge: str) -> tuple[str, str]:
@@ -112,9 +112,10 @@ def _require_edges(prompts: Sequence[Prompt], seen: str, sees: str) -> None:
         )
 
 
-def _row(edge: tuple[str, str], layer: int, window: Sequence[int], cut: Cut, cfg: AttnKnockoutConfig) -> Row:
+def _row(edge: tuple[str, str], layer: int, cut: Cut, cfg: AttnKnockoutConfig, shape: ModelShape) -> Row:
     seen, sees = edge
-    name = f"{seen} to {sees}"
+    name, attending = f"{seen} to {sees}", shape.layers_with("z")
+    window = [at for at in window_around(layer, cfg.window, shape.n_layers) if at in attending]
     return Row(
         key={"layer": layer, "position": name, "granularity": "attention edges"},
         intervention=Intervention(tuple(Edit("scores", at, None, cut, sees, keys=seen) for at in window)),

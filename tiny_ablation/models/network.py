@@ -119,8 +119,8 @@ class Network:
         found = scores_points(self.hf, self.parts)
         if isinstance(found, str):
             raise ModelError(
-                f"model {self.model.name}: edges between tokens cannot be cut exactly in its attention: {found}; heads and layers "
-                "can be ablated instead"
+                f"model {self.model.name}: edges between tokens cannot be cut exactly in its attention: {found}; heads and "
+                "layers can be ablated instead"
             )
         return found
 

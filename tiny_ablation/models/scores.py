@@ -2,9 +2,9 @@
 
     scores     (rows, queries, 1, keys)         zeros, to which a hook may add; minus infinity cuts an edge
 
-They are no tensor that modules hand on, so they are reached through what every attention module is given: its mask. Attention in
-chunks has masks of its own and asks for the same function. Whether this is exact is proven on the model: where the last token
-sees itself alone in every block, what comes before it must not matter to it, and nothing may change at other tokens.
+They are no tensor that modules hand on, so they are reached through what every attention module is given: its mask. Attention
+in chunks has masks of its own and asks for the same function. Whether this is exact is proven on the model: where the last
+token sees itself alone in every block, what comes before it must not matter to it, and nothing may change at other tokens.
 """
 
 import inspect
@@ -43,7 +43,7 @@ class ScoresPoint(HookPoint):
         """There is nothing to read: what stands there is zero."""
         raise NotImplementedError(f"{self.label} can only be written to")
 
-    def on_write(self, fn: Callable[[Tensor], object]) -> "_Handle":
+    def on_write(self, fn: Callable[[Tensor], object]) -> Any:
         """Call `fn` with zeros (rows, queries, 1, keys) at each forward pass; what it leaves in them is added to the scores."""
         signature = inspect.signature(self.module.forward)
 
@@ -108,12 +108,16 @@ def scores_points(hf: Any, parts: "Sequence[Parts]") -> list[ScoresPoint] | str:
     found = []
     for layer, part in enumerate(parts):
         z = part.points.get("z")
-        attention = next((m for m in part.module.modules() if z is not None and z.module in [*m.children()]), None)
+        attention = next(
+            (m for m in part.module.modules() if z is not None and z.module in [*m.children()]), None
+        )
         if attention is None:
             return f"block {layer} has no attention whose heads are known"
         if "attention_mask" not in inspect.signature(attention.forward).parameters:
             return f"the attention of block {layer} ({type(attention).__name__}) is given no mask"
-        found.append(ScoresPoint(f"blocks.{layer}.scores", attention, "in", config=hf.config.get_text_config()))
+        found.append(
+            ScoresPoint(f"blocks.{layer}.scores", attention, "in", config=hf.config.get_text_config())
+        )
     try:
         return _fault(hf, found) or found
     except Exception as error:  # a model may refuse masks in any way
@@ -144,4 +148,6 @@ def _fault(hf: Any, points: Sequence[ScoresPoint]) -> str | None:
         return "cutting what the last token sees changes other tokens"
     if difference(alone[:, -1], among_others[:, -1]):
         return "tokens reach the last one by other ways than through the attention that is masked"
-    return None if difference(alone[:, -1], clean[:, -1]) else "cutting what the last token sees changes nothing"
+    return (
+        None if difference(alone[:, -1], clean[:, -1]) else "cutting what the last token sees changes nothing"
+    )

@@ -159,7 +159,9 @@ class TreeAttention:
         out = query.new_empty(runs, nodes, heads, value.shape[-1])
         for chunk in self._chunks:
             at = slice(seen, seen := seen + len(chunk.keys))
-            mask = chunk.mask_of(group, query) if added is None else chunk.mask_with(added, group, key.shape[1])
+            mask = (
+                chunk.mask_of(group, query) if added is None else chunk.mask_with(added, group, key.shape[1])
+            )
             part = _attend(chunk.of(query), key[:, :, at], value[:, :, at], mask, scale)
             part = part if chunk.asked is None else part[:, :, chunk.asked]
             out[:, chunk.queries] = part.transpose(1, 2)

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from tiny_ablation.engine.bare.additions import Additions, Change, removed
-from tiny_ablation.engine.bare.scores import Scores
 from tiny_ablation.engine.bare.blocks import PROBE, Block, explore, sizes
 from tiny_ablation.engine.bare.layouts import layout_of
+from tiny_ablation.engine.bare.scores import Scores
 from tiny_ablation.errors import GuardError, ModelError
 
 Place = tuple[str, int]  # (component, layer), as in `tiny_ablation.models.hookpoints`
