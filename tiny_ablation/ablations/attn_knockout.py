@@ -3,8 +3,8 @@
 `subject to last` cuts what the last token attends to at the subject: its attention scores there become minus infinity before
 the softmax, in all heads of the window, so that the rest of what it sees takes their share (Geva et al. 2023, "Dissecting
 recall of factual associations in auto-regressive language models", section 4, with windows of nine layers). An effect says
-that the answer needs what passes along these edges in these layers; what passes at other layers, or by way of other tokens, is not
-touched, so an edge without an effect may still carry what others carry too.
+that the answer needs what passes along these edges in these layers; what passes at other layers, or by way of other tokens,
+is not touched, so an edge without an effect may still carry what others carry too.
 
 Tokens are called `first` (of the prompt), `subject`, `last` (the answer position), `rest` (none of these) and `all`. A token
 always sees itself: `all to last` leaves the last token itself alone, and `first to all` the first one.
