@@ -37,7 +37,7 @@ def prompts_for(vocabulary, lengths=(7, 5, 7, 6)):
 @pytest.mark.parametrize("shape", ["llama", "gpt2"])
 def test_agrees_with_the_reference(toy_networks, make_context, against_reference, shape, shared):
     network = toy_networks[shape]
-    edges = ["subject to last", "rest to last", "first to all"]
+    edges = ["subject to last", "rest to last", "first to all", "subject to all"]
     for window in (1, 9):
         context = make_context(network, prompts_for(network.shape.d_vocab))
         [arm] = ABLATION.plan(config(edges=edges, window=window), context)
