@@ -158,7 +158,9 @@ def make_context() -> Callable[..., PlanContext]:
         full: bool = False,
         reference: ReferenceSet | None = None,
     ) -> PlanContext:
-        held = reference or ReferenceSet(list(clean), [""] * len(clean), ["train"] * len(clean), len(clean))
+        held = reference or ReferenceSet(
+            list(clean), [""] * len(clean), ["train"] * len(clean), len(clean), corrupt
+        )
         return PlanContext(
             network=network, clean=clean, corrupt=corrupt, groups=groups or [p.name for p in clean],
             templates=templates or [""] * len(clean), seed=seed, full=full, reference=lambda _n: held,

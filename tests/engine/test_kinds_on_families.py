@@ -44,6 +44,10 @@ KEYS: dict[str, list[dict]] = {
     "attn_knockout": [
         {"edges": ["subject to last", "rest to last", "first to all"], "window": 1}, {"edges": ["all to last"], "window": 9},
     ],
+    "direction": [
+        {"n_random": 1, "positions": "subject"}, {"operation": "add", "factor": -1.0, "read_at": "all", "n_random": 1},
+        {"operation": "scale", "factor": 2.0, "everywhere": True, "n_random": 0},
+    ],
     "path_patch": [
         *({"receivers": ["L2H1"], "input": i} for i in ("q", "k", "v")), {"through_mlps": True}, {"positions": "last"},
     ],
@@ -72,7 +76,7 @@ def ranking(monkeypatch):
 
 def context(network, clean, corrupt):
     names = [f"t{i % 2}" for i in range(len(clean))]
-    held = ReferenceSet(list(clean), names, ["train"] * len(clean), len(clean))
+    held = ReferenceSet(list(clean), names, ["train"] * len(clean), len(clean), corrupt)
     return PlanContext(
         network=network, clean=clean, corrupt=corrupt, groups=[p.name for p in clean], templates=names, seed=0, full=False,
         reference=lambda _n: held,

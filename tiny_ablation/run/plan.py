@@ -166,12 +166,14 @@ class ReferenceSet:
         templates: the wording of each.
         splits: the split of each.
         available: how many there were to draw from.
+        corrupt: their corrupt prompts, of which those that have none are empty.
     """
 
     prompts: Sequence[Prompt]
     templates: Sequence[str]
     splits: Sequence[str]
     available: int
+    corrupt: Sequence[Prompt] = ()
 
     @property
     def composition(self) -> dict[str, Any]:

@@ -179,4 +179,5 @@ def reference_set(spec: RunSpec, network: Network, n: int) -> ReferenceSet:
         templates=[t.example.template for t in drawn],
         splits=[split[t.example.id] for t in drawn],
         available=len(usable),
+        corrupt=[prompt_of(t, corrupt=True) for t in drawn],
     )
