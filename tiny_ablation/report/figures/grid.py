@@ -1,177 +1,174 @@
-"""Values on a grid of two named axes, one panel or several with the same colours: the drawing behind most maps.
+"""Values on a grid of two named axes, one panel or several with the same colours: the drawing behind all maps.
 
-A full cell is a value whose interval excludes 0; a grey dot is one whose interval holds 0; an empty cell was not measured.
+A full cell is a value whose interval excludes 0; a grey dot is one whose interval holds 0: its sign is not known, so it has no
+colour, and it never looks like a finding, in print and without colour too. A cell that was not measured is empty, and hatched
+in maps with a key.
 """
 
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import plotly.graph_objects as go
 from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch, Rectangle
 from plotly.subplots import make_subplots
 
 from tiny_ablation import formats
+from tiny_ablation.document.figures import Grid, GridPanel, Key
 from tiny_ablation.report.figures import canvas, fonts, interactive, style
 
-_ROW, _LETTER, _GAP, _RIGHT, _SQUARE = 0.21, 0.075, 0.3, 0.35, 0.55  # inches
-_UNSURE = "unresolved: the interval holds 0"
+_ROW, _LETTER, _GAP, _RIGHT, _SQUARE, _LINE = 0.21, 0.075, 0.35, 0.45, 0.55, 0.16  # inches
+_PAPER = (7.4, 9.0)  # inches that the panels of a map of numbered axes share
+_HEADING = 1.1  # inches: the least room for a panel's name
 
 
-@dataclass(frozen=True)
-class GridPanel:
-    """One panel: arrays of shape (rows, columns).
+class _Layout(NamedTuple):
+    """How panels are arranged: columns and rows of them, and the size of one in inches."""
 
-    Attributes:
-        name: above it.
-        values: NaN where nothing was measured.
-        resolved: whether the value is to be coloured; else it is a grey dot.
-        hover: the numbers of a cell in words.
-        marked: cells with an outline.
-    """
-
-    name: str
-    values: np.ndarray
-    resolved: np.ndarray
-    hover: list[list[str]]
-    marked: np.ndarray | None = None
-
-    def unsure(self) -> tuple[np.ndarray, np.ndarray]:
-        """Rows and columns of the grey dots."""
-        rows, columns = np.nonzero(~self.resolved & ~np.isnan(self.values))
-        return rows, columns
-
-    def outlined(self) -> tuple[np.ndarray, np.ndarray]:
-        """Rows and columns of the outlines."""
-        rows, columns = np.nonzero(self.marked if self.marked is not None else np.zeros_like(self.resolved))
-        return rows, columns
+    columns: int
+    rows: int
+    width: float
+    height: float
 
 
-@dataclass(frozen=True)
-class Grid:
-    """Everything that both renderings draw.
+def _numbered(data: Grid) -> bool:
+    """Whether both axes are numbers, such as layers and heads, whose labels can be thinned out."""
+    return all(label.isdigit() for label in (*data.rows, *data.columns)) and data.places is None
 
-    Attributes:
-        name: identifies the figure in a page.
-        kind: what it is, for those who do not see it.
-        title: what was done, to what, on what.
-        note: examples, and how to read a cell.
-        rows: the labels down.
-        columns: the labels across.
-        axes: what the rows and the columns are.
-        colour: the label of the colours, with the unit.
-        limit: the colours reach from minus this to this.
-        panels: side by side, or one below the other where they are wide.
-        places: decimals of numbers in the cells; None shows no numbers.
-        strong: rows whose labels are bold.
-        square: whether cells are as high as they are wide, as where both axes are the same.
-    """
 
-    name: str
-    kind: str
-    title: str
-    note: str
-    rows: list[str]
-    columns: list[str]
-    axes: tuple[str, str]
-    colour: str
-    limit: float
-    panels: list[GridPanel]
-    places: int | None = None
-    strong: frozenset[int] = field(default_factory=frozenset)
-    square: bool = False
-
-    @property
-    def stacked(self) -> bool:
-        """Whether panels stand one below the other, since side by side no label could be read."""
-        return len(self.panels) > 1 and len(self.columns) * len(self.panels) > 30
+def _ticks(labels: list[str], most: int = 16) -> list[int]:
+    """Where labels stand: all of them; of numbers each where there are few, else every second, fourth or eighth."""
+    if not all(label.isdigit() for label in labels):
+        return list(range(len(labels)))
+    step = next((step for step in (1, 2, 4, 8) if len(labels) <= min(most, 16) * step), 16)
+    return [i for i, label in enumerate(labels) if int(label) % step == 0 or step == 1]
 
 
 # Static
 
 
 def static(data: Grid) -> Figure:
-    """The grid for print."""
+    """The grid for print; many panels are many small maps."""
+    layout = _print_layout(data)
+    headings = [canvas.wrapped(fonts.drawable(panel.name), layout.width + _GAP - 0.1) for panel in data.panels]
+    above = _LINE * max(heading.count("\n") for heading in headings)
     left = 0.55 + _LETTER * max(map(len, data.rows))
-    below = 0.35 + (_LETTER * max(map(len, data.columns)) if _upright(data) else 0.15)
-    height = len(data.rows) * (_column_width(data) if data.square else _ROW)
-    width, k = len(data.columns) * _column_width(data), len(data.panels)
-    across, down = (1, k) if data.stacked else (k, 1)
-    body = left + across * width + (across - 1) * _GAP + _RIGHT
-    full = max(5.6, body)
-    top = canvas.header_height(full, data.title, data.note) + 0.3
-    deep = down * height + (down - 1) * (below + 0.3)
-    figure = canvas.blank(full, top + deep + below + 0.85)
+    below = 0.35 + (_LETTER * max(map(len, data.columns)) if _upright(data, layout.width) else 0.15)
+    body = left + layout.columns * layout.width + (layout.columns - 1) * _GAP + _RIGHT
+    deep = layout.rows * layout.height + (layout.rows - 1) * (below + 0.3 + above)
+    full = max(6.2, body)
+    top = canvas.header_height(full, data.title, data.note) + 0.3 + above
+    figure = canvas.blank(full, top + deep + below + (1.15 if data.key else 0.85))
     canvas.header(figure, data.title, data.note)
-    start = left + (full - body) / 2
     for i, panel in enumerate(data.panels):
-        x, y = (0, i * (height + below + 0.3)) if data.stacked else (i * (width + _GAP), 0)
-        axes = canvas.add_axes(figure, start + x, top + y, width, height)
-        _draw(axes, panel, data, first=i == 0 or data.stacked)
-    canvas.colour_bar(figure, top + deep + below + 0.12, data.limit, data.colour)
+        across, down = i % layout.columns, i // layout.columns
+        corner = (full - body) / 2 + left + across * (layout.width + _GAP), top + down * (layout.height + below + 0.3 + above)
+        axes = canvas.add_axes(figure, *corner, layout.width, layout.height)
+        _draw(axes, panel, data, cell=min(layout.width / len(data.columns), layout.height / len(data.rows)))
+        _label(axes, data, layout, first=across == 0, last=i + layout.columns >= len(data.panels))
+        axes.set_title(headings[i], fontsize=style.LABEL_SIZE, loc="left", pad=5)
+    _draw_key(figure, data, top + deep + below + 0.12)
     return figure
 
 
-def _upright(data: Grid) -> bool:
+def _print_layout(data: Grid) -> _Layout:
+    """Such that a page of paper holds it."""
+    k, n, m = len(data.panels), len(data.rows), len(data.columns)
+    if not _numbered(data):
+        stacked = k > 1 and m * k > 30  # side by side no label could be read
+        least = 0.5 if data.places is not None else 0.16
+        cell = float(np.clip(6.4 / (m * (1 if stacked else k)), least, _SQUARE if data.square else 0.95))
+        return _Layout(*((1, k) if stacked else (k, 1)), m * cell, n * (cell if data.square else _ROW))
+    room = _PAPER[0] - 1.2 + _GAP
+    columns = min(k, max(2, int(room / (max(0.13 * m, _HEADING) + _GAP))))
+    columns = -(-k // -(-k // columns))  # no nearly empty last row
+    rows = -(-k // columns)
+    widest = 4.2 if k == 1 else room / columns - _GAP
+    width = m * float(np.clip(widest / m, 0.15 if columns < 3 else 0.13, 0.42))
+    highest = 7.0 if rows == 1 else _PAPER[1] / rows - 0.75
+    return _Layout(columns, rows, width, n * float(np.clip(highest / n, 0.15 if rows == 1 else 0.07, 0.30)))
+
+
+def _upright(data: Grid, width: float) -> bool:
     """Whether the labels across have to be turned."""
-    return max(map(len, data.columns)) * _LETTER > _column_width(data)
+    shown = [data.columns[i] for i in _ticks(list(data.columns))]
+    return max(map(len, shown)) * _LETTER > width / len(shown)
 
 
-def _column_width(data: Grid) -> float:
-    room = 6.4 / (len(data.columns) * (1 if data.stacked else len(data.panels)))
-    least = 0.5 if data.places is not None else 0.16
-    return float(np.clip(room, least, _SQUARE if data.square else 0.95))
-
-
-def _draw(axes: Axes, panel: GridPanel, data: Grid, *, first: bool) -> None:
-    n, m = len(data.rows), len(data.columns)
-    shown = np.where(panel.resolved, panel.values, np.nan)
-    edges = np.arange(m + 1) - 0.5, np.arange(n + 1) - 0.5
+def _draw(axes: Axes, panel: GridPanel, data: Grid, cell: float) -> None:
+    edges = np.arange(len(data.columns) + 1) - 0.5, np.arange(len(data.rows) + 1) - 0.5
+    measured = np.where(np.isnan(panel.values), np.nan, 0.0)
+    if data.key:
+        size = len(data.columns), len(data.rows)
+        hatched = {"facecolor": style.PAPER, "edgecolor": style.LINE, "hatch": "////", "lw": 0, "zorder": 0}
+        axes.add_patch(Rectangle((-0.5, -0.5), *size, **hatched))
+        axes.pcolormesh(*edges, measured, cmap=ListedColormap([style.PAPER]), zorder=1)
     axes.pcolormesh(
-        *edges,
-        shown,
-        cmap=canvas.diverging(),
-        vmin=-data.limit,
-        vmax=data.limit,
-        edgecolors=style.LINE,
-        linewidth=0.4,
-    )
-    y, x = panel.unsure()
+        *edges, np.where(panel.resolved, panel.values, np.nan), cmap=canvas.diverging(), vmin=-data.limit, vmax=data.limit,
+        edgecolors=style.LINE, linewidth=0.4, zorder=2,
+    )  # fmt: skip
     if data.places is None:
-        axes.scatter(x, y, color=style.UNRESOLVED, s=9, linewidths=0)
-    for i, j in zip(*np.nonzero(~np.isnan(panel.values)), strict=True) if data.places is not None else ():
-        _number(axes, panel, data, int(i), int(j))
-    for i, j in zip(*panel.outlined(), strict=True):
-        axes.add_patch(
-            Rectangle((j - 0.5, i - 0.5), 1, 1, fill=False, edgecolor=style.INK, linewidth=1.3, zorder=5)
-        )
-    _finish(axes, panel, data, first)
+        y, x = panel.unsure()
+        axes.scatter(x, y, color=style.UNRESOLVED, s=min(9.0, (0.2 * cell * 72) ** 2), linewidths=0, zorder=3)
+    else:
+        for i, j in np.argwhere(~np.isnan(panel.values)).tolist():
+            value, sure = panel.values[i, j], panel.resolved[i, j]
+            dark = sure and abs(value) > 0.55 * data.limit
+            colour = style.PAPER if dark else style.INK if sure else style.UNRESOLVED
+            text, middle = formats.signed(float(value), data.places), {"ha": "center", "va": "center"}
+            axes.text(j, i, text, fontsize=style.TICK_SIZE - 1, color=colour, zorder=6, **middle)
+    for i, j in panel.outlined():
+        frame = {"fill": False, "edgecolor": style.INK, "linewidth": 1.3, "zorder": 5}
+        axes.add_patch(Rectangle((j - 0.5, i - 0.5), 1, 1, **frame))
 
 
-def _number(axes: Axes, panel: GridPanel, data: Grid, i: int, j: int) -> None:
-    value = panel.values[i, j]
-    dark = panel.resolved[i, j] and abs(value) > 0.55 * data.limit
-    colour = style.PAPER if dark else style.INK if panel.resolved[i, j] else style.UNRESOLVED
-    text = formats.signed(float(value), data.places or 0)
-    axes.text(j, i, text, ha="center", va="center", fontsize=style.TICK_SIZE - 1, color=colour, zorder=6)
-
-
-def _finish(axes: Axes, panel: GridPanel, data: Grid, first: bool) -> None:
+def _label(axes: Axes, data: Grid, layout: _Layout, *, first: bool, last: bool) -> None:
     axes.set_xlim(-0.5, len(data.columns) - 0.5)
     axes.set_ylim(len(data.rows) - 0.5, -0.5)
-    shown = [fonts.drawable(name) for name in data.columns]
-    axes.set_xticks(range(len(shown)), shown, rotation=90 if _upright(data) else 0)
-    axes.set_yticks(range(len(data.rows)), [fonts.drawable(r) if first else "" for r in data.rows])
-    for i, label in enumerate(axes.get_yticklabels()):
+    across = _ticks(list(data.columns), most=int(layout.width / 0.14))
+    down = _ticks(list(data.rows), most=int(layout.height / 0.16))
+    names = [fonts.drawable(data.columns[i]) for i in across]
+    axes.set_xticks(across, names, rotation=90 if _upright(data, layout.width) else 0)
+    axes.set_yticks(down, [fonts.drawable(data.rows[i]) if first else "" for i in down])
+    for i, label in zip(down, axes.get_yticklabels(), strict=True):
         label.set_fontweight("bold" if i in data.strong else "normal")
-    axes.set_xlabel(data.axes[1], fontsize=style.LABEL_SIZE)
+    if last or not _numbered(data):
+        axes.set_xlabel(data.axes[1], fontsize=style.LABEL_SIZE)
     if first:
         axes.set_ylabel(data.axes[0], fontsize=style.LABEL_SIZE)
-    axes.set_title(fonts.drawable(panel.name), fontsize=style.LABEL_SIZE, loc="left", pad=5)
     for side in axes.spines.values():
         side.set_visible(True)
         side.set_color(style.LINE)
+
+
+def _draw_key(figure: Figure, data: Grid, top: float) -> None:
+    """The colour bar with its units; what its ends and the marks mean, where the grid says it."""
+    full, height = figure.get_size_inches()
+    width = min(3.4, full - 2.6) if data.key else 3.0
+    canvas.colour_bar(figure, top, data.limit, data.colour, width=width)
+    if not data.key:
+        return
+    left = (full - width) / 2
+    for text, x, side in ((data.key.below, left - 0.1, "right"), (data.key.above, left + width + 0.1, "left")):
+        canvas.write(figure, x, top - 0.02, text, ha=side, fontsize=style.TICK_SIZE, color=style.MUTED)
+    marks = _marks(data, data.key)
+    figure.legend(
+        handles=marks, loc="upper center", bbox_to_anchor=(0.5, 1 - (top + 0.62) / height), ncols=len(marks), frameon=False,
+        fontsize=style.TICK_SIZE, handlelength=1.1, handleheight=1.0, columnspacing=1.8,
+    )  # fmt: skip
+
+
+def _marks(data: Grid, key: Key) -> list[Patch | Line2D]:
+    dot = {"marker": "o", "linestyle": "", "color": style.UNRESOLVED, "markersize": 3}
+    marks = [Patch(facecolor=style.DIVERGING[2], label=key.coloured), Line2D([], [], label=key.dot, **dot)]
+    if any(panel.outlined() for panel in data.panels):
+        marks.append(Patch(facecolor=style.PAPER, edgecolor=style.INK, label=key.outlined))
+    if data.has_gaps:
+        marks.append(Patch(facecolor=style.PAPER, edgecolor=style.LINE, hatch="/////", label="not measured"))
+    return marks
 
 
 # Interactive
@@ -179,90 +176,95 @@ def _finish(axes: Axes, panel: GridPanel, data: Grid, first: bool) -> None:
 
 def page(data: Grid) -> interactive.Interactive:
     """The grid for a page."""
-    n, m = len(data.rows), len(data.columns)
-    across, down = (1, len(data.panels)) if data.stacked else (len(data.panels), 1)
-    row = int(np.clip(520 / n, 15, 44 if data.square else 26))
-    height = max(400, down * (row * n + 70) + 80 + 7 * max(map(len, data.columns)))
-    titles = [interactive.safe(panel.name) for panel in data.panels]
+    k, n, m = len(data.panels), len(data.rows), len(data.columns)
+    if _numbered(data):
+        columns = 2 if k == 4 else min(3, k)
+        cell, least = int(np.clip((560 if k < 7 else 380) / n, 12, 24)), max(200, 13 * m)
+    else:
+        columns = 1 if k > 1 and m * k > 30 else k
+        cell, least = int(np.clip(520 / n, 15, 44 if data.square else 26)), (48 if data.places is not None else 16) * m
+    rows = -(-k // columns)
+    titles, lines = interactive.headings([panel.name for panel in data.panels], max(200, least))
+    above = 16 * (lines - 1)
+    bottom = 118 + (7 * max(map(len, data.columns)) if _turned(data, columns) else 0)
+    between = 70 + above + bottom - 118
+    height = max(300, rows * cell * n + (rows - 1) * between + 35 + above + bottom)
     figure = make_subplots(
-        rows=down, cols=across, subplot_titles=titles, horizontal_spacing=0.03, shared_yaxes=not data.stacked,
-        vertical_spacing=70 / height if down > 1 else 0,
+        rows=rows, cols=columns, subplot_titles=titles, horizontal_spacing=0.08 / columns + 0.02,
+        vertical_spacing=between / height if rows > 1 else 0, shared_yaxes=not _numbered(data),
     )  # fmt: skip
-    for i, panel in enumerate(data.panels, start=1):
-        row_at, column_at = (i, 1) if data.stacked else (1, i)
-        for trace in _traces(panel, data, row):
-            figure.add_trace(trace, row=row_at, col=column_at)
-        for y, x in zip(*panel.outlined(), strict=True):
-            figure.add_shape(interactive.outline(int(x), int(y)), row=row_at, col=column_at)
+    figure.update_annotations(font_size=style.WEB_SIZE)
+    for i, panel in enumerate(data.panels):
+        at = {"row": i // columns + 1, "col": i % columns + 1}
+        for trace in _traces(panel, data, cell):
+            figure.add_trace(trace, **at)
+        for y, x in panel.outlined():
+            figure.add_shape(interactive.outline(x, y), **at)
+        if i + columns >= k:  # nothing stands below
+            figure.update_xaxes(title={"text": interactive.safe(data.axes[1]), "standoff": 4}, **at)
     if not any(panel.resolved.any() for panel in data.panels):
         figure.add_trace(interactive.without_colours())
-    _lay_out(figure, data, height)
-    column = 48 if data.places is not None else 16
+    left = 30 + 7 * max(map(len, data.rows))
+    figure.update_layout(
+        **interactive.base_layout(height), margin={"l": max(55, left), "r": 15, "t": 35 + above, "b": bottom},
+        coloraxis=interactive.colour_axis(figure, data.colour, bottom, data.limit),
+    )  # fmt: skip
+    _name_axes(figure, data, turned=_turned(data, columns))
     return interactive.Interactive(
         name=data.name,
         figure=figure,
         description=f"{data.kind}. {data.title}. {data.axes[0]} down, {data.axes[1]} across; {data.colour}.",
-        min_width=9 * max(map(len, data.rows)) + across * (20 + column * m),
+        min_width=left + columns * (40 + least),
     )
 
 
-def _traces(panel: GridPanel, data: Grid, row: int) -> list[go.Heatmap | go.Scatter]:
-    rows, columns = [interactive.safe(x) for x in data.rows], [interactive.safe(x) for x in data.columns]
-    texts = None
-    if data.places is not None:
-        coloured = np.where(panel.resolved, panel.values, np.nan)
-        texts = [["" if np.isnan(v) else formats.signed(v, data.places) for v in line] for line in coloured]
-    cells = go.Heatmap(
-        x=list(range(len(columns))), y=list(range(len(rows))), z=np.where(panel.resolved, panel.values, np.nan),
-        customdata=_named(panel, rows, columns), hovertemplate="%{customdata}<extra></extra>", hoverongaps=False,
-        coloraxis="coloraxis", xgap=1, ygap=1, text=texts, texttemplate="%{text}" if texts else None,
-    )  # fmt: skip
-    return [cells, _dots(panel, data, rows, columns, row)]
+def _turned(data: Grid, columns: int) -> bool:
+    """Whether the labels across have to be turned."""
+    shown = [data.columns[i] for i in _ticks(list(data.columns))]
+    return 7 * max(map(len, shown)) * len(shown) * columns > 420 and not _numbered(data)
 
 
-def _named(panel: GridPanel, rows: list[str], columns: list[str]) -> list[list[str]]:
-    return [
-        [f"<b>{row}, {column}</b><br>{panel.hover[i][j]}" for j, column in enumerate(columns)]
-        for i, row in enumerate(rows)
-    ]
-
-
-def _dots(panel: GridPanel, data: Grid, rows: list[str], columns: list[str], row: int) -> go.Scatter:
-    y, x = panel.unsure()
-    shown = panel.values[y, x].tolist()
-    numbers = None if data.places is None else [formats.signed(v, data.places) for v in shown]
-    named = _named(panel, rows, columns)
-    return go.Scatter(
-        x=x.tolist(), y=y.tolist(), mode="markers" if numbers is None else "text", text=numbers, showlegend=False,
-        customdata=[f"{named[i][j]}<br><i>{_UNSURE}</i>" for i, j in zip(y, x, strict=True)],
-        hovertemplate="%{customdata}<extra></extra>", textfont={"color": style.UNRESOLVED, "size": 11},
-        marker={"color": style.UNRESOLVED, "size": max(4, round(0.25 * row))},
-    )  # fmt: skip
-
-
-def _lay_out(figure: go.Figure, data: Grid, height: int) -> None:
-    left = 30 + 7 * max(map(len, data.rows))
-    turned = 7 * max(map(len, data.columns)) * len(data.columns) * len(data.panels) > 420
-    bottom = 118 + (7 * max(map(len, data.columns)) if turned else 15)
-    scale = interactive.colour_axis(figure, data.colour, bottom, data.limit)
-    figure.update_layout(
-        **interactive.base_layout(height), margin={"l": left, "r": 10, "t": 30, "b": bottom}, coloraxis=scale
-    )
+def _name_axes(figure: go.Figure, data: Grid, *, turned: bool) -> None:
     plain = {"showgrid": False, "zeroline": False, "ticks": "", "linecolor": style.LINE, "mirror": True}
-    columns = [interactive.safe(x) for x in data.columns]
-    rows = [
-        f"<b>{interactive.safe(x)}</b>" if i in data.strong else interactive.safe(x)
-        for i, x in enumerate(data.rows)
-    ]
+    columns, rows = ([interactive.safe(label) for label in labels] for labels in (data.columns, data.rows))
+    rows = [f"<b>{row}</b>" if i in data.strong else row for i, row in enumerate(rows)]
+    across, down = _ticks(list(data.columns)), _ticks(list(data.rows))
     figure.update_xaxes(
-        tickvals=list(range(len(columns))),
-        ticktext=columns,
-        range=[-0.5, len(columns) - 0.5],
-        tickangle=90 if turned else 0,
-        **plain,
-    )
-    last = len(data.panels) if data.stacked else 1
-    figure.update_xaxes(title={"text": interactive.safe(data.axes[1]), "standoff": 4}, row=last)
-    figure.update_yaxes(
-        tickvals=list(range(len(rows))), ticktext=rows, range=[len(rows) - 0.5, -0.5], **plain
-    )
+        tickvals=across, ticktext=[columns[i] for i in across], range=[-0.5, len(columns) - 0.5],
+        tickangle=90 if turned else 0, **plain,
+    )  # fmt: skip
+    figure.update_yaxes(tickvals=down, ticktext=[rows[i] for i in down], range=[len(rows) - 0.5, -0.5], **plain)
+    figure.update_yaxes(title_text=interactive.safe(data.axes[0]), col=1)
+
+
+def _traces(panel: GridPanel, data: Grid, cell: int) -> list[go.Heatmap | go.Scatter]:
+    n, m = len(data.rows), len(data.columns)
+    shown = np.where(panel.resolved, panel.values, np.nan)
+    numbers = None if data.places is None else np.vectorize(lambda v: "" if np.isnan(v) else formats.signed(v, data.places))
+    texts = [[_hover(panel, data, i, j) for j in range(m)] for i in range(n)]
+    places = [f"%{{customdata[{i + 1}]}}" for i in range(max((len(t) for line in texts for t in line), default=2) - 1)]
+    template = f"<b>%{{customdata[0]}}</b><br>{interactive.safe(data.hover).replace(chr(10), '<br>').format(*places)}"
+    y, x = (found.tolist() for found in panel.unsure())
+    return [
+        go.Heatmap(
+            x=list(range(m)), y=list(range(n)), z=shown, customdata=texts, hovertemplate=f"{template}<extra></extra>",
+            hoverongaps=False, coloraxis="coloraxis", xgap=1, ygap=1, text=None if numbers is None else numbers(shown),
+            texttemplate=None if numbers is None else "%{text}",
+        ),
+        go.Scatter(
+            x=x, y=y, mode="markers" if numbers is None else "text", showlegend=False,
+            text=numbers(panel.values[y, x]) if numbers is not None and y else None,
+            customdata=[texts[i][j] for i, j in zip(y, x, strict=True)],
+            hovertemplate=f"{template}<br><i>{interactive.safe(data.unsure)}</i><extra></extra>",
+            textfont={"color": style.UNRESOLVED, "size": 11},
+            marker={"color": style.UNRESOLVED, "size": max(3, round(0.23 * cell))},
+        ),
+    ]  # fmt: skip
+
+
+def _hover(panel: GridPanel, data: Grid, i: int, j: int) -> list[str]:
+    """The name of a cell and the texts of its hover; nothing where it was not measured."""
+    if np.isnan(panel.values[i, j]):
+        return []
+    site = data.site.format(row=data.rows[i], column=data.columns[j])
+    return [interactive.safe(text) for text in (site, *panel.hover[i][j])]

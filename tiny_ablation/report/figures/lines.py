@@ -4,7 +4,6 @@ A band is an interval; a filled mark is a value whose interval excludes 0 (or th
 Lines differ in dash as well as in colour, so that they can be told apart in print.
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from plotly.subplots import make_subplots
 
 from tiny_ablation import formats
+from tiny_ablation.document.figures import Line, LinePanel, Lines
 from tiny_ablation.report.figures import canvas, fonts, interactive, style
 
 _LEFT, _HEIGHT, _GAP, _BETWEEN, _BOTTOM = 0.85, 2.5, 0.35, 0.75, 0.65  # inches
@@ -23,86 +23,19 @@ _LEGEND_LINE = 20  # pixels
 _MATPLOTLIB = {"solid": "-", "dash": (0, (5, 2)), "dot": (0, (1.2, 1.8)), "dashdot": (0, (5, 2, 1, 2))}
 
 
-@dataclass(frozen=True)
-class Line:
-    """One line.
-
-    Attributes:
-        name: in the legend; lines of one name look alike in all panels.
-        x: (n,) ascending.
-        y: (n,)
-        low: (n,) lower ends of the intervals, NaN where there is none.
-        high: (n,)
-        unsure: (n,) which points are unresolved, where another interval than the shown one says so; None for none.
-    """
-
-    name: str
-    x: np.ndarray
-    y: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
-    unsure: np.ndarray | None = None
-
-    @property
-    def resolved(self) -> np.ndarray:
-        """(n,) whether the interval excludes 0; a point without an interval is drawn as it is."""
-        holds_zero = (self.low <= 0) & (self.high >= 0)
-        return ~(holds_zero if self.unsure is None else holds_zero | self.unsure)
+def _look(data: Lines, name: str) -> tuple[str, str]:
+    """The colour and dash of a line; of a grey one the dash of its place among the grey ones."""
+    grey = {line.name for panel in data.panels for line in panel.lines if line.grey}
+    place = [each for each in data.names if (each in grey) == (name in grey)].index(name)
+    again = place // len(style.CATEGORIES)
+    dash = style.DASHES[(place + again) % len(style.DASHES)]
+    return style.UNRESOLVED if name in grey else style.CATEGORIES[place % len(style.CATEGORIES)], dash
 
 
-@dataclass(frozen=True)
-class LinePanel:
-    """Lines that share axes."""
-
-    name: str
-    lines: list[Line]
-
-
-@dataclass(frozen=True)
-class Lines:
-    """Everything that both renderings draw.
-
-    Attributes:
-        name: identifies the figure in a page.
-        kind: what it is, for those who do not see it.
-        title: what was done, to what, on what.
-        note: examples, and what the bands are.
-        x_title: the axis across.
-        y_title: the axis up, with the unit.
-        panels: all with the same axes.
-        legend: above the names of the lines; empty for none.
-        interval: what a band is; empty where there is none.
-        ticks: where the axis across has ticks; None leaves it to the drawing.
-    """
-
-    name: str
-    kind: str
-    title: str
-    note: str
-    x_title: str
-    y_title: str
-    panels: list[LinePanel]
-    legend: str = ""
-    interval: str = ""
-    ticks: tuple[float, ...] | None = None
-
-    @property
-    def names(self) -> list[str]:
-        """Every line once, in order."""
-        return list(dict.fromkeys(line.name for panel in self.panels for line in panel.lines))
-
-    def look(self, name: str) -> tuple[str, str]:
-        """The colour and dash of a line."""
-        place = self.names.index(name)
-        again = place // len(style.CATEGORIES)
-        return style.CATEGORIES[place % len(style.CATEGORIES)], style.DASHES[
-            (place + again) % len(style.DASHES)
-        ]
-
-    def arrange(self) -> tuple[int, int]:
-        """Columns and rows of panels."""
-        columns = min(2 if len(self.panels) in (2, 4) else 3, len(self.panels))
-        return columns, -(-len(self.panels) // columns)
+def _arrange(data: Lines) -> tuple[int, int]:
+    """Columns and rows of panels."""
+    columns = min(2 if len(data.panels) in (2, 4) else 3, len(data.panels))
+    return columns, -(-len(data.panels) // columns)
 
 
 # Static
@@ -110,7 +43,7 @@ class Lines:
 
 def static(data: Lines) -> Figure:
     """The lines for print."""
-    columns, rows = data.arrange()
+    columns, rows = _arrange(data)
     full = 7.2
     top = canvas.header_height(full, data.title, data.note) + 0.25
     width = (full - _LEFT - 0.3 - (columns - 1) * _GAP) / columns
@@ -139,11 +72,12 @@ def _share(axes: Axes, first: Axes | None) -> Axes:
 
 
 def _draw(axes: Axes, panel: LinePanel, data: Lines) -> None:
-    axes.axhline(0.0, color=style.MUTED, linewidth=0.8, zorder=1)
+    for level in (0.0, *data.levels):
+        axes.axhline(level, color=style.MUTED, linewidth=0.8, zorder=1)
     axes.grid(axis="y", color=style.LINE, linewidth=0.5)
     axes.set_axisbelow(True)
     for line in panel.lines:
-        colour, dash = data.look(line.name)
+        colour, dash = _look(data, line.name)
         axes.fill_between(line.x, line.low, line.high, color=colour, alpha=0.16, linewidth=0, zorder=2)
         axes.plot(line.x, line.y, color=colour, linestyle=_MATPLOTLIB[dash], linewidth=1.4, zorder=3)
         for filled, face in ((line.resolved, colour), (~line.resolved, style.PAPER)):
@@ -164,8 +98,13 @@ def _label(axes: Axes, panel: LinePanel, data: Lines, width: float, *, left: boo
     if last:  # nothing stands below
         axes.set_xlabel(data.x_title, fontsize=style.LABEL_SIZE)
     axes.tick_params(labelleft=left)
+    if data.logarithmic:
+        axes.set_xscale("log")
+        axes.set_xticks([], minor=True)
+    if data.span is not None:
+        axes.set_ylim(*data.span)
     if data.ticks is not None:
-        axes.set_xticks(data.ticks)
+        axes.set_xticks(data.ticks, [f"{tick:g}" for tick in data.ticks])
     else:  # layers: there is none between two of them
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if left:
@@ -178,7 +117,7 @@ def _legend(figure: Figure, data: Lines, top: float) -> None:
 
     handles = []
     for name in data.names:
-        colour, dash = data.look(name)
+        colour, dash = _look(data, name)
         handles.append(Line2D([], [], color=colour, linestyle=_MATPLOTLIB[dash], label=fonts.drawable(name), marker="o",
                               markersize=3.5))  # fmt: skip
     height = figure.get_size_inches()[1]
@@ -195,7 +134,7 @@ def _legend(figure: Figure, data: Lines, top: float) -> None:
 
 def page(data: Lines) -> interactive.Interactive:
     """The lines for a page."""
-    columns, rows = data.arrange()
+    columns, rows = _arrange(data)
     names, lines = interactive.headings([panel.name for panel in data.panels], 170)
     above = 16 * (lines - 1)
     body = rows * (270 + above)
@@ -227,13 +166,16 @@ def page(data: Lines) -> interactive.Interactive:
     )  # fmt: skip
     figure.update_xaxes(showgrid=False, zeroline=False)
     if data.ticks is not None:
-        figure.update_xaxes(tickvals=list(data.ticks))
+        ticks = {"tickvals": list(data.ticks), "ticktext": [f"{tick:g}" for tick in data.ticks]}
+        figure.update_xaxes(type="log" if data.logarithmic else "linear", **ticks)
     elif max(np.ptp(line.x) for panel in data.panels for line in panel.lines) < 8:
         figure.update_xaxes(dtick=1)
     for axes, first in ((figure.select_xaxes(), "x"), (figure.select_yaxes(), "y")):
         for axis in list(axes)[1:]:
             axis.update(matches=first)
-    figure.update_yaxes(gridcolor=style.LINE, zeroline=True, zerolinecolor=style.MUTED)
+    figure.update_yaxes(gridcolor=style.LINE, zeroline=True, zerolinecolor=style.MUTED, range=data.span)
+    for level in data.levels:
+        figure.add_hline(level, line={"color": style.MUTED, "width": 1})
     [y_title], _ = interactive.headings([data.y_title], 240)
     figure.update_yaxes(title_text=y_title, col=1)
     return interactive.Interactive(
@@ -244,7 +186,7 @@ def page(data: Lines) -> interactive.Interactive:
 
 
 def _traces(line: Line, data: Lines, *, first: bool) -> list[go.Scatter]:
-    colour, dash = data.look(line.name)
+    colour, dash = _look(data, line.name)
     name = interactive.safe(line.name)
     group: dict[str, Any] = {"legendgroup": name, "name": name}
     drawn = []
@@ -265,8 +207,10 @@ def _traces(line: Line, data: Lines, *, first: bool) -> list[go.Scatter]:
 
 def _hover(line: Line, data: Lines, i: int) -> str:
     places = formats.decimals(line.y)
-    at = f"<b>{interactive.safe(line.name)}</b><br>{data.x_title} {line.x[i]:g}: {formats.signed(line.y[i], places)}"
+    number, interval = (formats.signed, formats.interval) if data.signed else (formats.plain, formats.bounds)
+    where = line.points[i] if line.points else f"{data.x_title} {line.x[i]:g}"
+    at = f"<b>{interactive.safe(line.name)}</b><br>{where}: {number(line.y[i], places)}"
     if not np.isfinite(line.low[i]):
         return at
     unsure = "" if line.resolved[i] else "<br><i>unresolved: the interval holds 0</i>"
-    return f"{at}<br>{data.interval} {formats.interval(line.low[i], line.high[i], places)}{unsure}"
+    return f"{at}<br>{data.interval} {interval(line.low[i], line.high[i], places)}{unsure}"

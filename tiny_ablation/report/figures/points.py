@@ -1,11 +1,10 @@
 """Named points on a plane: a map of conditions, or one number against another."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import plotly.graph_objects as go
 from matplotlib.figure import Figure
 
+from tiny_ablation.document.figures import Points
 from tiny_ablation.report.figures import canvas, fonts, interactive, style
 
 _LEFT, _SIDE, _BOTTOM = 0.95, 4.2, 0.85  # inches
@@ -16,80 +15,42 @@ _SPOTS = {"middle right": (1, 0), "top center": (0, -1), "middle left": (-1, 0),
 _Box = tuple[float, float, float, float]
 
 
-@dataclass(frozen=True)
-class Points:
-    """Everything that both renderings draw.
+def _looks(data: Points) -> list[tuple[np.ndarray, str, bool]]:
+    """Which points are drawn in which colour, and whether filled."""
+    unsure = np.zeros(len(data.x), dtype=bool) if data.unsure is None else data.unsure
+    return [(~unsure, style.CATEGORIES[0], True), (unsure, style.UNRESOLVED, False)]
 
-    Attributes:
-        name: identifies the figure in a page.
-        kind: what it is, for those who do not see it.
-        title: what was done, to what, on what.
-        note: what was compared.
-        x_title: the axis across, with the unit.
-        y_title: the axis up, with the unit.
-        x: (n,)
-        y: (n,)
-        labels: of the points, for a pointer that rests on them.
-        shown: whether labels stand beside the filled points, as far as there is room for them.
-        diagonal: whether the line x = y is drawn.
-        unsure: (n,) which points cannot be told from the diagonal, and are grey and open; None for none.
-    """
 
-    name: str
-    kind: str
-    title: str
-    note: str
-    x_title: str
-    y_title: str
-    x: np.ndarray
-    y: np.ndarray
-    labels: list[str]
-    shown: bool = False
-    diagonal: bool = False
-    unsure: np.ndarray | None = None
+def _ends(data: Points) -> tuple[float, float]:
+    """Where the diagonal begins and ends."""
+    both = np.concatenate([data.x, data.y])
+    room = 0.04 * float(np.ptp(both)) or 0.5
+    return float(both.min()) - room, float(both.max()) + room
 
-    @property
-    def looks(self) -> list[tuple[np.ndarray, str, bool]]:
-        """Which points are drawn in which colour, and whether filled."""
-        unsure = np.zeros(len(self.x), dtype=bool) if self.unsure is None else self.unsure
-        return [(~unsure, style.CATEGORIES[0], True), (unsure, style.UNRESOLVED, False)]
 
-    @property
-    def ends(self) -> tuple[float, float]:
-        """Where the diagonal begins and ends."""
-        both = np.concatenate([self.x, self.y])
-        room = 0.04 * float(np.ptp(both)) or 0.5
-        return float(both.min()) - room, float(both.max()) + room
-
-    @property
-    def spots(self) -> dict[int, str]:
-        """Where labels stand beside their points, of `_SPOTS`; points far from the diagonal first, none upon another."""
-        if not self.shown:
-            return {}
-        places = self._places()
-        marks: list[_Box] = [(x - _MARK / 2, y - _MARK / 2, x + _MARK / 2, y + _MARK / 2) for x, y in places]
-        taken, out = list(marks), {}
-        filled = np.flatnonzero(self.looks[0][0])
-        if self.diagonal:
-            filled = filled[np.argsort(-np.abs(self.x - self.y)[filled], kind="stable")]
-        for i in filled.tolist():
-            for spot in _SPOTS:
-                box = _box(places[i], self.labels[i], spot)
-                if box[0] < -_MARK or box[2] > _PLOT[0] + 4 * _MARK:
-                    continue
-                if not any(_meet(box, other) for at, other in enumerate(taken) if at != i):
-                    taken.append(box)
-                    out[i] = spot
-                    break
-        return out
-
-    def _places(self) -> np.ndarray:
-        """(n, 2) the points in `_PLOT`, y downwards."""
-        both = np.stack([self.x, self.y], axis=1)
-        low, high = self.ends if self.diagonal else (both.min(0), both.max(0))
-        span = np.where(high > low, np.subtract(high, low), 1.0)
-        place = np.where([True, False], both - low, high - both) / span
-        return place * _PLOT
+def spots(data: Points) -> dict[int, str]:
+    """Where labels stand beside their points, of `_SPOTS`; points far from the diagonal first, none upon another."""
+    if not data.shown:
+        return {}
+    both = np.stack([data.x, data.y], axis=1)
+    low, high = _ends(data) if data.diagonal else (both.min(0), both.max(0))
+    span = np.where(high > low, np.subtract(high, low), 1.0)
+    places = np.where([True, False], both - low, high - both) / span * _PLOT  # (n, 2), y downwards
+    marks: list[_Box] = [(x - _MARK / 2, y - _MARK / 2, x + _MARK / 2, y + _MARK / 2) for x, y in places]
+    taken, out = list(marks), {}
+    filled = np.flatnonzero(_looks(data)[0][0])
+    if data.diagonal:
+        filled = filled[np.argsort(-np.abs(data.x - data.y)[filled], kind="stable")]
+    for i in filled.tolist():
+        for spot in _SPOTS:
+            box = _box(places[i], data.labels[i], spot)
+            if box[0] < -_MARK or box[2] > _PLOT[0] + 4 * _MARK:
+                continue
+            if not any(_meet(box, other) for at, other in enumerate(taken) if at != i):
+                taken.append(box)
+                out[i] = spot
+                break
+    return out
 
 
 def _box(place: np.ndarray, label: str, spot: str) -> _Box:
@@ -112,12 +73,12 @@ def static(data: Points) -> Figure:
     axes.grid(color=style.LINE, linewidth=0.5)
     axes.set_axisbelow(True)
     if data.diagonal:
-        low, high = data.ends
+        low, high = _ends(data)
         axes.plot([low, high], [low, high], color=style.MUTED, linewidth=0.9)
-    for at, colour, filled in data.looks:
+    for at, colour, filled in _looks(data):
         face = colour if filled else style.PAPER
         axes.scatter(data.x[at], data.y[at], s=24, facecolor=face, edgecolor=colour, linewidth=0.9, zorder=3)
-    for i, spot in data.spots.items():
+    for i, spot in spots(data).items():
         across, down = _SPOTS[spot]
         axes.annotate(
             fonts.drawable(data.labels[i]), (data.x[i], data.y[i]), (5 * across, -5 * down), fontsize=style.TICK_SIZE,
@@ -134,9 +95,9 @@ def page(data: Points) -> interactive.Interactive:
     """The points for a page."""
     figure = go.Figure()
     if data.diagonal:
-        low, high = data.ends
+        low, high = _ends(data)
         figure.add_trace(_line([low, high], [low, high], style.MUTED))
-    for at, colour, filled in data.looks:
+    for at, colour, filled in _looks(data):
         figure.add_trace(_marks(data, np.flatnonzero(at), colour, filled))
     figure.update_layout(**interactive.base_layout(430), margin={"l": 75, "r": 20, "t": 20, "b": 55})
     axis = {"zeroline": False, "gridcolor": style.LINE}
@@ -156,11 +117,11 @@ def _line(x: list[float], y: list[float], colour: str) -> go.Scatter:
 
 def _marks(data: Points, at: np.ndarray, colour: str, filled: bool) -> go.Scatter:
     names = [interactive.safe(data.labels[i]) for i in at]
-    spots = data.spots if filled else {}
+    placed = spots(data) if filled else {}
     return go.Scatter(
-        x=data.x[at].tolist(), y=data.y[at].tolist(), mode="markers+text" if spots else "markers",
-        text=[name if i in spots else "" for i, name in zip(at.tolist(), names, strict=True)], hovertext=names,
-        textposition=[spots.get(i, "top center") for i in at.tolist()], showlegend=False, cliponaxis=False,
+        x=data.x[at].tolist(), y=data.y[at].tolist(), mode="markers+text" if placed else "markers",
+        text=[name if i in placed else "" for i, name in zip(at.tolist(), names, strict=True)], hovertext=names,
+        textposition=[placed.get(i, "top center") for i in at.tolist()], showlegend=False, cliponaxis=False,
         marker={"color": colour, "size": 9, "symbol": "circle" if filled else "circle-open"},
         hovertemplate="<b>%{hovertext}</b><br>%{x:.4g}, %{y:.4g}<extra></extra>",
     )  # fmt: skip

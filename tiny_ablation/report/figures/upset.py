@@ -3,52 +3,31 @@
 A column is a group of sites that are in the top sets of exactly the conditions with a filled dot; the bar above is how many.
 """
 
-from dataclasses import dataclass
-
 import plotly.graph_objects as go
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from plotly.subplots import make_subplots
 
+from tiny_ablation.document.figures import Overlap
 from tiny_ablation.report.figures import canvas, fonts, interactive, style
 
 _COLUMN, _ROW, _BARS, _LETTER = 0.34, 0.28, 1.7, 0.078  # inches
 _SHOWN = 12  # sites named in a hover
 
 
-@dataclass(frozen=True)
-class Overlap:
-    """Everything that both renderings draw.
+def _labels(data: Overlap) -> list[str]:
+    """The conditions with their sizes."""
+    return [f"{name} ({size})" for name, size in data.conditions]
 
-    Attributes:
-        name: identifies the figure in a page.
-        title: what was done, to what, on what.
-        note: how large the sets are.
-        conditions: the rows, with the size of each set.
-        groups: for each column which rows are filled, and the names of its sites; the most shared first.
-        many: what a site is called.
-    """
 
-    name: str
-    title: str
-    note: str
-    conditions: list[tuple[str, int]]
-    groups: list[tuple[tuple[int, ...], list[str]]]
-    many: str
-
-    @property
-    def row_labels(self) -> list[str]:
-        """The conditions with their sizes."""
-        return [f"{name} ({size})" for name, size in self.conditions]
-
-    def colour(self, members: tuple[int, ...]) -> str:
-        """What all conditions share stands out."""
-        return style.CATEGORIES[0] if len(members) == len(self.conditions) else style.MUTED
+def _colour(data: Overlap, members: tuple[int, ...]) -> str:
+    """What all conditions share stands out."""
+    return style.CATEGORIES[0] if len(members) == len(data.conditions) else style.MUTED
 
 
 def static(data: Overlap) -> Figure:
     """The UpSet plot for print."""
-    left = 0.5 + _LETTER * max(map(len, data.row_labels))
+    left = 0.5 + _LETTER * max(map(len, _labels(data)))
     width, height = max(2.4, _COLUMN * len(data.groups)), _ROW * len(data.conditions)
     full = max(5.6, left + width + 0.4)
     top = canvas.header_height(full, data.title, data.note) + 0.2
@@ -57,7 +36,7 @@ def static(data: Overlap) -> Figure:
     bars = canvas.add_axes(figure, left, top, width, _BARS)
     dots = canvas.add_axes(figure, left, top + _BARS + 0.15, width, height)
     places, sizes = range(len(data.groups)), [len(sites) for _, sites in data.groups]
-    bars.bar(places, sizes, width=0.62, color=[data.colour(members) for members, _ in data.groups])
+    bars.bar(places, sizes, width=0.62, color=[_colour(data, members) for members, _ in data.groups])
     for x, size in zip(places, sizes, strict=True):
         bars.text(x, size, str(size), ha="center", va="bottom", fontsize=style.TICK_SIZE)
     bars.set_ylabel(data.many, fontsize=style.LABEL_SIZE)
@@ -69,9 +48,9 @@ def static(data: Overlap) -> Figure:
             [x] * len(data.conditions), range(len(data.conditions)), s=42, color=style.LINE, linewidths=0
         )
         dots.plot(
-            [x] * len(members), members, "-o", color=data.colour(members), markersize=6.5, linewidth=1.6
+            [x] * len(members), members, "-o", color=_colour(data, members), markersize=6.5, linewidth=1.6
         )
-    dots.set_yticks(range(len(data.conditions)), [fonts.drawable(x) for x in data.row_labels])
+    dots.set_yticks(range(len(data.conditions)), [fonts.drawable(x) for x in _labels(data)])
     dots.set_ylim(len(data.conditions) - 0.5, -0.5)
     dots.set_xticks([])
     for axes in (bars, dots):
@@ -92,21 +71,21 @@ def page(data: Overlap) -> interactive.Interactive:
     figure.add_trace(
         go.Bar(
             x=places, y=sizes, text=sizes, textposition="outside", cliponaxis=False, width=0.62, showlegend=False,
-            marker={"color": [data.colour(members) for members, _ in data.groups]},
+            marker={"color": [_colour(data, members) for members, _ in data.groups]},
             customdata=[_hover(data, *group) for group in data.groups], hovertemplate="%{customdata}<extra></extra>",
         ),
         row=1, col=1,
     )  # fmt: skip
     for trace in _dots(data):
         figure.add_trace(trace, row=2, col=1)
-    left = 25 + 7 * max(map(len, data.row_labels))
+    left = 25 + 7 * max(map(len, _labels(data)))
     figure.update_layout(**interactive.base_layout(height), margin={"l": left, "r": 10, "t": 20, "b": 20})
     plain = {"zeroline": False, "ticks": ""}
     figure.update_xaxes(
         range=[-0.6, max(len(places), 4) - 0.4], showticklabels=False, showgrid=False, **plain
     )
     figure.update_yaxes(title_text=data.many, gridcolor=style.LINE, row=1, rangemode="tozero", **plain)
-    labels = [interactive.safe(label) for label in data.row_labels]
+    labels = [interactive.safe(label) for label in _labels(data)]
     figure.update_yaxes(
         tickvals=list(range(rows)), ticktext=labels, range=[rows - 0.5, -0.5], showgrid=False, row=2, **plain
     )
@@ -121,7 +100,7 @@ def _dots(data: Overlap) -> list[go.Scatter]:
     empty = [(x, y) for x, (members, _) in enumerate(data.groups) for y in rows if y not in members]
     drawn = [_marks([x for x, _ in empty], [y for _, y in empty], style.LINE, "markers")]
     for x, (members, _) in enumerate(data.groups):
-        drawn.append(_marks([x] * len(members), list(members), data.colour(members), "lines+markers"))
+        drawn.append(_marks([x] * len(members), list(members), _colour(data, members), "lines+markers"))
     return drawn
 
 
