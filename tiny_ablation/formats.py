@@ -3,6 +3,8 @@
 import math
 from collections.abc import Iterable
 
+NO_BREAK = "\N{NO-BREAK SPACE}"
+
 
 def decimals(values: Iterable[float]) -> int:
     """Decimals that give the largest of a column three significant digits, so that its numbers align."""

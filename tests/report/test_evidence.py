@@ -7,7 +7,7 @@ import pytest
 
 from tiny_ablation.ablations.circuit.sections import headline, lines
 from tiny_ablation.report.evidence import doubt, evidence_lines, evidence_tables
-from tiny_ablation.report.tables import site_name
+from tiny_ablation.run.effects import site_name
 
 SITE = {"layer": 1, "head": 2, "scale": 0.0, "delta_chosen": -0.5, "delta": -0.4, "ci_low": -0.6, "ci_high": -0.2,
         "p_value": 0.01, "q_value": 0.02, "effect_size": -1.5, "value": 1.0, "confirmed": 1.0}  # fmt: skip

@@ -55,16 +55,16 @@ def read_pilot(directory: Path) -> Pilot:
     """
     import numpy as np
 
-    from tiny_ablation.report import tables
+    from tiny_ablation.run import effects
     from tiny_ablation.store.reader import load_run
     from tiny_ablation.store.untrusted import reading
 
     run = load_run(directory)
     with reading(directory):
         metric, groups = str(run.summary["primary"]), int(run.summary["n_groups"])
-        rows = tables.effects(run.impact, metric)
-        rows = tables.at_scale(rows, tables.scales(rows)[0])
-        index = tables.index_columns(run.impact)
+        rows = effects.of_metric(run.impact, metric)
+        rows = effects.at_scale(rows, effects.scales(rows)[0])
+        index = effects.index_columns(run.impact)
     delta, shrunken, size = (
         rows[name].to_numpy(dtype=float) for name in ("delta", "shrunken", "effect_size")
     )
@@ -75,7 +75,7 @@ def read_pilot(directory: Path) -> Pilot:
             "is tested; name another run with --pilot, or state a size with --effect"
         )
     sites = [
-        {"site": tables.label(row, index), "delta": d, "shrunken": s, "sd": d / e, "size": s * e / d}
+        {"site": effects.label(row, index), "delta": d, "shrunken": s, "sd": d / e, "size": s * e / d}
         for row, d, s, e in zip(
             rows.loc[known].to_dict("records"),
             *(numbers[known].tolist() for numbers in (delta, shrunken, size)),

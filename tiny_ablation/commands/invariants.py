@@ -90,7 +90,7 @@ def _set_lines(each: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[st
 
 def _members(members: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> Iterator[list[str]]:
     """A line per component: q, how often it returns, and its effect in each condition; in brackets outside of the top set."""
-    from tiny_ablation.report.tables import site_name
+    from tiny_ablation.run.effects import site_name
 
     yield ["component", "q", "stability", *labels]
     for member in members[:_SHOWN]:

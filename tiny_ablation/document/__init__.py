@@ -112,7 +112,6 @@ class Section:
         tables: below the text.
         headline: the answer of the run in one sentence, in place of the one about its strongest site; empty where the section
             does not answer the run's question.
-        figure: the name of the figure of the report that belongs to it; empty for none.
         firm: whether the headline is a finding that the evidence carries; else it is set smaller.
         code: text that is shown letter by letter, each with the line behind which it is folded away, or with none.
         figures: below the code.
@@ -125,7 +124,6 @@ class Section:
     text: Sequence[str] = ()
     tables: Sequence[Table] = ()
     headline: str = ""
-    figure: str = ""
     firm: bool = True
     code: Sequence[tuple[str, str]] = ()
     figures: Sequence[Figure] = ()
@@ -154,7 +152,6 @@ class Page:
         notes: how to read the numbers.
         sections: everything else; empty ones are left out.
         footer: the last line.
-        plotly: the file of plotly.js, relative to the page.
     """
 
     title: str
@@ -165,4 +162,3 @@ class Page:
     notes: Sequence[str]
     sections: Sequence[Section]
     footer: str
-    plotly: str

@@ -1,4 +1,4 @@
-"""The answer of a run in words, with every number taken from its tables.
+"""The answer of a run in words, with every number taken from its effects.
 
 An effect whose interval holds 0 is never called an effect, and a count of resolved sites always comes with
 how many would be resolved by chance.
@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from tiny_ablation import formats
-from tiny_ablation.report import tables, vocabulary
+from tiny_ablation.run import effects, vocabulary
 
 _FALSE_DISCOVERIES = 0.05  # the rate that q-values are compared with
 
@@ -62,13 +62,13 @@ def answer(
     Raises:
         ResultsError: the table has no effect on `metric`.
     """
-    rows = tables.effects(impact, metric)
-    scale = tables.scales(rows)[0]
-    rows = tables.at_scale(rows, scale)
+    rows = effects.of_metric(impact, metric)
+    scale = effects.scales(rows)[0]
+    rows = effects.at_scale(rows, scale)
     use_q = use_q and bool(rows["q_value"].notna().any())
     found = _found(rows, confidence, use_q)
     teller = _AnswerWriter(
-        metric, confidence, scale, tables.index_columns(impact), formats.decimals(rows["delta"])
+        metric, confidence, scale, effects.index_columns(impact), formats.decimals(rows["delta"])
     )
     top = None if found.empty else found.iloc[0].to_dict()
     reserve = "" if top is None else doubt(top)
@@ -89,9 +89,9 @@ def answer(
 
 def _found(rows: pd.DataFrame, confidence: float, use_q: bool) -> pd.DataFrame:
     """The sites that may be named as having an effect, the strongest first."""
-    found = tables.strongest(tables.where(rows, rows["resolved"]))
+    found = effects.strongest(effects.where(rows, rows["resolved"]))
     if use_q:
-        return tables.where(found, found["q_value"] <= _FALSE_DISCOVERIES)
+        return effects.where(found, found["q_value"] <= _FALSE_DISCOVERIES)
     # Without a correction, as many as chance would give are no finding.
     return found if len(found) > (1 - confidence) * len(rows) else found.iloc[:0]
 
@@ -111,7 +111,9 @@ class _AnswerWriter:
             one = vocabulary.noun(self.index, 1)
             return f"No {one} has an effect on {self.metric} that this run can tell from none."
         row = found.iloc[0].to_dict()
-        done = vocabulary.action(row["replacement"], self.scale, tables.label(row, self.index, sentence=True))
+        done = vocabulary.action(
+            row["replacement"], self.scale, effects.label(row, self.index, sentence=True)
+        )
         verb = "lowers" if row["delta"] < 0 else "raises"
         before, after = formats.plain(row["baseline"], self.places), formats.plain(row["value"], self.places)
         change = f"from {before} to {after} {vocabulary.metric_vocabulary(self.metric).unit}"
@@ -143,9 +145,9 @@ class _AnswerWriter:
         unit = vocabulary.metric_vocabulary(self.metric).unit
         change, expected = (formats.signed(row[key], self.places) for key in ("delta", "shrunken"))
         if row["selected_low"] != row["selected_low"]:  # a share has no test, so nothing was chosen by one
-            bounds = tables.interval(row, self.places)
+            bounds = effects.interval(row, self.places)
             return f"That is a change of {change} {unit}, with a {formats.percent(self.confidence)} interval of {bounds}."
-        bounds = formats.interval(*tables.interval_of_chosen(row), self.places)
+        bounds = formats.interval(*effects.interval_of_chosen(row), self.places)
         return (
             f"That is a change of {change} {unit}, with a {formats.percent(self.confidence)} interval of {bounds} that allows "
             f"for its being chosen as one of the strongest; about {expected} is to be expected on new examples."
@@ -162,12 +164,12 @@ class _AnswerWriter:
 
     def larger_but_uncertain(self, rows: pd.DataFrame, found: pd.DataFrame) -> list[str]:
         """A larger mean that the run cannot vouch for must not be overlooked in the table."""
-        first = tables.strongest(rows, 1).iloc[0]
+        first = effects.strongest(rows, 1).iloc[0]
         if not found.empty and first.name == found.index[0]:
             return []
         row = first.to_dict()
-        where = tables.label(row, self.index, sentence=True)
+        where = effects.label(row, self.index, sentence=True)
         why = "it does not stand out among so many tests" if row["resolved"] else "its interval holds 0"
-        bounds = tables.interval(row, self.places)
+        bounds = effects.interval(row, self.places)
         change = f"{formats.signed(row['delta'], self.places)} {bounds}"
         return [f"The largest mean change is at {where}, {change}, but {why}."]

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tiny_ablation import formats
-from tiny_ablation.report import tables
+from tiny_ablation.run import effects
 
 
 def of_table(
@@ -24,7 +24,7 @@ def of_table(
         lines.append(f"q: {resolution}")
     else:
         lines.append(f"q: false discovery rate over {family_size} tests; null: {null}")
-    if any(formats.holds_zero(*tables.interval_of_chosen(row)) for row in rows):
+    if any(formats.holds_zero(*effects.interval_of_chosen(row)) for row in rows):
         lines.append(
             f"unresolved: the {formats.percent(confidence)} interval holds 0; not told apart from no effect"
         )

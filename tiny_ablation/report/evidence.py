@@ -11,7 +11,7 @@ import pandas as pd
 from tiny_ablation import formats
 from tiny_ablation.ablations.registry import find_ablation
 from tiny_ablation.document import Section, Table
-from tiny_ablation.report import tables
+from tiny_ablation.run import effects
 from tiny_ablation.store.schema import INDEX
 
 
@@ -100,7 +100,7 @@ def _stability(found: Mapping[str, Any] | None) -> list[str]:
     if "sites" not in found:  # a run of an earlier version
         return [f"Stability: {whole}"]
     steady = [
-        f"{tables.site_name(row)} ({formats.percent(round(row['share'], 2))})" for row in stable_sites(found)
+        f"{effects.site_name(row)} ({formats.percent(round(row['share'], 2))})" for row in stable_sites(found)
     ]
     which = f"{', '.join(steady) if steady else 'none'} {'are' if len(steady) > 1 else 'is'}"
     return [
@@ -137,7 +137,7 @@ def _confirmed(found: Mapping[str, Any]) -> Table:
     places = formats.decimals(formats.number(row["delta"]) for row in found["sites"])
     rows = [
         [
-            tables.site_name(row),
+            effects.site_name(row),
             formats.signed(formats.number(row["delta_chosen"]), places),
             formats.signed(formats.number(row["delta"]), places),
             formats.interval(formats.number(row["ci_low"]), formats.number(row["ci_high"]), places),
@@ -168,7 +168,7 @@ def _controls(summary: Mapping[str, Any], controls: pd.DataFrame) -> Table:
             numbers = [formats.number(top["effect_size"]), row["norm"]]
             rows.append(
                 [
-                    tables.site_name(top),
+                    effects.site_name(top),
                     *(formats.plain(n, 2) for n in numbers),
                     *(formats.plain(p, 1) for p in percentiles),
                 ]

@@ -10,8 +10,9 @@ import pandas as pd
 
 from tiny_ablation import formats
 from tiny_ablation.data.text import tame
-from tiny_ablation.report import markdown, tables, vocabulary
+from tiny_ablation.report import markdown
 from tiny_ablation.report.evidence import sections
+from tiny_ablation.run import effects, vocabulary
 from tiny_ablation.store.files import read_json, read_table
 from tiny_ablation.store.reader import Run, load_run
 from tiny_ablation.store.sweepdir import SweepDir
@@ -107,7 +108,7 @@ def _top(run: Run) -> Iterator[str]:
     places = formats.decimals(formats.number(row["delta"]) for row in summary["top"])
     rows = [
         [
-            tables.site_name(row),
+            effects.site_name(row),
             formats.signed(formats.number(row["delta"]), places),
             _bounds(row, places),
             "-" if summary["resolution"] else formats.probability(formats.number(row["q_value"])),

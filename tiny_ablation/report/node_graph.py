@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from tiny_ablation.errors import ResultsError
 from tiny_ablation.metrics.registry import metric
-from tiny_ablation.report import tables
+from tiny_ablation.run import effects
 from tiny_ablation.store.files import read_table
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def _scores(run: "Run", nodes: Collection[str]) -> dict[str, float]:
             f"{primary} says neither way that the model gets worse; run with another metrics.primary"
         )
     rows = run.impact.loc[(run.impact["metric"] == primary) & run.impact["delta"].notna(), :]
-    rows = tables.at_scale(rows, tables.scales(rows)[0])
+    rows = effects.at_scale(rows, effects.scales(rows)[0])
     names = _names(run, rows)
     kind = names[0][0]
     missing = [node for node in nodes if node[0] == kind and node not in names]

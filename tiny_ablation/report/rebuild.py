@@ -46,7 +46,7 @@ def _rebuild_sweep(path: Path) -> Path:
 
 
 def _rebuild_run(run: RunDir) -> Path:
-    from tiny_ablation.report.figures.timeline import DRAWING
+    from tiny_ablation.report.figures.of_run import DRAWING
 
     manifest = read_manifest(run.path)
     failed = dict(manifest.extra.get("stages") or {})
@@ -81,10 +81,10 @@ def draw_run(run: RunDir, status: str) -> Path:
     Returns:
         The page.
     """
-    from tiny_ablation.report.figures.files import write_figures
-    from tiny_ablation.report.summary_html import write_run_report
+    from tiny_ablation.report.figures.of_run import write_figures
+    from tiny_ablation.report.run_page import write_run_report
 
     summary = read_json(run.summary)
-    for impact in sorted(run.metrics.glob("*_impact.parquet")):
-        write_figures(run.path, read_table(impact), summary)
-    return write_run_report(run.path, status=status)
+    tables = [read_table(path) for path in sorted(run.metrics.glob("*_impact.parquet"))]
+    figures = [write_figures(run.path, table, summary) for table in tables]
+    return write_run_report(run.path, status=status, figures=figures)

@@ -11,8 +11,8 @@ import numpy as np
 
 from tiny_ablation import formats
 from tiny_ablation.data.text import listing
-from tiny_ablation.report import vocabulary
 from tiny_ablation.report.sweep_data import Comparison, SweepData
+from tiny_ablation.run import vocabulary
 
 _NAMED = 5  # conditions of a sentence; of more only the range is told
 _KEPT = {

@@ -17,7 +17,7 @@ def build_sweep(path: Path) -> "SweepOutcome":
         ResultsError: it is no sweep, or its plan is damaged.
         ConfigError: the plan's `sweep` settings make no sense.
     """
-    from tiny_ablation.report.sweep_html import write_sweep_report
+    from tiny_ablation.report.sweep_page import write_sweep_report
     from tiny_ablation.store.sweepdir import building
     from tiny_ablation.sweep.analysis import aggregate_sweep, write_sweep_manifest
 

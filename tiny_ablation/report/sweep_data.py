@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from tiny_ablation.errors import ResultsError
-from tiny_ablation.report import tables
+from tiny_ablation.run import effects
 from tiny_ablation.store.files import read_json, read_table
 from tiny_ablation.store.rundir import RunDir
 from tiny_ablation.store.schema import TABLES
@@ -85,7 +85,7 @@ class Comparison:
 
     def label(self, site: int) -> str:
         """The short name of a site."""
-        return tables.label(dict(zip(self.index, self.sites[site], strict=True)), self.index)
+        return effects.label(dict(zip(self.index, self.sites[site], strict=True)), self.index)
 
     def strongest(self) -> np.ndarray:
         """(n_sites,) sites: the invariants first, then by their largest effect in any condition."""
@@ -173,7 +173,7 @@ def _comparisons(
 
 
 def _same(rows: pd.DataFrame, entry: Mapping[str, Any]) -> pd.DataFrame:
-    return tables.where(rows, (rows["metric"] == entry["metric"]) & (rows["model"] == entry["model"]))
+    return effects.where(rows, (rows["metric"] == entry["metric"]) & (rows["model"] == entry["model"]))
 
 
 def _geometry_of(geometry: Mapping[str, Any], entry: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -205,7 +205,7 @@ def _comparison(
     kept[[place[_site(member, index)] for member in entry["members"]]] = True
     return Comparison(
         entry["table"], entry["model"], entry["metric"], tuple(profiles), tuple(sites), delta, low, high, members, kept,
-        tables.examples(matrix), entry, geometry, level,
+        effects.examples(matrix), entry, geometry, level,
     )  # fmt: skip
 
 
@@ -213,7 +213,7 @@ def _of_condition(rows: pd.DataFrame, condition: Mapping[str, Any]) -> pd.DataFr
     mask = rows["condition"] == condition["condition"]
     if condition["direction"]:
         mask &= rows["direction"] == condition["direction"]
-    return tables.where(rows, mask)
+    return effects.where(rows, mask)
 
 
 def _site(member: Mapping[str, Any], index: Sequence[str]) -> Site:

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from tiny_ablation import formats
-from tiny_ablation.report import vocabulary
-from tiny_ablation.report.tables import site_name
 from tiny_ablation.report.terminal import Screen
+from tiny_ablation.run import vocabulary
+from tiny_ablation.run.effects import site_name
 from tiny_ablation.store.files import read_json
 from tiny_ablation.store.schema import TABLES
 from tiny_ablation.store.sweepdir import SweepDir

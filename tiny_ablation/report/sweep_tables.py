@@ -1,81 +1,49 @@
-"""The tables of a sweep's page: sites by condition, conditions, hypotheses, cells.
+"""The tables of a sweep's page: sites by condition, conditions, hypotheses, cells."""
 
-Each cell holds its number as shown and, for sorting, as it is.
-"""
-
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 from urllib.parse import quote
 
 import numpy as np
 
 from tiny_ablation import formats
-from tiny_ablation.report import tables
+from tiny_ablation.document import Cell, Table
+from tiny_ablation.report.html import ROWS
 from tiny_ablation.report.sweep_data import Comparison, SweepData
-from tiny_ablation.store.files import read_table
-
-_ROWS = 3000  # of a table in the page
-
-
-class Cell(NamedTuple):
-    """One cell: what is shown, the number to sort by (None sorts by the text), and how it looks."""
-
-    text: str
-    number: float | None = None
-    how: str = ""
-    link: str = ""
+from tiny_ablation.run import effects, vocabulary
+from tiny_ablation.store.files import read_json, read_table
 
 
-class PageTable(NamedTuple):
-    """One table of a page.
-
-    Attributes:
-        id: identifies it in the page.
-        name: for those who do not see it.
-        head: names of the columns.
-        rows: `(find, strong, cells)`: what a search looks in, whether the row stands out, its cells.
-        only: the label of the box that leaves the strong rows alone; empty for no search.
-        total: how many rows there are in all.
-    """
-
-    id: str
-    name: str
-    head: list[str]
-    rows: list[tuple[str, bool, list[Cell]]]
-    only: str = ""
-    total: int = 0
-
-
-def sites(comparison: Comparison) -> PageTable:
+def sites(comparison: Comparison) -> Table:
     """Every site: in how many top sets it is, and its mean change in each condition; invariants first."""
     order = comparison.strongest()
-    places = formats.decimals(comparison.delta.ravel())
-    head = [
-        *(name.replace("_", " ") for name in comparison.index),
-        "invariant",
-        "top sets",
-        *comparison.labels,
-    ]
-    return PageTable(
-        id=f"sites-{comparison.table}-{comparison.metric}-{comparison.model}",
-        name="Every site by condition",
-        head=head,
-        rows=[_site(comparison, int(j), places) for j in order[:_ROWS]],
-        only="only in a top set",
-        total=len(order),
+    shown, places = order[:ROWS].tolist(), formats.decimals(comparison.delta.ravel())
+    sites = [dict(zip(comparison.index, comparison.sites[j], strict=True)) for j in shown]
+    tops = comparison.members.sum(0)
+    some = (
+        f" The {len(shown)} strongest of {len(order)} rows; the rest stand in artifacts/cross_condition/."
+        if len(shown) < len(order)
+        else ""
     )
-
-
-def _site(data: Comparison, j: int, places: int) -> tuple[str, bool, list[Cell]]:
-    row = dict(zip(data.index, data.sites[j], strict=True))
-    find = tables.search_text(row, data.index)
-    tops = int(data.members[:, j].sum())
-    named = [Cell(str(value), None if isinstance(value, str) else float(value)) for value in row.values()]
-    kept = Cell("yes" if data.kept[j] else "", float(data.kept[j]))
-    return (
-        find,
-        tops > 0,
-        [*named, kept, Cell(str(tops), tops), *_effects(data.delta[:, j], data.resolved[:, j], places)],
+    unit, many = vocabulary.metric_vocabulary(comparison.metric).unit, vocabulary.noun(comparison.index, 2)
+    return Table(
+        f"Mean change in {comparison.metric} ({unit}). {vocabulary.signs(comparison.metric)} Grey numbers cannot be told from "
+        f"0.{some}",
+        [*(name.replace("_", " ") for name in comparison.index), "invariant", "top sets", *comparison.labels],
+        [
+            [
+                *map(effects.index_cell, site.values()),
+                Cell("yes" if comparison.kept[j] else "", float(comparison.kept[j])),
+                Cell(tops[j], float(tops[j])),
+                *_effects(comparison.delta[:, j], comparison.resolved[:, j], places),
+            ]
+            for j, site in zip(shown, sites, strict=True)
+        ],
+        title=f"All {many}, by condition",
+        id=f"sites-{comparison.table}-{comparison.metric}-{comparison.model}",
+        strong=[bool(tops[j]) for j in shown],
+        find=[effects.search_text(site, comparison.index) for site in sites],
+        only="only in a top set",
     )
 
 
@@ -88,7 +56,7 @@ def _effects(deltas: np.ndarray, resolved: np.ndarray, places: int) -> list[Cell
     return cells
 
 
-def robust_heads(data: SweepData) -> PageTable:
+def robust_heads(data: SweepData) -> Table:
     """Every head under every way of intervening; those that hold under all come first."""
     rows = read_table(data.sweep.cross / "robustness_heads.parquet")
     names = data.robustness["conditions"]
@@ -98,38 +66,64 @@ def robust_heads(data: SweepData) -> PageTable:
     holds = rows["holds"].to_numpy(dtype=bool)
     order = np.lexsort((-np.abs(deltas).min(axis=1), ~holds))
     places = formats.decimals(deltas.ravel())
-    head = ["layer", "head", "holds", "resolved in", "top sets", *names]
-    return PageTable(
-        id="robust-heads",
-        name="Every head by condition",
-        head=head,
-        rows=[
-            _robust_head(rows.iloc[i].to_dict(), _effects(deltas[i], resolved[i], places))
-            for i in order[:_ROWS].tolist()
+    shown = rows.iloc[order[:ROWS]].to_dict("records")
+    found, unit = data.robustness, vocabulary.metric_vocabulary(data.robustness["metric"]).unit
+    return Table(
+        f"Mean change in {found['metric']} ({unit}) on the {found['n_examples']} examples that all conditions share. A head "
+        "holds where all changes have one sign and every interval excludes 0. Grey numbers cannot be told from 0.",
+        ["layer", "head", "holds", "resolved in", "top sets", *names],
+        [
+            [
+                *(effects.index_cell(row[name]) for name in ("layer", "head")),
+                Cell("yes" if row["holds"] else "", float(row["holds"])),
+                *(Cell(int(row[name]), float(row[name])) for name in ("n_resolved", "n_top")),
+                *_effects(deltas[i], resolved[i], places),
+            ]
+            for i, row in zip(order.tolist(), shown, strict=False)
         ],
+        title="All heads, by way of intervening",
+        id="robust-heads",
+        strong=[bool(row["holds"]) for row in shown],
+        find=[effects.search_text(row, ("layer", "head")) for row in shown],
         only="only heads that hold",
-        total=len(rows),
     )
 
 
-def _robust_head(row: Mapping[str, Any], changes: list[Cell]) -> tuple[str, bool, list[Cell]]:
-    layer, head = int(row["layer"]), int(row["head"])
-    counts = [Cell(str(int(row[name])), float(row[name])) for name in ("n_resolved", "n_top")]
-    first = [
-        Cell(str(layer), layer),
-        Cell(str(head), head),
-        Cell("yes" if row["holds"] else "", float(row["holds"])),
-    ]
-    return tables.search_text(row, ("layer", "head")), bool(row["holds"]), [*first, *counts, *changes]
-
-
-def conditions(data: SweepData) -> PageTable:
+def conditions(data: SweepData) -> Table:
     """Every condition with its seeds and baselines."""
     found = data.summary["conditions"]
     metrics = list(dict.fromkeys(name for each in found.values() for name in _shown(each)))
     head = ["condition", "seeds", "examples", *(f"baseline {name}" for name in metrics)]
-    rows = [(name, True, _condition(name, each, metrics)) for name, each in found.items()]
-    return PageTable("conditions", "Conditions", head, rows)
+    rows = [_condition(name, each, metrics) for name, each in found.items()]
+    interval = str(data.summary["interval"])
+    return Table(f"{interval[:1].upper()}{interval[1:]}.", head, rows, id="conditions")
+
+
+def run_warnings(data: SweepData) -> Table:
+    """What the runs of each condition warn of."""
+    rows = [
+        [name, Cell(text, how="wide")]
+        for name, found in data.summary["conditions"].items()
+        for text in found.get("warnings") or ()
+    ]
+    return Table("", ["condition", "warning"], rows, title="What the runs warn of")
+
+
+def six(data: SweepData) -> Table:
+    """The intervention as the finished runs describe it: each part with its values over runs."""
+    found: dict[str, dict[str, None]] = {}
+    for summary in of_runs(data, "metrics/summary.json"):
+        for name, value in summary.get("intervention", {}).items():
+            found.setdefault(name, {})[str(value)] = None
+    rows = [[name, Cell("; ".join(values), how="wide")] for name, values in found.items()]
+    return Table("The interventions, as the six-tuple of Miller et al. (2024).", ["part", "value"], rows)
+
+
+def of_runs(data: SweepData, name: str) -> Iterator[Mapping[str, Any]]:
+    """The content of a JSON file of every finished run that has it."""
+    for run in data.finished:
+        if (run.path / name).is_file():
+            yield read_json(run.path / name)
 
 
 def _shown(condition: Mapping[str, Any]) -> list[str]:
@@ -167,9 +161,9 @@ def _level(found: Mapping[str, Any] | None) -> Cell:
     )
 
 
-def hypotheses(data: SweepData) -> PageTable:
+def hypotheses(data: SweepData) -> Table:
     """Every declared hypothesis with its verdict."""
-    rows = []
+    rows, strong = [], []
     for each in data.hypotheses.get("hypotheses", ()):
         p, q = (np.nan if each.get(key) is None else float(each[key]) for key in ("p_value", "q_value"))
         verdict = {True: "supported", False: "not supported", None: "not tested"}[each.get("supported")]
@@ -177,21 +171,27 @@ def hypotheses(data: SweepData) -> PageTable:
         said = each.get("statement") or notes
         cells = [Cell(each["name"]), Cell(said, how="wide"), Cell(verdict), Cell(formats.probability(q), q),
                  Cell(formats.probability(p), p), Cell(each.get("null") or "-", how="wide")]  # fmt: skip
-        rows.append((each["name"], bool(each.get("supported")), cells))
-    return PageTable(
-        "hypotheses", "Declared hypotheses", ["name", "claim", "verdict", "q", "p", "null"], rows
+        rows.append(cells)
+        strong.append(bool(each.get("supported")))
+    said = data.hypotheses
+    caption = (
+        f"A hypothesis is called supported where q is at most {said['level']}; q: {said['correction']} "
+        f"({said['family_size']} tests)."
     )
+    head = ["name", "claim", "verdict", "q", "p", "null"]
+    return Table(caption, head, rows, id="hypotheses", strong=strong)
 
 
-def cells(data: SweepData) -> PageTable:
+def cells(data: SweepData) -> Table:
     """Every planned run, with what became of it."""
-    rows, directories = [], {cell.job: cell.dir for cell in data.plan.cells}
+    rows, strong = [], []
+    directories = {cell.job: cell.dir for cell in data.plan.cells}
     for each in data.summary["cells"]:
         page = f"{directories[each['job']]}/report.html"
         link = quote(page) if (data.sweep.path / page).is_file() else ""
         found = [Cell(str(each["job"]), each["job"]), Cell(each["condition"]), Cell(str(each["seed"]), each["seed"]),
                  Cell(each["status"]), Cell(each["dir"], link=link), Cell(each["error"] or "", how="wide")]  # fmt: skip
-        rows.append((f"{each['condition']} {each['seed']} {each['status']}", each["status"] == "ok", found))
-    return PageTable(
-        "cells", "Runs of the sweep", ["job", "condition", "seed", "status", "directory", "error"], rows
-    )
+        rows.append(found)
+        strong.append(each["status"] == "ok")
+    head = ["job", "condition", "seed", "status", "directory", "error"]
+    return Table("", head, rows, title="Every run", id="cells", strong=strong)

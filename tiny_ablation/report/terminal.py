@@ -20,9 +20,10 @@ from rich.text import Text
 from tiny_ablation import formats
 from tiny_ablation.data.text import tame
 from tiny_ablation.document import Section
-from tiny_ablation.report import captions, tables, vocabulary
+from tiny_ablation.report import captions
 from tiny_ablation.report.console import console
 from tiny_ablation.report.progress import Stage, progress_bar
+from tiny_ablation.run import effects, vocabulary
 from tiny_ablation.store.runlog import log
 from tiny_ablation.store.schema import INDEX
 
@@ -125,7 +126,7 @@ class Screen:
     def _site_row(
         self, row: Mapping[str, Any], index: Sequence[str], places: int, resolution: str | None
     ) -> list[Text]:
-        delta, (low, high) = formats.number(row["delta"]), tables.interval_of_chosen(row)
+        delta, (low, high) = formats.number(row["delta"]), effects.interval_of_chosen(row)
         unsure = formats.holds_zero(low, high)
         cells = [_index_text(name, row[name]) for name in index]
         cells += [formats.signed(delta, places), formats.signed(formats.number(row.get("shrunken")), places)]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from tiny_ablation.config.keys import key
 from tiny_ablation.config.schema import AblationConfig
-from tiny_ablation.document import Section
+from tiny_ablation.document import Figure, Section
 from tiny_ablation.engine.edits import Intervention
 from tiny_ablation.engine.prompts import Prompt
 from tiny_ablation.models.hookpoints import HEAD_COMPONENTS, ModelShape
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tiny_ablation.models.network import Network
     from tiny_ablation.run.measure import Measured
     from tiny_ablation.run.prepare import PreparedRun
+    from tiny_ablation.run.result import Result
     from tiny_ablation.sae.panel import FeatureFacts
 
 Key = Mapping[str, int | float | str]
@@ -307,6 +308,10 @@ class Ablation(ABC):
     def sections(self, summary: Mapping[str, Any]) -> list[Section]:
         """What people are shown of these beside the effects and their evidence, from the content of `summary.json`."""
         return []
+
+    def figures(self, result: "Result") -> "Iterable[Figure]":
+        """What is drawn of a finished run beside what its effects alone suggest; tables and summaries of its own are on disk."""
+        return ()
 
     @abstractmethod
     def plan(self, cfg: Any, context: PlanContext) -> list[Arm]:

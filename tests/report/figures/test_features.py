@@ -8,7 +8,7 @@ import pytest
 from tests.report.conftest import HOSTILE
 from tiny_ablation.report.figures.feature_data import feature_cards, has_features, shown_token
 from tiny_ablation.report.figures.files import write_figures
-from tiny_ablation.report.figures.source import RunSource
+from tiny_ablation.run.result import Result
 from tiny_ablation.store.files import write_table
 from tiny_ablation.store.rundir import RunDir
 
@@ -54,7 +54,7 @@ def source(run_dir):
         "model": f"a model {HOSTILE}",
         "dataset": "facts",
     }
-    return RunSource(RunDir(run_dir), impact, summary)
+    return Result(RunDir(run_dir), impact, summary)
 
 
 def test_cards_are_by_effect_and_hold_every_condition(source):

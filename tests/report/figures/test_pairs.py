@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from tiny_ablation.report.figures import files, grid, pairs
-from tiny_ablation.report.figures.source import RunSource
+from tiny_ablation.run.result import Result
 from tiny_ablation.store.rundir import RunDir
 
 _SUMMARY = {"primary": "logit_diff", "kind": "heads_pair_zero", "model": "m", "dataset": "d"}
@@ -65,7 +65,7 @@ def test_only_resolved_cells_are_coloured(table):
 
 
 def test_pairs_get_the_matrix(table):
-    assert [drawing.name for drawing in files.drawings(RunSource(RunDir(Path()), table, _SUMMARY))] == [
+    assert [drawing.name for drawing in files.drawings(Result(RunDir(Path()), table, _SUMMARY))] == [
         "pair_matrix",
         "forest",
     ]

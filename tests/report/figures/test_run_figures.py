@@ -21,7 +21,7 @@ from tiny_ablation.report.figures import (
     run_templates,
     timeline,
 )
-from tiny_ablation.report.figures.source import RunSource
+from tiny_ablation.run.result import Result
 from tiny_ablation.store.rundir import RunDir
 
 
@@ -31,7 +31,7 @@ def source(tmp_path, fake):
 
     def make(table, **summary):
         (tmp_path / "metrics").mkdir(exist_ok=True)
-        return RunSource(RunDir(tmp_path), table, fake.summary(table, **summary))
+        return Result(RunDir(tmp_path), table, fake.summary(table, **summary))
 
     return make
 

@@ -16,7 +16,7 @@ Costs about 2 x rankings x sizes x (1 + n_random) runs of the whole model an exa
 on its examples a circuit looks better than it is: evaluate on another split.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +27,7 @@ from tiny_ablation.ablations.shared.mean_keys import MeanAblation, MeanKeys
 from tiny_ablation.ablations.shared.means import MeanPlan, plan_means
 from tiny_ablation.ablations.shared.replacements import Scale
 from tiny_ablation.config.keys import key
-from tiny_ablation.document import Section
+from tiny_ablation.document import Figure, Section
 from tiny_ablation.engine.edits import Edit, Intervention, Replacement
 from tiny_ablation.errors import ConfigError
 from tiny_ablation.run.plan import Analysis, Arm, InterventionSpec, PlanContext, Row, positions_key
@@ -35,6 +35,7 @@ from tiny_ablation.run.plan import Analysis, Arm, InterventionSpec, PlanContext,
 if TYPE_CHECKING:
     from tiny_ablation.run.measure import Measured
     from tiny_ablation.run.prepare import PreparedRun
+    from tiny_ablation.run.result import Result
 
 
 @dataclass
@@ -100,6 +101,12 @@ class CircuitAblation(SetAblation, MeanAblation):
         from tiny_ablation.ablations.circuit.sections import sections
 
         return sections(summary["circuit"])
+
+    def figures(self, result: "Result") -> "Iterable[Figure]":
+        """The faithfulness curves."""
+        from tiny_ablation.ablations.circuit.figure import faithfulness
+
+        return [faithfulness(result)] if result.summary.get("circuit") else []
 
     def plan(self, cfg: CircuitConfig, context: PlanContext) -> list[Arm]:
         """The circuits of all rankings and sizes; then random ones for each, and the circuits of the test of members."""

@@ -25,9 +25,7 @@ def sections(circuit: Mapping[str, Any] | None) -> list[Section]:
     ]
     tables = [_table(ranking, found["points"]) for ranking, found in circuit["rankings"].items()]
     shown = bool(circuit["defined"]) and _smallest(circuit) is not None
-    return [
-        Section("Circuits", [*text, *lines(circuit)], tables, headline(circuit), "faithfulness", firm=shown)
-    ]
+    return [Section("Circuits", [*text, *lines(circuit)], tables, headline(circuit), firm=shown)]
 
 
 def headline(circuit: Mapping[str, Any]) -> str:

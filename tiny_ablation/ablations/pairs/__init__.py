@@ -5,7 +5,7 @@ repair", Wang et al. 2022, section 3.4; McGrath et al. 2023). For each pair the 
 effects from the same run, and the interaction E(ab) - E(a) - E(b) with its interval. Costs one run a pair and one a head.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from tiny_ablation.ablations.shared.replacements import Scale
 from tiny_ablation.ablations.shared.sites import Head, parse_head
 from tiny_ablation.config.keys import key
 from tiny_ablation.config.schema import AblationConfig
+from tiny_ablation.document import Figure
 from tiny_ablation.engine.edits import Edit, Intervention
 from tiny_ablation.errors import ConfigError
 from tiny_ablation.models.hookpoints import ModelShape
@@ -23,6 +24,7 @@ from tiny_ablation.run.plan import Ablation, Arm, InterventionSpec, PlanContext,
 if TYPE_CHECKING:
     from tiny_ablation.run.measure import Measured
     from tiny_ablation.run.prepare import PreparedRun
+    from tiny_ablation.run.result import Result
 
 _WAYS = ("pairs", "of", "from_run")
 
@@ -79,6 +81,12 @@ class HeadsPairZero(Ablation):
         from tiny_ablation.ablations.pairs.interaction import interaction_columns
 
         return interaction_columns(prepared, measured, arms, metric)
+
+    def figures(self, result: "Result") -> "Iterable[Figure]":
+        """The matrix of interactions."""
+        from tiny_ablation.ablations.pairs.matrix import pair_matrix
+
+        return [pair_matrix(result)]
 
     def plan(self, cfg: HeadsPairZeroConfig, context: PlanContext) -> list[Arm]:
         """A arm of pairs, and one of the heads in them, each alone, written as a pair of a head with itself."""

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tiny_ablation.data.text import listing
+from tiny_ablation.document import Figure
 from tiny_ablation.engine.prompts import Prompt
 from tiny_ablation.errors import DataError
 from tiny_ablation.run.plan import Ablation, Analysis, PlanContext
@@ -11,6 +12,7 @@ from tiny_ablation.run.plan import Ablation, Analysis, PlanContext
 if TYPE_CHECKING:
     from tiny_ablation.run.measure import Measured
     from tiny_ablation.run.prepare import PreparedRun
+    from tiny_ablation.run.result import Result
 
 
 class PatchAblation(Ablation):
@@ -30,6 +32,12 @@ class PatchAblation(Ablation):
 
         found = asymmetry(prepared, measured)
         return Analysis({} if found is None else {"asymmetry": found})
+
+    def figures(self, result: "Result") -> "Iterable[Figure]":
+        """The map of positions by layers, and restoring against breaking."""
+        from tiny_ablation.ablations.patching.figures import figures
+
+        return figures(result, self.effect_name)
 
 
 def require_corrupt(context: PlanContext, what: str) -> None:

@@ -61,7 +61,9 @@ def _draw(axes: Axes, y: int, bar: Bar) -> None:
             markerfacecolor=colour if bar.resolved else style.PAPER,
         )  # fmt: skip
     beside = {"transform": axes.get_yaxis_transform(), "va": "center", "family": style.NUMBER_FONT}
-    axes.text(1.04, y, fonts.drawable(bar.beside), fontsize=style.TICK_SIZE - 0.5, color=style.MUTED, **beside)
+    axes.text(
+        1.04, y, fonts.drawable(bar.beside), fontsize=style.TICK_SIZE - 0.5, color=style.MUTED, **beside
+    )
 
 
 def page(data: Bars) -> interactive.Interactive:

@@ -8,8 +8,7 @@ from typing import Any
 import pandas as pd
 
 from tiny_ablation import formats
-from tiny_ablation.report import tables
-from tiny_ablation.report.figures.source import RunSource
+from tiny_ablation.run.result import Result
 from tiny_ablation.store.files import read_table
 
 
@@ -57,21 +56,21 @@ class FeatureCard:
         return max(self.effects, key=lambda effect: abs(effect.delta), default=Effect("", 0.0, 0.0, 0.0, 0.0))
 
 
-def has_features(source: RunSource) -> bool:
+def has_features(result: Result) -> bool:
     """Whether a run has features to show."""
     return (
-        source.index == ("layer", "feature", "scale") and (source.run.metrics / "features.parquet").is_file()
+        result.index == ("layer", "feature", "scale") and (result.run.metrics / "features.parquet").is_file()
     )
 
 
-def feature_cards(source: RunSource) -> list[FeatureCard]:
+def feature_cards(result: Result) -> list[FeatureCard]:
     """The features of a run, the one with the largest effect first; its impact rows may be of several conditions."""
-    metrics = source.run.metrics
+    metrics = result.run.metrics
     features, texts = (
         read_table(metrics / "features.parquet"),
         read_table(metrics / "feature_examples.parquet"),
     )
-    rows = tables.effects(source.impact, source.metric)
+    rows = result.rows
     cards = [_card(facts, texts, rows) for facts in features.to_dict("records")]
     return sorted(cards, key=lambda card: -abs(card.strongest.delta))
 

@@ -12,10 +12,11 @@ import plotly.graph_objects as go
 from matplotlib.figure import Figure
 
 from tiny_ablation import formats
-from tiny_ablation.report import tables, vocabulary
+from tiny_ablation.document.figures import symmetric_limit
 from tiny_ablation.report.figures import canvas, interactive, style
 from tiny_ablation.report.figures.feature_data import FeatureCard, feature_cards, shown_token
-from tiny_ablation.report.figures.source import RunSource
+from tiny_ablation.run import effects, vocabulary
+from tiny_ablation.run.result import Result
 from tiny_ablation.store.files import read_table
 
 _WIDTH, _SIDE = 7.2, 5.4  # inches
@@ -27,6 +28,7 @@ _NAMED = 6  # features with their number in the PNG
 class FeatureMap:
     """Everything that both renderings draw."""
 
+    name: str
     metric: str
     title: str
     note: str
@@ -36,7 +38,7 @@ class FeatureMap:
     @property
     def limit(self) -> float:
         """The colours reach from minus this to this."""
-        return style.symmetric_limit(card.strongest.delta for card in self.cards)
+        return symmetric_limit(card.strongest.delta for card in self.cards)
 
     @property
     def sizes(self) -> np.ndarray:
@@ -50,13 +52,13 @@ class FeatureMap:
         return found.assign(delta=[e.delta for e in strongest], resolved=[e.resolved for e in strongest])
 
 
-def collect(source: RunSource) -> FeatureMap:
+def collect(result: Result) -> FeatureMap:
     """Read the map off a run that has `metrics/feature_map.parquet`."""
-    places = read_table(source.run.metrics / "feature_map.parquet")
+    places = read_table(result.run.metrics / "feature_map.parquet")
     method = places["method"].iloc[0] if len(places) else "PCA"
-    n = tables.examples(tables.effects(source.impact, source.metric))
+    n = effects.examples(result.rows)
     note = f"{method} of {len(places)} decoder directions; {n}; grey: not measured; open circle: the interval holds 0"
-    return FeatureMap(source.metric, source.title, note, places, feature_cards(source))
+    return FeatureMap("feature-map", result.metric, result.title, note, places, feature_cards(result))
 
 
 def static(data: FeatureMap) -> Figure:
@@ -102,7 +104,7 @@ def page(data: FeatureMap) -> interactive.Interactive:
     for axis in (figure.update_xaxes, figure.update_yaxes):
         axis(showgrid=False, zeroline=False, showticklabels=False)
     return interactive.Interactive(
-        name="feature-map",
+        name=data.name,
         figure=figure,
         description=f"Map of features. {data.title}. {data.note}.",
         min_width=360,

@@ -14,7 +14,7 @@ from tiny_ablation import formats
 from tiny_ablation.report import templates
 from tiny_ablation.report.figures import canvas, fonts, style
 from tiny_ablation.report.figures.feature_data import FeatureCard, feature_cards, shown_token
-from tiny_ablation.report.figures.source import RunSource
+from tiny_ablation.run.result import Result
 from tiny_ablation.store.files import write_text
 
 NAME = "feature_panel"
@@ -24,17 +24,17 @@ _LETTER = 0.068  # inches, of the number font at the size of ticks
 _SHADE = (47, 107, 168)  # style.ABOVE
 
 
-def write(source: RunSource, directory: Path) -> list[Path]:
+def write(result: Result, directory: Path) -> list[Path]:
     """Draw the panel of a run into `directory`, as a page and as PNG; equal sources give equal bytes."""
-    cards = feature_cards(source)
+    cards = feature_cards(result)
     places = formats.decimals(effect.delta for card in cards for effect in card.effects)
     html, png = directory / f"{NAME}.html", directory / f"{NAME}.png"
     shown = [_shown(card, places) for card in cards]
     write_text(
-        html, templates.render("features.html.j2", title=source.title, metric=source.metric, cards=shown)
+        html, templates.render("features.html.j2", title=result.title, metric=result.metric, cards=shown)
     )
     with canvas.settings():
-        canvas.save(_static(cards[:_ON_PAPER], source.metric, source.title, places), png)
+        canvas.save(_static(cards[:_ON_PAPER], result.metric, result.title, places), png)
     return [html, png]
 
 

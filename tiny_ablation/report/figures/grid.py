@@ -53,7 +53,9 @@ def _ticks(labels: list[str], most: int = 16) -> list[int]:
 def static(data: Grid) -> Figure:
     """The grid for print; many panels are many small maps."""
     layout = _print_layout(data)
-    headings = [canvas.wrapped(fonts.drawable(panel.name), layout.width + _GAP - 0.1) for panel in data.panels]
+    headings = [
+        canvas.wrapped(fonts.drawable(panel.name), layout.width + _GAP - 0.1) for panel in data.panels
+    ]
     above = _LINE * max(heading.count("\n") for heading in headings)
     left = 0.55 + _LETTER * max(map(len, data.rows))
     below = 0.35 + (_LETTER * max(map(len, data.columns)) if _upright(data, layout.width) else 0.15)
@@ -65,7 +67,10 @@ def static(data: Grid) -> Figure:
     canvas.header(figure, data.title, data.note)
     for i, panel in enumerate(data.panels):
         across, down = i % layout.columns, i // layout.columns
-        corner = (full - body) / 2 + left + across * (layout.width + _GAP), top + down * (layout.height + below + 0.3 + above)
+        corner = (
+            (full - body) / 2 + left + across * (layout.width + _GAP),
+            top + down * (layout.height + below + 0.3 + above),
+        )
         axes = canvas.add_axes(figure, *corner, layout.width, layout.height)
         _draw(axes, panel, data, cell=min(layout.width / len(data.columns), layout.height / len(data.rows)))
         _label(axes, data, layout, first=across == 0, last=i + layout.columns >= len(data.panels))
@@ -152,7 +157,10 @@ def _draw_key(figure: Figure, data: Grid, top: float) -> None:
     if not data.key:
         return
     left = (full - width) / 2
-    for text, x, side in ((data.key.below, left - 0.1, "right"), (data.key.above, left + width + 0.1, "left")):
+    for text, x, side in (
+        (data.key.below, left - 0.1, "right"),
+        (data.key.above, left + width + 0.1, "left"),
+    ):
         canvas.write(figure, x, top - 0.02, text, ha=side, fontsize=style.TICK_SIZE, color=style.MUTED)
     marks = _marks(data, data.key)
     figure.legend(
@@ -182,7 +190,10 @@ def page(data: Grid) -> interactive.Interactive:
         cell, least = int(np.clip((560 if k < 7 else 380) / n, 12, 24)), max(200, 13 * m)
     else:
         columns = 1 if k > 1 and m * k > 30 else k
-        cell, least = int(np.clip(520 / n, 15, 44 if data.square else 26)), (48 if data.places is not None else 16) * m
+        cell, least = (
+            int(np.clip(520 / n, 15, 44 if data.square else 26)),
+            (48 if data.places is not None else 16) * m,
+        )
     rows = -(-k // columns)
     titles, lines = interactive.headings([panel.name for panel in data.panels], max(200, least))
     above = 16 * (lines - 1)
@@ -233,16 +244,25 @@ def _name_axes(figure: go.Figure, data: Grid, *, turned: bool) -> None:
         tickvals=across, ticktext=[columns[i] for i in across], range=[-0.5, len(columns) - 0.5],
         tickangle=90 if turned else 0, **plain,
     )  # fmt: skip
-    figure.update_yaxes(tickvals=down, ticktext=[rows[i] for i in down], range=[len(rows) - 0.5, -0.5], **plain)
+    figure.update_yaxes(
+        tickvals=down, ticktext=[rows[i] for i in down], range=[len(rows) - 0.5, -0.5], **plain
+    )
     figure.update_yaxes(title_text=interactive.safe(data.axes[0]), col=1)
 
 
 def _traces(panel: GridPanel, data: Grid, cell: int) -> list[go.Heatmap | go.Scatter]:
     n, m = len(data.rows), len(data.columns)
     shown = np.where(panel.resolved, panel.values, np.nan)
-    numbers = None if data.places is None else np.vectorize(lambda v: "" if np.isnan(v) else formats.signed(v, data.places))
+    numbers = (
+        None
+        if data.places is None
+        else np.vectorize(lambda v: "" if np.isnan(v) else formats.signed(v, data.places))
+    )
     texts = [[_hover(panel, data, i, j) for j in range(m)] for i in range(n)]
-    places = [f"%{{customdata[{i + 1}]}}" for i in range(max((len(t) for line in texts for t in line), default=2) - 1)]
+    places = [
+        f"%{{customdata[{i + 1}]}}"
+        for i in range(max((len(t) for line in texts for t in line), default=2) - 1)
+    ]
     template = f"<b>%{{customdata[0]}}</b><br>{interactive.safe(data.hover).replace(chr(10), '<br>').format(*places)}"
     y, x = (found.tolist() for found in panel.unsure())
     return [

@@ -10,13 +10,23 @@ from typing import Any
 import numpy as np
 
 from tiny_ablation import formats
-from tiny_ablation.report.figures import grid
-from tiny_ablation.report.figures.drawing import Drawing
-from tiny_ablation.report.figures.grid import Grid, GridPanel
+from tiny_ablation.document import Figure
+from tiny_ablation.document.figures import Grid, GridPanel
+
+
+def robustness_figure(summary: Mapping[str, Any]) -> Figure:
+    """The agreement of a sweep's conditions, off the content of `robustness.json`."""
+    return Figure(
+        "robustness",
+        "How far do the ways of intervening agree?",
+        "Below the diagonal: rank correlation of all heads, 1 is the same order. Above it: the share of the strongest heads of "
+        "either condition that have one sign in both.",
+        collect(summary),
+    )
 
 
 def collect(summary: Mapping[str, Any]) -> Grid:
-    """The agreement of a sweep's conditions, off the content of `robustness.json`."""
+    """What the figure draws."""
     names, values = list(summary["conditions"]), matrix(summary)
     return Grid(
         name="robustness",
@@ -31,6 +41,7 @@ def collect(summary: Mapping[str, Any]) -> Grid:
         panels=[GridPanel("", values, ~np.isnan(values), _hover(values))],
         places=2 if len(names) <= 12 else None,
         square=True,
+        hover="{0} {1}",
     )
 
 
@@ -54,18 +65,9 @@ def _note(summary: Mapping[str, Any]) -> str:
     )
 
 
-def _hover(values: np.ndarray) -> list[list[str]]:
+def _hover(values: np.ndarray) -> list[list[tuple[str, ...]]]:
     return [
-        [f"{'share with one sign' if j > i else 'rank correlation'} {formats.plain(float(v), 2)}"
+        [("share with one sign" if j > i else "rank correlation", formats.plain(float(v), 2))
          for j, v in enumerate(line)]
         for i, line in enumerate(values)
     ]  # fmt: skip
-
-
-ROBUSTNESS = Drawing(
-    "robustness",
-    "How far do the ways of intervening agree?",
-    "Below the diagonal: rank correlation of all heads, 1 is the same order. Above it: the share of the strongest heads of "
-    "either condition that have one sign in both.",
-    collect, grid.static, grid.page, lambda data: data.note,
-)  # fmt: skip

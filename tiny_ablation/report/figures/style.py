@@ -5,9 +5,6 @@ the baseline, blue above it, and the middle of the scale is always exactly zero.
 every common colour-vision deficiency and have equal lightness at equal distance from zero.
 """
 
-import math
-from collections.abc import Iterable
-
 # From the most negative to the most positive; the middle one is zero.
 DIVERGING = (
     "#7d1d0e", "#b8432a", "#e07f5f", "#f3c3ae", "#f5f4f2", "#b3d2ea", "#6ba3d0", "#2f6ba8", "#103a6b",
@@ -36,8 +33,3 @@ WEB_FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', 'DejaVu S
 DPI = 170
 TITLE_SIZE, LABEL_SIZE, TICK_SIZE = 11.0, 9.0, 8.0  # points
 WEB_SIZE = 13  # pixels
-
-
-def symmetric_limit(values: Iterable[float]) -> float:
-    """The half-width of a colour scale centred on zero: the largest size, so that nothing lies beyond it."""
-    return max((abs(value) for value in values if math.isfinite(value)), default=0.0) or 1.0

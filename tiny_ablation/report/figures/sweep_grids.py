@@ -3,14 +3,14 @@
 import numpy as np
 
 from tiny_ablation import formats
-from tiny_ablation.models.labels import head_label
-from tiny_ablation.report import vocabulary
-from tiny_ablation.report.figures import style
-from tiny_ablation.report.figures.grid import Grid, GridPanel
-from tiny_ablation.report.figures.head_grid import HeadGrid, Panel
+from tiny_ablation.document.figures import Grid, GridPanel, symmetric_limit
+from tiny_ablation.report.figures.head_map import head_grid
 from tiny_ablation.report.sweep_data import Comparison
+from tiny_ablation.run import vocabulary
 
 ROWS = 30  # sites in the matrix
+_HOVER = "change {0}\ninterval over {3} {1}\n{2}"
+_UNSURE = "unresolved: the interval holds 0, or there is none"
 
 
 def title(what: str, data: Comparison) -> str:
@@ -26,52 +26,33 @@ def intervals(data: Comparison) -> str:
     return f"intervals over {' or '.join(over)}, {data.examples} a run"
 
 
-def head_maps(data: Comparison) -> HeadGrid:
+def head_maps(data: Comparison) -> Grid:
     """A map of every head for each condition, invariants outlined."""
-    layers, heads = (np.arange(min(found), max(found) + 1) for found in zip(*data.sites, strict=True))
-    marked = frozenset((int(data.sites[i][0]), int(data.sites[i][1])) for i in np.flatnonzero(data.kept))
-    return HeadGrid(
-        metric=data.metric,
+    return head_grid(
+        {
+            label: [
+                (layer, head, data.delta[i, j], data.resolved[i, j], _numbers(data, i, j))
+                for j, (layer, head) in enumerate(data.sites)
+            ]
+            for i, label in enumerate(data.labels)
+        },
+        data.metric,
+        [(int(data.sites[i][0]), int(data.sites[i][1])) for i in np.flatnonzero(data.kept)],
         title=title("Every head in {n}", data),
         note=f"mean change in {data.metric} over seeds; {intervals(data)}; outlined: invariant",
-        percent=formats.percent(data.confidence),
-        limit=style.symmetric_limit(data.delta.ravel()),
-        layers=layers,
-        heads=heads,
-        panels=[_panel(data, i, layers, heads) for i in range(len(data.profiles))],
-        marked=marked,
         name=f"heads-by-condition-{data.metric}-{data.model}",
-        hover=tuple(_template(resolved=r) for r in (True, False)),
+        hover=_HOVER,
+        unsure=_UNSURE,
     )
-
-
-def _panel(data: Comparison, i: int, layers: np.ndarray, heads: np.ndarray) -> Panel:
-    delta = np.full((len(layers), len(heads)), np.nan)
-    resolved = np.zeros(delta.shape, dtype=bool)
-    hover: list[list[tuple[str, ...]]] = [[() for _ in heads] for _ in layers]
-    for j, (layer, head) in enumerate(data.sites):
-        at = layer - layers[0], head - heads[0]
-        delta[at], resolved[at] = data.delta[i, j], data.resolved[i, j]
-        hover[at[0]][at[1]] = _numbers(data, i, j)
-    return Panel(data.labels[i], delta, resolved, hover)
 
 
 def _numbers(data: Comparison, i: int, j: int) -> tuple[str, ...]:
     """Change, interval and membership of one site in one condition."""
     places = formats.decimals(data.delta.ravel())
     said = "in the top set" if data.members[i, j] else "not in the top set"
-    kept = "; <b>invariant</b>" if data.kept[j] else ""
+    kept = "; invariant" if data.kept[j] else ""
     bounds = formats.interval(data.low[i, j], data.high[i, j], places)
     return formats.signed(data.delta[i, j], places), bounds, said + kept, data.profiles[i].interval
-
-
-def _template(*, resolved: bool) -> str:
-    unsure = "" if resolved else "<br><i>unresolved: the interval holds 0, or there is none</i>"
-    return (
-        f"<b>{head_label('%{y}', '%{x}')}</b>"
-        "<br>change %{customdata[0]}<br>interval over %{customdata[3]} %{customdata[1]}"
-        f"<br>%{{customdata[2]}}{unsure}<extra></extra>"
-    )
 
 
 def matrix(data: Comparison) -> Grid:
@@ -81,7 +62,7 @@ def matrix(data: Comparison) -> Grid:
     shown = f"the {len(sites)} strongest of {len(data.sites)}" if len(sites) < len(data.sites) else "all"
     first = f"bold: the {n_kept} invariant" if n_kept <= len(sites) else f"{n_kept} are invariant"
     resolved, marked = (found[:, sites].T for found in (data.resolved, data.members))
-    hover = [[_hover(data, i, j) for i in range(len(data.profiles))] for j in sites]
+    hover = [[_numbers(data, i, j) for i in range(len(data.profiles))] for j in sites]
     return Grid(
         name=f"matrix-{data.table}-{data.metric}-{data.model}",
         kind="Matrix of sites by condition",
@@ -92,16 +73,13 @@ def matrix(data: Comparison) -> Grid:
         columns=data.labels,
         axes=(vocabulary.noun(data.index, 1), "condition"),
         colour=vocabulary.change_label(data.metric),
-        limit=style.symmetric_limit(data.delta.ravel()),
+        limit=symmetric_limit(data.delta.ravel()),
         panels=[GridPanel("", data.delta[:, sites].T, resolved, hover, marked)],
         places=min(3, formats.decimals(data.delta.ravel())) if len(data.profiles) <= 8 else None,
+        hover=_HOVER,
+        unsure=_UNSURE,
         strong=frozenset(np.flatnonzero(data.kept[sites]).tolist()),
     )
-
-
-def _hover(data: Comparison, i: int, j: int) -> str:
-    change, bounds, said, over = _numbers(data, i, j)
-    return f"change {change}<br>interval over {over} {bounds}<br>{said}"
 
 
 def agreement(data: Comparison) -> Grid:
@@ -111,7 +89,7 @@ def agreement(data: Comparison) -> Grid:
         [[np.nan if d is None else d for d in line] for line in data.geometry["distance"]], dtype=float
     )
     values = 1 - distance
-    hover = [[f"rank correlation {formats.signed(v, 2)}" for v in line] for line in values]
+    hover = [[(formats.signed(v, 2),) for v in line] for line in values]
     return Grid(
         name=f"agreement-{data.table}-{data.metric}-{data.model}",
         kind="Agreement of conditions",
@@ -122,13 +100,9 @@ def agreement(data: Comparison) -> Grid:
         columns=names,
         axes=("condition", "condition"),
         colour="rank correlation",
+        hover="rank correlation {0}",
         limit=1.0,
         panels=[GridPanel("", values, ~np.isnan(values), hover)],
         places=2 if len(names) <= 10 else None,
         square=True,
     )
-
-
-def has_heads(data: Comparison) -> bool:
-    """Whether a map of layers by heads can be drawn."""
-    return data.index == ("layer", "head")

@@ -4,12 +4,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from tiny_ablation.report import vocabulary
-from tiny_ablation.report.figures.lines import Line, LinePanel, Lines
-from tiny_ablation.report.figures.points import Points
+from tiny_ablation.document.figures import Line, LinePanel, Lines, Overlap, Points
 from tiny_ablation.report.figures.sweep_grids import intervals, title
-from tiny_ablation.report.figures.upset import Overlap
 from tiny_ablation.report.sweep_data import Comparison
+from tiny_ablation.run import vocabulary
 
 _COLUMNS = 30  # groups of sites
 

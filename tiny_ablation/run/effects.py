@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from tiny_ablation import formats
+from tiny_ablation.document import Cell
 from tiny_ablation.errors import ResultsError
 from tiny_ablation.models.labels import site_label
 from tiny_ablation.store.schema import INDEX, strongest_first
@@ -24,7 +25,7 @@ def where(rows: pd.DataFrame, mask: Any) -> pd.DataFrame:
     return rows.loc[np.asarray(mask, dtype=bool), :]
 
 
-def effects(impact: pd.DataFrame, metric: str) -> pd.DataFrame:
+def of_metric(impact: pd.DataFrame, metric: str) -> pd.DataFrame:
     """The rows of `metric`, without those at scale 1, which are the baseline, unless there are no others.
 
     Returns:
@@ -76,6 +77,13 @@ def label(row: Mapping[str, Any], index: Sequence[str], *, sentence: bool = Fals
     return site_label({name: row[name] for name in index}, sentence=sentence)
 
 
+def index_cell(value: Any) -> Cell:
+    """What names a site, in a table of a page: `3` or `0.5`, which sort by their size, or a name."""
+    if isinstance(value, str):
+        return Cell(value)
+    return Cell(f"{value:g}" if isinstance(value, float) else value, float(value))
+
+
 def search_text(row: Mapping[str, Any], index: Sequence[str]) -> str:
     """What the search field of a table finds a site by: its label, and its columns by name."""
     columns = (f"{name.replace('_', ' ')} {row[name]}" for name in index if name != "scale")
@@ -104,20 +112,13 @@ def interval_of_chosen(row: Mapping[str, Any]) -> tuple[float, float]:
     return ends[0], ends[1]
 
 
-def hover_template(percent: str, *, resolved: bool, site: str) -> str:
-    """What a pointer that rests on a site is told; plotly puts `hover_numbers` into it.
+def hover_template(percent: str) -> str:
+    """What a pointer that rests on a site is told, with `{0}`, `{1}`, ... for the texts of `hover_numbers`.
 
     Args:
         percent: of the intervals, such as `95 %`.
-        resolved: whether the interval excludes 0.
-        site: the name of the site, as a template.
     """
-    unsure = "" if resolved else "<br><i>unresolved: the interval holds 0</i>"
-    return (
-        f"<b>{site}</b><br>change %{{customdata[0]}}<br>{percent} interval %{{customdata[1]}}"
-        f"<br>q %{{customdata[2]}}<br>value %{{customdata[3]}}, baseline %{{customdata[4]}}"
-        f"{unsure}<extra></extra>"
-    )
+    return f"change {{0}}\n{percent} interval {{1}}\nq {{2}}\nvalue {{3}}, baseline {{4}}"
 
 
 def hover_numbers(row: Mapping[str, Any], places: int) -> tuple[str, ...]:

@@ -1,20 +1,20 @@
-"""What the figures of a run are drawn from: one impact table, the summary, and the run's other files."""
+"""A finished run as people are shown it: one impact table, the summary, and the run's other files."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
-from tiny_ablation.report import tables, vocabulary
+from tiny_ablation import formats
+from tiny_ablation.run import effects, vocabulary
 from tiny_ablation.store.rundir import RunDir
 
-Drawn = TypeVar("Drawn")
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
-class RunSource:
+class Result:
     """One impact table of one run.
 
     Attributes:
@@ -24,7 +24,7 @@ class RunSource:
     """
 
     run: RunDir
-    impact: pd.DataFrame
+    impact: "pd.DataFrame"
     summary: Mapping[str, Any]
 
     @property
@@ -37,10 +37,24 @@ class RunSource:
         """Of the intervals."""
         return self.summary.get("confidence", 0.95)
 
+    @property
+    def percent(self) -> str:
+        """Of the intervals, such as `95 %`."""
+        return formats.percent(self.confidence)
+
     @cached_property
     def index(self) -> tuple[str, ...]:
         """The columns that name a site."""
-        return tables.index_columns(self.impact)
+        return effects.index_columns(self.impact)
+
+    @cached_property
+    def rows(self) -> "pd.DataFrame":
+        """The effects on the metric that figures show (`effects.of_metric`).
+
+        Raises:
+            ResultsError: there are none.
+        """
+        return effects.of_metric(self.impact, self.metric)
 
     @property
     def title(self) -> str:
@@ -52,10 +66,3 @@ class RunSource:
     def several_directions(self) -> bool:
         """Whether a site has several rows, which one cell of a map cannot show."""
         return len(set(self.impact["direction"])) > 1
-
-
-def of_impact(
-    collect: Callable[[pd.DataFrame, str, str, float], Drawn],
-) -> Callable[[RunSource], Drawn]:
-    """A reader of an impact table as a reader of a run."""
-    return lambda source: collect(source.impact, source.metric, source.title, source.confidence)

@@ -1,0 +1,247 @@
+"""`report.html`: a run on one page that opens offline.
+
+The first screen answers the question in words; figures, tables, methods, threats and provenance follow. The
+page needs `artifacts/plotly.min.js` beside it for interactive figures and shows the static ones, which it
+carries in itself, where that file or scripts are missing: it can be sent alone. It reads the run's files and
+nothing else.
+"""
+
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tiny_ablation import formats
+from tiny_ablation.document import Cell, Figure, Page, Section, Table
+from tiny_ablation.report.answer import answer
+from tiny_ablation.report.evidence import doubt, evidence, own_sections
+from tiny_ablation.report.examples import examples_section, readouts_section
+from tiny_ablation.report.figures import feature_panel
+from tiny_ablation.report.figures.of_run import run_figures
+from tiny_ablation.report.html import ROWS, pairs, write_page
+from tiny_ablation.report.limitations import limitations
+from tiny_ablation.run import effects, vocabulary
+from tiny_ablation.run.result import Result
+from tiny_ablation.store.files import read_json, read_table
+from tiny_ablation.store.rundir import RunDir
+
+_BASELINE = (
+    "A change is the value with the site intervened on minus the value of the un-intervened run (the baseline), averaged over "
+    "examples."
+)
+_SIX = (
+    ("granularity", "what is intervened on at a time"),
+    ("component", "the activation that is replaced"),
+    ("value", "what is put there"),
+    ("positions", "at which tokens"),
+    ("direction", "which run is changed, and what is read"),
+    ("set", "how many sites at once"),
+)
+
+
+def write_run_report(
+    run_dir: Path, *, status: str | None = None, figures: Sequence[Sequence[Figure]] | None = None
+) -> Path:
+    """Write `report.html` for the run in `run_dir`; a second call gives the same bytes.
+
+    Args:
+        run_dir: holds `metrics/summary.json` and an impact table; `provenance.json`, `config.yaml` and the
+            PNG figures are used where they are there.
+        status: how the run ended (`ok`, `partial`, `failed`), for when its manifest is not written yet; None
+            reads it from there.
+        figures: of each impact table, where they are at hand; None makes them.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        ResultsError: a file is missing or damaged, or the table has no effect on the primary metric.
+    """
+    run = RunDir(Path(run_dir))
+    summary = read_json(run.summary)
+    results = [
+        Result(run, read_table(path), summary) for path in sorted(run.metrics.glob("*_impact.parquet"))
+    ]
+    if status is None and run.manifest.is_file():
+        status = read_json(run.manifest).get("status")
+    if figures is None:
+        figures = [list(run_figures(result)) for result in results]
+    return write_page(_page(run, summary, results, figures, status), run.report, run.artifacts)
+
+
+def _page(
+    run: RunDir, summary: Mapping[str, Any], results: Sequence[Result], figures: Sequence[Sequence[Figure]], status: str | None
+) -> Page:  # fmt: skip
+    own = own_sections(summary)
+    said = vocabulary.metric_vocabulary(summary["primary"])
+    answers, facts = _first_screen(summary, results, own)
+    controls = run.metrics / "site_controls.parquet"
+    unfinished = [f"This run is {status}: the numbers cover what was finished."]
+    return Page(
+        title=f"{summary['condition']} · {summary['kind']} · {summary['model']}",
+        eyebrow=f"tiny-ablate · {summary['kind']} · {summary['model']} · {summary['dataset']} · seed {summary['seed']}",
+        answers=answers,
+        warnings=[*(unfinished if status and status != "ok" else []), *summary["warnings"]],
+        facts=facts,
+        notes=[f"{summary['primary']} is {said.meaning}, in {said.unit}. {_BASELINE}"],
+        sections=[
+            *own,
+            *(
+                section
+                for result, drawn in zip(results, figures, strict=True)
+                for section in (Section("Figures", figures=drawn), _sites(result))
+            ),
+            *_feature_panel(run),
+            evidence(summary, read_table(controls) if controls.is_file() else None),
+            examples_section(run, summary),
+            readouts_section(run),
+            _metrics(summary),
+            _methods(summary),
+            Section("Threats to validity", items=limitations(summary)),
+            *_origin(run, summary),
+        ],
+        footer="The tables behind every number stand in metrics/, their checksums in manifest.json.",
+    )
+
+
+def _first_screen(
+    summary: Mapping[str, Any], results: Sequence[Result], own: Sequence[Section]
+) -> tuple[list[Section], list[tuple[str, str, str]]]:
+    """The answers, and the numbers below them."""
+    percent = formats.percent(summary.get("confidence", 0.95))
+    names = [name for name in ("accuracy", summary["primary"]) if name in summary["baseline"]]
+    levels = ((name, _mean_and_bounds(summary["baseline"][name], "mean")) for name in names)
+    groups = f"in {summary['n_groups']} groups, split {summary['split']}"
+    facts = [
+        *((f"baseline {name}", mean, f"{percent} interval {bounds.replace(' ', formats.NO_BREAK)}")
+          for name, (mean, bounds) in levels),
+        ("examples", str(summary["n_examples"]), groups),
+    ]  # fmt: skip
+    answering = next((section for section in own if section.headline), None)
+    answers = []
+    for result in results:
+        found = answer(
+            result.impact,
+            metric=result.metric,
+            confidence=result.confidence,
+            use_q=not summary.get("resolution"),
+            family_size=summary["family_size"],
+            doubt=partial(doubt, summary),
+        )
+        many, shown = vocabulary.noun(result.index, 2), answering or found
+        answers.append(Section(many, found.sentences, headline=shown.headline, firm=shown.firm))
+        small = "" if found.significant is None else f"{found.significant} with q at most 0.05"
+        facts.append((f"{many} whose interval excludes 0", f"{found.resolved} of {found.tested}", small))
+    return answers, facts
+
+
+def _sites(result: Result) -> Section:
+    """Every effect on the primary metric, strongest first, in a table that can be sorted and searched."""
+    rows, usable = result.rows, not result.summary.get("resolution")
+    places, many = formats.decimals(rows["delta"]), vocabulary.noun(result.index, 2)
+    shown = effects.strongest(rows, ROWS).to_dict("records")
+    some = (
+        f" The {len(shown)} strongest of {len(rows)} rows; the rest stand in metrics/."
+        if len(shown) < len(rows)
+        else ""
+    )
+    unit = vocabulary.metric_vocabulary(result.metric).unit
+    table = Table(
+        f"Change in {result.metric} ({unit}).{some} Grey rows are unresolved: their interval holds 0.",
+        [*(name.replace("_", " ") for name in result.index), "change", f"{result.percent} interval", "shrunken", "q", "value"],
+        [_site(row, result.index, places, usable) for row in shown],
+        id=f"sites-{'-'.join(result.index)}",
+        strong=[bool(row["resolved"]) for row in shown],
+        find=[effects.search_text(row, result.index) for row in shown],
+        only="only resolved",
+    )  # fmt: skip
+    return Section(f"All {many}", tables=[table])
+
+
+def _site(row: Mapping[str, Any], index: Sequence[str], places: int, usable: bool) -> list[Cell]:
+    q = row["q_value"] if usable else float("nan")
+    delta, shrunken, value = row["delta"], row["shrunken"], row["value"]
+    return [
+        *(effects.index_cell(row[name]) for name in index),
+        Cell(formats.signed(delta, places), delta, "below" if delta < 0 else "above"),
+        Cell(effects.interval(row, places), row["ci_low"]),
+        Cell(formats.signed(shrunken, places), shrunken),
+        Cell(formats.probability(q), q),
+        Cell(formats.plain(value, places), value),
+    ]
+
+
+def _feature_panel(run: RunDir) -> Iterator[Section]:
+    if (run.artifacts / f"{feature_panel.NAME}.html").is_file():
+        what = "Where each feature is active, what it promotes, what switching it off does."
+        yield Section("The feature panel", [what], link=f"artifacts/{feature_panel.NAME}.html")
+
+
+def _metrics(summary: Mapping[str, Any]) -> Section:
+    """Every metric: what it is, its baseline, its mean change over sites."""
+    rows = []
+    for name, found in summary["metrics"].items():
+        said, (baseline, _) = (
+            vocabulary.metric_vocabulary(name),
+            _mean_and_bounds(summary["baseline"].get(name) or {}, "mean"),
+        )
+        rows.append(
+            [
+                name,
+                baseline,
+                *_mean_and_bounds(found, "mean_delta"),
+                said.unit,
+                Cell(said.meaning, how="wide"),
+            ]
+        )
+    percent = formats.percent(summary.get("confidence", 0.95))
+    caption = (
+        "The mean change is over all sites and scales of the run: how much an average intervention does."
+    )
+    head = ["metric", "baseline", "mean change", f"{percent} interval", "unit", "what it is"]
+    return Section("All metrics", tables=[Table(caption, head, rows)])
+
+
+def _mean_and_bounds(found: Mapping[str, Any], key: str) -> tuple[str, str]:
+    mean, low, high = (formats.number(found.get(name)) for name in (key, "ci_low", "ci_high"))
+    places = formats.decimals([mean])
+    if key == "mean_delta":
+        return formats.signed(mean, places), formats.interval(low, high, places)
+    return formats.plain(mean, places), formats.bounds(low, high, places)
+
+
+def _methods(summary: Mapping[str, Any]) -> Section:
+    percent = formats.percent(summary.get("confidence", 0.95))
+    tests = (
+        f"q‑values are not shown: {summary['resolution']}"
+        if summary["resolution"]
+        else f"p‑values test each site against this null: {summary['null']}. q‑values, over the family of "
+        f"{summary['family_size']} tests: {vocabulary.procedure(summary.get('fdr', 'bh'))}."
+    )
+    text = [
+        f"Each site of {summary['model']} was intervened on alone, for each of {summary['n_examples']} examples of "
+        f"{summary['dataset']} (split {summary['split']}, {summary['n_groups']} groups, seed {summary['seed']}), and compared "
+        "with the un-intervened run of the same example.",
+        f"Intervals are {percent} intervals of the mean change, clustered by group: bootstrap‑t, or a cluster‑robust t where "
+        "groups are few or unequal; exact for rates. They are about one site each; for the strongest sites see the intervals "
+        f"that allow for the choice. {tests}",
+    ]
+    rows = [[name, Cell(summary["intervention"].get(name, "-"), how="wide"), about] for name, about in _SIX]
+    six = Table(
+        "The intervention, as the six-tuple of Miller et al. (2024).", ["part", "value", "what it says"], rows
+    )
+    return Section("Methods", text, [six])
+
+
+def _origin(run: RunDir, summary: Mapping[str, Any]) -> Iterator[Section]:
+    """Where the numbers come from, and how to get them again."""
+    provenance = read_json(run.provenance) if run.provenance.is_file() else {}
+    argv, code = provenance.pop("argv", None), []
+    if argv:
+        code.append((shlex.join(argv), ""))
+    if run.config.is_file():
+        text = run.config.read_text(encoding="utf-8", errors="replace")
+        code.append((text, "The whole configuration (config.yaml)"))
+    yield Section("Run it again", code=code)
+    yield Section("Provenance", pairs=[("run", summary["run_id"]), *pairs(provenance)])
