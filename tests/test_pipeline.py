@@ -19,7 +19,7 @@ STAGES = {
     "confirm": ("tiny_ablation.run.confirm.confirm", 1, "failed"),
     "statistics": ("tiny_ablation.run.tables.run_tables", 1, "failed"),
     "verify": ("tiny_ablation.verify.check.check", 0, "ok"),
-    "figures and report": ("tiny_ablation.report.figures.files.write_figures", 0, "ok"),
+    "figures and report": ("tiny_ablation.report.figures.of_run.write_figures", 0, "ok"),
 }
 
 
@@ -82,7 +82,7 @@ def test_a_stage_fails_alone_and_the_same_command_does_the_rest(run, undisturbed
 
 
 def test_figures_are_drawn_later_without_the_model(run, undisturbed, monkeypatch, capsys):
-    with failing(monkeypatch, "tiny_ablation.report.figures.files.write_figures"):
+    with failing(monkeypatch, "tiny_ablation.report.figures.of_run.write_figures"):
         assert run(*CONFIRM) == 0
     assert not Path("run/report.html").exists()
     with failing(monkeypatch, "tiny_ablation.models.loader.load_model"):

@@ -126,7 +126,7 @@ def _finish(
     Raises:
         TinyAblateError: the numbers are wrong, or there are no statistics.
     """
-    from tiny_ablation.report.figures.timeline import DRAWING
+    from tiny_ablation.report.figures.of_run import DRAWING
     from tiny_ablation.report.rebuild import draw_run
     from tiny_ablation.report.run_screen import show_run
     from tiny_ablation.run.stages import Stages

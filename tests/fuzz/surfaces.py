@@ -132,7 +132,7 @@ def run_directory(place: Path, files: Files, *, sealed: bool = True, figures: bo
     """
     from tiny_ablation.report.findings import findings_page
     from tiny_ablation.report.rebuild import rebuild
-    from tiny_ablation.report.summary_html import write_run_report
+    from tiny_ablation.report.run_page import write_run_report
     from tiny_ablation.store.reader import load_run
     from tiny_ablation.store.untrusted import reading
 

@@ -10,9 +10,9 @@ import pytest
 from benchmarks.opening import opened
 from tests.report.policy import with_probe
 from tests.report.sweeps import write_sweep
-from tiny_ablation.report.figures.files import write_figures
-from tiny_ablation.report.summary_html import write_run_report
-from tiny_ablation.report.sweep_html import write_sweep_report
+from tiny_ablation.report.figures.of_run import write_figures
+from tiny_ablation.report.run_page import write_run_report
+from tiny_ablation.report.sweep_page import write_sweep_report
 
 CHROMIUM = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None

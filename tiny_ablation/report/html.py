@@ -1,4 +1,4 @@
-"""A page as HTML that opens offline, with its figures in it and their static twins for where scripts or plotly.js are missing."""
+"""A page as HTML that opens offline; where scripts or plotly.js are missing, the static figures that it carries are shown."""
 
 import base64
 import json

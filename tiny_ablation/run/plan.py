@@ -310,7 +310,7 @@ class Ablation(ABC):
         return []
 
     def figures(self, result: "Result") -> "Iterable[Figure]":
-        """What is drawn of a finished run beside what its effects alone suggest; tables and summaries of its own are on disk."""
+        """What is drawn of a finished run beside its effects, from the tables and the summary that it wrote."""
         return ()
 
     @abstractmethod

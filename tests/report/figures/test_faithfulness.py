@@ -2,7 +2,8 @@ import json
 import re
 from types import SimpleNamespace
 
-from tiny_ablation.report.figures import canvas, faithfulness, interactive
+from tiny_ablation.ablations.circuit.figure import faithfulness
+from tiny_ablation.report.figures import drawing
 
 
 def circuit():
@@ -19,14 +20,9 @@ def circuit():
 
 
 def draw(folder):
-    png, page = folder / "f.png", folder / "f.html"
     summary = {"circuit": circuit(), "kind": "circuit", "model": "<b>m</b>", "dataset": "d"}
-    source = SimpleNamespace(summary=summary, title="<b>title</b>", confidence=0.95)
-    data = faithfulness.collect(source)
-    with canvas.settings():
-        canvas.save(faithfulness.static(data), png)
-    interactive.save(faithfulness.page(data), data.title, data.note, page)
-    return png, page
+    source = SimpleNamespace(summary=summary, title="<b>title</b>", percent="95 %")
+    return drawing.write(faithfulness(source), folder)
 
 
 def test_equal_circuits_give_equal_bytes(tmp_path):
@@ -35,7 +31,7 @@ def test_equal_circuits_give_equal_bytes(tmp_path):
 
 
 def test_curves_hold_the_numbers_and_leave_out_what_a_log_axis_cannot_show(tmp_path):
-    source = re.search(r'data-figure="[^"]*">(.*?)</script>', draw(tmp_path)[1].read_text(), re.S)
+    source = re.search(r'data-figure="[^"]*">(.*?)</script>', draw(tmp_path)[0].read_text(), re.S)
     traces = json.loads(source[1])["data"]
     assert [trace["name"] for trace in traces[:4]] == [
         "signed ranking", "random, layers as signed", "absolute ranking", "random, layers as absolute",

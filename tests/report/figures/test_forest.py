@@ -1,11 +1,11 @@
 import json
 import re
 
-from tiny_ablation.report.figures import files
+from tiny_ablation.report.figures import of_run
 
 
 def _draw(folder, table):
-    files.write_figures(
+    of_run.write_figures(
         folder, table, {"primary": "logit_diff", "kind": "heads_zero", "model": "m", "dataset": "d"}
     )
     return folder / "artifacts" / "forest.png", folder / "artifacts" / "forest.html"

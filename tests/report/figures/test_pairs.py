@@ -4,12 +4,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tiny_ablation.report.figures import files, grid, pairs
+from tiny_ablation.ablations.pairs.matrix import matrix
+from tiny_ablation.report.figures import grid, of_run
 from tiny_ablation.run.result import Result
 from tiny_ablation.store.rundir import RunDir
 
 _SUMMARY = {"primary": "logit_diff", "kind": "heads_pair_zero", "model": "m", "dataset": "d"}
-TITLE = "heads_pair_zero: pairs of heads of a model"
+
+
+def _data(table):
+    return matrix(Result(RunDir(Path()), table, _SUMMARY))
 
 
 @pytest.fixture
@@ -29,14 +33,15 @@ def table(fake):
 
 
 def test_each_pair_has_one_cell(table):
-    data = pairs.collect(table, "logit_diff", TITLE, 0.95)
+    data = _data(table)
     assert data.rows == data.columns == ["L0H1", "L0H3", "L2H0"]
     expected = [[np.nan, 0.5, -0.8], [np.nan, np.nan, 0.1], [np.nan] * 3]
     [panel] = data.panels
     np.testing.assert_allclose(panel.values, expected)
     assert np.argwhere(panel.resolved).tolist() == [[0, 1], [0, 2]]
     assert data.limit == 0.8
-    assert panel.hover[0][2].startswith("interaction -0.800<br>95 % interval [-1.100, -0.500]")
+    assert panel.hover[0][2][0] == "-0.800"
+    assert panel.hover[0][2][4] == "[-1.100, -0.500]"
 
 
 def test_a_pair_stands_in_one_cell_whichever_head_is_named_first(table):
@@ -44,14 +49,14 @@ def test_a_pair_stands_in_one_cell_whichever_head_is_named_first(table):
         columns={"layer_a": "layer_b", "layer_b": "layer_a", "head_a": "head_b", "head_b": "head_a"}
     )
     turned = turned[table.columns]
-    whole, again = (pairs.collect(t, "logit_diff", TITLE, 0.95) for t in (table, turned))
+    whole, again = (_data(t) for t in (table, turned))
     np.testing.assert_allclose(whole.panels[0].values, again.panels[0].values)
 
 
 def test_equal_tables_give_equal_bytes(tmp_path, table):
     found = []
     for name in ("a", "b"):
-        files.write_figures(tmp_path / name, table, _SUMMARY)
+        of_run.write_figures(tmp_path / name, table, _SUMMARY)
         found.append(
             [(tmp_path / name / "artifacts" / f"pair_matrix.{kind}").read_bytes() for kind in ("png", "html")]
         )
@@ -59,13 +64,13 @@ def test_equal_tables_give_equal_bytes(tmp_path, table):
 
 
 def test_only_resolved_cells_are_coloured(table):
-    cells, dots = grid.page(pairs.collect(table, "logit_diff", TITLE, 0.95)).figure.data
+    cells, dots = grid.page(_data(table)).figure.data
     np.testing.assert_allclose(cells.z, [[np.nan, 0.5, -0.8], [np.nan] * 3, [np.nan] * 3])
     assert (list(dots.y), list(dots.x)) == ([1], [2])
 
 
 def test_pairs_get_the_matrix(table):
-    assert [drawing.name for drawing in files.drawings(Result(RunDir(Path()), table, _SUMMARY))] == [
+    assert [figure.name for figure in of_run.run_figures(Result(RunDir(Path()), table, _SUMMARY))] == [
         "pair_matrix",
         "forest",
     ]

@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from tiny_ablation.document.figures import Points
 from tiny_ablation.report.figures import points
-from tiny_ablation.report.figures.points import Points
 
 
 def some(x, y, labels, **more):
@@ -15,7 +15,7 @@ def some(x, y, labels, **more):
 
 def boxes(data):
     places = data._places()
-    return {i: points._box(places[i], data.labels[i], spot) for i, spot in data.spots.items()}
+    return {i: points._box(places[i], data.labels[i], spot) for i, spot in points.spots(data).items()}
 
 
 def test_no_label_lies_upon_another_and_points_alone_have_one():
@@ -26,14 +26,14 @@ def test_no_label_lies_upon_another_and_points_alone_have_one():
         assert found
         assert not any(points._meet(a, b) for i, a in enumerate(found) for b in found[:i])
     apart = some([0, 1, 0, 1], [0, 0, 1, 1], ["a", "b", "c", "d"])
-    assert sorted(apart.spots) == [0, 1, 2, 3]
+    assert sorted(points.spots(apart)) == [0, 1, 2, 3]
 
 
 def test_where_many_lie_together_the_one_farthest_from_the_diagonal_is_named():
     near = [0.9 - 0.005 * i for i in range(7)]
     data = some([0.0, *[0.5] * 7, 1.0], [0.0, *near, 1.0], ["a long name"] * 9, diagonal=True)
-    assert 1 in data.spots
-    assert len(data.spots) < 9
+    assert 1 in points.spots(data)
+    assert len(points.spots(data)) < 9
 
 
 def test_every_name_is_told_under_the_pointer():
@@ -42,4 +42,4 @@ def test_every_name_is_told_under_the_pointer():
     )
     [marks, _] = points.page(data).figure.data
     assert list(marks.hovertext) == data.labels
-    assert sum(bool(text) for text in marks.text) == len(data.spots) < 8
+    assert sum(bool(text) for text in marks.text) == len(points.spots(data)) < 8

@@ -7,20 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tiny_ablation.report.figures import (
-    canvas,
-    files,
-    grid,
-    head_grid,
-    heatmap,
-    lines,
-    points,
-    run_grids,
-    run_lines,
-    run_points,
-    run_templates,
-    timeline,
-)
+from tiny_ablation.ablations.patching import figures as patching
+from tiny_ablation.report.figures import canvas, drawing, grid, lines, of_run, of_templates, points
+from tiny_ablation.report.figures.head_map import scale_maps
 from tiny_ablation.run.result import Result
 from tiny_ablation.store.rundir import RunDir
 
@@ -37,7 +26,7 @@ def source(tmp_path, fake):
 
 
 def _names(source):
-    return [drawing.name for drawing in files.drawings(source)]
+    return [figure.name for figure in of_run.run_figures(source)]
 
 
 def _trace_table(fake, directions=("clean_to_corrupt",)):
@@ -61,7 +50,7 @@ def _trace_table(fake, directions=("clean_to_corrupt",)):
 
 def test_a_layer_profile_has_a_panel_per_granularity_and_a_band(source, fake):
     table = fake.layer_impact()
-    data = run_lines.layer_profile(source(table))
+    data = of_run.layer_profile(source(table))
     assert [panel.name for panel in data.panels] == ["attn_out", "mlp_out"]
     line = data.panels[1].lines[0]
     rows = table[(table["metric"] == "logit_diff") & (table["granularity"] == "mlp_out")].sort_values("layer")
@@ -79,14 +68,14 @@ def test_a_layer_profile_has_a_panel_per_granularity_and_a_band(source, fake):
 def test_two_directions_are_two_lines(source, fake):
     table = fake.layer_impact()
     both = pd.concat([table.assign(direction="a"), table.assign(direction="b", delta=-table["delta"])])
-    panel = run_lines.layer_profile(source(both)).panels[0]
+    panel = of_run.layer_profile(source(both)).panels[0]
     assert [line.name for line in panel.lines] == ["a", "b"]
     np.testing.assert_array_equal(panel.lines[0].y, -panel.lines[1].y)
 
 
 def test_scales_show_the_strongest_heads_at_every_factor(source, fake):
     table = fake.impact(4, 3, (0.0, 0.5, 1.0))
-    data = run_lines.scales(source(table))
+    data = of_run.scales(source(table))
     assert len(data.panels) == 6
     rows = table[(table["metric"] == "logit_diff") & (table["scale"] == 0)]
     first = rows.loc[rows["delta"].abs().idxmax()]
@@ -99,7 +88,7 @@ def test_scales_show_the_strongest_heads_at_every_factor(source, fake):
 
 def test_a_trace_has_the_published_layout(source, fake):
     table = _trace_table(fake)
-    data = run_grids.trace(source(table, kind="causal_trace"))
+    data = patching.trace(source(table, kind="causal_trace"), "indirect effect")
     assert data.rows == ["subject first", "subject last", "last"]
     assert data.columns == ["0", "1", "2", "3"]
     assert [panel.name for panel in data.panels] == ["layer_resid", "mlp_out", "attn_out"]
@@ -111,7 +100,7 @@ def test_a_trace_has_the_published_layout(source, fake):
 
 
 def test_both_directions_of_a_trace_are_panels(source, fake):
-    data = run_grids.trace(source(_trace_table(fake, ("clean_to_corrupt", "corrupt_to_clean"))))
+    data = patching.trace(source(_trace_table(fake, ("clean_to_corrupt", "corrupt_to_clean"))), "")
     assert [panel.name for panel in data.panels][:2] == [
         "layer_resid, clean_to_corrupt",
         "layer_resid, corrupt_to_clean",
@@ -135,7 +124,7 @@ def test_every_template_has_a_map_of_its_examples_in_the_same_colours(source, fa
     table = fake.impact(2, 2, (0.0, 0.5))
     table.loc[(table["layer"] == 1) & (table["head"] == 0), ["ci_low", "ci_high"]] = -9.0, 9.0
     made, by_hand = _by_template(fake, source, table, sites, ["layer", "head", "scale"])
-    data = run_templates.head_maps(made)
+    data = of_templates.head_maps(made)
     assert [panel.name for panel in data.panels] == [
         "a (n\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}3)",
         "b (n\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}2)",
@@ -143,7 +132,7 @@ def test_every_template_has_a_map_of_its_examples_in_the_same_colours(source, fa
     for panel, name in zip(data.panels, "ab", strict=True):
         for layer, head, scale in sites:
             if scale == 0.0:
-                assert panel.delta[layer, head] == pytest.approx(by_hand[layer, head, scale, name])
+                assert panel.values[layer, head] == pytest.approx(by_hand[layer, head, scale, name])
         assert not panel.resolved[1, 0]  # over all examples it cannot be told from none
     assert data.limit == pytest.approx(by_hand.loc[:, :, 0.0, ["a", "b"]].abs().max())
     effect = table.query("metric == 'logit_diff' and layer == 0 and head == 1 and scale == 0")["delta"].item()
@@ -156,7 +145,7 @@ def test_every_template_has_a_map_of_its_examples_in_the_same_colours(source, fa
 def test_every_template_has_a_layer_profile(source, fake):
     sites = [(layer, name) for layer in range(12) for name in ("attn_out", "mlp_out")]
     made, by_hand = _by_template(fake, source, fake.layer_impact(), sites, ["layer", "granularity"])
-    data = run_templates.profiles(made)
+    data = of_templates.profiles(made)
     assert [panel.name for panel in data.panels] == [
         "a (n\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}3)",
         "b (n\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}2)",
@@ -174,7 +163,7 @@ def test_other_sites_stand_by_template_in_one_map(source, fake):
     sites = list(table[index].drop_duplicates().itertuples(index=False, name=None))
     table.loc[table["delta"] == table["delta"].max(), "ci_low"] = -0.1
     made, by_hand = _by_template(fake, source, table, sites, index)
-    data = run_templates.others(made)
+    data = of_templates.others(made)
     assert data.columns == ["a", "b"]
     assert len(data.rows) == 12
     assert data.rows[0] == "L3 last attn_out"  # the largest effect over all examples
@@ -185,11 +174,11 @@ def test_other_sites_stand_by_template_in_one_map(source, fake):
 
 
 @pytest.mark.parametrize("n", [1, 2, 5, 8, 12])
-def test_small_maps_of_many_templates_fit_a_page_of_paper(fake, n):
-    [panel] = head_grid.collect(fake.impact(30, 9, (0.0,)), "logit_diff", "t", 0.95).panels
-    whole = head_grid.collect(fake.impact(30, 9, (0.0,)), "logit_diff", "t", 0.95)
+def test_small_maps_of_many_templates_fit_a_page_of_paper(source, fake, n):
+    whole = scale_maps(source(fake.impact(30, 9, (0.0,))))
+    [panel] = whole.panels
     with canvas.settings():
-        figure = heatmap.static(dataclasses.replace(whole, panels=[panel] * n))
+        figure = grid.static(dataclasses.replace(whole, panels=[panel] * n))
     width, height = figure.get_size_inches()
     assert width < 8
     assert height < 12.5
@@ -212,7 +201,7 @@ def test_verification_sets_both_computations_against_each_other(source, fake):
         "device_verify": "ref",
     }
     made.run.verify.write_text(json.dumps(content))
-    data = run_points.verify(made)
+    data = of_run.verification(made, "logit_diff")
     np.testing.assert_allclose(data.y - data.x, -1e-6, atol=1e-12)
     assert "verdict: ok; largest difference of any value 1.0e-06" in data.note
     assert "verify" in _names(made)
@@ -225,7 +214,7 @@ def test_asymmetry_marks_what_cannot_be_told_from_the_line(source, fake):
         "breaking": [0.1, 0.2, 0.1],
         "asymmetry_low": [0.2, -0.1, 0.0], "asymmetry_high": [0.6, 0.1, 0.1],
     }).to_parquet(made.run.metrics / "asymmetry.parquet")  # fmt: skip
-    data = run_points.asymmetry(made)
+    data = patching.asymmetry(made, patching.asymmetry_rows(made))
     assert (data.x.tolist(), data.y.tolist(), data.unsure.tolist()) == ([0.1, 0.2], [0.5, 0.2], [False, True])
     assert data.labels == ["L0 mlp_out", "L1 mlp_out"]
     grey = points.page(data).figure.data[2]
@@ -244,15 +233,15 @@ def test_the_timeline_leaves_out_the_stage_that_draws_it(source, fake):
             "tokens": 4000,
             "tokens_per_s": 1000.0,
         },
-        timeline.DRAWING: {"wall_s": 9.0, **stage},
+        of_run.DRAWING: {"wall_s": 9.0, **stage},
     }
     made.run.profile.write_text(json.dumps({"stages": stages}))
-    data = timeline.collect(made)
-    assert [(name, start, length) for name, start, length, _ in data.stages] == [
+    data = of_run.timeline(made)
+    assert [(bar.label, bar.start, bar.end) for bar in data.bars] == [
         ("prepare", 0, 2),
-        ("measure", 2, 4),
+        ("measure", 2, 6),
     ]
-    assert data.stages[1][3] == "4.0 s, 1.00 GiB, 0.2 cores, 1,000 tokens/s"
+    assert data.bars[1].beside == "4.0 s, 1.00 GiB, 0.2 cores, 1,000 tokens/s"
     assert (
         data.note
         == "6.0 s in all before the figures were drawn; measured 1,234 tokens of interventions x prompts a second"
@@ -265,16 +254,14 @@ def test_every_figure_is_drawn_twice_to_the_same_bytes(source, fake, tmp_path):
         source(fake.layer_impact()),
         source(fake.impact(4, 3)),
     ):
-        first = [
-            path.read_bytes()
-            for drawing in files.drawings(made)
-            for path in drawing.write(made, tmp_path / "a")
-        ]
-        again = [
-            path.read_bytes()
-            for drawing in files.drawings(made)
-            for path in drawing.write(made, tmp_path / "b")
-        ]
+        first, again = (
+            [
+                path.read_bytes()
+                for figure in of_run.run_figures(made)
+                for path in drawing.write(figure, tmp_path / name)
+            ]
+            for name in "ab"
+        )
         assert first == again
         assert len(first) >= 4
 
@@ -283,9 +270,9 @@ def test_every_figure_is_drawn_twice_to_the_same_bytes(source, fake, tmp_path):
 def test_wide_maps_are_stacked_and_stay_on_the_page(source, fake, n_layers):
     table = _trace_table(fake)
     more = pd.concat([table.assign(layer=table["layer"] + 4 * i) for i in range(-(-n_layers // 4))])
-    data = run_grids.trace(source(more))
-    assert data.stacked is (n_layers == 30)
+    data = patching.trace(source(more), "")
     figure = grid.static(data)
+    assert len({round(axes.get_position().x0, 3) for axes in figure.axes[:3]}) == (1 if n_layers == 30 else 3)
     assert figure.get_size_inches()[0] < 9
     for axes in figure.axes:
         box = axes.get_position()
@@ -298,8 +285,8 @@ def test_wide_maps_are_stacked_and_stay_on_the_page(source, fake, n_layers):
 def test_lines_of_one_name_look_alike_in_all_panels(source, fake):
     table = fake.layer_impact()
     both = pd.concat([table.assign(direction="a"), table.assign(direction="b")])
-    data = run_lines.layer_profile(source(both))
-    assert data.look("a") != data.look("b")
+    data = of_run.layer_profile(source(both))
+    assert lines.look(data, "a") != lines.look(data, "b")
     drawn = [t for t in lines.page(data).figure.data if t.mode == "lines+markers"]
-    assert [t.line.color for t in drawn] == [data.look(t.name)[0] for t in drawn]
+    assert [t.line.color for t in drawn] == [lines.look(data, t.name)[0] for t in drawn]
     assert [t.name for t in drawn if t.showlegend] == ["a", "b"]

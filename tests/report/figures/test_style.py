@@ -3,6 +3,7 @@ import math
 import pytest
 
 from tiny_ablation import formats
+from tiny_ablation.document.figures import symmetric_limit
 from tiny_ablation.report.figures import interactive, style
 
 
@@ -30,13 +31,13 @@ def test_both_ends_of_the_scale_are_equally_light_and_the_middle_is_the_extreme(
 
 
 def test_the_limit_is_the_largest_size_on_either_side():
-    assert style.symmetric_limit([0.1, -0.7, 0.5, math.nan]) == 0.7
-    assert style.symmetric_limit([0.1, -0.2, 0.7]) == 0.7
+    assert symmetric_limit([0.1, -0.7, 0.5, math.nan]) == 0.7
+    assert symmetric_limit([0.1, -0.2, 0.7]) == 0.7
 
 
 def test_a_scale_of_nothing_has_a_width():
-    assert style.symmetric_limit([]) == 1.0
-    assert style.symmetric_limit([0.0, 0.0]) == 1.0
+    assert symmetric_limit([]) == 1.0
+    assert symmetric_limit([0.0, 0.0]) == 1.0
 
 
 @pytest.mark.parametrize(

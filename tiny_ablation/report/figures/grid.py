@@ -123,8 +123,8 @@ def _draw(axes: Axes, panel: GridPanel, data: Grid, cell: float) -> None:
             value, sure = panel.values[i, j], panel.resolved[i, j]
             dark = sure and abs(value) > 0.55 * data.limit
             colour = style.PAPER if dark else style.INK if sure else style.UNRESOLVED
-            text, middle = formats.signed(float(value), data.places), {"ha": "center", "va": "center"}
-            axes.text(j, i, text, fontsize=style.TICK_SIZE - 1, color=colour, zorder=6, **middle)
+            text, size = formats.signed(float(value), data.places), style.TICK_SIZE - 1
+            axes.text(j, i, text, fontsize=size, color=colour, zorder=6, ha="center", va="center")
     for i, j in panel.outlined():
         frame = {"fill": False, "edgecolor": style.INK, "linewidth": 1.3, "zorder": 5}
         axes.add_patch(Rectangle((j - 0.5, i - 0.5), 1, 1, **frame))
@@ -206,13 +206,15 @@ def page(data: Grid) -> interactive.Interactive:
     )  # fmt: skip
     figure.update_annotations(font_size=style.WEB_SIZE)
     for i, panel in enumerate(data.panels):
-        at = {"row": i // columns + 1, "col": i % columns + 1}
+        row, column = i // columns + 1, i % columns + 1
         for trace in _traces(panel, data, cell):
-            figure.add_trace(trace, **at)
+            figure.add_trace(trace, row=row, col=column)
         for y, x in panel.outlined():
-            figure.add_shape(interactive.outline(x, y), **at)
+            figure.add_shape(interactive.outline(x, y), row=row, col=column)
         if i + columns >= k:  # nothing stands below
-            figure.update_xaxes(title={"text": interactive.safe(data.axes[1]), "standoff": 4}, **at)
+            figure.update_xaxes(
+                title={"text": interactive.safe(data.axes[1]), "standoff": 4}, row=row, col=column
+            )
     if not any(panel.resolved.any() for panel in data.panels):
         figure.add_trace(interactive.without_colours())
     left = 30 + 7 * max(map(len, data.rows))
@@ -251,18 +253,13 @@ def _name_axes(figure: go.Figure, data: Grid, *, turned: bool) -> None:
 
 
 def _traces(panel: GridPanel, data: Grid, cell: int) -> list[go.Heatmap | go.Scatter]:
-    n, m = len(data.rows), len(data.columns)
+    n, m, decimals = len(data.rows), len(data.columns), data.places
     shown = np.where(panel.resolved, panel.values, np.nan)
-    numbers = (
-        None
-        if data.places is None
-        else np.vectorize(lambda v: "" if np.isnan(v) else formats.signed(v, data.places))
-    )
+    numbers = None
+    if decimals is not None:
+        numbers = np.vectorize(lambda v: "" if np.isnan(v) else formats.signed(v, decimals))
     texts = [[_hover(panel, data, i, j) for j in range(m)] for i in range(n)]
-    places = [
-        f"%{{customdata[{i + 1}]}}"
-        for i in range(max((len(t) for line in texts for t in line), default=2) - 1)
-    ]
+    places = [f"%{{customdata[{i + 1}]}}" for i in range(9)]  # as many as any hover shows
     template = f"<b>%{{customdata[0]}}</b><br>{interactive.safe(data.hover).replace(chr(10), '<br>').format(*places)}"
     y, x = (found.tolist() for found in panel.unsure())
     return [

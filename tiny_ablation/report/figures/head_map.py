@@ -60,11 +60,12 @@ def head_grid(
             values[at], resolved[at], hover[at[0]][at[1]] = delta, sure, texts
         drawn.append(GridPanel(name, values, resolved, hover, outlines))
     said = vocabulary.metric_vocabulary(metric)
+    options: dict[str, Any] = {"key": Key(said.less, said.more), **words}
     return Grid(
         kind="Head map", rows=[str(layer) for layer in layers], columns=[str(head) for head in heads], axes=("layer", "head"),
         colour=vocabulary.change_label(metric), limit=symmetric_limit(np.concatenate([p.values.ravel() for p in drawn])),
         panels=drawn, site=head_label("{row}", "{column}"),
-        **{"key": Key(said.less, said.more)} | words,
+        **options,
     )  # fmt: skip
 
 

@@ -23,7 +23,7 @@ _LEGEND_LINE = 20  # pixels
 _MATPLOTLIB = {"solid": "-", "dash": (0, (5, 2)), "dot": (0, (1.2, 1.8)), "dashdot": (0, (5, 2, 1, 2))}
 
 
-def _look(data: Lines, name: str) -> tuple[str, str]:
+def look(data: Lines, name: str) -> tuple[str, str]:
     """The colour and dash of a line; of a grey one the dash of its place among the grey ones."""
     grey = {line.name for panel in data.panels for line in panel.lines if line.grey}
     place = [each for each in data.names if (each in grey) == (name in grey)].index(name)
@@ -77,7 +77,7 @@ def _draw(axes: Axes, panel: LinePanel, data: Lines) -> None:
     axes.grid(axis="y", color=style.LINE, linewidth=0.5)
     axes.set_axisbelow(True)
     for line in panel.lines:
-        colour, dash = _look(data, line.name)
+        colour, dash = look(data, line.name)
         axes.fill_between(line.x, line.low, line.high, color=colour, alpha=0.16, linewidth=0, zorder=2)
         axes.plot(line.x, line.y, color=colour, linestyle=_MATPLOTLIB[dash], linewidth=1.4, zorder=3)
         for filled, face in ((line.resolved, colour), (~line.resolved, style.PAPER)):
@@ -117,7 +117,7 @@ def _legend(figure: Figure, data: Lines, top: float) -> None:
 
     handles = []
     for name in data.names:
-        colour, dash = _look(data, name)
+        colour, dash = look(data, name)
         handles.append(Line2D([], [], color=colour, linestyle=_MATPLOTLIB[dash], label=fonts.drawable(name), marker="o",
                               markersize=3.5))  # fmt: skip
     height = figure.get_size_inches()[1]
@@ -186,7 +186,7 @@ def page(data: Lines) -> interactive.Interactive:
 
 
 def _traces(line: Line, data: Lines, *, first: bool) -> list[go.Scatter]:
-    colour, dash = _look(data, line.name)
+    colour, dash = look(data, line.name)
     name = interactive.safe(line.name)
     group: dict[str, Any] = {"legendgroup": name, "name": name}
     drawn = []

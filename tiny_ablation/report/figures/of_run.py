@@ -62,8 +62,8 @@ def run_figures(result: Result) -> Iterator[Figure]:
     ):  # its answer is not about its strongest sites
         yield Figure(
             "forest", "The strongest, with intervals",
-            f"Marks are mean changes over examples, bars their intervals. Open grey marks are unresolved: the interval holds 0. "
-            f"{signs}",
+            "Marks are mean changes over examples, bars their intervals. Open grey marks are unresolved: the interval "
+            f"holds 0. {signs}",
             forest(result),
         )  # fmt: skip
     if result.index == _HEADS and not result.several_directions and len(set(result.impact["scale"])) > 2:
@@ -160,7 +160,10 @@ def layer_profile(result: Result) -> Lines:
 
 def _line(name: str, rows: pd.DataFrame, x: str) -> Line:
     rows = rows.sort_values(x, kind="stable")
-    return Line(name, *(rows[column].to_numpy(dtype=float) for column in (x, "delta", "ci_low", "ci_high")))
+    places, y, low, high = (
+        rows[column].to_numpy(dtype=float) for column in (x, "delta", "ci_low", "ci_high")
+    )
+    return Line(name, places, y, low, high)
 
 
 def scales(result: Result) -> Lines:

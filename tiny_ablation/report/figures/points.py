@@ -116,7 +116,7 @@ def _line(x: list[float], y: list[float], colour: str) -> go.Scatter:
 
 
 def _marks(data: Points, at: np.ndarray, colour: str, filled: bool) -> go.Scatter:
-    names = [interactive.safe(data.labels[i]) for i in at]
+    names = [interactive.safe(data.labels[i]) for i in at.tolist()]
     placed = spots(data) if filled else {}
     return go.Scatter(
         x=data.x[at].tolist(), y=data.y[at].tolist(), mode="markers+text" if placed else "markers",

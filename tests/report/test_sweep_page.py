@@ -10,7 +10,7 @@ from tests.report.sweeps import write_sweep
 from tests.sweep.analysis.test_robustness import MEAN, ZERO, run
 from tiny_ablation.errors import ResultsError
 from tiny_ablation.report.sweep_data import read_sweep
-from tiny_ablation.report.sweep_html import write_sweep_report
+from tiny_ablation.report.sweep_page import write_sweep_report
 from tiny_ablation.sweep.analysis.robustness import robustness, robustness_lines
 
 STEM = "head_logit_diff_smollm2_135m"

@@ -1,31 +1,28 @@
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.collections import PathCollection, QuadMesh
 
+from tiny_ablation.document import Figure
 from tiny_ablation.errors import ResultsError
-from tiny_ablation.report.figures import canvas, heatmap
-from tiny_ablation.report.figures.drawing import Drawing
-from tiny_ablation.report.figures.head_grid import collect
+from tiny_ablation.report.figures import canvas, drawing, grid
+from tiny_ablation.report.figures.head_map import scale_maps
+from tiny_ablation.run.result import Result
+from tiny_ablation.store.rundir import RunDir
 
-TITLE = "heads_zero: attention heads of a model"
 
-
-def _draw(folder, table, title=TITLE):
-    page, png = _drawing(title).write(table, folder)
+def _draw(folder, table, **summary):
+    page, png = drawing.write(Figure("head_map", "", "", _data(table, **summary)), folder)
     return png, page
 
 
-def _drawing(title=TITLE, metric="logit_diff"):
-    return Drawing("head_map", "", "", lambda table: collect(table, metric, title, 0.95), heatmap.static, heatmap.page,
-                   heatmap.legend)  # fmt: skip
-
-
-def _data(table):
-    return collect(table, "logit_diff", TITLE, 0.95)
+def _data(table, **summary):
+    words = {"primary": "logit_diff", "kind": "heads_zero", "model": "a model", "dataset": "facts", **summary}
+    return scale_maps(Result(RunDir(Path()), table, words))
 
 
 def _figure_in(page):
@@ -85,10 +82,7 @@ def test_colours_are_symmetric_about_zero_in_both_renderings(tmp_path, fake):
     assert axis["cmid"] == 0
     with canvas.settings():
         meshes = [
-            m
-            for axes in heatmap.static(_data(table)).axes
-            for m in axes.collections
-            if isinstance(m, QuadMesh)
+            m for axes in grid.static(_data(table)).axes for m in axes.collections if isinstance(m, QuadMesh)
         ]
     coloured = [mesh for mesh in meshes if mesh.get_cmap().name == "tiny_ablate"]
     assert len(coloured) == 3  # two panels and the colour bar
@@ -108,7 +102,7 @@ def test_an_effect_whose_interval_holds_zero_is_a_dot_and_has_no_colour(tmp_path
     table.loc[(table["layer"] == 1) & (table["head"] == 0), "ci_low"] = -0.1
     table.loc[(table["layer"] == 0) & (table["head"] == 1), "ci_low"] = 0.0
     with canvas.settings():
-        axes = heatmap.static(_data(table)).axes[0]
+        axes = grid.static(_data(table)).axes[0]
     dots = next(found for found in axes.collections if isinstance(found, PathCollection))
     assert sorted(map(tuple, dots.get_offsets().tolist())) == [(0.0, 1.0), (1.0, 0.0)]
     _, page = _draw(tmp_path, table)
@@ -122,20 +116,20 @@ def test_cells_hold_the_numbers_of_the_table(fake):
     table = fake.impact(4, 3, (0.0,))
     panel = _data(table).panels[0]
     for row in table[table["metric"] == "logit_diff"].to_dict("records"):
-        assert panel.delta[row["layer"], row["head"]] == row["delta"]
+        assert panel.values[row["layer"], row["head"]] == row["delta"]
         assert panel.hover[row["layer"]][row["head"]][0] == f"{row['delta']:+.3f}"
 
 
 def test_a_head_that_was_not_measured_is_a_gap_not_a_zero(fake):
     table = fake.impact(4, 3, (0.0,))
     data = _data(table[~((table["layer"] == 2) & (table["head"] == 1))])
-    assert np.argwhere(np.isnan(data.panels[0].delta)).tolist() == [[2, 1]]
+    assert np.argwhere(np.isnan(data.panels[0].values)).tolist() == [[2, 1]]
     assert data.has_gaps
     assert not data.panels[0].resolved[2, 1]
 
 
 def test_names_from_files_are_shown_as_they_are(tmp_path, fake):
-    png, page = _draw(tmp_path, fake.impact(3, 2), title=fake.hostile)
+    png, page = _draw(tmp_path, fake.impact(3, 2), model=fake.hostile)
     assert png.stat().st_size > 10_000
     assert "<script>alert(1)</script>" not in page.read_text()
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page.read_text()
@@ -144,7 +138,7 @@ def test_names_from_files_are_shown_as_they_are(tmp_path, fake):
 @pytest.mark.parametrize("shape", [(30, 9), (12, 12), (24, 16), (48, 25), (1, 1)])
 def test_every_shape_has_readable_cells_and_ticks_apart(fake, shape):
     with canvas.settings():
-        figure = heatmap.static(_data(fake.impact(*shape, (0.0, 0.5))))
+        figure = grid.static(_data(fake.impact(*shape, (0.0, 0.5))))
     axes, (width, height) = figure.axes[0], figure.get_size_inches()
     box = axes.get_position()
     assert box.height * height / shape[0] >= 0.14  # inches a row
@@ -156,7 +150,7 @@ def test_every_shape_has_readable_cells_and_ticks_apart(fake, shape):
 
 def test_a_metric_that_is_not_there_is_refused_with_those_that_are(tmp_path, fake):
     with pytest.raises(ResultsError, match="logit_diff"):
-        _drawing(metric="nope").write(fake.impact(2, 2), tmp_path)
+        _draw(tmp_path, fake.impact(2, 2), primary="nope")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -183,8 +177,8 @@ def test_two_interventions_in_one_table_are_refused(fake):
 
 def test_a_map_without_a_colour_keeps_its_colour_bar(fake):
     table = fake.impact(2, 2, (0.0,)).assign(ci_low=-9.0, ci_high=9.0)
-    with_colours = heatmap.page(_data(fake.impact(2, 2, (0.0,)))).figure.data
-    traces = heatmap.page(_data(table)).figure.data
+    with_colours = grid.page(_data(fake.impact(2, 2, (0.0,)))).figure.data
+    traces = grid.page(_data(table)).figure.data
     assert len(traces) == len(with_colours) + 1
     assert traces[-1].marker.coloraxis == "coloraxis"
     assert list(traces[-1].x) == [None]

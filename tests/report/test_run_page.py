@@ -7,8 +7,8 @@ import pytest
 
 from tests.report.policy import nonce
 from tiny_ablation.errors import ResultsError
-from tiny_ablation.report.figures.files import write_figures
-from tiny_ablation.report.summary_html import write_run_report
+from tiny_ablation.report.figures.of_run import write_figures
+from tiny_ablation.report.run_page import write_run_report
 
 
 class _Page(HTMLParser):
