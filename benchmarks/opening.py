@@ -120,7 +120,7 @@ def main() -> None:
 
 def _nine_cells(place: Path) -> Path:
     from tests.report.sweeps import write_sweep
-    from tiny_ablation.report.sweep_html import write_sweep_report
+    from tiny_ablation.report.sweep_page import write_sweep_report
 
     return write_sweep_report(write_sweep(place / "sweep"))
 

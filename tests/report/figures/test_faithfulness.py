@@ -3,7 +3,7 @@ import re
 from types import SimpleNamespace
 
 from tiny_ablation.ablations.circuit.figure import faithfulness
-from tiny_ablation.report.figures import drawing
+from tiny_ablation.report.figures import drawing, style
 
 
 def circuit():
@@ -33,12 +33,14 @@ def test_equal_circuits_give_equal_bytes(tmp_path):
 def test_curves_hold_the_numbers_and_leave_out_what_a_log_axis_cannot_show(tmp_path):
     source = re.search(r'data-figure="[^"]*">(.*?)</script>', draw(tmp_path)[0].read_text(), re.S)
     traces = json.loads(source[1])["data"]
-    assert [trace["name"] for trace in traces[:4]] == [
+    lines, bands = ([t for t in traces if ("fill" in t) == filled] for filled in (False, True))
+    assert [trace["name"] for trace in lines[:4]] == [
         "signed ranking", "random, layers as signed", "absolute ranking", "random, layers as absolute",
     ]  # fmt: skip
-    kept, random = traces[:2]
+    kept, random = lines[:2]
     assert (kept["x"], kept["y"]) == ([0.1, 1.0], [0.4, 1.0])
-    assert [round(b, 6) for b in kept["error_y"]["arrayminus"]] == [0.05, 0.05]
-    assert [round(b, 6) for b in kept["error_y"]["array"]] == [0.1, 0.1]
-    assert "error_y" not in random
-    assert traces[4]["y"] == [0.7, 0.0]
+    assert kept["text"][0] == "<b>signed ranking</b><br>1 heads: 0.400<br>95 % interval [0.350, 0.500]"
+    assert [round(y, 6) for y in bands[0]["y"]] == [0.5, 1.1, 0.95, 0.35]
+    assert len(bands) == 4  # random circuits have no interval
+    assert random["line"]["color"] == style.UNRESOLVED != kept["line"]["color"]
+    assert lines[4]["y"] == [0.7, 0.0]

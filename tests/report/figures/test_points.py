@@ -14,7 +14,7 @@ def some(x, y, labels, **more):
 
 
 def boxes(data):
-    places = data._places()
+    places = points._places(data)
     return {i: points._box(places[i], data.labels[i], spot) for i, spot in points.spots(data).items()}
 
 

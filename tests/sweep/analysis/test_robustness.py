@@ -9,7 +9,8 @@ import pytest
 from scipy.stats import spearmanr
 
 from tiny_ablation.errors import ResultsError
-from tiny_ablation.report.figures.robustness import ROBUSTNESS, matrix
+from tiny_ablation.report.figures import drawing
+from tiny_ablation.report.figures.robustness import matrix, robustness_figure
 from tiny_ablation.sweep.analysis.robustness import robustness, robustness_lines, sweep_robustness
 
 N = 12  # examples, each its own group
@@ -113,6 +114,6 @@ def test_words_and_figure(tmp_path):
     assert values[1, 0] == by_pair.loc[("zero raw", "mean raw"), "spearman"]
     assert values[0, 1] == by_pair.loc[("zero raw", "mean raw"), "sign_agreement"]
     assert np.isnan(np.diag(values)).all()
-    first, second = (ROBUSTNESS.write(found.summary, tmp_path / name) for name in "ab")
+    first, second = (drawing.write(robustness_figure(found.summary), tmp_path / name) for name in "ab")
     assert [path.name for path in first] == ["robustness.html", "robustness.png"]
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]

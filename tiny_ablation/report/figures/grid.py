@@ -20,7 +20,7 @@ from tiny_ablation import formats
 from tiny_ablation.document.figures import Grid, GridPanel, Key
 from tiny_ablation.report.figures import canvas, fonts, interactive, style
 
-_ROW, _LETTER, _GAP, _RIGHT, _SQUARE, _LINE = 0.21, 0.075, 0.35, 0.45, 0.55, 0.16  # inches
+_ROW, _LETTER, _GAP, _RIGHT, _SQUARE, _LINE = 0.21, 0.075, 0.3, 0.4, 0.55, 0.16  # inches
 _PAPER = (7.4, 9.0)  # inches that the panels of a map of numbered axes share
 _HEADING = 1.1  # inches: the least room for a panel's name
 

@@ -32,10 +32,7 @@ def spots(data: Points) -> dict[int, str]:
     """Where labels stand beside their points, of `_SPOTS`; points far from the diagonal first, none upon another."""
     if not data.shown:
         return {}
-    both = np.stack([data.x, data.y], axis=1)
-    low, high = _ends(data) if data.diagonal else (both.min(0), both.max(0))
-    span = np.where(high > low, np.subtract(high, low), 1.0)
-    places = np.where([True, False], both - low, high - both) / span * _PLOT  # (n, 2), y downwards
+    places = _places(data)
     marks: list[_Box] = [(x - _MARK / 2, y - _MARK / 2, x + _MARK / 2, y + _MARK / 2) for x, y in places]
     taken, out = list(marks), {}
     filled = np.flatnonzero(_looks(data)[0][0])
@@ -51,6 +48,14 @@ def spots(data: Points) -> dict[int, str]:
                 out[i] = spot
                 break
     return out
+
+
+def _places(data: Points) -> np.ndarray:
+    """(n, 2) the points in `_PLOT`, y downwards."""
+    both = np.stack([data.x, data.y], axis=1)
+    low, high = _ends(data) if data.diagonal else (both.min(0), both.max(0))
+    span = np.where(high > low, np.subtract(high, low), 1.0)
+    return np.where([True, False], both - low, high - both) / span * _PLOT
 
 
 def _box(place: np.ndarray, label: str, spot: str) -> _Box:
@@ -116,7 +121,7 @@ def _line(x: list[float], y: list[float], colour: str) -> go.Scatter:
 
 
 def _marks(data: Points, at: np.ndarray, colour: str, filled: bool) -> go.Scatter:
-    names = [interactive.safe(data.labels[i]) for i in at.tolist()]
+    names = [interactive.safe(data.labels[int(i)]) for i in at]
     placed = spots(data) if filled else {}
     return go.Scatter(
         x=data.x[at].tolist(), y=data.y[at].tolist(), mode="markers+text" if placed else "markers",
