@@ -59,7 +59,7 @@ class Table:
     def sides(self) -> list[str]:
         """For each column `<` or `>`: words stand to the left, numbers to the right."""
         columns = zip(*self.rows, strict=True) if self.rows else [()] * len(self.head)
-        return [">" if all(map(_is_number, column)) else "<" for column in columns]
+        return [">" if any(column) and all(map(_is_number, column)) else "<" for column in columns]
 
 
 def _is_number(cell: str) -> bool:

@@ -199,7 +199,7 @@ def page(data: Grid) -> interactive.Interactive:
     above = 16 * (lines - 1)
     bottom = 118 + (7 * max(map(len, data.columns)) if _turned(data, columns) else 0)
     between = 70 + above + bottom - 118
-    height = max(300, rows * cell * n + (rows - 1) * between + 35 + above + bottom)
+    height = max(0 if _numbered(data) else 400, rows * cell * n + (rows - 1) * between + 35 + above + bottom)
     figure = make_subplots(
         rows=rows, cols=columns, subplot_titles=titles, horizontal_spacing=0.08 / columns + 0.02,
         vertical_spacing=between / height if rows > 1 else 0, shared_yaxes=not _numbered(data),
