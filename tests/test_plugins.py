@@ -64,6 +64,8 @@ def test_an_ablation_and_a_metric_of_a_file_run_like_those_of_the_package(mine, 
     ]
     assert table[0, "half_drop"] != 0
     assert table[0, "half_drop"] == pytest.approx(table[0, "p_drop"] / 2, abs=1e-12)
+    said = "half_drop is half of the target&#39;s lost probability, in probability."
+    assert said in (tmp_path / "run/report.html").read_text(encoding="utf-8")
     covers = read_json(tmp_path / "run/manifest.json")["covers"]
     assert covers["versions"]["plug-in mine"] == plugins.plugins()[0].digest
 

@@ -26,4 +26,5 @@ METRIC = Metric(
     worse=1,
     decides=True,
     never_negative=True,
+    more="answers lost",
 )

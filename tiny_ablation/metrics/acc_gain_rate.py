@@ -22,4 +22,5 @@ METRIC = Metric(
     worse=-1,
     decides=True,
     never_negative=True,
+    more="answers gained",
 )

@@ -13,4 +13,11 @@ def compute(a: Readout, b: Readout) -> "Tensor":  # noqa: ARG001 - the baseline'
     return a.entropy
 
 
-METRIC = Metric("entropy", "nats", "entropy of the next-token distribution", compute)
+METRIC = Metric(
+    "entropy",
+    "nats",
+    "entropy of the next-token distribution",
+    compute,
+    less="surer",
+    more="less sure",
+)

@@ -31,8 +31,9 @@ def kl_per_read(a: Readout, b: Readout) -> "Tensor":
 METRIC = Metric(
     "kl_div",
     "nats",
-    "KL divergence of the intervened from the baseline distribution",
+    "KL divergence from the baseline's distribution",
     kl_per_read,
     worse=1,
     never_negative=True,
+    more="output differs",
 )

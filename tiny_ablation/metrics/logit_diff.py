@@ -17,5 +17,12 @@ def compute(a: Readout, b: Readout) -> "Tensor":  # noqa: ARG001 - the baseline'
 
 
 METRIC = Metric(
-    "logit_diff", "logits", "logit of the target minus logit of the foil", compute, worse=-1, needs_foil=True
+    "logit_diff",
+    "logits",
+    "logit(target) - logit(foil) at the answer",
+    compute,
+    worse=-1,
+    needs_foil=True,
+    less="towards the foil",
+    more="towards the target",
 )

@@ -14,5 +14,11 @@ def compute(a: Readout, b: Readout) -> "Tensor":
 
 
 METRIC = Metric(
-    "p_drop", "probability", "probability of the target lost by the intervention", compute, worse=1
+    "p_drop",
+    "probability",
+    "probability the target loses",
+    compute,
+    worse=1,
+    less="target likelier",
+    more="target lost",
 )

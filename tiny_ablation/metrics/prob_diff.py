@@ -19,8 +19,10 @@ def compute(a: Readout, b: Readout) -> "Tensor":  # noqa: ARG001 - the baseline'
 METRIC = Metric(
     "prob_diff",
     "probability",
-    "probability of the target minus that of the foil",
+    "p(target) - p(foil) at the answer",
     compute,
     worse=-1,
     needs_foil=True,
+    less="towards the foil",
+    more="towards the target",
 )

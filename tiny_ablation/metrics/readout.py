@@ -161,7 +161,7 @@ class Metric:
     Attributes:
         name: as in `metrics.names` and in every table.
         unit: for axes and captions.
-        description: one sentence.
+        meaning: what one example's value is.
         compute: `compute(a, b)` with the intervened readout `a` (m runs) and the baseline `b` (1 run) of the same
             examples gives (m, n_examples). The baseline's own value is `compute(b, b)`.
         span: `first`, `full`, the `metrics.span` under which it is defined.
@@ -171,14 +171,18 @@ class Metric:
             is 0 or 1, and its mean a rate.
         never_negative: it measures a distance, or counts losses; then a mean of 0 is no null hypothesis.
         needs_foil: it compares the target with a wrong answer, which every row must have.
+        less: what a change below zero says about the model; empty where it says nothing more.
+        more: what a change above zero says.
     """
 
     name: str
     unit: str
-    description: str
+    meaning: str
     compute: Callable[[Readout, Readout], "Tensor"]
     span: str = "first"
     worse: int = 0
     decides: bool = False
     never_negative: bool = False
     needs_foil: bool = False
+    less: str = ""
+    more: str = ""

@@ -21,10 +21,11 @@ def greedy(readout: Readout) -> "Tensor":
 METRIC = Metric(
     "seq_acc_flip_rate",
     "share of examples",
-    "the whole target was written before and is not after",
+    "wholly right before, not after",
     compute,
     "full",
     worse=1,
     decides=True,
     never_negative=True,
+    more="answers lost",
 )

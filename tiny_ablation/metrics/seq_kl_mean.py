@@ -17,9 +17,10 @@ def compute(a: Readout, b: Readout) -> "Tensor":
 METRIC = Metric(
     "seq_kl_mean",
     "nats",
-    "KL divergence averaged over the target's tokens",
+    "mean KL divergence over the continuation",
     compute,
     "full",
     worse=1,
     never_negative=True,
+    more="output differs",
 )

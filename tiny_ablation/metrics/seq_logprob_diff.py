@@ -16,9 +16,11 @@ def compute(a: Readout, b: Readout) -> "Tensor":  # noqa: ARG001 - the baseline'
 METRIC = Metric(
     "seq_logprob_diff",
     "nats",
-    "log probability of the whole target minus that of the whole foil",
+    "log p(target) - log p(foil) over the whole continuation",
     compute,
     "full",
     worse=-1,
     needs_foil=True,
+    less="towards the foil",
+    more="towards the target",
 )

@@ -19,6 +19,13 @@ def compute(a: Readout, b: Readout) -> "Tensor":  # noqa: ARG001 - the baseline'
 
 
 METRIC = Metric(
-    "seq_logprob_diff_norm", "nats per token", "mean log probability per token of the target minus that of the foil",
-    compute, "full", worse=-1, needs_foil=True,
-)  # fmt: skip
+    "seq_logprob_diff_norm",
+    "nats per token",
+    "mean log probability per token of target minus foil",
+    compute,
+    "full",
+    worse=-1,
+    needs_foil=True,
+    less="towards the foil",
+    more="towards the target",
+)

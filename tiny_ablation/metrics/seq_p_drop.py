@@ -16,8 +16,10 @@ def compute(a: Readout, b: Readout) -> "Tensor":
 METRIC = Metric(
     "seq_p_drop",
     "probability",
-    "probability of the whole target lost by the intervention",
+    "how much probability the whole target loses",
     compute,
     "full",
     worse=1,
+    less="target likelier",
+    more="target lost",
 )

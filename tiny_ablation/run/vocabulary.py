@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from tiny_ablation.metrics import registry
 from tiny_ablation.store.schema import TABLES
 
 
@@ -21,28 +22,7 @@ class MetricVocabulary(NamedTuple):
     more: str = ""
 
 
-_FOIL, _TARGET = "towards the foil", "towards the target"
-_METRICS = {
-    "logit_diff": MetricVocabulary("logits", "logit(target) - logit(foil) at the answer", _FOIL, _TARGET),
-    "prob_diff": MetricVocabulary("probability", "p(target) - p(foil) at the answer", _FOIL, _TARGET),
-    "p_drop": MetricVocabulary("probability", "probability the target loses", "target likelier", "target lost"),
-    "kl_div": MetricVocabulary("nats", "KL divergence from the baseline's distribution", "", "output differs"),
-    "acc_flip_rate": MetricVocabulary("share of examples", "right before, wrong after", "", "answers lost"),
-    "acc_gain_rate": MetricVocabulary("share of examples", "wrong before, right after", "", "answers gained"),
-    "entropy": MetricVocabulary("nats", "entropy of the next-token distribution", "surer", "less sure"),
-    "recovered": MetricVocabulary("fraction", "share of the clean run's advantage brought back", "", "recovered"),
-    "seq_logprob_diff": MetricVocabulary(
-        "nats", "log p(target) - log p(foil) over the whole continuation", _FOIL, _TARGET
-    ),
-    "seq_logprob_diff_norm": MetricVocabulary(
-        "nats per token", "mean log probability per token of target minus foil", _FOIL, _TARGET
-    ),
-    "seq_acc_flip_rate": MetricVocabulary("share of examples", "wholly right before, not after", "", "answers lost"),
-    "seq_p_drop": MetricVocabulary(
-        "probability", "how much probability the whole target loses", "target likelier", "target lost"
-    ),
-    "seq_kl_mean": MetricVocabulary("nats", "mean KL divergence over the continuation", "", "output differs"),
-}  # fmt: skip
+_RECOVERED = MetricVocabulary("fraction", "share of the clean run's advantage brought back", "", "recovered")
 
 # What a file of a run or a sweep holds.
 FILES = {
@@ -72,8 +52,13 @@ _ACTIONS = {
 
 
 def metric_vocabulary(metric: str) -> MetricVocabulary:
-    """The words for `metric`; a metric unknown here is spoken of in its own units."""
-    return _METRICS.get(metric, MetricVocabulary(f"units of {metric}", metric))
+    """The words for `metric`; one of another version, or of a plug-in that is not here, is spoken of in its own units."""
+    if metric == "recovered":  # a share of `metrics.primary`, and none by itself
+        return _RECOVERED
+    if metric not in registry.metric_names():
+        return MetricVocabulary(f"units of {metric}", metric)
+    found = registry.metric(metric)
+    return MetricVocabulary(found.unit, found.meaning, found.less, found.more)
 
 
 def change_label(metric: str) -> str:
