@@ -44,6 +44,8 @@ def clean():
 
 @pytest.fixture
 def mine(tmp_path, monkeypatch):
+    registry.register_schemas()  # those of the package, which stay when the plug-in's are taken out again
+    forget()
     [ablation] = blocks("docs/adding.md", "python")
     path = tmp_path / "mine.py"
     path.write_text(ablation + METRIC)
