@@ -6,10 +6,12 @@ import pytest
 from tests.ablations.conftest import checked
 from tests.conftest import SHAPES
 from tiny_ablation.ablations.pairs import HeadsPairZeroConfig
+from tiny_ablation.ablations.pairs.answer import sections
 from tiny_ablation.ablations.registry import find_ablation
 from tiny_ablation.ablations.single_site import HeadsScaleConfig
 from tiny_ablation.errors import ConfigError, ResultsError
 from tiny_ablation.run.plan import Arm
+from tiny_ablation.store.reader import load_run
 
 ABLATION = find_ablation("heads_pair_zero")
 
@@ -133,3 +135,38 @@ def test_pairs_that_the_model_has_not_are_refused(toy_networks, make_prompts, ma
     network = toy_networks["llama"]
     with pytest.raises(ConfigError, match=message):
         ABLATION.plan(config(**keys), make_context(network, make_prompts(network.shape.d_vocab)))
+
+
+def test_the_redundant_pair_of_a_known_model_is_said_to_stand_in_for_each_other(cli, tmp_path):
+    done = cli(
+        "model=induction_pair", "dataset=induction_tokens", "dataset.n_examples=24", "ablation=heads_pair_zero",
+        "ablation.of=[0.0,0.1,1.0,1.1]", "metrics.primary=p_drop",
+        "tracking=off", "verify=off", "stats.n_boot=200", "stats.n_perm=2000", "hydra.run.dir=run",
+    )  # fmt: skip
+    assert done.code == 0
+    run = load_run(tmp_path / "run")
+    rows = run.impact[(run.impact["metric"] == run.summary["primary"])]
+    told = rows[rows["interaction_q"] <= 0.05]
+    found = run.summary["interactions"]
+    assert found["n"] == len(rows)
+    assert sorted(pair["interaction"] for pair in found["pairs"]) == pytest.approx(
+        sorted(told["interaction"])
+    )
+    assert "L1H0 + L1H1 stand in for each other: together" in " ".join(done.out.split())
+
+
+def test_pairs_are_worded_by_which_way_they_depart_from_the_sum():
+    def headline(*interactions):
+        pairs = [
+            {"pair": f"L0H0 + L{i}H1", "delta_a": -1.0, "delta_b": -0.5, "interaction": each, "interaction_low": each - 0.1,
+             "interaction_high": each + 0.1, "interaction_q": 0.01}
+            for i, each in enumerate(interactions)
+        ]  # fmt: skip
+        [section] = sections({"metric": "logit_diff", "n": 6, "pairs": pairs})
+        return section.headline
+
+    assert headline(0.9, -0.4).startswith(
+        "L0H0 + L1H1 stand in for each other: together they change logit_diff by -1.900"
+    )
+    assert headline(0.9).startswith("L0H0 + L0H1 overlap:")
+    assert headline() == "No pair is shown to stand in for each other: none interacts on logit_diff."

@@ -91,6 +91,7 @@ def summary(table: pd.DataFrame, **changes) -> dict:
         "seed": 0,
         "n_examples": 120,
         "n_groups": 11,
+        "baseline_of": "the clean prompt, un-intervened",
         "split": "all",
         "intervention": {
             "granularity": "head",

@@ -167,15 +167,32 @@ class _FrozenNorm:
         bias = getattr(norm, "bias", None)
         # RMSNorm keeps the mean of what it is given, LayerNorm takes it away.
         self._centred = torch.allclose(norm(given + given.abs().max()), gave, rtol=1e-3, atol=1e-4)
-        base = self._centre(given)
-        scaled = gave if bias is None else gave - bias
-        self._scale = torch.where(base == 0, 0, scaled / base)
+        self._scale = _scale(norm, self._centre(given), gave, 0.0 if bias is None else bias)
 
     def _centre(self, values: Tensor) -> Tensor:
         return values - values.mean(-1, keepdim=True) if self._centred else values
 
     def __call__(self, values: Tensor) -> Tensor:
         return self._centre(values) * self._scale
+
+
+def _scale(module: nn.Module, given: Tensor, gave: Tensor, bias: Tensor | float = 0.0) -> Tensor:
+    """(d_model,): what a run multiplied `given` by, number for number, to get `gave` less the bias.
+
+    The quotient says little where a number is near 0. So this is one factor for all where that fits, or else what the module, a
+    norm, makes of numbers of one size, that of `given`.
+    """
+    wanted = gave - bias
+    one = (wanted @ given) / (given @ given)
+    if torch.allclose(given * one, wanted, rtol=1e-4, atol=1e-5 * float(wanted.abs().max())):
+        return one.expand_as(given)
+    if not list(module.children()):
+        signs = 1 - 2 * (torch.arange(len(given), device=given.device) % 2)
+        level = given.pow(2).mean().sqrt() * signs
+        scale = (module(level) - bias) / level
+        if torch.allclose(given * scale, wanted, rtol=1e-3, atol=1e-4 * float(wanted.abs().max())):
+            return scale
+    return torch.where(given == 0, 0, wanted / given)
 
 
 def _normed(network: Network, values: Tensor) -> Tensor:
@@ -190,7 +207,7 @@ def _by_head(network: Network, layer: int, run: _Run) -> Tensor:
     if "attn_out" not in points or points["attn_out"].module is points["z"].module:
         return alone
     whole = network.hook_point("z", layer).module(z.flatten())
-    return alone * torch.where(whole == 0, 0, run.at["attn_out", layer] / whole)
+    return alone * _scale(points["attn_out"].module, whole, run.at["attn_out", layer])
 
 
 @torch.inference_mode()

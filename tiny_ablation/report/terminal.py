@@ -64,12 +64,11 @@ class Screen:
 
         Args:
             summary: the content of `metrics/summary.json`: `baseline` (mean and interval of `accuracy` and of
-                the metrics), `primary`, `n_examples` and `n_groups` are shown.
+                the metrics), `baseline_of`, `primary`, `n_examples` and `n_groups` are shown.
         """
         examples, groups = summary["n_examples"], summary["n_groups"]
-        self._heading(
-            "Baseline", f"{_count(examples, 'example')} in {_count(groups, 'group')}, nothing intervened on"
-        )
+        counts = f"{_count(examples, 'example')} in {_count(groups, 'group')}"
+        self._heading("Baseline", f"{summary['baseline_of']}; {counts}")
         names = [name for name in ("accuracy", summary["primary"]) if name in summary["baseline"]]
         self._lines([self._baseline_row(name, summary["baseline"][name]) for name in names], "<><<")
         self._print()
@@ -141,10 +140,12 @@ class Screen:
         return [*texts, self._text("unresolved" if unsure else "", how)]
 
     def section(self, section: Section) -> None:
-        """A section: its paragraphs, then its tables; nothing where it has neither."""
-        if not section.text and not section.tables:
+        """A section: its answer, its paragraphs, then its tables; nothing where it has none of these."""
+        if not (section.headline or section.text or section.tables):
             return
         self._heading(section.title, "")
+        if section.headline:
+            self._paragraph("  ", section.headline, "bold" if section.firm else "")
         for text in section.text:
             self._paragraph("  ", text, "")
         self._print()

@@ -68,6 +68,7 @@ def run_summary(
         | {**tables.analysis.notes},
         "accuracy_means": CRITERIA[root.metrics.span],
         "baseline": baseline,
+        "baseline_of": first.arm.baseline,
         "baseline_by_template": [] if clean is None else _baseline_by_template(prepared, clean),
         "metrics": {m.name: _mean_effect(prepared, first, m.name) for m in prepared.metrics},
         "top": top_sites(tables.impact, prepared.spec.table, primary),

@@ -15,11 +15,11 @@ from tiny_ablation.ablations.shared.replacements import Scale
 from tiny_ablation.ablations.shared.sites import Head, parse_head
 from tiny_ablation.config.keys import key
 from tiny_ablation.config.schema import AblationConfig
-from tiny_ablation.document import Figure
+from tiny_ablation.document import Figure, Section
 from tiny_ablation.engine.edits import Edit, Intervention
 from tiny_ablation.errors import ConfigError
 from tiny_ablation.models.hookpoints import ModelShape
-from tiny_ablation.run.plan import Ablation, Arm, InterventionSpec, PlanContext, Row, positions_key
+from tiny_ablation.run.plan import Ablation, Analysis, Arm, InterventionSpec, PlanContext, Row, positions_key
 
 if TYPE_CHECKING:
     from tiny_ablation.run.measure import Measured
@@ -87,6 +87,19 @@ class HeadsPairZero(Ablation):
         from tiny_ablation.ablations.pairs.matrix import pair_matrix
 
         return [pair_matrix(result)]
+
+    def analyse(self, prepared: "PreparedRun", measured: "Sequence[Measured]") -> Analysis:
+        """The pairs that interact."""
+        from tiny_ablation.ablations.pairs.answer import interactions
+
+        found = interactions(prepared, measured)
+        return Analysis() if found is None else Analysis(summary={"interactions": found})
+
+    def sections(self, summary: Mapping[str, Any]) -> list[Section]:
+        """The same in words."""
+        from tiny_ablation.ablations.pairs.answer import sections
+
+        return sections(summary.get("interactions"))
 
     def plan(self, cfg: HeadsPairZeroConfig, context: PlanContext) -> list[Arm]:
         """A arm of pairs, and one of the heads in them, each alone, written as a pair of a head with itself."""

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tiny_ablation.data.text import listing
-from tiny_ablation.document import Figure
+from tiny_ablation.document import Figure, Section
 from tiny_ablation.engine.prompts import Prompt
 from tiny_ablation.errors import DataError
 from tiny_ablation.run.plan import Ablation, Analysis, PlanContext
@@ -27,11 +27,26 @@ class PatchAblation(Ablation):
         return recovered(prepared, arms)
 
     def analyse(self, prepared: "PreparedRun", measured: "Sequence[Measured]") -> Analysis:
-        """Restoring against breaking, where both directions ran."""
+        """Where the answer enters the residual stream, and restoring against breaking, as far as that was measured."""
+        from tiny_ablation.ablations.patching import answers
         from tiny_ablation.ablations.patching.recovered import asymmetry
 
         found = asymmetry(prepared, measured)
-        return Analysis({} if found is None else {"asymmetry": found})
+        told = {
+            "entry": answers.entry(prepared, measured),
+            "restoring_and_breaking": answers.balance(found, prepared.spec.settings.root.stats.confidence),
+        }
+        tables = {} if found is None else {"asymmetry": found}
+        return Analysis(tables, summary={name: each for name, each in told.items() if each is not None})
+
+    def sections(self, summary: Mapping[str, Any]) -> list[Section]:
+        """The same in words; where both were asked, the headline is that of restoring against breaking."""
+        from tiny_ablation.ablations.patching import answers
+
+        return [
+            *answers.balance_sections(summary.get("restoring_and_breaking")),
+            *answers.entry_sections(summary.get("entry")),
+        ]
 
     def figures(self, result: "Result") -> "Iterable[Figure]":
         """The map of positions by layers, and restoring against breaking."""

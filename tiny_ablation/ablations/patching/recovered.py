@@ -44,7 +44,7 @@ def recovered(
         if not len(patched.examples):
             continue
         ends = {each.arm.run: each.baseline[name] for each in (patched, other)}
-        found = _ratios(prepared, patched.values[name] - ends["corrupt"], ends, patched.groups)
+        found = share_of_advantage(prepared, patched.values[name] - ends["corrupt"], ends, patched.groups)
         yield m, {
             "metric": "recovered", "value": found.ratio, "n": len(patched.examples), "baseline": 0.0, "delta": found.ratio,
             "null": NO_TEST, **found.columns("ci_low", "ci_high", "ci_shape"), **dict.fromkeys(_NOT_SAID, np.nan),
@@ -69,16 +69,16 @@ def asymmetry(prepared: PreparedRun, measured: Sequence[Measured]) -> pd.DataFra
     named(prepared, frame)
     frame["metric"], frame["n"] = name, len(groups)
     for name, share in (("restoring", restored), ("breaking", broken), ("asymmetry", restored - broken)):
-        found = _ratios(prepared, share, ends, groups)
+        found = share_of_advantage(prepared, share, ends, groups)
         frame = frame.assign(
             **{name: found.ratio}, **found.columns(*(f"{name}_{end}" for end in ("low", "high", "shape")))
         )
     return frame
 
 
-def _ratios(
+def share_of_advantage(
     prepared: PreparedRun, numerator: "NDArray[np.float64]", ends: Mapping[str, "NDArray[np.float64]"], groups: Sequence[str]
 ) -> Ratios:  # fmt: skip
-    """Of the clean run's advantage; `ends` has the primary metric of the un-patched run of either prompt."""
+    """Means over that of the clean run's advantage, per site; `ends` has the primary metric of either un-patched prompt."""
     advantage = ends["clean"] - ends["corrupt"]
     return ratio_of_means(numerator, advantage, groups, prepared.spec.settings.root.stats.confidence)
