@@ -13,7 +13,7 @@ always sees itself: `all to last` leaves the last token itself alone, and `first
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from tiny_ablation.ablations.patching.prompt_pairs import require_mark
+from tiny_ablation.ablations.shared.prompt_pairs import require_mark
 from tiny_ablation.ablations.shared.replacements import Cut
 from tiny_ablation.ablations.shared.sites import chosen_layers, window_around
 from tiny_ablation.config.keys import key

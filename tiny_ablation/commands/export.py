@@ -34,18 +34,16 @@ def main(args: list[str]) -> int:
         "--size", type=int, help="of a circuit: how many heads; default: the fewest that carry the behaviour"
     )
     given = flags.parse_args(args)
+    from tiny_ablation.ablations.registry import find_ablation
     from tiny_ablation.errors import ConfigError
-    from tiny_ablation.report.node_graph import has_circuits
     from tiny_ablation.store.files import write_text
     from tiny_ablation.store.reader import load_run
     from tiny_ablation.store.untrusted import reading
 
     run = load_run(given.dir)
     asked = [f"--{name}" for name in ("ranking", "size") if getattr(given, name) is not None]
-    if asked and (given.format == "csv" or not has_circuits(run)):
-        raise ConfigError(
-            f"{' and '.join(asked)} chooses a circuit, for --format mib of a run of ablation=circuit"
-        )
+    if asked and (given.format == "csv" or not find_ablation(run.summary["kind"]).has_circuits):
+        raise ConfigError(f"{' and '.join(asked)} chooses a circuit, for --format mib of a run over circuits")
     with reading(given.dir):
         text = (
             run.impact.to_csv(index=False, lineterminator="\n")

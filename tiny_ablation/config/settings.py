@@ -104,7 +104,7 @@ def _check(root: RootConfig) -> None:
         keys = [f"sae.{f.name}" for f in fields(SaeConfig) if getattr(root.sae, f.name) != f.default]
         raise ConfigError(
             f"{', '.join(keys)} is set, but ablation={root.ablation.kind} uses no sparse autoencoder; "
-            "take ablation=sae_train or ablation=sae_toggle, or leave it out"
+            "take an ablation of features, or leave it out"
         )
     parse_k(root.sweep.k)
     _check_confirm(root)

@@ -146,7 +146,7 @@ class Executor:
         if always and self._passes.paths(batch).resume is None:
             raise ModelError(
                 "a pass through this model cannot begin at a later block, so what is done to every run (noise on the "
-                "embeddings) would be missing from the intervened ones; causal_trace cannot be used with it"
+                "embeddings) would be missing from the intervened ones; ablations that do so cannot be used with it"
             )
         under = self._sources(batch, always).writers(always)
         cache = self._passes.clean(batch, writers=under)

@@ -13,14 +13,13 @@ References: `Graph.to_json`, `Graph.from_json` in src/eap/graph.py of github.com
 of github.com/hannamw/MIB-circuit-track (Mueller et al. 2025), which takes the same keys.
 """
 
-import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from tiny_ablation.ablations.registry import find_ablation
 from tiny_ablation.errors import ResultsError
 from tiny_ablation.metrics.registry import metric
 from tiny_ablation.run import effects
-from tiny_ablation.store.files import read_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,16 +27,11 @@ if TYPE_CHECKING:
     from tiny_ablation.store.reader import Run
 
 
-def has_circuits(run: "Run") -> bool:
-    """Whether the run measured circuits."""
-    return (run.dir.metrics / "circuit.parquet").is_file()
-
-
 def node_graph(run: "Run", *, ranking: str = "signed", size: int | None = None) -> dict[str, Any]:
     """The graph of a run: all nodes with the scores that it measured, or the nodes of one circuit.
 
     Args:
-        run: over heads or MLPs, or of `ablation=circuit`.
+        run: over heads or MLPs, or over circuits.
         ranking: of a circuit: whose heads were kept, `signed` or `absolute`.
         size: of a circuit: how many; None is the fewest that carry the behaviour.
 
@@ -48,9 +42,10 @@ def node_graph(run: "Run", *, ranking: str = "signed", size: int | None = None) 
     if not cfg:
         raise ResultsError(f"{run.dir.path} does not say how large its model is; run again with this version")
     nodes = [name for layer in _layers(cfg) for name in layer]
-    if has_circuits(run):
+    ablation = find_ablation(run.summary["kind"])
+    if ablation.has_circuits:
         scores: Mapping[str, float] = {}
-        heads = _circuit(run, ranking, size)
+        heads = [f"a{layer}.h{head}" for layer, head in ablation.circuit(run, ranking, size)]
         kept = {"input", "logits", *(n for n in nodes if n.startswith("m")), *heads}
     else:
         scores, kept = _scores(run, nodes), {"input", "logits", *nodes}
@@ -115,17 +110,5 @@ def _names(run: "Run", rows: "pd.DataFrame") -> list[str]:
         return [f"m{layer}" for layer in rows["layer"]]
     raise ResultsError(
         f"{run.dir.path} has no effects of whole heads or MLPs at all positions, which are the nodes of the graph; give a run "
-        "of heads_*, mlp_* or circuit"
+        "of heads or MLPs, or of circuits"
     )
-
-
-def _circuit(run: "Run", ranking: str, size: int | None) -> list[str]:
-    found = read_table(run.dir.metrics / "circuit.parquet")
-    rows = found.loc[(found["ranking"] == ranking) & (found["metric"] == run.summary["primary"]), :]
-    rows = rows.sort_values("size")
-    sizes = sorted({*rows["size"].tolist()})
-    mine = rows.loc[rows["carries"].astype(bool) if size is None else rows["size"] == size, :]
-    if mine.empty:
-        what = "no circuit carries the behaviour" if size is None else f"there is no circuit of {size} heads"
-        raise ResultsError(f"{run.dir.path}: {what}; choose --size from {', '.join(map(str, sizes))}")
-    return [f"a{layer}.h{head}" for layer, head in re.findall(r"L(\d+)H(\d+)", mine["heads"].iloc[0])]

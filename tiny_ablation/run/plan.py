@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tiny_ablation.run.prepare import PreparedRun
     from tiny_ablation.run.result import Result
     from tiny_ablation.sae.panel import FeatureFacts
+    from tiny_ablation.store.reader import Run
 
 Key = Mapping[str, int | float | str]
 Site = tuple[int, int]  # (layer, unit), unit 0 where the whole component is one
@@ -245,6 +246,7 @@ class Ablation(ABC):
         draws: what the seed draws in this kind besides the examples, such as `donors`; empty where nothing.
         confirmable: whether some of its sites can be measured alone on other examples (`stats.confirm`).
         effect_name: what the literature calls its effects; empty where it has no name for them.
+        has_circuits: whether its runs measure circuits, whose heads `circuit` names.
         ranked: whether its sites can be told apart by their ranks; sets that hold each other cannot.
     """
 
@@ -254,6 +256,7 @@ class Ablation(ABC):
     draws: ClassVar[tuple[str, ...]] = ()
     confirmable: ClassVar[bool] = True
     effect_name: ClassVar[str] = ""
+    has_circuits: ClassVar[bool] = False
     ranked: ClassVar[bool] = True
 
     def check(self, cfg: Any) -> None:
@@ -312,6 +315,19 @@ class Ablation(ABC):
     def figures(self, result: "Result") -> "Iterable[Figure]":
         """What is drawn of a finished run beside its effects, from the tables and the summary that it wrote."""
         return ()
+
+    def circuit(self, run: "Run", ranking: str, size: int | None) -> "Sequence[tuple[int, int]]":
+        """The (layer, head) in one circuit of a finished run, where `has_circuits`.
+
+        Args:
+            run: the run.
+            ranking: by which its heads were chosen.
+            size: how many; None is the fewest that carry the behaviour.
+
+        Raises:
+            ResultsError: there is no such circuit.
+        """
+        raise NotImplementedError
 
     @abstractmethod
     def plan(self, cfg: Any, context: PlanContext) -> list[Arm]:

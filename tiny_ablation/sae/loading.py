@@ -53,8 +53,8 @@ def inputs(cfg: SaeConfig) -> str:
     weights = Path(cfg.path).expanduser() / WEIGHTS
     if not weights.is_file():
         raise ModelError(
-            f"sae.path={cfg.path}: there is no {WEIGHTS}; give a directory that SAELens saved, such as sae/ of a run of "
-            "ablation=sae_train"
+            f"sae.path={cfg.path}: there is no {WEIGHTS}; give a directory that SAELens saved, such as sae/ of a run "
+            "that trained one"
         )
     return f"sae:{sha256_file(weights)}"
 

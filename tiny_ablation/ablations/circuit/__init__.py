@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from tiny_ablation.run.measure import Measured
     from tiny_ablation.run.prepare import PreparedRun
     from tiny_ablation.run.result import Result
+    from tiny_ablation.store.reader import Run
 
 
 @dataclass
@@ -68,6 +69,7 @@ class CircuitAblation(SetAblation, MeanAblation):
 
     name = "circuit"
     config = CircuitConfig
+    has_circuits = True
     confirmable = False  # dataset.split says where circuits are evaluated
 
     def check(self, cfg: CircuitConfig) -> None:
@@ -107,6 +109,12 @@ class CircuitAblation(SetAblation, MeanAblation):
         from tiny_ablation.ablations.circuit.figure import faithfulness
 
         return [faithfulness(result)] if result.summary.get("circuit") else []
+
+    def circuit(self, run: "Run", ranking: str, size: int | None) -> Sequence[tuple[int, int]]:
+        """Those of `metrics/circuit.parquet`."""
+        from tiny_ablation.ablations.circuit.analysis import heads_of
+
+        return heads_of(run, ranking, size)
 
     def plan(self, cfg: CircuitConfig, context: PlanContext) -> list[Arm]:
         """The circuits of all rankings and sizes; then random ones for each, and the circuits of the test of members."""

@@ -10,6 +10,7 @@ value takes signs and sizes from different halves of the groups, its interval is
 taken as given: intervals do not say how a ranking from other examples would do.
 """
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,6 +21,7 @@ from tiny_ablation.ablations.circuit.areas import areas
 from tiny_ablation.ablations.circuit.curves import Curves, curves_of, mean_of
 from tiny_ablation.ablations.circuit.design import EMPTY
 from tiny_ablation.ablations.shared.head_sets import label
+from tiny_ablation.errors import ResultsError
 from tiny_ablation.run.id_columns import named
 from tiny_ablation.run.measure import Measured
 from tiny_ablation.run.plan import Analysis
@@ -30,6 +32,8 @@ from tiny_ablation.stats.fdr import first_step, q_values
 from tiny_ablation.stats.means import cluster_means
 from tiny_ablation.stats.percentile import percentile_among
 from tiny_ablation.stats.ratios import Shape
+from tiny_ablation.store.files import read_table
+from tiny_ablation.store.reader import Run
 
 MARGIN = 0.2
 """How far from 1 the f of a circuit that carries the behaviour may lie."""
@@ -159,3 +163,21 @@ def _warnings(summary: dict[str, Any]) -> list[str]:
             f"the earlier run measured {summary['ranked_by']['n_heads']} of {summary['n_heads']} heads; the others come last"
         )
     return out
+
+
+def heads_of(run: Run, ranking: str, size: int | None) -> list[tuple[int, int]]:
+    """The (layer, head) in a circuit of a finished run, by the primary metric; `size` None is the fewest that carry it.
+
+    Raises:
+        ResultsError: there is no such circuit.
+    """
+    found = read_table(run.dir.metrics / "circuit.parquet")
+    rows = found.loc[
+        (found["ranking"] == ranking) & (found["metric"] == run.summary["primary"]), :
+    ].sort_values("size")
+    mine = rows.loc[rows["carries"].astype(bool) if size is None else rows["size"] == size, :]
+    if mine.empty:
+        what = "no circuit carries the behaviour" if size is None else f"there is no circuit of {size} heads"
+        sizes = sorted({*rows["size"].tolist()})
+        raise ResultsError(f"{run.dir.path}: {what}; choose --size from {', '.join(map(str, sizes))}")
+    return [(int(layer), int(head)) for layer, head in re.findall(r"L(\d+)H(\d+)", mine["heads"].iloc[0])]

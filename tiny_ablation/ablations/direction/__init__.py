@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from tiny_ablation.ablations.direction.found import differences, given
 from tiny_ablation.ablations.direction.vectors import SITE, Along, OneDirection, Operation, Random
-from tiny_ablation.ablations.patching.prompt_pairs import require_mark
+from tiny_ablation.ablations.shared.prompt_pairs import require_mark
 from tiny_ablation.ablations.shared.sites import chosen_layers
 from tiny_ablation.config.keys import key
 from tiny_ablation.config.schema import AblationConfig

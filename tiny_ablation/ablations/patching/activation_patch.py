@@ -13,8 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from tiny_ablation.ablations.patching import prompt_pairs
-from tiny_ablation.ablations.patching.prompt_pairs import PatchAblation
+from tiny_ablation.ablations.patching.patch_ablation import PatchAblation
+from tiny_ablation.ablations.shared import prompt_pairs
 from tiny_ablation.ablations.shared.replacements import patch_from
 from tiny_ablation.ablations.shared.sites import chosen, chosen_layers
 from tiny_ablation.config.keys import key

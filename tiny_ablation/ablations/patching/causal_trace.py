@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from tiny_ablation.ablations.patching import prompt_pairs
 from tiny_ablation.ablations.patching.noise import noise_on
-from tiny_ablation.ablations.patching.prompt_pairs import PatchAblation
+from tiny_ablation.ablations.patching.patch_ablation import PatchAblation
+from tiny_ablation.ablations.shared import prompt_pairs
 from tiny_ablation.ablations.shared.replacements import Patch, patch_from
 from tiny_ablation.ablations.shared.sites import chosen, window_around
 from tiny_ablation.config.keys import key

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from tiny_ablation.ablations.patching import prompt_pairs
 from tiny_ablation.ablations.patching.activation_patch import Unequal
-from tiny_ablation.ablations.patching.prompt_pairs import PatchAblation
+from tiny_ablation.ablations.patching.patch_ablation import PatchAblation
+from tiny_ablation.ablations.shared import prompt_pairs
 from tiny_ablation.ablations.shared.replacements import FromEdited, Patch, patch_from
 from tiny_ablation.ablations.shared.sites import Head, chosen, chosen_layers, parse_head
 from tiny_ablation.config.keys import key
