@@ -115,7 +115,7 @@ def test_a_parallel_mlp_is_found_out(toy_networks, shape, parallel):
     ("name", "args", "words"),
     [
         ("some", (), ("4 of the model's nodes have no effect, such as a0.h0", "ablation.layers")),
-        ("attention", (), ("no effects of whole heads or MLPs", "heads_*")),
+        ("attention", (), ("no effects of whole heads or MLPs", "give a run of heads or MLPs")),
         ("last", (), ("no effects of whole heads or MLPs at all positions",)),
         ("entropy", (), ("entropy says neither way", "metrics.primary")),
         ("circuit", (), ("no circuit carries the behaviour; choose --size from 0, 1, 2, 4, 8",)),
