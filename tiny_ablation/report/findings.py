@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from tiny_ablation import formats
+from tiny_ablation.ablations.registry import find_ablation
 from tiny_ablation.data.text import tame
 from tiny_ablation.report import markdown
 from tiny_ablation.report.evidence import sections
@@ -66,7 +67,7 @@ def _run(run: Run) -> Iterator[str]:
     yield ""
     yield from _how(run)
     shown = sections(summary, _controls(run))
-    if not any(section.headline for section in shown):
+    if not find_ablation(summary["kind"]).has_circuits:
         yield from _top(run)
     for section in shown:
         if section.headline:

@@ -8,6 +8,8 @@ import pandas as pd
 import pytest
 
 from tiny_ablation.ablations.patching import figures as patching
+from tiny_ablation.ablations.registry import find_ablation
+from tiny_ablation.document import Section
 from tiny_ablation.report.figures import canvas, drawing, grid, lines, of_run, of_templates, points
 from tiny_ablation.report.figures.head_map import scale_maps
 from tiny_ablation.run.result import Result
@@ -97,6 +99,13 @@ def test_a_trace_has_the_published_layout(source, fake):
     assert not data.panels[0].resolved[2, 1]  # 0.1 with an interval that begins at 0
     assert data.colour.startswith("indirect effect")
     assert _names(source(table, kind="causal_trace")) == ["trace", "forest"]
+
+
+def test_an_answer_of_its_own_does_not_hide_the_strongest_sites(source, fake, monkeypatch):
+    own = [Section("Own", headline="The answer.")]
+    for kind, shown in (("heads_zero", True), ("circuit", False)):  # circuits hold each other: none is the strongest
+        monkeypatch.setattr(type(find_ablation(kind)), "sections", lambda *_: own)
+        assert ("forest" in _names(source(fake.layer_impact(), kind=kind))) is shown
 
 
 def test_both_directions_of_a_trace_are_panels(source, fake):

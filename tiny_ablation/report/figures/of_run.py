@@ -11,7 +11,6 @@ from tiny_ablation import formats
 from tiny_ablation.ablations.registry import find_ablation
 from tiny_ablation.document import Figure
 from tiny_ablation.document.figures import Bar, Bars, Line, LinePanel, Lines, Points
-from tiny_ablation.report.evidence import own_sections
 from tiny_ablation.report.figures import feature_map, feature_panel, of_templates
 from tiny_ablation.report.figures.drawing import write
 from tiny_ablation.report.figures.feature_data import has_features
@@ -33,6 +32,7 @@ def run_figures(result: Result) -> Iterator[Figure]:
         ResultsError: the table has no effect on the primary metric.
     """
     signs, metric = vocabulary.signs(result.metric), result.metric
+    ablation = find_ablation(result.summary["kind"])
     if result.index == _HEADS and not result.several_directions:
         yield Figure(
             "head_map", "Every head",
@@ -41,7 +41,7 @@ def run_figures(result: Result) -> Iterator[Figure]:
             f"{signs}",
             scale_maps(result),
         )  # fmt: skip
-    yield from find_ablation(result.summary["kind"]).figures(result)
+    yield from ablation.figures(result)
     if has_features(result):
         yield Figure(
             "feature_map", "The map of features",
@@ -57,9 +57,7 @@ def run_figures(result: Result) -> Iterator[Figure]:
             "marks are unresolved.",
             layer_profile(result),
         )  # fmt: skip
-    if not any(
-        section.headline for section in own_sections(result.summary)
-    ):  # its answer is not about its strongest sites
+    if not ablation.has_circuits:  # circuits hold each other, so that none is the strongest
         yield Figure(
             "forest", "The strongest, with intervals",
             "Marks are mean changes over examples, bars their intervals. Open grey marks are unresolved: the interval "
