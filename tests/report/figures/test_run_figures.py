@@ -103,7 +103,10 @@ def test_a_trace_has_the_published_layout(source, fake):
 
 def test_an_answer_of_its_own_does_not_hide_the_strongest_sites(source, fake, monkeypatch):
     own = [Section("Own", headline="The answer.")]
-    for kind, shown in (("heads_zero", True), ("circuit", False)):  # circuits hold each other: none is the strongest
+    for kind, shown in (
+        ("heads_zero", True),
+        ("circuit", False),
+    ):  # circuits hold each other: none is the strongest
         monkeypatch.setattr(type(find_ablation(kind)), "sections", lambda *_: own)
         assert ("forest" in _names(source(fake.layer_impact(), kind=kind))) is shown
 
