@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from tests.cli.conftest import TOY
-from tiny_ablation.report.examples import examples_section
+from tiny_ablation.report.examples import _shortener, examples_section
 from tiny_ablation.store.files import read_json
 from tiny_ablation.store.rundir import RunDir
 
@@ -50,3 +50,15 @@ def test_a_run_of_an_earlier_version_has_none(run):
         del each["text"]
     run.provenance.write_text(json.dumps(provenance))
     assert examples_section(run, read_json(run.summary)).tables == ()
+
+
+def test_of_prompts_that_end_alike_what_differs_is_shown():
+    end = "<|im_end|> <|im_start|>assistant The capital is"
+    asked = [f"<|im_start|>user What is the capital of {place}?{end}" for place in ("Chad", "Peru", "Mali")]
+    shown = [_shortener(asked, 40)(prompt) for prompt in asked]
+    assert all(
+        place in text and text.endswith(" …")
+        for place, text in zip(("Chad", "Peru", "Mali"), shown, strict=True)
+    )
+    assert _shortener(["abc de", "def gh"], 5)("abc de") == "… bc de"
+    assert _shortener(["one prompt only"], 6)("one prompt only") == "… t only"

@@ -1,7 +1,8 @@
 """Single prompts: what the strongest interventions do to them, and what the strongest heads attend to and write on them."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from itertools import takewhile
 from typing import Any
 
 from tiny_ablation import formats
@@ -24,12 +25,14 @@ def examples_section(
         summary: the content of `metrics/summary.json`.
         sites: how many of the strongest sites.
         prompts: how many prompts of each.
-        longest: characters of a prompt; of a longer one its end is shown, where the answer is read.
+        longest: characters of a prompt; of a longer one its end is shown, where the answer is read, or what stands before
+            an end that all prompts share.
     """
     title, primary = "Examples", summary["primary"]
     texts = texts_of(read_json(run.provenance)) if run.provenance.is_file() else {}
     if not texts or not summary["top"] or not run.per_example.is_file():
         return Section(title)
+    shorten = _shortener([text["clean"] for text in texts.values()], longest)
     every: Any = read_table(run.per_example)
     index = next(table.index for name, table in TABLES.items() if run.table(name).is_file())
     tables, lines = [], []
@@ -44,7 +47,7 @@ def examples_section(
         n_flips = (rows["prediction"] != rows["prediction_baseline"]).sum()
         shown = by_change(rows, texts, primary).head(prompts)
         cells = [
-            [_end(row["clean"], longest), row["target"], row["foil"], formats.signed(row["delta"], 3),
+            [shorten(row["clean"]), row["target"], row["foil"], formats.signed(row["delta"], 3),
              row["prediction_baseline"], row["prediction"]] for _, row in shown.iterrows()
         ]  # fmt: skip
         prompt, _, _, change, *tokens = cells[0]
@@ -66,13 +69,14 @@ def readouts_section(run: RunDir, *, heads: int = 3, prompts: int = 5, longest: 
         run: its tables `head_readouts` and `head_prompts` and its provenance are read.
         heads: how many of the strongest.
         prompts: how many prompts of each, those first that it changes most.
-        longest: characters of a prompt; of a longer one its end is shown.
+        longest: characters of a prompt; of a longer one its end, as in `examples_section`.
     """
     title = "What the strongest heads attend to and write"
     files = [run.metrics / f"{name}.parquet" for name in ("head_readouts", "head_prompts")]
     texts = texts_of(read_json(run.provenance)) if run.provenance.is_file() else {}
     if not texts or not all(file.is_file() for file in files):
         return Section(title)
+    shorten = _shortener([text["clean"] for text in texts.values()], longest)
     means, of_prompts = (read_table(file) for file in files)
     means = means.set_index(["layer", "head"])
     tables, lines = [], []
@@ -81,7 +85,7 @@ def readouts_section(run: RunDir, *, heads: int = 3, prompts: int = 5, longest: 
         name, mean = site_label({"layer": layer, "head": head}), means.loc[(layer, head)]
         lines.append(_said_of_head(name, mean))
         cells = [
-            [_end(texts[row["example_id"]]["clean"], longest), _words(row["attended"], weights=True), _words(row["promoted"]),
+            [shorten(texts[row["example_id"]]["clean"]), _words(row["attended"], weights=True), _words(row["promoted"]),
              _words(row["suppressed"]), formats.signed(row["direct"], 3)]
             for row in rows.head(prompts).to_dict("records")
             if row["example_id"] in texts
@@ -117,5 +121,18 @@ def _words(content: str, *, weights: bool = False, most: int = 3) -> str:
     )
 
 
-def _end(prompt: str, longest: int) -> str:
-    return prompt if len(prompt) <= longest else "… " + prompt[-longest:]
+def _shortener(prompts: Iterable[str], longest: int) -> Callable[[str], str]:
+    """Cuts a prompt to its last characters, but for the end that all prompts share where that would take half of the room."""
+    shared = sum(
+        1 for _ in takewhile(lambda ends: len(set(ends)) == 1, zip(*map(reversed, prompts), strict=False))
+    )
+    cut = max(0, shared - longest // 3) if shared > longest // 2 else 0
+
+    def shorten(prompt: str) -> str:
+        if len(prompt) <= longest:
+            return prompt
+        kept = prompt[: len(prompt) - cut] if len(prompt) > shared else prompt
+        before, after = ("… " if len(kept) > longest else ""), (" …" if len(kept) < len(prompt) else "")
+        return f"{before}{kept[-longest:]}{after}"
+
+    return shorten
