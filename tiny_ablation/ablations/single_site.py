@@ -4,6 +4,8 @@
     attn_zero      attn_mean      attn_resample      what every attention layer adds to the residual stream
     mlp_zero       mlp_mean       mlp_resample       what every MLP adds to it
 
+and `heads_optimal`, `attn_optimal`, `mlp_optimal`: the constant that costs the behaviour least, see `shared.optimal`.
+
 Zero (or a factor, `scales`) is far from what a part ever writes, so an effect says that the model *uses* what is there, not
 that the part computes the answer (Wang et al. 2022, section 3; Miller et al. 2024). A mean over examples that are not evaluated
 keeps what every prompt shares, and hides what is constant over them (Wang et al. 2022). Another example's value is one that the
@@ -19,6 +21,7 @@ from typing import Any, NamedTuple
 
 from tiny_ablation.ablations.shared.mean_keys import MeanAblation, MeanKeys
 from tiny_ablation.ablations.shared.means import plan_means
+from tiny_ablation.ablations.shared.optimal import OptimalAblation, OptimalKeys, plan_optimal
 from tiny_ablation.ablations.shared.replacements import Scale
 from tiny_ablation.ablations.shared.resample import Resample, draw_donors, without_donor
 from tiny_ablation.ablations.shared.screening import LayerScreenKeys, ScreenedAblation, ScreenKeys, screened
@@ -30,10 +33,12 @@ from tiny_ablation.engine.prompts import Prompt
 from tiny_ablation.errors import ConfigError
 from tiny_ablation.models.hookpoints import ModelShape
 from tiny_ablation.run.plan import (
+    Ablation,
     Arm,
     HeadSitesConfig,
     InterventionSpec,
     LayerSitesConfig,
+    LeftOut,
     PlanContext,
     Row,
     positions_key,
@@ -92,6 +97,16 @@ class LayersResampleConfig(LayerScreenKeys, ResampleKeys, LayerSitesConfig):
     """`ablation` keys of attn_resample and mlp_resample."""
 
 
+@dataclass
+class HeadsOptimalConfig(OptimalKeys, HeadSitesConfig):
+    """`ablation` keys of heads_optimal."""
+
+
+@dataclass
+class LayersOptimalConfig(OptimalKeys, LayerSitesConfig):
+    """`ablation` keys of attn_optimal and mlp_optimal."""
+
+
 @dataclass(frozen=True)
 class Sites:
     """One row of the table: which sites there are, and how a row of the impact table names one.
@@ -140,13 +155,15 @@ class Values(NamedTuple):
     Attributes:
         by_scale: the share of the site's own value that is kept, and the replacement in each draw.
         notes: what was drawn to make them.
+        left_out: of an outline, what it did not make.
     """
 
     by_scale: Sequence[tuple[float, Sequence[Replacement]]]
     notes: Mapping[str, Any]
+    left_out: LeftOut | None = None
 
 
-class SingleSite(ScreenedAblation):
+class SingleSite(Ablation):
     """Sites of one kind with one replacement; subclasses are the columns of the table.
 
     Args:
@@ -169,10 +186,18 @@ class SingleSite(ScreenedAblation):
         places = self.sites.places(cfg, context.shape)
         values = self.values(cfg, context, places)
         rows = [self.sites.row(cfg, place, *value) for place in places for value in values.by_scale]
-        return [screened(Arm(context.clean, rows, notes=values.notes), cfg, context)]
+        return [Arm(context.clean, rows, notes=values.notes, left_out=values.left_out)]
 
 
-class Scaled(SingleSite):
+class ScreenedSite(SingleSite, ScreenedAblation):
+    """Sites that may be chosen by their estimates."""
+
+    def plan(self, cfg: Any, context: PlanContext) -> list[Arm]:
+        """Every site, or those that screening keeps, with every value."""
+        return [screened(arm, cfg, context) for arm in super().plan(cfg, context)]
+
+
+class Scaled(ScreenedSite):
     """The site's own value times a factor; 0 removes it."""
 
     word = "zero"
@@ -186,7 +211,7 @@ def _scales(cfg: Any) -> list[float]:
     return cfg.scales if hasattr(cfg, "scales") else [cfg.scale]
 
 
-class Mean(SingleSite, MeanAblation):
+class Mean(ScreenedSite, MeanAblation):
     """The mean over examples that are not evaluated; see `shared.means` for the choice of `ablation.mean`."""
 
     word = "mean"
@@ -198,7 +223,7 @@ class Mean(SingleSite, MeanAblation):
         return Values([(0.0, (means.replacement,))], means.notes)
 
 
-class Resampled(SingleSite):
+class Resampled(ScreenedSite):
     """Another example's value: derangements (no example gives to itself, each gives once), several of them."""
 
     word = "resample"
@@ -221,6 +246,20 @@ class Resampled(SingleSite):
             {p.name: context.clean[d].name for p, d in zip(context.clean, of, strict=True)} for of in donors
         ]
         return Values([(0.0, draws)], {"donors": names})
+
+
+class Optimal(SingleSite, OptimalAblation):
+    """The constant that costs least; see `shared.optimal`. Learning costs more than measuring, so nothing is screened."""
+
+    word = "optimal"
+
+    def values(self, cfg: Any, context: PlanContext, places: Sequence[Place]) -> Values:
+        """One constant a site."""
+        component, sites = self.sites.component or cfg.component, {}
+        for layer, head in places:
+            sites.setdefault((component, layer), []).append(head or 0)
+        found = plan_optimal(cfg, context, sites)
+        return Values([(0.0, (found.replacement,))], found.notes, found.left_out)
 
 
 def _require_donors(cfg: Any, prompts: Sequence[Prompt]) -> None:
@@ -252,4 +291,5 @@ ABLATIONS = (
     *(Scaled(sites, LayersScaleConfig) for sites in LAYERS),
     *(Mean(sites, LayersMeanConfig) for sites in LAYERS),
     *(Resampled(sites, LayersResampleConfig) for sites in LAYERS),
+    Optimal(HEADS, HeadsOptimalConfig), *(Optimal(sites, LayersOptimalConfig) for sites in LAYERS),
 )  # fmt: skip

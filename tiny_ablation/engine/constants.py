@@ -1,0 +1,209 @@
+"""The constant at a site that costs the behaviour least, learned by gradient descent.
+
+(Li & Janson 2024, "Optimal ablation for interpretability".)
+
+The loss is the divergence of the next-token distribution from that of the un-intervened run, KL(clean || intervened), mean over
+examples. Descent begins at the mean over the prompts; what is returned is the best of all points that were passed, of the mean
+and of zero, so its loss on these prompts is at most theirs. All examples count in every step, in an order that does not follow
+the machine's settings. Each step costs a pass forth and back from the site's block on, for each unit.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from tiny_ablation.engine.edits import PositionSpec
+from tiny_ablation.engine.executor import TREE_NODES
+from tiny_ablation.engine.forward import Cache, Passes, Place, Writer
+from tiny_ablation.engine.layout import Batch, build_batches
+from tiny_ablation.engine.means import Means
+from tiny_ablation.engine.prompts import Prompt, sequences
+from tiny_ablation.errors import NumericsError
+from tiny_ablation.models.network import Network
+
+# Tokens whose computation is kept for a step back: a block of the default model keeps about 60 kB of each.
+GRAPH_TOKENS = 1024
+
+
+class Learned(NamedTuple):
+    """Constants of some units of one place.
+
+    Attributes:
+        values: (units, width), in the model's precision and on its device.
+        losses: by `zero`, `mean` and `optimal` the loss on the prompts that were learned on, (units,) float64.
+        held_out: the same on other prompts.
+    """
+
+    values: Tensor
+    losses: dict[str, Tensor]
+    held_out: dict[str, Tensor]
+
+
+class _Run(NamedTuple):
+    """One batch, its clean pass, and by how much each of its reads counts in the mean over examples."""
+
+    batch: Batch
+    cache: Cache
+    weights: Tensor
+    nodes: Tensor | None
+
+
+@dataclass(frozen=True)
+class Constants:
+    """Learns constants at places of a network.
+
+    Attributes:
+        network: the model.
+        prompts: what they are learned on.
+        held_out: other prompts, on which the loss is told besides.
+        places: where.
+        positions: the tokens that are replaced.
+        full: the loss is that of all tokens of teacher-forced answers.
+    """
+
+    network: Network
+    prompts: Sequence[Prompt]
+    held_out: Sequence[Prompt]
+    places: Sequence[Place]
+    positions: PositionSpec = "all"
+    full: bool = False
+
+    def learn(self, place: Place, units: Sequence[int], steps: int, rate: float) -> Learned:
+        """The best constant of each unit.
+
+        Args:
+            place: one of `places`.
+            units: which of its units, each on its own.
+            steps: of Adam, all of which see all prompts.
+            rate: the size of the first step, as a share of the root mean square of what the unit writes; it falls to 0.
+
+        Raises:
+            NumericsError: a loss is not finite.
+        """
+        with torch.inference_mode(False):
+            mean = self._means.values[place][0, list(units)].clone()
+            points = {"zero": torch.zeros_like(mean), "mean": mean}
+            losses = {name: self._losses(place, units, at, self._runs)[0] for name, at in points.items()}
+            at_zero = (losses["zero"] < losses["mean"]).to(mean.device)
+            best = _Best(torch.where(at_zero[:, None], points["zero"], mean), torch.minimum(*losses.values()))
+            self._descend(place, units, best, mean, (steps, rate))
+            points["optimal"], losses["optimal"] = best.at, best.loss
+            held = {name: self._losses(place, units, at, self._held_runs)[0] for name, at in points.items()}
+        return Learned(best.at, losses, held)
+
+    def _descend(
+        self, place: Place, units: Sequence[int], best: "_Best", mean: Tensor, how: tuple[int, float]
+    ) -> None:
+        steps, rate = how
+        wide = torch.promote_types(mean.dtype, torch.float32)
+        size = self._sizes[place][list(units)].to(mean.device, wide)[:, None]
+        way = torch.zeros(
+            mean.shape, dtype=wide, device=mean.device
+        )  # from the mean, in sizes of what is written
+        adam = torch.optim.Adam([way], lr=rate)
+        for step in range(steps + 1):
+            at = (mean + size * way).to(mean)
+            losses, grad = self._losses(place, units, at, self._runs, back=step < steps)
+            best.take(at, losses)
+            if grad is not None:
+                adam.param_groups[0]["lr"] = rate * (1 - step / steps)
+                way.grad = grad.to(wide) * size
+                adam.step()
+
+    def _losses(
+        self, place: Place, units: Sequence[int], at: Tensor, runs: Sequence[_Run], *, back: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """(units,) the loss with each unit at its constant, and its gradients (units, width) if asked for."""
+        losses, grads = torch.zeros(len(units), dtype=torch.float64), torch.zeros_like(at)
+        for run in runs:
+            step = max(1, GRAPH_TOKENS // run.batch.n_nodes)
+            for first in range(0, len(units), step):
+                part = slice(first, first + step)
+                with torch.set_grad_enabled(back):
+                    points = at[part].clone().requires_grad_(back)
+                    loss = self._loss(place, units[part], points, run)
+                    if back:
+                        grads[part] += torch.autograd.grad(loss.sum(), [points])[0]
+                losses[part] += loss.detach().double().cpu()
+        if not torch.isfinite(losses).all():
+            raise NumericsError(
+                f"blocks.{place[1]}.{place[0]}: the loss of a constant put there is not finite"
+            )
+        return losses, grads if back else None
+
+    def _loss(self, place: Place, units: Sequence[int], points: Tensor, run: _Run) -> Tensor:
+        """(units,): one copy of the batch for each."""
+        writers = [_putting(i, unit, run.nodes, points[i]) for i, unit in enumerate(units)]
+        logits = Passes(self.network).edited(run.batch, run.cache, place[1], {place: writers}, len(units))
+        clean = _log_probabilities(run.cache.logits)
+        difference = clean - _log_probabilities(logits)
+        # A token that the clean run gives minus infinity adds nothing, whatever it has here.
+        each = torch.where(clean.isneginf(), 0.0, clean.exp() * difference)
+        return each.sum(-1) @ run.weights.to(each)
+
+    @cached_property
+    def _runs(self) -> list[_Run]:
+        return self._clean(self.prompts)
+
+    @cached_property
+    def _held_runs(self) -> list[_Run]:
+        return self._clean(self.held_out)
+
+    @torch.no_grad()
+    def _clean(self, prompts: Sequence[Prompt]) -> list[_Run]:
+        batches = build_batches(
+            sequences(prompts, full=self.full), lambda e, p: prompts[e].covers(self.positions, p),
+            max_nodes=TREE_NODES, shared=True, limits=self.network.trees,
+        )  # fmt: skip
+        passes, out = Passes(self.network), []
+        for batch in batches:
+            of_example = torch.bincount(batch.reads.example)
+            weights = 1 / (of_example[batch.reads.example].double() * len(prompts))
+            out.append(_Run(batch, passes.clean(batch), weights, batch.select(prompts, self.positions)))
+        return out
+
+    @cached_property
+    def _means(self) -> Means:
+        return Means(self.network, self.prompts, [[0] * len(p.ids) for p in self.prompts], 1, self.places)
+
+    @cached_property
+    @torch.no_grad()
+    def _sizes(self) -> dict[Place, Tensor]:
+        """For each place (units,) the root mean square of what its units write at the tokens that are replaced."""
+        squares: dict[Place, list[Tensor]] = {place: [] for place in self.places}
+        for run in self._runs:
+            for place, at in Passes(self.network).clean(run.batch, self.places).at.items():
+                squares[place].append((at if run.nodes is None else at[run.nodes]).double().square().mean(-1))
+        return {place: torch.cat(parts).mean(0).sqrt() for place, parts in squares.items()}
+
+
+@dataclass
+class _Best:
+    """The best point of each unit so far, (units, width), and its loss, (units,)."""
+
+    at: Tensor
+    loss: Tensor
+
+    def take(self, at: Tensor, loss: Tensor) -> None:
+        better = loss < self.loss
+        self.at = torch.where(better.to(at.device)[:, None], at.detach(), self.at)
+        self.loss = torch.where(better, loss, self.loss)
+
+
+def _log_probabilities(logits: Tensor) -> Tensor:
+    return (logits if logits.dtype == torch.float64 else logits.float()).log_softmax(-1)
+
+
+def _putting(run: int, unit: int, nodes: Tensor | None, point: Tensor) -> Writer:
+    def write(x: Tensor) -> None:
+        # (runs, nodes, units, width)
+        if nodes is None:
+            x[run, :, unit] = point
+        else:
+            x[run, nodes.to(x.device), unit] = point
+
+    return write
