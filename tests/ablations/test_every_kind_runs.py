@@ -17,6 +17,7 @@ ABLATIONS = sorted(path.stem for path in (conf_dir() / "ablation").glob("*.yaml"
 # An autoencoder of the pages of this repository, trained in a second.
 SAE = [f"sae.corpus={conf_dir().parent / 'docs'}", "sae.width=32", "sae.k=4", "sae.context=16", "sae.own_samples=2",
        "sae.steps=30", "sae.batch=32", "sae.tokens=640", "sae.held_out=256"]  # fmt: skip
+LEARNED = ("heads_optimal", "attn_optimal", "mlp_optimal")
 RESAMPLED = ("heads_resample", "attn_resample", "mlp_resample")
 # What has to be said: which heads, or which examples where the toy model's tokens make prompts of unequal lengths.
 SAID = {
@@ -24,6 +25,7 @@ SAID = {
     "causal_trace": ["dataset.n_examples=4"],
     "path_patch": ["ablation.unequal=skip"],
     "heads_pair_zero": ["ablation.of=[0.1,0.2,1.3]"],
+    **{name: ["ablation.steps=2", "ablation.n_reference=4"] for name in LEARNED},
     **{name: ["ablation.unmatched=skip", "dataset.n_examples=12"] for name in RESAMPLED},
     "sae_toggle": [*SAE, "ablation.candidates=6", "ablation.controls=3", "ablation.text_tokens=256"],
     "sae_train": SAE,

@@ -35,6 +35,8 @@ KEYS: dict[str, list[dict]] = {
     **{f"{part}_zero": [{"positions": p} for p in ("all", "subject")] for part in ("mlp", "attn")},
     **{f"{part}_mean": [{"mean": m} for m in MEANS] for part in ("mlp", "attn")},
     **{f"{part}_resample": RESAMPLED for part in ("mlp", "attn")},
+    "heads_optimal": [{"component": c, "steps": 2, "layers": [0, 2]} for c in ("z", "k")],
+    **{f"{part}_optimal": [{"steps": 2, "positions": "last"}] for part in ("mlp", "attn")},
     "activation_patch": [
         {"granularity": g, "positions": p, "direction": d}
         for g in ("layer_resid", "attn_out", "mlp_out", "head_out")
