@@ -22,10 +22,9 @@ FILES = {
     "metrics/summary.json", "metrics/head_impact.parquet", "metrics/per_example.parquet", "metrics/verify.json",
     "metrics/profile.json", "metrics/groups.parquet", "metrics/head_readouts.parquet", "metrics/layer_readouts.parquet",
     "metrics/head_prompts.parquet",
-    "artifacts/head_map.png", "artifacts/head_map.html", "artifacts/forest.png",
-    "artifacts/forest.html", "artifacts/scales.png", "artifacts/scales.html",
-    "artifacts/timeline.png", "artifacts/timeline.html", "artifacts/verify.png",
-    "artifacts/verify.html", "artifacts/plotly.min.js", "metrics/site_controls.parquet",
+    *(f"artifacts/{name}.{kind}" for name in ("head_map", "forest", "scales", "timeline", "verify")
+      for kind in ("png", "pdf", "svg", "html")),
+    "artifacts/plotly.min.js", "metrics/site_controls.parquet",
 }  # fmt: skip
 
 

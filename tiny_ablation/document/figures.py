@@ -15,6 +15,19 @@ def symmetric_limit(values: Iterable[float]) -> float:
     return max((abs(value) for value in values if math.isfinite(value)), default=0.0) or 1.0
 
 
+def round_ticks(limit: float) -> list[float]:
+    """Five or seven round numbers from -limit to limit, 0 in the middle."""
+    size = 10.0 ** math.floor(math.log10(limit))
+    step = next(part * size for part in (0.25, 0.5, 1.0, 2.0, 2.5) if limit / (part * size) < 4)
+    n = math.floor(limit / step * (1 + 1e-9))
+    return [float(f"{i * step:.6g}") for i in range(-n, n + 1)]
+
+
+def tick_text(tick: float) -> str:
+    """A tick with its sign."""
+    return f"{tick:+g}" if tick else "0"
+
+
 @dataclass(frozen=True)
 class GridPanel:
     """One panel: arrays of shape (rows, columns).
@@ -22,7 +35,7 @@ class GridPanel:
     Attributes:
         name: above it.
         values: NaN where nothing was measured.
-        resolved: whether the value is to be coloured; else it is a grey dot.
+        resolved: whether the value is to be coloured in full; else it is pale, with a grey dot.
         hover: the texts that `Grid.hover` shows of a cell.
         marked: cells with an outline.
     """
@@ -67,7 +80,7 @@ class Key:
 class Grid:
     """Values on a grid of two named axes, one panel or several with the same colours.
 
-    A full cell is a value whose interval excludes 0; a grey dot is one whose interval holds 0; an empty cell was not measured.
+    A full cell is a value whose interval excludes 0; a pale one with a dot holds 0; an empty cell was not measured.
 
     Attributes:
         name: identifies the figure in a page.

@@ -31,7 +31,11 @@ _MACHINE_FILES = {
     "sweep.json",  # it may hold the command line and paths
     "report.html",  # it lists the provenance
     "sae/training_profile.json",
-    *(f"artifacts/{name}.{suffix}" for name in ("timeline", "verify") for suffix in ("html", "png")),
+    *(
+        f"artifacts/{name}.{suffix}"
+        for name in ("timeline", "verify")
+        for suffix in ("html", "png", "pdf", "svg")
+    ),
 }
 DRAWN = ("artifacts/", "report.html")  # what `tiny-ablate report` makes anew from the other files
 _UNDER_WAY = "partial/"

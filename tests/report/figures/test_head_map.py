@@ -8,6 +8,7 @@ import pytest
 from matplotlib.collections import PathCollection, QuadMesh
 
 from tiny_ablation.document import Figure
+from tiny_ablation.document.figures import round_ticks
 from tiny_ablation.errors import ResultsError
 from tiny_ablation.report.figures import canvas, drawing, grid
 from tiny_ablation.report.figures.head_map import scale_maps
@@ -16,7 +17,7 @@ from tiny_ablation.store.rundir import RunDir
 
 
 def _draw(folder, table, **summary):
-    page, png = drawing.write(Figure("head_map", "", "", _data(table, **summary)), folder)
+    page, png, *_ = drawing.write(Figure("head_map", "", "", _data(table, **summary)), folder)
     return png, page
 
 
@@ -36,6 +37,29 @@ def test_equal_tables_give_equal_bytes(tmp_path, fake):
     first = _draw(tmp_path / "a", fake.impact(4, 3))
     second = _draw(tmp_path / "b", fake.impact(4, 3))
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
+
+
+def test_for_papers_it_is_drawn_without_a_title_and_the_same_each_time(tmp_path, fake):
+    for folder in ("a", "b"):
+        drawing.write(Figure("head_map", "", "", _data(fake.impact(4, 3))), tmp_path / folder)
+    for kind in ("pdf", "svg"):
+        first, second = ((tmp_path / folder / f"head_map.{kind}").read_bytes() for folder in ("a", "b"))
+        assert first == second
+        assert b"Date" not in first
+    text = (tmp_path / "a/head_map.svg").read_text()
+    assert ">layer<" in text
+    assert _data(fake.impact(4, 3)).title not in text
+
+
+@pytest.mark.parametrize("limit", [1e-7, 0.034, 1, 1.5, 3.192, 5, 9.99, 123])
+def test_ticks_of_colours_are_round_and_within(limit):
+    ticks = round_ticks(limit)
+    assert 5 <= len(ticks) <= 7
+    assert ticks == [-tick for tick in reversed(ticks)]
+    assert max(ticks) <= limit * (1 + 1e-9)
+    assert all(
+        len(f"{abs(tick):.6g}".strip("0.").replace(".", "").split("e")[0].lstrip("0")) <= 2 for tick in ticks
+    )
 
 
 def test_the_png_names_no_program_and_no_date(tmp_path, fake):
@@ -85,7 +109,7 @@ def test_colours_are_symmetric_about_zero_in_both_renderings(tmp_path, fake):
             m for axes in grid.static(_data(table)).axes for m in axes.collections if isinstance(m, QuadMesh)
         ]
     coloured = [mesh for mesh in meshes if mesh.get_cmap().name == "tiny_ablate"]
-    assert len(coloured) == 3  # two panels and the colour bar
+    assert len(coloured) == 5  # two panels, pale and full, and the colour bar
     assert all(mesh.norm.vmin == -mesh.norm.vmax for mesh in coloured)
 
 
@@ -96,7 +120,7 @@ def test_one_panel_per_scale_the_strongest_first_and_none_at_scale_one(fake):
     ]
 
 
-def test_an_effect_whose_interval_holds_zero_is_a_dot_and_has_no_colour(tmp_path, fake):
+def test_an_effect_whose_interval_holds_zero_is_a_dot_in_a_pale_cell(tmp_path, fake):
     table = fake.impact(2, 2, (0.0,))
     table["ci_low"], table["ci_high"] = 0.1, 0.3
     table.loc[(table["layer"] == 1) & (table["head"] == 0), "ci_low"] = -0.1
@@ -104,9 +128,13 @@ def test_an_effect_whose_interval_holds_zero_is_a_dot_and_has_no_colour(tmp_path
     with canvas.settings():
         axes = grid.static(_data(table)).axes[0]
     dots = next(found for found in axes.collections if isinstance(found, PathCollection))
+    pale, full = [found for found in axes.collections if isinstance(found, QuadMesh)][-2:]
+    assert pale.get_alpha() < 0.5
+    assert np.ma.getmaskarray(pale.get_array()).tolist() == (~np.ma.getmaskarray(full.get_array())).tolist()
     assert sorted(map(tuple, dots.get_offsets().tolist())) == [(0.0, 1.0), (1.0, 0.0)]
     _, page = _draw(tmp_path, table)
-    cells, marks = _figure_in(page)["data"]
+    pale, cells, marks = _figure_in(page)["data"]
+    assert pale["hoverinfo"] == "skip"
     assert (marks["x"], marks["y"]) == ([1, 0], [0, 1])
     assert "unresolved" in marks["hovertemplate"]
     assert "unresolved" not in cells["hovertemplate"]

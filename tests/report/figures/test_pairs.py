@@ -64,7 +64,9 @@ def test_equal_tables_give_equal_bytes(tmp_path, table):
 
 
 def test_only_resolved_cells_are_coloured(table):
-    cells, dots = grid.page(_data(table)).figure.data
+    pale, cells, dots = grid.page(_data(table)).figure.data
+    assert np.isnan(pale.z).tolist() == [[True, True, True], [True, True, False], [True, True, True]]
+    assert pale.opacity < 0.5
     np.testing.assert_allclose(cells.z, [[np.nan, 0.5, -0.8], [np.nan] * 3, [np.nan] * 3])
     assert (list(dots.y), list(dots.x)) == ([1], [2])
 

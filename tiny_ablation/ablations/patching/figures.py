@@ -29,8 +29,8 @@ def figures(result: Result, effect_name: str) -> Iterator[Figure]:
         yield Figure(
             "trace",
             "Where and when: positions by layers",
-            "Positions of the prompt down, layers across. A full cell is an effect whose interval excludes 0; a grey dot "
-            f"is one whose interval holds 0. {vocabulary.signs(result.metric)}",
+            "Positions of the prompt down, layers across. A full cell is an effect whose interval excludes 0; a pale one "
+            f"with a dot is one whose interval holds 0. {vocabulary.signs(result.metric)}",
             trace(result, effect_name),
         )
     rows = asymmetry_rows(result)
@@ -63,7 +63,7 @@ def trace(result: Result, effect_name: str) -> Grid:
         name=f"trace-{result.metric}",
         kind="Map of positions and layers",
         title=result.title,
-        note=f"{effects.examples(rows)}; a full cell is an effect whose interval excludes 0, a grey dot one "
+        note=f"{effects.examples(rows)}; a full cell is an effect whose interval excludes 0, a pale one with a dot one "
         "whose interval holds it",
         rows=[name.replace("_", " ") for name in names],
         columns=[str(layer) for layer in layers],

@@ -12,12 +12,13 @@ from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from tiny_ablation import formats
+from tiny_ablation.document.figures import round_ticks, tick_text
 from tiny_ablation.report.figures import style
 from tiny_ablation.report.figures.fonts import choose, drawable
 from tiny_ablation.store.files import write_via
 
 _MARGIN = 0.3  # inches
+_METADATA = {"png": ["Software"], "pdf": ["Creator", "Producer", "CreationDate"], "svg": ["Creator", "Date"]}
 _SETTINGS: dict[Any, Any] = {
     "font.family": [style.FONT],
     "text.color": style.INK,
@@ -27,6 +28,9 @@ _SETTINGS: dict[Any, Any] = {
     "axes.unicode_minus": False,
     "hatch.linewidth": 0.6,
     "path.sketch": None,
+    "pdf.fonttype": 42,  # fonts that a publisher takes, and text that can be searched
+    "svg.fonttype": "none",
+    "svg.hashsalt": "tiny-ablate",
     "text.usetex": False,
     "text.parse_math": False,  # names come from users' files
 }
@@ -77,7 +81,9 @@ def wrapped(text: str, width: float, size: float = style.LABEL_SIZE) -> str:
 
 
 def header(figure: Figure, title: str, note: str) -> None:
-    """The title and, below it, what was measured; takes `header_height` inches."""
+    """The title and, below it, what was measured; takes `header_height` inches. Nothing where there is no title."""
+    if not title:
+        return
     width = figure.get_size_inches()[0] - 2 * _MARGIN
     title = wrapped(title, width, style.TITLE_SIZE)
     write(figure, _MARGIN, 0.22, title, fontsize=style.TITLE_SIZE, fontweight="bold")
@@ -86,7 +92,9 @@ def header(figure: Figure, title: str, note: str) -> None:
 
 
 def header_height(width: float, title: str, note: str) -> float:
-    """How many inches the header of a figure of that width takes."""
+    """How many inches the header of a figure of that width takes; without a title, room for what rises above the axes."""
+    if not title:
+        return 0.1
     inner = width - 2 * _MARGIN
     lines = wrapped(title, inner, style.TITLE_SIZE).count("\n"), wrapped(note, inner).count("\n")
     return 0.75 + 0.22 * lines[0] + 0.18 * lines[1]
@@ -106,13 +114,13 @@ def colour_bar(figure: Figure, top: float, limit: float, label: str, *, width: f
     colours = ScalarMappable(Normalize(-limit, limit), diverging())
     bar = figure.colorbar(colours, cax=axes, orientation="horizontal")
     bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]
-    ends, places = [limit * part for part in (-1.0, -0.5, 0.0, 0.5, 1.0)], min(formats.decimals([limit]), 4)
-    bar.set_ticks(ends, labels=[formats.signed(end, places) for end in ends])
+    bar.set_ticks(ticks := round_ticks(limit), labels=list(map(tick_text, ticks)))
     axes.tick_params(length=0, labelsize=style.TICK_SIZE, pad=3)
     bar.set_label(drawable(label), fontsize=style.LABEL_SIZE, labelpad=4)
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write the figure as PNG, without a date or the name of a program in it."""
+    """Write the figure in the format of the suffix (png, pdf or svg), without a date or the name of a program in it."""
     choose(figure)
-    write_via(path, lambda part: figure.savefig(part, format="png", metadata={"Software": None}))
+    kind = path.suffix[1:]
+    write_via(path, lambda part: figure.savefig(part, format=kind, metadata=dict.fromkeys(_METADATA[kind])))

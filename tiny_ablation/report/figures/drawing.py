@@ -1,8 +1,9 @@
-"""A figure from its specification: for a page, and as files of its own, a page and a PNG."""
+"""A figure from its specification: for a page, and as files of its own: a page, a PNG, and a PDF and an SVG for papers."""
 
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 from tiny_ablation.document import Figure
 from tiny_ablation.document.figures import Bars, Grid, Lines, Overlap, Points
@@ -26,15 +27,20 @@ def on_paper(drawn: Any) -> Any:
 
 
 def write(figure: Figure, directory: Path) -> list[Path]:
-    """Draw a figure into `directory` as a page (plotly.js is put beside it) and as PNG; equal figures give equal bytes.
+    """Draw a figure into `directory` as a page (plotly.js is put beside it), as PNG, PDF and SVG; equal figures, equal bytes.
+
+    In PDF and SVG the title is left out, since a paper has a caption.
 
     Raises:
         ResultsError: a file cannot be written.
     """
-    page, png = directory / f"{figure.name}.html", directory / f"{figure.name}.png"
+    page, *printed = (directory / f"{figure.name}.{kind}" for kind in ("html", "png", "pdf", "svg"))
     with canvas.settings():
-        canvas.save(on_paper(figure.drawn), png)
+        canvas.save(on_paper(figure.drawn), printed[0])
+        bare = on_paper(replace(cast("Any", figure.drawn), title="", note=""))
+        for path in printed[1:]:
+            canvas.save(bare, path)
     interactive.save(
         on_screen(figure.drawn), figure.drawn.title, f"{figure.drawn.note}. {figure.caption}", page
     )
-    return [page, png]
+    return [page, *printed]

@@ -1,8 +1,8 @@
 """Values on a grid of two named axes, one panel or several with the same colours: the drawing behind all maps.
 
-A full cell is a value whose interval excludes 0; a grey dot is one whose interval holds 0: its sign is not known, so it has no
-colour, and it never looks like a finding, in print and without colour too. A cell that was not measured is empty, and hatched
-in maps with a key.
+A full cell is a value whose interval excludes 0; a pale one with a grey dot is one whose interval holds 0: its sign is not
+known, and it never looks like a finding, in print and without colour too. A cell that was not measured is empty, and hatched in
+maps with a key.
 """
 
 from typing import NamedTuple
@@ -111,10 +111,11 @@ def _draw(axes: Axes, panel: GridPanel, data: Grid, cell: float) -> None:
         hatched = {"facecolor": style.PAPER, "edgecolor": style.LINE, "hatch": "////", "lw": 0, "zorder": 0}
         axes.add_patch(Rectangle((-0.5, -0.5), *size, **hatched))
         axes.pcolormesh(*edges, measured, cmap=ListedColormap([style.PAPER]), zorder=1)
-    axes.pcolormesh(
-        *edges, np.where(panel.resolved, panel.values, np.nan), cmap=canvas.diverging(), vmin=-data.limit, vmax=data.limit,
-        edgecolors=style.LINE, linewidth=0.4, zorder=2,
-    )  # fmt: skip
+    for told, alpha in ((~panel.resolved, style.PALE), (panel.resolved, 1.0)):
+        axes.pcolormesh(
+            *edges, np.where(told, panel.values, np.nan), cmap=canvas.diverging(), vmin=-data.limit, vmax=data.limit,
+            edgecolors=style.LINE, linewidth=0.4, alpha=alpha, zorder=2,
+        )  # fmt: skip
     if data.places is None:
         y, x = panel.unsure()
         axes.scatter(x, y, color=style.UNRESOLVED, s=min(9.0, (0.2 * cell * 72) ** 2), linewidths=0, zorder=3)
@@ -262,9 +263,14 @@ def _traces(panel: GridPanel, data: Grid, cell: int) -> list[go.Heatmap | go.Sca
     places = [f"%{{customdata[{i + 1}]}}" for i in range(9)]  # as many as any hover shows
     template = f"<b>%{{customdata[0]}}</b><br>{interactive.safe(data.hover).replace(chr(10), '<br>').format(*places)}"
     y, x = (found.tolist() for found in panel.unsure())
+    across, down = list(range(m)), list(range(n))
     return [
         go.Heatmap(
-            x=list(range(m)), y=list(range(n)), z=shown, customdata=texts, hovertemplate=f"{template}<extra></extra>",
+            x=across, y=down, z=np.where(panel.resolved, np.nan, panel.values), opacity=style.PALE, coloraxis="coloraxis",
+            xgap=1, ygap=1, hoverinfo="skip",
+        ),
+        go.Heatmap(
+            x=across, y=down, z=shown, customdata=texts, hovertemplate=f"{template}<extra></extra>",
             hoverongaps=False, coloraxis="coloraxis", xgap=1, ygap=1, text=None if numbers is None else numbers(shown),
             texttemplate=None if numbers is None else "%{text}",
         ),

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
+from tiny_ablation.document.figures import round_ticks, tick_text
 from tiny_ablation.report import templates
 from tiny_ablation.report.figures import style
 from tiny_ablation.store.files import write_text
@@ -65,7 +66,8 @@ def colour_axis(figure: go.Figure, label: str, bottom: int, limit: float) -> dic
         showarrow=False,
     )  # fmt: skip
     bar = {
-        "orientation": "h", "thickness": 11, "len": 0.9, "y": 0, "yref": "container", "yanchor": "bottom", "outlinewidth": 0,
+        "orientation": "h", "tickvals": (ticks := round_ticks(limit)), "ticktext": list(map(tick_text, ticks)),
+        "thickness": 11, "len": 0.9, "y": 0, "yref": "container", "yanchor": "bottom", "outlinewidth": 0,
     }  # fmt: skip
     return {"colorscale": colour_scale(), "cmin": -limit, "cmid": 0, "cmax": limit, "colorbar": bar}
 

@@ -36,7 +36,7 @@ def run_figures(result: Result) -> Iterator[Figure]:
     if result.index == _HEADS and not result.several_directions:
         yield Figure(
             "head_map", "Every head",
-            "Layers down, heads across. A full cell is an effect whose interval excludes 0; a grey dot "
+            "Layers down, heads across. A full cell is an effect whose interval excludes 0; a pale one with a dot "
             "is one whose interval holds 0, which this run cannot tell from none. All panels share their colours. "
             f"{signs}",
             scale_maps(result),
@@ -131,7 +131,7 @@ def forest(result: Result) -> Bars:
         "intervals",
         x_title=vocabulary.change_label(result.metric),
         bars=bars,
-        key="filled: interval excludes 0    open: interval holds 0, unresolved",
+        key="filled: interval excludes 0; open: interval holds 0, unresolved",
     )
 
 
