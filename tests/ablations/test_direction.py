@@ -7,11 +7,14 @@ from safetensors.torch import save_file
 
 from tests.ablations.conftest import checked
 from tiny_ablation.ablations.direction import DirectionConfig
+from tiny_ablation.ablations.direction.text import divergence, passages
 from tiny_ablation.ablations.direction.vectors import Along, Given, Operation, Random
 from tiny_ablation.ablations.registry import find_ablation
-from tiny_ablation.engine.edits import Edit
+from tiny_ablation.engine.bare.model import Bare
+from tiny_ablation.engine.edits import Edit, Intervention
 from tiny_ablation.engine.executor import Executor
 from tiny_ablation.engine.prompts import Prompt
+from tiny_ablation.engine.reference import Reference
 from tiny_ablation.errors import ConfigError, DataError
 from tiny_ablation.metrics.registry import metric
 from tiny_ablation.models.loader import LoadedModel
@@ -168,7 +171,22 @@ def test_a_file_of_directions(tmp_path, toy_networks, make_pairs, make_context):
     before = ABLATION.input_digest(config(file=path))
     save_file({"direction": each + 1}, path)
     assert before != ABLATION.input_digest(config(file=path))
-    assert not ABLATION.input_digest(config())
+    assert not ABLATION.input_digest(config(n_text=0))
+    assert "python" in ABLATION.input_digest(config())
+
+
+def test_what_directions_do_to_unrelated_text(toy_networks):
+    """Against the bare model, one passage at a time."""
+    network = toy_networks["llama"]
+    given = Given(torch.ones(network.shape.d_model))
+    run = Intervention((Edit("resid_post", 0, None, Along(Operation.add, 1.0, given), "subject"),))
+    everywhere = Intervention((Edit("resid_post", 0, None, Along(Operation.add, 1.0, given)),))
+    prompts = list(passages(network, 3))
+    assert [len(prompt.ids) for prompt in prompts] == [24] * 3
+    bare = Reference(Bare(network.hf), prompts, [metric("kl_div")])
+    expected = sum(bare.values(everywhere, e)["kl_div"] for e in range(3)) / 3
+    assert divergence(network, [run, everywhere], 3, 512) == pytest.approx([expected] * 2, abs=5e-5)
+    assert expected > 1e-3
 
 
 @pytest.mark.parametrize(
@@ -192,14 +210,19 @@ def test_pairs_without_a_corrupt_prompt_are_refused(toy_networks, make_pairs, ma
         ABLATION.plan(config(), make_context(network, clean, corrupt=empty))
 
 
+@pytest.mark.slow
 def test_a_run_has_each_direction_beside_random_ones(cli_run):
     from tiny_ablation.store.reader import load_run
 
+    bare, _ = cli_run("ablation=direction", "ablation.n_random=1", "ablation.n_text=0", directory="bare")
+    [section] = ABLATION.sections(load_run(bare).summary)
+    assert [row[-2:] for row in section.tables[0].rows] == [["-"] * 2] * 2
     directory, impact = cli_run("ablation=direction", "ablation.n_random=3", "metrics.names=[logit_diff]")
     assert set(impact["granularity"]) == {"direction"}
     run = load_run(directory)
     lines = run.summary["notes"]["beside_random_directions"]
     assert [line["n_random"] for line in lines] == [3, 3]
+    assert all(line["text_kl"] > 0 and line["random_text_kl"] > 0 for line in lines)
     delta = impact.set_index("layer")["delta"]
     assert [line["delta"] for line in lines] == pytest.approx([delta[line["layer"]] for line in lines])
     [section] = ABLATION.sections(run.summary)

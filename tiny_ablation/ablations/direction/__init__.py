@@ -24,6 +24,7 @@ from tiny_ablation.engine.edits import Edit, Intervention
 from tiny_ablation.errors import ConfigError
 from tiny_ablation.models.hookpoints import ModelShape
 from tiny_ablation.run.plan import Ablation, Analysis, Arm, InterventionSpec, PlanContext, Row
+from tiny_ablation.sae.corpus import content_id
 from tiny_ablation.store.ledger import sha256_file
 
 if TYPE_CHECKING:
@@ -54,6 +55,11 @@ class DirectionConfig(AblationConfig):
     n_random: int = key(
         20, help="random directions of the same length to compare each with; 0 for none", least=0
     )
+    n_text: int = key(
+        16,
+        help="passages of unrelated text (Python's documentation) on which the KL is told besides; 0: none",
+        least=0,
+    )
     file: str | None = key(
         None,
         help="a safetensors file with the directions instead: (d_model,) for all layers, or (layers, d_model)",
@@ -83,8 +89,9 @@ class Direction(Ablation):
             raise ConfigError(f"ablation.file={cfg.file}: there is no such file")
 
     def input_digest(self, cfg: DirectionConfig) -> str:
-        """The checksum of the file."""
-        return "" if cfg.file is None else sha256_file(Path(cfg.file).expanduser())
+        """The checksum of the file, and which text it is."""
+        file = "" if cfg.file is None else sha256_file(Path(cfg.file).expanduser())
+        return f"{file} {content_id(None)}".strip() if cfg.n_text else file
 
     def random_components(self, cfg: DirectionConfig, n_rest: int) -> tuple[str, ...]:
         """The pairs for the means, where not all of the rest are taken."""

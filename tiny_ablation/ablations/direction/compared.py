@@ -16,7 +16,10 @@ from tiny_ablation.run.prepare import PreparedRun
 from tiny_ablation.stats.percentile import percentile_among
 
 N_SHOWN = 8
-_SHOWN = ("norm", "delta", "random_mean", "random_max", "random_percentile")
+N_ON_TEXT = 3  # random directions of each layer that are tried on unrelated text
+_SHOWN = ("norm", "delta", "random_mean", "random_max", "random_percentile", "text_kl", "random_text_kl")
+
+_PLACES = {"text_kl": 4, "random_text_kl": 4}
 
 
 def analyse(prepared: PreparedRun, measured: Sequence[Measured]) -> Analysis:
@@ -24,11 +27,12 @@ def analyse(prepared: PreparedRun, measured: Sequence[Measured]) -> Analysis:
 
     `norm` is the length of the direction, `delta` its mean effect; `random_mean` and `random_max` are the mean and the largest
     size of the effects of its `n_random` random directions, `random_percentile` the share of these that are smaller (equal ones
-    half) times 100.
+    half) times 100. `text_kl` is the divergence of the next-token distribution on unrelated text, `random_text_kl` the mean of
+    that of the first random directions; both are missing without text.
     """
     found = next(m for m in measured if m.arm.in_table)
     random = {m.arm.controls_of: m for m in measured if m.arm.controls_of}
-    records = []
+    records, on_text = [], _on_text(prepared, found, random)
     for i, row in enumerate(found.arm.rows):
         mine = aligned([found, *([random[f"L{row.key['layer']}"]] if random else [])])
         for metric in prepared.metrics if len(mine[0].examples) else ():
@@ -38,12 +42,34 @@ def analyse(prepared: PreparedRun, measured: Sequence[Measured]) -> Analysis:
                 "layer": row.key["layer"], "metric": metric.name, "norm": _norm(row), "delta": float(delta[i]),
                 "n_random": len(sizes) if others else 0, "random_mean": float(sizes.mean()), "random_max": float(sizes.max()),
                 "random_percentile": percentile_among(abs(delta[i]), sizes) if others else np.nan,
+                "text_kl": on_text[i][0], "random_text_kl": on_text[i][1],
             })  # fmt: skip
     if not records:
         return Analysis()
     table = pd.DataFrame(records).astype({"layer": "int32", "n_random": "int32"})
+    records = [{name: None if value != value else value for name, value in r.items()} for r in records]
     primary = [r for r in records if r["metric"] == prepared.metrics[0].name and r["n_random"]]
     return Analysis({"directions": named(prepared, table)}, notes={"beside_random_directions": primary})
+
+
+def _on_text(
+    prepared: PreparedRun, found: Measured, random: Mapping[str, Measured]
+) -> list[tuple[float, float]]:
+    """For each row the divergence on unrelated text, and the mean of that of its first random directions."""
+    root = prepared.spec.settings.root
+    cfg: Any = root.ablation
+    if not cfg.n_text:
+        return [(np.nan, np.nan)] * len(found.arm.rows)
+    from tiny_ablation.ablations.direction.text import divergence
+
+    each = [
+        [row, *(random[f"L{row.key['layer']}"].arm.rows[:N_ON_TEXT] if random else [])]
+        for row in found.arm.rows
+    ]
+    plan = [row.runs[0] for rows in each for row in rows]
+    values = iter(divergence(prepared.network, plan, cfg.n_text, root.device.batch_tokens))
+    told = [[next(values) for _ in rows] for rows in each]
+    return [(own, float(np.mean(others)) if others else np.nan) for own, *others in told]
 
 
 def _norm(row: Row) -> float:
@@ -70,9 +96,18 @@ def sections(summary: Mapping[str, Any]) -> list[Section]:
     )
     strongest = sorted(lines, key=lambda line: -abs(line["delta"]))[:N_SHOWN]
     rows = [
-        [f"L{line['layer']}", *(formats.plain(formats.number(line[name]), 2) for name in _SHOWN)]
+        [
+            f"L{line['layer']}",
+            *(formats.plain(formats.number(line[name]), _PLACES.get(name, 2)) for name in _SHOWN),
+        ]
         for line in strongest
     ]
-    head = ["layer", "length", "effect", "mean size of random ones", "largest of them", "percentile"]
-    caption = "The strongest directions, on the primary metric, beside random directions of the same length."
+    head = [
+        "layer", "length", "effect", "mean size of random ones", "largest of them", "percentile", "KL on text",
+        "of random ones",
+    ]  # fmt: skip
+    caption = (
+        "The strongest directions, on the primary metric, beside random directions of the same length; and what both do to the "
+        "next token of unrelated text, in nats."
+    )
     return [Section("Directions", text, [Table(caption, head, rows)])]
