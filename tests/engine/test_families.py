@@ -15,12 +15,13 @@ from torch.overrides import TorchFunctionMode
 from tests.families import FAMILIES, N_LAYERS, VOCABULARY, hooked, n_units, tiny
 from tiny_ablation.ablations.patching.noise import noise_on
 from tiny_ablation.ablations.shared.means import Mean, MeanTable
-from tiny_ablation.ablations.shared.replacements import FromEdited, Scale, patch_from
+from tiny_ablation.ablations.shared.replacements import Cut, FromEdited, Scale, patch_from
 from tiny_ablation.engine.edits import Edit, Intervention
 from tiny_ablation.engine.executor import Executor
 from tiny_ablation.engine.gradients import AttributionQuery, estimate
 from tiny_ablation.engine.means import Means
 from tiny_ablation.engine.prompts import Prompt
+from tiny_ablation.errors import ModelError
 from tiny_ablation.metrics.registry import metric
 from tiny_ablation.models.loader import LoadedModel
 from tiny_ablation.models.network import Network, build_network
@@ -222,6 +223,22 @@ def test_pairs_sets_paths_and_noise(name):
         Intervention((Edit(c, 1, None, clean, "subject"),)) for c in ("resid_post", "attn_out", "mlp_out")
     ]
     assert against_judge(judge, network, asked, restored, base_intervention=noise) > 1e-3
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_attention_edges(name):
+    """Edges cut in one layer and in all, of one token and of all, beside a zeroed head; or the model is refused by name."""
+    judge, network, asked, cut = Judge(name), build(name), prompts(), Cut()
+    if name == "mpt":  # whose masks are true where others' are false
+        with pytest.raises(ModelError, match="model mpt: edges between tokens cannot be cut exactly"):
+            network.hook_point("scores", 0)
+        return
+    ends = [("subject", "last"), ("all", "last"), (0, "all"), ("subject", "all")]
+    edges = [[Edit("scores", layer, None, cut, q, keys=k) for layer in range(N_LAYERS)] for k, q in ends]
+    plan = [Intervention((edit,)) for of_ends in edges for edit in of_ends]
+    plan += [Intervention(tuple(of_ends)) for of_ends in edges]
+    plan += [Intervention((edges[0][1], Edit("z", 1, 0, Scale(0.0))))]
+    assert against_judge(judge, network, asked, plan) > 0.02
 
 
 @pytest.mark.parametrize("name", NAMES)
