@@ -2,8 +2,10 @@
 
 import re
 import tomllib
+import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from packaging.requirements import Requirement
@@ -90,3 +92,10 @@ def test_make_targets_that_documents_name_exist(name):
 
 def test_the_package_says_that_it_is_typed():
     assert (ROOT / "tiny_ablation/py.typed").is_file()
+
+
+def test_a_warning_that_this_code_causes_is_an_error():
+    with pytest.raises(RuntimeWarning):
+        np.log(np.zeros(1))
+    with pytest.raises(DeprecationWarning):
+        warnings.warn("old", DeprecationWarning, stacklevel=1)
