@@ -170,7 +170,7 @@ def _open_tracking(config: Any, screen: Any) -> None:
 
 
 def _finish(config: Any, config_name: str, directory: Path) -> None:
-    from tiny_ablation.report.sweep_build import build_sweep
+    from tiny_ablation.report.rebuild import build_sweep
     from tiny_ablation.report.sweep_screen import show_sweep
     from tiny_ablation.report.terminal import Screen
     from tiny_ablation.tracking.mlflow_sink import publish_sweep

@@ -1,6 +1,6 @@
 import numpy as np
 
-from tiny_ablation.run.stability import stability
+from tiny_ablation.run.summary import stability
 
 GROUPS = [f"g{i}" for i in range(12)]
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tiny_ablation.sweep.labels import labels, varying
+from tiny_ablation.sweep.plan import labels, varying
 
 
 @pytest.mark.parametrize(

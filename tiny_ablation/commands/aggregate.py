@@ -14,7 +14,7 @@ from tiny_ablation.commands._console import parser, say_json
 
 def main(args: list[str]) -> int:
     """Aggregate one sweep."""
-    from tiny_ablation.report.sweep_build import build_sweep
+    from tiny_ablation.report.rebuild import build_sweep
 
     flags = parser("aggregate", __doc__)
     flags.add_argument("dir", type=Path, metavar="DIR", help="the directory of a sweep (-m)")

@@ -33,7 +33,7 @@ def main(args: list[str]) -> int:
     given = flags.parse_args(args)
     chosen = [entry for entry in _entries() if _is_meant(entry, given.words, left=given.left)]
     sizes = [entry.size for entry in chosen]
-    states = [_delete(entry) if given.yes else _state(entry) for entry in chosen]
+    states = [_delete(entry) if given.yes else ("in use" if entry.in_use else "there") for entry in chosen]
     if given.json:
         say_json([{"kind": entry.kind, "path": str(entry.path), "bytes": size, "state": state}
                   for entry, size, state in zip(chosen, sizes, states, strict=True)])  # fmt: skip
@@ -53,10 +53,6 @@ def _entries() -> Iterator[Entry]:
 def _is_meant(entry: Entry, words: Sequence[str], *, left: bool) -> bool:
     name = f"{entry.path.parent.name}/{entry.path.name} {entry.kind}"
     return (not left or entry.kind in _LEFT) and (not words or any(word in name for word in words))
-
-
-def _state(entry: Entry) -> str:
-    return "in use" if entry.in_use else "there"
 
 
 def _delete(entry: Entry) -> str:

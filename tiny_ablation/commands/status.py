@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tiny_ablation.commands._console import parser, say, say_json, table
 from tiny_ablation.store.sweepdir import CellState
-from tiny_ablation.sweep.status import sweep_status
+from tiny_ablation.sweep.job import sweep_status
 
 
 def main(args: list[str]) -> int:

@@ -1,6 +1,10 @@
 """Figures and page of a finished run or sweep, drawn again from its files."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tiny_ablation.sweep.analysis import SweepOutcome
 
 from tiny_ablation.errors import ResultsError
 from tiny_ablation.store.files import read_json, read_table
@@ -37,7 +41,6 @@ def rebuild(path: Path) -> Path:
 
 
 def _rebuild_sweep(path: Path) -> Path:
-    from tiny_ablation.report.sweep_build import build_sweep
     from tiny_ablation.store.sweepdir import SweepDir
 
     if not build_sweep(path).ok:
@@ -88,3 +91,25 @@ def draw_run(run: RunDir, status: str) -> Path:
     tables = [read_table(path) for path in sorted(run.metrics.glob("*_impact.parquet"))]
     figures = [write_figures(run.path, table, summary) for table in tables]
     return write_run_report(run.path, status=status, figures=figures)
+
+
+def build_sweep(path: Path) -> "SweepOutcome":
+    """Write the results of a sweep from the files of its runs; a second call gives the same bytes.
+
+    Args:
+        path: the directory that holds `sweep.json`.
+
+    Raises:
+        ResultsError: it is no sweep, or its plan is damaged.
+        ConfigError: the plan's `sweep` settings make no sense.
+    """
+    from tiny_ablation.report.sweep_page import write_sweep_report
+    from tiny_ablation.store.sweepdir import building
+    from tiny_ablation.sweep.analysis import aggregate_sweep, write_sweep_manifest
+
+    with building(path):
+        outcome = aggregate_sweep(path)
+        if outcome.ok:
+            write_sweep_report(path)
+            write_sweep_manifest(outcome)
+    return outcome

@@ -5,16 +5,17 @@ run, the page needs plotly.js beside its figures for interaction only, reads the
 the same each time.
 """
 
+import itertools
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
 from tiny_ablation.document import Page, Section
 from tiny_ablation.report.figures.drawing import write
 from tiny_ablation.report.figures.of_sweep import comparison_figures
-from tiny_ablation.report.figures.robustness import robustness_figure
+from tiny_ablation.report.figures.sweep_grids import robustness_figure
 from tiny_ablation.report.html import pairs, write_page
 from tiny_ablation.report.sweep_answer import sweep_answer
-from tiny_ablation.report.sweep_command import sweep_command
 from tiny_ablation.report.sweep_data import Comparison, SweepData, read_sweep
 from tiny_ablation.report.sweep_tables import (
     cells,
@@ -27,6 +28,7 @@ from tiny_ablation.report.sweep_tables import (
     six,
 )
 from tiny_ablation.run import vocabulary
+from tiny_ablation.store.sweepdir import SweepPlan
 from tiny_ablation.sweep.analysis.robustness import robustness_lines
 
 _NAMED = 5  # conditions of a title
@@ -205,3 +207,21 @@ def _provenance(data: SweepData) -> list[tuple[str, str]]:
         (name, told[0][name] if all(each[name] == told[0][name] for each in told) else "differs between runs")
         for name in names
     ]
+
+
+def sweep_command(plan: SweepPlan) -> str | None:
+    """One line whose grid is the plan's cells; None where no grid is (the cells' own overrides say it then)."""
+    choices: dict[str, dict[str, None]] = {}
+    for cell in plan.cells:
+        for override in cell.overrides:
+            key, _, value = override.partition("=")
+            choices.setdefault(key, {})[value] = None
+    cells = {tuple(sorted(cell.overrides)) for cell in plan.cells}
+    grid = itertools.product(*([f"{key}={value}" for value in values] for key, values in choices.items()))
+    # A grid that is far larger than the plan is none of it, and need not be walked to the end.
+    product = {tuple(sorted(each)) for each in itertools.islice(grid, len(cells) + 1)}
+    if not cells or product != cells:
+        return None
+    return shlex.join(
+        ["tiny-ablate", "-m", *(f"{key}={','.join(values)}" for key, values in choices.items())]
+    )

@@ -21,8 +21,7 @@ from tiny_ablation import formats
 from tiny_ablation.data.text import tame
 from tiny_ablation.document import Section
 from tiny_ablation.report import captions
-from tiny_ablation.report.console import console
-from tiny_ablation.report.progress import Stage, progress_bar
+from tiny_ablation.report.console import Stage, console, progress_bar
 from tiny_ablation.run import effects, vocabulary
 from tiny_ablation.store.runlog import log
 from tiny_ablation.store.schema import INDEX

@@ -150,13 +150,13 @@ def _chosen_effect(measured: Sequence[Measured], row: Mapping[str, Any]) -> floa
     """The mean effect of this site on this metric where it was chosen."""
     for m in measured:
         for i, mine in enumerate(m.arm.rows):
-            if m.arm.in_table and mine.described.direction == row["direction"] and _is(mine.key, row):
+            if (
+                m.arm.in_table
+                and mine.described.direction == row["direction"]
+                and all(row[name] == value for name, value in mine.key.items())
+            ):
                 return float(m.mean_delta(row["metric"])[i])
     return float("nan")
-
-
-def _is(key: Mapping[str, Any], row: Mapping[str, Any]) -> bool:
-    return all(row[name] == value for name, value in key.items())
 
 
 def _sites(rows: pd.DataFrame, prepared: PreparedRun) -> list[dict[str, Any]]:

@@ -21,8 +21,8 @@ from tiny_ablation.run.site_statistics import (
     interval_of_mean,
     no_test_of,
 )
-from tiny_ablation.run.stability import stability
 from tiny_ablation.run.tables import RunTables
+from tiny_ablation.stats.halves import top_set_agreement
 from tiny_ablation.store.schema import EFFECT, SCHEMA_VERSION, TABLES, at_strongest
 
 
@@ -72,7 +72,7 @@ def run_summary(
         "baseline_by_template": [] if clean is None else _baseline_by_template(prepared, clean),
         "metrics": {m.name: _mean_effect(prepared, first, m.name) for m in prepared.metrics},
         "top": top_sites(tables.impact, prepared.spec.table, primary),
-        "null": _null(tables.impact, primary),
+        "null": "; ".join(dict.fromkeys(tables.impact.loc[tables.impact["metric"] == primary, "null"])),
         "fdr": root.stats.fdr.value,
         "family_size": tables.family_size,
         "resolution": tables.unresolvable,
@@ -132,11 +132,6 @@ def _interval(prepared: PreparedRun, label: str, values: Any, groups: Sequence[s
     return interval_of_mean(values, groups, root.stats, generator(root.seed, "bootstrap", label))
 
 
-def _null(impact: pd.DataFrame, primary: str) -> str:
-    """The null hypotheses of the primary metric's tests."""
-    return "; ".join(dict.fromkeys(impact.loc[impact["metric"] == primary, "null"]))
-
-
 def _six(impact: pd.DataFrame) -> dict[str, str]:
     columns = {
         "granularity": "granularity", "component": "component", "value": "replacement", "positions": "positions",
@@ -192,3 +187,44 @@ def _warnings(prepared: PreparedRun, measured: Measured, clean: Measured | None)
         out.append("sites were ranked on all examples, so the strongest are chosen and measured on the same data; "
                    "dataset.split=dev stats.confirm=test keeps the two apart")  # fmt: skip
     return out
+
+
+N_SPLITS = 200
+FAIR = 0.8
+"""From this share of halves on, a site is called stable, and from this mean Jaccard overlap on the top set as a whole."""
+
+
+def stability(prepared: PreparedRun, measured: Sequence[Measured], n_top: int) -> dict[str, Any] | None:
+    """How well the strongest sites hold under resampling; None where sites cannot be ranked on common examples.
+
+    Args:
+        prepared: the run.
+        measured: all arms.
+        n_top: how many sites the top is; at most half of them.
+    """
+    if not prepared.spec.ablation.ranked:
+        return None
+    first = next((m.strongest() for m in measured if m.arm.in_table), None)
+    if first is None or len(first.arm.rows) < 2:
+        return None
+    name, n_sites = prepared.metrics[0].name, len(first.arm.rows)
+    deltas = first.delta(name)
+    if np.isnan(deltas).any() or len(set(first.groups)) < 2:
+        return None
+    k = min(n_top, n_sites // 2)
+    draws = generator(prepared.spec.settings.root.seed, "bootstrap", "stability", name)
+    found = top_set_agreement(deltas, first.groups, k, N_SPLITS, draws)
+    order = np.argsort(-np.abs(deltas.mean(1)), kind="stable")[:k]
+    return {
+        "metric": name,
+        "top": k,
+        "of": n_sites,
+        "n_splits": N_SPLITS,
+        "jaccard": found.jaccard,
+        "fair": FAIR,
+        "stable": found.jaccard >= FAIR,
+        "sites": [
+            dict(first.arm.rows[i].key) | {"share": float(found.share[i]), "first": float(found.first[i])}
+            for i in order
+        ],
+    }

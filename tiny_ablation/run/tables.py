@@ -13,10 +13,10 @@ import pandas as pd
 
 from tiny_ablation.run.controls import controls_table, site_controls
 from tiny_ablation.run.group_means import groups_table
+from tiny_ablation.run.id_columns import named
 from tiny_ablation.run.measure import Measured
 from tiny_ablation.run.plan import Analysis
 from tiny_ablation.run.prepare import PreparedRun
-from tiny_ablation.run.resample_variance import draws_table
 from tiny_ablation.run.site_statistics import corrected, no_test_of, site_statistics
 from tiny_ablation.store.schema import conform, conform_examples
 
@@ -77,6 +77,36 @@ def example_table(prepared: PreparedRun, measured: Sequence[Measured]) -> pd.Dat
     parts = [part for m in measured for part in _parts(m)]
     rows = pd.concat([_per_example(prepared, m) for m in parts if m.arm.rows], ignore_index=True)
     return conform_examples(rows, prepared.spec.table, [metric.name for metric in prepared.metrics])
+
+
+def draws_table(prepared: PreparedRun, measured: Sequence[Measured]) -> pd.DataFrame | None:
+    """Every draw of every site, a row per site, metric and draw; None where nothing was drawn several times.
+
+    `delta` is the draw's mean effect, `variance` the (unbiased) variance of `delta` over the draws of the site, so that the
+    variance of the effect in the impact table, from the choice of draws, is `variance` divided by the number of draws.
+    """
+    drawn = [m for m in measured if m.draws]
+    if not drawn:
+        return None
+    frame = pd.concat(
+        [_draws(m, metric.name) for m in drawn for metric in prepared.metrics], ignore_index=True
+    )
+    return named(prepared, frame)
+
+
+def _draws(measured: Measured, metric: str) -> pd.DataFrame:
+    values = measured.draws[metric]
+    n_draws = values.shape[1]
+    deltas = values - measured.baseline[metric].mean()
+    frame = pd.DataFrame([dict(row.key) for row in measured.arm.rows])
+    frame = frame.loc[frame.index.repeat(n_draws)].reset_index(drop=True)
+    return frame.assign(
+        metric=metric,
+        draw=np.tile(np.arange(n_draws, dtype="int32"), len(values)),
+        value=values.ravel(),
+        delta=deltas.ravel(),
+        variance=np.repeat(deltas.var(1, ddof=1), n_draws),
+    )
 
 
 _MORE = {

@@ -124,7 +124,7 @@ def write_manifest(
             for name, sha256 in ledger.files().items()
             if name not in _MANIFESTS and not name.startswith(_UNDER_WAY)
         }
-        machine_files = {name: entry for name, entry in found.items() if _is_machine_file(name)}
+        machine_files = {name: entry for name, entry in found.items() if name in _MACHINE_FILES}
         files = {name: entry for name, entry in found.items() if name not in machine_files}
         machine = {"schema_version": SCHEMA_VERSION, "run_id": run_id, "files": machine_files}
         write_sealed(rundir.machine, machine)
@@ -227,7 +227,3 @@ def _damaged(path: Path, why: object) -> ResultsError:
 
 def _is_as_written(path: Path, entry: FileEntry) -> bool:
     return path.stat().st_size == entry.size and sha256_file(path) == entry.sha256
-
-
-def _is_machine_file(name: str) -> bool:
-    return name in _MACHINE_FILES

@@ -10,7 +10,7 @@ from scipy.stats import spearmanr
 
 from tiny_ablation.errors import ResultsError
 from tiny_ablation.report.figures import drawing
-from tiny_ablation.report.figures.robustness import matrix, robustness_figure
+from tiny_ablation.report.figures.sweep_grids import robustness_figure, robustness_matrix
 from tiny_ablation.sweep.analysis.robustness import robustness, robustness_lines, sweep_robustness
 
 N = 12  # examples, each its own group
@@ -109,7 +109,7 @@ def test_words_and_figure(tmp_path):
     assert "hold under all 3 conditions (zero raw, mean raw, zero folded)" in first
     assert "L0H0" in first
     assert "Jaccard" in second
-    values = matrix(found.summary)
+    values = robustness_matrix(found.summary)
     by_pair = found.agreement.set_index(["condition_a", "condition_b"])
     assert values[1, 0] == by_pair.loc[("zero raw", "mean raw"), "spearman"]
     assert values[0, 1] == by_pair.loc[("zero raw", "mean raw"), "sign_agreement"]

@@ -70,7 +70,10 @@ def _condition(children: list[FinishedRun], plan: SweepPlan, name: str) -> dict[
     summaries = [child.summary for child in used]
     warned = dict.fromkeys(w for s in summaries for w in s.get("warnings") or [])
     return head | {
-        **{key: _common(children, key) for key in ("model", "dataset", "kind", "primary", "seed_effect")},
+        **{
+            key: _one({child.summary.get(key) for child in children})
+            for key in ("model", "dataset", "kind", "primary", "seed_effect")
+        },
         "table": _one({child.table for child in children}),
         "replicates": replicates if len(children) > 1 else None,
         "n_examples": _one({s.get("n_examples") for s in summaries}),
@@ -78,10 +81,6 @@ def _condition(children: list[FinishedRun], plan: SweepPlan, name: str) -> dict[
         "metrics": _over_seeds(used, "metrics", "mean_delta", "effect", confidence(children)),
         "warnings": list(warned),
     }
-
-
-def _common(children: Sequence[FinishedRun], key: str) -> Any:
-    return _one({child.summary.get(key) for child in children})
 
 
 def _one(values: set[Any]) -> Any:
