@@ -14,11 +14,6 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may depend on a hub
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.pop("MLFLOW_TRACKING_URI", None)  # no test publishes to a developer's own store
 
-from jaxtyping import install_import_hook
-
-# The shapes and types that functions of these modules declare are checked on every call. Before they are imported.
-install_import_hook(["tiny_ablation.stats"], "beartype.beartype")
-
 from tiny_ablation.config.schema import ModelConfig, ModelSource
 from tiny_ablation.engine.prompts import Prompt
 from tiny_ablation.models import loader

@@ -46,6 +46,15 @@ def test_a_new_ablation_needs_one_yaml_file_and_one_module(tmp_path):
     assert done.returncode == 0, done.stderr
     impact = pd.read_parquet(tmp_path / "run/metrics/layer_impact.parquet")
     assert set(impact["layer"]) == {1}
+    losses = pd.read_parquet(tmp_path / "run/metrics/losses.parquet")["share"].tolist()
+    assert losses == [
+        each["share"] for each in json.loads((tmp_path / "run/metrics/summary.json").read_text())["losses"]
+    ]
+    page = (tmp_path / "run/report.html").read_text()
+    assert f"<td>{losses[0]:.2f}</td>" in page
+    assert 'data-figure="losses"' in page
+    assert (tmp_path / "run/artifacts/losses.png").is_file()
+    assert f"layer 1   {losses[0]:.2f}" in done.stdout.replace("  layer", "layer")
     expected = halved_mlp(json.loads((tmp_path / "run/provenance.json").read_text())["prompts"])
     assert impact.loc[impact["metric"] == "logit_diff", "value"].tolist() == pytest.approx(
         [expected], abs=1e-5

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tiny_ablation.stats.clusters import Floats, GroupSizes, PerSite, PerSiteAndGroup
+from tiny_ablation.stats.clusters import Floats
 
 
 class ClusterT(NamedTuple):
@@ -22,7 +22,7 @@ class ClusterT(NamedTuple):
     freedom: Floats  # NaN with fewer than two groups
 
 
-def cluster_t(sums: PerSiteAndGroup, sizes: GroupSizes) -> ClusterT:
+def cluster_t(sums: Floats, sizes: Floats) -> ClusterT:
     """The mean of each site, its standard error and the degrees of freedom of the error.
 
     Args:
@@ -39,13 +39,13 @@ def cluster_t(sums: PerSiteAndGroup, sizes: GroupSizes) -> ClusterT:
     return ClusterT(mean, np.where(np.isfinite(freedom), error, np.nan), freedom)
 
 
-def group_shares(sums: PerSiteAndGroup, sizes: GroupSizes) -> PerSiteAndGroup:
+def group_shares(sums: Floats, sizes: Floats) -> Floats:
     """(n_sites, n_groups): each group's share of the site's examples."""
     weights = np.broadcast_to(np.asarray(sizes, dtype=np.float64), sums.shape)
     return weights / weights.sum(1, keepdims=True)
 
 
-def degrees_of_freedom(shares: PerSiteAndGroup) -> PerSite:
+def degrees_of_freedom(shares: Floats) -> Floats:
     """Satterthwaite's degrees of freedom of the error, from the sizes of the groups alone.
 
     Args:

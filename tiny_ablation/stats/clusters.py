@@ -3,22 +3,18 @@
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Real
 from numpy.typing import ArrayLike, NDArray
 
 from tiny_ablation.errors import GuardError
 
 Floats = NDArray[np.floating[Any]]
-PerSite = Float[np.ndarray, " sites"]
-PerSiteAndGroup = Float[np.ndarray, "sites groups"]
-GroupSizes = Real[np.ndarray, "... groups"]  # examples, (groups,) or (sites, groups)
 
 
 class Clusters(NamedTuple):
     """What clustered statistics need of a table of examples; groups stand in sorted order of their labels."""
 
-    sums: PerSiteAndGroup  # (n_sites, n_groups), the sum of each group's values
-    sizes: GroupSizes  # (n_groups,), examples per group
+    sums: Floats  # (n_sites, n_groups), the sum of each group's values
+    sizes: Floats  # (n_groups,), examples per group
 
 
 def cluster_sums(values: ArrayLike, groups: ArrayLike) -> Clusters:

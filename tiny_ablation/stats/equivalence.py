@@ -10,10 +10,10 @@ import numpy as np
 
 from tiny_ablation.errors import GuardError
 from tiny_ablation.stats.cluster_t import cluster_t
-from tiny_ablation.stats.clusters import GroupSizes, PerSite, PerSiteAndGroup
+from tiny_ablation.stats.clusters import Floats
 
 
-def equivalence_pvalues(sums: PerSiteAndGroup, sizes: GroupSizes, margin: float) -> PerSite:
+def equivalence_pvalues(sums: Floats, sizes: Floats, margin: float) -> Floats:
     """The p-value of each site that its mean effect lies within the margin.
 
     Args:

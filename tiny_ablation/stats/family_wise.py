@@ -12,14 +12,12 @@ Reference:
 import numpy as np
 
 from tiny_ablation.stats.bootstrap_t import Studentised, resample_groups
-from tiny_ablation.stats.clusters import GroupSizes, PerSite, PerSiteAndGroup
+from tiny_ablation.stats.clusters import Floats
 from tiny_ablation.stats.fdr import holm
 from tiny_ablation.stats.means import by_bootstrap
 
 
-def family_wise(
-    sums: PerSiteAndGroup, sizes: GroupSizes, p: PerSite, n_boot: int, rng: np.random.Generator
-) -> PerSite:
+def family_wise(sums: Floats, sizes: Floats, p: Floats, n_boot: int, rng: np.random.Generator) -> Floats:
     """The adjusted p-value of every site of one family.
 
     Args:

@@ -23,7 +23,7 @@ import numpy as np
 from tiny_ablation.errors import GuardError
 from tiny_ablation.stats.bootstrap_t import SITES_AT_ONCE, Studentised, resample_groups
 from tiny_ablation.stats.cluster_t import cluster_t, degrees_of_freedom, group_shares
-from tiny_ablation.stats.clusters import Floats, GroupSizes, PerSite, PerSiteAndGroup
+from tiny_ablation.stats.clusters import Floats
 
 NULL = "the mean effect over groups of examples is 0"
 BY_BOOTSTRAP = f"{NULL} (bootstrap-t over groups)"
@@ -46,10 +46,10 @@ class Means(NamedTuple):
     mean: Floats
     low: Floats
     high: Floats
-    p: PerSite
+    p: Floats
 
 
-def by_bootstrap(sums: PerSiteAndGroup, sizes: GroupSizes) -> bool:
+def by_bootstrap(sums: Floats, sizes: Floats) -> bool:
     """Whether the rule chooses the bootstrap for these groups; see the module."""
     shares = group_shares(sums, sizes)
     n_groups = (shares > 0).sum(1)
@@ -57,13 +57,13 @@ def by_bootstrap(sums: PerSiteAndGroup, sizes: GroupSizes) -> bool:
     return bool((n_groups >= MIN_GROUPS).all() and equal.all())
 
 
-def null_of(sums: PerSiteAndGroup, sizes: GroupSizes) -> str:
+def null_of(sums: Floats, sizes: Floats) -> str:
     """The null hypothesis and the test, in words."""
     return BY_BOOTSTRAP if by_bootstrap(sums, sizes) else BY_STUDENT
 
 
 def cluster_means(
-    sums: PerSiteAndGroup, sizes: GroupSizes, *, rng: np.random.Generator, confidence: float = 0.95, n_boot: int = 2000,
+    sums: Floats, sizes: Floats, *, rng: np.random.Generator, confidence: float = 0.95, n_boot: int = 2000,
     step: float | None = None, n_draws: int | None = None,
 ) -> Means:  # fmt: skip
     """The mean over examples of every site, its interval and its p-value.
@@ -94,7 +94,7 @@ def cluster_means(
     return found._replace(p=_without_spread(sums, sizes, found))
 
 
-def _by_student(sums: PerSiteAndGroup, sizes: GroupSizes, confidence: float) -> Means:
+def _by_student(sums: Floats, sizes: Floats, confidence: float) -> Means:
     from scipy.stats import t
 
     mean, error, freedom = cluster_t(sums, sizes)
@@ -105,7 +105,7 @@ def _by_student(sums: PerSiteAndGroup, sizes: GroupSizes, confidence: float) -> 
 
 
 def _by_bootstrap(
-    sums: PerSiteAndGroup, sizes: GroupSizes, rng: np.random.Generator, confidence: float, n_boot: int, step: float | None,
+    sums: Floats, sizes: Floats, rng: np.random.Generator, confidence: float, n_boot: int, step: float | None,
     n_draws: int | None,
 ) -> Means:  # fmt: skip
     from scipy.stats import t as student
@@ -170,7 +170,7 @@ def _draws_needed(step: float, n_left: int, n_groups: int) -> int:
     return int(max(needed, min(10 * needed, _CHEAP // n_groups)))
 
 
-def _without_spread(sums: PerSiteAndGroup, sizes: GroupSizes, found: Means) -> Floats:
+def _without_spread(sums: Floats, sizes: Floats, found: Means) -> Floats:
     """(n_sites,) the p-values, where sites without spread get that of a sign test: all groups on one side of 0."""
     flat = (found.low == found.high) | (sums == 0).all(1)
     n_groups = (np.broadcast_to(sizes, sums.shape) > 0).sum(1)

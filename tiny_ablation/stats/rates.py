@@ -15,11 +15,11 @@ import numpy as np
 
 from tiny_ablation.errors import GuardError
 from tiny_ablation.stats.cluster_t import cluster_t
-from tiny_ablation.stats.clusters import Floats, GroupSizes, PerSiteAndGroup
+from tiny_ablation.stats.clusters import Floats
 from tiny_ablation.stats.intervals import Intervals
 
 
-def rate_intervals(hits: PerSiteAndGroup, sizes: GroupSizes, confidence: float = 0.95) -> Intervals:
+def rate_intervals(hits: Floats, sizes: Floats, confidence: float = 0.95) -> Intervals:
     """The interval of each site's rate.
 
     Args:
@@ -48,7 +48,7 @@ def rate_intervals(hits: PerSiteAndGroup, sizes: GroupSizes, confidence: float =
     return Intervals(np.where(known, low, np.nan), np.where(known, high, np.nan))
 
 
-def _effective(hits: PerSiteAndGroup, sizes: GroupSizes, confidence: float) -> Floats:
+def _effective(hits: Floats, sizes: Floats, confidence: float) -> Floats:
     """(n_sites,) how many independent examples tell as much."""
     from scipy.stats import t
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from tiny_ablation.stats.bootstrap_t import Studentised, resample_groups
 from tiny_ablation.stats.cluster_t import cluster_t
-from tiny_ablation.stats.clusters import Floats, GroupSizes, PerSiteAndGroup
+from tiny_ablation.stats.clusters import Floats
 from tiny_ablation.stats.intervals import Intervals
 from tiny_ablation.stats.means import by_bootstrap
 
@@ -21,7 +21,7 @@ _TAILS = (0.025, 0.005)
 
 
 def selected_intervals(
-    sums: PerSiteAndGroup, sizes: GroupSizes, level: float, *, rng: np.random.Generator, n_boot: int = 2000
+    sums: Floats, sizes: Floats, level: float, *, rng: np.random.Generator, n_boot: int = 2000
 ) -> Intervals:  # fmt: skip
     """The interval of each site, had it been one of those that were chosen.
 
@@ -40,7 +40,7 @@ def selected_intervals(
     return Intervals(mean - high * half, mean + low * half)
 
 
-def _stretch(sums: PerSiteAndGroup, sizes: GroupSizes, rng: np.random.Generator, n_boot: int) -> Floats:
+def _stretch(sums: Floats, sizes: Floats, rng: np.random.Generator, n_boot: int) -> Floats:
     """(2, n_sites): how many times further the tails of t reach than Student's, down and up; at least 1."""
     from scipy.stats import t as student
 

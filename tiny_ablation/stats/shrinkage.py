@@ -12,13 +12,13 @@ Reference:
 
 import numpy as np
 
-from tiny_ablation.stats.clusters import PerSite
+from tiny_ablation.stats.clusters import Floats
 
 # As in Stephens 2017: the grid of standard deviations grows by this factor, and 0 is favoured by as many sites.
 _STEP, _FAVOUR_ZERO, _ROUNDS = np.sqrt(2), 10, 200
 
 
-def shrunken(mean: PerSite, error: PerSite, freedom: PerSite) -> PerSite:
+def shrunken(mean: Floats, error: Floats, freedom: Floats) -> Floats:
     """The posterior mean of each site's effect.
 
     Args:
@@ -53,7 +53,7 @@ def shrunken(mean: PerSite, error: PerSite, freedom: PerSite) -> PerSite:
     return result
 
 
-def moderated(variances: PerSite, freedom: PerSite) -> PerSite:
+def moderated(variances: Floats, freedom: Floats) -> Floats:
     """Variances shrunken towards what the family's have in common, by its scaled inverse chi-squared prior.
 
     Args:

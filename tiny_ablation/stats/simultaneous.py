@@ -11,17 +11,12 @@ import numpy as np
 
 from tiny_ablation.stats.bootstrap_t import Studentised, resample_groups
 from tiny_ablation.stats.cluster_t import cluster_t
-from tiny_ablation.stats.clusters import GroupSizes, PerSiteAndGroup
+from tiny_ablation.stats.clusters import Floats
 from tiny_ablation.stats.means import by_bootstrap
 
 
 def critical_value(
-    sums: PerSiteAndGroup,
-    sizes: GroupSizes,
-    confidence: float,
-    *,
-    rng: np.random.Generator,
-    n_boot: int = 2000,
+    sums: Floats, sizes: Floats, confidence: float, *, rng: np.random.Generator, n_boot: int = 2000
 ) -> float:
     """The number of standard errors.
 
