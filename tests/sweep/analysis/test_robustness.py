@@ -11,6 +11,7 @@ from scipy.stats import spearmanr
 from tiny_ablation.errors import ResultsError
 from tiny_ablation.report.figures import drawing
 from tiny_ablation.report.figures.sweep_grids import robustness_figure, robustness_matrix
+from tiny_ablation.sweep.analysis import aggregate
 from tiny_ablation.sweep.analysis.robustness import robustness, robustness_lines, sweep_robustness
 
 N = 12  # examples, each its own group
@@ -101,6 +102,22 @@ def test_a_sweep_of_other_questions_has_no_robustness():
     assert sweep_robustness([run("zero", ZERO), run("zero", MEAN)]) is None
     assert sweep_robustness([]) is None
     assert sweep_robustness([run("zero", ZERO), run("mean", MEAN)]) is not None
+
+
+def test_seeds_that_draw_other_examples_leave_the_sweep_without_it_and_say_so(monkeypatch):
+    """A sweep over ways of intervening and seeds, none of whose examples are in all runs, was not aggregated at all."""
+    runs = [
+        run(how, of, examples=part)
+        for how, of in (("zero", ZERO), ("mean", MEAN))
+        for part in (range(4), range(4, 8))
+    ]
+    monkeypatch.setattr(aggregate, "load_run", lambda path, check: runs[path])
+    children = [SimpleNamespace(chosen=None, dir=SimpleNamespace(path=i)) for i in range(4)]
+    found, notes = aggregate._robustness(children)
+    assert found is None
+    assert len(notes) == 1
+    assert "share fewer than two heads, or no example" in notes[0]
+    assert aggregate._robustness([children[0], children[2]])[1] == []
 
 
 def test_words_and_figure(tmp_path):

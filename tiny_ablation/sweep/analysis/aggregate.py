@@ -21,7 +21,7 @@ from tiny_ablation.sweep.analysis.geometry import geometry
 from tiny_ablation.sweep.analysis.hypotheses import judge_hypotheses
 from tiny_ablation.sweep.analysis.invariants import find_invariants, ranking_metrics
 from tiny_ablation.sweep.analysis.matrices import write_matrices
-from tiny_ablation.sweep.analysis.robustness import sweep_robustness
+from tiny_ablation.sweep.analysis.robustness import NothingShared, RobustnessTables, sweep_robustness
 from tiny_ablation.sweep.analysis.summary import condition_warnings, sweep_summary
 
 
@@ -34,6 +34,8 @@ def aggregate(sweep_dir: Path) -> SweepOutcome:
     outcome = _outcome(sweep_dir, plan, states, children)
     grids, metrics = effect_grids(children), ranking_metrics(cfg, children)
     examples = [Examples(grid, [*metrics, *(h.metric for h in declared if h.metric)]) for grid in grids]
+    robust, notes = _robustness(children)
+    outcome = replace(outcome, warnings=(*outcome.warnings, *notes))
     files = write_matrices(sweep.cross, children, grids)
     invariant = find_invariants(grids, examples, cfg, metrics)
     content = {
@@ -43,7 +45,7 @@ def aggregate(sweep_dir: Path) -> SweepOutcome:
         sweep.cross / "geometry.json": geometry(grids, metrics),
     }
     files += [write_json(path, value) for path, value in content.items()]
-    files += _write_robustness(sweep, children)
+    files += _write_robustness(sweep, robust) if robust else []
     outcome = replace(outcome, files=tuple(files))
     write_sweep_manifest(outcome)
     return outcome
@@ -86,13 +88,17 @@ def _warnings(plan: SweepPlan, states: Sequence[CellState], children: Sequence[F
             yield f"{state.cell.dir} is left out: {state.error}"
 
 
-def _write_robustness(sweep: SweepDir, children: Sequence[FinishedRun]) -> list[Path]:
-    """How far several ways to intervene agree, where the sweep has several of one model and behaviour."""
+def _robustness(children: Sequence[FinishedRun]) -> tuple[RobustnessTables | None, list[str]]:
+    """How far several ways to intervene agree, where the sweep has several of one model and behaviour; and why not, if not."""
     if any(child.chosen is not None for child in children):  # of the others nobody knows whether they hold
-        return []
-    found = sweep_robustness([load_run(child.dir.path, check=False) for child in children])
-    if found is None:
-        return []
+        return None, []
+    try:
+        return sweep_robustness([load_run(child.dir.path, check=False) for child in children]), []
+    except NothingShared as error:
+        return None, [f"the ways of intervening are not compared head by head: {error}"]
+
+
+def _write_robustness(sweep: SweepDir, found: RobustnessTables) -> list[Path]:
     return [
         write_table(sweep.cross / "robustness.parquet", found.agreement),
         write_table(sweep.cross / "robustness_heads.parquet", found.heads),

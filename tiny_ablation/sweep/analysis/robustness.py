@@ -64,6 +64,10 @@ class _Effects:
         return np.argsort(-np.abs(self.delta), kind="stable")[:k].tolist()
 
 
+class NothingShared(ResultsError):
+    """Runs whose seeds draw other examples, or whose heads differ, have nothing that could be compared."""
+
+
 def condition_of(run: Run) -> str:
     """What was done, and to which weights, such as `mean_template folded`."""
     replacement = ", ".join(sorted(set(run.impact["replacement"].dropna()) - {"scale"}))
@@ -90,7 +94,9 @@ def robustness(runs: Sequence[Run], k: int = 10) -> RobustnessTables:
     for table in tables[1:]:
         heads, examples = heads.intersection(table.index), examples.intersection(table.columns)
     if len(heads) < 2 or examples.empty:
-        raise ResultsError("these runs share fewer than two heads, or no example, so they cannot be compared")
+        raise NothingShared(
+            "these runs share fewer than two heads, or no example, so they cannot be compared"
+        )
     k = min(k, max(1, len(heads) // 2))
     groups = (
         runs[0]
@@ -116,7 +122,11 @@ def robustness(runs: Sequence[Run], k: int = 10) -> RobustnessTables:
 
 
 def sweep_robustness(runs: Sequence[Run], k: int = 10) -> RobustnessTables | None:
-    """As `robustness`; None where the runs of a sweep do not ask one question of one model in several ways."""
+    """As `robustness`; None where the runs of a sweep do not ask one question of one model in several ways.
+
+    Raises:
+        NothingShared: they do, but of no example that all have.
+    """
     asked = {(run.summary["model"], run.summary["dataset"], run.summary["primary"]) for run in runs}
     if len(asked) != 1 or not all(run.over_heads for run in runs):
         return None
