@@ -25,6 +25,7 @@ from tiny_ablation.errors import ModelError
 from tiny_ablation.metrics.registry import metric
 from tiny_ablation.models.loader import LoadedModel
 from tiny_ablation.models.network import Network, build_network
+from tiny_ablation.models.random_models import random_model
 from tiny_ablation.models.sources.toy import toy_llama
 
 CLOSE = {"atol": 5e-5, "rtol": 0}
@@ -239,6 +240,15 @@ def test_attention_edges(name):
     plan += [Intervention(tuple(of_ends)) for of_ends in edges]
     plan += [Intervention((edges[0][1], Edit("z", 1, 0, Scale(0.0))))]
     assert against_judge(judge, network, asked, plan) > 0.02
+
+
+@pytest.mark.parametrize("name", ["doge", "deepseek_v32"])
+def test_masks_that_decide_over_more_than_scores_are_refused(name):
+    """Doge and DeepSeek choose which tokens are seen by their masks, so cutting one edge would let in others."""
+    network = build_network(LoadedModel(name, random_model(name), toy_llama()[1], False, name, {}))
+    plan = [Intervention((Edit("scores", 0, None, Cut(), "last", keys=1),))]
+    with pytest.raises(ModelError, match=f"model {name}: edges .* masks decide over more than the scores"):
+        Executor(network, prompts()[:1], plan, [metric("logit_diff")])
 
 
 @pytest.mark.parametrize("name", NAMES)

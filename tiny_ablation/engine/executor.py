@@ -16,6 +16,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from tiny_ablation.engine.edges import require_exact_edges
 from tiny_ablation.engine.edits import Intervention
 from tiny_ablation.engine.forward import Cache, Passes
 from tiny_ablation.engine.layout import Batch, Tagger, all_edits, build_batches, count_nodes, tagger
@@ -75,8 +76,11 @@ class Executor:
     def __post_init__(self) -> None:
         self._passes = Passes(self.network)
         self._capacity = self.batch_tokens
-        for place in {(edit.component, edit.layer) for edit in all_edits(self.plan)}:
+        edits = list(all_edits(self.plan))
+        for place in {(edit.component, edit.layer) for edit in edits}:
             self.network.hook_point(*place)  # some are proven when they are first asked for: not under hooks
+        if any(edit.keys is not None for edit in edits):
+            require_exact_edges(self.network)
         if any(
             (edit.component, edit.layer) != ("resid_pre", 0)
             for edit in (self.base_intervention.edits if self.base_intervention else ())

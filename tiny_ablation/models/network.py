@@ -43,6 +43,7 @@ class Network:
         proof: what is kept of the proof for later processes.
         tokens: how many token positions went into forward passes so far; a pass that begins at a later block, or stops early,
             counts like a whole one.
+        edges_proven: whether attention edges were seen to be cut exactly; see `engine.edges`.
     """
 
     model: "LoadedModel"
@@ -50,6 +51,7 @@ class Network:
     shape: ModelShape
     proof: KeptProof = field(default_factory=lambda: KeptProof(None))
     tokens: int = field(default=0, init=False)
+    edges_proven: bool = field(default=False, init=False)
     _paths: "dict[int, Paths]" = field(default_factory=dict, init=False)
 
     @property
