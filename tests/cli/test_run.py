@@ -172,7 +172,7 @@ def test_signals(tmp_path, number):
         time.sleep(0.05)
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == 130, err
     assert "interrupted" in err
     assert json.loads((tmp_path / "run/manifest.json").read_text())["status"] == "partial"
 
