@@ -1,9 +1,13 @@
 """Where the answer enters, and restoring against breaking: as the tables have it, and in words that follow the evidence."""
 
+import re
+
 import pandas as pd
 import pytest
 
 from tiny_ablation.ablations.patching.answers import balance, balance_sections, entry_sections
+from tiny_ablation.report.figures.of_run import forest
+from tiny_ablation.run.result import Result
 from tiny_ablation.store.reader import load_run
 
 RUN = ("model=toy", "dataset.n_examples=12", "ablation=activation_patch", "tracking=off", "verify=off", "device.threads=1",
@@ -97,3 +101,9 @@ def test_both_directions_are_answered_by_their_balance(cli, tmp_path):
     frame = pd.read_parquet(tmp_path / "run/metrics/asymmetry.parquet")
     assert found["n"] == len(frame)
     assert found["more"] == (frame["asymmetry_low"] > 0).sum()
+    run = load_run(tmp_path / "run")
+    labels = [bar.label for bar in forest(Result(run.dir, run.impact, run.summary)).bars]
+    assert len(set(labels)) == len(labels)  # a site stands there once for each direction
+    assert "L1 attn_out clean_to_corrupt" in labels
+    page = (tmp_path / "run/report.html").read_text()
+    assert re.search(r"<th[^>]*>(<[^>]*>)*direction", page)

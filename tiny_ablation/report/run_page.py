@@ -149,11 +149,11 @@ def _sites(result: Result) -> Section:
     unit = vocabulary.metric_vocabulary(result.metric).unit
     table = Table(
         f"Change in {result.metric} ({unit}).{some} Grey rows are unresolved: their interval holds 0.",
-        [*(name.replace("_", " ") for name in result.index), "change", f"{result.percent} interval", "shrunken", "q", "value"],
-        [_site(row, result.index, places, usable) for row in shown],
+        [*(name.replace("_", " ") for name in result.named), "change", f"{result.percent} interval", "shrunken", "q", "value"],
+        [_site(row, result.named, places, usable) for row in shown],
         id=f"sites-{'-'.join(result.index)}",
         strong=[bool(row["resolved"]) for row in shown],
-        find=[effects.search_text(row, result.index) for row in shown],
+        find=[effects.search_text(row, result.named) for row in shown],
         only="only resolved",
     )  # fmt: skip
     return Section(f"All {many}", tables=[table])

@@ -66,3 +66,8 @@ class Result:
     def several_directions(self) -> bool:
         """Whether a site has several rows, which one cell of a map cannot show."""
         return len(set(self.impact["direction"])) > 1
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """The columns that tell one row from another: `index`, and the direction of patching where there are several."""
+        return (*self.index, "direction") if self.several_directions else self.index

@@ -118,8 +118,8 @@ def forest(result: Result) -> Bars:
     bars = []
     for row in shown.to_dict("records"):
         change, bounds, *_ = texts = effects.hover_numbers(row, places)
-        hover = [effects.label(row, result.index, sentence=True), *template.format(*texts).split("\n")]
-        label, ends = effects.label(row, result.index), (row["ci_low"], row["ci_high"])
+        hover = [effects.label(row, result.named, sentence=True), *template.format(*texts).split("\n")]
+        label, ends = effects.label(row, result.named), (row["ci_low"], row["ci_high"])
         bars.append(Bar(label, *ends, f"{change} {bounds}", hover, row["delta"], row["resolved"]))
     many = f"{len(shown)} strongest of {len(found)}" if len(shown) < len(found) else f"all {len(found)}"
     at = "" if scale is None else f" at scale {scale:g}"
