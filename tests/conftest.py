@@ -3,9 +3,11 @@
 import json
 import os
 import random
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -99,6 +101,33 @@ class Result(NamedTuple):
     def json(self) -> Any:
         """What was printed, of a command that prints JSON."""
         return json.loads(self.out)
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    """A directory of the module, for `once`."""
+    return tmp_path_factory.mktemp("kept")
+
+
+@pytest.fixture
+def once(kept, tmp_path):
+    """`once(make)` fills the test's directory: by `make` the first time in a module, by a copy of what that left afterwards.
+
+    Returns what `make` returned the first time.
+    """
+
+    def fill(make):
+        if make.__qualname__ not in _made.setdefault(kept, {}):
+            _made[kept][make.__qualname__] = make()
+            shutil.copytree(tmp_path, kept / make.__qualname__)
+        else:
+            shutil.copytree(kept / make.__qualname__, tmp_path, dirs_exist_ok=True)
+        return _made[kept][make.__qualname__]
+
+    return fill
+
+
+_made: dict[Path, dict[str, Any]] = {}
 
 
 @pytest.fixture

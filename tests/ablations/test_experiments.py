@@ -35,6 +35,7 @@ def test_runs(tmp_path, monkeypatch, name):
     assert list(tmp_path.glob("run/**/metrics/*_impact.parquet"))
 
 
+@pytest.mark.slow
 def test_robustness_says_which_heads_hold(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["tiny-ablate"])

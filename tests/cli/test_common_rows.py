@@ -60,6 +60,7 @@ def with_another_token(directory):
     tokenizer.save_pretrained(directory)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("many", [False, True])
 def test_the_tokenizers_that_choose_the_rows_are_part_of_what_a_run_is(cli, tmp_path, theirs, many):
     """Another tokenizer of the other model may leave other rows."""

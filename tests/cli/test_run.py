@@ -29,8 +29,8 @@ FILES = {
 
 
 @pytest.fixture
-def finished(cli, tmp_path):
-    result = cli(*TOY, "ablation.scales=[0,0.5,1]", "hydra.run.dir=run")
+def finished(cli, tmp_path, once):
+    result = once(lambda: cli(*TOY, "ablation.scales=[0,0.5,1]", "hydra.run.dir=run"))
     assert result.code == 0, result.err
     return result, tmp_path / "run"
 
@@ -219,6 +219,7 @@ def test_no_failure_of_tracking_fails_a_run(cli, tmp_path):
     assert json.loads((tmp_path / "run/manifest.json").read_text())["status"] == "ok"
 
 
+@pytest.mark.slow
 def test_runs_of_one_second_have_a_directory_each(cli, tmp_path):
     """Here of one year, so that the test need not be quick."""
     args = (*TOY, "dataset.n_examples=4", "verify=off", "hydra.run.dir=outputs/${now:%Y}")

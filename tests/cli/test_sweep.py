@@ -146,6 +146,7 @@ def test_models_are_loaded_once_a_process(cli, tmp_path, monkeypatch):
     assert loaded == ["toy"]
 
 
+@pytest.mark.slow
 def test_seeds_that_change_nothing_are_said_to(cli, tmp_path):
     result = cli("-m", *TOY[:2], *TOY[3:], "verify=off", "dataset=facts", "dataset.n_examples=null", "dataset.split=test",
                  "ablation.layers=[0]", "seed=0,1", "hydra.sweep.dir=sweep")  # fmt: skip
@@ -157,6 +158,7 @@ def test_seeds_that_change_nothing_are_said_to(cli, tmp_path):
         assert found["seeds"]["low"] == found["seeds"]["high"] == found["mean"]
 
 
+@pytest.mark.slow
 def test_sweeps_of_one_second_have_a_directory_each(cli, tmp_path):
     """Here of one year, so that the test need not be quick; the jobs of the second go where it is."""
     args = (*GRID[:-2], "seed=0", "hydra/launcher=basic", "hydra.sweep.dir=multirun/${now:%Y}")

@@ -9,9 +9,16 @@ from tiny_ablation.store.reader import load_run
 
 
 @pytest.fixture
-def runs(cli, tmp_path):
-    for name, more in (("zero", ()), ("half", ("ablation.scales=[0.5]",)), ("mlp", ("ablation=mlp_zero",))):
-        assert cli(*TOY, "verify=off", *more, f"hydra.run.dir={name}").code == 0
+def runs(cli, tmp_path, once):
+    def make():
+        for name, more in (
+            ("zero", ()),
+            ("half", ("ablation.scales=[0.5]",)),
+            ("mlp", ("ablation=mlp_zero",)),
+        ):
+            assert cli(*TOY, "verify=off", *more, f"hydra.run.dir={name}").code == 0
+
+    once(make)
     return tmp_path
 
 

@@ -19,16 +19,19 @@ FAST = (
 
 
 @pytest.fixture
-def runs(cli, tmp_path):
-    heads = cli(
-        *FAST, "ablation=heads_zero", "ablation.scales=[0.0]", "dataset.split=train", "dataset.n_examples=30",
-        "stats.confirm=test", "stats.confirm_top=3", "hydra.run.dir=heads",
-    )  # fmt: skip
-    circuit = cli(
-        *FAST, "ablation=circuit", "ablation.from_run=heads", "metrics.primary=kl_div", "ablation.n_random=4",
-        "ablation.members=2", "dataset.split=test", "dataset.n_examples=20", "hydra.run.dir=circuit",
-    )  # fmt: skip
-    assert (heads.code, circuit.code) == (0, 0)
+def runs(cli, tmp_path, once):
+    def make():
+        heads = cli(
+            *FAST, "ablation=heads_zero", "ablation.scales=[0.0]", "dataset.split=train", "dataset.n_examples=30",
+            "stats.confirm=test", "stats.confirm_top=3", "hydra.run.dir=heads",
+        )  # fmt: skip
+        circuit = cli(
+            *FAST, "ablation=circuit", "ablation.from_run=heads", "metrics.primary=kl_div", "ablation.n_random=4",
+            "ablation.members=2", "dataset.split=test", "dataset.n_examples=20", "hydra.run.dir=circuit",
+        )  # fmt: skip
+        assert (heads.code, circuit.code) == (0, 0)
+
+    once(make)
     return tmp_path
 
 

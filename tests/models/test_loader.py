@@ -155,8 +155,8 @@ def test_files_that_change_while_they_are_loaded_are_refused(
     directory = hf_directory(tmp_path / "model")
     read = getattr(loader, part)
 
-    def and_alter(*args: object) -> object:
-        found = read(*args)
+    def and_alter(*args: object, **how: object) -> object:
+        found = read(*args, **how)
         alter(directory)
         return found
 

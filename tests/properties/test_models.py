@@ -3,5 +3,5 @@
 from tests.fuzz import targets
 from tests.properties.cases import cases
 
-test_hugging_face_directories = cases(30, 150)(targets.model_directory)
+test_hugging_face_directories = cases(15, 150)(targets.model_directory)
 test_gguf_files = cases(15, 150)(targets.gguf)

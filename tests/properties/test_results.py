@@ -8,7 +8,7 @@ from tests.properties.cases import cases
 
 test_runs = cases(20, 500)(targets.run_directory)
 test_manifests = cases(30, 500)(targets.manifest)
-test_sweeps = cases(10, 240)(targets.sweep_directory)
+test_sweeps = cases(6, 240)(targets.sweep_directory)
 test_batches = cases(60, 1000)(targets.batches)
 
 

@@ -58,6 +58,7 @@ def refuse(_spec):
     raise DataError("no rows")
 
 
+@pytest.mark.slow
 def test_a_cell_that_cannot_be_screened_fails_alone(cli, tmp_path, monkeypatch):
     """What keeps it from being screened keeps it from running; the others have nothing to wait for."""
     monkeypatch.setattr(screens, "_screen", refuse)

@@ -140,6 +140,7 @@ def test_what_a_tokenizer_puts_before_a_text_is_dropped(verify, monkeypatch, ask
     assert said is None or said in found["faults"][0]
 
 
+@pytest.mark.slow
 def test_what_a_tokenizer_puts_before_a_text_is_kept(verify):
     for asked in ("auto", "false", "true"):
         code, found = verify(

@@ -24,6 +24,7 @@ _MODEL = (
     "path",
     "base",
     "weights",
+    "quantization",
     "prepend_bos",
     "seed",
     "shape",

@@ -13,7 +13,6 @@ from tiny_ablation.config.schema import ModelConfig, ModelSource, Weights
 from tiny_ablation.errors import DeviceError, ModelError
 from tiny_ablation.models.identity import IN_MEMORY, identity, prepare, weights_id
 from tiny_ablation.models.opening import Ids, facts, opening
-from tiny_ablation.models.quantized import how_to_load, keep_packed
 from tiny_ablation.models.reading import first_line, read_config, read_tokenizer, reading
 from tiny_ablation.models.sources import adapter
 from tiny_ablation.models.sources.files import ModelFiles
@@ -182,6 +181,8 @@ def _load(cfg: ModelConfig, files: ModelFiles | None, device: str, dtype: str) -
         hf, tokenizer = _read_model(cfg, files, read_as, device=device), read_tokenizer(cfg, files)
         origin = files.origin
         if cfg.quantization is not None:
+            from tiny_ablation.models.quantized import keep_packed
+
             keep_packed(hf)
             origin = origin | {"quantization": cfg.quantization}
         _refuse_changed(cfg, files)
@@ -246,6 +247,8 @@ def _read_model(cfg: ModelConfig, files: ModelFiles, dtype: str, device: str = "
     config = read_config(cfg, files)
     refuse_quantized(cfg.name, config)
     if cfg.quantization is not None:
+        from tiny_ablation.models.quantized import how_to_load
+
         how |= how_to_load(cfg.quantization, device)
     auto = cast("Any", AutoModelForCausalLM)
     with reading(cfg, files), torch.random.fork_rng(devices=[]):
