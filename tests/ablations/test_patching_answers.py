@@ -104,6 +104,6 @@ def test_both_directions_are_answered_by_their_balance(cli, tmp_path):
     run = load_run(tmp_path / "run")
     labels = [bar.label for bar in forest(Result(run.dir, run.impact, run.summary)).bars]
     assert len(set(labels)) == len(labels)  # a site stands there once for each direction
-    assert "L1 attn_out clean_to_corrupt" in labels
+    assert "L1 attn_out (clean_to_corrupt)" in labels
     page = (tmp_path / "run/report.html").read_text()
     assert re.search(r"<th[^>]*>(<[^>]*>)*direction", page)

@@ -6,7 +6,6 @@ A slice of `ablations/` says here what its runs found; nothing that renders know
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 _NUMBERS = re.compile(r"[-+<>\d.,%e\[\] ]*")
 
@@ -66,23 +65,19 @@ def _is_number(cell: str) -> bool:
     return getattr(cell, "number", None) is not None or bool(_NUMBERS.fullmatch(cell))
 
 
-class Drawn(Protocol):
-    """The numbers of a figure, as both of its renderings draw them: one of `document.figures`."""
+@dataclass(frozen=True)
+class Drawn:
+    """The numbers of a figure, as both of its renderings draw them: one of `document.figures`.
 
-    @property
-    def name(self) -> str:
-        """Identifies the figure in its page."""
-        ...
+    Attributes:
+        name: identifies the figure in its page.
+        title: what was done, to what, on what.
+        note: what was measured and how to read it: examples, and what the intervals are.
+    """
 
-    @property
-    def title(self) -> str:
-        """What was done, to what, on what."""
-        ...
-
-    @property
-    def note(self) -> str:
-        """What was measured: examples, and what the intervals are."""
-        ...
+    name: str
+    title: str
+    note: str
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from tiny_ablation.document import Drawn
+
 
 def symmetric_limit(values: Iterable[float]) -> float:
     """The half-width of a colour scale centred on zero: the largest size, so that nothing lies beyond it."""
@@ -77,16 +79,13 @@ class Key:
 
 
 @dataclass(frozen=True)
-class Grid:
+class Grid(Drawn):
     """Values on a grid of two named axes, one panel or several with the same colours.
 
     A full cell is a value whose interval excludes 0; a pale one with a dot holds 0; an empty cell was not measured.
 
     Attributes:
-        name: identifies the figure in a page.
         kind: what it is, for those who do not see it.
-        title: what was done, to what, on what.
-        note: examples, and how to read a cell.
         rows: the labels down.
         columns: the labels across.
         axes: what the rows and the columns are.
@@ -102,10 +101,7 @@ class Grid:
         key: what the marks mean; None where the note says it.
     """
 
-    name: str
     kind: str
-    title: str
-    note: str
     rows: Sequence[str]
     columns: Sequence[str]
     axes: tuple[str, str]
@@ -166,16 +162,13 @@ class LinePanel:
 
 
 @dataclass(frozen=True)
-class Lines:
+class Lines(Drawn):
     """Values along an axis as lines with bands, in one panel or several.
 
     A band is an interval; a filled mark is a value whose interval excludes 0 (or that has none), an open one holds 0.
 
     Attributes:
-        name: identifies the figure in a page.
         kind: what it is, for those who do not see it.
-        title: what was done, to what, on what.
-        note: examples, and what the bands are.
         x_title: the axis across.
         y_title: the axis up, with the unit.
         panels: all with the same axes.
@@ -188,10 +181,7 @@ class Lines:
         signed: whether values are changes, written with their sign.
     """
 
-    name: str
     kind: str
-    title: str
-    note: str
     x_title: str
     y_title: str
     panels: Sequence[LinePanel]
@@ -210,14 +200,11 @@ class Lines:
 
 
 @dataclass(frozen=True)
-class Points:
+class Points(Drawn):
     """Named points on a plane: a map of conditions, or one number against another.
 
     Attributes:
-        name: identifies the figure in a page.
         kind: what it is, for those who do not see it.
-        title: what was done, to what, on what.
-        note: what was compared.
         x_title: the axis across, with the unit.
         y_title: the axis up, with the unit.
         x: (n,)
@@ -228,10 +215,7 @@ class Points:
         unsure: (n,) which points cannot be told from the diagonal, and are grey and open; None for none.
     """
 
-    name: str
     kind: str
-    title: str
-    note: str
     x_title: str
     y_title: str
     x: np.ndarray
@@ -266,46 +250,34 @@ class Bar:
 
 
 @dataclass(frozen=True)
-class Bars:
+class Bars(Drawn):
     """Bars across, one below the other: values with their intervals, or spans of time.
 
     Attributes:
-        name: identifies the figure in a page.
         kind: what it is, for those who do not see it.
-        title: what was done, to what, on what.
-        note: what the bars are.
         x_title: the axis across, with the unit.
         bars: the first on top.
         key: what the marks mean, below the axis; empty for none.
     """
 
-    name: str
     kind: str
-    title: str
-    note: str
     x_title: str
     bars: Sequence[Bar]
     key: str = ""
 
 
 @dataclass(frozen=True)
-class Overlap:
+class Overlap(Drawn):
     """Which sites several conditions share: an UpSet plot (Lex et al. 2014).
 
     A column is a group of sites in the sets of exactly the conditions with a filled dot; the bar above is how many.
 
     Attributes:
-        name: identifies the figure in a page.
-        title: what was done, to what, on what.
-        note: how large the sets are.
         conditions: the rows, with the size of each set.
         groups: for each column which rows are filled, and the names of its sites; the most shared first.
         many: what a site is called.
     """
 
-    name: str
-    title: str
-    note: str
     conditions: Sequence[tuple[str, int]]
     groups: Sequence[tuple[tuple[int, ...], list[str]]]
     many: str

@@ -84,7 +84,8 @@ def peak_rate(
     Within `FastProducts.in_use()` it is the rate of those.
     """
     modules = list(_multipliers(network.blocks[0]))
-    inputs = [torch.randn(rows, w.shape[1], device=w.device, dtype=w.dtype) for _, w in modules]
+    like = next(network.hf.parameters())
+    inputs = [torch.randn(rows, width, device=like.device, dtype=like.dtype) for _, (_, width) in modules]
     times = []
     with torch.inference_mode():
         for _ in range(repeats):
@@ -131,15 +132,16 @@ def _memory(network: Network, batch: Batch, batch_tokens: int) -> int:
 
 
 def _n_weights(module: nn.Module) -> int:
-    return sum(weight.numel() for _, weight in _multipliers(module))
+    return sum(rows * columns for _, (rows, columns) in _multipliers(module))
 
 
-def _multipliers(module: nn.Module) -> Iterator[tuple[nn.Module, Tensor]]:
-    """The modules within that multiply by a matrix and do nothing else, and the (out, in) matrix of each."""
+def _multipliers(module: nn.Module) -> Iterator[tuple[nn.Module, tuple[int, int]]]:
+    """The modules within that multiply by a matrix and do nothing else, and (out, in) of each."""
     for each in module.modules():
-        weight = each.weight if isinstance(each, PackedLinear) else matrix(each)
-        if weight is not None:
-            yield each, weight
+        if isinstance(each, PackedLinear):
+            yield each, each.shape  # its weight is unpacked at each call
+        elif (weight := matrix(each)) is not None:
+            yield each, (weight.shape[0], weight.shape[1])
 
 
 def _wait(device: str) -> None:

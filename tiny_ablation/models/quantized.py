@@ -40,7 +40,7 @@ class PackedLinear(nn.Module):
         for name, tensor in kept.items():
             self.register_buffer(name, tensor, persistent=False)  # whose precision is not the run's
         self.register_buffer("like", torch.empty(0, device=kept["packed"].device))
-        self.shape = tuple(layer.weight.shape if state is None else state.shape)
+        self.shape: tuple[int, int] = tuple(layer.weight.shape if state is None else state.shape)
         self._block = None if state is None else state.blocksize
 
     @property

@@ -68,13 +68,13 @@ def strongest(rows: pd.DataFrame, limit: int | None = None) -> pd.DataFrame:
 
 def site_name(row: Mapping[str, Any]) -> str:
     """The name of a row's site, by those of its columns that are part of a name, with the direction of patching."""
-    label = site_label({name: row[name] for name in row if name in INDEX and name != "size"})
-    return f"{label} ({row['direction']})" if "direction" in row else label
+    return label(row, [name for name in row if name in (INDEX - {"size"}) | {"direction"}])
 
 
 def label(row: Mapping[str, Any], index: Sequence[str], *, sentence: bool = False) -> str:
-    """The name of a row's site (`site_label`)."""
-    return site_label({name: row[name] for name in index}, sentence=sentence)
+    """The name of a row's site (`site_label`); behind it the direction of patching, where `index` has that."""
+    name = site_label({key: row[key] for key in index if key != "direction"}, sentence=sentence)
+    return f"{name} ({row['direction']})" if "direction" in index else name
 
 
 def index_cell(value: Any) -> Cell:

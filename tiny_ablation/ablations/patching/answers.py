@@ -46,8 +46,8 @@ def entry(prepared: PreparedRun, measured: Sequence[Measured]) -> dict[str, Any]
     ends = {"clean": whole.baseline[name], "corrupt": patched.baseline[name]}
     values = np.vstack([ends["corrupt"], patched.values[name]])
     steps = np.diff(values, axis=0)
-    after = share_of_advantage(prepared, values - ends["corrupt"], ends, groups).ratio
     found = share_of_advantage(prepared, steps, ends, groups)
+    reached = np.concatenate([[0.0], found.ratio.cumsum()])  # shares of one advantage add up
     sums, sizes = cluster_sums(steps, groups)
     drawn = resample_groups(len(sizes), _DRAWS, generator(prepared.spec.settings.root.seed, "entry", name))
     largest = np.bincount((drawn @ sums.T).argmax(1), minlength=len(steps)) / _DRAWS
@@ -59,7 +59,7 @@ def entry(prepared: PreparedRun, measured: Sequence[Measured]) -> dict[str, Any]
                 "layer": int(row.key["layer"]), "before": float(a), "after": float(b), "step": float(found.ratio[i]),
                 "low": float(low[i]), "high": float(high[i]), "largest": float(largest[i]),
             }
-            for i, (row, (a, b)) in enumerate(zip(patched.arm.rows, pairwise(after), strict=True))
+            for i, (row, (a, b)) in enumerate(zip(patched.arm.rows, pairwise(reached), strict=True))
         ],
     }  # fmt: skip
 

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any, cast
+from typing import Any
 
 from tiny_ablation.document import Figure
 from tiny_ablation.document.figures import Bars, Grid, Lines, Overlap, Points
@@ -37,7 +37,7 @@ def write(figure: Figure, directory: Path) -> list[Path]:
     page, *printed = (directory / f"{figure.name}.{kind}" for kind in ("html", "png", "pdf", "svg"))
     with canvas.settings():
         canvas.save(on_paper(figure.drawn), printed[0])
-        bare = on_paper(replace(cast("Any", figure.drawn), title="", note=""))
+        bare = on_paper(replace(figure.drawn, title="", note=""))
         for path in printed[1:]:
             canvas.save(bare, path)
     interactive.save(

@@ -12,6 +12,7 @@ import plotly.graph_objects as go
 from matplotlib.figure import Figure
 
 from tiny_ablation import formats
+from tiny_ablation.document import Drawn
 from tiny_ablation.document.figures import symmetric_limit
 from tiny_ablation.report.figures import canvas, interactive, style
 from tiny_ablation.report.figures.feature_data import FeatureCard, feature_cards, shown_token
@@ -25,13 +26,10 @@ _NAMED = 6  # features with their number in the PNG
 
 
 @dataclass(frozen=True)
-class FeatureMap:
+class FeatureMap(Drawn):
     """Everything that both renderings draw."""
 
-    name: str
     metric: str
-    title: str
-    note: str
     places: pd.DataFrame
     cards: list[FeatureCard]
 
@@ -58,7 +56,7 @@ def collect(result: Result) -> FeatureMap:
     method = places["method"].iloc[0] if len(places) else "PCA"
     n = effects.examples(result.rows)
     note = f"{method} of {len(places)} decoder directions; {n}; grey: not measured; open circle: the interval holds 0"
-    return FeatureMap("feature-map", result.metric, result.title, note, places, feature_cards(result))
+    return FeatureMap("feature-map", result.title, note, result.metric, places, feature_cards(result))
 
 
 def static(data: FeatureMap) -> Figure:
