@@ -10,8 +10,7 @@ from tests.ablations.conftest import checked
 from tests.engine.test_families import build
 from tiny_ablation.ablations.attn_knockout import AttnKnockoutConfig
 from tiny_ablation.ablations.registry import find_ablation
-from tiny_ablation.ablations.shared.replacements import Cut
-from tiny_ablation.engine.edits import Edit, Intervention
+from tiny_ablation.engine.edits import Cut, Edit, Intervention
 from tiny_ablation.engine.executor import Executor
 from tiny_ablation.engine.prompts import Prompt
 from tiny_ablation.errors import ConfigError, DataError, GuardError, ModelError

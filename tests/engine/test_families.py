@@ -15,8 +15,8 @@ from torch.overrides import TorchFunctionMode
 from tests.families import FAMILIES, N_LAYERS, VOCABULARY, hooked, n_units, tiny
 from tiny_ablation.ablations.patching.noise import noise_on
 from tiny_ablation.ablations.shared.means import Mean, MeanTable
-from tiny_ablation.ablations.shared.replacements import Cut, FromEdited, Scale, patch_from
-from tiny_ablation.engine.edits import Edit, Intervention
+from tiny_ablation.ablations.shared.replacements import FromEdited, Scale, patch_from
+from tiny_ablation.engine.edits import Cut, Edit, Intervention
 from tiny_ablation.engine.executor import Executor
 from tiny_ablation.engine.gradients import AttributionQuery, estimate
 from tiny_ablation.engine.means import Means

@@ -14,12 +14,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from tiny_ablation.ablations.shared.prompt_pairs import require_mark
-from tiny_ablation.ablations.shared.replacements import Cut
 from tiny_ablation.ablations.shared.sites import chosen_layers, window_around
 from tiny_ablation.config.keys import key
 from tiny_ablation.config.schema import AblationConfig
 from tiny_ablation.data.text import listing
-from tiny_ablation.engine.edits import Edit, Intervention
+from tiny_ablation.engine.edits import Cut, Edit, Intervention
 from tiny_ablation.engine.prompts import Prompt
 from tiny_ablation.errors import ConfigError, DataError
 from tiny_ablation.models.hookpoints import ModelShape

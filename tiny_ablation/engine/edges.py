@@ -5,33 +5,21 @@ is hidden from those behind it, block by block, on a few tokens, and the bare re
 called, is asked the same. Costs as many short runs as there are blocks, twice.
 """
 
-from typing import TYPE_CHECKING
-
 import torch
 
 from tiny_ablation.engine.bare.model import Bare
-from tiny_ablation.engine.edits import Edit, Intervention, Replacement
+from tiny_ablation.engine.edits import Cut, Edit, Intervention
 from tiny_ablation.engine.prompts import Prompt
 from tiny_ablation.engine.reference import Reference
-from tiny_ablation.errors import ModelError, is_out_of_memory
+from tiny_ablation.errors import is_out_of_memory
 from tiny_ablation.metrics.registry import metric
 from tiny_ablation.models.discovery import probe_ids
 from tiny_ablation.models.network import Network
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from tiny_ablation.models.scores import refused
 
 # Of the largest value, as in `models.judge`, and twice for two sums.
 _TOLERANCE = {torch.float64: 1e-5, torch.float32: 2e-4, torch.bfloat16: 0.2, torch.float16: 0.2}
 _METRICS = ("logit_diff", "entropy")
-
-
-class _Hide(Replacement):
-    name = "cut"
-
-    def value(self, current: "Tensor", source: "Tensor | None", edit: Edit) -> "Tensor":  # noqa: ARG002
-        assert source is not None
-        return current.masked_fill(source.to(current.device), -torch.inf)
 
 
 def require_exact_edges(network: Network) -> None:
@@ -51,19 +39,16 @@ def require_exact_edges(network: Network) -> None:
         fault = (str(error).strip() or type(error).__name__).splitlines()[0]
     if fault:
         network.edges_proven = False
-        raise ModelError(
-            f"model {network.model.name}: edges between tokens cannot be cut exactly in its attention: {fault}; heads and "
-            "layers can be ablated instead"
-        )
+        raise refused(network.model.name, fault)
 
 
 def _fault(network: Network) -> str | None:
     from tiny_ablation.engine.executor import Executor  # which asks for this
 
     prompt = Prompt(tuple(probe_ids(network.hf)[0].tolist()), (0,), (1,), {}, "probe")
-    hide, metrics = _Hide(), [metric(name) for name in _METRICS]
+    cut, metrics = Cut(), [metric(name) for name in _METRICS]
     plan = [
-        Intervention((Edit("scores", layer, None, hide, keys=1),)) for layer in network.shape.layers_with("z")
+        Intervention((Edit("scores", layer, None, cut, keys=1),)) for layer in network.shape.layers_with("z")
     ]
     [result] = Executor(network, [prompt], plan, metrics)
     cells = Reference(Bare(network.hf), [prompt], metrics).cells(plan, 0)

@@ -121,6 +121,18 @@ class Edit:
         return f"blocks.{self.layer}.{self.component}{unit}"
 
 
+@dataclass(frozen=True, eq=False)
+class Cut(Replacement):
+    """Minus infinity: attention scores before the softmax whose edges are cut, so that the other edges share what they had."""
+
+    name = "cut"
+
+    def value(self, current: "Tensor", source: "Tensor | None", edit: Edit) -> "Tensor":  # noqa: ARG002
+        """See `Replacement.value`."""
+        assert source is not None
+        return current.masked_fill(source.to(current.device), float("-inf"))
+
+
 @dataclass(frozen=True)
 class Intervention:
     """Edits that are made together in one run.

@@ -115,15 +115,12 @@ class Network:
 
     @cached_property
     def _scores(self) -> "list[ScoresPoint]":
-        from tiny_ablation.models.scores import scores_points
+        from tiny_ablation.models.scores import refused, scores_points
 
         self.tokens += 3 * probe_ids(self.hf).numel()
         found = scores_points(self.hf, self.parts)
         if isinstance(found, str):
-            raise ModelError(
-                f"model {self.model.name}: edges between tokens cannot be cut exactly in its attention: {found}; heads and "
-                "layers can be ablated instead"
-            )
+            raise refused(self.model.name, found)
         return found
 
     @cached_property

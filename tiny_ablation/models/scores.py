@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from tiny_ablation.errors import is_out_of_memory
+from tiny_ablation.errors import ModelError, is_out_of_memory
 from tiny_ablation.models.discovery import probe_ids, run
 from tiny_ablation.models.hookpoints import HookPoint, first_tensor
 from tiny_ablation.models.judge import difference
@@ -124,6 +124,14 @@ def scores_points(hf: Any, parts: "Sequence[Parts]") -> list[ScoresPoint] | str:
         if is_out_of_memory(error):
             raise
         return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def refused(name: str, why: str) -> ModelError:
+    """The error for a model whose edges cannot be cut exactly."""
+    return ModelError(
+        f"model {name}: edges between tokens cannot be cut exactly in its attention: {why}; heads and layers can be ablated "
+        "instead"
+    )
 
 
 def _fault(hf: Any, points: Sequence[ScoresPoint]) -> str | None:

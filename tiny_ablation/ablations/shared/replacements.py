@@ -29,18 +29,6 @@ class Scale(Replacement):
 
 
 @dataclass(frozen=True, eq=False)
-class Cut(Replacement):
-    """Minus infinity: attention scores before the softmax whose edges are cut, so that the other edges share what they had."""
-
-    name = "cut"
-
-    def value(self, current: "Tensor", source: "Tensor | None", edit: Edit) -> "Tensor":  # noqa: ARG002
-        """See `Replacement.value`."""
-        assert source is not None
-        return current.masked_fill(source.to(current.device), float("-inf"))
-
-
-@dataclass(frozen=True, eq=False)
 class Patch(Replacement):
     """What another run has at the same place: the paired prompt's values, or the run's own as a self_patch.
 
