@@ -169,4 +169,4 @@ def test_pairs_are_worded_by_which_way_they_depart_from_the_sum():
         "L0H0 + L1H1 stand in for each other: together they change logit_diff by -1.900"
     )
     assert headline(0.9).startswith("L0H0 + L0H1 overlap:")
-    assert headline() == "No pair is shown to stand in for each other: none interacts on logit_diff."
+    assert headline() == "No two heads are shown to stand in for each other: no pair interacts on logit_diff."

@@ -200,7 +200,7 @@ def _lines(found: Sequence[Estimate]) -> Iterator[str]:
     yield "  computed: tokens after shared prefixes are counted once"
     yield "  forwards: whole passes of one prompt, skipped blocks left out"
     for what, taken in {what: taken for each in found for what, taken in each.first.items()}.items():
-        yield f"  before it measures: {what}, about {_time(taken)} of the time; not planned in detail"
+        yield f"  before measuring, {what}: about {_time(taken)} of the time"
 
 
 def _power_lines(found: Sequence[Estimate], effect: float | None) -> Iterator[str]:

@@ -46,7 +46,7 @@ def sections(found: Mapping[str, Any] | None) -> list[Section]:
     ]
     first = (more or pairs or [None])[0]
     if first is None:
-        headline = f"No pair is shown to stand in for each other: none interacts on {metric}."
+        headline = f"No two heads are shown to stand in for each other: no pair interacts on {metric}."
     else:
         alone = first["delta_a"] + first["delta_b"]
         change = (
