@@ -10,7 +10,7 @@ from tiny_ablation.errors import GuardError
 from tiny_ablation.stats import means
 from tiny_ablation.stats.clusters import cluster_sums
 from tiny_ablation.stats.fdr import first_step, q_values
-from tiny_ablation.stats.means import BY_BOOTSTRAP, BY_STUDENT, by_bootstrap, cluster_means, null_of
+from tiny_ablation.stats.means import BY_BOOTSTRAP, BY_STUDENT, BY_WILD, by_bootstrap, cluster_means, null_of
 
 
 def rng(seed=0):
@@ -48,7 +48,7 @@ def test_agrees_with_a_plain_loop_on_unequal_groups():
     np.testing.assert_allclose(np.array([found.low, found.high]).T, expected, rtol=1e-9)
 
 
-def test_few_or_unequal_groups_get_students_t_and_the_rule_never_sees_the_effect():
+def test_the_rule_looks_at_the_groups_and_never_at_the_effect():
     equal, few, unequal = np.ones(5), np.ones(4), np.array([20.0, *[2.0] * 10])
     for sizes, chosen in ((equal, True), (few, False), (unequal, False)):
         for scale in (0.0, 1.0, 1e6):
@@ -56,6 +56,7 @@ def test_few_or_unequal_groups_get_students_t_and_the_rule_never_sees_the_effect
             assert by_bootstrap(sums, sizes) is chosen
     assert null_of(np.zeros((1, 5)), equal) == BY_BOOTSTRAP
     assert null_of(np.zeros((1, 4)), few) == BY_STUDENT
+    assert null_of(np.zeros((1, 11)), unequal) == BY_WILD
 
 
 def test_three_groups_are_students_t():

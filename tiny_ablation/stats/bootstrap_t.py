@@ -57,6 +57,11 @@ class Studentised:
         return cls(below, residuals, mean, error)
 
     @property
+    def n_groups(self) -> int:
+        """How many groups there are."""
+        return self.sizes.shape[1]
+
+    @property
     def t(self) -> Floats:
         """(n_sites,) the observed t: of the mean against 0."""
         return studentised(self.mean, self.error)

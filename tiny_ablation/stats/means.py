@@ -1,13 +1,15 @@
 """The mean effect of each site with its interval and its test, by a rule that looks at the groups and never at the effect.
 
-* Fewer than five groups, or groups so unequal that Satterthwaite's degrees of freedom fall below six tenths of the number of
-  groups less one: cluster-robust Student t (`cluster_t`), which alone holds where one group is most of the examples.
+* Fewer than five groups: cluster-robust Student t (`cluster_t`).
+* Groups so unequal that Satterthwaite's degrees of freedom fall below six tenths of the number of groups less one: the
+  restricted wild cluster bootstrap (`wild`), which alone holds where one group is most of the examples.
 * Otherwise: bootstrap-t over groups (`bootstrap_t`), which alone holds where effects are skewed.
 
-Null hypothesis of the test: the mean effect is 0, whatever the shape of its distribution. The bootstrap's p-value is the
+Null hypothesis of the test: the mean effect is 0, whatever the shape of its distribution. The bootstrap-t's p-value is the
 larger of two: the share of draws that lie beyond the observed t on its side, doubled; and Student's t, stretched so that it
-meets the bootstrap at the ends of the interval and never lighter than t itself. So p <= 1 - confidence only where the interval
-excludes 0. Sites whose p-value could still matter to their family get more draws, the others do not.
+meets the bootstrap at the ends of the interval and never lighter than t itself. The wild bootstrap's is the share of draws at
+least as far from 0. So p <= 1 - confidence only where the interval excludes 0. Sites whose p-value could still matter to
+their family get more draws, the others do not.
 
 What intervals cover and which level tests have is measured by `tiny-ablate selfcheck --only statistics` and stands in
 docs/metrics-and-statistics.md.
@@ -16,6 +18,7 @@ Reference:
     Besag & Clifford 1991, Sequential Monte Carlo p-values (more draws where they matter); and as in the two modules.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -24,10 +27,12 @@ from tiny_ablation.errors import GuardError
 from tiny_ablation.stats.bootstrap_t import SITES_AT_ONCE, Studentised, resample_groups
 from tiny_ablation.stats.cluster_t import cluster_t, degrees_of_freedom, group_shares
 from tiny_ablation.stats.clusters import Floats
+from tiny_ablation.stats.wild import Wild, as_far, webb_weights
 
 NULL = "the mean effect over groups of examples is 0"
 BY_BOOTSTRAP = f"{NULL} (bootstrap-t over groups)"
-BY_STUDENT = f"{NULL} (cluster-robust Student t: few groups, or some much larger than others)"
+BY_STUDENT = f"{NULL} (cluster-robust Student t: fewer than five groups)"
+BY_WILD = f"{NULL} (restricted wild cluster bootstrap: some groups are much larger than others)"
 
 # Below this there are so few distinct draws that the quantiles of t are mostly chance.
 MIN_GROUPS = 5
@@ -49,17 +54,19 @@ class Means(NamedTuple):
     p: Floats
 
 
-def by_bootstrap(sums: Floats, sizes: Floats) -> bool:
-    """Whether the rule chooses the bootstrap for these groups; see the module."""
+def null_of(sums: Floats, sizes: Floats) -> str:
+    """The null hypothesis and the test that the rule chooses for these groups, in words; see the module."""
     shares = group_shares(sums, sizes)
     n_groups = (shares > 0).sum(1)
+    if not (n_groups >= MIN_GROUPS).all():
+        return BY_STUDENT
     equal = degrees_of_freedom(shares) >= EQUAL_ENOUGH * (n_groups - 1)
-    return bool((n_groups >= MIN_GROUPS).all() and equal.all())
+    return BY_BOOTSTRAP if equal.all() else BY_WILD
 
 
-def null_of(sums: Floats, sizes: Floats) -> str:
-    """The null hypothesis and the test, in words."""
-    return BY_BOOTSTRAP if by_bootstrap(sums, sizes) else BY_STUDENT
+def by_bootstrap(sums: Floats, sizes: Floats) -> bool:
+    """Whether the rule chooses bootstrap-t for these groups."""
+    return null_of(sums, sizes) == BY_BOOTSTRAP
 
 
 def cluster_means(
@@ -87,10 +94,12 @@ def cluster_means(
     """
     if not 0 < confidence < 1 or n_boot < 1:
         raise GuardError(f"No interval has confidence {confidence} from {n_boot} draws.")
-    if by_bootstrap(sums, sizes):
-        found = _by_bootstrap(sums, sizes, rng, confidence, n_boot, step, n_draws)
-    else:
+    null = null_of(sums, sizes)
+    if null == BY_STUDENT:
         found = _by_student(sums, sizes, confidence)
+    else:
+        method = _by_bootstrap if null == BY_BOOTSTRAP else _by_wild
+        found = method(sums, sizes, rng, confidence, n_boot, step, n_draws)
     return found._replace(p=_without_spread(sums, sizes, found))
 
 
@@ -121,9 +130,24 @@ def _by_bootstrap(
     mean, error = sample.mean, sample.error
     own_side = np.where(observed < 0, -tails[0], tails[1])
     stretch = np.maximum(1.0, own_side / usual)
-    drawn = _refined(sample, observed, beyond, n_boot, rng, step, n_draws)
+    drawn = _refined(sample, resample_groups, _beyond, beyond, n_boot, rng, step, n_draws)
     p = np.maximum(np.minimum(1.0, 2 * drawn), 2 * student.sf(np.abs(observed) / stretch, freedom))
     return Means(mean, mean - tails[1] * error, mean - tails[0] * error, p)
+
+
+def _by_wild(
+    sums: Floats, sizes: Floats, rng: np.random.Generator, confidence: float, n_boot: int, step: float | None,
+    n_draws: int | None,
+) -> Means:  # fmt: skip
+    sample = Wild.of(sums, sizes)
+    weights = webb_weights(sums.shape[1], n_boot, rng)
+    low, high = sample.interval(weights, confidence)
+    beyond = np.concatenate([as_far(t, sample.t[block]) for block, t in sample.draws(weights)])
+    p = _refined(sample, webb_weights, as_far, beyond, n_boot, rng, step, n_draws)
+    holds_zero = (low <= 0) & (high >= 0)  # draws beyond those of the interval may say otherwise by a hair
+    return Means(
+        sample.mean, low, high, np.where(holds_zero, np.maximum(p, np.nextafter(1 - confidence, 1)), p)
+    )
 
 
 def _quantiles(t: Floats, confidence: float, usual: float) -> Floats:
@@ -141,16 +165,17 @@ def _beyond(t: Floats, observed: Floats) -> Floats:
 
 
 def _refined(
-    sample: Studentised, observed: Floats, beyond: Floats, n_boot: int, rng: np.random.Generator, step: float | None,
+    sample: Studentised | Wild, draw: Callable[[int, int, np.random.Generator], Floats],
+    count: Callable[[Floats, Floats], Floats], beyond: Floats, n_boot: int, rng: np.random.Generator, step: float | None,
     n_draws: int | None,
 ) -> Floats:  # fmt: skip
-    """(n_sites,) the share of draws beyond the observed t, from more draws where that share is small.
+    """(n_sites,) the share of draws that count as beyond the observed t, from more draws where that share is small.
 
     With k sites left, the step-up procedure asks them for p-values of about k steps, so the fewer are left, the finer theirs
     become: draws times sites stay about the same.
     """
     counts, n = beyond.astype(np.float64), np.full(len(beyond), float(n_boot))
-    n_groups = sample.sizes.shape[1]
+    observed, n_groups = sample.t, sample.n_groups
     while step is not None or n_draws is not None:
         left = np.flatnonzero(((counts < _ENOUGH) | (n_draws is not None)) & np.isfinite(observed))
         done = int(n[left].max(initial=0))
@@ -158,8 +183,8 @@ def _refined(
         if not len(left) or more <= 0:
             break
         more = min(more, _BLOCK // max(n_groups, min(len(left), SITES_AT_ONCE)) + 1)
-        for block, t in sample.at(left).draws(resample_groups(n_groups, more, rng)):
-            counts[left[block]] += _beyond(t, observed[left[block]])
+        for block, t in sample.at(left).draws(draw(n_groups, more, rng)):
+            counts[left[block]] += count(t, observed[left[block]])
         n[left] += more
     return (1 + counts) / (1 + n)
 
