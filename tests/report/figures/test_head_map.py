@@ -79,10 +79,24 @@ def test_the_page_opens_offline_with_one_plotly_per_directory(tmp_path, fake):
     assert (tmp_path / "plotly.min.js").stat().st_size > 1_000_000
 
 
-def test_a_damaged_plotly_is_replaced(tmp_path, fake):
-    (tmp_path / "plotly.min.js").write_text("half")
-    _draw(tmp_path, fake.impact(4, 3))
-    assert (tmp_path / "plotly.min.js").stat().st_size > 1_000_000
+def test_runs_of_a_user_share_one_plotly_and_a_damaged_one_is_replaced(tmp_path, fake, monkeypatch):
+    monkeypatch.setenv("TINY_ABLATE_CACHE", str(tmp_path / "cache"))
+    for run in ("a", "b", "a"):
+        _draw(tmp_path / run, fake.impact(4, 3))
+    (shared,) = (tmp_path / "cache").rglob("plotly-*.js")
+    copies = [tmp_path / run / "plotly.min.js" for run in ("a", "b")]
+    assert all(copy.samefile(shared) for copy in copies)
+    copies[0].write_text("half")  # of all, since they are one file
+    _draw(tmp_path / "b", fake.impact(4, 3))
+    assert copies[1].stat().st_size > 1_000_000
+    assert copies[1].samefile(next((tmp_path / "cache").rglob("plotly-*.js")))
+
+
+def test_without_a_cache_a_run_has_its_own_plotly(tmp_path, fake, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("TINY_ABLATE_CACHE", str(tmp_path / "file"))
+    _draw(tmp_path / "run", fake.impact(4, 3))
+    assert (tmp_path / "run" / "plotly.min.js").stat().st_size > 1_000_000
 
 
 def test_of_many_scales_a_dozen_are_drawn_and_this_is_said(fake):

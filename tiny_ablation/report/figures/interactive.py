@@ -1,18 +1,22 @@
-"""Interactive figures: a small page each, beside one copy of plotly.js per directory; nothing is fetched."""
+"""Interactive figures: a small page each, beside plotly.js, of which a user's runs share one copy; nothing is fetched."""
 
 import html
+import os
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import plotly
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from tiny_ablation.document.figures import round_ticks, tick_text
+from tiny_ablation.errors import ResultsError
+from tiny_ablation.paths import cache_dir
 from tiny_ablation.report import templates
 from tiny_ablation.report.figures import style
-from tiny_ablation.store.files import write_text
+from tiny_ablation.store.files import write_text, write_via
 
 PLOTLY_JS = "plotly.min.js"
 
@@ -111,7 +115,18 @@ def save(figure: Interactive, title: str, note: str, path: Path) -> None:
 
 
 def put_plotlyjs(directory: Path) -> None:
-    """See to it that `directory` holds this version's plotly.js, once."""
+    """See to it that `directory` holds this version's plotly.js: where possible a link to the user's one copy, in the cache."""
     path, source = directory / PLOTLY_JS, get_plotlyjs()
-    if not path.is_file() or path.read_text(encoding="utf-8") != source:
+    if _holds(path, source):
+        return
+    shared = cache_dir() / "page" / f"plotly-{plotly.__version__}.min.js"
+    try:
+        if not _holds(shared, source):
+            write_text(shared, source)
+        write_via(path, lambda temporary: os.link(shared, temporary))
+    except (OSError, ResultsError):  # another file system, one without links, or a cache that cannot be written
         write_text(path, source)
+
+
+def _holds(path: Path, source: str) -> bool:
+    return path.is_file() and path.read_text(encoding="utf-8") == source
