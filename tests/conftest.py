@@ -32,6 +32,16 @@ def _load(cfg: ModelConfig) -> LoadedModel:
     return model
 
 
+@pytest.fixture(scope="session", autouse=True)
+def embedded_fonts():
+    """How figures embed fonts in PDF. Tests embed them as outlines, which takes a sixth of the time; the fixture tells what users get."""
+    from tiny_ablation.report.figures import canvas
+
+    published = canvas._SETTINGS["pdf.fonttype"]
+    canvas._SETTINGS["pdf.fonttype"] = 3
+    return published
+
+
 @pytest.fixture(scope="session")
 def smollm2() -> LoadedModel:
     """The real default model, fetched and converted on first use."""

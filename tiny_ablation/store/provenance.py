@@ -82,7 +82,7 @@ def git_commit() -> Commit | None:
 
 def versions(names: Sequence[str]) -> dict[str, str | None]:
     """The installed version of each distribution, None where it is not installed; nothing is imported."""
-    installed = _installed()
+    installed = _installed(_places())
     return {name: installed.get(_normal(name)) for name in names}
 
 
@@ -94,7 +94,7 @@ def numeric_versions() -> dict[str, str | None]:
 
 def env_txt() -> str:
     """Every installed distribution as `name==version`, sorted, one a line, as `pip freeze` does."""
-    return "".join(f"{name}=={version}\n" for name, version in sorted(_installed().items()))
+    return "".join(f"{name}=={version}\n" for name, version in sorted(_installed(_places()).items()))
 
 
 def machine() -> dict[str, Any]:
@@ -117,7 +117,13 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _installed() -> dict[str, str]:
+def _places() -> tuple[tuple[str, int], ...]:
+    """Where distributions are looked for, and when each place changed last: it does where one is installed or removed."""
+    return tuple((place, Path(place).stat().st_mtime_ns) for place in sys.path if place and Path(place).exists())
+
+
+@cache
+def _installed(_places: tuple[tuple[str, int], ...]) -> dict[str, str]:
     found: dict[str, str] = {}
     for distribution in importlib.metadata.distributions():
         name = distribution.metadata["Name"]

@@ -51,6 +51,14 @@ def test_for_papers_it_is_drawn_without_a_title_and_the_same_each_time(tmp_path,
     assert _data(fake.impact(4, 3)).title not in text
 
 
+def test_pdf_embeds_fonts_that_publishers_take(tmp_path, fake, embedded_fonts, monkeypatch):
+    monkeypatch.setitem(canvas._SETTINGS, "pdf.fonttype", embedded_fonts)
+    drawing.write(Figure("head_map", "", "", _data(fake.impact(2, 2))), tmp_path)
+    data = (tmp_path / "head_map.pdf").read_bytes()
+    assert b"CIDFontType2" in data
+    assert b"Type3" not in data
+
+
 @pytest.mark.parametrize("limit", [1e-7, 0.034, 1, 1.5, 3.192, 5, 9.99, 123])
 def test_ticks_of_colours_are_round_and_within(limit):
     ticks = round_ticks(limit)
