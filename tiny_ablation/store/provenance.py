@@ -119,7 +119,9 @@ def _version(name: str) -> str | None:
 
 def _places() -> tuple[tuple[str, int], ...]:
     """Where distributions are looked for, and when each place changed last: it does where one is installed or removed."""
-    return tuple((place, Path(place).stat().st_mtime_ns) for place in sys.path if place and Path(place).exists())
+    return tuple(
+        (place, Path(place).stat().st_mtime_ns) for place in sys.path if place and Path(place).exists()
+    )
 
 
 @cache
