@@ -34,7 +34,7 @@ def _load(cfg: ModelConfig) -> LoadedModel:
 
 @pytest.fixture(scope="session", autouse=True)
 def embedded_fonts():
-    """How figures embed fonts in PDF. Tests embed them as outlines, which takes a sixth of the time; the fixture tells what users get."""
+    """How PDFs embed fonts for users. Tests embed them as outlines, which takes a sixth of the time."""
     from tiny_ablation.report.figures import canvas
 
     published = canvas._SETTINGS["pdf.fonttype"]
