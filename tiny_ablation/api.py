@@ -106,9 +106,8 @@ def measure(
     """
     import pandas as pd
 
-    from tiny_ablation.engine.executor import Executor
-    from tiny_ablation.metrics.registry import metric
     from tiny_ablation.run.baseline import prompt_of
+    from tiny_ablation.run.measure import executor
     from tiny_ablation.run.prepare import prepare_run
 
     named = (
@@ -118,16 +117,12 @@ def measure(
         model, data, "heads_zero", tokenizer, {**overrides, "metrics.names": list(metrics), "scales": [1.0]}
     )
     prepared = prepare_run(spec)
-    root, prompts = prepared.spec.settings.root, [prompt_of(t) for t in prepared.tokens]
+    prompts = [prompt_of(t) for t in prepared.tokens]
     for each in named.values():
         for edit in _whole(each).edits:
             prepared.network.hook_point(edit.component, edit.layer)  # refuses what the model does not have
-    executor = Executor(
-        prepared.network, prompts, [_whole(each) for each in named.values()], [metric(name) for name in metrics],
-        full=root.metrics.span.value == "full", batch_tokens=root.device.batch_tokens,
-    )  # fmt: skip
     found = []
-    for result in executor:
+    for result in executor(prepared, prompts, [_whole(each) for each in named.values()]):
         ids = [prompts[i].name for i in result.examples]
         for name, values in result.values.items():
             base = result.baseline[name].tolist()

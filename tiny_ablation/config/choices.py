@@ -86,10 +86,11 @@ class TrackingBackend(Enum):
 
 
 class Span(Enum):
-    """How much of the answer is scored: its first token, or all of it, teacher-forced."""
+    """What is scored: the answer's first token, all of it, teacher-forced, or the text that the model writes itself."""
 
     first = "first"
     full = "full"
+    text = "text"
 
 
 class SaeArchitecture(Enum):

@@ -199,6 +199,32 @@ class MetricsConfig:
 
 
 @dataclass
+class GenerateConfig:
+    """What the model writes behind each prompt, under every intervention, and how metrics of text read it (`metrics.span=text`)."""
+
+    max_new_tokens: int = key(16, help="it ends there, at the end of the text, or at `stop`", least=1)
+    temperature: float = key(
+        0.0,
+        help="0: the most probable token each time; above: sampled, with the same draws under every intervention",
+        least=0,
+    )
+    stop: list[str] | None = key(
+        None, help="texts that end it and are not part of it, such as a line break"
+    )
+    pattern: str | None = key(
+        None,
+        help="text_match: a regular expression, in which {target} and {foil} are the example's answers; null: {target}, "
+        "as whole words",
+    )
+    max_total: int = key(
+        200_000,
+        help="refuse a run that may write more tokens: interventions x examples x max_new_tokens",
+        least=1,
+        identity=False,
+    )
+
+
+@dataclass
 class StatsConfig:
     """Intervals and tests."""
 
@@ -272,6 +298,7 @@ class RootConfig:
     device: DeviceConfig = key(DeviceConfig)
     verify: VerifyConfig = key(VerifyConfig)
     metrics: MetricsConfig = key(MetricsConfig)
+    generate: GenerateConfig = key(GenerateConfig)
     stats: StatsConfig = key(StatsConfig)
     sae: SaeConfig = key(SaeConfig, identity=False)  # the kinds that use it hold a copy
     tracking: TrackingConfig = key(TrackingConfig, identity=False)

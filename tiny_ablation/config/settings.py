@@ -14,7 +14,7 @@ from tiny_ablation.config.address import masked
 from tiny_ablation.config.keys import check_values, defining
 from tiny_ablation.config.model_options import common_rows
 from tiny_ablation.config.refusals import unknown_key
-from tiny_ablation.config.schema import RootConfig, SaeConfig, Split
+from tiny_ablation.config.schema import GenerateConfig, RootConfig, SaeConfig, Span, Split
 from tiny_ablation.config.sweep import parse_k
 from tiny_ablation.errors import ConfigError
 
@@ -107,10 +107,31 @@ def _check(root: RootConfig) -> None:
             "take an ablation of features, or leave it out"
         )
     parse_k(root.sweep.k)
+    _check_generate(root)
     _check_confirm(root)
     for key in ("model.name", "dataset.name", "condition"):
         group, _, name = key.rpartition(".")
         _check_label(key, getattr(getattr(root, group), name) if group else root.condition)
+
+
+def _check_generate(root: RootConfig) -> None:
+    """Nothing is written unless text is measured, and an expression must be one."""
+    cfg = root.generate
+    if root.metrics.span is not Span.text:
+        keys = [
+            f"generate.{f.name}" for f in fields(GenerateConfig) if getattr(cfg, f.name) != getattr(GenerateConfig(), f.name)
+        ]
+        if keys:
+            raise ConfigError(
+                f"{', '.join(keys)} is set, but no text is written with metrics.span={root.metrics.span.value}; set "
+                "metrics.span=text, or leave it out"
+            )
+    if cfg.stop is not None and "" in cfg.stop:
+        raise ConfigError("generate.stop: the empty text ends everything; name what an answer ends with")
+    try:
+        re.compile((cfg.pattern or "").replace("{target}", "a").replace("{foil}", "b"))
+    except re.error as error:
+        raise ConfigError(f"generate.pattern={cfg.pattern}: it is no regular expression: {error}") from error
 
 
 def _check_confirm(root: RootConfig) -> None:

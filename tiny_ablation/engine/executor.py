@@ -158,16 +158,21 @@ class Executor:
         check_finite(base, ["the un-intervened model"])
         if index == 0 and self.plan:
             self._check_self_patch(batch, cache)
-        out = Results.empty(self.metrics, len(self.plan), base)
-        number = next(self.network.hf.parameters()).element_size()
-        for part in in_parts(self.plan, batch, self.network.shape, number):
-            self._run_part(batch, part, cache, base, out, tick)
+        out = self._results(batch, cache, base, tick)
         if self.plan and not torch.equal(self._passes.clean(batch, writers=under).logits, cache.logits):
             raise GuardError(
                 "the clean baseline is not what it was before the interventions: a hook or an edit leaked"
             )
         give_back()
         self.prompt_tokens += len(self.plan) * sum(len(self.prompts[i].ids) for i in batch.examples)
+        return out
+
+    def _results(self, batch: Batch, cache: Cache, base: Readout, tick: Callable[[int], object]) -> BatchResult:
+        """What the interventions of the plan do to a batch whose un-intervened run stands in `cache` and `base`."""
+        out = Results.empty(self.metrics, len(self.plan), base)
+        number = next(self.network.hf.parameters()).element_size()
+        for part in in_parts(self.plan, batch, self.network.shape, number):
+            self._run_part(batch, part, cache, base, out, tick)
         return out.finish(batch.examples)
 
     def _sources(self, batch: Batch, plan: Iterable[Intervention]) -> Sources:

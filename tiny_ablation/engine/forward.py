@@ -93,7 +93,7 @@ class Passes:
     ) -> None:
         """Run one copy with its edits and keep what enters the blocks that are not in the cache yet, and the rest of it."""
         with ExitStack() as stack:
-            self._attach(stack, writers, 1)
+            self.attach(stack, writers, 1)
             for block in self.network.blocks[len(cache.resid) :]:
                 entering = HookPoint("resid_pre", block, "in")
                 stack.enter_context(removed(entering.attach(_append(cache.resid))))
@@ -128,7 +128,7 @@ class Passes:
             return self._edited_only(batch, cache, start, writers, runs, only)
         with ExitStack() as stack:
             stack.enter_context(self._resumed(batch, cache, start, runs))
-            self._attach(stack, writers, runs)
+            self.attach(stack, writers, runs)
             return self._run(batch, runs, cache.attention, trimmed=self._may_trim(writers))
 
     def _edited_only(
@@ -141,7 +141,7 @@ class Passes:
         attention = cache.attention.only(only, cache.attention.kept[start:])
         with ExitStack() as stack:
             stack.enter_context(self._resumed(batch, cache, start, runs, only))
-            self._attach(stack, writers, runs)
+            self.attach(stack, writers, runs)
             found = self._run(part, runs, attention, trimmed=self._may_trim(writers))
         if found.shape == logits.shape:
             return found
@@ -160,7 +160,7 @@ class Passes:
         at: dict[Place, Tensor] = {}
         with ExitStack() as stack:
             stack.enter_context(self._resumed(batch, cache, start, runs))
-            self._attach(stack, writers, runs)
+            self.attach(stack, writers, runs)
             for place in capture:
                 keep = _keep(at, place, runs * batch.n_nodes)
                 stack.enter_context(removed(self.network.hook_point(*place).on_read(keep)))
@@ -178,7 +178,7 @@ class Passes:
     def _attention(self, batch: Batch) -> TreeAttention | None:
         return TreeAttention(batch.sees) if batch.sees is not None and self.can_leave_out(batch) else None
 
-    def _attach(self, stack: ExitStack, writers: dict[Place, list[Writer]], runs: int) -> None:
+    def attach(self, stack: ExitStack, writers: dict[Place, list[Writer]], runs: int) -> None:
         """Hooks that make the edits until the stack is left, which is an error where one did not fire exactly once."""
         fired: dict[Place, int] = dict.fromkeys(writers, 0)
         stack.enter_context(_all_fired(fired))

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from tiny_ablation.engine.bare.model import Bare, Place, Tap
+from tiny_ablation.engine.decoding import Decoding, Pen
 from tiny_ablation.engine.edits import Edit, Ids, Intervention, PositionSpec
 from tiny_ablation.engine.prompts import Prompt, TokenSequence, sequences
 from tiny_ablation.metrics.readout import Metric, Readout, Reads, token_sets
@@ -65,6 +66,7 @@ class Reference:
         metrics: what is measured.
         full: score whole answers.
         base_intervention: made in every run, the baseline included.
+        decoding: how text is written, where metrics are of text.
     """
 
     model: Bare
@@ -72,6 +74,7 @@ class Reference:
     metrics: Sequence[Metric]
     full: bool = False
     base_intervention: Intervention | None = None
+    decoding: Decoding | None = None
 
     def values(self, intervention: Intervention | None, example: int) -> dict[str, float]:
         """Each metric of one example under one intervention; None is the baseline."""
@@ -80,6 +83,8 @@ class Reference:
     @torch.no_grad()
     def cells(self, interventions: Sequence[Intervention | None], example: int) -> list[Cell]:
         """One example under each intervention; None is the baseline, which is run once for all of them, beside the first."""
+        if self.decoding is not None:
+            return self._cells_of_text(self.decoding, interventions, example)
         strands = [
             TokenSequence(example, s.ids, s.reads) for s in sequences([self.prompts[example]], full=self.full)
         ]
@@ -95,6 +100,29 @@ class Reference:
         for start in range(step, len(asked), step):
             out += self._cells(self._run(strands, asked[start : start + step]), base, reads)
         return out
+
+    def _cells_of_text(
+        self, decoding: Decoding, interventions: Sequence[Intervention | None], example: int
+    ) -> list[Cell]:
+        """As `cells`, of what is written: a pass over the whole text for each token, of runs that wrote the same so far."""
+        runs = [None, *interventions]
+        pens = [Pen(decoding, example, self.prompts[example], "reference") for _ in runs]
+        margins, routers = [float("inf")] * len(runs), [float("inf")] * len(runs)
+        while going := [run for run, pen in enumerate(pens) if pen.open]:
+            same = [run for run in going if pens[run].ids == pens[going[0]].ids]
+            same = same[: max(1, MAX_TOKENS // len(pens[same[0]].sequence.ids))]
+            out = self._run_one(pens[same[0]].sequence, [runs[run] for run in same])
+            for run, logits, router in zip(same, out.logits[:, 0], out.router.tolist(), strict=True):
+                best = pens[run].write(logits).topk(2).values.tolist()
+                margins[run], routers[run] = min(margins[run], best[0] - best[1]), min(routers[run], router)
+        base, edited = decoding.written([pens[:1]]), decoding.written([[pen] for pen in pens[1:]])
+        values = {metric.name: metric.compute(edited, base)[:, 0].tolist() for metric in self.metrics}
+        return [
+            Cell(
+                {name: column[i] for name, column in values.items()},
+                min(margins[0], margins[i + 1]), min(routers[0], routers[i + 1]),
+            ) for i in range(len(interventions))
+        ]  # fmt: skip
 
     def _cells(self, out: _Out, base_out: _Out, reads: Reads) -> Iterator[Cell]:
         run, base = Readout(out.logits, reads), Readout(base_out.logits, reads)

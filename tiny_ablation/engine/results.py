@@ -1,7 +1,7 @@
 """What the runs of a batch come to: metrics of each run and example, refused where the logits are not numbers."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -25,6 +25,8 @@ class BatchResult:
         baseline: for each metric (n,) float64.
         top1: (n_interventions, n) int64, the most probable next token.
         top1_baseline: (n,) int64.
+        written: with `metrics.span=text`, the token ids of what was written, -1 behind its end: `written`
+            (max_new_tokens, n_interventions, n) int64 and `written_baseline` (max_new_tokens, n); else empty.
     """
 
     examples: tuple[int, ...]
@@ -32,6 +34,7 @@ class BatchResult:
     baseline: dict[str, Tensor]
     top1: Tensor
     top1_baseline: Tensor
+    written: dict[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass

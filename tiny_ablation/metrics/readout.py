@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -163,8 +163,9 @@ class Metric:
         unit: for axes and captions.
         meaning: what one example's value is.
         compute: `compute(a, b)` with the intervened readout `a` (m runs) and the baseline `b` (1 run) of the same
-            examples gives (m, n_examples). The baseline's own value is `compute(b, b)`.
-        span: `first`, `full`, the `metrics.span` under which it is defined.
+            examples gives (m, n_examples). The baseline's own value is `compute(b, b)`. Metrics of text get what was written
+            instead (`tiny_ablation.metrics.written.Written`).
+        span: `first`, `full` or `text`, the `metrics.span` under which it is defined, as its name says.
         worse: which way the metric moves when the model gets worse at its answer: -1 it falls, 1 it rises, 0 neither way is
             worse. `sweep.direction=hurts` and hypotheses go by it.
         decides: it counts whether the most probable token is the right one, which may go either way where two tokens tie; so it
@@ -178,7 +179,7 @@ class Metric:
     name: str
     unit: str
     meaning: str
-    compute: Callable[[Readout, Readout], "Tensor"]
+    compute: Callable[[Any, Any], "Tensor"]
     span: str = "first"
     worse: int = 0
     decides: bool = False

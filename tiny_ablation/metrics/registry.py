@@ -2,7 +2,8 @@
 
 Metrics of plug-ins (`tiny_ablation.plugins`) stand among them.
 
-A name that begins with `seq_` is of the whole answer (`metrics.span=full`), so that names can be checked without torch.
+A name that begins with `seq_` is of the whole answer (`metrics.span=full`), one that begins with `text_` of what the model writes
+(`metrics.span=text`), so that names can be checked without torch.
 """
 
 from functools import cache
@@ -16,7 +17,7 @@ from tiny_ablation.plugins import added
 if TYPE_CHECKING:
     from tiny_ablation.metrics.readout import Metric
 
-_NOT_METRICS = {"__init__", "readout", "registry"}
+_NOT_METRICS = {"__init__", "readout", "registry", "written"}
 
 
 def metric_names() -> list[str]:
@@ -30,7 +31,7 @@ def _own_names() -> list[str]:
     return [path.stem for path in Path(__file__).parent.glob("*.py") if path.stem not in _NOT_METRICS]
 
 
-def span_of(name: str) -> Literal["first", "full"]:
+def span_of(name: str) -> Literal["first", "full", "text"]:
     """The `metrics.span` that the metric of that name is defined for.
 
     Raises:
@@ -41,7 +42,7 @@ def span_of(name: str) -> Literal["first", "full"]:
         raise ConfigError(
             f"metrics.names: unknown metric {name!r}; there are {', '.join(known)}{did_you_mean(name, known)}"
         )
-    return "full" if name.startswith("seq_") else "first"
+    return "full" if name.startswith("seq_") else "text" if name.startswith("text_") else "first"
 
 
 @cache
@@ -53,5 +54,11 @@ def metric(name: str) -> "Metric":
     """
     span_of(name)
     if name not in _own_names():
-        return added("METRICS", {})[name]
+        found = added("METRICS", {})[name]
+        if found.span != span_of(name):
+            raise ConfigError(
+                f"metrics.names: the plug-in's metric {name} is of span {found.span!r}, and its name says {span_of(name)!r}: "
+                "metrics of whole answers are called seq_..., metrics of text text_..."
+            )
+        return found
     return import_module(f"tiny_ablation.metrics.{name}").METRIC

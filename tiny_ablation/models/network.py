@@ -43,6 +43,8 @@ class Network:
         proof: what is kept of the proof for later processes.
         tokens: how many token positions went into forward passes so far; a pass that begins at a later block, or stops early,
             counts like a whole one.
+        continuing: for each shortest and longest text that was tried, why keys and values must not be kept while text is
+            written, or None; see `continuing`.
         edges_proven: whether attention edges were seen to be cut exactly; see `engine.edges`.
     """
 
@@ -52,6 +54,7 @@ class Network:
     proof: KeptProof = field(default_factory=lambda: KeptProof(None))
     tokens: int = field(default=0, init=False)
     edges_proven: bool = field(default=False, init=False)
+    continuing: dict[tuple[int, int], str | None] = field(default_factory=dict, init=False)
     _paths: "dict[int, Paths]" = field(default_factory=dict, init=False)
 
     @property
@@ -152,7 +155,10 @@ class Network:
     @property
     def switched_off(self) -> dict[str, str]:
         """The fast ways that did not prove exact on the prompts so far, and why each is not used."""
-        return {name: why for paths in self._paths.values() for name, why in paths.off.items()}
+        from tiny_ablation.models.continuing import KEPT
+
+        off = {name: why for paths in self._paths.values() for name, why in paths.off.items()}
+        return off | {KEPT: why for why in self.continuing.values() if why}
 
     def trees(self, longest: int) -> "TreeLimits":
         """Which prompts of at most so many tokens the model computes exactly in one prefix tree."""

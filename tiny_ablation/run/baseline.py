@@ -13,15 +13,15 @@ if TYPE_CHECKING:
 
     from tiny_ablation.models.network import Network
 
+BEGINS = "the most probable next token begins the target"
 CRITERIA = {
     Span.first: "the most probable next token is the target, or one of the targets",
     Span.full: "the whole target is more probable than the whole foil",
+    Span.text: BEGINS,
 }
 """When the model gets an example right."""
 
-BEGINS = "the most probable next token begins the target"
-
-DIFFERENCES = {Span.first: ("logit_diff", "prob_diff"), Span.full: ("seq_logprob_diff",)}
+DIFFERENCES = {Span.first: ("logit_diff", "prob_diff"), Span.full: ("seq_logprob_diff",), Span.text: ()}
 """What is said of the clean pass besides."""
 
 

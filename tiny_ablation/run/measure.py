@@ -1,12 +1,14 @@
 """Work the arms of a run through, batch by batch, keeping each finished batch on disk."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tiny_ablation.config.identity import hash_json
+from tiny_ablation.config.schema import Span
 from tiny_ablation.engine.edits import Intervention
+from tiny_ablation.engine.prompts import Prompt
 from tiny_ablation.errors import GuardError
 from tiny_ablation.run.plan import Arm
 from tiny_ablation.run.prepare import PreparedRun
@@ -18,6 +20,7 @@ from tiny_ablation.store.schema import at_strongest
 if TYPE_CHECKING:
     import numpy as np
 
+    from tiny_ablation.engine.decoding import Decoding
     from tiny_ablation.engine.executor import Executor
     from tiny_ablation.engine.results import BatchResult
 
@@ -37,6 +40,8 @@ class Measured:
         top1: (n_rows, n) int64, the most probable next token; of the first draw, where a row has several.
         top1_baseline: (n,) int64.
         draws: for each metric (n_rows, n_draws), the mean over the examples of each draw; empty where rows have one each.
+        texts: with `metrics.span=text`, what was written: `text` (n_rows, n), of the first draw, and `text_baseline` (n,); else
+            empty.
     """
 
     arm: Arm
@@ -47,6 +52,7 @@ class Measured:
     top1: "np.ndarray"
     top1_baseline: "np.ndarray"
     draws: "dict[str, np.ndarray]" = field(default_factory=dict)
+    texts: "dict[str, np.ndarray]" = field(default_factory=dict)
 
     @property
     def ran(self) -> "np.ndarray":
@@ -77,6 +83,7 @@ class Measured:
             values={name: values[:, at] for name, values in self.values.items()},
             baseline={name: values[at] for name, values in self.baseline.items()},
             top1=self.top1[:, at], top1_baseline=self.top1_baseline[at], draws={},
+            texts={name: texts[..., at] for name, texts in self.texts.items()},
         )  # fmt: skip
 
     def of_rows(self, rows: Sequence[int]) -> "Measured":
@@ -86,6 +93,7 @@ class Measured:
             self, arm=replace(self.arm, rows=[self.arm.rows[i] for i in rows]),
             values={name: values[rows] for name, values in self.values.items()},
             top1=self.top1[rows], draws={name: values[rows] for name, values in self.draws.items()},
+            texts=self.texts and {**self.texts, "text": self.texts["text"][rows]},
         )  # fmt: skip
 
     def strongest(self) -> "Measured":
@@ -115,17 +123,33 @@ class Stopped(Exception):
 
 def executors(prepared: PreparedRun) -> "list[Executor]":
     """One executor for all arms that share a baseline, over the rows that have to be run; arms in their order in each."""
-    from tiny_ablation.engine.executor import Executor
-
-    root = prepared.spec.settings.root
     return [
-        Executor(
-            prepared.network, arms[0].prompts, [run for arm in arms for run in _runs(arm)], prepared.metrics,
-            full=root.metrics.span.value == "full", batch_tokens=root.device.batch_tokens,
-            base_intervention=arms[0].base_intervention,
+        executor(
+            prepared, arms[0].prompts, [run for arm in arms for run in _runs(arm)], arms[0].base_intervention
         )
         for arms in _by_baseline(prepared.arms)
-    ]  # fmt: skip
+    ]
+
+
+def executor(
+    prepared: PreparedRun,
+    prompts: Sequence[Prompt],
+    plan: Sequence[Intervention],
+    base_intervention: Intervention | None = None,
+) -> "Executor":
+    """What measures the run's metrics of interventions on prompts, one for each of its examples."""
+    from tiny_ablation.engine.executor import Executor
+    from tiny_ablation.engine.generation import Generation
+
+    root = prepared.spec.settings.root
+    how: dict[str, Any] = {
+        "batch_tokens": root.device.batch_tokens,
+        "base_intervention": base_intervention,
+    }
+    if prepared.decoding is not None:
+        return Generation(prepared.network, prompts, plan, prepared.metrics, decoding=prepared.decoding, **how)
+    full = root.metrics.span is Span.full
+    return Executor(prepared.network, prompts, plan, prepared.metrics, full, **how)
 
 
 def _by_baseline(arms: Sequence[Arm]) -> list[list[Arm]]:
@@ -196,7 +220,7 @@ def _arrays(result: "BatchResult") -> "dict[str, np.ndarray]":
     for name in result.values:
         out[f"values/{name}"] = result.values[name].numpy()
         out[f"baseline/{name}"] = result.baseline[name].numpy()
-    return out
+    return out | {name: ids.numpy() for name, ids in result.written.items()}
 
 
 def _assemble(
@@ -253,7 +277,31 @@ def _join(
         mine = slice(start, start := start + len(_runs(arm)))
         values = {name: joined[f"values/{name}"][mine] for name in names}
         top1 = joined["top1"][mine]
-        yield _by_row(Measured(arm, examples, groups, values, baseline, top1, joined["top1_baseline"]))
+        measured = Measured(arm, examples, groups, values, baseline, top1, joined["top1_baseline"])
+        if prepared.decoding is not None:
+            ids = {"text": joined["written"][:, mine], "text_baseline": joined["written_baseline"]}
+            measured = replace(measured, texts=_texts(prepared.decoding, arm, examples, ids))
+        yield _by_row(measured)
+
+
+def _texts(
+    decoding: "Decoding", arm: Arm, examples: "np.ndarray", ids: "Mapping[str, np.ndarray]"
+) -> "dict[str, np.ndarray]":
+    """Texts (..., n) from token ids (max_new_tokens, ..., n), -1 behind the end."""
+    import numpy as np
+
+    out = {}
+    for name, of_runs in ids.items():
+        rows = of_runs.reshape(len(of_runs), -1, len(examples))
+        texts = [
+            [
+                decoding.text(arm.prompts[example].ids, tuple(i for i in rows[:, run, place].tolist() if i >= 0))
+                for place, example in enumerate(examples)
+            ]
+            for run in range(rows.shape[1])
+        ]
+        out[name] = np.array(texts, dtype=object).reshape(of_runs.shape[1:])
+    return out
 
 
 def _by_row(measured: Measured) -> Measured:
@@ -269,13 +317,15 @@ def _by_row(measured: Measured) -> Measured:
 
     def first(values: "np.ndarray", known: "np.ndarray") -> "np.ndarray":
         rows = [values[s] if n else known for s, n in zip(starts, counts, strict=True)]
-        return np.array(rows, dtype=np.int64).reshape(len(counts), len(known))
+        return np.array(rows, dtype=known.dtype).reshape(len(counts), len(known))
 
     several = set(counts) == {max(counts, default=0)} and max(counts, default=0) > 1
     return replace(
         measured,
         values={name: mean(v, measured.baseline[name]) for name, v in measured.values.items()},
         top1=first(measured.top1, measured.top1_baseline),
+        texts=measured.texts
+        and {**measured.texts, "text": first(measured.texts["text"], measured.texts["text_baseline"])},
         draws={name: v.mean(1).reshape(len(counts), -1) for name, v in measured.values.items()}
         if several
         else {},

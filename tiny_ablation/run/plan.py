@@ -248,6 +248,7 @@ class Ablation(ABC):
         effect_name: what the literature calls its effects; empty where it has no name for them.
         has_circuits: whether its runs measure circuits, whose heads `circuit` names.
         ranked: whether its sites can be told apart by their ranks; sets that hold each other cannot.
+        on_text: whether its effects can be on what the model writes (`metrics.span=text`).
     """
 
     name: str
@@ -258,6 +259,7 @@ class Ablation(ABC):
     effect_name: ClassVar[str] = ""
     has_circuits: ClassVar[bool] = False
     ranked: ClassVar[bool] = True
+    on_text: ClassVar[bool] = True
 
     def check(self, cfg: Any) -> None:
         """Refuse settings that are wrong whatever the model is; runs before anything heavy is imported."""

@@ -15,6 +15,7 @@ from tiny_ablation.config.schema import Span
 from tiny_ablation.config.seeds import generator
 from tiny_ablation.data.corpus import select
 from tiny_ablation.data.tokens import TokenizedExample
+from tiny_ablation.engine.decoding import Decoding
 from tiny_ablation.engine.layout import all_edits
 from tiny_ablation.errors import ConfigError
 from tiny_ablation.metrics.readout import Metric
@@ -25,6 +26,7 @@ from tiny_ablation.models.loader import load_model
 from tiny_ablation.models.network import Network, build_network
 from tiny_ablation.run.baseline import prompt_of
 from tiny_ablation.run.examples import Selection, draw_scorable, keep, scorable_by
+from tiny_ablation.run.generation import decoding_of, require_room
 from tiny_ablation.run.plan import Arm, PlanContext, ReferenceSet
 from tiny_ablation.run.prompt_form import form_warnings
 from tiny_ablation.run.spec import RunSpec, metric_names_of
@@ -44,6 +46,7 @@ class PreparedRun:
         arms: what to run.
         skipped: the examples that were left out on request, with the reason.
         selection: which rows could be served and kept before that.
+        decoding: how text is written, with `metrics.span=text`; else None.
         held_out: the same run on the split that confirms its strongest sites (`stats.confirm`); None where none does.
     """
 
@@ -56,6 +59,7 @@ class PreparedRun:
     arms: Sequence[Arm]
     skipped: Sequence[str] = ()
     selection: Selection = field(default_factory=lambda: Selection(()))
+    decoding: Decoding | None = None
     held_out: "PreparedRun | None" = None
 
 
@@ -125,7 +129,11 @@ def _planned(
     arms = spec.ablation.plan(root.ablation, context)
     _check_places(network, arms)
     metrics = [metric(name) for name in metric_names_of(root)]
-    return PreparedRun(spec, identity, network, device, tokens, metrics, arms, skipped, selection)
+    decoding = None
+    if root.metrics.span is Span.text:
+        decoding = decoding_of(root, network, tokens)
+        require_room(root, network, arms, outline=outline)
+    return PreparedRun(spec, identity, network, device, tokens, metrics, arms, skipped, selection, decoding)
 
 
 def _check_places(network: Network, arms: Sequence[Arm]) -> None:
@@ -147,7 +155,7 @@ def _context(
         groups=[t.example.group for t in tokens],
         templates=[t.example.template for t in tokens],
         seed=root.seed,
-        full=root.metrics.span is Span.full,
+        full=root.metrics.span is not Span.first,
         reference=partial(reference_set, spec, network),
         outline=outline,
     )

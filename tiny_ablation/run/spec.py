@@ -105,8 +105,10 @@ def make_spec(settings: Settings, ablation: Ablation, load: LoadCorpus = load_co
     ):
         draws.append("examples")
     draws += ablation.random_components(root.ablation, len(corpus.examples) - len(examples))
+    draws += ["sampled tokens"] if root.generate.temperature > 0 else []
     condition = root.condition or root.dataset.name
     _check_confirm(root, ablation)
+    _check_text(root, ablation)
     return RunSpec(settings, ablation, corpus, examples, condition, ", ".join(draws) or "none")
 
 
@@ -141,12 +143,26 @@ def _check_foils(root: RootConfig, corpus: Corpus, names: Sequence[str]) -> None
     )
 
 
+def _check_text(root: RootConfig, kind: Ablation) -> None:
+    """What goes by gradients or by shares of a metric's change needs a metric that is not of a text."""
+    if root.metrics.span is Span.text and (not kind.on_text or getattr(root.ablation, "screen", None)):
+        screened = " with ablation.screen" if kind.on_text else ""
+        raise ConfigError(
+            f"metrics.span=text: ablation={kind.name}{screened} chooses or compares sites by what gradients or logits say, and a "
+            "written text has neither; use metrics.span=first, or name the sites whose texts you want (ablation.layers, "
+            "ablation.heads) in an ablation such as heads_zero"
+        )
+
+
 def _check_confirm(root: RootConfig, kind: Ablation) -> None:
     if root.stats.confirm is not None and not kind.confirmable:
         raise ConfigError(
             f"stats.confirm={root.stats.confirm.value}: ablation={kind.name} has no sites that could be measured again one by "
             "one; leave it out, or choose another ablation"
         )
+
+
+_PRIMARY = {Span.full: "seq_logprob_diff", Span.text: "text_begins"}
 
 
 def metric_names_of(root: RootConfig) -> list[str]:
@@ -156,7 +172,7 @@ def metric_names_of(root: RootConfig) -> list[str]:
         ConfigError: a name is unknown, is not defined for the span, or the primary metric is not among them.
     """
     cfg = root.metrics
-    default = "seq_logprob_diff" if cfg.span is Span.full else family_of(root.dataset).primary
+    default = _PRIMARY.get(cfg.span) or family_of(root.dataset).primary
     names = cfg.names or [name for name in metric_names() if span_of(name) == cfg.span.value]
     wrong = [name for name in names if span_of(name) != cfg.span.value]
     if wrong:

@@ -194,6 +194,9 @@ def _per_example(prepared: PreparedRun, measured: Measured) -> pd.DataFrame:
     for name, values in measured.values.items():
         frame[name] = values.ravel()
         frame[f"{name}_baseline"] = np.tile(measured.baseline[name], len(rows))
+    if measured.texts:
+        frame["text"] = measured.texts["text"].ravel()
+        frame["text_baseline"] = np.tile(measured.texts["text_baseline"], len(rows))
     return frame.assign(run_id=prepared.identity.run_id, seed=prepared.spec.settings.root.seed)
 
 

@@ -43,6 +43,8 @@ EXAMPLE_FIRST = (*RUN_COLUMNS, "example_id", "group", "template")
 # A run may measure one site in several ways, so these tell its rows apart.
 EXAMPLE_HOW = ("replacement", "positions", "direction")
 EXAMPLE_LAST = ("prediction", "prediction_baseline")
+# What was written, with metrics of text.
+EXAMPLE_TEXTS = ("text", "text_baseline")
 
 # Every column that is not here holds text. Whole numbers are never missing; a missing float is NaN.
 DTYPES = {
@@ -119,7 +121,8 @@ class Table:
         """The columns of `per_example.parquet`: a row per site and example, two columns per metric."""
         values = (column for metric in metrics for column in (metric, f"{metric}_baseline"))
         how = (name for name in EXAMPLE_HOW if name not in self.index)
-        return (*EXAMPLE_FIRST, *self.index, *how, *values, *EXAMPLE_LAST)
+        written = EXAMPLE_TEXTS if any(metric.startswith("text_") for metric in metrics) else ()
+        return (*EXAMPLE_FIRST, *self.index, *how, *values, *EXAMPLE_LAST, *written)
 
 
 TABLES = {

@@ -157,7 +157,9 @@ def _cells_again(prepared: PreparedRun, part: Slice, model: Bare) -> list[list[l
     """For each row (the baseline first) and example, a cell for each of its draws."""
     full = prepared.spec.settings.root.metrics.span is Span.full
     arm = part.measured.arm
-    reference = Reference(model, arm.prompts, prepared.metrics, full, arm.base_intervention)
+    reference = Reference(
+        model, arm.prompts, prepared.metrics, full, arm.base_intervention, prepared.decoding
+    )
     runs = [(None,), *(arm.rows[i].runs for i in part.rows)]
     flat = [run for of_row in runs for run in of_row]
     columns = [reference.cells(flat, int(part.measured.examples[i])) for i in part.examples]
@@ -174,6 +176,8 @@ def _compared(metric: Metric, part: Slice, cells: list[list[list[Cell]]], tolera
     again = _table(cells, lambda cell: cell.values[metric.name])
     ties = _table(cells, lambda cell: cell.margin <= 2 * tolerance)
     slack = ties if metric.decides else np.zeros_like(main)
+    if metric.span == "text":  # all that follows may be another text, and have any value
+        slack = np.where(ties > 0, np.inf, 0.0)
     slack = slack if part.near is None else np.where(part.near, np.inf, slack)
     # A probability p moves by at most p (1 - p) for each logit that the logits of two tokens move apart.
     floor = tolerance / 2 if metric.unit == "probability" else tolerance

@@ -96,7 +96,7 @@ def plan_means(cfg: Any, context: PlanContext, places: Sequence[tuple[str, int]]
     if context.full and cfg.positions == "all" and "position" in cfg.mean:
         raise ConfigError(
             f"ablation.mean={cfg.mean} has means for the tokens of a prompt, not for those of an answer, which "
-            "metrics.span=full also touches; use ablation.positions=last, ablation.mean=overall, or metrics.span=first"
+            "metrics.span=full and text also touch; use ablation.positions=last, ablation.mean=overall, or metrics.span=first"
         )
     reference = context.reference(cfg.n_reference)
     keys = [list(_keys(cfg.mean, p, t)) for p, t in zip(reference.prompts, reference.templates, strict=True)]
