@@ -53,6 +53,7 @@ class Estimate:
         groups_needed: how many groups find `effect` where one site has it, where `real` have, and how many show that a site
             without effect is within it; empty where no effect was named.
         pilot: what would be found of the effects of a finished run (`_pilot.Pilot.plan`); None where none was named.
+        written: tokens that are written at most (`metrics.span=text`), and whether each takes a pass over the whole text.
         first: what the run makes before it measures, in words, and the seconds of `seconds` that this takes; empty where
             there is no such thing.
     """
@@ -74,6 +75,7 @@ class Estimate:
     finds: dict[str, float | None]
     groups_needed: dict[str, int | None]
     pilot: dict[str, Any] | None
+    written: dict[str, Any]
     first: dict[str, float]
 
 
@@ -148,6 +150,7 @@ def _estimate(spec: "RunSpec", effect: float | None, real: int, pilot: Pilot | N
         seconds=round(total["operations"] / rate * _OVERHEAD + sum(first.values()) + _START_UP, 1),
         memory_mb=round((psutil.Process().memory_info().rss + max(each.memory for each in costs) + _copies(prepared)) / 2**20),
         groups=groups, tests=tests, finds=finds, groups_needed=needed, pilot=pilot.plan(groups, tests) if pilot else None,
+        written={"tokens": sum(each.written for each in costs), "anew": not all(each.kept for each in costs)},
         first=first, **{**total, "forwards": round(total["forwards"])},
     )  # fmt: skip
 
@@ -199,6 +202,10 @@ def _lines(found: Sequence[Estimate]) -> Iterator[str]:
     yield f"  {operations:.2g} floating-point operations; {effects:,} rows of effects, from {examples:,} per example"
     yield "  computed: tokens after shared prefixes are counted once"
     yield "  forwards: whole passes of one prompt, skipped blocks left out"
+    if written := sum(each.written["tokens"] for each in found):
+        anew = any(each.written["anew"] for each in found)
+        how = "each with a pass over the whole text" if anew else "with keys and values of earlier tokens kept"
+        yield f"  up to {written:,} tokens are written (interventions x examples x generate.max_new_tokens), {how}"
     for what, taken in {what: taken for each in found for what, taken in each.first.items()}.items():
         yield f"  before measuring, {what}: about {_time(taken)} of the time"
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from tiny_ablation.engine.executor import Executor
+from tiny_ablation.engine.generation import Generation
 from tiny_ablation.engine.layout import Batch
 from tiny_ablation.models.network import Network
 from tiny_ablation.models.onednn_linear import matrix
@@ -31,6 +32,8 @@ class Cost:
         forwards: whole forward passes of one prompt that skipped blocks leave, clean ones included; all tokens count.
         operations: floating-point operations of matrix products.
         memory: bytes that activations and logits of the largest pass take.
+        written: tokens that are written at most.
+        kept: whether keys and values are kept while they are; else every token takes a pass over the whole text.
     """
 
     examples: int
@@ -41,10 +44,14 @@ class Cost:
     forwards: float
     operations: float
     memory: int
+    written: int = 0
+    kept: bool = True
 
 
 def cost(executor: Executor) -> Cost:
-    """The cost of a plan; lays its prompts out and runs nothing."""
+    """The cost of a plan; lays its prompts out and runs nothing but what finds out whether keys and values may be kept."""
+    if isinstance(executor, Generation):
+        return _cost_of_writing(executor)
     network, batches = executor.network, executor.batches
     layers, whole = network.shape.n_layers, [pass_operations(network, batch) for batch in batches]
     blocks = sum(layers - run.start for run in executor.plan)
@@ -62,6 +69,25 @@ def cost(executor: Executor) -> Cost:
         ),
         memory=max((_memory(network, batch, executor.batch_tokens) for batch in batches), default=0),
     )
+
+
+def _cost_of_writing(executor: Generation) -> Cost:
+    """Every run writes as much as it may; runs of prompts, and a token each, or the whole text anew for each token."""
+    network, batches, new = executor.network, executor.batches, executor.decoding.max_new_tokens
+    shape, runs = network.shape, 1 + len(executor.plan)
+    examples, tokens = len(executor.prompts), sum(len(prompt.ids) for prompt in executor.prompts)
+    nodes = sum(batch.n_nodes for batch in batches)
+    of_token = 2.0 * (_n_weights(network.blocks[0]) * shape.n_layers + shape.d_model * shape.d_vocab)
+    passed = tokens + examples * (new - 1)
+    if not executor.keeps:
+        passed = nodes * new + examples * new * (new - 1) // 2
+    clean = 2 * sum(block * shape.n_layers + end for block, end in (pass_operations(network, b) for b in batches))
+    return Cost(
+        examples=examples, interventions=len(executor.plan), batches=len(batches), tokens=tokens, nodes=nodes,
+        forwards=runs * passed / (tokens / examples), operations=clean + runs * passed * of_token,
+        memory=max((_memory(network, batch, executor.batch_tokens) for batch in batches), default=0),
+        written=len(executor.plan) * examples * new, kept=executor.keeps,
+    )  # fmt: skip
 
 
 def edited_operations(executor: Executor, batch: Batch) -> float:

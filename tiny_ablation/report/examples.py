@@ -46,6 +46,10 @@ def examples_section(
         name = site_label({column: site[column] for column in index})
         n_flips = (rows["prediction"] != rows["prediction_baseline"]).sum()
         shown = by_change(rows, texts, primary).head(prompts)
+        if "text" in rows:
+            lines.append(_said_of_texts(name, rows))
+            tables.append(_texts_table(name, shown, primary, shorten))
+            continue
         cells = [
             [shorten(row["clean"]), row["target"], row["foil"], formats.signed(row["delta"], 3),
              row["prediction_baseline"], row["prediction"]] for _, row in shown.iterrows()
@@ -60,6 +64,20 @@ def examples_section(
         head = ("prompt", "right", "wrong", "change", "likeliest before", "likeliest after")
         tables.append(Table(f"{name}: the prompts whose {primary} it changes most.", head, cells))
     return Section(title, lines, tables)
+
+
+def _said_of_texts(name: str, rows: Any) -> str:
+    changed = (rows["text"] != rows["text_baseline"]).sum()
+    return f"With {name} intervened on while it writes, the model writes another text behind {changed} of {len(rows)} prompts."
+
+
+def _texts_table(name: str, shown: Any, primary: str, shorten: Callable[[str], str]) -> Table:
+    head = ("prompt", "right", "written before", "written after", f"change of {primary}")
+    cells = [
+        [shorten(row["clean"]), row["target"], printable(row["text_baseline"]), printable(row["text"]),
+         formats.signed(row["delta"], 3)] for _, row in shown.iterrows()
+    ]  # fmt: skip
+    return Table(f"{name}: what is written behind the prompts whose {primary} it changes most.", head, cells)
 
 
 def readouts_section(run: RunDir, *, heads: int = 3, prompts: int = 5, longest: int = 240) -> Section:

@@ -69,6 +69,11 @@ def no_test_of(name: str) -> str | None:
     return NO_TEST_OF_RATES if metric(name).decides else NO_TEST
 
 
+def of_answers(name: str) -> bool:
+    """Whether the metric is 0 or 1 for an example with an intervention and without, so that its effects are -1, 0 or 1."""
+    return name in metric_names() and metric(name).decides and not metric(name).never_negative
+
+
 def site_statistics(
     prepared: "PreparedRun", name: str, deltas: Any, groups: Sequence[str], tested: Any, family: int
 ) -> SiteStatistics:
@@ -97,6 +102,9 @@ def site_statistics(
         )  # fmt: skip
         p, shown = found.p, Intervals(found.low, found.high)
         chosen = _selected(stats, sums, sizes, draws, shown)
+        if of_answers(name):
+            shown = _with_what_was_not_seen(shown, sums, sizes, stats.confidence)
+            chosen = _with_what_was_not_seen(chosen, sums, sizes, 1 - _selected_level(stats, len(sums)))
     p = missing if no_test else np.where(tested, p, np.nan)
     adjusted = missing.copy()
     if stats.fdr is Fdr.maxt and not np.isnan(p[tested]).any() and p[tested].size:
@@ -107,6 +115,15 @@ def site_statistics(
         missing if no_test else _shrunken(sums, sizes, tested), *chosen,
         missing if margin is None else equivalence_pvalues(sums, sizes, margin), adjusted,
     )  # fmt: skip
+
+
+def _with_what_was_not_seen(
+    found: Intervals, sums: Floats, sizes: Floats, confidence: float
+) -> Intervals:
+    """The same, but for differences of answers that are all alike: others may differ as often as what was never seen may happen."""
+    rare, alike = rate_intervals(np.zeros_like(sums), sizes, confidence).high, found.low == found.high
+    low, high = np.maximum(found.low - rare, -1.0), np.minimum(found.high + rare, 1.0)
+    return Intervals(np.where(alike, low, found.low), np.where(alike, high, found.high))
 
 
 def _selected_level(stats: StatsConfig, n_sites: int) -> float:

@@ -20,6 +20,7 @@ from tiny_ablation.run.site_statistics import (
     NO_TEST_OF_RATES,
     interval_of_mean,
     no_test_of,
+    of_answers,
 )
 from tiny_ablation.run.tables import RunTables
 from tiny_ablation.stats.halves import top_set_agreement
@@ -108,7 +109,10 @@ def top_sites(impact: pd.DataFrame, table: str, metric: str, n: int = N_SHOWN) -
 def _baseline(
     prepared: PreparedRun, columns: Mapping[str, Any], groups: Sequence[str]
 ) -> dict[str, dict[str, float]]:
-    return {name: _interval(prepared, f"baseline {name}", values, groups) for name, values in columns.items()}
+    return {
+        name: _interval(prepared, f"baseline {name}", np.asarray(values, bool) if of_answers(name) else values, groups)
+        for name, values in columns.items()
+    }
 
 
 def _baseline_by_template(prepared: PreparedRun, measured: Measured) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ from tiny_ablation.store.display import shown
 from tiny_ablation.store.files import read_object, read_table
 from tiny_ablation.store.manifest import DRAWN, Manifest, check_files, read_manifest
 from tiny_ablation.store.rundir import RunDir
-from tiny_ablation.store.schema import TABLES
+from tiny_ablation.store.schema import EXAMPLE_TEXTS, TABLES
 from tiny_ablation.store.untrusted import reading
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ class Run:
 
         Returns:
             A row per intervention and example: the site's columns, `example_id, clean, target, foil`, the metric before and
-            after, `delta`, and the most probable next token before and after.
+            after, `delta`, the most probable next token before and after, and with metrics of text what was written.
 
         Raises:
             ResultsError: the run has no such site.
@@ -154,6 +154,7 @@ class Run:
             raise ResultsError(f"the run measured nothing at {site or where}")
         columns = [*TABLES[self.table_name].index, "example_id", "clean", "target", "foil", f"{name}_baseline", name, "delta",
                    "prediction_baseline", "prediction"]  # fmt: skip
+        columns += [column for column in EXAMPLE_TEXTS if column in rows]
         return by_change(rows, texts_of(self.provenance), name)[columns]
 
     def figure(self, name: str) -> "Picture":
