@@ -77,7 +77,7 @@ def test_sets_of_several_sizes_stand_beside_each_other():
     assert found[0, 1].exp().item() == pytest.approx(0.1 + 0.3 + 0.15)
 
 
-@pytest.mark.parametrize("name", [name for name in metric_names() if not name.startswith("seq_")])
+@pytest.mark.parametrize("name", [name for name in metric_names() if span_of(name) == "first"])
 def test_which_way_a_metric_moves_when_the_model_gets_worse(name):
     """The target becomes the less probable one, or the reverse; a metric may stay where it is in one of the two."""
     found = metric(name)

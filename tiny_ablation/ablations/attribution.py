@@ -49,6 +49,7 @@ class Attribution(EstimatedAblation):
     table = "head_impact"
     config = AttributionConfig
     draws = ("random sites",)
+    on_text = False
     confirmable = False  # its sites are chosen by estimates on the examples at hand
 
     def table_of(self, cfg: AttributionConfig) -> str:

@@ -70,6 +70,7 @@ class CircuitAblation(SetAblation, MeanAblation):
     name = "circuit"
     config = CircuitConfig
     has_circuits = True
+    on_text = False  # faithfulness is a share of a change of logits
     confirmable = False  # dataset.split says where circuits are evaluated
 
     def check(self, cfg: CircuitConfig) -> None:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 class PatchAblation(Ablation):
     """Values of one run put into another; where both ends of a pair run, the share that is recovered is told."""
 
+    on_text = False  # what is recovered is a share of a change of logits
+
     def shares(
         self, prepared: "PreparedRun", arms: "Sequence[Measured]"
     ) -> "Iterable[tuple[Measured, Mapping[str, Any]]]":

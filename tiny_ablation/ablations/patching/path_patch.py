@@ -70,7 +70,7 @@ class PathPatch(PatchAblation):
             )
         if context.full:
             raise ConfigError(
-                "ablation=path_patch with metrics.span=full or text: tokens of an answer have no counterpart to be frozen at; "
+                "ablation=path_patch with metrics.span=full: the answer's own tokens have no counterpart to be frozen at; "
                 "use metrics.span=first"
             )
         paths = _Paths(
