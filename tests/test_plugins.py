@@ -124,3 +124,18 @@ def test_a_broken_plugin_ends_a_run_with_one_line(tmp_path, monkeypatch, cli):
     assert done.code == 2
     assert "there is no such file" in done.err
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_a_function_on_texts_is_measured(cli, tmp_path, monkeypatch):
+    [block] = [block for block in blocks("docs/howto.md", "python") if "text_words" in block]
+    (tmp_path / "mine.py").write_text(block)
+    monkeypatch.setenv(plugins.VARIABLE, str(tmp_path / "mine.py"))
+    done = cli(
+        *TOY, "verify=off", "metrics.span=text", "generate.max_new_tokens=4", "ablation.heads=[0]", "dataset.n_examples=4",
+        "metrics.names=[text_words]", "hydra.run.dir=run",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    rows = pd.read_parquet(tmp_path / "run/metrics/per_example.parquet")
+    assert rows["text_words"].tolist() == [len(text.split()) for text in rows["text"]]
+    assert read_json(tmp_path / "run/metrics/summary.json")["primary"] == "text_words"

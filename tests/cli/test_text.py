@@ -30,7 +30,7 @@ def test_texts_stand_in_the_files_and_on_screen_and_page(done):
     rows = read_table(directory / "metrics/per_example.parquet")
     assert len(rows) == 12
     assert (rows["text_changed"] == (rows["text"] != rows["text_baseline"])).all()
-    assert 0 < rows["text_changed"].sum()
+    assert rows["text_changed"].sum() > 0
     assert rows["text_baseline"].nunique() > 3
     first = rows.iloc[0]
     page = (directory / "report.html").read_text()
@@ -77,13 +77,18 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_texts(done, cli, monkeypatch
     assert cli(*again).code == 130
     stop[0] = False
     assert cli(*again).code == 0
-    first, second = (read_table(d / "metrics/per_example.parquet") for d in (directory, directory.parent / "again"))
+    first, second = (
+        read_table(d / "metrics/per_example.parquet") for d in (directory, directory.parent / "again")
+    )
     assert first.equals(second)
 
 
 def test_the_plan_says_how_much_is_written(cli):
     out = cli("plan", *TEXT, "verify=off").out
-    assert "up to 36 tokens are written (interventions x examples x generate.max_new_tokens), with keys and values" in out
+    assert (
+        "up to 36 tokens are written (interventions x examples x generate.max_new_tokens), with keys and values"
+        in out
+    )
     cut = [o for o in TEXT if "heads" not in o]
     said = cli("plan", *cut, "ablation=attn_knockout", "ablation.window=1", "--json").json()
     assert said[0]["written"] == {"tokens": 2 * 3 * 6 * 3, "anew": True}
@@ -91,7 +96,13 @@ def test_the_plan_says_how_much_is_written(cli):
 
 def test_effects_on_texts_of_interventions_of_ones_own():
     rows = [
-        {"id": f"r{i}", "clean": f"The city of {c} is in the country of", "corrupt": "", "target": " Belgium", "foil": " Italy"}
+        {
+            "id": f"r{i}",
+            "clean": f"The city of {c} is in the country of",
+            "corrupt": "",
+            "target": " Belgium",
+            "foil": " Italy",
+        }
         for i, c in enumerate(("Antwerp", "Rome"))
     ]
     found = measure(

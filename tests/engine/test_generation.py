@@ -36,7 +36,9 @@ def decoding(network, asked, *, temperature=0.0, ends=None, stop=(), new=NEW):
 
 
 def generation(network, asked, plan, metrics=("text_changed",), **how):
-    return Generation(network, asked, plan, [metric(m) for m in metrics], decoding=decoding(network, asked, **how))
+    return Generation(
+        network, asked, plan, [metric(m) for m in metrics], decoding=decoding(network, asked, **how)
+    )
 
 
 def written(executor):
@@ -52,10 +54,16 @@ def written(executor):
 
 def plain(hf, prompt, seed, *, temperature=0.0, new=NEW, **how):
     """What transformers' own loop writes."""
-    sampled = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0} if temperature else {"do_sample": False}
+    sampled = (
+        {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
+        if temperature
+        else {"do_sample": False}
+    )
     torch.manual_seed(seed)
     ids = torch.tensor([prompt.ids])
-    out = hf.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=new, pad_token_id=0, **sampled, **how)
+    out = hf.generate(
+        ids, attention_mask=torch.ones_like(ids), max_new_tokens=new, pad_token_id=0, **sampled, **how
+    )
     return tuple(out[0, len(prompt.ids) :].tolist())
 
 
@@ -76,7 +84,10 @@ def test_equals_generate_with_the_hook_held_on(name, temperature):
     for run, (edit, change) in enumerate([(None, None), *changes]):
         handle = edit and hooked(judge.hf, name, edit.component, edit.layer, change, edit.unit or 0)
         for example, prompt in enumerate(asked):
-            assert found[run][example] == plain(judge.hf, prompt, 11 + example, temperature=temperature), (edit, example)
+            assert found[run][example] == plain(judge.hf, prompt, 11 + example, temperature=temperature), (
+                edit,
+                example,
+            )
         if handle:
             handle.remove()
     assert sum(of_run != found[0] for of_run in found[1:]) >= 2
@@ -132,7 +143,9 @@ def test_a_text_ends_where_its_end_token_or_stop_stands():
     cut = written(generation(network, asked, plan, ends=[end]))
     expected = [[row[: row.index(end) + 1] if end in row else row for row in run] for run in whole]
     assert cut == expected != whole
-    longer = [decoding(network, asked, ends=()).text(p.ids, new) for p, new in zip(asked, whole[1], strict=True)]
+    longer = [
+        decoding(network, asked, ends=()).text(p.ids, new) for p, new in zip(asked, whole[1], strict=True)
+    ]
     for stop in (longer[0][2:4], longer[0][3:]):
         assert len(stop) > 1
         executor = generation(network, asked, plan, ends=(), stop=(stop,))

@@ -204,7 +204,9 @@ def _lines(found: Sequence[Estimate]) -> Iterator[str]:
     yield "  forwards: whole passes of one prompt, skipped blocks left out"
     if written := sum(each.written["tokens"] for each in found):
         anew = any(each.written["anew"] for each in found)
-        how = "each with a pass over the whole text" if anew else "with keys and values of earlier tokens kept"
+        how = (
+            "each with a pass over the whole text" if anew else "with keys and values of earlier tokens kept"
+        )
         yield f"  up to {written:,} tokens are written (interventions x examples x generate.max_new_tokens), {how}"
     for what, taken in {what: taken for each in found for what, taken in each.first.items()}.items():
         yield f"  before measuring, {what}: about {_time(taken)} of the time"

@@ -200,7 +200,7 @@ class MetricsConfig:
 
 @dataclass
 class GenerateConfig:
-    """What the model writes behind each prompt, under every intervention, and how metrics of text read it (`metrics.span=text`)."""
+    """What the model writes behind each prompt under every intervention, and how it is read, with `metrics.span=text`."""
 
     max_new_tokens: int = key(16, help="it ends there, at the end of the text, or at `stop`", least=1)
     temperature: float = key(
@@ -208,9 +208,7 @@ class GenerateConfig:
         help="0: the most probable token each time; above: sampled, with the same draws under every intervention",
         least=0,
     )
-    stop: list[str] | None = key(
-        None, help="texts that end it and are not part of it, such as a line break"
-    )
+    stop: list[str] | None = key(None, help="texts that end it and are not part of it, such as a line break")
     pattern: str | None = key(
         None,
         help="text_match: a regular expression, in which {target} and {foil} are the example's answers; null: {target}, "

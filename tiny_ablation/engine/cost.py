@@ -81,7 +81,9 @@ def _cost_of_writing(executor: Generation) -> Cost:
     passed = tokens + examples * (new - 1)
     if not executor.keeps:
         passed = nodes * new + examples * new * (new - 1) // 2
-    clean = 2 * sum(block * shape.n_layers + end for block, end in (pass_operations(network, b) for b in batches))
+    clean = 2 * sum(
+        block * shape.n_layers + end for block, end in (pass_operations(network, b) for b in batches)
+    )
     return Cost(
         examples=examples, interventions=len(executor.plan), batches=len(batches), tokens=tokens, nodes=nodes,
         forwards=runs * passed / (tokens / examples), operations=clean + runs * passed * of_token,

@@ -167,7 +167,9 @@ class Executor:
         self.prompt_tokens += len(self.plan) * sum(len(self.prompts[i].ids) for i in batch.examples)
         return out
 
-    def _results(self, batch: Batch, cache: Cache, base: Readout, tick: Callable[[int], object]) -> BatchResult:
+    def _results(
+        self, batch: Batch, cache: Cache, base: Readout, tick: Callable[[int], object]
+    ) -> BatchResult:
         """What the interventions of the plan do to a batch whose un-intervened run stands in `cache` and `base`."""
         out = Results.empty(self.metrics, len(self.plan), base)
         number = next(self.network.hf.parameters()).element_size()

@@ -26,7 +26,6 @@ from tiny_ablation.engine.executor import Executor
 from tiny_ablation.engine.forward import Cache, Place, Writer
 from tiny_ablation.engine.layout import Batch, build_batches, tagger
 from tiny_ablation.engine.results import BatchResult
-from tiny_ablation.engine.source_runs import Sources
 from tiny_ablation.errors import is_out_of_memory
 from tiny_ablation.metrics.readout import Readout
 from tiny_ablation.models.continuing import continued, fault_of_continuing
@@ -52,7 +51,11 @@ class Generation(Executor):
         return new == 1 or fault_of_continuing(self.network, min(lengths), max(lengths) + new - 1) is None
 
     def _results(
-        self, batch: Batch, cache: Cache, base: Readout, tick: Callable[[int], object]  # noqa: ARG002
+        self,
+        batch: Batch,
+        cache: Cache,  # noqa: ARG002
+        base: Readout,  # noqa: ARG002
+        tick: Callable[[int], object],
     ) -> BatchResult:
         always = self.base_intervention.edits if self.base_intervention else ()
         runs = [Intervention((*always, *run.edits)) for run in (Intervention(()), *self.plan)]
@@ -146,7 +149,9 @@ class Generation(Executor):
                 at = [i for i, pen in enumerate(pens) if pen.prompt.covers(edit.positions, position)]
                 if at and edit.replacement.sources is None:
                     rows = self._rows(edit, [pens[i].example for i in at], position)
-                    writers.setdefault((edit.component, edit.layer), []).append(partial(_write, number, edit, at, rows))
+                    writers.setdefault((edit.component, edit.layer), []).append(
+                        partial(_write, number, edit, at, rows)
+                    )
         return writers
 
     def _rows(self, edit: Edit, examples: Sequence[int], position: int) -> Tensor | None:

@@ -2,8 +2,8 @@
 
 Metrics of plug-ins (`tiny_ablation.plugins`) stand among them.
 
-A name that begins with `seq_` is of the whole answer (`metrics.span=full`), one that begins with `text_` of what the model writes
-(`metrics.span=text`), so that names can be checked without torch.
+A name that begins with `seq_` is of the whole answer (`metrics.span=full`), one that begins with `text_` of what the model
+writes (`metrics.span=text`), so that names can be checked without torch.
 """
 
 from functools import cache

@@ -158,7 +158,8 @@ class Network:
         from tiny_ablation.models.continuing import KEPT
 
         off = {name: why for paths in self._paths.values() for name, why in paths.off.items()}
-        return off | {KEPT: why for why in self.continuing.values() if why}
+        faults = [why for why in self.continuing.values() if why]
+        return off | ({KEPT: faults[0]} if faults else {})
 
     def trees(self, longest: int) -> "TreeLimits":
         """Which prompts of at most so many tokens the model computes exactly in one prefix tree."""

@@ -147,7 +147,9 @@ def executor(
         "base_intervention": base_intervention,
     }
     if prepared.decoding is not None:
-        return Generation(prepared.network, prompts, plan, prepared.metrics, decoding=prepared.decoding, **how)
+        return Generation(
+            prepared.network, prompts, plan, prepared.metrics, decoding=prepared.decoding, **how
+        )
     full = root.metrics.span is Span.full
     return Executor(prepared.network, prompts, plan, prepared.metrics, full, **how)
 
@@ -295,7 +297,9 @@ def _texts(
         rows = of_runs.reshape(len(of_runs), -1, len(examples))
         texts = [
             [
-                decoding.text(arm.prompts[example].ids, tuple(i for i in rows[:, run, place].tolist() if i >= 0))
+                decoding.text(
+                    arm.prompts[example].ids, tuple(i for i in rows[:, run, place].tolist() if i >= 0)
+                )
                 for place, example in enumerate(examples)
             ]
             for run in range(rows.shape[1])

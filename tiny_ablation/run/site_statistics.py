@@ -117,10 +117,8 @@ def site_statistics(
     )  # fmt: skip
 
 
-def _with_what_was_not_seen(
-    found: Intervals, sums: Floats, sizes: Floats, confidence: float
-) -> Intervals:
-    """The same, but for differences of answers that are all alike: others may differ as often as what was never seen may happen."""
+def _with_what_was_not_seen(found: Intervals, sums: Floats, sizes: Floats, confidence: float) -> Intervals:
+    """Wider where all differences are alike: others may be there as often as what was never seen may happen."""
     rare, alike = rate_intervals(np.zeros_like(sums), sizes, confidence).high, found.low == found.high
     low, high = np.maximum(found.low - rare, -1.0), np.minimum(found.high + rare, 1.0)
     return Intervals(np.where(alike, low, found.low), np.where(alike, high, found.high))

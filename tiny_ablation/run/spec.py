@@ -148,7 +148,7 @@ def _check_text(root: RootConfig, kind: Ablation) -> None:
     if root.metrics.span is Span.text and (not kind.on_text or getattr(root.ablation, "screen", None)):
         screened = " with ablation.screen" if kind.on_text else ""
         raise ConfigError(
-            f"metrics.span=text: ablation={kind.name}{screened} chooses or compares sites by what gradients or logits say, and a "
+            f"metrics.span=text: ablation={kind.name}{screened} compares sites by what gradients or logits say, and a "
             "written text has neither; use metrics.span=first, or name the sites whose texts you want (ablation.layers, "
             "ablation.heads) in an ablation such as heads_zero"
         )

@@ -110,7 +110,9 @@ def _baseline(
     prepared: PreparedRun, columns: Mapping[str, Any], groups: Sequence[str]
 ) -> dict[str, dict[str, float]]:
     return {
-        name: _interval(prepared, f"baseline {name}", np.asarray(values, bool) if of_answers(name) else values, groups)
+        name: _interval(
+            prepared, f"baseline {name}", np.asarray(values, bool) if of_answers(name) else values, groups
+        )
         for name, values in columns.items()
     }
 
