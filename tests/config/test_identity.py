@@ -76,6 +76,7 @@ NOT_IDENTITY = [
     *(f"device.{key}" for key in ("name", "index", "threads", "batch_tokens", "deterministic")),
     "model.path", "model.base",
     "dataset.path", "dataset.fields", "tracking", "profile", "sweep", "resume", "notes", "experiment",
+    "generate.max_total",
 ]  # fmt: skip
 SAE = ["ablation.sae.path", "ablation.sae.corpus", "ablation.sae.checkpoint_every"]
 

@@ -8,6 +8,7 @@ import torch
 from tiny_ablation.errors import ConfigError
 from tiny_ablation.metrics.readout import Readout, Reads, of_sets, token_sets
 from tiny_ablation.metrics.registry import metric, metric_names, span_of
+from tiny_ablation.metrics.written import Asked, Written
 
 # Probabilities over three tokens; the target is token 0 and the foil token 1.
 BEFORE, AFTER = [0.5, 0.25, 0.25], [0.2, 0.6, 0.2]
@@ -177,6 +178,9 @@ def test_a_metric_that_is_never_negative_says_so(name):
     def drawn():
         if span_of(name) == "first":
             return readout(torch.rand(3, generator=draws).softmax(-1).tolist())
+        if span_of(name) == "text":
+            text = (" a", " b")[int(torch.randint(2, (1,), generator=draws))]
+            return Written([[text]], [Asked("one", "", (" a",))])
         target, foil = torch.rand(2, 2, generator=draws).tolist()
         return sequence_readout(target, foil)
 

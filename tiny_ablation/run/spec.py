@@ -150,7 +150,7 @@ def _check_text(root: RootConfig, kind: Ablation) -> None:
         raise ConfigError(
             f"metrics.span=text: ablation={kind.name}{screened} compares sites by what gradients or logits say, and a "
             "written text has neither; use metrics.span=first, or name the sites whose texts you want (ablation.layers, "
-            "ablation.heads) in an ablation such as heads_zero"
+            "ablation.heads) in an ablation of single sites"
         )
 
 
