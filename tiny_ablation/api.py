@@ -27,7 +27,7 @@ from tiny_ablation.config.schema import RootConfig
 from tiny_ablation.config.settings import to_settings
 from tiny_ablation.data.arrow_rows import HUB
 from tiny_ablation.engine.edits import Edit, Intervention
-from tiny_ablation.errors import ConfigError, ModelError, did_you_mean
+from tiny_ablation.errors import BusyError, ConfigError, ModelError, did_you_mean
 from tiny_ablation.models.sources.store import converted
 
 if TYPE_CHECKING:
@@ -74,7 +74,8 @@ def ablate(
 
     spec = _spec(model, data, ablation, tokenizer, overrides)
     directory = Path(run_dir or f"outputs/{datetime.now():%Y-%m-%d/%H-%M-%S}")
-    run(spec, directory, Screen(quiet=quiet))
+    if not run(spec, directory, Screen(quiet=quiet)):
+        raise BusyError(f"another worker ends this run; then load_run({str(directory)!r})")
     publish(directory, spec.settings.root.tracking, cwd=Path.cwd())
     return load_run(directory)
 

@@ -23,7 +23,7 @@ from tiny_ablation.paths import conf_dir
 from tiny_ablation.pipeline import run
 from tiny_ablation.store.rundir import remove_if_empty
 from tiny_ablation.store.runlog import log
-from tiny_ablation.sweep.workers import register_resolver
+from tiny_ablation.sweep.workers import cell_number, register_resolvers
 
 if TYPE_CHECKING:
     from tiny_ablation.report.terminal import Screen
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 schema.register()
 register_schemas()
-register_resolver()
+register_resolvers()
 
 
 @dataclass
@@ -110,7 +110,7 @@ def hydra_main(cfg: Any) -> None:
     directory, cwd = Path(job.runtime.output_dir), Path(job.runtime.cwd)
     try:
         if job.mode is RunMode.MULTIRUN:
-            _run_cell(cfg, cwd / job.sweep.dir, directory, job.job.num)
+            _run_cell(cfg, cwd / job.sweep.dir, directory, cell_number(job.job.num, cfg))
         else:
             _run_single(cfg, directory, cwd)
     finally:
@@ -124,8 +124,8 @@ def _run_single(cfg: Any, directory: Path, cwd: Path) -> None:
     screen = Screen()
     try:
         spec = run_spec(to_settings(cfg))
-        run(spec, directory, screen)
-        _publish(spec, directory, cwd, screen)
+        if run(spec, directory, screen):
+            _publish(spec, directory, cwd, screen)
     except Exception as error:  # told by cli, after Hydra has returned
         if user_message(error) is None:
             log.exception("failed")
@@ -148,8 +148,8 @@ def _run_cell(cfg: Any, sweep_dir: Path, directory: Path, number: int) -> None:
             status = "done before"
         else:
             spec = run_spec(job.settings_of(cfg, plan, cell))
-            run(spec, directory, screen, admit=partial(job.admit, plan, cell))
-            status = "ok"
+            ended = run(spec, directory, screen, admit=partial(job.admit, plan, cell))
+            status = "ok" if ended else "helped"
     except Interrupted as error:
         raise KeyboardInterrupt(str(error)) from None
     except Exception as error:

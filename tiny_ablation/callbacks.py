@@ -13,7 +13,7 @@ from typing import Any
 
 from hydra.experimental.callback import Callback
 
-from tiny_ablation.errors import TinyAblateError
+from tiny_ablation.errors import ConfigError, TinyAblateError
 from tiny_ablation.store.rundir import remove_if_empty
 
 logger = logging.getLogger(__name__)
@@ -27,6 +27,7 @@ class SweepCallback(Callback):
         from tiny_ablation.store.rundir_guard import refuse_foreign, refuse_sweep
 
         with _leaving():
+            _refuse_lone_worker(config)
             _take_free_place(config, "run")
             directory = Path(config.hydra.run.dir).absolute()
             refuse_foreign(directory)
@@ -55,6 +56,18 @@ def _leaving() -> Iterator[None]:
         yield
     except Exception as error:
         raise SystemExit(getattr(error, "exit_code", 1)) from error
+
+
+def _refuse_lone_worker(config: Any) -> None:
+    """A worker of one run has to be told where the others are."""
+    from omegaconf import OmegaConf
+
+    unresolved: Any = OmegaConf.to_container(config.hydra.run, resolve=False)
+    if config.run.shards > 1 and "${now:" in unresolved["dir"]:
+        raise ConfigError(
+            f"run.shards={config.run.shards}: add -m, which starts the workers, or start each yourself with the same "
+            "hydra.run.dir=DIR"
+        )
 
 
 def _take_free_place(config: Any, which: str) -> None:
@@ -97,6 +110,8 @@ def _preflight(config: Any, directory: Path) -> None:
     from tiny_ablation.sweep.screens import is_screened, with_unions
 
     planned = plan_sweep(config)
+    if swept := {"run.shards", "run.shard"} & {*planned.plan.varies}:
+        raise ConfigError(f"{min(swept)} has one value: -m run.shards=4 starts four workers of each run")
     claim(directory, planned.plan)
     screen = Screen()
     screen.start(_headline(planned.plan, directory))
@@ -106,10 +121,35 @@ def _preflight(config: Any, directory: Path) -> None:
     with screen.progress("screen", sum(map(is_screened, planned.specs))) as stage:
         planned = with_unions(directory, planned, stage.advance)
     begin(directory, pin(planned), anew=not config.resume)
+    if config.run.shards > 1:
+        _start_workers(config, directory, planned.plan)
     _admit_hydra(directory, config)
     if str(config.hydra.launcher._target_).endswith("JoblibLauncher"):
         _watch_parent_in_workers()
     _open_tracking(config, screen)
+
+
+def _start_workers(config: Any, directory: Path, plan: Any) -> None:
+    """Let Hydra start several jobs for each cell, which share its directory.
+
+    Raises:
+        ConfigError: they would not.
+    """
+    from omegaconf import OmegaConf
+
+    from tiny_ablation.store.rundir_guard import empty
+    from tiny_ablation.store.sweepdir import SweepDir
+
+    unresolved: Any = OmegaConf.to_container(config.hydra.sweep, resolve=False)
+    if "hydra.job." in unresolved["subdir"]:
+        raise ConfigError(
+            f"hydra.sweep.subdir={unresolved['subdir']}: workers of one run share its directory; say ${{cell:}} for its number"
+        )
+    if not config.resume:  # once, and not by each worker
+        for cell in plan.cells:
+            empty(SweepDir(directory).run(cell))
+        config.hydra.overrides.task.append("resume=true")
+    config.hydra.overrides.task.append(f"run.shard=range({config.run.shards})")
 
 
 def _admit_hydra(directory: Path, config: Any) -> None:

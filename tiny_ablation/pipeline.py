@@ -6,6 +6,7 @@ The manifest is written last: a directory without one is of a run that was kille
 """
 
 import shutil
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -18,7 +19,7 @@ from tiny_ablation.store.runlog import log
 from tiny_ablation.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from tiny_ablation.config.identity import Identity
     from tiny_ablation.engine.executor import Executor
@@ -36,8 +37,8 @@ if TYPE_CHECKING:
 
 def run(
     spec: "RunSpec", directory: Path, screen: "Screen", *, replace: bool = False, admit: "Admit | None" = None
-) -> None:
-    """Carry one run out, into `directory`.
+) -> bool:
+    """Carry one run out, into `directory`, or help to, where `run.shards` is above 1; whether the run was ended by this process.
 
     Args:
         spec: what to run.
@@ -49,6 +50,9 @@ def run(
     Raises:
         TinyAblateError: see its subclasses; `Interrupted` when results up to the interruption were kept.
     """
+    replace = replace or not spec.settings.root.resume
+    if replace and spec.settings.root.run.shards > 1:
+        raise UserError("resume=false: workers of one run would delete each other's batches; give them a new directory")
     from tiny_ablation.store.profile import Profile
     from tiny_ablation.store.sampler import Sampler
 
@@ -56,8 +60,7 @@ def run(
     with profile.sampling():
         if profile.sampler.problem:
             screen.warn(profile.sampler.problem)
-        replace = replace or not spec.settings.root.resume
-        _carry_out(spec, directory, screen, profile, replace=replace, admit=admit)
+        return _carry_out(spec, directory, screen, profile, replace=replace, admit=admit)
 
 
 def _carry_out(
@@ -68,7 +71,7 @@ def _carry_out(
     *,
     replace: bool,
     admit: "Admit | None",
-) -> None:
+) -> bool:
     """Prepare, measure and what follows; see `run`."""
     from tiny_ablation.report.run_screen import headline
     from tiny_ablation.run.measure import executors
@@ -86,13 +89,19 @@ def _carry_out(
     refuse_foreign(directory)
     refuse_sweep(directory)
     rundir = RunDir(directory)
-    with rundir.lock():
+    with profile.stage("measure", quiet=True):
+        work = executors(prepared)
+    with ExitStack() as stack:
+        if spec.settings.root.run.shards > 1 and not stack.enter_context(
+            _among_workers(prepared, rundir, work, profile, screen)
+        ):
+            return False
+        stack.enter_context(rundir.lock())
         ensure_vacant(rundir, prepared.identity, replace=replace)
         log.info(
             "run %s of %s, version %s", prepared.identity.run_id, prepared.spec.ablation.name, __version__
         )
         with profile.stage("measure"):
-            work = executors(prepared)
             measured, stopped = _measure(prepared, work, rundir, screen)
         profile.count("measure", prompt_tokens=sum(executor.prompt_tokens for executor in work))
         if not measured:
@@ -102,6 +111,33 @@ def _carry_out(
         raise Interrupted(
             f"interrupted; what was finished is in {directory}; run again with hydra.run.dir={directory} to go on"
         )
+    return True
+
+
+@contextmanager
+def _among_workers(
+    prepared: "PreparedRun", rundir: "RunDir", work: "list[Executor]", profile: "Profile", screen: "Screen"
+) -> "Iterator[bool]":
+    """Measure what no other worker does; within: whether the rest is up to this one."""
+    from tiny_ablation.run.workers import working
+    from tiny_ablation.store.ledger import keeping
+    from tiny_ablation.store.rundir_guard import ensure_vacant
+
+    with ExitStack() as stack, keeping(rundir.path):
+        ensure_vacant(rundir, prepared.identity, replace=False)
+        try:
+            with profile.stage("measure"), screen.progress(prepared.spec.ablation.name, _total(work)) as stage:
+                last = stack.enter_context(working(prepared, rundir, work, stage.advance))
+        except KeyboardInterrupt:
+            raise Interrupted(
+                f"interrupted; finished batches are kept in {rundir.path}, and the same command goes on"
+            ) from None
+        yield last
+
+
+def _total(work: "list[Executor]") -> int:
+    """Interventions x examples."""
+    return sum(len(executor.plan) * len(executor.prompts) for executor in work)
 
 
 def _measure(
@@ -109,8 +145,7 @@ def _measure(
 ) -> "tuple[list[Measured], bool]":
     from tiny_ablation.run.measure import Stopped, measure
 
-    total = sum(len(executor.plan) * len(executor.prompts) for executor in work)
-    with screen.progress(prepared.spec.ablation.name, total) as stage:
+    with screen.progress(prepared.spec.ablation.name, _total(work)) as stage:
         try:
             return measure(prepared, rundir, work, stage.advance), False
         except Stopped as stop:

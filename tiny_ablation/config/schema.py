@@ -266,6 +266,22 @@ class ProfileConfig:
 
 
 @dataclass
+class RunConfig:
+    """One run on many processes or machines; see docs/sweeps.md."""
+
+    shards: int = key(
+        1, help="how many workers take batches of this run, in its directory; -m starts them with any launcher",
+        least=1, most=10_000, identity=False,
+    )  # fmt: skip
+    shard: int | None = key(
+        None, help="the number of this worker, from 0; set by -m, and stands in the name of its log", least=0, identity=False
+    )  # fmt: skip
+    dead_after: float = key(
+        120, help="seconds without a sign of life after which others take up a worker's batch", least=1, identity=False
+    )  # fmt: skip
+
+
+@dataclass
 class SweepConfig:
     """What a sweep (-m) computes from its finished runs; a single run does not read it."""
 
@@ -301,6 +317,7 @@ class RootConfig:
     sae: SaeConfig = key(SaeConfig, identity=False)  # the kinds that use it hold a copy
     tracking: TrackingConfig = key(TrackingConfig, identity=False)
     profile: ProfileConfig = key(ProfileConfig, identity=False)
+    run: RunConfig = key(RunConfig, identity=False)
     sweep: SweepConfig = key(SweepConfig, identity=False)
     seed: int = key(
         0, help="draws examples, generated prompts, donors, controls and bootstrap samples",

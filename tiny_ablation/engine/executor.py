@@ -59,6 +59,7 @@ class Executor:
         shared: prefix trees; None chooses what is less work.
         base_intervention: made in every run, the baseline included, where the prompt enters the first block (noise on
             embeddings).
+        least_batches: how many batches there should be at least, as far as there are prompts; see `run.shards`.
         prompt_tokens: interventions x tokens of the prompts, of the batches that were run so far: what a loop without
             caches and shared prefixes pushes through the model.
     """
@@ -71,6 +72,7 @@ class Executor:
     batch_tokens: int = 4096
     shared: bool | None = None
     base_intervention: Intervention | None = None
+    least_batches: int = 1
     prompt_tokens: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
@@ -101,6 +103,7 @@ class Executor:
         nodes, runs = self._work[1], runs_per_pass(self.plan, self.network.shape.n_layers)
         most = max(TREE_NODES, int(PASS_ROWS / runs)) if runs else TREE_NODES
         parts = max(1, -(-nodes // most), min(FEW_BATCHES, nodes // (MIN_NODES * most // TREE_NODES)))
+        parts = max(parts, min(self.least_batches, len(self.prompts)))
         even = -(-nodes // parts) + max((len(prompt.ids) for prompt in self.prompts), default=1)
         return min(even, self.batch_tokens)
 

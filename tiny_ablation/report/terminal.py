@@ -186,7 +186,7 @@ class Screen:
             total: how many jobs there are.
             label: the condition.
             seed: the seed.
-            status: `ok`, `failed` or `done before`.
+            status: `ok`, `failed`, `done before`, or `helped` with a run that another worker ended.
             seconds: what it took.
         """
         took = "" if status == "done before" else f"{seconds:6.0f} s"

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from tiny_ablation.engine.decoding import Decoding
     from tiny_ablation.engine.executor import Executor
-    from tiny_ablation.engine.results import BatchResult
+    from tiny_ablation.store.partial import PartialStore
 
 Progress = Callable[[int], None]
 
@@ -145,6 +145,7 @@ def executor(
     how: dict[str, Any] = {
         "batch_tokens": root.device.batch_tokens,
         "base_intervention": base_intervention,
+        "least_batches": _least_batches(root.run.shards),
     }
     if prepared.decoding is not None:
         return Generation(
@@ -152,6 +153,11 @@ def executor(
         )
     full = root.metrics.span is Span.full
     return Executor(prepared.network, prompts, plan, prepared.metrics, full, **how)
+
+
+def _least_batches(shards: int) -> int:
+    """So many that workers end at about the same time."""
+    return 1 if shards == 1 else 2 * shards
 
 
 def _by_baseline(arms: Sequence[Arm]) -> list[list[Arm]]:
@@ -186,19 +192,19 @@ def measure(
     Raises:
         Stopped: Ctrl-C or SIGTERM; it carries what was finished.
     """
-    store = rundir.partial(prepared.identity, _layout(prepared, work), part)
+    store = store_of(prepared, rundir, work, part)
     if not prepared.spec.settings.root.resume:
         clear_batches(store.directory)
     shards: dict[int, dict[str, np.ndarray]] = {}
     try:
-        done = store.done()
-        log.info("%d of %d batches were finished before", len(done), sum(len(e.batches) for e in work))
-        for index, (executor, batch) in enumerate((e, b) for e in work for b in range(len(e.batches))):
+        done, batches = store.done(), batches_of(work)
+        log.info("%d of %d batches were finished before", len(done), len(batches))
+        for index, (executor, batch) in enumerate(batches):
             if index in done:
                 shards[index] = store.load(index)
                 tick(shards[index]["top1"].size)
             else:
-                shards[index] = _arrays(executor.run(batch, tick))
+                shards[index] = compute(executor, batch, tick)
                 store.save(index, shards[index])
     except KeyboardInterrupt:
         raise Stopped(_assemble(prepared, work, shards)) from None
@@ -208,12 +214,26 @@ def measure(
 def _layout(prepared: PreparedRun, work: "Sequence[Executor]") -> str:
     """What batches of one run must share to be put together: where it computes, and how its prompts were laid out."""
     layout = [[(list(b.examples), b.n_nodes, b.sees is None) for b in executor.batches] for executor in work]
-    return hash_json([prepared.device, layout])
+    return hash_json([prepared.device.partition(":")[0], layout])  # one GPU is as good as another
 
 
-def _arrays(result: "BatchResult") -> "dict[str, np.ndarray]":
+def batches_of(work: "Sequence[Executor]") -> "list[tuple[Executor, int]]":
+    """Every batch of a run, in the order of its numbers: the executor, and its number there."""
+    return [(executor, batch) for executor in work for batch in range(len(executor.batches))]
+
+
+def store_of(
+    prepared: PreparedRun, rundir: RunDir, work: "Sequence[Executor]", part: str = ""
+) -> "PartialStore":
+    """Where the finished batches of these executors are kept; see `RunDir.partial`."""
+    return rundir.partial(prepared.identity, _layout(prepared, work), part)
+
+
+def compute(executor: "Executor", batch: int, tick: Progress) -> "dict[str, np.ndarray]":
+    """The arrays that are kept of a batch."""
     import numpy as np
 
+    result = executor.run(batch, tick)
     out = {
         "examples": np.array(result.examples),
         "top1": result.top1.numpy(),

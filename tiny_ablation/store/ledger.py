@@ -3,7 +3,7 @@
 A directory of results may hold files of its user as well. Nothing in it is replaced, deleted or listed in a manifest unless it
 stands in the ledger, under its name and with the checksum that it has now. A line is on the disk before the file that it names,
 so the ledger of a killed process holds all that the process wrote. Writing costs one flush a file; whoever writes holds the
-lock of the directory.
+lock of the directory, but for the workers of one run (`claims`), which add to one ledger.
 """
 
 import contextlib
@@ -47,9 +47,13 @@ class Ledger:
         return Path(os.path.abspath(path)).relative_to(os.path.abspath(self.root)).as_posix()
 
     def owns(self, path: Path) -> bool:
-        """Whether the file is there as this package wrote it."""
-        sums = self.written.get(self.name(path))
-        return bool(sums) and path.is_file() and not path.is_symlink() and sha256_file(path) in sums
+        """Whether the file is there as this package wrote it, in this process or, of one run, in several."""
+        if path.is_symlink() or not path.is_file():
+            return False
+        name, sha256 = self.name(path), sha256_file(path)
+        if sha256 not in self.written.get(name, ()):
+            self._read_on()
+        return sha256 in self.written.get(name, ())
 
     def files(self) -> dict[str, str]:
         """The checksum of every own file that is there as it was written, by its name; reads them all."""
@@ -68,7 +72,7 @@ class Ledger:
                     f"{path} was not written by tiny-ablate and is not replaced; move it elsewhere, then the same command again"
                 )
             self._put_aside(path)
-        self._note(path, sha256)
+        self.note(path, sha256)
 
     def admit_log(self, path: Path) -> None:
         """Let `path` be appended to; it has no checksum, and is never deleted.
@@ -78,7 +82,7 @@ class Ledger:
         """
         if path.is_symlink() or (path.exists() and self.name(path) not in self.written):
             raise ResultsError(f"{path} was not written by tiny-ablate and is not appended to")
-        self._note(path, _GROWS)
+        self.note(path, _GROWS)
 
     def delete(self, path: Path) -> None:
         """Delete a file of its own; one that was altered since is put aside, and any other stays."""
@@ -88,10 +92,16 @@ class Ledger:
         elif _GROWS not in sums and os.path.lexists(path):
             self._put_aside(path)
 
-    def _note(self, path: Path, sha256: str) -> None:
+    def note(self, path: Path, sha256: str) -> None:
+        """Say what `path` will hold, before it is written."""
         if sha256 not in self.written.get(self.name(path), ()):
             self.written.setdefault(self.name(path), set()).add(sha256)
             _append(self.root, {"token": self.token, "file": self.name(path), "sha256": sha256})
+
+    def _read_on(self) -> None:
+        """Learn what other processes have written since."""
+        for name, sums in (found.written if (found := read_ledger(self.root)) else {}).items():
+            self.written.setdefault(name, set()).update(sums)
 
     def _put_aside(self, path: Path) -> None:
         taken = (path.with_name(f"{path.name}{ASIDE}{n}") for n in ("", *map(str, range(2, 10_000))))
@@ -176,6 +186,10 @@ def _append(root: Path, line: Mapping[str, str]) -> None:
             path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666
         )
         try:
+            with contextlib.suppress(OSError, ImportError):  # workers of one run add lines from several machines
+                import fcntl
+
+                fcntl.lockf(descriptor, fcntl.LOCK_EX)
             data = f"\n{json.dumps(line)}\n".encode()
             if os.write(descriptor, data) != len(data):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

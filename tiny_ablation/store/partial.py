@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tiny_ablation.config.identity import Identity
 from tiny_ablation.errors import ResultsError
+from tiny_ablation.store.claims import clear_claims
 from tiny_ablation.store.files import delete, write_bytes
 
 if TYPE_CHECKING:
@@ -26,9 +27,12 @@ logger = logging.getLogger(__name__)
 _SHARD = re.compile(r"batch_(\d{5,9})\.safetensors")
 
 
+CLAIMS = "claims"  # the folder of who is at work on which batch
+
+
 @dataclass(frozen=True)
 class PartialStore:
-    """Finished batches in `directory`, for the holder of the run directory's lock.
+    """Finished batches in `directory`, for the holder of the run directory's lock, or for workers that take batches by claims.
 
     Args:
         directory: where the files are; made on the first `save`.
@@ -77,6 +81,10 @@ class PartialStore:
         except _Unusable as error:
             raise ResultsError(f"{path} {error}. Delete it and run again.") from error
 
+    def has(self, batch: int) -> bool:
+        """Whether the file of a batch is there; its content is not looked at."""
+        return self._path(batch).is_file()
+
     def _path(self, batch: int) -> Path:
         return self.directory / f"batch_{batch:05d}.safetensors"
 
@@ -123,6 +131,7 @@ def another_owner(directory: Path, digest: str) -> Owner | None:
 
 def clear_batches(directory: Path) -> None:
     """Delete all finished batches in `directory` and its folders: their tables are written, or their run is replaced."""
+    clear_claims(directory / CLAIMS)
     for place in (*(path for path in directory.glob("*") if path.is_dir()), directory):
         for _, path in _shards(place):
             delete(path)

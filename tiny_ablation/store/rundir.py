@@ -11,7 +11,7 @@ from tiny_ablation.errors import BusyError, ResultsError, said_by_system
 from tiny_ablation.store.files import clean_stale
 from tiny_ablation.store.ledger import keeping, read_ledger
 from tiny_ablation.store.locks import lock_file
-from tiny_ablation.store.partial import PartialStore
+from tiny_ablation.store.partial import CLAIMS, PartialStore
 from tiny_ablation.store.schema import TABLES
 from tiny_ablation.store.untrusted import refuse_links
 
@@ -100,6 +100,11 @@ class RunDir:
         """The directory of what is finished of a run that is under way."""
         return self.path / "partial"
 
+    @property
+    def claims(self) -> Path:
+        """The directory that says which worker is at work on what, of a run that several processes work through."""
+        return self.batches / CLAIMS
+
     def partial(self, run: Identity, layout: str, part: str = "") -> PartialStore:
         """The finished batches of a run that is under way; see `PartialStore`.
 
@@ -133,7 +138,8 @@ class RunDir:
                 raise BusyError(_locked(self.path, holder)) from None
             except OSError as error:
                 raise ResultsError(f"Cannot write in {self.path}: {said_by_system(error)}") from error
-            if left := read_ledger(self.path):
+            left = read_ledger(self.path)
+            if left and not any(self.claims.glob("*")):  # workers of this run have such files too
                 clean_stale(self.path, left.token)  # first, since it may be what makes room on a full disk
             with keeping(self.path), _held_by_us(holder):
                 yield

@@ -59,7 +59,9 @@ def refuse_foreign(path: Path, key: str = "hydra.run.dir") -> None:
     except (OSError, ValueError) as error:
         said = said_by_system(error) if isinstance(error, OSError) else error
         raise ResultsError(f"{key}={path} cannot be used: {said}") from error
-    if found:
+    if found and ledger is None and read_ledger(path):  # another worker of the run has begun it meanwhile
+        refuse_foreign(path, key)
+    elif found:
         listed = ", ".join(found[:_TOLD]) + (", ..." if len(found) > _TOLD else "")
         raise ResultsError(
             f"{path} holds files that are not on record as written by tiny-ablate ({listed}), and a run has its directory to "

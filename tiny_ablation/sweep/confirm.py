@@ -52,6 +52,7 @@ def confirmations(config_name: str, sweep: SweepDir, plan: SweepPlan) -> Iterato
         mine = [head for head in heads if head.get("model") in (None, _model(sweep, cell))]
         if mine and sweep.run(cell).summary.is_file():
             cfg = _compose(config_name, _overrides(cell, mine, int(plan.settings["n_control_sets"])))
+            cfg.run.shards = 1  # this process makes it alone
             spec = run_spec(adapt(cfg, condition=cell.condition, models=plan.models))
             yield Confirmation(cell, spec, sweep.confirm(cell))
 

@@ -15,6 +15,7 @@ from typing import Any
 from tiny_ablation.config.identity import Identity
 from tiny_ablation.config.settings import Settings
 from tiny_ablation.errors import BusyError, ResultsError, user_message
+from tiny_ablation.store.claims import somebody_works
 from tiny_ablation.store.ledger import read_ledger
 from tiny_ablation.store.locks import is_locked
 from tiny_ablation.store.manifest import check_files, read_manifest, write_manifest
@@ -154,7 +155,7 @@ def sweep_status(path: Path) -> list[CellState]:
 
 def _state(sweep: SweepDir, plan: SweepPlan, cell: Cell) -> CellState:
     rundir = sweep.run(cell)
-    if is_locked(rundir.path / ".lock"):
+    if is_locked(rundir.path / ".lock") or somebody_works(rundir.claims):
         return CellState(cell, "running")
     for other in occupants(rundir, cell.digest):
         if found := plan.unlike(cell, other.digest, other.covers):
