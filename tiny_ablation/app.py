@@ -126,6 +126,8 @@ def _run_single(cfg: Any, directory: Path, cwd: Path) -> None:
         spec = run_spec(to_settings(cfg))
         if run(spec, directory, screen):
             _publish(spec, directory, cwd, screen)
+        else:
+            screen.note("All batches are measured; another worker ends the run.")
     except Exception as error:  # told by cli, after Hydra has returned
         if user_message(error) is None:
             log.exception("failed")

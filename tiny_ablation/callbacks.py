@@ -109,6 +109,7 @@ def _preflight(config: Any, directory: Path) -> None:
     from tiny_ablation.sweep.plan import pin, plan_sweep
     from tiny_ablation.sweep.screens import is_screened, with_unions
 
+    _refuse_split_workers(config)
     planned = plan_sweep(config)
     if swept := {"run.shards", "run.shard"} & {*planned.plan.varies}:
         raise ConfigError(f"{min(swept)} has one value: -m run.shards=4 starts four workers of each run")
@@ -129,22 +130,22 @@ def _preflight(config: Any, directory: Path) -> None:
     _open_tracking(config, screen)
 
 
-def _start_workers(config: Any, directory: Path, plan: Any) -> None:
-    """Let Hydra start several jobs for each cell, which share its directory.
-
-    Raises:
-        ConfigError: they would not.
-    """
+def _refuse_split_workers(config: Any) -> None:
+    """Workers of one run share its directory, so its name cannot hold the number of a job."""
     from omegaconf import OmegaConf
 
-    from tiny_ablation.store.rundir_guard import empty
-    from tiny_ablation.store.sweepdir import SweepDir
-
     unresolved: Any = OmegaConf.to_container(config.hydra.sweep, resolve=False)
-    if "hydra.job." in unresolved["subdir"]:
+    if config.run.shards > 1 and "hydra.job." in unresolved["subdir"]:
         raise ConfigError(
             f"hydra.sweep.subdir={unresolved['subdir']}: workers of one run share its directory; say ${{cell:}} for its number"
         )
+
+
+def _start_workers(config: Any, directory: Path, plan: Any) -> None:
+    """Let Hydra start several jobs for each cell, which share its directory."""
+    from tiny_ablation.store.rundir_guard import empty
+    from tiny_ablation.store.sweepdir import SweepDir
+
     if not config.resume:  # once, and not by each worker
         for cell in plan.cells:
             empty(SweepDir(directory).run(cell))

@@ -45,6 +45,7 @@ def basic(tmp_path_factory):
     ],
     ids=["joblib", "submitit", "ray"],
 )
-def test_every_launcher_gives_the_same_matrix(basic, tmp_path, overrides):
-    found = sweep(tmp_path, *overrides)
+@pytest.mark.parametrize("workers", [(), ("run.shards=2",)], ids=["cells", "workers of each run"])
+def test_every_launcher_gives_the_same_matrix(basic, tmp_path, overrides, workers):
+    found = sweep(tmp_path, *overrides, *workers)
     pd.testing.assert_frame_equal(found, basic, atol=5e-5, rtol=0)
