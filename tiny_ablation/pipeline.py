@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 def run(
     spec: "RunSpec", directory: Path, screen: "Screen", *, replace: bool = False, admit: "Admit | None" = None
 ) -> bool:
-    """Carry one run out, into `directory`, or help to, where `run.shards` is above 1; whether the run was ended by this process.
+    """Carry one run out, into `directory`, or help to, where `run.shards` is above 1; whether this process ended the run.
 
     Args:
         spec: what to run.
@@ -52,7 +52,9 @@ def run(
     """
     replace = replace or not spec.settings.root.resume
     if replace and spec.settings.root.run.shards > 1:
-        raise UserError("resume=false: workers of one run would delete each other's batches; give them a new directory")
+        raise UserError(
+            "resume=false: workers of one run would delete each other's batches; give them a new directory"
+        )
     from tiny_ablation.store.profile import Profile
     from tiny_ablation.store.sampler import Sampler
 
@@ -126,7 +128,10 @@ def _among_workers(
     with ExitStack() as stack, keeping(rundir.path):
         ensure_vacant(rundir, prepared.identity, replace=False)
         try:
-            with profile.stage("measure"), screen.progress(prepared.spec.ablation.name, _total(work)) as stage:
+            with (
+                profile.stage("measure"),
+                screen.progress(prepared.spec.ablation.name, _total(work)) as stage,
+            ):
                 last = stack.enter_context(working(prepared, rundir, work, stage.advance))
         except KeyboardInterrupt:
             raise Interrupted(

@@ -71,15 +71,13 @@ def test_an_interrupted_worker_keeps_its_batches_and_another_does_the_rest(run, 
         computed.append(batch)
         return real(executor, batch, tick)
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(workers, "compute", compute)
+    monkeypatch.setattr(workers, "compute", compute)
+    with pytest.raises(KeyboardInterrupt):
         enter(run, rundir)
     assert not any(rundir.claims.iterdir())
     computed.clear()
     total = len(batches_of(run[1]))
-    monkeypatch.setattr(
-        workers, "compute", lambda *args: computed.append(args[1]) or real(*args)
-    )
+    monkeypatch.setattr(workers, "compute", lambda *args: computed.append(args[1]) or real(*args))
     assert enter(run, rundir)
     assert len(computed) == total - 2
 
@@ -140,6 +138,8 @@ def test_where_another_worker_ends_the_run_this_one_leaves(run, rundir):
 
 def test_a_worker_that_comes_late_computes_nothing(run, rundir, monkeypatch):
     identity = run[0].identity
-    write_manifest(rundir, run_id=identity.run_id, status="ok", digest=identity.digest, covers={}, error=None, extra={})
+    write_manifest(
+        rundir, run_id=identity.run_id, status="ok", digest=identity.digest, covers={}, error=None, extra={}
+    )
     monkeypatch.setattr(workers, "compute", lambda *_: pytest.fail("the run was finished"))
     assert not enter(run, rundir)

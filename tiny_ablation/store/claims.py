@@ -106,7 +106,9 @@ def clear_claims(directory: Path) -> None:
 def living(path: Path) -> Mapping[str, Any] | None:
     """What a claim says; None where it is gone or void. One that is just being written says nothing yet."""
     try:
-        with path.open("rb") as file:  # opening a file asks a file server for its state; looking at its name may not
+        with path.open(
+            "rb"
+        ) as file:  # opening a file asks a file server for its state; looking at its name may not
             text, touched = file.read(), os.fstat(file.fileno()).st_mtime
         said = json.loads(text) if text else {}
         if said.get("host") == _host() and not _runs(said["pid"], said["started"]):

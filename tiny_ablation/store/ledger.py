@@ -186,7 +186,9 @@ def _append(root: Path, line: Mapping[str, str]) -> None:
             path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666
         )
         try:
-            with contextlib.suppress(OSError, ImportError):  # workers of one run add lines from several machines
+            with contextlib.suppress(
+                OSError, ImportError
+            ):  # workers of one run add lines from several machines
                 import fcntl
 
                 fcntl.lockf(descriptor, fcntl.LOCK_EX)
