@@ -10,4 +10,4 @@ def adopt(directory: Path) -> None:
     with keeping(directory) as ledger:
         for path in sorted(directory.rglob("*")):
             if path.is_file() and not path.name.startswith("."):
-                ledger._note(path, sha256_file(path))
+                ledger.note(path, sha256_file(path))

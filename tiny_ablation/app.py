@@ -18,12 +18,13 @@ from tiny_ablation.ablations.registry import register_schemas
 from tiny_ablation.config import schema
 from tiny_ablation.config.schema import TrackingBackend
 from tiny_ablation.config.settings import to_settings
+from tiny_ablation.config.workers import cell_number
 from tiny_ablation.errors import Interrupted, ResultsError, TinyAblateError, user_message
 from tiny_ablation.paths import conf_dir
 from tiny_ablation.pipeline import run
 from tiny_ablation.store.rundir import remove_if_empty
 from tiny_ablation.store.runlog import log
-from tiny_ablation.sweep.workers import cell_number, register_resolvers
+from tiny_ablation.sweep.workers import register_resolver
 
 if TYPE_CHECKING:
     from tiny_ablation.report.terminal import Screen
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 schema.register()
 register_schemas()
-register_resolvers()
+register_resolver()
 
 
 @dataclass

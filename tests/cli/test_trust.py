@@ -233,7 +233,7 @@ def test_every_key_of_a_model_and_of_tracking_is_for_files_or_for_the_command_li
     keys |= {each.name if each.name in ("seed", "condition", "resume", "experiment") else f"{each.name}.x"
              for each in fields(RootConfig) if each.name not in groups}  # fmt: skip
     assert {key for key in keys if not _is_allowed(key, "x")} == {
-        "model.trust_remote_code", "tracking.uri", "profile.power", "resume", "experiment",
+        "model.trust_remote_code", "tracking.uri", "profile.power", "resume", "experiment", "run.x",
     }  # fmt: skip
 
 

@@ -75,8 +75,8 @@ def test_what_differs_is_told_in_words():
 NOT_IDENTITY = [
     *(f"device.{key}" for key in ("name", "index", "threads", "batch_tokens", "deterministic")),
     "model.path", "model.base",
-    "dataset.path", "dataset.fields", "tracking", "profile", "sweep", "resume", "notes", "experiment",
-    "generate.max_total",
+    "dataset.path", "dataset.fields", "tracking", "profile", "run", "run.shards", "run.shard", "run.dead_after", "sweep",
+    "resume", "notes", "experiment", "generate.max_total",
 ]  # fmt: skip
 SAE = ["ablation.sae.path", "ablation.sae.corpus", "ablation.sae.checkpoint_every"]
 

@@ -30,7 +30,7 @@ _MODEL = (
     "shape",
 )
 _SINGLE = {
-    "seed", "condition", "tracking.backend", "tracking.experiment", "hydra.mode",
+    "seed", "condition", "tracking.backend", "tracking.experiment", "hydra.mode", "run.shards",
     *(f"model.{name}" for name in _MODEL),
 }  # fmt: skip
 # Where to write: only inside the working directory, which `trust` looks at once the whole config is known.
@@ -44,7 +44,7 @@ _NUMBERS = {
 _WORDS = {"partition", "qos", "account", "constraint", "batch_size"}
 _WORD = re.compile(r"[A-Za-z0-9][\w.+-]*", re.ASCII)
 _PARAMS = "hydra.sweeper.params."
-_RESOLVERS = {"now"}  # the others read the environment, make nodes or hide what is read
+_RESOLVERS = {"now", "cell"}  # the others read the environment, make nodes or hide what is read
 
 
 def is_foreign(scheme: str, path: str) -> bool:

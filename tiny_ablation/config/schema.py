@@ -31,6 +31,7 @@ from tiny_ablation.config.composition import share_compositions
 from tiny_ablation.config.hydra_fit import fit_hydra
 from tiny_ablation.config.keys import key
 from tiny_ablation.config.trust import guard_configs
+from tiny_ablation.config.workers import register_resolvers
 
 
 @dataclass
@@ -338,4 +339,5 @@ def register() -> None:
     guard_configs()
     fit_hydra()
     share_compositions()
+    register_resolvers()
     ConfigStore.instance().store(name="schema", node=RootConfig)
