@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from tiny_ablation.ablations import single_site
 from tiny_ablation.ablations.circuit import analysis
@@ -18,10 +19,13 @@ from tiny_ablation.commands._selfcheck.circuits import Workshop, auroc
 from tiny_ablation.commands._selfcheck.simulate_sweeps import N_HEADS
 from tiny_ablation.commands._selfcheck.trials import Trial, check_trials
 from tiny_ablation.run import site_statistics
+from tiny_ablation.stats.cluster_t import cluster_t
 from tiny_ablation.stats.clusters import cluster_sums
 from tiny_ablation.stats.halves import TopSets
 from tiny_ablation.stats.intervals import Intervals
-from tiny_ablation.stats.means import Means, cluster_means
+from tiny_ablation.stats.means import BY_WILD, Means, cluster_means, null_of
+
+HALF = "200 groups, one with half of the examples"
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +42,7 @@ def zero_only(monkeypatch):
 def few_draws(monkeypatch):
     """One row of each kind, with as many families as tell a fault from chance."""
     rows = {row.text: row for row in simulate.INTERVALS}
-    intervals = [rows["12 groups of 4, normal"], rows["rate 0.03, 12 groups of 4"]]
+    intervals = [rows[name] for name in ("12 groups of 4, normal", HALF, "rate 0.03, 12 groups of 4")]
     no_effect, twenty = simulate.FAMILIES[0], [row for row in simulate.FAMILIES if row.power][-1]
     monkeypatch.setattr(simulate, "INTERVALS", [replace(row, n_families=8) for row in intervals])
     monkeypatch.setattr(
@@ -121,6 +125,15 @@ def _narrow(*args: Any, **options: Any) -> Means:
     return Means(mean, mean + 0.8 * (low - mean), mean + 0.8 * (high - mean), p)
 
 
+def _students_t(sums: Any, sizes: Any, **options: Any) -> Means:
+    """Of unequal groups: too wide where one is half of all."""
+    if null_of(sums, sizes) != BY_WILD:
+        return cluster_means(sums, sizes, **options)
+    mean, error, freedom = cluster_t(sums, sizes)
+    half = stats.t.ppf(0.975, freedom) * error
+    return Means(mean, mean - half, mean + half, 2 * stats.t.sf(abs(mean) / error, freedom))
+
+
 def _rates_as_means(sums: Any, sizes: Any, confidence: float) -> Intervals:
     found = cluster_means(sums, sizes, rng=np.random.default_rng(0), confidence=confidence)
     return Intervals(found.low, found.high)
@@ -134,6 +147,7 @@ def _only_what_passes_the_first_step(p: Any, *_: Any) -> Any:
 FAULTS = {
     "intervals that are too narrow": ("cluster_means", _narrow, {COVERAGE}),
     "rates by the intervals of means": ("rate_intervals", _rates_as_means, {COVERAGE}),
+    "Student's t for unequal groups": ("cluster_means", _students_t, {COVERAGE}),
     "groups that are ignored": (
         "cluster_sums",
         lambda deltas, groups: cluster_sums(deltas, range(len(groups))),
@@ -146,7 +160,12 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+QUICK = "groups that are ignored"
+
+
+@pytest.mark.parametrize(
+    "fault", [QUICK, *(pytest.param(f, marks=pytest.mark.slow) for f in FAULTS if f != QUICK)]
+)
 def test_a_method_that_does_not_hold_misses_its_bar(cli, monkeypatch, few_draws, fault):
     name, method, bars = FAULTS[fault]
     monkeypatch.setattr(site_statistics, name, method)
