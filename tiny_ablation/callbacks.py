@@ -116,7 +116,7 @@ def _preflight(config: Any, directory: Path) -> None:
     claim(directory, planned.plan)
     screen = Screen()
     screen.start(_headline(planned.plan, directory))
-    needed = (model for spec in planned.specs for model in (spec.settings.root.model, *spec.others.values()))
+    needed = (model for spec in planned.specs for model in (*spec.models, *spec.others.values()))
     for model in {repr(each): each for each in needed}.values():
         _fetch(model, screen)
     with screen.progress("screen", sum(map(is_screened, planned.specs))) as stage:
@@ -230,19 +230,19 @@ def _finish(config: Any, config_name: str, directory: Path) -> None:
 
 def _confirm(config_name: str, directory: Path, screen: Any) -> int:
     """Ablate the conserved heads as a set on every condition; returns how many runs there are."""
-    from tiny_ablation.models.identity import weights_id
     from tiny_ablation.pipeline import run
     from tiny_ablation.report.terminal import Screen
     from tiny_ablation.store.rundir import RunDir
     from tiny_ablation.store.sweepdir import SweepDir, read_plan
     from tiny_ablation.sweep.confirm import confirmations
     from tiny_ablation.sweep.job import is_done, record_failure
+    from tiny_ablation.sweep.plan import weights_of
 
     planned = list(confirmations(config_name, SweepDir(directory), read_plan(directory)))
     for each in planned:
         rundir = RunDir(each.dir)
-        weights = weights_id(each.spec.settings.root.model)
-        if not weights or not is_done(rundir, each.spec.identity(weights).digest):
+        [weights] = weights_of([each.spec])
+        if not weights or not is_done(rundir, each.spec.identity(*weights).digest):
             try:
                 run(each.spec, each.dir, Screen(quiet=True), replace=True)
             except TinyAblateError as error:

@@ -86,7 +86,7 @@ def _carry_out(
         prepared = prepare_run(spec)
         if admit:
             admit(prepared.identity)
-        profile.meter = lambda: prepared.network.tokens
+        profile.meter = lambda: sum(network.tokens for network in prepared.networks)
     screen.start(headline(prepared))
     refuse_foreign(directory)
     refuse_sweep(directory)

@@ -175,7 +175,7 @@ def _copies(prepared: Any) -> int:
     """Bytes of further copies of the weights: in the order that the products want, and in double precision to verify."""
     from tiny_ablation.config.schema import VerifyMode
 
-    weights = sum(p.nbytes for p in prepared.network.hf.parameters())
+    weights = sum(p.nbytes for network in prepared.networks for p in network.hf.parameters())
     off = prepared.spec.settings.root.verify.mode is VerifyMode.off
     return weights + (0 if off else 2 * weights)
 

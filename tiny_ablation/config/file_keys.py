@@ -102,7 +102,8 @@ def _is_allowed(key: str, value: Any) -> bool:
         return _is_plain(key.removeprefix("hydra.launcher."), value)
     if key in PLACES:
         return isinstance(value, str)
-    return key in _SINGLE or (group in _GROUPS and bool(rest))
+    # A second model stands below another group.
+    return key in _SINGLE or (group in _GROUPS and bool(rest) and not rest.endswith("trust_remote_code"))
 
 
 def _is_plain(key: str, value: Any) -> bool:

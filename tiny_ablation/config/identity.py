@@ -44,7 +44,8 @@ class Identity:
 
 def identify(
     defining: dict[str, Any], *, condition: str, data: str, splits: str, weights: str,
-    versions: Mapping[str, str | None], inputs: str = "", tokenizers: Mapping[str, str | None] | None = None,
+    versions: Mapping[str, str | None], other_weights: str = "", inputs: str = "",
+    tokenizers: Mapping[str, str | None] | None = None,
 ) -> Identity:  # fmt: skip
     """The identity of a run.
 
@@ -55,6 +56,7 @@ def identify(
         splits: hash of the assignment of examples to splits.
         weights: what identifies the weights.
         versions: of `NUMERIC_PACKAGES`.
+        other_weights: what identifies the weights of a second model, if the run has one.
         inputs: what identifies earlier results that the run reads, if it does.
         tokenizers: what identifies those of other models that choose the examples, by the models' names.
     """
@@ -66,6 +68,7 @@ def identify(
         "data_hash": data,
         "split_hash": splits,
         "weights": weights,
+        **({"other_weights": other_weights} if other_weights else {}),
         **({"inputs": inputs} if inputs else {}),
         **({"tokenizers": dict(tokenizers)} if tokenizers else {}),
     }
@@ -89,7 +92,7 @@ def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
 
 _NAMES = {
     "result_version": "result version", "code_version": "tiny-ablate", "data_hash": "data", "split_hash": "splits",
-    "inputs": "earlier results or text",
+    "inputs": "earlier results or text", "other_weights": "weights of the second model",
 }  # fmt: skip
 
 

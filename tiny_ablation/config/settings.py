@@ -14,7 +14,7 @@ from tiny_ablation.config.address import masked
 from tiny_ablation.config.keys import check_values, defining
 from tiny_ablation.config.model_options import common_rows
 from tiny_ablation.config.refusals import unknown_key
-from tiny_ablation.config.schema import GenerateConfig, RootConfig, SaeConfig, Span, Split
+from tiny_ablation.config.schema import GenerateConfig, ModelConfig, RootConfig, SaeConfig, Span, Split
 from tiny_ablation.config.sweep import parse_k
 from tiny_ablation.errors import ConfigError
 
@@ -55,17 +55,26 @@ def to_settings(cfg: Any) -> Settings:
         raise ConfigError("; ".join(map(unknown_key, unknown)))
     root: Any = OmegaConf.to_object(cfg)
     model, dataset = root.model, root.dataset
-    model.name = _named(model.name, {"local": model.path, "hub": model.id}, (".gguf",))
+    plain: Any = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
+    for where, each in (("model", model), *_models_of(root.ablation)):
+        each.name = _named(each.name, {"local": each.path, "hub": each.id}, (".gguf",))
+        (plain if where == "model" else plain["ablation"])[where]["name"] = each.name
     dataset.family = "file" if dataset.family == "jsonl" else dataset.family  # its name in older option files
     dataset.name = _named(dataset.name, {"file": dataset.path}, _DATA)
     _check(root)
     root.dataset.common_rows = common_rows(root)
-    plain: Any = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
     plain["dataset"]["common_rows"] = root.dataset.common_rows
-    plain["model"]["name"] = model.name
     plain["dataset"] |= {"name": dataset.name, "family": dataset.family}
     plain["tracking"]["uri"] = masked(root.tracking.uri) if root.tracking.uri else None
     return Settings(root, plain)
+
+
+def _models_of(ablation: Any) -> Iterator[tuple[str, ModelConfig]]:
+    """The models that an ablation names, by their keys."""
+    for each in fields(ablation):
+        value = getattr(ablation, each.name)
+        if isinstance(value, ModelConfig):
+            yield each.name, value
 
 
 def _named(given: str, places: Mapping[str, str | None], suffixes: Collection[str]) -> str:
@@ -109,9 +118,10 @@ def _check(root: RootConfig) -> None:
     parse_k(root.sweep.k)
     _check_generate(root)
     _check_confirm(root)
-    for key in ("model.name", "dataset.name", "condition"):
-        group, _, name = key.rpartition(".")
-        _check_label(key, getattr(getattr(root, group), name) if group else root.condition)
+    named = {"model.name": root.model.name, "dataset.name": root.dataset.name, "condition": root.condition}
+    named |= {f"ablation.{key}.name": model.name for key, model in _models_of(root.ablation)}
+    for key, name in named.items():
+        _check_label(key, name)
 
 
 def _check_generate(root: RootConfig) -> None:

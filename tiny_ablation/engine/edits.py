@@ -12,6 +12,8 @@ from tiny_ablation.models.labels import head_label
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from tiny_ablation.models.network import Network
+
 Ids = tuple[int, ...]
 
 # "all", "after_first", "last", the name of a mark such as "subject", or one position: from the first token (0, 1, ...), or
@@ -41,12 +43,14 @@ class Replacement(ABC):
         lookup: ready values, of which each token takes one, or None. A replacement has `sources` or this, not both.
         within: what is done to the source run before its values are taken (path patching), or None. The source run is then the
             prompt itself.
+        network: the model that makes the source run; None is the one that the values are put into.
     """
 
     name: str
     sources: tuple[Ids, ...] | None = None
     lookup: Lookup | None = None
     within: "Intervention | None" = None
+    network: "Network | None" = None
 
     @abstractmethod
     def value(self, current: "Tensor", source: "Tensor | None", edit: "Edit") -> "Tensor":

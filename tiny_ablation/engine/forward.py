@@ -57,6 +57,15 @@ class Passes:
 
     def __post_init__(self) -> None:
         self._products = fast_products(self.network)
+        self._others: dict[int, Passes] = {}
+
+    def of(self, network: Network | None) -> "Passes":
+        """Those of another network; None is this one."""
+        if network is None or network is self.network:
+            return self
+        if id(network) not in self._others:
+            self._others[id(network)] = Passes(network)
+        return self._others[id(network)]
 
     def clean(
         self, batch: Batch, capture: Sequence[Place] = (), writers: dict[Place, list[Writer]] | None = None

@@ -6,7 +6,7 @@ shared prefixes. The interventions on a prompt are copies of it below each other
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -67,6 +67,7 @@ class Reference:
         full: score whole answers.
         base_intervention: made in every run, the baseline included.
         decoding: how text is written, where metrics are of text.
+        others: the bare models of the networks that replacements name, by the identity of the network.
     """
 
     model: Bare
@@ -75,6 +76,7 @@ class Reference:
     full: bool = False
     base_intervention: Intervention | None = None
     decoding: Decoding | None = None
+    others: Mapping[int, Bare] = field(default_factory=dict)
 
     def values(self, intervention: Intervention | None, example: int) -> dict[str, float]:
         """Each metric of one example under one intervention; None is the baseline."""
@@ -145,7 +147,7 @@ class Reference:
             if intervention is not None
             for edit in intervention.edits
         ]
-        seen = self._source_runs(strand.example, [edit for _, edit in asked])
+        seen = self._source_runs(strand.example, [edit for _, edit in asked], self.model)
         taps = _taps([self._made(row, edit, strand, seen) for row, edit in asked])
         passed = self.model.run(strand.ids, len(runs), taps)
         return _Out(passed.logits[:, [read.position for read in strand.reads]], passed.router)
@@ -180,25 +182,30 @@ class Reference:
         whole = values[[self._aligned(edit, strand, p) for p in at]]
         return whole if edit.unit is None else whole[:, edit.unit]
 
-    def _source_runs(self, example: int, edits: Sequence[Edit]) -> "SourceRuns":
-        """What stands at the places of `edits` in the runs whose values they put in, each of which is run once."""
-        wanted: dict[tuple[Ids, Intervention | None], set[Place]] = {}
+    def _source_runs(self, example: int, edits: Sequence[Edit], own: Bare) -> "SourceRuns":
+        """What stands at the places of `edits` of runs of `own` in the runs whose values they put in, each made once."""
+        wanted: dict[SourceKey, set[Place]] = {}
         for edit in edits:
             if edit.replacement.sources is not None:
                 wanted.setdefault(_source_key(edit, example), set()).add((edit.component, edit.layer))
-        return {key: self._captured(example, *key, places) for key, places in wanted.items()}
+        return {
+            (ids, within, network): self._captured(
+                example, ids, within, places, own if network is None else self.others[network]
+            )
+            for (ids, within, network), places in wanted.items()
+        }
 
     def _captured(
-        self, example: int, ids: Ids, within: Intervention | None, places: set[Place]
+        self, example: int, ids: Ids, within: Intervention | None, places: set[Place], model: Bare
     ) -> dict[Place, Tensor]:
         inner = within.edits if within else ()
-        sources = self._source_runs(example, inner)
+        sources = self._source_runs(example, inner, model)
         strand = TokenSequence(example, ids, ())
         taps = _taps([self._made(0, edit, strand, sources) for edit in inner])
         seen: dict[Place, Tensor] = {}
         for place in sorted(places):
             taps[place] = partial(_keep, seen, place, taps.get(place))
-        self.model.run(ids, 1, taps)
+        model.run(ids, 1, taps)
         return seen
 
     def _aligned(self, edit: Edit, strand: TokenSequence, position: int) -> int | None:
@@ -209,13 +216,16 @@ class Reference:
         return edit.replacement.source_position(position, len(self.prompts[strand.example].ids), len(source))
 
 
-# By the tokens of a source run and what is done to it: what stands at each place, (tokens, units, width).
-SourceRuns = Mapping[tuple[Ids, Intervention | None], Mapping[Place, Tensor]]
+# The tokens of a source run, what is done to it, and the identity of the network that makes it (None: the run's own).
+SourceKey = tuple[Ids, Intervention | None, int | None]
+SourceRuns = Mapping[SourceKey, Mapping[Place, Tensor]]  # what stands at each place, (tokens, units, width)
 
 
-def _source_key(edit: Edit, example: int) -> tuple[Ids, Intervention | None]:
-    assert edit.replacement.sources is not None
-    return edit.replacement.sources[example], edit.replacement.within
+def _source_key(edit: Edit, example: int) -> SourceKey:
+    replacement = edit.replacement
+    assert replacement.sources is not None
+    network = None if replacement.network is None else id(replacement.network)
+    return replacement.sources[example], replacement.within, network
 
 
 def _taps(made: Sequence[_Made]) -> dict[Place, Tap]:

@@ -1,7 +1,7 @@
 """The values that are put in: where they come from, aligned with the tokens of a batch.
 
-They come from other runs (patching, resampling), from an edited run of the prompt itself (path patching), or from tables that
-stand ready (means, noise). Costs one clean pass over the distinct source prompts of a batch, and for edited source runs one
+They come from other runs (patching, resampling), of this model or another one, from an edited run of the prompt itself (path
+patching), or from tables that stand ready (means, noise). Costs one clean pass over the distinct source prompts of a batch, and for edited source runs one
 pass more each, from the block of their first edit on. How much is held at once: see `tiny_ablation.engine.parts`.
 """
 
@@ -30,7 +30,8 @@ class Sources:
     Attributes:
         prompts: the prompts of the batch's examples, by example.
         batch: the batch.
-        plain: for each place what the clean source runs have there, (source nodes, units, width).
+        plain: for each network (by identity; that of None is the one that is run) and place what the clean source runs have
+            there, (source nodes, units, width).
         edited_runs: for each replacement whose source run is edited (by identity) and place, the same of that run.
         index: for each replacement the source node of each node of the batch, -1 where there is none.
         rows: for each table the row of each node.
@@ -41,7 +42,7 @@ class Sources:
 
     prompts: Prompts
     batch: Batch
-    plain: dict[Place, Tensor] = field(default_factory=dict)
+    plain: dict[tuple[int, Place], Tensor] = field(default_factory=dict)
     edited_runs: dict[tuple[int, Place], Tensor] = field(default_factory=dict)
     index: dict[int, Tensor] = field(default_factory=dict)
     rows: dict[int, Tensor] = field(default_factory=dict)
@@ -55,17 +56,20 @@ class Sources:
     ) -> "Sources":
         """Run the sources of all edits of `plan` once each, `capacity` tokens in one pass where several are run together."""
         out = cls(prompts, batch)
-        plain: Wanted = {}
-        by_source: dict[int, Wanted] = {}
+        plain: dict[int, Wanted] = {}
+        by_source: dict[tuple[int, int], Wanted] = {}
         for edit in (edit for intervention in plan for edit in intervention.edits):
             replacement = edit.replacement
             if replacement.sources is None:
                 continue
-            own = replacement.within is not None
-            of_source = by_source.setdefault(id(replacement.sources), {}) if own else plain
+            network = id(replacement.network)
+            if replacement.within is None:
+                of_source = plain.setdefault(network, {})
+            else:
+                of_source = by_source.setdefault((id(replacement.sources), network), {})
             of_source.setdefault(id(replacement), (replacement, set()))[1].add((edit.component, edit.layer))
-        if plain:
-            out._run_plain(passes, plain)
+        for wanted in plain.values():
+            out._run_plain(passes, wanted)
         for wanted in by_source.values():
             out._run_edited(passes, wanted, capacity)
         return out
@@ -130,7 +134,9 @@ class Sources:
         return self.limited[key]
 
     def _run_plain(self, passes: Passes, wanted: Wanted) -> None:
-        """Clean runs of the distinct source prompts of all replacements."""
+        """Clean runs of one network on the distinct source prompts of all replacements."""
+        network = next(iter(wanted.values()))[0].network
+        passes = passes.of(network)
         sources = {
             ids: source
             for source, ids in enumerate(
@@ -156,15 +162,16 @@ class Sources:
                 nodes_of[sequence.example] = [start + node for node in nodes]
             start += run.n_nodes
         for place in places:
-            self.plain[place] = torch.cat(at.pop(place))
+            self.plain[id(network), place] = torch.cat(at.pop(place))
         for key, (replacement, _) in wanted.items():
             assert replacement.sources is not None
             of_example = {e: nodes_of[sources[replacement.sources[e]]] for e in self.batch.examples}
             self.index[key] = _alignment(of_example, self.batch, self.prompts, replacement)
 
     def _run_edited(self, passes: Passes, wanted: Wanted, capacity: int) -> None:
-        """The edited runs of one set of source prompts, each a run of its own."""
-        sources = next(iter(wanted.values()))[0].sources
+        """The edited runs of one network on one set of source prompts, each a run of its own."""
+        first = next(iter(wanted.values()))[0]
+        sources, passes = first.sources, passes.of(first.network)
         assert sources is not None
         start = 0
         parts: dict[tuple[int, Place], list[Tensor]] = {}
@@ -192,7 +199,8 @@ class Sources:
         if edit.replacement.sources is None:
             return None
         key, place = id(edit.replacement), (edit.component, edit.layer)
-        whole = self.plain[place] if edit.replacement.within is None else self.edited_runs[key, place]
+        plain = edit.replacement.within is None
+        whole = self.plain[id(edit.replacement.network), place] if plain else self.edited_runs[key, place]
         index = (self.index[key] if nodes is None else self.index[key][nodes]).to(whole.device)
         return whole[index] if edit.unit is None else whole[index, edit.unit]
 

@@ -17,8 +17,10 @@ def headline(prepared: "PreparedRun") -> dict[str, str]:
     """Model, data, ablation and device, in words."""
     root, shape = prepared.spec.settings.root, prepared.network.shape
     sites = sum(len(arm.rows) for arm in prepared.arms)
+    second = {} if prepared.other is None else {"second model": prepared.other.model.name}
     return {
         "model": f"{root.model.name}: {shape.n_layers} layers of {shape.n_heads} heads, {root.model.weights.value} weights",
+        **second,
         "dataset": f"{root.dataset.name}, split {root.dataset.split.value}: {len(prepared.tokens)} examples, seed {root.seed}",
         "ablation": f"{root.ablation.kind}: {sites} interventions",
         "device": f"{prepared.device} {root.device.dtype.value}",

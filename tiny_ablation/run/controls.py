@@ -82,7 +82,7 @@ def _norms(prepared: PreparedRun, measured: Measured, rows: Sequence[int]) -> An
     first = measured.arm.rows[rows[0]].runs[0].edits[0]
     if first.component != "z":
         return None
-    return head_norms(prepared.network, measured.arm.prompts, first.positions)
+    return head_norms(measured.arm.network or prepared.network, measured.arm.prompts, first.positions)
 
 
 def _compared(heads: Sequence[Row], sizes: Any, norms: "NDArray[np.float64] | None") -> pd.DataFrame:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from tiny_ablation.engine.decoding import Decoding
     from tiny_ablation.engine.executor import Executor
+    from tiny_ablation.models.network import Network
     from tiny_ablation.store.partial import PartialStore
 
 Progress = Callable[[int], None]
@@ -125,7 +126,8 @@ def executors(prepared: PreparedRun) -> "list[Executor]":
     """One executor for all arms that share a baseline, over the rows that have to be run; arms in their order in each."""
     return [
         executor(
-            prepared, arms[0].prompts, [run for arm in arms for run in _runs(arm)], arms[0].base_intervention
+            prepared, arms[0].prompts, [run for arm in arms for run in _runs(arm)], arms[0].base_intervention,
+            network=arms[0].network,
         )
         for arms in _by_baseline(prepared.arms)
     ]
@@ -136,12 +138,13 @@ def executor(
     prompts: Sequence[Prompt],
     plan: Sequence[Intervention],
     base_intervention: Intervention | None = None,
+    network: "Network | None" = None,
 ) -> "Executor":
-    """What measures the run's metrics of interventions on prompts, one for each of its examples."""
+    """What measures the run's metrics of interventions on prompts, one for each of its examples; None: on the run's model."""
     from tiny_ablation.engine.executor import Executor
     from tiny_ablation.engine.generation import Generation
 
-    root = prepared.spec.settings.root
+    root, network = prepared.spec.settings.root, network or prepared.network
     how: dict[str, Any] = {
         "batch_tokens": root.device.batch_tokens,
         "base_intervention": base_intervention,
@@ -149,10 +152,10 @@ def executor(
     }
     if prepared.decoding is not None:
         return Generation(
-            prepared.network, prompts, plan, prepared.metrics, decoding=prepared.decoding, **how
+            network, prompts, plan, prepared.metrics, decoding=prepared.decoding, **how
         )
     full = root.metrics.span is Span.full
-    return Executor(prepared.network, prompts, plan, prepared.metrics, full, **how)
+    return Executor(network, prompts, plan, prepared.metrics, full, **how)
 
 
 def _least_batches(shards: int) -> int:
@@ -165,7 +168,11 @@ def _by_baseline(arms: Sequence[Arm]) -> list[list[Arm]]:
     groups: list[list[Arm]] = []
     for arm in arms:
         for group in groups:
-            if group[0].base_intervention == arm.base_intervention and group[0].prompts == arm.prompts:
+            first = group[0]
+            if (first.network, first.base_intervention) == (
+                arm.network,
+                arm.base_intervention,
+            ) and first.prompts == arm.prompts:
                 group.append(arm)
                 break
         else:

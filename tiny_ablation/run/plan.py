@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from tiny_ablation.config.keys import key
-from tiny_ablation.config.schema import AblationConfig
+from tiny_ablation.config.schema import AblationConfig, ModelConfig
 from tiny_ablation.document import Figure, Section
 from tiny_ablation.engine.edits import Intervention
 from tiny_ablation.engine.prompts import Prompt
@@ -119,7 +119,8 @@ class Arm:
         prompts: what is run.
         rows: what is done to it.
         baseline: what the baseline is, in words, for tables and captions.
-        run: which prompt of the pair runs, `clean` or `corrupt`; where both do, the share that is recovered is reported.
+        run: which end runs: of a pair of prompts `clean` or `corrupt`, of two models `base` or `tuned`; where both do, the share
+            that is recovered is reported.
         in_table: whether its rows stand in the impact table; otherwise they only serve to compute other columns.
         self_patch: every row patches the run with itself, so an effect is an error.
         base_intervention: made in every run, the baseline included: noise where the prompt enters the first block.
@@ -129,6 +130,7 @@ class Arm:
         files: what to copy into the run's directory, by the path there.
         left_out: of an outline, what it did not make; None where everything was made.
         notes: what was drawn or looked up to make the rows, such as the reference set; JSON values, for `summary.json`.
+        network: the model that runs; None is the run's own.
     """
 
     prompts: Sequence[Prompt]
@@ -144,6 +146,7 @@ class Arm:
     features: "FeatureFacts | None" = None
     files: Mapping[str, Path] = field(default_factory=dict)
     left_out: "LeftOut | None" = None
+    network: "Network | None" = None
 
 
 @dataclass(frozen=True)
@@ -201,6 +204,7 @@ class PlanContext:
         reference: draws at most so many examples that are not evaluated; raises ConfigError where there are none.
         outline: whether only the cost of the rows is asked for: what takes minutes is not made, and rows that cost as much
             stand for those that would follow from it (`Arm.left_out`).
+        other: the model that the ablation names besides (`Ablation.other_model`), of the same shape and with the same tokens.
     """
 
     network: "Network"
@@ -212,6 +216,7 @@ class PlanContext:
     full: bool
     reference: Callable[[int], ReferenceSet]
     outline: bool = False
+    other: "Network | None" = None
 
     @property
     def shape(self) -> ModelShape:
@@ -271,6 +276,10 @@ class Ablation(ABC):
     def input_digest(self, cfg: Any) -> str:
         """What identifies results of earlier runs that the plan is made from; empty where there are none."""
         return ""
+
+    def other_model(self, cfg: Any) -> ModelConfig | None:
+        """A second model that the run needs beside its own; its weights count for what the run is."""
+        return None
 
     def excluded_examples(self, cfg: Any, context: PlanContext) -> Mapping[int, str]:
         """The examples to leave out on the user's request, each with the reason."""

@@ -29,6 +29,7 @@ from tiny_ablation.run.examples import Selection, draw_scorable, keep, scorable_
 from tiny_ablation.run.generation import decoding_of, require_room
 from tiny_ablation.run.plan import Arm, PlanContext, ReferenceSet
 from tiny_ablation.run.prompt_form import form_warnings
+from tiny_ablation.run.second_model import require_alike, require_same_tokens
 from tiny_ablation.run.spec import RunSpec, metric_names_of
 
 
@@ -48,6 +49,7 @@ class PreparedRun:
         selection: which rows could be served and kept before that.
         decoding: how text is written, with `metrics.span=text`; else None.
         held_out: the same run on the split that confirms its strongest sites (`stats.confirm`); None where none does.
+        other: the second model of the run (`RunSpec.other_model`); None where it has none.
     """
 
     spec: RunSpec
@@ -61,6 +63,12 @@ class PreparedRun:
     selection: Selection = field(default_factory=lambda: Selection(()))
     decoding: Decoding | None = None
     held_out: "PreparedRun | None" = None
+    other: Network | None = None
+
+    @property
+    def networks(self) -> list[Network]:
+        """The run's own model, and the second one where it has one."""
+        return [self.network, *([self.other] if self.other else [])]
 
 
 def prepare_run(spec: RunSpec, *, outline: bool = False) -> PreparedRun:
@@ -77,16 +85,20 @@ def prepare_run(spec: RunSpec, *, outline: bool = False) -> PreparedRun:
     with _without_collections():
         set_up_torch(root.device)
         device = resolve_device(root.device)
-        network = build_network(load_model(root.model, device=device, dtype=root.device.dtype.value))
+        networks = [
+            build_network(load_model(model, device=device, dtype=root.device.dtype.value))
+            for model in spec.models
+        ]
         for other in spec.others.values():  # whose tokenizers are part of the identity
             prepare(other)
-    identity = spec.identity(
-        network.model.weights_hash
-    )  # of what was loaded, not of what the disk holds by now
-    main = _planned(spec, identity, network, device, outline=outline)
+    if spec.other_model:
+        require_alike(*networks)
+    # Of what was loaded, not of what the disk holds by now.
+    identity = spec.identity(*(network.model.weights_hash for network in networks))
+    main = _planned(spec, identity, networks, device, outline=outline)
     if root.stats.confirm is None:
         return main
-    return replace(main, held_out=_planned(_held_out(spec), identity, network, device, outline=outline))
+    return replace(main, held_out=_planned(_held_out(spec), identity, networks, device, outline=outline))
 
 
 @contextmanager
@@ -113,19 +125,21 @@ def _held_out(spec: RunSpec) -> RunSpec:
 
 
 def _planned(
-    spec: RunSpec, identity: Identity, network: Network, device: str, *, outline: bool
+    spec: RunSpec, identity: Identity, networks: Sequence[Network], device: str, *, outline: bool
 ) -> PreparedRun:
-    root = spec.settings.root
+    root, network = spec.settings.root, networks[0]
     served = draw_scorable(root, spec.corpus, spec.examples, network.model)
     spec = replace(spec, examples=[t.example for t in served.tokens])
     selection = replace(keep(root, network, served), warnings=form_warnings(root, network, served.tokens))
     tokens = selection.tokens
-    context = _context(spec, network, tokens, outline=outline)
+    for other in networks[1:]:
+        require_same_tokens(other.model, tokens, root)
+    context = _context(spec, networks, tokens, outline=outline)
     skips = spec.ablation.excluded_examples(root.ablation, context)
     skipped = [f"{tokens[i].example.id}: {reason}" for i, reason in skips.items()]
     if skips:
         tokens = [t for i, t in enumerate(tokens) if i not in skips]
-        context = _context(spec, network, tokens, outline=outline)
+        context = _context(spec, networks, tokens, outline=outline)
     arms = spec.ablation.plan(root.ablation, context)
     _check_places(network, arms)
     metrics = [metric(name) for name in metric_names_of(root)]
@@ -133,7 +147,9 @@ def _planned(
     if root.metrics.span is Span.text:
         decoding = decoding_of(root, network, tokens)
         require_room(root, network, arms, outline=outline)
-    return PreparedRun(spec, identity, network, device, tokens, metrics, arms, skipped, selection, decoding)
+    return PreparedRun(
+        spec, identity, network, device, tokens, metrics, arms, skipped, selection, decoding, other=context.other
+    )
 
 
 def _check_places(network: Network, arms: Sequence[Arm]) -> None:
@@ -145,9 +161,9 @@ def _check_places(network: Network, arms: Sequence[Arm]) -> None:
 
 
 def _context(
-    spec: RunSpec, network: Network, tokens: Sequence[TokenizedExample], *, outline: bool
+    spec: RunSpec, networks: Sequence[Network], tokens: Sequence[TokenizedExample], *, outline: bool
 ) -> PlanContext:
-    root = spec.settings.root
+    root, network = spec.settings.root, networks[0]
     return PlanContext(
         network=network,
         clean=[prompt_of(t) for t in tokens],
@@ -158,6 +174,7 @@ def _context(
         full=root.metrics.span is not Span.first,
         reference=partial(reference_set, spec, network),
         outline=outline,
+        other=networks[1] if networks[1:] else None,
     )
 
 

@@ -51,11 +51,22 @@ class RunSpec:
         """The other models whose tokenizers must serve the examples too, by the names of their options."""
         return {name: model_option(name) for name in self.settings.root.dataset.common_rows or ()}
 
-    def identity(self, weights: str) -> Identity:
-        """What identifies the run, given what identifies its weights."""
+    @property
+    def other_model(self) -> ModelConfig | None:
+        """The second model of the run, where it has one."""
+        return self.ablation.other_model(self.settings.root.ablation)
+
+    @property
+    def models(self) -> list[ModelConfig]:
+        """The models whose weights the run needs: its own, and the second one, where it has one."""
+        return [self.settings.root.model, *([self.other_model] if self.other_model else [])]
+
+    def identity(self, weights: str, other_weights: str = "") -> Identity:
+        """What identifies the run, given what identifies its weights and those of its second model."""
         return identify(
             self.settings.defining, condition=self.condition, data=self.corpus.content_hash,
             splits=self.corpus.split_hash, weights=weights, versions=numeric_versions() | self._plugins(),
+            other_weights=other_weights,
             inputs=self.ablation.input_digest(self.settings.root.ablation),
             tokenizers={name: tokenizer_id(other) for name, other in self.others.items()},
         )  # fmt: skip

@@ -44,7 +44,7 @@ def run_summary(
     root, first = prepared.spec.settings.root, measured[0]
     primary = prepared.metrics[0].name
     baseline = _baseline(prepared, baseline_columns(prepared, first), first.groups)
-    clean = next((m for m in measured if m.arm.run == "clean"), None)
+    clean = next((m for m in measured if m.arm.run != "corrupt"), None)
     selection = prepared.selection
     return {
         "schema": SCHEMA_VERSION,
@@ -164,8 +164,9 @@ def _warnings(prepared: PreparedRun, measured: Measured, clean: Measured | None)
     root, out = prepared.spec.settings.root, _weak(prepared, clean)
     selection = prepared.selection
     out += selection.warnings
-    out += [f"a fast path is off for this model, so the run is slower and its numbers are the same: {name} ({why})"
-            for name, why in prepared.network.switched_off.items()]  # fmt: skip
+    out += [f"a fast path is off for {network.model.name if prepared.other else 'this model'}, so the run is slower and its "
+            f"numbers are the same: {name} ({why})"
+            for network in prepared.networks for name, why in network.switched_off.items()]  # fmt: skip
     if selection.unscorable:
         rows = [f"{row} ({reason})" for row, reason in selection.unscorable.items()]
         out.append(

@@ -68,7 +68,7 @@ def pin(planned: Planned) -> SweepPlan:
     """
     cells, shared = [], {}
     for cell, spec, found in zip(planned.plan.cells, planned.specs, weights_of(planned.specs), strict=True):
-        run = spec.identity(found or "unknown")
+        run = spec.identity(*(found or ["unknown"]))
         shared = {name: run.covers[name] for name in CODE}
         own = {name: value for name, value in run.covers.items() if name not in (*CODE, "config")}
         if found is None:
@@ -77,15 +77,16 @@ def pin(planned: Planned) -> SweepPlan:
     return replace(planned.plan, cells=tuple(cells), content=shared)
 
 
-def weights_of(specs: Sequence[RunSpec]) -> list[str | None]:
-    """What identifies the weights of each run; None where they cannot be had. Each model is read once."""
+def weights_of(specs: Sequence[RunSpec]) -> list[list[str] | None]:
+    """What identifies the weights of each run's models; None where they cannot be had. Each model is read once."""
     found: dict[str, str | None] = {}
-    for model in {repr(spec.settings.root.model): spec.settings.root.model for spec in specs}.values():
+    for model in {repr(model): model for spec in specs for model in spec.models}.values():
         try:
             found[repr(model)] = weights_id(model)
         except ModelError:  # it has been told that its cells will fail
             found[repr(model)] = None
-    return [found[repr(spec.settings.root.model)] for spec in specs]
+    ids = [[found[repr(model)] for model in spec.models] for spec in specs]
+    return [None if None in of_run else [each for each in of_run if each] for of_run in ids]
 
 
 def adapt(
@@ -202,5 +203,7 @@ def _part(key: str, values: dict[str, str]) -> str:
 
 
 def _split(override: str) -> tuple[str, str]:
+    """The key of an override, of an option put at a place of its own (`model@ablation.tuned`) that place, and its value."""
     key, _, value = override.lstrip("+~").partition("=")
-    return key.partition("@")[0], value.strip("'\"")
+    group, _, package = key.partition("@")
+    return package or group, value.strip("'\"")

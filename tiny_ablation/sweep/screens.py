@@ -62,7 +62,7 @@ def _screens(path: Path, specs: Mapping[int, RunSpec], tick: Callable[[int], Non
         tick(1)
         if weights is None:
             continue
-        digest = spec.identity(weights).digest
+        digest = spec.identity(*weights).digest
         if digest not in known:
             try:
                 known[digest] = _screen(spec)

@@ -1,6 +1,6 @@
 """The content of `metrics/verify.json`, and what it means in a sentence."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,7 +34,7 @@ def check(prepared: PreparedRun, measured: Sequence[Measured]) -> dict[str, Any]
     """
     root = prepared.spec.settings.root
     plain = read_plain(prepared, resolve_mode(root.verify.mode, prepared.device))
-    parts = slices(prepared, measured, plain.model, plain.dtype)
+    parts = slices(prepared, measured, plain.models, plain.dtype)
     names = [metric.name for metric in prepared.metrics]
     metrics = {name: _metric([part.compared[name] for part in parts]) for name in names}
     sites = [site for index, part in enumerate(parts) for site in _sites(index, part)]
@@ -63,8 +63,8 @@ def check(prepared: PreparedRun, measured: Sequence[Measured]) -> dict[str, Any]
         "first_difference": None,
     }
     if found["verdict"] in ("drift", "bug"):
-        found["first_difference"] = _locate(prepared, parts, plain.model, found["tolerance"])
-    prepared.network.tokens += plain.model.tokens
+        found["first_difference"] = _locate(prepared, parts, plain.models, found["tolerance"])
+    prepared.network.tokens += sum(model.tokens for model in plain.models.values())
     return found
 
 
@@ -199,12 +199,16 @@ def _router_ties(part: Slice) -> int:
     return int((np.any(off, axis=0) & part.near).sum())
 
 
-def _locate(prepared: PreparedRun, parts: Sequence[Slice], model: Bare, tolerance: float) -> str:
+def _locate(
+    prepared: PreparedRun, parts: Sequence[Slice], models: Mapping[int, Bare], tolerance: float
+) -> str:
     """Where the un-intervened model first differs, on the example whose baseline is off most."""
     name = prepared.metrics[0].name
     errors = [np.abs(part.compared[name].errors[0]).max() for part in parts]
     part = parts[int(np.argmax(errors))]
     column = int(np.abs(part.compared[name].errors[0]).argmax())
     prompt = part.measured.arm.prompts[int(part.measured.examples[part.examples[column]])]
-    main: Trace = trace_engine(prepared.network, prompt)
+    network = part.measured.arm.network or prepared.network
+    model = models[id(network)]
+    main: Trace = trace_engine(network, prompt)
     return first_difference(model, main, trace_reference(model, prompt, main), tolerance)

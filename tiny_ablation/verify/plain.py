@@ -5,7 +5,7 @@ read wrongly, changed or rounded where they should not be are seen, and named.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tiny_ablation.config.schema import DType, VerifyMode
@@ -17,6 +17,7 @@ from tiny_ablation.models.quantized import PackedLinear, packed_layers
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from tiny_ablation.models.network import Network
     from tiny_ablation.run.prepare import PreparedRun
 
 _SPARE = 0.8  # of the memory that is free, for a second copy of the weights
@@ -24,53 +25,63 @@ _NAMED = 2  # tensors that a message names
 
 
 class Plain(NamedTuple):
-    """The bare model.
+    """The bare models: that of the run, and a second one where it has one.
 
     Attributes:
-        model: read anew, on the CPU.
-        dtype: the precision that it computes in.
-        rounded: in words, what the run's model holds in a lower precision than transformers does.
-        other: in words, what else is not in the run's model as in the files.
+        models: read anew, on the CPU, by the identity of the network that each judges.
+        dtype: the precision that they compute in, the lower one of two.
+        rounded: in words, what the run's models hold in a lower precision than transformers does.
+        other: in words, what else is not in the run's models as in the files.
     """
 
-    model: Bare
+    models: Mapping[int, Bare]
     dtype: DType
     rounded: list[str]
     other: list[str]
 
 
 def read_plain(prepared: "PreparedRun", mode: VerifyMode) -> Plain:
-    """Read the run's model anew, compare the two, and widen the new one to the precision of the reference.
+    """Read the run's models anew, compare each with its own, and widen the new ones to the precision of the reference.
 
-    Double precision gives way to single where the model does not compute in it or memory is short.
+    Double precision gives way to single where a model does not compute in it or memory is short.
 
     Raises:
         DeviceError: memory is short for a second copy of the weights.
         ModelError: the files are not there any more, or no longer a model.
     """
-    root = prepared.spec.settings.root
+    spec = prepared.spec
     wanted = _affordable(prepared, DType.float64 if mode is VerifyMode.float64 else DType.float32)
-    model = prepared.network.model
-    fresh = load_plain(root.model, dtype=root.device.dtype.value, weights=model.weights_hash)
-    differences = list(_differences(model.hf, fresh))
-    rounded, other = (
-        [words for kind, words in differences if kind == which] for which in ("rounded", "other")
-    )
+    models, rounded, other = {}, [], []
+    for cfg, network in zip(spec.models, prepared.networks, strict=True):
+        dtype = spec.settings.root.device.dtype.value
+        fresh = load_plain(cfg, dtype=dtype, weights=network.model.weights_hash)
+        for kind, words in _differences(network.hf, fresh):
+            told = f"{words} ({network.model.name})" if prepared.other else words
+            (rounded if kind == "rounded" else other).append(told)
+        models[id(network)], wanted = _widest(fresh, wanted)
+    return Plain(models, wanted, _listed(rounded), _listed(other))
+
+
+def _widest(fresh: Any, wanted: DType) -> tuple[Bare, DType]:
+    """The model in the precision that is wanted, or in single precision where it has an operation that knows no other."""
     try:
-        return Plain(_widened(fresh, wanted), wanted, _listed(rounded), _listed(other))
-    except (RuntimeError, NotImplementedError) as error:  # an operation that has no double precision
+        return _widened(fresh, wanted), wanted
+    except (RuntimeError, NotImplementedError) as error:
         if wanted is not DType.float64 or is_out_of_memory(error):
             raise
-        return Plain(_widened(fresh, DType.float32), DType.float32, _listed(rounded), _listed(other))
+        return _widened(fresh, DType.float32), DType.float32
+
+
+def _numbers(network: "Network") -> int:
+    """How many the weights are."""
+    packed = sum(math.prod(each.shape) for _, each in packed_layers(network.hf))
+    return sum(p.numel() for p in network.hf.parameters()) + packed
 
 
 def _affordable(prepared: "PreparedRun", wanted: DType) -> DType:
     import psutil
 
-    hf = prepared.network.hf
-    numbers = sum(p.numel() for p in hf.parameters()) + sum(
-        math.prod(each.shape) for _, each in packed_layers(hf)
-    )
+    numbers = sum(map(_numbers, prepared.networks))
     free = psutil.virtual_memory().available * _SPARE
     if wanted is DType.float64 and 8 * numbers > free:
         wanted = DType.float32

@@ -6,7 +6,7 @@ times `verify.n_sites` x `verify.n_examples` runs of the model on one prompt, ho
 What is taken as given: the values that mean ablation and noise put in.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
@@ -69,18 +69,20 @@ def resolve_mode(mode: VerifyMode, device: str) -> VerifyMode:
     return VerifyMode.float64 if device == "cpu" else VerifyMode.cpu
 
 
-def slices(prepared: PreparedRun, measured: Sequence[Measured], model: Bare, dtype: DType) -> list[Slice]:
+def slices(
+    prepared: PreparedRun, measured: Sequence[Measured], models: Mapping[int, Bare], dtype: DType
+) -> list[Slice]:
     """A slice of every arm that is looked at, computed again.
 
     Args:
         prepared: the run.
         measured: all of its arms.
-        model: what to compute with.
-        dtype: its precision.
+        models: what to compute with, by the identity of the network that each judges.
+        dtype: their precision.
     """
     root = prepared.spec.settings.root
     tolerance = max(NUMERICAL_TOLERANCE[root.device.dtype], NUMERICAL_TOLERANCE[dtype])
-    return [_computed(prepared, part, model, tolerance) for part in plan(measured, prepared.metrics, root)]
+    return [_computed(prepared, part, models, tolerance) for part in plan(measured, prepared.metrics, root)]
 
 
 def plan(measured: Sequence[Measured], metrics: Sequence[Metric], root: RootConfig) -> list[Slice]:
@@ -129,8 +131,8 @@ def _examples(measured: Measured, n: int | None, root: RootConfig) -> list[int]:
     return sorted(list(dict.fromkeys([total - 1, by_length[0], by_length[-1], *drawn]))[:n])
 
 
-def _computed(prepared: PreparedRun, part: Slice, model: Bare, tolerance: float) -> Slice:
-    cells = _cells_again(prepared, part, model)
+def _computed(prepared: PreparedRun, part: Slice, models: Mapping[int, Bare], tolerance: float) -> Slice:
+    cells = _cells_again(prepared, part, models)
     # Floors are for logits of size 10, and a lead of a router is told relative to its logits.
     near = _table(cells, lambda cell: cell.router <= tolerance / 10) > 0
     part = replace(part, near=near)
@@ -153,12 +155,13 @@ def choose(measured: Measured, name: str, n: int | None, root: RootConfig, arm: 
     return sorted(list(rows | dict.fromkeys(drawn))[:n])
 
 
-def _cells_again(prepared: PreparedRun, part: Slice, model: Bare) -> list[list[list[Cell]]]:
+def _cells_again(prepared: PreparedRun, part: Slice, models: Mapping[int, Bare]) -> list[list[list[Cell]]]:
     """For each row (the baseline first) and example, a cell for each of its draws."""
     full = prepared.spec.settings.root.metrics.span is Span.full
     arm = part.measured.arm
+    model = models[id(arm.network or prepared.network)]
     reference = Reference(
-        model, arm.prompts, prepared.metrics, full, arm.base_intervention, prepared.decoding
+        model, arm.prompts, prepared.metrics, full, arm.base_intervention, prepared.decoding, models
     )
     runs = [(None,), *(arm.rows[i].runs for i in part.rows)]
     flat = [run for of_row in runs for run in of_row]

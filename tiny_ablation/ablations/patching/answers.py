@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tiny_ablation.ablations.patching.recovered import share_of_advantage
+from tiny_ablation.ablations.patching.recovered import PAIR, Ends, share_of_advantage
 from tiny_ablation.config.seeds import generator
 from tiny_ablation.document import Section, Table
 from tiny_ablation.formats import bounds, number, percent, plain, signed
@@ -24,29 +24,31 @@ _SITE = ("layer", "head", "position", "granularity")
 _NUMBERS = ("restoring", "breaking", "asymmetry", "asymmetry_low", "asymmetry_high")
 
 
-def entry(prepared: PreparedRun, measured: Sequence[Measured]) -> dict[str, Any] | None:
+def entry(
+    prepared: PreparedRun, measured: Sequence[Measured], names: Ends = PAIR
+) -> dict[str, Any] | None:
     """At which block the clean run's advantage comes into the residual stream, where that was patched block by block.
 
-    With `recovered` the share of the advantage that the corrupt run has when it gets the clean residual stream behind a block,
-    a block's step is its `recovered` less that of the block before.
+    With `recovered` the share of the advantage that the corrupt run has when it gets the clean residual stream behind a block
+    (of two models: the base with that of the tuned one), a block's step is its `recovered` less that of the block before.
 
     Returns:
         `positions`, the tokens that were patched; `steps`, for each block its `layer`, the share recovered `before` and `after`
         it, the `step` with `low` and `high`, and `largest`, the share of resamples of the groups in which its step is the
         largest; None where nothing like it was measured.
     """
-    patched = next((m for m in measured if m.arm.in_table and m.arm.run == "corrupt"), None)
-    whole = next((m for m in measured if m.arm.run == "clean"), None)
+    patched = next((m for m in measured if m.arm.in_table and m.arm.run == names[0]), None)
+    whole = next((m for m in measured if m.arm.run == names[1]), None)
     if patched is None or whole is None or not _is_residual_stream(patched):
         return None
     patched, whole = aligned([patched, whole])
     if not len(patched.examples):
         return None
     name, groups = prepared.metrics[0].name, patched.groups
-    ends = {"clean": whole.baseline[name], "corrupt": patched.baseline[name]}
-    values = np.vstack([ends["corrupt"], patched.values[name]])
+    ends = {each.arm.run: each.baseline[name] for each in (patched, whole)}
+    values = np.vstack([patched.baseline[name], patched.values[name]])
     steps = np.diff(values, axis=0)
-    found = share_of_advantage(prepared, steps, ends, groups)
+    found = share_of_advantage(prepared, steps, ends, groups, names)
     reached = np.concatenate([[0.0], found.ratio.cumsum()])  # shares of one advantage add up
     sums, sizes = cluster_sums(steps, groups)
     drawn = resample_groups(len(sizes), _DRAWS, generator(prepared.spec.settings.root.seed, "entry", name))

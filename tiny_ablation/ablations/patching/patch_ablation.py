@@ -1,7 +1,7 @@
 """What all ablations share that put values of one run into another."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from tiny_ablation.document import Figure, Section
 from tiny_ablation.run.plan import Ablation, Analysis
@@ -13,7 +13,13 @@ if TYPE_CHECKING:
 
 
 class PatchAblation(Ablation):
-    """Values of one run put into another; where both ends of a pair run, the share that is recovered is told."""
+    """Values of one run put into another; where both ends of a pair run, the share that is recovered is told.
+
+    Attributes:
+        ends: what the arms call the run of share 0 and that of share 1.
+    """
+
+    ends: ClassVar[tuple[str, str]] = ("corrupt", "clean")
 
     on_text = False  # what is recovered is a share of a change of logits
 
@@ -23,7 +29,7 @@ class PatchAblation(Ablation):
         """`recovered`."""
         from tiny_ablation.ablations.patching.recovered import recovered
 
-        return recovered(prepared, arms)
+        return recovered(prepared, arms, self.ends)
 
     def analyse(self, prepared: "PreparedRun", measured: "Sequence[Measured]") -> Analysis:
         """Where the answer enters the residual stream, and restoring against breaking, as far as that was measured."""

@@ -1,7 +1,7 @@
 """What share of the clean run's advantage a patched run has, and how restoring it compares with breaking it.
 
 With m the primary metric, `recovered` of a site is (m_a - m_corrupt) / (m_clean - m_corrupt): 1 is the clean run, 0 the corrupt
-one, in both directions. It is a ratio of means with Fieller's interval, never a mean of ratios. Where the advantage of the
+one, in both directions. Of two models on one prompt the base stands for corrupt and the tuned one for clean. It is a ratio of means with Fieller's interval, never a mean of ratios. Where the advantage of the
 clean run may be 0 the interval is unbounded, and `ci_shape` says how: there is hardly an advantage to tell a share of.
 """
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 NO_TEST = "none: a share with its interval, not a test"
+Ends = tuple[str, str]  # what `Arm.run` calls the run of share 0 and that of share 1
+PAIR: Ends = ("corrupt", "clean")
 _NOT_SAID = (
     "p_value",
     "p_family",
@@ -32,7 +34,7 @@ _NOT_SAID = (
 
 
 def recovered(
-    prepared: PreparedRun, measured: Sequence[Measured]
+    prepared: PreparedRun, measured: Sequence[Measured], names: Ends = PAIR
 ) -> Iterator[tuple[Measured, dict[str, Any]]]:
     """For each arm that stands in the table, the columns of its `recovered` rows; nothing where only one prompt ran."""
     name = prepared.metrics[0].name
@@ -44,14 +46,17 @@ def recovered(
         if not len(patched.examples):
             continue
         ends = {each.arm.run: each.baseline[name] for each in (patched, other)}
-        found = share_of_advantage(prepared, patched.values[name] - ends["corrupt"], ends, patched.groups)
+        share = patched.values[name] - ends[names[0]]
+        found = share_of_advantage(prepared, share, ends, patched.groups, names)
         yield m, {
             "metric": "recovered", "value": found.ratio, "n": len(patched.examples), "baseline": 0.0, "delta": found.ratio,
             "null": NO_TEST, **found.columns("ci_low", "ci_high", "ci_shape"), **dict.fromkeys(_NOT_SAID, np.nan),
         }  # fmt: skip
 
 
-def asymmetry(prepared: PreparedRun, measured: Sequence[Measured]) -> pd.DataFrame | None:
+def asymmetry(
+    prepared: PreparedRun, measured: Sequence[Measured], names: Ends = PAIR
+) -> pd.DataFrame | None:
     """Restoring against breaking, a row per site; None unless both directions were run.
 
     `restoring` is the share of the advantage that comes back when the corrupt run gets the clean value, `breaking` the share
@@ -59,17 +64,16 @@ def asymmetry(prepared: PreparedRun, measured: Sequence[Measured]) -> pd.DataFra
     restores more than it breaks; `asymmetry` is restoring - breaking, with the interval of that difference.
     """
     by_run = {m.arm.run: m for m in aligned(measured) if m.arm.in_table}
-    if set(by_run) != {"clean", "corrupt"} or not len(by_run["clean"].examples):
+    if set(by_run) != set(names) or not len(by_run[names[0]].examples):
         return None
-    name, groups = prepared.metrics[0].name, by_run["clean"].groups
+    (low, high), name = (by_run[each] for each in names), prepared.metrics[0].name
     ends = {run: m.baseline[name] for run, m in by_run.items()}
-    restored = by_run["corrupt"].values[name] - ends["corrupt"]
-    broken = ends["clean"] - by_run["clean"].values[name]
-    frame = pd.DataFrame([dict(row.key) for row in by_run["corrupt"].arm.rows])
+    restored, broken = low.values[name] - low.baseline[name], high.baseline[name] - high.values[name]
+    frame = pd.DataFrame([dict(row.key) for row in low.arm.rows])
     named(prepared, frame)
-    frame["metric"], frame["n"] = name, len(groups)
+    frame["metric"], frame["n"] = name, len(low.groups)
     for name, share in (("restoring", restored), ("breaking", broken), ("asymmetry", restored - broken)):
-        found = share_of_advantage(prepared, share, ends, groups)
+        found = share_of_advantage(prepared, share, ends, low.groups, names)
         frame = frame.assign(
             **{name: found.ratio}, **found.columns(*(f"{name}_{end}" for end in ("low", "high", "shape")))
         )
@@ -77,8 +81,9 @@ def asymmetry(prepared: PreparedRun, measured: Sequence[Measured]) -> pd.DataFra
 
 
 def share_of_advantage(
-    prepared: PreparedRun, numerator: "NDArray[np.float64]", ends: Mapping[str, "NDArray[np.float64]"], groups: Sequence[str]
+    prepared: PreparedRun, numerator: "NDArray[np.float64]", ends: Mapping[str, "NDArray[np.float64]"], groups: Sequence[str],
+    names: Ends = PAIR, confidence: float | None = None,
 ) -> Ratios:  # fmt: skip
-    """Means over that of the clean run's advantage, per site; `ends` has the primary metric of either un-patched prompt."""
-    advantage = ends["clean"] - ends["corrupt"]
-    return ratio_of_means(numerator, advantage, groups, prepared.spec.settings.root.stats.confidence)
+    """Means over that of the clean run's advantage, per site; `ends` has the primary metric of either un-patched run."""
+    advantage = ends[names[1]] - ends[names[0]]
+    return ratio_of_means(numerator, advantage, groups, confidence or prepared.spec.settings.root.stats.confidence)
