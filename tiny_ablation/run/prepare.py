@@ -11,13 +11,13 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from tiny_ablation.config.identity import Identity
-from tiny_ablation.config.schema import Span
+from tiny_ablation.config.schema import ModelConfig, Span
 from tiny_ablation.config.seeds import generator
 from tiny_ablation.data.corpus import select
 from tiny_ablation.data.tokens import TokenizedExample
 from tiny_ablation.engine.decoding import Decoding
 from tiny_ablation.engine.layout import all_edits
-from tiny_ablation.errors import ConfigError
+from tiny_ablation.errors import ConfigError, ModelError
 from tiny_ablation.metrics.readout import Metric
 from tiny_ablation.metrics.registry import metric
 from tiny_ablation.models.device import resolve_device, set_up_torch
@@ -85,20 +85,25 @@ def prepare_run(spec: RunSpec, *, outline: bool = False) -> PreparedRun:
     with _without_collections():
         set_up_torch(root.device)
         device = resolve_device(root.device)
-        networks = [
-            build_network(load_model(model, device=device, dtype=root.device.dtype.value))
-            for model in spec.models
-        ]
+        networks = [build_network(load_model(root.model, device=device, dtype=root.device.dtype.value))]
+        if spec.other_model:
+            networks.append(_second(spec.other_model, device, root.device.dtype.value))
+            require_alike(*networks)
         for other in spec.others.values():  # whose tokenizers are part of the identity
             prepare(other)
-    if spec.other_model:
-        require_alike(*networks)
     # Of what was loaded, not of what the disk holds by now.
     identity = spec.identity(*(network.model.weights_hash for network in networks))
     main = _planned(spec, identity, networks, device, outline=outline)
     if root.stats.confirm is None:
         return main
     return replace(main, held_out=_planned(_held_out(spec), identity, networks, device, outline=outline))
+
+
+def _second(cfg: ModelConfig, device: str, dtype: str) -> Network:
+    try:
+        return build_network(load_model(cfg, device=device, dtype=dtype))
+    except ModelError as error:
+        raise ModelError(f"the second model: {error}") from error
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from tiny_ablation.ablations.patching.answers import entry
 from tiny_ablation.ablations.patching.recovered import asymmetry, share_of_advantage
@@ -53,7 +54,25 @@ def analyse(prepared: PreparedRun, measured: Sequence[Measured]) -> Analysis:
         "carriers": [site["site"] for site in sites if site["carries"]], "sites": sites[:_SHOWN],
         "depth": entry(prepared, measured, ENDS) if root.ablation.take.value == "activations" else None,
     }  # fmt: skip
-    return Analysis({} if both is None else {"asymmetry": both}, {"model_diff": told})
+    tables = {} if both is None else {"asymmetry": both}
+    return Analysis(tables, {"model_diff": told}, _unseen(prepared, row.described.component))
+
+
+def _unseen(prepared: PreparedRun, component: str) -> list[str]:
+    """That heads are what the output projection gets, where that itself was tuned."""
+    if component != "z":
+        return []
+    first, second = prepared.networks
+    maps = [(layer, *(net.hook_point("z", layer).module.weight for net in (first, second)))
+            for layer in first.shape.layers_with("z")]  # fmt: skip
+    other = [str(layer) for layer, mine, theirs in maps if not torch.equal(mine, theirs)]
+    if not other:
+        return []
+    layers = f"layer{'s' if len(other) > 1 else ''} {', '.join(other)}"
+    return [
+        f"the two models differ in the output projection of {layers}: a head's value is what enters it, so what it does "
+        "otherwise is in no head; ablation.granularity=attn_out has it"
+    ]
 
 
 def _sites(
