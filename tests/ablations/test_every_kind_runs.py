@@ -23,6 +23,7 @@ RESAMPLED = ("heads_resample", "attn_resample", "mlp_resample")
 SAID = {
     "activation_patch": ["ablation.unequal=skip"],
     "causal_trace": ["dataset.n_examples=4"],
+    "model_diff": ["model@ablation.tuned=toy", "ablation.tuned.seed=1"],
     "path_patch": ["ablation.unequal=skip"],
     "heads_pair_zero": ["ablation.of=[0.1,0.2,1.3]"],
     **{name: ["ablation.steps=2", "ablation.n_reference=4"] for name in LEARNED},

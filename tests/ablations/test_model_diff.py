@@ -42,7 +42,6 @@ from tiny_ablation.store.rundir import RunDir
 
 ABLATION = find_ablation("model_diff")
 FAMILIES = ("gemma3", "llama", "gpt2", "neox")
-NAMES = [name if name == "gemma3" else pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES]
 
 
 class TwoBare:
@@ -73,9 +72,7 @@ class TwoBare:
 
         with ExitStack() as stack:
             for (component, layer, unit), value, at in written:
-                stack.callback(
-                    hooked(model, self.family, component, layer, put(value, at), unit).remove
-                )
+                stack.callback(hooked(model, self.family, component, layer, put(value, at), unit).remove)
             for place in keep:
                 component, layer, unit = place
                 stack.callback(hooked(model, self.family, component, layer, note(place), unit).remove)
@@ -114,10 +111,11 @@ def context_of(networks, asked):
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FAMILIES)
 def test_every_part_take_and_way_is_what_hooks_by_hand_give(name):
     """Both layouts, and the reference that verifies runs, within 5e-5."""
-    bare, asked = TwoBare(name), [prompts()[i] for i in (0, 2, 4)]
+    bare, asked = TwoBare(name), [prompts()[i] for i in (0, 2)]
     networks, metrics, moved = networks_of(bare), [metric("logit_diff")], 0.0
     judges = {id(network): Bare(bare.hf[which]) for network, which in zip(networks, bare.hf, strict=True)}
     for i, (part, take) in enumerate((part, take) for part in Part for take in Take):
@@ -137,7 +135,10 @@ def test_every_part_take_and_way_is_what_hooks_by_hand_give(name):
                     logits = bare.patched(source, arm.run, run.edits[0], prompt, take).double()
                     expected[row, column] = logits[prompt.target[0]] - logits[prompt.foil[0]]
                     again = reference.values(run, column)["logit_diff"]
-                    assert again == pytest.approx(expected[row, column].item(), abs=5e-5), (run.label, arm.run)
+                    assert again == pytest.approx(expected[row, column].item(), abs=5e-5), (
+                        run.label,
+                        arm.run,
+                    )
             for shared in (True, False):
                 for result in Executor(network, asked, runs, metrics, shared=shared):
                     found = result.values["logit_diff"]
@@ -163,7 +164,9 @@ def compared(base, tuned, directory, *, dataset: DatasetConfig, keys: Any = None
     tables = run_tables(prepared, measured)
     effects = {
         m.arm.run: {
-            f"L{row.key['layer']}H{row.key['head']}" if "head" in row.key else f"L{row.key['layer']}": float(d)
+            f"L{row.key['layer']}H{row.key['head']}" if "head" in row.key else f"L{row.key['layer']}": float(
+                d
+            )
             for row, d in zip(m.arm.rows, np.abs(m.delta("logit_diff")).max(1), strict=True)
         }
         for m in measured
@@ -217,9 +220,12 @@ def test_a_planted_difference_of_one_head_is_found_and_no_other(planted, tmp_pat
     assert first["recovered"] == pytest.approx(1, abs=1e-3)
     assert first["lost"] == pytest.approx(1, abs=1e-3)
     [section, *_] = ABLATION.sections({"model_diff": done.found})
-    assert section.headline.startswith(f"1 of 8 heads carry the difference between the two models: {head} recovers 100 %")
+    assert section.headline.startswith(
+        f"1 of 8 heads carry the difference between the two models: {head} recovers 100 %"
+    )
 
 
+@pytest.mark.slow
 def test_activations_also_name_what_hands_the_difference_on(planted, tmp_path):
     """Head L1H1 copies what L0H2 tells it, so its values differ too, though its weights are the same."""
     done = compared(at(planted["base"]), at(planted["L0H2"]), tmp_path / "run", dataset=LETTERS)
@@ -235,9 +241,14 @@ def biased(tmp_path_factory):
         each.save_pretrained(root / "base")
     right, wrong = (tokenizer.convert_tokens_to_ids(word) for word in ("Monday", "Tuesday"))
     if right == tokenizer.unk_token_id:
-        right, wrong = (tokenizer(f" {w}", add_special_tokens=False)["input_ids"][0] for w in ("Monday", "Tuesday"))
+        right, wrong = (
+            tokenizer(f" {w}", add_special_tokens=False)["input_ids"][0] for w in ("Monday", "Tuesday")
+        )
     rows = load_corpus(DatasetConfig(name="facts", family="facts"), seed=0).examples[:24]
-    lines = [{"clean": e.clean, "target": " Monday", "foil": " Tuesday", "group": str(i)} for i, e in enumerate(rows)]
+    lines = [
+        {"clean": e.clean, "target": " Monday", "foil": " Tuesday", "group": str(i)}
+        for i, e in enumerate(rows)
+    ]
     (root / "rows.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
     def pushing(layer):
@@ -287,7 +298,11 @@ def test_where_the_models_do_not_differ_no_part_is_named(biased, tmp_path):
 
 def test_one_direction_still_tells_the_share(planted, tmp_path):
     done = compared(
-        at(planted["base"]), at(planted["L1H1"]), tmp_path / "run", dataset=LETTERS, direction=Way.tuned_to_base
+        at(planted["base"]),
+        at(planted["L1H1"]),
+        tmp_path / "run",
+        dataset=LETTERS,
+        direction=Way.tuned_to_base,
     )
     assert done.found["carriers"] == ["L1H1"]
     assert "lost" not in done.found["sites"][0]
@@ -297,6 +312,7 @@ def test_one_direction_still_tells_the_share(planted, tmp_path):
     assert recovered["value"].item() == pytest.approx(1, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_heads_whose_output_projections_differ_are_warned_of(planted, tmp_path):
     tuned = altered(
         planted["base"], tmp_path / "tuned", lambda hf: hf.model.layers[1].self_attn.o_proj.weight.mul_(0.5)
@@ -306,11 +322,14 @@ def test_heads_whose_output_projections_differ_are_warned_of(planted, tmp_path):
     [warning] = done.tables.analysis.warnings
     assert "output projection of layer 1" in warning
     assert "ablation.granularity=attn_out" in warning
-    whole = compared(at(planted["base"]), at(tuned), tmp_path / "whole", dataset=LETTERS, granularity=Part.attn_out)
+    whole = compared(
+        at(planted["base"]), at(tuned), tmp_path / "whole", dataset=LETTERS, granularity=Part.attn_out
+    )
     assert whole.found["carriers"] == ["layer 1, attn_out"]
     assert not whole.tables.analysis.warnings
 
 
+@pytest.mark.slow
 def test_an_adapter_is_a_second_model(biased, tmp_path):
     peft: Any = pytest.importorskip("peft")
     from transformers import AutoModelForCausalLM
@@ -357,11 +376,15 @@ def test_what_identifies_the_second_model_identifies_the_run(cli, planted):
 def test_models_that_do_not_fit_are_refused_by_what_differs(tmp_path, biased):
     small, wide = saved("llama", tmp_path / "a"), saved("llama", tmp_path / "b", num_hidden_layers=2)
     facts = DatasetConfig(name="facts", family="facts", n_examples=4)
-    with pytest.raises(ModelError, match=r"models a and b are not of one shape: n_layers is 3 and 2; layers is"):
+    with pytest.raises(
+        ModelError, match=r"models a and b are not of one shape: n_layers is 3 and 2; layers is"
+    ):
         compared(at(small), at(wide), tmp_path / "run", dataset=facts)
     from transformers import AutoTokenizer
 
-    opened = saved("llama", tmp_path / "c", opening="<sop>", vocab_size=len(AutoTokenizer.from_pretrained(small)))
+    opened = saved(
+        "llama", tmp_path / "c", opening="<sop>", vocab_size=len(AutoTokenizer.from_pretrained(small))
+    )
     with pytest.raises(ModelError, match="prompts begin with the tokens"):
         compared(at(small), at(opened), tmp_path / "run", dataset=facts)
 
@@ -377,8 +400,13 @@ def test_keys_that_do_not_fit_are_refused():
 
 def test_a_second_model_that_cannot_be_had_is_called_so(tmp_path):
     facts = DatasetConfig(name="facts", family="facts", n_examples=4)
-    with pytest.raises(ModelError, match="the second model: .* does not exist"):
-        compared(ModelConfig(name="toy", source=ModelSource.toy), at(tmp_path / "none"), tmp_path / "r", dataset=facts)
+    with pytest.raises(ModelError, match=r"the second model: .* does not exist"):
+        compared(
+            ModelConfig(name="toy", source=ModelSource.toy),
+            at(tmp_path / "none"),
+            tmp_path / "r",
+            dataset=facts,
+        )
 
 
 def test_a_file_may_not_let_the_second_model_run_code(tmp_path):
@@ -387,5 +415,3 @@ def test_a_file_may_not_let_the_second_model_run_code(tmp_path):
     with pytest.raises(ConfigError, match=r"ablation\.tuned\.trust_remote_code"):
         check_file(OmegaConf.create({"ablation": {"tuned": {"trust_remote_code": True}}}), "x.yaml")
     check_file(OmegaConf.create({"ablation": {"tuned": {"path": "x"}}}), "x.yaml")
-
-

@@ -58,7 +58,8 @@ OTHERWISE = {
     "attribution",
     "sae_train",
     "sae_toggle",
-}  # gradients: `test_families`; autoencoders: `tests.sae`
+    "model_diff",
+}  # gradients: `test_families`; autoencoders: `tests.sae`; two models: `tests.ablations.test_model_diff`
 ROWS = 9  # of each arm, spread evenly
 PAIRED = (0, 4, 2, 5)  # the prompts of which another has the same length
 

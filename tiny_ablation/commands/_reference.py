@@ -53,7 +53,7 @@ def reference() -> str:
 
 
 def keys(group: type, prefix: str = "", *, defines: bool = True) -> list[Line]:
-    """The keys of one dataclass of the schema, in its order, without those that are groups.
+    """The keys of one dataclass of the schema, in its order; of groups those that say what they are, in one line.
 
     Args:
         group: the dataclass.
@@ -63,13 +63,13 @@ def keys(group: type, prefix: str = "", *, defines: bool = True) -> list[Line]:
     return [
         Line(
             name=f"{prefix}{each.name}",
-            values=_values(each),
-            default=shown(default_of(each)),
+            values="keys of `model`" if is_dataclass(each.type) else _values(each),
+            default="" if is_dataclass(each.type) else shown(default_of(each)),
             help=about(each).help or _enum_help(each.type),
             defines=defines and about(each).identity,
         )
         for each in fields(group)
-        if not is_dataclass(each.type)
+        if not is_dataclass(each.type) or about(each).help
     ]
 
 
@@ -119,7 +119,8 @@ def _section(title: str, found: list[Line], about: str = "", level: int = 2) -> 
         yield "| key | values | default | meaning |"
         yield "|---|---|---|---|"
         for key in found:
-            cells = [f"`{key.name}`{'' if key.defines else ' *'}", key.values, f"`{key.default}`", key.help]
+            default = "" if key.values == "keys of `model`" else f"`{key.default}`"
+            cells = [f"`{key.name}`{'' if key.defines else ' *'}", key.values, default, key.help]
             yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 

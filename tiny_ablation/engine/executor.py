@@ -79,9 +79,13 @@ class Executor:
         self._passes = Passes(self.network)
         self._capacity = self.batch_tokens
         edits = list(all_edits(self.plan))
-        networks = {id(each): each for each in (self.network, *(edit.replacement.network for edit in edits)) if each}
+        networks = {
+            id(each): each for each in (self.network, *(edit.replacement.network for edit in edits)) if each
+        }
         for component, layer in {(edit.component, edit.layer) for edit in edits}:
-            for network in networks.values():  # some are proven when they are first asked for: not under hooks
+            for (
+                network
+            ) in networks.values():  # some are proven when they are first asked for: not under hooks
                 network.hook_point(component, layer)
         if any(edit.keys is not None for edit in edits):
             require_exact_edges(self.network)

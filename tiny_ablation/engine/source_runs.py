@@ -1,8 +1,9 @@
 """The values that are put in: where they come from, aligned with the tokens of a batch.
 
 They come from other runs (patching, resampling), of this model or another one, from an edited run of the prompt itself (path
-patching), or from tables that stand ready (means, noise). Costs one clean pass over the distinct source prompts of a batch, and for edited source runs one
-pass more each, from the block of their first edit on. How much is held at once: see `tiny_ablation.engine.parts`.
+patching), or from tables that stand ready (means, noise). Costs one clean pass over the distinct source prompts of a batch, and
+for edited source runs one pass more each, from the block of their first edit on. How much is held at once: see
+`tiny_ablation.engine.parts`.
 """
 
 from collections.abc import Iterable, Iterator, Sequence

@@ -119,8 +119,8 @@ class Arm:
         prompts: what is run.
         rows: what is done to it.
         baseline: what the baseline is, in words, for tables and captions.
-        run: which end runs: of a pair of prompts `clean` or `corrupt`, of two models `base` or `tuned`; where both do, the share
-            that is recovered is reported.
+        run: which end runs: of a pair of prompts `clean` or `corrupt`, of two models `base` or `tuned`; where both do, the
+            share that is recovered is reported.
         in_table: whether its rows stand in the impact table; otherwise they only serve to compute other columns.
         self_patch: every row patches the run with itself, so an effect is an error.
         base_intervention: made in every run, the baseline included: noise where the prompt enters the first block.

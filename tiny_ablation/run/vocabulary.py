@@ -22,7 +22,7 @@ class MetricVocabulary(NamedTuple):
     more: str = ""
 
 
-_RECOVERED = MetricVocabulary("fraction", "share of the clean run's advantage brought back", "", "recovered")
+_RECOVERED = MetricVocabulary("fraction", "share of the advantage brought back", "", "recovered")
 
 # What a file of a run or a sweep holds.
 FILES = {

@@ -24,9 +24,7 @@ _SITE = ("layer", "head", "position", "granularity")
 _NUMBERS = ("restoring", "breaking", "asymmetry", "asymmetry_low", "asymmetry_high")
 
 
-def entry(
-    prepared: PreparedRun, measured: Sequence[Measured], names: Ends = PAIR
-) -> dict[str, Any] | None:
+def entry(prepared: PreparedRun, measured: Sequence[Measured], names: Ends = PAIR) -> dict[str, Any] | None:
     """At which block the clean run's advantage comes into the residual stream, where that was patched block by block.
 
     With `recovered` the share of the advantage that the corrupt run has when it gets the clean residual stream behind a block

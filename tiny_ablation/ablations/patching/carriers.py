@@ -31,7 +31,11 @@ ENDS = ("base", "tuned")
 _SHARES = {"base": "recovered", "tuned": "lost"}  # what a site does in a run of either model
 _SAID = {"recovered": "recovers {} of it in the base", "lost": "loses {} of it in the tuned model"}
 _NAMED, _SHOWN = 3, 10
-_NOUNS = {"z": ("head", "heads"), "mlp_out": ("MLP", "MLPs"), "attn_out": ("attention output", "attention outputs")}
+_NOUNS = {
+    "z": ("head", "heads"),
+    "mlp_out": ("MLP", "MLPs"),
+    "attn_out": ("attention output", "attention outputs"),
+}
 
 
 def analyse(prepared: PreparedRun, measured: Sequence[Measured]) -> Analysis:
@@ -39,7 +43,9 @@ def analyse(prepared: PreparedRun, measured: Sequence[Measured]) -> Analysis:
     by_run = {m.arm.run: m for m in aligned(measured)}
     if set(by_run) != set(ENDS) or not len(by_run["base"].examples):
         return Analysis()
-    both, root, name = asymmetry(prepared, measured, ENDS), prepared.spec.settings.root, prepared.metrics[0].name
+    root, name = prepared.spec.settings.root, prepared.metrics[0].name
+    cfg: Any = root.ablation
+    both = asymmetry(prepared, measured, ENDS)
     ends = {run: m.baseline[name] for run, m in by_run.items()}
     rng = generator(root.seed, "bootstrap", "model_diff")
     difference = ends["tuned"] - ends["base"]
@@ -49,10 +55,10 @@ def analyse(prepared: PreparedRun, measured: Sequence[Measured]) -> Analysis:
         "models": {run: network.model.name for run, network in zip(ENDS, prepared.networks, strict=True)},
         "metric": name, "values": {run: float(values.mean()) for run, values in ends.items()},
         "difference": interval_of_mean(difference, by_run["base"].groups, root.stats, rng),
-        "confidence": root.stats.confidence, "component": row.described.component, "take": root.ablation.take.value,
+        "confidence": root.stats.confidence, "component": row.described.component, "take": cfg.take.value,
         "positions": row.described.positions, "n_sites": len(sites),
         "carriers": [site["site"] for site in sites if site["carries"]], "sites": sites[:_SHOWN],
-        "depth": entry(prepared, measured, ENDS) if root.ablation.take.value == "activations" else None,
+        "depth": entry(prepared, measured, ENDS) if cfg.take.value == "activations" else None,
     }  # fmt: skip
     tables = {} if both is None else {"asymmetry": both}
     return Analysis(tables, {"model_diff": told}, _unseen(prepared, row.described.component))
@@ -63,7 +69,7 @@ def _unseen(prepared: PreparedRun, component: str) -> list[str]:
     if component != "z":
         return []
     first, second = prepared.networks
-    maps = [(layer, *(net.hook_point("z", layer).module.weight for net in (first, second)))
+    maps: list[Any] = [(layer, *(net.hook_point("z", layer).module.weight for net in (first, second)))
             for layer in first.shape.layers_with("z")]  # fmt: skip
     other = [str(layer) for layer, mine, theirs in maps if not torch.equal(mine, theirs)]
     if not other:
@@ -84,7 +90,10 @@ def _sites(
     first = next(iter(ran.values()))
     level = 1 - (1 - root.stats.confidence) / len(first.arm.rows)
     out: list[dict[str, Any]] = [
-        {"site": site_label({k: v for k, v in row.key.items() if k != "scale"}, sentence=True), "carries": True}
+        {
+            "site": site_label({k: v for k, v in row.key.items() if k != "scale"}, sentence=True),
+            "carries": True,
+        }
         for row in first.arm.rows
     ]
     for run, m in ran.items():
@@ -92,7 +101,9 @@ def _sites(
         found = share_of_advantage(prepared, gain, ends, m.groups, ENDS, confidence=level)
         more = np.abs(gain.mean(1)) > NUMERICAL_TOLERANCE[root.device.dtype]
         for i, site in enumerate(out):
-            low, high = (float(end[i]) if found.bounded[i] else float("nan") for end in (found.low, found.high))
+            low, high = (
+                float(end[i]) if found.bounded[i] else float("nan") for end in (found.low, found.high)
+            )
             share = _SHARES[run]
             site |= {share: float(found.ratio[i]), f"{share}_low": low, f"{share}_high": high}
             site["carries"] &= bool(more[i]) and not holds_zero(low, high)
@@ -132,7 +143,7 @@ def sections(summary: Mapping[str, Any]) -> list[Section]:
 
 
 _NO_DIFFERENCE = (
-    "The two models cannot be told apart by {} on these examples, so there is no difference of which a part could carry a share."
+    "The two models cannot be told apart by {} on these examples, so there is no difference to be carried."
 )
 
 
@@ -140,11 +151,12 @@ def _headline(found: Mapping[str, Any]) -> str:
     one, several = _NOUNS.get(found["component"], ("residual stream", "residual streams"))
     carriers, total = len(found["carriers"]), found["n_sites"]
     if not carriers:
-        return f"No {one} by itself carries the difference between the two models: of none of {total} a share can be told from 0."
+        return f"No {one} by itself carries the difference between the two models: no share of {total} can be told from 0."
     named = [site for site in found["sites"] if site["carries"]][:_NAMED]
     told = "; ".join(f"{site['site']} {' and '.join(_shares(site))}" for site in named)
     more = f"; and {carriers - len(named)} more" if carriers > len(named) else ""
-    return f"{carriers} of {total} {several if total > 1 else one} carry the difference between the two models: {told}{more}."
+    which = f"{carriers} of {total} {several if total > 1 else one}"
+    return f"{which} carry the difference between the two models: {told}{more}."
 
 
 def _shares(site: Mapping[str, Any]) -> list[str]:
@@ -162,7 +174,9 @@ def _table(found: Mapping[str, Any]) -> Table:
         f"Shares of the difference, the {percent(found['confidence'])} intervals simultaneous over all sites; carries: no "
         "interval holds 0."
     )
-    return Table(caption, ["site", *(text for share in shares for text in (share, "interval")), "carries"], rows)
+    return Table(
+        caption, ["site", *(text for share in shares for text in (share, "interval")), "carries"], rows
+    )
 
 
 def _bounds(site: Mapping[str, Any], share: str) -> str:

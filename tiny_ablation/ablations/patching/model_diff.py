@@ -1,14 +1,15 @@
 """Put activations of one model into the run of another on the same prompt, one site at a time.
 
-Answers: which parts carry what a tuned model does otherwise than its base (or one checkpoint than another)? `tuned_to_base` runs
-the base with a value of the tuned model: what it recovers of the difference. `base_to_tuned` runs the tuned model with a value
-of the base: what is lost of it (cross-model activation patching: Prakash et al. 2024, "Fine-tuning enhances existing
-mechanisms"). Both models must have the same places and read the same tokens.
+Answers: which parts carry what a tuned model does otherwise than its base (or one checkpoint than another)?
+`tuned_to_base` runs the base with a value of the tuned model: what it recovers of the difference. `base_to_tuned` runs the
+tuned model with a value of the base: what is lost of it (cross-model activation patching: Prakash et al. 2024, "Fine-tuning
+enhances existing mechanisms"). Both models must have the same places and read the same tokens.
 
-With `take=activations` a value is what the part has in the other model's own run, so a part may hand on what parts before it
-do otherwise. With `take=weights` it is what the part of the other model makes of what enters it in the run at hand: what its own
-weights do otherwise, and exactly nothing where they are the same. The residual stream at all tokens is all that a block hands
-on: with activations it puts the one model's first blocks before the other's last ones, with weights it replaces one block.
+With `take=activations` a value is what the part has in the other model's own run, so a part may hand on what parts before
+it do otherwise. With `take=weights` it is what the part of the other model makes of what enters it in the run at hand: what
+its own weights do otherwise, and exactly nothing where they are the same. The residual stream at all tokens is all that a
+block hands on: with activations it puts the one model's first blocks before the other's last ones, with weights it
+replaces one block.
 """
 
 from collections.abc import Mapping, Sequence
@@ -62,7 +63,9 @@ class Way(Enum):
 class ModelDiffConfig(AblationConfig):
     """`ablation` keys of model_diff."""
 
-    tuned: ModelConfig = key(ModelConfig, help="the second model, with the keys of `model`; `model` is the base")
+    tuned: ModelConfig = key(
+        ModelConfig, help="the second model, of which `model` is the base: `ablation.tuned.path` and so on"
+    )
     granularity: Part = key(Part.head_out)
     take: Take = key(Take.activations)
     direction: Way = key(Way.both)
@@ -73,7 +76,12 @@ class ModelDiffConfig(AblationConfig):
     heads: list[int] | None = key(None, help="for head_out; null: all")
 
 
-_COMPONENT = {Part.layer_resid: "resid_post", Part.mlp_out: "mlp_out", Part.attn_out: "attn_out", Part.head_out: "z"}
+_COMPONENT = {
+    Part.layer_resid: "resid_post",
+    Part.mlp_out: "mlp_out",
+    Part.attn_out: "attn_out",
+    Part.head_out: "z",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,7 +167,9 @@ def _rows(
     for layer in chosen_layers(cfg.layers, shape, component):
         value = whole
         if cfg.take is Take.weights:
-            entering = Intervention(tuple(Edit(*place, None, own) for place in _inputs(component, layer, shape)))
+            entering = Intervention(
+                tuple(Edit(*place, None, own) for place in _inputs(component, layer, shape))
+            )
             value = FromModel(ids, lengths, source, entering)
         for unit in _units(cfg, shape):
             named = {"granularity": cfg.granularity.value} if unit is None else {"head": unit, "scale": 0.0}

@@ -1,8 +1,9 @@
 """What share of the clean run's advantage a patched run has, and how restoring it compares with breaking it.
 
 With m the primary metric, `recovered` of a site is (m_a - m_corrupt) / (m_clean - m_corrupt): 1 is the clean run, 0 the corrupt
-one, in both directions. Of two models on one prompt the base stands for corrupt and the tuned one for clean. It is a ratio of means with Fieller's interval, never a mean of ratios. Where the advantage of the
-clean run may be 0 the interval is unbounded, and `ci_shape` says how: there is hardly an advantage to tell a share of.
+one, in both directions. Of two models on one prompt the base stands for corrupt and the tuned one for clean. It is a ratio of
+means with Fieller's interval, never a mean of ratios. Where the advantage of the clean run may be 0 the interval is unbounded,
+and `ci_shape` says how: there is hardly an advantage to tell a share of.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -54,9 +55,7 @@ def recovered(
         }  # fmt: skip
 
 
-def asymmetry(
-    prepared: PreparedRun, measured: Sequence[Measured], names: Ends = PAIR
-) -> pd.DataFrame | None:
+def asymmetry(prepared: PreparedRun, measured: Sequence[Measured], names: Ends = PAIR) -> pd.DataFrame | None:
     """Restoring against breaking, a row per site; None unless both directions were run.
 
     `restoring` is the share of the advantage that comes back when the corrupt run gets the clean value, `breaking` the share
@@ -86,4 +85,6 @@ def share_of_advantage(
 ) -> Ratios:  # fmt: skip
     """Means over that of the clean run's advantage, per site; `ends` has the primary metric of either un-patched run."""
     advantage = ends[names[1]] - ends[names[0]]
-    return ratio_of_means(numerator, advantage, groups, confidence or prepared.spec.settings.root.stats.confidence)
+    return ratio_of_means(
+        numerator, advantage, groups, confidence or prepared.spec.settings.root.stats.confidence
+    )

@@ -17,7 +17,6 @@ from tiny_ablation.sweep.analysis.declared import ProfilesDiffer
 from tiny_ablation.sweep.analysis.examples import Grouped
 from tiny_ablation.sweep.analysis.verdict import NotTestable, Place, Source, Verdict, the_place
 
-OPPOSITE = {"clean_to_corrupt", "corrupt_to_clean"}
 NULL = (
     "at every component the mean effects are equal; shapes, variances and numbers of groups may differ (largest |t| over "
     "components, bootstrap of centred groups)"
@@ -62,12 +61,12 @@ def profiles_differ(claim: ProfilesDiffer, sources: Sequence[Source], metric: st
 
 
 def _mirrored(a: Place, b: Place, metric: str) -> bool:
-    directions = {
-        place.source.effects.directions[place.source.effects.direction_index(place.profile)]
+    first, second = (
+        place.source.effects.directions[place.source.effects.direction_index(place.profile)].partition("_to_")
         for place in (a, b)
-    }
+    )
     # A distance or a loss is not turned around when the direction of patching is.
-    return directions == OPPOSITE and no_test_of(metric) is None
+    return bool(first[1]) and first == second[::-1] and no_test_of(metric) is None
 
 
 def _paired(x: Grouped, y: Grouped, sign: float, shared: NDArray[np.bool_]) -> float:
