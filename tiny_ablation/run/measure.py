@@ -126,7 +126,10 @@ def executors(prepared: PreparedRun) -> "list[Executor]":
     """One executor for all arms that share a baseline, over the rows that have to be run; arms in their order in each."""
     return [
         executor(
-            prepared, arms[0].prompts, [run for arm in arms for run in _runs(arm)], arms[0].base_intervention,
+            prepared,
+            arms[0].prompts,
+            [run for arm in arms for run in _runs(arm)],
+            arms[0].base_intervention,
             network=arms[0].network,
         )
         for arms in _by_baseline(prepared.arms)
@@ -151,9 +154,7 @@ def executor(
         "least_batches": _least_batches(root.run.shards),
     }
     if prepared.decoding is not None:
-        return Generation(
-            network, prompts, plan, prepared.metrics, decoding=prepared.decoding, **how
-        )
+        return Generation(network, prompts, plan, prepared.metrics, decoding=prepared.decoding, **how)
     full = root.metrics.span is Span.full
     return Executor(network, prompts, plan, prepared.metrics, full, **how)
 

@@ -153,7 +153,17 @@ def _planned(
         decoding = decoding_of(root, network, tokens)
         require_room(root, network, arms, outline=outline)
     return PreparedRun(
-        spec, identity, network, device, tokens, metrics, arms, skipped, selection, decoding, other=context.other
+        spec,
+        identity,
+        network,
+        device,
+        tokens,
+        metrics,
+        arms,
+        skipped,
+        selection,
+        decoding,
+        other=context.other,
     )
 
 
