@@ -16,6 +16,7 @@ from tiny_ablation.engine.decoding import Decoding, end_tokens
 from tiny_ablation.engine.edits import Cut, Edit, Intervention
 from tiny_ablation.engine.generation import Generation
 from tiny_ablation.engine.means import Means
+from tiny_ablation.engine.prompts import Prompt
 from tiny_ablation.engine.reference import Reference
 from tiny_ablation.errors import NumericsError
 from tiny_ablation.metrics.readout import Metric
@@ -191,3 +192,38 @@ def test_a_score_that_is_no_number_is_refused():
     executor = Generation(network, asked, [], [broken], decoding=decoding(network, asked))
     with pytest.raises(NumericsError, match=r"nan for what was written behind p0"):
         list(executor)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("temperature", [0.0, 0.8], ids=["greedy", "sampled"])
+def test_the_default_model_writes_what_generate_does_with_the_hook_held_on(smollm2_network, temperature):
+    """Facts of several lengths in one batch; heads zeroed by a hook on the input of the output projection."""
+    network, hf = smollm2_network, smollm2_network.hf
+    tokenizer, heads = network.model.tokenizer, [(0, 4), (20, 2), (29, 5)]
+    asked = [
+        Prompt(tuple(tokenizer(text)["input_ids"]), (0,), (), {}, text)
+        for text in (
+            "The capital of France is",
+            "Once upon a time there was a small dog who",
+            "Water freezes at",
+        )
+    ]
+    plan = [Intervention((Edit("z", layer, head, Scale(0.0)),)) for layer, head in heads]
+    executor = generation(network, asked, plan, temperature=temperature, new=12)
+    assert executor.keeps
+    found = written(executor)
+    for run, site in enumerate([None, *heads]):
+        handle = None
+        if site:
+
+            def zeroed(_module, args, head=site[1]):
+                z = args[0].clone()
+                z[..., head * 64 : (head + 1) * 64] = 0
+                return (z,)
+
+            handle = hf.model.layers[site[0]].self_attn.o_proj.register_forward_pre_hook(zeroed)
+        for example, prompt in enumerate(asked):
+            assert found[run][example] == plain(hf, prompt, 11 + example, temperature=temperature, new=12)
+        if handle:
+            handle.remove()
+    assert sum(of_run != found[0] for of_run in found[1:]) >= 2
