@@ -59,7 +59,8 @@ OTHERWISE = {
     "sae_train",
     "sae_toggle",
     "model_diff",
-}  # gradients: `test_families`; autoencoders: `tests.sae`; two models: `tests.ablations.test_model_diff`
+    "attn_pattern",
+}  # gradients: `test_families`; autoencoders: `tests.sae`; two models and softmaxes replaced by hand: `tests.ablations`
 ROWS = 9  # of each arm, spread evenly
 PAIRED = (0, 4, 2, 5)  # the prompts of which another has the same length
 
