@@ -50,6 +50,8 @@ def test_intervals_of_effects_that_were_never_seen_have_a_width(done):
     assert (rows["selected_high"] >= rows["ci_high"]).all()
     assert impact.loc["text_changed", "p_value"].isna().all()
     assert rows["p_value"].eq(1).all()
+    average = load_run(done[0]).summary["metrics"]["text_exact"]
+    assert average["ci_low"] < -0.3 < 0.3 < average["ci_high"]
     baseline = load_run(done[0]).summary["baseline"]["text_exact"]
     assert (baseline["mean"], baseline["ci_low"]) == (0, 0)
     assert baseline["ci_high"] > 0.3

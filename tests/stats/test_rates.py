@@ -3,7 +3,8 @@ import pytest
 from scipy import stats
 
 from tiny_ablation.errors import GuardError
-from tiny_ablation.stats.rates import rate_intervals
+from tiny_ablation.stats.intervals import Intervals
+from tiny_ablation.stats.rates import for_differences, rate_intervals
 
 
 def exact(hits, n):
@@ -58,3 +59,13 @@ def test_one_group_says_nothing_and_shares_are_shares():
     assert np.isnan(rate_intervals(np.array([[1.0]]), np.array([4.0]))).all()
     with pytest.raises(GuardError, match="between 0 and 1"):
         rate_intervals(np.array([[3.0, 1.0]]), np.array([2.0, 2.0]))
+
+
+def test_differences_that_are_all_alike_have_the_width_of_what_was_never_seen():
+    """None of 10 examples lost its answer, all did, or some did: only the last has an interval of its own."""
+    sums, sizes = np.array([[0.0] * 10, [-1.0] * 10, [-1.0, *[0.0] * 9]]), np.ones(10)
+    found = Intervals(np.array([0.0, -1.0, -0.3]), np.array([0.0, -1.0, 0.1]))
+    low, high = for_differences(found, sums, sizes)
+    rare = stats.beta.isf(0.025, 1, 10)  # Clopper & Pearson for none of ten
+    assert low == pytest.approx([-rare, -1, -0.3])
+    assert high == pytest.approx([rare, -1 + rare, 0.1])

@@ -23,7 +23,7 @@ from tiny_ablation.stats.family_wise import family_wise
 from tiny_ablation.stats.fdr import Method, first_step, q_values
 from tiny_ablation.stats.intervals import Intervals
 from tiny_ablation.stats.means import cluster_means, null_of
-from tiny_ablation.stats.rates import rate_intervals
+from tiny_ablation.stats.rates import for_differences, rate_intervals
 from tiny_ablation.stats.ratios import Shape
 from tiny_ablation.stats.selection import selected_intervals
 from tiny_ablation.stats.shrinkage import shrunken
@@ -103,8 +103,8 @@ def site_statistics(
         p, shown = found.p, Intervals(found.low, found.high)
         chosen = _selected(stats, sums, sizes, draws, shown)
         if of_answers(name):
-            shown = _with_what_was_not_seen(shown, sums, sizes, stats.confidence)
-            chosen = _with_what_was_not_seen(chosen, sums, sizes, 1 - _selected_level(stats, len(sums)))
+            shown = for_differences(shown, sums, sizes, stats.confidence)
+            chosen = for_differences(chosen, sums, sizes, 1 - _selected_level(stats, len(sums)))
     p = missing if no_test else np.where(tested, p, np.nan)
     adjusted = missing.copy()
     if stats.fdr is Fdr.maxt and not np.isnan(p[tested]).any() and p[tested].size:
@@ -115,13 +115,6 @@ def site_statistics(
         missing if no_test else _shrunken(sums, sizes, tested), *chosen,
         missing if margin is None else equivalence_pvalues(sums, sizes, margin), adjusted,
     )  # fmt: skip
-
-
-def _with_what_was_not_seen(found: Intervals, sums: Floats, sizes: Floats, confidence: float) -> Intervals:
-    """Wider where all differences are alike: others may be there as often as what was never seen may happen."""
-    rare, alike = rate_intervals(np.zeros_like(sums), sizes, confidence).high, found.low == found.high
-    low, high = np.maximum(found.low - rare, -1.0), np.minimum(found.high + rare, 1.0)
-    return Intervals(np.where(alike, low, found.low), np.where(alike, high, found.high))
 
 
 def _selected_level(stats: StatsConfig, n_sites: int) -> float:
@@ -147,8 +140,9 @@ def _shrunken(sums: Floats, sizes: Floats, tested: Any) -> Floats:
 
 
 def interval_of_mean(
-    values: Any, groups: Sequence[str], stats: StatsConfig, rng: np.random.Generator, *, rate: bool = False
-) -> dict[str, float]:
+    values: Any, groups: Sequence[str], stats: StatsConfig, rng: np.random.Generator, *, rate: bool = False,
+    differences: bool = False,
+) -> dict[str, float]:  # fmt: skip
     """Mean and interval of one number per example.
 
     Args:
@@ -157,6 +151,7 @@ def interval_of_mean(
         stats: the settings.
         rng: the source of draws.
         rate: whether values are shares of something that happens or not, as bool values always are.
+        differences: whether they are differences of such shares.
 
     Returns:
         `mean`, `ci_low`, `ci_high`; the bounds are NaN where there is one group.
@@ -169,6 +164,8 @@ def interval_of_mean(
         _, low, high, _ = cluster_means(
             sums, sizes, rng=rng, confidence=stats.confidence, n_boot=stats.n_boot
         )
+        if differences:
+            low, high = for_differences(Intervals(low, high), sums, sizes, stats.confidence)
     return {"mean": float(table.mean()), "ci_low": float(low[0]), "ci_high": float(high[0])}
 
 

@@ -128,7 +128,7 @@ def _mean_effect(prepared: PreparedRun, measured: Measured, name: str) -> dict[s
     found = interval_of_mean(
         effect_of_average_site(measured, name), measured.groups, prepared.spec.settings.root.stats,
         generator(prepared.spec.settings.root.seed, "bootstrap", f"mean effect {name}"),
-        rate=no_test_of(name) == NO_TEST_OF_RATES,
+        rate=no_test_of(name) == NO_TEST_OF_RATES, differences=of_answers(name),
     )  # fmt: skip
     return {"mean_delta": found.pop("mean"), **found}
 

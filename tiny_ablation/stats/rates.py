@@ -48,6 +48,22 @@ def rate_intervals(hits: Floats, sizes: Floats, confidence: float = 0.95) -> Int
     return Intervals(np.where(known, low, np.nan), np.where(known, high, np.nan))
 
 
+def for_differences(found: Intervals, sums: Floats, sizes: Floats, confidence: float = 0.95) -> Intervals:
+    """Intervals of mean differences of what happens or not, wider where all differences are alike.
+
+    Others may be there as often as what was never seen may happen.
+
+    Args:
+        found: (n_sites,) the intervals of the means, of zero width where no group differs from another.
+        sums: (n_sites, n_groups), the summed differences, each -1, 0 or 1.
+        sizes: as for `rate_intervals`.
+        confidence: of the intervals.
+    """
+    rare, alike = rate_intervals(np.zeros_like(sums), sizes, confidence).high, found.low == found.high
+    low, high = np.maximum(found.low - rare, -1.0), np.minimum(found.high + rare, 1.0)
+    return Intervals(np.where(alike, low, found.low), np.where(alike, high, found.high))
+
+
 def _effective(hits: Floats, sizes: Floats, confidence: float) -> Floats:
     """(n_sites,) how many independent examples tell as much."""
     from scipy.stats import t

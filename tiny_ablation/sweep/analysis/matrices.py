@@ -77,4 +77,5 @@ def _bounds(grid: Effects, profile: Profile, metric: str, there: NDArray[np.bool
     grouped = Examples(grid, [metric]).grouped(profile, metric) if there.any() else None
     if grouped is None:
         return Intervals(*np.full((2, int(there.sum())), np.nan))
-    return pooled_intervals(metric, grouped.sums[there], grouped.sizes[there], confidence(grid.children))
+    level = confidence(grid.children)
+    return pooled_intervals(metric, grouped.sums[there], grouped.sizes[there], level, effects=True)

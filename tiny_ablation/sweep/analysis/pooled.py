@@ -12,9 +12,10 @@ import pandas as pd
 
 from tiny_ablation.config.seeds import generator
 from tiny_ablation.metrics.registry import metric, metric_names
+from tiny_ablation.run.site_statistics import of_answers
 from tiny_ablation.stats.intervals import Intervals
 from tiny_ablation.stats.means import cluster_means
-from tiny_ablation.stats.rates import rate_intervals
+from tiny_ablation.stats.rates import for_differences, rate_intervals
 
 RATES = ("accuracy", "preference")  # beside the metrics that are
 
@@ -24,7 +25,9 @@ def is_rate(name: str) -> bool:
     return name in RATES or (name in metric_names() and metric(name).decides)
 
 
-def pooled_intervals(name: str, sums: Any, sizes: Any, confidence: float) -> Intervals:
+def pooled_intervals(
+    name: str, sums: Any, sizes: Any, confidence: float, *, effects: bool = False
+) -> Intervals:
     """The interval of each mean over pooled examples.
 
     Args:
@@ -32,11 +35,14 @@ def pooled_intervals(name: str, sums: Any, sizes: Any, confidence: float) -> Int
         sums: (n_means, n_groups), summed over the group's examples of all seeds.
         sizes: (n_means, n_groups), how many those are.
         confidence: such as 0.95.
+        effects: whether the means are of effects, which are negative where answers are lost.
     """
-    if is_rate(name):
+    differences = effects and of_answers(name)
+    if is_rate(name) and not differences:
         return rate_intervals(sums, sizes, confidence)
     found = cluster_means(sums, sizes, rng=generator(0, "sweep", "pooled", name), confidence=confidence)
-    return Intervals(found.low, found.high)
+    intervals = Intervals(found.low, found.high)
+    return for_differences(intervals, sums, sizes, confidence) if differences else intervals
 
 
 def pooled_column(
@@ -58,4 +64,4 @@ def pooled_column(
     known = np.isfinite(values)
     _, group = np.unique(groups[known], return_inverse=True)
     sums, sizes = (np.bincount(group, weights)[None] for weights in ((values * n)[known], n[known]))
-    return pooled_intervals(name, sums, sizes, confidence)
+    return pooled_intervals(name, sums, sizes, confidence, effects=column.startswith("effect"))
