@@ -95,6 +95,11 @@ def did_you_mean(word: object, known: Iterable[str]) -> str:
     return f"; did you mean {near[0]}?" if near else ""
 
 
+def first_line(error: BaseException) -> str:
+    """What an error says first."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+
+
 def said_by_system(error: OSError) -> str:
     """What the system said about a file, and what to do about it."""
     said = os.strerror(error.errno).lower() if error.errno else (str(error) or "unknown").splitlines()[0]

@@ -10,10 +10,10 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from tiny_ablation.config.schema import ModelConfig, ModelSource, Weights
-from tiny_ablation.errors import DeviceError, ModelError
+from tiny_ablation.errors import DeviceError, ModelError, first_line
 from tiny_ablation.models.identity import IN_MEMORY, identity, prepare, weights_id
 from tiny_ablation.models.opening import Ids, facts, opening
-from tiny_ablation.models.reading import first_line, read_config, read_tokenizer, reading
+from tiny_ablation.models.reading import read_config, read_tokenizer, reading
 from tiny_ablation.models.sources import adapter
 from tiny_ablation.models.sources.files import ModelFiles
 from tiny_ablation.models.sources.fit import refuse_larger, refuse_misfit, refuse_quantized

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from tiny_ablation.config.schema import ModelConfig
-from tiny_ablation.errors import ModelError, is_out_of_memory, panics_told
+from tiny_ablation.errors import ModelError, first_line, is_out_of_memory, panics_told
 from tiny_ablation.models.sources.convert import quiet_transformers
 from tiny_ablation.models.sources.files import ModelFiles
 from tiny_ablation.models.sources.fit import refuse_countless
@@ -53,8 +53,3 @@ def read_config(cfg: ModelConfig, files: ModelFiles) -> Any:
         return AutoConfig.from_pretrained(
             files.directory, local_files_only=True, trust_remote_code=cfg.trust_remote_code
         )
-
-
-def first_line(error: BaseException) -> str:
-    """What an error says first."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tiny_ablation.config.schema import SaeConfig
-from tiny_ablation.errors import ConfigError, ModelError, TinyAblateError, is_out_of_memory
+from tiny_ablation.errors import ConfigError, ModelError, TinyAblateError, first_line, is_out_of_memory
 from tiny_ablation.sae.autoencoder import Autoencoder
 from tiny_ablation.sae.processing import check_processing
 from tiny_ablation.sae.site import Site, site_of
@@ -77,7 +77,7 @@ def read(directory: Path, device: str) -> Autoencoder:
     except Exception as error:  # damaged or foreign files raise anything
         if is_out_of_memory(error):
             raise
-        raise ModelError(f"sae.path={directory} cannot be read by SAELens: {_first_line(error)}") from error
+        raise ModelError(f"sae.path={directory} cannot be read by SAELens: {first_line(error)}") from error
 
 
 def _facts(directory: Path) -> dict[str, Any]:
@@ -105,7 +105,7 @@ def _fetched(cfg: SaeConfig, device: str) -> Autoencoder:
             sae: Any = SAE.from_pretrained(str(cfg.release), str(cfg.id), device=device)
     except Exception as error:  # whatever the hub, the network or the format raises
         raise ModelError(
-            f"sae.release={cfg.release} sae.id={cfg.id} cannot be had from SAELens: {_first_line(error)}"
+            f"sae.release={cfg.release} sae.id={cfg.id} cannot be had from SAELens: {first_line(error)}"
         ) from error
     digest = hashlib.sha256()
     for name, tensor in sorted(sae.state_dict().items()):
@@ -165,7 +165,3 @@ def _quiet() -> Iterator[None]:
     with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
         warnings.simplefilter("ignore")
         yield
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")

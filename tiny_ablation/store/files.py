@@ -19,7 +19,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
-from tiny_ablation.errors import GuardError, ResultsError, said_by_system
+from tiny_ablation.errors import GuardError, ResultsError, first_line, said_by_system
 from tiny_ablation.store.ledger import ledger_of, sha256_file
 
 if TYPE_CHECKING:
@@ -210,7 +210,7 @@ def read_arrow(
     except OSError as error:
         raise ResultsError(f"Cannot read {path}: {said_by_system(error)}") from error
     except (pa.ArrowException, ValueError) as error:
-        raise ResultsError(f"{path} is damaged: {_first_line(error)}. {advice}") from error
+        raise ResultsError(f"{path} is damaged: {first_line(error)}. {advice}") from error
 
 
 def _refuse_blown_up(file: Any) -> None:
@@ -350,7 +350,3 @@ def _flush_directory(path: Path) -> None:
             raise
     finally:
         os.close(descriptor)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
