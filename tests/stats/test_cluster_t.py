@@ -32,7 +32,7 @@ def plain_cr2(values, groups):
 def test_unequal_groups_agree_with_the_matrices_of_the_paper():
     groups = np.repeat(np.arange(5), [1, 2, 3, 5, 11])
     values = np.random.default_rng(1).normal(size=len(groups))
-    sums, sizes = np.bincount(groups, values)[None], np.bincount(groups)
+    sums, sizes = np.bincount(groups, values)[None], np.bincount(groups).astype(float)
     found, (error, freedom) = cluster_t(sums, sizes), plain_cr2(values, groups)
     np.testing.assert_allclose([found.error[0], found.freedom[0]], [error, freedom])
 

@@ -12,7 +12,7 @@ def test_by_hand():
 
 def test_effects_of_different_sign_are_no_common_effect():
     p = np.array([[0.01, 0.01], [0.02, 0.02]])
-    np.testing.assert_allclose(same_sign_everywhere(p, np.array([[1, 1], [2, -2]])), [0.02, 1])
+    np.testing.assert_allclose(same_sign_everywhere(p, np.array([[1.0, 1.0], [2.0, -2.0]])), [0.02, 1])
 
 
 def test_an_effect_in_one_condition_is_not_an_effect_in_both():

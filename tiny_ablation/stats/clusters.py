@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from tiny_ablation.errors import GuardError
 
 Floats = NDArray[np.floating[Any]]
+Ints = NDArray[np.integer[Any]]
 
 
 class Clusters(NamedTuple):

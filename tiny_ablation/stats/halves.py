@@ -84,4 +84,4 @@ def absolute_without_bias(halves: Floats) -> Floats:
         (...), the mean over splits.
     """
     one, other = halves
-    return ((np.sign(one) * other + np.sign(other) * one) / 2).mean(0)
+    return np.asarray(((np.sign(one) * other + np.sign(other) * one) / 2).mean(0))

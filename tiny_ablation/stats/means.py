@@ -26,7 +26,7 @@ import numpy as np
 from tiny_ablation.errors import GuardError
 from tiny_ablation.stats.bootstrap_t import SITES_AT_ONCE, Studentised, resample_groups
 from tiny_ablation.stats.cluster_t import cluster_t, degrees_of_freedom, group_shares
-from tiny_ablation.stats.clusters import Floats
+from tiny_ablation.stats.clusters import Floats, Ints
 from tiny_ablation.stats.wild import Wild, as_far, webb_weights
 
 NULL = "the mean effect over groups of examples is 0"
@@ -159,14 +159,14 @@ def _quantiles(t: Floats, confidence: float, usual: float) -> Floats:
     return np.where(usable, found, np.array([[-usual], [usual]]))
 
 
-def _beyond(t: Floats, observed: Floats) -> Floats:
+def _beyond(t: Floats, observed: Floats) -> Ints:
     """(n_sites,) how many draws are as far from 0 as the observed t, on its side."""
     return (np.where(observed < 0, -1.0, 1.0) * t >= np.abs(observed)).sum(0)
 
 
 def _refined(
     sample: Studentised | Wild, draw: Callable[[int, int, np.random.Generator], Floats],
-    count: Callable[[Floats, Floats], Floats], beyond: Floats, n_boot: int, rng: np.random.Generator, step: float | None,
+    count: Callable[[Floats, Floats], Ints], beyond: Floats | Ints, n_boot: int, rng: np.random.Generator, step: float | None,
     n_draws: int | None,
 ) -> Floats:  # fmt: skip
     """(n_sites,) the share of draws that count as beyond the observed t, from more draws where that share is small.

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tiny_ablation.errors import GuardError
-from tiny_ablation.stats.clusters import Floats
+from tiny_ablation.stats.clusters import Floats, Ints
 
 Operation = Literal["intersection", "union", "majority", "difference"]
 
@@ -46,7 +46,7 @@ def combine(members: ArrayLike, op: Operation) -> NDArray[np.bool_]:
 
 
 def overlap_chance(
-    members: ArrayLike, op: Operation, strata: ArrayLike, rng: np.random.Generator
+    members: ArrayLike, op: Operation, strata: Sequence[int] | Ints, rng: np.random.Generator
 ) -> Chance | None:
     """How the size of the combined set compares with that of random sets.
 

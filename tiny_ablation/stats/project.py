@@ -1,16 +1,12 @@
 """Many directions on a plane."""
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+from numpy.typing import NDArray
 
 from tiny_ablation.config.seeds import derive_seed
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
-
-def project(directions: "NDArray[np.floating]", seed: int) -> "tuple[NDArray[np.float64], str]":
+def project(directions: NDArray[np.floating], seed: int) -> tuple[NDArray[np.float64], str]:
     """Places of unit directions, near each other where they point alike.
 
     UMAP of cosine distances where it is installed (the extra `umap`), else the first two principal components.

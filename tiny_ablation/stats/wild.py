@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tiny_ablation.stats.bootstrap_t import SITES_AT_ONCE, studentised
-from tiny_ablation.stats.clusters import Floats
+from tiny_ablation.stats.clusters import Floats, Ints
 
 # An error this small beside the mean is that of equal groups, up to rounding.
 _NO_SPREAD = 1e-12
@@ -143,6 +143,6 @@ def _end(sample: Wild, draws: _Draws, side: float, level: float) -> Floats:
     return sample.mean + side * np.where(unbounded & (sample.error > 0), np.inf, outside)
 
 
-def as_far(t: Floats, observed: Floats) -> Floats:
+def as_far(t: Floats, observed: Floats) -> Ints:
     """(n_sites,): how many draws (n_draws, n_sites) are at least as far from 0 as the observed t, on either side."""
     return (np.abs(t) >= _TIE * np.abs(observed)).sum(0)
