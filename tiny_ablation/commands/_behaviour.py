@@ -66,11 +66,12 @@ def load_network(root: RootConfig) -> "Network":
     from tiny_ablation.models.device import resolve_device, set_up_torch
     from tiny_ablation.models.loader import load_model
     from tiny_ablation.models.network import build_network
+    from tiny_ablation.models.placed import placement
 
     set_up_torch(root.device)
-    return build_network(
-        load_model(root.model, device=resolve_device(root.device), dtype=root.device.dtype.value)
-    )
+    device = resolve_device(root.device)
+    dtype, placed = root.device.dtype.value, placement(root.device, device)
+    return build_network(load_model(root.model, device=device, dtype=dtype, placed=placed))
 
 
 def measure(root: RootConfig, network: "Network", tokens: Sequence[TokenizedExample]) -> dict[str, Any]:

@@ -165,6 +165,16 @@ class DeviceConfig:
         least=0,
         identity=False,
     )
+    map: str | None = key(
+        None, help="auto: spread the model over GPUs, then memory, then disk (extra `offload`); null: one device",
+        choices=("auto",), identity=False,
+    )  # fmt: skip
+    cpu_memory: str | None = key(
+        None, help="device.map: of the weights, how much stays in memory, such as 8GB; null: what is free", identity=False
+    )  # fmt: skip
+    gpu_memory: str | None = key(
+        None, help="device.map: of the weights, how much goes on each GPU; null: what is free", identity=False
+    )  # fmt: skip
     dtype: DType = key(DType.float32)
     threads: int | None = key(
         None, help="CPU threads; null leaves torch's choice", least=1, most=1024, identity=False

@@ -16,6 +16,7 @@ from tiny_ablation.engine.generation import Generation
 from tiny_ablation.engine.layout import Batch
 from tiny_ablation.models.network import Network
 from tiny_ablation.models.onednn_linear import matrix
+from tiny_ablation.models.placed import weight_like
 from tiny_ablation.models.quantized import PackedLinear
 
 
@@ -112,7 +113,7 @@ def peak_rate(
     Within `FastProducts.in_use()` it is the rate of those.
     """
     modules = list(_multipliers(network.blocks[0]))
-    like = next(network.hf.parameters())
+    like = weight_like(network.hf)
     inputs = [torch.randn(rows, width, device=like.device, dtype=like.dtype) for _, (_, width) in modules]
     times = []
     with torch.inference_mode():
@@ -156,7 +157,7 @@ def _memory(network: Network, batch: Batch, batch_tokens: int) -> int:
         rows * (4 * shape.d_mlp + 8 * shape.d_model) + batch.n_nodes * shape.d_model * shape.n_layers
     )
     logits = 3 * len(batch.read_nodes) * shape.d_vocab * max(1, rows // batch.n_nodes)
-    return (activations + logits) * next(network.hf.parameters()).element_size()
+    return (activations + logits) * weight_like(network.hf).element_size()
 
 
 def _n_weights(module: nn.Module) -> int:

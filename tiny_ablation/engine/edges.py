@@ -15,6 +15,7 @@ from tiny_ablation.errors import is_out_of_memory
 from tiny_ablation.metrics.registry import metric
 from tiny_ablation.models.discovery import probe_ids
 from tiny_ablation.models.network import Network
+from tiny_ablation.models.placed import weight_like
 from tiny_ablation.models.scores import refused
 
 # Of the largest value, as in `models.judge`, and twice for two sums.
@@ -56,6 +57,6 @@ def _fault(network: Network) -> str | None:
         found = result.values[name][:, 0].double().cpu()
         expected = torch.tensor([cell.values[name] for cell in cells], dtype=torch.float64)
         error = (found - expected).abs().max() / expected.abs().max().clamp_min(1.0)
-        if not error <= _TOLERANCE[next(network.hf.parameters()).dtype]:
+        if not error <= _TOLERANCE[weight_like(network.hf).dtype]:
             return f"its masks decide over more than the scores, and {name} differs by {error:.1e}"
     return None

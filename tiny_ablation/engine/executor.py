@@ -29,6 +29,7 @@ from tiny_ablation.engine.source_runs import Sources
 from tiny_ablation.errors import GuardError, ModelError, is_out_of_memory
 from tiny_ablation.metrics.readout import Metric, Readout
 from tiny_ablation.models.network import Network
+from tiny_ablation.models.placed import weight_like
 from tiny_ablation.store.runlog import log
 
 # A prefix tree in one row attends to more than it needs (the mask is dense), so it must save a little to be worth it.
@@ -181,7 +182,7 @@ class Executor:
     ) -> BatchResult:
         """What the interventions of the plan do to a batch whose un-intervened run stands in `cache` and `base`."""
         out = Results.empty(self.metrics, len(self.plan), base)
-        number = next(self.network.hf.parameters()).element_size()
+        number = weight_like(self.network.hf).element_size()
         for part in in_parts(self.plan, batch, self.network.shape, number):
             self._run_part(batch, part, cache, base, out, tick)
         return out.finish(batch.examples)

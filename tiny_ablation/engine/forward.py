@@ -23,6 +23,7 @@ from tiny_ablation.models.hookpoints import HookPoint
 from tiny_ablation.models.network import Network
 from tiny_ablation.models.onednn_linear import fast_products
 from tiny_ablation.models.paths import Paths
+from tiny_ablation.models.placed import weight_like
 from tiny_ablation.models.tree_attention import TreeAttention
 from tiny_ablation.models.watch import removed
 
@@ -252,7 +253,7 @@ class Passes:
 
         inputs = {}
         if batch.sees is not None:
-            weight = next(self.network.hf.parameters())
+            weight = weight_like(self.network.hf)
             inputs = tree_inputs(batch.positions, batch.sees, runs, weight)
         with ExitStack() as stack:
             if paths.products:

@@ -17,6 +17,7 @@ from tiny_ablation.engine.forward import Passes, Place
 from tiny_ablation.engine.layout import Batch, build_batches
 from tiny_ablation.engine.prompts import Prompt, sequences
 from tiny_ablation.models.network import Network
+from tiny_ablation.models.placed import weight_like
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Means:
     @cached_property
     def values(self) -> dict[Place, Tensor]:
         """For each place (n_rows, units, width), in the model's precision and on its device."""
-        like = next(self.network.hf.parameters())
+        like = weight_like(self.network.hf)
         sums: dict[Place, Tensor] = {}
         passes = Passes(self.network)
         for batch in self._batches():

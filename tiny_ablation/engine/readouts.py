@@ -20,6 +20,7 @@ from tiny_ablation.engine.prompts import Prompt
 from tiny_ablation.models.discovery import probe_ids
 from tiny_ablation.models.hookpoints import first_tensor
 from tiny_ablation.models.network import Network
+from tiny_ablation.models.placed import numbers
 from tiny_ablation.models.watch import removed
 
 MOST_ATTENDED = 512  # tokens of a prompt whose attention is read: the patterns of all layers are held at once
@@ -91,8 +92,7 @@ def _towards(network: Network, prompt: Prompt) -> Tensor:
 
 
 def _unembedding(network: Network) -> Tensor:
-    unembed: Any = network.unembed
-    return unembed.weight
+    return numbers(network.unembed)
 
 
 @dataclass

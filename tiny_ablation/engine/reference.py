@@ -18,9 +18,11 @@ from tiny_ablation.engine.decoding import Decoding, Pen
 from tiny_ablation.engine.edits import Edit, Ids, Intervention, PositionSpec
 from tiny_ablation.engine.prompts import Prompt, TokenSequence, sequences
 from tiny_ablation.metrics.readout import Metric, Readout, Reads, token_sets
+from tiny_ablation.models.placed import is_placed
 
 # Tokens of one forward pass: its logits, tokens x vocabulary, are the largest thing that is held.
 MAX_TOKENS = 512
+FEW_TOKENS = 96  # where the model is larger than the memory
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ class Reference:
             base = self._run(strands, [None])
             return list(self._cells(base, base, reads))
         asked = [None, *interventions]
-        step = max(2, MAX_TOKENS // max(len(s.ids) for s in strands))
+        step = max(2, self._max_tokens // max(len(s.ids) for s in strands))
         first = self._run(strands, asked[:step])
         base = _Out(first.logits[:1], first.router[:1])
         out = list(self._cells(_Out(first.logits[1:], first.router[1:]), base, reads))
@@ -112,7 +114,7 @@ class Reference:
         margins, routers = [float("inf")] * len(runs), [float("inf")] * len(runs)
         while going := [run for run, pen in enumerate(pens) if pen.open]:
             same = [run for run in going if pens[run].ids == pens[going[0]].ids]
-            same = same[: max(1, MAX_TOKENS // len(pens[same[0]].sequence.ids))]
+            same = same[: max(1, self._max_tokens // len(pens[same[0]].sequence.ids))]
             out = self._run_one(pens[same[0]].sequence, [runs[run] for run in same])
             for run, logits, router in zip(same, out.logits[:, 0], out.router.tolist(), strict=True):
                 best = pens[run].write(logits).topk(2).values.tolist()
@@ -125,6 +127,10 @@ class Reference:
                 min(margins[0], margins[i + 1]), min(routers[0], routers[i + 1]),
             ) for i in range(len(interventions))
         ]  # fmt: skip
+
+    @property
+    def _max_tokens(self) -> int:
+        return FEW_TOKENS if is_placed(self.model.hf) else MAX_TOKENS
 
     def _cells(self, out: _Out, base_out: _Out, reads: Reads) -> Iterator[Cell]:
         run, base = Readout(out.logits, reads), Readout(base_out.logits, reads)

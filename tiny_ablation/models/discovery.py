@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from tiny_ablation.errors import ModelError
 from tiny_ablation.models.heads import NO_ATTENTION, SHARED, Attention, attention_of, matrices
 from tiny_ablation.models.hookpoints import HookPoint
+from tiny_ablation.models.placed import weight_like
 from tiny_ablation.models.streams import Term, is_norm, same, terms_of
 from tiny_ablation.models.watch import Event, Watched, attention_watched, removed, watching
 
@@ -61,7 +62,7 @@ def probe_ids(hf: Any, n: int | None = None, first: int = 0) -> Tensor:
     config = hf.config.get_text_config()
     limit = getattr(config, "max_position_embeddings", None)  # XLNet says -1
     size, n = config.vocab_size, n or min(PROBE, limit if limit and limit > 0 else PROBE)
-    device = next(hf.parameters()).device
+    device = weight_like(hf).device
     return (size // 2 + 7 * torch.arange(first, first + n, device=device))[None] % size
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tiny_ablation.models.hookpoints import HookPoint, first_tensor
+from tiny_ablation.models.placed import computing
 from tiny_ablation.models.proof import Parts
 from tiny_ablation.models.watch import removed
 
@@ -43,11 +44,8 @@ def _handing_through(part: Parts) -> Iterator[None]:
         x = first_tensor(args, kwargs)[1]
         return type(form)((x, *form[1:])) if isinstance(form, (tuple, list)) else x
 
-    part.module.forward = forward
-    try:
+    with computing(part.module, forward):
         yield
-    finally:
-        del part.module.forward
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from torch import Tensor
 from tiny_ablation.errors import ModelError
 from tiny_ablation.models.discovery import probe_ids
 from tiny_ablation.models.fast import TreeLimits, read_at, tree_inputs
+from tiny_ablation.models.placed import weight_like
 
 if TYPE_CHECKING:
     from tiny_ablation.models.network import Network
@@ -45,7 +46,7 @@ class Judge:
 
     def __init__(self, network: "Network") -> None:
         self.network = network
-        self.weight = next(network.hf.parameters())
+        self.weight = weight_like(network.hf)
 
     def prompts(self, lengths: list[int], starts: Sequence[int] = ()) -> list[Prompt]:
         """Prompts of these lengths that share half of their beginning, each run by itself; what enters `starts` is kept."""

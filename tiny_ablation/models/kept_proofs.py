@@ -28,6 +28,7 @@ from tiny_ablation.config.identity import hash_json
 from tiny_ablation.errors import TinyAblateError, is_out_of_memory
 from tiny_ablation.models.discovery import probe_ids, run
 from tiny_ablation.models.hookpoints import HookPoint
+from tiny_ablation.models.placed import weight_like
 from tiny_ablation.models.proof import Parts
 from tiny_ablation.models.watch import showing
 from tiny_ablation.paths import cache_dir
@@ -114,7 +115,7 @@ def entries() -> Iterator[Entry]:
 
 def _key(model: "LoadedModel") -> dict[str, Any]:
     """All that decides what is found out about a model, but for what its code and its weights in memory really are."""
-    weight = next(model.hf.parameters())
+    weight = weight_like(model.hf)
     return {
         "weights": model.weights_hash,
         "processing": [model.origin.get("weights"), model.origin.get("quantization")],

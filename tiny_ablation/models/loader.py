@@ -13,6 +13,7 @@ from tiny_ablation.config.schema import ModelConfig, ModelSource, Weights
 from tiny_ablation.errors import DeviceError, ModelError, first_line
 from tiny_ablation.models.identity import IN_MEMORY, identity, prepare, weights_id
 from tiny_ablation.models.opening import Ids, facts, opening
+from tiny_ablation.models.placed import Placement, how_to_load, settle
 from tiny_ablation.models.reading import read_config, read_tokenizer, reading
 from tiny_ablation.models.sources import adapter
 from tiny_ablation.models.sources.files import ModelFiles
@@ -61,13 +62,14 @@ class TokenizerOnly(NamedTuple):
     context: int | None
 
 
-def load_model(cfg: ModelConfig, *, device: str, dtype: str) -> LoadedModel:
+def load_model(cfg: ModelConfig, *, device: str, dtype: str, placed: Placement | None = None) -> LoadedModel:
     """The model of `cfg`, ready to run.
 
     Args:
         cfg: the `model` group of a config.
         device: `cpu`, `cuda`, `mps` or the like, already resolved.
         dtype: the name of a torch floating-point type.
+        placed: how the model is spread over several devices; None puts it on `device`.
 
     Raises:
         ModelError: the model is missing, damaged or of an architecture that cannot be used.
@@ -75,14 +77,14 @@ def load_model(cfg: ModelConfig, *, device: str, dtype: str) -> LoadedModel:
     """
     files = prepare(cfg)
     given = tuple(getattr(cfg, field.name) for field in fields(ModelConfig))
-    key = (*given, identity(cfg, files), device, dtype)
+    key = (*given, identity(cfg, files), placed, device, dtype)
     if key in _held:
         _held[key] = _held.pop(key)
         return _held[key]
-    for stale in [other for other in _held if other[: len(given)] == given and other[-2:] == key[-2:]]:
+    for stale in [other for other in _held if other[: len(given)] == given and other[-3:] == key[-3:]]:
         del _held[stale]  # the same files with another content
     _make_room()
-    _held[key] = _load(cfg, files, device, dtype)
+    _held[key] = _load(cfg, files, device, dtype, placed)
     return _held[key]
 
 
@@ -122,7 +124,7 @@ def _make_room() -> None:
     gc.collect()  # a network and its hooks refer to each other
 
 
-def load_plain(cfg: ModelConfig, *, dtype: str, weights: str) -> Any:
+def load_plain(cfg: ModelConfig, *, dtype: str, weights: str, on_disk: bool = False) -> Any:
     """The bare model of `cfg` once more, as transformers loads it: on the CPU, with eager attention, held by nobody.
 
     Weights are rounded to `dtype`; what transformers keeps in another precision (rotary frequencies, some routers) stays so.
@@ -131,6 +133,7 @@ def load_plain(cfg: ModelConfig, *, dtype: str, weights: str) -> Any:
         cfg: the `model` group of a config.
         dtype: the name of a torch floating-point type.
         weights: the `weights_hash` of the model that is loaded once more.
+        on_disk: leave the weights there, and read them for each pass.
 
     Raises:
         ModelError: as `load_model`; or the files hold other weights by now.
@@ -148,7 +151,12 @@ def load_plain(cfg: ModelConfig, *, dtype: str, weights: str) -> Any:
         hf.set_attn_implementation("eager")
     else:
         eager = {"attn_implementation": "eager", "experts_implementation": "eager"}
-        hf = _read_model(cfg, files, read_as, **eager)
+        how = how_to_load(None) if on_disk else {}
+        hf = _read_model(cfg, files, read_as, **eager, **how)
+        if on_disk:
+            settle(hf, how["offload_folder"])
+            _refuse_changed(cfg, files)
+            return hf
         if cfg.quantization is not None:
             hf = hf.dequantize()
         _refuse_changed(cfg, files)
@@ -171,14 +179,19 @@ def _read_as(cfg: ModelConfig, files: ModelFiles | None, dtype: str) -> str:
     return "float32" if computed and dtype in ("float16", "bfloat16") else dtype
 
 
-def _load(cfg: ModelConfig, files: ModelFiles | None, device: str, dtype: str) -> LoadedModel:
-    read_as = None
+def _load(
+    cfg: ModelConfig, files: ModelFiles | None, device: str, dtype: str, placed: Placement | None
+) -> LoadedModel:
+    read_as, how = None, {}
     _refuse_quantization(cfg, files)
+    if placed is not None:
+        _refuse_placement(cfg, files)
+        how = how_to_load(placed)
     if files is None:
         (hf, tokenizer), origin = IN_MEMORY[cfg.source].build(cfg), {}
     else:
         read_as = _read_as(cfg, files, dtype)
-        hf, tokenizer = _read_model(cfg, files, read_as, device=device), read_tokenizer(cfg, files)
+        hf, tokenizer = _read_model(cfg, files, read_as, device=device, **how), read_tokenizer(cfg, files)
         origin = files.origin
         if cfg.quantization is not None:
             from tiny_ablation.models.quantized import keep_packed
@@ -190,7 +203,10 @@ def _load(cfg: ModelConfig, files: ModelFiles | None, device: str, dtype: str) -
         from tiny_ablation.models.folding import fold_weights
 
         fold_weights(hf)
-    _settle(hf, cfg, device, None if read_as == dtype else dtype)
+    if placed is None:
+        _settle(hf, cfg, device, None if read_as == dtype else dtype)
+    else:
+        settle(hf, how["offload_folder"])
     origin = {"source": cfg.source.value, **origin, "weights": cfg.weights.value}
     first = opening(cfg, tokenizer)
     origin |= facts(cfg, tokenizer, first)
@@ -215,6 +231,18 @@ def _refuse_quantization(cfg: ModelConfig, files: ModelFiles | None) -> None:
     if files.adapter is not None:
         raise ModelError(
             f"{asked} does not go with a LoRA adapter; merge the two, save the model, and name its directory."
+        )
+
+
+def _refuse_placement(cfg: ModelConfig, files: ModelFiles | None) -> None:
+    """Weights that are computed from those of the files have to be in memory."""
+    given = {
+        "model.quantization": cfg.quantization is not None, "model.weights=folded": cfg.weights is Weights.folded,
+        "a LoRA adapter": files is not None and files.adapter is not None, "a model that is made in memory": files is None,
+    }  # fmt: skip
+    if found := [name for name, is_so in given.items() if is_so]:
+        raise ModelError(
+            f"device.map=auto places weights as they are in the files, which does not go with {found[0]}."
         )
 
 
@@ -273,7 +301,8 @@ def _read_model(cfg: ModelConfig, files: ModelFiles, dtype: str, device: str = "
     if cfg.source is ModelSource.local:
         for tensor in (*hf.parameters(), *hf.buffers()):
             # Else it is a view of the file, and changes with it when a training writes its next checkpoint there.
-            tensor.data = tensor.data.clone()
+            if not tensor.is_meta:
+                tensor.data = tensor.data.clone()
     return hf
 
 

@@ -17,6 +17,7 @@ from tiny_ablation.models.architectures import restarts
 from tiny_ablation.models.discovery import ABSENT, find_final_norm, probe_ids, run, without_cache
 from tiny_ablation.models.hookpoints import COMPONENTS, HookPoint, ModelShape
 from tiny_ablation.models.kept_proofs import KeptProof, recall
+from tiny_ablation.models.placed import weight_like
 from tiny_ablation.models.proof import Parts, proven_parts
 from tiny_ablation.models.watch import removed
 
@@ -80,7 +81,7 @@ class Network:
     @property
     def device(self) -> str:
         """Where the weights are."""
-        return str(next(self.hf.parameters()).device)
+        return str(weight_like(self.hf).device)
 
     @cached_property
     def blocks(self) -> "list[nn.Module]":

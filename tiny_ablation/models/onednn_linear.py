@@ -18,6 +18,8 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+from tiny_ablation.models.placed import is_placed
+
 if TYPE_CHECKING:
     from tiny_ablation.models.network import Network
 
@@ -81,7 +83,7 @@ def fast_products(network: "Network") -> FastProducts:
 
 def available(network: "Network") -> bool:
     """Whether this machine and build have the fast product for this model, and it computes the same."""
-    return _is_plain(network.unembed.weight) and _is_faster()
+    return _is_plain(network.unembed.weight) and not is_placed(network.hf) and _is_faster()
 
 
 def _is_plain(weight: Any) -> bool:

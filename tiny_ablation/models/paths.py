@@ -33,6 +33,7 @@ from tiny_ablation.models.judge import (
     tree_of,
 )
 from tiny_ablation.models.onednn_linear import available, fast_products
+from tiny_ablation.models.placed import weight_like
 from tiny_ablation.models.tree_attention import TreeAttention
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def prove_paths(network: "Network", longest: int, off: dict[str, str] | None = N
 def _allowed(network: "Network", off: dict[str, str]) -> Paths:
     """The ways that this machine, the model's architecture and what was found leave."""
     config, shape = network.hf.config, network.shape
-    weight = next(network.hf.parameters())
+    weight = weight_like(network.hf)
     limits, limit = TreeLimits(window(config), length_class(config)), resume_limit(config, shape.n_layers)
     # On other devices than a CPU one dense product is faster than many small ones.
     small_products = weight.device.type == "cpu" and weight.dtype in (torch.float32, torch.float64)

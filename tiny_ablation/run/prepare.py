@@ -5,10 +5,11 @@ mistake is told as early as it can be.
 """
 
 import gc
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Any
 
 from tiny_ablation.config.identity import Identity
 from tiny_ablation.config.schema import ModelConfig, Span
@@ -24,6 +25,7 @@ from tiny_ablation.models.device import resolve_device, set_up_torch
 from tiny_ablation.models.identity import prepare
 from tiny_ablation.models.loader import load_model
 from tiny_ablation.models.network import Network, build_network
+from tiny_ablation.models.placed import placement
 from tiny_ablation.run.baseline import prompt_of
 from tiny_ablation.run.examples import Selection, draw_scorable, keep, scorable_by
 from tiny_ablation.run.generation import decoding_of, require_room
@@ -85,9 +87,14 @@ def prepare_run(spec: RunSpec, *, outline: bool = False) -> PreparedRun:
     with _without_collections():
         set_up_torch(root.device)
         device = resolve_device(root.device)
-        networks = [build_network(load_model(root.model, device=device, dtype=root.device.dtype.value))]
+        how = {
+            "device": device,
+            "dtype": root.device.dtype.value,
+            "placed": placement(root.device, device),
+        }
+        networks = [build_network(load_model(root.model, **how))]
         if spec.other_model:
-            networks.append(_second(spec.other_model, device, root.device.dtype.value))
+            networks.append(_second(spec.other_model, how))
             require_alike(*networks)
         for other in spec.others.values():  # whose tokenizers are part of the identity
             prepare(other)
@@ -99,9 +106,9 @@ def prepare_run(spec: RunSpec, *, outline: bool = False) -> PreparedRun:
     return replace(main, held_out=_planned(_held_out(spec), identity, networks, device, outline=outline))
 
 
-def _second(cfg: ModelConfig, device: str, dtype: str) -> Network:
+def _second(cfg: ModelConfig, how: Mapping[str, Any]) -> Network:
     try:
-        return build_network(load_model(cfg, device=device, dtype=dtype))
+        return build_network(load_model(cfg, **how))
     except ModelError as error:
         raise ModelError(f"the second model: {error}") from error
 

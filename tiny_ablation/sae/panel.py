@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from tiny_ablation.models.placed import weight_like
 from tiny_ablation.sae.autoencoder import Autoencoder
 
 if TYPE_CHECKING:
@@ -123,7 +124,7 @@ def unembedded(network: "Network", autoencoder: Autoencoder, numbers: Sequence[i
             o = network.hook_point(*autoencoder.site.place).module
             rows = o(rows) - o(torch.zeros_like(rows))
         rows = rows * _final_norm(network)
-        logits = network.unembed(rows.to(next(network.hf.parameters()).dtype)).float()
+        logits = network.unembed(rows.to(weight_like(network.hf).dtype)).float()
     return (logits - logits.mean(-1, keepdim=True)).cpu()
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from tiny_ablation.engine.bare.model import Bare
 from tiny_ablation.engine.precision import NUMERICAL_TOLERANCE
 from tiny_ablation.errors import Interrupted, ModelError, said, user_message
+from tiny_ablation.models.placed import is_placed
 from tiny_ablation.run.measure import Measured
 from tiny_ablation.run.prepare import PreparedRun
 from tiny_ablation.stats.ranks import spearman
@@ -33,7 +34,8 @@ def check(prepared: PreparedRun, measured: Sequence[Measured]) -> dict[str, Any]
         ModelError: the reference cannot take this model apart, or its files are gone.
     """
     root = prepared.spec.settings.root
-    plain = read_plain(prepared, resolve_mode(root.verify.mode, prepared.device))
+    placed = any(is_placed(network.hf) for network in prepared.networks)
+    plain = read_plain(prepared, resolve_mode(root.verify.mode, prepared.device, placed=placed))
     parts = slices(prepared, measured, plain.models, plain.dtype)
     names = [metric.name for metric in prepared.metrics]
     metrics = {name: _metric([part.compared[name] for part in parts]) for name in names}

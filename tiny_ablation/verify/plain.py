@@ -5,13 +5,15 @@ read wrongly, changed or rounded where they should not be are seen, and named.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tiny_ablation.config.schema import DType, VerifyMode
 from tiny_ablation.engine.bare.model import Bare
 from tiny_ablation.errors import DeviceError, is_out_of_memory
 from tiny_ablation.models.loader import load_plain
+from tiny_ablation.models.placed import is_placed, numbers
 from tiny_ablation.models.quantized import PackedLinear, packed_layers
 
 if TYPE_CHECKING:
@@ -53,8 +55,8 @@ def read_plain(prepared: "PreparedRun", mode: VerifyMode) -> Plain:
     wanted = _affordable(prepared, DType.float64 if mode is VerifyMode.float64 else DType.float32)
     models, rounded, other = {}, [], []
     for cfg, network in zip(spec.models, prepared.networks, strict=True):
-        dtype = spec.settings.root.device.dtype.value
-        fresh = load_plain(cfg, dtype=dtype, weights=network.model.weights_hash)
+        dtype, on_disk = spec.settings.root.device.dtype.value, is_placed(network.hf)
+        fresh = load_plain(cfg, dtype=dtype, weights=network.model.weights_hash, on_disk=on_disk)
         for kind, words in _differences(network.hf, fresh):
             told = f"{words} ({network.model.name})" if prepared.other else words
             (rounded if kind == "rounded" else other).append(told)
@@ -81,7 +83,8 @@ def _numbers(network: "Network") -> int:
 def _affordable(prepared: "PreparedRun", wanted: DType) -> DType:
     import psutil
 
-    numbers = sum(map(_numbers, prepared.networks))
+    # What is on disk is read from there, and widened as it is.
+    numbers = sum(_numbers(network) for network in prepared.networks if not is_placed(network.hf))
     free = psutil.virtual_memory().available * _SPARE
     if wanted is DType.float64 and 8 * numbers > free:
         wanted = DType.float32
@@ -95,7 +98,9 @@ def _affordable(prepared: "PreparedRun", wanted: DType) -> DType:
 def _widened(hf: Any, dtype: DType) -> Bare:
     import torch
 
-    return Bare(hf.to(getattr(torch, dtype.value)))
+    for tensor in filter(torch.is_floating_point, (*hf.parameters(), *hf.buffers())):
+        tensor.data = tensor.data.to(getattr(torch, dtype.value))
+    return Bare(hf)
 
 
 def _listed(found: list[str]) -> list[str]:
@@ -108,23 +113,24 @@ def _differences(ours: Any, fresh: Any) -> Iterator[tuple[str, str]]:
     for name in sorted(mine.keys() | theirs.keys()):
         if name not in mine or name not in theirs:
             yield "other", f"{name} is in the {'run' if name in mine else 'files'} only"
-        elif (words := _difference(mine[name], theirs[name])) is not None:
+        elif (words := _difference(mine[name](), theirs[name]())) is not None:
             yield words[0], f"{name} {words[1]}"
 
 
-def _tensors(hf: Any) -> "Iterator[tuple[str, Tensor]]":
-    """Weights and buffers by name, but for the buffers that a pass rewrites."""
-    yield from hf.named_parameters()
-    for name, layer in packed_layers(hf):
-        yield f"{name}.weight", layer.weight
+def _tensors(hf: Any) -> "Iterator[tuple[str, Callable[[], Tensor]]]":
+    """Weights and buffers by name, each read when it is asked for, but for the buffers that a pass rewrites."""
     for prefix, module in hf.named_modules():
+        if isinstance(module, PackedLinear):
+            yield f"{prefix}.weight", lambda layer=module: layer.weight
+        for name, _ in module.named_parameters(recurse=False):
+            yield f"{prefix}.{name}".lstrip("."), partial(numbers, module, name)
         if isinstance(module, PackedLinear):
             continue
         kinds = getattr(module, "rope_type", "default")
         rewritten = set(kinds.values() if isinstance(kinds, dict) else [kinds]) & {"dynamic", "longrope"}
         for name, buffer in module.named_buffers(prefix, recurse=False):
             if not rewritten or not name.endswith("inv_freq") or name.endswith("original_inv_freq"):
-                yield name, buffer
+                yield name, lambda buffer=buffer: buffer
 
 
 def _difference(ours: "Tensor", fresh: "Tensor") -> tuple[str, str] | None:

@@ -62,11 +62,17 @@ class Slice:
         return [self.measured.arm.prompts[int(self.measured.examples[i])].name for i in self.examples]
 
 
-def resolve_mode(mode: VerifyMode, device: str) -> VerifyMode:
-    """What `auto` means on this device: the CPU for an accelerator, double precision for a CPU."""
+def resolve_mode(mode: VerifyMode, device: str, *, placed: bool = False) -> VerifyMode:
+    """What `auto` means here: double precision on a CPU; single for an accelerator, and where memory is short for the model.
+
+    Args:
+        mode: as the config says.
+        device: that the run computed on.
+        placed: whether the model was spread over devices or disk.
+    """
     if mode is not VerifyMode.auto:
         return mode
-    return VerifyMode.float64 if device == "cpu" else VerifyMode.cpu
+    return VerifyMode.float64 if device == "cpu" and not placed else VerifyMode.cpu
 
 
 def slices(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from tiny_ablation.ablations.direction.vectors import SITE, Difference, Given, OneDirection
 from tiny_ablation.data.text import listing
 from tiny_ablation.errors import ConfigError, DataError
+from tiny_ablation.models.placed import weight_like
 from tiny_ablation.run.plan import PlanContext
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def given(file: str, tensor: str, context: PlanContext, layers: Sequence[int]) -
             raise ConfigError(
                 f"ablation.file={file}: {tensor} has no direction for layer {layer}: it is zero or not finite"
             )
-    like = next(context.network.hf.parameters())
+    like = weight_like(context.network.hf)
     text = f"The directions are {tensor} of {Path(file).name}."
     return Found({layer: Given(each[layer].to(like)) for layer in layers}, {"text": text})
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from tiny_ablation.config.seeds import generator
 from tiny_ablation.engine.edits import Edit, Intervention, Lookup, Replacement
 from tiny_ablation.engine.prompts import Prompt
+from tiny_ablation.models.placed import numbers, weight_like
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -68,7 +69,7 @@ class Draws(Lookup):
         """(1 + marked tokens, 1, d_model)."""
         import torch
 
-        weight = self.network.hf.get_input_embeddings().weight
+        weight = numbers(self.network.hf.get_input_embeddings())
         rows = [torch.zeros(1, weight.shape[1], dtype=torch.float64)]
         for prompt in self.prompts:
             draws = generator(self.seed, "noise", prompt.name, self.draw)
@@ -76,7 +77,7 @@ class Draws(Lookup):
                 torch.from_numpy(draws.standard_normal((len(prompt.marks[self.mark]), weight.shape[1])))
             )
         noise = torch.cat(rows) * self.scale * weight.detach().double().std()
-        return noise[:, None].to(weight)
+        return noise[:, None].to(weight_like(self.network.hf))
 
 
 def noise_on(

@@ -16,6 +16,7 @@ from tiny_ablation.config.keys import key
 from tiny_ablation.config.schema import AblationConfig
 from tiny_ablation.document import Section, Table
 from tiny_ablation.engine.edits import Lookup
+from tiny_ablation.models.placed import weight_like
 from tiny_ablation.run.plan import Analysis, LeftOut, PlanContext
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def plan_optimal(cfg: Any, context: PlanContext, sites: Mapping[Place, Sequence[
 
     reference, held_out = context.reference(cfg.n_reference), context.clean[: cfg.n_reference]
     constants = Constants(context.network, reference.prompts, held_out, [*sites], cfg.positions, context.full)
-    like, shape = next(context.network.hf.parameters()), context.shape
+    like, shape = weight_like(context.network.hf), context.shape
     tables, learned = {}, {}
     for place, units in sites.items():
         n = shape.n_units(place[0])

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from tiny_ablation.engine.bare.additions import Addition, Additions, removed
 from tiny_ablation.errors import ModelError
+from tiny_ablation.models.placed import weight_like
 
 PROBE = (1, 2)  # the tokens that are run
 
@@ -71,7 +72,7 @@ def explore(hf: Any) -> list[Block]:
             stack.enter_context(additions.watching(block))
             for child in block.children():
                 stack.enter_context(removed(child.register_forward_hook(keep)))
-        hf(input_ids=torch.tensor([PROBE], device=next(hf.parameters()).device), use_cache=False)
+        hf(input_ids=torch.tensor([PROBE], device=weight_like(hf).device), use_cache=False)
     return [_describe(block, called, additions.seen.get(block, []), outputs, config) for block in blocks]
 
 

@@ -19,6 +19,7 @@ from tiny_ablation.engine.bare.blocks import PROBE, Block, explore, sizes
 from tiny_ablation.engine.bare.layouts import layout_of
 from tiny_ablation.engine.bare.scores import Scores
 from tiny_ablation.errors import GuardError, ModelError
+from tiny_ablation.models.placed import weight_like
 
 Place = tuple[str, int]  # (component, layer), as in `tiny_ablation.models.hookpoints`
 Tap = Callable[
@@ -83,7 +84,7 @@ class Bare:
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return next(self.hf.parameters()).device
+        return weight_like(self.hf).device
 
     def run(self, ids: Sequence[int], rows: int = 1, taps: Mapping[Place, Tap] | None = None) -> Pass:
         """One forward pass of `rows` copies of a prompt.

@@ -1,0 +1,135 @@
+"""Models that are larger than a device: accelerate places their blocks on GPUs, then in memory, then on disk.
+
+What does not fit on the first device is read for each pass, a module at a time, and let go of behind it. So its parameters
+hold no numbers in between: whoever reads weights asks `numbers`, and whoever needs precision or device asks `weight_like`.
+"""
+
+import shutil
+import tempfile
+import weakref
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from tiny_ablation.errors import ConfigError, MissingExtraError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+DISK = {"": "disk"}
+
+
+class Placement(NamedTuple):
+    """How a model is spread over devices.
+
+    Attributes:
+        memory: of the weights, how much goes where, such as `((0, "20GB"), ("cpu", "8GB"))`; what is beyond that stays on
+            disk. None takes what is free.
+        device: the kind of device to begin with.
+    """
+
+    memory: tuple[tuple[int | str, str | None], ...]
+    device: str
+
+
+def placement(cfg: Any, device: str) -> Placement | None:
+    """What `device.map` asks for; None where the model goes to one device.
+
+    Args:
+        cfg: the group `device` of a config.
+        device: the torch device that was resolved.
+
+    Raises:
+        ConfigError: a memory without a map, or on the wrong device.
+    """
+    asked = {"cpu_memory": cfg.cpu_memory, "gpu_memory": cfg.gpu_memory}
+    if cfg.map is None:
+        if given := [name for name, value in asked.items() if value is not None]:
+            raise ConfigError(f"device.{given[0]} says how device.map=auto spreads a model; add that")
+        return None
+    if device == "mps":
+        raise ConfigError(
+            "device.map=auto: mps shares the machine's memory; use device=cpu, which can keep weights on disk"
+        )
+    import torch
+
+    gpus = range(torch.cuda.device_count()) if device.startswith("cuda") else ()
+    return Placement((*((gpu, cfg.gpu_memory) for gpu in gpus), ("cpu", cfg.cpu_memory)), device)
+
+
+def how_to_load(placed: Placement | None) -> dict[str, Any]:
+    """Arguments of `from_pretrained` that spread a model; without a placement, that leave all of it on disk.
+
+    Raises:
+        ConfigError: a memory is not a size.
+        MissingExtraError: accelerate is not installed.
+    """
+    try:
+        from accelerate.utils import convert_file_size_to_int, get_max_memory
+    except ImportError as error:
+        raise MissingExtraError(
+            "device.map=auto needs an extra: pip install 'tiny-ablation[offload]'"
+        ) from error
+    folder = {"offload_folder": tempfile.mkdtemp(prefix="tiny-ablate-")}
+    if placed is None:
+        return {"device_map": DISK, **folder}
+    free, memory = get_max_memory(), {}
+    for place, given in placed.memory:
+        try:
+            memory[place] = free[place] if given is None else convert_file_size_to_int(given)
+        except ValueError as error:
+            raise ConfigError(f"device: {given!r} is no size of memory; such as 8GB or 500MB") from error
+    return {"device_map": "auto", "max_memory": memory, **folder}
+
+
+def settle(hf: Any, folder: str) -> None:
+    """Put a spread model in its final state; what was written for it to `folder` goes with it."""
+    weakref.finalize(hf, shutil.rmtree, folder, ignore_errors=True)
+    hf.eval()
+    for parameter in hf.parameters():
+        parameter.requires_grad_(False)
+
+
+def is_placed(hf: Any) -> bool:
+    """Whether the model is spread over devices, or on disk."""
+    places = {*(getattr(hf, "hf_device_map", None) or {}).values()}
+    return len(places) > 1 or "disk" in places
+
+
+def weight_like(hf: Any) -> "Tensor":
+    """A tensor of the precision of a model's weights, on the device where its inputs go; of whatever shape."""
+    weight = next(hf.parameters())
+    if not weight.is_meta:
+        return weight
+    import torch
+
+    places = [place for place in hf.hf_device_map.values() if place not in ("cpu", "disk")]
+    return torch.empty(0, dtype=weight.dtype, device=places[0] if places else "cpu")
+
+
+def numbers(module: "nn.Module", name: str = "weight") -> "Tensor":
+    """A parameter of a module with its numbers, which are read where they are not in memory."""
+    tensor: Any = getattr(module, name)
+    if not tensor.is_meta:
+        return tensor
+    hook: Any = module._hf_hook
+    return hook.weights_map[name]
+
+
+@contextmanager
+def computing(module: "nn.Module", forward: Any) -> Iterator[None]:
+    """Within: a module computes `forward`; behind it what it did before, which may read its weights from elsewhere."""
+    before = vars(module).get("forward")
+    module.forward = forward
+    try:
+        yield
+    finally:
+        if before is None:
+            del module.forward
+        else:
+            module.forward = before
+
+
+def spread_over(hf: Any) -> Mapping[str, Any] | None:
+    """Where each part of a spread model is, in words, for the provenance; None for a model on one device."""
+    return {name: str(place) for name, place in hf.hf_device_map.items()} if is_placed(hf) else None
