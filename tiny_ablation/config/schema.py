@@ -166,7 +166,7 @@ class DeviceConfig:
         identity=False,
     )
     map: str | None = key(
-        None, help="auto: spread the model over GPUs, then memory, then disk (extra `offload`); null: one device",
+        None, help="auto: spread the model over GPUs, then memory, then disk; null: one device",
         choices=("auto",), identity=False,
     )  # fmt: skip
     cpu_memory: str | None = key(

@@ -13,7 +13,7 @@ from tiny_ablation.config.schema import ModelConfig, ModelSource, Weights
 from tiny_ablation.errors import DeviceError, ModelError, first_line
 from tiny_ablation.models.identity import IN_MEMORY, identity, prepare, weights_id
 from tiny_ablation.models.opening import Ids, facts, opening
-from tiny_ablation.models.placed import Placement, how_to_load, settle
+from tiny_ablation.models.placed import Placement, how_to_load, is_placed, settle, where
 from tiny_ablation.models.reading import read_config, read_tokenizer, reading
 from tiny_ablation.models.sources import adapter
 from tiny_ablation.models.sources.files import ModelFiles
@@ -207,6 +207,9 @@ def _load(
         _settle(hf, cfg, device, None if read_as == dtype else dtype)
     else:
         settle(hf, how["offload_folder"])
+        if is_placed(hf):
+            origin = origin | {"placed": where(hf)}
+            notice(f"{cfg.name}: {origin['placed']}; what is not on the first device is read for each pass.")
     origin = {"source": cfg.source.value, **origin, "weights": cfg.weights.value}
     first = opening(cfg, tokenizer)
     origin |= facts(cfg, tokenizer, first)

@@ -4,14 +4,15 @@ What does not fit on the first device is read for each pass, a module at a time,
 hold no numbers in between: whoever reads weights asks `numbers`, and whoever needs precision or device asks `weight_like`.
 """
 
+import logging
 import shutil
 import tempfile
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tiny_ablation.errors import ConfigError, MissingExtraError
+from tiny_ablation.errors import ConfigError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -62,14 +63,10 @@ def how_to_load(placed: Placement | None) -> dict[str, Any]:
 
     Raises:
         ConfigError: a memory is not a size.
-        MissingExtraError: accelerate is not installed.
     """
-    try:
-        from accelerate.utils import convert_file_size_to_int, get_max_memory
-    except ImportError as error:
-        raise MissingExtraError(
-            "device.map=auto needs an extra: pip install 'tiny-ablation[offload]'"
-        ) from error
+    from accelerate.utils import convert_file_size_to_int, get_max_memory
+
+    logging.getLogger("accelerate.big_modeling").setLevel(logging.ERROR)  # it says what `where` does
     folder = {"offload_folder": tempfile.mkdtemp(prefix="tiny-ablate-")}
     if placed is None:
         return {"device_map": DISK, **folder}
@@ -130,6 +127,11 @@ def computing(module: "nn.Module", forward: Any) -> Iterator[None]:
             module.forward = before
 
 
-def spread_over(hf: Any) -> Mapping[str, Any] | None:
-    """Where each part of a spread model is, in words, for the provenance; None for a model on one device."""
-    return {name: str(place) for name, place in hf.hf_device_map.items()} if is_placed(hf) else None
+def where(hf: Any) -> str:
+    """How much of the weights is where, in words such as `0.1 GB cpu, 2.3 GB disk`."""
+    sizes: dict[str, int] = {}
+    for name, parameter in hf.named_parameters():
+        part = max((p for p in hf.hf_device_map if f"{name}.".startswith(f"{p}." if p else "")), key=len)
+        place = str(hf.hf_device_map[part])
+        sizes[place] = sizes.get(place, 0) + parameter.nbytes
+    return ", ".join(f"{size / 1e9:.3g} GB {place}" for place, size in sorted(sizes.items()))
