@@ -73,7 +73,8 @@ def test_what_differs_is_told_in_words():
 
 
 NOT_IDENTITY = [
-    *(f"device.{key}" for key in ("name", "index", "map", "cpu_memory", "gpu_memory", "threads", "batch_tokens", "deterministic")),
+    *(f"device.{key}" for key in ("name", "index", "threads", "batch_tokens", "deterministic")),
+    "device.map", "device.cpu_memory", "device.gpu_memory",
     "model.path", "model.base",
     "dataset.path", "dataset.fields", "tracking", "profile", "run", "run.shards", "run.shard", "run.dead_after", "sweep",
     "resume", "notes", "experiment", "generate.max_total",
