@@ -140,7 +140,7 @@ def _print(tensor: "Tensor") -> tuple[Any, ...]:
     import torch
 
     numbers = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
-    return tensor.dtype, tensor.shape, hashlib.sha256(numbers).digest()
+    return tensor.dtype, tensor.shape, hashlib.sha256(numbers.data).digest()
 
 
 def _difference(ours: "Tensor", fresh: "Tensor") -> tuple[str, str] | None:
