@@ -94,7 +94,9 @@ def measure(root: RootConfig, network: "Network", tokens: Sequence[TokenizedExam
         "n_groups": len(set(groups)),
         "accuracy_means": found.criterion,
         **overall,
-        "verdict": verdict(overall["preference"]) if found.preferred else "not compared (rows without foil)",
+        "verdict": verdict(overall["preference"])
+        if found.preferred
+        else "not compared (no foils, or metrics.span=text)",
         "by_template": by_template([t.example.template for t in tokens], columns),
     }
 

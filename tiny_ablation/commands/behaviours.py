@@ -91,16 +91,14 @@ def _summary_table(found: Sequence[dict[str, Any]]) -> Iterator[str]:
 def _numbers(found: dict[str, Any] | None) -> list[str]:
     if found is None:
         return ["0", "0", "", "", "", "", "no row can be scored with this tokenizer"]
-    difference = found.get("logit_diff") or found["seq_logprob_diff"]
-    probability = found.get("prob_diff")
-    share = "{mean:.2f} [{ci_low:.2f}, {ci_high:.2f}]".format(**found["preference"])
-    logits = "{mean:+.2f} [{ci_low:+.2f}, {ci_high:+.2f}]".format(**difference)
+    share, probability = found.get("preference"), found.get("prob_diff")
+    logits = found.get("logit_diff") or found.get("seq_logprob_diff")
     return [
         str(found["n"]),
         str(found["n_groups"]),
         f"{found['accuracy']['mean']:.2f}",
-        share,
-        logits,
+        "" if share is None else "{mean:.2f} [{ci_low:.2f}, {ci_high:.2f}]".format(**share),
+        "" if logits is None else "{mean:+.2f} [{ci_low:+.2f}, {ci_high:+.2f}]".format(**logits),
         "" if probability is None else f"{probability['mean']:+.2f}",
         found["verdict"],
     ]

@@ -3,6 +3,8 @@
 * A rate (a metric that is 0 or 1 per example): an exact interval at the effective sample size, no test.
 * Another metric that is never below 0, such as a divergence: the interval of a mean, no test. Its mean is not 0 unless nothing
   changes at all, so a test against 0 would find every site.
+* A metric that is 0 or 1 with an intervention and without: the interval of a mean, wider where all examples did alike, and the
+  exact test by the signs of groups.
 * Any other: the interval and the test of a mean over groups of examples.
 """
 
@@ -27,6 +29,7 @@ from tiny_ablation.stats.rates import for_differences, rate_intervals
 from tiny_ablation.stats.ratios import Shape
 from tiny_ablation.stats.selection import selected_intervals
 from tiny_ablation.stats.shrinkage import shrunken
+from tiny_ablation.stats.sign_flips import BY_SIGNS, sign_flip_pvalues
 
 if TYPE_CHECKING:
     from tiny_ablation.run.prepare import PreparedRun
@@ -92,7 +95,7 @@ def site_statistics(
     draws = generator(root.seed, "bootstrap", name)
     missing = np.full(len(sums), np.nan)
     if no_test == NO_TEST_OF_RATES:
-        p, shown = missing, rate_intervals(sums, sizes, stats.confidence)
+        p, null, shown = missing, no_test, rate_intervals(sums, sizes, stats.confidence)
         chosen = rate_intervals(sums, sizes, 1 - _selected_level(stats, len(sums)))
     else:
         step, n_draws = first_step(family, LEVEL, stats.fdr.value), stats.n_perm
@@ -100,9 +103,10 @@ def site_statistics(
             sums, sizes, rng=draws, confidence=stats.confidence, n_boot=stats.n_boot, n_draws=n_draws,
             step=None if no_test or n_draws else step,
         )  # fmt: skip
-        p, shown = found.p, Intervals(found.low, found.high)
+        p, null, shown = found.p, null_of(sums, sizes), Intervals(found.low, found.high)
         chosen = _selected(stats, sums, sizes, draws, shown)
         if of_answers(name):
+            p, null = np.where(np.isnan(p), p, sign_flip_pvalues(sums)), BY_SIGNS
             shown = for_differences(shown, sums, sizes, stats.confidence)
             chosen = for_differences(chosen, sums, sizes, 1 - _selected_level(stats, len(sums)))
     p = missing if no_test else np.where(tested, p, np.nan)
@@ -111,7 +115,7 @@ def site_statistics(
         adjusted[tested] = family_wise(sums[tested], sizes, p[tested], max(stats.n_boot, 2000), draws)
     margin = stats.margin if name == prepared.metrics[0].name else None
     return SiteStatistics(
-        *shown, p, no_test or null_of(sums, sizes), standardised(deltas, groups),
+        *shown, p, no_test or null, standardised(deltas, groups),
         missing if no_test else _shrunken(sums, sizes, tested), *chosen,
         missing if margin is None else equivalence_pvalues(sums, sizes, margin), adjusted,
     )  # fmt: skip

@@ -49,7 +49,7 @@ def rate_intervals(hits: Floats, sizes: Floats, confidence: float = 0.95) -> Int
 
 
 def for_differences(found: Intervals, sums: Floats, sizes: Floats, confidence: float = 0.95) -> Intervals:
-    """Intervals of mean differences of what happens or not, wider where all differences are alike.
+    """Intervals of mean differences of what happens or not: within [-1, 1], and wider where all differences are alike.
 
     Others may be there as often as what was never seen may happen.
 
@@ -60,8 +60,8 @@ def for_differences(found: Intervals, sums: Floats, sizes: Floats, confidence: f
         confidence: of the intervals.
     """
     rare, alike = rate_intervals(np.zeros_like(sums), sizes, confidence).high, found.low == found.high
-    low, high = np.maximum(found.low - rare, -1.0), np.minimum(found.high + rare, 1.0)
-    return Intervals(np.where(alike, low, found.low), np.where(alike, high, found.high))
+    low, high = np.where(alike, found.low - rare, found.low), np.where(alike, found.high + rare, found.high)
+    return Intervals(np.maximum(low, -1.0), np.minimum(high, 1.0))
 
 
 def _effective(hits: Floats, sizes: Floats, confidence: float) -> Floats:
