@@ -204,6 +204,7 @@ class PlanContext:
         reference: draws at most so many examples that are not evaluated; raises ConfigError where there are none.
         outline: whether only the cost of the rows is asked for: what takes minutes is not made, and rows that cost as much
             stand for those that would follow from it (`Arm.left_out`).
+        metric: the primary metric.
         other: the model that the ablation names besides (`Ablation.other_model`), of the same shape and with the same tokens.
     """
 
@@ -216,6 +217,7 @@ class PlanContext:
     full: bool
     reference: Callable[[int], ReferenceSet]
     outline: bool = False
+    metric: str = "logit_diff"
     other: "Network | None" = None
 
     @property

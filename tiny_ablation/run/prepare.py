@@ -196,6 +196,7 @@ def _context(
         full=root.metrics.span is not Span.first,
         reference=partial(reference_set, spec, network),
         outline=outline,
+        metric=metric_names_of(root)[0],
         other=networks[1] if networks[1:] else None,
     )
 

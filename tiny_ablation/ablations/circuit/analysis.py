@@ -19,7 +19,9 @@ import pandas as pd
 
 from tiny_ablation.ablations.circuit.areas import areas
 from tiny_ablation.ablations.circuit.curves import Curves, curves_of, mean_of
-from tiny_ablation.ablations.circuit.design import EMPTY
+from tiny_ablation.ablations.circuit.agreement import agreement
+from tiny_ablation.ablations.circuit.design import EMPTY, MARGIN
+from tiny_ablation.ablations.circuit.named import named_circuits
 from tiny_ablation.ablations.shared.head_sets import label
 from tiny_ablation.errors import ResultsError
 from tiny_ablation.run.id_columns import named
@@ -35,8 +37,6 @@ from tiny_ablation.stats.ratios import Shape
 from tiny_ablation.store.files import read_table
 from tiny_ablation.store.reader import Run
 
-MARGIN = 0.2
-"""How far from 1 the f of a circuit that carries the behaviour may lie."""
 STANDS_OUT = 95.0
 """A member is needed where it raises f by more than this share of random heads, in percent."""
 
@@ -54,8 +54,13 @@ def analyse(prepared: PreparedRun, measured: Sequence[Measured]) -> Analysis:
     members = pd.concat([member_table(curves, ranking) for ranking in rankings], ignore_index=True)
     for frame in (table, members):
         named(prepared, frame)
-    summary = _summary(curves, table, members)
-    return Analysis({"circuit": table, "minimality": members}, {"circuit": summary}, _warnings(summary))
+    others = named_circuits(curves, measured[0].arm)
+    summary = _summary(curves, table, members) | {"named": others.to_dict("records")}
+    summary["published"] = agreement(curves, measured[0].arm, others)
+    tables = {"circuit": table, "minimality": members}
+    if len(others):
+        tables["named_circuits"] = named(prepared, others)
+    return Analysis(tables, {"circuit": summary}, _warnings(summary))
 
 
 def circuit_table(curves: Curves, ranking: str) -> pd.DataFrame:
@@ -124,7 +129,8 @@ def _summary(curves: Curves, table: pd.DataFrame, members: pd.DataFrame) -> dict
     evaluated = {token.example.id for token in curves.prepared.tokens}
     return {
         "metric": curves.prepared.metrics[0].name, "replacement": ablation.replacement, "n_heads": curves.plan.n_heads,
-        "ranked_by": {"run_id": earlier.run_id, "metric": earlier.metric, "n_heads": len(earlier.effects)},
+        "ranked_by": {"run_id": earlier.run_id, "metric": earlier.metric, "n_heads": len(earlier.effects),
+                      "unused": earlier.unused},
         "shared_examples": len(evaluated & earlier.examples), "n_examples": len(curves.full),
         "full": float(curves.full.mean()), "empty": float(curves.values[EMPTY].mean()),
         "defined": bool((table["faithfulness_shape"] == Shape.interval).all()),
@@ -160,7 +166,11 @@ def _warnings(summary: dict[str, Any]) -> list[str]:
         )
     if summary["ranked_by"]["n_heads"] < summary["n_heads"]:
         out.append(
-            f"the earlier run measured {summary['ranked_by']['n_heads']} of {summary['n_heads']} heads; the others come last"
+            f"the ranking has {summary['ranked_by']['n_heads']} of {summary['n_heads']} heads; the others come last"
+        )
+    if unused := summary["ranked_by"]["unused"]:
+        out.append(
+            f"the ranking scores {unused} MLPs as well, which are never replaced here, so circuits are of heads alone"
         )
     return out
 

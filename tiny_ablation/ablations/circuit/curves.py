@@ -53,7 +53,11 @@ class Curves:
         """(n_random,) f of the random circuits, as many as were drawn; one of them where there is no choice."""
         if size in (0, self.plan.n_heads):
             return np.array([self.point(self.circuit(ranking, size, role))])
-        name, found = set_name(ranking, size, role), []
+        return self.randoms_of(set_name(ranking, size, role))
+
+    def randoms_of(self, name: str) -> Floats:
+        """(n_random,) f of the random counterparts of a set, as many as were drawn."""
+        found: list[float] = []
         while f"{name}/random_{len(found)}" in self.values:
             found.append(self.point(self.above(f"{name}/random_{len(found)}")))
         return np.array(found)

@@ -8,12 +8,16 @@ from typing import Any
 
 from tiny_ablation.ablations.shared.head_ranking import HeadRanking, head_ranking
 from tiny_ablation.ablations.shared.head_sets import HeadSet, random_sets
+from tiny_ablation.ablations.shared.ranking_file import ranking_of_file
 from tiny_ablation.ablations.shared.sites import Head
 from tiny_ablation.config.seeds import generator
 from tiny_ablation.models.hookpoints import ModelShape
 
 FRACTIONS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 """Mueller et al. 2025, MIB: A Mechanistic Interpretability Benchmark, section 3.2."""
+
+MARGIN = 0.2
+"""How far from 1 the f of a circuit that carries the behaviour may lie."""
 
 EMPTY = "empty"
 ROLES = ("kept", "removed")
@@ -66,12 +70,11 @@ class Design:
 
     def randoms(self, ranking: str, size: int) -> list[HeadSet]:
         """Random circuits with as many heads in each layer."""
-        heads = self.circuit(ranking, size)
-        return (
-            random_sets(heads, self.shape, self.n_random, self.seed, f"{ranking}/top_{size}")
-            if self.n_random
-            else []
-        )
+        return self.randoms_of(f"{ranking}/top_{size}", self.circuit(ranking, size))
+
+    def randoms_of(self, name: str, heads: HeadSet) -> list[HeadSet]:
+        """Random counterparts of a circuit of any name."""
+        return random_sets(heads, self.shape, self.n_random, self.seed, name) if self.n_random else []
 
     def tested(self, ranking: str) -> tuple[Head, ...]:
         """The members that are tested one by one, the strongest first."""
@@ -92,7 +95,7 @@ def design(cfg: Any, shape: ModelShape, seed: int) -> Design:
     Raises:
         ConfigError: the earlier run cannot be used.
     """
-    earlier = head_ranking(cfg.from_run, shape)
+    earlier = ranking_of_file(cfg.ranking, shape) if cfg.ranking else head_ranking(cfg.from_run, shape)
     unknown = [head for head in shape.heads() if head not in earlier.effects]
     orders = {by: (*earlier.ranked(by), *unknown) for by in cfg.rankings}
     members = min(cfg.members, len(earlier.effects))

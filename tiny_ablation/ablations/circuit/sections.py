@@ -4,7 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tiny_ablation import formats
-from tiny_ablation.ablations.circuit.analysis import MARGIN, STANDS_OUT
+from tiny_ablation.ablations.circuit.analysis import STANDS_OUT
+from tiny_ablation.ablations.circuit.design import MARGIN
+from tiny_ablation.ablations.circuit.published import TOLERANCE
+from tiny_ablation.ablations.shared.head_ranking import SCORE
 from tiny_ablation.document import Section, Table
 from tiny_ablation.models.labels import head_label
 
@@ -18,14 +21,107 @@ def sections(circuit: Mapping[str, Any] | None) -> list[Section]:
     if not circuit:
         return []
     ranked = circuit["ranked_by"]
+    by = (
+        f"Heads ranked by the file {ranked['run_id']}, which does not tell the examples that it was made from."
+        if ranked["metric"] == SCORE
+        else f"Heads ranked by run {ranked['run_id']} ({ranked['metric']}); {circuit['shared_examples']} of its examples are "
+        "evaluated here."
+    )
     text = [
-        f"Heads ranked by run {ranked['run_id']} ({ranked['metric']}); {circuit['shared_examples']} of its examples are "
-        f"evaluated here. Replaced by: {circuit['replacement']}. f is 1 for the whole model ({circuit['metric']} "
+        f"{by} Replaced by: {circuit['replacement']}. f is 1 for the whole model ({circuit['metric']} "
         f"{circuit['full']:.3f}) and 0 with all {circuit['n_heads']} heads replaced ({circuit['empty']:.3f})."
     ]
     tables = [_table(ranking, found["points"]) for ranking, found in circuit["rankings"].items()]
     shown = bool(circuit["defined"]) and _smallest(circuit) is not None
-    return [Section("Circuits", [*text, *lines(circuit)], tables, headline(circuit), firm=shown)]
+    return [
+        Section("Circuits", [*text, *lines(circuit)], tables, headline(circuit), firm=shown),
+        *_named(circuit),
+        *published_sections(circuit.get("published")),
+    ]
+
+
+def _named(circuit: Mapping[str, Any]) -> list[Section]:
+    """The circuits that are no beginning of a ranking, which are the smallest ones and a published one."""
+    found = circuit.get("named") or []
+    if not found or not circuit["defined"]:
+        return []
+    rows = [
+        [c["circuit"], str(c["size"]), formats.plain(formats.number(c["searched_f"]), 3),
+         *_cells(c, "faithfulness", "sufficiency_percentile"), *_cells(c, "left", "necessity_percentile")]
+        for c in found
+    ]  # fmt: skip
+    text = [_minimal_line(c) for c in found if c["circuit"].endswith("/minimal")]
+    caption = (
+        "searched f: on the examples that the search saw; all else on those evaluated here, which it did not see. Percentiles as "
+        "for the circuits of the ranking."
+    )
+    table = Table(caption, ["circuit", "heads", "searched f", *_HEAD[2:]], rows)
+    return (
+        [Section("Smallest circuits", text, [table])]
+        if text
+        else [Section("The published circuit", (), [table])]
+    )
+
+
+def _minimal_line(circuit: Mapping[str, Any]) -> str:
+    """Whether the evaluated examples confirm a circuit that was searched on others."""
+    ranking = circuit["circuit"].removesuffix("/minimal")
+    confirmed = (
+        "which confirms it"
+        if circuit["carries"]
+        else f"which does not confirm that it lies within {MARGIN:g} of 1"
+    )
+    return (
+        f"Greedy search, {ranking} ranking: {circuit['size']} heads ({circuit['heads']}), of which none can be taken out with f "
+        f"within {MARGIN:g} of 1 on the examples of the search (f {formats.plain(formats.number(circuit['searched_f']), 2)}). On the "
+        f"evaluated examples f is {_interval(circuit, 'faithfulness')}, {confirmed}."
+    )
+
+
+def published_sections(found: Mapping[str, Any] | None) -> list[Section]:
+    """How far rankings, smallest circuits and figures agree with what was published."""
+    if not found:
+        return []
+    n = found["n_heads"]
+    rankings = [
+        [by, f"{r['found']} of {n}", formats.plain(r["chance"], 1), formats.probability(r["p_value"]), formats.plain(r["auroc"], 3),
+         "; ".join(f"{name} {hit} of {of}" for name, (hit, of) in r["classes"].items())]
+        for by, r in found["rankings"].items()
+    ]  # fmt: skip
+    figures = [
+        [f["figure"], formats.plain(f["published"], 3), formats.plain(formats.number(f.get("mean")), 3),
+         _bounds({"low": f.get("ci_low"), "high": f.get("ci_high")}, "low", "high"),
+         {True: "yes", False: "no", None: "not measured"}[f["agrees"]]]
+        for f in found["figures"]
+    ]  # fmt: skip
+    tables = [
+        Table(
+            f"Published heads among the {n} first of each ranking, by chance, with a one-sided hypergeometric p-value and the AUROC "
+            "of the published heads.",
+            ["ranking", "found", "by chance", "p", "AUROC", "by class"],
+            rankings,
+        )
+    ]
+    if figures:
+        caption = f"Published figures beside those measured here; agrees: within {TOLERANCE:.0%} of the published one."
+        tables.append(Table(caption, ["figure", "published", "measured", "interval", "agrees"], figures))
+    text = [
+        f"The circuit that {found['source']} publish for {found['model']}: {n} heads. The prompts are this package's own, and MLPs "
+        "are never replaced.",
+        *(
+            f"The smallest circuit of the {by} ranking has {m['size']} heads, {m['shared']} of them published."
+            for by, m in found["minimal"].items()
+            if m["size"]
+        ),
+    ]
+    best = max(found["rankings"].items(), key=lambda pair: pair[1]["found"])
+    headline = (
+        f"Of the {n} published heads {best[1]['found']} are among the {n} first of the {best[0]} ranking; chance gives "
+        f"{best[1]['chance']:.1f}."
+    )
+    return [
+        Section(f"Agreement with the published circuit ({found['name']})", text, tables, headline, firm=True)
+    ]
 
 
 def headline(circuit: Mapping[str, Any]) -> str:
@@ -111,19 +207,12 @@ def _minimality(members: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
 
 
+_HEAD = (
+    "share", "heads", "f", "interval", "random f", "percentile", "left without", "interval", "random", "percentile",
+)  # fmt: skip
+
+
 def _table(ranking: str, points: Sequence[Mapping[str, Any]]) -> Table:
-    head = [
-        "share",
-        "heads",
-        "f",
-        "interval",
-        "random f",
-        "percentile",
-        "left without",
-        "interval",
-        "random",
-        "percentile",
-    ]
     rows = [
         [
             f"{p['fraction']:g}", str(p["size"]),
@@ -135,7 +224,7 @@ def _table(ranking: str, points: Sequence[Mapping[str, Any]]) -> Table:
         f"Circuits of the {ranking} ranking: f of the circuit, and what is left without it, each beside random circuits of the "
         "same size and layers. Percentiles: the share of random circuits that keep less, and that leave more."
     )
-    return Table(caption, head, rows)
+    return Table(caption, _HEAD, rows)
 
 
 def _cells(point: Mapping[str, Any], name: str, percentile: str) -> list[str]:

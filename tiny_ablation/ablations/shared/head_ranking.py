@@ -15,23 +15,27 @@ if TYPE_CHECKING:
     from tiny_ablation.store.reader import Run
 
 RANKINGS = ("signed", "absolute")
+SCORE = "score"
+"""What heads are ranked by where a file of any tool scores them: larger where the head helps more."""
 
 
 @dataclass(frozen=True)
 class HeadRanking:
-    """The effects of single heads in an earlier run.
+    """The effects of single heads in an earlier run, or their scores in a file.
 
     Attributes:
-        run_id: of that run.
-        metric: its primary metric, which the effects are on.
+        run_id: of that run; of a file its name and the beginning of its checksum.
+        metric: its primary metric, which the effects are on; of a file `SCORE`.
         effects: the mean effect of each head that it measured, at the strongest factor, in the order of its table.
-        examples: the ids of its examples.
+        examples: the ids of its examples; none of a file, which does not tell.
+        unused: how many MLPs a file scores besides, which are never replaced.
     """
 
     run_id: str
     metric: str
     effects: dict[Head, float]
     examples: frozenset[str]
+    unused: int = 0
 
     def ranked(self, by: str = "absolute") -> list[Head]:
         """The heads, the first to be taken first; ties stay in the order of the table.
@@ -42,7 +46,7 @@ class HeadRanking:
         """
         if by == "absolute":
             return sorted(self.effects, key=lambda head: -abs(self.effects[head]))
-        sign = metric(self.metric).worse or -1
+        sign = 1 if self.metric == SCORE else metric(self.metric).worse or -1
         return sorted(self.effects, key=lambda head: -sign * self.effects[head])
 
 

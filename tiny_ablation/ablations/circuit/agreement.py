@@ -1,0 +1,84 @@
+"""How far a ranking, its smallest circuit and the model agree with a published circuit."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from tiny_ablation.ablations.circuit.curves import Curves
+from tiny_ablation.ablations.circuit.published import PUBLISHED, TOLERANCE, Published
+from tiny_ablation.ablations.shared.sites import Head
+from tiny_ablation.models.labels import head_label
+from tiny_ablation.run.plan import Arm
+from tiny_ablation.run.site_statistics import interval_of_mean
+
+
+def agreement(curves: Curves, arm: Arm, others: pd.DataFrame) -> dict[str, Any] | None:
+    """`published` of `summary.json`; None where `ablation.reproduce` names nothing.
+
+    Of each ranking: how many of the published heads are among as many first heads, the number that chance gives with its p-value
+    (hypergeometric, one-sided), by class, and the AUROC of the published heads. Of each smallest circuit: how many it has. Of each
+    published figure: what was measured here, with its interval, and whether that lies within `TOLERANCE`.
+    """
+    cfg: Any = curves.prepared.spec.settings.root.ablation
+    if cfg.reproduce is None:
+        return None
+    published = PUBLISHED[cfg.reproduce]
+    minimal = {
+        name: [tuple(head) for head in found["heads"]] for name, found in arm.notes.get("minimal", {}).items()
+    }
+    return {
+        "name": cfg.reproduce, "source": published.source, "model": published.model, "n_heads": len(published.heads),
+        "dataset": published.dataset, "rankings": {
+            by: _of_ranking(order, published) for by, order in curves.plan.orders.items()
+        },
+        "minimal": {by: {"size": len(heads), "shared": len({*heads} & {*published.heads})} for by, heads in minimal.items()},
+        "figures": [_figure(curves, others, name, value) for name, value in published.figures.items()],
+    }  # fmt: skip
+
+
+def _of_ranking(order: Sequence[Head], published: Published) -> dict[str, Any]:
+    from scipy.stats import hypergeom
+
+    wanted, n = {*published.heads}, len(order)
+    first = {*order[: len(wanted)]}
+    found = len(first & wanted)
+    return {
+        "found": found, "chance": len(wanted) ** 2 / n,
+        "p_value": float(hypergeom.sf(found - 1, n, len(wanted), len(wanted))), "auroc": auroc(order, wanted),
+        "classes": {name: [len(first & {*heads}), len(heads)] for name, heads in published.classes.items()},
+        "missed": [head_label(*head) for head in published.heads if head not in first],
+    }  # fmt: skip
+
+
+def auroc(order: Sequence[Head], wanted: set[Head]) -> float:
+    """The chance that a wanted head stands before another one in an order without ties."""
+    places = np.array([i for i, head in enumerate(order) if head in wanted])
+    k, n = len(places), len(order)
+    return float(1 - (places.sum() - k * (k - 1) / 2) / (k * (n - k)))
+
+
+def _figure(curves: Curves, others: pd.DataFrame, name: str, value: float) -> dict[str, Any]:
+    """One published figure beside what was measured; nothing is measured where the run has other metrics."""
+    measured = (
+        _baseline(curves, name.removeprefix("baseline ")) if name.startswith("baseline ") else _f(others)
+    )
+    near = abs(measured.get("mean", np.nan) - value) <= TOLERANCE * abs(value)
+    return {"figure": name, "published": value, **measured, "agrees": bool(near) if measured else None}
+
+
+def _baseline(curves: Curves, metric: str) -> dict[str, float]:
+    if metric != curves.prepared.metrics[0].name:
+        return {}
+    stats = curves.prepared.spec.settings.root.stats
+    return interval_of_mean(curves.full, curves.groups, stats, curves.draws(f"published {metric}"))
+
+
+def _f(others: pd.DataFrame) -> dict[str, float]:
+    row: Mapping[Any, Any] = others.loc[others["circuit"] == "published", :].to_dict("records")[0]
+    return {
+        "mean": row["faithfulness"],
+        "ci_low": row["faithfulness_low"],
+        "ci_high": row["faithfulness_high"],
+    }

@@ -1,0 +1,113 @@
+"""The smallest circuit that an exact greedy search finds among the first heads of a ranking.
+
+The search starts from the shortest beginning of the ranking that carries the behaviour, and takes out one head after the other:
+each time all members are tried, each by a run of the model without it, and the one goes whose absence leaves f nearest to 1, as
+long as f stays within the margin. So no member of what is left can be taken out alone: the circuit is minimal in this sense, on
+the examples that were searched on. Those are not evaluated; what the circuit does on the evaluated ones confirms it.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tiny_ablation.ablations.circuit.design import MARGIN
+from tiny_ablation.ablations.shared.sites import Head
+from tiny_ablation.engine.edits import Intervention
+from tiny_ablation.engine.executor import Executor
+from tiny_ablation.engine.prompts import Prompt
+from tiny_ablation.metrics.registry import metric
+from tiny_ablation.models.network import Network
+
+Keep = Callable[[Sequence[Head]], Intervention | None]  # what keeps these heads and replaces all others
+
+
+@dataclass(frozen=True)
+class Minimal:
+    """What the search found.
+
+    Attributes:
+        heads: in the order of the model; empty where no beginning of the ranking carries the behaviour.
+        f: of the circuit, on the examples that were searched on; of none where there is none.
+        start: the size of the beginning that the search started from; 0 where there is none.
+        runs: circuits that were run.
+    """
+
+    heads: tuple[Head, ...]
+    f: float | None
+    start: int
+    runs: int
+
+
+@dataclass
+class Search:
+    """Searches on one set of prompts.
+
+    Attributes:
+        network: the model.
+        prompts: that are searched on.
+        metric: the primary metric.
+        full: whether whole answers are scored.
+        keep: see `Keep`.
+    """
+
+    network: Network
+    prompts: Sequence[Prompt]
+    metric: str
+    full: bool
+    keep: Keep
+
+    def __post_init__(self) -> None:
+        self.runs = 0
+        self._empty: float | None = None
+        self._whole = 0.0
+
+    def minimal(self, order: Sequence[Head], most: int) -> Minimal:
+        """The circuit.
+
+        Args:
+            order: the heads, the first to be taken first.
+            most: how many of them the search may use.
+        """
+        before = self.runs
+        beginnings = [list(order[: n + 1]) for n in range(min(most, len(order)))]
+        start = next(
+            (heads for heads, f in zip(beginnings, self.f(beginnings), strict=True) if _carries(f)), None
+        )
+        if start is None:
+            return Minimal((), None, 0, self.runs - before)
+        heads, value = start, self.f([start])[0]
+        while len(heads) > 1:
+            without = [[other for other in heads if other != head] for head in heads]
+            found = self.f(without)
+            best = min(range(len(found)), key=lambda i: abs(found[i] - 1))
+            if not _carries(found[best]):
+                break
+            heads, value = without[best], found[best]
+        return Minimal(tuple(sorted(heads)), value, len(start), self.runs - before)
+
+    def f(self, circuits: Sequence[Sequence[Head]]) -> list[float]:
+        """f of each circuit, a ratio of means over the prompts."""
+        if self._empty is None:
+            self._empty, self._whole = self._means([()])
+        means = self._means(circuits)[:-1]
+        span = self._whole - self._empty
+        return [(mean - self._empty) / span if span else float("nan") for mean in means]
+
+    def _means(self, circuits: Sequence[Sequence[Head]]) -> list[float]:
+        """The mean of the metric with each circuit kept, and last that of the model."""
+        plan = [self.keep(heads) for heads in circuits]
+        runs = [each for each in plan if each is not None]
+        executor = Executor(self.network, self.prompts, runs, [metric(self.metric)], full=self.full)
+        total, base, n = [0.0] * len(runs), 0.0, 0
+        for result in executor:
+            values: Any = result.values[self.metric].double().sum(-1).tolist()
+            total = [a + b for a, b in zip(total, values, strict=True)]
+            base += float(result.baseline[self.metric].double().sum())
+            n += len(result.examples)
+        self.runs += len(runs)
+        means = iter(each / n for each in total)
+        return [*(base / n if each is None else next(means) for each in plan), base / n]
+
+
+def _carries(f: float) -> bool:
+    return abs(f - 1) <= MARGIN
