@@ -12,8 +12,9 @@ Answers four questions about the heads that a ranking puts first, at each fracti
 
     tiny-ablate ablation=circuit ablation.from_run=DIR dataset.split=test
 
-The ranking may be another tool's (`ablation.ranking=FILE`). Besides the circuits of its fractions, `ablation.greedy=K` searches the
-smallest one among its first K heads, and `ablation.reproduce=NAME` scores a published circuit and the agreement with it.
+The ranking may be another tool's (`ablation.ranking=FILE`). Besides the circuits of its fractions, `ablation.greedy=K`
+searches the smallest one among its first K heads, and `ablation.reproduce=NAME` scores a published circuit and the agreement
+with it.
 
 Costs about 2 x rankings x sizes x (1 + n_random) runs of the whole model an example. The ranking comes from the earlier run, so
 on its examples a circuit looks better than it is: evaluate on another split.

@@ -17,9 +17,9 @@ from tiny_ablation.run.site_statistics import interval_of_mean
 def agreement(curves: Curves, arm: Arm, others: pd.DataFrame) -> dict[str, Any] | None:
     """`published` of `summary.json`; None where `ablation.reproduce` names nothing.
 
-    Of each ranking: how many of the published heads are among as many first heads, the number that chance gives with its p-value
-    (hypergeometric, one-sided), by class, and the AUROC of the published heads. Of each smallest circuit: how many it has. Of each
-    published figure: what was measured here, with its interval, and whether that lies within `TOLERANCE`.
+    Of each ranking: how many of the published heads are among as many first heads, the number that chance gives with its
+    p-value (hypergeometric, one-sided), by class, and the AUROC of the published heads. Of each smallest circuit: how many it
+    has. Of each published figure: what was measured here, with its interval, and whether that lies within `TOLERANCE`.
     """
     cfg: Any = curves.prepared.spec.settings.root.ablation
     if cfg.reproduce is None:

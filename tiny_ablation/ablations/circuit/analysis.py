@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from tiny_ablation.ablations.circuit.agreement import agreement
 from tiny_ablation.ablations.circuit.areas import areas
 from tiny_ablation.ablations.circuit.curves import Curves, curves_of, mean_of
-from tiny_ablation.ablations.circuit.agreement import agreement
 from tiny_ablation.ablations.circuit.design import EMPTY, MARGIN
 from tiny_ablation.ablations.circuit.named import named_circuits
 from tiny_ablation.ablations.shared.head_sets import label

@@ -86,7 +86,7 @@ class Search:
         return Minimal(tuple(sorted(heads)), value, len(start), self.runs - before)
 
     def f(self, circuits: Sequence[Sequence[Head]]) -> list[float]:
-        """f of each circuit, a ratio of means over the prompts."""
+        """The f of each circuit, a ratio of means over the prompts."""
         if self._empty is None:
             self._empty, self._whole = self._means([()])
         means = self._means(circuits)[:-1]

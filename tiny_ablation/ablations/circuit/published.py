@@ -1,8 +1,8 @@
 """Circuits that papers publish as tables of heads, with the figures that a reproduction is held against.
 
-Facts only: which heads, and which numbers. `ablation.reproduce=NAME` scores the published circuit on the data at hand and says how
-far the ranking agrees with it. The prompts here are this package's own families, not those of the papers, and MLPs are never
-replaced here, so figures agree within `TOLERANCE`, not to the digit.
+Facts only: which heads, and which numbers. `ablation.reproduce=NAME` scores the published circuit on the data at hand and says
+how far the ranking agrees with it. The prompts here are this package's own families, not those of the papers, and MLPs are
+never replaced here, so figures agree within `TOLERANCE`, not to the digit.
 """
 
 from collections.abc import Mapping
@@ -79,8 +79,8 @@ PUBLISHED: Mapping[str, Published] = {
             "argument movers": ((3, 0), (3, 6)),
         },
         source=(
-            "Heimersheim & Janiak 2023, A circuit for Python docstrings in a 4-layer attention-only transformer; heads as in the "
-            "manual graph of Conmy et al. 2023 (ACDC, appendix on docstrings)"
+            "Heimersheim & Janiak 2023, A circuit for Python docstrings in a 4-layer attention-only transformer; heads as in "
+            "the manual graph of Conmy et al. 2023 (ACDC, appendix on docstrings)"
         ),
         dataset="docstring",
         figures={},

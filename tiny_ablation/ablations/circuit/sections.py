@@ -24,8 +24,8 @@ def sections(circuit: Mapping[str, Any] | None) -> list[Section]:
     by = (
         f"Heads ranked by the file {ranked['run_id']}, which does not tell the examples that it was made from."
         if ranked["metric"] == SCORE
-        else f"Heads ranked by run {ranked['run_id']} ({ranked['metric']}); {circuit['shared_examples']} of its examples are "
-        "evaluated here."
+        else f"Heads ranked by run {ranked['run_id']} ({ranked['metric']}); {circuit['shared_examples']} of its examples "
+        "are evaluated here."
     )
     text = [
         f"{by} Replaced by: {circuit['replacement']}. f is 1 for the whole model ({circuit['metric']} "
@@ -52,8 +52,8 @@ def _named(circuit: Mapping[str, Any]) -> list[Section]:
     ]  # fmt: skip
     text = [_minimal_line(c) for c in found if c["circuit"].endswith("/minimal")]
     caption = (
-        "searched f: on the examples that the search saw; all else on those evaluated here, which it did not see. Percentiles as "
-        "for the circuits of the ranking."
+        "searched f: on the examples that the search saw; all else on those evaluated here, which it did not see. Percentiles "
+        "as for the circuits of the ranking."
     )
     table = Table(caption, ["circuit", "heads", "searched f", *_HEAD[2:]], rows)
     return (
@@ -66,15 +66,12 @@ def _named(circuit: Mapping[str, Any]) -> list[Section]:
 def _minimal_line(circuit: Mapping[str, Any]) -> str:
     """Whether the evaluated examples confirm a circuit that was searched on others."""
     ranking = circuit["circuit"].removesuffix("/minimal")
-    confirmed = (
-        "which confirms it"
-        if circuit["carries"]
-        else f"which does not confirm that it lies within {MARGIN:g} of 1"
-    )
+    searched = formats.plain(formats.number(circuit["searched_f"]), 2)
+    verdict = "which confirms it" if circuit["carries"] else f"not shown to lie within {MARGIN:g} of 1"
     return (
-        f"Greedy search, {ranking} ranking: {circuit['size']} heads ({circuit['heads']}), of which none can be taken out with f "
-        f"within {MARGIN:g} of 1 on the examples of the search (f {formats.plain(formats.number(circuit['searched_f']), 2)}). On the "
-        f"evaluated examples f is {_interval(circuit, 'faithfulness')}, {confirmed}."
+        f"Greedy search, {ranking} ranking: {circuit['size']} heads ({circuit['heads']}), of which none can be taken out with "
+        f"f within {MARGIN:g} of 1 on the examples of the search (f {searched}). On the evaluated examples f is "
+        f"{_interval(circuit, 'faithfulness')}, {verdict}."
     )
 
 
@@ -84,8 +81,8 @@ def published_sections(found: Mapping[str, Any] | None) -> list[Section]:
         return []
     n = found["n_heads"]
     rankings = [
-        [by, f"{r['found']} of {n}", formats.plain(r["chance"], 1), formats.probability(r["p_value"]), formats.plain(r["auroc"], 3),
-         "; ".join(f"{name} {hit} of {of}" for name, (hit, of) in r["classes"].items())]
+        [by, f"{r['found']} of {n}", formats.plain(r["chance"], 1), formats.probability(r["p_value"]),
+         formats.plain(r["auroc"], 3), "; ".join(f"{name} {hit} of {of}" for name, (hit, of) in r["classes"].items())]
         for by, r in found["rankings"].items()
     ]  # fmt: skip
     figures = [
@@ -96,8 +93,8 @@ def published_sections(found: Mapping[str, Any] | None) -> list[Section]:
     ]  # fmt: skip
     tables = [
         Table(
-            f"Published heads among the {n} first of each ranking, by chance, with a one-sided hypergeometric p-value and the AUROC "
-            "of the published heads.",
+            f"Published heads among the {n} first of each ranking, by chance, with a one-sided hypergeometric p-value and the "
+            "AUROC of the published heads.",
             ["ranking", "found", "by chance", "p", "AUROC", "by class"],
             rankings,
         )
@@ -106,8 +103,8 @@ def published_sections(found: Mapping[str, Any] | None) -> list[Section]:
         caption = f"Published figures beside those measured here; agrees: within {TOLERANCE:.0%} of the published one."
         tables.append(Table(caption, ["figure", "published", "measured", "interval", "agrees"], figures))
     text = [
-        f"The circuit that {found['source']} publish for {found['model']}: {n} heads. The prompts are this package's own, and MLPs "
-        "are never replaced.",
+        f"The circuit that {found['source']} publish for {found['model']}: {n} heads. The prompts are this package's own, and "
+        "MLPs are never replaced.",
         *(
             f"The smallest circuit of the {by} ranking has {m['size']} heads, {m['shared']} of them published."
             for by, m in found["minimal"].items()

@@ -2,9 +2,9 @@
 
 Three forms are read:
 
-- the graph of EAP-IG and MIB, as `tiny-ablate export --format mib` writes it: heads are the nodes `a0.h1`. A head's score is that
-  of its node or, where no head has one, the sum over the edges that leave it, which is what attribution patching gives for a node
-  whose edges it scores (Hanna et al. 2024);
+- the graph of EAP-IG and MIB, as `tiny-ablate export --format mib` writes it: heads are the nodes `a0.h1`. A head's score is
+  that of its node or, where no head has one, the sum over the edges that leave it, which is what attribution patching gives for
+  a node whose edges it scores (Hanna et al. 2024);
 - scores by head: `{"L0H1": 0.5, "3.4": -0.1}`;
 - heads in their order, the first to be taken first: `["L0H1", "L3H4"]`.
 
