@@ -81,7 +81,8 @@ def test_every_form_of_a_ranking_is_read(tmp_path, toy_networks, content, effect
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("{", "cannot be read as JSON"), ("7", "give a graph with nodes"), ({"nodes": {"m0": {"score": 1.0}}}, "scores no head"),
+        ("{", "cannot be read as JSON"), ("7", "give a graph with nodes"),
+        ({"nodes": {"m0": {"score": 1.0}}}, "scores no head"),
         ({"L9H0": 1.0}, "there is no head L9H0"), ({"first": 1.0}, "'first' is not a head"),
         ({"L0H1": "much"}, "the score of L0H1 is 'much'"), ('{"L0H1": Infinity}', "the score of L0H1 is inf"),
         ({"L0H1": True}, "the score of L0H1 is True"),
@@ -212,8 +213,10 @@ def planted(tmp_path_factory):
     home = tmp_path_factory.mktemp("planted")
     scores = {"L0H2": 5.0, "L0H0": 4.0, "L1H1": 3.0} | {f"L1H{head}": -1.0 for head in (0, 2, 3)}
     ranking = written(home, scores)
-    found, _ = run(home / "run", *PLANTED, *HOW, f"ablation.ranking={ranking}", "ablation.greedy=8", "ablation.rankings=[signed]",
-                   "ablation.fractions=[0.25,0.5]")  # fmt: skip
+    found, _ = run(
+        home / "run", *PLANTED, *HOW, f"ablation.ranking={ranking}", "ablation.greedy=8", "ablation.rankings=[signed]",
+        "ablation.fractions=[0.25,0.5]",
+    )  # fmt: skip
     return home / "run", found.summary["circuit"]
 
 
