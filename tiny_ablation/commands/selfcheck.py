@@ -122,7 +122,7 @@ def _run(part: str, shop: Workshop, screen: "Screen") -> list[Check]:
         SPEED: speed.check_speed,
     }
     n_simulated = shop.times * (simulate.n_families() + sum(trial.n for trial in _trials()))
-    total = {circuits.PAIR_MODEL: 1, STATISTICS: n_simulated, SPEED: 1}.get(part, len(circuits.KINDS))
+    total = {circuits.PAIR_MODEL: 1, STATISTICS: n_simulated, SPEED: 1}.get(part, len(circuits.KINDS) + 1)
     with screen.progress(part, total) as stage:
         shop = replace(shop, tick=stage.advance)
         return ways[part](shop) if part in ways else circuits.check_heads(shop, part)

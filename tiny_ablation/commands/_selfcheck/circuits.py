@@ -29,6 +29,7 @@ KINDS = {
     "resample": ("ablation=heads_resample", "ablation.unmatched=skip"),
 }
 N_EXAMPLES = 60
+GREEDY = 12  # heads that the smallest circuit is searched among
 PAIR_MODEL = "induction_pair"
 SINGLE, BOTH = (
     0.25,
@@ -157,7 +158,31 @@ def check_heads(shop: Workshop, model: str) -> list[Check]:
               "  ".join(f"{value:.3f}" for value in ranks.values())),
         Check("Largest effect of a dead head on any example (zero, mean, resample)", model, "exactly 0", leaks,
               set(leaks.values()) == {0.0}, "  ".join(f"{value:.3g}" for value in leaks.values())),
+        _check_smallest(shop, model, _strength(runs["zero"].tables), truth),
     ]  # fmt: skip
+
+
+def _check_smallest(shop: Workshop, model: str, strength: Mapping[Head, float], truth: Truth) -> Check:
+    """The smallest circuit of a model that a greedy search finds by the ranking of its single heads."""
+    file = shop.directory / f"{model}-ranking.json"
+    file.write_text(
+        json.dumps({head_label(*head): size for head, size in strength.items()}), encoding="utf-8"
+    )
+    run = shop.run(
+        model, "ablation=circuit", f"ablation.ranking={json.dumps(str(file))}", "ablation.replacement=zero",
+        f"ablation.greedy={GREEDY}", "ablation.rankings=[signed]", "ablation.fractions=[0.5,1.0]", "ablation.members=0",
+        "ablation.n_random=0",
+    )  # fmt: skip
+    found = run.tables.analysis.summary["circuit"]["named"]
+    heads = [head for each in found for head in each["heads"].split()]
+    decoys = {head_label(*head) for head in truth.dead} & {*heads}
+    ok = bool(found) and not decoys and bool(found[0]["carries"])
+    size = f"{len(heads)} of {len(truth.needed)} live heads, {len(decoys)} dead"
+    told = f"{size}; f {found[0]['faithfulness']:.3f} on other examples" if found else "none"
+    return Check(
+        "Smallest circuit by greedy search", model, "carries, without a dead head",
+        {"heads": heads, "f": found[0]["faithfulness"] if found else None}, ok, told,
+    )  # fmt: skip
 
 
 def auroc(strength: Mapping[Head, float], live: Sequence[Head], dead: Sequence[Head]) -> float:
