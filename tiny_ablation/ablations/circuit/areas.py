@@ -23,7 +23,7 @@ def areas(curves: Curves, ranking: str, table: pd.DataFrame) -> dict[str, Any]:
     random = _random_areas(curves, ranking, sizes, x)
     cpr = curves.ratios(np.array([np.trapezoid(above, x, axis=0)]))
     bounds = cpr.columns("ci_low", "ci_high", "shape")
-    plain = float(np.trapezoid(np.abs(1 - above.mean(1) / curves.span.mean()), x))
+    plain = float(np.trapezoid(np.abs(1 - np.array([curves.point(each) for each in above])), x))
     return {
         "cpr": {
             "value": float(cpr.ratio[0]), **{name: values[0] for name, values in bounds.items()},

@@ -63,13 +63,13 @@ class Curves:
         return np.array(found)
 
     def point(self, above: Floats) -> float:
-        """One ratio of means."""
-        return float(above.mean() / self.span.mean())
+        """One ratio of means; NaN where there is nothing to explain."""
+        return float(above.mean() / self.span.mean()) if self.span.mean() else float("nan")
 
     def ratios(self, above: Any, *, at_once: bool = False) -> Ratios:
         """Ratios of means with intervals, each for itself or all at once; (n_rows, n) numerators."""
         stats, critical = self.prepared.spec.settings.root.stats, None
-        if at_once:
+        if at_once and self.span.mean():
             f = above.mean(1) / self.span.mean()
             sums, sizes = cluster_sums(above - f[:, None] * self.span, self.groups)
             critical = critical_value(
