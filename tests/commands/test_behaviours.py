@@ -40,3 +40,11 @@ def test_an_unknown_family(cli):
     assert result.code == 2
     for name in family_names():
         assert name in result.err
+
+
+@pytest.mark.slow
+def test_with_texts_answers_are_not_compared(cli):
+    """The command ended in an error where nothing is compared."""
+    done = cli("behaviours", "model=toy", "metrics.span=text")
+    assert done.code == 0, done.err
+    assert "not compared (metrics.span=text)" in done.out

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tiny_ablation.config.schema import RootConfig
+from tiny_ablation.config.schema import RootConfig, Span
 from tiny_ablation.config.seeds import generator
 from tiny_ablation.data.corpus import Corpus, load_corpus, select
 from tiny_ablation.data.tokens import TokenizedExample
@@ -83,6 +83,7 @@ def measure(root: RootConfig, network: "Network", tokens: Sequence[TokenizedExam
     found = baseline(network, tokens, root.metrics.span, root.device.batch_tokens)
     columns = {"accuracy": found.correct, **found.preferred, **found.measured}
     groups = [t.example.group for t in tokens]
+    why = "metrics.span=text" if root.metrics.span is Span.text else "rows without foil"
     overall = {
         name: interval_of_mean(
             values, groups, root.stats, generator(root.seed, "bootstrap", f"baseline {name}")
@@ -94,9 +95,7 @@ def measure(root: RootConfig, network: "Network", tokens: Sequence[TokenizedExam
         "n_groups": len(set(groups)),
         "accuracy_means": found.criterion,
         **overall,
-        "verdict": verdict(overall["preference"])
-        if found.preferred
-        else "not compared (no foils, or metrics.span=text)",
+        "verdict": verdict(overall["preference"]) if found.preferred else f"not compared ({why})",
         "by_template": by_template([t.example.template for t in tokens], columns),
     }
 
