@@ -187,8 +187,8 @@ def varying(overrides: Sequence[Sequence[str]]) -> list[str]:
 def labels(overrides: Sequence[Sequence[str]]) -> list[str | None]:
     """The label of each job's condition, such as `facts`, or `gpt2/facts` when models vary too.
 
-    An option of a group is called by its name, a single key by `key=value`. What would not do in a label (a path, a colon)
-    is replaced by underscores.
+    An option of a group is called by its name, a single key by `key=value` without its group. What would not do in a label (a
+    path, a colon) is replaced by underscores.
 
     Returns:
         None for every job where nothing but the seed varies.
@@ -199,7 +199,7 @@ def labels(overrides: Sequence[Sequence[str]]) -> list[str | None]:
 
 def _part(key: str, values: dict[str, str]) -> str:
     value = re.sub(r"[^\w.,=+\[\]-]|\.\.", "_", values.get(key, "default"))
-    return value if "." not in key else f"{key.rpartition('.')[2]}={value}"
+    return value if "." not in key else f"{key.partition('.')[2]}={value}"
 
 
 def _split(override: str) -> tuple[str, str]:
