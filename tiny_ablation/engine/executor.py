@@ -29,7 +29,7 @@ from tiny_ablation.engine.source_runs import Sources
 from tiny_ablation.errors import GuardError, ModelError, is_out_of_memory
 from tiny_ablation.metrics.readout import Metric, Readout
 from tiny_ablation.models.network import Network
-from tiny_ablation.models.placed import weight_like
+from tiny_ablation.models.placed import is_placed, weight_like
 from tiny_ablation.store.runlog import log
 
 # A prefix tree in one row attends to more than it needs (the mask is dense), so it must save a little to be worth it.
@@ -44,6 +44,7 @@ PASS_ROWS = 1024
 FEW_BATCHES, MIN_NODES = 3, 96
 # Logits that one pass gives: 256 MB in float32.
 LOGITS_HELD = 2**26
+LOGITS_HELD_OF_PLACED = 2**22  # where the model is larger than the memory
 
 
 @dataclass
@@ -230,7 +231,8 @@ class Executor:
         tick: Callable[[int], object],
     ) -> None:  # fmt: skip
         done, group, nodes = 0, list(share.runs), batch.n_nodes if share.only is None else len(share.only)
-        held = LOGITS_HELD // base.logits.numel()
+        numbers = LOGITS_HELD_OF_PLACED if is_placed(self.network.hf) else LOGITS_HELD
+        held = numbers // base.logits.numel()
         while done < len(group):
             most = min(self._capacity // nodes, held)
             chunk = group[done : done + _even_share(len(group) - done, most)]
