@@ -93,12 +93,16 @@ def test_what_reads_weights_itself_gets_numbers(networks, make_prompts):
     )  # packed products would be a copy in memory
 
 
-def test_a_block_that_was_left_out_of_a_pass_reads_its_weights_again(networks):
-    block, ids = networks[NOTHING].blocks[0], torch.arange(5)[None]
-    before = networks[NOTHING].forward(ids).logits
-    with computing(block, lambda x, *_args, **_kwargs: x):
-        assert not torch.equal(networks[NOTHING].forward(ids).logits, before)
-    assert torch.equal(networks[NOTHING].forward(ids).logits, before)
+def test_a_module_that_computed_something_else_reads_its_weights_again(networks):
+    network, ids = networks[NOTHING], torch.arange(5)[None]
+    before = network.forward(ids).logits
+    for module, other in (
+        (network.blocks[0], lambda x, *_args, **_kwargs: x),
+        (network.hook_point("z", 0).module, torch.zeros_like),
+    ):
+        with computing(module, other):
+            assert not torch.equal(network.forward(ids).logits, before)
+        assert torch.equal(network.forward(ids).logits, before)
 
 
 def test_gradients_go_through(networks):
