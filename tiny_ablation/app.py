@@ -157,7 +157,7 @@ def _run_cell(cfg: Any, sweep_dir: Path, directory: Path, number: int) -> None:
         raise KeyboardInterrupt(str(error)) from None
     except Exception as error:
         log.error("failed: %s", error, exc_info=user_message(error) is None)
-        job.record_failure(rundir, cell, error)
+        job.record_failure(rundir, cell, error, others=cfg.run.shards > 1)
     screen.cell(cell.job, len(plan.cells), cell.condition, cell.seed, status, time.monotonic() - started)
 
 

@@ -6,6 +6,8 @@ from safetensors.numpy import save_file
 
 from tiny_ablation.config.identity import Identity
 from tiny_ablation.errors import ResultsError
+from tiny_ablation.store.files import TEMP_PREFIX
+from tiny_ablation.store.ledger import keeping
 from tiny_ablation.store.partial import PartialStore, another_owner, clear_batches
 
 RUN, OTHER = Identity("d" * 64, {"weights": "one"}), Identity("e" * 64, {"weights": "two"})
@@ -103,3 +105,11 @@ def test_clear_leaves_what_is_no_batch(partial):
     (partial.directory / "mine.safetensors").write_bytes(b"")
     clear_batches(partial.directory)
     assert [path.name for path in partial.directory.iterdir()] == ["mine.safetensors"]
+
+
+def test_what_a_killed_worker_left_half_written_goes_with_the_batches(partial):
+    with keeping(partial.directory.parent) as ledger:
+        partial.save(0, arrays())
+        (partial.directory / f"{TEMP_PREFIX}{ledger.token}0.safetensors").write_bytes(b"half")
+        clear_batches(partial.directory)
+    assert not partial.directory.exists()

@@ -54,6 +54,18 @@ def test_an_old_result_does_not_hide_a_new_failure(sweep):
     assert read_manifest(rundir.path).error == "second"
 
 
+def test_a_worker_that_fails_does_not_undo_the_run_that_others_finished(pinned, tmp_path):
+    rundir, cell = RunDir(tmp_path / "a/0"), pinned[1]
+    with rundir.lock():
+        write_manifest(
+            rundir, run_id="one", status="ok", digest="one", covers={"weights": "one"}, error=None, extra={}
+        )
+    record_failure(rundir, cell, DataError("memory"), others=True)
+    assert read_manifest(rundir.path).status == "ok"
+    record_failure(rundir, cell, DataError("memory"))  # of the only process, which was told to make it anew
+    assert read_manifest(rundir.path).status == "failed"
+
+
 def test_nothing_is_written_where_another_process_is_at_work(sweep):
     record_failure(RunDir(sweep / "a/0"), CELLS[0], BusyError("Another process is writing"))
     assert not (sweep / "a/0").exists()

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from tiny_ablation.config.identity import Identity
 from tiny_ablation.errors import ResultsError
 from tiny_ablation.store.claims import clear_claims
-from tiny_ablation.store.files import delete, write_bytes
+from tiny_ablation.store.files import clean_stale, delete, write_bytes
+from tiny_ablation.store.ledger import ledger_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -132,6 +133,8 @@ def another_owner(directory: Path, digest: str) -> Owner | None:
 def clear_batches(directory: Path) -> None:
     """Delete all finished batches in `directory` and its folders: their tables are written, or their run is replaced."""
     clear_claims(directory / CLAIMS)
+    if ledger := ledger_of(directory / CLAIMS):
+        clean_stale(directory, ledger.token)  # of workers that were killed
     for place in (*(path for path in directory.glob("*") if path.is_dir()), directory):
         for _, path in _shards(place):
             delete(path)

@@ -90,10 +90,16 @@ def admit(plan: SweepPlan, cell: Cell, run: Identity) -> None:
         )
 
 
-def record_failure(rundir: RunDir, cell: Cell, error: BaseException) -> None:
+def record_failure(rundir: RunDir, cell: Cell, error: BaseException, *, others: bool = False) -> None:
     """Leave word of a job that failed; a run that has written down its own failure keeps its manifest.
 
     Nothing is written into a directory that another process is at work in, or that holds another run or files of somebody else.
+
+    Args:
+        rundir: of the run.
+        cell: that the job worked on.
+        error: why it failed.
+        others: whether other workers may have finished the run meanwhile; it counts as it is then.
     """
     error = user_message(error) or error
     text = str(error) or type(error).__name__
@@ -103,6 +109,8 @@ def record_failure(rundir: RunDir, cell: Cell, error: BaseException) -> None:
         if read_ledger(rundir.path) is None:
             refuse_foreign(rundir.path, "hydra.sweep.dir")
         with rundir.lock():
+            if others and is_done(rundir, cell.digest):
+                return
             write_manifest(
                 rundir, run_id="", status="failed", digest="", covers={}, error=text,
                 extra={"condition": cell.condition, "seed": cell.seed},
