@@ -73,17 +73,13 @@ Every head zeroed one by one, on random weights and prompts that share no prefix
 """
 _SCREENING = """## Screening
 
-`ablation.screen=attribution` with {top} heads chosen by their estimates and {random} at random, {n} prompts of each behaviour,
-against measuring all heads (`python -m benchmarks.screening`). Recall is the share of the ten heads with the largest measured
-effects that were among those chosen. Runs count forward passes, a gradient as three; time is that of measuring, without the
-gradient's own. The last columns are the recall where so large a share of the runs is spent on the strongest estimates, without
-random ones.
+`ablation.screen=attribution` on {n} prompts of each behaviour, against measuring all heads (`python -m benchmarks.screening`).
+Recall is the share of the ten heads with the largest measured effects that were chosen, where a tenth and a fifth of the runs
+are spent in all: a gradient counts as three runs, the pilot as what it takes. Beside it, what gradients choose for as much.
 """
 _MISSED = """
-A tenth of the cost does not find .95 of the ten strongest. First-order estimates miss heads of the first two layers, whose
-removal changes much of what follows, and behind the strongest few, effects differ by less than their standard errors, so that
-which head is the tenth is largely chance. Tried and hardly better at this cost: measuring more heads on a part of the prompts
-first; estimates whose first 1 to 12 blocks are exact; all heads of the first layers on a part of the prompts (.86 at best).
+A tenth of the runs does not find .95 of the ten strongest: behind the strongest few, effects differ by less than their standard
+errors, so that which head is the tenth is largely chance, and some heads act where first-order estimates see nothing.
 """
 
 
@@ -178,17 +174,16 @@ def _screening(found: Mapping[str, Any] | None) -> Iterator[str]:
     if not found:
         return
     yield _SCREENING.format(**found)
-    families, shares = found["families"], list(next(iter(found["families"].values()))["at"])
-    yield f"| behaviour | recall | of the runs | of the time | {' | '.join(f'at {float(s):.0%}' for s in shares)} |"
-    yield f"|{'---|' * (4 + len(shares))}"
+    shares = list(next(iter(found["families"].values())))
+    yield f"| behaviour | {' | '.join(f'at {float(s):.0%} | gradients alone, at {float(s):.0%}' for s in shares)} |"
+    yield f"|{'---|' * (1 + 2 * len(shares))}"
     rows = {
-        name: [*(part[key] for key in ("recall", "runs", "seconds")), *(part["at"][s] for s in shares)]
-        for name, part in families.items()
+        name: [part[s][key] for s in shares for key in ("recall", "recall_gradients")]
+        for name, part in found["families"].items()
     }
     rows["mean"] = [sum(column) / len(column) for column in zip(*rows.values(), strict=True)]
-    for name, (recall, runs, seconds, *at) in rows.items():
-        more = " | ".join(f"{value:.2f}" for value in at)
-        yield f"| {name} | **{recall:.2f}** | {runs:.3f} | {seconds:.2f} | {more} |"
+    for name, values in rows.items():
+        yield f"| {name} | {' | '.join(f'{value:.2f}' for value in values)} |"
     yield _MISSED if rows["mean"][0] < AIMED else ""
 
 

@@ -10,6 +10,7 @@ import torch
 from tests.ablations.conftest import checked
 from tests.interpolated_replacement import Towards
 from tiny_ablation.ablations.registry import all_ablations, find_ablation
+from tiny_ablation.ablations.shared import pilot
 from tiny_ablation.ablations.shared.agreement import recall, receipt
 from tiny_ablation.ablations.shared.replacements import Scale
 from tiny_ablation.ablations.shared.screening import Estimates, site_of
@@ -36,7 +37,7 @@ def config(**keys):
     return HeadsScaleConfig(
         kind="heads_zero",
         screen="attribution",
-        **{"screen_top": 2, "screen_random": 3, "scales": [0.0, 0.5, 1.0], **keys},
+        **{"screen_top": 2, "screen_random": 3, "screen_pilot": False, "scales": [0.0, 0.5, 1.0], **keys},
     )
 
 
@@ -165,7 +166,7 @@ def test_every_kind_estimates_its_own_replacement_and_measures_the_strongest(
     network = toy_networks["llama"]
     context = make_context(network, make_prompts(network.shape.d_vocab), reference=None)
     every = planned(name, context)
-    arm = planned(name, context, screen="attribution", screen_top=1, screen_random=3)
+    arm = planned(name, context, screen="attribution", screen_top=1, screen_random=3, screen_pilot=False)
     found = arm.estimates
     assert every.estimates is None
     assert [site_of(row) for row in every.rows] == list(found.sites)
@@ -178,6 +179,51 @@ def test_every_kind_estimates_its_own_replacement_and_measures_the_strongest(
     assert {len(row.runs) for row in arm.rows} == {len(every.rows[0].runs)}
     assert arm.notes.keys() == every.notes.keys()
     assert found.passes == len(every.rows[0].runs)  # a backward pass for each draw
+
+
+@pytest.mark.parametrize("name", SCREENED)
+def test_a_pilot_gives_the_exact_effects_of_the_sites_that_it_measures(
+    toy_networks, make_prompts, make_context, monkeypatch, name
+):
+    """On all examples, and with nothing of what estimates missed taken for chance, a corrected estimate is the effect."""
+    network = toy_networks["gpt2"]
+    context = make_context(network, make_prompts(network.shape.d_vocab), reference=None)
+    every = planned(name, context)
+    exact = dict(zip((site_of(row) for row in every.rows), effects(network, every), strict=True))
+    monkeypatch.setattr(pilot, "ROUNDS", ((1, 0.3), (8, 1.0)))
+    monkeypatch.setattr(pilot, "_learned", lambda _, layers: (np.ones(len(layers)), np.zeros(len(layers))))
+    found = planned(
+        name, context, screen="attribution", screen_top=1, screen_random=3, screen_pilot=True
+    ).estimates
+    np.testing.assert_allclose(found.values, [exact[site] for site in found.sites], atol=1e-5)
+    assert f"corrected by {len(exact)} sites on up to {len(context.clean)} examples" in found.how
+    assert found.pilot_runs == len(exact) * len(every.rows[0].runs)
+    assert list(found.top) == [max(exact, key=lambda site: abs(exact[site]))]
+
+
+def test_a_pilot_finds_what_gradients_miss_in_some_layers():
+    """Effects of the first two layers of twelve are large, and gradients see a tenth of them there."""
+    rng = np.random.default_rng(0)
+    layers = np.repeat(np.arange(12), 10)
+    size = rng.normal(size=120) * np.where(layers < 2, 3.0, 0.7)
+    exact = size[:, None] + 0.3 * rng.normal(size=(120, 32))
+    estimates = exact * np.where(layers < 2, 0.1, 1.0)[:, None] + 0.1 * rng.normal(size=exact.shape)
+    strongest = {*np.argsort(-np.abs(exact.mean(1)))[:10].tolist()}
+    found = pilot.corrected(estimates, layers, 15, lambda new, at: exact[np.ix_(new, at)])
+    assert len(strongest & {*found.order[:15]}) == 10
+    assert len(strongest & {*np.argsort(-np.abs(estimates.mean(1)))[:15].tolist()}) <= 4
+    assert sorted(found.runs.tolist())[-61:] == [1] * 1 + [2] * 30 + [4] * 30
+
+
+def test_only_some_examples_are_run(toy_networks, make_prompts):
+    network = toy_networks["llama"]
+    prompts = make_prompts(network.shape.d_vocab)
+    plan = [Intervention((Edit("z", 1, 0, ZERO),))]
+    whole = {i: v for r in Executor(network, prompts, plan, [metric("logit_diff")])
+             for i, v in zip(r.examples, r.values["logit_diff"][0].tolist(), strict=True)}  # fmt: skip
+    some = {i: v for r in Executor(network, prompts, plan, [metric("logit_diff")], only=[5, 2])
+            for i, v in zip(r.examples, r.values["logit_diff"][0].tolist(), strict=True)}  # fmt: skip
+    assert some == pytest.approx({i: whole[i] for i in (2, 5)}, abs=1e-5)
 
 
 @pytest.mark.parametrize("name", SCREENED)

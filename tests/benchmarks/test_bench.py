@@ -3,12 +3,12 @@
 import pytest
 import torch
 
+from benchmarks import screening
 from benchmarks.floor import multiply_adds
 from benchmarks.growth import fitted
 from benchmarks.jobs import executor, spread
 from benchmarks.page import page
 from benchmarks.prompts import make_job
-from benchmarks.screening import screened
 from benchmarks.ways import bridge_loop, engine, engine_by_length, plain_loop
 from tiny_ablation.engine.cost import cost
 
@@ -63,17 +63,13 @@ def test_the_page_has_a_line_for_each_job():
         | {"jobs": {"heads:facts=64": part | {"n_prompts": 65}, "pairs:ioi=64": part}}
     )
     growth = {"heads": {"steps": [2, 4], "seconds": [1.0, 2.0], "power": 1.0, "expected": 1}}
-    screening = {
-        "n": 24,
-        "top": 20,
-        "random": 4,
-        "families": {"ioi": {"recall": 0.9, "runs": 0.1, "seconds": 0.15, "at": {"0.1": 0.9, "0.5": 1.0}}},
-    }
+    part = {"recall": 0.9, "recall_gradients": 0.7, "runs": 0.1, "heads": 16}
+    screening = {"n": 24, "families": {"ioi": {"0.1": part, "0.2": part | {"recall": 1.0}}}}
     text = page([result, later], growth, screening)
     assert "| heads | 2 | 4 | **1.00** | 1 |" in text
-    assert "of the time | at 10% | at 50% |" in text
+    assert "| at 10% | gradients alone, at 10% | at 20% |" in text
     assert "does not find .95" in text
-    assert "| mean | **0.90** | 0.100 | 0.15 | 0.90 | 1.00 |" in text
+    assert "| mean | 0.90 | 0.70 | 1.00 | 0.70 |" in text
     assert (
         "| `heads:facts=64` | 65 | 270 | 700.0 |  |  |  | 100.0 | **7.00** (2: 6.50 to 7.50) | **0.70** (1.60) |"
         in text
@@ -88,10 +84,15 @@ def test_the_power_of_a_curve_is_that_of_its_upper_half():
     assert fitted((1, 2, 4, 8, 16), [1.0, 1.0, 4.0, 16.0, 64.0]) == pytest.approx(2)
 
 
-def test_screening_is_judged_by_what_all_heads_say():
-    found = screened("facts", 12, 4, 5, model="toy")  # one of five random ones is none of the four chosen
+def test_screening_is_judged_by_what_all_heads_say(monkeypatch):
+    monkeypatch.setattr(screening, "SHARES", (1.0,))
+    (found,) = screening.screened("facts", 12, model="toy").values()
     assert 0 <= found["recall"] <= 1
-    assert (5 + 3) / 8 <= found["runs"] <= (8 + 3) / 8  # the random ones may be among those that were chosen
-    assert 0 <= found["stated"]["recall"]["recall"] <= 1
-    assert list(found["at"].values()) == sorted(found["at"].values())
-    assert len(found["missed"]) == round((1 - found["recall"]) * 8)
+    assert found["heads"] == screening.affordable(8, 8, 12) < 8
+    assert (found["heads"] + 3) / 8 < found["runs"] <= 1
+    assert found["recall_gradients"] == 5 / 8
+
+
+def test_what_can_be_afforded_stays_within_the_runs():
+    assert screening.affordable(54, 270, 32) == 34  # 3 + 34 + (270 + 136 + 2 * 68) / 32
+    assert screening.affordable(3, 270, 32) == 1

@@ -9,7 +9,7 @@ What it costs: for an intervention at block l of n, the blocks from l on, and of
 `tiny_ablation.engine.gradients`).
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -22,7 +22,7 @@ from tiny_ablation.engine.forward import Cache, Passes
 from tiny_ablation.engine.layout import Batch, Tagger, all_edits, build_batches, count_nodes, tagger
 from tiny_ablation.engine.memory import give_back
 from tiny_ablation.engine.parts import in_parts
-from tiny_ablation.engine.prompts import Prompt, sequences
+from tiny_ablation.engine.prompts import Prompt, TokenSequence, sequences
 from tiny_ablation.engine.results import BatchResult, Results, check_finite
 from tiny_ablation.engine.scheduling import Edited, Share, runs_per_pass, shares
 from tiny_ablation.engine.source_runs import Sources
@@ -61,6 +61,7 @@ class Executor:
         shared: prefix trees; None chooses what is less work.
         base_intervention: made in every run, the baseline included, where the prompt enters the first block (noise on
             embeddings).
+        only: the examples that are run, by index; None for all.
         least_batches: how many batches there should be at least, as far as there are prompts; see `run.shards`.
         prompt_tokens: interventions x tokens of the prompts, of the batches that were run so far: what a loop without
             caches and shared prefixes pushes through the model.
@@ -74,6 +75,7 @@ class Executor:
     batch_tokens: int = 4096
     shared: bool | None = None
     base_intervention: Intervention | None = None
+    only: Collection[int] | None = None
     least_batches: int = 1
     prompt_tokens: int = field(default=0, init=False)
 
@@ -100,10 +102,15 @@ class Executor:
     @cached_property
     def batches(self) -> list[Batch]:
         """The layout of all prompts, the same on every machine."""
-        items = sequences(self.prompts, full=self.full)
         return build_batches(
-            items, self._tag, max_nodes=self._max_nodes, shared=self.uses_prefix_tree, limits=self.network.trees
+            self._items, self._tag, max_nodes=self._max_nodes, shared=self.uses_prefix_tree, limits=self.network.trees
         )  # fmt: skip
+
+    @cached_property
+    def _items(self) -> list[TokenSequence]:
+        """What is run."""
+        items = sequences(self.prompts, full=self.full)
+        return [item for item in items if self.only is None or item.example in self.only]
 
     @property
     def _max_nodes(self) -> int:
@@ -131,7 +138,7 @@ class Executor:
     @cached_property
     def _work(self) -> tuple[int, int]:
         """Tokens of all prompts one by one, and nodes of their prefix tree."""
-        return count_nodes(sequences(self.prompts, full=self.full), self._tag)
+        return count_nodes(self._items, self._tag)
 
     @cached_property
     def _tag(self) -> Tagger:

@@ -83,7 +83,7 @@ class Estimates:
     Attributes:
         component: where the sites are.
         metric: the metric whose change is estimated.
-        how: `gradient`, or `integrated` with its steps.
+        how: `gradient`, or `integrated` with its steps; and whether a few exact effects corrected them.
         passes: backward passes over each example that it took, those of several draws together.
         sites: all sites.
         values: (n_sites,) the estimated effect, mean over the examples.
@@ -92,6 +92,7 @@ class Estimates:
         also: sites that the config names besides; a sweep names what the screenings of its other runs chose.
         replacement: the replacement that was estimated, of several draws the first; rows with it are what estimates are
             held against.
+        pilot_runs: forward passes over each example that correcting the estimates took.
     """
 
     component: str
@@ -104,6 +105,7 @@ class Estimates:
     sample: Sequence[Site]
     replacement: Any
     also: Sequence[Site] = ()
+    pilot_runs: float = 0.0
 
     @property
     def measured(self) -> frozenset[Site]:

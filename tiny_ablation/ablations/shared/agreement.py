@@ -60,6 +60,7 @@ def receipt(measured: Measured) -> dict[str, Any]:
     exact = _exact(measured, estimates)
     base = {
         "metric": estimates.metric, "how": estimates.how, "backward_passes": estimates.passes,
+        "pilot_runs": estimates.pilot_runs,
         "estimated": len(estimates.sites), "measured": len(estimates.measured),
     }  # fmt: skip
     if not exact:

@@ -4,12 +4,15 @@ The estimate is of first order, for the kind's own replacement: the gradient tim
 mean, or to the donors' values, averaged over the draws. Kinds for which it is not defined (sets of sites, noise, patches into
 runs that are changed themselves) have no key `screen`.
 
+Estimates are wrong in some layers more than in others, so some sites are first measured on a few examples (`pilot`).
+
 The random sample is what makes the estimate accountable: it says how well estimates follow exact effects where they were not
 chosen for being large, and how many strong sites the screening may have missed.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tiny_ablation.ablations.shared.replacements import Scale
@@ -17,13 +20,15 @@ from tiny_ablation.config.keys import key
 from tiny_ablation.config.schema import AblationConfig
 from tiny_ablation.config.seeds import generator
 from tiny_ablation.document import Section
-from tiny_ablation.engine.edits import Edit, Replacement
+from tiny_ablation.engine.edits import Edit, Intervention, Replacement
 from tiny_ablation.errors import ConfigError
 from tiny_ablation.models.hookpoints import LAYER_COMPONENTS
 from tiny_ablation.models.labels import head_label
 from tiny_ablation.run.plan import Ablation, Analysis, Arm, Estimates, PlanContext, Row, Site
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from tiny_ablation.run.measure import Measured
     from tiny_ablation.run.prepare import PreparedRun
 
@@ -38,6 +43,11 @@ class ScreenKeys(AblationConfig):
         choices=("attribution",),
     )
     screen_top: int = key(64, help="how many of the strongest estimates are measured", least=1)
+    screen_pilot: bool = key(
+        True,
+        help="measure eight, four and two times as many sites on a 32nd, a 16th and an 8th of the examples first, and correct "
+        "the estimates by it; false: gradients alone",
+    )
     screen_random: int = key(
         16, help="how many random sites besides, by which the estimates are judged", least=3
     )
@@ -106,16 +116,19 @@ def screened(arm: Arm, cfg: Any, context: PlanContext) -> Arm:
     """
     if not cfg.screen:
         return arm
-    return keep_chosen(arm, cfg.screen_top, cfg.screen_random, context, also=cfg.screen_also or ())
+    return keep_chosen(
+        arm, cfg.screen_top, cfg.screen_random, context, pilot=cfg.screen_pilot, also=cfg.screen_also or ()
+    )
 
 
 def keep_chosen(
-    arm: Arm, n_top: int, n_random: int, context: PlanContext, *, steps: int = 0, also: Sequence[str] = ()
-) -> Arm:
+    arm: Arm, n_top: int, n_random: int, context: PlanContext, *, steps: int = 0, pilot: bool = False,
+    also: Sequence[str] = (),
+) -> Arm:  # fmt: skip
     """As `screened`, with the numbers given; `steps` of the integrated form, 0 for plain gradients."""
     edit = _strongest(arm)
     sites = list(dict.fromkeys(site_of(row) for row in arm.rows if row.intervention))
-    found = estimate_sites(edit, _draws(arm, edit), sites, context, n_top, n_random, steps=steps)
+    found = estimate_sites(edit, _draws(arm, edit), sites, context, n_top, n_random, steps=steps, pilot=pilot)
     found = replace(found, also=_named(also, found))
     # A row at a factor of 1 runs nothing; its key tells its site.
     named = {tuple(sorted(_place(row).items())): site_of(row) for row in arm.rows if row.intervention}
@@ -125,7 +138,7 @@ def keep_chosen(
 
 def estimate_sites(
     edit: Edit, draws: Sequence[Replacement], sites: Sequence[Site], context: PlanContext, n_top: int, n_random: int, *,
-    steps: int = 0,
+    steps: int = 0, pilot: bool = False,
 ) -> Estimates:  # fmt: skip
     """Estimate the mean effect at each site, and choose which to measure.
 
@@ -137,26 +150,64 @@ def estimate_sites(
         n_top: how many of the strongest to measure.
         n_random: how many random ones.
         steps: of the integrated form; 0 is the gradient form.
+        pilot: whether a few exact effects correct the estimates; see `pilot`.
     """
     import numpy as np
 
+    from tiny_ablation.ablations.shared.pilot import corrected
     from tiny_ablation.engine.gradients import AttributionQuery, estimate, passes_needed
 
     layers = sorted({layer for layer, _ in sites})
     questions = [
         AttributionQuery(edit.component, r, edit.positions, steps, context.full, layers) for r in draws
     ]
-    estimates = [
-        estimate(context.network, context.clean, question).mean(-1).numpy() for question in questions
-    ]
-    values = np.mean(estimates, axis=0)[tuple(zip(*sites, strict=True))]
+    found = np.mean(
+        [estimate(context.network, context.clean, question).numpy() for question in questions], axis=0
+    )
+    estimates = found[tuple(zip(*sites, strict=True))]
+    values, how = estimates.mean(1), f"integrated, {steps} steps" if steps else "gradient"
     order = sorted(range(len(sites)), key=lambda i: (-abs(values[i]), sites[i]))
+    runs = 0.0
+    if pilot and n_top < len(sites) and not context.outline:
+        exact = partial(_effects, edit, draws, sites, context, questions[0].metric)
+        values, order, counts = corrected(estimates, np.array([layer for layer, _ in sites]), n_top, exact)
+        runs = float(counts.sum()) * len(draws) / len(context.clean)
+        how += f", corrected by {np.count_nonzero(counts)} sites on up to {counts.max()} examples"
     drawn = generator(context.seed, "screening", edit.component).permutation(len(sites))[:n_random]
     return Estimates(
-        edit.component, questions[0].metric, f"integrated, {steps} steps" if steps else "gradient",
+        edit.component, questions[0].metric, how,
         sum(passes_needed(context.network, question) for question in questions), sites, values,
-        [sites[i] for i in order[:n_top]], [sites[i] for i in sorted(drawn.tolist())], edit.replacement,
+        [sites[i] for i in order[:n_top]], [sites[i] for i in sorted(drawn.tolist())], edit.replacement, pilot_runs=runs,
     )  # fmt: skip
+
+
+def _effects(
+    edit: Edit,
+    draws: Sequence[Replacement],
+    sites: Sequence[Site],
+    context: PlanContext,
+    name: str,
+    which: Sequence[int],
+    examples: Sequence[int],
+) -> "np.ndarray":
+    """(n, n_examples): the exact effect of some sites on one metric, mean over the draws."""
+    import numpy as np
+
+    from tiny_ablation.engine.executor import Executor
+    from tiny_ablation.metrics.registry import metric
+
+    unit = lambda of: None if edit.unit is None else of  # noqa: E731
+    plan = [
+        Intervention((replace(edit, layer=layer, unit=unit(of), replacement=draw),))
+        for layer, of in map(sites.__getitem__, which)
+        for draw in draws
+    ]
+    effects = np.empty((len(plan), len(context.clean)))
+    for found in Executor(
+        context.network, context.clean, plan, [metric(name)], full=context.full, only=examples
+    ):
+        effects[:, list(found.examples)] = (found.values[name] - found.baseline[name]).numpy()
+    return effects[:, list(examples)].reshape(len(which), len(draws), -1).mean(1)
 
 
 def site_names(estimates: Estimates) -> dict[Site, str]:
