@@ -47,3 +47,13 @@ def test_absolute_values_of_noise_average_to_nothing_and_real_ones_stay():
     assert abs(absolute_without_bias(noise)) < 0.05
     assert np.abs(noise).mean() > 0.7
     assert absolute_without_bias(noise - 5) == pytest.approx(5, abs=0.1)
+
+
+def test_sites_that_tie_are_not_stable():
+    """Of 40 sites one has an effect; the others have exactly none, as where no answer is lost."""
+    values = np.zeros((40, 20))
+    values[7] = 1.0
+    found = top_set_agreement(values, np.arange(20), 10, 400, rng())
+    assert found.share[7] == found.first[7] == 1
+    assert np.delete(found.share, 7) == pytest.approx(9 / 39, abs=0.07)
+    assert found.jaccard < 0.25

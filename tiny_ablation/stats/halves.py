@@ -58,16 +58,17 @@ def top_set_agreement(
         return TopSets(float("nan"), *np.full((2, len(sums)), np.nan))
     first = random_halves(len(sizes), n_splits, rng).astype(np.float64)
     means = [(half @ sums.T) / (half @ sizes)[:, None] for half in (first, 1 - first)]
-    tops = [_top(each, k) for each in means]
+    tops = [_top(each, k, rng) for each in means]
     shared = (tops[0] & tops[1]).sum(1)
-    often = [np.mean([_top(each, n).mean(0) for each in means], axis=0) for n in (k, 1)]
+    often = [np.mean([_top(each, n, rng).mean(0) for each in means], axis=0) for n in (k, 1)]
     return TopSets(float((shared / (2 * k - shared)).mean()), *often)
 
 
-def _top(means: Floats, k: int) -> NDArray[np.bool_]:
-    """Which sites are among the `k` strongest of each row of (n_draws, n_sites); the first wins a tie."""
+def _top(means: Floats, k: int, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Which sites are among the `k` strongest of each row of (n_draws, n_sites); chance decides ties."""
     members = np.zeros(means.shape, dtype=np.bool_)
-    np.put_along_axis(members, np.argsort(-np.abs(means), axis=1, kind="stable")[:, :k], True, axis=1)
+    order = np.lexsort((rng.random(means.shape), -np.abs(means)), axis=1)
+    np.put_along_axis(members, order[:, :k], True, axis=1)
     return members
 
 
