@@ -108,6 +108,7 @@ def measure(
     import pandas as pd
 
     from tiny_ablation.run.baseline import prompt_of
+    from tiny_ablation.run.generation import require_room
     from tiny_ablation.run.measure import executor
     from tiny_ablation.run.prepare import prepare_run
 
@@ -122,6 +123,8 @@ def measure(
     for each in named.values():
         for edit in _whole(each).edits:
             prepared.network.hook_point(edit.component, edit.layer)  # refuses what the model does not have
+    if prepared.decoding is not None:
+        require_room(spec.settings.root, prepared.network, [(prompts, len(named))])
     found = []
     for result in executor(prepared, prompts, [_whole(each) for each in named.values()]):
         ids = [prompts[i].name for i in result.examples]

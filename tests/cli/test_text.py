@@ -9,6 +9,7 @@ from tiny_ablation import Edit, load_run, measure
 from tiny_ablation.ablations.shared.replacements import Scale
 from tiny_ablation.engine.executor import Executor
 from tiny_ablation.engine.generation import Generation
+from tiny_ablation.errors import UserError
 from tiny_ablation.store.files import read_table
 
 TEXT = (*TOY, "metrics.span=text", "generate.max_new_tokens=3", "ablation.heads=[0]", "dataset.n_examples=6")
@@ -107,10 +108,13 @@ def test_effects_on_texts_of_interventions_of_ones_own():
         }
         for i, c in enumerate(("Antwerp", "Rome"))
     ]
-    found = measure(
-        "toy", rows, {"zero": Edit("z", 0, 1, Scale(0.0))}, metrics=["text_changed"],
-        **{"metrics.span": "text", "generate.max_new_tokens": 4},
-    )  # fmt: skip
+    asked = ("toy", rows, {"zero": Edit("z", 0, 1, Scale(0.0))}, ["text_changed"])
+    keys = {"metrics.span": "text", "generate.max_new_tokens": 4}
+    with pytest.raises(
+        UserError, match=r"may write 8 tokens \(1 interventions on 2 examples.*generate.max_total=7"
+    ):
+        measure(*asked, **keys, **{"generate.max_total": 7})
+    found = measure(*asked, **keys)
     assert found["metric"].eq("text_changed").all()
     assert found["value"].isin([0, 1]).all()
     assert found["value"].sum() > 0

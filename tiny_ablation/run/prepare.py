@@ -158,7 +158,8 @@ def _planned(
     decoding = None
     if root.metrics.span is Span.text:
         decoding = decoding_of(root, network, tokens)
-        require_room(root, network, arms, outline=outline)
+        planned = [(arm.prompts, sum(len(row.runs) for row in arm.rows)) for arm in arms]
+        require_room(root, network, planned, outline=outline)
     return PreparedRun(
         spec,
         identity,
