@@ -16,6 +16,7 @@ from tiny_ablation.config import schema
 from tiny_ablation.config.identity import Identity
 from tiny_ablation.errors import BusyError, DataError, ResultsError
 from tiny_ablation.paths import conf_dir
+from tiny_ablation.store.claims import Claims
 from tiny_ablation.store.manifest import read_manifest, write_manifest
 from tiny_ablation.store.rundir import RunDir
 from tiny_ablation.store.sweepdir import Cell, SweepPlan, read_plan, write_plan
@@ -135,6 +136,12 @@ def test_another_run_in_a_cells_place_is_told_and_left_alone(pinned, tmp_path, l
 def test_short_memory_is_told_in_words(sweep):
     record_failure(RunDir(sweep / "a/0"), CELLS[0], MemoryError())
     assert str(read_manifest(sweep / "a/0").error).startswith("memory ran out")
+
+
+def test_status_sees_workers_of_one_run(sweep):
+    with Claims(RunDir(sweep / "a/0").claims, "", 60).holding("batch_0"):
+        assert sweep_status(sweep)[0].state == "running"
+    assert sweep_status(sweep)[0].state != "running"
 
 
 def test_status_sees_a_run_at_work(sweep):
