@@ -96,8 +96,15 @@ FILES = {
     "secret, within another": ("notes: {x: '${now:${oc.env:HOME}}'}", "notes.x", "environment"),
     "secret, decoded": ("notes: {x: '${oc.decode:\"${oc.env:HOME}\"}'}", "notes.x", "environment"),
     "a model's code": ("model: {trust_remote_code: true}", "model.trust_remote_code"),
+    "a second model's code": ("ablation: {tuned: {trust_remote_code: true}}", "ablation.tuned.trust_remote_code"),
+    "a second model's code, referred to": (
+        "notes: {m: {trust_remote_code: true}}\nablation: {tuned: '${notes.m}'}", "notes.m.trust_remote_code",
+    ),
+    "a second model's code, swept": (
+        "hydra: {sweeper: {params: {ablation.tuned: '{trust_remote_code: true}'}}}", "ablation.tuned.trust_remote_code",
+    ),
     "a model, referred to": (
-        "notes: {m: {name: x, source: hub, trust_remote_code: true}}\nmodel: '${notes.m}'", "model: a file may not",
+        "notes: {m: {name: x, source: hub}}\nmodel: '${notes.m}'", "model: a file may not",
     ),
     "another run replaced": ("resume: false", "resume"),
     "power, by sudo": ("profile: {power: true}", "profile.power"),

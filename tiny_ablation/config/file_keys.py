@@ -14,7 +14,7 @@ from tiny_ablation.errors import ConfigError, said
 from tiny_ablation.paths import conf_dir
 
 # Whole groups whose keys say what is measured, and single keys.
-_GROUPS = ("dataset", "ablation", "metrics", "stats", "sae", "sweep", "verify", "device", "notes")
+_GROUPS = ("dataset", "ablation", "metrics", "generate", "stats", "sae", "sweep", "verify", "device", "notes")
 _MODEL = (
     "name",
     "source",

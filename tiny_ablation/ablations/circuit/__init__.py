@@ -24,8 +24,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from tiny_ablation.ablations.circuit.design import EMPTY, FRACTIONS, ROLES, Design, design, set_name
-from tiny_ablation.ablations.circuit.greedy import Minimal, Search
+from tiny_ablation.ablations.circuit.design import EMPTY, FRACTIONS, ROLES, Design, Minimal, design, set_name
 from tiny_ablation.ablations.circuit.published import PUBLISHED
 from tiny_ablation.ablations.shared.head_ranking import RANKINGS, load_ranking_run
 from tiny_ablation.ablations.shared.head_sets import HeadSet, SetAblation, complement, label
@@ -171,6 +170,8 @@ def _searched(
     cfg: CircuitConfig, context: PlanContext, plan: Design
 ) -> tuple[dict[str, Minimal], LeftOut | None]:
     """For each ranking what the greedy search finds on the reference set; of an outline as many heads, and what it takes."""
+    from tiny_ablation.ablations.circuit.greedy import Search
+
     reference = context.reference(cfg.n_reference)
     if context.outline:
         heads = min(cfg.greedy, plan.n_heads - 1)

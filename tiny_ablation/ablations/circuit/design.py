@@ -87,6 +87,23 @@ class Design:
         return [rest[i] for i in sorted(drawn.tolist())]
 
 
+@dataclass(frozen=True)
+class Minimal:
+    """What a greedy search for the smallest circuit found.
+
+    Attributes:
+        heads: in the order of the model; empty where no beginning of the ranking carries the behaviour.
+        f: of the circuit, on the examples that were searched on; of none where there is none.
+        start: the size of the beginning that the search started from; 0 where there is none.
+        runs: circuits that were run.
+    """
+
+    heads: tuple[Head, ...]
+    f: float | None
+    start: int
+    runs: int
+
+
 def design(cfg: Any, shape: ModelShape, seed: int) -> Design:
     """The circuits that a config asks for.
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tiny_ablation.ablations.circuit.design import MARGIN
+from tiny_ablation.ablations.circuit.design import MARGIN, Minimal
 from tiny_ablation.ablations.shared.sites import Head
 from tiny_ablation.engine.edits import Intervention
 from tiny_ablation.engine.executor import Executor
@@ -19,23 +19,6 @@ from tiny_ablation.metrics.registry import metric
 from tiny_ablation.models.network import Network
 
 Keep = Callable[[Sequence[Head]], Intervention | None]  # what keeps these heads and replaces all others
-
-
-@dataclass(frozen=True)
-class Minimal:
-    """What the search found.
-
-    Attributes:
-        heads: in the order of the model; empty where no beginning of the ranking carries the behaviour.
-        f: of the circuit, on the examples that were searched on; of none where there is none.
-        start: the size of the beginning that the search started from; 0 where there is none.
-        runs: circuits that were run.
-    """
-
-    heads: tuple[Head, ...]
-    f: float | None
-    start: int
-    runs: int
 
 
 @dataclass
