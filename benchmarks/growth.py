@@ -50,10 +50,11 @@ def model(layers: int, heads: int) -> Network:
     torch.manual_seed(0)
     config = LlamaConfig(
         hidden_size=WIDTH, num_hidden_layers=layers, num_attention_heads=heads, num_key_value_heads=heads,
-        intermediate_size=3 * WIDTH, vocab_size=VOCABULARY, max_position_embeddings=512, attn_implementation="sdpa",
+        intermediate_size=3 * WIDTH, vocab_size=VOCABULARY, max_position_embeddings=512,
     )  # fmt: skip
+    config._attn_implementation = "sdpa"
     hf = LlamaForCausalLM(config).eval().requires_grad_(False)
-    return build_network(LoadedModel("random", hf, toy_llama()[1], False, f"random:{layers},{heads}", {}))
+    return build_network(LoadedModel("random", hf, toy_llama()[1], (), f"random:{layers},{heads}", {}))
 
 
 def prompts(examples: int, tokens: int) -> list[Prompt]:

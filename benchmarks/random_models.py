@@ -25,8 +25,9 @@ def build(shape: str, dtype: torch.dtype, device: str) -> Network:
     layers, heads, kv, width, mlp, vocabulary = SHAPES[shape]
     config = transformers.LlamaConfig(
         num_hidden_layers=layers, num_attention_heads=heads, num_key_value_heads=kv, hidden_size=width,
-        intermediate_size=mlp, vocab_size=vocabulary, initializer_range=width**-0.5, attn_implementation="sdpa",
+        intermediate_size=mlp, vocab_size=vocabulary, initializer_range=width**-0.5,
     )  # fmt: skip
+    config._attn_implementation = "sdpa"
     torch.manual_seed(0)
     with torch.device(device):
         hf = transformers.AutoModelForCausalLM.from_config(config, dtype=dtype).eval()

@@ -15,7 +15,7 @@ from tiny_ablation.errors import ConfigError
 from tiny_ablation.paths import conf_dir
 
 composition.share_compositions()
-HYDRA = ConfigLoaderImpl.load_sweep_config.__wrapped__
+HYDRA = ConfigLoaderImpl.load_sweep_config.__wrapped__  # pyright: ignore[reportFunctionMemberAccess]
 JOBS = [
     [],
     ["seed=3"],

@@ -45,8 +45,7 @@ SHORT = SaeConfig(k=2, batch=64, steps=40, checkpoint_every=10, lr=1e-3)
 def test_a_killed_training_ends_like_an_undisturbed_one(buffer, tmp_path):
     whole, curve = run(buffer, SHORT, tmp_path / "whole")
     kills = iter((7, 23, 30, 31))  # before the first checkpoint, between two, right behind one
-    last = 0
-    while last < 40:
+    while True:
         at = next(kills, 99)
 
         def kill(step, at=at):
@@ -55,7 +54,7 @@ def test_a_killed_training_ends_like_an_undisturbed_one(buffer, tmp_path):
 
         try:
             again, resumed = run(buffer, SHORT, tmp_path / "killed", kill)
-            last = 40
+            break
         except KeyboardInterrupt:
             continue
     np.testing.assert_allclose([p["loss"] for p in resumed], [p["loss"] for p in curve], rtol=1e-6)
