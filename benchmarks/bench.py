@@ -46,8 +46,13 @@ PER_EXAMPLE, MEANS = 2e-4, 5e-5
 GIGABYTE = 2**30
 # What the engine is held to, `make bench BENCH=--check`.
 LEAST_RATIO = {
-    "heads:facts=64": 3.0, "heads:ioi=64": 2.4, "heads:facts=300": 6.0, "heads:ioi=200": 4.0, "pairs": 6.0, "patching": 4.0,
-}  # fmt: skip
+    "heads:facts=64": 3.0,
+    "heads:ioi=64": 2.4,
+    "heads:facts=300": 6.0,
+    "heads:ioi=200": 4.0,
+    "pairs": 6.0,
+    "patching": 4.0,
+}
 MOST_OF_FLOOR = 1.3
 MOST_TO_TICK, MOST_AROUND = 12.0, 20.0  # seconds
 
@@ -97,9 +102,7 @@ def _best(peaks: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {product: round(max(peak[product] for peak in peaks) / 1e9, 1) for product in peaks[0]}
 
 
-def measure(
-    network: Network, job: Job, args: argparse.Namespace, clock: Callable[[], float]
-) -> dict[str, Any]:
+def measure(network: Network, job: Job, args: argparse.Namespace, clock: Callable[[], float]) -> dict[str, Any]:
     """Seconds for all items, medians over rounds in which every way runs once."""
     timed_items, looped = (job.items, job.items) if args.full else (job.timed, job.looped)
     few = [timed_items.index(item) for item in looped]
@@ -119,22 +122,15 @@ def measure(
                 found[name] = way(network, job, of_way[name])
 
             times[name].append(timed(call, clock))
-        differences = agreement(
-            {name: values if len(values) == len(few) else values[few] for name, values in found.items()}
-        )
+        differences = agreement({name: values if len(values) == len(few) else values[few] for name, values in found.items()})
         times["once a batch"].append(timed(lambda: engine_only_once(network, job), clock))
         print(
-            f"round {number + 1}: "
-            + ", ".join(f"{name} {t[-1]:.2f} s" for name, t in times.items() if len(t) > number),
+            f"round {number + 1}: " + ", ".join(f"{name} {t[-1]:.2f} s" for name, t in times.items() if len(t) > number),
             flush=True,
         )
     once, every = times.pop("once a batch"), len(job.items)
     clean = 1 if job.sources else 0  # a forward more, for the values that are put in
-    seconds = {
-        name: [t * (every + clean) / (len(few) + clean) for t in ts]
-        for name, ts in times.items()
-        if "loop" in name
-    }
+    seconds = {name: [t * (every + clean) / (len(few) + clean) for t in ts] for name, ts in times.items() if "loop" in name}
     for name in (name for name in ways if "loop" not in name):
         scale = every / len(timed_items)
         seconds[name] = [o + (t - o) * scale for t, o in zip(times[name], once, strict=False)]
@@ -142,13 +138,18 @@ def measure(
     median = {name: statistics.median(ts) for name, ts in seconds.items()}
     by_round = [b / e for b, e in zip(seconds.get("bridge loop", []), seconds["engine"], strict=False)]
     return {
-        "agreement": differences, "n_prompts": len(job.prompts),
-        "items_timed": len(timed_items), "items": every, "timed": times, "once_a_batch": once,
-        "seconds": median, "seconds_by_round": seconds,
+        "agreement": differences,
+        "n_prompts": len(job.prompts),
+        "items_timed": len(timed_items),
+        "items": every,
+        "timed": times,
+        "once_a_batch": once,
+        "seconds": median,
+        "seconds_by_round": seconds,
         "prompt_tokens_per_s": {name: tokens / t for name, t in median.items()},
         "times_as_fast_as": {name: t / median["engine"] for name, t in median.items() if "loop" in name},
         "bridge_ratio_by_round": by_round,
-    }  # fmt: skip
+    }
 
 
 def engine_only_once(network: Network, job: Job) -> None:
@@ -160,7 +161,7 @@ def engine_only_once(network: Network, job: Job) -> None:
 
 def _finish(
     network: Network, job: Job, part: dict[str, Any], peaks: Mapping[str, float], name: str, args: argparse.Namespace
-) -> None:  # fmt: skip
+) -> None:
     """Add floor and memory, and print."""
     operations = multiply_adds(network, job)
     part["floor_s"] = operations / max(peaks.values())
@@ -168,18 +169,14 @@ def _finish(
     part["of_floor"] = part["seconds"]["engine"] / part["floor_s"]
     run = executor(network, job, job.items)
     part["nodes"], part["prefix_tree"] = sum(b.n_nodes for b in run.batches), run.uses_prefix_tree
-    print(
-        f"\n{name}: all {part['items']} runs" + ("" if args.full else f", from {part['items_timed']} timed")
-    )
+    print(f"\n{name}: all {part['items']} runs" + ("" if args.full else f", from {part['items_timed']} timed"))
     for way, seconds in part["seconds"].items():
         rate, line = part["prompt_tokens_per_s"][way], f"  {way:22}{seconds:9.1f} s"
         line += f"{seconds / part['seconds']['engine']:7.2f} x{rate:11,.0f} prompt tokens/s"
         print(line)
     floor = f"  {'arithmetic floor':22}{part['floor_s']:9.1f} s"
     print(f"{floor}; the engine is at {part['of_floor']:.2f} of it, {part['nodes']} nodes")
-    print(
-        f"  with PyTorch's own product for the floor, the engine would be at {part['of_floor_by_torch']:.2f}"
-    )
+    print(f"  with PyTorch's own product for the floor, the engine would be at {part['of_floor_by_torch']:.2f}")
 
 
 def _split(name: str) -> tuple[str, str, int]:
@@ -220,10 +217,12 @@ def _facts(args: argparse.Namespace, layers: Sequence[int]) -> dict[str, Any]:
         "machine": {**machine(), "threads": args.threads, "load_at_start": os.getloadavg()[0]},
         "versions": versions(("torch", "transformers", "transformer-lens", "nnsight", "tiny-ablation")),
         "clock": "CPU time" if args.cpu_time else "wall",
-        "model": "smollm2_135m", "dtype": "float32", "rounds": args.rounds,
+        "model": "smollm2_135m",
+        "dtype": "float32",
+        "rounds": args.rounds,
         "layers_timed": list(layers),
         "jobs": {},
-    }  # fmt: skip
+    }
 
 
 def _write(result: dict[str, Any]) -> None:
@@ -236,12 +235,8 @@ def _write(result: dict[str, Any]) -> None:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.bench", description=str(__doc__).splitlines()[0]
-    )
-    parser.add_argument(
-        "--layers", type=int, default=2, help="layers whose heads are timed (default: %(default)s)"
-    )
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.bench", description=str(__doc__).splitlines()[0])
+    parser.add_argument("--layers", type=int, default=2, help="layers whose heads are timed (default: %(default)s)")
     parser.add_argument("--full", action="store_true", help="time all heads")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
@@ -273,9 +268,7 @@ def _arguments() -> argparse.Namespace:
         metavar="JOB",
         help="jobs whose peak memory is measured for the engine",
     )
-    parser.add_argument(
-        "--check", action="store_true", help="fail where the engine misses what it is held to"
-    )
+    parser.add_argument("--check", action="store_true", help="fail where the engine misses what it is held to")
     return parser.parse_args()
 
 

@@ -25,9 +25,7 @@ def multiply_adds(network: Network, job: Job) -> float:
     return total
 
 
-def peak_rates(
-    network: Network, clock: Callable[[], float] = time.perf_counter, repeats: int = 9
-) -> dict[str, float]:
+def peak_rates(network: Network, clock: Callable[[], float] = time.perf_counter, repeats: int = 9) -> dict[str, float]:
     """Operations a second at their best, measured in turn.
 
     Returns:

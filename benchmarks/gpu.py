@@ -129,9 +129,7 @@ def _alone(job: Job, index: int) -> Job:
     return replace(job, prompts=job.prompts[one], sources=job.sources[one])
 
 
-def timed(
-    network: Network, job: Job, tokens: Sequence[int], peak_tflops: float, args: argparse.Namespace
-) -> Found:
+def timed(network: Network, job: Job, tokens: Sequence[int], peak_tflops: float, args: argparse.Namespace) -> Found:
     """Seconds of every way for all items; medians over rounds in which all ways run in turn."""
     looped = job.looped[:: max(1, len(job.looped) // LOOPED)]
     ways: dict[str, tuple[Callable[[Sequence[Item]], Tensor], Sequence[Item]]] = {
@@ -139,9 +137,7 @@ def timed(
         "items as rows": (lambda items: rows_loop(network, job, items, 16384), job.looped[: 4 * LOOPED]),
     }
     for n in tokens:
-        ways[f"engine, {n} tokens"] = (
-            lambda items, n=n: engine(network, job, items, batch_tokens=n), job.timed
-        )  # fmt: skip
+        ways[f"engine, {n} tokens"] = (lambda items, n=n: engine(network, job, items, batch_tokens=n), job.timed)
     few = replace(job, prompts=job.prompts[:2], sources=job.sources[:2])
     for way in (plain_loop, engine):  # what is set up at the first call
         way(network, few, looped[:1])
@@ -149,19 +145,23 @@ def timed(
     for _ in range(args.rounds):
         for name, (way, items) in ways.items():
             times[name].append(_seconds(lambda way=way, items=items: way(items), args.device))
-    seconds = {
-        name: statistics.median(ts) * len(job.items) / len(ways[name][1]) for name, ts in times.items()
-    }
+    seconds = {name: statistics.median(ts) * len(job.items) / len(ways[name][1]) for name, ts in times.items()}
     fastest = min((name for name in ways if name.startswith("engine")), key=lambda name: seconds[name])
     memory = _memory(lambda: ways[fastest][0](job.timed), args.device)
     floor = multiply_adds(network, job) / peak_tflops / 1e12
     return {
-        "prompts": len(job.prompts), "tokens": sum(len(prompt.ids) for prompt in job.prompts), "items": len(job.items),
-        "timed": {name: len(items) for name, (_, items) in ways.items()}, "rounds": times,
-        "seconds": {name: round(t, 4) for name, t in seconds.items()}, "fastest": fastest,
+        "prompts": len(job.prompts),
+        "tokens": sum(len(prompt.ids) for prompt in job.prompts),
+        "items": len(job.items),
+        "timed": {name: len(items) for name, (_, items) in ways.items()},
+        "rounds": times,
+        "seconds": {name: round(t, 4) for name, t in seconds.items()},
+        "fastest": fastest,
         "times_as_fast": {name: round(t / seconds[fastest], 2) for name, t in seconds.items()},
-        "floor_s": floor, "of_floor": round(seconds[fastest] / floor, 2), "memory_beside_model_gb": memory,
-    }  # fmt: skip
+        "floor_s": floor,
+        "of_floor": round(seconds[fastest] / floor, 2),
+        "memory_beside_model_gb": memory,
+    }
 
 
 def _seconds(call: Callable[[], object], device: str) -> float:
@@ -197,9 +197,14 @@ def _set_up() -> None:
 def _facts(args: argparse.Namespace) -> Found:
     gpu = torch.cuda.get_device_name() if args.device == "cuda" else None
     return {
-        "gpu": gpu, "cuda": torch.version.cuda, "python": platform.python_version(), "torch": torch.__version__,
-        "transformers": transformers.__version__, "threads": torch.get_num_threads(), "rounds": args.rounds,
-    }  # fmt: skip
+        "gpu": gpu,
+        "cuda": torch.version.cuda,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "threads": torch.get_num_threads(),
+        "rounds": args.rounds,
+    }
 
 
 def _write(result: Found, out: Path) -> None:
@@ -243,18 +248,23 @@ def _line(model: Found, name: str, job: Found) -> str:
     s, ratio, fastest = job["seconds"], job["times_as_fast"], job["fastest"]
     memory = job["memory_beside_model_gb"]
     cells = [
-        model["model"], model["dtype"], f"`{name}`", job["items"],
-        f"{s['plain loop']:.2f}", f"{s['items as rows']:.2f}",
-        f"{s[fastest]:.2f} ({fastest.split()[1]})", f"**{ratio['plain loop']:.1f}**", f"{ratio['items as rows']:.1f}",
-        f"{job['of_floor']:.2f}", "" if memory is None else memory,
-    ]  # fmt: skip
+        model["model"],
+        model["dtype"],
+        f"`{name}`",
+        job["items"],
+        f"{s['plain loop']:.2f}",
+        f"{s['items as rows']:.2f}",
+        f"{s[fastest]:.2f} ({fastest.split()[1]})",
+        f"**{ratio['plain loop']:.1f}**",
+        f"{ratio['items as rows']:.1f}",
+        f"{job['of_floor']:.2f}",
+        "" if memory is None else memory,
+    ]
     return f"| {' | '.join(map(str, cells))} |"
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.gpu", description=str(__doc__).splitlines()[0]
-    )
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=str(__doc__).splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="where gpu.json and gpu.md go")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--shapes", nargs="+", choices=list(SHAPES), default=["135M", "6.7B"])

@@ -33,9 +33,12 @@ from tiny_ablation.models.network import Network, build_network
 VOCABULARY = 1024
 BASE = {"examples": 32, "layers": 8, "heads": 8, "tokens": 16}
 STEPS = {
-    "examples": (16, 32, 64, 128, 256), "layers": (2, 4, 8, 16, 32), "heads": (2, 4, 8, 16, 32), "tokens": (8, 16, 32, 64, 128),
+    "examples": (16, 32, 64, 128, 256),
+    "layers": (2, 4, 8, 16, 32),
+    "heads": (2, 4, 8, 16, 32),
+    "tokens": (8, 16, 32, 64, 128),
     "conditions": (1, 2, 4, 8),
-}  # fmt: skip
+}
 # What arithmetic expects of each: a head more is one run more, and a layer more is as many runs more that are longer as well.
 EXPECTED = {"examples": 1, "layers": 2, "heads": 1, "tokens": 1, "conditions": 1}
 WIDTH = 256
@@ -49,9 +52,14 @@ def model(layers: int, heads: int) -> Network:
 
     torch.manual_seed(0)
     config = LlamaConfig(
-        hidden_size=WIDTH, num_hidden_layers=layers, num_attention_heads=heads, num_key_value_heads=heads,
-        intermediate_size=3 * WIDTH, vocab_size=VOCABULARY, max_position_embeddings=512,
-    )  # fmt: skip
+        hidden_size=WIDTH,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=heads,
+        intermediate_size=3 * WIDTH,
+        vocab_size=VOCABULARY,
+        max_position_embeddings=512,
+    )
     config._attn_implementation = "sdpa"
     hf = LlamaForCausalLM(config).eval().requires_grad_(False)
     return build_network(LoadedModel("random", hf, toy_llama()[1], (), f"random:{layers},{heads}", {}))
@@ -68,11 +76,7 @@ def prompts(examples: int, tokens: int) -> list[Prompt]:
 def all_heads(examples: int, layers: int, heads: int, tokens: int) -> Callable[[], None]:
     """Zeroing every head of such a model, ready to be timed."""
     network = model(layers, heads)
-    plan = [
-        Intervention((Edit("z", layer, head, Scale(0.0), "all"),))
-        for layer in range(layers)
-        for head in range(heads)
-    ]
+    plan = [Intervention((Edit("z", layer, head, Scale(0.0), "all"),)) for layer in range(layers) for head in range(heads)]
     run = Executor(network, prompts(examples, tokens), plan, LOGIT_DIFF)
 
     def call() -> None:
@@ -86,16 +90,20 @@ def sweep_of(conditions: int) -> Callable[[], None]:
     """A sweep of so many cells of the toy model."""
 
     def call() -> None:
-        names = ",".join(
-            ("facts", "ioi", "sva", "negation", "logic", "pronoun", "counterfactual", "induction")[
-                :conditions
-            ]
-        )
+        names = ",".join(("facts", "ioi", "sva", "negation", "logic", "pronoun", "counterfactual", "induction")[:conditions])
         with tempfile.TemporaryDirectory() as place, Path(os.devnull).open("w") as nowhere:
             args = [
-                "-m", "model=toy", f"dataset={names}", "dataset.n_examples=24", "tracking=off", "verify=off",
-                "stats.n_boot=200", "stats.n_perm=200", "hydra/launcher=basic", f"hydra.sweep.dir={place}/sweep",
-            ]  # fmt: skip
+                "-m",
+                "model=toy",
+                f"dataset={names}",
+                "dataset.n_examples=24",
+                "tracking=off",
+                "verify=off",
+                "stats.n_boot=200",
+                "stats.n_perm=200",
+                "hydra/launcher=basic",
+                f"hydra.sweep.dir={place}/sweep",
+            ]
             with redirect_stdout(nowhere), redirect_stderr(nowhere):
                 code = tiny_ablate(args)
         if code:
@@ -116,8 +124,7 @@ def measure(rounds: int) -> dict[str, dict[str, Any]]:
         power = fitted(steps, seconds)
         out[name] = {"steps": list(steps), "seconds": seconds, "power": power, "expected": EXPECTED[name]}
         print(
-            f"{name:12} t ~ x^{power:.2f} (arithmetic: {EXPECTED[name]}); "
-            + ", ".join(f"{s:.3g} s" for s in seconds),
+            f"{name:12} t ~ x^{power:.2f} (arithmetic: {EXPECTED[name]}); " + ", ".join(f"{s:.3g} s" for s in seconds),
             flush=True,
         )
     return out
@@ -159,9 +166,7 @@ def draw(found: Mapping[str, Mapping[str, Any]], path: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.growth", description=str(__doc__).splitlines()[0]
-    )
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.growth", description=str(__doc__).splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path("outputs/bench"))

@@ -121,10 +121,7 @@ def executor(
     replacement = patch_from(job.sources, job.prompts) if job.sources else Scale(0.0)
     plan = [
         Intervention(
-            tuple(
-                Edit(s.component, s.layer, s.head, replacement, "all" if s.position is None else s.position)
-                for s in item
-            )
+            tuple(Edit(s.component, s.layer, s.head, replacement, "all" if s.position is None else s.position) for s in item)
         )
         for item in items
     ]

@@ -85,8 +85,15 @@ def opened(page: Path, seconds: float = 60.0) -> dict[str, float]:
         # The probe tells a server, which the page's own policy does not let it reach.
         text = without_policy(page.read_text(encoding="utf-8"))
         copy.write_text(text.replace("</body>", f"{probe}</body>"), encoding="utf-8")
-        command = [chromium, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={profile}", copy.as_uri(),
-                   "--remote-debugging-port=0"]  # fmt: skip
+        command = [
+            chromium,
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            f"--user-data-dir={profile}",
+            copy.as_uri(),
+            "--remote-debugging-port=0",
+        ]
         browser = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             if not server.ready.wait(seconds):
@@ -101,18 +108,14 @@ def opened(page: Path, seconds: float = 60.0) -> dict[str, float]:
 def main() -> None:
     """Print the median of several openings."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "page", nargs="?", type=Path, help="report.html; without one a sweep of nine cells is made up"
-    )
+    parser.add_argument("page", nargs="?", type=Path, help="report.html; without one a sweep of nine cells is made up")
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         page = args.page or _nine_cells(Path(place))
         size = page.stat().st_size / 1e6
         found = [opened(page.resolve()) for _ in range(args.rounds)]
-    print(
-        f"{found[0]['figures']} figures, {size:.2f} MB besides plotly.js; median of {len(found)} openings, milliseconds"
-    )
+    print(f"{found[0]['figures']} figures, {size:.2f} MB besides plotly.js; median of {len(found)} openings, milliseconds")
     for key, name in NAMES.items():
         values = [one[key] for one in found]
         print(f"  {name:12}{statistics.median(values):7.0f}   {min(values):.0f} to {max(values):.0f}")

@@ -12,9 +12,12 @@ from typing import Any
 
 PAGE = Path(__file__).parents[2] / "docs" / "performance.md"
 _WAYS = {
-    "bridge loop": "Bridge loop", "plain loop": "plain loop", "nnsight loop": "nnsight loop", "engine, by length": "before",
+    "bridge loop": "Bridge loop",
+    "plain loop": "plain loop",
+    "nnsight loop": "nnsight loop",
+    "engine, by length": "before",
     "engine": "engine",
-}  # fmt: skip
+}
 AIMED = 0.95  # recall of the ten strongest heads
 _KINDS = {
     "heads": "every head of the model zeroed, one at a time",
@@ -111,20 +114,26 @@ def page(
 
 def _table(jobs: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any]]]) -> Iterator[str]:
     head = [
-        "job", "prompts", "runs", *(f"{name}, s" for name in _WAYS.values()), "times as fast as the Bridge loop (rounds)",
+        "job",
+        "prompts",
+        "runs",
+        *(f"{name}, s" for name in _WAYS.values()),
+        "times as fast as the Bridge loop (rounds)",
         "of the floor (of the engine's product)",
-    ]  # fmt: skip
+    ]
     yield f"| {' | '.join(head)} |"
     yield f"|{'---|' * len(head)}"
     for name, (part, _) in sorted(jobs.items()):
         seconds, rounds = part["seconds"], part["bridge_ratio_by_round"]
         ratio = part["times_as_fast_as"].get("bridge loop")
         cells = [
-            f"`{name}`", str(part["n_prompts"]), str(part["items"]),
+            f"`{name}`",
+            str(part["n_prompts"]),
+            str(part["items"]),
             *(f"{seconds[way]:.1f}" if way in seconds else "" for way in _WAYS),
             "" if ratio is None else f"**{ratio:.2f}** ({len(rounds)}: {min(rounds):.2f} to {max(rounds):.2f})",
             f"**{part['of_floor_by_torch']:.2f}** ({part['of_floor']:.2f})",
-        ]  # fmt: skip
+        ]
         yield f"| {' | '.join(cells)} |"
 
 

@@ -24,9 +24,14 @@ def build(shape: str, dtype: torch.dtype, device: str) -> Network:
     """A Llama of random weights, the same for each shape, precision and device."""
     layers, heads, kv, width, mlp, vocabulary = SHAPES[shape]
     config = transformers.LlamaConfig(
-        num_hidden_layers=layers, num_attention_heads=heads, num_key_value_heads=kv, hidden_size=width,
-        intermediate_size=mlp, vocab_size=vocabulary, initializer_range=width**-0.5,
-    )  # fmt: skip
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=kv,
+        hidden_size=width,
+        intermediate_size=mlp,
+        vocab_size=vocabulary,
+        initializer_range=width**-0.5,
+    )
     config._attn_implementation = "sdpa"
     torch.manual_seed(0)
     with torch.device(device):

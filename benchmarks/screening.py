@@ -28,9 +28,14 @@ GRADIENT = 3  # runs: a forward pass and a backward pass over each prompt, again
 SHARES = (0.1, 0.2)
 Head = tuple[int, int]
 COMMON = (
-    "ablation=heads_zero", "ablation.scales=[0.0]", "metrics.names=[logit_diff]", "tracking=off", "verify=off",
-    "stats.n_boot=100", "stats.n_perm=100",
-)  # fmt: skip
+    "ablation=heads_zero",
+    "ablation.scales=[0.0]",
+    "metrics.names=[logit_diff]",
+    "tracking=off",
+    "verify=off",
+    "stats.n_boot=100",
+    "stats.n_perm=100",
+)
 
 
 def screened(family: str, n: int, model: str = "smollm2_135m") -> dict[str, dict[str, float]]:
@@ -46,9 +51,7 @@ def screened(family: str, n: int, model: str = "smollm2_135m") -> dict[str, dict
     out = {}
     for share in SHARES:
         budget = share * len(size)
-        out[str(share)] = {
-            "recall_gradients": _recall(strongest, family, n, model, int(budget) - GRADIENT, pilot=False)[0]
-        }
+        out[str(share)] = {"recall_gradients": _recall(strongest, family, n, model, int(budget) - GRADIENT, pilot=False)[0]}
         top = affordable(budget, len(size), n)
         recall, pilot = _recall(strongest, family, n, model, top, pilot=True)
         out[str(share)] |= {"recall": recall, "runs": (pilot + GRADIENT + top) / len(size), "heads": top}
@@ -67,14 +70,17 @@ def affordable(budget: float, n_heads: int, n: int) -> int:
     return 1
 
 
-def _recall(
-    strongest: Sequence[Head], family: str, n: int, model: str, top: int, *, pilot: bool
-) -> tuple[float, float]:
+def _recall(strongest: Sequence[Head], family: str, n: int, model: str, top: int, *, pilot: bool) -> tuple[float, float]:
     """The share of the strongest that are chosen, and how many runs the pilot took."""
     some = _run(
-        family, n, model, "ablation.screen=attribution", f"ablation.screen_top={max(1, top)}", "ablation.screen_random=3",
+        family,
+        n,
+        model,
+        "ablation.screen=attribution",
+        f"ablation.screen_top={max(1, top)}",
+        "ablation.screen_random=3",
         f"ablation.screen_pilot={str(pilot).lower()}",
-    )  # fmt: skip
+    )
     return sum(head in some.chosen for head in strongest) / len(strongest), some.pilot
 
 
@@ -82,18 +88,20 @@ def _run(family: str, n: int, model: str, *more: str) -> "_Run":
     with tempfile.TemporaryDirectory() as place:
         where = Path(place) / "run"
         args = (
-            *COMMON, f"model={model}", f"dataset={family}", f"dataset.n_examples={n}", *more, f"hydra.run.dir={where}",
-        )  # fmt: skip
+            *COMMON,
+            f"model={model}",
+            f"dataset={family}",
+            f"dataset.n_examples={n}",
+            *more,
+            f"hydra.run.dir={where}",
+        )
         with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
             code = tiny_ablate(args)
         if code:
             raise SystemExit(f"{' '.join(args)} ended with code {code}")
         run = load_run(where)
         rows = run.impact[run.impact["metric"] == "logit_diff"]
-        effects = {
-            (int(a), int(b)): float(c)
-            for a, b, c in zip(rows["layer"], rows["head"], rows["delta"], strict=True)
-        }
+        effects = {(int(a), int(b)): float(c) for a, b, c in zip(rows["layer"], rows["head"], rows["delta"], strict=True)}
         path, chosen = run.dir.metrics / "attribution.parquet", set()
         if path.is_file():
             table = pd.read_parquet(path)
@@ -109,18 +117,12 @@ class _Run(NamedTuple):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.screening", description=str(__doc__).splitlines()[0]
-    )
-    parser.add_argument(
-        "--families", nargs="+", default=[name for name in family_names() if name != "induction_tokens"]
-    )
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.screening", description=str(__doc__).splitlines()[0])
+    parser.add_argument("--families", nargs="+", default=[name for name in family_names() if name != "induction_tokens"])
     parser.add_argument("--n", type=int, default=32)
     parser.add_argument("--out", type=Path, default=Path("outputs/bench/screening.json"))
     given = parser.parse_args()
-    out: dict[str, Any] = (
-        json.loads(given.out.read_text()) if given.out.is_file() else {"n": given.n, "families": {}}
-    )
+    out: dict[str, Any] = json.loads(given.out.read_text()) if given.out.is_file() else {"n": given.n, "families": {}}
     for family in given.families:
         out["families"][family] = found = screened(family, given.n)
         print(f"{family:16} {found}", flush=True)

@@ -45,9 +45,7 @@ def bridge_loop(network: Network, job: Job, items: Sequence[Item]) -> Tensor:
             _put(x, spot, source)
             return x
 
-        hooks: list[Any] = [
-            (name((s.component, s.layer)), lambda x, hook, s=s: write(x, hook, s)) for s in item
-        ]
+        hooks: list[Any] = [(name((s.component, s.layer)), lambda x, hook, s=s: write(x, hook, s)) for s in item]
         out.append(_logit_diff(network.bridge.run_with_hooks(ids, attention_mask=mask, fwd_hooks=hooks), job))
     return torch.stack(out)
 
@@ -61,9 +59,7 @@ def plain_loop(network: Network, job: Job, items: Sequence[Item]) -> Tensor:
     for item in items:
         handles = [_plain_hook(network, spot, source) for spot in item]
         try:
-            out.append(
-                _logit_diff(network.hf(input_ids=ids, attention_mask=mask, use_cache=False).logits, job)
-            )
+            out.append(_logit_diff(network.hf(input_ids=ids, attention_mask=mask, use_cache=False).logits, job))
         finally:
             for handle in handles:
                 handle.remove()
@@ -80,9 +76,7 @@ def rows_loop(network: Network, job: Job, items: Sequence[Item], tokens: int = 4
     for start in range(0, len(items), at_once):
         chunk = items[start : start + at_once]
         handles = [
-            _plain_hook(network, spot, source, slice(row * n, (row + 1) * n))
-            for row, item in enumerate(chunk)
-            for spot in item
+            _plain_hook(network, spot, source, slice(row * n, (row + 1) * n)) for row, item in enumerate(chunk) for spot in item
         ]
         try:
             logits = network.hf(
@@ -119,9 +113,7 @@ def nnsight_loop(network: Network, job: Job, items: Sequence[Item]) -> Tensor:
                     at = slice(spot.head * width, (spot.head + 1) * width)
                     blocks[spot.layer].self_attn.o_proj.input[..., at] = 0
                 else:
-                    blocks[spot.layer].input[:, spot.position] = source[spot.component, spot.layer][
-                        :, spot.position
-                    ]
+                    blocks[spot.layer].input[:, spot.position] = source[spot.component, spot.layer][:, spot.position]
             logits = model.lm_head.output.save()
         out.append(_logit_diff(logits, job))
     return torch.stack(out)
@@ -201,10 +193,7 @@ def _plain_sources(network: Network, job: Job, places: Sequence[Place]) -> dict[
         return {}
     ids, mask = _padded(network, job.sources)
     source: dict[Place, Tensor] = {}
-    handles = [
-        network.hook_point(*place).attach(lambda x, place=place: source.update({place: x.clone()}))
-        for place in places
-    ]
+    handles = [network.hook_point(*place).attach(lambda x, place=place: source.update({place: x.clone()})) for place in places]
     try:
         network.hf(input_ids=ids, attention_mask=mask, use_cache=False, logits_to_keep=1)
     finally:

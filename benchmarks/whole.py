@@ -32,9 +32,13 @@ def whole_run(args: Sequence[str] = DEFAULT) -> dict[str, float]:
         control, terminal = pty.openpty()
         begun = time.perf_counter()
         process = subprocess.Popen(
-            [sys.executable, "-m", "tiny_ablation", *args, "hydra.run.dir=run"], cwd=place, stdin=terminal, stdout=terminal,
-            stderr=terminal, env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "120"},
-        )  # fmt: skip
+            [sys.executable, "-m", "tiny_ablation", *args, "hydra.run.dir=run"],
+            cwd=place,
+            stdin=terminal,
+            stdout=terminal,
+            stderr=terminal,
+            env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "120"},
+        )
         os.close(terminal)
         seen, tick = b"", 0.0
         while part := _read(control):
@@ -44,15 +48,18 @@ def whole_run(args: Sequence[str] = DEFAULT) -> dict[str, float]:
         code, whole = process.wait(), time.perf_counter() - begun
         os.close(control)
         if code or not tick:
-            raise SystemExit(
-                f"the default run ended with code {code}:\n{seen.decode(errors='replace')[-2000:]}"
-            )
+            raise SystemExit(f"the default run ended with code {code}:\n{seen.decode(errors='replace')[-2000:]}")
         stages = json.loads((Path(place) / "run/metrics/profile.json").read_text())["stages"]
     loop, prepare = stages["measure"]["wall_s"], stages["prepare"]["wall_s"]
     after = sum(stage["wall_s"] for stage in stages.values()) - prepare
     return {
-        "first_tick": tick, "whole": whole, "loop": loop, "prepare": prepare, "rest": whole - loop, "loop_share": loop / after,
-    }  # fmt: skip
+        "first_tick": tick,
+        "whole": whole,
+        "loop": loop,
+        "prepare": prepare,
+        "rest": whole - loop,
+        "loop_share": loop / after,
+    }
 
 
 def _read(control: int) -> bytes:

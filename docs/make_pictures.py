@@ -48,8 +48,17 @@ def _picture(page: Path) -> Path:
         sys.exit("The picture of a page needs Chromium on the PATH.")
     png = page.with_suffix(".png")
     size = ",".join(map(str, WINDOW))
-    command = [chromium, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--virtual-time-budget=10000",
-               f"--window-size={size}", f"--screenshot={png}", page.resolve().as_uri()]  # fmt: skip
+    command = [
+        chromium,
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--hide-scrollbars",
+        "--virtual-time-budget=10000",
+        f"--window-size={size}",
+        f"--screenshot={png}",
+        page.resolve().as_uri(),
+    ]
     subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
     return png
 

@@ -74,9 +74,7 @@ def _split(stem: str, names: str = "q_proj k_proj v_proj") -> dict[str, At]:
 
 def _fused(module: str, firsts: tuple[int, int, int], step: int = D) -> dict[str, At]:
     """Queries, keys and values of one matrix: where those of the first head begin, and how far the next head is."""
-    return {
-        part: heads(module, "out", first=first, step=step) for part, first in zip("qkv", firsts, strict=True)
-    }
+    return {part: heads(module, "out", first=first, step=step) for part, first in zip("qkv", firsts, strict=True)}
 
 
 def _by_head(module: str) -> dict[str, At]:
@@ -106,24 +104,24 @@ _LFM = _renamed(_OUT_PROJ, mlp_out="feed_forward")
 _GATED = {**_LLAMA, "q": (heads("self_attn.q_proj", "out", step=2 * D),)}
 _BERT = _parts(
     "attention.output.dense", "attention.output.dense", "output.dense", **_split("attention.self", "query key value")
-)  # fmt: skip
+)
 _GPT2 = _parts("attn.c_proj", "attn", "mlp", **_fused("attn.c_attn", (0, 4 * D, 8 * D)))
-_WIDE = [
-    heads(f"self_attn.{m}_proj", side, 2 * D)
-    for m, side in (("o", "in"), ("q", "out"), ("k", "out"), ("v", "out"))
-]
+_WIDE = [heads(f"self_attn.{m}_proj", side, 2 * D) for m, side in (("o", "in"), ("q", "out"), ("k", "out"), ("v", "out"))]
 # Every second block has heads of twice the width.
 _GEMMA4 = {**_NORMED, **{c: (_LLAMA[c][0], wide) for c, wide in zip("zqkv", _WIDE, strict=True)}}
 _PERSIMMON = _parts("self_attn.dense", "self_attn", "mlp", **_by_head("self_attn.query_key_value"))
 _GPTJ = _parts("attn.out_proj", "attn", "mlp", **_split("attn"))
 
 _GROUPS: tuple[tuple[str, dict[str, tuple[At, ...]], str], ...] = (
-    ("model.layers", _LLAMA,
-     "apertus arcee aria_text bitnet cohere cohere2 cohere2_moe cohere_compass_text cwm dots1 emu3 ernie4_5 ernie4_5_moe "
-     "exaone_moe flint gemma glm glm4_moe gpt_oss granite granite_swa helium hunyuan_v1_dense hunyuan_v1_moe hy_v3 internlm3 "
-     "iquestcoder jais2 laguna llama mellum mimo_v2_flash minimax minimax_m2 minimax_m3_vl_text ministral ministral3 mistral "
-     "mixtral nanochat nemotron olmo olmoe phimoe qwen2 qwen2_moe qwen3 qwen3_moe seed_oss smollm3 solar_open stablelm "
-     "starcoder2 vaultgemma"),
+    (
+        "model.layers",
+        _LLAMA,
+        "apertus arcee aria_text bitnet cohere cohere2 cohere2_moe cohere_compass_text cwm dots1 emu3 ernie4_5 "
+        "ernie4_5_moe exaone_moe flint gemma glm glm4_moe gpt_oss granite granite_swa helium hunyuan_v1_dense "
+        "hunyuan_v1_moe hy_v3 internlm3 iquestcoder jais2 laguna llama mellum mimo_v2_flash minimax minimax_m2 "
+        "minimax_m3_vl_text ministral ministral3 mistral mixtral nanochat nemotron olmo olmoe phimoe qwen2 qwen2_moe "
+        "qwen3 qwen3_moe seed_oss smollm3 solar_open stablelm starcoder2 vaultgemma",
+    ),
     ("model.layers", {c: at for c, at in _LLAMA.items() if c != "v"}, "doge"),
     ("model.layers", {c: _LLAMA[c] for c in ("z", "attn_out", "mlp_out")}, "axk2 zaya"),
     ("model.language_model.layers", _LLAMA, "got_ocr2 moss_transcribe_diarize"),
@@ -139,51 +137,102 @@ _GROUPS: tuple[tuple[str, dict[str, tuple[At, ...]], str], ...] = (
     ("model.layers", _renamed(_LLAMA, mlp_out="block_sparse_moe"), "granitemoe granitemoe_swa"),
     ("model.layers", _GATED, "qwen3_5_moe_text qwen3_5_text qwen3_next"),
     ("model.layers", _GATED, "qwen3_5 qwen3_5_moe"),
-    ("model.layers", _latent("self_attn.q_b_proj"),
-     "axk1 deepseek_v2 deepseek_v3 deepseek_v32 dots3_note dots3_note_text glm4_moe_lite glm_moe_dsa minicpm3 youtu"),
+    (
+        "model.layers",
+        _latent("self_attn.q_b_proj"),
+        "axk1 deepseek_v2 deepseek_v3 deepseek_v32 dots3_note dots3_note_text glm4_moe_lite glm_moe_dsa minicpm3 youtu",
+    ),
     ("model.layers", _latent("self_attn.q_proj"), "bailing_hybrid kimi_linear"),
-    ("model.layers", {**_NORMED, "mlp_out": (*[At("mlp", "out")] * 3, At("post_feedforward_layernorm", "out"))},
-     "olmo_hybrid"),  # three blocks without attention, then one with it
+    (
+        "model.layers",
+        {**_NORMED, "mlp_out": (*[At("mlp", "out")] * 3, At("post_feedforward_layernorm", "out"))},
+        "olmo_hybrid",
+    ),  # three blocks without attention, then one with it
     ("model.layers", _LFM, "lfm2 lfm2_moe"),
     ("model.layers", _renamed(_LLAMA, attn_out="post_operator_norm", mlp_out="post_ffn_norm"), "lfm3"),
     ("model.layers", _OUT_PROJ, "xglm"),
     ("biogpt.layers", _OUT_PROJ, "biogpt"),
-    ("model.decoder.layers", _OUT_PROJ,
-     "bart bigbird_pegasus blenderbot blenderbot-small marian mbart mvp opt pegasus plbart trocr whisper"),
+    (
+        "model.decoder.layers",
+        _OUT_PROJ,
+        "bart bigbird_pegasus blenderbot blenderbot-small marian mbart mvp opt pegasus plbart trocr whisper",
+    ),
     ("bert.encoder.layer", _BERT, "bert bert-generation big_bird megatron-bert"),
     ("roberta.encoder.layer", _BERT, "camembert roberta xlm-roberta xlm-roberta-xl"),
-    *((f"{stem}.encoder.layer", _BERT, name) for stem, name in (
-        ("data2vec_text", "data2vec-text"), ("electra", "electra"), ("ernie", "ernie"), ("git", "git"), ("rembert", "rembert"),
-        ("roberta_prelayernorm", "roberta-prelayernorm"), ("roc_bert", "roc_bert"), ("roformer", "roformer"))),
+    *(
+        (f"{stem}.encoder.layer", _BERT, name)
+        for stem, name in (
+            ("data2vec_text", "data2vec-text"),
+            ("electra", "electra"),
+            ("ernie", "ernie"),
+            ("git", "git"),
+            ("rembert", "rembert"),
+            ("roberta_prelayernorm", "roberta-prelayernorm"),
+            ("roc_bert", "roc_bert"),
+            ("roformer", "roformer"),
+        )
+    ),
     ("transformer.h", _GPT2, "gpt-sw3 gpt2 openai-gpt"),
     ("transformer.h", {**_GPT2, "v": (heads("attn.c_attn", "out", first=5 * D),)}, "gpt_bigcode"),
     ("transformer.h", _GPTJ, "gptj"),
     ("transformer.h", {**_GPTJ, **{c: (at,) for c, at in _fused("attn.qkv_proj", (0, 2 * D, D), 3 * D).items()}}, "codegen"),
     ("transformer.h", _parts("attn.attention.out_proj", "attn", "mlp", **_split("attn.attention")), "gpt_neo"),
-    ("transformer.h", _parts("self_attention.dense", "self_attention.dense", "mlp.dense_4h_to_h",
-                             **_by_head("self_attention.query_key_value")), "bloom"),
-    ("transformer.h", _parts("self_attention.dense", "self_attention", "mlp",
-                             **_fused("self_attention.query_key_value", (0, 4 * D, 5 * D))), "falcon"),
-    ("transformer.h", _parts("multi_head_attention.dense", "multi_head_attention", "ffn",
-                             **_split("multi_head_attention", "Wq Wk Wv")), "ctrl"),
+    (
+        "transformer.h",
+        _parts(
+            "self_attention.dense", "self_attention.dense", "mlp.dense_4h_to_h", **_by_head("self_attention.query_key_value")
+        ),
+        "bloom",
+    ),
+    (
+        "transformer.h",
+        _parts("self_attention.dense", "self_attention", "mlp", **_fused("self_attention.query_key_value", (0, 4 * D, 5 * D))),
+        "falcon",
+    ),
+    (
+        "transformer.h",
+        _parts("multi_head_attention.dense", "multi_head_attention", "ffn", **_split("multi_head_attention", "Wq Wk Wv")),
+        "ctrl",
+    ),
     ("transformer.blocks", _parts("attn.out_proj", "attn", "ffn.down_proj", **_fused("attn.Wqkv", (0, 4 * D, 8 * D))), "mpt"),
-    ("transformer.blocks", _parts("norm_attn_norm.attn.out_proj", "norm_attn_norm.attn", "ffn",
-                                  **_fused("norm_attn_norm.attn.Wqkv", (0, 4 * D, 5 * D))), "dbrx"),
-    *((f"{stem}.layers", _parts("attention.dense", "attention", "mlp", **_by_head("attention.query_key_value")), stem)
-      for stem in ("gpt_neox", "gpt_neox_japanese")),
+    (
+        "transformer.blocks",
+        _parts(
+            "norm_attn_norm.attn.out_proj",
+            "norm_attn_norm.attn",
+            "ffn",
+            **_fused("norm_attn_norm.attn.Wqkv", (0, 4 * D, 5 * D)),
+        ),
+        "dbrx",
+    ),
+    *(
+        (f"{stem}.layers", _parts("attention.dense", "attention", "mlp", **_by_head("attention.query_key_value")), stem)
+        for stem in ("gpt_neox", "gpt_neox_japanese")
+    ),
     ("model.language_model.layers", _PERSIMMON, "fuyu"),
     ("model.layers", _PERSIMMON, "persimmon"),
     ("model.layers", _parts("self_attn.dense", "self_attn", "mlp", **_split("self_attn")), "phi"),
     ("model.layers", _parts("self_attn.o_proj", "self_attn", "mlp", **_fused("self_attn.qkv_proj", (0, 4 * D, 8 * D))), "phi3"),
-    ("model.layers", _parts("self_attn.o_proj", "self_attn", "mlp", **_fused("self_attn.qkv_proj", (0, 4 * D, 6 * D))),
-     "phi4_multimodal"),
+    (
+        "model.layers",
+        _parts("self_attn.o_proj", "self_attn", "mlp", **_fused("self_attn.qkv_proj", (0, 4 * D, 6 * D))),
+        "phi4_multimodal",
+    ),
     ("model.layers", _parts("attn.Wo", "attn", "mlp", **_split("attn")), "modernbert-decoder"),
-    ("model.layers", _parts("self_attn.o_proj.linear", "self_attn", "mlp",
-                            **_split("self_attn", "q_proj.linear k_proj.linear v_proj.linear")), "moshi"),
+    (
+        "model.layers",
+        _parts(
+            "self_attn.o_proj.linear", "self_attn", "mlp", **_split("self_attn", "q_proj.linear k_proj.linear v_proj.linear")
+        ),
+        "moshi",
+    ),
     ("model.layers", _parts("mixer.o_proj", "mixer", "mixer", **_split("mixer")), "nemotron_h"),
-    ("model.layers", _parts("temporal_block.o_proj", "temporal_block", "mlp_block", **_split("temporal_block")),
-     "recurrent_gemma"),
-)  # fmt: skip
+    (
+        "model.layers",
+        _parts("temporal_block.o_proj", "temporal_block", "mlp_block", **_split("temporal_block")),
+        "recurrent_gemma",
+    ),
+)
 ARCHITECTURES = {
     **{name: Places(blocks, parts) for blocks, parts, names in _GROUPS for name in names.split()},
     "mllama": Places("model.layers", _LLAMA, silent=(1,)),

@@ -56,16 +56,17 @@ def heads(module: str, side: str, d: int = D_HEAD, first: int = 0, step: int | N
 
 def _parts(attn: str, o: str, mlp: str, down: str, **qkv: At) -> dict[str, At]:
     return {
-        "z": heads(o, "in"), **qkv, "attn_out": At(attn, "out"), "mlp_out": At(mlp, "out"),
+        "z": heads(o, "in"),
+        **qkv,
+        "attn_out": At(attn, "out"),
+        "mlp_out": At(mlp, "out"),
         "neurons": At(down, "in", lambda u: u, 1),
-    }  # fmt: skip
+    }
 
 
 _SPLIT = {part: heads(f"self_attn.{part}_proj", "out") for part in "qkv"}
 _LLAMA = _parts("self_attn", "self_attn.o_proj", "mlp", "mlp.down_proj", **_SPLIT)
-_POST_NORMS = {
-    **_LLAMA, "attn_out": At("post_attention_layernorm", "out"), "mlp_out": At("post_feedforward_layernorm", "out")
-}  # fmt: skip
+_POST_NORMS = {**_LLAMA, "attn_out": At("post_attention_layernorm", "out"), "mlp_out": At("post_feedforward_layernorm", "out")}
 _NO_NEURONS = {name: at for name, at in _LLAMA.items() if name != "neurons"}
 _FALCON = ("self_attention", "self_attention.dense", "mlp", "mlp.dense_4h_to_h")
 _FALCON_QKV = "self_attention.query_key_value"
@@ -87,9 +88,10 @@ def _grouped(module: str) -> dict[str, At]:
     group = 4 * D_HEAD
     queries = At(module, "out", lambda u: u // 2 * group + u % 2 * D_HEAD, D_HEAD)
     return {
-        "q": queries, "k": heads(module, "out", first=2 * D_HEAD, step=group),
+        "q": queries,
+        "k": heads(module, "out", first=2 * D_HEAD, step=group),
         "v": heads(module, "out", first=3 * D_HEAD, step=group),
-    }  # fmt: skip
+    }
 
 
 def _codegen(module: str) -> dict[str, At]:
@@ -103,9 +105,12 @@ _GPT2 = {**_BLOOM, "n_embd": D_MODEL, "n_positions": 256, "n_inner": D_MLP}
 _GPT2_PARTS = ("attn", "attn.c_proj", "mlp", "mlp.c_proj")
 _FALCON_KEYS = {**SIZES, "ffn_hidden_size": D_MLP}
 _LONGROPE = {
-    "rope_type": "longrope", "rope_theta": 10000.0, "partial_rotary_factor": 1.0,
-    "short_factor": [1.0] * (D_HEAD // 2), "long_factor": [2.0 + i for i in range(D_HEAD // 2)],
-}  # fmt: skip
+    "rope_type": "longrope",
+    "rope_theta": 10000.0,
+    "partial_rotary_factor": 1.0,
+    "short_factor": [1.0] * (D_HEAD // 2),
+    "long_factor": [2.0 + i for i in range(D_HEAD // 2)],
+}
 _EXPERTS = {"num_local_experts": 4, "num_experts_per_tok": 2}
 
 FAMILIES: dict[str, Family] = {
@@ -117,24 +122,32 @@ FAMILIES: dict[str, Family] = {
     "olmo2": Family("Olmo2Config", GATED, "model.layers", _POST_NORMS),
     "olmo3": Family("Olmo3Config", {**GATED, "sliding_window": 4}, "model.layers", _POST_NORMS),
     "glm4": Family(
-        "Glm4Config", {**GATED, **TOKENS, "head_dim": D_HEAD}, "model.layers",
+        "Glm4Config",
+        {**GATED, **TOKENS, "head_dim": D_HEAD},
+        "model.layers",
         {**_LLAMA, "attn_out": At("post_self_attn_layernorm", "out"), "mlp_out": At("post_mlp_layernorm", "out")},
     ),
     "granite": Family(
-        "GraniteConfig", {**GATED, "residual_multiplier": 0.4}, "model.layers",
+        "GraniteConfig",
+        {**GATED, "residual_multiplier": 0.4},
+        "model.layers",
         {**_LLAMA, "attn_out": At("self_attn", "out", factor=0.4), "mlp_out": At("mlp", "out", factor=0.4)},
     ),
     "cohere": Family("CohereConfig", GATED, "model.layers", _LLAMA),
     "mixtral": Family("MixtralConfig", {**GATED, **_EXPERTS}, "model.layers", _NO_NEURONS),
     "qwen3_moe": Family(
-        "Qwen3MoeConfig", {**GATED, **_EXPERTS, "head_dim": D_HEAD, "num_experts": 4, "moe_intermediate_size": 48},
-        "model.layers", _NO_NEURONS,
+        "Qwen3MoeConfig",
+        {**GATED, **_EXPERTS, "head_dim": D_HEAD, "num_experts": 4, "moe_intermediate_size": 48},
+        "model.layers",
+        _NO_NEURONS,
     ),
     "gpt_oss": Family(
         "GptOssConfig", {**GATED, **_EXPERTS, "head_dim": D_HEAD, "sliding_window": 4}, "model.layers", _NO_NEURONS
     ),
     "phi3": Family(
-        "Phi3Config", {**GATED, **TOKENS, "rope_parameters": _LONGROPE, "original_max_position_embeddings": 9}, "model.layers",
+        "Phi3Config",
+        {**GATED, **TOKENS, "rope_parameters": _LONGROPE, "original_max_position_embeddings": 9},
+        "model.layers",
         _parts("self_attn", "self_attn.o_proj", "mlp", "mlp.down_proj", **_by_part("self_attn.qkv_proj", N_KV_HEADS)),
     ),
     "gpt2": Family("GPT2Config", _GPT2, "transformer.h", _parts(*_GPT2_PARTS, **_by_part("attn.c_attn"))),
@@ -145,51 +158,82 @@ FAMILIES: dict[str, Family] = {
         "GPTBigCodeConfig", {**_GPT2, "multi_query": True}, "transformer.h", _parts(*_GPT2_PARTS, **_by_part("attn.c_attn", 1))
     ),
     "neox": Family(
-        "GPTNeoXConfig", {**SIZES, "intermediate_size": D_MLP}, "gpt_neox.layers",
+        "GPTNeoXConfig",
+        {**SIZES, "intermediate_size": D_MLP},
+        "gpt_neox.layers",
         _parts("attention", "attention.dense", "mlp", "mlp.dense_4h_to_h", **_by_head("attention.query_key_value")),
     ),
     "falcon_rw": Family(
         "FalconConfig",
         {**_FALCON_KEYS, "multi_query": False, "new_decoder_architecture": False, "alibi": True, "parallel_attn": False},
-        "transformer.h", _parts(*_FALCON, **_by_head(_FALCON_QKV)),
+        "transformer.h",
+        _parts(*_FALCON, **_by_head(_FALCON_QKV)),
     ),
     "falcon_mqa": Family(
-        "FalconConfig", {**_FALCON_KEYS, "multi_query": True, "new_decoder_architecture": False},
-        "transformer.h", _parts(*_FALCON, **_by_part(_FALCON_QKV, 1)),
+        "FalconConfig",
+        {**_FALCON_KEYS, "multi_query": True, "new_decoder_architecture": False},
+        "transformer.h",
+        _parts(*_FALCON, **_by_part(_FALCON_QKV, 1)),
     ),
     "falcon_new": Family(
-        "FalconConfig", {**_FALCON_KEYS, "new_decoder_architecture": True, "num_kv_heads": N_KV_HEADS},
-        "transformer.h", _parts(*_FALCON, **_grouped(_FALCON_QKV)),
+        "FalconConfig",
+        {**_FALCON_KEYS, "new_decoder_architecture": True, "num_kv_heads": N_KV_HEADS},
+        "transformer.h",
+        _parts(*_FALCON, **_grouped(_FALCON_QKV)),
     ),
     "bloom": Family(
-        "BloomConfig", {**_BLOOM, "hidden_size": D_MODEL}, "transformer.h",
-        {**_parts("self_attention.dense", "self_attention.dense", "mlp.dense_4h_to_h", "mlp.dense_4h_to_h"),
-         **_by_head("self_attention.query_key_value")},
+        "BloomConfig",
+        {**_BLOOM, "hidden_size": D_MODEL},
+        "transformer.h",
+        {
+            **_parts("self_attention.dense", "self_attention.dense", "mlp.dense_4h_to_h", "mlp.dense_4h_to_h"),
+            **_by_head("self_attention.query_key_value"),
+        },
     ),
     "mpt": Family(
-        "MptConfig", {"n_layers": N_LAYERS, "n_heads": N_HEADS, "d_model": D_MODEL, "vocab_size": VOCABULARY},
+        "MptConfig",
+        {"n_layers": N_LAYERS, "n_heads": N_HEADS, "d_model": D_MODEL, "vocab_size": VOCABULARY},
         "transformer.blocks",
         _parts("attn.out_proj", "attn.out_proj", "ffn.down_proj", "ffn.down_proj", **_by_part("attn.Wqkv")),
     ),
     "opt": Family(
-        "OPTConfig", {**SIZES, "ffn_dim": D_MLP, "word_embed_proj_dim": D_MODEL, "max_position_embeddings": 256},
-        "model.decoder.layers", _parts("self_attn", "self_attn.out_proj", "fc2", "fc2", **_SPLIT),
+        "OPTConfig",
+        {**SIZES, "ffn_dim": D_MLP, "word_embed_proj_dim": D_MODEL, "max_position_embeddings": 256},
+        "model.decoder.layers",
+        _parts("self_attn", "self_attn.out_proj", "fc2", "fc2", **_SPLIT),
     ),
     "gptj": Family(
-        "GPTJConfig", {**_GPT2, "rotary_dim": 8}, "transformer.h",
+        "GPTJConfig",
+        {**_GPT2, "rotary_dim": 8},
+        "transformer.h",
         _parts("attn", "attn.out_proj", "mlp", "mlp.fc_out", **{part: heads(f"attn.{part}_proj", "out") for part in "qkv"}),
     ),
     "codegen": Family(
-        "CodeGenConfig", {**_GPT2, "rotary_dim": 8, "n_ctx": 256}, "transformer.h",
+        "CodeGenConfig",
+        {**_GPT2, "rotary_dim": 8, "n_ctx": 256},
+        "transformer.h",
         _parts("attn", "attn.out_proj", "mlp", "mlp.fc_out", **_codegen("attn.qkv_proj")),
     ),
     "gpt_neo": Family(
-        "GPTNeoConfig", {**SIZES, "num_layers": N_LAYERS, "num_heads": N_HEADS, "intermediate_size": D_MLP,
-                         "attention_types": [[["global", "local", "global"], 1]], "window_size": 4},
-        "transformer.h", _parts("attn", "attn.attention.out_proj", "mlp", "mlp.c_proj",
-                                **{part: heads(f"attn.attention.{part}_proj", "out") for part in "qkv"}),
+        "GPTNeoConfig",
+        {
+            **SIZES,
+            "num_layers": N_LAYERS,
+            "num_heads": N_HEADS,
+            "intermediate_size": D_MLP,
+            "attention_types": [[["global", "local", "global"], 1]],
+            "window_size": 4,
+        },
+        "transformer.h",
+        _parts(
+            "attn",
+            "attn.attention.out_proj",
+            "mlp",
+            "mlp.c_proj",
+            **{part: heads(f"attn.attention.{part}_proj", "out") for part in "qkv"},
+        ),
     ),
-}  # fmt: skip
+}
 
 
 def n_units(name: str, component: str) -> int:
@@ -211,9 +255,7 @@ def tiny(name: str, *, seed: int = 0, **changes: Any) -> Any:
     import transformers
 
     family = FAMILIES[name]
-    config = getattr(transformers, family.config)(
-        **{**family.keys, "attn_implementation": "eager", **changes}
-    )
+    config = getattr(transformers, family.config)(**{**family.keys, "attn_implementation": "eager", **changes})
     return drawn(config, seed=seed)
 
 

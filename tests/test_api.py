@@ -47,9 +47,7 @@ def place(tmp_path, monkeypatch):
 
 def logit_diff(model, tokenizer, row):
     ids = tokenizer(row["clean"])["input_ids"]
-    target, foil = (
-        tokenizer(row[name], add_special_tokens=False)["input_ids"][0] for name in ("target", "foil")
-    )
+    target, foil = (tokenizer(row[name], add_special_tokens=False)["input_ids"][0] for name in ("target", "foil"))
     with torch.no_grad():
         logits = model(input_ids=torch.tensor([ids])).logits[0, -1]
     return (logits[target] - logits[foil]).item()
@@ -62,9 +60,19 @@ def test_a_model_and_rows_in_memory_give_the_numbers_of_the_command(edited, cli,
     model.save_pretrained("saved")
     tokenizer.save_pretrained("saved")
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
-    done = cli("model=local", "model.path=saved", "dataset=jsonl", "dataset.path=rows.jsonl", "ablation.scales=[0.0]",
-               "tracking=off", "stats.n_boot=200", "stats.n_perm=200", "device.threads=1", "verify=off",
-               "hydra.run.dir=theirs")  # fmt: skip
+    done = cli(
+        "model=local",
+        "model.path=saved",
+        "dataset=jsonl",
+        "dataset.path=rows.jsonl",
+        "ablation.scales=[0.0]",
+        "tracking=off",
+        "stats.n_boot=200",
+        "stats.n_perm=200",
+        "device.threads=1",
+        "verify=off",
+        "hydra.run.dir=theirs",
+    )
     assert done.code == 0, done.err
     numbers = [
         "layer",
@@ -95,8 +103,15 @@ def test_a_run_goes_on_being_of_the_model_that_it_was_given(edited):
 def test_interventions_of_ones_own_against_a_plain_hook(edited):
     model, tokenizer = edited
     both = Intervention((Edit("z", 0, 1, Scale(0.0)), Edit("mlp_out", 1, None, Scale(0.5), "last")))
-    table = measure(model, ROWS, {"one": Edit("z", 0, 1, Scale(0.0)), "both": both}, ["logit_diff", "kl_div"],
-                    tokenizer=tokenizer, device="cpu", threads=1)  # fmt: skip
+    table = measure(
+        model,
+        ROWS,
+        {"one": Edit("z", 0, 1, Scale(0.0)), "both": both},
+        ["logit_diff", "kl_div"],
+        tokenizer=tokenizer,
+        device="cpu",
+        threads=1,
+    )
     assert list(table.columns) == ["intervention", "example_id", "metric", "baseline", "value", "delta"]
     assert len(table) == 2 * 2 * len(ROWS)
     heads = model.config.num_attention_heads

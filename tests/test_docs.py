@@ -47,18 +47,14 @@ def test_a_new_ablation_needs_one_yaml_file_and_one_module(tmp_path):
     impact = pd.read_parquet(tmp_path / "run/metrics/layer_impact.parquet")
     assert set(impact["layer"]) == {1}
     losses = pd.read_parquet(tmp_path / "run/metrics/losses.parquet")["share"].tolist()
-    assert losses == [
-        each["share"] for each in json.loads((tmp_path / "run/metrics/summary.json").read_text())["losses"]
-    ]
+    assert losses == [each["share"] for each in json.loads((tmp_path / "run/metrics/summary.json").read_text())["losses"]]
     page = (tmp_path / "run/report.html").read_text()
     assert f"<td>{losses[0]:.2f}</td>" in page
     assert 'data-figure="losses"' in page
     assert (tmp_path / "run/artifacts/losses.png").is_file()
     assert f"layer 1   {losses[0]:.2f}" in done.stdout.replace("  layer", "layer")
     expected = halved_mlp(json.loads((tmp_path / "run/provenance.json").read_text())["prompts"])
-    assert impact.loc[impact["metric"] == "logit_diff", "value"].tolist() == pytest.approx(
-        [expected], abs=1e-5
-    )
+    assert impact.loc[impact["metric"] == "logit_diff", "value"].tolist() == pytest.approx([expected], abs=1e-5)
 
 
 def halved_mlp(prompts: list[dict]) -> float:
@@ -80,9 +76,12 @@ def test_the_prompts_of_the_tutorial_work_as_they_are_written(tmp_path):
     # The toy model's tokenizer has no word of more than one letter, so that whole answers are scored.
     fast = [*FAST, "metrics.span=full", "hydra.run.dir=run"]
     done = subprocess.run(
-        [sys.executable, "-m", "tiny_ablation", *shlex.split(command)[1:], *fast], cwd=tmp_path, capture_output=True, text=True,
+        [sys.executable, "-m", "tiny_ablation", *shlex.split(command)[1:], *fast],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
         check=False,
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stderr
     assert len(set(load_run(tmp_path / "run").per_example["example_id"])) == prompts.count("clean")
 
@@ -95,14 +94,10 @@ def test_links_and_pictures_are_there(page):
     assert all(path.stat().st_size < 200_000 for path in (REPOSITORY / "docs" / "pictures").glob("*.png"))
 
 
-@pytest.mark.parametrize(
-    ("page", "command"), [(page, command) for page in PAGES for command in commands(page)]
-)
+@pytest.mark.parametrize(("page", "command"), [(page, command) for page in PAGES for command in commands(page)])
 def test_the_commands_of_the_pages_are_understood(page, command):
     """Each composes, with every cell of a sweep; running all of them on real models would take hours."""
-    args = [
-        a for a in shlex.split(command)[1:] if a not in ("--help", "--version", "--resolve", "--cfg", "job")
-    ]
+    args = [a for a in shlex.split(command)[1:] if a not in ("--help", "--version", "--resolve", "--cfg", "job")]
     multirun = "-m" in args
     overrides = [a for a in args if re.match(r"[+~]?[\w./@]+=", a)]
     if args and re.fullmatch(r"[A-Za-z][\w-]*", args[0]):
@@ -112,13 +107,25 @@ def test_the_commands_of_the_pages_are_understood(page, command):
 
 # What a command is given so that it is over in seconds; the keys of the page itself come first and lose.
 SMALL = {
-    "model": "toy", "dataset.n_examples": "12", "tracking": "off", "device.threads": "1", "stats.n_boot": "200",
-    "stats.n_perm": "200", "hydra.launcher.n_jobs": "1",
-}  # fmt: skip
+    "model": "toy",
+    "dataset.n_examples": "12",
+    "tracking": "off",
+    "device.threads": "1",
+    "stats.n_boot": "200",
+    "stats.n_perm": "200",
+    "hydra.launcher.n_jobs": "1",
+}
 SMALL_SAE = {
-    "sae.corpus": str(REPOSITORY / "docs"), "sae.width": "32", "sae.k": "4", "sae.context": "16", "sae.steps": "30",
-    "sae.own_samples": "2", "sae.batch": "32", "sae.tokens": "640", "sae.held_out": "256",
-}  # fmt: skip
+    "sae.corpus": str(REPOSITORY / "docs"),
+    "sae.width": "32",
+    "sae.k": "4",
+    "sae.context": "16",
+    "sae.steps": "30",
+    "sae.own_samples": "2",
+    "sae.batch": "32",
+    "sae.tokens": "640",
+    "sae.held_out": "256",
+}
 KNOWN = ("planted", "induction_pair", "tracr_dyck")  # small themselves
 ELSEWHERE = {
     "ui": "starts a server: tests/commands/test_ui.py",
@@ -135,8 +142,14 @@ def own_rows():
     """A corpus of one's own of twelve prompts, whose fields have the names of the pages' examples."""
     for i, word in enumerate(["ab", "cd", "ef", "gh", "ij", "kl", "mn", "op", "qr", "st", "uv", "wx"]):
         prompt = f"The opposite of {word} is"
-        yield {"clean": prompt, "prompt": prompt, "target": f" {word[::-1]}", "answer": f" {word[::-1]}", "foil": " xy",
-               "group": f"g{i}"}  # fmt: skip
+        yield {
+            "clean": prompt,
+            "prompt": prompt,
+            "target": f" {word[::-1]}",
+            "answer": f" {word[::-1]}",
+            "foil": " xy",
+            "group": f"g{i}",
+        }
 
 
 def reduced(args):
@@ -144,9 +157,7 @@ def reduced(args):
     given = dict(a.split("=", 1) for a in args if "=" in a and not a.startswith("-"))
     flags = [a for a in args if "=" not in a or a.startswith("-")]
     known = given.get("model") in KNOWN
-    changed = {
-        key: value for key, value in SMALL.items() if not (known and key in ("model", "dataset.n_examples"))
-    }
+    changed = {key: value for key, value in SMALL.items() if not (known and key in ("model", "dataset.n_examples"))}
     if not known:
         for key, value in (("ablation.of", '["0.0","0.3","1.1"]'), ("ablation.layers", "[0,1]")):
             changed |= {key: value} if key in given else {}
@@ -169,9 +180,7 @@ def test_the_commands_of_a_page_run_one_after_the_other(page, tmp_path, monkeypa
     monkeypatch.setenv("TINY_ABLATE_CACHE", str(tmp_path / "cache"))
     (tmp_path / "mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in own_rows()))
     found = [shlex.split(command)[1:] for command in commands(page)]
-    for args in sorted(
-        found, key=lambda args: args[0] == "findings"
-    ):  # of the runs whose commands stand below it
+    for args in sorted(found, key=lambda args: args[0] == "findings"):  # of the runs whose commands stand below it
         name, command = args[0], shlex.join(args)
         if name in ELSEWHERE and "--prompts" not in args:
             continue

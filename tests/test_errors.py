@@ -11,11 +11,14 @@ from tiny_ablation.errors import ConfigError, disk_trouble, is_out_of_memory, us
 
 @pytest.mark.parametrize(
     "error",
-    [MemoryError(), torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"),
-     OSError(errno.ENOMEM, "Cannot allocate memory"),
-     RuntimeError("could not create a primitive"),
-     RuntimeError("[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried")],
-)  # fmt: skip
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+        RuntimeError("could not create a primitive"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried"),
+    ],
+)
 def test_short_memory(error):
     assert is_out_of_memory(error)
     told = user_message(error)
@@ -38,10 +41,12 @@ def test_an_array_that_is_too_large_is_short_memory():
         (OSError(errno.EROFS, "Read-only file system"), "Cannot write: read-only file system; choose another directory"),
         (Exception("Error while serializing: I/O error: File too large (os error 27)"), "Cannot write: file too large; raise"),
         (OSError(errno.ENAMETOOLONG, "File name too long", "x" * 300), f"Cannot use {'x' * 300}: file name too long; shorten"),
-        (RuntimeError("[enforce fail at inline_container.cc] . PytorchStreamWriter failed writing file data/0"),
-         "Cannot write: the file could not be written to its end; free some space"),
+        (
+            RuntimeError("[enforce fail at inline_container.cc] . PytorchStreamWriter failed writing file data/0"),
+            "Cannot write: the file could not be written to its end; free some space",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_file_that_cannot_be_written(error, said):
     told = user_message(error)
     assert told is not None

@@ -78,9 +78,7 @@ def test_a_run(tmp_path, evil, name):
     assert ran == []
 
 
-@pytest.mark.parametrize(
-    "name", ["model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json"]
-)
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json"])
 def test_a_model(tmp_path, evil, name):
     surfaces.model_directory(tmp_path / "model", {**surfaces.seeds("model"), name: evil})
     assert ran == []
@@ -101,9 +99,7 @@ def test_a_gguf(tmp_path, evil, content):
     assert ran == []
 
 
-@pytest.mark.parametrize(
-    "name", ["sae_weights.safetensors", "cfg.json", "trained.json", "sparsity.safetensors"]
-)
+@pytest.mark.parametrize("name", ["sae_weights.safetensors", "cfg.json", "trained.json", "sparsity.safetensors"])
 def test_an_autoencoder(tmp_path, evil, name):
     surfaces.autoencoder(tmp_path / "place", {**surfaces.seeds("autoencoder"), name: evil})
     assert ran == []
@@ -161,9 +157,7 @@ def test_no_module_reads_pickles():
     banned = {"pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
     for path in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            names = (
-                [alias.name for alias in getattr(node, "names", ())] if isinstance(node, ast.Import) else []
-            )
+            names = [alias.name for alias in getattr(node, "names", ())] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             assert not {name.partition(".")[0] for name in names} & banned, f"{path}:{node}"
             if isinstance(node, ast.Call):

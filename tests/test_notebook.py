@@ -53,8 +53,6 @@ def test_its_numbers_are_those_of_the_command(cli, tmp_path, monkeypatch):
         "hydra.run.dir=command",
     )
     assert done.code == 0, done.err
-    impact = (
-        load_run(tmp_path / "command").impact.query("metric == 'logit_diff'").set_index(["layer", "head"])
-    )
+    impact = load_run(tmp_path / "command").impact.query("metric == 'logit_diff'").set_index(["layer", "head"])
     for row in top.itertuples():
         assert row.delta == pytest.approx(impact.loc[(row.layer, row.head), "delta"], abs=5e-5)

@@ -9,9 +9,19 @@ import pytest
 from tiny_ablation.cli import main
 from tiny_ablation.store.manifest import read_manifest
 
-RUN = ["model=toy", "tracking=off", "dataset.relations=null", "dataset.n_examples=8", "device.threads=1", "stats.n_boot=200",
-       "stats.n_perm=200",
-       "ablation.scales=[0.0]", "verify.n_sites=1", "verify.n_examples=1", "hydra.run.dir=run"]  # fmt: skip
+RUN = [
+    "model=toy",
+    "tracking=off",
+    "dataset.relations=null",
+    "dataset.n_examples=8",
+    "device.threads=1",
+    "stats.n_boot=200",
+    "stats.n_perm=200",
+    "ablation.scales=[0.0]",
+    "verify.n_sites=1",
+    "verify.n_examples=1",
+    "hydra.run.dir=run",
+]
 CONFIRM = ["dataset.split=dev", "stats.confirm=test", "stats.confirm_examples=6"]
 SAVE = "tiny_ablation.store.partial.PartialStore.save"  # each batch that is measured
 # Where each stage begins, and what the run then says and ends with.

@@ -61,9 +61,7 @@ def mine(tmp_path, monkeypatch):
 def test_an_ablation_and_a_metric_of_a_file_run_like_those_of_the_package(mine, cli, tmp_path):
     done = cli(*RUN, "hydra.run.dir=run")
     assert done.code == 0, done.err
-    table = pd.read_parquet(tmp_path / "run/metrics/layer_impact.parquet").set_index(["layer", "metric"])[
-        "delta"
-    ]
+    table = pd.read_parquet(tmp_path / "run/metrics/layer_impact.parquet").set_index(["layer", "metric"])["delta"]
     assert table[0, "half_drop"] != 0
     assert table[0, "half_drop"] == pytest.approx(table[0, "p_drop"] / 2, abs=1e-12)
     said = "half_drop is half of the target&#39;s lost probability, in probability."
@@ -84,9 +82,7 @@ def test_another_text_of_the_plugin_is_another_run(mine, cli):
 def test_a_run_that_uses_no_plugin_is_the_same_run_with_one(mine, cli, tmp_path):
     own = ["metrics.names=[p_drop]", "metrics.primary=p_drop"]
     assert cli(*TOY, *own, "verify=off", "hydra.run.dir=run").code == 0
-    assert not any(
-        "plug-in" in name for name in read_json(tmp_path / "run/manifest.json")["covers"]["versions"]
-    )
+    assert not any("plug-in" in name for name in read_json(tmp_path / "run/manifest.json")["covers"]["versions"])
 
 
 def test_a_module_by_an_entry_point(tmp_path, monkeypatch):
@@ -132,9 +128,15 @@ def test_a_function_on_texts_is_measured(cli, tmp_path, monkeypatch):
     (tmp_path / "mine.py").write_text(block)
     monkeypatch.setenv(plugins.VARIABLE, str(tmp_path / "mine.py"))
     done = cli(
-        *TOY, "verify=off", "metrics.span=text", "generate.max_new_tokens=4", "ablation.heads=[0]", "dataset.n_examples=4",
-        "metrics.names=[text_words]", "hydra.run.dir=run",
-    )  # fmt: skip
+        *TOY,
+        "verify=off",
+        "metrics.span=text",
+        "generate.max_new_tokens=4",
+        "ablation.heads=[0]",
+        "dataset.n_examples=4",
+        "metrics.names=[text_words]",
+        "hydra.run.dir=run",
+    )
     assert done.code == 0, done.err
     rows = pd.read_parquet(tmp_path / "run/metrics/per_example.parquet")
     assert rows["text_words"].tolist() == [len(text.split()) for text in rows["text"]]

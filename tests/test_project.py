@@ -53,9 +53,7 @@ def test_every_page_is_in_the_menu_of_the_site():
     def pages(entry):
         if isinstance(entry, str):
             return [entry]
-        return [
-            page for each in (entry.values() if isinstance(entry, dict) else entry) for page in pages(each)
-        ]
+        return [page for each in (entry.values() if isinstance(entry, dict) else entry) for page in pages(each)]
 
     listed = pages(read_yaml("mkdocs.yml")["nav"])
     assert sorted(listed) == sorted(path.name for path in (ROOT / "docs").glob("*.md"))
@@ -70,15 +68,9 @@ def test_the_page_of_the_interface_has_every_public_name():
 
 
 def test_every_dependency_of_the_tests_and_the_package_is_pinned():
-    pinned = {
-        canonicalize_name(line.partition("==")[0])
-        for line in (ROOT / "constraints.txt").read_text().splitlines()
-    }
+    pinned = {canonicalize_name(line.partition("==")[0]) for line in (ROOT / "constraints.txt").read_text().splitlines()}
     project = PROJECT["project"]
-    needed = [
-        Requirement(text).name
-        for text in (*project["dependencies"], *project["optional-dependencies"]["dev"])
-    ]
+    needed = [Requirement(text).name for text in (*project["dependencies"], *project["optional-dependencies"]["dev"])]
     assert {canonicalize_name(name) for name in needed} - pinned <= {"pip"}
 
 
@@ -92,6 +84,14 @@ def test_make_targets_that_documents_name_exist(name):
 
 def test_the_package_says_that_it_is_typed():
     assert (ROOT / "tiny_ablation/py.typed").is_file()
+
+
+def test_code_and_prose_have_one_width_and_no_line_is_formatted_by_hand():
+    assert "pycodestyle" not in PROJECT["tool"]["ruff"]["lint"]
+    mark = "fmt" + ": skip"
+    places = [p for folder in ("tiny_ablation", "tests", "benchmarks", "tools", "docs") for p in (ROOT / folder).rglob("*.py")]
+    assert len(places) > 400
+    assert not [p for p in places if mark in p.read_text(encoding="utf-8")]
 
 
 def test_a_warning_that_this_code_causes_is_an_error():

@@ -24,15 +24,31 @@ if TYPE_CHECKING:
 
 
 __all__ = [
-    "Edit", "Intervention", "Replacement", "Run", "Scale", "Sweep", "__version__", "ablate", "load_run", "load_sweep",
+    "Edit",
+    "Intervention",
+    "Replacement",
+    "Run",
+    "Scale",
+    "Sweep",
+    "__version__",
+    "ablate",
+    "load_run",
+    "load_sweep",
     "measure",
-]  # fmt: skip
+]
 
 _HOMES = {
-    "Run": "store.reader", "load_run": "store.reader", "Sweep": "store.sweep_reader", "load_sweep": "store.sweep_reader",
-    "ablate": "api", "measure": "api", "Edit": "engine.edits", "Intervention": "engine.edits", "Replacement": "engine.edits",
+    "Run": "store.reader",
+    "load_run": "store.reader",
+    "Sweep": "store.sweep_reader",
+    "load_sweep": "store.sweep_reader",
+    "ablate": "api",
+    "measure": "api",
+    "Edit": "engine.edits",
+    "Intervention": "engine.edits",
+    "Replacement": "engine.edits",
     "Scale": "ablations.shared.replacements",
-}  # fmt: skip
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -112,12 +112,8 @@ def measure(
     from tiny_ablation.run.measure import executor
     from tiny_ablation.run.prepare import prepare_run
 
-    named = (
-        interventions if isinstance(interventions, Mapping) else {_whole(i).label: i for i in interventions}
-    )
-    spec = _spec(
-        model, data, "heads_zero", tokenizer, {**overrides, "metrics.names": list(metrics), "scales": [1.0]}
-    )
+    named = interventions if isinstance(interventions, Mapping) else {_whole(i).label: i for i in interventions}
+    spec = _spec(model, data, "heads_zero", tokenizer, {**overrides, "metrics.names": list(metrics), "scales": [1.0]})
     prepared = prepare_run(spec)
     prompts = [prompt_of(t) for t in prepared.tokens]
     for each in named.values():
@@ -184,9 +180,7 @@ def _model(model: Any, tokenizer: Any) -> tuple[str, dict[str, Any]]:
         if str(model) in options("model"):
             return str(model), {}
         if not Path(model).expanduser().exists():
-            raise ConfigError(
-                f"model={model} is neither an option nor a path{did_you_mean(str(model), options('model'))}"
-            )
+            raise ConfigError(f"model={model} is neither an option nor a path{did_you_mean(str(model), options('model'))}")
         return "local", {"model.path": str(Path(model).expanduser())}
     hf, tokenizer = _hugging_face(model, tokenizer)
     digest = _digest(hf, tokenizer)
@@ -212,9 +206,7 @@ def _hugging_face(model: Any, tokenizer: Any) -> tuple[Any, Any]:
             f"model is a {type(model).__name__}; give a name, a directory, a Hugging Face model, or a TransformerBridge"
         )
     if tokenizer is None:
-        raise ModelError(
-            "a Hugging Face model in memory needs its tokenizer: ablate(model, ..., tokenizer=tokenizer)"
-        )
+        raise ModelError("a Hugging Face model in memory needs its tokenizer: ablate(model, ..., tokenizer=tokenizer)")
     return model, tokenizer
 
 

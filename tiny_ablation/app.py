@@ -71,9 +71,7 @@ def start() -> None:
                 "and with hydra.launcher.n_jobs=1 if memory was short"
             ) from error
         if (sweep := claimed()) and _is_one_of(error, "TimeoutError"):  # hydra.launcher.timeout
-            raise TinyAblateError(
-                f"a worker process did not answer in time and was ended; {_go_on(sweep)}"
-            ) from error
+            raise TinyAblateError(f"a worker process did not answer in time and was ended; {_go_on(sweep)}") from error
         if (sweep := claimed()) and isinstance(error, OSError) and _is_of_workers(error):
             raise ResultsError(
                 f"worker processes have no room for their locks, which stand in /dev/shm ({error.strerror}); {_go_on(sweep)}, "

@@ -21,9 +21,7 @@ from tiny_ablation.version import __version__
 
 _MULTIRUN = ("-m", "--multirun")
 _LONGEST = 4000  # characters of a message of Hydra's, which may list every level of a config that is nested too deeply
-_ENDING = [
-    getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)
-]  # a closed terminal hangs up
+_ENDING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]  # a closed terminal hangs up
 _BEHIND = 0.05  # seconds until an interrupt that was dropped is raised again, when it would be no more
 
 
@@ -68,9 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("tiny-ablate: interrupted", file=sys.stderr)  # noqa: T201
         return 130
     except BrokenPipeError:
-        os.dup2(
-            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
-        )  # `--help | head`: nobody reads the rest
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `--help | head`: nobody reads the rest
         return 0
     except Exception as error:
         return _tell(error, asked)

@@ -30,9 +30,15 @@ _PATHS = {
 
 # How libraries say it: torch on a GPU, torch on a CPU, the system, C++, oneDNN; and of a thread's stack, Python and Rust.
 _NO_MEMORY = (
-    "out of memory", "can't allocate memory", "cannot allocate memory", "bad_alloc", "could not create a primitive",
-    "could not create a memory object", "can't start new thread", "threadpoolbuilderror",
-)  # fmt: skip
+    "out of memory",
+    "can't allocate memory",
+    "cannot allocate memory",
+    "bad_alloc",
+    "could not create a primitive",
+    "could not create a memory object",
+    "can't start new thread",
+    "threadpoolbuilderror",
+)
 
 
 class TinyAblateError(Exception):
@@ -149,11 +155,7 @@ def user_message(error: BaseException) -> TinyAblateError | None:
 def said(error: BaseException) -> str:
     """What a library's error says, in one line of bounded length, to be put into a message of ours."""
     text = " ".join(str(error).split())
-    return (
-        f"{type(error).__name__}: {text[:300]}{'...' if len(text) > 300 else ''}"
-        if text
-        else type(error).__name__
-    )
+    return f"{type(error).__name__}: {text[:300]}{'...' if len(text) > 300 else ''}" if text else type(error).__name__
 
 
 @contextlib.contextmanager

@@ -35,9 +35,7 @@ if TYPE_CHECKING:
     Admit = Callable[[Identity], None]
 
 
-def run(
-    spec: "RunSpec", directory: Path, screen: "Screen", *, replace: bool = False, admit: "Admit | None" = None
-) -> bool:
+def run(spec: "RunSpec", directory: Path, screen: "Screen", *, replace: bool = False, admit: "Admit | None" = None) -> bool:
     """Carry one run out, into `directory`, or help to, where `run.shards` is above 1; whether this process ended the run.
 
     Args:
@@ -52,9 +50,7 @@ def run(
     """
     replace = replace or not spec.settings.root.resume
     if replace and spec.settings.root.run.shards > 1:
-        raise UserError(
-            "resume=false: workers of one run would delete each other's batches; give them a new directory"
-        )
+        raise UserError("resume=false: workers of one run would delete each other's batches; give them a new directory")
     from tiny_ablation.store.profile import Profile
     from tiny_ablation.store.sampler import Sampler
 
@@ -100,9 +96,7 @@ def _carry_out(
             return False
         stack.enter_context(rundir.lock())
         ensure_vacant(rundir, prepared.identity, replace=replace)
-        log.info(
-            "run %s of %s, version %s", prepared.identity.run_id, prepared.spec.ablation.name, __version__
-        )
+        log.info("run %s of %s, version %s", prepared.identity.run_id, prepared.spec.ablation.name, __version__)
         with profile.stage("measure"):
             measured, stopped = _measure(prepared, work, rundir, screen)
         profile.count("measure", prompt_tokens=sum(executor.prompt_tokens for executor in work))
@@ -158,9 +152,15 @@ def _measure(
 
 
 def _finish(
-    prepared: "PreparedRun", rundir: "RunDir", measured: "list[Measured]", started: datetime,
-    profile: "Profile", screen: "Screen", *, stopped: bool,
-) -> bool:  # fmt: skip
+    prepared: "PreparedRun",
+    rundir: "RunDir",
+    measured: "list[Measured]",
+    started: datetime,
+    profile: "Profile",
+    screen: "Screen",
+    *,
+    stopped: bool,
+) -> bool:
     """Everything that a run leaves behind, the manifest last; returns whether it was stopped.
 
     Raises:
@@ -190,15 +190,11 @@ def _finish(
             bug = _verify(prepared, rundir, measured, screen)
     error = _error(rundir, bug, stages.failed)
     status = "partial" if stopped else "failed" if error else "ok"
-    write_json(
-        rundir.profile, profile.content()
-    )  # a figure shows it; the stage that draws it is added at the end
+    write_json(rundir.profile, profile.content())  # a figure shows it; the stage that draws it is added at the end
     if summary is not None:
         with stages.trying(DRAWING):
             draw_run(rundir, status)
-    _write_manifest(
-        prepared, rundir, len(combined[0].examples), profile, stages.failed, status=status, error=error
-    )
+    _write_manifest(prepared, rundir, len(combined[0].examples), profile, stages.failed, status=status, error=error)
     log.info("finished: %s", status)
     if summary is not None:
         show_run(prepared, rundir, summary, screen)
@@ -207,9 +203,7 @@ def _finish(
     return stopped
 
 
-def _write_measured(
-    prepared: "PreparedRun", rundir: "RunDir", measured: "Sequence[Measured]", started: datetime
-) -> None:
+def _write_measured(prepared: "PreparedRun", rundir: "RunDir", measured: "Sequence[Measured]", started: datetime) -> None:
     """What no later stage can be had without: every value of every example, and where it comes from."""
     from tiny_ablation.run.origin import write_origin
     from tiny_ablation.run.tables import example_table
@@ -265,9 +259,7 @@ def _write_readouts(
         files.write_table(rundir.metrics / f"{name}.parquet", frame)
 
 
-def _verify(
-    prepared: "PreparedRun", rundir: "RunDir", measured: "list[Measured]", screen: "Screen"
-) -> str | None:
+def _verify(prepared: "PreparedRun", rundir: "RunDir", measured: "list[Measured]", screen: "Screen") -> str | None:
     """Compute a slice again; returns why the run must not be trusted, or None."""
     from tiny_ablation.store.files import write_json
     from tiny_ablation.verify.check import attempt, sentence
@@ -290,9 +282,7 @@ def _verify(
     return None
 
 
-def _error(
-    rundir: "RunDir", bug: str | None, failed: "Mapping[str, TinyAblateError]"
-) -> TinyAblateError | None:
+def _error(rundir: "RunDir", bug: str | None, failed: "Mapping[str, TinyAblateError]") -> TinyAblateError | None:
     """Why a run counts as failed: a result is wrong or missing, not only a picture of it."""
     if bug:
         return TinyAblateError(bug)
@@ -307,21 +297,35 @@ def _error(
 
 
 def _write_manifest(
-    prepared: "PreparedRun", rundir: "RunDir", n_examples: int, profile: "Profile", failed: "Mapping[str, TinyAblateError]", *,
-    status: "Status", error: TinyAblateError | None,
-) -> None:  # fmt: skip
+    prepared: "PreparedRun",
+    rundir: "RunDir",
+    n_examples: int,
+    profile: "Profile",
+    failed: "Mapping[str, TinyAblateError]",
+    *,
+    status: "Status",
+    error: TinyAblateError | None,
+) -> None:
     """The manifest makes the run complete; finished batches are kept as long as something is left to be done with them."""
     from tiny_ablation.store.files import write_json
     from tiny_ablation.store.manifest import write_manifest
     from tiny_ablation.store.partial import clear_batches
 
     write_json(rundir.profile, profile.content())
-    extra = {"kind": prepared.spec.ablation.name, "seed": prepared.spec.settings.root.seed,
-             "condition": prepared.spec.condition, "n_examples": n_examples}  # fmt: skip
+    extra = {
+        "kind": prepared.spec.ablation.name,
+        "seed": prepared.spec.settings.root.seed,
+        "condition": prepared.spec.condition,
+        "n_examples": n_examples,
+    }
     write_manifest(
-        rundir, run_id=prepared.identity.run_id, status=status, digest=prepared.identity.digest,
-        covers=prepared.identity.covers, error=str(error) if error else None,
+        rundir,
+        run_id=prepared.identity.run_id,
+        status=status,
+        digest=prepared.identity.digest,
+        covers=prepared.identity.covers,
+        error=str(error) if error else None,
         extra=extra | ({"stages": {stage: str(why) for stage, why in failed.items()}} if failed else {}),
-    )  # fmt: skip
+    )
     if status != "partial" and not failed:
         clear_batches(rundir.batches)

@@ -99,9 +99,7 @@ def added(what: str, own: Mapping[str, Any]) -> dict[str, Any]:
     for plugin in plugins():
         for each in plugin.listed(what):
             if each.name in own or each.name in found:
-                raise UserError(
-                    f"{plugin.where}: there is already one called {each.name} in {what}; give it another name"
-                )
+                raise UserError(f"{plugin.where}: there is already one called {each.name} in {what}; give it another name")
             found[each.name] = each
     return found
 

@@ -54,13 +54,13 @@ def judged(out: str, err: str, excused: Mapping[str, str]) -> tuple[list[str], i
     packages = [each for each in packages if each["name"] != OWN]
     audited = [each for each in packages if "vulns" in each]
     if not audited:
-        return [
-            f"not audited: the index has no advisories for any of {len(packages)} packages (a mirror, or no network)"
-        ], 0
+        return [f"not audited: the index has no advisories for any of {len(packages)} packages (a mirror, or no network)"], 0
     found = {(each["name"], each["version"], vuln["id"]): vuln for each in audited for vuln in each["vulns"]}
     open_ = [key for key, vuln in found.items() if not {vuln["id"], *vuln.get("aliases", ())} & set(excused)]
-    lines = [f"{name} {version}: {advisory}, mended in {_versions(found[name, version, advisory])}"
-             for name, version, advisory in open_]  # fmt: skip
+    lines = [
+        f"{name} {version}: {advisory}, mended in {_versions(found[name, version, advisory])}"
+        for name, version, advisory in open_
+    ]
     known = {id_ for vuln in found.values() for id_ in (vuln["id"], *vuln.get("aliases", ()))}
     lines += [f"excused: {id_}: {reason}" for id_, reason in excused.items() if id_ in known]
     lines += [f"no longer needed in [tool.audit.excused]: {id_}" for id_ in excused if id_ not in known]

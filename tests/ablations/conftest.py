@@ -109,9 +109,11 @@ def run_toy(tmp_path) -> Callable[..., Any]:
     ) -> Any:
         root = RootConfig(
             model=ModelConfig(name="toy", source=ModelSource.toy, shape=shape),
-            dataset=DatasetConfig(name=dataset, family=dataset, n_examples=n_examples, **dataset_keys), ablation=ablation,
-            metrics=MetricsConfig(names=["logit_diff", "kl_div"]), stats=StatsConfig(n_boot=1000, n_perm=200),
-        )  # fmt: skip
+            dataset=DatasetConfig(name=dataset, family=dataset, n_examples=n_examples, **dataset_keys),
+            ablation=ablation,
+            metrics=MetricsConfig(names=["logit_diff", "kl_div"]),
+            stats=StatsConfig(n_boot=1000, n_perm=200),
+        )
         prepared = prepare_run(run_spec(to_settings(OmegaConf.structured(root))))
         measured = measure(prepared, RunDir(tmp_path / "run"), executors(prepared), lambda _n: None)
         combined = prepared.spec.ablation.combine(prepared, measured)
@@ -158,12 +160,16 @@ def make_context() -> Callable[..., PlanContext]:
         full: bool = False,
         reference: ReferenceSet | None = None,
     ) -> PlanContext:
-        held = reference or ReferenceSet(
-            list(clean), [""] * len(clean), ["train"] * len(clean), len(clean), corrupt
-        )
+        held = reference or ReferenceSet(list(clean), [""] * len(clean), ["train"] * len(clean), len(clean), corrupt)
         return PlanContext(
-            network=network, clean=clean, corrupt=corrupt, groups=groups or [p.name for p in clean],
-            templates=templates or [""] * len(clean), seed=seed, full=full, reference=lambda _n: held,
-        )  # fmt: skip
+            network=network,
+            clean=clean,
+            corrupt=corrupt,
+            groups=groups or [p.name for p in clean],
+            templates=templates or [""] * len(clean),
+            seed=seed,
+            full=full,
+            reference=lambda _n: held,
+        )
 
     return make

@@ -27,9 +27,12 @@ ABLATION = find_ablation("activation_patch")
 
 def config(granularity="layer_resid", positions="last", direction="both", **keys):
     return ActivationPatchConfig(
-        kind="activation_patch", granularity=Granularity[granularity], positions=PatchPositions[positions],
-        direction=Direction[direction], **keys,
-    )  # fmt: skip
+        kind="activation_patch",
+        granularity=Granularity[granularity],
+        positions=PatchPositions[positions],
+        direction=Direction[direction],
+        **keys,
+    )
 
 
 CASES = [
@@ -54,18 +57,14 @@ def test_both_directions_agree_with_the_reference(
 
 
 @pytest.mark.parametrize("shared", [True, False], ids=["tree", "buckets"])
-def test_last_positions_of_unequal_pairs_meet(
-    toy_networks, make_pairs, make_context, against_reference, shared
-):
+def test_last_positions_of_unequal_pairs_meet(toy_networks, make_pairs, make_context, against_reference, shared):
     """Two equal corrupt prompts whose clean ones share a beginning longer than they are: their values must not be mixed up."""
     network = toy_networks["llama"]
     clean, corrupt = make_pairs(network.shape.d_vocab, n=3)
     source = (*corrupt[0].ids, 7)
     clean = [Prompt((*source, i + 1, i + 2), p.target, p.foil, {}, p.name) for i, p in enumerate(clean)]
     corrupt = [corrupt[0]] * 3
-    arm, bare = ABLATION.plan(
-        config(direction="clean_to_corrupt"), make_context(network, clean, corrupt=corrupt)
-    )
+    arm, bare = ABLATION.plan(config(direction="clean_to_corrupt"), make_context(network, clean, corrupt=corrupt))
     assert not bare.rows
     assert against_reference(network, arm, shared=shared) > 0.1
 
@@ -113,9 +112,7 @@ def test_by_hand_with_plain_hooks(toy_networks, make_pairs, make_context):
 
     logits = hf_logits(network, corrupt.ids, (projection, write_last, True))
     for chosen, expected in ((arm, before), (at_last, logits)):
-        got = Executor(
-            network, chosen.prompts, [r.intervention for r in chosen.rows], [metric("logit_diff")]
-        ).run(0)
+        got = Executor(network, chosen.prompts, [r.intervention for r in chosen.rows], [metric("logit_diff")]).run(0)
         difference = expected[corrupt.target[0]] - expected[corrupt.foil[0]]
         assert got.values["logit_diff"].item() == pytest.approx(difference.item(), abs=5e-5)
     assert (logits - before).abs().max() > 0.01
@@ -135,9 +132,7 @@ def test_a_block_by_hand_with_plain_hooks(toy_networks, make_pairs, make_context
         return (new, *out[1:]) if isinstance(out, tuple) else new
 
     logits = hf_logits(network, clean.ids, (block, write, False))
-    arm = ABLATION.plan(
-        config(positions="subject", layers=[0]), make_context(network, [clean], corrupt=[corrupt])
-    )[1]
+    arm = ABLATION.plan(config(positions="subject", layers=[0]), make_context(network, [clean], corrupt=[corrupt]))[1]
     got = Executor(network, arm.prompts, [arm.rows[0].intervention], [metric("logit_diff")]).run(0)
     difference = (logits[clean.target[0]] - logits[clean.foil[0]]).item()
     assert got.values["logit_diff"].item() == pytest.approx(difference, abs=5e-5)
@@ -167,20 +162,11 @@ def test_each_position_has_its_row(run_toy):
 def test_positions_count_from_the_end_where_lengths_differ(toy_networks, make_pairs, make_context):
     network = toy_networks["llama"]
     clean, corrupt = make_pairs(network.shape.d_vocab, n=3, lengths=(5, 7))
-    arm, _ = ABLATION.plan(
-        config("mlp_out", "each", "clean_to_corrupt"), make_context(network, clean, corrupt=corrupt)
-    )
+    arm, _ = ABLATION.plan(config("mlp_out", "each", "clean_to_corrupt"), make_context(network, clean, corrupt=corrupt))
     assert [row.key["position"] for row in arm.rows[:5]] == ["-5", "-4", "-3", "-2", "-1"]
-    at_last, _ = ABLATION.plan(
-        config("mlp_out", "last", "clean_to_corrupt"), make_context(network, clean, corrupt=corrupt)
-    )
+    at_last, _ = ABLATION.plan(config("mlp_out", "last", "clean_to_corrupt"), make_context(network, clean, corrupt=corrupt))
     values = [
-        np.concatenate(
-            [
-                r.values["logit_diff"][0].numpy()
-                for r in Executor(network, corrupt, [row.intervention], METRIC)
-            ]
-        )
+        np.concatenate([r.values["logit_diff"][0].numpy() for r in Executor(network, corrupt, [row.intervention], METRIC)])
         for row in (arm.rows[4], at_last.rows[0])
     ]
     np.testing.assert_allclose(values[0], values[1], atol=1e-5)
@@ -205,10 +191,7 @@ def test_sham_that_changes_something_is_an_error(run_toy, monkeypatch):
 
 def with_advantage(run, by):
     """The run's tables had the clean prompts been better by so much: a toy model knows no facts."""
-    shifted = [
-        replace(m, baseline={k: v + by * (m.arm.run == "clean") for k, v in m.baseline.items()})
-        for m in run.measured
-    ]
+    shifted = [replace(m, baseline={k: v + by * (m.arm.run == "clean") for k, v in m.baseline.items()}) for m in run.measured]
     return shifted, run_tables(run.prepared, shifted)
 
 

@@ -20,9 +20,12 @@ ABLATION = find_ablation("activation_patch")
 
 def config(granularity="layer_resid", positions="last", direction="both", **keys):
     return ActivationPatchConfig(
-        kind="activation_patch", granularity=Granularity[granularity], positions=PatchPositions[positions],
-        direction=Direction[direction], **keys,
-    )  # fmt: skip
+        kind="activation_patch",
+        granularity=Granularity[granularity],
+        positions=PatchPositions[positions],
+        direction=Direction[direction],
+        **keys,
+    )
 
 
 def jsonl(tmp_path, *rows):

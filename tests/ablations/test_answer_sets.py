@@ -98,9 +98,7 @@ def test_the_family_says_what_sites_are_ranked_by_unless_the_config_does(overrid
 
 def test_whole_answers_of_sets_are_refused(corpus):
     for dataset in ("dataset=greater_than",), ("dataset=jsonl", corpus):
-        with pytest.raises(
-            ConfigError, match=r"metrics\.span=full.*sets of answers; use metrics\.span=first"
-        ):
+        with pytest.raises(ConfigError, match=r"metrics\.span=full.*sets of answers; use metrics\.span=first"):
             spec(*dataset, "metrics.span=full")
 
 
@@ -108,10 +106,7 @@ def test_whole_answers_are_scored_where_rows_have_none(tmp_path):
     rows = [{"clean": f"The sky{' is' * i}", "target": " blue", "foil": " red"} for i in range(1, 4)]
     path = tmp_path / "mixed.jsonl"
     path.write_text(
-        "".join(
-            json.dumps({**row, **more}) + "\n"
-            for row, more in zip(rows, ({}, {}, {"targets": RIGHT}), strict=True)
-        )
+        "".join(json.dumps({**row, **more}) + "\n" for row, more in zip(rows, ({}, {}, {"targets": RIGHT}), strict=True))
     )
     dataset = ("dataset=jsonl", f"dataset.path={path}", "metrics.span=full")
     with pytest.raises(DataError, match=r"1 of 3 examples.*row-3: it has sets of answers"):

@@ -27,8 +27,7 @@ def prompts_for(vocabulary, lengths=(7, 5, 7, 6)):
     """Prompts that share a beginning, with subjects at different places: shared nodes must not share what is cut."""
     rows = [(5, 9, 2, *range(10 + i, 10 + i + n - 3)) for i, n in enumerate(lengths)]
     return [
-        Prompt(tuple(t % vocabulary for t in row), (1,), (2,), {"subject": (1 + i % 2,)}, f"p{i}")
-        for i, row in enumerate(rows)
+        Prompt(tuple(t % vocabulary for t in row), (1,), (2,), {"subject": (1 + i % 2,)}, f"p{i}") for i, row in enumerate(rows)
     ]
 
 
@@ -61,23 +60,21 @@ def test_a_last_token_that_sees_itself_alone_is_deaf_to_the_rest(toy_networks, m
     """With `all to last` in every layer, prompts of one length and one last token have the same logits, else they differ."""
     network = toy_networks["llama"]
     prompts = [Prompt((5, 9 + i, 2, 3 + i, 7), (1,), (2,), {"subject": (1,)}, f"p{i}") for i in range(3)]
-    [arm] = ABLATION.plan(
-        config(edges=["all to last"], window=99, layers=[0]), make_context(network, prompts)
-    )
+    [arm] = ABLATION.plan(config(edges=["all to last"], window=99, layers=[0]), make_context(network, prompts))
     [result] = Executor(network, arm.prompts, [arm.rows[0].intervention], [metric("logit_diff")])
-    torch.testing.assert_close(
-        result.values["logit_diff"][0], result.values["logit_diff"][0][:1].expand(3), atol=1e-5, rtol=0
-    )
+    torch.testing.assert_close(result.values["logit_diff"][0], result.values["logit_diff"][0][:1].expand(3), atol=1e-5, rtol=0)
     assert result.baseline["logit_diff"].std() > 1e-3
 
 
 @pytest.mark.parametrize(
     ("edges", "said"),
     [
-        ([], "is empty"), (["subject"], "'subject' is not two of first, subject, last, rest, all"),
-        (["subject to nobody"], "last does not see subject"), (["first to last", "first  to last"], "twice"),
+        ([], "is empty"),
+        (["subject"], "'subject' is not two of first, subject, last, rest, all"),
+        (["subject to nobody"], "last does not see subject"),
+        (["first to last", "first  to last"], "twice"),
     ],
-)  # fmt: skip
+)
 def test_names_that_are_none_are_refused(edges, said):
     with pytest.raises(ConfigError, match=said):
         checked(ABLATION, config(edges=edges))
@@ -87,9 +84,7 @@ def test_edges_that_no_token_has_are_refused(toy_networks, make_context):
     network = toy_networks["llama"]
     prompts = prompts_for(network.shape.d_vocab)
     for edge in ("last to first", "last to last"):
-        with pytest.raises(
-            DataError, match=r"4 of 4 examples have no edges last to .*write what is seen first"
-        ):
+        with pytest.raises(DataError, match=r"4 of 4 examples have no edges last to .*write what is seen first"):
             ABLATION.plan(config(edges=[edge]), make_context(network, prompts))
     bare = [Prompt(p.ids, p.target, p.foil, {}, p.name) for p in prompts]
     with pytest.raises(DataError, match="4 examples have no subject"):

@@ -67,9 +67,7 @@ def agrees(name, make_context, shared, pattern="uniform", **keys):
             queries = [prompt.last] if keys.get("positions") == "last" else slice(None)
             for number, row in enumerate(arm.rows):
                 heads = [row.key["head"]] if "head" in row.key else range(N_HEADS)
-                expected, _ = by_hand(
-                    hf, prompt, layer=row.key["layer"], heads=heads, weights=weights, queries=queries
-                )
+                expected, _ = by_hand(hf, prompt, layer=row.key["layer"], heads=heads, weights=weights, queries=queries)
                 found = result.values["logit_diff"][number, place]
                 torch.testing.assert_close(found, expected, **CLOSE)
                 moved = max(moved, (found - result.baseline["logit_diff"][place]).abs().item())
@@ -77,9 +75,11 @@ def agrees(name, make_context, shared, pattern="uniform", **keys):
 
 
 HOW = [
-    {"pattern": "uniform"}, {"pattern": "uniform", "positions": "last", "together": True},
-    {"pattern": "corrupt"}, {"pattern": "clean", "together": True},
-]  # fmt: skip
+    {"pattern": "uniform"},
+    {"pattern": "uniform", "positions": "last", "together": True},
+    {"pattern": "corrupt"},
+    {"pattern": "clean", "together": True},
+]
 SLOW = (
     "mistral",
     "olmo2",
@@ -125,13 +125,9 @@ def test_attention_by_other_ways_than_queries_and_keys_is_refused(make_context):
     attention = network.blocks[1].self_attn
     projection = attention.o_proj
     entered = []
-    attention.register_forward_pre_hook(
-        lambda _m, args, kwargs: entered.append(kwargs["hidden_states"]), with_kwargs=True
-    )
+    attention.register_forward_pre_hook(lambda _m, args, kwargs: entered.append(kwargs["hidden_states"]), with_kwargs=True)
     projection.register_forward_pre_hook(lambda _m, args: (args[0] * (1 + entered[-1].sigmoid()),))
-    with pytest.raises(
-        ModelError, match=r"cannot be replaced exactly: .* block 1 does not give what it gives there"
-    ):
+    with pytest.raises(ModelError, match=r"cannot be replaced exactly: .* block 1 does not give what it gives there"):
         patterns.require_patterns(network, [0, 1], uniform=False)
     patterns.require_patterns(network, [0], uniform=False)
 
@@ -144,7 +140,7 @@ def test_attention_by_other_ways_than_queries_and_keys_is_refused(make_context):
         ({"positions": "subject"}, "ablation.positions=subject: choose one of all, last"),
         ({"unequal": "never"}, "ablation.unequal=never: choose one of refuse, skip"),
     ],
-)  # fmt: skip
+)
 def test_keys_against_each_other_are_refused(keys, said):
     with pytest.raises(ConfigError, match=said):
         checked(ABLATION, config(**keys))

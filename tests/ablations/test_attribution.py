@@ -30,9 +30,7 @@ def test_rows_are_exact_and_agree_with_the_reference(
     network = toy_networks["gpt2"]
     clean, corrupt = make_pairs(network.shape.d_vocab)
     context = make_context(network, clean, corrupt=corrupt)
-    (arm,) = ABLATION.plan(
-        config(component=component, replacement=replacement, method=method, steps=2), context
-    )
+    (arm,) = ABLATION.plan(config(component=component, replacement=replacement, method=method, steps=2), context)
     n = network.shape.n_layers * network.shape.n_units(component)
     assert len(arm.estimates.sites) == n
     assert {site_of(row) for row in arm.rows} == {*arm.estimates.top, *arm.estimates.sample}
@@ -53,11 +51,7 @@ def test_tables_and_receipt(run_toy, component, table, unit):
     assert run.prepared.spec.table == table
     everything, impact = run.tables.more["attribution"], run.tables.impact
     exact = impact[impact["metric"] == "logit_diff"]
-    assert (
-        everything["exact"].notna().sum()
-        == len(exact)
-        == (everything["in_top"] | everything["in_sample"]).sum()
-    )
+    assert everything["exact"].notna().sum() == len(exact) == (everything["in_top"] | everything["in_sample"]).sum()
     assert sorted(everything["rank"]) == list(range(1, len(everything) + 1))
     strongest = everything.sort_values("rank")["estimate"].abs()
     assert strongest.is_monotonic_decreasing

@@ -73,12 +73,8 @@ def test_by_hand_with_plain_hooks(toy_networks, make_context):
 
     clean = logit_diff((block, lambda _m, _a, out: seen.append(tensor(out).clone())))
     noised, restored = logit_diff((embed, blur)), logit_diff((embed, blur), (block, restore))
-    row = next(
-        r for r in arm.rows if tuple(r.key.values()) == (0, "subject_last", "layer_resid")
-    )  # fmt: skip
-    result = Executor(
-        network, arm.prompts, [row.intervention], LOGIT_DIFF, base_intervention=arm.base_intervention
-    ).run(0)
+    row = next(r for r in arm.rows if tuple(r.key.values()) == (0, "subject_last", "layer_resid"))
+    result = Executor(network, arm.prompts, [row.intervention], LOGIT_DIFF, base_intervention=arm.base_intervention).run(0)
     assert result.baseline["logit_diff"].item() == pytest.approx(noised, abs=5e-5)
     assert result.values["logit_diff"].item() == pytest.approx(restored, abs=5e-5)
     assert len({round(x, 3) for x in (clean, noised, restored)}) == 3
@@ -87,15 +83,19 @@ def test_by_hand_with_plain_hooks(toy_networks, make_context):
 def test_tokens_have_the_names_of_the_paper(toy_networks, make_context):
     network = toy_networks["llama"]
     arm, _ = ABLATION.plan(config(noise_draws=1), make_context(network, prompts_for(network.shape.d_vocab)))
-    named = [
-        {name: at for name, at in p.marks.items() if name not in ("subject",) and at} for p in arm.prompts
-    ]
+    named = [{name: at for name, at in p.marks.items() if name not in ("subject",) and at} for p in arm.prompts]
     assert named == [
-        {"subject_first 0": (1,), "subject_middle 0": (2,), "subject_last 0": (3,), "first_after 0": (4,), "further 0": (5,),
-         "last 0": (6,)},
+        {
+            "subject_first 0": (1,),
+            "subject_middle 0": (2,),
+            "subject_last 0": (3,),
+            "first_after 0": (4,),
+            "further 0": (5,),
+            "last 0": (6,),
+        },
         {"subject_first 0": (2,), "subject_last 0": (3,), "first_after 0": (4,), "last 0": (5,)},
         {"subject_first 0": (2,), "subject_last 0": (2,), "last 0": (3,)},
-    ]  # fmt: skip
+    ]
 
 
 def test_windows_stand_around_their_layer(toy_networks, make_context):
@@ -112,9 +112,7 @@ def test_means_over_draws_and_over_the_tokens_of_a_name(run_toy):
     assert [m.arm.run for m in run.measured] == ["corrupt"] * 3 + ["clean"]
     assert np.ptp([m.baseline["logit_diff"] for m in draws], axis=0).min() > 1e-3  # every draw is another
     (noised, _) = ABLATION.combine(run.prepared, run.measured)
-    np.testing.assert_allclose(
-        noised.baseline["logit_diff"], np.mean([m.baseline["logit_diff"] for m in draws], axis=0)
-    )
+    np.testing.assert_allclose(noised.baseline["logit_diff"], np.mean([m.baseline["logit_diff"] for m in draws], axis=0))
     assert np.abs(noised.baseline["logit_diff"] - clean.baseline["logit_diff"]).max() > 0.01
     several = 0
     for place, row in enumerate(noised.arm.rows):
@@ -124,9 +122,7 @@ def test_means_over_draws_and_over_the_tokens_of_a_name(run_toy):
             several += len(mine) > 1
             got = noised.values["logit_diff"][place, example]
             if mine:
-                assert got == pytest.approx(
-                    np.mean([m.values["logit_diff"][i, example] for m in draws for i in mine])
-                )
+                assert got == pytest.approx(np.mean([m.values["logit_diff"][i, example] for m in draws for i in mine]))
             else:
                 assert np.isnan(got)
     assert several > 0
@@ -137,9 +133,7 @@ def test_an_example_without_a_token_does_not_count_there(run_toy):
     prompts = run.measured[0].arm.prompts
     rows = run.tables.impact[run.tables.impact["metric"] == "logit_diff"].set_index("position")
     for name, n in rows["n"].items():
-        assert n == sum(
-            any(at for mark, at in p.marks.items() if mark.startswith(f"{name} ")) for p in prompts
-        )
+        assert n == sum(any(at for mark, at in p.marks.items() if mark.startswith(f"{name} ")) for p in prompts)
     assert rows["n"].min() < rows["n"].max()
     assert rows["value"].notna().all()
     recovered = run.tables.impact[run.tables.impact["metric"] == "recovered"].set_index("position")
@@ -175,12 +169,9 @@ def test_restoring_everything_behind_the_noise_gives_the_clean_run(toy_networks,
     prompts = prompts_for(network.shape.d_vocab)
     arm, clean = ABLATION.plan(config(noise_draws=1, layers=[1]), make_context(network, prompts))
     row = next(r for r in arm.rows if r.key["position"] == "last" and r.key["granularity"] == "layer_resid")
-    for result in Executor(
-        network, arm.prompts, [row.intervention], LOGIT_DIFF, base_intervention=arm.base_intervention
-    ):
+    for result in Executor(network, arm.prompts, [row.intervention], LOGIT_DIFF, base_intervention=arm.base_intervention):
         (expected,) = (
-            r.baseline["logit_diff"]
-            for r in Executor(network, [clean.prompts[e] for e in result.examples], [], LOGIT_DIFF)
+            r.baseline["logit_diff"] for r in Executor(network, [clean.prompts[e] for e in result.examples], [], LOGIT_DIFF)
         )
         torch.testing.assert_close(result.values["logit_diff"][0], expected, atol=5e-5, rtol=0)
 

@@ -35,9 +35,7 @@ EFFECTS = {
 
 
 def config(**keys):
-    return CircuitConfig(
-        kind="circuit", **{"from_run": "earlier", "replacement": "zero", "n_random": 3, "members": 2, **keys}
-    )
+    return CircuitConfig(kind="circuit", **{"from_run": "earlier", "replacement": "zero", "n_random": 3, "members": 2, **keys})
 
 
 @pytest.fixture
@@ -46,9 +44,7 @@ def known_ranking(monkeypatch):
 
     def use(effects=EFFECTS, metric="logit_diff"):
         found = HeadRanking("r", metric, dict(effects), frozenset())
-        module = importlib.import_module(
-            "tiny_ablation.ablations.circuit.design"
-        )  # the face has a function of this name
+        module = importlib.import_module("tiny_ablation.ablations.circuit.design")  # the face has a function of this name
         monkeypatch.setattr(module, "head_ranking", lambda *_: found)
 
     use()
@@ -86,14 +82,10 @@ def test_heads_that_were_not_measured_come_last(toy_networks, known_ranking):
 
 
 @pytest.mark.parametrize("replacement", ["zero", "mean"])
-def test_agrees_with_the_reference(
-    toy_networks, make_prompts, make_context, against_reference, known_ranking, replacement
-):
+def test_agrees_with_the_reference(toy_networks, make_prompts, make_context, against_reference, known_ranking, replacement):
     network = toy_networks["llama"]
     context = make_context(network, make_prompts(network.shape.d_vocab, n=3))
-    for arm in ABLATION.plan(
-        config(replacement=replacement, rankings=["absolute"], fractions=[0.2, 0.5], n_random=1), context
-    ):
+    for arm in ABLATION.plan(config(replacement=replacement, rankings=["absolute"], fractions=[0.2, 0.5], n_random=1), context):
         assert against_reference(network, arm, stride=2) > 0.01
 
 
@@ -106,13 +98,13 @@ def test_what_is_run(toy_networks, make_prompts, make_context, known_ranking):
     heads = {row.key["set"]: {(e.layer, e.unit) for e in row.intervention.edits} for row in named.rows}
     every, circuit_heads = set(EFFECTS), {(0, 2), (1, 1)}
     assert heads == {
-        "empty": every, "absolute/top_2/kept": every - circuit_heads, "absolute/top_2/removed": circuit_heads,
-    }  # fmt: skip
+        "empty": every,
+        "absolute/top_2/kept": every - circuit_heads,
+        "absolute/top_2/removed": circuit_heads,
+    }
     kept, removed, members = rest
     assert (kept.controls_of, removed.controls_of) == ("absolute/top_2/kept", "absolute/top_2/removed")
-    assert [r.sites for r in kept.rows] == [
-        r.sites for r in removed.rows
-    ]  # the same random circuits in both roles
+    assert [r.sites for r in kept.rows] == [r.sites for r in removed.rows]  # the same random circuits in both roles
     assert all(sorted(s[:2] for s in r.sites.split()) == ["L0", "L1"] for r in kept.rows)
     sizes = [row.key["size"] for row in members.rows]
     assert sizes == [1, 1, 3, 3, 3]  # without each of two members, then with each of three others
@@ -125,9 +117,15 @@ def planted(tmp_path_factory):
     data = ("model=planted", "dataset=induction_tokens")
     run(home / "heads", *data, "ablation=heads_zero", "ablation.scales=[0.0]", "dataset.split=dev")
     circuits = run(
-        home / "circuits", *data, "ablation=circuit", f"ablation.from_run={home / 'heads'}", "ablation.replacement=zero",
-        "ablation.members=3", "dataset.split=test", "ablation.fractions=[0.125,0.25,0.5,1.0]",
-    )  # fmt: skip
+        home / "circuits",
+        *data,
+        "ablation=circuit",
+        f"ablation.from_run={home / 'heads'}",
+        "ablation.replacement=zero",
+        "ablation.members=3",
+        "dataset.split=test",
+        "ablation.fractions=[0.125,0.25,0.5,1.0]",
+    )
     return home, circuits
 
 
@@ -172,9 +170,15 @@ def toy(tmp_path_factory):
     data = ("model=toy", "dataset.n_examples=12")
     run(home / "heads", *data, "ablation=heads_zero", "ablation.scales=[0.0]")
     return run(
-        home / "circuits", *data, "ablation=circuit", f"ablation.from_run={home / 'heads'}", "ablation.members=2",
-        "ablation.n_random=4", "ablation.fractions=[0.001,0.25,0.5,1.0]", "metrics.primary=kl_div",
-    )  # fmt: skip
+        home / "circuits",
+        *data,
+        "ablation=circuit",
+        f"ablation.from_run={home / 'heads'}",
+        "ablation.members=2",
+        "ablation.n_random=4",
+        "ablation.fractions=[0.001,0.25,0.5,1.0]",
+        "metrics.primary=kl_div",
+    )
 
 
 def test_everything_again_from_the_per_example_table(toy):
@@ -198,15 +202,11 @@ def test_everything_again_from_the_per_example_table(toy):
         assert two["random_faithfulness"] == pytest.approx(np.mean(random), abs=1e-6)
         assert two["sufficiency_percentile"] == pytest.approx(100 * np.mean(np.array(random) < curve[1]))
         without = [f[f"{ranking}/changed_{i}"] for i in range(2)]
-        assert [m["marginal"] for m in found["members"]] == pytest.approx(
-            [curve[1] - w for w in without], abs=1e-6
-        )
+        assert [m["marginal"] for m in found["members"]] == pytest.approx([curve[1] - w for w in without], abs=1e-6)
 
 
 def test_evaluating_on_the_examples_of_the_ranking_is_said(toy):
-    assert any(
-        "12 of 12 examples are those that the heads were ranked on" in w for w in toy.summary["warnings"]
-    )
+    assert any("12 of 12 examples are those that the heads were ranked on" in w for w in toy.summary["warnings"])
 
 
 def test_areas_add_up_where_no_circuit_exceeds_the_model(planted):
@@ -218,10 +218,7 @@ def test_areas_add_up_where_no_circuit_exceeds_the_model(planted):
 
 def test_one_group_of_examples_lets_no_circuit_carry_anything(tmp_path):
     """With one group there is no interval of the denominator, so nothing may be said of shares."""
-    rows = [
-        {"clean": f"alpha beta gamma {w}", "target": " red", "foil": " blue", "group": "one"}
-        for w in ("x", "y", "z", "w")
-    ]
+    rows = [{"clean": f"alpha beta gamma {w}", "target": " red", "foil": " blue", "group": "one"} for w in ("x", "y", "z", "w")]
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     data = (
@@ -233,9 +230,14 @@ def test_one_group_of_examples_lets_no_circuit_carry_anything(tmp_path):
     )
     run(tmp_path / "heads", *data, "ablation=heads_zero", "ablation.scales=[0.0]")
     found = run(
-        tmp_path / "circuits", *data, "ablation=circuit", f"ablation.from_run={tmp_path / 'heads'}", "ablation.n_random=2",
-        "ablation.replacement=zero", "ablation.members=2",
-    )  # fmt: skip
+        tmp_path / "circuits",
+        *data,
+        "ablation=circuit",
+        f"ablation.from_run={tmp_path / 'heads'}",
+        "ablation.n_random=2",
+        "ablation.replacement=zero",
+        "ablation.members=2",
+    )
     assert not found.summary["circuit"]["defined"]
     assert any("no circuit can be said to carry it" in w for w in found.summary["warnings"])
     points = [p for ranking in found.summary["circuit"]["rankings"].values() for p in ranking["points"]]

@@ -49,15 +49,26 @@ def written(tmp_path, content):
 
 GRAPH = {
     "cfg": {"n_layers": 2, "n_heads": 4},
-    "nodes": {"input": {}, "a0.h1": {"score": 2.0}, "a1.h3": {"score": -3.0}, "a1.h0": {"score": float("nan")},
-              "m0": {"score": 9.0}, "m1": {"score": None}},
+    "nodes": {
+        "input": {},
+        "a0.h1": {"score": 2.0},
+        "a1.h3": {"score": -3.0},
+        "a1.h0": {"score": float("nan")},
+        "m0": {"score": 9.0},
+        "m1": {"score": None},
+    },
     "edges": {},
-}  # fmt: skip
+}
 EDGES = {
     "nodes": {"input": {"in_graph": True}, "a0.h1": {"in_graph": True}},
-    "edges": {"a0.h1->m0": {"score": 1.5}, "a0.h1->a1.h2<q>": {"score": -0.25}, "input->a0.h1<q>": {"score": 5.0},
-              "a1.h2->logits": {"score": 0.5}, "m0->logits": {"score": 1.0}},
-}  # fmt: skip
+    "edges": {
+        "a0.h1->m0": {"score": 1.5},
+        "a0.h1->a1.h2<q>": {"score": -0.25},
+        "input->a0.h1<q>": {"score": 5.0},
+        "a1.h2->logits": {"score": 0.5},
+        "m0->logits": {"score": 1.0},
+    },
+}
 
 
 @pytest.mark.parametrize(
@@ -81,13 +92,16 @@ def test_every_form_of_a_ranking_is_read(tmp_path, toy_networks, content, effect
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("{", "cannot be read as JSON"), ("7", "give a graph with nodes"),
+        ("{", "cannot be read as JSON"),
+        ("7", "give a graph with nodes"),
         ({"nodes": {"m0": {"score": 1.0}}}, "scores no head"),
-        ({"L9H0": 1.0}, "there is no head L9H0"), ({"first": 1.0}, "'first' is not a head"),
-        ({"L0H1": "much"}, "the score of L0H1 is 'much'"), ('{"L0H1": Infinity}', "the score of L0H1 is inf"),
+        ({"L9H0": 1.0}, "there is no head L9H0"),
+        ({"first": 1.0}, "'first' is not a head"),
+        ({"L0H1": "much"}, "the score of L0H1 is 'much'"),
+        ('{"L0H1": Infinity}', "the score of L0H1 is inf"),
         ({"L0H1": True}, "the score of L0H1 is True"),
     ],
-)  # fmt: skip
+)
 def test_what_is_no_ranking_is_refused_by_its_entry(tmp_path, toy_networks, content, said):
     with pytest.raises(ConfigError, match=rf"ablation\.ranking=.*{said}"):
         ranking_of_file(written(tmp_path, content), toy_networks["llama"].shape)
@@ -139,9 +153,7 @@ def test_no_member_of_what_the_search_finds_can_be_taken_out_alone():
     """On arbitrary values, against trying every head of what was found."""
     rng = random.Random(1)
     for trial in range(20):
-        table = {
-            frozenset(c): rng.uniform(0.6, 1.4) for n in range(9) for c in itertools.combinations(HEADS, n)
-        }
+        table = {frozenset(c): rng.uniform(0.6, 1.4) for n in range(9) for c in itertools.combinations(HEADS, n)}
         found = Given(table.__getitem__).minimal(HEADS, 8)
         if not found.heads:
             assert all(abs(table[frozenset(HEADS[:n])] - 1) > 0.2 for n in range(1, 9))
@@ -214,25 +226,26 @@ def planted(tmp_path_factory):
     scores = {"L0H2": 5.0, "L0H0": 4.0, "L1H1": 3.0} | {f"L1H{head}": -1.0 for head in (0, 2, 3)}
     ranking = written(home, scores)
     found, _ = run(
-        home / "run", *PLANTED, *HOW, f"ablation.ranking={ranking}", "ablation.greedy=8", "ablation.rankings=[signed]",
+        home / "run",
+        *PLANTED,
+        *HOW,
+        f"ablation.ranking={ranking}",
+        "ablation.greedy=8",
+        "ablation.rankings=[signed]",
         "ablation.fractions=[0.25,0.5]",
-    )  # fmt: skip
+    )
     return home / "run", found.summary["circuit"]
 
 
 @pytest.mark.slow
 def test_a_ranking_that_was_exported_gives_the_same_areas(tmp_path):
-    heads, _ = run(
-        tmp_path / "heads", *PLANTED, "ablation=heads_zero", "ablation.scales=[0.0]", "dataset.split=dev"
-    )
+    heads, _ = run(tmp_path / "heads", *PLANTED, "ablation=heads_zero", "ablation.scales=[0.0]", "dataset.split=dev")
     (tmp_path / "mib.json").write_text(json.dumps(node_graph(heads)))
     own, _ = run(tmp_path / "own", *PLANTED, *HOW, f"ablation.from_run={tmp_path / 'heads'}")
     other, _ = run(tmp_path / "other", *PLANTED, *HOW, f"ablation.ranking={tmp_path / 'mib.json'}")
     for by in ("signed", "absolute"):
         mine, theirs = (each.summary["circuit"]["rankings"][by] for each in (own, other))
-        assert [mine[area]["value"] for area in ("cpr", "cmd")] == [
-            theirs[area]["value"] for area in ("cpr", "cmd")
-        ]
+        assert [mine[area]["value"] for area in ("cpr", "cmd")] == [theirs[area]["value"] for area in ("cpr", "cmd")]
     assert other.summary["circuit"]["ranked_by"]["run_id"].startswith("mib.json ")
 
 
@@ -264,9 +277,16 @@ def test_the_search_takes_no_decoy_of_a_compiled_program(tmp_path, model):
     )
     run(tmp_path / "heads", *data, "ablation=heads_zero", "ablation.scales=[0.0]")
     found, spec = run(
-        tmp_path / "circuit", *data, "ablation=circuit", f"ablation.from_run={tmp_path / 'heads'}", "ablation.replacement=zero",
-        "ablation.members=0", "ablation.n_random=0", "ablation.greedy=8", "ablation.rankings=[absolute]",
-    )  # fmt: skip
+        tmp_path / "circuit",
+        *data,
+        "ablation=circuit",
+        f"ablation.from_run={tmp_path / 'heads'}",
+        "ablation.replacement=zero",
+        "ablation.members=0",
+        "ablation.n_random=0",
+        "ablation.greedy=8",
+        "ablation.rankings=[absolute]",
+    )
     [circuit] = found.summary["circuit"]["named"]
     truth = truth_of(spec.settings.root.model)
     names = {f"L{layer}H{head}" for layer, head in truth.needed}
@@ -279,9 +299,16 @@ def test_one_head_of_a_redundant_pair_is_enough(tmp_path):
     data = ("model=induction_pair", "dataset=induction_tokens", "dataset.n_examples=12")
     ranking = written(tmp_path, ["L0H0", "L0H1", "L1H0", "L1H1"])
     found, _ = run(
-        tmp_path / "circuit", *data, "ablation=circuit", f"ablation.ranking={ranking}", "ablation.replacement=zero",
-        "ablation.members=0", "ablation.n_random=0", "ablation.greedy=4", "ablation.rankings=[signed]",
-    )  # fmt: skip
+        tmp_path / "circuit",
+        *data,
+        "ablation=circuit",
+        f"ablation.ranking={ranking}",
+        "ablation.replacement=zero",
+        "ablation.members=0",
+        "ablation.n_random=0",
+        "ablation.greedy=4",
+        "ablation.rankings=[signed]",
+    )
     [circuit] = found.summary["circuit"]["named"]
     heads = circuit["heads"].split()
     assert {"L1H0", "L1H1"} & {*heads}
@@ -312,9 +339,7 @@ def test_published_tables_are_whole():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "size"), [("ioi", (12, 12)), ("greater_than", (12, 12)), ("docstring", (4, 8))]
-)
+@pytest.mark.parametrize(("name", "size"), [("ioi", (12, 12)), ("greater_than", (12, 12)), ("docstring", (4, 8))])
 def test_a_reproduction_ends_in_agreement_figures(tmp_path, name, size):
     """A random GPT-2 of the published size: the mechanics, from a ranking that has the published heads first."""
     from transformers import GPT2Config, GPT2LMHeadModel
@@ -322,9 +347,7 @@ def test_a_reproduction_ends_in_agreement_figures(tmp_path, name, size):
     torch.manual_seed(0)
     tokenizer = toy_tokenizer()
     layers, heads = size
-    config = GPT2Config(
-        n_layer=layers, n_head=heads, n_embd=2 * heads, n_inner=32, vocab_size=len(tokenizer), n_positions=256
-    )
+    config = GPT2Config(n_layer=layers, n_head=heads, n_embd=2 * heads, n_inner=32, vocab_size=len(tokenizer), n_positions=256)
     model = GPT2LMHeadModel(config)
     for weight in model.parameters():
         if weight.dim() > 1:
@@ -334,8 +357,15 @@ def test_a_reproduction_ends_in_agreement_figures(tmp_path, name, size):
     published = PUBLISHED[name]
     ranking = written(tmp_path, [f"L{layer}H{head}" for layer, head in published.heads])
     data = ("model=local", f"model.path={tmp_path / 'gpt2'}", "dataset=facts", "dataset.n_examples=6")
-    how = ("ablation=circuit", f"ablation.ranking={ranking}", "ablation.replacement=zero", "ablation.members=0",
-           "ablation.n_random=2", "ablation.rankings=[signed]", f"ablation.reproduce={name}")  # fmt: skip
+    how = (
+        "ablation=circuit",
+        f"ablation.ranking={ranking}",
+        "ablation.replacement=zero",
+        "ablation.members=0",
+        "ablation.n_random=2",
+        "ablation.rankings=[signed]",
+        f"ablation.reproduce={name}",
+    )
     found, _ = run(tmp_path / "run", *data, *how)
     agreement = found.summary["circuit"]["published"]
     assert agreement["rankings"]["signed"]["found"] == len(published.heads)
@@ -344,21 +374,22 @@ def test_a_reproduction_ends_in_agreement_figures(tmp_path, name, size):
     by_hand = found.per_example.groupby("set")["logit_diff"].mean()
     whole, empty = found.per_example["logit_diff_baseline"].mean(), by_hand["empty"]
     [row] = found.summary["circuit"]["named"]
-    assert row["faithfulness"] == pytest.approx(
-        (by_hand["published/kept"] - empty) / (whole - empty), abs=1e-6
-    )
+    assert row["faithfulness"] == pytest.approx((by_hand["published/kept"] - empty) / (whole - empty), abs=1e-6)
     page = (tmp_path / "run/report.html").read_text()
     assert "Agreement with the published circuit" in page or not found.summary["circuit"]["defined"]
 
 
 def test_a_model_of_another_size_is_refused(tmp_path):
-    with pytest.raises(
-        ConfigError, match=r"the published heads are of GPT-2 small .*this model has 2 layers of 4"
-    ):
+    with pytest.raises(ConfigError, match=r"the published heads are of GPT-2 small .*this model has 2 layers of 4"):
         run(
-            tmp_path / "run", "model=toy", "dataset.n_examples=4", "ablation=circuit", "ablation.reproduce=ioi",
-            f"ablation.ranking={written(tmp_path, ['L0H0'])}", "ablation.replacement=zero",
-        )  # fmt: skip
+            tmp_path / "run",
+            "model=toy",
+            "dataset.n_examples=4",
+            "ablation=circuit",
+            "ablation.reproduce=ioi",
+            f"ablation.ranking={written(tmp_path, ['L0H0'])}",
+            "ablation.replacement=zero",
+        )
 
 
 def test_a_plan_says_what_the_search_takes(tmp_path, cli):

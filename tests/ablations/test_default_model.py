@@ -33,14 +33,14 @@ def test_agrees_with_the_reference(smollm2_network, make_context, against_refere
     ]
     others = [encode(tokenizer, f"The capital of {country} is", " x", " y") for country in ("Spain", "Egypt")]
     context = make_context(smollm2_network, clean, reference=ReferenceSet(others, ["", ""], ["train"] * 2, 2))
-    moved = [
-        against_reference(smollm2_network, arm) for arm in kind.plan(kind.config(kind=name, **keys), context)
-    ]
+    moved = [against_reference(smollm2_network, arm) for arm in kind.plan(kind.config(kind=name, **keys), context)]
     assert max(moved) > 0.001
 
 
-PAIRS = [("The capital of France is", "The capital of Japan is", " Paris", " Tokyo"),
-         ("Madrid is in Spain, and Cairo is in", "Madrid is in Spain, and Lima is in", " Egypt", " Peru")]  # fmt: skip
+PAIRS = [
+    ("The capital of France is", "The capital of Japan is", " Paris", " Tokyo"),
+    ("Madrid is in Spain, and Cairo is in", "Madrid is in Spain, and Lima is in", " Egypt", " Peru"),
+]
 
 
 @pytest.mark.parametrize(
@@ -79,9 +79,7 @@ PAIRS = [("The capital of France is", "The capital of Japan is", " Paris", " Tok
         ("path_patch", {"layers": [27], "heads": [0, 7]}),
     ],
 )
-def test_kinds_with_pairs_agree_with_the_reference(
-    smollm2_network, make_context, against_reference, name, keys
-):
+def test_kinds_with_pairs_agree_with_the_reference(smollm2_network, make_context, against_reference, name, keys):
     tokenizer, kind = smollm2_network.model.tokenizer, find_ablation(name)
     sides = ([], [])
     for clean, corrupt, target, foil in PAIRS:

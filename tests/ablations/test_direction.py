@@ -35,11 +35,12 @@ def config(**keys):
 @pytest.mark.parametrize(
     "keys",
     [
-        {"n_random": 1}, {"operation": Operation.add, "factor": -1.0, "positions": "last"},
+        {"n_random": 1},
+        {"operation": Operation.add, "factor": -1.0, "positions": "last"},
         {"operation": Operation.scale, "factor": 3.0, "everywhere": True, "positions": "subject", "read_at": "all"},
     ],
     ids=["project_out", "add", "scale"],
-)  # fmt: skip
+)
 def test_agrees_with_the_reference(toy_networks, make_pairs, make_context, against_reference, keys, shared):
     network = toy_networks["llama"]
     clean, corrupt = make_pairs(network.shape.d_vocab)
@@ -54,9 +55,7 @@ def test_the_direction_is_the_difference_of_means(toy_networks, make_pairs, make
     network = toy_networks["llama"]
     clean, corrupt = make_pairs(network.shape.d_vocab)
     for read_at, part in (("last", slice(-1, None)), ("all", slice(None))):
-        arm, *_ = ABLATION.plan(
-            config(layers=[0], read_at=read_at), make_context(network, clean, corrupt=corrupt)
-        )
+        arm, *_ = ABLATION.plan(config(layers=[0], read_at=read_at), make_context(network, clean, corrupt=corrupt))
         states = lambda p, part=part: network.hf.model(  # noqa: E731
             torch.tensor([p.ids]), output_hidden_states=True
         ).hidden_states[1][0, part]
@@ -104,9 +103,7 @@ def planted(strength=6.0):
         unembed[0], unembed[1] = known, -known
         hf.lm_head.weight = torch.nn.Parameter(unembed)
         hf.model.norm.weight.fill_(1.0)
-    return build_network(
-        LoadedModel("planted_direction", hf, tokenizer, False, "planted_direction", {})
-    ), known
+    return build_network(LoadedModel("planted_direction", hf, tokenizer, False, "planted_direction", {})), known
 
 
 def means(network, arm, what="values"):
@@ -117,10 +114,7 @@ def means(network, arm, what="values"):
 
 def test_a_planted_direction_is_found_and_random_ones_are_at_chance(make_context):
     network, known = planted()
-    clean, corrupt = (
-        [Prompt((5 + t % 4, 9, 2 * t + odd), (0,), (1,), {}, f"p{t}") for t in range(10, 40)]
-        for odd in (0, 1)
-    )
+    clean, corrupt = ([Prompt((5 + t % 4, 9, 2 * t + odd), (0,), (1,), {}, f"p{t}") for t in range(10, 40)] for odd in (0, 1))
     context = make_context(network, clean, corrupt=corrupt)
     arms = ABLATION.plan(config(), context)
     found = arms[0].rows[-1].intervention.edits[0].replacement.lookup.vector()
@@ -196,7 +190,7 @@ def test_what_directions_do_to_unrelated_text(toy_networks):
         ({"operation": Operation.add, "everywhere": True}, "everywhere"),
         ({"file": "nowhere.safetensors"}, "there is no such file"),
     ],
-)  # fmt: skip
+)
 def test_keys_that_cannot_be_meant_are_refused(keys, said):
     with pytest.raises(ConfigError, match=said):
         config(**keys)

@@ -15,8 +15,17 @@ from tiny_ablation.store.reader import load_run
 
 ABLATIONS = sorted(path.stem for path in (conf_dir() / "ablation").glob("*.yaml"))
 # An autoencoder of the pages of this repository, trained in a second.
-SAE = [f"sae.corpus={conf_dir().parent / 'docs'}", "sae.width=32", "sae.k=4", "sae.context=16", "sae.own_samples=2",
-       "sae.steps=30", "sae.batch=32", "sae.tokens=640", "sae.held_out=256"]  # fmt: skip
+SAE = [
+    f"sae.corpus={conf_dir().parent / 'docs'}",
+    "sae.width=32",
+    "sae.k=4",
+    "sae.context=16",
+    "sae.own_samples=2",
+    "sae.steps=30",
+    "sae.batch=32",
+    "sae.tokens=640",
+    "sae.held_out=256",
+]
 LEARNED = ("heads_optimal", "attn_optimal", "mlp_optimal")
 RESAMPLED = ("heads_resample", "attn_resample", "mlp_resample")
 # What has to be said: which heads, or which examples where the toy model's tokens make prompts of unequal lengths.
@@ -95,6 +104,4 @@ def test_a_rerun_gives_the_same_bytes(tmp_path):
     for directory in ("first", "second"):
         run(tmp_path / directory, *overrides)
     for name in ("head_impact.parquet", "draws.parquet", "summary.json"):
-        assert (tmp_path / "first/metrics" / name).read_bytes() == (
-            tmp_path / "second/metrics" / name
-        ).read_bytes()
+        assert (tmp_path / "first/metrics" / name).read_bytes() == (tmp_path / "second/metrics" / name).read_bytes()

@@ -9,18 +9,37 @@ from tiny_ablation.cli import main
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 NAMES = sorted(path.stem for path in (REPOSITORY / "conf/experiment").glob("*.yaml"))
-FAST = ("model=toy", "tracking=off", "verify=off", "dataset.n_examples=12", "device.threads=1", "stats.n_boot=200",
-        "stats.n_perm=200", "hydra.run.dir=run", "hydra.sweep.dir=run", "hydra.launcher.n_jobs=1")  # fmt: skip
+FAST = (
+    "model=toy",
+    "tracking=off",
+    "verify=off",
+    "dataset.n_examples=12",
+    "device.threads=1",
+    "stats.n_boot=200",
+    "stats.n_perm=200",
+    "hydra.run.dir=run",
+    "hydra.sweep.dir=run",
+    "hydra.launcher.n_jobs=1",
+)
 # The toy model has fewer heads than the default model whose strongest are named.
 SMALLER = {
     "h5_backup_circuits": ('ablation.of=["0.0","0.3","1.1"]',),
-    "h7_sae_features": (f"sae.corpus={REPOSITORY / 'docs'}", "sae.width=32", "sae.k=4", "sae.context=16", "sae.steps=30",
-                        "sae.own_samples=2", "sae.batch=32", "sae.tokens=640", "sae.held_out=256"),
+    "h7_sae_features": (
+        f"sae.corpus={REPOSITORY / 'docs'}",
+        "sae.width=32",
+        "sae.k=4",
+        "sae.context=16",
+        "sae.steps=30",
+        "sae.own_samples=2",
+        "sae.batch=32",
+        "sae.tokens=640",
+        "sae.held_out=256",
+    ),
     "robustness": (
         "ablation=heads_zero,heads_mean_template,heads_resample_skip,heads_patch",
         "model.weights=raw",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(

@@ -49,9 +49,7 @@ def heads_of(network, ids, layer):
 @pytest.mark.parametrize("mean", ["overall", "position", "template", "template_position"])
 @pytest.mark.parametrize("component", ["z", "q", "k", "v"])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_agrees_with_the_reference(
-    toy_networks, make_prompts, make_context, against_reference, shape, component, mean
-):
+def test_agrees_with_the_reference(toy_networks, make_prompts, make_context, against_reference, shape, component, mean):
     network = toy_networks[shape]
     prompts = make_prompts(network.shape.d_vocab, n=4)
     others = [*make_prompts(network.shape.d_vocab, n=6, seed=1), prompt(*range(3, 12))]
@@ -90,9 +88,7 @@ def test_means_of_two_prompts_by_hand(toy_networks, make_context):
     """Captured, averaged and put back with plain hooks on the plain model."""
     network = toy_networks["llama"]
     first, second, evaluated = (5, 6, 7), (5, 6, 8, 9), (3, 4, 6)
-    context = make_context(
-        network, [prompt(*evaluated)], reference=reference_of(prompt(*first), prompt(*second))
-    )
+    context = make_context(network, [prompt(*evaluated)], reference=reference_of(prompt(*first), prompt(*second)))
     (arm,) = ABLATION.plan(config(layers=[1], heads=[2]), context)
     mean = torch.cat([heads_of(network, first, 1), heads_of(network, second, 1)])[:, 2].mean(0)
 
@@ -114,9 +110,7 @@ def test_means_of_two_prompts_by_hand(toy_networks, make_context):
 def test_means_by_position_meet_at_the_last_token(toy_networks, make_context):
     network = toy_networks["llama"]
     first, second = (5, 6, 7), (8, 9)
-    context = make_context(
-        network, [prompt(3, 4, 6), prompt(3, 4)], reference=reference_of(prompt(*first), prompt(*second))
-    )
+    context = make_context(network, [prompt(3, 4, 6), prompt(3, 4)], reference=reference_of(prompt(*first), prompt(*second)))
     (arm,) = ABLATION.plan(config(mean="position"), context)
     means, rows = mean_table(arm)
     a, b = heads_of(network, first, 0), heads_of(network, second, 0)
@@ -140,9 +134,7 @@ def test_a_prompt_counts_as_often_as_it_stands_in_the_reference_set(toy_networks
     """Shared prefixes and equal prompts are computed once, and counted each time."""
     network = toy_networks["gpt2"]
     reference = [prompt(5, 6, 7), prompt(5, 6, 7), prompt(5, 6, 9)]
-    (arm,) = ABLATION.plan(
-        config(), make_context(network, [prompt(3, 4)], reference=reference_of(*reference))
-    )
+    (arm,) = ABLATION.plan(config(), make_context(network, [prompt(3, 4)], reference=reference_of(*reference)))
     means, _ = mean_table(arm)
     apart = []
     for one in reference:
@@ -151,9 +143,7 @@ def test_a_prompt_counts_as_often_as_it_stands_in_the_reference_set(toy_networks
     torch.testing.assert_close(means, torch.stack(apart).mean(0), atol=1e-6, rtol=0)
 
 
-@pytest.mark.parametrize(
-    ("keys", "dataset"), [({}, {"n_examples": 8}), ({"n_reference": 10}, {"n_examples": 8})]
-)
+@pytest.mark.parametrize(("keys", "dataset"), [({}, {"n_examples": 8}), ({"n_reference": 10}, {"n_examples": 8})])
 def test_the_reference_set_never_holds_an_evaluated_row(run_toy, keys, dataset):
     prepared = run_toy(config(layers=[0], **keys), **dataset).prepared
     means = prepared.arms[0].rows[0].intervention.edits[0].replacement.lookup.means
@@ -186,19 +176,13 @@ def test_an_evaluated_corpus_leaves_no_reference(run_toy):
 
 def test_a_template_without_reference_rows_is_refused(toy_networks, make_context):
     reference = reference_of(prompt(5, 6), templates=["a"])
-    context = make_context(
-        toy_networks["llama"], [prompt(3, 4, name="q7")], templates=["b"], reference=reference
-    )
-    with pytest.raises(
-        ConfigError, match=r"ablation\.mean=template.*q7 \(template 'b'\).*ablation\.mean=overall"
-    ):
+    context = make_context(toy_networks["llama"], [prompt(3, 4, name="q7")], templates=["b"], reference=reference)
+    with pytest.raises(ConfigError, match=r"ablation\.mean=template.*q7 \(template 'b'\).*ablation\.mean=overall"):
         ABLATION.plan(config(mean="template"), context)
 
 
 def test_a_position_without_reference_tokens_is_refused_where_it_is_replaced(toy_networks, make_context):
-    context = make_context(
-        toy_networks["llama"], [prompt(3, 4, 5, name="q7")], reference=reference_of(prompt(5, 6))
-    )
+    context = make_context(toy_networks["llama"], [prompt(3, 4, 5, name="q7")], reference=reference_of(prompt(5, 6)))
     with pytest.raises(ConfigError, match=r"q7 \(3 tokens, none 2 before the last\)"):
         ABLATION.plan(config(mean="position"), context)
     assert ABLATION.plan(config(mean="position", positions="last"), context)

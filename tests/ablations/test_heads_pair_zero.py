@@ -26,9 +26,7 @@ def keys_of(arm: Arm):
 
 @pytest.mark.parametrize("positions", ["all", "last"])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_agrees_with_the_reference(
-    toy_networks, make_prompts, make_context, against_reference, shape, positions
-):
+def test_agrees_with_the_reference(toy_networks, make_prompts, make_context, against_reference, shape, positions):
     network = toy_networks[shape]
     context = make_context(network, make_prompts(network.shape.d_vocab, n=3))
     cfg = config(of=["0.1", "0.2", "1.0", "1.3"], positions=positions)  # within and across layers
@@ -71,9 +69,7 @@ def test_interaction_by_hand(run_toy):
 
 def test_single_effects_are_those_of_heads_zero(run_toy):
     pairs = run_toy(config(pairs=[["0.1", "1.2"]])).tables.impact
-    heads = run_toy(HeadsScaleConfig(kind="heads_zero", scales=[0.0])).tables.impact.set_index(
-        ["metric", "layer", "head"]
-    )
+    heads = run_toy(HeadsScaleConfig(kind="heads_zero", scales=[0.0])).tables.impact.set_index(["metric", "layer", "head"])
     for row in pairs.to_dict("records"):
         assert row["delta_a"] == pytest.approx(heads.loc[(row["metric"], 0, 1), "delta"], abs=1e-5)
         assert row["delta_b"] == pytest.approx(heads.loc[(row["metric"], 1, 2), "delta"], abs=1e-5)
@@ -89,9 +85,7 @@ def test_the_strongest_heads_of_an_earlier_run(cli_run, run_toy, tmp_path):
     assert len(run.prepared.arms[0].rows) == 3
     moved = directory.rename(tmp_path / "moved")
     again = run_toy(config(from_run=str(moved), top_k=3))
-    assert (
-        again.prepared.identity.digest == run.prepared.identity.digest
-    )  # what is read counts, not where it stands
+    assert again.prepared.identity.digest == run.prepared.identity.digest  # what is read counts, not where it stands
     with pytest.raises(ConfigError, match=r"measured 8 heads, fewer than ablation\.top_k=9"):
         run_toy(config(from_run=str(moved), top_k=9))
     of_pairs, _ = cli_run("ablation=heads_pair_zero", "ablation.of=[0.1,0.2]", directory="pairs")
@@ -139,34 +133,45 @@ def test_pairs_that_the_model_has_not_are_refused(toy_networks, make_prompts, ma
 
 def test_the_redundant_pair_of_a_known_model_is_said_to_stand_in_for_each_other(cli, tmp_path):
     done = cli(
-        "model=induction_pair", "dataset=induction_tokens", "dataset.n_examples=24", "ablation=heads_pair_zero",
-        "ablation.of=[0.0,0.1,1.0,1.1]", "metrics.primary=p_drop",
-        "tracking=off", "verify=off", "stats.n_boot=200", "stats.n_perm=2000", "hydra.run.dir=run",
-    )  # fmt: skip
+        "model=induction_pair",
+        "dataset=induction_tokens",
+        "dataset.n_examples=24",
+        "ablation=heads_pair_zero",
+        "ablation.of=[0.0,0.1,1.0,1.1]",
+        "metrics.primary=p_drop",
+        "tracking=off",
+        "verify=off",
+        "stats.n_boot=200",
+        "stats.n_perm=2000",
+        "hydra.run.dir=run",
+    )
     assert done.code == 0
     run = load_run(tmp_path / "run")
     rows = run.impact[(run.impact["metric"] == run.summary["primary"])]
     told = rows[rows["interaction_q"] <= 0.05]
     found = run.summary["interactions"]
     assert found["n"] == len(rows)
-    assert sorted(pair["interaction"] for pair in found["pairs"]) == pytest.approx(
-        sorted(told["interaction"])
-    )
+    assert sorted(pair["interaction"] for pair in found["pairs"]) == pytest.approx(sorted(told["interaction"]))
     assert "L1H0 + L1H1 stand in for each other: together" in " ".join(done.out.split())
 
 
 def test_pairs_are_worded_by_which_way_they_depart_from_the_sum():
     def headline(*interactions):
         pairs = [
-            {"pair": f"L0H0 + L{i}H1", "delta_a": -1.0, "delta_b": -0.5, "interaction": each, "interaction_low": each - 0.1,
-             "interaction_high": each + 0.1, "interaction_q": 0.01}
+            {
+                "pair": f"L0H0 + L{i}H1",
+                "delta_a": -1.0,
+                "delta_b": -0.5,
+                "interaction": each,
+                "interaction_low": each - 0.1,
+                "interaction_high": each + 0.1,
+                "interaction_q": 0.01,
+            }
             for i, each in enumerate(interactions)
-        ]  # fmt: skip
+        ]
         [section] = sections({"metric": "logit_diff", "n": 6, "pairs": pairs})
         return section.headline
 
-    assert headline(0.9, -0.4).startswith(
-        "L0H0 + L1H1 stand in for each other: together they change logit_diff by -1.900"
-    )
+    assert headline(0.9, -0.4).startswith("L0H0 + L1H1 stand in for each other: together they change logit_diff by -1.900")
     assert headline(0.9).startswith("L0H0 + L0H1 overlap:")
     assert headline() == "No two heads are shown to stand in for each other: no pair interacts on logit_diff."

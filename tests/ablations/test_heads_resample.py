@@ -31,9 +31,7 @@ def prompt(*ids, name="p"):
 @pytest.mark.parametrize("positions", ["all", "last"])
 @pytest.mark.parametrize("component", ["z", "q", "k", "v"])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_agrees_with_the_reference(
-    toy_networks, make_pairs, make_context, against_reference, shape, component, positions
-):
+def test_agrees_with_the_reference(toy_networks, make_pairs, make_context, against_reference, shape, component, positions):
     network = toy_networks[shape]
     prompts, _ = make_pairs(network.shape.d_vocab, n=7, lengths=(5, 6))
     cfg = config(component=component, positions=positions, draws=2)
@@ -47,9 +45,7 @@ def test_agrees_with_the_reference(
 def test_one_value_by_hand(toy_networks, make_context):
     """Two prompts can only swap: the donor's value is read and put in with plain hooks on the plain model."""
     network = toy_networks["llama"]
-    (arm,) = ABLATION.plan(
-        config(draws=1, layers=[0], heads=[1]), make_context(network, [prompt(3, 4, 5), prompt(6, 7, 8)])
-    )
+    (arm,) = ABLATION.plan(config(draws=1, layers=[0], heads=[1]), make_context(network, [prompt(3, 4, 5), prompt(6, 7, 8)]))
     module = network.hf.model.layers[0].self_attn.o_proj
     seen = []
 
@@ -115,10 +111,7 @@ def test_values_are_means_over_draws_and_their_variance_is_told(run_toy):
         assert mine["variance"].iloc[0] > 0
     # Each draw is what the engine gives for it alone.
     arm = run.prepared.arms[0]
-    alone = [
-        Executor(run.prepared.network, arm.prompts, [arm.rows[1].runs[draw]], [metric("logit_diff")])
-        for draw in range(3)
-    ]
+    alone = [Executor(run.prepared.network, arm.prompts, [arm.rows[1].runs[draw]], [metric("logit_diff")]) for draw in range(3)]
     values = [np.mean([v for result in e for v in result.values["logit_diff"][0].tolist()]) for e in alone]
     np.testing.assert_allclose(measured.draws["logit_diff"][1], values, atol=5e-5)
 
@@ -146,14 +139,10 @@ def test_one_draw_has_no_variance_to_tell(run_toy):
 
 def test_a_length_that_no_other_example_has(toy_networks, make_context):
     context = make_context(toy_networks["llama"], [prompt(1, 2), prompt(3, 4), prompt(5, 6, 7, name="q7")])
-    with pytest.raises(
-        ConfigError, match=r"1 of 3 examples.*q7 \(3 tokens\).*unmatched=skip.*positions=last"
-    ):
+    with pytest.raises(ConfigError, match=r"1 of 3 examples.*q7 \(3 tokens\).*unmatched=skip.*positions=last"):
         ABLATION.plan(config(), context)
     assert ABLATION.excluded_examples(config(), context) == {}
-    assert ABLATION.excluded_examples(config(unmatched=Unmatched.skip), context) == {
-        2: "no other example has 3 tokens"
-    }
+    assert ABLATION.excluded_examples(config(unmatched=Unmatched.skip), context) == {2: "no other example has 3 tokens"}
     assert ABLATION.plan(config(positions="last"), context)
 
 
@@ -191,8 +180,6 @@ def test_at_the_last_token_prefixes_stay_shared(toy_networks, make_context):
     for positions in ("all", "last"):
         (arm,) = ABLATION.plan(config(positions=positions, draws=3), make_context(network, prompts))
         runs = [run for row in arm.rows for run in row.runs]
-        sizes[positions] = (
-            Executor(network, prompts, runs, [metric("logit_diff")], shared=True).batches[0].n_nodes
-        )
+        sizes[positions] = Executor(network, prompts, runs, [metric("logit_diff")], shared=True).batches[0].n_nodes
     assert sizes["last"] == 2 * (3 + 2)
     assert sizes["all"] > sizes["last"]

@@ -30,9 +30,7 @@ def heads_of(row):
 @pytest.mark.parametrize("keep", [False, True])
 @pytest.mark.parametrize("positions", ["all", "last"])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_agrees_with_the_reference(
-    toy_networks, make_prompts, make_context, against_reference, shape, positions, keep
-):
+def test_agrees_with_the_reference(toy_networks, make_prompts, make_context, against_reference, shape, positions, keep):
     network = toy_networks[shape]
     context = make_context(network, make_prompts(network.shape.d_vocab, n=3))
     for arm in ABLATION.plan(config(keep=keep, positions=positions, n_random=2), context):
@@ -62,9 +60,7 @@ def test_keeping_every_head_is_the_baseline(run_toy):
 
 def test_a_set_of_one_head_is_that_head(run_toy):
     sets = run_toy(config(sets={"a": ["1.2"]}, n_random=0)).tables.impact.set_index("metric")
-    heads = run_toy(HeadsScaleConfig(kind="heads_zero", scales=[0.0])).tables.impact.set_index(
-        ["metric", "layer", "head"]
-    )
+    heads = run_toy(HeadsScaleConfig(kind="heads_zero", scales=[0.0])).tables.impact.set_index(["metric", "layer", "head"])
     for name in ("logit_diff", "kl_div"):
         assert sets.loc[name, "delta"] == pytest.approx(heads.loc[(name, 1, 2), "delta"], abs=1e-5)
 

@@ -22,9 +22,7 @@ def config(**keys):
 @pytest.mark.parametrize("positions", ["all", "last"])
 @pytest.mark.parametrize("component", ["z", "q", "k", "v"])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_agrees_with_the_reference(
-    toy_networks, make_prompts, make_context, against_reference, shape, component, positions
-):
+def test_agrees_with_the_reference(toy_networks, make_prompts, make_context, against_reference, shape, component, positions):
     network = toy_networks[shape]
     context = make_context(network, make_prompts(network.shape.d_vocab, n=4))
     (arm,) = ABLATION.plan(config(component=component, positions=positions, scales=[0.0, 0.5, 1.0]), context)

@@ -35,9 +35,12 @@ from tiny_ablation.store.rundir import RunDir
 
 def prepared(dataset, span=Span.first):
     root = RootConfig(
-        model=ModelConfig(name="toy", source=ModelSource.toy), dataset=dataset, metrics=MetricsConfig(span=span),
-        ablation=HeadsScaleConfig(kind="heads_zero", layers=[0], heads=[0]), stats=StatsConfig(n_boot=200, n_perm=200),
-    )  # fmt: skip
+        model=ModelConfig(name="toy", source=ModelSource.toy),
+        dataset=dataset,
+        metrics=MetricsConfig(span=span),
+        ablation=HeadsScaleConfig(kind="heads_zero", layers=[0], heads=[0]),
+        stats=StatsConfig(n_boot=200, n_perm=200),
+    )
     return prepare_run(run_spec(to_settings(OmegaConf.structured(root))))
 
 
@@ -53,14 +56,8 @@ def facts(n=40, **keys):
 @pytest.fixture
 def mixed(tmp_path):
     """Twelve rows in four groups that the toy tokenizer serves, and three with answers of two tokens."""
-    rows = [
-        {"clean": f"The sky {'is ' * i}", "target": " blue", "foil": " red", "group": f"g{i % 4}"}
-        for i in range(1, 13)
-    ]
-    rows += [
-        {"clean": f"The flag {'is ' * i}", "target": " blue red", "foil": " red", "group": "long"}
-        for i in range(1, 4)
-    ]
+    rows = [{"clean": f"The sky {'is ' * i}", "target": " blue", "foil": " red", "group": f"g{i % 4}"} for i in range(1, 13)]
+    rows += [{"clean": f"The flag {'is ' * i}", "target": " blue red", "foil": " red", "group": "long"} for i in range(1, 4)]
     path = tmp_path / "mixed.jsonl"
     path.write_text("".join(json.dumps({**row, "clean": row["clean"].strip()}) + "\n" for row in rows))
 
@@ -98,10 +95,7 @@ def test_keep_correct_keeps_what_the_model_gets_right(tmp_path):
 
 
 def test_keep_is_part_of_what_a_run_is():
-    assert (
-        prepared(facts(), Span.full).identity.run_id
-        != prepared(facts(keep=Keep.correct), Span.full).identity.run_id
-    )
+    assert prepared(facts(), Span.full).identity.run_id != prepared(facts(keep=Keep.correct), Span.full).identity.run_id
 
 
 def test_a_model_that_gets_nothing_right():

@@ -30,9 +30,7 @@ def prompt(*ids):
 @pytest.mark.parametrize("positions", ["all", "last"])
 @pytest.mark.parametrize("name", KINDS)
 @pytest.mark.parametrize("shape", SHAPES)
-def test_agrees_with_the_reference(
-    toy_networks, make_prompts, make_context, against_reference, shape, name, positions
-):
+def test_agrees_with_the_reference(toy_networks, make_prompts, make_context, against_reference, shape, name, positions):
     network, kind = toy_networks[shape], KINDS[name]
     prompts = make_prompts(network.shape.d_vocab, n=5)
     if name.endswith("resample"):  # every length twice, so that every prompt has a donor
@@ -44,13 +42,18 @@ def test_agrees_with_the_reference(
 
 
 @pytest.mark.parametrize("mean", ["overall", "position", "template"])
-def test_every_mean_agrees_with_the_reference(
-    toy_networks, make_prompts, make_context, against_reference, mean
-):
+def test_every_mean_agrees_with_the_reference(toy_networks, make_prompts, make_context, against_reference, mean):
     network, kind = toy_networks["gpt2"], KINDS["mlp_mean"]
     prompts = make_prompts(network.shape.d_vocab, n=5)
-    (arm,) = kind.plan(config(kind, mean=mean), make_context(network, prompts, templates=["t"] * len(prompts), reference=(
-        ReferenceSet(prompts, ["t"] * len(prompts), ["train"] * len(prompts), len(prompts)))))  # fmt: skip
+    (arm,) = kind.plan(
+        config(kind, mean=mean),
+        make_context(
+            network,
+            prompts,
+            templates=["t"] * len(prompts),
+            reference=(ReferenceSet(prompts, ["t"] * len(prompts), ["train"] * len(prompts), len(prompts))),
+        ),
+    )
     assert against_reference(network, arm) > 0.05
 
 

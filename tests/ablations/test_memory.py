@@ -36,7 +36,7 @@ KINDS = {
     "activation_patch": (["ablation.positions=last", *FEWER_LAYERS], ["ablation.positions=last"]),
     "path_patch": (["ablation.heads=[0]"], []),
     "causal_trace": (["ablation.granularities=[layer_resid]", *FEWER_LAYERS], ["ablation.granularities=[layer_resid]"]),
-}  # fmt: skip
+}
 MORE = {
     "heads_resample": ["ablation.positions=last", "ablation.layers=[0,7]"],
     "path_patch": ["ablation.receivers=[L7H1, L7H2]", "ablation.unequal=skip"],
@@ -78,9 +78,7 @@ def planned(name, overrides):
     """The executors of a run, after what is made once a model or plan was made."""
     work = executors(prepare_run(spec(name, overrides)))
     for executor in work:
-        Executor(
-            executor.network, executor.prompts, executor.plan[:1], executor.metrics, batch_tokens=64
-        ).run(0)
+        Executor(executor.network, executor.prompts, executor.plan[:1], executor.metrics, batch_tokens=64).run(0)
     return work
 
 
@@ -95,15 +93,11 @@ def peak(work):
     return live.peak - results
 
 
-@pytest.mark.parametrize(
-    "name", [n if n == "heads_zero" else pytest.param(n, marks=pytest.mark.slow) for n in KINDS]
-)
+@pytest.mark.parametrize("name", [n if n == "heads_zero" else pytest.param(n, marks=pytest.mark.slow) for n in KINDS])
 def test_four_times_as_many_interventions_hold_as_much(name, monkeypatch, request):
     few, many = KINDS[name]
     if name == "circuit":
-        few, many = (
-            [*more, f"ablation.from_run={request.getfixturevalue('earlier')}"] for more in (few, many)
-        )
+        few, many = ([*more, f"ablation.from_run={request.getfixturevalue('earlier')}"] for more in (few, many))
     monkeypatch.setattr(parts, "MOST_BYTES", 16_000)
     less, more = planned(name, few), planned(name, many)
     runs = [sum(len(executor.plan) for executor in work) for work in (less, more)]

@@ -106,9 +106,16 @@ def networks_of(bare):
 def context_of(networks, asked):
     held = ReferenceSet(asked, ["t"] * len(asked), ["train"] * len(asked), len(asked))
     return PlanContext(
-        network=networks[0], other=networks[1], clean=asked, corrupt=[], groups=[p.name for p in asked],
-        templates=["t"] * len(asked), seed=0, full=False, reference=lambda _n: held,
-    )  # fmt: skip
+        network=networks[0],
+        other=networks[1],
+        clean=asked,
+        corrupt=[],
+        groups=[p.name for p in asked],
+        templates=["t"] * len(asked),
+        seed=0,
+        full=False,
+        reference=lambda _n: held,
+    )
 
 
 @pytest.mark.slow
@@ -120,9 +127,13 @@ def test_every_part_take_and_way_is_what_hooks_by_hand_give(name):
     judges = {id(network): Bare(bare.hf[which]) for network, which in zip(networks, bare.hf, strict=True)}
     for i, (part, take) in enumerate((part, take) for part in Part for take in Take):
         cfg = ModelDiffConfig(
-            kind="model_diff", granularity=part, take=take, positions=("all", "last", "subject")[i % 3],
-            layers=[0, 1, 2][i % 2 :: 2], heads=[1, N_HEADS - 1] if part is Part.head_out else None,
-        )  # fmt: skip
+            kind="model_diff",
+            granularity=part,
+            take=take,
+            positions=("all", "last", "subject")[i % 3],
+            layers=[0, 1, 2][i % 2 :: 2],
+            heads=[1, N_HEADS - 1] if part is Part.head_out else None,
+        )
         for arm in ABLATION.plan(cfg, context_of(networks, asked)):
             runs = [row.intervention for row in arm.rows]
             source = "tuned" if arm.run == "base" else "base"
@@ -156,24 +167,24 @@ def compared(base, tuned, directory, *, dataset: DatasetConfig, keys: Any = None
     """A finished comparison: the summary of the ablation, and the mean effect of every site by direction."""
     cfg = ModelDiffConfig(kind="model_diff", tuned=tuned, **more)
     root = RootConfig(
-        model=base, dataset=dataset, ablation=cfg, metrics=MetricsConfig(names=["logit_diff"], primary="logit_diff"),
-        stats=StatsConfig(n_boot=200, n_perm=200), **(keys or {}),
-    )  # fmt: skip
+        model=base,
+        dataset=dataset,
+        ablation=cfg,
+        metrics=MetricsConfig(names=["logit_diff"], primary="logit_diff"),
+        stats=StatsConfig(n_boot=200, n_perm=200),
+        **(keys or {}),
+    )
     prepared = prepare_run(run_spec(to_settings(OmegaConf.structured(root))))
     measured = measure(prepared, RunDir(directory), executors(prepared), lambda _n: None)
     tables = run_tables(prepared, measured)
     effects = {
         m.arm.run: {
-            f"L{row.key['layer']}H{row.key['head']}" if "head" in row.key else f"L{row.key['layer']}": float(
-                d
-            )
+            f"L{row.key['layer']}H{row.key['head']}" if "head" in row.key else f"L{row.key['layer']}": float(d)
             for row, d in zip(m.arm.rows, np.abs(m.delta("logit_diff")).max(1), strict=True)
         }
         for m in measured
     }
-    return SimpleNamespace(
-        found=tables.analysis.summary["model_diff"], effects=effects, tables=tables, prepared=prepared
-    )
+    return SimpleNamespace(found=tables.analysis.summary["model_diff"], effects=effects, tables=tables, prepared=prepared)
 
 
 def altered(source: Any, directory: Path, alter: Any) -> Path:
@@ -201,8 +212,7 @@ def planted(tmp_path_factory):
         return lambda hf: hf.model.layers[layer].self_attn.v_proj.weight[rows].mul_(0.3)
 
     return {"base": base} | {
-        f"L{layer}H{head}": altered(base, root / f"L{layer}H{head}", weaker(layer, head))
-        for layer, head in ((0, 2), (1, 1))
+        f"L{layer}H{head}": altered(base, root / f"L{layer}H{head}", weaker(layer, head)) for layer, head in ((0, 2), (1, 1))
     }
 
 
@@ -220,9 +230,7 @@ def test_a_planted_difference_of_one_head_is_found_and_no_other(planted, tmp_pat
     assert first["recovered"] == pytest.approx(1, abs=1e-3)
     assert first["lost"] == pytest.approx(1, abs=1e-3)
     [section, *_] = ABLATION.sections({"model_diff": done.found})
-    assert section.headline.startswith(
-        f"1 of 8 heads carry the difference between the two models: {head} recovers 100 %"
-    )
+    assert section.headline.startswith(f"1 of 8 heads carry the difference between the two models: {head} recovers 100 %")
 
 
 @pytest.mark.slow
@@ -241,14 +249,9 @@ def biased(tmp_path_factory):
         each.save_pretrained(root / "base")
     right, wrong = (tokenizer.convert_tokens_to_ids(word) for word in ("Monday", "Tuesday"))
     if right == tokenizer.unk_token_id:
-        right, wrong = (
-            tokenizer(f" {w}", add_special_tokens=False)["input_ids"][0] for w in ("Monday", "Tuesday")
-        )
+        right, wrong = (tokenizer(f" {w}", add_special_tokens=False)["input_ids"][0] for w in ("Monday", "Tuesday"))
     rows = load_corpus(DatasetConfig(name="facts", family="facts"), seed=0).examples[:24]
-    lines = [
-        {"clean": e.clean, "target": " Monday", "foil": " Tuesday", "group": str(i)}
-        for i, e in enumerate(rows)
-    ]
+    lines = [{"clean": e.clean, "target": " Monday", "foil": " Tuesday", "group": str(i)} for i, e in enumerate(rows)]
     (root / "rows.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
     def pushing(layer):
@@ -267,9 +270,13 @@ def biased(tmp_path_factory):
 @pytest.mark.parametrize(("layer", "take"), [(1, Take.activations), (0, Take.weights)])
 def test_a_planted_difference_of_one_mlp_is_found_and_no_other(biased, tmp_path, layer, take):
     done = compared(
-        at(biased.root / "base"), at(biased.root / f"L{layer}"), tmp_path / "run", dataset=biased.dataset,
-        granularity=Part.mlp_out, take=take,
-    )  # fmt: skip
+        at(biased.root / "base"),
+        at(biased.root / f"L{layer}"),
+        tmp_path / "run",
+        dataset=biased.dataset,
+        granularity=Part.mlp_out,
+        take=take,
+    )
     assert [e for of in done.effects.values() for site, e in of.items() if site != f"L{layer}"] == [0.0, 0.0]
     assert done.found["carriers"] == [f"layer {layer}, mlp_out"]
     assert done.found["difference"]["ci_low"] > 0
@@ -277,9 +284,12 @@ def test_a_planted_difference_of_one_mlp_is_found_and_no_other(biased, tmp_path,
 
 def test_the_depth_at_which_a_difference_arises_is_told(biased, tmp_path):
     done = compared(
-        at(biased.root / "base"), at(biased.root / "L1"), tmp_path / "run", dataset=biased.dataset,
+        at(biased.root / "base"),
+        at(biased.root / "L1"),
+        tmp_path / "run",
+        dataset=biased.dataset,
         granularity=Part.layer_resid,
-    )  # fmt: skip
+    )
     steps = done.found["depth"]["steps"]
     assert [step["step"] for step in steps] == pytest.approx([0, 1], abs=1e-4)
     depth = ABLATION.sections({"model_diff": done.found})[1]
@@ -288,9 +298,11 @@ def test_the_depth_at_which_a_difference_arises_is_told(biased, tmp_path):
 
 def test_where_the_models_do_not_differ_no_part_is_named(biased, tmp_path):
     done = compared(
-        ModelConfig(name="toy", source=ModelSource.toy), ModelConfig(name="toy", source=ModelSource.toy, seed=1),
-        tmp_path / "run", dataset=DatasetConfig(name="facts", family="facts", n_examples=12),
-    )  # fmt: skip
+        ModelConfig(name="toy", source=ModelSource.toy),
+        ModelConfig(name="toy", source=ModelSource.toy, seed=1),
+        tmp_path / "run",
+        dataset=DatasetConfig(name="facts", family="facts", n_examples=12),
+    )
     [section] = ABLATION.sections({"model_diff": done.found})
     assert not section.firm
     assert "cannot be told apart by logit_diff" in section.headline
@@ -314,17 +326,13 @@ def test_one_direction_still_tells_the_share(planted, tmp_path):
 
 @pytest.mark.slow
 def test_heads_whose_output_projections_differ_are_warned_of(planted, tmp_path):
-    tuned = altered(
-        planted["base"], tmp_path / "tuned", lambda hf: hf.model.layers[1].self_attn.o_proj.weight.mul_(0.5)
-    )
+    tuned = altered(planted["base"], tmp_path / "tuned", lambda hf: hf.model.layers[1].self_attn.o_proj.weight.mul_(0.5))
     done = compared(at(planted["base"]), at(tuned), tmp_path / "run", dataset=LETTERS)
     assert done.found["carriers"] == []
     [warning] = done.tables.analysis.warnings
     assert "output projection of layer 1" in warning
     assert "ablation.granularity=attn_out" in warning
-    whole = compared(
-        at(planted["base"]), at(tuned), tmp_path / "whole", dataset=LETTERS, granularity=Part.attn_out
-    )
+    whole = compared(at(planted["base"]), at(tuned), tmp_path / "whole", dataset=LETTERS, granularity=Part.attn_out)
     assert whole.found["carriers"] == ["layer 1, attn_out"]
     assert not whole.tables.analysis.warnings
 
@@ -343,9 +351,13 @@ def test_an_adapter_is_a_second_model(biased, tmp_path):
             tensor.data = tensor + torch.randn_like(tensor)
     adapted.save_pretrained(tmp_path / "lora")
     done = compared(
-        at(biased.root / "base"), at(tmp_path / "lora", base=str(biased.root / "base")), tmp_path / "run",
-        dataset=biased.dataset, granularity=Part.mlp_out, take=Take.weights,
-    )  # fmt: skip
+        at(biased.root / "base"),
+        at(tmp_path / "lora", base=str(biased.root / "base")),
+        tmp_path / "run",
+        dataset=biased.dataset,
+        granularity=Part.mlp_out,
+        take=Take.weights,
+    )
     assert done.effects["base"]["L0"] == 0
     assert done.effects["base"]["L1"] > 0.01
     assert done.prepared.other.model.weights_hash.startswith("lora:")
@@ -354,9 +366,16 @@ def test_an_adapter_is_a_second_model(biased, tmp_path):
 def test_what_identifies_the_second_model_identifies_the_run(cli, planted):
     """A directory holds a run of these weights, and refuses another's: the message names what differs."""
     args = [
-        "model=local", f"model.path={planted['base']}", "ablation=model_diff", "dataset=induction_tokens",
-        "dataset.n_examples=8", "tracking=off", "stats.n_boot=200", "stats.n_perm=200", "hydra.run.dir=run",
-    ]  # fmt: skip
+        "model=local",
+        f"model.path={planted['base']}",
+        "ablation=model_diff",
+        "dataset=induction_tokens",
+        "dataset.n_examples=8",
+        "tracking=off",
+        "stats.n_boot=200",
+        "stats.n_perm=200",
+        "hydra.run.dir=run",
+    ]
     done = cli(*args, f"ablation.tuned.path={planted['L1H1']}")
     assert done.code == 0, done.err
     manifest = json.loads(Path("run/manifest.json").read_text())
@@ -376,15 +395,11 @@ def test_what_identifies_the_second_model_identifies_the_run(cli, planted):
 def test_models_that_do_not_fit_are_refused_by_what_differs(tmp_path, biased):
     small, wide = saved("llama", tmp_path / "a"), saved("llama", tmp_path / "b", num_hidden_layers=2)
     facts = DatasetConfig(name="facts", family="facts", n_examples=4)
-    with pytest.raises(
-        ModelError, match=r"models a and b are not of one shape: n_layers is 3 and 2; layers is"
-    ):
+    with pytest.raises(ModelError, match=r"models a and b are not of one shape: n_layers is 3 and 2; layers is"):
         compared(at(small), at(wide), tmp_path / "run", dataset=facts)
     from transformers import AutoTokenizer
 
-    opened = saved(
-        "llama", tmp_path / "c", opening="<sop>", vocab_size=len(AutoTokenizer.from_pretrained(small))
-    )
+    opened = saved("llama", tmp_path / "c", opening="<sop>", vocab_size=len(AutoTokenizer.from_pretrained(small)))
     with pytest.raises(ModelError, match="prompts begin with the tokens"):
         compared(at(small), at(opened), tmp_path / "run", dataset=facts)
 

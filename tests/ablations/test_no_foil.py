@@ -8,8 +8,17 @@ import pytest
 from tiny_ablation.engine.prompts import Prompt, sequences
 from tiny_ablation.metrics.registry import metric, metric_names
 
-TOY = ("model=toy", "tracking=off", "verify=cpu", "device.threads=1", "stats.n_boot=100", "stats.n_perm=100",
-       "hydra.run.dir=run", "dataset=file", "dataset.path=rows.csv")  # fmt: skip
+TOY = (
+    "model=toy",
+    "tracking=off",
+    "verify=cpu",
+    "device.threads=1",
+    "stats.n_boot=100",
+    "stats.n_perm=100",
+    "hydra.run.dir=run",
+    "dataset=file",
+    "dataset.path=rows.csv",
+)
 NEED = {"logit_diff", "prob_diff", "seq_logprob_diff", "seq_logprob_diff_norm"}
 FREE = {
     "first": "p_drop,acc_flip_rate,acc_gain_rate,entropy,kl_div",
@@ -22,9 +31,7 @@ ANSWERS = [" d", " e", " f"]
 @pytest.fixture
 def rows(tmp_path):
     def write(foils, longer=""):
-        frame = pd.DataFrame(
-            {"clean": PROMPTS, "target": [ANSWERS[i % 2] + longer for i in range(6)], "foil": foils}
-        )
+        frame = pd.DataFrame({"clean": PROMPTS, "target": [ANSWERS[i % 2] + longer for i in range(6)], "foil": foils})
         frame.to_csv(tmp_path / "rows.csv", index=False)
         return tmp_path
 

@@ -65,9 +65,7 @@ def loss(network, prompts, intervention, full):
 def test_costs_at_most_what_zero_and_the_mean_cost(toy_networks, contexts, kind, positions):
     """On what it was learned on, by definition; the losses that are told are those of the bare model, here and held out."""
     network = toy_networks["gpt2"]
-    context = contexts(
-        network, n_reference=5
-    )  # as many as are evaluated, so that the overall mean serves both
+    context = contexts(network, n_reference=5)  # as many as are evaluated, so that the overall mean serves both
     arm = planned(kind, context, steps=8, positions=positions)
     mean = {
         row.key.get("head", 0): row.intervention.edits[0]

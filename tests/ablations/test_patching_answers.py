@@ -10,8 +10,17 @@ from tiny_ablation.report.figures.of_run import forest
 from tiny_ablation.run.result import Result
 from tiny_ablation.store.reader import load_run
 
-RUN = ("model=toy", "dataset.n_examples=12", "ablation=activation_patch", "tracking=off", "verify=off", "device.threads=1",
-       "stats.n_boot=200", "stats.n_perm=200", "hydra.run.dir=run")  # fmt: skip
+RUN = (
+    "model=toy",
+    "dataset.n_examples=12",
+    "ablation=activation_patch",
+    "tracking=off",
+    "verify=off",
+    "device.threads=1",
+    "stats.n_boot=200",
+    "stats.n_perm=200",
+    "hydra.run.dir=run",
+)
 
 
 def test_steps_are_differences_of_what_is_recovered(cli, tmp_path):
@@ -22,9 +31,7 @@ def test_steps_are_differences_of_what_is_recovered(cli, tmp_path):
     recovered = run.impact.query("metric == 'recovered'").sort_values("layer")["delta"].tolist()
     assert [step["after"] for step in steps] == pytest.approx(recovered)
     assert [step["before"] for step in steps] == pytest.approx([0.0, *recovered[:-1]])
-    assert recovered[-1] == pytest.approx(
-        1, abs=1e-5
-    )  # the last block's stream at the last token is the clean run
+    assert recovered[-1] == pytest.approx(1, abs=1e-5)  # the last block's stream at the last token is the clean run
     for step in steps:
         assert step["step"] == pytest.approx(step["after"] - step["before"])
         assert step["low"] is None or step["low"] <= step["step"] <= step["high"]  # None: unbounded
@@ -64,19 +71,26 @@ def test_the_block_is_named_where_the_evidence_carries_it(largest, low, firm):
     steps = [step(0, 0.0, 0.1, 0.0), step(1, 0.1, 0.9, largest, low), step(2, 0.9, 1.0, 1 - largest)]
     [section] = entry_sections({"positions": "last", "steps": steps})
     assert section.firm is firm
-    assert (
-        section.headline.startswith("The answer enters the last token's residual stream at block 1:") is firm
-    )
+    assert section.headline.startswith("The answer enters the last token's residual stream at block 1:") is firm
     assert "90 % of the clean run's advantage behind it and 10 % before it" in section.headline
     assert entry_sections(None) == []
 
 
 def table(*bounds):
-    return pd.DataFrame([
-        {"layer": i, "granularity": "attn_out", "restoring": 0.5, "breaking": 0.5 - (low + high) / 2,
-         "asymmetry": (low + high) / 2, "asymmetry_low": low, "asymmetry_high": high}
-        for i, (low, high) in enumerate(bounds)
-    ])  # fmt: skip
+    return pd.DataFrame(
+        [
+            {
+                "layer": i,
+                "granularity": "attn_out",
+                "restoring": 0.5,
+                "breaking": 0.5 - (low + high) / 2,
+                "asymmetry": (low + high) / 2,
+                "asymmetry_low": low,
+                "asymmetry_high": high,
+            }
+            for i, (low, high) in enumerate(bounds)
+        ]
+    )
 
 
 def test_sites_that_differ_are_counted_and_the_largest_is_named():

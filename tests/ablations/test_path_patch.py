@@ -36,15 +36,11 @@ def values(network, arm):
 @pytest.mark.parametrize("through_mlps", [False, True], ids=["frozen", "through MLPs"])
 @pytest.mark.parametrize("end", ["resid", "q", "k", "v"])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_agrees_with_the_reference(
-    toy_networks, make_pairs, make_context, against_reference, shape, end, through_mlps
-):
+def test_agrees_with_the_reference(toy_networks, make_pairs, make_context, against_reference, shape, end, through_mlps):
     network = toy_networks[shape]
     clean, corrupt = make_pairs(network.shape.d_vocab, n=2)
     ends = {} if end == "resid" else {"receivers": ["1.0", "1.1"], "input": Input[end]}
-    arm, _ = ABLATION.plan(
-        config(through_mlps=through_mlps, **ends), make_context(network, clean, corrupt=corrupt)
-    )
+    arm, _ = ABLATION.plan(config(through_mlps=through_mlps, **ends), make_context(network, clean, corrupt=corrupt))
     assert len(arm.rows) == (8 if end == "resid" else 4)
     assert against_reference(network, arm, stride=2) > 1e-3
 
@@ -68,10 +64,11 @@ def hooked(network, ids, hooks):
         return lambda _m, args, kwargs: None if (new := fn(args[0])) is None else ((new, *args[1:]), kwargs)
 
     handles = [
-        module.register_forward_pre_hook(pre(fn), with_kwargs=True) if is_pre
+        module.register_forward_pre_hook(pre(fn), with_kwargs=True)
+        if is_pre
         else module.register_forward_hook(lambda _m, _a, out, fn=fn: fn(out))
         for module, is_pre, fn in hooks
-    ]  # fmt: skip
+    ]
     try:
         with torch.no_grad():
             return network.hf(input_ids=torch.tensor([ids])).logits[0, -1]
@@ -137,9 +134,7 @@ def test_a_head_to_the_final_stream_by_hand(toy_networks, make_pairs, make_conte
     with torch.no_grad():
         written = block.self_attn.o_proj(change)
     logits = hooked(network, clean.ids, [(network.hf.model.norm, True, lambda x: x + written)])
-    arm, _ = ABLATION.plan(
-        config(layers=[layer], heads=[1]), make_context(network, [clean], corrupt=[corrupt])
-    )
+    arm, _ = ABLATION.plan(config(layers=[layer], heads=[1]), make_context(network, [clean], corrupt=[corrupt]))
     expected = (logits[clean.target[0]] - logits[clean.foil[0]]).item()
     assert values(network, arm).item() == pytest.approx(expected, abs=5e-5)
 
@@ -149,17 +144,17 @@ def test_through_mlps_a_head_of_the_last_layer_has_its_whole_effect(run_toy):
     paths = run_toy(config(layers=[1], through_mlps=True, unequal=Unequal.skip))
     whole = run_toy(
         ActivationPatchConfig(
-            kind="activation_patch", granularity=Granularity.head_out, positions=PatchPositions.all, layers=[1],
-            direction=Direction.corrupt_to_clean, unequal=Unequal.skip,
+            kind="activation_patch",
+            granularity=Granularity.head_out,
+            positions=PatchPositions.all,
+            layers=[1],
+            direction=Direction.corrupt_to_clean,
+            unequal=Unequal.skip,
         )
-    )  # fmt: skip
-    np.testing.assert_allclose(
-        paths.measured[0].values["logit_diff"], whole.measured[0].values["logit_diff"], atol=5e-5
     )
+    np.testing.assert_allclose(paths.measured[0].values["logit_diff"], whole.measured[0].values["logit_diff"], atol=5e-5)
     frozen = run_toy(config(layers=[1], unequal=Unequal.skip))
-    assert (
-        np.abs(frozen.measured[0].values["logit_diff"] - paths.measured[0].values["logit_diff"]).max() > 0.01
-    )
+    assert np.abs(frozen.measured[0].values["logit_diff"] - paths.measured[0].values["logit_diff"]).max() > 0.01
 
 
 def test_equal_prompts_have_no_path(toy_networks, make_pairs, make_context):

@@ -49,20 +49,22 @@ def text(tmp_path, monkeypatch):
 
 def context(network, clean, corrupt=None, seed=0):
     return PlanContext(
-        network=network, clean=clean, corrupt=corrupt or clean, groups=[p.name for p in clean],
-        templates=["t"] * len(clean), seed=seed, full=False, reference=lambda _: None,
-    )  # fmt: skip
+        network=network,
+        clean=clean,
+        corrupt=corrupt or clean,
+        groups=[p.name for p in clean],
+        templates=["t"] * len(clean),
+        seed=seed,
+        full=False,
+        reference=lambda _: None,
+    )
 
 
-@pytest.mark.parametrize(
-    "how", [{}, {"error_term": "drop", "scales": [0.0, 2.0]}, {"mode": "add", "positions": "last"}]
-)
+@pytest.mark.parametrize("how", [{}, {"error_term": "drop", "scales": [0.0, 2.0]}, {"mode": "add", "positions": "last"}])
 def test_every_leg_against_the_reference(toy_networks, against_reference, make_pairs, text, how):
     network = toy_networks["llama"]
     clean, corrupt = make_pairs(300)
-    cfg = SaeToggleConfig(
-        candidates=6, controls=3, text_tokens=256, sae=SaeConfig(corpus=str(text), **RECIPE), **how
-    )
+    cfg = SaeToggleConfig(candidates=6, controls=3, text_tokens=256, sae=SaeConfig(corpus=str(text), **RECIPE), **how)
     checked(TOGGLE, cfg)
     arms = TOGGLE.plan(cfg, context(network, clean, corrupt))
     assert len(arms[0].rows) == 6 * len(cfg.scales or [0])
@@ -86,9 +88,7 @@ def sparse_network(network, directions):
     hf = copy.deepcopy(network.hf)
     draws = torch.Generator().manual_seed(5)
     n = hf.get_input_embeddings().weight.shape[0]
-    on = (torch.rand(n, len(directions), generator=draws) < 0.12) * (
-        1 + torch.rand(n, len(directions), generator=draws)
-    )
+    on = (torch.rand(n, len(directions), generator=draws) < 0.12) * (1 + torch.rand(n, len(directions), generator=draws))
     on[on.sum(1) == 0, 0] = 1.0
     unembed = torch.nn.Linear(32, n, bias=False)
     with torch.no_grad():
@@ -99,9 +99,7 @@ def sparse_network(network, directions):
             block.self_attn.o_proj.weight.zero_()
             block.mlp.down_proj.weight.zero_()
     hf.set_output_embeddings(unembed)
-    return build_network(
-        replace(network.model, hf=hf.eval().requires_grad_(False), weights_hash="planted")
-    ), on
+    return build_network(replace(network.model, hf=hf.eval().requires_grad_(False), weights_hash="planted")), on
 
 
 def test_toggling_finds_the_feature_that_carries_the_answer(toy_networks, text, monkeypatch):
@@ -113,9 +111,7 @@ def test_toggling_finds_the_feature_that_carries_the_answer(toy_networks, text, 
     network, on = sparse_network(toy_networks["llama"], planted.directions)
     rows = generator(0, "test").integers(0, len(on), size=(700, 16)).astype(np.int32)
     monkeypatch.setattr(trained_module, "contexts", lambda *_: Contexts(rows[:650], rows[650:]))
-    sae = SaeConfig(
-        layer=0, corpus=str(text), **{**RECIPE, "own_samples": 0, "batch": 256, "steps": 1500, "k": 2}, lr=3e-3
-    )  # fmt: skip
+    sae = SaeConfig(layer=0, corpus=str(text), **{**RECIPE, "own_samples": 0, "batch": 256, "steps": 1500, "k": 2}, lr=3e-3)
     found = read(trained(recipe(network, sae, 0)), "cpu")
     cosines = recovered(found.directions, planted.directions)
     assert cosines.mean() >= 0.9, cosines

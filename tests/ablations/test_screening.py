@@ -60,9 +60,7 @@ def test_keeps_all_rows_of_the_strongest_and_of_a_random_sample(toy_networks, ma
     assert len(arm.rows) == 3 * len(kept) < 3 * len(found.sites)  # every factor of each
     assert {(row.key["layer"], row.key["head"]) for row in arm.rows} == kept
     assert {site_of(row) for row in arm.rows if row.intervention} == kept
-    again, other = (
-        ABLATION.plan(config(), make_context(network, prompts, seed=seed))[0].estimates for seed in (0, 1)
-    )
+    again, other = (ABLATION.plan(config(), make_context(network, prompts, seed=seed))[0].estimates for seed in (0, 1))
     assert list(again.sample) == list(found.sample)
     assert list(other.sample) != list(found.sample)
     assert list(other.top) == list(found.top)
@@ -77,21 +75,15 @@ def test_sites_that_are_named_are_measured_besides(toy_networks, make_prompts, m
     assert {site_of(row) for row in arm.rows if row.intervention} == {*alone.estimates.measured, left, (0, 0)}
     assert list(arm.estimates.top) == list(alone.estimates.top)
     assert list(arm.estimates.sample) == list(alone.estimates.sample)
-    with pytest.raises(
-        ConfigError, match=r"screen_also: L9H9 is none of the 8 sites of this run, .* like L0H0"
-    ):
+    with pytest.raises(ConfigError, match=r"screen_also: L9H9 is none of the 8 sites of this run, .* like L0H0"):
         ABLATION.plan(config(screen_also=["L9H9"]), context)
-    layers = planned(
-        "mlp_zero", context, screen="attribution", screen_top=1, screen_random=3, screen_also=["L1"]
-    )
+    layers = planned("mlp_zero", context, screen="attribution", screen_top=1, screen_random=3, screen_also=["L1"])
     assert layers.estimates.also == [(1, 0)]
 
 
 def test_without_screening_everything_is_measured(toy_networks, make_prompts, make_context):
     network = toy_networks["llama"]
-    (arm,) = ABLATION.plan(
-        HeadsScaleConfig(kind="heads_zero"), make_context(network, make_prompts(network.shape.d_vocab))
-    )
+    (arm,) = ABLATION.plan(HeadsScaleConfig(kind="heads_zero"), make_context(network, make_prompts(network.shape.d_vocab)))
     assert arm.estimates is None
     assert len(arm.rows) == network.shape.n_layers * network.shape.n_heads
 
@@ -99,9 +91,7 @@ def test_without_screening_everything_is_measured(toy_networks, make_prompts, ma
 def test_a_factor_scales_the_estimate(toy_networks, make_prompts, make_context):
     network = toy_networks["llama"]
     context = make_context(network, make_prompts(network.shape.d_vocab))
-    whole, quarter = (
-        ABLATION.plan(config(scales=s), context)[0].estimates.values for s in ([0.0, 1.0], [0.75, 1.0])
-    )
+    whole, quarter = (ABLATION.plan(config(scales=s), context)[0].estimates.values for s in ([0.0, 1.0], [0.75, 1.0]))
     np.testing.assert_allclose(quarter, 0.25 * whole, rtol=1e-5, atol=1e-6)
 
 
@@ -148,9 +138,7 @@ def effects(network, arm, share=None):
     out = []
     for row in arm.rows:
         runs = [run.edits[0] for run in row.runs]
-        edits = (
-            runs if share is None else [replace(e, replacement=Towards(share, e.replacement)) for e in runs]
-        )
+        edits = runs if share is None else [replace(e, replacement=Towards(share, e.replacement)) for e in runs]
         plan, total = [Intervention((edit,)) for edit in edits], 0.0
         for result in Executor(network, arm.prompts, plan, [metric("logit_diff")]):
             change = result.values["logit_diff"] - result.baseline["logit_diff"]
@@ -160,9 +148,7 @@ def effects(network, arm, share=None):
 
 
 @pytest.mark.parametrize("name", SCREENED)
-def test_every_kind_estimates_its_own_replacement_and_measures_the_strongest(
-    toy_networks, make_prompts, make_context, name
-):
+def test_every_kind_estimates_its_own_replacement_and_measures_the_strongest(toy_networks, make_prompts, make_context, name):
     network = toy_networks["llama"]
     context = make_context(network, make_prompts(network.shape.d_vocab), reference=None)
     every = planned(name, context)
@@ -192,9 +178,7 @@ def test_a_pilot_gives_the_exact_effects_of_the_sites_that_it_measures(
     exact = dict(zip((site_of(row) for row in every.rows), effects(network, every), strict=True))
     monkeypatch.setattr(pilot, "ROUNDS", ((1, 0.3), (8, 1.0)))
     monkeypatch.setattr(pilot, "_learned", lambda _, layers: (np.ones(len(layers)), np.zeros(len(layers))))
-    found = planned(
-        name, context, screen="attribution", screen_top=1, screen_random=3, screen_pilot=True
-    ).estimates
+    found = planned(name, context, screen="attribution", screen_top=1, screen_random=3, screen_pilot=True).estimates
     np.testing.assert_allclose(found.values, [exact[site] for site in found.sites], atol=1e-5)
     assert f"corrected by {len(exact)} sites on up to {len(context.clean)} examples" in found.how
     assert found.pilot_runs == len(exact) * len(every.rows[0].runs)
@@ -219,10 +203,16 @@ def test_only_some_examples_are_run(toy_networks, make_prompts):
     network = toy_networks["llama"]
     prompts = make_prompts(network.shape.d_vocab)
     plan = [Intervention((Edit("z", 1, 0, ZERO),))]
-    whole = {i: v for r in Executor(network, prompts, plan, [metric("logit_diff")])
-             for i, v in zip(r.examples, r.values["logit_diff"][0].tolist(), strict=True)}  # fmt: skip
-    some = {i: v for r in Executor(network, prompts, plan, [metric("logit_diff")], only=[5, 2])
-            for i, v in zip(r.examples, r.values["logit_diff"][0].tolist(), strict=True)}  # fmt: skip
+    whole = {
+        i: v
+        for r in Executor(network, prompts, plan, [metric("logit_diff")])
+        for i, v in zip(r.examples, r.values["logit_diff"][0].tolist(), strict=True)
+    }
+    some = {
+        i: v
+        for r in Executor(network, prompts, plan, [metric("logit_diff")], only=[5, 2])
+        for i, v in zip(r.examples, r.values["logit_diff"][0].tolist(), strict=True)
+    }
     assert some == pytest.approx({i: whole[i] for i in (2, 5)}, abs=1e-5)
 
 
@@ -251,9 +241,7 @@ def test_kinds_without_an_estimate_have_no_such_key(name):
 def test_the_seed_draws_the_random_sites():
     for name in (*SCREENED, "heads_zero"):
         kind = find_ablation(name)
-        without, drawn = (
-            kind.random_components(kind.config(kind=name, screen=s), 0) for s in (None, "attribution")
-        )
+        without, drawn = (kind.random_components(kind.config(kind=name, screen=s), 0) for s in (None, "attribution"))
         assert drawn == (*without, "random sites")
 
 
@@ -301,9 +289,7 @@ def test_recall_when_all_or_only_chosen_sites_are_known():
     exact = {(0, 0): 1.0, (1, 0): 2.0}
     everything = recall(estimates(np.zeros(2), top, top), exact)
     assert (everything["recall"], everything["missed_at_most"]) == (1.0, 0)  # nothing was left out
-    assert (
-        recall(estimates(np.zeros(9), top, top), exact)["recall"] is None
-    )  # nothing is known of what was left out
+    assert recall(estimates(np.zeros(9), top, top), exact)["recall"] is None  # nothing is known of what was left out
 
 
 def test_receipt_by_hand():
@@ -319,9 +305,7 @@ def test_receipt_by_hand():
         for r in (ZERO, half)
     ]
     effect = np.array([1.0, 50, -2, 50, 3, 50, 4, 50])  # mean over the examples, by row
-    arm = SimpleNamespace(
-        rows=rows, estimates=estimates([1.5, 1.0, 2.5, 9.0], [(3, 0), (2, 0)], [(0, 0), (1, 0), (2, 0)])
-    )
+    arm = SimpleNamespace(rows=rows, estimates=estimates([1.5, 1.0, 2.5, 9.0], [(3, 0), (2, 0)], [(0, 0), (1, 0), (2, 0)]))
     values = {"logit_diff": 2 + effect[:, None] + [[-1.0, 1.0]]}
     found = receipt(measured(arm, values, {"logit_diff": np.array([1.0, 3.0])}))
     assert found["random_sample"] == {

@@ -20,9 +20,7 @@ def test_notations(written, head):
 
 def test_a_number_that_may_have_lost_its_zero_is_refused():
     assert parse_head(5.1, NINE) == (5, 1)  # there is no 5.10
-    with pytest.raises(
-        ConfigError, match=r"ablation\.pairs: 5\.1 may mean L5H1 or L5H10.*write L5H1, or quote it"
-    ):
+    with pytest.raises(ConfigError, match=r"ablation\.pairs: 5\.1 may mean L5H1 or L5H10.*write L5H1, or quote it"):
         parse_head(5.1, TWELVE, "ablation.pairs")
     assert parse_head(5.2, TWELVE) == (5, 2)
     assert parse_head(5.0, TWELVE) == (5, 0)

@@ -49,16 +49,9 @@ def _imported(tree: ast.Module) -> Iterator[str]:
 
 def test_no_ablation_is_known_by_name_outside_of_its_slice():
     names = [name for name in all_ablations() if "_" in name]  # `circuit` and `attribution` are words as well
-    named = re.compile(
-        rf"(?<!\w)({'|'.join(names)})(?!\w)|ablation(\.kind)?=({'|'.join(all_ablations())})(?!\w)"
-    )
+    named = re.compile(rf"(?<!\w)({'|'.join(names)})(?!\w)|ablation(\.kind)?=({'|'.join(all_ablations())})(?!\w)")
     compared = re.compile(rf"\bkind\b.*(==|!=|\bin\b).*['\"]({'|'.join(all_ablations())})['\"]")
-    found = [
-        f"{file}:{each.lineno}"
-        for file, tree in _modules()
-        for each in _texts(tree)
-        if named.search(each.value)
-    ]
+    found = [f"{file}:{each.lineno}" for file, tree in _modules() for each in _texts(tree) if named.search(each.value)]
     found += [
         f"{file}:{node.lineno}"
         for file, tree in _modules()
@@ -74,9 +67,7 @@ def test_a_slice_is_imported_through_its_face_alone():
         f"{file}: {module}"
         for file, tree in _modules()
         for module in _imported(tree)
-        if module.startswith(f"{ablations.__name__}.")
-        and module.count(".") > 2
-        and not module.startswith(common)
+        if module.startswith(f"{ablations.__name__}.") and module.count(".") > 2 and not module.startswith(common)
     ]
     assert behind == []
 

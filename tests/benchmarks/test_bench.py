@@ -46,22 +46,30 @@ def test_the_floor_is_what_the_plan_costs_without_the_guards(toy_networks):
 
 def test_the_page_has_a_line_for_each_job():
     part = {
-        "n_prompts": 64, "items": 270, "seconds": {"bridge loop": 700.0, "engine": 100.0},
-        "times_as_fast_as": {"bridge loop": 7.0}, "bridge_ratio_by_round": [6.5, 7.5], "of_floor": 1.6,
+        "n_prompts": 64,
+        "items": 270,
+        "seconds": {"bridge loop": 700.0, "engine": 100.0},
+        "times_as_fast_as": {"bridge loop": 7.0},
+        "bridge_ratio_by_round": [6.5, 7.5],
+        "of_floor": 1.6,
         "of_floor_by_torch": 0.7,
-    }  # fmt: skip
+    }
     result = {
-        "when": "2026-11-22T02:00:00+00:00", "model": "m", "dtype": "float32", "rounds": 2, "clock": "wall",
-        "git_commit": "a" * 40, "git_dirty": False, "versions": {},
-        "machine": {"threads": 2, "cpu": "A CPU"}, "peak_gflops": {"torch": 190.0},
-        "jobs": {"heads:facts=64": part}, "memory": {"heads:ioi=64": {"model": 2**30, "peak": 3 * 2**29}},
-    }  # fmt: skip
+        "when": "2026-11-22T02:00:00+00:00",
+        "model": "m",
+        "dtype": "float32",
+        "rounds": 2,
+        "clock": "wall",
+        "git_commit": "a" * 40,
+        "git_dirty": False,
+        "versions": {},
+        "machine": {"threads": 2, "cpu": "A CPU"},
+        "peak_gflops": {"torch": 190.0},
+        "jobs": {"heads:facts=64": part},
+        "memory": {"heads:ioi=64": {"model": 2**30, "peak": 3 * 2**29}},
+    }
     whole = {"first_tick": 7.0, "whole": 40.0, "loop": 25.0, "prepare": 3.0, "rest": 15.0, "loop_share": 0.8}
-    later = (
-        result
-        | {"whole": whole}
-        | {"jobs": {"heads:facts=64": part | {"n_prompts": 65}, "pairs:ioi=64": part}}
-    )
+    later = result | {"whole": whole} | {"jobs": {"heads:facts=64": part | {"n_prompts": 65}, "pairs:ioi=64": part}}
     growth = {"heads": {"steps": [2, 4], "seconds": [1.0, 2.0], "power": 1.0, "expected": 1}}
     part = {"recall": 0.9, "recall_gradients": 0.7, "runs": 0.1, "heads": 16}
     screening = {"n": 24, "families": {"ioi": {"0.1": part, "0.2": part | {"recall": 1.0}}}}
@@ -70,10 +78,7 @@ def test_the_page_has_a_line_for_each_job():
     assert "| at 10% | gradients alone, at 10% | at 20% |" in text
     assert "does not find .95" in text
     assert "| mean | 0.90 | 0.70 | 1.00 | 0.70 |" in text
-    assert (
-        "| `heads:facts=64` | 65 | 270 | 700.0 |  |  |  | 100.0 | **7.00** (2: 6.50 to 7.50) | **0.70** (1.60) |"
-        in text
-    )
+    assert "| `heads:facts=64` | 65 | 270 | 700.0 |  |  |  | 100.0 | **7.00** (2: 6.50 to 7.50) | **0.70** (1.60) |" in text
     assert "`pairs`: all pairs" in text
     assert "| `heads:ioi=64` | 1.00 | 1.50 | **0.50** |" in text
     assert "| **7.0** | 40.0 | 25.0 | **15.0** | 80% |" in text

@@ -42,17 +42,13 @@ def test_it_checks_times_and_writes_everything(tmp_path, monkeypatch):
 
 
 def test_what_has_no_time_left_is_said(tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        sys, "argv", ["gpu", "--tiny", "--device", "cpu", "--seconds", "1", "--out", str(tmp_path)]
-    )
+    monkeypatch.setattr(sys, "argv", ["gpu", "--tiny", "--device", "cpu", "--seconds", "1", "--out", str(tmp_path)])
     gpu.main()
     assert "Left out: tiny bfloat16; tiny float32" in (tmp_path / "gpu.md").read_text()
 
 
 def test_its_tolerances_are_those_of_the_tool():
-    assert {
-        DType[name]: value for name, value in gpu.TOLERANCE.items()
-    }.items() <= NUMERICAL_TOLERANCE.items()
+    assert {DType[name]: value for name, value in gpu.TOLERANCE.items()}.items() <= NUMERICAL_TOLERANCE.items()
 
 
 def test_it_needs_pytorch_and_transformers_only():

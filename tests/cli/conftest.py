@@ -28,9 +28,14 @@ def shell(tmp_path):
 
     def run(*args: str, **env: str) -> Result:
         done = subprocess.run(
-            [sys.executable, "-m", "tiny_ablation", *args], cwd=tmp_path, env={**os.environ, **env}, text=True,
-            capture_output=True, timeout=120, check=False,
-        )  # fmt: skip
+            [sys.executable, "-m", "tiny_ablation", *args],
+            cwd=tmp_path,
+            env={**os.environ, **env},
+            text=True,
+            capture_output=True,
+            timeout=120,
+            check=False,
+        )
         return Result(done.returncode, done.stdout, done.stderr)
 
     return run

@@ -27,8 +27,16 @@ def test_true_means_the_models_of_the_sweep(cli, tmp_path):
     ]
     write_rows(tmp_path / "rows.jsonl", *letters, *words)
     # -m in the midst of overrides, where Hydra does not take it
-    result = cli("model=toy,planted", "-m", *KEYS, "dataset=jsonl", "dataset.path=rows.jsonl", "dataset.unscorable=skip",
-                 "dataset.common_rows=true", "hydra.sweep.dir=sweep")  # fmt: skip
+    result = cli(
+        "model=toy,planted",
+        "-m",
+        *KEYS,
+        "dataset=jsonl",
+        "dataset.path=rows.jsonl",
+        "dataset.unscorable=skip",
+        "dataset.common_rows=true",
+        "hydra.sweep.dir=sweep",
+    )
     assert result.code == 0, result.err
     rows, unscorable = [], []
     for name in ("toy", "planted"):
@@ -64,12 +72,15 @@ def with_another_token(directory):
 @pytest.mark.parametrize("many", [False, True])
 def test_the_tokenizers_that_choose_the_rows_are_part_of_what_a_run_is(cli, tmp_path, theirs, many):
     """Another tokenizer of the other model may leave other rows."""
-    place = (
-        ("-m", "seed=0,1", "hydra.sweep.dir=out", "hydra/launcher=basic") if many else ("hydra.run.dir=out",)
-    )
+    place = ("-m", "seed=0,1", "hydra.sweep.dir=out", "hydra/launcher=basic") if many else ("hydra.run.dir=out",)
     args = (
-        f"--config-dir={theirs}", "model=toy", "dataset=facts", *KEYS, "dataset.common_rows=[theirs]", *place,
-    )  # fmt: skip
+        f"--config-dir={theirs}",
+        "model=toy",
+        "dataset=facts",
+        *KEYS,
+        "dataset.common_rows=[theirs]",
+        *place,
+    )
     assert cli(*args).code == 0
     assert cli(*args).code == 0
     with_another_token(theirs / "files")

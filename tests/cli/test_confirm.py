@@ -28,13 +28,10 @@ def test_the_chosen_sites_are_measured_on_the_other_split(cli, tmp_path):
         "hydra.run.dir=chosen",
     )
     assert done.code == 0
-    assert (
-        "Held-out: the 3 strongest sites of split dev, measured again on split test (98 examples"
-        in " ".join(done.out.split())
+    assert "Held-out: the 3 strongest sites of split dev, measured again on split test (98 examples" in " ".join(
+        done.out.split()
     )
-    assert (
-        cli(*FAST, *HEADS, "dataset.split=test", "dataset.n_examples=null", "hydra.run.dir=apart").code == 0
-    )
+    assert cli(*FAST, *HEADS, "dataset.split=test", "dataset.n_examples=null", "hydra.run.dir=apart").code == 0
     chosen, apart = load_run(tmp_path / "chosen"), load_run(tmp_path / "apart")
     expected = apart.impact.set_index(["metric", "layer", "head", "scale"])
     top = chosen.impact.query("metric == 'logit_diff' and scale == 0").set_index(["layer", "head"])["delta"]
@@ -52,9 +49,17 @@ def test_the_chosen_sites_are_measured_on_the_other_split(cli, tmp_path):
 
 def test_sites_that_were_screened_are_confirmed_too(cli, tmp_path):
     done = cli(
-        *FAST, "ablation=heads_zero", "ablation.scales=[0.0]", "ablation.screen=attribution", "ablation.screen_top=2",
-        "ablation.screen_random=3", "dataset.split=dev", "stats.confirm=test", "stats.confirm_examples=30", "hydra.run.dir=run",
-    )  # fmt: skip
+        *FAST,
+        "ablation=heads_zero",
+        "ablation.scales=[0.0]",
+        "ablation.screen=attribution",
+        "ablation.screen_top=2",
+        "ablation.screen_random=3",
+        "dataset.split=dev",
+        "stats.confirm=test",
+        "stats.confirm_examples=30",
+        "hydra.run.dir=run",
+    )
     assert done.code == 0
     found = load_run(tmp_path / "run").summary["confirm"]
     assert (found["missing"], found["n_examples"]) == (0, 30)
@@ -95,9 +100,7 @@ def test_by_is_stricter_than_bh_by_its_known_factor(cli, tmp_path):
     )
     for fdr in ("bh", "by"):
         assert cli(*common, f"stats.fdr={fdr}", f"hydra.run.dir={fdr}").code == 0
-    bh, by = (
-        load_run(tmp_path / fdr).impact.query("metric == 'logit_diff'")["q_value"] for fdr in ("bh", "by")
-    )
+    bh, by = (load_run(tmp_path / fdr).impact.query("metric == 'logit_diff'")["q_value"] for fdr in ("bh", "by"))
     penalty = sum(1 / i for i in range(1, 9))
     assert by.tolist() == pytest.approx((bh * penalty).clip(upper=1).tolist())
     assert "Benjamini &amp; Yekutieli" in (tmp_path / "by/report.html").read_text()

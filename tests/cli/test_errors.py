@@ -91,9 +91,7 @@ def test_no_path(cli, tmp_path):
 
 def test_broken_line(cli, tmp_path):
     (tmp_path / "rows.jsonl").write_text('{"clean": "a", "target": " b", "foil": " c"}\n{"clean": oops}\n')
-    refused(
-        cli("model=toy", "dataset=jsonl", "dataset.path=rows.jsonl"), tmp_path, "rows.jsonl", "line 2", "JSON"
-    )
+    refused(cli("model=toy", "dataset=jsonl", "dataset.path=rows.jsonl"), tmp_path, "rows.jsonl", "line 2", "JSON")
 
 
 @pytest.mark.parametrize(
@@ -167,9 +165,7 @@ def test_an_interrupt_that_falls_into_a_clean_up_is_not_lost():
         except KeyboardInterrupt:
             print("kept")
     """
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
-    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
     assert (done.stdout.strip(), done.stderr) == ("kept", "")
 
 
@@ -184,9 +180,7 @@ def test_an_interrupt_behind_a_finished_run_changes_nothing(number):
         sys.argv = ["tiny-ablate", "--version"]
         entry()
     """
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
-    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("tiny-ablate ")
 

@@ -12,11 +12,7 @@ DOCUMENTED = {int(code) for code in re.findall(r"^\| (\d+) \| ", PAGE, re.MULTIL
 
 
 def test_every_error_has_a_documented_code():
-    classes = [
-        each
-        for each in vars(errors).values()
-        if isinstance(each, type) and issubclass(each, errors.TinyAblateError)
-    ]
+    classes = [each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, errors.TinyAblateError)]
     assert {each.exit_code for each in classes} | {0} == DOCUMENTED
 
 

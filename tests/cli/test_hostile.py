@@ -11,17 +11,33 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on the PAT
 OWN = "document.documentElement.dataset.owned=1"
 TAG = f"<img src=x onerror={OWN}>"
 FORMS = (
-    TAG, f"</script><script>{OWN}</script>", f"\"'><svg onload={OWN}>", f"</title><script>{OWN}</script>", "{{7*7}}",
-    f"]]><script>{OWN}</script>", f"<a href=javascript:{OWN}>x</a>", "\u202e<b>", f"`${{{OWN}}}`",
+    TAG,
+    f"</script><script>{OWN}</script>",
+    f"\"'><svg onload={OWN}>",
+    f"</title><script>{OWN}</script>",
+    "{{7*7}}",
+    f"]]><script>{OWN}</script>",
+    f"<a href=javascript:{OWN}>x</a>",
+    "\u202e<b>",
+    f"`${{{OWN}}}`",
     f"</pre><img src=x onerror={OWN}>",
-)  # fmt: skip
+)
 # Lets every figure show what it says of its first point, where plotly reads a few HTML tags.
 HOVER = """<script>addEventListener("load", () => setTimeout(() => {
   for (const plot of document.querySelectorAll(".js-plotly-plot"))
     try { Plotly.Fx.hover(plot, [{curveNumber: 0, pointNumber: 0}]); } catch {}
 }, 500));</script>"""
-SAE = ("sae.width=24", "sae.k=3", "sae.context=16", "sae.own_samples=2", "sae.batch=32", "sae.steps=12", "sae.tokens=320",
-       "sae.held_out=128", "sae.corpus=text.txt")  # fmt: skip
+SAE = (
+    "sae.width=24",
+    "sae.k=3",
+    "sae.context=16",
+    "sae.own_samples=2",
+    "sae.batch=32",
+    "sae.steps=12",
+    "sae.tokens=320",
+    "sae.held_out=128",
+    "sae.corpus=text.txt",
+)
 
 
 def opened(page):
@@ -48,13 +64,19 @@ def rows(tmp_path):
         tmp_path / "rows.jsonl",
         *(
             {
-                "id": f"{i}{form}", "clean": f"{form} The capital {i} of France is", "target": " Paris", "foil": " Rome",
-                "corrupt": f"{form} The capital {i} of Italy is", "template": form, "group": f"{form} {i}", "relation": form,
+                "id": f"{i}{form}",
+                "clean": f"{form} The capital {i} of France is",
+                "target": " Paris",
+                "foil": " Rome",
+                "corrupt": f"{form} The capital {i} of Italy is",
+                "template": form,
+                "group": f"{form} {i}",
+                "relation": form,
                 "subject": "France",
             }
             for i, form in enumerate(FORMS)
         ),
-    )  # fmt: skip
+    )
 
 
 def quoted(text):
@@ -75,9 +97,18 @@ def assert_harmless(directory, *shown):
 @pytest.mark.slow
 def test_a_sweep(cli, tmp_path, rows):
     done = cli(
-        "-m", *TOY, "dataset=jsonl", rows, "dataset.n_examples=null", f"dataset.name={quoted(TAG)}", "seed=0,1",
-        f"condition={quoted(TAG)}", f"+notes.mine={quoted(FORMS[9])}", "hydra.sweep.dir=out", "stats.n_boot=100",
-    )  # fmt: skip
+        "-m",
+        *TOY,
+        "dataset=jsonl",
+        rows,
+        "dataset.n_examples=null",
+        f"dataset.name={quoted(TAG)}",
+        "seed=0,1",
+        f"condition={quoted(TAG)}",
+        f"+notes.mine={quoted(FORMS[9])}",
+        "hydra.sweep.dir=out",
+        "stats.n_boot=100",
+    )
     assert done.code == 0, done.err
     assert_harmless(tmp_path / "out", TAG, FORMS[9])
 
@@ -85,9 +116,7 @@ def test_a_sweep(cli, tmp_path, rows):
 @pytest.mark.slow
 def test_features(cli, tmp_path, rows, monkeypatch):
     monkeypatch.setenv("TINY_ABLATE_CACHE", str(tmp_path / "cache"))
-    (tmp_path / "text.txt").write_text(
-        "".join(f"{form} France Paris {i}\n" for i in range(40) for form in FORMS)
-    )
+    (tmp_path / "text.txt").write_text("".join(f"{form} France Paris {i}\n" for i in range(40) for form in FORMS))
     done = cli(
         *TOY,
         "ablation=sae_toggle",

@@ -24,9 +24,14 @@ pytestmark = [
 def sweep(tmp_path, *overrides):
     """The head matrix of a sweep with these overrides."""
     done = subprocess.run(
-        [PYTHON, "-m", "tiny_ablation", *GRID, *overrides, "hydra.sweep.dir=sweep"], cwd=tmp_path, capture_output=True,
-        text=True, timeout=600, check=False, env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-    )  # fmt: skip
+        [PYTHON, "-m", "tiny_ablation", *GRID, *overrides, "hydra.sweep.dir=sweep"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return pd.read_parquet(SweepDir(tmp_path / "sweep").cross / "head_matrix.parquet")
 

@@ -9,8 +9,18 @@ from tiny_ablation.store.manifest import check_files, read_manifest
 from tiny_ablation.store.rundir import RunDir
 
 QUICK = (*TOY, "verify=off", "dataset.n_examples=8", "stats.n_boot=100", "stats.n_perm=100")
-THEIRS = ("thesis.tex", "config.yaml", "env.txt", "notes/a.ipynb", "metrics/summary.json", "run.log", ".tmp-draft.md",
-          "multirun.yaml", "report.html", ".hydra/config.yaml")  # fmt: skip
+THEIRS = (
+    "thesis.tex",
+    "config.yaml",
+    "env.txt",
+    "notes/a.ipynb",
+    "metrics/summary.json",
+    "run.log",
+    ".tmp-draft.md",
+    "multirun.yaml",
+    "report.html",
+    ".hydra/config.yaml",
+)
 
 
 def files(place):
@@ -36,16 +46,12 @@ def refused(result, *words):
 @pytest.mark.parametrize("place", [".", "mine"])
 @pytest.mark.parametrize("many", [False, True])
 def test_a_directory_with_files_of_the_users_is_refused_untouched(cli, tmp_path, place, many):
-    given = (
-        ("-m", "seed=0,1", f"hydra.sweep.dir={place}") if many else (f"hydra.run.dir={place}", "resume=false")
-    )
+    given = ("-m", "seed=0,1", f"hydra.sweep.dir={place}") if many else (f"hydra.run.dir={place}", "resume=false")
     key = "hydra.sweep.dir=DIR" if many else "hydra.run.dir=DIR"
     for theirs in [THEIRS, *((name,) for name in THEIRS)]:
         write(tmp_path / place, *theirs)
         before = files(tmp_path)
-        refused(
-            cli(*QUICK, *given), "not on record", theirs[0] if len(theirs) == 1 else "...", key, "move these"
-        )
+        refused(cli(*QUICK, *given), "not on record", theirs[0] if len(theirs) == 1 else "...", key, "move these")
         assert files(tmp_path) == before
         for path in sorted(tmp_path.iterdir()):
             shutil.rmtree(path) if path.is_dir() else path.unlink()

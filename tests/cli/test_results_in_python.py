@@ -60,9 +60,7 @@ def test_a_sweep_comes_back(finished):
     # The mean over seeds, by hand.
     rows = matrix[(matrix["metric"] == "logit_diff") & (matrix["scale"] == 0)]
     by_hand = rows.groupby(["condition", "layer", "head"])["delta"].mean()
-    means = (
-        sweep.means("head").query("metric == 'logit_diff'").set_index(["condition", "layer", "head"])["delta"]
-    )
+    means = sweep.means("head").query("metric == 'logit_diff'").set_index(["condition", "layer", "head"])["delta"]
     pd.testing.assert_series_equal(means.sort_index(), by_hand.sort_index(), check_index_type=False)
     assert sweep.run("sva", 1).summary["seed"] == 1
     assert [run.summary["seed"] for run in sweep.runs()] == [0, 1, 0, 1]

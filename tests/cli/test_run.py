@@ -18,14 +18,30 @@ from tiny_ablation.store.reader import load_run
 from tiny_ablation.store.rundir import RunDir
 
 FILES = {
-    "manifest.json", "machine.json", "provenance.json", "env.txt", "config.yaml", "run.log", "report.html",
-    "metrics/summary.json", "metrics/head_impact.parquet", "metrics/per_example.parquet", "metrics/verify.json",
-    "metrics/profile.json", "metrics/groups.parquet", "metrics/head_readouts.parquet", "metrics/layer_readouts.parquet",
+    "manifest.json",
+    "machine.json",
+    "provenance.json",
+    "env.txt",
+    "config.yaml",
+    "run.log",
+    "report.html",
+    "metrics/summary.json",
+    "metrics/head_impact.parquet",
+    "metrics/per_example.parquet",
+    "metrics/verify.json",
+    "metrics/profile.json",
+    "metrics/groups.parquet",
+    "metrics/head_readouts.parquet",
+    "metrics/layer_readouts.parquet",
     "metrics/head_prompts.parquet",
-    *(f"artifacts/{name}.{kind}" for name in ("head_map", "forest", "scales", "timeline", "verify")
-      for kind in ("png", "pdf", "svg", "html")),
-    "artifacts/plotly.min.js", "metrics/site_controls.parquet",
-}  # fmt: skip
+    *(
+        f"artifacts/{name}.{kind}"
+        for name in ("head_map", "forest", "scales", "timeline", "verify")
+        for kind in ("png", "pdf", "svg", "html")
+    ),
+    "artifacts/plotly.min.js",
+    "metrics/site_controls.parquet",
+}
 
 
 @pytest.fixture
@@ -37,11 +53,7 @@ def finished(cli, tmp_path, once):
 
 def test_the_files_of_a_run(finished):
     _, directory = finished
-    written = {
-        p.relative_to(directory).as_posix()
-        for p in directory.rglob("*")
-        if p.is_file() and not p.name.startswith(".")
-    }
+    written = {p.relative_to(directory).as_posix() for p in directory.rglob("*") if p.is_file() and not p.name.startswith(".")}
     assert written == FILES
     assert check_files(RunDir(directory)) == []
     assert json.loads((directory / "manifest.json").read_text())["status"] == "ok"
@@ -51,8 +63,22 @@ def test_the_impact_table(finished):
     _, directory = finished
     table = pd.read_parquet(directory / "metrics/head_impact.parquet")
     first = ["run_id", "seed", "layer", "head", "scale", "metric", "value"]
-    then = ["condition", "model", "dataset", "replacement", "positions", "direction", "n", "baseline", "delta", "ci_low",
-            "ci_high", "p_value", "q_value", "null"]  # fmt: skip
+    then = [
+        "condition",
+        "model",
+        "dataset",
+        "replacement",
+        "positions",
+        "direction",
+        "n",
+        "baseline",
+        "delta",
+        "ci_low",
+        "ci_high",
+        "p_value",
+        "q_value",
+        "null",
+    ]
     assert list(table.columns[:7]) == first
     assert list(table.columns[7:21]) == then
     assert len(table) == 2 * 4 * 3 * 7  # layers, heads, scales, metrics
@@ -158,13 +184,24 @@ def stages(directory):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_signals(tmp_path, number):
-    command = [sys.executable, "-m", "tiny_ablation", *TOY, "dataset.n_examples=null", "device.batch_tokens=16",
-               "hydra.run.dir=run"]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "tiny_ablation",
+        *TOY,
+        "dataset.n_examples=null",
+        "device.batch_tokens=16",
+        "hydra.run.dir=run",
+    ]
     process = subprocess.Popen(
-        command, cwd=tmp_path, text=True, stderr=subprocess.PIPE, stdout=subprocess.PIPE,
+        command,
+        cwd=tmp_path,
+        text=True,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
         # A shell that starts the tests in the background makes them, and their children, deaf to Ctrl-C.
         preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
-    )  # fmt: skip
+    )
     deadline = time.monotonic() + 60
     while not list(tmp_path.glob("run/partial/*.safetensors")):
         assert time.monotonic() < deadline
@@ -191,13 +228,10 @@ def test_own_data_with_own_field_names(cli, tmp_path):
 
 def test_whole_answers(cli, tmp_path):
     rows = [
-        {"clean": f"The {w} is", "target": " red and blue", "foil": " green"}
-        for w in ("car", "house", "sky", "tree", "cup")
+        {"clean": f"The {w} is", "target": " red and blue", "foil": " green"} for w in ("car", "house", "sky", "tree", "cup")
     ]
     override = write_rows(tmp_path / "rows.jsonl", *rows)
-    result = cli(
-        "model=toy", "tracking=off", "dataset=jsonl", override, "metrics.span=full", "hydra.run.dir=run"
-    )
+    result = cli("model=toy", "tracking=off", "dataset=jsonl", override, "metrics.span=full", "hydra.run.dir=run")
     assert result.code == 0, result.err
     assert json.loads((tmp_path / "run/metrics/summary.json").read_text())["primary"] == "seq_logprob_diff"
 
@@ -230,9 +264,7 @@ def test_runs_of_one_second_have_a_directory_each(cli, tmp_path):
 
 
 def test_a_directory_that_was_named_for_a_run_that_is_refused_does_not_stay(cli, tmp_path):
-    assert (
-        cli(*TOY, "dataset=jsonl", "dataset.path=nothing.jsonl", "hydra.run.dir=outputs/${now:%Y}").code == 2
-    )
+    assert cli(*TOY, "dataset=jsonl", "dataset.path=nothing.jsonl", "hydra.run.dir=outputs/${now:%Y}").code == 2
     assert list(tmp_path.iterdir()) == []
 
 

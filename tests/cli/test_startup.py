@@ -24,12 +24,14 @@ HEAVY = (
 @pytest.mark.parametrize("args", [("--cfg", "job"), ("--help",), ("--version",), ("ablation=nope",)])
 def test_nothing_heavy_is_imported(tmp_path, args):
     done = subprocess.run(
-        [sys.executable, "-X", "importtime", "-m", "tiny_ablation", *args], cwd=tmp_path, text=True, capture_output=True,
-        check=False, env={**os.environ, "HYDRA_FULL_ERROR": "0"},
-    )  # fmt: skip
-    imported = {
-        line.rsplit("|", 1)[1].strip() for line in done.stderr.splitlines() if line.startswith("import time:")
-    }
+        [sys.executable, "-X", "importtime", "-m", "tiny_ablation", *args],
+        cwd=tmp_path,
+        text=True,
+        capture_output=True,
+        check=False,
+        env={**os.environ, "HYDRA_FULL_ERROR": "0"},
+    )
+    imported = {line.rsplit("|", 1)[1].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
     assert "tiny_ablation.cli" in imported
     assert [name for name in HEAVY if name in imported] == []
     assert list(tmp_path.iterdir()) == []

@@ -29,11 +29,7 @@ GRID = (
 def matrices(directory):
     """The bytes of everything that equal sweeps share."""
     cross = SweepDir(directory).cross
-    return {
-        path.name: path.read_bytes()
-        for path in sorted(cross.iterdir())
-        if path.suffix in (".parquet", ".json")
-    }
+    return {path.name: path.read_bytes() for path in sorted(cross.iterdir()) if path.suffix in (".parquet", ".json")}
 
 
 @pytest.fixture(scope="module")
@@ -92,8 +88,9 @@ def test_only_a_damaged_cell_is_computed_again(swept, cli, tmp_path):
 
 def test_a_failing_cell_costs_the_others_nothing(cli, tmp_path):
     """Some of the facts have a length of their own, so no other can give its values to them."""
-    result = cli("-m", *TOY, "verify=off", "dataset=greater_than,facts", "ablation=heads_resample", "seed=0",
-                 "hydra.sweep.dir=sweep")  # fmt: skip
+    result = cli(
+        "-m", *TOY, "verify=off", "dataset=greater_than,facts", "ablation=heads_resample", "seed=0", "hydra.sweep.dir=sweep"
+    )
     assert result.code == 1
     sweep = SweepDir(tmp_path / "sweep")
     assert set(pd.read_parquet(sweep.cross / "head_matrix.parquet")["condition"]) == {"greater_than"}
@@ -148,8 +145,18 @@ def test_models_are_loaded_once_a_process(cli, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_seeds_that_change_nothing_are_said_to(cli, tmp_path):
-    result = cli("-m", *TOY[:2], *TOY[3:], "verify=off", "dataset=facts", "dataset.n_examples=null", "dataset.split=test",
-                 "ablation.layers=[0]", "seed=0,1", "hydra.sweep.dir=sweep")  # fmt: skip
+    result = cli(
+        "-m",
+        *TOY[:2],
+        *TOY[3:],
+        "verify=off",
+        "dataset=facts",
+        "dataset.n_examples=null",
+        "dataset.split=test",
+        "ablation.layers=[0]",
+        "seed=0,1",
+        "hydra.sweep.dir=sweep",
+    )
     assert result.code == 0, result.err
     assert "one measurement, not 2" in result.err
     (condition,) = json.loads(SweepDir(tmp_path / "sweep").summary.read_text())["conditions"].values()

@@ -11,8 +11,20 @@ from tiny_ablation.models import loader
 from tiny_ablation.store.manifest import read_manifest
 from tiny_ablation.store.sweepdir import SweepDir, read_plan
 
-GRID = ("-m", *TOY[1:], "model=local", "model.path=model", "dataset=jsonl", "dataset.name=mine", "dataset.path=rows.jsonl",
-        "verify=off", "dataset.n_examples=2", "seed=0,1", "hydra/launcher=basic", "hydra.sweep.dir=sweep")  # fmt: skip
+GRID = (
+    "-m",
+    *TOY[1:],
+    "model=local",
+    "model.path=model",
+    "dataset=jsonl",
+    "dataset.name=mine",
+    "dataset.path=rows.jsonl",
+    "verify=off",
+    "dataset.n_examples=2",
+    "seed=0,1",
+    "hydra/launcher=basic",
+    "hydra.sweep.dir=sweep",
+)
 ROWS = [
     {
         "clean": f"The capital of {of} is",

@@ -80,18 +80,13 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_texts(done, cli, monkeypatch
     assert cli(*again).code == 130
     stop[0] = False
     assert cli(*again).code == 0
-    first, second = (
-        read_table(d / "metrics/per_example.parquet") for d in (directory, directory.parent / "again")
-    )
+    first, second = (read_table(d / "metrics/per_example.parquet") for d in (directory, directory.parent / "again"))
     assert first.equals(second)
 
 
 def test_the_plan_says_how_much_is_written(cli):
     out = cli("plan", *TEXT, "verify=off").out
-    assert (
-        "up to 36 tokens are written (interventions x examples x generate.max_new_tokens), with keys and values"
-        in out
-    )
+    assert "up to 36 tokens are written (interventions x examples x generate.max_new_tokens), with keys and values" in out
     cut = [o for o in TEXT if "heads" not in o]
     said = cli("plan", *cut, "ablation=attn_knockout", "ablation.window=1", "--json").json()
     assert said[0]["written"] == {"tokens": 2 * 3 * 6 * 3, "anew": True}
@@ -110,9 +105,7 @@ def test_effects_on_texts_of_interventions_of_ones_own():
     ]
     asked = ("toy", rows, {"zero": Edit("z", 0, 1, Scale(0.0))}, ["text_changed"])
     keys = {"metrics.span": "text", "generate.max_new_tokens": 4}
-    with pytest.raises(
-        UserError, match=r"may write 8 tokens \(1 interventions on 2 examples.*generate.max_total=7"
-    ):
+    with pytest.raises(UserError, match=r"may write 8 tokens \(1 interventions on 2 examples.*generate.max_total=7"):
         measure(*asked, **keys, **{"generate.max_total": 7})
     found = measure(*asked, **keys)
     assert found["metric"].eq("text_changed").all()

@@ -45,7 +45,7 @@ class Evil:
         ("+hydra.job.env_set.LD_PRELOAD=evil.so", ("hydra.job.env_set.LD_PRELOAD", "shell")),
         ("hydra.searchpath=[pkg://antigravity]", ("hydra.searchpath", "file://")),
     ],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("many", [False, True])
 def test_an_override(cli, tmp_path, override, words, many):
     refused(cli(*["-m"] * many, *TOY, override), tmp_path, *words)
@@ -53,9 +53,9 @@ def test_an_override(cli, tmp_path, override, words, many):
 
 FILES = {
     "callback": ("hydra: {callbacks: {mine: {_target_: EVIL}}}", "hydra.callbacks.mine._target_"),
-    "callback, decoded": ('hydra: {callbacks: {x: "${oc.decode:\'{_target_: EVIL}\'}"}}', "hydra.callbacks.x"),
-    "all callbacks, created": ('hydra: {callbacks: "${oc.create:\'{x: {_target_: EVIL}}\'}"}', "hydra.callbacks"),
-    "Hydra itself, created": ('hydra: "${oc.create:\'{callbacks: {x: {_target_: EVIL}}}\'}"', "hydra"),
+    "callback, decoded": ("hydra: {callbacks: {x: \"${oc.decode:'{_target_: EVIL}'}\"}}", "hydra.callbacks.x"),
+    "all callbacks, created": ("hydra: {callbacks: \"${oc.create:'{x: {_target_: EVIL}}'}\"}", "hydra.callbacks"),
+    "Hydra itself, created": ("hydra: \"${oc.create:'{callbacks: {x: {_target_: EVIL}}}'}\"", "hydra"),
     "launcher": ("hydra: {launcher: {_target_: EVIL}}", "hydra.launcher._target_"),
     "launcher's shell": ("hydra: {launcher: {setup: ['touch ran']}}", "hydra.launcher.setup"),
     "launcher's interpreter": ("hydra: {launcher: {python: ./evil}}", "hydra.launcher.python"),
@@ -98,13 +98,16 @@ FILES = {
     "a model's code": ("model: {trust_remote_code: true}", "model.trust_remote_code"),
     "a second model's code": ("ablation: {tuned: {trust_remote_code: true}}", "ablation.tuned.trust_remote_code"),
     "a second model's code, referred to": (
-        "notes: {m: {trust_remote_code: true}}\nablation: {tuned: '${notes.m}'}", "notes.m.trust_remote_code",
+        "notes: {m: {trust_remote_code: true}}\nablation: {tuned: '${notes.m}'}",
+        "notes.m.trust_remote_code",
     ),
     "a second model's code, swept": (
-        "hydra: {sweeper: {params: {ablation.tuned: '{trust_remote_code: true}'}}}", "ablation.tuned.trust_remote_code",
+        "hydra: {sweeper: {params: {ablation.tuned: '{trust_remote_code: true}'}}}",
+        "ablation.tuned.trust_remote_code",
     ),
     "a model, referred to": (
-        "notes: {m: {name: x, source: hub}}\nmodel: '${notes.m}'", "model: a file may not",
+        "notes: {m: {name: x, source: hub}}\nmodel: '${notes.m}'",
+        "model: a file may not",
     ),
     "another run replaced": ("resume: false", "resume"),
     "power, by sudo": ("profile: {power: true}", "profile.power"),
@@ -125,14 +128,15 @@ FILES = {
     "its own model": ("defaults: [{'override /model': theirs}]", "model.trust_remote_code"),
     "free text": ("notes: {a: [{_target_: EVIL}]}", "notes.a.0._target_"),
     "deep nesting": (f"notes: {{a: {'[' * 200}{']' * 200}}}", "nested"),
-    "aliases of aliases": ("notes: {a: &a [x, x], "
-    + ", ".join(
-        f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]" for a, b in zip("abcdefghijk", "bcdefghijkl", strict=True)
-    )
-    + "}", "aliases"),
+    "aliases of aliases": (
+        "notes: {a: &a [x, x], "
+        + ", ".join(f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]" for a, b in zip("abcdefghijk", "bcdefghijkl", strict=True))
+        + "}",
+        "aliases",
+    ),
     "an alias of itself": ("notes: &a {a: [*a, *a]}", "aliases"),
     "a tag of YAML": ("notes: !!python/object/apply:tests.cli.test_trust.Evil []", "ConstructorError"),
-}  # fmt: skip
+}
 # What their own options say, which the files above choose.
 OPTIONS = {
     "model/evil": "TINY_ABLATE_CACHE: /evil",
@@ -199,12 +203,8 @@ def test_a_file_that_says_what_is_measured(cli, tmp_path, text):
     assert done.code == 0, done.err
 
 
-@pytest.mark.parametrize(
-    ("said", "class_"), [((), "BasicLauncher"), (("hydra/launcher=local",), "JoblibLauncher")]
-)
-def test_an_experiment_chooses_the_launcher_and_the_command_line_has_the_last_word(
-    cli, tmp_path, said, class_
-):
+@pytest.mark.parametrize(("said", "class_"), [((), "BasicLauncher"), (("hydra/launcher=local",), "JoblibLauncher")])
+def test_an_experiment_chooses_the_launcher_and_the_command_line_has_the_last_word(cli, tmp_path, said, class_):
     text = "# @package _global_\ndefaults: [{'override /hydra/launcher': basic}]\n"
     place = place_of(tmp_path, **{"experiment/ours": text})
     done = cli(f"--config-dir={place}", "--cfg", "hydra", *TOY, "experiment=ours", *said)
@@ -213,9 +213,15 @@ def test_an_experiment_chooses_the_launcher_and_the_command_line_has_the_last_wo
 
 def test_what_a_file_may_not_say_the_command_line_may(cli, tmp_path):
     given = (
-        "hydra.run.dir=/x", "model.trust_remote_code=true", "tracking.uri=http://x", "resume=false", "hydra.job.name=x",
-        "hydra/launcher=basic", "+hydra.job.env_set.OMP_NUM_THREADS=2", "+notes.x=${oc.env:HOME}",
-    )  # fmt: skip
+        "hydra.run.dir=/x",
+        "model.trust_remote_code=true",
+        "tracking.uri=http://x",
+        "resume=false",
+        "hydra.job.name=x",
+        "hydra/launcher=basic",
+        "+hydra.job.env_set.OMP_NUM_THREADS=2",
+        "+notes.x=${oc.env:HOME}",
+    )
     assert cli("--cfg", "all", *TOY, *given).code == 0
 
 
@@ -237,11 +243,19 @@ def test_every_key_of_a_model_and_of_tracking_is_for_files_or_for_the_command_li
 
     groups = {"model": ModelConfig, "tracking": TrackingConfig, "profile": ProfileConfig}
     keys = {f"{group}.{each.name}" for group, config in groups.items() for each in fields(config)}
-    keys |= {each.name if each.name in ("seed", "condition", "resume", "experiment") else f"{each.name}.x"
-             for each in fields(RootConfig) if each.name not in groups}  # fmt: skip
+    keys |= {
+        each.name if each.name in ("seed", "condition", "resume", "experiment") else f"{each.name}.x"
+        for each in fields(RootConfig)
+        if each.name not in groups
+    }
     assert {key for key in keys if not _is_allowed(key, "x")} == {
-        "model.trust_remote_code", "tracking.uri", "profile.power", "resume", "experiment", "run.x",
-    }  # fmt: skip
+        "model.trust_remote_code",
+        "tracking.uri",
+        "profile.power",
+        "resume",
+        "experiment",
+        "run.x",
+    }
 
 
 def test_lines_in_what_goes_into_the_head_of_a_shell_script_are_refused_from_anywhere():
@@ -282,7 +296,4 @@ def test_a_root_file_that_leaves_the_tools_own_out_is_refused(cli, tmp_path):
 def test_what_the_tool_itself_needs_still_works(cli):
     assert cli("--hydra-help").code == 0
     assert cli("--cfg", "all", *TOY).code == 0
-    assert (
-        cli("--cfg", "hydra", *TOY, "hydra/job_logging=default", "+hydra.job.env_set.OMP_NUM_THREADS=2").code
-        == 0
-    )
+    assert cli("--cfg", "hydra", *TOY, "hydra/job_logging=default", "+hydra.job.env_set.OMP_NUM_THREADS=2").code == 0

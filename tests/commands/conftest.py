@@ -11,10 +11,16 @@ def corpus_file(tmp_path):
 
     def write(n: int = 100, templates: int = 20, name: str = "mine.jsonl", **more: str) -> str:
         rows = [
-            {"clean": f"Number {i} of kind {i % templates} is", "target": " blue", "foil": " red",
-             "template": f"t{i % templates}", "note": i, **more}
+            {
+                "clean": f"Number {i} of kind {i % templates} is",
+                "target": " blue",
+                "foil": " red",
+                "template": f"t{i % templates}",
+                "note": i,
+                **more,
+            }
             for i in range(n)
-        ]  # fmt: skip
+        ]
         (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
         return name
 

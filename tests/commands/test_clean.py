@@ -37,9 +37,7 @@ def cache(tmp_path, monkeypatch):
     return place
 
 
-@pytest.mark.parametrize(
-    "name", ["models/thesis", "sae/mine", "models/.mine.tmp-x", "sae/mine.work", "models/link"]
-)
+@pytest.mark.parametrize("name", ["models/thesis", "sae/mine", "models/.mine.tmp-x", "sae/mine.work", "models/link"])
 def test_what_the_tool_did_not_make_is_not_shown_and_not_deleted(cache, cli, tmp_path, name):
     theirs = tmp_path / "theirs" if name.endswith("link") else cache / name
     theirs.mkdir(parents=True)
@@ -61,18 +59,21 @@ def test_what_a_user_put_into_an_entry_keeps_it(cache, cli):
 
 
 def states(result):
-    return {
-        row["path"].rpartition("/")[2].partition("-")[0] + ":" + row["kind"]: row["state"]
-        for row in result.json()
-    }
+    return {row["path"].rpartition("/")[2].partition("-")[0] + ":" + row["kind"]: row["state"] for row in result.json()}
 
 
 def test_it_shows_what_there_is_and_deletes_nothing(cache, cli):
     before = sorted(cache.rglob("*"))
     result = cli("clean")
     assert result.code == 0
-    for words in (str(cache), "autoencoder  1.0 MB  there", "model  2.0 MB", "left behind", "unfinished training",
-                  "5.0 MB would be deleted; say --yes"):  # fmt: skip
+    for words in (
+        str(cache),
+        "autoencoder  1.0 MB  there",
+        "model  2.0 MB",
+        "left behind",
+        "unfinished training",
+        "5.0 MB would be deleted; say --yes",
+    ):
         assert words in result.out
     assert sorted(cache.rglob("*")) == before
 
@@ -108,9 +109,7 @@ def test_what_is_being_made_stays(cache, cli):
 
 def test_what_another_process_uses_stays(cache, cli):
     code = f"{MAKE}\nprint('up', flush=True); input()"
-    user = subprocess.Popen(
-        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
+    user = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert user.stdout.readline() == "up\n"
     assert [row["state"] for row in cli("clean", "tiny-ab", "--yes", "--json").json()] == ["in use"]
     user.kill()

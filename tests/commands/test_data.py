@@ -24,14 +24,15 @@ def test_help_lists_the_commands(cli):
 @pytest.mark.parametrize("name", commands.names())
 def test_help_of_a_command_is_light(tmp_path, name):
     done = subprocess.run(
-        [sys.executable, "-X", "importtime", "-m", "tiny_ablation", name, "--help"], cwd=tmp_path, text=True,
-        capture_output=True, check=False,
-    )  # fmt: skip
+        [sys.executable, "-X", "importtime", "-m", "tiny_ablation", name, "--help"],
+        cwd=tmp_path,
+        text=True,
+        capture_output=True,
+        check=False,
+    )
     assert done.returncode == 0
     assert done.stdout.startswith(f"usage: tiny-ablate {name}")
-    imported = {
-        line.rsplit("|", 1)[1].strip() for line in done.stderr.splitlines() if line.startswith("import time:")
-    }
+    imported = {line.rsplit("|", 1)[1].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
     assert [module for module in HEAVY if module in imported] == []
 
 
@@ -73,9 +74,7 @@ def test_the_text_says_the_same(cli):
 
 
 def test_the_baseline_per_template(cli):
-    found = cli("data", "model=toy", "dataset=sva", "dataset.n_examples=40", "--baseline", "--json").json()[
-        "baseline"
-    ]
+    found = cli("data", "model=toy", "dataset=sva", "dataset.n_examples=40", "--baseline", "--json").json()["baseline"]
     assert found["n"] == 40
     assert sum(row["n"] for row in found["by_template"]) == 40
     for name in ("accuracy", "preference", "logit_diff"):
@@ -87,9 +86,7 @@ def test_the_baseline_per_template(cli):
 def test_rows_that_cannot_be_scored_are_listed_and_counted(cli, corpus_file, tmp_path):
     corpus_file(12, 3, name="short.jsonl")
     corpus_file(1, 1, name="long.jsonl", clean="A long answer is", target=" blue red")
-    (tmp_path / "both.jsonl").write_text(
-        (tmp_path / "short.jsonl").read_text() + (tmp_path / "long.jsonl").read_text()
-    )
+    (tmp_path / "both.jsonl").write_text((tmp_path / "short.jsonl").read_text() + (tmp_path / "long.jsonl").read_text())
     args = ("data", "model=toy", "dataset=jsonl", "dataset.path=both.jsonl")
     shown = cli(*args, "--json").json()
     assert list(shown["unscorable"]) == ["row-13"]

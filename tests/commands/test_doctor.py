@@ -26,8 +26,15 @@ def test_says_what_there_is(cli, monkeypatch, tmp_path):
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     result = cli("doctor", *CPU)
     assert result.code == 0, result.out
-    for said in ("Devices", "torch ", "ready offline: ", "toy", "no store here yet", "the same bits",
-                 "Nothing is known to be wrong here."):  # fmt: skip
+    for said in (
+        "Devices",
+        "torch ",
+        "ready offline: ",
+        "toy",
+        "no store here yet",
+        "the same bits",
+        "Nothing is known to be wrong here.",
+    ):
         assert said in result.out
     assert "somebody" not in result.out
     assert len(platform.node()) < 4 or platform.node() not in result.out
@@ -35,16 +42,22 @@ def test_says_what_there_is(cli, monkeypatch, tmp_path):
 
 
 def test_json_and_a_problem(cli, monkeypatch):
-    monkeypatch.setattr(
-        "tiny_ablation.models.device.known_bad", lambda name: "broken" if name == "cpu" else None
-    )
+    monkeypatch.setattr("tiny_ablation.models.device.known_bad", lambda name: "broken" if name == "cpu" else None)
     monkeypatch.setattr("tiny_ablation.verify.doctor.devices", list)
     result = cli("doctor", "--json", *CPU)
     assert result.code == 1
     found = result.json()
     assert set(found) == {
-        "version", "machine", "devices", "packages", "models", "cache", "tracking", "probe", "problems",
-    }  # fmt: skip
+        "version",
+        "machine",
+        "devices",
+        "packages",
+        "models",
+        "cache",
+        "tracking",
+        "probe",
+        "problems",
+    }
     assert "broken" in found["probe"]["error"]
     assert len(found["problems"]) == 2
 
@@ -59,9 +72,13 @@ def test_survives_what_is_not_installed(tmp_path, absent):
     code = "import sys; sys.modules.update(dict.fromkeys(sys.argv[1].split(',')))\n"
     code += "from tiny_ablation.cli import main; sys.exit(main(['doctor', '--json', 'device=cpu']))"
     done = subprocess.run(
-        [sys.executable, "-c", code, ",".join(absent)], cwd=tmp_path, capture_output=True, text=True, check=False,
+        [sys.executable, "-c", code, ",".join(absent)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+    )
     assert done.returncode == 1, done.stderr
     found = json.loads(done.stdout)
     assert any(name in found["probe"]["error"] for name in absent)

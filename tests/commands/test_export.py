@@ -12,8 +12,15 @@ from tiny_ablation.cli import main
 from tiny_ablation.errors import ResultsError
 from tiny_ablation.report.node_graph import _edges, _layers, node_graph
 
-TOY = ("model=toy", "tracking=off", "verify=off", "dataset.n_examples=12", "stats.n_boot=100", "stats.n_perm=100",
-       "device.threads=1")  # fmt: skip
+TOY = (
+    "model=toy",
+    "tracking=off",
+    "verify=off",
+    "dataset.n_examples=12",
+    "stats.n_boot=100",
+    "stats.n_perm=100",
+    "device.threads=1",
+)
 HEADS = [f"a{layer}.h{head}" for layer in range(2) for head in range(4)]
 
 
@@ -22,13 +29,15 @@ def made(tmp_path_factory):
     """Runs of the toy model: heads at two factors, MLPs, part of the heads, attention, a circuit."""
     place = tmp_path_factory.mktemp("runs")
     for name, args in {
-        "heads": ["ablation=heads_zero", "ablation.scales=[0.5,0.0]"], "mlp": ["ablation=mlp_zero"],
-        "some": ["ablation=heads_zero", "ablation.layers=[1]"], "attention": ["ablation=attn_zero"],
+        "heads": ["ablation=heads_zero", "ablation.scales=[0.5,0.0]"],
+        "mlp": ["ablation=mlp_zero"],
+        "some": ["ablation=heads_zero", "ablation.layers=[1]"],
+        "attention": ["ablation=attn_zero"],
         "p_drop": ["ablation=heads_zero", "ablation.scales=[0.0]", "metrics.primary=p_drop"],
         "entropy": ["ablation=heads_zero", "metrics.primary=entropy"],
         "last": ["ablation=heads_zero", "ablation.positions=last"],
         "circuit": ["ablation=circuit", f"ablation.from_run={place / 'heads'}"],
-    }.items():  # fmt: skip
+    }.items():
         assert main([*TOY, *args, f"hydra.run.dir={place / name}"]) == 0
     return place
 
@@ -73,9 +82,7 @@ def test_a_circuit_keeps_its_heads_and_what_is_no_head(cli, made):
     assert kept == {"input", "logits", "m0", "m1", *named}
     assert len(named) == 2
     edges = graph(cli, made / "circuit", "--size", "2")["edges"]
-    inside = {
-        name.partition("->")[0] in kept and name.partition("->")[2].split("<")[0] in kept for name in edges
-    }
+    inside = {name.partition("->")[0] in kept and name.partition("->")[2].split("<")[0] in kept for name in edges}
     assert inside == {True, False}
     assert all(
         edge["in_graph"] == (a in kept and b.split("<")[0] in kept)

@@ -22,13 +22,26 @@ FAST = (
 def runs(cli, tmp_path, once):
     def make():
         heads = cli(
-            *FAST, "ablation=heads_zero", "ablation.scales=[0.0]", "dataset.split=train", "dataset.n_examples=30",
-            "stats.confirm=test", "stats.confirm_top=3", "hydra.run.dir=heads",
-        )  # fmt: skip
+            *FAST,
+            "ablation=heads_zero",
+            "ablation.scales=[0.0]",
+            "dataset.split=train",
+            "dataset.n_examples=30",
+            "stats.confirm=test",
+            "stats.confirm_top=3",
+            "hydra.run.dir=heads",
+        )
         circuit = cli(
-            *FAST, "ablation=circuit", "ablation.from_run=heads", "metrics.primary=kl_div", "ablation.n_random=4",
-            "ablation.members=2", "dataset.split=test", "dataset.n_examples=20", "hydra.run.dir=circuit",
-        )  # fmt: skip
+            *FAST,
+            "ablation=circuit",
+            "ablation.from_run=heads",
+            "metrics.primary=kl_div",
+            "ablation.n_random=4",
+            "ablation.members=2",
+            "dataset.split=test",
+            "dataset.n_examples=20",
+            "hydra.run.dir=circuit",
+        )
         assert (heads.code, circuit.code) == (0, 0)
 
     once(make)

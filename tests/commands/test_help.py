@@ -36,12 +36,26 @@ def test_every_key_of_every_group_and_kind_is_there():
 
 @pytest.mark.parametrize(
     ("group", "name", "values", "default", "about", "defines"),
-    [(DeviceConfig, "threads", "whole number or null, at least 1 and at most 1024", "null",
-      "CPU threads; null leaves torch's choice", False),
-     (DeviceConfig, "dtype", "`float32`, `float64`, `bfloat16`, `float16`", "float32",
-      "The precision of the forward pass; metrics are always computed in float32 or better", True),
-     (StatsConfig, "n_boot", "whole number, at least 100 and at most 1000000", "2000", "bootstrap draws over groups", True)],
-)  # fmt: skip
+    [
+        (
+            DeviceConfig,
+            "threads",
+            "whole number or null, at least 1 and at most 1024",
+            "null",
+            "CPU threads; null leaves torch's choice",
+            False,
+        ),
+        (
+            DeviceConfig,
+            "dtype",
+            "`float32`, `float64`, `bfloat16`, `float16`",
+            "float32",
+            "The precision of the forward pass; metrics are always computed in float32 or better",
+            True,
+        ),
+        (StatsConfig, "n_boot", "whole number, at least 100 and at most 1000000", "2000", "bootstrap draws over groups", True),
+    ],
+)
 def test_a_key_says_what_its_field_says(group, name, values, default, about, defines):
     assert (name, values, default, about, defines) in [tuple(key) for key in keys(group)]
 
@@ -86,9 +100,7 @@ def test_groups_keys_and_experiments_are_explained(cli, topic, words):
         assert word in shown
 
 
-@pytest.mark.parametrize(
-    "group", ["ablation", "dataset", "device", "experiment", "model", "tracking", "verify"]
-)
+@pytest.mark.parametrize("group", ["ablation", "dataset", "device", "experiment", "model", "tracking", "verify"])
 def test_every_option_says_what_it_is(group):
     for path in (PAGE.parents[1] / "conf" / group).glob("*.yaml"):
         assert header(path), path

@@ -75,26 +75,22 @@ def test_it_says_which_effects_can_be_found(cli):
 def test_a_pilot_run_says_which_of_its_effects_will_be_found(cli, tmp_path):
     cli("selfcheck", "--prompts", "prompts")
     planned = (
-        "model=tracr_sort", "ablation.scales=[0]", "dataset=file", "dataset.path=prompts/tracr_sort.jsonl",
-        "dataset.allow_answer_in_prompt=true", "metrics.names=[logit_diff]",
-    )  # fmt: skip
-    assert (
-        cli(*planned, "dataset.n_examples=8", "tracking=off", "verify=off", "hydra.run.dir=pilot").code == 0
+        "model=tracr_sort",
+        "ablation.scales=[0]",
+        "dataset=file",
+        "dataset.path=prompts/tracr_sort.jsonl",
+        "dataset.allow_answer_in_prompt=true",
+        "metrics.names=[logit_diff]",
     )
+    assert cli(*planned, "dataset.n_examples=8", "tracking=off", "verify=off", "hydra.run.dir=pilot").code == 0
     [found] = cli("plan", *planned, "dataset.n_examples=20", "--pilot", "pilot", "--json").json()
     pilot = found["pilot"]
-    rows = pd.read_parquet(tmp_path / "pilot" / "metrics" / "head_impact.parquet").set_index(
-        ["layer", "head"]
-    )
+    rows = pd.read_parquet(tmp_path / "pilot" / "metrics" / "head_impact.parquet").set_index(["layer", "head"])
     sizes = (rows["effect_size"] * rows["shrunken"] / rows["delta"]).abs().dropna()
     layer, head = sizes.idxmax()
     first = pilot["strongest"][0]
     assert (first["site"], pilot["groups"], pilot["sites"]) == (f"L{layer}H{head}", 8, len(sizes))
-    assert (
-        abs(first["size"])
-        == pytest.approx(sizes.max())
-        == pytest.approx(abs(first["shrunken"]) / first["sd"])
-    )
+    assert abs(first["size"]) == pytest.approx(sizes.max()) == pytest.approx(abs(first["shrunken"]) / first["sd"])
     told = cli("plan", *planned, "dataset.n_examples=20", "--pilot", "pilot").out
     assert f"expected to find {pilot['finds']:g} of its {pilot['sites']} effects" in told
     assert f"{first['delta']:+.3f}" in told

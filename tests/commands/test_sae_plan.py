@@ -5,18 +5,24 @@ import pytest
 
 from tiny_ablation.sae import trained
 
-SAE = ("sae.width=32", "sae.k=4", "sae.context=16", "sae.own_samples=2", "sae.steps=30", "sae.batch=32", "sae.tokens=640",
-       "sae.held_out=256")  # fmt: skip
+SAE = (
+    "sae.width=32",
+    "sae.k=4",
+    "sae.context=16",
+    "sae.own_samples=2",
+    "sae.steps=30",
+    "sae.batch=32",
+    "sae.tokens=640",
+    "sae.held_out=256",
+)
 RUNS = {
     "sae_train": ("layer_impact", ()),
     "sae_toggle": ("feature_impact", ("ablation.features=[3,5,8]", "ablation.controls=2", "ablation.text_tokens=256")),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_the_run_has_the_rows_that_were_planned_before_its_autoencoder_was_trained(
-    cli, tmp_path, monkeypatch, name
-):
+def test_the_run_has_the_rows_that_were_planned_before_its_autoencoder_was_trained(cli, tmp_path, monkeypatch, name):
     monkeypatch.setenv("TINY_ABLATE_CACHE", str(tmp_path / "cache"))
     (tmp_path / "text.txt").write_text("The capital of France is Paris. " * 200)
     table, given = RUNS[name]
@@ -27,9 +33,7 @@ def test_the_run_has_the_rows_that_were_planned_before_its_autoencoder_was_train
     assert "an autoencoder of 32 features is trained" in told
     assert planned["first"]["an autoencoder of 32 features is trained"] <= planned["seconds"]
 
-    done = cli(
-        *run, "tracking=off", "verify=off", "stats.n_boot=100", "stats.n_perm=100", "hydra.run.dir=run"
-    )
+    done = cli(*run, "tracking=off", "verify=off", "stats.n_boot=100", "stats.n_perm=100", "hydra.run.dir=run")
     assert done.code == 0
     metrics = tmp_path / "run/metrics"
     assert len(pd.read_parquet(metrics / f"{table}.parquet")) == planned["impact_rows"]

@@ -165,9 +165,7 @@ FAULTS = {
 QUICK = "groups that are ignored"
 
 
-@pytest.mark.parametrize(
-    "fault", [QUICK, *(pytest.param(f, marks=pytest.mark.slow) for f in FAULTS if f != QUICK)]
-)
+@pytest.mark.parametrize("fault", [QUICK, *(pytest.param(f, marks=pytest.mark.slow) for f in FAULTS if f != QUICK)])
 def test_a_method_that_does_not_hold_misses_its_bar(cli, monkeypatch, few_draws, fault):
     name, method, bars = FAULTS[fault]
     monkeypatch.setattr(site_statistics, name, method)
@@ -228,43 +226,76 @@ def _uncorrected(deltas: Any, _: Any) -> Any:
 CIRCUIT, SWEEP = "ablations.circuit", "sweep.analysis"
 TRIAL_FAULTS: dict[str, tuple[str, Any, str, str]] = {
     "seeds whose wordings are not known": (
-        f"{SWEEP}.pooled.pooled_intervals", _independent, simulate_sweeps.COVERS, "10 seeds",
+        f"{SWEEP}.pooled.pooled_intervals",
+        _independent,
+        simulate_sweeps.COVERS,
+        "10 seeds",
     ),
     "top sets without a test": (
-        f"{SWEEP}.invariants.conjunction_q", lambda *_: None, simulate_sweeps.CONSERVED, "log-sd",
+        f"{SWEEP}.invariants.conjunction_q",
+        lambda *_: None,
+        simulate_sweeps.CONSERVED,
+        "log-sd",
     ),
     "random sets as the only chance": (
-        f"{SWEEP}.overlap_chances._of_flips", lambda _: [], simulate_sweeps.CHANCE, "log-sd",
+        f"{SWEEP}.overlap_chances._of_flips",
+        lambda _: [],
+        simulate_sweeps.CHANCE,
+        "log-sd",
     ),
     "p-values as q-values of pairs": (
-        "ablations.pairs.interaction.q_values", lambda p, _: p, simulate_sweeps.INTERACTS, "",
+        "ablations.pairs.interaction.q_values",
+        lambda p, _: p,
+        simulate_sweeps.INTERACTS,
+        "",
     ),
     "one replacement as good as all": (
-        f"{SWEEP}.robustness.same_sign_everywhere", lambda p, _: p.min(0) / N_HEADS, simulate_sweeps.HOLDS, "",
+        f"{SWEEP}.robustness.same_sign_everywhere",
+        lambda p, _: p.min(0) / N_HEADS,
+        simulate_sweeps.HOLDS,
+        "",
     ),
     "sign flips in every condition": (f"{SWEEP}.examples.cluster_means", _sign_flips, simulate_sweeps.IN_ALL, "negative"),
     "profiles by permuted groups": ("stats.profiles.unpaired_profiles", _permuted, simulate_sweeps.DIFFERS, "sd 3"),
     "CMD with the bias of noise": (
-        f"{CIRCUIT}.areas.absolute_without_bias", lambda halves: abs(halves).mean((0, 1)), simulate_claims.CMD, "",
+        f"{CIRCUIT}.areas.absolute_without_bias",
+        lambda halves: abs(halves).mean((0, 1)),
+        simulate_claims.CMD,
+        "",
     ),
     "any f from .8 on carries": (
-        f"{CIRCUIT}.analysis.circuit_table", _any_f_from_80_percent, simulate_claims.CARRIES, "f 1.41",
+        f"{CIRCUIT}.analysis.circuit_table",
+        _any_f_from_80_percent,
+        simulate_claims.CARRIES,
+        "f 1.41",
     ),
     "the first f that passes carries": (
-        f"{CIRCUIT}.analysis.circuit_table", _any_f_from_80_percent, simulate_claims.CARRIES, "f 0.8",
+        f"{CIRCUIT}.analysis.circuit_table",
+        _any_f_from_80_percent,
+        simulate_claims.CARRIES,
+        "f 0.8",
     ),
     "members without a test": (
-        f"{CIRCUIT}.analysis.q_values", lambda p, _: 0 * p, simulate_claims.NEEDED, "as it is",
+        f"{CIRCUIT}.analysis.q_values",
+        lambda p, _: 0 * p,
+        simulate_claims.NEEDED,
+        "as it is",
     ),
     "members by size alone": (f"{CIRCUIT}.curves.Curves.ratios", _unsigned, simulate_claims.NEEDED, "rises"),
     "what was missed as in the sample": (
-        "ablations.shared.agreement._upper_share", lambda hits, n: hits / n, simulate_claims.RECALL, "",
+        "ablations.shared.agreement._upper_share",
+        lambda hits, n: hits / n,
+        simulate_claims.RECALL,
+        "",
     ),
     "stability of draws from the same sample": (
-        "stats.halves.top_set_agreement", _drawn_from_itself, simulate_claims.STABLE, "small effects",
+        "stats.halves.top_set_agreement",
+        _drawn_from_itself,
+        simulate_claims.STABLE,
+        "small effects",
     ),
     "effect sizes as they come": ("stats.effect_size.standardised", _uncorrected, simulate_claims.SIZE, ""),
-}  # fmt: skip
+}
 # How often a row is simulated here, where four times do not tell a fault from chance.
 MORE = {
     simulate_sweeps.IN_ALL: 150,
@@ -276,9 +307,7 @@ MORE = {
 
 
 def _few(trial: Trial) -> Trial:
-    return replace(
-        trial, n=MORE.get(trial.name, 4), high=trial.high if trial.low or trial.name in MORE else 0.5
-    )
+    return replace(trial, n=MORE.get(trial.name, 4), high=trial.high if trial.low or trial.name in MORE else 0.5)
 
 
 @pytest.mark.parametrize("fault", TRIAL_FAULTS)
@@ -352,8 +381,11 @@ def test_a_check_without_a_bar_cannot_be_missed():
     assert all_met([told])
     assert not all_met([told, missed])
     assert list(table([told, missed])) == [
-        "", "Coverage: 0.93 to 0.97", "  hard  0.500  told, no bar", "  hard  0.500  MISSED",
-    ]  # fmt: skip
+        "",
+        "Coverage: 0.93 to 0.97",
+        "  hard  0.500  told, no bar",
+        "  hard  0.500  MISSED",
+    ]
 
 
 def test_parts_are_the_models_and_the_statistics():

@@ -21,9 +21,7 @@ def test_the_rows_keep_everything_and_get_a_split(cli, corpus_file, tmp_path):
     result = cli("split", source, "--json")
     assert result.code == 0, result.err
     written = rows(tmp_path / "mine.split.jsonl")
-    assert [{k: v for k, v in row.items() if k not in ("split", "id")} for row in written] == rows(
-        tmp_path / source
-    )
+    assert [{k: v for k, v in row.items() if k not in ("split", "id")} for row in written] == rows(tmp_path / source)
     counts = result.json()["counts"]
     assert counts == {name: sum(row["split"] == name for row in written) for name in ("train", "dev", "test")}
     assert counts["train"] == pytest.approx(300, abs=40)
@@ -56,8 +54,7 @@ def test_by_group_no_template_is_in_two_splits(cli, corpus_file, tmp_path):
 
 def test_groups_that_share_a_template_stay_together(cli, tmp_path):
     lines = [
-        {"clean": f"Row {i} is", "target": " a", "foil": " b", "group": f"g{i}", "template": f"t{i // 2}"}
-        for i in range(10)
+        {"clean": f"Row {i} is", "target": " a", "foil": " b", "group": f"g{i}", "template": f"t{i // 2}"} for i in range(10)
     ]
     (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert cli("split", "pairs.jsonl", "--by", "group").code == 0

@@ -46,15 +46,37 @@ def write_run(run, name):
     site = {"layer": [0, 0, 0, 1, 1, 1], "head": [0, 1, 2] * 2, "scale": 0.0}
     common = {"run_id": name, "seed": 0, "replacement": "zero", "positions": "all", "direction": "clean"}
     table = pd.DataFrame(site).assign(
-        **common, metric="logit_diff", value=1.0, condition=name, model="toy", dataset=name, n=8, baseline=2.0,
-        delta=EFFECTS[name], granularity="head", component="z", set="single", null="none",
+        **common,
+        metric="logit_diff",
+        value=1.0,
+        condition=name,
+        model="toy",
+        dataset=name,
+        n=8,
+        baseline=2.0,
+        delta=EFFECTS[name],
+        granularity="head",
+        component="z",
+        set="single",
+        null="none",
         **NOTHING_SAID,
-    )  # fmt: skip
+    )
     rows = [
-        {"layer": i // 3, "head": i % 3, "scale": 0.0, "example_id": f"e{g}", "group": f"g{g}", "template": "t",
-         "prediction": "x", "prediction_baseline": "x", "logit_diff": effect + 0.01 * (g - 3.5), "logit_diff_baseline": 0.0}
-        for i, effect in enumerate(EFFECTS[name]) for g in range(8)
-    ]  # fmt: skip
+        {
+            "layer": i // 3,
+            "head": i % 3,
+            "scale": 0.0,
+            "example_id": f"e{g}",
+            "group": f"g{g}",
+            "template": "t",
+            "prediction": "x",
+            "prediction_baseline": "x",
+            "logit_diff": effect + 0.01 * (g - 3.5),
+            "logit_diff_baseline": 0.0,
+        }
+        for i, effect in enumerate(EFFECTS[name])
+        for g in range(8)
+    ]
     write_table(run.table("head_impact"), conform(table, "head_impact"))
     examples = pd.DataFrame(rows).assign(**common)
     write_table(run.per_example, conform_examples(examples, "head_impact", ["logit_diff"]))
@@ -99,9 +121,7 @@ def test_invariants_with_other_parameters_leave_the_file_alone(cli, sweep, tmp_p
     cli("aggregate", "sweep")
     path = tmp_path / "sweep/artifacts/cross_condition/invariants.json"
     before = path.read_bytes()
-    found = cli(
-        "invariants", "sweep", "--k", "3", "--metric", "logit_diff", "--op", "difference", "--json"
-    ).json()
+    found = cli("invariants", "sweep", "--k", "3", "--metric", "logit_diff", "--op", "difference", "--json").json()
     assert found["heads"] == [{"layer": 0, "head": 2}, {"layer": 1, "head": 0}]
     assert path.read_bytes() == before
     helps = ("invariants", "sweep", "--k", "1", "--direction", "helps", "--op", "union")

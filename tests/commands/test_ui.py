@@ -11,18 +11,14 @@ from tiny_ablation.commands import ui
 
 
 def test_without_a_store_nothing_is_started(cli, monkeypatch):
-    monkeypatch.setattr(
-        ui.subprocess, "Popen", lambda *_, **__: (_ for _ in ()).throw(AssertionError("started"))
-    )
+    monkeypatch.setattr(ui.subprocess, "Popen", lambda *_, **__: (_ for _ in ()).throw(AssertionError("started")))
     done = cli("ui")
     assert done.code == 2
     assert "mlflow.db is missing" in done.err
 
 
 def test_a_server_is_named_and_not_started(cli, monkeypatch):
-    monkeypatch.setattr(
-        ui.subprocess, "Popen", lambda *_, **__: (_ for _ in ()).throw(AssertionError("started"))
-    )
+    monkeypatch.setattr(ui.subprocess, "Popen", lambda *_, **__: (_ for _ in ()).throw(AssertionError("started")))
     done = cli("ui", "tracking.uri=https://example.org/mlflow")
     assert (done.code, "open https://example.org/mlflow" in done.out) == (0, True)
 
@@ -47,9 +43,13 @@ def test_it_shows_the_store_on_the_loopback_interface_and_ends_with_its_server(t
     env = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path / "fake"), *sys.path])}
     command = [sys.executable, "-m", "tiny_ablation", "ui", "--port", "5055"]
     process = subprocess.Popen(
-        command, cwd=tmp_path, env=env, stdout=subprocess.PIPE, text=True,
+        command,
+        cwd=tmp_path,
+        env=env,
+        stdout=subprocess.PIPE,
+        text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )  # fmt: skip
+    )
     deadline = time.monotonic() + 100
     while not (tmp_path / "said").exists():
         assert time.monotonic() < deadline

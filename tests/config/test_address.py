@@ -29,9 +29,7 @@ def test_what_is_masked(uri, shown):
     assert masked(shown) == shown
 
 
-@pytest.mark.parametrize(
-    "form", ["tracking.uri={}", "+tracking.uri={}", "++tracking.uri='{}'", 'tracking.uri="{}"']
-)
+@pytest.mark.parametrize("form", ["tracking.uri={}", "+tracking.uri={}", "++tracking.uri='{}'", 'tracking.uri="{}"'])
 def test_a_command_line_keeps_the_whole_address_in_the_environment(form, monkeypatch):
     monkeypatch.setenv(VARIABLE, "")
     args = ["-m", form.format("http://me:pw@host"), "seed=0,1", "notes.x=http://a:b@c"]

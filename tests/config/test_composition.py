@@ -58,9 +58,14 @@ def test_a_job_is_what_hydra_makes_of_it(loader, overrides):
 
 @pytest.mark.parametrize(
     ("overrides", "error"),
-    [(["dataset=nonsense"], HydraException), (["stats.nonsense=1"], HydraException), (["seed=x"], HydraException),
-     (["+notes.x._target_=os.system"], ConfigError), (["+notes.x={_target_: os.system}"], ConfigError)],
-)  # fmt: skip
+    [
+        (["dataset=nonsense"], HydraException),
+        (["stats.nonsense=1"], HydraException),
+        (["seed=x"], HydraException),
+        (["+notes.x._target_=os.system"], ConfigError),
+        (["+notes.x={_target_: os.system}"], ConfigError),
+    ],
+)
 def test_what_hydra_or_the_guard_refuses_is_refused(loader, overrides, error):
     hydra, master = loader
     hydra.load_sweep_config(master, [])
@@ -79,9 +84,10 @@ def test_a_grid_composes_its_options_once(monkeypatch):
     composed = []
     compose = ConfigLoaderImpl._load_configuration_impl
     monkeypatch.setattr(
-        ConfigLoaderImpl, "_load_configuration_impl",
+        ConfigLoaderImpl,
+        "_load_configuration_impl",
         lambda self, *args, **how: composed.append(args) or compose(self, *args, **how),
-    )  # fmt: skip
+    )
     planned = compose_sweep(["model=toy", "dataset=facts,sva", f"seed={','.join(map(str, range(20)))}"])
     assert len(planned.specs) == 40
     assert len(composed) == 3  # the sweep as a whole, and the options of each data set
@@ -92,12 +98,8 @@ def test_a_corpus_of_many_cells_is_read_once(monkeypatch):
     from tiny_ablation.run import spec
 
     read = []
-    monkeypatch.setattr(
-        spec, "load_corpus", lambda cfg, seed: read.append(cfg.name) or corpus.load_corpus(cfg, seed)
-    )
+    monkeypatch.setattr(spec, "load_corpus", lambda cfg, seed: read.append(cfg.name) or corpus.load_corpus(cfg, seed))
     planned = compose_sweep(["model=toy", "dataset=facts,ioi", "ablation=heads_zero,mlp_zero", "seed=0,1,2"])
     assert sorted(read) == ["facts", "ioi", "ioi", "ioi"]  # the seed draws the prompts of one of them
     alone = compose_sweep(["model=toy", "dataset=ioi", "ablation=mlp_zero", "seed=2"]).specs[0]
-    assert alone.corpus == next(
-        s.corpus for s in planned.specs if (s.corpus.name, s.settings.root.seed) == ("ioi", 2)
-    )
+    assert alone.corpus == next(s.corpus for s in planned.specs if (s.corpus.name, s.settings.root.seed) == ("ioi", 2))

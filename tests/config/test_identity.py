@@ -66,27 +66,48 @@ def test_what_differs_is_told_in_words():
     one, two = identity(PLAIN), identity(PLAIN | {"seed": 7}, weights="f" * 64, versions={"torch": "3"})
     assert differences(one.covers, one.covers) == []
     assert sorted(differences(one.covers, two.covers)) == [
-        "seed 0 there, 7 here", "torch 2 there, 3 here", "weights w there, ffffffffffff here",
-    ]  # fmt: skip
+        "seed 0 there, 7 here",
+        "torch 2 there, 3 here",
+        "weights w there, ffffffffffff here",
+    ]
     assert differences(one.covers, {"weights": "w"}) == []
     assert differences({}, {"weights": "w"}) == ["weights none there, w here"]
 
 
 NOT_IDENTITY = [
     *(f"device.{key}" for key in ("name", "index", "threads", "batch_tokens", "deterministic")),
-    "device.map", "device.cpu_memory", "device.gpu_memory",
-    "model.path", "model.base",
-    "dataset.path", "dataset.fields", "tracking", "profile", "run", "run.shards", "run.shard", "run.dead_after", "sweep",
-    "resume", "notes", "experiment", "generate.max_total",
-]  # fmt: skip
+    "device.map",
+    "device.cpu_memory",
+    "device.gpu_memory",
+    "model.path",
+    "model.base",
+    "dataset.path",
+    "dataset.fields",
+    "tracking",
+    "profile",
+    "run",
+    "run.shards",
+    "run.shard",
+    "run.dead_after",
+    "sweep",
+    "resume",
+    "notes",
+    "experiment",
+    "generate.max_total",
+]
 SAE = ["ablation.sae.path", "ablation.sae.corpus", "ablation.sae.checkpoint_every"]
 
 
 @pytest.mark.parametrize(
     ("kind", "own"),
-    [("heads_zero", []), ("circuit", ["ablation.from_run"]), ("heads_pair_zero", ["ablation.from_run"]),
-     ("sae_train", ["ablation.anew", *SAE]), ("sae_toggle", SAE)],
-)  # fmt: skip
+    [
+        ("heads_zero", []),
+        ("circuit", ["ablation.from_run"]),
+        ("heads_pair_zero", ["ablation.from_run"]),
+        ("sae_train", ["ablation.anew", *SAE]),
+        ("sae_toggle", SAE),
+    ],
+)
 def test_the_keys_that_define_no_result(kind, own):
     settings = compose(["model=toy", f"ablation={kind}"])
     left_out = {each.name for each in keys.settings(settings.root) if not each.key.identity}

@@ -47,7 +47,4 @@ def test_an_option_file_may_call_the_family_by_its_older_name():
 
 
 def test_every_format_is_left_out_of_the_name():
-    assert all(
-        compose(["dataset=file", f"dataset.path=rows{suffix}"]).root.dataset.name == "rows"
-        for suffix in FORMATS
-    )
+    assert all(compose(["dataset=file", f"dataset.path=rows{suffix}"]).root.dataset.name == "rows" for suffix in FORMATS)

@@ -66,9 +66,7 @@ def test_keys_that_plus_smuggled_in():
 
 def test_a_cell_that_lacks_a_key_is_named():
     with pytest.raises(ConfigError) as caught:
-        compose_sweep(
-            ["model=toy", "ablation=heads_mean,heads_zero", "dataset.split=dev", "ablation.mean=position"]
-        )
+        compose_sweep(["model=toy", "ablation=heads_mean,heads_zero", "dataset.split=dev", "ablation.mean=position"])
     assert str(caught.value).startswith("cell 1 (model=toy, ablation=heads_zero,")
     assert "ablation.mean is a key of ablation=attn_mean, circuit, heads_mean, mlp_mean" in str(caught.value)
 

@@ -7,9 +7,7 @@ from tiny_ablation.config.sweep import parse_k, sweep_config
 from tiny_ablation.errors import ConfigError
 
 
-@pytest.mark.parametrize(
-    ("k", "expected"), [(10, (10, None)), ("3", (3, None)), ("q0.05", (None, 0.05)), ("q.1", (None, 0.1))]
-)
+@pytest.mark.parametrize(("k", "expected"), [(10, (10, None)), ("3", (3, None)), ("q0.05", (None, 0.05)), ("q.1", (None, 0.1))])
 def test_what_k_may_be(k, expected):
     assert parse_k(k) == expected
 
@@ -22,9 +20,16 @@ def test_what_k_may_not_be(k):
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("q", 0.0), ("q", 1.0), ("q", float("nan")), ("n_resamples", 99), ("n_control_sets", 0), ("metrics", []),
-     ("metrics", ["a", "a"])],
-)  # fmt: skip
+    [
+        ("q", 0.0),
+        ("q", 1.0),
+        ("q", float("nan")),
+        ("n_resamples", 99),
+        ("n_control_sets", 0),
+        ("metrics", []),
+        ("metrics", ["a", "a"]),
+    ],
+)
 def test_values_that_make_no_sense(key, value):
     with pytest.raises(ConfigError, match=rf"sweep\.{key}="):
         sweep_config({key: value})

@@ -29,9 +29,7 @@ def saved(tmp_path):
 
 def test_a_saved_data_set_is_read_whatever_its_shards(saved):
     found = read(saved)
-    assert [(e.id, e.clean, e.right) for e in found] == [
-        (str(r["id"]), r["clean"], (" a", " c")) for r in ROWS
-    ]
+    assert [(e.id, e.clean, e.right) for e in found] == [(str(r["id"]), r["clean"], (" a", " c")) for r in ROWS]
     assert all(e.split == "" for e in found)
 
 
@@ -63,9 +61,7 @@ def test_what_the_hub_says_is_told(monkeypatch):
         raise ConnectionError("Couldn't reach the hub\nmore")
 
     monkeypatch.setattr(datasets, "load_dataset", load)
-    with pytest.raises(
-        DataError, match=r"dataset\.path=hub:owner/name cannot be read .*: Couldn't reach the hub$"
-    ):
+    with pytest.raises(DataError, match=r"dataset\.path=hub:owner/name cannot be read .*: Couldn't reach the hub$"):
         read("hub:owner/name")
 
 
@@ -76,9 +72,7 @@ def test_what_the_hub_says_is_told(monkeypatch):
         (lambda d: (d / "data-00001-of-00003.arrow").unlink(), "is damaged: .*No such file"),
         (lambda d: (d / "data-00001-of-00003.arrow").write_bytes(b"ARROW" * 9), "is damaged"),
         (
-            lambda d: (d / "state.json").write_text(
-                json.dumps({"_data_files": [{"filename": "../x.arrow"}]})
-            ),
+            lambda d: (d / "state.json").write_text(json.dumps({"_data_files": [{"filename": "../x.arrow"}]})),
             "saved/x.arrow",
         ),
     ],

@@ -30,9 +30,7 @@ def read(tmp_path: Path) -> Callable[..., Any]:
     def _read(*rows: dict[str, Any], **keys: Any) -> Any:
         path = tmp_path / "chat.jsonl"
         path.write_text("\n".join(map(json.dumps, rows)))
-        return read_examples(
-            DatasetConfig(name="mine", family="file", path=str(path), **{"chat": True, **keys})
-        )
+        return read_examples(DatasetConfig(name="mine", family="file", path=str(path), **{"chat": True, **keys}))
 
     return _read
 
@@ -55,9 +53,7 @@ def test_messages_and_a_question_with_a_system_prompt_are_one(read: Any) -> None
     question = {"clean": "Capital of France?", "system": "Be brief.", "corrupt": "Capital of Italy?"}
     one, other = read({**ROW, "messages": ASKED, "corrupt": "Capital of Italy?"}, {**ROW, **question})
     assert one.turns == other.turns == (("system", "Be brief."), ("user", "Capital of France?"))
-    assert (
-        one.corrupt_turns == other.corrupt_turns == (("system", "Be brief."), ("user", "Capital of Italy?"))
-    )
+    assert one.corrupt_turns == other.corrupt_turns == (("system", "Be brief."), ("user", "Capital of Italy?"))
     assert one.clean == "Be brief.\nCapital of France?"
 
 
@@ -72,9 +68,7 @@ def test_a_conversation_is_rendered_up_to_the_answer(read: Any) -> None:
 
 
 def test_the_answer_may_be_begun(read: Any) -> None:
-    [row] = ids(
-        read({**ROW, "messages": ASKED, "target": " Paris", "foil": " Rome"}), tokenizer(), prefix="It is"
-    )
+    [row] = ids(read({**ROW, "messages": ASKED, "target": " Paris", "foil": " Rome"}), tokenizer(), prefix="It is")
     assert row.example.clean.endswith("[assistant]\nIt is")
 
 
@@ -95,9 +89,7 @@ def test_a_template_that_writes_the_date_writes_the_same_every_day(read: Any) ->
 
 
 def test_a_template_refuses_a_row_by_name(read: Any) -> None:
-    rows = read(
-        {**ROW, "messages": [*ASKED[:1], {"role": "tool", "content": "x"}]}, {**ROW, "messages": ASKED}
-    )
+    rows = read({**ROW, "messages": [*ASKED[:1], {"role": "tool", "content": "x"}]}, {**ROW, "messages": ASKED})
     served = scorable(rows, tokenizer(), opening=(), span=Span.full)
     assert [(row.id, row.reason) for row in served.unscorable] == [
         ("row-1", "the model's chat template refuses it: no tools here")

@@ -66,13 +66,21 @@ def test_sets_of_answers_are_part_of_the_content_hash():
 
 def test_rows_without_sets_have_the_hash_that_they_had_before_there_were_sets():
     row = {
-        "id": "a", "clean": "c", "corrupt": "d", "target": "t", "foil": "f", "group": "g", "template": "", "subject": "",
-        "relation": "", "marks": {}, "corrupt_marks": {}, "split": "",
-    }  # fmt: skip
+        "id": "a",
+        "clean": "c",
+        "corrupt": "d",
+        "target": "t",
+        "foil": "f",
+        "group": "g",
+        "template": "",
+        "subject": "",
+        "relation": "",
+        "marks": {},
+        "corrupt_marks": {},
+        "split": "",
+    }
     of_row = hashlib.sha256(json.dumps(row, sort_keys=True).encode()).hexdigest()
-    assert (
-        content_hash([Example("a", "c", "d", "t", "f", "g")]) == hashlib.sha256(of_row.encode()).hexdigest()
-    )
+    assert content_hash([Example("a", "c", "d", "t", "f", "g")]) == hashlib.sha256(of_row.encode()).hexdigest()
 
 
 def test_marks_are_part_of_the_content_hash():
@@ -157,9 +165,7 @@ def test_no_examples_is_no_run(corpus, n):
 def test_more_examples_than_there_are(corpus):
     pool = corpus(50)
     available = pool.splits.count("test")
-    with pytest.raises(
-        DataError, match=f"n_examples=60, but the test split of mine has {available} examples"
-    ):
+    with pytest.raises(DataError, match=f"n_examples=60, but the test split of mine has {available} examples"):
         select(pool, Split.test, 60, seed=0)
     assert len(select(pool, Split.test, available, seed=0)) == available
 
@@ -172,9 +178,7 @@ def test_an_empty_split_is_refused(corpus):
 
 
 def test_an_unknown_family_lists_those_there_are():
-    with pytest.raises(
-        ConfigError, match=r"dataset\.family=nonsense is unknown; choose from .*facts.*, file$"
-    ):
+    with pytest.raises(ConfigError, match=r"dataset\.family=nonsense is unknown; choose from .*facts.*, file$"):
         load_corpus(DatasetConfig(name="x", family="nonsense"), seed=0)
 
 
@@ -186,9 +190,7 @@ def test_only_families_are_found(family):
 
 @pytest.mark.parametrize("name", family_names())
 def test_an_unknown_corruption_lists_those_there_are(name):
-    with pytest.raises(
-        ConfigError, match=rf"dataset\.corruption=nonsense is unknown to {name}; choose from \w+"
-    ):
+    with pytest.raises(ConfigError, match=rf"dataset\.corruption=nonsense is unknown to {name}; choose from \w+"):
         load_corpus(DatasetConfig(name="x", family=name, corruption="nonsense"), seed=0)
 
 
@@ -210,9 +212,7 @@ def test_relations_choose_rows_and_change_the_hash_but_no_split():
     whole = load_corpus(DatasetConfig(name="facts", family="facts"), 0)
     places = load_corpus(DatasetConfig(name="facts", family="facts", relations=["capital", "country"]), 0)
     assert {example.relation for example in places.examples} == {"capital", "country"}
-    assert len(places.examples) == sum(
-        example.relation in ("capital", "country") for example in whole.examples
-    )
+    assert len(places.examples) == sum(example.relation in ("capital", "country") for example in whole.examples)
     split = dict(zip((example.id for example in whole.examples), whole.splits, strict=True))
     assert [split[example.id] for example in places.examples] == list(places.splits)
     assert places.content_hash != whole.content_hash

@@ -11,9 +11,7 @@ from tiny_ablation.errors import DataError
 
 def example(row_id: str, clean: str = "", **fields: Any) -> Example:
     clean = clean or f"The capital of {row_id} is"
-    return Example(
-        **{"corrupt": "", "target": " Lima", "foil": " Quito", "group": "g", **fields}, id=row_id, clean=clean
-    )
+    return Example(**{"corrupt": "", "target": " Lima", "foil": " Quito", "group": "g", **fields}, id=row_id, clean=clean)
 
 
 GOOD = [example("Peru", subject="Peru", corrupt="The capital of Chad is"), example("Mali"), example("Fiji")]

@@ -22,9 +22,7 @@ def test_a_subject_is_a_whole_word_where_it_can_be():
 
 
 def test_a_repeated_subject_is_the_one_that_was_exchanged():
-    pair = example(
-        "One plus one is two, and two plus two is", "One plus one is two, and two plus nine is", "two"
-    )
+    pair = example("One plus one is two, and two plus two is", "One plus one is two, and two plus nine is", "two")
     assert clean_spans(pair)["subject"] == (34, 37)
     assert words(pair.corrupt, corrupt_spans(pair)["subject"]) == "nine"
 

@@ -86,9 +86,7 @@ def test_renaming_an_unknown_field_is_refused(write):
 
 def test_byte_order_mark_crlf_and_blank_lines_do_not_matter(write):
     row = json.dumps(ROW).encode()
-    path = write(
-        b"\xef\xbb\xbf" + row + b"\r", b"\r", b"  ", json.dumps({**ROW, "clean": "P is"}).encode() + b"\r"
-    )
+    path = write(b"\xef\xbb\xbf" + row + b"\r", b"\r", b"  ", json.dumps({**ROW, "clean": "P is"}).encode() + b"\r")
     assert [example.id for example in read_examples(config(path))] == ["row-1", "row-4"]
 
 
@@ -195,9 +193,7 @@ def test_what_could_be_read_in_two_ways_is_refused(write, line, message):
     ],
 )
 def test_a_field_that_is_nearly_ours_is_a_slip(write, slip, meant):
-    with pytest.raises(
-        DataError, match=f"line 1: it has the field '{slip}', which is not read; did you mean '{meant}'"
-    ):
+    with pytest.raises(DataError, match=f"line 1: it has the field '{slip}', which is not read; did you mean '{meant}'"):
         read_examples(config(write({**ROW, slip: "x"})))
 
 

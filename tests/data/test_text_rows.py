@@ -16,7 +16,7 @@ ROWS = [
     {"prompt": 'He said "hi,\tthere" in', "target": " Lima", "foil": " Quito", "targets": [" Lima", " Cuzco"], "group": "a"},
     {"prompt": "Zeile eins\nZeile zwei, caf\u00e9", "target": " ja", "foil": " nein"},
     {"prompt": "007", "target": "1", "foil": "2", "corrupt": "NA"},
-]  # fmt: skip
+]
 HEAD = "clean,target,foil\n"
 
 
@@ -54,7 +54,7 @@ def test_equal_rows_are_one_corpus_whatever_their_format(tmp_path, suffix):
 
 @pytest.mark.parametrize(
     "content", [ROWS, {name: [row.get(name) for row in ROWS] for name in ("prompt", "target", "foil", "corrupt")}]
-)  # fmt: skip
+)
 def test_json_is_a_list_of_objects_or_an_object_of_columns(tmp_path, content):
     (tmp_path / "x.json").write_text(json.dumps(content))
     found = read_examples(config(tmp_path / "x.json", fields={"clean": "prompt"}))
@@ -79,10 +79,10 @@ def test_a_suffix_in_capitals_a_byte_order_mark_and_blank_lines_do_not_matter(tm
         ("clean;target;foil\nP; a; b\n", "line 1: one column, 'clean;target;foil'; separate columns with ',', not ';'"),
         ("clean,foil,clean\nP, a, b\n", "has two columns 'clean'"),
         ("clean,target,foil,grup\nP, a, b,g\n", "line 2: it has the field 'grup', which is not read; did you mean"),
-        ("clean,target,foil,targets\nP, a, b,\" a| c\"\n", "line 2: targets is a list, which a cell holds as JSON"),
+        ('clean,target,foil,targets\nP, a, b," a| c"\n', "line 2: targets is a list, which a cell holds as JSON"),
         ("clean,target,foil,targets\nP, a, b,7\n", "line 2: targets is a number, not a list of texts"),
     ],
-)  # fmt: skip
+)
 def test_what_is_wrong_in_a_csv_is_told_with_its_line(tmp_path, text, fault):
     path = tmp_path / "x.csv"
     path.write_bytes(text.encode(errors="surrogateescape"))
@@ -111,8 +111,6 @@ def test_what_is_wrong_in_a_json_file_is_told_with_its_row(tmp_path, text, fault
 
 def test_twenty_thousand_rows_of_a_csv_are_read(tmp_path):
     with (tmp_path / "x.csv").open("w", newline="") as file:
-        csv.writer(file).writerows(
-            [("clean", "target", "foil"), *((f"Number {i} is", " a", " b") for i in range(20_000))]
-        )
+        csv.writer(file).writerows([("clean", "target", "foil"), *((f"Number {i} is", " a", " b") for i in range(20_000))])
     examples = read_examples(config(tmp_path / "x.csv"))
     assert (len(examples), examples[-1].clean) == (20_000, "Number 19999 is")

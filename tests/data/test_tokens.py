@@ -38,9 +38,7 @@ def word_tokenizer(bos: bool = True, adds_bos: bool = False) -> PreTrainedTokeni
     backend.decoder = decoders.ByteLevel()
     if adds_bos:
         backend.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 14)])
-    return PreTrainedTokenizerFast(
-        tokenizer_object=backend, bos_token="<s>" if bos else None, unk_token="<unk>"
-    )
+    return PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="<s>" if bos else None, unk_token="<unk>")
 
 
 def example(row_id: str = "a", **fields: Any) -> Example:
@@ -86,9 +84,7 @@ def test_without_a_corrupt_prompt_there_is_nothing_of_it():
 
 
 def test_rows_keep_their_order_and_no_rows_are_fine():
-    assert [
-        row.example.id for row in scored(example("b"), example("a", clean="The capital is", subject=""))
-    ] == ["b", "a"]
+    assert [row.example.id for row in scored(example("b"), example("a", clean="The capital is", subject=""))] == ["b", "a"]
     assert scored() == []
 
 
@@ -97,9 +93,7 @@ def test_a_long_answer_is_refused_at_first_with_its_tokens_and_the_way_out():
         scored(example("ok"), example("india", target=" New Delhi", foil=" Old Delhi"))
     text = str(error.value)
     assert text.startswith("1 of 2 examples")
-    assert (
-        "india: target ' New Delhi' is 2 tokens (' New' ' Delhi') and foil ' Old Delhi' is 2 tokens" in text
-    )
+    assert "india: target ' New Delhi' is 2 tokens (' New' ' Delhi') and foil ' Old Delhi' is 2 tokens" in text
     assert "metrics.span=full" in text
     assert "ok:" not in text
 
@@ -111,9 +105,7 @@ def test_a_long_answer_is_scored_in_full():
 
 @pytest.mark.parametrize("span", list(Span))
 def test_an_answer_that_changes_its_prompt_is_refused(span):
-    with pytest.raises(
-        DataError, match=r"a: target 'land' changes the tokens.*did you mean ' land'"
-    ) as error:
+    with pytest.raises(DataError, match=r"a: target 'land' changes the tokens.*did you mean ' land'") as error:
         scored(example(target="land"), span=span)
     assert "metrics.span" not in str(error.value)
 
@@ -154,9 +146,7 @@ def test_an_answer_that_changes_the_prompt_is_left_out_of_a_set_only_where_the_f
         scored(example(**glued))
     [row] = scored(example(**glued, by_first_token=True))
     assert row.right_ids == (7,)
-    with pytest.raises(
-        DataError, match="target 'land' changes the tokens"
-    ):  # the one that stands for the set
+    with pytest.raises(DataError, match="target 'land' changes the tokens"):  # the one that stands for the set
         scored(example(target="land", **glued, by_first_token=True))
 
 
@@ -206,9 +196,7 @@ def test_a_tokenizer_without_offsets_marks_the_last_position_alone():
     assert (row.clean_ids, row.marks) == ((0, 1, 2, 3, 5), {"last": (4,)})
 
 
-@pytest.mark.parametrize(
-    ("span", "bos", "fits"), [(Span.first, False, 5), (Span.first, True, 6), (Span.full, False, 5)]
-)
+@pytest.mark.parametrize(("span", "bos", "fits"), [(Span.first, False, 5), (Span.first, True, 6), (Span.full, False, 5)])
 def test_a_prompt_longer_than_the_model_reads_cannot_be_scored(span, bos, fits):
     serve = lambda context: scorable(  # noqa: E731
         [example()], word_tokenizer(), opening=(14,) * bos, span=span, context=context
@@ -242,9 +230,7 @@ def test_rows_are_encoded_some_at_a_time_and_none_is_kept(monkeypatch):
     assert max(sizes) == 8  # of four rows, each with two answers
     assert sum(sizes) == 16
     again = [first, *served]
-    assert [row.id if isinstance(row, Unscorable) else row.example.id for row in again] == [
-        f"r{i}" for i in range(10)
-    ]
+    assert [row.id if isinstance(row, Unscorable) else row.example.id for row in again] == [f"r{i}" for i in range(10)]
     assert isinstance(again[5], Unscorable)
 
 

@@ -46,10 +46,11 @@ NAMES = [name if name in ALWAYS else pytest.param(name, marks=pytest.mark.slow) 
 def prompts():
     rng, stem = random.Random(0), tuple(range(20, 28))
     return [
-        Prompt((*stem[: n // 2], *(rng.randrange(10, VOCABULARY) for _ in range(n - n // 2))), (17 + i,), (40 + i,), {},
-               f"p{i}")
+        Prompt(
+            (*stem[: n // 2], *(rng.randrange(10, VOCABULARY) for _ in range(n - n // 2))), (17 + i,), (40 + i,), {}, f"p{i}"
+        )
         for i, n in enumerate(LENGTHS)
-    ]  # fmt: skip
+    ]
 
 
 def test_every_architecture_that_is_called_exact_is_held():
@@ -78,9 +79,7 @@ def by_hand(hf, name, prompt, component, layer, unit):
     handle = None
     if component:
         place = ARCHITECTURES[name].at(hf, component, layer)
-        assert place is not None, (
-            f"{component} of block {layer} is offered, and nobody has written down where it is"
-        )
+        assert place is not None, f"{component} of block {layer} is offered, and nobody has written down where it is"
         handle = hook(*place, unit, torch.zeros_like)
     try:
         logits = hf(input_ids=torch.tensor([prompt.ids]), use_cache=False).logits[0, -1]
@@ -116,8 +115,11 @@ def test_zeroing_equals_a_hook_by_hand(name):
         for row, (component, layer, unit) in enumerate(places):
             expected = torch.stack([by_hand(hf, name, asked[e], component, layer, unit) for e in examples])
             torch.testing.assert_close(
-                result.values["logit_diff"][row], expected, atol=5e-5, rtol=0,
+                result.values["logit_diff"][row],
+                expected,
+                atol=5e-5,
+                rtol=0,
                 msg=lambda m, at=(component, layer, unit): f"{at}: {m}",
-            )  # fmt: skip
+            )
             moved = max(moved, (expected - plain[examples]).abs().max().item())
     assert moved > 0.02

@@ -75,9 +75,7 @@ def test_tokens_that_an_edit_cannot_reach_cost_nothing(toy_networks):
     run = Executor(network, PROMPTS, plan, [metric("logit_diff")])
     [batch] = run.batches
     block, end = pass_operations(network, batch)
-    answers = batch.only(
-        torch.tensor([0, 1, 3, 4])
-    )  # both answers, and two tokens more for the products' sake
+    answers = batch.only(torch.tensor([0, 1, 3, 4]))  # both answers, and two tokens more for the products' sake
     part, part_end = pass_operations(network, batch, torch.tensor([0, 1, 3, 4]))
     assert answers.n_nodes == 4
     dims = network.shape

@@ -117,9 +117,7 @@ def test_shared_prefixes_are_computed_once_and_only_where_exact(toy_networks, ma
     at_last = [Intervention((Edit("z", 0, 0, Scale(0.0), "last"),))]
     shared = Executor(network, prompts, everywhere, FIRST, shared=True).batches[0].n_nodes
     private = Executor(network, prompts, at_last, FIRST, shared=True).batches[0].n_nodes
-    assert (
-        shared < private < tokens
-    )  # `longer` goes on where another prompt ends, so its node there is its own
+    assert shared < private < tokens  # `longer` goes on where another prompt ends, so its node there is its own
 
 
 def test_a_hook_that_does_not_fire_is_an_error(toy_networks, make_prompts, monkeypatch):
@@ -169,14 +167,10 @@ def test_an_edit_cannot_reach_into_the_cache(toy_networks, make_prompts):
 
     network = toy_networks["llama"]
     prompts = make_prompts(network.shape.d_vocab)
-    plan = [
-        Intervention((Edit("resid_pre", 0, None, r, "last"),)) for r in (InPlace(), Scale(0.5), Scale(0.0))
-    ]
+    plan = [Intervention((Edit("resid_pre", 0, None, r, "last"),)) for r in (InPlace(), Scale(0.5), Scale(0.0))]
     with_it = Executor(network, prompts, plan, FIRST, batch_tokens=1).run(0)
     without = Executor(network, prompts, plan[1:], FIRST, batch_tokens=1).run(0)
-    torch.testing.assert_close(
-        with_it.values["logit_diff"][1:], without.values["logit_diff"], atol=1e-6, rtol=0
-    )
+    torch.testing.assert_close(with_it.values["logit_diff"][1:], without.values["logit_diff"], atol=1e-6, rtol=0)
 
 
 def test_nan_stops_the_run_and_names_the_site(toy_networks, make_prompts):
@@ -188,9 +182,7 @@ def test_nan_stops_the_run_and_names_the_site(toy_networks, make_prompts):
 
     network = toy_networks["llama"]
     prompts = make_prompts(network.shape.d_vocab)
-    zeros = [
-        Intervention((Edit("z", 1, head, Scale(0.0)),)) for head in (0, 1)
-    ]  # in the same pass as the poison
+    zeros = [Intervention((Edit("z", 1, head, Scale(0.0)),)) for head in (0, 1)]  # in the same pass as the poison
     plan = [*zeros, Intervention((Edit("z", 1, 2, Poison()),))]
     with pytest.raises(NumericsError, match=r"L1H2\.z"):
         Executor(network, prompts, plan, FIRST).run(0)
@@ -204,8 +196,10 @@ def test_an_impossible_answer_stops_the_run_and_names_site_and_metric(toy_networ
     network = toy_networks["llama"]
     prompts = make_prompts(network.shape.d_vocab)
     executor = Executor(network, prompts, [], FIRST)
-    base = Readout(torch.zeros(1, 3, 8), Reads(token_sets([[1]] * 3), torch.arange(3), torch.zeros(3, dtype=torch.bool),
-                                               token_sets([[2]] * 3), 3))  # fmt: skip
+    base = Readout(
+        torch.zeros(1, 3, 8),
+        Reads(token_sets([[1]] * 3), torch.arange(3), torch.zeros(3, dtype=torch.bool), token_sets([[2]] * 3), 3),
+    )
     found = Results.empty(executor.metrics, 1, base)
     logits = torch.zeros(1, 3, 8)
     logits[0, 1, 1 if where == "target" else 2] = -torch.inf
@@ -284,8 +278,7 @@ def test_an_edit_that_changes_nothing_has_an_effect_of_exactly_zero(known_networ
     rng = random.Random(0)
     for n in (1, 2, 3, 5):
         prompts = [
-            Prompt(tuple(rng.randrange(network.shape.d_vocab) for _ in range(12)), (1,), (2,), {}, f"p{i}")
-            for i in range(n)
+            Prompt(tuple(rng.randrange(network.shape.d_vocab) for _ in range(12)), (1,), (2,), {}, f"p{i}") for i in range(n)
         ]
         dead = [Intervention((Edit("z", 0, head, Scale(0.0)),)) for head in (0, 1, 3)]
         for result in Executor(network, prompts, dead, FIRST):

@@ -93,9 +93,7 @@ class Judge:
             (edit.component, edit.layer, self.change(ids, example, asked, edit, unit), unit)
             for edit in edits
             if edit.keys is None
-            for unit in (
-                range(n_units(self.name, edit.component)) if self.is_split(edit) else [edit.unit or 0]
-            )
+            for unit in (range(n_units(self.name, edit.component)) if self.is_split(edit) else [edit.unit or 0])
         ]  # source runs come before there are hooks
         with ExitStack() as stack:
             for how in made:
@@ -177,9 +175,7 @@ def against_judge(judge, network, asked, plan, base_intervention=None):
         for row, intervention in enumerate(plan):
             edits = (*below, *intervention.edits)
             expected = torch.stack([judge.logit_diff(asked, e, edits) for e in examples])
-            torch.testing.assert_close(
-                found[row], expected, **CLOSE, msg=lambda m, i=intervention: f"{i.label}: {m}"
-            )
+            torch.testing.assert_close(found[row], expected, **CLOSE, msg=lambda m, i=intervention: f"{i.label}: {m}")
             moved = max(moved, (expected - base[examples]).abs().max().item())
     return moved
 
@@ -192,10 +188,17 @@ def test_every_component_and_replacement(name):
     means = Means(network, asked, [[0] * len(p.ids) for p in asked], 1, places)
     mean = Mean(MeanTable(means, [[0] * len(p.ids) for p in asked]))
     pairs, donors = patch_from(prompts(first=60), asked), patch_from([*asked[1:], asked[0]], asked)
-    ways = cycle([
-        (Scale(0.0), "all"), (mean, "all"), (donors, "last"), (pairs, "all"), (Scale(0.5), "last"), (mean, "subject"),
-        (pairs, "subject"),
-    ])  # fmt: skip
+    ways = cycle(
+        [
+            (Scale(0.0), "all"),
+            (mean, "all"),
+            (donors, "last"),
+            (pairs, "all"),
+            (Scale(0.5), "last"),
+            (mean, "subject"),
+            (pairs, "subject"),
+        ]
+    )
     units, plan = cycle([0, -1, None]), []
     for component, layer in places:
         n = n_units(name, component) if component in (*HEADS, "neurons") else 0
@@ -212,17 +215,13 @@ def test_pairs_sets_paths_and_noise(name):
     zero, corrupt, clean = Scale(0.0), patch_from(prompts(first=60), asked), patch_from(asked, asked)
     pair = [Intervention((Edit("z", 0, 1, zero), Edit("z", layer, 2, zero))) for layer in range(N_LAYERS)]
     whole = Intervention(tuple(Edit("z", layer, None, zero) for layer in range(N_LAYERS)))
-    frozen = [
-        Edit(c, layer, None, clean) for layer in range(2) for c in ("z", "mlp_out") if (c, layer) != ("z", 0)
-    ]
+    frozen = [Edit(c, layer, None, clean) for layer in range(2) for c in ("z", "mlp_out") if (c, layer) != ("z", 0)]
     direct = Intervention((Edit("z", 0, 1, corrupt), *frozen))
     recorded = FromEdited(clean.sources, clean.lengths, direct)
     paths = [Intervention((Edit(component, 2, 0, recorded),)) for component in ("q", "v", "z")]
     assert against_judge(judge, network, asked, [*pair, whole, direct, *paths]) > 0.02
     noise = noise_on(network, asked, "subject", 2.0, seed=0, draw=0)
-    restored = [
-        Intervention((Edit(c, 1, None, clean, "subject"),)) for c in ("resid_post", "attn_out", "mlp_out")
-    ]
+    restored = [Intervention((Edit(c, 1, None, clean, "subject"),)) for c in ("resid_post", "attn_out", "mlp_out")]
     assert against_judge(judge, network, asked, restored, base_intervention=noise) > 1e-3
 
 

@@ -37,9 +37,7 @@ def decoding(network, asked, *, temperature=0.0, ends=None, stop=(), new=NEW):
 
 
 def generation(network, asked, plan, metrics=("text_changed",), **how):
-    return Generation(
-        network, asked, plan, [metric(m) for m in metrics], decoding=decoding(network, asked, **how)
-    )
+    return Generation(network, asked, plan, [metric(m) for m in metrics], decoding=decoding(network, asked, **how))
 
 
 def written(executor):
@@ -55,16 +53,10 @@ def written(executor):
 
 def plain(hf, prompt, seed, *, temperature=0.0, new=NEW, **how):
     """What transformers' own loop writes."""
-    sampled = (
-        {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
-        if temperature
-        else {"do_sample": False}
-    )
+    sampled = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0} if temperature else {"do_sample": False}
     torch.manual_seed(seed)
     ids = torch.tensor([prompt.ids])
-    out = hf.generate(
-        ids, attention_mask=torch.ones_like(ids), max_new_tokens=new, pad_token_id=0, **sampled, **how
-    )
+    out = hf.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=new, pad_token_id=0, **sampled, **how)
     return tuple(out[0, len(prompt.ids) :].tolist())
 
 
@@ -75,10 +67,11 @@ def test_equals_generate_with_the_hook_held_on(name, temperature):
     constant = torch.randn(64, generator=torch.Generator().manual_seed(1))
     added = Along(Operation.add, 3.0, Given(constant))
     changes = [
-        (Edit("z", 1, 2, Scale(0.0)), lambda x: x * 0), (Edit("k", 0, 1, Scale(-1.0)), lambda x: -x),
+        (Edit("z", 1, 2, Scale(0.0)), lambda x: x * 0),
+        (Edit("k", 0, 1, Scale(-1.0)), lambda x: -x),
         (Edit("mlp_out", 1, None, Scale(0.5)), lambda x: x * 0.5),
         (Edit("resid_post", 0, None, added), lambda x: x + 3.0 * constant),
-    ]  # fmt: skip
+    ]
     executor = generation(network, asked, [Intervention((e,)) for e, _ in changes], temperature=temperature)
     assert executor.keeps
     found = written(executor)
@@ -114,9 +107,10 @@ def test_what_ends_with_the_prompt_and_what_goes_on(name, keeps):
     pairs = patch_from(prompts(first=60)[:4], asked)
     plan = [
         Intervention((Edit("z", 1, 3, mean), Edit("mlp_out", 2, None, Scale(0.0), "after_first"))),
-        Intervention((Edit("attn_out", 0, None, Scale(0.0), "last"),)), Intervention((Edit("resid_post", 1, None, pairs),)),
+        Intervention((Edit("attn_out", 0, None, Scale(0.0), "last"),)),
+        Intervention((Edit("resid_post", 1, None, pairs),)),
         Intervention((Edit("mlp_out", 0, None, Scale(0.0), "subject"),)),
-    ]  # fmt: skip
+    ]
     executor = generation(network, asked, plan, ends=())
     executor.__dict__["keeps"] = keeps
     found = written(executor)
@@ -144,9 +138,7 @@ def test_a_text_ends_where_its_end_token_or_stop_stands():
     cut = written(generation(network, asked, plan, ends=[end]))
     expected = [[row[: row.index(end) + 1] if end in row else row for row in run] for run in whole]
     assert cut == expected != whole
-    longer = [
-        decoding(network, asked, ends=()).text(p.ids, new) for p, new in zip(asked, whole[1], strict=True)
-    ]
+    longer = [decoding(network, asked, ends=()).text(p.ids, new) for p, new in zip(asked, whole[1], strict=True)]
     for stop in (longer[0][2:4], longer[0][3:]):
         assert len(stop) > 1
         executor = generation(network, asked, plan, ends=(), stop=(stop,))

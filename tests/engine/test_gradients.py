@@ -70,9 +70,7 @@ def chosen(estimates, sites):
     ("patched", "positions", "full"), [(False, "all", False), (True, "last", False), (False, "subject", True)]
 )
 @pytest.mark.parametrize("shape", SHAPES)
-def test_gradient_against_finite_differences(
-    doubles, make_prompts, shape, component, patched, positions, full
-):
+def test_gradient_against_finite_differences(doubles, make_prompts, shape, component, patched, positions, full):
     network = doubles[shape]
     prompts = make_prompts(network.shape.d_vocab, answers=3 if full else 1)
     sources = [replace(p, ids=tuple(reversed(p.ids))) for p in prompts]
@@ -90,9 +88,7 @@ def test_gradient_against_finite_differences(
 @pytest.mark.parametrize("component", ["z", "mlp_out"])
 @pytest.mark.parametrize(("positions", "full"), [("all", False), ("last", False), ("all", True)])
 @pytest.mark.parametrize("put", ["mean", "resample"])
-def test_other_replacements_against_finite_differences(
-    doubles, make_prompts, component, positions, full, put
-):
+def test_other_replacements_against_finite_differences(doubles, make_prompts, component, positions, full, put):
     """Means of a table, and donors; at `last` these may have other lengths, and meet at their last tokens."""
     network = doubles["llama"]
     prompts = make_prompts(network.shape.d_vocab, answers=3 if full else 1)
@@ -102,16 +98,10 @@ def test_other_replacements_against_finite_differences(
         same = [[q.ids for q in prompts if len(q.ids) == len(p.ids)] for p in prompts]
         donors = [prompts[i - 1].ids if positions == "last" else same[i][-1] for i in range(len(prompts))]
         replacement = Resample(tuple(donors), tuple(len(p.ids) for p in prompts), positions)
-        assert positions == "all" or {len(d) - len(p.ids) for d, p in zip(donors, prompts, strict=True)} != {
-            0
-        }
+        assert positions == "all" or {len(d) - len(p.ids) for d, p in zip(donors, prompts, strict=True)} != {0}
     sites = sites_of(network, component)
-    found = chosen(
-        estimate(network, prompts, AttributionQuery(component, replacement, positions, full=full)), sites
-    )
-    forth, back = (
-        exact(network, prompts, sites, Towards(h, replacement), positions, full) for h in (0.01, -0.01)
-    )
+    found = chosen(estimate(network, prompts, AttributionQuery(component, replacement, positions, full=full)), sites)
+    forth, back = (exact(network, prompts, sites, Towards(h, replacement), positions, full) for h in (0.01, -0.01))
     expected = (forth - back) / 0.02
     assert expected.abs().max() > 1e-2
     torch.testing.assert_close(found, expected, rtol=2e-3, atol=2e-3)
@@ -121,10 +111,7 @@ def test_only_the_layers_that_are_asked_about(doubles, make_prompts):
     network = doubles["gpt2"]
     prompts = make_prompts(network.shape.d_vocab)
     for steps in (0, 2):
-        whole, part = (
-            estimate(network, prompts, AttributionQuery("z", steps=steps, layers=layers))
-            for layers in (None, [1])
-        )
+        whole, part = (estimate(network, prompts, AttributionQuery("z", steps=steps, layers=layers)) for layers in (None, [1]))
         assert torch.equal(part[1], whole[1])
         assert not part[0].any()
         assert passes_needed(network, AttributionQuery("z", steps=steps, layers=[1])) == max(1, steps)
@@ -170,9 +157,7 @@ def test_integrated_gradients_converge_to_the_exact_effect(doubles, make_prompts
     sites = [("mlp_out", layer, None) for layer in range(network.shape.n_layers)]
     expected = exact(network, prompts, sites, Scale(0.0), "all", False)
     off = {
-        s: (chosen(estimate(network, prompts, AttributionQuery("mlp_out", steps=s)), sites) - expected)
-        .abs()
-        .max()
+        s: (chosen(estimate(network, prompts, AttributionQuery("mlp_out", steps=s)), sites) - expected).abs().max()
         for s in (0, 2, 32)
     }
     assert off[32] < off[2] < off[0]
@@ -182,9 +167,7 @@ def test_integrated_gradients_converge_to_the_exact_effect(doubles, make_prompts
 def test_batches_do_not_matter_and_leave_no_hooks(toy_networks, make_prompts):
     network = toy_networks["gpt2"]
     prompts = make_prompts(network.shape.d_vocab)
-    prompts.append(
-        replace(prompts[0], name="twin", target=prompts[1].target)
-    )  # one prompt asked two questions
+    prompts.append(replace(prompts[0], name="twin", target=prompts[1].target))  # one prompt asked two questions
     for steps in (0, 3):
         one = estimate(network, prompts, AttributionQuery("z", steps=steps), batch_tokens=1)
         many = estimate(network, prompts, AttributionQuery("z", steps=steps), batch_tokens=10_000)

@@ -17,8 +17,17 @@ from tiny_ablation.ablations.shared.head_ranking import HeadRanking
 from tiny_ablation.run.plan import PlanContext, ReferenceSet
 
 FAMILIES = (
-    "llama", "gpt2", "neox", "gemma3", "olmo2", "granite", "phi3", "falcon_rw", "mixtral", "mistral",
-)  # fmt: skip
+    "llama",
+    "gpt2",
+    "neox",
+    "gemma3",
+    "olmo2",
+    "granite",
+    "phi3",
+    "falcon_rw",
+    "mixtral",
+    "mistral",
+)
 NAMES = [name if name == "gemma3" else pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES]
 COMPONENTS, MEANS = ("z", "q", "k", "v"), ("overall", "position", "template", "template_position")
 HEADS = [{"component": c, "positions": p} for c in COMPONENTS for p in ("all", "last", "subject")]
@@ -44,16 +53,20 @@ KEYS: dict[str, list[dict]] = {
     ],
     "causal_trace": [{"noise_draws": 2, "window": w} for w in (1, 10)],
     "attn_knockout": [
-        {"edges": ["subject to last", "rest to last", "first to all"], "window": 1}, {"edges": ["all to last"], "window": 9},
+        {"edges": ["subject to last", "rest to last", "first to all"], "window": 1},
+        {"edges": ["all to last"], "window": 9},
     ],
     "direction": [
-        {"n_random": 1, "positions": "subject"}, {"operation": "add", "factor": -1.0, "read_at": "all", "n_random": 1},
+        {"n_random": 1, "positions": "subject"},
+        {"operation": "add", "factor": -1.0, "read_at": "all", "n_random": 1},
         {"operation": "scale", "factor": 2.0, "everywhere": True, "n_random": 0},
     ],
     "path_patch": [
-        *({"receivers": ["L2H1"], "input": i} for i in ("q", "k", "v")), {"through_mlps": True}, {"positions": "last"},
+        *({"receivers": ["L2H1"], "input": i} for i in ("q", "k", "v")),
+        {"through_mlps": True},
+        {"positions": "last"},
     ],
-}  # fmt: skip
+}
 OTHERWISE = {
     "attribution",
     "sae_train",
@@ -67,24 +80,24 @@ PAIRED = (0, 4, 2, 5)  # the prompts of which another has the same length
 
 @pytest.fixture(autouse=True)
 def ranking(monkeypatch):
-    effects = {
-        (layer, head): (-1.0) ** head * (layer + head / 7)
-        for layer in range(N_LAYERS)
-        for head in range(N_HEADS)
-    }
+    effects = {(layer, head): (-1.0) ** head * (layer + head / 7) for layer in range(N_LAYERS) for head in range(N_HEADS)}
     module = importlib.import_module("tiny_ablation.ablations.circuit.design")
-    monkeypatch.setattr(
-        module, "head_ranking", lambda *_: HeadRanking("r", "logit_diff", effects, frozenset())
-    )
+    monkeypatch.setattr(module, "head_ranking", lambda *_: HeadRanking("r", "logit_diff", effects, frozenset()))
 
 
 def context(network, clean, corrupt):
     names = [f"t{i % 2}" for i in range(len(clean))]
     held = ReferenceSet(list(clean), names, ["train"] * len(clean), len(clean), corrupt)
     return PlanContext(
-        network=network, clean=clean, corrupt=corrupt, groups=[p.name for p in clean], templates=names, seed=0, full=False,
+        network=network,
+        clean=clean,
+        corrupt=corrupt,
+        groups=[p.name for p in clean],
+        templates=names,
+        seed=0,
+        full=False,
         reference=lambda _n: held,
-    )  # fmt: skip
+    )
 
 
 def test_every_kind_is_held():
@@ -97,14 +110,11 @@ def test_a_kind_is_what_hooks_by_hand_give(name, kind):
     judge, network, moved = Judge(name), build(name), 0.0
     found = find_ablation(kind)
     for keys in KEYS[kind]:
-        cfg: Any = OmegaConf.to_object(
-            OmegaConf.merge(OmegaConf.structured(found.config), {"kind": kind, **keys})
-        )
+        cfg: Any = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(found.config), {"kind": kind, **keys}))
         found.check(cfg)
         paired = kind.endswith("resample") and keys["positions"] == "all"
         clean, corrupt = (
-            [side[i] for i in (PAIRED if paired else range(len(side)))]
-            for side in (prompts(), prompts(first=60))
+            [side[i] for i in (PAIRED if paired else range(len(side)))] for side in (prompts(), prompts(first=60))
         )
         for arm in found.plan(cfg, context(network, clean, corrupt)):
             runs = [run for row in arm.rows for run in row.runs]

@@ -16,16 +16,26 @@ from tiny_ablation.models.sources.toy import toy_llama
 
 SHORT = 8  # tokens up to which the models were first trained
 SIZES = {
-    "vocab_size": 100, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
-    "intermediate_size": 64, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
-}  # fmt: skip
+    "vocab_size": 100,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "intermediate_size": 64,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
 ROPES = {
     "longrope": {
-        "rope_type": "longrope", "rope_theta": 10000.0,
-        "partial_rotary_factor": 1.0, "short_factor": [1.0] * 4, "long_factor": [2.0, 3.0, 4.0, 5.0],
+        "rope_type": "longrope",
+        "rope_theta": 10000.0,
+        "partial_rotary_factor": 1.0,
+        "short_factor": [1.0] * 4,
+        "long_factor": [2.0, 3.0, 4.0, 5.0],
     },
     "dynamic": {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 4.0},
-}  # fmt: skip
+}
 
 
 def build(kind, attention="sdpa"):
@@ -50,9 +60,7 @@ def network(kind):
 
 def prompts(lengths, stem=tuple(range(5, 12))):
     """Prompts that share their beginning, which is computed in another way where they are longer."""
-    return [
-        Prompt((*stem, *range(20 + n, 40 + n))[:n], (1,), (2,), {}, f"{i}") for i, n in enumerate(lengths)
-    ]
+    return [Prompt((*stem, *range(20 + n, 40 + n))[:n], (1,), (2,), {}, f"{i}") for i, n in enumerate(lengths)]
 
 
 @torch.no_grad()
@@ -123,9 +131,7 @@ def test_a_prompt_does_not_depend_on_those_before(kind):
     model.forward(torch.tensor([long.ids]))
     middle = model.forward(torch.tensor([long.ids[:10]])).logits[0, -1]
     assert torch.equal(model.forward(torch.tensor([short.ids])).logits, before)
-    torch.testing.assert_close(
-        middle, judged(kind, Prompt(long.ids[:10], (1,), (2,), {}, "")), atol=5e-5, rtol=0
-    )
+    torch.testing.assert_close(middle, judged(kind, Prompt(long.ids[:10], (1,), (2,), {}, "")), atol=5e-5, rtol=0)
 
 
 @pytest.mark.parametrize("kind", list(ROPES))

@@ -68,9 +68,7 @@ def expected_metrics(model, prompt, layer, head, scale):
         "logit_diff": (run[target] - run[foil]).item(),
         "prob_diff": (p_run[target] - p_run[foil]).item(),
         "p_drop": (p_base[target] - p_run[target]).item(),
-        "kl_div": functional.kl_div(
-            run.log_softmax(-1), base.log_softmax(-1), log_target=True, reduction="sum"
-        ).item(),
+        "kl_div": functional.kl_div(run.log_softmax(-1), base.log_softmax(-1), log_target=True, reduction="sum").item(),
         "acc_flip_rate": float(base.argmax() == target and run.argmax() != target),
         "entropy": torch.distributions.Categorical(logits=run).entropy().item(),
     }
@@ -93,9 +91,7 @@ def run(network, prompts, *, scale=0.0, **how):
     return out
 
 
-@pytest.mark.parametrize(
-    "shared", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["tree", "buckets"]
-)
+@pytest.mark.parametrize("shared", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["tree", "buckets"])
 @pytest.mark.parametrize("scale", [0.0, pytest.param(0.5, marks=pytest.mark.slow)])
 def test_every_metric_of_every_head_and_example(smollm2_network, prompts, shared, scale):
     found = run(smollm2_network, prompts, scale=scale, shared=shared)
@@ -111,9 +107,7 @@ def test_every_metric_of_every_head_and_example(smollm2_network, prompts, shared
     check_means(means)
 
 
-@pytest.mark.parametrize(
-    "shared", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["tree", "buckets"]
-)
+@pytest.mark.parametrize("shared", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["tree", "buckets"])
 def test_sets_of_answers_are_sums_of_probabilities(smollm2_network, smollm2, years, shared):
     """Greater-than: p(decades above) - p(the others), summed by hand from the digits of the start that the text shows."""
     digit = [smollm2.tokenizer.convert_tokens_to_ids(str(d)) for d in range(10)]
@@ -160,9 +154,7 @@ def test_the_judge_would_catch_a_hook_on_the_projections_output(smollm2_network,
     monkeypatch.setattr(type(smollm2_network), "hook_point", wrong)
     prompt = prompts[0]
     found = run(smollm2_network, [prompt])[prompt.name]["logit_diff"]
-    expected = [
-        expected_metrics(smollm2_network.hf, prompt, layer, head, 0.0)["logit_diff"] for layer, head in HEADS
-    ]
+    expected = [expected_metrics(smollm2_network.hf, prompt, layer, head, 0.0)["logit_diff"] for layer, head in HEADS]
     assert max(abs(a - b) for a, b in zip(found.tolist(), expected, strict=True)) > 1e-2
 
 
@@ -170,7 +162,5 @@ def test_the_judge_would_catch_reading_another_position(smollm2_network, prompts
     monkeypatch.setattr(Prompt, "last", property(lambda self: len(self.ids) - 2))
     prompt = prompts[0]
     found = run(smollm2_network, [prompt])[prompt.name]["logit_diff"]
-    expected = [
-        expected_metrics(smollm2_network.hf, prompt, layer, head, 0.0)["logit_diff"] for layer, head in HEADS
-    ]
+    expected = [expected_metrics(smollm2_network.hf, prompt, layer, head, 0.0)["logit_diff"] for layer, head in HEADS]
     assert max(abs(a - b) for a, b in zip(found.tolist(), expected, strict=True)) > 1e-2

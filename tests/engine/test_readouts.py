@@ -43,9 +43,7 @@ def test_what_is_written_sums_to_the_difference_of_logits(family):
     constant = 0.0 if bias is None else float(bias.detach() @ towards)
     total = read.embedding + float(read.attn_out.sum() + read.mlp_out.sum()) + constant
     assert total == pytest.approx(float(gave @ towards), abs=5e-5 * max(1.0, float(gave.norm())))
-    assert float(read.lens[-1]) == pytest.approx(
-        float(gave @ towards), abs=5e-5 * max(1.0, float(gave.norm()))
-    )
+    assert float(read.lens[-1]) == pytest.approx(float(gave @ towards), abs=5e-5 * max(1.0, float(gave.norm())))
 
 
 def test_heads_sum_to_their_attention_but_for_its_bias(family):
@@ -80,11 +78,7 @@ def test_a_head_is_what_its_removal_takes_from_the_frozen_sum(family):
 def sublayer(network, name, layer, *, removed):
     """(d_model,) what attention of a block adds at the last token, with head 1 zeroed by hand if asked."""
     seen = []
-    hooks = [
-        network.parts[layer]
-        .points["attn_out"]
-        .on_read(lambda v: seen.append(v.flatten(0, -3)[-1, 0].clone()))
-    ]
+    hooks = [network.parts[layer].points["attn_out"].on_read(lambda v: seen.append(v.flatten(0, -3)[-1, 0].clone()))]
     if removed:
         hooks.append(hooked(network.hf, name, "z", layer, torch.zeros_like, 1))
     with torch.no_grad():
@@ -103,9 +97,7 @@ def test_attention_is_what_the_eager_model_gives(family):
         patterns = hf(torch.tensor([IDS]), output_attentions=True).attentions
     assert read.attention is not None
     assert torch.allclose(read.attention, torch.stack([p[0].float() for p in patterns]), atol=5e-5)
-    assert (
-        torch.allclose(read.attention.sum(-1), torch.ones(()), atol=1e-4) or name == "gpt_oss"
-    )  # it has a sink
+    assert torch.allclose(read.attention.sum(-1), torch.ones(()), atol=1e-4) or name == "gpt_oss"  # it has a sink
 
 
 def test_promoted_tokens_are_the_contributions_to_each_logit(family):

@@ -22,8 +22,14 @@ def case(toy_networks, make_prompts):
         patch = patch_from(prompts[::-1], prompts)
         inner = Intervention((Edit("z", 0, 1, Scale(0.0)),))
         path = FromEdited(tuple(p.ids for p in prompts), tuple(len(p.ids) for p in prompts), inner)
-        plan = [None, inner, Intervention((Edit("z", 1, 2, patch, "last"),)), Intervention((Edit("mlp_out", 0, None, patch),)),
-                Intervention((Edit("resid_pre", 1, None, path),)), Intervention((Edit("z", 1, 0, Scale(0.5)),))]  # fmt: skip
+        plan = [
+            None,
+            inner,
+            Intervention((Edit("z", 1, 2, patch, "last"),)),
+            Intervention((Edit("mlp_out", 0, None, patch),)),
+            Intervention((Edit("resid_pre", 1, None, path),)),
+            Intervention((Edit("z", 1, 0, Scale(0.5)),)),
+        ]
         return network, prompts, plan
 
     return make

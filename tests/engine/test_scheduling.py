@@ -97,9 +97,7 @@ def test_the_same_numbers_as_with_all_tokens(toy_networks, shape, positions, mon
 @pytest.mark.parametrize("shape", SHAPES)
 def test_an_edit_that_changes_nothing_has_an_effect_of_exactly_zero(toy_networks, shape):
     network = toy_networks[shape]
-    plan = [
-        zero(layer, p, factor=1.0) for layer in range(2) for p in ("last", "subject", 0, 1, 2, 3, 4, 5, -2)
-    ]
+    plan = [zero(layer, p, factor=1.0) for layer in range(2) for p in ("last", "subject", 0, 1, 2, 3, 4, 5, -2)]
     [found] = list(executor(network, plan))
     baseline = found.baseline["logit_diff"].expand(len(plan), -1)
     assert torch.equal(found.values["logit_diff"], baseline)
@@ -154,10 +152,7 @@ def test_shared_edits_are_made_where_a_pass_cannot_begin_behind_them(toy_network
     monkeypatch.setattr(Network, "paths", lambda self, n: replace(real(self, n), resume=last_start))
     first = zero(0, "all").edits
     plan = [Intervention((*first, *zero(1, "all", head=head).edits)) for head in range(4)]
-    assert any(
-        s.made
-        for s in scheduling.shares(dict(enumerate(plan)), executor(network, plan).batches[0], 2, None, 1)
-    )
+    assert any(s.made for s in scheduling.shares(dict(enumerate(plan)), executor(network, plan).batches[0], 2, None, 1))
     reference = Reference(Bare(network.hf), PROMPTS, [metric("logit_diff")])
     [result] = executor(network, plan)
     for column, example in enumerate(result.examples):
@@ -172,9 +167,7 @@ def test_an_intervention_in_every_run_is_refused_where_it_would_be_lost(toy_netw
     monkeypatch.setattr(Network, "paths", lambda self, n: replace(real(self, n), resume=None))
     noise = Intervention((Edit("resid_pre", 0, None, Scale(1.5), "all"),))
     run = Executor(network, PROMPTS, [zero(1, "all")], [metric("logit_diff")], base_intervention=noise)
-    with pytest.raises(
-        ModelError, match=r"cannot begin at a later block, so .* would be missing from the intervened ones"
-    ):
+    with pytest.raises(ModelError, match=r"cannot begin at a later block, so .* would be missing from the intervened ones"):
         run.run(0)
 
 
@@ -183,11 +176,10 @@ def test_the_work_of_planning_grows_as_the_interventions_do(toy_networks):
 
     def calls(n):
         factors = [i / n for i in range(n // 16)]
-        plan = [
-            zero(layer, "all", head=head, factor=f) for f in factors for layer in (0, 1) for head in range(4)
+        plan = [zero(layer, "all", head=head, factor=f) for f in factors for layer in (0, 1) for head in range(4)]
+        plan += [
+            zero(layer, i % 3, head=head, factor=f) for i, f in enumerate(factors) for layer in (0, 1) for head in range(4)
         ]
-        plan += [zero(layer, i % 3, head=head, factor=f)
-                 for i, f in enumerate(factors) for layer in (0, 1) for head in range(4)]  # fmt: skip
         count = 0
 
         def counted(_frame, event, _arg):

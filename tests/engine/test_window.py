@@ -28,22 +28,33 @@ def network(family, window):
     torch.manual_seed(0)
     if family == "neo":
         neo = GPTNeoConfig(
-            vocab_size=len(tokenizer), hidden_size=32, num_layers=2, num_heads=4, attention_types=[[["global", "local"], 1]],
-            window_size=window, max_position_embeddings=64, intermediate_size=64,
-        )  # fmt: skip
+            vocab_size=len(tokenizer),
+            hidden_size=32,
+            num_layers=2,
+            num_heads=4,
+            attention_types=[[["global", "local"], 1]],
+            window_size=window,
+            max_position_embeddings=64,
+            intermediate_size=64,
+        )
         hf = GPTNeoForCausalLM(neo)
     else:
         mistral = MistralConfig(
-            vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
-            intermediate_size=64, max_position_embeddings=64, sliding_window=window, attn_implementation="sdpa",
-        )  # fmt: skip
+            vocab_size=len(tokenizer),
+            hidden_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            intermediate_size=64,
+            max_position_embeddings=64,
+            sliding_window=window,
+            attn_implementation="sdpa",
+        )
         hf = MistralForCausalLM(mistral)
     with torch.no_grad():
         for parameter in hf.parameters():
             parameter.mul_(4)  # so that what lies behind the window would be seen in the logits
-    return build_network(
-        LoadedModel(f"random-{family}", hf.eval().requires_grad_(False), tokenizer, False, family, {})
-    )
+    return build_network(LoadedModel(f"random-{family}", hf.eval().requires_grad_(False), tokenizer, False, family, {}))
 
 
 @torch.no_grad()

@@ -187,9 +187,7 @@ def small_disk() -> Iterator[Callable[..., None]]:
     def mount(path: Path, options: str) -> None:
         path.mkdir(exist_ok=True)
         how = f"remount,{options}" if path in mounted else options
-        done = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", how, "tmpfs", path], capture_output=True, check=False
-        )
+        done = subprocess.run(["mount", "-t", "tmpfs", "-o", how, "tmpfs", path], capture_output=True, check=False)
         if done.returncode:
             pytest.skip("there is no right to mount a file system here")
         if path not in mounted:

@@ -99,9 +99,15 @@ class Scene:
 
 
 def start(
-    scene: Scene, place: Path, *more: str, prelude: str = "", env: Mapping[str, str] | None = None,
-    limits: Mapping[int, int] | None = None, stdout: int = subprocess.PIPE, zygote: Zygote | None = None,
-) -> Process:  # fmt: skip
+    scene: Scene,
+    place: Path,
+    *more: str,
+    prelude: str = "",
+    env: Mapping[str, str] | None = None,
+    limits: Mapping[int, int] | None = None,
+    stdout: int = subprocess.PIPE,
+    zygote: Zygote | None = None,
+) -> Process:
     """The scene's command, as the leader of a process group.
 
     Args:
@@ -121,10 +127,16 @@ def start(
     if zygote:
         return Forked(zygote, [*scene.args, *more], place, everything, first)
     return subprocess.Popen(
-        [sys.executable, *program, *scene.args, *more], cwd=place, env=everything,
-        stdin=subprocess.DEVNULL, stdout=stdout, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        [sys.executable, *program, *scene.args, *more],
+        cwd=place,
+        env=everything,
+        stdin=subprocess.DEVNULL,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
         preexec_fn=lambda: _limit(limits or {}),
-    )  # fmt: skip
+    )
 
 
 def _limit(limits: Mapping[int, int]) -> None:

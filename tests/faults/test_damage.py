@@ -68,8 +68,16 @@ def _reads(reader, place, expected, path, zygote):
         raise Unclear(f"{reader.name} of a damaged {path.name}: exit code {done.code}: {done.err[-1000:]}")
 
 
-RUN_FILES = ("run/manifest.json", "run/machine.json", "run/metrics/*.parquet", "run/metrics/summary.json", "run/config.yaml",
-             "run/provenance.json", "run/artifacts/*", "run/report.html")  # fmt: skip
+RUN_FILES = (
+    "run/manifest.json",
+    "run/machine.json",
+    "run/metrics/*.parquet",
+    "run/metrics/summary.json",
+    "run/config.yaml",
+    "run/provenance.json",
+    "run/artifacts/*",
+    "run/report.html",
+)
 
 
 @pytest.mark.parametrize("number", some(1, 8))
@@ -77,8 +85,14 @@ def test_a_file_of_a_run(damaged, number):
     damaged(scenes.RUN, number, RUN_FILES, (REPORT,))
 
 
-SWEEP_FILES = ("sweep/toy/**/manifest.json", "sweep/toy/**/*.parquet", "sweep/toy/**/summary.json", "sweep/manifest.json",
-               "sweep/artifacts/cross_condition/*.json", "sweep/artifacts/cross_condition/*.parquet")  # fmt: skip
+SWEEP_FILES = (
+    "sweep/toy/**/manifest.json",
+    "sweep/toy/**/*.parquet",
+    "sweep/toy/**/summary.json",
+    "sweep/manifest.json",
+    "sweep/artifacts/cross_condition/*.json",
+    "sweep/artifacts/cross_condition/*.parquet",
+)
 
 
 @pytest.mark.parametrize("number", some(0, 5))
@@ -88,9 +102,7 @@ def test_a_file_of_a_sweep(damaged, number):
 
 @pytest.mark.parametrize("number", some(0, 1))
 def test_the_plan_of_a_sweep(damaged, number):
-    damaged(
-        scenes.BASIC, number + 100, ("sweep/sweep.json",), advice=("Delete it and start the sweep again",)
-    )
+    damaged(scenes.BASIC, number + 100, ("sweep/sweep.json",), advice=("Delete it and start the sweep again",))
 
 
 @pytest.mark.parametrize("number", some(0, 3))

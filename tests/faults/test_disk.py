@@ -52,11 +52,7 @@ def _told(done, now, *words):
     if done.code == 0:
         return
     now.asked += 1
-    if (
-        not done.is_calm
-        or "HYDRA_FULL_ERROR" in done.err
-        or not any(word in done.err.lower() for word in words)
-    ):
+    if not done.is_calm or "HYDRA_FULL_ERROR" in done.err or not any(word in done.err.lower() for word in words):
         raise Unclear(f"exit code {done.code}: {done.err[-2000:]}")
     if done.code != 1 or "warning: " not in done.err:
         done.told()

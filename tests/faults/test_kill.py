@@ -20,14 +20,10 @@ def chain(undisturbed, fresh, attempt, zygote):
     """Kills a scene again and again at moments drawn uniformly from its undisturbed duration, then lets it finish."""
 
     def kill_and_go_on(scene, number, kills=KILLS):
-        forked = (
-            None if number == 1 or scene is scenes.JOBLIB else zygote
-        )  # some from the very start of Python
+        forked = None if number == 1 or scene is scenes.JOBLIB else zygote  # some from the very start of Python
         expected = undisturbed(scene)
         seconds = expected.seconds + (0 if forked else START)
-        _chain(
-            scene, random.Random(f"{scene.name}/{number}"), kills, expected, seconds, fresh, attempt, forked
-        )
+        _chain(scene, random.Random(f"{scene.name}/{number}"), kills, expected, seconds, fresh, attempt, forked)
 
     return kill_and_go_on
 

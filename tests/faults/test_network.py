@@ -78,9 +78,7 @@ class Slow(http.server.BaseHTTPRequestHandler):
         import json
 
         time.sleep(self.seconds)
-        body = json.dumps(
-            {"experiment": {"experiment_id": "0", "name": "x", "lifecycle_stage": "active"}}
-        ).encode()
+        body = json.dumps({"experiment": {"experiment_id": "0", "name": "x", "lifecycle_stage": "active"}}).encode()
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))

@@ -110,9 +110,14 @@ for number in {numbers}:
 
 @pytest.mark.parametrize(
     ("name", "numbers"),
-    [("run", (1,)), *(pytest.param(*c, marks=pytest.mark.faults)
-                      for c in (("run", (1, 2)), ("sweep", (1,)), ("sweep", (1, 2)), ("training", (1, 2))))],
-)  # fmt: skip
+    [
+        ("run", (1,)),
+        *(
+            pytest.param(*c, marks=pytest.mark.faults)
+            for c in (("run", (1, 2)), ("sweep", (1,)), ("sweep", (1, 2)), ("training", (1, 2)))
+        ),
+    ],
+)
 def test_nobody_reads(undisturbed, fresh, attempt, zygote, name, numbers):
     scene = SCENES[name]
     expected, place = undisturbed(scene), fresh(scene)
@@ -178,15 +183,18 @@ def test_a_process_that_hangs_and_is_killed(undisturbed, fresh, attempt):
 
 @pytest.mark.faults
 @pytest.mark.parametrize(
-    ("scene", "after"), [(scenes.RUN, 4.0), (scenes.BASIC, 6.0), (TRACKED, 6.0), (scenes.TRAINING, 6.0)],
+    ("scene", "after"),
+    [(scenes.RUN, 4.0), (scenes.BASIC, 6.0), (TRACKED, 6.0), (scenes.TRAINING, 6.0)],
     ids=str,
-)  # fmt: skip
+)
 def test_the_clock_is_set_back(undisturbed, fresh, attempt, clock, scene, after):
     expected, place = undisturbed(scene), fresh(scene)
     seen = place / "clock-seen"
     env = {
-        "LD_PRELOAD": str(clock), "FAULT_CLOCK_BACK_AT": f"{after},3600", "FAULT_CLOCK_SEEN": str(seen),
-    }  # fmt: skip
+        "LD_PRELOAD": str(clock),
+        "FAULT_CLOCK_BACK_AT": f"{after},3600",
+        "FAULT_CLOCK_SEEN": str(seen),
+    }
     with attempt("clock set back by an hour"):
         run(scene, place, env=env).worked()
         assert seen.exists()
@@ -229,9 +237,7 @@ def test_another_run_in_the_directory_of_a_finished_one(undisturbed, finished, a
     place = finished(scenes.RUN)
     with attempt("two processes in one directory") as now:
         now.asked = 1
-        run(scenes.RUN, place, "ablation=mlp_zero", zygote=zygote).told(
-            "another run", "hydra.run.dir", "resume=false"
-        )
+        run(scenes.RUN, place, "ablation=mlp_zero", zygote=zygote).told("another run", "hydra.run.dir", "resume=false")
         same(undisturbed(scenes.RUN).results, scenes.run_files(place))
 
 

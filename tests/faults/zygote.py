@@ -16,11 +16,22 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 _LIBRARIES = (
-    "tiny_ablation.app", "pandas", "pyarrow.parquet", "scipy.stats", "torch", "transformers.models.llama.modeling_llama",
-    "transformers.modeling_gguf_pytorch_utils", "transformers.models.auto.modeling_auto", "gguf",
-    "transformer_lens.model_bridge", "sae_lens", "matplotlib.figure", "matplotlib.backends.backend_agg", "jinja2",
+    "tiny_ablation.app",
+    "pandas",
+    "pyarrow.parquet",
+    "scipy.stats",
+    "torch",
+    "transformers.models.llama.modeling_llama",
+    "transformers.modeling_gguf_pytorch_utils",
+    "transformers.models.auto.modeling_auto",
+    "gguf",
+    "transformer_lens.model_bridge",
+    "sae_lens",
+    "matplotlib.figure",
+    "matplotlib.backends.backend_agg",
+    "jinja2",
     "rich.progress",
-)  # fmt: skip
+)
 
 
 class Forked:
@@ -31,9 +42,7 @@ class Forked:
         returncode: how it ended; None while it runs.
     """
 
-    def __init__(
-        self, zygote: "Zygote", args: Sequence[str], place: Path, env: Mapping[str, str], prelude: str
-    ) -> None:
+    def __init__(self, zygote: "Zygote", args: Sequence[str], place: Path, env: Mapping[str, str], prelude: str) -> None:
         self._zygote, self._out, self._err = zygote, place / ".stdout", place / ".stderr"
         request = {"args": list(args), "cwd": str(place), "env": dict(env), "prelude": prelude}
         self.pid = zygote.ask(request)
@@ -65,9 +74,13 @@ class Zygote:
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.zygote"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            cwd=Path(__file__).resolve().parents[2], env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )  # fmt: skip
+            [sys.executable, "-m", "tests.faults.zygote"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=Path(__file__).resolve().parents[2],
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
         self._said: queue.Queue[str] = queue.Queue()
         threading.Thread(target=self._listen, daemon=True).start()
         assert self._said.get(timeout=300) == "ready"

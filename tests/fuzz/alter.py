@@ -18,18 +18,104 @@ DEEP: Any = None
 for _ in range(400):
     DEEP = [DEEP]
 HOSTILE: tuple[Any, ...] = (
-    None, True, False, 0, 1, -1, 2, 2**31, -(2**31), 2**63, 2**64, 10**400, 0.5, -0.0, 1e-320, 1e308, float("nan"),
-    float("inf"), "", " ", "\0", "\x1b[31mred\x1b[0m", "a\nb\r\nc", "\ud800", "\u202egnp.exe", "..", "../../up", "/etc/passwd",
-    "C:\\up", "con:", "a/b", ".", "~", SCRIPT, "\"'><img src=x onerror=alert(1)>", "${oc.env:HOME}", "${now:%Y}", "{{7*7}}",
-    "%s%n", "nan", "inf", "1e999", "x" * 5000, [], {}, [[]], [None], {"": None}, {"a": {"b": []}}, [1, "a", None], DEEP,
-    "zero", "z", "head", "logit_diff", "head_impact", "metrics/head_impact.parquet", "ok", "failed",
-)  # fmt: skip
+    None,
+    True,
+    False,
+    0,
+    1,
+    -1,
+    2,
+    2**31,
+    -(2**31),
+    2**63,
+    2**64,
+    10**400,
+    0.5,
+    -0.0,
+    1e-320,
+    1e308,
+    float("nan"),
+    float("inf"),
+    "",
+    " ",
+    "\0",
+    "\x1b[31mred\x1b[0m",
+    "a\nb\r\nc",
+    "\ud800",
+    "\u202egnp.exe",
+    "..",
+    "../../up",
+    "/etc/passwd",
+    "C:\\up",
+    "con:",
+    "a/b",
+    ".",
+    "~",
+    SCRIPT,
+    "\"'><img src=x onerror=alert(1)>",
+    "${oc.env:HOME}",
+    "${now:%Y}",
+    "{{7*7}}",
+    "%s%n",
+    "nan",
+    "inf",
+    "1e999",
+    "x" * 5000,
+    [],
+    {},
+    [[]],
+    [None],
+    {"": None},
+    {"a": {"b": []}},
+    [1, "a", None],
+    DEEP,
+    "zero",
+    "z",
+    "head",
+    "logit_diff",
+    "head_impact",
+    "metrics/head_impact.parquet",
+    "ok",
+    "failed",
+)
 # To be spliced into text: words that mean something to one of the parsers behind the surfaces.
 TOKENS = (
-    b"", b"\0", b"\xff\xfe", b"\xef\xbb\xbf", b"\n", b"\r", b"\xe2\x80\xa8", b'"', b"{", b"}", b"[" * 200, b"&a [*a,*a]", b": ",
-    b"- ", b"!!python/object/apply:os.system [id]", b"${", b"${oc.env:HOME}", b"_target_: os.system", b"NaN", b"1e999", b"\\ud800",
-    b"-1", b"18446744073709551616", b"../", b"<script>", b"\x1b[2J", b"null", b"'", b"#", b"%", b"*", b"? ", b"|", b">", b"@package",
-)  # fmt: skip
+    b"",
+    b"\0",
+    b"\xff\xfe",
+    b"\xef\xbb\xbf",
+    b"\n",
+    b"\r",
+    b"\xe2\x80\xa8",
+    b'"',
+    b"{",
+    b"}",
+    b"[" * 200,
+    b"&a [*a,*a]",
+    b": ",
+    b"- ",
+    b"!!python/object/apply:os.system [id]",
+    b"${",
+    b"${oc.env:HOME}",
+    b"_target_: os.system",
+    b"NaN",
+    b"1e999",
+    b"\\ud800",
+    b"-1",
+    b"18446744073709551616",
+    b"../",
+    b"<script>",
+    b"\x1b[2J",
+    b"null",
+    b"'",
+    b"#",
+    b"%",
+    b"*",
+    b"? ",
+    b"|",
+    b">",
+    b"@package",
+)
 
 
 class Draws(Protocol):
@@ -136,8 +222,10 @@ def table_altered(draws: Draws, content: bytes) -> bytes:
     elif how == 1:
         changed = table.remove_column(column)
     elif how == 2:
-        names = [str(one(draws, HOSTILE)).encode(errors="replace").decode() if i == column else name
-                 for i, name in enumerate(table.column_names)]  # fmt: skip
+        names = [
+            str(one(draws, HOSTILE)).encode(errors="replace").decode() if i == column else name
+            for i, name in enumerate(table.column_names)
+        ]
         changed = table.rename_columns(names)
     elif how == 3:
         changed = pa.concat_tables([table, table.slice(0, min(3, len(table)))])
@@ -150,9 +238,22 @@ def table_altered(draws: Draws, content: bytes) -> bytes:
 
 def _values(draws: Draws, n: int) -> pa.Array:
     kinds: tuple[tuple[Any, ...], ...] = (
-        (None,), (float("nan"), 1.0), (float("inf"), 1.0), (1e308, -1e308), (2**31 - 1, 0), (-1, 0), (2**62, -(2**62)),
-        (SCRIPT, "a"), ("\0", "../../up"), ("", None), (True, False), (b"\xff", b""), ([1], []), (0, 1), (0.0, -0.5),
-    )  # fmt: skip
+        (None,),
+        (float("nan"), 1.0),
+        (float("inf"), 1.0),
+        (1e308, -1e308),
+        (2**31 - 1, 0),
+        (-1, 0),
+        (2**62, -(2**62)),
+        (SCRIPT, "a"),
+        ("\0", "../../up"),
+        ("", None),
+        (True, False),
+        (b"\xff", b""),
+        ([1], []),
+        (0, 1),
+        (0.0, -0.5),
+    )
     kind = one(draws, kinds)
     return pa.array([kind[i % len(kind)] for i in range(n)])
 

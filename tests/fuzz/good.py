@@ -42,9 +42,12 @@ def tables() -> dict[str, bytes]:
     with pa.ipc.new_stream(arrow, table.schema) as out:
         out.write_table(table)
     return {
-        "rows.csv": cells.to_csv(index=False).encode(), "rows.tsv": cells.to_csv(sep="\t").encode(),
-        "rows.json": json.dumps(listed).encode(), "rows.parquet": parquet.getvalue(), "saved/data.arrow": arrow.getvalue(),
-    }  # fmt: skip
+        "rows.csv": cells.to_csv(index=False).encode(),
+        "rows.tsv": cells.to_csv(sep="\t").encode(),
+        "rows.json": json.dumps(listed).encode(),
+        "rows.parquet": parquet.getvalue(),
+        "saved/data.arrow": arrow.getvalue(),
+    }
 
 
 def run() -> dict[str, bytes]:
@@ -64,9 +67,12 @@ def sweep() -> dict[str, bytes]:
 def _made(args: tuple[str, ...], where: str) -> dict[str, bytes]:
     with tempfile.TemporaryDirectory() as scratch:
         subprocess.run(
-            [sys.executable, "-m", "tiny_ablation", *args, where], cwd=scratch, check=True, capture_output=True,
+            [sys.executable, "-m", "tiny_ablation", *args, where],
+            cwd=scratch,
+            check=True,
+            capture_output=True,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        )  # fmt: skip
+        )
         return read_all(Path(scratch) / "out")
 
 

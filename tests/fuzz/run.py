@@ -114,10 +114,20 @@ def _fuzz(name: str, seconds: float, out: Path) -> int:
         clock.tick()
 
     atheris.Setup(
-        [sys.argv[0], str(corpus), f"-artifact_prefix={findings}/", f"-timeout={HANG}", f"-rss_limit_mb={MEMORY}", "-max_len=512",
-         "-len_control=0", "-print_final_stats=0", "-verbosity=0", "-close_fd_mask=0"],
+        [
+            sys.argv[0],
+            str(corpus),
+            f"-artifact_prefix={findings}/",
+            f"-timeout={HANG}",
+            f"-rss_limit_mb={MEMORY}",
+            "-max_len=512",
+            "-len_control=0",
+            "-print_final_stats=0",
+            "-verbosity=0",
+            "-close_fd_mask=0",
+        ],
         once,
-    )  # fmt: skip
+    )
     atheris.Fuzz()
     return 0
 

@@ -45,9 +45,7 @@ def told(place: Path) -> Iterator[None]:
 
 
 def _beside(place: Path) -> frozenset[str]:
-    return frozenset(
-        str(path) for path in place.parent.rglob("*") if place not in path.parents and path != place
-    )
+    return frozenset(str(path) for path in place.parent.rglob("*") if place not in path.parents and path != place)
 
 
 def put(place: Path, files: Files) -> Path:
@@ -78,9 +76,7 @@ def corpus(
         place,
         {name: rows} | ({} if sidecar is None else {f"{name}.split.json": sidecar}) | dict(beside or {}),
     )
-    cfg = DatasetConfig(
-        name="mine", family="file", path=str(place / Path(name).parts[0]), fields=dict(fields or {})
-    )
+    cfg = DatasetConfig(name="mine", family="file", path=str(place / Path(name).parts[0]), fields=dict(fields or {}))
     with told(place):
         found = load_corpus(cfg, 0)
         assert len(select(found, Split.all, None, 0)) == len(found.examples)
@@ -88,9 +84,7 @@ def corpus(
         out = place / f"{by}.jsonl"
         with told(place):
             _split(cfg, out, by)
-            again = load_corpus(
-                DatasetConfig(name="mine", family="file", path=str(out), fields=cfg.fields), 0
-            )
+            again = load_corpus(DatasetConfig(name="mine", family="file", path=str(out), fields=cfg.fields), 0)
             assert len(again.examples) == len(read_examples(cfg))
 
 
@@ -142,9 +136,7 @@ def run_directory(place: Path, files: Files, *, sealed: bool = True, figures: bo
     run = None
     with told(place):
         run = load_run(place)
-    for part in (
-        ("impact", "per_example", "summary", "config", "provenance", "verify", "_repr_html_") if run else ()
-    ):
+    for part in ("impact", "per_example", "summary", "config", "provenance", "verify", "_repr_html_") if run else ():
         with told(place):
             found = getattr(run, part)
             if callable(found):

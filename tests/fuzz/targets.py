@@ -9,20 +9,107 @@ from tests.fuzz.alter import HOSTILE, TOKENS, Draws, altered, dumped, one, splic
 
 Target = Callable[[Path, Draws], None]
 _KEYS = (
-    "model", "model.name", "model.path", "model.repo", "model.shape", "dataset", "dataset.family", "dataset.name", "dataset.path",
-    "dataset.fields", "dataset.split", "dataset.n_examples", "dataset.common_rows", "ablation", "ablation.heads", "ablation.layers",
-    "ablation.scales", "ablation.positions", "ablation.sets", "ablation.from_run", "device", "device.threads", "verify",
-    "verify.mode", "metrics.names", "metrics.primary", "metrics.span", "stats.confidence", "stats.n_boot", "stats.confirm",
-    "sae.path", "sae.width", "tracking.uri", "sweep.k", "sweep.hypotheses", "seed", "condition", "experiment", "notes.x", "notes",
-    "hydra.run.dir", "hydra.sweep.subdir", "hydra.job.name", "hydra.searchpath", "hydra.launcher._target_", "hydra.callbacks.x",
-    "hydra/launcher", "hydra", "resume", "", "_target_", "x.y.z",
-)  # fmt: skip
+    "model",
+    "model.name",
+    "model.path",
+    "model.repo",
+    "model.shape",
+    "dataset",
+    "dataset.family",
+    "dataset.name",
+    "dataset.path",
+    "dataset.fields",
+    "dataset.split",
+    "dataset.n_examples",
+    "dataset.common_rows",
+    "ablation",
+    "ablation.heads",
+    "ablation.layers",
+    "ablation.scales",
+    "ablation.positions",
+    "ablation.sets",
+    "ablation.from_run",
+    "device",
+    "device.threads",
+    "verify",
+    "verify.mode",
+    "metrics.names",
+    "metrics.primary",
+    "metrics.span",
+    "stats.confidence",
+    "stats.n_boot",
+    "stats.confirm",
+    "sae.path",
+    "sae.width",
+    "tracking.uri",
+    "sweep.k",
+    "sweep.hypotheses",
+    "seed",
+    "condition",
+    "experiment",
+    "notes.x",
+    "notes",
+    "hydra.run.dir",
+    "hydra.sweep.subdir",
+    "hydra.job.name",
+    "hydra.searchpath",
+    "hydra.launcher._target_",
+    "hydra.callbacks.x",
+    "hydra/launcher",
+    "hydra",
+    "resume",
+    "",
+    "_target_",
+    "x.y.z",
+)
 _VALUES = (
-    "", "null", "true", "toy", "facts", "ioi", "file", "jsonl", "heads_zero", "mlp_zero", "circuit", "sae_toggle", "full", "dev", "[]", "{}",
-    "[0]", "[-1]", "[1,1]", "[a]", "{a:b}", "{clean:text}", "{s:[L0H1]}", "nan", "inf", "-1", "0", "1e99", "99999999999999999999",
-    "'${seed}'", "${oc.env:HOME}", "${x}", "${", "../../up", "a b", "'a", "\"", "\\", "glob(*)", "1,2", "range(3)", "\0", "é\u0301",
-    "_target_", "{_target_:os.system}", "???",
-)  # fmt: skip
+    "",
+    "null",
+    "true",
+    "toy",
+    "facts",
+    "ioi",
+    "file",
+    "jsonl",
+    "heads_zero",
+    "mlp_zero",
+    "circuit",
+    "sae_toggle",
+    "full",
+    "dev",
+    "[]",
+    "{}",
+    "[0]",
+    "[-1]",
+    "[1,1]",
+    "[a]",
+    "{a:b}",
+    "{clean:text}",
+    "{s:[L0H1]}",
+    "nan",
+    "inf",
+    "-1",
+    "0",
+    "1e99",
+    "99999999999999999999",
+    "'${seed}'",
+    "${oc.env:HOME}",
+    "${x}",
+    "${",
+    "../../up",
+    "a b",
+    "'a",
+    '"',
+    "\\",
+    "glob(*)",
+    "1,2",
+    "range(3)",
+    "\0",
+    "é\u0301",
+    "_target_",
+    "{_target_:os.system}",
+    "???",
+)
 
 
 def corpus(place: Path, draws: Draws) -> None:
@@ -49,9 +136,7 @@ def corpus(place: Path, draws: Draws) -> None:
     sidecar = (
         None
         if draws.integer(0, 2)
-        else one(
-            draws, (dumped(one(draws, HOSTILE)), dumped({"content_hash": one(draws, HOSTILE), "by": "group"}))
-        )
+        else one(draws, (dumped(one(draws, HOSTILE)), dumped({"content_hash": one(draws, HOSTILE), "by": "group"})))
     )
     fields = (
         {}
@@ -77,9 +162,7 @@ def overrides(place: Path, draws: Draws) -> None:
     given = []
     for _ in range(draws.integer(1, 3)):
         prefix = one(draws, ("", "", "+", "++", "~"))
-        value = (
-            one(draws, _VALUES) if draws.integer(0, 3) else draws.some(12).decode(errors="surrogateescape")
-        )
+        value = one(draws, _VALUES) if draws.integer(0, 3) else draws.some(12).decode(errors="surrogateescape")
         given.append(f"{prefix}{one(draws, _KEYS)}={value}")
     surfaces.overrides(place, given)
 
@@ -150,7 +233,15 @@ def batches(place: Path, draws: Draws) -> None:
 
 # Shares of the time: what is rich in code of our own gets more.
 TARGETS: dict[str, tuple[Target, int]] = {
-    "corpus": (corpus, 3), "table": (table, 2), "overrides": (overrides, 2), "option_file": (option_file, 2), "run_directory": (run_directory, 4),
-    "manifest": (manifest, 2), "sweep_directory": (sweep_directory, 4), "model_directory": (model_directory, 2), "gguf": (gguf, 2),
-    "autoencoder": (autoencoder, 2), "batches": (batches, 1),
-}  # fmt: skip
+    "corpus": (corpus, 3),
+    "table": (table, 2),
+    "overrides": (overrides, 2),
+    "option_file": (option_file, 2),
+    "run_directory": (run_directory, 4),
+    "manifest": (manifest, 2),
+    "sweep_directory": (sweep_directory, 4),
+    "model_directory": (model_directory, 2),
+    "gguf": (gguf, 2),
+    "autoencoder": (autoencoder, 2),
+    "batches": (batches, 1),
+}

@@ -49,9 +49,7 @@ def fingerprint(directory: Path) -> "dict[tuple[str, str], Column]":
     return out
 
 
-def differences(
-    old: "dict[tuple[str, str], Column]", new: "dict[tuple[str, str], Column]"
-) -> tuple[list[str], list[str]]:
+def differences(old: "dict[tuple[str, str], Column]", new: "dict[tuple[str, str], Column]") -> tuple[list[str], list[str]]:
     """What differs, in words: in numbers (or in which columns there are), and in bytes only."""
     numbers, exact = [], []
     for key in sorted({*old, *new}):
@@ -96,9 +94,7 @@ def _describe(name: str, values: list[Any]) -> Column:
         kind = "name" if _NAME.search(name) else "text"
         return Column(len(values), missing, 0.0, 0.0, kind, sha)
     weights = 1 + np.modf(np.arange(len(finite)) * 0.6180339887)[0]
-    return Column(
-        len(values), missing, float(np.sqrt((finite**2).mean())), float((weights * finite).mean()), "", sha
-    )
+    return Column(len(values), missing, float(np.sqrt((finite**2).mean())), float((weights * finite).mean()), "", sha)
 
 
 def _differs(name: str, old: Column, new: Column) -> str:
@@ -110,6 +106,4 @@ def _differs(name: str, old: Column, new: Column) -> str:
         return "another text"
     tolerance = 0.05 if _DRAWN.search(name) else 2e-4 + 1e-3 * old.rms
     worst = max(abs(old.rms - new.rms), abs(old.weighted - new.weighted))
-    return (
-        f"off by {worst:.2g} (root mean square {old.rms:.4g}, now {new.rms:.4g})" if worst > tolerance else ""
-    )
+    return f"off by {worst:.2g} (root mean square {old.rms:.4g}, now {new.rms:.4g})" if worst > tolerance else ""

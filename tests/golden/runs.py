@@ -9,8 +9,17 @@ import random
 _FACTS = "dataset.relations=null"  # all of them
 _TOY = ("model=toy", _FACTS, "dataset.n_examples=8")
 # An autoencoder that is trained in a second.
-_SAE = ("sae.corpus={corpus}", "sae.width=32", "sae.k=4", "sae.context=16", "sae.own_samples=2",
-        "sae.steps=30", "sae.batch=32", "sae.tokens=640", "sae.held_out=256")  # fmt: skip
+_SAE = (
+    "sae.corpus={corpus}",
+    "sae.width=32",
+    "sae.k=4",
+    "sae.context=16",
+    "sae.own_samples=2",
+    "sae.steps=30",
+    "sae.batch=32",
+    "sae.tokens=640",
+    "sae.held_out=256",
+)
 _PATCH = ("ablation=activation_patch", "ablation.unequal=skip")
 _HEADS = ("ablation=heads_zero", "ablation.scales=[0.0,0.5]")
 
@@ -35,27 +44,52 @@ RUNS: dict[str, tuple[str, ...]] = {
     "path_patch": (*_TOY, "ablation=path_patch"),
     "attribution": (*_TOY, "ablation=attribution"),
     "sae_train": (*_TOY, "ablation=sae_train", *_SAE),
-    "sae_toggle": (*_TOY, "ablation=sae_toggle", *_SAE, "ablation.candidates=6", "ablation.controls=3",
-                   "ablation.text_tokens=256"),
+    "sae_toggle": (
+        *_TOY,
+        "ablation=sae_toggle",
+        *_SAE,
+        "ablation.candidates=6",
+        "ablation.controls=3",
+        "ablation.text_tokens=256",
+    ),
     "gpt2_heads_zero": (*_TOY, "model.shape=gpt2", *_HEADS),
     "gpt2_patch": (*_TOY, "model.shape=gpt2", *_PATCH),
     "neox_heads_zero": (*_TOY, "model.shape=neox", *_HEADS, "ablation.component=v"),
     "neox_mlp_mean": (*_TOY, "model.shape=neox", "ablation=mlp_mean"),
     "planted": ("model=planted", "dataset=induction_tokens", "dataset.n_examples=20", *_HEADS),
-    "pair_planted": ("model=induction_pair", "dataset=induction_tokens", "dataset.n_examples=20", "ablation=heads_pair_zero",
-                     "ablation.of=['0.0','0.1','1.0','1.1']", "metrics.primary=p_drop"),
+    "pair_planted": (
+        "model=induction_pair",
+        "dataset=induction_tokens",
+        "dataset.n_examples=20",
+        "ablation=heads_pair_zero",
+        "ablation.of=['0.0','0.1','1.0','1.1']",
+        "metrics.primary=p_drop",
+    ),
     "sweep": ("-m", *_TOY, *_HEADS, "dataset=facts,negation", "seed=0,1", "hydra/launcher=basic"),
-    "sweep_screened": ("-m", *_TOY, *_HEADS, "dataset=facts,ioi", "ablation.screen=attribution", "ablation.screen_top=5",
-                       "ablation.screen_random=3", "hydra/launcher=basic"),
-}  # fmt: skip
+    "sweep_screened": (
+        "-m",
+        *_TOY,
+        *_HEADS,
+        "dataset=facts,ioi",
+        "ablation.screen=attribution",
+        "ablation.screen_top=5",
+        "ablation.screen_random=3",
+        "hydra/launcher=basic",
+    ),
+}
 
 # Ten seconds each; `python -m tests.golden --default-model` makes and compares them as well.
 DEFAULT_MODEL: dict[str, tuple[str, ...]] = {
-    "smollm2_heads_zero": (_FACTS, "dataset.n_examples=8", "ablation=heads_zero", "ablation.layers=[0,23]",
-                           "ablation.scales=[0.0]"),
+    "smollm2_heads_zero": (
+        _FACTS,
+        "dataset.n_examples=8",
+        "ablation=heads_zero",
+        "ablation.layers=[0,23]",
+        "ablation.scales=[0.0]",
+    ),
     "smollm2_ioi_pairs": ("dataset=ioi", "dataset.n_examples=8", "ablation=heads_pair_zero", "ablation.of=[0.4,23.4,29.0]"),
     "smollm2_patch": (_FACTS, "dataset.n_examples=8", *_PATCH, "ablation.layers=[10,23,29]"),
-}  # fmt: skip
+}
 
 COMMON = ("tracking=off", "stats.n_boot=200", "stats.n_perm=200", "device.threads=1", "verify=off")
 

@@ -56,9 +56,7 @@ def test_the_golden_file_is_of_this_result_version(golden):
     [(2.0, 7, [], False), (2.0, 7, ["--raised"], True), (2.0, 8, [], True), (1.0, 7, [], True)],
     ids=["forgotten", "raised before", "raised", "the same"],
 )
-def test_other_numbers_are_written_only_under_another_result_version(
-    tmp_path, monkeypatch, value, version, flags, written
-):
+def test_other_numbers_are_written_only_under_another_result_version(tmp_path, monkeypatch, value, version, flags, written):
     key = ("metrics/head_impact.parquet", "value")
     monkeypatch.setattr(store, "PATH", tmp_path / "golden.csv")
     store.write(7, {"heads_zero": {key: NUMBER}})

@@ -18,9 +18,12 @@ def readout(*rows, dtype=torch.float32, shift=3.0, tokens=(0,), foils=(1,)):
     """(1, n_reads, n_tokens); a shift of all logits must change nothing."""
     n = len(rows)
     reads = Reads(
-        tokens=token_sets([tokens] * n), example=torch.arange(n), is_foil=torch.zeros(n, dtype=torch.bool),
-        foils=token_sets([foils] * n), n_examples=n,
-    )  # fmt: skip
+        tokens=token_sets([tokens] * n),
+        example=torch.arange(n),
+        is_foil=torch.zeros(n, dtype=torch.bool),
+        foils=token_sets([foils] * n),
+        n_examples=n,
+    )
     return Readout((torch.tensor(rows).log() + shift)[None].to(dtype), reads)
 
 
@@ -83,21 +86,22 @@ def test_which_way_a_metric_moves_when_the_model_gets_worse(name):
     """The target becomes the less probable one, or the reverse; a metric may stay where it is in one of the two."""
     found = metric(name)
     for worse, (before, after) in ((1, (BEFORE, AFTER)), (-1, (AFTER, BEFORE))):
-        moved = found.compute(readout(after), readout(before)) - found.compute(
-            readout(before), readout(before)
-        )
+        moved = found.compute(readout(after), readout(before)) - found.compute(readout(before), readout(before))
         if name != "kl_div" or worse == 1:  # any change of the output is a divergence
             assert moved.sign().item() * found.worse * worse >= 0
     assert (found.worse == 0) == (name == "entropy")
 
 
 def test_metrics_of_whole_answers_have_the_side_of_their_first_token_versions():
-    twins = {"seq_logprob_diff": "logit_diff", "seq_logprob_diff_norm": "logit_diff", "seq_p_drop": "p_drop",
-             "seq_kl_mean": "kl_div", "seq_acc_flip_rate": "acc_flip_rate"}  # fmt: skip
-    assert set(twins) == {name for name in metric_names() if name.startswith("seq_")}
-    assert {name: metric(name).worse for name in twins} == {
-        name: metric(twin).worse for name, twin in twins.items()
+    twins = {
+        "seq_logprob_diff": "logit_diff",
+        "seq_logprob_diff_norm": "logit_diff",
+        "seq_p_drop": "p_drop",
+        "seq_kl_mean": "kl_div",
+        "seq_acc_flip_rate": "acc_flip_rate",
     }
+    assert set(twins) == {name for name in metric_names() if name.startswith("seq_")}
+    assert {name: metric(name).worse for name in twins} == {name: metric(twin).worse for name, twin in twins.items()}
 
 
 def test_a_gain_is_the_reverse_of_a_flip():
@@ -141,33 +145,29 @@ def test_no_metric_is_computed_in_half(name, dtype):
 
 
 def test_an_impossible_token_adds_nothing_to_the_entropy():
-    assert metric("entropy").compute(readout([0.5, 0.5, 0.0]), readout(BEFORE)).item() == pytest.approx(
-        math.log(2)
-    )
+    assert metric("entropy").compute(readout([0.5, 0.5, 0.0]), readout(BEFORE)).item() == pytest.approx(math.log(2))
 
 
 def sequence_readout(target, foil):
     """One example whose answers have several tokens; each entry is the probability of the token that is scored."""
     steps = [*target, *foil]
     reads = Reads(
-        tokens=token_sets([(0,)] * len(steps)), example=torch.zeros(len(steps), dtype=torch.long),
-        is_foil=torch.tensor([False] * len(target) + [True] * len(foil)), foils=token_sets([(0,)] * len(steps)),
+        tokens=token_sets([(0,)] * len(steps)),
+        example=torch.zeros(len(steps), dtype=torch.long),
+        is_foil=torch.tensor([False] * len(target) + [True] * len(foil)),
+        foils=token_sets([(0,)] * len(steps)),
         n_examples=1,
-    )  # fmt: skip
+    )
     return Readout(torch.tensor([[[p, 1 - p] for p in steps]]).log(), reads)
 
 
 def test_sequence_metrics():
     before, after = sequence_readout([0.5, 0.8], [0.1]), sequence_readout([0.4, 0.5], [0.2])
-    assert metric("seq_logprob_diff").compute(after, before).item() == pytest.approx(
-        math.log(0.2 / 0.2), abs=1e-6
-    )
+    assert metric("seq_logprob_diff").compute(after, before).item() == pytest.approx(math.log(0.2 / 0.2), abs=1e-6)
     assert metric("seq_logprob_diff").compute(before, before).item() == pytest.approx(math.log(0.4 / 0.1))
     assert metric("seq_p_drop").compute(after, before).item() == pytest.approx(0.4 - 0.2)
     kl = lambda p, q: p * math.log(p / q) + (1 - p) * math.log((1 - p) / (1 - q))  # noqa: E731
-    assert metric("seq_kl_mean").compute(after, before).item() == pytest.approx(
-        (kl(0.5, 0.4) + kl(0.8, 0.5)) / 2, abs=1e-6
-    )
+    assert metric("seq_kl_mean").compute(after, before).item() == pytest.approx((kl(0.5, 0.4) + kl(0.8, 0.5)) / 2, abs=1e-6)
 
 
 @pytest.mark.parametrize("name", metric_names())
@@ -243,9 +243,7 @@ def test_a_token_that_is_never_possible_is_left_out_of_every_metric():
     masked[..., 7] = -math.inf
     for name in ("logit_diff", "prob_diff", "p_drop", "kl_div", "entropy", "acc_flip_rate"):
         whole = metric(name).compute(Readout(masked[1:], like.reads), Readout(masked[:1], like.reads))
-        rest = metric(name).compute(
-            Readout(logits[1:, :, few], like.reads), Readout(logits[:1, :, few], like.reads)
-        )
+        rest = metric(name).compute(Readout(logits[1:, :, few], like.reads), Readout(logits[:1, :, few], like.reads))
         assert whole.isfinite().all(), name
         torch.testing.assert_close(whole, rest, atol=1e-6, rtol=1e-5)
     lost = metric("kl_div").compute(Readout(masked[1:], like.reads), Readout(logits[:1], like.reads))

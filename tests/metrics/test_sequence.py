@@ -43,9 +43,7 @@ def measured(network, prompts, metrics, plan=(), *, full):
     for result in Executor(network, prompts, list(plan), metrics, full=full, batch_tokens=64):
         for name in out:
             values = result.values[name][0] if plan else result.baseline[name]
-            out[name].update(
-                {prompts[e].name: v.item() for e, v in zip(result.examples, values, strict=True)}
-            )
+            out[name].update({prompts[e].name: v.item() for e, v in zip(result.examples, values, strict=True)})
     return out
 
 

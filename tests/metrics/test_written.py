@@ -20,10 +20,17 @@ def scored(name, text, *, before="", **about):
 @pytest.mark.parametrize(
     ("text", "exact", "begins", "match"),
     [
-        (" Paris", 1, 1, 1), ("\n Lutetia ", 1, 1, 1), (" Paris, of course", 0, 1, 1), (" Parisian", 0, 0, 0),
-        (" the city of Paris.", 0, 0, 1), (" Rome", 0, 0, 0), ("", 0, 0, 0), (" paris", 0, 0, 0), ("Paris2", 0, 0, 0),
+        (" Paris", 1, 1, 1),
+        ("\n Lutetia ", 1, 1, 1),
+        (" Paris, of course", 0, 1, 1),
+        (" Parisian", 0, 0, 0),
+        (" the city of Paris.", 0, 0, 1),
+        (" Rome", 0, 0, 0),
+        ("", 0, 0, 0),
+        (" paris", 0, 0, 0),
+        ("Paris2", 0, 0, 0),
     ],
-)  # fmt: skip
+)
 def test_answers_in_a_text(text, exact, begins, match):
     found = [scored(name, text) for name in ("text_exact", "text_begins", "text_match")]
     assert found == [exact, begins, match]
@@ -38,10 +45,14 @@ def test_an_answer_that_ends_with_no_word_needs_no_end_of_one():
 @pytest.mark.parametrize(
     ("pattern", "text", "value"),
     [
-        (r"\d{4}", "in 1999", 1), (r"\d{4}", "in 99", 0), (r"^ {target}$", " Lutetia", 1), (r"^ {target}$", " Paris.", 0),
-        ("not {foil}", "not Rome", 1), ("(?i)PARIS", " paris", 1),
+        (r"\d{4}", "in 1999", 1),
+        (r"\d{4}", "in 99", 0),
+        (r"^ {target}$", " Lutetia", 1),
+        (r"^ {target}$", " Paris.", 0),
+        ("not {foil}", "not Rome", 1),
+        ("(?i)PARIS", " paris", 1),
     ],
-)  # fmt: skip
+)
 def test_an_expression_of_ones_own(pattern, text, value):
     assert scored("text_match", text, pattern=pattern) == value
 
@@ -67,8 +78,11 @@ def test_a_function_of_ones_own_gives_numbers_for_every_run_and_example():
 
 def test_names_say_the_span():
     assert {n for n in metric_names() if span_of(n) == "text"} == {
-        "text_begins", "text_exact", "text_match", "text_changed",
-    }  # fmt: skip
+        "text_begins",
+        "text_exact",
+        "text_match",
+        "text_changed",
+    }
     assert all(metric(n).span == span_of(n) for n in metric_names())
 
 

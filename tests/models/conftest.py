@@ -66,10 +66,16 @@ def write_gguf(path: Path, alter: "Callable[[Any], object]" = lambda _writer: No
 
 def _gguf_names(state: dict) -> dict:
     parts = {
-        "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v",
-        "self_attn.o_proj": "attn_output", "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up",
-        "mlp.down_proj": "ffn_down", "input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm",
-    }  # fmt: skip
+        "self_attn.q_proj": "attn_q",
+        "self_attn.k_proj": "attn_k",
+        "self_attn.v_proj": "attn_v",
+        "self_attn.o_proj": "attn_output",
+        "mlp.gate_proj": "ffn_gate",
+        "mlp.up_proj": "ffn_up",
+        "mlp.down_proj": "ffn_down",
+        "input_layernorm": "attn_norm",
+        "post_attention_layernorm": "ffn_norm",
+    }
     named = {
         "token_embd.weight": state["model.embed_tokens.weight"],
         "output_norm.weight": state["model.norm.weight"],
@@ -77,9 +83,7 @@ def _gguf_names(state: dict) -> dict:
     for name, tensor in state.items():
         if name.startswith("model.layers."):
             _, _, layer, rest = name.split(".", 3)
-            heads = {"self_attn.q_proj": N_HEADS, "self_attn.k_proj": N_KV_HEADS}.get(
-                rest.removesuffix(".weight")
-            )
+            heads = {"self_attn.q_proj": N_HEADS, "self_attn.k_proj": N_KV_HEADS}.get(rest.removesuffix(".weight"))
             named[f"blk.{layer}.{parts[rest.removesuffix('.weight')]}.weight"] = _interleave(tensor, heads)
     return named
 

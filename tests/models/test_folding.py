@@ -106,9 +106,14 @@ def test_the_embedding_is_not_touched_through_the_tied_unembedding() -> None:
 
 def test_grouped_value_biases_reach_an_output_projection_that_had_no_bias() -> None:
     config = Qwen2Config(
-        vocab_size=500, hidden_size=32, intermediate_size=48, num_hidden_layers=2,
-        num_attention_heads=4, num_key_value_heads=2, tie_word_embeddings=True,
-    )  # fmt: skip
+        vocab_size=500,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        tie_word_embeddings=True,
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = AutoModelForCausalLM.from_config(config).eval()
@@ -130,9 +135,14 @@ def test_half_precision_keeps_its_type() -> None:
 
 def test_an_architecture_that_is_not_known_names_the_key() -> None:
     config = GemmaConfig(
-        vocab_size=100, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
-        num_key_value_heads=1, head_dim=8,
-    )  # fmt: skip
+        vocab_size=100,
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=8,
+    )
     with torch.random.fork_rng(devices=[]):
         model = AutoModelForCausalLM.from_config(config)
     with pytest.raises(ModelError, match=r"model\.weights=folded.*Gemma.*model\.weights=raw"):

@@ -163,9 +163,7 @@ def test_single_heads_miss_the_redundant_pair_that_pairs_find(known_networks, ef
     network, ((first, second),) = known_networks["induction_pair"], TRUTHS["induction_pair"].pairs
     assert min(answers_right(network, first), answers_right(network, second)) >= 0.9
     assert answers_right(network, first, second) <= 0.2
-    pairs, singles = effects(
-        "model=induction_pair", "ablation=heads_pair_zero", "ablation.of=[0.0,0.1,1.0,1.1]"
-    )
+    pairs, singles = effects("model=induction_pair", "ablation=heads_pair_zero", "ablation.of=[0.0,0.1,1.0,1.1]")
     drop = {sites: float(moved["p_drop"].mean()) for sites, moved in (*pairs.items(), *singles.items())}
     extra = {(a, b): drop[a, b] - drop[a,] - drop[b,] for a, b in pairs}
     assert max(extra, key=lambda pair: extra[pair]) == (first, second)

@@ -49,13 +49,13 @@ def described(network: Network) -> Any:
     """All that was proven, with modules by name."""
     names = {module: name for name, module in network.hf.named_modules()}
     points = [
-        {c: (names[p.module], p.side, None if p.units is None else p.units.tolist(), p.factor, p.label)
-         for c, p in part.points.items()}
+        {
+            c: (names[p.module], p.side, None if p.units is None else p.units.tolist(), p.factor, p.label)
+            for c, p in part.points.items()
+        }
         for part in network.parts
-    ]  # fmt: skip
-    rest = [
-        (names[part.module], names.get(part.mlp), part.refused, type(part.result)) for part in network.parts
     ]
+    rest = [(names[part.module], names.get(part.mlp), part.refused, type(part.result)) for part in network.parts]
     paths = network.paths(LONGEST)
     return (
         points,
@@ -121,9 +121,7 @@ def test_weights_that_were_changed_in_memory_are_proven_anew(directory: Path) ->
     ],
     ids=["cut", "altered", "empty"],
 )
-def test_a_damaged_file_is_proven_anew_and_written_again(
-    directory: Path, cache: Path, damage: Callable[[str], str]
-) -> None:
+def test_a_damaged_file_is_proven_anew_and_written_again(directory: Path, cache: Path, damage: Callable[[str], str]) -> None:
     first = described(proven(load(directory)))
     [file] = cache.glob("*/proof.json")
     whole = file.read_text()
@@ -148,9 +146,7 @@ def test_each_of_precision_code_threads_and_libraries_has_a_proof_of_its_own(
 
 def test_paths_that_do_not_agree_stay_off_and_those_that_failed_are_tried_again(directory: Path) -> None:
     network = proven(load(directory))
-    network.proof.keep_off(
-        32, {"resuming": "begun at block 1, logits differ from the bare model's by 1.0e+00 of their size"}
-    )
+    network.proof.keep_off(32, {"resuming": "begun at block 1, logits differ from the bare model's by 1.0e+00 of their size"})
     again = build_network(load(directory))
     assert again.paths(LONGEST).resume is None
     assert again.paths(LONGEST).chunks is False

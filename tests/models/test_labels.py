@@ -45,7 +45,5 @@ def test_documents_write_heads_in_one_way(page):
 
 
 def test_nothing_else_makes_the_name_of_a_head():
-    found = [
-        path for path in SOURCES if re.search(f"{_OTHER}|{_MADE}", (ROOT / path).read_text(encoding="utf-8"))
-    ]
+    found = [path for path in SOURCES if re.search(f"{_OTHER}|{_MADE}", (ROOT / path).read_text(encoding="utf-8"))]
     assert [str(path) for path in found] == ["tiny_ablation/models/labels.py"]

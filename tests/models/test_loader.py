@@ -92,9 +92,7 @@ def test_folding_is_done_before_the_precision_is_cut(tmp_path: Path, hf_director
         (config(source=ModelSource.tracr, shape="reverse"), None),
     ],
 )
-def test_how_much_a_model_reads_is_known_with_and_without_its_weights(
-    cfg: ModelConfig, context: int | None
-) -> None:
+def test_how_much_a_model_reads_is_known_with_and_without_its_weights(cfg: ModelConfig, context: int | None) -> None:
     loaded = load(cfg)
     table = next((p for n, p in loaded.hf.named_parameters() if n.endswith("wpe.weight")), None)
     expected = context if table is None else len(table)
@@ -117,9 +115,7 @@ def test_a_toy_has_no_files_and_its_shape_is_checked() -> None:
         loader.prepare(config(shape="rwkv"))
 
 
-def test_remote_code_is_announced(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], hf_directory: Make
-) -> None:
+def test_remote_code_is_announced(tmp_path: Path, capsys: pytest.CaptureFixture[str], hf_directory: Make) -> None:
     directory = hf_directory(tmp_path / "model")
     loader.prepare(config(source=ModelSource.local, path=str(directory), trust_remote_code=True))
     assert "model.trust_remote_code=true runs the code" in capsys.readouterr().err
@@ -133,9 +129,7 @@ def alter(directory: Path) -> None:
     weights.write_bytes(data)
 
 
-def test_weights_that_were_exchanged_are_loaded_anew_under_their_own_hash(
-    tmp_path: Path, hf_directory: Make
-) -> None:
+def test_weights_that_were_exchanged_are_loaded_anew_under_their_own_hash(tmp_path: Path, hf_directory: Make) -> None:
     directory = hf_directory(tmp_path / "model")
     cfg = config(source=ModelSource.local, path=str(directory))
     first = load(cfg)

@@ -28,9 +28,7 @@ def made(template: str) -> PreTrainedTokenizerFast:
     for name, token in (("[gMASK]", GMASK), ("<sop>", SOP), ("<end>", END)):
         template = template.replace(name, names[token])
     special = [(name, token) for token, name in names.items()]
-    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
-        single=template, special_tokens=special
-    )
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(single=template, special_tokens=special)
     return tokenizer
 
 
@@ -104,9 +102,7 @@ def test_a_tokenizer_that_cannot_tokenise_is_told() -> None:
         def __call__(self, _text: str) -> None:
             raise TypeError("'>' not supported between instances of 'int' and 'str'")
 
-    with pytest.raises(
-        ModelError, match=r"the tokenizer of model .* cannot tokenise: TypeError: '>' not supported"
-    ):
+    with pytest.raises(ModelError, match=r"the tokenizer of model .* cannot tokenise: TypeError: '>' not supported"):
         opening(config(), Broken())
 
 
@@ -117,9 +113,7 @@ def test_an_opening_that_depends_on_the_text_is_refused() -> None:
         def __call__(self, text: str, add_special_tokens: bool = True) -> dict[str, list[int]]:
             return {"input_ids": [9] * (add_special_tokens and len(text) > 1) + [1] * len(text)}
 
-    with pytest.raises(
-        ModelError, match=r"the same special tokens around every text.*model\.prepend_bos=false"
-    ):
+    with pytest.raises(ModelError, match=r"the same special tokens around every text.*model\.prepend_bos=false"):
         frame("mine", Fickle())
     assert opening(config(prepend_bos=False), Fickle()) == ()
 

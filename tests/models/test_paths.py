@@ -25,7 +25,5 @@ def test_what_is_switched_off_is_said_and_changes_no_number(cli, tmp_path, monke
     assert "slower and its numbers are the same: prefix trees (it is off by one)" in done.err
     provenance = json.loads((tmp_path / "slow/provenance.json").read_text())
     assert set(provenance["switched_off"]) == {"prefix trees", "resuming"}
-    fast, slow = (
-        pd.read_parquet(tmp_path / name / "metrics/head_impact.parquet") for name in ("fast", "slow")
-    )
+    fast, slow = (pd.read_parquet(tmp_path / name / "metrics/head_impact.parquet") for name in ("fast", "slow"))
     assert (fast["value"] - slow["value"]).abs().max() < 5e-5

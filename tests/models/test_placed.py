@@ -30,9 +30,7 @@ from tiny_ablation.verify.plain import _differences
 NOTHING, SOME = "1KB", "540KB"  # of the toy model's weights in memory: none, the embeddings
 
 
-def load(
-    directory: Path, memory: str | None = NOTHING, dtype: str = "float32", **chosen: object
-) -> loader.LoadedModel:
+def load(directory: Path, memory: str | None = NOTHING, dtype: str = "float32", **chosen: object) -> loader.LoadedModel:
     cfg = replace(ModelConfig(name="mine", source=ModelSource.local, path=str(directory)), **chosen)
     placed = memory and Placement((("cpu", memory),), "cpu")
     model = loader.load_model(cfg, device="cpu", dtype=dtype, placed=placed or None)
@@ -57,11 +55,7 @@ def on_meta(hf) -> set[bool]:
     return {parameter.is_meta for parameter in hf.parameters()}
 
 
-PLAN = [
-    Intervention((Edit(c, layer, unit, Scale(0.0)),))
-    for c, unit in (("z", 1), ("mlp_out", None))
-    for layer in (0, 1)
-]
+PLAN = [Intervention((Edit(c, layer, unit, Scale(0.0)),)) for c, unit in (("z", 1), ("mlp_out", None)) for layer in (0, 1)]
 PLAN.append(Intervention((Edit("z", 1, 0, Scale(0.0), "last"),)))
 
 
@@ -82,15 +76,10 @@ def test_what_reads_weights_itself_gets_numbers(networks, make_prompts):
     prompts = make_prompts(whole.shape.d_vocab)
     norms = [head_norms(n, prompts, "all") for n in (network, whole)]
     np.testing.assert_allclose(*norms, rtol=1e-5)
-    tables = [
-        noise_on(n, prompts, "subject", 3.0, 0, 0).edits[0].replacement.lookup._table
-        for n in (network, whole)
-    ]
+    tables = [noise_on(n, prompts, "subject", 3.0, 0, 0).edits[0].replacement.lookup._table for n in (network, whole)]
     torch.testing.assert_close(*tables)
     assert (weight_like(network.hf).device.type, weight_like(network.hf).dtype) == ("cpu", torch.float32)
-    assert not any(
-        available(networks[memory]) for memory in (NOTHING, SOME)
-    )  # packed products would be a copy in memory
+    assert not any(available(networks[memory]) for memory in (NOTHING, SOME))  # packed products would be a copy in memory
 
 
 def test_a_module_that_computed_something_else_reads_its_weights_again(networks):
@@ -118,18 +107,23 @@ def test_gradients_go_through(networks):
 def test_the_reference_computes_from_disk_in_double_precision(directory, networks):
     whole = networks[None]
     fresh = loader.load_plain(
-        ModelConfig(name="mine", source=ModelSource.local, path=str(directory)), dtype="float32",
-        weights=whole.model.weights_hash, on_disk=True,
-    )  # fmt: skip
+        ModelConfig(name="mine", source=ModelSource.local, path=str(directory)),
+        dtype="float32",
+        weights=whole.model.weights_hash,
+        on_disk=True,
+    )
     assert list(_differences(networks[NOTHING].hf, fresh)) == []
     from tiny_ablation.verify.plain import _widened
 
     logits = _widened(fresh, DType.float64).run([3, 4, 5]).logits
     assert logits.dtype == torch.float64
-    exact = Bare(loader.load_plain(
-        ModelConfig(name="mine", source=ModelSource.local, path=str(directory)), dtype="float64",
-        weights=whole.model.weights_hash,
-    ))  # fmt: skip
+    exact = Bare(
+        loader.load_plain(
+            ModelConfig(name="mine", source=ModelSource.local, path=str(directory)),
+            dtype="float64",
+            weights=whole.model.weights_hash,
+        )
+    )
     torch.testing.assert_close(logits, exact.run([3, 4, 5]).logits, atol=1e-6, rtol=0)
     assert on_meta(fresh) == {True}
 
@@ -187,9 +181,11 @@ def test_weights_that_are_computed_are_refused(directory):
         load(directory, weights=Weights.folded)
     with pytest.raises(ModelError, match="a model that is made in memory"):
         loader.load_model(
-            ModelConfig(name="toy", source=ModelSource.toy), device="cpu", dtype="float32",
+            ModelConfig(name="toy", source=ModelSource.toy),
+            device="cpu",
+            dtype="float32",
             placed=Placement((("cpu", "1KB"),), "cpu"),
-        )  # fmt: skip
+        )
 
 
 def test_the_keys_do_not_identify_a_run():

@@ -31,9 +31,15 @@ def directory(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
         llama.save_pretrained(tmp_path)
         return tmp_path
     config = Gemma3TextConfig(
-        vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=6, num_attention_heads=4, num_key_value_heads=2,
-        head_dim=8, intermediate_size=64, max_position_embeddings=1024,
-    )  # fmt: skip
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        num_hidden_layers=6,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=8,
+        intermediate_size=64,
+        max_position_embeddings=1024,
+    )
     Gemma3ForCausalLM(config).save_pretrained(tmp_path)
     return tmp_path
 

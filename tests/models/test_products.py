@@ -42,9 +42,7 @@ def test_every_linear_module_of_the_blocks_computes_the_same(have, toy_networks,
             fast = network.hf(IDS).logits
     assert not replaced(network)
     linear = [n for n, m in network.hf.named_modules() if type(m).__name__ in ("Linear", "Conv1D")]
-    assert sorted(names) == sorted(
-        n for n in linear if budget or network.hf.get_submodule(n) is not network.unembed
-    )
+    assert sorted(names) == sorted(n for n in linear if budget or network.hf.get_submodule(n) is not network.unembed)
     torch.testing.assert_close(fast, plain, atol=1e-5, rtol=0)
 
 
@@ -94,9 +92,7 @@ def test_without_the_operators_the_modules_stay_as_they_are(toy_networks, monkey
 
 
 def test_an_operator_that_computes_something_else_is_not_used(have, toy_networks, monkeypatch):
-    monkeypatch.setattr(
-        onednn_linear._Packed, "__call__", lambda self, x: nn.functional.linear(x, self._plain)
-    )
+    monkeypatch.setattr(onednn_linear._Packed, "__call__", lambda self, x: nn.functional.linear(x, self._plain))
     assert not available(toy_networks["llama"])
 
 

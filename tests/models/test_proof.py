@@ -78,8 +78,7 @@ def test_an_error_in_a_forward_pass_is_a_refusal_that_names_the_module():
     with pytest.raises(ModelError) as told:
         network_of(hf)
     said = (
-        "model liar: the forward pass of model.layers.1.mlp fails while it is taken apart "
-        "(ZeroDivisionError: of a model's own)"
+        "model liar: the forward pass of model.layers.1.mlp fails while it is taken apart (ZeroDivisionError: of a model's own)"
     )
     assert str(told.value).startswith(said)
 
@@ -96,9 +95,7 @@ def test_an_error_at_longer_prompts_is_a_refusal_as_well():
 
     hf.model.layers[0].mlp = Short()
     network = network_of(hf)
-    with pytest.raises(
-        ModelError, match=r"model.layers.0.mlp fails while its fast paths are proven \(IndexError: too long\)"
-    ):
+    with pytest.raises(ModelError, match=r"model.layers.0.mlp fails while its fast paths are proven \(IndexError: too long\)"):
         network.paths(64)
 
 

@@ -35,9 +35,7 @@ def config(path: Path, bits: str, **more: Any) -> ModelConfig:
 
 def counterpart(path: Path, bits: str) -> Any:
     asked: Any = BitsAndBytesConfig(**BITS[bits])
-    hf: Any = AutoModelForCausalLM.from_pretrained(
-        path, dtype=torch.float32, quantization_config=asked, device_map="cpu"
-    )
+    hf: Any = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, quantization_config=asked, device_map="cpu")
     return hf.dequantize().eval()
 
 
@@ -78,9 +76,17 @@ def test_the_weights_are_kept_packed_and_follow_the_precision_of_the_run(tmp_pat
 def test_a_run_is_verified_against_the_dequantised_model(cli, tmp_path, family, bits):
     path = saved(family, tmp_path / family)
     run = (
-        "model=local", f"model.path={path}", f"model.quantization={bits}", "ablation=heads_zero", "dataset.n_examples=8",
-        "tracking=off", "device.threads=1", "stats.n_boot=100", "stats.n_perm=100", "hydra.run.dir=run",
-    )  # fmt: skip
+        "model=local",
+        f"model.path={path}",
+        f"model.quantization={bits}",
+        "ablation=heads_zero",
+        "dataset.n_examples=8",
+        "tracking=off",
+        "device.threads=1",
+        "stats.n_boot=100",
+        "stats.n_perm=100",
+        "hydra.run.dir=run",
+    )
     assert cli(*run).code == 0
     found = load_run(tmp_path / "run")
     verified = json.loads((tmp_path / "run/metrics/verify.json").read_text())

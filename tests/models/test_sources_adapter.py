@@ -96,9 +96,7 @@ def test_the_identity_and_the_provenance_have_both(tmp_path: Path, base: Path, h
 def test_the_base_is_asked_for_where_it_is_not_found(tmp_path: Path, base: Path) -> None:
     directory = save_adapter(tmp_path / "lora", base)
     change(directory, base_model_name_or_path="/nowhere/at/all")
-    with pytest.raises(
-        ModelError, match=r"belongs to /nowhere/at/all, which is not here; .* model\.base=DIR"
-    ):
+    with pytest.raises(ModelError, match=r"belongs to /nowhere/at/all, which is not here; .* model\.base=DIR"):
         weights_id(config(directory))
     change(directory, base_model_name_or_path=None)
     with pytest.raises(ModelError, match=r"does not say which model it belongs to; give model\.base=DIR"):
@@ -172,7 +170,7 @@ def test_what_is_not_merged_exactly_is_refused_by_name(
         (lambda t: {k: v * float("nan") for k, v in t.items()}, "cannot be merged: NaNs"),
     ],
     ids=["unknown", "missing", "shape", "nan"],
-)  # fmt: skip
+)
 def test_tensors_that_do_not_fit_are_refused_by_name(
     tmp_path: Path, base: Path, alter: Callable[[dict], dict], message: str
 ) -> None:
@@ -193,21 +191,15 @@ def test_an_adapter_of_a_tied_embedding_is_refused(tmp_path: Path, gguf_file: Ma
         load_model(config(directory), device="cpu", dtype="float32")
 
 
-def test_files_that_leave_open_what_is_meant_are_refused(
-    tmp_path: Path, base: Path, hf_directory: Make
-) -> None:
+def test_files_that_leave_open_what_is_meant_are_refused(tmp_path: Path, base: Path, hf_directory: Make) -> None:
     directory = save_adapter(tmp_path / "lora", base)
     with pytest.raises(ModelError, match="is itself an adapter"):
-        load_model(
-            config(directory, base=str(save_adapter(tmp_path / "two", base))), device="cpu", dtype="float32"
-        )
+        load_model(config(directory, base=str(save_adapter(tmp_path / "two", base))), device="cpu", dtype="float32")
     hf_directory(directory)
     with pytest.raises(ModelError, match=r"holds a whole model .* and an adapter"):
         weights_id(config(directory))
     (directory / "adapter_model.safetensors").rename(directory / "adapter_model.bin")
-    with pytest.raises(
-        ModelError, match=r"lacks adapter_model\.safetensors. It has adapter_model\.bin, a pickle"
-    ):
+    with pytest.raises(ModelError, match=r"lacks adapter_model\.safetensors. It has adapter_model\.bin, a pickle"):
         weights_id(config(directory))
 
 

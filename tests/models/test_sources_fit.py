@@ -124,9 +124,7 @@ def as_type(dtype: torch.dtype) -> Change:
         "rotary",
     ],
 )
-def test_weights_that_do_not_fit_are_refused_by_name(
-    alter: Any, change: Change, config: Any, message: str
-) -> None:
+def test_weights_that_do_not_fit_are_refused_by_name(alter: Any, change: Change, config: Any, message: str) -> None:
     with pytest.raises(ModelError, match=message) as caught:
         alter(change, **config)
     assert "\n" not in str(caught.value)
@@ -153,9 +151,7 @@ def test_a_second_copy_of_tied_weights_is_no_fault(alter: Any) -> None:
 
 
 def test_masks_that_a_class_names_as_left_over_are_no_fault(tmp_path: Path) -> None:
-    load = _altering(
-        tmp_path / "gpt2", GPT2LMHeadModel(GPT2Config(n_embd=32, n_layer=1, n_head=2, vocab_size=32))
-    )
+    load = _altering(tmp_path / "gpt2", GPT2LMHeadModel(GPT2Config(n_embd=32, n_layer=1, n_head=2, vocab_size=32)))
     mask = torch.ones(1, 1, 8, 8).tril().to(torch.uint8)
     load(put(transformer__h__0__attn__bias=mask))
     loader.forget()
@@ -174,9 +170,7 @@ def test_masks_that_a_class_names_as_left_over_are_no_fault(tmp_path: Path) -> N
         ({"intermediate_size": 10**8}, "parameters"),
     ],
 )
-def test_a_config_that_is_out_of_all_proportion_is_refused_at_once(
-    alter: Any, config: Any, message: str
-) -> None:
+def test_a_config_that_is_out_of_all_proportion_is_refused_at_once(alter: Any, config: Any, message: str) -> None:
     begun = time.monotonic()
     with pytest.raises(ModelError, match=message):
         alter(dict, **config)

@@ -66,9 +66,7 @@ def hub_error(kind: type[Exception]) -> Exception:
     return kind("refused", response=httpx2.Response(404, request=request))  # pyright: ignore
 
 
-def test_a_cached_model_is_loaded_without_asking_the_hub(
-    cached: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_cached_model_is_loaded_without_asking_the_hub(cached: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(huggingface_hub.HfApi, "model_info", no_network)
     loaded = loader.load_model(config(), device="cpu", dtype="float32")
     assert loaded.weights_hash == hub.weights_id(config()) == f"hub:{REPO}@{COMMIT}"
@@ -101,9 +99,7 @@ def test_altered_weights_in_the_cache_are_refused(cached: Path) -> None:
 
 def test_neither_cache_nor_network_is_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
     hub_that_raises(monkeypatch, httpx2.ConnectError("Name or service not known"))
-    with pytest.raises(
-        ModelError, match=r"not in the Hugging Face cache.*Name or service.*HF_HOME.*model=local"
-    ) as caught:
+    with pytest.raises(ModelError, match=r"not in the Hugging Face cache.*Name or service.*HF_HOME.*model=local") as caught:
         hub.prepare(config())
     assert "\n" not in str(caught.value)
     assert caught.value.exit_code == 2
@@ -123,9 +119,7 @@ def test_offline_mode_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         (RevisionNotFoundError, "no revision v9"),
     ],
 )
-def test_what_the_hub_refuses_is_told_in_words(
-    kind: type[Exception], message: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_the_hub_refuses_is_told_in_words(kind: type[Exception], message: str, monkeypatch: pytest.MonkeyPatch) -> None:
     hub_that_raises(monkeypatch, hub_error(kind))
     with pytest.raises(ModelError, match=message):
         hub.prepare(config(revision="v9"))

@@ -47,9 +47,7 @@ def test_a_directory_is_loaded_as_it_is(tmp_path: Path, hf_directory: Make) -> N
     assert loaded.origin["source"] == "local"
 
 
-def test_the_identity_of_a_directory_follows_weights_config_and_tokenizer_only(
-    tmp_path: Path, hf_directory: Make
-) -> None:
+def test_the_identity_of_a_directory_follows_weights_config_and_tokenizer_only(tmp_path: Path, hf_directory: Make) -> None:
     directory = hf_directory(tmp_path / "model")
     seen = {local.weights_id(config(directory))}
     (directory / "README.md").write_text("hello")
@@ -74,9 +72,7 @@ def test_a_gguf_becomes_the_same_model(tmp_path: Path, cache: Path, gguf_file: M
     assert "quantization_config" not in json.loads(next(cache.glob("*/config.json")).read_text())
 
 
-def test_a_conversion_gives_the_same_bytes_each_time_and_draws_nothing(
-    tmp_path: Path, gguf_file: Make
-) -> None:
+def test_a_conversion_gives_the_same_bytes_each_time_and_draws_nothing(tmp_path: Path, gguf_file: Make) -> None:
     path = gguf_file(tmp_path / "toy.gguf")
     state = torch.get_rng_state()
     records = []
@@ -157,19 +153,13 @@ def test_the_rotary_scaling_of_a_gguf_is_that_of_its_counterpart(
     ],
     ids=["yarn", "odd divisors", "longrope"],
 )
-def test_a_rotary_scaling_without_a_counterpart_is_refused(
-    tmp_path: Path, gguf_file: Callable[..., Path], alter: Any
-) -> None:
-    with pytest.raises(
-        ModelError, match=r"toy\.gguf scales its rotary embedding in a way that has no certain counterpart"
-    ):
+def test_a_rotary_scaling_without_a_counterpart_is_refused(tmp_path: Path, gguf_file: Callable[..., Path], alter: Any) -> None:
+    with pytest.raises(ModelError, match=r"toy\.gguf scales its rotary embedding in a way that has no certain counterpart"):
         load(gguf_file(tmp_path / "toy.gguf", alter))
 
 
 @pytest.mark.parametrize("keep", [0, 3, 20, 1000, -1000])
-def test_a_gguf_that_is_cut_short_is_one_message(
-    tmp_path: Path, cache: Path, keep: int, gguf_file: Make
-) -> None:
+def test_a_gguf_that_is_cut_short_is_one_message(tmp_path: Path, cache: Path, keep: int, gguf_file: Make) -> None:
     path = gguf_file(tmp_path / "toy.gguf")
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(ModelError, match=r"toy\.gguf") as caught:
@@ -204,9 +194,7 @@ def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
         ("tokenizer*", "lacks a tokenizer"),
     ],
 )
-def test_an_incomplete_directory_says_what_is_missing(
-    tmp_path: Path, name: str, message: str, hf_directory: Make
-) -> None:
+def test_an_incomplete_directory_says_what_is_missing(tmp_path: Path, name: str, message: str, hf_directory: Make) -> None:
     directory = hf_directory(tmp_path / "model")
     for path in directory.glob(name):
         path.unlink()
@@ -258,9 +246,7 @@ def test_damaged_safetensors_are_one_message(tmp_path: Path, damage, hf_director
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"model_type": "no_such_thing"}', '{"model_type": "t5"}'])
-def test_a_config_that_is_no_language_model_is_one_message(
-    tmp_path: Path, text: str, hf_directory: Make
-) -> None:
+def test_a_config_that_is_no_language_model_is_one_message(tmp_path: Path, text: str, hf_directory: Make) -> None:
     directory = hf_directory(tmp_path / "model")
     (directory / "config.json").write_text(text)
     with pytest.raises(ModelError, match="cannot be read") as caught:
@@ -268,9 +254,7 @@ def test_a_config_that_is_no_language_model_is_one_message(
     assert "\n" not in str(caught.value)
 
 
-def test_weights_that_lack_tensors_are_refused_rather_than_drawn_at_random(
-    tmp_path: Path, hf_directory: Make
-) -> None:
+def test_weights_that_lack_tensors_are_refused_rather_than_drawn_at_random(tmp_path: Path, hf_directory: Make) -> None:
     from safetensors.torch import load_file, save_file
 
     directory = hf_directory(tmp_path / "model")

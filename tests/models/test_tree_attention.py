@@ -40,11 +40,8 @@ def test_every_node_attends_to_its_ancestors_and_nothing_else(chunk, heads, kv_h
             for node, line in enumerate(lines):
                 weights = torch.tensor(
                     [math.exp(q[run, head, node].double() @ k[run, kv, other].double() / width**0.5) for other in line]
-                )  # fmt: skip
-                expected = sum(
-                    w * v[run, kv, other].double()
-                    for w, other in zip(weights / weights.sum(), line, strict=True)
                 )
+                expected = sum(w * v[run, kv, other].double() for w, other in zip(weights / weights.sum(), line, strict=True))
                 torch.testing.assert_close(found[run, node, head].double(), expected, atol=1e-6, rtol=0)
 
 

@@ -34,22 +34,16 @@ def cases(quick: int, full: int, *, seconds: float = 30) -> Callable[[Callable[[
     """
 
     def made(check: Callable[[Path, Draws], None]) -> Any:
-        @pytest.mark.parametrize(
-            "n", [pytest.param(quick, id="quick"), pytest.param(full, id="full", marks=pytest.mark.fuzz)]
-        )
+        @pytest.mark.parametrize("n", [pytest.param(quick, id="quick"), pytest.param(full, id="full", marks=pytest.mark.fuzz)])
         def test(tmp_path: Path, n: int) -> None:
             always = {"derandomize": True, "database": None} if n == quick else {}
 
-            @settings(
-                max_examples=n, deadline=1000 * seconds, suppress_health_check=list(HealthCheck), **always
-            )
+            @settings(max_examples=n, deadline=1000 * seconds, suppress_health_check=list(HealthCheck), **always)
             @given(st.data())
             def run(data: Any) -> None:
                 check(tmp_path / "place", Drawn(data))
 
-            check(
-                tmp_path / "place", Least()
-            )  # the good files are made once, which no single input is charged for
+            check(tmp_path / "place", Least())  # the good files are made once, which no single input is charged for
             run()
 
         test.__doc__ = check.__doc__

@@ -25,11 +25,7 @@ def _drawn_again(place: Path, draws: Draws) -> None:
 
 def _sweep_drawn_again(place: Path, draws: Draws) -> None:
     """The same for a sweep."""
-    names = [
-        name
-        for name in surfaces.seeds("sweep")
-        if name.endswith(("summary.json", "impact.parquet", "sweep.json"))
-    ]
+    names = [name for name in surfaces.seeds("sweep") if name.endswith(("summary.json", "impact.parquet", "sweep.json"))]
     surfaces.sweep_directory(place, altered(draws, surfaces.seeds("sweep"), names), figures=True)
 
 

@@ -36,11 +36,27 @@ def _interval(draws: Draws) -> tuple[float, float]:
 def _row(draws: Draws, layer: int) -> dict:
     low, high = _interval(draws)
     delta = _number(draws)
-    return {"run_id": "r", "seed": 0, "layer": layer, "head": 0, "scale": 0.0, "metric": "logit_diff", "value": 1.0,
-            "baseline": 1.0, "delta": 0.0 if np.isnan(delta) else delta,
-            "shrunken": 0.5 * delta, "selected_low": low, "selected_high": high, "ci_shape": "interval", "ci_low": low,
-            "ci_high": high, "p_value": 0.01,
-            "q_value": one(draws, (0.01, 0.9, float("nan"))), "replacement": "zero", "direction": "clean"}  # fmt: skip
+    return {
+        "run_id": "r",
+        "seed": 0,
+        "layer": layer,
+        "head": 0,
+        "scale": 0.0,
+        "metric": "logit_diff",
+        "value": 1.0,
+        "baseline": 1.0,
+        "delta": 0.0 if np.isnan(delta) else delta,
+        "shrunken": 0.5 * delta,
+        "selected_low": low,
+        "selected_high": high,
+        "ci_shape": "interval",
+        "ci_low": low,
+        "ci_high": high,
+        "p_value": 0.01,
+        "q_value": one(draws, (0.01, 0.9, float("nan"))),
+        "replacement": "zero",
+        "direction": "clean",
+    }
 
 
 def _of_a_run(place: Path, draws: Draws) -> None:
@@ -58,9 +74,7 @@ def _of_a_run(place: Path, draws: Draws) -> None:
     console = Console(file=out, width=200)
     Screen(out=console, err=console).table(rows, metric="logit_diff", null="none", family_size=3)
     shown = [line for line in out.getvalue().splitlines() if re.match(r"\s+\d+\s+0\s", line)]
-    assert [line.rstrip().endswith("unresolved") for line in shown] == [
-        f"L{r['layer']}H0" not in sure for r in rows
-    ]
+    assert [line.rstrip().endswith("unresolved") for line in shown] == [f"L{r['layer']}H0" not in sure for r in rows]
     for row in rows:
         assert _bounds(row, 3).endswith("(unresolved)") == (f"L{row['layer']}H0" not in sure)
 
@@ -72,15 +86,35 @@ def _of_a_sweep(place: Path, draws: Draws) -> None:
     low, high = (np.array([[b[i]] for b in bounds]) for i in (0, 1))
     delta = np.array([[_number(draws)] for _ in range(n)])
     names = [f"condition{i}" for i in range(n)]
-    entry = {"table": "head_impact", "model": "toy", "metric": "logit_diff", "size": 1, "n_components": 5, "chance": [],
-             "notes": [], "members": [{}], "agreement": None, "conditions": [{"size": 1}] * n}  # fmt: skip
+    entry = {
+        "table": "head_impact",
+        "model": "toy",
+        "metric": "logit_diff",
+        "size": 1,
+        "n_components": 5,
+        "chance": [],
+        "notes": [],
+        "members": [{}],
+        "agreement": None,
+        "conditions": [{"size": 1}] * n,
+    }
     comparison = Comparison(
-        "head_impact", "toy", "logit_diff", tuple(Profile(name, "examples") for name in names), ((0, 0),), delta, low, high,
-        np.ones((n, 1), bool), np.ones(1, bool), "12 examples", entry, {}, 0.95,
-    )  # fmt: skip
-    data = SweepData(
-        SweepDir(place), SweepPlan("", (), ()), {}, {"k": 1, "op": "intersection"}, {}, (comparison,), {}
+        "head_impact",
+        "toy",
+        "logit_diff",
+        tuple(Profile(name, "examples") for name in names),
+        ((0, 0),),
+        delta,
+        low,
+        high,
+        np.ones((n, 1), bool),
+        np.ones(1, bool),
+        "12 examples",
+        entry,
+        {},
+        0.95,
     )
+    data = SweepData(SweepDir(place), SweepPlan("", (), ()), {}, {"k": 1, "op": "intersection"}, {}, (comparison,), {})
     [said] = [text for text in sweep_answer(data, comparison).sentences if text.startswith("L0H0")]
     for name, held in zip(names, [formats.holds_zero(*b) for b in bounds], strict=True):
         assert (f"in {name} (unresolved: its interval holds 0)" in said) == held
@@ -91,18 +125,46 @@ def _of_evidence(place: Path, draws: Draws) -> None:
     """No site is confirmed, and no circuit keeps anything, on an interval that holds 0."""
     low, high = _interval(draws)
     holds, passed = formats.holds_zero(low, high), bool(draws.integer(0, 1))
-    site = {"layer": 1, "head": 2, "delta_chosen": -0.5, "delta": -0.4, "ci_low": low, "ci_high": high, "q_value": 0.01,
-            "confirmed": float(passed)}  # fmt: skip
-    confirm = {"split": "test", "chosen_on": "dev", "n_examples": 9, "n_groups": 9, "resolution": None, "family_size": 1,
-               "n_confirmed": int(passed), "sites": [site]}  # fmt: skip
+    site = {
+        "layer": 1,
+        "head": 2,
+        "delta_chosen": -0.5,
+        "delta": -0.4,
+        "ci_low": low,
+        "ci_high": high,
+        "q_value": 0.01,
+        "confirmed": float(passed),
+    }
+    confirm = {
+        "split": "test",
+        "chosen_on": "dev",
+        "n_examples": 9,
+        "n_groups": 9,
+        "resolution": None,
+        "family_size": 1,
+        "n_confirmed": int(passed),
+        "sites": [site],
+    }
     count = int(passed and not holds)
     assert f": {count} of 1 are confirmed" in evidence_lines({"confirm": confirm})[0]
     [table] = evidence_tables({"top": [], "confirm": confirm}, None)
     assert table.rows[0][-1] == ("yes" if count else "no")
     f = draws.integer(0, 150) / 100
-    point = {"fraction": 0.5, "size": 5, "faithfulness": f, "faithfulness_low": low, "faithfulness_high": high,
-             "random_faithfulness": 0.1, "sufficiency_percentile": 95.0, "left": 0.1, "left_low": 0.0, "left_high": 0.2,
-             "random_left": 0.9, "necessity_percentile": 90.0, "carries": bool(draws.integer(0, 1))}  # fmt: skip
+    point = {
+        "fraction": 0.5,
+        "size": 5,
+        "faithfulness": f,
+        "faithfulness_low": low,
+        "faithfulness_high": high,
+        "random_faithfulness": 0.1,
+        "sufficiency_percentile": 95.0,
+        "left": 0.1,
+        "left_low": 0.0,
+        "left_high": 0.2,
+        "random_left": 0.9,
+        "necessity_percentile": 90.0,
+        "carries": bool(draws.integer(0, 1)),
+    }
     area = {
         "value": 0.8,
         "ci_low": 0.7,
@@ -111,8 +173,12 @@ def _of_evidence(place: Path, draws: Draws) -> None:
         "n_random": 5,
         "percentile": 100.0,
     }
-    circuit = {"metric": "logit_diff", "n_heads": 10, "defined": True,
-               "rankings": {"signed": {"cpr": area, "cmd": area, "points": [point], "members": []}}}  # fmt: skip
+    circuit = {
+        "metric": "logit_diff",
+        "n_heads": 10,
+        "defined": True,
+        "rankings": {"signed": {"cpr": area, "cmd": area, "points": [point], "members": []}},
+    }
     carries = point["carries"]
     assert ("first heads of the signed ranking" in headline(circuit)) == carries
     assert any("Its smallest circuit" in line for line in lines(circuit)) == carries

@@ -41,17 +41,35 @@ def _row(metric, scale, layer, head, effect, half, model, dataset):
     baseline = 3.412 if metric == "logit_diff" else 0.0
     delta = effect if metric == "logit_diff" else 0.2 * abs(effect)
     return {
-        "run_id": "r0123456789", "seed": 0, "layer": layer, "head": head, "scale": scale, "metric": metric,
-        "value": baseline + delta, "condition": dataset, "model": model, "dataset": dataset,
+        "run_id": "r0123456789",
+        "seed": 0,
+        "layer": layer,
+        "head": head,
+        "scale": scale,
+        "metric": metric,
+        "value": baseline + delta,
+        "condition": dataset,
+        "model": model,
+        "dataset": dataset,
         "replacement": "scale",
-        "positions": "all", "direction": "ablate", "n": 120, "baseline": baseline, "delta": delta,
-        "ci_low": delta - 1.1 * half, "ci_high": delta + 0.9 * half, "ci_shape": "interval", "shrunken": 0.8 * delta,
-        "selected_low": delta - 1.3 * half, "selected_high": delta + 1.1 * half,
+        "positions": "all",
+        "direction": "ablate",
+        "n": 120,
+        "baseline": baseline,
+        "delta": delta,
+        "ci_low": delta - 1.1 * half,
+        "ci_high": delta + 0.9 * half,
+        "ci_shape": "interval",
+        "shrunken": 0.8 * delta,
+        "selected_low": delta - 1.3 * half,
+        "selected_high": delta + 1.1 * half,
         "p_value": float(np.exp(-4 * (abs(effect) / max(half, 1e-9)))),
         "q_value": min(1.0, 2.5 * float(np.exp(-4 * (abs(effect) / max(half, 1e-9))))),
-        "null": "the change is as often below zero as above", "granularity": "head", "component": "hook_z",
+        "null": "the change is as often below zero as above",
+        "granularity": "head",
+        "component": "hook_z",
         "set": "single",
-    }  # fmt: skip
+    }
 
 
 def layer_impact() -> pd.DataFrame:
@@ -136,9 +154,7 @@ def write_run(directory, table: pd.DataFrame, name: str = "head_impact", **chang
     """A run directory as `app` leaves it when the report is written."""
     (directory / "metrics").mkdir(parents=True)
     table.to_parquet(directory / "metrics" / f"{name}.parquet", index=False)
-    (directory / "metrics" / "summary.json").write_text(
-        json.dumps(summary(table, **changes)), encoding="utf-8"
-    )
+    (directory / "metrics" / "summary.json").write_text(json.dumps(summary(table, **changes)), encoding="utf-8")
     (directory / "provenance.json").write_text(json.dumps(PROVENANCE), encoding="utf-8")
     (directory / "config.yaml").write_text("seed: 0\nmodel:\n  name: smollm2_135m\n", encoding="utf-8")
     return directory

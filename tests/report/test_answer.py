@@ -14,13 +14,9 @@ def test_numbers_in_the_answer_are_those_of_the_table(fake):
     assert said.tested == 270
     assert said.resolved == int(((rows["ci_low"] > 0) | (rows["ci_high"] < 0)).sum())
     assert said.headline == (
-        f"Setting L{top['layer']}H{top['head']} to zero lowers logit_diff the most: "
-        f"from 3.412 to {top['value']:.3f} logits."
+        f"Setting L{top['layer']}H{top['head']} to zero lowers logit_diff the most: from 3.412 to {top['value']:.3f} logits."
     )
-    assert (
-        f"[{top['selected_low']:+.3f}, {top['selected_high']:+.3f}] that allows for its being chosen"
-        in said.sentences[0]
-    )
+    assert f"[{top['selected_low']:+.3f}, {top['selected_high']:+.3f}] that allows for its being chosen" in said.sentences[0]
     assert f"about {top['shrunken']:+.3f} is to be expected" in said.sentences[0]
 
 
@@ -48,9 +44,7 @@ def test_a_larger_mean_without_support_is_mentioned_and_does_not_lead(fake):
     table.loc[here, ["delta", "ci_low", "ci_high"]] = [5.0, -1.0, 11.0]
     said = answer(table, metric="logit_diff")
     assert "L0H0" not in said.headline
-    assert said.sentences[-1] == (
-        "The largest mean change is at L0H0, +5.000 [-1.000, +11.000], but its interval holds 0."
-    )
+    assert said.sentences[-1] == ("The largest mean change is at L0H0, +5.000 [-1.000, +11.000], but its interval holds 0.")
 
 
 def test_what_does_not_pass_the_correction_is_not_counted(fake):
@@ -84,7 +78,4 @@ def test_components_of_layers_are_called_so(fake):
 
 def test_how_many_chance_would_give_is_said(fake):
     assert "about 14 would by chance" in answer(fake.impact(), metric="logit_diff").sentences[1]
-    assert (
-        "fewer than one would by chance"
-        in answer(fake.impact(2, 2), metric="logit_diff", use_q=False).sentences[1]
-    )
+    assert "fewer than one would by chance" in answer(fake.impact(2, 2), metric="logit_diff", use_q=False).sentences[1]

@@ -14,9 +14,7 @@ from tiny_ablation.report.figures.of_run import write_figures
 from tiny_ablation.report.run_page import write_run_report
 from tiny_ablation.report.sweep_page import write_sweep_report
 
-CHROMIUM = next(
-    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
-)
+CHROMIUM = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on the PATH")
 
 # Runs at the end of the page, tells its frame or writes into the page what it found.
@@ -67,8 +65,11 @@ def chromium(*arguments):
     """Run Chromium without a window; returns what it printed and logged."""
     done = subprocess.run(
         [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--enable-logging=stderr", *arguments],
-        capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
     return done.stdout, done.stderr
 
 
@@ -85,9 +86,7 @@ def probe(page, column, *, narrow=False, dark=False):
     out, log = chromium("--virtual-time-budget=20000", *flags, "--dump-dom", shown.as_uri())
     found = re.findall(r'<pre id="probe">({.*?})</pre>', out, re.S)
     assert found, log[-2000:]
-    return json.loads(found[-1].replace("&quot;", '"')), [
-        line for line in log.splitlines() if "CONSOLE" in line
-    ]
+    return json.loads(found[-1].replace("&quot;", '"')), [line for line in log.splitlines() if "CONSOLE" in line]
 
 
 @pytest.fixture(scope="module")

@@ -9,10 +9,34 @@ from tiny_ablation.ablations.circuit.sections import headline, lines
 from tiny_ablation.report.evidence import doubt, evidence_lines, evidence_tables
 from tiny_ablation.run.effects import site_name
 
-SITE = {"layer": 1, "head": 2, "scale": 0.0, "delta_chosen": -0.5, "delta": -0.4, "ci_low": -0.6, "ci_high": -0.2,
-        "p_value": 0.01, "q_value": 0.02, "effect_size": -1.5, "value": 1.0, "confirmed": 1.0}  # fmt: skip
-CONFIRM = {"split": "test", "chosen_on": "dev", "metric": "logit_diff", "n_examples": 40, "n_groups": 12, "shared_groups": [],
-           "family_size": 1, "resolution": None, "missing": 0, "n_confirmed": 1, "n_same_sign": 1, "sites": [SITE]}  # fmt: skip
+SITE = {
+    "layer": 1,
+    "head": 2,
+    "scale": 0.0,
+    "delta_chosen": -0.5,
+    "delta": -0.4,
+    "ci_low": -0.6,
+    "ci_high": -0.2,
+    "p_value": 0.01,
+    "q_value": 0.02,
+    "effect_size": -1.5,
+    "value": 1.0,
+    "confirmed": 1.0,
+}
+CONFIRM = {
+    "split": "test",
+    "chosen_on": "dev",
+    "metric": "logit_diff",
+    "n_examples": 40,
+    "n_groups": 12,
+    "shared_groups": [],
+    "family_size": 1,
+    "resolution": None,
+    "missing": 0,
+    "n_confirmed": 1,
+    "n_same_sign": 1,
+    "sites": [SITE],
+}
 
 
 def area(value):
@@ -27,15 +51,32 @@ def area(value):
 
 
 def point(fraction, size, f, left):
-    return {"fraction": fraction, "size": size, "faithfulness": f, "faithfulness_low": f, "faithfulness_high": f,
-            "carries": 0.8 <= f <= 1.2,
-            "random_faithfulness": 0.1, "sufficiency_percentile": 95.0, "left": left, "left_low": left, "left_high": left,
-            "random_left": 0.9, "necessity_percentile": 90.0}  # fmt: skip
+    return {
+        "fraction": fraction,
+        "size": size,
+        "faithfulness": f,
+        "faithfulness_low": f,
+        "faithfulness_high": f,
+        "carries": 0.8 <= f <= 1.2,
+        "random_faithfulness": 0.1,
+        "sufficiency_percentile": 95.0,
+        "left": left,
+        "left_low": left,
+        "left_high": left,
+        "random_left": 0.9,
+        "necessity_percentile": 90.0,
+    }
 
 
 def circuit(*points, defined=True, members=()):
-    return {"metric": "logit_diff", "replacement": "mean", "n_heads": 10, "n_examples": 8, "defined": defined, "rankings": {
-        "signed": {"cpr": area(0.8), "cmd": area(0.2), "points": list(points), "members": list(members)}}}  # fmt: skip
+    return {
+        "metric": "logit_diff",
+        "replacement": "mean",
+        "n_heads": 10,
+        "n_examples": 8,
+        "defined": defined,
+        "rankings": {"signed": {"cpr": area(0.8), "cmd": area(0.2), "points": list(points), "members": list(members)}},
+    }
 
 
 def test_a_run_without_either_says_nothing():
@@ -87,20 +128,27 @@ def test_the_table_of_confirmed_sites():
 
 def test_controls_of_the_strongest_heads():
     top = [{"layer": 1, "head": 2, "scale": 0.0, "effect_size": -1.5}]
-    controls = pd.DataFrame([{"layer": 1, "head": 2, "scale": 0.0, "metric": "logit_diff", "norm": 3.0,
-                              "random_percentile": 99.5, "layer_percentile": 100.0,
-                              "matched_percentile": math.nan}])  # fmt: skip
+    controls = pd.DataFrame(
+        [
+            {
+                "layer": 1,
+                "head": 2,
+                "scale": 0.0,
+                "metric": "logit_diff",
+                "norm": 3.0,
+                "random_percentile": 99.5,
+                "layer_percentile": 100.0,
+                "matched_percentile": math.nan,
+            }
+        ]
+    )
     (table,) = evidence_tables({"top": top, "primary": "logit_diff"}, controls)
     assert table.rows == [["L1H2", "-1.50", "3.00", "99.5", "100.0", "-"]]
 
 
 def test_the_headline_names_the_smallest_circuit_that_carries_the_behaviour():
-    found = circuit(
-        point(0.1, 1, 0.3, 0.9), point(0.2, 2, 0.85, 0.1), point(0.5, 5, 0.95, 0.0), point(1, 10, 1.0, 0.0)
-    )
-    assert headline(found).startswith(
-        "The 2 first heads of the signed ranking (20.0% of 10) carry logit_diff"
-    )
+    found = circuit(point(0.1, 1, 0.3, 0.9), point(0.2, 2, 0.85, 0.1), point(0.5, 5, 0.95, 0.0), point(1, 10, 1.0, 0.0))
+    assert headline(found).startswith("The 2 first heads of the signed ranking (20.0% of 10) carry logit_diff")
     assert "has 2 heads: f 0.85" in lines(found)[1]
 
 

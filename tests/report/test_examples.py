@@ -29,10 +29,7 @@ def test_the_prompts_are_those_that_the_site_changes_most(run, cli):
     assert [row[0] for row in section.tables[0].rows] == [texts[each] for each in strongest]
     assert section.tables[0].rows[0][3] == f"{change[strongest[0]]:+.3f}"
     flips = (every["prediction"] != every["prediction_baseline"]).sum()
-    assert (
-        f"L{site['layer']}H{site['head']} changes the likeliest next token of {flips} of 20 prompts"
-        in section.text[0]
-    )
+    assert f"L{site['layer']}H{site['head']} changes the likeliest next token of {flips} of 20 prompts" in section.text[0]
     page = run.report.read_text()
     assert texts[strongest[0]] in page
     assert ">Examples<" in page
@@ -56,9 +53,6 @@ def test_of_prompts_that_end_alike_what_differs_is_shown():
     end = "<|im_end|> <|im_start|>assistant The capital is"
     asked = [f"<|im_start|>user What is the capital of {place}?{end}" for place in ("Chad", "Peru", "Mali")]
     shown = [_shortener(asked, 40)(prompt) for prompt in asked]
-    assert all(
-        place in text and text.endswith(" …")
-        for place, text in zip(("Chad", "Peru", "Mali"), shown, strict=True)
-    )
+    assert all(place in text and text.endswith(" …") for place, text in zip(("Chad", "Peru", "Mali"), shown, strict=True))
     assert _shortener(["abc de", "def gh"], 5)("abc de") == "… bc de"
     assert _shortener(["one prompt only"], 6)("one prompt only") == "… t only"

@@ -69,10 +69,7 @@ def test_every_page_lets_its_own_scripts_run_and_no_others(tmp_path, fake):
     directory = fake.write_run(tmp_path / "run", table)
     write_figures(directory, table, fake.summary(table))
     write_run_report(directory)
-    pages = [
-        path.read_text(encoding="utf-8")
-        for path in (directory / "report.html", *directory.rglob("artifacts/*.html"))
-    ]
+    pages = [path.read_text(encoding="utf-8") for path in (directory / "report.html", *directory.rglob("artifacts/*.html"))]
     assert len(pages) > 2
     for page in pages:
         tags = _Page(page).tags
@@ -98,9 +95,7 @@ def test_hostile_text_stays_text(tmp_path, fake):
 def test_hostile_provenance_and_config_stay_text(tmp_path, fake):
     directory = fake.write_run(tmp_path / "run", fake.impact(3, 2))
     (directory / "config.yaml").write_text(f"notes: {fake.hostile}")
-    (directory / "provenance.json").write_text(
-        json.dumps({"argv": ["tiny-ablate", fake.hostile], "x": fake.hostile})
-    )
+    (directory / "provenance.json").write_text(json.dumps({"argv": ["tiny-ablate", fake.hostile], "x": fake.hostile}))
     text = write_run_report(directory).read_text(encoding="utf-8")
     assert "<script>alert" not in text
     assert text.count("&lt;script&gt;alert(1)") == 3
@@ -172,9 +167,7 @@ def test_a_partial_run_says_so_and_is_rebuilt_to_the_same_bytes(tmp_path, fake):
 
 def test_long_lists_of_provenance_are_left_to_their_file(tmp_path, fake):
     directory = fake.write_run(tmp_path / "run", fake.impact(3, 2))
-    (directory / "provenance.json").write_text(
-        json.dumps({"prompts": [{"id": "x", "clean": [1, 2, 3]}] * 50})
-    )
+    (directory / "provenance.json").write_text(json.dumps({"prompts": [{"id": "x", "clean": [1, 2, 3]}] * 50}))
     text = write_run_report(directory).read_text(encoding="utf-8")
     assert "<dt>prompts</dt><dd>50 entries, in provenance.json</dd>" in text
 

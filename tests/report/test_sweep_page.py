@@ -105,8 +105,7 @@ def test_no_more_than_chance_is_said_and_not_called_conserved(tmp_path):
 def test_a_top_set_of_everything_is_no_finding(tmp_path):
     said = _words(write_sweep_report(write_sweep(tmp_path / "s", layers=2, heads=2, k=4)))
     assert (
-        "4 attention heads are among the 4 strongest of all 3 conditions, since a top set of that size holds every one"
-        in said
+        "4 attention heads are among the 4 strongest of all 3 conditions, since a top set of that size holds every one" in said
     )
     assert "draws of other examples" not in said
 
@@ -133,9 +132,7 @@ def test_failed_runs_are_named_and_counted(tmp_path):
 
 def test_one_condition_is_no_comparison(tmp_path):
     directory = write_sweep(tmp_path / "s", ("facts",), layers=3, heads=2, k=3)
-    assert "One condition only (facts): nothing can be conserved between conditions." in _words(
-        write_sweep_report(directory)
-    )
+    assert "One condition only (facts): nothing can be conserved between conditions." in _words(write_sweep_report(directory))
     assert not list(directory.rglob("overlap_*"))
     assert not list(directory.rglob("agreement_*"))
 
@@ -166,21 +163,35 @@ def test_layers_and_their_granularities_are_drawn(tmp_path):
 
 
 def test_hypotheses_have_their_verdict_and_null(tmp_path):
-    tested = {"name": "early", "test": "effect_in_all", "metric": "logit_diff", "statement": "head 0.4 hurts everywhere",
-              "null": "the mean is 0", "p_value": 0.0004, "q_value": 0.0008, "supported": True, "notes": []}  # fmt: skip
-    untested = {"name": "late", "test": "effect_in_all", "metric": "logit_diff", "statement": None, "null": None,
-                "p_value": None, "q_value": None, "supported": None, "notes": ["not tested: no run finished"]}  # fmt: skip
-    said = _words(
-        write_sweep_report(write_sweep(tmp_path / "s", layers=3, heads=2, k=3, hypotheses=(tested, untested)))
-    )
+    tested = {
+        "name": "early",
+        "test": "effect_in_all",
+        "metric": "logit_diff",
+        "statement": "head 0.4 hurts everywhere",
+        "null": "the mean is 0",
+        "p_value": 0.0004,
+        "q_value": 0.0008,
+        "supported": True,
+        "notes": [],
+    }
+    untested = {
+        "name": "late",
+        "test": "effect_in_all",
+        "metric": "logit_diff",
+        "statement": None,
+        "null": None,
+        "p_value": None,
+        "q_value": None,
+        "supported": None,
+        "notes": ["not tested: no run finished"],
+    }
+    said = _words(write_sweep_report(write_sweep(tmp_path / "s", layers=3, heads=2, k=3, hypotheses=(tested, untested))))
     assert "early head 0.4 hurts everywhere supported <0.001 <0.001 the mean is 0" in said
     assert "late not tested: no run finished not tested - -" in said
 
 
 def test_names_from_files_stay_text(tmp_path, fake):
-    directory = write_sweep(
-        tmp_path / "s", ("facts", fake.hostile.replace("/", "")), (0,), layers=3, heads=2, k=3
-    )
+    directory = write_sweep(tmp_path / "s", ("facts", fake.hostile.replace("/", "")), (0,), layers=3, heads=2, k=3)
     text = write_sweep_report(directory).read_text(encoding="utf-8")
     assert "<script>alert(1)" not in text
 
@@ -207,9 +218,7 @@ def test_several_ways_of_intervening_have_a_section(several_ways):
     assert 'data-figure="robustness"' in text
     assert (directory / "artifacts/cross_condition/robustness.png").is_file()
     table = re.search(r'id="robust-heads">.*?<tbody>(.*?)</tbody>', text, re.S)[1]
-    rows = [
-        re.findall(r'<td(?: class="(\w*) ?(\w*)")?[^>]*>([^<]*)</td>', row) for row in table.split("<tr")[1:]
-    ]
+    rows = [re.findall(r'<td(?: class="(\w*) ?(\w*)")?[^>]*>([^<]*)</td>', row) for row in table.split("<tr")[1:]]
     names = [f"delta/{name}" for name in found.summary["conditions"]]
     by_head = found.heads.set_index(["layer", "head"])
     assert len(rows) == 8

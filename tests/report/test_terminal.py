@@ -11,9 +11,7 @@ NULL = "as often below zero as above"
 
 def _console(stream, terminal=False, width=80):
     colours = "standard" if terminal else None
-    return Console(
-        file=stream, force_terminal=terminal, width=width, highlight=False, color_system=colours, _environ={}
-    )
+    return Console(file=stream, force_terminal=terminal, width=width, highlight=False, color_system=colours, _environ={})
 
 
 class _Show:
@@ -106,9 +104,7 @@ def test_what_is_unresolved_is_said_in_words(fake):
 def test_where_draws_do_not_suffice_there_are_no_q_values_and_one_line_says_why(fake):
     show = _Show()
     why = "8 groups allow no p-value below 0.008"
-    show.screen.table(
-        fake.top(fake.impact()), metric="logit_diff", null=NULL, family_size=540, resolution=why
-    )
+    show.screen.table(fake.top(fake.impact()), metric="logit_diff", null=NULL, family_size=540, resolution=why)
     assert {cells[7] for cells in _rows(show.out)} == {"-"}
     assert show.out.count(why) == 1
     assert "false discovery rate" not in show.out
@@ -156,9 +152,7 @@ def test_the_next_command_is_never_broken_and_can_be_pasted(tmp_path, monkeypatc
 def test_a_grid_that_is_too_wide_gives_names_lines_of_their_own(width):
     show = _Show(width=width)
     name = "a/long/name/of/a/condition"
-    show.screen.grid(
-        "Conditions", "by p", [["condition", "done", "mean"], [name, "3/3", "-0.1"], ["b", "1/3", "+0.25"]]
-    )
+    show.screen.grid("Conditions", "by p", [["condition", "done", "mean"], [name, "3/3", "-0.1"], ["b", "1/3", "+0.25"]])
     lines = show.out.splitlines()
     assert max(map(len, lines)) <= width
     assert lines[1] == "Conditions   by p"

@@ -24,9 +24,7 @@ def prepared(groups: Sequence[str], *, split: str = "dev", **stats: Any) -> Any:
         dataset=DatasetConfig(name="d", split=Split(split)),
         stats=StatsConfig(**how),
     )
-    tokens = [
-        SimpleNamespace(example=Example(f"{split}-{i}", "a", "b", "c", "d", g)) for i, g in enumerate(groups)
-    ]
+    tokens = [SimpleNamespace(example=Example(f"{split}-{i}", "a", "b", "c", "d", g)) for i, g in enumerate(groups)]
     spec = SimpleNamespace(
         table="head_impact",
         condition="d",

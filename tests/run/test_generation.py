@@ -24,17 +24,13 @@ def test_too_much_is_refused_with_what_it_would_be():
 
 
 def test_more_than_the_model_was_made_for_is_refused():
-    with pytest.raises(
-        ConfigError, match=r"generate.max_new_tokens=512: .* made for \d+ in all; write at most \d+"
-    ):
+    with pytest.raises(ConfigError, match=r"generate.max_new_tokens=512: .* made for \d+ in all; write at most \d+"):
         prepared("generate.max_new_tokens=512")
 
 
 @pytest.mark.slow
 def test_the_seed_draws_the_sampled_tokens_of_each_example():
-    runs = [
-        prepared("generate.temperature=1", f"seed={seed}", "dataset.n_examples=null") for seed in (0, 0, 1)
-    ]
+    runs = [prepared("generate.temperature=1", f"seed={seed}", "dataset.n_examples=null") for seed in (0, 0, 1)]
     seeds = [run.decoding.seeds for run in runs]
     assert seeds[0] == seeds[1] != seeds[2]
     assert len(set(seeds[0])) == len(seeds[0])
@@ -51,13 +47,12 @@ def test_the_seed_draws_the_sampled_tokens_of_each_example():
         (["ablation=heads_mean", "ablation.mean=position"], "metrics.span=full and text also touch"),
         (["metrics.names=[logit_diff]"], "logit_diff is not defined for metrics.span=text"),
         (["metrics.span=first", "generate.temperature=1", "generate.stop=[a]"], "generate.temperature, generate.stop is set"),
-        (["generate.pattern='('"], "generate.pattern=.*no regular expression"), (["generate.stop=['']"], "the empty text"),
+        (["generate.pattern='('"], "generate.pattern=.*no regular expression"),
+        (["generate.stop=['']"], "the empty text"),
         (["generate.max_new_tokens=0"], "generate.max_new_tokens=0: it must be at least 1"),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_written_is_refused(overrides, said):
-    base = [
-        o for o in TEXT if not (o.startswith("ablation.heads") and any("ablation=a" in o for o in overrides))
-    ]
+    base = [o for o in TEXT if not (o.startswith("ablation.heads") and any("ablation=a" in o for o in overrides))]
     with pytest.raises(ConfigError, match=said):
         prepare_run(run_spec(compose([*base, *overrides])))

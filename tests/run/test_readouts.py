@@ -26,9 +26,7 @@ def table(run, name):
 
 def test_the_lens_behind_the_last_layer_is_the_baseline(run):
     layers = table(run, "layer_readouts")
-    assert layers["lens"].iloc[-1] == pytest.approx(
-        read_json(run.summary)["baseline"]["logit_diff"]["mean"], abs=1e-4
-    )
+    assert layers["lens"].iloc[-1] == pytest.approx(read_json(run.summary)["baseline"]["logit_diff"]["mean"], abs=1e-4)
     heads = table(run, "head_readouts").groupby("layer")["direct"].sum()
     assert np.allclose(heads, layers["attn_out"], atol=1e-5)  # the toy model's attention has no bias
 
@@ -47,11 +45,7 @@ def test_prompts_of_the_strongest_heads_are_those_that_they_change_most(run):
     examples = table(run, "per_example")
     for layer, head in sites:
         mine = examples[(examples["layer"] == layer) & (examples["head"] == head)].set_index("example_id")
-        change = (
-            (mine["logit_diff"] - mine["logit_diff_baseline"])
-            .abs()
-            .sort_values(ascending=False, kind="stable")
-        )
+        change = (mine["logit_diff"] - mine["logit_diff_baseline"]).abs().sort_values(ascending=False, kind="stable")
         rows = found[(found["layer"] == layer) & (found["head"] == head)]
         assert list(rows["example_id"]) == list(change.index[:8])
         assert all(sum(weight for _, _, weight in json.loads(text)) <= 1 + 1e-6 for text in rows["attended"])
@@ -70,10 +64,5 @@ def test_the_section_names_heads_prompts_and_tokens(run):
 
 
 def test_kinds_about_other_sites_have_no_such_tables(cli, tmp_path):
-    assert (
-        cli(
-            *TOY, "verify=off", "ablation=heads_pair_zero", "ablation.of=[L0H0,L0H1]", "hydra.run.dir=run"
-        ).code
-        == 0
-    )
+    assert cli(*TOY, "verify=off", "ablation=heads_pair_zero", "ablation.of=[L0H0,L0H1]", "hydra.run.dir=run").code == 0
     assert not list((tmp_path / "run/metrics").glob("*_readouts.parquet"))

@@ -93,8 +93,12 @@ def test_the_draws_for_p_values_can_be_set(made_up, monkeypatch):
 
 
 def test_metrics_are_corrected_apart_and_family_wise_values_win():
-    frame = pd.DataFrame({
-        "metric": ["a", "a", "b"], "p_value": [0.01, 0.5, 0.04], "p_equivalent": [np.nan] * 3,
-        "p_family": [np.nan, 0.7, np.nan],
-    })  # fmt: skip
+    frame = pd.DataFrame(
+        {
+            "metric": ["a", "a", "b"],
+            "p_value": [0.01, 0.5, 0.04],
+            "p_equivalent": [np.nan] * 3,
+            "p_family": [np.nan, 0.7, np.nan],
+        }
+    )
     np.testing.assert_allclose(corrected(frame, "bh")["q_value"], [0.02, 0.7, 0.04])

@@ -32,7 +32,4 @@ def test_by_hand_two_groups(made_up):
 def test_where_there_is_nothing_to_rank(made_up):
     assert stability(made_up.prepared(["a", "a"]), [made_up.measured(np.ones((4, 2)), ["a", "a"])], 2) is None
     assert stability(made_up.prepared(["a", "b"]), [made_up.measured(np.ones((1, 2)), ["a", "b"])], 2) is None
-    assert (
-        stability(made_up.prepared(["a", "b"]), [made_up.measured(np.full((4, 2), np.nan), ["a", "b"])], 2)
-        is None
-    )
+    assert stability(made_up.prepared(["a", "b"]), [made_up.measured(np.full((4, 2), np.nan), ["a", "b"])], 2) is None

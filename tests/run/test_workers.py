@@ -138,8 +138,6 @@ def test_where_another_worker_ends_the_run_this_one_leaves(run, rundir):
 
 def test_a_worker_that_comes_late_computes_nothing(run, rundir, monkeypatch):
     identity = run[0].identity
-    write_manifest(
-        rundir, run_id=identity.run_id, status="ok", digest=identity.digest, covers={}, error=None, extra={}
-    )
+    write_manifest(rundir, run_id=identity.run_id, status="ok", digest=identity.digest, covers={}, error=None, extra={})
     monkeypatch.setattr(workers, "compute", lambda *_: pytest.fail("the run was finished"))
     assert not enter(run, rundir)

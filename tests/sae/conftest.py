@@ -12,8 +12,17 @@ from tiny_ablation.config.schema import SaeConfig
 from tiny_ablation.sae.autoencoder import Autoencoder
 from tiny_ablation.sae.site import Site
 
-SMALL = {"width": 24, "k": 3, "context": 16, "own_samples": 2, "batch": 32, "steps": 12, "checkpoint_every": 5,
-         "tokens": 320, "held_out": 128}  # fmt: skip
+SMALL = {
+    "width": 24,
+    "k": 3,
+    "context": 16,
+    "own_samples": 2,
+    "batch": 32,
+    "steps": 12,
+    "checkpoint_every": 5,
+    "tokens": 320,
+    "held_out": 128,
+}
 
 
 @pytest.fixture
@@ -43,9 +52,7 @@ def small(tmp_path) -> Callable[..., SaeConfig]:
 def make_autoencoder() -> Callable[..., Autoencoder]:
     """A random autoencoder of an architecture of SAELens, at a place."""
 
-    def make(
-        width: int, *, architecture: str = "jumprelu", n: int = 20, site: Site | None = None, **keys: Any
-    ) -> Any:
+    def make(width: int, *, architecture: str = "jumprelu", n: int = 20, site: Site | None = None, **keys: Any) -> Any:
         from sae_lens.saes.sae import SAE
 
         site = site or Site("resid_post", 1)

@@ -13,17 +13,19 @@ from tiny_ablation.sae.site import Site
 from tiny_ablation.sae.splice import AddFeature, ScaleFeature, Splice
 
 ARCHITECTURES = [
-    ("standard", {}), ("jumprelu", {}), ("gated", {}), ("topk", {"k": 4}),
-    ("topk", {"k": 4, "rescale_acts_by_decoder_norm": True}), ("standard", {"normalize_activations": "layer_norm"}),
+    ("standard", {}),
+    ("jumprelu", {}),
+    ("gated", {}),
+    ("topk", {"k": 4}),
+    ("topk", {"k": 4, "rescale_acts_by_decoder_norm": True}),
+    ("standard", {"normalize_activations": "layer_norm"}),
     ("standard", {"apply_b_dec_to_input": False}),
-]  # fmt: skip
+]
 IDS = (40, 50, 60, 70, 80)
 
 
 @pytest.mark.parametrize(("architecture", "keys"), ARCHITECTURES)
-def test_what_a_feature_writes_is_what_the_reconstruction_loses_without_it(
-    make_autoencoder, architecture, keys
-):
+def test_what_a_feature_writes_is_what_the_reconstruction_loses_without_it(make_autoencoder, architecture, keys):
     found = make_autoencoder(8, architecture=architecture, **keys)
     x = torch.randn(30, 8, generator=torch.Generator().manual_seed(3))
     encoded = found.encode(x)

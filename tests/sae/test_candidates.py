@@ -53,13 +53,7 @@ def test_attribution_is_the_first_order_of_the_exact_effect(looked_at):
     network, found, clean, _, got = looked_at
     features, part = got.alive[:6], 1e-3
     plan = [
-        Intervention(
-            (
-                Edit(
-                    "resid_post", 1, None, ScaleFeature(found, feature=int(f), factor=1 - part), "after_first"
-                ),
-            )
-        )
+        Intervention((Edit("resid_post", 1, None, ScaleFeature(found, feature=int(f), factor=1 - part), "after_first"),))
         for f in features
     ]
     total = np.zeros(len(plan))

@@ -11,9 +11,7 @@ from tiny_ablation.sae.corpus import content_id, documents, pieces
 def test_a_directory_is_read_in_order_and_other_files_are_left_alone(tmp_path):
     (tmp_path / "b.md").write_text("second")
     (tmp_path / "a.txt").write_text("first")
-    (tmp_path / "c.jsonl").write_text(
-        json.dumps({"text": "third"}) + "\n" + json.dumps({"text": "fourth"}) + "\n"
-    )
+    (tmp_path / "c.jsonl").write_text(json.dumps({"text": "third"}) + "\n" + json.dumps({"text": "fourth"}) + "\n")
     (tmp_path / "d.py").write_text("no text")
     assert list(documents(str(tmp_path))) == ["first", "second", "third", "fourth"]
 
@@ -28,9 +26,7 @@ def test_long_texts_are_cut_at_line_ends_and_nothing_is_lost():
 
 def test_what_is_built_in_is_prose(tmp_path, monkeypatch):
     (tmp_path / "site-packages").mkdir()
-    (tmp_path / "mod.py").write_text(
-        f'def f():\n    """{"A long story. " * 20}"""\n\ndef g():\n    """Short."""\n'
-    )
+    (tmp_path / "mod.py").write_text(f'def f():\n    """{"A long story. " * 20}"""\n\ndef g():\n    """Short."""\n')
     (tmp_path / "site-packages/other.py").write_text(f'"""{"Not ours. " * 40}"""\n')
     (tmp_path / "broken.py").write_text("def (:\n")
     monkeypatch.setattr(corpus.sysconfig, "get_path", lambda _: str(tmp_path))

@@ -13,10 +13,24 @@ from tiny_ablation.store.files import read_table
 
 pytestmark = pytest.mark.slow
 
-ARGS = ["model=toy", "tracking=off", "verify=off", "ablation=sae_train", "dataset.n_examples=8", "stats.n_boot=200",
-        "stats.n_perm=200",
-        "sae.width=32", "sae.k=4", "sae.context=16", "sae.own_samples=2", "sae.batch=64", "sae.tokens=640", "sae.held_out=256",
-        "sae.checkpoint_every=25", "hydra.run.dir=run"]  # fmt: skip
+ARGS = [
+    "model=toy",
+    "tracking=off",
+    "verify=off",
+    "ablation=sae_train",
+    "dataset.n_examples=8",
+    "stats.n_boot=200",
+    "stats.n_perm=200",
+    "sae.width=32",
+    "sae.k=4",
+    "sae.context=16",
+    "sae.own_samples=2",
+    "sae.batch=64",
+    "sae.tokens=640",
+    "sae.held_out=256",
+    "sae.checkpoint_every=25",
+    "hydra.run.dir=run",
+]
 # Runs the command line, and kills itself without a word at a step.
 KILLED = """
 import os, signal, sys

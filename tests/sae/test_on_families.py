@@ -21,9 +21,12 @@ FEATURES = (0, 5, 10)
 def test_features_are_what_hooks_by_hand_give(name, component, make_autoencoder):
     sae = make_autoencoder(D_MODEL, site=Site(component, 1))
     ways = [
-        Splice(sae), Splice(sae, keep_error=False), *(ScaleFeature(sae, feature=f) for f in FEATURES),
-        ScaleFeature(sae, keep_error=False, feature=3, factor=2.0), AddFeature(sae, feature=2, amount=3.0),
-    ]  # fmt: skip
+        Splice(sae),
+        Splice(sae, keep_error=False),
+        *(ScaleFeature(sae, feature=f) for f in FEATURES),
+        ScaleFeature(sae, keep_error=False, feature=3, factor=2.0),
+        AddFeature(sae, feature=2, amount=3.0),
+    ]
     plan = [Intervention((Edit(component, 1, None, way, at),)) for way in ways for at in ("all", "last")]
     assert against_judge(Judge(name), build(name), prompts(), plan) > 0.01
 
@@ -42,7 +45,5 @@ def test_a_feature_that_float32_cannot_hold_agrees_in_float64(component, make_au
     judge.hf.config._attn_implementation = "sdpa"  # eager attention goes down to float32 as well
     for hf in (judge.hf, network.hf):
         hf.double()
-    plan = [
-        Intervention((Edit(component, 1, None, ScaleFeature(sae, feature=15), at),)) for at in ("all", "last")
-    ]
+    plan = [Intervention((Edit(component, 1, None, ScaleFeature(sae, feature=15), at),)) for at in ("all", "last")]
     assert against_judge(judge, network, prompts(), plan) > 0.01

@@ -44,9 +44,7 @@ def test_numbers(toy_networks, make_autoencoder, rows, shape):
     expected = 1 - ((output - x) ** 2).sum() / variance
     assert got.numbers["explained_variance"] == pytest.approx(expected.item(), rel=1e-5)
     assert got.numbers["l0"] == pytest.approx((features > 0).sum(1).double().mean().item())
-    assert got.numbers["dead_features"] == pytest.approx(
-        (features > 0).any(0).logical_not().double().mean().item()
-    )
+    assert got.numbers["dead_features"] == pytest.approx((features > 0).any(0).logical_not().double().mean().item())
     assert got.numbers["tokens"] == 5 * 8
     torch.testing.assert_close(got.frequency, (features > 0).double().mean(0))
 
@@ -60,9 +58,7 @@ def test_numbers(toy_networks, make_autoencoder, rows, shape):
     assert got.numbers["ce_zeroed"] == pytest.approx(zeroed, abs=2e-5)
     assert got.numbers["ce_recovered"] == pytest.approx((zeroed - spliced) / (zeroed - clean), abs=1e-3)
     whole, none = (loss(network, rows, change) for change in (recon, lambda h: h * 0))
-    assert got.numbers["ce_recovered_with_position_0"] == pytest.approx(
-        (none - whole) / (none - clean), abs=1e-3
-    )
+    assert got.numbers["ce_recovered_with_position_0"] == pytest.approx((none - whole) / (none - clean), abs=1e-3)
 
 
 def test_a_perfect_autoencoder_is_perfect(toy_networks, make_autoencoder, rows):

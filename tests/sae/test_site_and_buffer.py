@@ -57,9 +57,7 @@ def fill(network, rows, path, tick=lambda _: None):
 def test_the_buffer_holds_every_token_but_the_first(toy_networks, rows, tmp_path):
     network = toy_networks["llama"]
     found = fill(network, rows, tmp_path / "a.f32")
-    plain = network.hf(input_ids=torch.from_numpy(rows).long(), output_hidden_states=True).hidden_states[1][
-        :, 1:
-    ]
+    plain = network.hf(input_ids=torch.from_numpy(rows).long(), output_hidden_states=True).hidden_states[1][:, 1:]
     np.testing.assert_allclose(found.values, plain.flatten(0, 1).numpy(), atol=1e-5)
 
 
@@ -103,9 +101,7 @@ def test_room_for_the_whole_buffer_is_taken_at_once(toy_networks, rows, tmp_path
         "try: _reserve(Path(sys.argv[1]), 5000)\n"
         "except OSError as error: print(error.strerror)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path / "a")], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "a")], capture_output=True, text=True, check=True)
     assert done.stdout == "File too large\n"
     fill(toy_networks["llama"], rows, tmp_path / "b.f32")
     assert (tmp_path / "b.f32").stat().st_blocks * 512 >= (tmp_path / "b.f32").stat().st_size

@@ -63,12 +63,8 @@ def test_other_libraries_train_another(network, cache, small, monkeypatch):
     assert recipe(network, small(), 0).directory != before
 
 
-@pytest.mark.parametrize(
-    "name", ["contexts.npz", "contexts.json", "clock.json", "step-*/*.safetensors", "step-*/files.json"]
-)
-def test_what_an_interrupted_training_left_is_not_used_when_damaged(
-    network, cache, small, name, monkeypatch, capsys
-):
+@pytest.mark.parametrize("name", ["contexts.npz", "contexts.json", "clock.json", "step-*/*.safetensors", "step-*/files.json"])
+def test_what_an_interrupted_training_left_is_not_used_when_damaged(network, cache, small, name, monkeypatch, capsys):
     whole = trained(recipe(network, small(), 0))
     expected = (whole / "sae_weights.safetensors").read_bytes()
     shutil.rmtree(whole)
@@ -198,9 +194,7 @@ def test_a_width_that_is_none_is_one_message(network, saved, width):
     one_line(error)
 
 
-@pytest.mark.parametrize(
-    "files", [{"../trained.json": "x"}, {"x" * 5000: "x"}, {"cfg.json": 3}, ["cfg.json"], None, 3]
-)
+@pytest.mark.parametrize("files", [{"../trained.json": "x"}, {"x" * 5000: "x"}, {"cfg.json": 3}, ["cfg.json"], None, 3])
 def test_a_record_of_files_that_are_none_is_not_whole(saved, files):
     (saved / "trained.json").write_text(json.dumps({"files": files}))
     assert not is_whole(saved)
@@ -216,9 +210,7 @@ def test_a_release_goes_through_saelens(network, saved, monkeypatch):
     from sae_lens.saes.sae import SAE
 
     whole = SAE.load_from_disk(saved)
-    monkeypatch.setattr(
-        SAE, "from_pretrained", lambda release, sae_id, device: {("r", "i"): whole}[release, sae_id]
-    )
+    monkeypatch.setattr(SAE, "from_pretrained", lambda release, sae_id, device: {("r", "i"): whole}[release, sae_id])
     found = obtain(network, SaeConfig(release="r", id="i"), 0)
     assert found.source == "r/i"
     assert found.identity.startswith("sae:")
@@ -232,9 +224,7 @@ def loaded(shape, weights):
 
 def made_for(saved, component, **processing):
     """The autoencoder as if it came from elsewhere."""
-    altered(
-        saved, model_from_pretrained_kwargs=processing, hook_name=f"blocks.1.{component}", tiny_ablation=None
-    )
+    altered(saved, model_from_pretrained_kwargs=processing, hook_name=f"blocks.1.{component}", tiny_ablation=None)
     return SaeConfig(path=str(saved), other_model=True)
 
 
@@ -245,9 +235,7 @@ def test_an_autoencoder_of_processed_weights_is_used_on_weights_processed_so_and
     raw, folded = loaded("gpt2", "raw"), loaded("gpt2", "folded")
     cfg = made_for(saved, "hook_resid_post", **CENTRED)
     assert obtain(folded, cfg, 0).n_features == 24
-    with pytest.raises(
-        ModelError, match=r"with center_writing_weights, fold_ln, .* set model\.weights=folded"
-    ):
+    with pytest.raises(ModelError, match=r"with center_writing_weights, fold_ln, .* set model\.weights=folded"):
         obtain(raw, cfg, 0)
     cfg = made_for(saved, "hook_resid_post", fold_ln=True, center_writing_weights=False, dtype="float32")
     assert obtain(raw, cfg, 0).n_features == 24
@@ -261,10 +249,7 @@ def test_an_autoencoder_of_processed_weights_is_used_on_weights_processed_so_and
 
 def test_where_norms_do_not_centre_processing_changes_no_stream(saved):
     for weights in ("raw", "folded"):
-        assert (
-            obtain(loaded("llama", weights), made_for(saved, "hook_resid_post", **CENTRED), 0).n_features
-            == 24
-        )
+        assert obtain(loaded("llama", weights), made_for(saved, "hook_resid_post", **CENTRED), 0).n_features == 24
 
 
 def test_of_heads_value_biases_matter_and_rotated_matrices_are_not_known(saved):
@@ -285,9 +270,7 @@ def test_folded_weights_give_the_activations_that_centring_gives():
     for component in ("resid_pre", "resid_post", "attn_out", "mlp_out"):
         seen = []
         for network in (raw, folded):
-            with removed(
-                network.hook_point(component, 1).on_read(lambda x, seen=seen: seen.append(x.clone()))
-            ):
+            with removed(network.hook_point(component, 1).on_read(lambda x, seen=seen: seen.append(x.clone()))):
                 network.forward(ids)
         assert torch.allclose(seen[1], seen[0] - seen[0].mean(-1, keepdim=True), atol=1e-5)
         assert not torch.allclose(seen[1], seen[0], atol=1e-4)

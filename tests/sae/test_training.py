@@ -12,15 +12,16 @@ from tiny_ablation.sae.buffer import with_sinks
 
 KNOWN = {"batch": 256, "steps": 1000, "checkpoint_every": 10_000, "lr": 3e-3}
 RECIPES = {
-    "batchtopk": {"k": 2}, "topk": {"k": 2}, "jumprelu": {"sparsity": 1.5}, "standard": {"sparsity": 1.5},
-}  # fmt: skip
+    "batchtopk": {"k": 2},
+    "topk": {"k": 2},
+    "jumprelu": {"sparsity": 1.5},
+    "standard": {"sparsity": 1.5},
+}
 
 
 def run(buffer, cfg, work, tick=lambda _: None, seed=0, width=20):
     work.mkdir(parents=True, exist_ok=True)
-    return training.train(
-        buffer, cfg, width, seed, work, device="cpu", metadata={"model_name": "toy"}, tick=tick
-    )
+    return training.train(buffer, cfg, width, seed, work, device="cpu", metadata={"model_name": "toy"}, tick=tick)
 
 
 @pytest.fixture(scope="session")
@@ -91,14 +92,10 @@ def test_attention_sinks_are_said_by_one_feature_from_the_start_on(buffer, tmp_p
     sinks = (lengths[:, None] * direction / np.linalg.norm(direction)).astype(np.float32)
     both = with_sinks(np.concatenate([buffer.values, sinks]))
     assert both.is_sink.sum() == 20
-    cfg = SaeConfig(
-        architecture=SaeArchitecture(architecture), batch=256, steps=1, lr=1e-6, **RECIPES[architecture]
-    )
+    cfg = SaeConfig(architecture=SaeArchitecture(architecture), batch=256, steps=1, lr=1e-6, **RECIPES[architecture])
     sae, _ = run(both, cfg, tmp_path, width=24)
     with torch.no_grad():
-        found = (
-            sae.encode(torch.from_numpy(both.values))[:, 0] > 1
-        )  # sinks are at 130; the nearest of the others began at 0
+        found = sae.encode(torch.from_numpy(both.values))[:, 0] > 1  # sinks are at 130; the nearest of the others began at 0
         error = sae(torch.from_numpy(sinks)) - torch.from_numpy(sinks)
     assert torch.equal(found, torch.from_numpy(both.is_sink))
     assert error.norm() < 0.1 * np.linalg.norm(sinks)

@@ -20,9 +20,7 @@ def test_an_effect_at_the_margin_is_called_small_in_five_percent():
 
 
 def test_no_spread_one_group_and_no_margin():
-    np.testing.assert_array_equal(
-        equivalence_pvalues(np.array([[0.1] * 3, [2.0] * 3]), np.ones(3), 1.0) > 0.5, [False, True]
-    )
+    np.testing.assert_array_equal(equivalence_pvalues(np.array([[0.1] * 3, [2.0] * 3]), np.ones(3), 1.0) > 0.5, [False, True])
     assert np.isnan(equivalence_pvalues(np.array([[0.1]]), np.ones(1), 1.0)[0])
     with pytest.raises(GuardError, match="above 0"):
         equivalence_pvalues(np.ones((1, 3)), np.ones(3), 0.0)

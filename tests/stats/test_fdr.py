@@ -13,9 +13,7 @@ from tiny_ablation.stats.fdr import first_step, q_values
     ],
 )
 def test_by_hand_with_a_missing_test(method, expected):
-    np.testing.assert_allclose(
-        q_values([0.005, np.nan, 0.02, 0.03, 0.5], method), np.insert(expected, 1, np.nan)
-    )
+    np.testing.assert_allclose(q_values([0.005, np.nan, 0.02, 0.03, 0.5], method), np.insert(expected, 1, np.nan))
 
 
 def test_many_discoveries_together_need_no_first_step():

@@ -54,9 +54,7 @@ def test_the_same_real_heads_are_found():
 
 def test_groups_of_one_name_are_flipped_together_and_small_unions_are_alike():
     values = np.random.default_rng(1).normal(size=(4, 4))
-    same = flipped_sizes(
-        [of(values, "abcd"), of(values, "abcd")], lambda m: m[0] * m[1] > -1e-20, 50, np.random.default_rng(0)
-    )
+    same = flipped_sizes([of(values, "abcd"), of(values, "abcd")], lambda m: m[0] * m[1] > -1e-20, 50, np.random.default_rng(0))
     apart = flipped_sizes(
         [of(values, "abcd"), of(values, "efgh")], lambda m: m[0] * m[1] > -1e-20, 50, np.random.default_rng(0)
     )

@@ -63,9 +63,7 @@ def test_three_groups_are_students_t():
     values = rng().normal(size=(4, 9))
     found = of(values, np.repeat([0, 1, 2], 3), confidence=0.9)
     groups = values.reshape(4, 3, 3).mean(2)
-    np.testing.assert_allclose(
-        found[1:3], stats.t.interval(0.9, 2, groups.mean(1), stats.sem(groups, axis=1))
-    )
+    np.testing.assert_allclose(found[1:3], stats.t.interval(0.9, 2, groups.mean(1), stats.sem(groups, axis=1)))
     np.testing.assert_allclose(found.p, stats.ttest_1samp(groups, 0, axis=1).pvalue)
 
 

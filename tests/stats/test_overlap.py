@@ -25,8 +25,11 @@ def test_what_each_operation_keeps():
     table = sets(5, {0, 1, 2}, {0, 1, 3}, {0, 4})
     kept = {op: set(np.flatnonzero(combine(table, op))) for op in OPS}
     assert kept == {
-        "intersection": {0}, "union": {0, 1, 2, 3, 4}, "majority": {0, 1}, "difference": {2, 3, 4},
-    }  # fmt: skip
+        "intersection": {0},
+        "union": {0, 1, 2, 3, 4},
+        "majority": {0, 1},
+        "difference": {2, 3, 4},
+    }
 
 
 def test_half_is_no_majority():
@@ -55,9 +58,7 @@ def enumerated(n, sizes, op, strata):
 @pytest.mark.parametrize("strata", [(0,) * 6, (0, 0, 0, 1, 1, 1)])
 def test_three_sets_by_enumeration(op, strata):
     table = sets(6, {0, 1, 3}, {0, 1, 4}, {0, 3, 5})
-    sizes = [
-        [sum(table[r, i] and strata[i] == s for i in range(6)) for s in sorted(set(strata))] for r in range(3)
-    ]
+    sizes = [[sum(table[r, i] and strata[i] == s for i in range(6)) for s in sorted(set(strata))] for r in range(3)]
     every = np.array(enumerated(6, sizes, op, strata))
     size = combine(table, op).sum()
     expected = (every <= size if op in ("union", "difference") else every >= size).mean()

@@ -31,9 +31,7 @@ def test_skewed_differences_on_the_same_groups_are_not_told_apart():
 
 def test_real_differences_are_found():
     def paired(rng):
-        return paired_profiles(
-            *shares(rng.normal(size=(30, 20)) + np.r_[1.5, np.zeros(29)][:, None]), rng, 400
-        )
+        return paired_profiles(*shares(rng.normal(size=(30, 20)) + np.r_[1.5, np.zeros(29)][:, None]), rng, 400)
 
     def unpaired(rng):
         a, b = rng.normal(size=(30, 20)), rng.normal(size=(30, 30))

@@ -41,6 +41,4 @@ def test_umap_where_it_is_installed(monkeypatch):
     places, how = project(directions, 3)
     assert how == "UMAP"
     assert asked["metric"] == "cosine"
-    np.testing.assert_allclose(
-        places, (directions / np.linalg.norm(directions, axis=1, keepdims=True))[:, :2]
-    )
+    np.testing.assert_allclose(places, (directions / np.linalg.norm(directions, axis=1, keepdims=True))[:, :2])

@@ -48,9 +48,7 @@ def test_overlap_weighs_the_top_more():
     assert rank_biased_overlap("abcdef", "bacdef") < rank_biased_overlap("abcdef", "abcdfe")
 
 
-@pytest.mark.parametrize(
-    ("a", "b", "p"), [("ab", "abc", 0.9), ("", "", 0.9), ("aa", "ab", 0.9), ("a", "a", 1.0)]
-)
+@pytest.mark.parametrize(("a", "b", "p"), [("ab", "abc", 0.9), ("", "", 0.9), ("aa", "ab", 0.9), ("a", "a", 1.0)])
 def test_overlap_refuses(a, b, p):
     with pytest.raises(GuardError, match="Rank-biased overlap"):
         rank_biased_overlap(a, b, p)

@@ -29,13 +29,10 @@ def test_nothing_and_everything_have_a_width(hits, bounds):
 
 def test_a_site_without_events_learns_from_the_others_how_much_groups_differ():
     sizes, alone = np.full(12, 4.0), np.zeros((1, 12))
-    spread = np.tile(
-        np.r_[np.ones(6), np.zeros(6)], (5, 1)
-    )  # events scattered over groups: examples are nearly independent
+    spread = np.tile(np.r_[np.ones(6), np.zeros(6)], (5, 1))  # events scattered over groups: examples are nearly independent
     clumped = np.tile(np.r_[4.0, 4.0, np.zeros(10)], (5, 1))  # whole groups at once
     wide, narrow, worst = (
-        rate_intervals(rows, sizes).high[0]
-        for rows in (alone, np.vstack([alone, spread]), np.vstack([alone, clumped]))
+        rate_intervals(rows, sizes).high[0] for rows in (alone, np.vstack([alone, spread]), np.vstack([alone, clumped]))
     )
     assert narrow < 0.12 < worst
     assert worst == pytest.approx(wide, rel=0.3)

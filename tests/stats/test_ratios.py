@@ -35,8 +35,7 @@ def test_coverage_with_noise_as_large_as_the_denominator(n_groups):
     found = ratio_of_means(above, below, np.arange(n_groups))
     inside = (found.low <= 0.7) & (found.high >= 0.7)
     held = [
-        bool(i) if s is Shape.interval else s is Shape.everything or not i
-        for i, s in zip(inside, found.shape, strict=True)
+        bool(i) if s is Shape.interval else s is Shape.everything or not i for i, s in zip(inside, found.shape, strict=True)
     ]
     assert 0.94 <= np.mean(held) <= 0.965
 

@@ -41,6 +41,4 @@ def test_variances_of_one_kind_become_one_and_clear_differences_stay():
 
 
 def test_what_has_no_error_stays():
-    np.testing.assert_array_equal(
-        shrunken(np.array([1.0, 2.0]), np.array([0.0, np.nan]), np.array([3.0, 3.0])), [1, 2]
-    )
+    np.testing.assert_array_equal(shrunken(np.array([1.0, 2.0]), np.array([0.0, np.nan]), np.array([3.0, 3.0])), [1, 2])

@@ -25,6 +25,4 @@ def test_copies_of_one_mean_cost_nothing_and_unequal_groups_take_bonferronis():
     values = rng.normal(size=(5, 10))
     freedom = cluster_t(values, sizes).freedom[0]
     assert critical_value(values, sizes, 0.95, rng=rng) == pytest.approx(stats.t.isf(0.005, freedom))
-    assert critical_value(np.ones((2, 10)), np.ones(10), 0.95, rng=rng) == pytest.approx(
-        stats.t.isf(0.025, 9)
-    )
+    assert critical_value(np.ones((2, 10)), np.ones(10), 0.95, rng=rng) == pytest.approx(stats.t.isf(0.025, 9))

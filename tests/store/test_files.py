@@ -71,9 +71,7 @@ def test_a_full_disk_is_one_clear_error_and_keeps_the_old_file(tmp_path):
         "try: files.write_bytes(Path(sys.argv[1]), b'x' * 5000)\n"
         "except files.ResultsError as e: print(e)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(target)], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", code, str(target)], capture_output=True, text=True, check=True)
     assert "big.bin: file too large; raise the file size limit" in done.stdout
     assert target.read_text() == "old"
     assert not leftovers(tmp_path)
@@ -83,9 +81,7 @@ def test_no_space_names_the_file_and_what_to_do(tmp_path):
     def full(temporary):
         raise OSError(28, "No space left on device")
 
-    with pytest.raises(
-        ResultsError, match=r"t\.json: no space left on device; free some space or .*hydra.run.dir"
-    ):
+    with pytest.raises(ResultsError, match=r"t\.json: no space left on device; free some space or .*hydra.run.dir"):
         files.write_via(tmp_path / "t.json", full)
 
 
@@ -173,9 +169,7 @@ def test_a_table_larger_than_memory_is_refused(tmp_path, monkeypatch):
 def test_a_text_that_stands_in_too_many_rows_is_refused(tmp_path):
     rows, text = 400_000, "x" * 1_000_000
     codes = pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, dtype=np.int32)), pa.array([text]))
-    path = files.write_table(
-        tmp_path / "x.parquet", pa.table({"text": codes, "value": pa.array(np.zeros(rows))})
-    )
+    path = files.write_table(tmp_path / "x.parquet", pa.table({"text": codes, "value": pa.array(np.zeros(rows))}))
     assert path.stat().st_size < 205_000
     with pytest.raises(ResultsError, match=r"x\.parquet is damaged: its 400,000 rows would take 373 GB"):
         files.read_table(path)

@@ -45,8 +45,10 @@ def test_an_altered_file_is_put_aside_before_it_is_written_again(tmp_path, caplo
         (tmp_path / "a").write_text(text)
         written(tmp_path, a="2")
     assert {name: (tmp_path / name).read_text() for name in names(tmp_path)} == {
-        "a": "2", "a.kept": "of the user", "a.kept2": "again"
-    }  # fmt: skip
+        "a": "2",
+        "a.kept": "of the user",
+        "a.kept2": "again",
+    }
     assert "it is kept as a.kept2" in caplog.text
 
 

@@ -105,8 +105,9 @@ def test_check_of_a_few_files(tmp_path):
     assert check_files(run, ["metrics/summary.json"]) == []
     write_json(run.metrics / "later.json", {})
     assert check_files(run, ["metrics/later.json", "provenance.json"]) == [
-        Problem("metrics/later.json", "missing"), Problem("provenance.json", "altered")
-    ]  # fmt: skip
+        Problem("metrics/later.json", "missing"),
+        Problem("provenance.json", "altered"),
+    ]
 
 
 def test_a_file_that_was_altered_is_not_listed_as_written(tmp_path):

@@ -55,8 +55,10 @@ def test_tokens_are_counted_by_stage():
             time.sleep(0.02)
             passed[0] += tokens
     assert {name: entry.get("tokens") for name, entry in profile.stages.items()} == {
-        "prepare": 7, "measure": 120, "tables": None,
-    }  # fmt: skip
+        "prepare": 7,
+        "measure": 120,
+        "tables": None,
+    }
     entry = profile.stages["measure"]
     assert entry["tokens_per_s"] == round(120 / entry["wall_s"], 1)
 
@@ -110,9 +112,12 @@ def test_a_run_without_memory_for_the_thread_goes_on_without_it(monkeypatch):
 
 def test_a_gpu_is_measured_where_nvml_is(monkeypatch):
     nvml = SimpleNamespace(
-        nvmlInit=lambda: None, nvmlDeviceGetCount=lambda: 2, nvmlDeviceGetHandleByIndex=lambda i: i,
-        nvmlDeviceGetMemoryInfo=lambda h: SimpleNamespace(used=(h + 1) * 10), nvmlDeviceGetPowerUsage=lambda h: 50_000 + h,
-    )  # fmt: skip
+        nvmlInit=lambda: None,
+        nvmlDeviceGetCount=lambda: 2,
+        nvmlDeviceGetHandleByIndex=lambda i: i,
+        nvmlDeviceGetMemoryInfo=lambda h: SimpleNamespace(used=(h + 1) * 10),
+        nvmlDeviceGetPowerUsage=lambda h: 50_000 + h,
+    )
     monkeypatch.setitem(sys.modules, "pynvml", nvml)
     [probe] = sampler._gpu_probe()
     assert probe() == {"gpu_bytes": 30.0, "gpu_watts": 100.001}

@@ -55,9 +55,7 @@ def test_env_lists_every_package_once_and_sorted():
 def git(path, *arguments):
     identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
     environment = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
-    subprocess.run(
-        ["git", "-C", path, *identity, *arguments], check=True, capture_output=True, env=environment
-    )
+    subprocess.run(["git", "-C", path, *identity, *arguments], check=True, capture_output=True, env=environment)
 
 
 def test_commit_of_a_checkout_and_of_none(tmp_path, monkeypatch):

@@ -48,9 +48,7 @@ def test_one_flipped_byte_is_found(run_path):
 @pytest.mark.parametrize("content", ["[]", "null", '{"primary": 3}', '{"baseline": {"a": 1}, "top": {}}'])
 def test_a_summary_that_no_run_writes_is_told_in_a_notebook(run_path, content):
     write_text(RunDir(run_path).summary, content)
-    with pytest.raises(
-        ResultsError, match=r"holds (a file that no run of this version writes|no JSON object)"
-    ):
+    with pytest.raises(ResultsError, match=r"holds (a file that no run of this version writes|no JSON object)"):
         load_run(run_path, check=False)._repr_html_()
 
 
@@ -66,8 +64,10 @@ def test_a_table_with_a_column_gone(run_path, head_rows):
         _ = load_run(run_path, check=False).impact
 
 
-_BOMB = "a: &a [x, x]\n" + "".join(f"{b}: &{b} [*{a}, *{a}, *{a}, *{a}, *{a}, *{a}, *{a}, *{a}]\n"
-                                  for a, b in zip("abcdefghijklm", "bcdefghijklmn", strict=True))  # fmt: skip
+_BOMB = "a: &a [x, x]\n" + "".join(
+    f"{b}: &{b} [*{a}, *{a}, *{a}, *{a}, *{a}, *{a}, *{a}, *{a}]\n"
+    for a, b in zip("abcdefghijklm", "bcdefghijklmn", strict=True)
+)
 
 
 @pytest.mark.parametrize(

@@ -22,9 +22,7 @@ def hold(path):
 
 def test_names(tmp_path):
     run = RunDir(tmp_path)
-    relative = [
-        p.relative_to(tmp_path).as_posix() for p in (run.summary, run.per_example, run.table("pair_impact"))
-    ]
+    relative = [p.relative_to(tmp_path).as_posix() for p in (run.summary, run.per_example, run.table("pair_impact"))]
     assert relative == ["metrics/summary.json", "metrics/per_example.parquet", "metrics/pair_impact.parquet"]
 
 

@@ -39,12 +39,15 @@ def test_another_run_is_deleted_where_that_was_asked_for_and_nothing_else(tmp_pa
     ensure_vacant(run, ANOTHER, replace=True)
     left = {
         path.relative_to(tmp_path).as_posix(): path.read_text()
-        for path in tmp_path.rglob("*") if path.is_file() and not path.name.startswith(".")
-    }  # fmt: skip
+        for path in tmp_path.rglob("*")
+        if path.is_file() and not path.name.startswith(".")
+    }
     assert left == {
-        "metrics/mine.txt": "of the user", "thesis.tex": "of the user", "run.log": "12:00",
+        "metrics/mine.txt": "of the user",
+        "thesis.tex": "of the user",
+        "run.log": "12:00",
         "provenance.json.kept": "altered by the user",
-    }  # fmt: skip
+    }
 
 
 def test_another_run_whose_files_are_not_all_on_record_is_not_replaced(tmp_path):
@@ -108,17 +111,20 @@ def test_a_file_of_the_users_under_a_name_of_ours_is_in_the_way_of_a_killed_run(
         refuse_foreign(tmp_path)
 
 
-@pytest.mark.parametrize(
-    "kind", ["file", "under a file", "null", "dangling", "loop", "under a dangling one", "long"]
-)
+@pytest.mark.parametrize("kind", ["file", "under a file", "null", "dangling", "loop", "under a dangling one", "long"])
 def test_what_is_no_directory(tmp_path, kind):
     (tmp_path / "file").touch()
     (tmp_path / "dangling").symlink_to("nowhere")
     (tmp_path / "loop").symlink_to("loop")
     place = {
-        "file": "file", "under a file": "file/x/y", "null": "/dev/null", "dangling": "dangling", "loop": "loop",
-        "under a dangling one": "dangling/x", "long": "x" * 300,
-    }[kind]  # fmt: skip
+        "file": "file",
+        "under a file": "file/x/y",
+        "null": "/dev/null",
+        "dangling": "dangling",
+        "loop": "loop",
+        "under a dangling one": "dangling/x",
+        "long": "x" * 300,
+    }[kind]
     with pytest.raises(ResultsError, match=r"hydra\.run\.dir=.*cannot be used: "):
         refuse_foreign(tmp_path / place)
 

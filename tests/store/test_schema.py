@@ -15,9 +15,21 @@ def test_first_columns_are_the_contract():
 
 def test_all_columns_of_heads_and_layers():
     tail = (
-        "condition", "model", "dataset", "replacement", "positions", "direction", "n", "baseline", "delta",
-        "ci_low", "ci_high", "p_value", "q_value", "null",
-    )  # fmt: skip
+        "condition",
+        "model",
+        "dataset",
+        "replacement",
+        "positions",
+        "direction",
+        "n",
+        "baseline",
+        "delta",
+        "ci_low",
+        "ci_high",
+        "p_value",
+        "q_value",
+        "null",
+    )
     last = (
         "effect_size",
         "shrunken",
@@ -97,16 +109,41 @@ def test_conform_refuses_one_site_twice(head_rows):
 def test_examples_conform():
     frame = pd.DataFrame(
         {
-            "kl_div": [0.5], "kl_div_baseline": [0], "prediction": [" Paris"], "prediction_baseline": [None],
-            "layer": [0], "head": [1], "scale": [0.5], "run_id": ["r"], "seed": [1], "example_id": ["e"],
-            "group": ["g"], "template": [None], "replacement": ["zero"], "positions": ["all"], "direction": ["clean"],
+            "kl_div": [0.5],
+            "kl_div_baseline": [0],
+            "prediction": [" Paris"],
+            "prediction_baseline": [None],
+            "layer": [0],
+            "head": [1],
+            "scale": [0.5],
+            "run_id": ["r"],
+            "seed": [1],
+            "example_id": ["e"],
+            "group": ["g"],
+            "template": [None],
+            "replacement": ["zero"],
+            "positions": ["all"],
+            "direction": ["clean"],
         }
-    )  # fmt: skip
+    )
     result = schema.conform_examples(frame, "head_impact", ["kl_div"])
     assert list(result.columns) == [
-        "run_id", "seed", "example_id", "group", "template", "layer", "head", "scale",
-        "replacement", "positions", "direction", "kl_div", "kl_div_baseline", "prediction", "prediction_baseline",
-    ]  # fmt: skip
+        "run_id",
+        "seed",
+        "example_id",
+        "group",
+        "template",
+        "layer",
+        "head",
+        "scale",
+        "replacement",
+        "positions",
+        "direction",
+        "kl_div",
+        "kl_div_baseline",
+        "prediction",
+        "prediction_baseline",
+    ]
     assert result["kl_div_baseline"].dtype == "float64"
 
 

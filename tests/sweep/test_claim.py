@@ -91,9 +91,7 @@ def test_a_second_process_is_refused(tmp_path):
         "from tiny_ablation.store.sweepdir import read_plan\n"
         "path = pathlib.Path(sys.argv[1]); claim(path, read_plan(path))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False)
     release(tmp_path)
     assert "Another process is running a sweep" in done.stderr
 

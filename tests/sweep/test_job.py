@@ -58,9 +58,7 @@ def test_an_old_result_does_not_hide_a_new_failure(sweep):
 def test_a_worker_that_fails_does_not_undo_the_run_that_others_finished(pinned, tmp_path):
     rundir, cell = RunDir(tmp_path / "a/0"), pinned[1]
     with rundir.lock():
-        write_manifest(
-            rundir, run_id="one", status="ok", digest="one", covers={"weights": "one"}, error=None, extra={}
-        )
+        write_manifest(rundir, run_id="one", status="ok", digest="one", covers={"weights": "one"}, error=None, extra={})
     record_failure(rundir, cell, DataError("memory"), others=True)
     assert read_manifest(rundir.path).status == "ok"
     record_failure(rundir, cell, DataError("memory"))  # of the only process, which was told to make it anew
@@ -99,9 +97,7 @@ def test_workers_take_the_gpus_in_turn_and_write_the_same_config(sweep, monkeypa
 def test_only_the_planned_run_is_admitted(pinned):
     plan, cell = pinned
     admit(plan, cell, Identity("one", {}))
-    with pytest.raises(
-        ResultsError, match=r"has changed since it was planned \(weights two there, one here\)"
-    ):
+    with pytest.raises(ResultsError, match=r"has changed since it was planned \(weights two there, one here\)"):
         admit(plan, cell, Identity("two", OF_TWO))
     with pytest.raises(ResultsError, match="another config"):
         admit(plan, cell, Identity("three", OF_TWO | {"weights": "one"}))
@@ -150,9 +146,7 @@ def test_status_sees_a_run_at_work(sweep):
             "import pathlib, sys; from tiny_ablation.sweep.job import sweep_status\n"
             "print(sweep_status(pathlib.Path(sys.argv[1]))[0].state)"
         )
-        done = subprocess.run(
-            [sys.executable, "-c", code, str(sweep)], capture_output=True, text=True, check=True
-        )
+        done = subprocess.run([sys.executable, "-c", code, str(sweep)], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "running"
 
 
@@ -168,9 +162,7 @@ def test_a_worker_does_not_outlive_its_parent(tmp_path):
         f"child = subprocess.Popen([sys.executable, '-c', {worker!r}], stdout=subprocess.PIPE, text=True)\n"
         "child.stdout.readline(); print(child.pid, flush=True); child.wait()"
     )
-    process = subprocess.Popen(
-        [sys.executable, "-c", parent], stdout=subprocess.PIPE, text=True, env={**os.environ}
-    )
+    process = subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE, text=True, env={**os.environ})
     assert process.stdout is not None
     pid = int(process.stdout.readline())
     process.kill()
@@ -196,8 +188,6 @@ def test_workers_that_had_nothing_to_do_yet_end_with_a_killed_parent(tmp_path):
         "    parallel(delayed(__import__('time').sleep)(60) for _ in range(2))\n"
     )
     for delay in ("0.3", "0.9", "3"):
-        process = subprocess.Popen(
-            [sys.executable, str(script), delay], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-        )
+        process = subprocess.Popen([sys.executable, str(script), delay], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         process.communicate(timeout=30)  # ends when no worker holds its output any more
         assert process.returncode == -signal.SIGKILL

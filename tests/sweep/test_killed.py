@@ -24,8 +24,7 @@ pytestmark = pytest.mark.slow
 
 KILLS = int(os.environ.get("TINY_ABLATE_KILLS", "4"))
 HOW = ("kill parent", "kill worker", "terminate", "interrupt")
-LONG = (*TOY, "verify=off", "dataset.n_examples=40", "device.batch_tokens=64",
-        f"ablation.scales={[i / 40 for i in range(40)]}")  # fmt: skip
+LONG = (*TOY, "verify=off", "dataset.n_examples=40", "device.batch_tokens=64", f"ablation.scales={[i / 40 for i in range(40)]}")
 GRIDS = {
     "cells": (
         *TOY,
@@ -47,9 +46,14 @@ def spawn(directory: Path, *args: str) -> subprocess.Popen:
     command = [sys.executable, "-m", "tiny_ablation", *args]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
-        command, cwd=directory.parent, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        command,
+        cwd=directory.parent,
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
         start_new_session=True,
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture(scope="module", params=GRIDS)

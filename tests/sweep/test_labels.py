@@ -31,9 +31,7 @@ def test_labels(jobs, expected):
 
 
 def test_a_key_that_only_some_jobs_have_varies():
-    assert varying(
-        [["dataset=facts", "metrics.span=full"], ["dataset=ioi", "metrics.span=first"], ["dataset=sva"]]
-    ) == [
+    assert varying([["dataset=facts", "metrics.span=full"], ["dataset=ioi", "metrics.span=first"], ["dataset=sva"]]) == [
         "dataset",
         "metrics.span",
     ]

@@ -13,10 +13,19 @@ from tiny_ablation.store.sweepdir import SweepDir, read_plan
 from tiny_ablation.sweep import screens
 
 SWEEP = (
-    "-m", *TOY, "verify=off", "dataset=facts,ioi", "dataset.n_examples=6", "ablation=heads_zero", "ablation.scales=[0.0]",
-    "ablation.screen=attribution", "ablation.screen_top=2", "ablation.screen_random=3", "hydra/launcher=basic",
+    "-m",
+    *TOY,
+    "verify=off",
+    "dataset=facts,ioi",
+    "dataset.n_examples=6",
+    "ablation=heads_zero",
+    "ablation.scales=[0.0]",
+    "ablation.screen=attribution",
+    "ablation.screen_top=2",
+    "ablation.screen_random=3",
+    "hydra/launcher=basic",
     "hydra.sweep.dir=sweep",
-)  # fmt: skip
+)
 
 
 def measured(run):
@@ -24,9 +33,7 @@ def measured(run):
     impact = pd.read_parquet(run.table("head_impact"))
     estimates = pd.read_parquet(run.path / "metrics" / "attribution.parquet")
     own = estimates[estimates["in_top"]]
-    return {*zip(impact["layer"], impact["head"], strict=True)}, {
-        *zip(own["layer"], own["unit"], strict=True)
-    }
+    return {*zip(impact["layer"], impact["head"], strict=True)}, {*zip(own["layer"], own["unit"], strict=True)}
 
 
 def test_every_cell_measures_the_union_and_goes_on_with_the_screenings_it_has(cli, tmp_path, monkeypatch):
@@ -37,15 +44,11 @@ def test_every_cell_measures_the_union_and_goes_on_with_the_screenings_it_has(cl
     (first, own), (second, others) = map(measured, runs)
     assert own != others  # else there is nothing to show
     assert own | others <= first & second
-    assert (
-        {f"L{layer}H{head}" for layer, head in own | others} == {*plan.cells[0].also} == {*plan.cells[1].also}
-    )
+    assert {f"L{layer}H{head}" for layer, head in own | others} == {*plan.cells[0].also} == {*plan.cells[1].also}
     [entry] = json.loads((sweep.cross / "invariants.json").read_text())["sets"]
     assert not any("screen_also" in note for note in entry["notes"])
     # Stopped before its second cell, it does not screen again, and ends in the same bytes.
-    files = {
-        name: (runs[1].path / name).read_bytes() for name in ("manifest.json", "metrics/head_impact.parquet")
-    }
+    files = {name: (runs[1].path / name).read_bytes() for name in ("manifest.json", "metrics/head_impact.parquet")}
     shutil.rmtree(runs[1].path)
     monkeypatch.setattr(screens, "_screen", None)
     again = cli(*SWEEP)

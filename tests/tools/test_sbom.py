@@ -8,10 +8,12 @@ BILL = {
     "bomFormat": "CycloneDX",
     "components": [{"name": name, "bom-ref": f"{name}-ref"} for name in ("torch", "Jinja2", "MarkupSafe", "pytest", "pluggy")],
     "dependencies": [
-        {"ref": "torch-ref", "dependsOn": ["Jinja2-ref"]}, {"ref": "Jinja2-ref", "dependsOn": ["MarkupSafe-ref"]},
-        {"ref": "MarkupSafe-ref", "dependsOn": ["Jinja2-ref"]}, {"ref": "pytest-ref", "dependsOn": ["pluggy-ref"]},
+        {"ref": "torch-ref", "dependsOn": ["Jinja2-ref"]},
+        {"ref": "Jinja2-ref", "dependsOn": ["MarkupSafe-ref"]},
+        {"ref": "MarkupSafe-ref", "dependsOn": ["Jinja2-ref"]},
+        {"ref": "pytest-ref", "dependsOn": ["pluggy-ref"]},
     ],
-}  # fmt: skip
+}
 
 
 def test_what_dependencies_need_is_kept_and_tools_are_not():

@@ -62,9 +62,7 @@ def test_names_strongest_effects_and_layers_read(cli, tmp_path):
 
 
 def test_a_sweep_has_parameters_and_a_duration(cli, tmp_path):
-    assert (
-        cli("-m", *TOY, "verify=off", "dataset=facts,negation", "seed=0,1", "hydra.sweep.dir=sweep").code == 0
-    )
+    assert cli("-m", *TOY, "verify=off", "dataset=facts,negation", "seed=0,1", "hydra.sweep.dir=sweep").code == 0
     found = read_record(tmp_path / "sweep")
     assert found.name == "sweep: facts, negation; 2 seeds"
     assert (found.params["dataset"], found.params["model"]) == ("facts, negation", "toy")

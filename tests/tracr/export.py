@@ -79,19 +79,22 @@ def _balanced(rng: random.Random, n: int) -> list[str]:
 
 
 PROGRAMS = {
-    "reverse": Program(
-        lambda lib, rasp: lib.make_reverse(rasp.tokens), "make_reverse(tokens)", tuple("abcde"), (3, 4, 5, 6)
-    ),
+    "reverse": Program(lambda lib, rasp: lib.make_reverse(rasp.tokens), "make_reverse(tokens)", tuple("abcde"), (3, 4, 5, 6)),
     "sort": Program(
         lambda lib, rasp: lib.make_sort(rasp.tokens, rasp.tokens, max_seq_len=6, min_key=1),
-        "make_sort(tokens, tokens, max_seq_len=6, min_key=1)", (1, 2, 3, 4, 5), (3, 4, 5, 6),
+        "make_sort(tokens, tokens, max_seq_len=6, min_key=1)",
+        (1, 2, 3, 4, 5),
+        (3, 4, 5, 6),
     ),
     "histogram": Program(lambda lib, _rasp: lib.make_hist(), "make_hist()", tuple("abcd"), (4, 5, 6)),
     "dyck": Program(
-        lambda lib, _rasp: lib.make_shuffle_dyck(["()", "[]"]), 'make_shuffle_dyck(["()", "[]"])', tuple("()[]"),
-        (4, 5, 6, 7, 8), _brackets,
+        lambda lib, _rasp: lib.make_shuffle_dyck(["()", "[]"]),
+        'make_shuffle_dyck(["()", "[]"])',
+        tuple("()[]"),
+        (4, 5, 6, 7, 8),
+        _brackets,
     ),
-}  # fmt: skip
+}
 
 
 def main() -> None:
@@ -147,25 +150,22 @@ def _weights(model: Any, operation: str) -> dict[str, np.ndarray]:
     assert not cfg.causal
 
     def stack(part: str, name: str) -> np.ndarray:
-        return np.stack(
-            [np.asarray(model.params[f"transformer/layer_{i}/{part}"][name]) for i in range(cfg.num_layers)]
-        )
+        return np.stack([np.asarray(model.params[f"transformer/layer_{i}/{part}"][name]) for i in range(cfg.num_layers)])
 
     assert not any(stack(f"attn/{part}", "b").any() for part in ("query", "key", "value", "linear"))
     size = (cfg.num_layers, -1, cfg.num_heads, cfg.key_size)
-    read = {
-        name: stack(f"attn/{name}", "w").reshape(size).transpose(0, 2, 1, 3)
-        for name in ("query", "key", "value")
-    }
+    read = {name: stack(f"attn/{name}", "w").reshape(size).transpose(0, 2, 1, 3) for name in ("query", "key", "value")}
     return {
         "embed": np.asarray(model.params["token_embed"]["embeddings"]),
         "position": np.asarray(model.params["pos_embed"]["embeddings"]),
         **read,
         "output": stack("attn/linear", "w").reshape(cfg.num_layers, cfg.num_heads, cfg.key_size, -1),
-        "mlp_in": stack("mlp/linear_1", "w"), "mlp_in_bias": stack("mlp/linear_1", "b"),
-        "mlp_out": stack("mlp/linear_2", "w"), "mlp_out_bias": stack("mlp/linear_2", "b"),
+        "mlp_in": stack("mlp/linear_1", "w"),
+        "mlp_in_bias": stack("mlp/linear_1", "b"),
+        "mlp_out": stack("mlp/linear_2", "w"),
+        "mlp_out_bias": stack("mlp/linear_2", "b"),
         "unembed": _unembedding(model, operation),
-    }  # fmt: skip
+    }
 
 
 def _unembedding(model: Any, operation: str) -> np.ndarray:
@@ -202,9 +202,7 @@ def _cases(program: Program, model: Any, sop: Any) -> dict[str, str]:
     return cases
 
 
-def _heads(
-    weights: Any, words: list[str], cases: Mapping[str, str]
-) -> tuple[dict[plain.Head, float], list[list[int]]]:
+def _heads(weights: Any, words: list[str], cases: Mapping[str, str]) -> tuple[dict[plain.Head, float], list[list[int]]]:
     """How far zeroing each head moves a logit at the answer, at most; and those that say the same to all of a length."""
     n_layers, n_heads = weights["query"].shape[:2]
     heads = [(layer, head) for layer in range(n_layers) for head in range(n_heads)]
@@ -226,9 +224,7 @@ def _attention_operations(graph: Any) -> int:
     """Distinct Aggregate and SelectorWidth operations of a program."""
     from tracr.rasp import rasp
 
-    return sum(
-        isinstance(node["EXPR"], (rasp.Aggregate, rasp.SelectorWidth)) for _, node in graph.nodes(data=True)
-    )
+    return sum(isinstance(node["EXPR"], (rasp.Aggregate, rasp.SelectorWidth)) for _, node in graph.nodes(data=True))
 
 
 def _check(weights: Any, content: Mapping[str, Any]) -> None:

@@ -23,9 +23,7 @@ def read(program: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> dict[
     return out
 
 
-def logits(
-    weights: Weights, ids: Sequence[int], zeroed: Sequence[Head] = (), z: dict[Head, Any] | None = None
-) -> Any:
+def logits(weights: Weights, ids: Sequence[int], zeroed: Sequence[Head] = (), z: dict[Head, Any] | None = None) -> Any:
     """(seq, outputs): attention without a causal mask, ReLU, no norms.
 
     Args:

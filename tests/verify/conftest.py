@@ -6,9 +6,16 @@ import pytest
 
 from tiny_ablation.cli import main
 
-TOY = ["model=toy", "tracking=off", "dataset.relations=null", "dataset.n_examples=12", "device.threads=1", "stats.n_boot=200",
-       "stats.n_perm=200",
-       "hydra.run.dir=run"]  # fmt: skip
+TOY = [
+    "model=toy",
+    "tracking=off",
+    "dataset.relations=null",
+    "dataset.n_examples=12",
+    "device.threads=1",
+    "stats.n_boot=200",
+    "stats.n_perm=200",
+    "hydra.run.dir=run",
+]
 
 
 @pytest.fixture

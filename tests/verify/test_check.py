@@ -36,9 +36,7 @@ def test_all_sites_and_examples_on_request(run):
 
 
 def test_every_direction_is_computed_again(run):
-    code, found = run(
-        "ablation=activation_patch", "ablation.direction=both", "dataset=ioi", "verify.n_sites=4"
-    )
+    code, found = run("ablation=activation_patch", "ablation.direction=both", "dataset=ioi", "verify.n_sites=4")
     assert (code, found["verdict"]) == (0, "ok")
     assert {(site["arm"], site["run"]) for site in found["sites"]} == {(0, "corrupt"), (1, "clean")}
 
@@ -160,8 +158,15 @@ def test_a_device_that_is_right_again_gives_ok(run):
         assert run()[1]["verdict"] == "ok"
 
 
-DEFAULT = ("model=smollm2_135m", "dataset.n_examples=4", "verify.n_examples=2", "verify.n_sites=3", "ablation.scales=[0.0]",
-           "ablation.layers=[0,11,23]", "ablation.heads=[2,4]")  # fmt: skip
+DEFAULT = (
+    "model=smollm2_135m",
+    "dataset.n_examples=4",
+    "verify.n_examples=2",
+    "verify.n_sites=3",
+    "ablation.scales=[0.0]",
+    "ablation.layers=[0,11,23]",
+    "ablation.heads=[2,4]",
+)
 
 
 @pytest.mark.parametrize(

@@ -89,8 +89,14 @@ def test_a_known_bad_combination(monkeypatch):
 
 
 def test_packages_are_held_against_what_the_tool_declares(monkeypatch):
-    declared = ["torch>=2.6", "transformer-lens<4,>=3.9", "nothing-such>=1", "pytest>=8; extra == 'dev'",
-                "absent-extra; extra == 'dev'", "colorama; sys_platform == 'no-such-system'"]  # fmt: skip
+    declared = [
+        "torch>=2.6",
+        "transformer-lens<4,>=3.9",
+        "nothing-such>=1",
+        "pytest>=8; extra == 'dev'",
+        "absent-extra; extra == 'dev'",
+        "colorama; sys_platform == 'no-such-system'",
+    ]
     monkeypatch.setattr(importlib.metadata, "requires", lambda _: declared)
     real = provenance.versions
     monkeypatch.setattr(provenance, "versions", lambda names: real(names) | {"transformer-lens": "4.0.0"})

@@ -58,9 +58,12 @@ def test_what_no_head_explains_names_none(traces):
 
 @pytest.mark.parametrize(
     ("place", "said"),
-    [(("resid_pre", 0), "the residual stream that enters layer 0"), (("z", 1), "the output of head L1H0"),
-     (("mlp_out", 1), "the MLP output of layer 1")],
-)  # fmt: skip
+    [
+        (("resid_pre", 0), "the residual stream that enters layer 0"),
+        (("z", 1), "the output of head L1H0"),
+        (("mlp_out", 1), "the MLP output of layer 1"),
+    ],
+)
 def test_each_place_has_a_name(traces, place, said):
     model, main, again = traces("llama")
     main[place] = main[place].clone()

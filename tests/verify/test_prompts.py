@@ -17,9 +17,7 @@ def made(template):
     tokenizer.add_special_tokens({"additional_special_tokens": ["[gMASK]", "<sop>"]})
     names = ("[gMASK]", "<sop>", END)
     special = [(name, tokenizer.convert_tokens_to_ids(name)) for name in names]
-    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
-        single=template, special_tokens=special
-    )
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(single=template, special_tokens=special)
     return tokenizer
 
 
@@ -27,14 +25,15 @@ def faults(template, asked, written, text=TEXT):
     """What is said where a run has the tokens of `written` for `text`."""
     tokenizer = made(template)
     ids = tuple(tokenizer(written, add_special_tokens=False)["input_ids"])
-    row = SimpleNamespace(
-        example=Example("a", text, "", " Paris", " Rome", "a"), clean_ids=ids, corrupt_ids=()
-    )
+    row = SimpleNamespace(example=Example("a", text, "", " Paris", " Rome", "a"), clean_ids=ids, corrupt_ids=())
     root = SimpleNamespace(model=SimpleNamespace(prepend_bos=asked))
     return prompt_faults(
-        SimpleNamespace(tokens=[row], spec=SimpleNamespace(settings=SimpleNamespace(root=root)),
-                        network=SimpleNamespace(model=SimpleNamespace(tokenizer=tokenizer)))  # pyright: ignore
-    )  # fmt: skip
+        SimpleNamespace(
+            tokens=[row],
+            spec=SimpleNamespace(settings=SimpleNamespace(root=root)),
+            network=SimpleNamespace(model=SimpleNamespace(tokenizer=tokenizer)),
+        )  # pyright: ignore
+    )
 
 
 @pytest.mark.parametrize(

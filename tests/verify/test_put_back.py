@@ -16,8 +16,14 @@ from tiny_ablation.models.hookpoints import HookPoint
 from tiny_ablation.models.network import Network
 from tiny_ablation.run import measure
 
-COMMON = ["tracking=off", "dataset.n_examples=12", "device.threads=1", "stats.n_boot=200", "stats.n_perm=200",
-          "hydra.run.dir=run"]  # fmt: skip
+COMMON = [
+    "tracking=off",
+    "dataset.n_examples=12",
+    "device.threads=1",
+    "stats.n_boot=200",
+    "stats.n_perm=200",
+    "hydra.run.dir=run",
+]
 EVERYTHING = ("verify.n_sites=null", "verify.n_examples=null")
 
 
@@ -76,10 +82,7 @@ def test_weights_that_are_not_those_of_the_files(verify, monkeypatch):
     monkeypatch.setattr(loader, "_settle", settle)
     code, found = verify("llama", "ablation=heads_zero")
     assert (code, found["verdict"]) == (1, "bug")
-    assert (
-        "in the run's model model.layers.1.self_attn.k_proj.weight is not what transformers loads"
-        in found["faults"][0]
-    )
+    assert "in the run's model model.layers.1.self_attn.k_proj.weight is not what transformers loads" in found["faults"][0]
     assert re.search(r"L1H[01]\b", found["first_difference"])  # the two that share these keys
 
 
@@ -90,9 +93,7 @@ def test_prompts_of_lengths_that_turn_by_other_angles_share_a_pass(verify, monke
     code, found = verify("phi3", *LONG)
     assert (code, found["verdict"]) == (0, "ok")
     real = Network.paths
-    monkeypatch.setattr(
-        Network, "paths", lambda self, longest: replace(real(self, longest), trees=TreeLimits())
-    )
+    monkeypatch.setattr(Network, "paths", lambda self, longest: replace(real(self, longest), trees=TreeLimits()))
     code, found = verify("phi3", *LONG)
     assert (code, found["verdict"]) == (1, "bug")
 
@@ -143,9 +144,7 @@ def test_what_a_tokenizer_puts_before_a_text_is_dropped(verify, monkeypatch, ask
 @pytest.mark.slow
 def test_what_a_tokenizer_puts_before_a_text_is_kept(verify):
     for asked in ("auto", "false", "true"):
-        code, found = verify(
-            "llama", "ablation=heads_zero", f"model.prepend_bos={asked}", opening="[gMASK] <sop>"
-        )
+        code, found = verify("llama", "ablation=heads_zero", f"model.prepend_bos={asked}", opening="[gMASK] <sop>")
         assert (code, found["verdict"], found["faults"]) == (0, "ok", [])
 
 

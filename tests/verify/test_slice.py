@@ -26,7 +26,7 @@ def measured(effects, *, skipped=(), draws=1, n=3, lengths=None, name="it"):
     rows = [
         Row({"layer": i, "head": 1, "scale": 0.5}, None if i in skipped else run(i), SIX, draws=(run(i),) * (draws - 1))
         for i in range(len(effects))
-    ]  # fmt: skip
+    ]
     prompts = [Prompt((1,) * size, (3,), (4,), {}, f"p{i}") for i, size in enumerate(lengths or [2] * n)]
     n = len(prompts)
     baseline = {name: np.zeros(n) for name in names}
@@ -66,9 +66,7 @@ def root(n_sites=6, n_examples=4, seed=0):
     return RootConfig(seed=seed, verify=VerifyConfig(n_sites=n_sites, n_examples=n_examples))
 
 
-@pytest.mark.parametrize(
-    ("n_sites", "arms", "share"), [(6, 1, 6), (6, 2, 3), (6, 5, 3), (12, 2, 6), (1, 2, 1)]
-)
+@pytest.mark.parametrize(("n_sites", "arms", "share"), [(6, 1, 6), (6, 2, 3), (6, 5, 3), (12, 2, 6), (1, 2, 1)])
 def test_legs_share_the_sites_out(n_sites, arms, share):
     parts = plan([measured(range(9))] * arms, METRICS, root(n_sites))
     assert [len(part.rows) for part in parts] == [share] * arms
@@ -86,10 +84,7 @@ def test_the_runs_of_the_model_are_bounded(arms, draws):
 
 def test_the_leg_that_was_asked_for_is_always_looked_at():
     arms = [measured(range(9), name=f"arm {i}") for i in range(39)]
-    chosen = {
-        tuple(part.measured.arm.baseline for part in plan(arms, METRICS, root(seed=seed)))
-        for seed in range(9)
-    }
+    chosen = {tuple(part.measured.arm.baseline for part in plan(arms, METRICS, root(seed=seed))) for seed in range(9)}
     assert {names[0] for names in chosen} == {"arm 0"}
     assert len(chosen) > 5  # the seed draws the others
 
@@ -105,9 +100,7 @@ def test_short_and_long_prompts_and_the_last():
     assert list(plan([measured([1.0], lengths=[3, 4])], METRICS, root())[0].examples) == [0, 1]
 
 
-@pytest.mark.parametrize(
-    ("device", "mode"), [("cpu", VerifyMode.float64), ("cuda", VerifyMode.cpu), ("mps", VerifyMode.cpu)]
-)
+@pytest.mark.parametrize(("device", "mode"), [("cpu", VerifyMode.float64), ("cuda", VerifyMode.cpu), ("mps", VerifyMode.cpu)])
 def test_auto(device, mode):
     assert resolve_mode(VerifyMode.auto, device) is mode
     assert resolve_mode(VerifyMode.cpu, device) is VerifyMode.cpu

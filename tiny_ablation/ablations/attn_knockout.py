@@ -36,9 +36,7 @@ class AttnKnockoutConfig(AblationConfig):
         help="what is cut, such as `subject to last`: last does not see subject; of first, subject, last, rest and all",
     )
     layers: list[int] | None = key(None, help="the middles of the windows; null: all")
-    window: int = key(
-        9, help="layers in which the edges are cut together; 1 cuts one layer at a time", least=1
-    )
+    window: int = key(9, help="layers in which the edges are cut together; 1 cuts one layer at a time", least=1)
 
 
 class AttnKnockout(Ablation):
@@ -66,9 +64,7 @@ class AttnKnockout(Ablation):
         for edge in edges:
             _require_edges(prompts, *edge)
         layers = chosen_layers(cfg.layers, context.shape, "z")
-        return [
-            Arm(prompts, [_row(edge, layer, cut, cfg, context.shape) for layer in layers for edge in edges])
-        ]
+        return [Arm(prompts, [_row(edge, layer, cut, cfg, context.shape) for layer in layers for edge in edges])]
 
 
 def _ends(edge: str) -> tuple[str, str]:
@@ -119,10 +115,14 @@ def _row(edge: tuple[str, str], layer: int, cut: Cut, cfg: AttnKnockoutConfig, s
         key={"layer": layer, "position": name, "granularity": "attention edges"},
         intervention=Intervention(tuple(Edit("scores", at, None, cut, sees, keys=seen) for at in window)),
         described=InterventionSpec(
-            "attention edges", "scores", cut.name, name, "clean",
+            "attention edges",
+            "scores",
+            cut.name,
+            name,
+            "clean",
             "single" if cfg.window == 1 else f"window of {cfg.window} layers",
         ),
-    )  # fmt: skip
+    )
 
 
 ABLATIONS = (AttnKnockout(),)

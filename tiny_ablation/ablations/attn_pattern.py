@@ -48,9 +48,7 @@ class AttnPatternConfig(AblationConfig):
     heads: list[int] | None = key(None, help="of every layer; null: all")
     together: bool = key(False, help="all heads of a layer at once, instead of one at a time")
     positions: str = positions_key("the tokens whose attention is replaced; last: with `uniform` only")
-    unequal: str = key(
-        "refuse", help="pairs of unequal length, of `corrupt` and `clean`", choices=("refuse", "skip")
-    )
+    unequal: str = key("refuse", help="pairs of unequal length, of `corrupt` and `clean`", choices=("refuse", "skip"))
 
 
 class AttnPattern(Ablation):
@@ -63,9 +61,7 @@ class AttnPattern(Ablation):
     def check(self, cfg: AttnPatternConfig) -> None:
         """Refuse keys that go against each other."""
         if cfg.together and cfg.heads is not None:
-            raise ConfigError(
-                "ablation.heads is set, but ablation.together=true takes all heads of a layer; leave one out"
-            )
+            raise ConfigError("ablation.heads is set, but ablation.together=true takes all heads of a layer; leave one out")
         if cfg.positions == "last" and cfg.pattern is not Pattern.uniform:
             raise ConfigError(
                 f"ablation.positions=last with ablation.pattern={cfg.pattern.value}: keys of another run reach every token "
@@ -89,9 +85,7 @@ class AttnPattern(Ablation):
         if not uniform:
             self._require_pairs(cfg, context)
         layers = chosen_layers(cfg.layers, shape, "z")
-        heads = (
-            [None] if cfg.together else chosen(cfg.heads, shape.n_heads, "ablation.heads", "heads a layer")
-        )
+        heads = [None] if cfg.together else chosen(cfg.heads, shape.n_heads, "ablation.heads", "heads a layer")
         apart = require_patterns(context.network, layers, uniform=uniform)
         if context.full and not (apart or cfg.together):
             raise ConfigError(_NO_TOKENS.format(f"ablation.together=false in {context.network.model.name}"))
@@ -99,11 +93,7 @@ class AttnPattern(Ablation):
         run = "corrupt" if cfg.pattern is Pattern.clean else "clean"
         put = Scale(0.0) if uniform else patch_from(ends[cfg.pattern.value], ends[run])
         own = patch_from(ends[run], ends[run])
-        others = {
-            head: OtherHeads(own.sources, own.lengths, head)
-            for head in heads
-            if head is not None and not apart
-        }
+        others = {head: OtherHeads(own.sources, own.lengths, head) for head in heads if head is not None and not apart}
         rows = [_row(cfg, run, layer, head, put, others) for layer in layers for head in heads]
         return [Arm(ends[run], rows, f"the {run} prompt, un-intervened", run=run)]
 
@@ -141,22 +131,20 @@ class OtherHeads(Patch):
 
 def _row(
     cfg: AttnPatternConfig, run: str, layer: int, head: int | None, put: Replacement, others: Mapping[int, OtherHeads]
-) -> Row:  # fmt: skip
+) -> Row:
     uniform = cfg.pattern is Pattern.uniform
     # All queries and keys, since heads may share them, or one norm; else the query of the head alone.
     of_all = not uniform or head in others
     edits = [Edit("q", layer, None if of_all else head, put, cfg.positions)]
     edits += [] if uniform else [Edit("k", layer, None, put)]
-    edits += (
-        [Edit("z", layer, None, others[head], cfg.positions)] if head is not None and head in others else []
-    )
+    edits += [Edit("z", layer, None, others[head], cfg.positions)] if head is not None and head in others else []
     value = cfg.pattern.value if uniform else f"pattern of the {cfg.pattern.value} run"
     return Row(
         # As everywhere, scale is the share of what the head has there itself: none.
         key={"layer": layer, "granularity": _LAYERS} if head is None else {"layer": layer, "head": head, "scale": 0.0},
         intervention=Intervention(tuple(edits)),
         described=InterventionSpec(_LAYERS if head is None else "head", "pattern", value, cfg.positions, run),
-    )  # fmt: skip
+    )
 
 
 ABLATIONS = (AttnPattern(),)

@@ -37,9 +37,7 @@ class AttributionConfig(AblationConfig):
     )
     steps: int = key(5, help="of the integrated form", least=1)
     top: int = key(16, help="strongest estimates that are measured exactly", least=1)
-    random: int = key(
-        16, help="random sites that are measured exactly, by which the estimates are judged", least=3
-    )
+    random: int = key(16, help="random sites that are measured exactly, by which the estimates are judged", least=3)
 
 
 class Attribution(EstimatedAblation):

@@ -72,9 +72,7 @@ def _row(cfg: HeadsSetZeroConfig, name: str, heads: HeadSet, shape: ModelShape) 
     return Row(
         key={"set": name, "size": len(heads)},
         intervention=Intervention(edits) if edits else None,
-        described=InterventionSpec(
-            "complement" if cfg.keep else "set", "z", zero.name, cfg.positions, "clean", name
-        ),
+        described=InterventionSpec("complement" if cfg.keep else "set", "z", zero.name, cfg.positions, "clean", name),
         sites=label(heads),
     )
 

@@ -136,11 +136,7 @@ class Sites:
         component = self.component or cfg.component
         granularity = "head" if head is not None else component
         first, *more = [Intervention((Edit(component, layer, head, r, cfg.positions),)) for r in draws]
-        key = (
-            {"layer": layer, "granularity": component}
-            if head is None
-            else {"layer": layer, "head": head, "scale": scale}
-        )
+        key = {"layer": layer, "granularity": component} if head is None else {"layer": layer, "head": head, "scale": scale}
         return Row(
             key=key,
             intervention=None if scale == 1 else first,
@@ -242,9 +238,7 @@ class Resampled(ScreenedSite):
         donors = draw_donors(context.clean, cfg.positions, cfg.draws, context.seed)
         lengths = tuple(len(p.ids) for p in context.clean)
         draws = [Resample(tuple(context.clean[d].ids for d in of), lengths, cfg.positions) for of in donors]
-        names = [
-            {p.name: context.clean[d].name for p, d in zip(context.clean, of, strict=True)} for of in donors
-        ]
+        names = [{p.name: context.clean[d].name for p, d in zip(context.clean, of, strict=True)} for of in donors]
         return Values([(0.0, draws)], {"donors": names})
 
 
@@ -287,9 +281,12 @@ MLP = Sites("mlp", "layer_impact", partial(_layers, "mlp_out"), "mlp_out")
 LAYERS = (ATTENTION, MLP)
 
 ABLATIONS = (
-    Scaled(HEADS, HeadsScaleConfig), Mean(HEADS, HeadsMeanConfig), Resampled(HEADS, HeadsResampleConfig),
+    Scaled(HEADS, HeadsScaleConfig),
+    Mean(HEADS, HeadsMeanConfig),
+    Resampled(HEADS, HeadsResampleConfig),
     *(Scaled(sites, LayersScaleConfig) for sites in LAYERS),
     *(Mean(sites, LayersMeanConfig) for sites in LAYERS),
     *(Resampled(sites, LayersResampleConfig) for sites in LAYERS),
-    Optimal(HEADS, HeadsOptimalConfig), *(Optimal(sites, LayersOptimalConfig) for sites in LAYERS),
-)  # fmt: skip
+    Optimal(HEADS, HeadsOptimalConfig),
+    *(Optimal(sites, LayersOptimalConfig) for sites in LAYERS),
+)

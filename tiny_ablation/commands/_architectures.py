@@ -46,9 +46,7 @@ class Architecture(NamedTuple):
     @property
     def meets_bar(self) -> bool:
         """Whether heads, MLPs and residual streams are exact wherever it has them."""
-        return (
-            bool(self.components) and all(self.components[c] in (EXACT, NONE) for c in BAR) and self.attends
-        )
+        return bool(self.components) and all(self.components[c] in (EXACT, NONE) for c in BAR) and self.attends
 
 
 def examined(names: Sequence[str]) -> Iterator[Architecture]:

@@ -85,9 +85,7 @@ def measure(root: RootConfig, network: "Network", tokens: Sequence[TokenizedExam
     groups = [t.example.group for t in tokens]
     why = "metrics.span=text" if root.metrics.span is Span.text else "rows without foil"
     overall = {
-        name: interval_of_mean(
-            values, groups, root.stats, generator(root.seed, "bootstrap", f"baseline {name}")
-        )
+        name: interval_of_mean(values, groups, root.stats, generator(root.seed, "bootstrap", f"baseline {name}"))
         for name, values in columns.items()
     }
     return {
@@ -103,9 +101,7 @@ def measure(root: RootConfig, network: "Network", tokens: Sequence[TokenizedExam
 def template_lines(found: dict[str, Any]) -> Iterator[list[str]]:
     """A row of words per template, the heading first."""
     differences = [name for names in DIFFERENCES.values() for name in names if name in found]
-    shares = {
-        n: said for n, said in (("accuracy", "accuracy"), ("preference", "target > foil")) if n in found
-    }
+    shares = {n: said for n, said in (("accuracy", "accuracy"), ("preference", "target > foil")) if n in found}
     yield ["template", "n", *shares.values(), *differences]
     for row in found["by_template"]:
         share = [f"{row[name]:.2f}" for name in shares]

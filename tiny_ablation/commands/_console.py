@@ -28,9 +28,7 @@ def parser(name: str, doc: str | None) -> ArgumentParser:
 
 def add_overrides(to: ArgumentParser) -> None:
     """The overrides of a run (`KEY=VALUE`), which may stand before and after flags."""
-    to.add_argument(
-        "overrides", nargs="*", metavar="KEY=VALUE", help="as for a run: model=gpt2 dataset=ioi seed=1 ..."
-    )
+    to.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as for a run: model=gpt2 dataset=ioi seed=1 ...")
 
 
 def say(*lines: str) -> None:

@@ -38,12 +38,13 @@ class Pilot:
         family = max(tests, len(sizes))
         needed = groups_needed_by_each(sizes, _SHOWN, family)
         return {
-            "run": self.path, "metric": self.metric, "groups": self.groups, "sites": len(sizes),
+            "run": self.path,
+            "metric": self.metric,
+            "groups": self.groups,
+            "sites": len(sizes),
             "finds": round(float(powers_in_family(sizes, groups, family).sum()), 1),
-            "strongest": [
-                {**site, "groups_needed": n} for site, n in zip(self.sites, needed, strict=False)
-            ],
-        }  # fmt: skip
+            "strongest": [{**site, "groups_needed": n} for site, n in zip(self.sites, needed, strict=False)],
+        }
 
 
 def read_pilot(directory: Path) -> Pilot:
@@ -65,9 +66,7 @@ def read_pilot(directory: Path) -> Pilot:
         rows = effects.of_metric(run.impact, metric)
         rows = effects.at_scale(rows, effects.scales(rows)[0])
         index = effects.index_columns(run.impact)
-    delta, shrunken, size = (
-        rows[name].to_numpy(dtype=float) for name in ("delta", "shrunken", "effect_size")
-    )
+    delta, shrunken, size = (rows[name].to_numpy(dtype=float) for name in ("delta", "shrunken", "effect_size"))
     known = np.isfinite(size) & np.isfinite(shrunken) & (delta != 0) & (size != 0)
     if not known.any():
         raise ConfigError(

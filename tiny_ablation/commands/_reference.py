@@ -102,9 +102,7 @@ def _kinds() -> Iterator[str]:
     for kind in all_ablations():
         found = find_ablation(kind)
         own = [row for row in keys(found.config, "ablation.") if row.name != "ablation.kind"]
-        yield from _section(
-            f"`ablation={kind}`", own, inspect.getdoc(inspect.getmodule(type(found))) or "", level=3
-        )
+        yield from _section(f"`ablation={kind}`", own, inspect.getdoc(inspect.getmodule(type(found))) or "", level=3)
 
 
 def _section(title: str, found: list[Line], about: str = "", level: int = 2) -> Iterator[str]:
@@ -140,9 +138,7 @@ def _options(group: str) -> Iterator[str]:
 
 def header(path: Path) -> list[str]:
     """The comment at the top of an option file, without what Hydra reads."""
-    top = itertools.takewhile(
-        lambda line: line.startswith("#"), path.read_text(encoding="utf-8").splitlines()
-    )
+    top = itertools.takewhile(lambda line: line.startswith("#"), path.read_text(encoding="utf-8").splitlines())
     return [line.removeprefix("#").removeprefix(" ") for line in top if "@package" not in line]
 
 

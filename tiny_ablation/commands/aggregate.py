@@ -18,17 +18,13 @@ def main(args: list[str]) -> int:
 
     flags = parser("aggregate", __doc__)
     flags.add_argument("dir", type=Path, metavar="DIR", help="the directory of a sweep (-m)")
-    flags.add_argument(
-        "--json", action="store_true", help="print the state of every cell and the files as JSON"
-    )
+    flags.add_argument("--json", action="store_true", help="print the state of every cell and the files as JSON")
     given = flags.parse_args(args)
     outcome = build_sweep(given.dir)
     if given.json:
         cells = [each.told() for each in outcome.cells]
         files = [path.relative_to(given.dir).as_posix() for path in outcome.files]
-        say_json(
-            {"complete": outcome.complete, "cells": cells, "warnings": list(outcome.warnings), "files": files}
-        )
+        say_json({"complete": outcome.complete, "cells": cells, "warnings": list(outcome.warnings), "files": files})
     else:
         _show(given.dir)
     return 0 if outcome.complete else 1

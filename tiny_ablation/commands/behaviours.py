@@ -83,9 +83,10 @@ def _page(root: RootConfig, found: Sequence[dict[str, Any]]) -> Iterator[str]:
 
 
 def _summary_table(found: Sequence[dict[str, Any]]) -> Iterator[str]:
-    yield from markdown.table(["family", "n", "groups", "accuracy", "target > foil", "logit_diff", "prob_diff", "verdict"], (
-        [f"[{each['family']}](#{each['family']})", *_numbers(each["measured"])] for each in found
-    ))  # fmt: skip
+    yield from markdown.table(
+        ["family", "n", "groups", "accuracy", "target > foil", "logit_diff", "prob_diff", "verdict"],
+        ([f"[{each['family']}](#{each['family']})", *_numbers(each["measured"])] for each in found),
+    )
 
 
 def _numbers(found: dict[str, Any] | None) -> list[str]:
@@ -125,11 +126,7 @@ def _section(each: dict[str, Any]) -> Iterator[str]:
     yield ""
     yield f"## {each['family']}"
     yield ""
-    prompts = (
-        "The seed draws the prompts."
-        if each["seeded"]
-        else "The prompts are written; the seed draws which are used."
-    )
+    prompts = "The seed draws the prompts." if each["seeded"] else "The prompts are written; the seed draws which are used."
     yield f"{each['description']} {prompts}"
     if each["unscorable"]:
         yield f"{each['unscorable']} rows cannot be scored with this tokenizer and are left out."

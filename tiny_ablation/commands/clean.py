@@ -24,9 +24,7 @@ _LEFT = ("left behind", "unfinished training")
 def main(args: list[str]) -> int:
     """Show or delete."""
     flags = parser("clean", __doc__)
-    flags.add_argument(
-        "words", nargs="*", metavar="WORD", help="part of a name or kind (default: everything)"
-    )
+    flags.add_argument("words", nargs="*", metavar="WORD", help="part of a name or kind (default: everything)")
     flags.add_argument("--left", action="store_true", help="only what killed processes left")
     flags.add_argument("--yes", action="store_true", help="delete it")
     flags.add_argument("--json", action="store_true", help="print every entry and what became of it as JSON")
@@ -35,8 +33,12 @@ def main(args: list[str]) -> int:
     sizes = [entry.size for entry in chosen]
     states = [_delete(entry) if given.yes else ("in use" if entry.in_use else "there") for entry in chosen]
     if given.json:
-        say_json([{"kind": entry.kind, "path": str(entry.path), "bytes": size, "state": state}
-                  for entry, size, state in zip(chosen, sizes, states, strict=True)])  # fmt: skip
+        say_json(
+            [
+                {"kind": entry.kind, "path": str(entry.path), "bytes": size, "state": state}
+                for entry, size, state in zip(chosen, sizes, states, strict=True)
+            ]
+        )
     else:
         say(*_lines(chosen, sizes, states, yes=given.yes))
     return int(any(state.startswith("not deleted") for state in states))
@@ -67,15 +69,14 @@ def _delete(entry: Entry) -> str:
     return "deleted"
 
 
-def _lines(
-    chosen: Sequence[Entry], sizes: Sequence[int], states: Sequence[str], *, yes: bool
-) -> Iterator[str]:
+def _lines(chosen: Sequence[Entry], sizes: Sequence[int], states: Sequence[str], *, yes: bool) -> Iterator[str]:
     if not chosen:
         yield f"Nothing of the kind is in {cache_dir()}."
         return
     yield str(cache_dir())
-    rows = [[entry.path.name, entry.kind, _megabytes(size), state]
-            for entry, size, state in zip(chosen, sizes, states, strict=True)]  # fmt: skip
+    rows = [
+        [entry.path.name, entry.kind, _megabytes(size), state] for entry, size, state in zip(chosen, sizes, states, strict=True)
+    ]
     yield from table(rows)
     free = sum(size for size, state in zip(sizes, states, strict=True) if state in ("there", "deleted"))
     yield f"  {_megabytes(free)} {'deleted' if yes else 'would be deleted; say --yes to do it'}"

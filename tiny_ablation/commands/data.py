@@ -28,9 +28,7 @@ def main(args: list[str]) -> int:
     """Show one data set."""
     flags = parser("data", __doc__)
     add_overrides(flags)
-    flags.add_argument(
-        "--baseline", action="store_true", help="also run the model on the examples of a run, per template"
-    )
+    flags.add_argument("--baseline", action="store_true", help="also run the model on the examples of a run, per template")
     flags.add_argument("--json", action="store_true", help="print everything as JSON")
     given = flags.parse_intermixed_args(args)
     content = _content(compose(given.overrides).root, with_baseline=given.baseline)
@@ -149,10 +147,7 @@ def _row_text(row: dict[str, Any]) -> Iterator[str]:
     yield f"    clean    {_bars(row['clean'])} -> {answers}"
     if row["corrupt"]:
         yield f"    corrupt  {_bars(row['corrupt'])}"
-    named = (
-        f"{name} {_span(places)} {_bars([row['clean'][i] for i in places])}"
-        for name, places in row["positions"].items()
-    )
+    named = (f"{name} {_span(places)} {_bars([row['clean'][i] for i in places])}" for name, places in row["positions"].items())
     yield f"    named    {'   '.join(named)}"
 
 

@@ -102,9 +102,7 @@ def _text(found: dict[str, Any]) -> Iterator[str]:
 
 
 def _machine_lines(machine: dict[str, Any]) -> Iterator[str]:
-    cores = f"{machine['cores']} cores" + (
-        f", {machine['logical_cores']} logical" if "logical_cores" in machine else ""
-    )
+    cores = f"{machine['cores']} cores" + (f", {machine['logical_cores']} logical" if "logical_cores" in machine else "")
     yield f"processor  {machine.get('cpu', 'unknown')}, {cores}"
     if "memory_bytes" in machine:
         yield f"memory     {_gb(machine['memory_bytes'])}, {_gb(machine['free_bytes'])} free"

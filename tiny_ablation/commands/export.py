@@ -30,9 +30,7 @@ def main(args: list[str]) -> int:
         choices=("signed", "absolute"),
         help="of a circuit: what its heads were chosen by",
     )
-    flags.add_argument(
-        "--size", type=int, help="of a circuit: how many heads; default: the fewest that carry the behaviour"
-    )
+    flags.add_argument("--size", type=int, help="of a circuit: how many heads; default: the fewest that carry the behaviour")
     given = flags.parse_args(args)
     from tiny_ablation.ablations.registry import find_ablation
     from tiny_ablation.errors import ConfigError
@@ -45,11 +43,7 @@ def main(args: list[str]) -> int:
     if asked and (given.format == "csv" or not find_ablation(run.summary["kind"]).has_circuits):
         raise ConfigError(f"{' and '.join(asked)} chooses a circuit, for --format mib of a run over circuits")
     with reading(given.dir):
-        text = (
-            run.impact.to_csv(index=False, lineterminator="\n")
-            if given.format == "csv"
-            else _graph(run, given)
-        )
+        text = run.impact.to_csv(index=False, lineterminator="\n") if given.format == "csv" else _graph(run, given)
     if given.out:
         write_text(given.out, text)
         say(str(given.out))

@@ -27,9 +27,7 @@ def main(args: list[str]) -> int:
     flags.add_argument("--k", help="components in a condition's top set: a number, or q0.05 for a q-value")
     flags.add_argument("--metric", action="append", help="that ranks components; repeat it for several")
     flags.add_argument("--op", choices=[op.value for op in SetOperation], help="what counts as invariant")
-    flags.add_argument(
-        "--direction", choices=[sign.value for sign in EffectSign], help="which effects are ranked"
-    )
+    flags.add_argument("--direction", choices=[sign.value for sign in EffectSign], help="which effects are ranked")
     flags.add_argument("--write", action="store_true", help="replace the sweep's invariants.json")
     flags.add_argument("--json", action="store_true", help="print the whole result as JSON")
     given = flags.parse_args(args)
@@ -96,19 +94,17 @@ def _members(members: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> Ite
     for member in members[:_SHOWN]:
         q = member.get("q_value")
         yield [
-            site_name(member), "-" if q is None else _p(q), _share(member["stability"]),
+            site_name(member),
+            "-" if q is None else _p(q),
+            _share(member["stability"]),
             *(_effect(member, label) for label in labels),
-        ]  # fmt: skip
+        ]
     if len(members) > _SHOWN:
         yield [f"... and {len(members) - _SHOWN} more", *[""] * (len(labels) + 2)]
 
 
 def _label(condition: Mapping[str, Any]) -> str:
-    return (
-        f"{condition['condition']} {condition['direction']}"
-        if condition["direction"]
-        else condition["condition"]
-    )
+    return f"{condition['condition']} {condition['direction']}" if condition["direction"] else condition["condition"]
 
 
 def _effect(member: Mapping[str, Any], label: str) -> str:

@@ -21,9 +21,15 @@ from tiny_ablation.report import markdown
 from tiny_ablation.store.files import write_text
 
 _COLUMNS = {
-    "heads": ("z",), "q": ("q",), "k": ("k",), "v": ("v",), "attention output": ("attn_out",), "MLPs": ("mlp_out",),
-    "neurons": ("neurons",), "residual streams": ("resid_pre", "resid_post"),
-}  # fmt: skip
+    "heads": ("z",),
+    "q": ("q",),
+    "k": ("k",),
+    "v": ("v",),
+    "attention output": ("attn_out",),
+    "MLPs": ("mlp_out",),
+    "neurons": ("neurons",),
+    "residual streams": ("resid_pre", "resid_post"),
+}
 _BY = re.compile(r" by [\d.e+-]+ of their size")  # which differs between machines
 _WORST = (REFUSED, PART, EXACT, NONE)
 
@@ -95,11 +101,7 @@ def _page(found: Sequence[Architecture]) -> Iterator[str]:
     yield ""
     yield from markdown.table(
         ["architecture", *_COLUMNS, "switched off"],
-        (
-            [each.name, *_cells(each), ", ".join(each.off)]
-            for each in found
-            if each.components and each.attends
-        ),
+        ([each.name, *_cells(each), ", ".join(each.off)] for each in found if each.components and each.attends),
     )
     yield from _sections(found)
 
@@ -115,18 +117,20 @@ def _sections(found: Sequence[Architecture]) -> Iterator[str]:
         "Heads, MLPs or residual streams that are not exact",
         {
             each.name: ["; ".join(f"{', '.join(c)}: {reason}" for reason, c in each.refused.items() if {*BAR} & {*c})]
-            for each in found if each.components and each.attends and not each.meets_bar
+            for each in found
+            if each.components and each.attends and not each.meets_bar
         },
-    )  # fmt: skip
-    yield from _section("Nothing can be ablated", {e.name: [e.error] for e in found if e.error and e.built})
-    yield from _section(
-        "Not built, or not causal", {e.name: [e.error] for e in found if e.error and not e.built}
     )
+    yield from _section("Nothing can be ablated", {e.name: [e.error] for e in found if e.error and e.built})
+    yield from _section("Not built, or not causal", {e.name: [e.error] for e in found if e.error and not e.built})
     yield from _section(
         "Without attention",
-        {e.name: [", ".join(c for c, state in e.components.items() if state == EXACT) + " are exact"]
-         for e in found if not e.attends},
-    )  # fmt: skip
+        {
+            e.name: [", ".join(c for c, state in e.components.items() if state == EXACT) + " are exact"]
+            for e in found
+            if not e.attends
+        },
+    )
     others: dict[str, list[str]] = defaultdict(list)
     for each in found:
         for reason, components in each.refused.items():

@@ -84,12 +84,8 @@ def main(args: list[str]) -> int:
     flags = parser("plan", __doc__)
     add_overrides(flags)
     flags.add_argument("-m", "--multirun", action="store_true", help="plan a sweep")
-    flags.add_argument(
-        "--effect", type=float, metavar="D", help="say how many groups of examples find effects of this size"
-    )
-    flags.add_argument(
-        "--real", type=int, default=10, metavar="N", help="how many sites have such an effect (default: 10)"
-    )
+    flags.add_argument("--effect", type=float, metavar="D", help="say how many groups of examples find effects of this size")
+    flags.add_argument("--real", type=int, default=10, metavar="N", help="how many sites have such an effect (default: 10)")
     flags.add_argument(
         "--pilot",
         type=Path,
@@ -101,9 +97,7 @@ def main(args: list[str]) -> int:
     if given.real < 1 or (given.effect is not None and not given.effect > 0):
         raise ConfigError(f"plan: --effect={given.effect} and --real={given.real} must be above 0")
     pilot = read_pilot(given.pilot) if given.pilot else None
-    found = [
-        _estimate(spec, given.effect, given.real, pilot) for spec in _lights(given.overrides, given.multirun)
-    ]
+    found = [_estimate(spec, given.effect, given.real, pilot) for spec in _lights(given.overrides, given.multirun)]
     if given.json:
         say_json([asdict(each) for each in found])
     else:
@@ -131,33 +125,32 @@ def _estimate(spec: "RunSpec", effect: float | None, real: int, pilot: Pilot | N
     in_table = [arm for arm in prepared.arms if arm.in_table]
     tests = sum(row.intervention is not None for arm in in_table for row in arm.rows)
     rate = _rate(prepared.network)
-    first = {
-        arm.left_out.what: round(arm.left_out.operations / rate * _OVERHEAD, 1)
-        for arm in prepared.arms
-        if arm.left_out
-    }
+    first = {arm.left_out.what: round(arm.left_out.operations / rate * _OVERHEAD, 1) for arm in prepared.arms if arm.left_out}
     groups = len({tokens.example.group for tokens in prepared.tokens})
     finds, needed = _power(groups, tests, effect, min(real, tests))
     total = {
-        name: sum(getattr(each, name) for each in costs)
-        for name in ("examples", "tokens", "nodes", "forwards", "operations")
+        name: sum(getattr(each, name) for each in costs) for name in ("examples", "tokens", "nodes", "forwards", "operations")
     }
     return Estimate(
-        condition=spec.condition, seed=spec.settings.root.seed,
+        condition=spec.condition,
+        seed=spec.settings.root.seed,
         interventions=sum(each.interventions for each in costs),
         impact_rows=sum(len(arm.rows) for arm in in_table) * len(prepared.metrics),
         example_rows=sum(len(arm.rows) * len(arm.prompts) for arm in prepared.arms),
         seconds=round(total["operations"] / rate * _OVERHEAD + sum(first.values()) + _START_UP, 1),
         memory_mb=round((psutil.Process().memory_info().rss + max(each.memory for each in costs) + _copies(prepared)) / 2**20),
-        groups=groups, tests=tests, finds=finds, groups_needed=needed, pilot=pilot.plan(groups, tests) if pilot else None,
+        groups=groups,
+        tests=tests,
+        finds=finds,
+        groups_needed=needed,
+        pilot=pilot.plan(groups, tests) if pilot else None,
         written={"tokens": sum(each.written for each in costs), "anew": not all(each.kept for each in costs)},
-        first=first, **{**total, "forwards": round(total["forwards"])},
-    )  # fmt: skip
+        first=first,
+        **{**total, "forwards": round(total["forwards"])},
+    )
 
 
-def _power(
-    groups: int, tests: int, effect: float | None, real: int
-) -> tuple[dict[str, float | None], dict[str, int | None]]:
+def _power(groups: int, tests: int, effect: float | None, real: int) -> tuple[dict[str, float | None], dict[str, int | None]]:
     """`finds` and `groups_needed` of `Estimate`."""
     from tiny_ablation.stats.power import groups_for_equivalence, groups_needed, resolvable
 
@@ -165,9 +158,7 @@ def _power(
     finds = {str(n): resolvable(groups, tests, n) if tests else None for n in several}
     needed: dict[str, int | None] = {}
     if effect is not None and tests:
-        needed = {str(n): groups_needed(effect, tests, n) for n in several} | {
-            "no effect": groups_for_equivalence(effect)
-        }
+        needed = {str(n): groups_needed(effect, tests, n) for n in several} | {"no effect": groups_for_equivalence(effect)}
     return finds, needed
 
 
@@ -204,9 +195,7 @@ def _lines(found: Sequence[Estimate]) -> Iterator[str]:
     yield "  forwards: whole passes of one prompt, skipped blocks left out"
     if written := sum(each.written["tokens"] for each in found):
         anew = any(each.written["anew"] for each in found)
-        how = (
-            "each with a pass over the whole text" if anew else "with keys and values of earlier tokens kept"
-        )
+        how = "each with a pass over the whole text" if anew else "with keys and values of earlier tokens kept"
         yield f"  up to {written:,} tokens are written (interventions x examples x generate.max_new_tokens), {how}"
     for what, taken in {what: taken for each in found for what, taken in each.first.items()}.items():
         yield f"  before measuring, {what}: about {_time(taken)} of the time"

@@ -39,13 +39,7 @@ def main(args: list[str]) -> int:
     """Check, print, and return 1 where a bar is missed."""
     given = _arguments(args)
     if given.prompts:
-        say(
-            *(
-                str(circuits.write_prompts(m, given.prompts))
-                for m in circuits.models()
-                if m.startswith("tracr_")
-            )
-        )
+        say(*(str(circuits.write_prompts(m, given.prompts)) for m in circuits.models() if m.startswith("tracr_")))
         return 0
     start = time.perf_counter()
     checks = _checks(given.only or _parts(), _machine(given.overrides), given.times)
@@ -65,9 +59,7 @@ def main(args: list[str]) -> int:
 def _arguments(args: list[str]) -> Namespace:
     flags = parser("selfcheck", __doc__)
     add_overrides(flags)
-    flags.add_argument(
-        "--only", nargs="+", choices=_parts(), metavar="PART", help=f"some of: {', '.join(_parts())}"
-    )
+    flags.add_argument("--only", nargs="+", choices=_parts(), metavar="PART", help=f"some of: {', '.join(_parts())}")
     flags.add_argument(
         "--times",
         type=int,
@@ -78,9 +70,7 @@ def _arguments(args: list[str]) -> Namespace:
     flags.add_argument("--json", action="store_true", help="print the results as JSON")
     flags.add_argument("--markdown", action="store_true", help="print the results as a table in Markdown")
     flags.add_argument("--out", type=Path, metavar="FILE", help="also write the JSON there")
-    flags.add_argument(
-        "--prompts", type=Path, metavar="DIR", help="only write the prompts of the compiled programs there"
-    )
+    flags.add_argument("--prompts", type=Path, metavar="DIR", help="only write the prompts of the compiled programs there")
     given = flags.parse_intermixed_args(args)
     if given.times < 1:
         raise ConfigError(f"selfcheck: --times={given.times} must be 1 or more")

@@ -31,9 +31,7 @@ def main(args: list[str]) -> int:
     flags = parser("split", __doc__)
     flags.add_argument("file", metavar="FILE", help="whatever dataset=file dataset.path=FILE reads")
     add_overrides(flags)
-    flags.add_argument(
-        "--by", choices=("prompt", "group"), default="prompt", help="what stays together (default: prompt)"
-    )
+    flags.add_argument("--by", choices=("prompt", "group"), default="prompt", help="what stays together (default: prompt)")
     flags.add_argument("--out", type=Path, help="default: FILE with .split.jsonl for its suffix")
     flags.add_argument("--force", action="store_true", help="replace what stands there")
     flags.add_argument("--json", action="store_true", help="print the sidecar and the path as JSON")
@@ -63,14 +61,10 @@ def _split(cfg: DatasetConfig, out: Path, by: str) -> splits.Sidecar:
     examples = [replace(e, split="") for e in read_examples(cfg)]
     guards.check(examples, answer_in_prompt=cfg.allow_answer_in_prompt)
     names = splits.by_group(examples) if by == "group" else [splits.by_prompt(e.clean) for e in examples]
-    lines = [
-        _line(row, e.id, name, cfg) for row, e, name in zip(read_rows(cfg), examples, names, strict=True)
-    ]
+    lines = [_line(row, e.id, name, cfg) for row, e, name in zip(read_rows(cfg), examples, names, strict=True)]
     now = [replace(e, split=name) for e, name in zip(examples, names, strict=True)]
     counts = Counter(names)
-    sidecar = splits.Sidecar(
-        by, content_hash(now), split_hash(now, names), {name: counts[name] for name in splits.SHARES}
-    )
+    sidecar = splits.Sidecar(by, content_hash(now), split_hash(now, names), {name: counts[name] for name in splits.SHARES})
     write_text(out, "".join(lines))
     write_json(splits.sidecar_path(out), {"schema": 1, **sidecar._asdict()})
     return sidecar

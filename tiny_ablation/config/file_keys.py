@@ -30,17 +30,37 @@ _MODEL = (
     "shape",
 )
 _SINGLE = {
-    "seed", "condition", "tracking.backend", "tracking.experiment", "hydra.mode", "run.shards",
+    "seed",
+    "condition",
+    "tracking.backend",
+    "tracking.experiment",
+    "hydra.mode",
+    "run.shards",
     *(f"model.{name}" for name in _MODEL),
-}  # fmt: skip
+}
 # Where to write: only inside the working directory, which `trust` looks at once the whole config is known.
 PLACES = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")
 # Of a launcher: sizes and limits, which are numbers, and names of its cluster's, which are words.
 _NUMBERS = {
-    "n_jobs", "batch_size", "timeout", "verbose", "timeout_min", "nodes", "tasks_per_node", "cpus_per_task", "gpus_per_node",
-    "gpus_per_task", "mem_gb", "array_parallelism", "max_num_timeout", "signal_delay_s", "ray.remote.num_cpus",
-    "ray.remote.num_gpus", "ray.init.num_cpus", "ray.init.num_gpus",
-}  # fmt: skip
+    "n_jobs",
+    "batch_size",
+    "timeout",
+    "verbose",
+    "timeout_min",
+    "nodes",
+    "tasks_per_node",
+    "cpus_per_task",
+    "gpus_per_node",
+    "gpus_per_task",
+    "mem_gb",
+    "array_parallelism",
+    "max_num_timeout",
+    "signal_delay_s",
+    "ray.remote.num_cpus",
+    "ray.remote.num_gpus",
+    "ray.init.num_cpus",
+    "ray.init.num_gpus",
+}
 _WORDS = {"partition", "qos", "account", "constraint", "batch_size"}
 _WORD = re.compile(r"[A-Za-z0-9][\w.+-]*", re.ASCII)
 _PARAMS = "hydra.sweeper.params."

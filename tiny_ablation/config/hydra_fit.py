@@ -29,9 +29,7 @@ def fit_hydra() -> None:
     load = ConfigLoaderImpl.load_configuration
 
     @wraps(load)
-    def load_any(
-        self: Any, config_name: Any, overrides: list[str], run_mode: Any, *args: Any, **kwargs: Any
-    ) -> Any:
+    def load_any(self: Any, config_name: Any, overrides: list[str], run_mode: Any, *args: Any, **kwargs: Any) -> Any:
         def compose(given: list[str]) -> Any:
             return load(self, config_name, given, run_mode, *args, **kwargs)
 

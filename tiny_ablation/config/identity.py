@@ -43,10 +43,17 @@ class Identity:
 
 
 def identify(
-    defining: dict[str, Any], *, condition: str, data: str, splits: str, weights: str,
-    versions: Mapping[str, str | None], other_weights: str = "", inputs: str = "",
+    defining: dict[str, Any],
+    *,
+    condition: str,
+    data: str,
+    splits: str,
+    weights: str,
+    versions: Mapping[str, str | None],
+    other_weights: str = "",
+    inputs: str = "",
     tokenizers: Mapping[str, str | None] | None = None,
-) -> Identity:  # fmt: skip
+) -> Identity:
     """The identity of a run.
 
     Args:
@@ -91,9 +98,13 @@ def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
 
 
 _NAMES = {
-    "result_version": "result version", "code_version": "tiny-ablate", "data_hash": "data", "split_hash": "splits",
-    "inputs": "earlier results or text", "other_weights": "weights of the second model",
-}  # fmt: skip
+    "result_version": "result version",
+    "code_version": "tiny-ablate",
+    "data_hash": "data",
+    "split_hash": "splits",
+    "inputs": "earlier results or text",
+    "other_weights": "weights of the second model",
+}
 
 
 def _flat(nested: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -105,25 +116,15 @@ def _flat(nested: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 
 def _in_words(name: str) -> str:
-    return _NAMES.get(
-        name, name.removeprefix("config.").removeprefix("versions.").replace("tokenizers.", "tokenizer of ")
-    )
+    return _NAMES.get(name, name.removeprefix("config.").removeprefix("versions.").replace("tokenizers.", "tokenizer of "))
 
 
 def _short(value: Any) -> str:
     """A value as it stands in a sentence: hashes by their first digits."""
-    text = (
-        "none"
-        if value is None
-        else value
-        if isinstance(value, str)
-        else json.dumps(value, ensure_ascii=False)
-    )
+    text = "none" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return re.sub(r"[0-9a-f]{32,}", lambda found: found[0][:12], text)
 
 
 def hash_json(value: Any) -> str:
     """SHA-256 of a JSON value, independent of the order of keys."""
-    return hashlib.sha256(
-        json.dumps(value, sort_keys=True, ensure_ascii=False).encode(errors="surrogatepass")
-    ).hexdigest()
+    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode(errors="surrogatepass")).hexdigest()

@@ -49,11 +49,7 @@ class Key:
             ("at most", self.most),
             ("below", self.below),
         )
-        numbers = (
-            (word, bound if isinstance(bound, int) else f"{bound:g}")
-            for word, bound in said
-            if bound is not None
-        )
+        numbers = ((word, bound if isinstance(bound, int) else f"{bound:g}") for word, bound in said if bound is not None)
         return " and ".join(f"{word} {bound}" for word, bound in numbers)
 
     def within(self, number: float) -> bool:
@@ -161,9 +157,7 @@ def _check_value(name: str, known: Key, value: Any, *, whole: Any) -> None:
 
 def unknown_choice(name: str, value: object, choices: Sequence[str]) -> ConfigError:
     """The error for a value that is not among those a key takes."""
-    return ConfigError(
-        f"{name}={plain(value)}: choose one of {', '.join(choices)}{did_you_mean(value, choices)}"
-    )
+    return ConfigError(f"{name}={plain(value)}: choose one of {', '.join(choices)}{did_you_mean(value, choices)}")
 
 
 def defining(config: Any, values: Mapping[str, Any]) -> dict[str, Any]:

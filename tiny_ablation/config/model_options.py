@@ -54,9 +54,7 @@ def common_rows(root: RootConfig) -> list[str] | None:
             f"{_KEY}=true means the models of a sweep, and this is a single run; name them: {_KEY}=[gpt2,pythia_70m]"
         )
     if not isinstance(asked, list) or not all(isinstance(name, str) for name in asked):
-        raise ConfigError(
-            f"{_KEY}={asked}: give a list of model options such as [gpt2,pythia_70m], or true in a sweep"
-        )
+        raise ConfigError(f"{_KEY}={asked}: give a list of model options such as [gpt2,pythia_70m], or true in a sweep")
     return sorted(set(asked))
 
 

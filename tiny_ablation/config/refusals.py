@@ -42,9 +42,7 @@ def explain(error: Exception) -> str:
         return unknown_key(found[1])
     if found := re.search(r"Could not (?:load|find) 'hydra/launcher/(ray|submitit)", text):
         return f"hydra/launcher: this one needs an extra: pip install 'tiny-ablation[{_EXTRAS[found[1]]}]'"
-    if found := re.search(
-        r"merging override \+*([^=\s]+)=.*\n*.*Invalid value '(.*)', expected one of \[(.*)\]", text
-    ):
+    if found := re.search(r"merging override \+*([^=\s]+)=.*\n*.*Invalid value '(.*)', expected one of \[(.*)\]", text):
         return str(unknown_choice(found[1], found[2], found[3].split(", ")))
     return _options(text) or _joined(text)
 
@@ -102,9 +100,7 @@ def _options(text: str) -> str:
     head, found, options = text.partition("Available options")
     if not found:
         return ""
-    names = [
-        line.strip() for line in options.split("Config search path:")[0].splitlines()[1:] if line.strip()
-    ]
+    names = [line.strip() for line in options.split("Config search path:")[0].splitlines()[1:] if line.strip()]
     if missing := re.search(r"Could not find '([^']+)/([^'/]+)'", text):
         return f"there is no {missing[1]}={missing[2]}; there are {', '.join(names)}{did_you_mean(missing[2], names)}"
     return f"{_joined(head)}; there are {', '.join(names)}"

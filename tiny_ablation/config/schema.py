@@ -43,9 +43,7 @@ class ModelConfig:
     repo: str | None = key(None, help="hub: `owner/name`")
     id: str | None = key(None, help="model=hub: the same, `owner/name`")
     revision: str | None = key(None, help="hub: branch, tag or commit")
-    path: str | None = key(
-        None, help="local: a directory, or a .gguf file; its content identifies the model", identity=False
-    )
+    path: str | None = key(None, help="local: a directory, or a .gguf file; its content identifies the model", identity=False)
     base: str | None = key(
         None,
         help="of a LoRA adapter: its base, a directory or `owner/name`; null: what its adapter_config.json names",
@@ -61,12 +59,8 @@ class ModelConfig:
         help="auto: prompts begin as the tokenizer begins a text; true: with its BOS token; false: with nothing",
         choices=("auto", "true", "false"),
     )
-    trust_remote_code: bool = key(
-        False, help="run code that comes with a hub model; off unless you have read it"
-    )
-    seed: int = key(
-        0, help="toy, planted: draws the weights; tracr: those of the decoys", least=-(2**63), most=2**63 - 1
-    )
+    trust_remote_code: bool = key(False, help="run code that comes with a hub model; off unless you have read it")
+    seed: int = key(0, help="toy, planted: draws the weights; tracr: those of the decoys", least=-(2**63), most=2**63 - 1)
     shape: str = key(
         "llama",
         help="toy: llama, gpt2 or neox, whose layout it has; planted: induction, induction_pair or planted; "
@@ -94,9 +88,7 @@ class DatasetConfig:
     relations: list[str] | None = key(None, help="use only rows of these relations; null is all")
     split: Split = key(Split.all)
     n_examples: int | None = key(None, help="how many are drawn with the seed; null is all", least=1)
-    unscorable: Unscorable | None = key(
-        None, help="null: refuse in a file of yours, skip in a family that ships with the tool"
-    )
+    unscorable: Unscorable | None = key(None, help="null: refuse in a file of yours, skip in a family that ships with the tool")
     common_rows: Any = key(
         None,
         help="use only rows that these models serve too: a list of model configs; true: those of the sweep",
@@ -115,9 +107,7 @@ class AblationConfig:
 class SaeConfig:
     """A sparse autoencoder: one that exists (`path`, or `release` and `id`), or how to train one."""
 
-    path: str | None = key(
-        None, help="a directory in SAELens' format; its content identifies it", identity=False
-    )
+    path: str | None = key(None, help="a directory in SAELens' format; its content identifies it", identity=False)
     release: str | None = key(None, help="a release that SAELens knows, or a repository on the hub")
     id: str | None = key(None, help="which autoencoder of the release")
     other_model: bool = key(False, help="take one that was trained on a model of another name")
@@ -128,9 +118,7 @@ class SaeConfig:
     )
     layer: int | None = key(None, help="null: the middle one, or what it was trained on")
     architecture: SaeArchitecture = key(SaeArchitecture.batchtopk)
-    width: int | None = key(
-        None, help="features; null: twice as many as the activation has dimensions", least=1
-    )
+    width: int | None = key(None, help="features; null: twice as many as the activation has dimensions", least=1)
     k: int = key(46, help="topk, batchtopk: active features a token (batchtopk: on average)", least=1)
     sparsity: float = key(
         1.0,
@@ -142,9 +130,7 @@ class SaeConfig:
         help="FILE, DIR or hub:OWNER/NAME; null: the interpreter's documentation; its content identifies it",
         identity=False,
     )
-    tokens: int = key(
-        200_000, help="of text to train on; the same activations are used again in every epoch", least=1
-    )
+    tokens: int = key(200_000, help="of text to train on; the same activations are used again in every epoch", least=1)
     own_samples: int = key(32, help="texts of the model's own to train on besides", least=0)
     context: int = key(128, help="tokens that the model sees at once", least=2)
     held_out: int = key(16_384, help="tokens of text that quality is measured on", least=1)
@@ -166,22 +152,20 @@ class DeviceConfig:
         identity=False,
     )
     map: str | None = key(
-        None, help="auto: spread the model over GPUs, then memory, then disk; null: one device",
-        choices=("auto",), identity=False,
-    )  # fmt: skip
+        None,
+        help="auto: spread the model over GPUs, then memory, then disk; null: one device",
+        choices=("auto",),
+        identity=False,
+    )
     cpu_memory: str | None = key(
         None, help="device.map: of the weights, how much stays in memory, such as 8GB; null: what is free", identity=False
-    )  # fmt: skip
+    )
     gpu_memory: str | None = key(
         None, help="device.map: of the weights, how much goes on each GPU; null: what is free", identity=False
-    )  # fmt: skip
+    )
     dtype: DType = key(DType.float32)
-    threads: int | None = key(
-        None, help="CPU threads; null leaves torch's choice", least=1, most=1024, identity=False
-    )
-    batch_tokens: int = key(
-        2048, help="tokens in one forward pass; halved when memory runs out", least=1, identity=False
-    )
+    threads: int | None = key(None, help="CPU threads; null leaves torch's choice", least=1, most=1024, identity=False)
+    batch_tokens: int = key(2048, help="tokens in one forward pass; halved when memory runs out", least=1, identity=False)
     deterministic: bool = key(True, help="ask torch for deterministic kernels", identity=False)
 
 
@@ -191,9 +175,7 @@ class VerifyConfig:
 
     mode: VerifyMode = key(VerifyMode.auto)
     n_examples: int | None = key(4, help="the shortest, longest, last and random ones; null is all", least=1)
-    n_sites: int | None = key(
-        6, help="strongest, weakest and random ones, shared out over the arms; null is all", least=1
-    )
+    n_sites: int | None = key(6, help="strongest, weakest and random ones, shared out over the arms; null is all", least=1)
     on_bug: OnBug = key(OnBug.fail)
 
 
@@ -251,9 +233,7 @@ class StatsConfig:
         help="an effect on the primary metric within this, in its unit, does not matter; null: no such test",
         above=0,
     )
-    confirm: Split | None = key(
-        None, help="measure the strongest sites again on this split's examples; null: not"
-    )
+    confirm: Split | None = key(None, help="measure the strongest sites again on this split's examples; null: not")
     confirm_top: int = key(10, help="how many sites", least=1)
     confirm_examples: int | None = key(None, help="how many of the split's examples; null is all", least=1)
 
@@ -263,9 +243,7 @@ class TrackingConfig:
     """Where finished runs are published. No failure of tracking can fail a run."""
 
     backend: TrackingBackend = key(TrackingBackend.mlflow)
-    uri: str | None = key(
-        None, help="null: MLFLOW_TRACKING_URI, or else sqlite in the directory the command was started from"
-    )
+    uri: str | None = key(None, help="null: MLFLOW_TRACKING_URI, or else sqlite in the directory the command was started from")
     experiment: str = key("tiny-ablate", help="the experiment that runs are put into")
 
 
@@ -281,30 +259,29 @@ class RunConfig:
     """One run on many processes or machines; see docs/sweeps.md."""
 
     shards: int = key(
-        1, help="how many workers take batches of this run, in its directory; -m starts them with any launcher",
-        least=1, most=10_000, identity=False,
-    )  # fmt: skip
+        1,
+        help="how many workers take batches of this run, in its directory; -m starts them with any launcher",
+        least=1,
+        most=10_000,
+        identity=False,
+    )
     shard: int | None = key(
         None, help="the number of this worker, from 0; set by -m, and stands in the name of its log", least=0, identity=False
-    )  # fmt: skip
+    )
     dead_after: float = key(
         120, help="seconds without a sign of life after which others take up a worker's batch", least=1, identity=False
-    )  # fmt: skip
+    )
 
 
 @dataclass
 class SweepConfig:
     """What a sweep (-m) computes from its finished runs; a single run does not read it."""
 
-    k: Any = key(
-        10, help="components in a condition's top set: a number, or q0.05 for those with a q-value up to that"
-    )
+    k: Any = key(10, help="components in a condition's top set: a number, or q0.05 for those with a q-value up to that")
     metrics: list[str] | None = key(None, help="that rank components; null: each run's primary metric")
     op: SetOperation = key(SetOperation.intersection)
     direction: EffectSign = key(EffectSign.both)
-    q: float = key(
-        0.05, help="false discovery rate at which a hypothesis is called supported", above=0, below=1
-    )
+    q: float = key(0.05, help="false discovery rate at which a hypothesis is called supported", above=0, below=1)
     # Fewer, and the share of draws says little.
     n_resamples: int = key(200, help="draws of examples, for the stability of sets", least=100, most=100_000)
     confirm: bool = key(False, help="ablate the invariant set at once, and random sets beside it")
@@ -331,12 +308,12 @@ class RootConfig:
     run: RunConfig = key(RunConfig, identity=False)
     sweep: SweepConfig = key(SweepConfig, identity=False)
     seed: int = key(
-        0, help="draws examples, generated prompts, donors, controls and bootstrap samples",
-        least=-(2**63), most=2**63 - 1,  # what a column of a table holds
-    )  # fmt: skip
-    condition: str | None = key(
-        None, help="the label of this run in a sweep; null: what varies, else the dataset"
+        0,
+        help="draws examples, generated prompts, donors, controls and bootstrap samples",
+        least=-(2**63),
+        most=2**63 - 1,  # what a column of a table holds
     )
+    condition: str | None = key(None, help="the label of this run in a sweep; null: what varies, else the dataset")
     resume: bool = key(True, help="continue what stands in the run directory", identity=False)
     experiment: Any = key(None, help="the config group `experiment/`, which sets other keys", identity=False)
     notes: dict[str, Any] = key({}, help="free text for your records", identity=False)

@@ -129,9 +129,7 @@ def _check_generate(root: RootConfig) -> None:
     cfg = root.generate
     if root.metrics.span is not Span.text:
         keys = [
-            f"generate.{f.name}"
-            for f in fields(GenerateConfig)
-            if getattr(cfg, f.name) != getattr(GenerateConfig(), f.name)
+            f"generate.{f.name}" for f in fields(GenerateConfig) if getattr(cfg, f.name) != getattr(GenerateConfig(), f.name)
         ]
         if keys:
             raise ConfigError(

@@ -20,19 +20,33 @@ _PLUGINS = ("hydra._internal.core_plugins.", "hydra_plugins.")
 # Without it nothing would look at a directory before Hydra writes there.
 _CALLBACKS = {"sweep": {TARGET: "tiny_ablation.callbacks.SweepCallback"}}
 _LOGGING = {
-    "logging.StreamHandler", "logging.FileHandler", "logging.NullHandler", "logging.handlers.RotatingFileHandler",
-    "logging.handlers.TimedRotatingFileHandler", "logging.Formatter", "colorlog.ColoredFormatter",
+    "logging.StreamHandler",
+    "logging.FileHandler",
+    "logging.NullHandler",
+    "logging.handlers.RotatingFileHandler",
+    "logging.handlers.TimedRotatingFileHandler",
+    "logging.Formatter",
+    "colorlog.ColoredFormatter",
     "tiny_ablation.store.runlog.RunLog",
-}  # fmt: skip
+}
 _STREAMS = {"ext://sys.stdout", "ext://sys.stderr"}
 # Of these nodes Hydra or a launcher makes objects, so no value in them may come from a resolver that makes a whole node.
 _MADE = ("launcher", "sweeper", "job_logging", "hydra_logging")
 # Others can make the processes that a run starts load code (LD_PRELOAD, PYTHONPATH, PIP_INDEX_URL).
 _ENVIRONMENT = {
-    "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER",
-    "CUDA_LAUNCH_BLOCKING", "CUBLAS_WORKSPACE_CONFIG", "HF_HOME", "HF_HUB_OFFLINE", "TOKENIZERS_PARALLELISM",
-    "TINY_ABLATE_CACHE", "NO_COLOR",
-}  # fmt: skip
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "CUDA_VISIBLE_DEVICES",
+    "CUDA_DEVICE_ORDER",
+    "CUDA_LAUNCH_BLOCKING",
+    "CUBLAS_WORKSPACE_CONFIG",
+    "HF_HOME",
+    "HF_HUB_OFFLINE",
+    "TOKENIZERS_PARALLELISM",
+    "TINY_ABLATE_CACHE",
+    "NO_COLOR",
+}
 _SEARCHED = ("hydra.", "hydra_plugins.", "tiny_ablation.")
 _RERUN = "--experimental-rerun"
 
@@ -228,9 +242,7 @@ def _check_place(hydra: Any, key: str, overrides: Sequence[str]) -> None:
     except OmegaConfBaseException:
         return  # of a job, whose number is not known yet; a plan looks at these
     if place is not None and (PurePath(str(place)).is_absolute() or ".." in PurePath(str(place)).parts):
-        raise ConfigError(
-            f"{key}={place}: only the command line may name a place outside the working directory: say it there"
-        )
+        raise ConfigError(f"{key}={place}: only the command line may name a place outside the working directory: say it there")
 
 
 def _check_own(hydra: Mapping[str, Any]) -> None:
@@ -255,6 +267,4 @@ def _check_own(hydra: Mapping[str, Any]) -> None:
 
 
 def _refusal(key: str, value: Any) -> ConfigError:
-    return ConfigError(
-        f"{key}={value}: a config may not name code to run ({TARGET} and its like are refused); leave it out"
-    )
+    return ConfigError(f"{key}={value}: a config may not name code to run ({TARGET} and its like are refused); leave it out")

@@ -30,9 +30,7 @@ def check_yaml(text: str, where: object) -> None:
     except (yaml.YAMLError, RecursionError) as error:
         raise ConfigError(f"{where} cannot be read as YAML ({said(error)})") from error
     if size > MOST:
-        raise ConfigError(
-            f"{where}: its aliases (*name) stand for more than {MOST:,} values; write out what is meant"
-        )
+        raise ConfigError(f"{where}: its aliases (*name) stand for more than {MOST:,} values; write out what is meant")
 
 
 def _may_be_deep(text: str) -> bool:

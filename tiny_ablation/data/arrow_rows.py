@@ -23,8 +23,14 @@ HUB = "hub:"
 _SPLITS = {"train": "train", "validation": "dev", "valid": "dev", "dev": "dev", "test": "test"}
 
 _CODES = (
-    "dictionary", "union", "run_end_encoded", "string_view", "binary_view", "list_view", "large_list_view",
-)  # fmt: skip
+    "dictionary",
+    "union",
+    "run_end_encoded",
+    "string_view",
+    "binary_view",
+    "list_view",
+    "large_list_view",
+)
 
 
 def parquet_rows(path: Path, _: Fields) -> Iterator[Row]:
@@ -124,9 +130,7 @@ def hub_rows(name: str, fields: Fields) -> Iterator[Row]:
         batches = {str(part): iter(rows.data.to_batches()) for part, rows in parts.items()}
     except Exception as error:  # whatever the hub, the network or the format raises
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise DataError(
-            f"dataset.path={HUB}{name} cannot be read from the hub or its cache: {reason}"
-        ) from error
+        raise DataError(f"dataset.path={HUB}{name} cannot be read from the hub or its cache: {reason}") from error
     yield from _of_parts(name, batches, fields)
 
 
@@ -151,9 +155,7 @@ def _of_batches(path: object, batches: "Iterable[pa.RecordBatch]") -> Iterator[R
 
 def _record(batch: "pa.RecordBatch", i: int) -> Mapping[str, Any]:
     try:
-        row = {
-            name: column[i].as_py() for name, column in zip(batch.schema.names, batch.columns, strict=True)
-        }
+        row = {name: column[i].as_py() for name, column in zip(batch.schema.names, batch.columns, strict=True)}
     except (ValueError, OverflowError) as error:
         raise RowError(f"it cannot be read: {error}") from None
     return {name: value for name, value in row.items() if value is not None}

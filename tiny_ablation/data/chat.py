@@ -85,10 +85,7 @@ def rendered(example: Example, tokenizer: Any, answer_prefix: str) -> Example:
     """
     if not example.turns:
         return example
-    texts = [
-        _render(turns, tokenizer) + answer_prefix if turns else ""
-        for turns in (example.turns, example.corrupt_turns)
-    ]
+    texts = [_render(turns, tokenizer) + answer_prefix if turns else "" for turns in (example.turns, example.corrupt_turns)]
     return replace(example, clean=texts[0], corrupt=texts[1])
 
 

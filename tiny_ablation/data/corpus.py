@@ -89,9 +89,7 @@ def _of_relations(corpus: Corpus, relations: Sequence[str]) -> Corpus:
     known = sorted({example.relation for example in corpus.examples} - {""})
     for name in relations:
         if name not in known:
-            among = (
-                f"choose from {', '.join(known)}{did_you_mean(name, known)}" if known else "no row has one"
-            )
+            among = f"choose from {', '.join(known)}{did_you_mean(name, known)}" if known else "no row has one"
             raise ConfigError(f"dataset.relations: {corpus.name} has no relation {name!r}; {among}")
     pairs = zip(corpus.examples, corpus.splits, strict=True)
     kept = [(example, split) for example, split in pairs if example.relation in relations]
@@ -134,9 +132,7 @@ def family_of(cfg: DatasetConfig) -> Family:
         )
     if cfg.path is not None or any(cfg.fields.values()):
         key = "dataset.path" if cfg.path is not None else "dataset.fields"
-        raise ConfigError(
-            f"{key} is for your own file and {cfg.family} reads none; use dataset=file with it."
-        )
+        raise ConfigError(f"{key} is for your own file and {cfg.family} reads none; use dataset=file with it.")
     if cfg.chat:
         raise ConfigError(
             f"dataset.chat=true is for your own file, and the prompts of {cfg.family} are to be continued; use dataset=file "
@@ -149,8 +145,7 @@ def _corruption(cfg: DatasetConfig, family: Family) -> str:
     kind = family.corruptions[0] if cfg.corruption is None else cfg.corruption
     if kind not in family.corruptions:
         raise ConfigError(
-            f"dataset.corruption={kind} is unknown to {family.name}; "
-            f"choose from {', '.join(family.corruptions)}."
+            f"dataset.corruption={kind} is unknown to {family.name}; choose from {', '.join(family.corruptions)}."
         )
     return kind
 
@@ -191,9 +186,7 @@ def split_of(example: Example) -> str:
     return example.split or splits.by_prompt(example.clean)
 
 
-def select(
-    corpus: Corpus, split: Split, n: int | None, seed: int, without: Container[str] = ()
-) -> list[Example]:
+def select(corpus: Corpus, split: Split, n: int | None, seed: int, without: Container[str] = ()) -> list[Example]:
     """The examples of a run: those of a split, or `n` of them drawn by the seed, in corpus order.
 
     The draw takes from each group as equally as it can, and first from groups of different relations, so that
@@ -219,9 +212,7 @@ def select(
     if len(order) < (n or 1):
         asked = f"dataset.n_examples={n}, but" if n else f"dataset.split={split.value}:"
         where = corpus.name if split is Split.all else f"the {split.value} split of {corpus.name}"
-        rest = (
-            "" if split is Split.all else f", or draw from all {len(corpus.examples)} with dataset.split=all"
-        )
+        rest = "" if split is Split.all else f", or draw from all {len(corpus.examples)} with dataset.split=all"
         usable = f", {len(order)} of which can be used" if len(order) < len(pool) else ""
         raise DataError(f"{asked} {where} has {len(pool)} examples{usable}. Ask for no more{rest}.")
     return [pool[index] for index in sorted(order[:n])]

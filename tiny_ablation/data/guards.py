@@ -15,9 +15,7 @@ from tiny_ablation.errors import DataError
 SPLITS = ("train", "dev", "test")
 
 
-def check(
-    examples: Sequence[Example], *, answer_in_prompt: bool = False, trailing_space: bool = False
-) -> None:
+def check(examples: Sequence[Example], *, answer_in_prompt: bool = False, trailing_space: bool = False) -> None:
     """Every guard, in the order in which their messages help most.
 
     Args:
@@ -106,11 +104,7 @@ def distinct_prompts(examples: Sequence[Example]) -> None:
 
 def prompts_end_in_text(examples: Sequence[Example]) -> None:
     """No prompt ends in white space, but for conversations, whose end the template writes."""
-    bad = [
-        e.id
-        for e in examples
-        if not e.turns and (e.clean != e.clean.rstrip() or e.corrupt != e.corrupt.rstrip())
-    ]
+    bad = [e.id for e in examples if not e.turns and (e.clean != e.clean.rstrip() or e.corrupt != e.corrupt.rstrip())]
     _refuse(
         bad,
         "rows have a prompt that ends in white space",
@@ -132,9 +126,7 @@ def corrupt_differs(examples: Sequence[Example]) -> None:
 def foil_differs(examples: Sequence[Example]) -> None:
     """No foil is the target again."""
     bad = [e.id for e in examples if canonical(e.target) == canonical(e.foil)]
-    _refuse(
-        bad, "rows have a target equal to the foil", "Give a foil that is a wrong answer of the same kind."
-    )
+    _refuse(bad, "rows have a target equal to the foil", "Give a foil that is a wrong answer of the same kind.")
 
 
 def sets_fit(examples: Sequence[Example]) -> None:

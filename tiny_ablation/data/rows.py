@@ -167,20 +167,14 @@ def _example(row: Mapping[str, Any], fields: Mapping[str, str], must_have: set[s
     return Example(**{"corrupt": "", "foil": "", **text}, id=row_id, group=group)
 
 
-def _conversation(
-    row: Mapping[str, Any], fields: Mapping[str, str], must_have: set[str], line: int
-) -> Example:
+def _conversation(row: Mapping[str, Any], fields: Mapping[str, str], must_have: set[str], line: int) -> Example:
     """An example whose prompts are conversations; its texts are what is said in them."""
     has = lambda name: row.get(fields[name]) is not None  # noqa: E731
     _refuse_slips(row, fields)
     if not has("messages") and not has("clean"):
-        raise RowError(
-            f"missing {fields['messages']} or {fields['clean']}; the row has {listing(sorted(row)) or 'nothing'}"
-        )
+        raise RowError(f"missing {fields['messages']} or {fields['clean']}; the row has {listing(sorted(row)) or 'nothing'}")
     if has("messages") and (has("clean") or has("system")):
-        raise RowError(
-            f"it has {fields['messages']} beside {fields['clean']} or {fields['system']}; give one of them"
-        )
+        raise RowError(f"it has {fields['messages']} beside {fields['clean']} or {fields['system']}; give one of them")
     if has("corrupt_messages") and has("corrupt"):
         raise RowError(f"it has {fields['corrupt_messages']} beside {fields['corrupt']}; give one of them")
     said = lambda name: _text(row[fields[name]], name, fields[name]) if has(name) else ""  # noqa: E731

@@ -101,9 +101,7 @@ def _stored(beside: Path) -> dict[str, Any]:
             return stored
     except (OSError, ValueError, KeyError, TypeError):
         pass
-    raise DataError(
-        f"{beside} is damaged, so the split cannot be checked; split again with `tiny-ablate split`, or delete it"
-    )
+    raise DataError(f"{beside} is damaged, so the split cannot be checked; split again with `tiny-ablate split`, or delete it")
 
 
 def _place(text: str) -> float:

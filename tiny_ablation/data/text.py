@@ -10,9 +10,23 @@ PART = "<part>"
 """What stands for some of the bytes of a character; byte-level tokenizers cut characters of most scripts apart."""
 
 _SPACELESS = (
-    "CJK", "HIRAGANA", "KATAKANA", "HALFWIDTH KATAKANA", "IDEOGRAPHIC", "BOPOMOFO", "HANGUL", "THAI", "LAO", "KHMER", "MYANMAR",
-    "TIBETAN", "JAVANESE", "BALINESE", "TAI ", "YI ",
-)  # fmt: skip
+    "CJK",
+    "HIRAGANA",
+    "KATAKANA",
+    "HALFWIDTH KATAKANA",
+    "IDEOGRAPHIC",
+    "BOPOMOFO",
+    "HANGUL",
+    "THAI",
+    "LAO",
+    "KHMER",
+    "MYANMAR",
+    "TIBETAN",
+    "JAVANESE",
+    "BALINESE",
+    "TAI ",
+    "YI ",
+)
 
 
 def canonical(text: str) -> str:

@@ -100,9 +100,7 @@ def json_rows(path: Path, _: Fields) -> Iterator[Row]:
         raise DataError(f"{path}: {error}.") from None
     rows = _of_columns(path, content) if isinstance(content, dict) else content
     if not isinstance(rows, list):
-        raise DataError(
-            f"{path} holds a JSON {json_kind(content)}; a list of objects is needed, or an object of columns."
-        )
+        raise DataError(f"{path} holds a JSON {json_kind(content)}; a list of objects is needed, or an object of columns.")
     for number, row in enumerate(rows, start=1):
         yield Row(number, f"row {number}", partial(_object, row))
 
@@ -110,11 +108,7 @@ def json_rows(path: Path, _: Fields) -> Iterator[Row]:
 def _of_columns(path: Path, columns: Mapping[str, Any]) -> list[dict[str, Any]]:
     values = {name: list(c.values()) if isinstance(c, dict) else c for name, c in columns.items()}
     keys = {tuple(c) for c in columns.values() if isinstance(c, dict)}
-    if (
-        not all(isinstance(c, list) for c in values.values())
-        or len({*map(len, values.values())}) > 1
-        or len(keys) > 1
-    ):
+    if not all(isinstance(c, list) for c in values.values()) or len({*map(len, values.values())}) > 1 or len(keys) > 1:
         raise DataError(
             f"{path} holds a JSON object, which is read as columns, lists of one length: {listing(sorted(columns))} are not."
         )
@@ -153,9 +147,7 @@ def _header(path: Path, cells: Sequence[str], separator: str) -> list[str]:
     names = [name.strip() for name in cells]
     other = next((each for each in ",;\t" if len(names) == 1 and each in names[0]), None)
     if other:
-        raise DataError(
-            f"{path}, line 1: one column, {names[0]!r}; separate columns with {separator!r}, not {other!r}."
-        )
+        raise DataError(f"{path}, line 1: one column, {names[0]!r}; separate columns with {separator!r}, not {other!r}.")
     refuse_twice(path, [name for name in names if name])  # pandas writes its index without a name
     return names
 
@@ -173,9 +165,7 @@ def _list(name: str, cell: str) -> Any:
     try:
         return _loaded(cell)
     except RowError as error:
-        raise RowError(
-            f'{name} is a list, which a cell holds as JSON, such as [" Paris", " Lyon"]: {error}'
-        ) from None
+        raise RowError(f'{name} is a list, which a cell holds as JSON, such as [" Paris", " Lyon"]: {error}') from None
 
 
 def refuse_twice(path: object, names: Sequence[str]) -> None:

@@ -134,9 +134,7 @@ def tokenize(
     Raises:
         DataError: some cannot be scored; names all of them.
     """
-    served = scorable(
-        examples, tokenizer, opening=opening, span=span, context=context, answer_prefix=answer_prefix
-    )
+    served = scorable(examples, tokenizer, opening=opening, span=span, context=context, answer_prefix=answer_prefix)
     if served.unscorable:
         count = f"{len(served.unscorable)} of {len(examples)} examples"
         rows = listing([f"{row.id}: {row.reason}" for row in served.unscorable], separator="; ")
@@ -159,9 +157,7 @@ def scorable(
 ) -> Servable:
     """The examples that this tokenizer can score, and the reason for each that it cannot; see `tokenize`."""
     served = Servable([], [])
-    for row in each_scored(
-        examples, tokenizer, opening=opening, span=span, context=context, answer_prefix=answer_prefix
-    ):
+    for row in each_scored(examples, tokenizer, opening=opening, span=span, context=context, answer_prefix=answer_prefix):
         (served.examples if isinstance(row, TokenizedExample) else served.unscorable).append(row)  # pyright: ignore
     return served
 
@@ -180,11 +176,7 @@ def each_scored(
         chunk = [_rendered(e, tokenizer, answer_prefix) for e in examples[first : first + _CHUNK]]
         rows = iter(_encode_rows([e for e in chunk if isinstance(e, Example)], tokenizer))
         for each in chunk:
-            yield (
-                each
-                if isinstance(each, Unscorable)
-                else _scored(next(rows), tokenizer, opening, span, context)
-            )
+            yield (each if isinstance(each, Unscorable) else _scored(next(rows), tokenizer, opening, span, context))
 
 
 def _rendered(example: Example, tokenizer: Any, answer_prefix: str) -> Example | Unscorable:
@@ -194,9 +186,7 @@ def _rendered(example: Example, tokenizer: Any, answer_prefix: str) -> Example |
         return Unscorable(example.id, str(error))
 
 
-def _scored(
-    row: _Row, tokenizer: Any, opening: Ids, span: Span, context: int | None
-) -> TokenizedExample | Unscorable:
+def _scored(row: _Row, tokenizer: Any, opening: Ids, span: Span, context: int | None) -> TokenizedExample | Unscorable:
     fault = _fault(row, tokenizer, opening, span) or _length_fault(row, opening, span, context)
     return fault or _tokenized(row, opening)
 
@@ -235,9 +225,7 @@ def _encode_rows(examples: Sequence[Example], tokenizer: Any) -> list[_Row]:
     together = [e.clean + text for e in examples for text in (*e.right, *e.wrong)]
     answered = iter(_encode(together, tokenizer, offsets=False))
     ids = lambda texts: {text: next(answered).ids for text in texts}  # noqa: E731
-    return [
-        _Row(e, c, k, ids(e.right), ids(e.wrong)) for e, c, k in zip(examples, clean, corrupt, strict=True)
-    ]
+    return [_Row(e, c, k, ids(e.right), ids(e.wrong)) for e, c, k in zip(examples, clean, corrupt, strict=True)]
 
 
 def _encode(texts: list[str], tokenizer: Any, *, offsets: bool = True) -> list[_Encoded]:
@@ -270,13 +258,9 @@ def _fault(row: _Row, tokenizer: Any, opening: Ids, span: Span) -> Unscorable | 
         needed = not example.by_first_token or text in (example.target, example.foil)
         if needed and not row.follows(together):
             hint = _space_hint(example.clean, text)
-            return Unscorable(
-                example.id, f"{name} {text!r} changes the tokens of the prompt it follows{hint}"
-            )
+            return Unscorable(example.id, f"{name} {text!r} changes the tokens of the prompt it follows{hint}")
     if row.with_target == row.with_foil:
-        return Unscorable(
-            example.id, f"target {example.target!r} and foil {example.foil!r} are the same tokens"
-        )
+        return Unscorable(example.id, f"target {example.target!r} and foil {example.foil!r} are the same tokens")
     return _first_token_fault(row, tokenizer) if span is Span.first else None
 
 
@@ -295,8 +279,7 @@ def _first_token_fault(row: _Row, tokenizer: Any) -> Unscorable | None:
     example, n_prompt = row.example, len(row.clean.ids)
     words = lambda ids: " ".join(repr(token_text(tokenizer, i)) for i in ids)  # noqa: E731
     long = [
-        f"{name} {text!r} is {len(together) - n_prompt} tokens ({words(together[n_prompt:])})"
-        f"{_space_hint(example.clean, text)}"
+        f"{name} {text!r} is {len(together) - n_prompt} tokens ({words(together[n_prompt:])}){_space_hint(example.clean, text)}"
         for name, text, together in row.answers()
         if len(together) > n_prompt + 1 and not example.by_first_token
     ]

@@ -129,9 +129,7 @@ class Section:
     @property
     def empty(self) -> bool:
         """Whether there is nothing to show below the heading."""
-        return not (
-            self.text or self.tables or self.code or self.figures or self.items or self.pairs or self.link
-        )
+        return not (self.text or self.tables or self.code or self.figures or self.items or self.pairs or self.link)
 
 
 @dataclass(frozen=True)

@@ -95,15 +95,11 @@ class Constants:
             held = {name: self._losses(place, units, at, self._held_runs)[0] for name, at in points.items()}
         return Learned(best.at, losses, held)
 
-    def _descend(
-        self, place: Place, units: Sequence[int], best: "_Best", mean: Tensor, how: tuple[int, float]
-    ) -> None:
+    def _descend(self, place: Place, units: Sequence[int], best: "_Best", mean: Tensor, how: tuple[int, float]) -> None:
         steps, rate = how
         wide = torch.promote_types(mean.dtype, torch.float32)
         size = self._sizes[place][list(units)].to(mean.device, wide)[:, None]
-        way = torch.zeros(
-            mean.shape, dtype=wide, device=mean.device
-        )  # from the mean, in sizes of what is written
+        way = torch.zeros(mean.shape, dtype=wide, device=mean.device)  # from the mean, in sizes of what is written
         adam = torch.optim.Adam([way], lr=rate)
         for step in range(steps + 1):
             at = (mean + size * way).to(mean)
@@ -130,9 +126,7 @@ class Constants:
                         grads[part] += torch.autograd.grad(loss.sum(), [points])[0]
                 losses[part] += loss.detach().double().cpu()
         if not torch.isfinite(losses).all():
-            raise NumericsError(
-                f"blocks.{place[1]}.{place[0]}: the loss of a constant put there is not finite"
-            )
+            raise NumericsError(f"blocks.{place[1]}.{place[0]}: the loss of a constant put there is not finite")
         return losses, grads if back else None
 
     def _loss(self, place: Place, units: Sequence[int], points: Tensor, run: _Run) -> Tensor:
@@ -156,9 +150,12 @@ class Constants:
     @torch.no_grad()
     def _clean(self, prompts: Sequence[Prompt]) -> list[_Run]:
         batches = build_batches(
-            sequences(prompts, full=self.full), lambda e, p: prompts[e].covers(self.positions, p),
-            max_nodes=TREE_NODES, shared=True, limits=self.network.trees,
-        )  # fmt: skip
+            sequences(prompts, full=self.full),
+            lambda e, p: prompts[e].covers(self.positions, p),
+            max_nodes=TREE_NODES,
+            shared=True,
+            limits=self.network.trees,
+        )
         passes, out = Passes(self.network), []
         for batch in batches:
             of_example = torch.bincount(batch.reads.example)

@@ -82,15 +82,19 @@ def _cost_of_writing(executor: Generation) -> Cost:
     passed = tokens + examples * (new - 1)
     if not executor.keeps:
         passed = nodes * new + examples * new * (new - 1) // 2
-    clean = 2 * sum(
-        block * shape.n_layers + end for block, end in (pass_operations(network, b) for b in batches)
-    )
+    clean = 2 * sum(block * shape.n_layers + end for block, end in (pass_operations(network, b) for b in batches))
     return Cost(
-        examples=examples, interventions=len(executor.plan), batches=len(batches), tokens=tokens, nodes=nodes,
-        forwards=runs * passed / (tokens / examples), operations=clean + runs * passed * of_token,
+        examples=examples,
+        interventions=len(executor.plan),
+        batches=len(batches),
+        tokens=tokens,
+        nodes=nodes,
+        forwards=runs * passed / (tokens / examples),
+        operations=clean + runs * passed * of_token,
         memory=max((_memory(network, batch, executor.batch_tokens) for batch in batches), default=0),
-        written=len(executor.plan) * examples * new, kept=executor.keeps,
-    )  # fmt: skip
+        written=len(executor.plan) * examples * new,
+        kept=executor.keeps,
+    )
 
 
 def edited_operations(executor: Executor, batch: Batch) -> float:
@@ -105,9 +109,7 @@ def edited_operations(executor: Executor, batch: Batch) -> float:
     return total
 
 
-def peak_rate(
-    network: Network, clock: Callable[[], float] = time.perf_counter, rows: int = 2048, repeats: int = 9
-) -> float:
+def peak_rate(network: Network, clock: Callable[[], float] = time.perf_counter, rows: int = 2048, repeats: int = 9) -> float:
     """Operations a second of the products of one block's matrices with `rows` rows, at their best.
 
     Within `FastProducts.in_use()` it is the rate of those.
@@ -153,9 +155,7 @@ def pass_operations(network: Network, batch: Batch, only: Tensor | None = None) 
 def _memory(network: Network, batch: Batch, batch_tokens: int) -> int:
     shape = network.shape
     rows = max(batch.n_nodes, batch_tokens)
-    activations = (
-        rows * (4 * shape.d_mlp + 8 * shape.d_model) + batch.n_nodes * shape.d_model * shape.n_layers
-    )
+    activations = rows * (4 * shape.d_mlp + 8 * shape.d_model) + batch.n_nodes * shape.d_model * shape.n_layers
     logits = 3 * len(batch.read_nodes) * shape.d_vocab * max(1, rows // batch.n_nodes)
     return (activations + logits) * weight_like(network.hf).element_size()
 

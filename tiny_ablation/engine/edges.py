@@ -48,9 +48,7 @@ def _fault(network: Network) -> str | None:
 
     prompt = Prompt(tuple(probe_ids(network.hf)[0].tolist()), (0,), (1,), {}, "probe")
     cut, metrics = Cut(), [metric(name) for name in _METRICS]
-    plan = [
-        Intervention((Edit("scores", layer, None, cut, keys=1),)) for layer in network.shape.layers_with("z")
-    ]
+    plan = [Intervention((Edit("scores", layer, None, cut, keys=1),)) for layer in network.shape.layers_with("z")]
     [result] = Executor(network, [prompt], plan, metrics)
     cells = Reference(Bare(network.hf), [prompt], metrics).cells(plan, 0)
     for name in _METRICS:

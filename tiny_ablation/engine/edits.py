@@ -111,9 +111,7 @@ class Edit:
 
     def __post_init__(self) -> None:
         if (self.component == "scores") != (self.keys is not None):
-            raise GuardError(
-                f"an edit of {self.component}: `keys` belongs to edits of scores, and to all of them"
-            )
+            raise GuardError(f"an edit of {self.component}: `keys` belongs to edits of scores, and to all of them")
 
     @property
     def label(self) -> str:

@@ -83,13 +83,9 @@ class Executor:
         self._passes = Passes(self.network)
         self._capacity = self.batch_tokens
         edits = list(all_edits(self.plan))
-        networks = {
-            id(each): each for each in (self.network, *(edit.replacement.network for edit in edits)) if each
-        }
+        networks = {id(each): each for each in (self.network, *(edit.replacement.network for edit in edits)) if each}
         for component, layer in {(edit.component, edit.layer) for edit in edits}:
-            for (
-                network
-            ) in networks.values():  # some are proven when they are first asked for: not under hooks
+            for network in networks.values():  # some are proven when they are first asked for: not under hooks
                 network.hook_point(component, layer)
         if any(edit.keys is not None for edit in edits):
             require_exact_edges(self.network)
@@ -104,7 +100,7 @@ class Executor:
         """The layout of all prompts, the same on every machine."""
         return build_batches(
             self._items, self._tag, max_nodes=self._max_nodes, shared=self.uses_prefix_tree, limits=self.network.trees
-        )  # fmt: skip
+        )
 
     @cached_property
     def _items(self) -> list[TokenSequence]:
@@ -142,9 +138,7 @@ class Executor:
 
     @cached_property
     def _tag(self) -> Tagger:
-        return tagger(
-            self.prompts, [*self.plan, *([self.base_intervention] if self.base_intervention else [])]
-        )
+        return tagger(self.prompts, [*self.plan, *([self.base_intervention] if self.base_intervention else [])])
 
     def __iter__(self) -> Iterator[BatchResult]:
         """Results batch by batch."""
@@ -178,16 +172,12 @@ class Executor:
             self._check_self_patch(batch, cache)
         out = self._results(batch, cache, base, tick)
         if self.plan and not torch.equal(self._passes.clean(batch, writers=under).logits, cache.logits):
-            raise GuardError(
-                "the clean baseline is not what it was before the interventions: a hook or an edit leaked"
-            )
+            raise GuardError("the clean baseline is not what it was before the interventions: a hook or an edit leaked")
         give_back()
         self.prompt_tokens += len(self.plan) * sum(len(self.prompts[i].ids) for i in batch.examples)
         return out
 
-    def _results(
-        self, batch: Batch, cache: Cache, base: Readout, tick: Callable[[int], object]
-    ) -> BatchResult:
+    def _results(self, batch: Batch, cache: Cache, base: Readout, tick: Callable[[int], object]) -> BatchResult:
         """What the interventions of the plan do to a batch whose un-intervened run stands in `cache` and `base`."""
         out = Results.empty(self.metrics, len(self.plan), base)
         number = weight_like(self.network.hf).element_size()
@@ -199,9 +189,14 @@ class Executor:
         return Sources.collect(self._passes, self.prompts, batch, plan, self._capacity)
 
     def _run_part(
-        self, batch: Batch, part: Mapping[int, Intervention], cache: Cache, base: Readout, out: "Results",
+        self,
+        batch: Batch,
+        part: Mapping[int, Intervention],
+        cache: Cache,
+        base: Readout,
+        out: "Results",
         tick: Callable[[int], object],
-    ) -> None:  # fmt: skip
+    ) -> None:
         """The interventions of a part, whose values from other runs are held as long as it takes."""
         sources, made, begun = self._sources(batch, part.values()), (), cache
         for share in self.shares(batch, part, sources.edited):
@@ -211,9 +206,7 @@ class Executor:
                 begun = self._passes.continued(batch, cache, edits.start, sources.writers([edits]))
             self._run_share(batch, begun, base, sources, share, out, tick)
 
-    def shares(
-        self, batch: Batch, part: Mapping[int, Intervention] | None = None, edited: Edited | None = None
-    ) -> list[Share]:
+    def shares(self, batch: Batch, part: Mapping[int, Intervention] | None = None, edited: Edited | None = None) -> list[Share]:
         """What runs together: interventions that start from one kept pass, at one block, and change about the same nodes.
 
         Args:
@@ -234,9 +227,15 @@ class Executor:
         )
 
     def _run_share(
-        self, batch: Batch, cache: Cache, base: Readout, sources: Sources, share: Share, out: "Results",
+        self,
+        batch: Batch,
+        cache: Cache,
+        base: Readout,
+        sources: Sources,
+        share: Share,
+        out: "Results",
         tick: Callable[[int], object],
-    ) -> None:  # fmt: skip
+    ) -> None:
         done, group, nodes = 0, list(share.runs), batch.n_nodes if share.only is None else len(share.only)
         numbers = LOGITS_HELD_OF_PLACED if is_placed(self.network.hf) else LOGITS_HELD
         held = numbers // base.logits.numel()
@@ -259,15 +258,11 @@ class Executor:
     def _check_self_patch(self, batch: Batch, cache: Cache) -> None:
         """Patching a run with itself must change nothing, at the first and the middle block."""
         for layer in (0, self.network.shape.n_layers // 2):
-            component = next(
-                c for c in ("z", "mlp_out", "resid_post") if c in self.network.parts[layer].points
-            )
+            component = next(c for c in ("z", "mlp_out", "resid_post") if c in self.network.parts[layer].points)
             logits = self._passes.edited(batch, cache, layer, {(component, layer): [_rewrite]}, 1)
             if not torch.equal(logits[0], cache.logits):
                 worst = (logits[0] - cache.logits).abs().max().item()
-                raise GuardError(
-                    f"patching the run with itself at block {layer} changed logits by up to {worst:.1e}"
-                )
+                raise GuardError(f"patching the run with itself at block {layer} changed logits by up to {worst:.1e}")
 
 
 def _rewrite(x: Tensor) -> None:

@@ -68,18 +68,14 @@ class Passes:
             self._others[id(network)] = Passes(network)
         return self._others[id(network)]
 
-    def clean(
-        self, batch: Batch, capture: Sequence[Place] = (), writers: dict[Place, list[Writer]] | None = None
-    ) -> Cache:
+    def clean(self, batch: Batch, capture: Sequence[Place] = (), writers: dict[Place, list[Writer]] | None = None) -> Cache:
         """Run one copy, keeping what enters each block and what stands at `capture`, after the edits of `writers` if any."""
         self.paths(batch)  # proven before there are hooks
         cache = Cache(attention=self._attention(batch))
         self._fill(cache, batch, capture, writers or {})
         missing = [place for place in capture if place not in cache.at]
         if missing or len(cache.resid) != self.network.shape.n_layers:
-            raise GuardError(
-                f"the model did not run through {missing or 'all of its blocks'}; nothing can be measured there"
-            )
+            raise GuardError(f"the model did not run through {missing or 'all of its blocks'}; nothing can be measured there")
         return cache
 
     def continued(self, batch: Batch, cache: Cache, start: int, writers: dict[Place, list[Writer]]) -> Cache:
@@ -98,9 +94,7 @@ class Passes:
             self._fill(begun, batch, (), writers)
         return begun
 
-    def _fill(
-        self, cache: Cache, batch: Batch, capture: Sequence[Place], writers: dict[Place, list[Writer]]
-    ) -> None:
+    def _fill(self, cache: Cache, batch: Batch, capture: Sequence[Place], writers: dict[Place, list[Writer]]) -> None:
         """Run one copy with its edits and keep what enters the blocks that are not in the cache yet, and the rest of it."""
         with ExitStack() as stack:
             self.attach(stack, writers, 1)
@@ -114,9 +108,14 @@ class Passes:
             cache.logits = self._run(batch, 1, cache.attention, trimmed=trimmed, keep=True)[0]
 
     def edited(
-        self, batch: Batch, cache: Cache, start: int, writers: dict[Place, list[Writer]], runs: int,
+        self,
+        batch: Batch,
+        cache: Cache,
+        start: int,
+        writers: dict[Place, list[Writer]],
+        runs: int,
         only: Tensor | None = None,
-    ) -> Tensor:  # fmt: skip
+    ) -> Tensor:
         """Run `runs` copies of the batch from block `start`, each with its edits.
 
         Args:
@@ -143,7 +142,7 @@ class Passes:
 
     def _edited_only(
         self, batch: Batch, cache: Cache, start: int, writers: dict[Place, list[Writer]], runs: int, only: Tensor
-    ) -> Tensor:  # fmt: skip
+    ) -> Tensor:
         assert cache.attention is not None
         part, logits = batch.only(only), cache.logits.expand(runs, -1, -1)
         if not len(part.read_nodes):
@@ -197,9 +196,7 @@ class Passes:
             stack.enter_context(removed(point.on_write(_edit(write, runs, fired, place))))
 
     @contextmanager
-    def _resumed(
-        self, batch: Batch, cache: Cache, start: int, runs: int, only: Tensor | None = None
-    ) -> Iterator[None]:
+    def _resumed(self, batch: Batch, cache: Cache, start: int, runs: int, only: Tensor | None = None) -> Iterator[None]:
         """Within: a pass begins at block `start`, which receives what enters it in the cached run, for every copy.
 
         Where the model cannot begin there it begins earlier, or runs as a whole.
@@ -217,9 +214,7 @@ class Passes:
     def _may_trim(self, places: Sequence[Place] | dict[Place, list[Writer]]) -> bool:
         """Whether nothing is edited inside or behind the last MLP, where an edit would count all nodes."""
         last = self.network.shape.n_layers - 1
-        return not any(
-            layer == last and component in ("mlp_out", "neurons", "resid_post") for component, layer in places
-        )
+        return not any(layer == last and component in ("mlp_out", "neurons", "resid_post") for component, layer in places)
 
     def _last_mlp_on(self, nodes: Tensor, batch: Batch, runs: int) -> AbstractContextManager[None]:
         """Within: the last block's MLP computes these nodes; the others, which nothing reads any more, get zeros."""
@@ -237,9 +232,7 @@ class Passes:
 
         return mlp_on(mlp, gather, scatter)
 
-    def _run(
-        self, batch: Batch, runs: int, attention: TreeAttention | None, *, trimmed: bool, keep: bool = False
-    ) -> Tensor:  # fmt: skip
+    def _run(self, batch: Batch, runs: int, attention: TreeAttention | None, *, trimmed: bool, keep: bool = False) -> Tensor:
         """(runs, n_reads, d_vocab): the model's own forward, with logits at the reads only."""
         device, paths = self.network.device, self.paths(batch)
         reads = batch.read_nodes.to(device)

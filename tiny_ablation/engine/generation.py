@@ -83,16 +83,18 @@ class Generation(Executor):
                 ids[: len(pen.ids), run, place] = torch.tensor(pen.ids)
         first = torch.tensor([[pen.first for pen in row] for row in pens])
         return BatchResult(
-            batch.examples, {name: of_runs[1:] for name, of_runs in values.items()},
-            {name: of_runs[0] for name, of_runs in values.items()}, first[1:], first[0],
+            batch.examples,
+            {name: of_runs[1:] for name, of_runs in values.items()},
+            {name: of_runs[0] for name, of_runs in values.items()},
+            first[1:],
+            first[0],
             {"written": ids[:, 1:], "written_baseline": ids[:, 0]},
-        )  # fmt: skip
+        )
 
     def _written(self, examples: Sequence[int], runs: Sequence[Intervention]) -> list[list[Pen]]:
         """(runs, examples), each with its whole continuation."""
         pens = [
-            [Pen(self.decoding, e, self.prompts[e], run.label or "the un-intervened model") for e in examples]
-            for run in runs
+            [Pen(self.decoding, e, self.prompts[e], run.label or "the un-intervened model") for e in examples] for run in runs
         ]
         if not self.keeps:
             for run, row in zip(runs, pens, strict=True):
@@ -110,9 +112,12 @@ class Generation(Executor):
         of_example = {pen.example: pen for pen in pens}
         while going := [pen.sequence for pen in pens if pen.open]:
             for batch in build_batches(
-                going, tagger(self.prompts, [run]), max_nodes=self._max_nodes, shared=self.uses_prefix_tree,
+                going,
+                tagger(self.prompts, [run]),
+                max_nodes=self._max_nodes,
+                shared=self.uses_prefix_tree,
                 limits=self.network.trees,
-            ):  # fmt: skip
+            ):
                 writers = self._sources(batch, [run]).writers([run])
                 logits = self._passes.clean(batch, writers=writers).logits
                 for example, each in zip(batch.examples, logits, strict=True):
@@ -121,9 +126,7 @@ class Generation(Executor):
     def _write_on(self, runs: Sequence[Intervention], pens: Sequence[Sequence[Pen]]) -> None:
         """All runs of prompts of one length at once, a token each at a time."""
         # The example as a tag, so that every one has a row of its own.
-        [batch] = build_batches(
-            [pen.sequence for pen in pens[0]], lambda example, _: example, max_nodes=10**9, shared=False
-        )
+        [batch] = build_batches([pen.sequence for pen in pens[0]], lambda example, _: example, max_nodes=10**9, shared=False)
         flat = [pen for row in pens for pen in row]
         ids, past = batch.ids.repeat(len(runs), 1), None
         writers = self._sources(batch, runs).writers(runs)
@@ -139,9 +142,7 @@ class Generation(Executor):
             writers = self._later(runs, pens[0], batch.ids.shape[1] + step)
             ids = torch.tensor([[pen.ids[-1]] for pen in flat])
 
-    def _later(
-        self, runs: Sequence[Intervention], pens: Sequence[Pen], position: int
-    ) -> dict[Place, list[Writer]]:
+    def _later(self, runs: Sequence[Intervention], pens: Sequence[Pen], position: int) -> dict[Place, list[Writer]]:
         """What makes the edits at a token behind the prompts; values of other runs have none there."""
         writers: dict[Place, list[Writer]] = {}
         for number, run in enumerate(runs):
@@ -149,9 +150,7 @@ class Generation(Executor):
                 at = [i for i, pen in enumerate(pens) if pen.prompt.covers(edit.positions, position)]
                 if at and edit.replacement.sources is None:
                     rows = self._rows(edit, [pens[i].example for i in at], position)
-                    writers.setdefault((edit.component, edit.layer), []).append(
-                        partial(_write, number, edit, at, rows)
-                    )
+                    writers.setdefault((edit.component, edit.layer), []).append(partial(_write, number, edit, at, rows))
         return writers
 
     def _rows(self, edit: Edit, examples: Sequence[int], position: int) -> Tensor | None:

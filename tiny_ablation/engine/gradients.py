@@ -175,9 +175,7 @@ class _Part:
             points = (clean + way.to(clean) * change).requires_grad_(True)
             with torch.enable_grad():
                 logits = self.passes.edited(self.batch, cache, place[1], {place: [_putting(points)]}, steps)
-                (grad,) = torch.autograd.grad(
-                    torch.stack([self._metric(run) for run in logits]).sum(), [points]
-                )
+                (grad,) = torch.autograd.grad(torch.stack([self._metric(run) for run in logits]).sum(), [points])
             yield place[1], self._product(grad.mean(0), change)
 
     def _product(self, grad: Tensor, change: Tensor) -> Tensor:
@@ -194,9 +192,7 @@ class _Part:
         with torch.no_grad():
             clean = self.passes.clean(self.batch, self._places).at
             sources = self._sources(clean)
-            return [
-                (clean[place], self._put(place, clean[place], sources.get(place))) for place in self._places
-            ]
+            return [(clean[place], self._put(place, clean[place], sources.get(place))) for place in self._places]
 
     def _put(self, place: Place, clean: Tensor, source: Tensor | None) -> Tensor:
         replacement = self.question.replacement
@@ -245,11 +241,7 @@ class _Part:
         return self._by_node(lambda row, at: self.prompts[self.examples[row]].covers(positions, at))
 
     def _by_node(self, value: Callable[[int, int], int | bool]) -> Tensor:
-        flat = {
-            node: value(row, at)
-            for row, nodes in enumerate(self.batch.nodes)
-            for at, node in enumerate(nodes)
-        }
+        flat = {node: value(row, at) for row, nodes in enumerate(self.batch.nodes) for at, node in enumerate(nodes)}
         return torch.tensor([flat[node] for node in range(self.batch.n_nodes)])
 
     def _metric(self, logits: Tensor) -> Tensor:

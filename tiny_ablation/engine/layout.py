@@ -100,9 +100,12 @@ class Batch:
         assert self.sees is not None
         there = torch.isin(self.read_nodes, nodes)
         return replace(
-            self, ids=self.ids[:, nodes], positions=self.positions[:, nodes], sees=self.sees[nodes][:, nodes],
+            self,
+            ids=self.ids[:, nodes],
+            positions=self.positions[:, nodes],
+            sees=self.sees[nodes][:, nodes],
             read_nodes=torch.searchsorted(nodes, self.read_nodes[there]),
-        )  # fmt: skip
+        )
 
     def owners(self) -> dict[int, tuple[int, int]]:
         """For each node one (example, position) that it stands for; which one does not matter, by the tags."""
@@ -222,9 +225,7 @@ def count_nodes(items: Sequence[TokenSequence], tag: Tagger) -> tuple[int, int]:
     return sum(map(len, paths)), len(tree.nodes)
 
 
-def _trees(
-    by_example: dict[int, list[tuple[Path, TokenSequence]]], max_nodes: int, limits: TreeLimits
-) -> list[Batch] | None:
+def _trees(by_example: dict[int, list[tuple[Path, TokenSequence]]], max_nodes: int, limits: TreeLimits) -> list[Batch] | None:
     """As few trees of at most `max_nodes` as can be; None where an example alone exceeds the limits."""
     classes: dict[Hashable, list[int]] = {}
     for example, pairs in by_example.items():
@@ -263,9 +264,7 @@ def _tree_batch(tree: _Tree, held: list[tuple[list[int], TokenSequence]]) -> Bat
     return _batch(ids, depth, sees, held)
 
 
-def _buckets(
-    by_example: dict[int, list[tuple[Path, TokenSequence]]], max_nodes: int, limits: TreeLimits
-) -> list[Batch]:
+def _buckets(by_example: dict[int, list[tuple[Path, TokenSequence]]], max_nodes: int, limits: TreeLimits) -> list[Batch]:
     lengths: dict[tuple[int, ...], list[int]] = {}
     for example in sorted(by_example):
         lengths.setdefault(tuple(len(path) for path, _ in by_example[example]), []).append(example)
@@ -286,9 +285,7 @@ def _buckets(
         per_example = sum(key)
         step = max(1, max_nodes // per_example)
         for start in range(0, len(lengths[key]), step):
-            out.append(
-                _bucket_batch([pair for e in lengths[key][start : start + step] for pair in by_example[e]])
-            )
+            out.append(_bucket_batch([pair for e in lengths[key][start : start + step] for pair in by_example[e]]))
     return out
 
 
@@ -303,21 +300,25 @@ def _bucket_batch(pairs: list[tuple[Path, TokenSequence]]) -> Batch:
     return _batch(ids, torch.arange(width).expand(len(rows), -1), None, held)
 
 
-def _batch(
-    ids: Tensor, positions: Tensor, sees: Tensor | None, held: list[tuple[list[int], TokenSequence]]
-) -> Batch:
+def _batch(ids: Tensor, positions: Tensor, sees: Tensor | None, held: list[tuple[list[int], TokenSequence]]) -> Batch:
     examples = tuple(sorted({item.example for _, item in held}))
     place = {example: index for index, example in enumerate(examples)}
     held = sorted(held, key=lambda pair: pair[1].example)  # stable: target before foil
     reads = [(nodes[read.position], place[item.example], read) for nodes, item in held for read in item.reads]
     column = lambda values, dtype=torch.long: torch.tensor(list(values), dtype=dtype)  # noqa: E731
     return Batch(
-        examples=examples, ids=ids, positions=positions, sees=sees,
-        nodes=[nodes for nodes, _ in held], sequences=[item for _, item in held],
+        examples=examples,
+        ids=ids,
+        positions=positions,
+        sees=sees,
+        nodes=[nodes for nodes, _ in held],
+        sequences=[item for _, item in held],
         read_nodes=column(node for node, _, _ in reads),
         reads=Reads(
-            tokens=token_sets([read.tokens for *_, read in reads]), example=column(e for _, e, _ in reads),
+            tokens=token_sets([read.tokens for *_, read in reads]),
+            example=column(e for _, e, _ in reads),
             is_foil=column((read.is_foil for *_, read in reads), torch.bool),
-            foils=token_sets([read.foils for *_, read in reads]), n_examples=len(examples),
+            foils=token_sets([read.foils for *_, read in reads]),
+            n_examples=len(examples),
         ),
-    )  # fmt: skip
+    )

@@ -51,16 +51,11 @@ class Means:
                 part = counts @ at.flatten(1).double().cpu()
                 sums[place] = sums[place] + part if place in sums else part
         n = torch.bincount(torch.tensor([r for rows in self.rows for r in rows]), minlength=self.n_rows)
-        return {
-            place: (total / n[:, None]).unflatten(1, (self._units(place), -1)).to(like)
-            for place, total in sums.items()
-        }
+        return {place: (total / n[:, None]).unflatten(1, (self._units(place), -1)).to(like) for place, total in sums.items()}
 
     def _batches(self) -> list[Batch]:
         items = sequences(self.prompts, full=False)
-        return build_batches(
-            items, lambda _e, _p: None, max_nodes=TREE_NODES, shared=True, limits=self.network.trees
-        )
+        return build_batches(items, lambda _e, _p: None, max_nodes=TREE_NODES, shared=True, limits=self.network.trees)
 
     def _counts(self, batch: Batch) -> Tensor:
         """(n_rows, nodes) float64: how many tokens of each row a node stands for."""

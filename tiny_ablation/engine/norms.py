@@ -39,9 +39,7 @@ def head_norms(network: Network, prompts: Sequence[Prompt], positions: PositionS
     for batch in batches:
         counts = _counts(batch, prompts, positions)
         cache = passes.clean(batch, [("z", layer) for layer in layers])
-        total[layers] += torch.stack(
-            [_norms(network, layer, cache.at["z", layer]) @ counts for layer in layers]
-        )
+        total[layers] += torch.stack([_norms(network, layer, cache.at["z", layer]) @ counts for layer in layers])
         n_tokens += float(counts.sum())
     return (total / n_tokens).numpy()
 

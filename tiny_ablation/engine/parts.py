@@ -46,9 +46,7 @@ def in_parts(
 
 
 def _sources_of(intervention: Intervention) -> frozenset[int]:
-    return frozenset(
-        id(edit.replacement) for edit in intervention.edits if edit.replacement.sources is not None
-    )
+    return frozenset(id(edit.replacement) for edit in intervention.edits if edit.replacement.sources is not None)
 
 
 @dataclass

@@ -72,9 +72,7 @@ def _fault_of_uniform(network: Network, layers: Sequence[int]) -> str | None:
         v, z = seen["v", layer], seen["z", layer]
         v = v.repeat_interleave(z.shape[-2] // v.shape[-2], -2)
         # All tokens before, or as many as a window holds.
-        if v.shape != z.shape or all(
-            difference(z, mean) for mean in map(partial(_means, v), range(2, v.shape[1] + 1))
-        ):
+        if v.shape != z.shape or all(difference(z, mean) for mean in map(partial(_means, v), range(2, v.shape[1] + 1))):
             return (
                 f"with queries of zero a head of block {layer} does not give the mean of what it attends to, as where a bias "
                 "of positions or a sink has a share in its attention"

@@ -78,9 +78,14 @@ def read_prompt(network: Network, prompt: Prompt) -> Reading:
 
     lens = [float(_normed(network, run.at["resid_post", layer]) @ towards) for layer in range(shape.n_layers)]
     return Reading(
-        lens=torch.tensor(lens), embedding=float(direct(run.entering)), attn_out=by_layer("attn_out"),
-        mlp_out=by_layer("mlp_out"), heads=heads, promotes=torch.inference_mode()(promotes), attention=run.attention,
-    )  # fmt: skip
+        lens=torch.tensor(lens),
+        embedding=float(direct(run.entering)),
+        attn_out=by_layer("attn_out"),
+        mlp_out=by_layer("mlp_out"),
+        heads=heads,
+        promotes=torch.inference_mode()(promotes),
+        attention=run.attention,
+    )
 
 
 def _towards(network: Network, prompt: Prompt) -> Tensor:
@@ -119,9 +124,7 @@ def _run(network: Network, prompt: Prompt) -> _Run:
         ids = torch.tensor([prompt.ids], device=network.device)
         out = network.forward(ids, **({"output_attentions": True} if attended else {}))
     found.entering = found.at["resid_pre", 0]
-    patterns = [
-        a[0] for a in getattr(out, "attentions", None) or () if isinstance(a, Tensor) and a.dim() == 4
-    ]
+    patterns = [a[0] for a in getattr(out, "attentions", None) or () if isinstance(a, Tensor) and a.dim() == 4]
     layers = shape.layers_with("z")
     square = (shape.n_heads, len(prompt.ids), len(prompt.ids))
     if attended and len(patterns) == len(layers) and all(p.shape == square for p in patterns):

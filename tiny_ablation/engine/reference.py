@@ -89,9 +89,7 @@ class Reference:
         """One example under each intervention; None is the baseline, which is run once for all of them, beside the first."""
         if self.decoding is not None:
             return self._cells_of_text(self.decoding, interventions, example)
-        strands = [
-            TokenSequence(example, s.ids, s.reads) for s in sequences([self.prompts[example]], full=self.full)
-        ]
+        strands = [TokenSequence(example, s.ids, s.reads) for s in sequences([self.prompts[example]], full=self.full)]
         reads = _reads([read for s in strands for read in s.reads], str(self.model.device))
         if list(interventions) == [None]:
             base = self._run(strands, [None])
@@ -105,9 +103,7 @@ class Reference:
             out += self._cells(self._run(strands, asked[start : start + step]), base, reads)
         return out
 
-    def _cells_of_text(
-        self, decoding: Decoding, interventions: Sequence[Intervention | None], example: int
-    ) -> list[Cell]:
+    def _cells_of_text(self, decoding: Decoding, interventions: Sequence[Intervention | None], example: int) -> list[Cell]:
         """As `cells`, of what is written: a pass over the whole text for each token, of runs that wrote the same so far."""
         runs = [None, *interventions]
         pens = [Pen(decoding, example, self.prompts[example], "reference") for _ in runs]
@@ -124,9 +120,11 @@ class Reference:
         return [
             Cell(
                 {name: column[i] for name, column in values.items()},
-                min(margins[0], margins[i + 1]), min(routers[0], routers[i + 1]),
-            ) for i in range(len(interventions))
-        ]  # fmt: skip
+                min(margins[0], margins[i + 1]),
+                min(routers[0], routers[i + 1]),
+            )
+            for i in range(len(interventions))
+        ]
 
     @property
     def _max_tokens(self) -> int:
@@ -161,9 +159,7 @@ class Reference:
     def _made(self, row: int, edit: Edit, strand: TokenSequence, seen: "SourceRuns") -> _Made:
         prompt = self.prompts[strand.example]
         at = [
-            p
-            for p in range(len(strand.ids))
-            if prompt.covers(edit.positions, p) and self._aligned(edit, strand, p) is not None
+            p for p in range(len(strand.ids)) if prompt.covers(edit.positions, p) and self._aligned(edit, strand, p) is not None
         ]
         if edit.keys is not None:
             return _Made(row, edit, at, self._meant(prompt, edit.keys, at, len(strand.ids)))
@@ -267,6 +263,9 @@ def _margin(readout: Readout) -> Tensor:
 def _reads(reads: list[Any], device: str) -> Reads:
     column = partial(torch.tensor, device=device)
     return Reads(
-        tokens=token_sets([r.tokens for r in reads]).to(device), example=column([0] * len(reads)),
-        is_foil=column([r.is_foil for r in reads]), foils=token_sets([r.foils for r in reads]).to(device), n_examples=1,
-    )  # fmt: skip
+        tokens=token_sets([r.tokens for r in reads]).to(device),
+        example=column([0] * len(reads)),
+        is_foil=column([r.is_foil for r in reads]),
+        foils=token_sets([r.foils for r in reads]).to(device),
+        n_examples=1,
+    )

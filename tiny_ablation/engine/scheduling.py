@@ -106,9 +106,7 @@ def _trunks(
     return trunks
 
 
-def _changing_the_same(
-    runs: Mapping[int, Intervention], batch: Batch, edited: Edited
-) -> list[tuple[Tensor, list[int]]]:
+def _changing_the_same(runs: Mapping[int, Intervention], batch: Batch, edited: Edited) -> list[tuple[Tensor, list[int]]]:
     """(nodes,) bool of what can be changed, each with all interventions that can change just that."""
     touched: dict[frozenset[Hashable], list[int]] = {}
     for index, intervention in runs.items():

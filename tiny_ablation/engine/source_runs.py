@@ -52,9 +52,7 @@ class Sources:
     limited: dict[tuple[int, PositionSpec], Tensor | None] = field(default_factory=dict)
 
     @classmethod
-    def collect(
-        cls, passes: Passes, prompts: Prompts, batch: Batch, plan: Iterable[Intervention], capacity: int
-    ) -> "Sources":
+    def collect(cls, passes: Passes, prompts: Prompts, batch: Batch, plan: Iterable[Intervention], capacity: int) -> "Sources":
         """Run the sources of all edits of `plan` once each, `capacity` tokens in one pass where several are run together."""
         out = cls(prompts, batch)
         plain: dict[int, Wanted] = {}
@@ -75,9 +73,7 @@ class Sources:
             out._run_edited(passes, wanted, capacity)
         return out
 
-    def writers(
-        self, interventions: Sequence[Intervention], only: Tensor | None = None
-    ) -> dict[Place, list[Writer]]:
+    def writers(self, interventions: Sequence[Intervention], only: Tensor | None = None) -> dict[Place, list[Writer]]:
         """What makes the edits of copy 0, 1, ... of the batch.
 
         Args:
@@ -89,17 +85,13 @@ class Sources:
             for edit in intervention.edits:
                 nodes = self.edited(edit)
                 where = nodes if only is None or nodes is None else torch.searchsorted(only, nodes)
-                writers.setdefault((edit.component, edit.layer), []).append(
-                    self._writer(run, edit, nodes, where)
-                )
+                writers.setdefault((edit.component, edit.layer), []).append(self._writer(run, edit, nodes, where))
         return writers
 
     def _writer(self, run: int, edit: Edit, nodes: Tensor | None, where: Tensor | None) -> Writer:
         lookup = edit.replacement.lookup
         if lookup is not None:
-            lookup.values(
-                edit.component, edit.layer
-            )  # where they are made by running the model, not amid a pass
+            lookup.values(edit.component, edit.layer)  # where they are made by running the model, not amid a pass
 
         def write(x: Tensor) -> None:
             # (runs, nodes, units, width): this intervention's copy, and the unit where one is named
@@ -140,22 +132,14 @@ class Sources:
         passes = passes.of(network)
         sources = {
             ids: source
-            for source, ids in enumerate(
-                source_prompts((replacement for replacement, _ in wanted.values()), self.batch)
-            )
+            for source, ids in enumerate(source_prompts((replacement for replacement, _ in wanted.values()), self.batch))
         }
         prompts = {source: Prompt(ids, (0,), (0,), {}, f"source {source}") for ids, source in sources.items()}
-        items = [
-            type(s)(source, s.ids, s.reads)
-            for source, prompt in prompts.items()
-            for s in sequences([prompt], full=False)
-        ]
+        items = [type(s)(source, s.ids, s.reads) for source, prompt in prompts.items() for s in sequences([prompt], full=False)]
         places = sorted(set().union(*(places for _, places in wanted.values())))
         at: dict[Place, list[Tensor]] = {place: [] for place in places}
         nodes_of, start = {}, 0
-        for run in build_batches(
-            items, lambda _e, _p: None, max_nodes=SOURCE_NODES, shared=True, limits=passes.network.trees
-        ):
+        for run in build_batches(items, lambda _e, _p: None, max_nodes=SOURCE_NODES, shared=True, limits=passes.network.trees):
             unread = replace(run, read_nodes=run.read_nodes[:1])  # its logits are of no use
             for place, values in passes.clean(unread, places).at.items():
                 at[place].append(values)
@@ -178,10 +162,7 @@ class Sources:
         parts: dict[tuple[int, Place], list[Tensor]] = {}
         nodes_of: dict[int, list[int]] = {}
         for run in _lay_out(passes, sources, self.prompts, self.batch):
-            own = {
-                e: Prompt(sources[e], (0,), (0,), self.prompts[e].marks, self.prompts[e].name)
-                for e in run.examples
-            }
+            own = {e: Prompt(sources[e], (0,), (0,), self.prompts[e].marks, self.prompts[e].name) for e in run.examples}
             for key, place, values in _edited_runs(passes, run, own, wanted, capacity):
                 parts.setdefault((key, place), []).append(values)
             for sequence, nodes in zip(run.sequences, run.nodes, strict=True):
@@ -251,9 +232,7 @@ def _lay_out(passes: Passes, sources: Sequence[Ids], prompts: Prompts, batch: Ba
     return build_batches(items, lambda e, _: e, max_nodes=10**9, shared=True, limits=limits)
 
 
-def _alignment(
-    nodes_of: dict[int, list[int]], batch: Batch, prompts: Prompts, replacement: Replacement
-) -> Tensor:
+def _alignment(nodes_of: dict[int, list[int]], batch: Batch, prompts: Prompts, replacement: Replacement) -> Tensor:
     """For each node of `batch` its node in the source runs (-1 where none)."""
     index = torch.full((batch.n_nodes,), -1)
     for node, (example, position) in batch.owners().items():

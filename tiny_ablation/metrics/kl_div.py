@@ -21,9 +21,7 @@ def kl_per_read(a: Readout, b: Readout) -> "Tensor":
     difference *= b.probabilities
     # A sum in pairs; a product of matrices adds 50,000 terms one after the other.
     found = row_sums(difference)
-    if (
-        found.isnan().any()
-    ):  # a token that the baseline gives minus infinity adds nothing, whatever it has in `a`
+    if found.isnan().any():  # a token that the baseline gives minus infinity adds nothing, whatever it has in `a`
         found = row_sums(difference.masked_fill_(b.logits == -math.inf, 0))
     return found
 

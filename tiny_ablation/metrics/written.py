@@ -61,7 +61,5 @@ def of_text(score: Score) -> "Callable[[Written, Written], Tensor]":
 def _finite(score: Score, text: str, asked: Asked) -> float:
     value = float(score(text, asked))
     if not math.isfinite(value):
-        raise NumericsError(
-            f"a metric of text gives {value} for what was written behind {asked.id}: {text!r}"
-        )
+        raise NumericsError(f"a metric of text gives {value} for what was written behind {asked.id}: {text!r}")
     return value

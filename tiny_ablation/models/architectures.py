@@ -79,9 +79,7 @@ def restarts(hf: Any) -> list[Callable[[], None]]:
     out = []
     for module in hf.modules():
         kinds = getattr(module, "rope_type", "")
-        prefixes = (
-            {f"{name}_": kind for name, kind in kinds.items()} if isinstance(kinds, dict) else {"": kinds}
-        )
+        prefixes = {f"{name}_": kind for name, kind in kinds.items()} if isinstance(kinds, dict) else {"": kinds}
         out += [partial(_restart, module, prefix) for prefix, kind in prefixes.items() if "dynamic" in kind]
     return out
 
@@ -91,9 +89,7 @@ def _restart(module: Any, prefix: str) -> None:
     setattr(module, f"{prefix}max_seq_len_cached", module.original_max_seq_len)
 
 
-Layout = Callable[
-    [Any], tuple[Any, Any, Any]
-]  # indices of a fused output -> those of queries, keys and values, by head
+Layout = Callable[[Any], tuple[Any, Any, Any]]  # indices of a fused output -> those of queries, keys and values, by head
 
 
 def fused_layouts(config: Any, heads: int, d_head: int, width: int) -> list[Layout]:

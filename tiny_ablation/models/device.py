@@ -19,9 +19,7 @@ def resolve_device(cfg: DeviceConfig) -> str:
         name = cfg.name.value
     if not there[name]:
         have = ", ".join(device for device, is_there in there.items() if is_there)
-        raise DeviceError(
-            f"device={name}: there is no {name} device on this machine; it has {have} (device=auto chooses)"
-        )
+        raise DeviceError(f"device={name}: there is no {name} device on this machine; it has {have} (device=auto chooses)")
     bad = known_bad(name)
     if bad:
         raise DeviceError(f"device={name}: {bad}")

@@ -163,9 +163,12 @@ def take_apart(hf: Any, seen: list[Watched]) -> list[Block]:
 def _is_silent(event: Event, watched: Watched) -> bool:
     gave = event.gave
     return (
-        "." not in event.name and gave is not None and watched.entering is not None
-        and gave.numel() == watched.entering.numel() and not bool(gave.any())
-    )  # fmt: skip
+        "." not in event.name
+        and gave is not None
+        and watched.entering is not None
+        and gave.numel() == watched.entering.numel()
+        and not bool(gave.any())
+    )
 
 
 @contextmanager
@@ -224,9 +227,7 @@ def _attention(block: Block, config: Any) -> None:
         return
     block.attention = found
     for component, candidates in found.units.items():
-        block.points[component] = [
-            HookPoint("", event.module, side, units) for event, side, units in candidates
-        ]
+        block.points[component] = [HookPoint("", event.module, side, units) for event, side, units in candidates]
     block.refused |= found.refused
     for component in set("qkv") - set(block.points) - set(block.refused):
         block.refused[component] = f"where {component} is made was not found"

@@ -56,9 +56,7 @@ def read_at(unembed: nn.Module, select: Callable[[Tensor], Tensor]) -> Iterator[
 
 
 @contextmanager
-def mlp_on(
-    mlp: nn.Module, gather: Callable[[Tensor], Tensor], scatter: Callable[[Tensor], Tensor]
-) -> Iterator[None]:
+def mlp_on(mlp: nn.Module, gather: Callable[[Tensor], Tensor], scatter: Callable[[Tensor], Tensor]) -> Iterator[None]:
     """Within: an MLP computes the tokens that `gather` takes; `scatter` puts them among the others, which nobody reads."""
     with (
         removed(HookPoint("", mlp, "in").attach(gather)),

@@ -94,8 +94,7 @@ def fold_weights(hf: Any) -> None:
     kind = hf.config.model_type
     if kind not in _READERS:
         raise ModelError(
-            f"model.weights=folded is not known for {type(hf).__name__}, only for {', '.join(_READERS)}; use "
-            "model.weights=raw."
+            f"model.weights=folded is not known for {type(hf).__name__}, only for {', '.join(_READERS)}; use model.weights=raw."
         )
     layers, final_norm, embeddings, read_block = _READERS[kind](hf)
     with torch.no_grad():

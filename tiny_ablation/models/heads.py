@@ -64,10 +64,14 @@ def matrices(events: Sequence[Event], inside: str = "") -> Iterator[tuple[int, E
     for i, event in enumerate(events):
         weight = getattr(event.module, "weight", None)
         if (
-            isinstance(weight, Tensor) and weight.dim() == 2 and event.given is not None and event.gave is not None
-            and not isinstance(event.module, nn.Embedding) and not list(event.module.children())
+            isinstance(weight, Tensor)
+            and weight.dim() == 2
+            and event.given is not None
+            and event.gave is not None
+            and not isinstance(event.module, nn.Embedding)
+            and not list(event.module.children())
             and (not inside or event.name == inside or event.name.startswith(f"{inside}."))
-        ):  # fmt: skip
+        ):
             yield i, event
 
 
@@ -136,9 +140,7 @@ def _separate(found: Attention, named: Mapping[str, Event], maps: Sequence[Event
         of_head = torch.arange(width_of(joint[0].gave)).view(found.heads, -1)
         found.units["v"] = [(joint[0], "out", of_head[:, -d_value:])]
         found.kv_heads = found.heads
-        found.refused["k"] = (
-            "a key of this model is made of a part of each head's own and one that all heads share"
-        )
+        found.refused["k"] = "a key of this model is made of a part of each head's own and one that all heads share"
         return
     for part, d in (("k", d_query), ("v", d_value)):
         if part in named and width_of(named[part].gave) % d == 0:
@@ -156,9 +158,7 @@ def _fused(found: Attention, maps: Sequence[Event], call: Any, config: Any) -> N
     d = call.d_query if call else width_of(found.output.given) // found.heads
     widths = [e for e in maps if width_of(e.gave) > found.heads * d]
     if len(widths) != 1:
-        found.refused |= dict.fromkeys(
-            "qkv", "q, k and v of this model are not the outputs of matrices that were found"
-        )
+        found.refused |= dict.fromkeys("qkv", "q, k and v of this model are not the outputs of matrices that were found")
         return
     index = torch.arange(width_of(widths[0].gave))
     for layout in fused_layouts(config, found.heads, d, len(index)):

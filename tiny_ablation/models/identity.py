@@ -51,9 +51,7 @@ def _base(cfg: ModelConfig) -> ModelConfig | None:
     if where and (where / ADAPTER).is_file():
         return adapter.base_of(cfg, where)
     if cfg.base is not None and (where or cfg.source is not ModelSource.hub):
-        raise ModelError(
-            f"model.base={cfg.base} is for LoRA adapters, and {cfg.name} has no {ADAPTER}; leave it out."
-        )
+        raise ModelError(f"model.base={cfg.base} is for LoRA adapters, and {cfg.name} has no {ADAPTER}; leave it out.")
     return None
 
 
@@ -101,6 +99,4 @@ def identity(cfg: ModelConfig, files: ModelFiles | None) -> str:
 
 def _check(cfg: ModelConfig) -> None:
     if cfg.trust_remote_code and cfg.source in (ModelSource.hub, ModelSource.local):
-        notice(
-            f"Warning: model.trust_remote_code=true runs the code that comes with {cfg.id or cfg.repo or cfg.path}."
-        )
+        notice(f"Warning: model.trust_remote_code=true runs the code that comes with {cfg.id or cfg.repo or cfg.path}.")

@@ -125,9 +125,7 @@ def tree_of(judge: Judge, prompts: list[Prompt], limits: TreeLimits) -> Tree:
     nodes_of = lengths[0] + sum(n - n // 2 for n in lengths[1:])
     if nodes_of > limits.nodes or len({*map(limits.length_class, lengths)}) > 1:
         fits = lengths[0] if 2 * lengths[0] <= limits.nodes else max(2, int(limits.nodes) // 3)
-        near = [
-            n for n in (fits - fits // 4, min(3, fits)) if limits.length_class(n) == limits.length_class(fits)
-        ]
+        near = [n for n in (fits - fits // 4, min(3, fits)) if limits.length_class(n) == limits.length_class(fits)]
         prompts = judge.prompts([fits, *(near or [fits])])
     nodes: dict[tuple[int, ...], int] = {}
     parents, last = [], []

@@ -67,9 +67,7 @@ class KeptProof:
     def keep_parts(self, model: "LoadedModel", parts: Sequence[Parts], shown: str) -> None:
         """Keep where the parts of a model were proven to be, and the print of what its blocks gave."""
         if self.path is not None:
-            self._write(
-                {"shows": shown, "attention": model.origin.get("attention")} | _written(model.hf, parts)
-            )
+            self._write({"shows": shown, "attention": model.origin.get("attention")} | _written(model.hf, parts))
 
     def _write(self, more: Mapping[str, Any]) -> None:
         if self.path is None:
@@ -177,10 +175,7 @@ def _in_order(first: int, n: int, width: int) -> Tensor:
 
 def _read(hf: Any, content: Mapping[str, Any]) -> list[Parts] | None:
     """The parts; None where the model does not show what it showed when they were proven."""
-    layouts = [
-        _in_order(*each) if each and isinstance(each[0], int) else torch.tensor(each)
-        for each in content["layouts"]
-    ]
+    layouts = [_in_order(*each) if each and isinstance(each[0], int) else torch.tensor(each) for each in content["layouts"]]
     blocks = [hf.get_submodule(block["module"]) for block in content["blocks"]]
     with showing(blocks) as seen:
         shown = seen.print(run(hf, probe_ids(hf)))
@@ -204,4 +199,4 @@ def _read(hf: Any, content: Mapping[str, Any]) -> list[Parts] | None:
             result=result,
         )
         for layer, (block, module, result) in enumerate(zip(content["blocks"], blocks, seen.results, strict=True))
-    ]  # fmt: skip
+    ]

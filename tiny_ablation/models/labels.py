@@ -18,9 +18,7 @@ def site_label(key: Mapping[str, Any], *, sentence: bool = False) -> str:
     """
     parts, done = [], {"scale"}
     if "layer_a" in key:
-        parts.append(
-            f"{head_label(key['layer_a'], key['head_a'])} + {head_label(key['layer_b'], key['head_b'])}"
-        )
+        parts.append(f"{head_label(key['layer_a'], key['head_a'])} + {head_label(key['layer_b'], key['head_b'])}")
         done |= {"layer_a", "head_a", "layer_b", "head_b"}
     elif "head" in key:
         parts.append(head_label(key["layer"], key["head"]))

@@ -116,9 +116,7 @@ def _make_room() -> None:
 
     allowed = _SHARE_HELD * psutil.virtual_memory().total
     sizes = {key: sum(p.nbytes for p in model.hf.parameters()) for key, model in _held.items()}
-    while sizes and (
-        any(key[-2] != "cpu" for key in sizes) or sum(sizes.values()) + max(sizes.values()) > allowed
-    ):
+    while sizes and (any(key[-2] != "cpu" for key in sizes) or sum(sizes.values()) + max(sizes.values()) > allowed):
         oldest = next(iter(_held))
         del _held[oldest], sizes[oldest]
     gc.collect()  # a network and its hooks refer to each other
@@ -143,9 +141,7 @@ def load_plain(cfg: ModelConfig, *, dtype: str, weights: str, on_disk: bool = Fa
     files = prepare(cfg)
     read_as = _read_as(cfg, files, dtype)
     if identity(cfg, files) != weights:
-        raise ModelError(
-            f"model {cfg.name}: its files have changed since the run loaded them; they cannot verify it."
-        )
+        raise ModelError(f"model {cfg.name}: its files have changed since the run loaded them; they cannot verify it.")
     if files is None:
         hf = IN_MEMORY[cfg.source].build(cfg)[0]
         hf.set_attn_implementation("eager")
@@ -179,9 +175,7 @@ def _read_as(cfg: ModelConfig, files: ModelFiles | None, dtype: str) -> str:
     return "float32" if computed and dtype in ("float16", "bfloat16") else dtype
 
 
-def _load(
-    cfg: ModelConfig, files: ModelFiles | None, device: str, dtype: str, placed: Placement | None
-) -> LoadedModel:
+def _load(cfg: ModelConfig, files: ModelFiles | None, device: str, dtype: str, placed: Placement | None) -> LoadedModel:
     read_as, how = None, {}
     _refuse_quantization(cfg, files)
     if placed is not None:
@@ -226,27 +220,23 @@ def _refuse_quantization(cfg: ModelConfig, files: ModelFiles | None) -> None:
         return
     asked = f"model.quantization={cfg.quantization}"
     if files is None:
-        raise ModelError(
-            f"{asked} rounds weights that are read from files, and model {cfg.name} is made in memory."
-        )
+        raise ModelError(f"{asked} rounds weights that are read from files, and model {cfg.name} is made in memory.")
     if cfg.weights is Weights.folded:
         raise ModelError(f"{asked} rounds weights as trained; use model.weights=raw.")
     if files.adapter is not None:
-        raise ModelError(
-            f"{asked} does not go with a LoRA adapter; merge the two, save the model, and name its directory."
-        )
+        raise ModelError(f"{asked} does not go with a LoRA adapter; merge the two, save the model, and name its directory.")
 
 
 def _refuse_placement(cfg: ModelConfig, files: ModelFiles | None) -> None:
     """Weights that are computed from those of the files have to be in memory."""
     given = {
-        "model.quantization": cfg.quantization is not None, "model.weights=folded": cfg.weights is Weights.folded,
-        "a LoRA adapter": files is not None and files.adapter is not None, "a model that is made in memory": files is None,
-    }  # fmt: skip
+        "model.quantization": cfg.quantization is not None,
+        "model.weights=folded": cfg.weights is Weights.folded,
+        "a LoRA adapter": files is not None and files.adapter is not None,
+        "a model that is made in memory": files is None,
+    }
     if found := [name for name, is_so in given.items() if is_so]:
-        raise ModelError(
-            f"device.map=auto places weights as they are in the files, which does not go with {found[0]}."
-        )
+        raise ModelError(f"device.map=auto places weights as they are in the files, which does not go with {found[0]}.")
 
 
 def _refuse_changed(cfg: ModelConfig, files: ModelFiles) -> None:
@@ -266,9 +256,7 @@ def _settle(hf: Any, cfg: ModelConfig, device: str, dtype: str | None) -> None:
     try:
         convert(hf, device=device, dtype=dtype)
     except (RuntimeError, AssertionError) as error:  # out of memory; torch built without the device
-        raise DeviceError(
-            f"model {cfg.name} cannot be put on device={device}: {first_line(error)}"
-        ) from error
+        raise DeviceError(f"model {cfg.name} cannot be put on device={device}: {first_line(error)}") from error
 
 
 def _read_model(cfg: ModelConfig, files: ModelFiles, dtype: str, device: str = "cpu", **how: Any) -> Any:

@@ -216,9 +216,7 @@ def told(model: "LoadedModel", when: str) -> Iterator[None]:
         yield
     except ModelError as error:
         said = str(error)
-        raise ModelError(
-            said if said.startswith(f"model {model.name}: ") else f"model {model.name}: {said}"
-        ) from error
+        raise ModelError(said if said.startswith(f"model {model.name}: ") else f"model {model.name}: {said}") from error
     except Exception as error:
         if isinstance(error, TinyAblateError) or is_out_of_memory(error):
             raise
@@ -262,9 +260,7 @@ def _shape(model: "LoadedModel", parts: Sequence[Parts]) -> ModelShape:
         return [0 if point is None or point.units is None else len(point.units) for point in points]
 
     def width(component: str) -> int:
-        points = [
-            p for part in parts if (p := part.points.get(component)) is not None and p.units is not None
-        ]
+        points = [p for part in parts if (p := part.points.get(component)) is not None and p.units is not None]
         return max((p.units.shape[1] for p in points if p.units is not None), default=0)
 
     unembed: Any = model.hf.get_output_embeddings()
@@ -301,9 +297,7 @@ def _boot_bridge(model: "LoadedModel") -> "TransformerBridge":
         )
     except (ValueError, KeyError, AttributeError) as error:
         architecture = (getattr(model.hf.config, "architectures", None) or [type(model.hf).__name__])[0]
-        raise ModelError(
-            f"model {model.name}: TransformerLens cannot wrap {architecture}: {error}"
-        ) from error
+        raise ModelError(f"model {model.name}: TransformerLens cannot wrap {architecture}: {error}") from error
 
 
 def _bridge_tokenizer(tokenizer: Any) -> Any:

@@ -118,9 +118,7 @@ def _pack_all(unembed: nn.Module, blocks: Sequence[nn.Module]) -> "dict[nn.Modul
         if weight is None or "forward" in vars(module):
             continue
         packed = weight.nbytes <= left
-        if (
-            packed or module is not unembed
-        ):  # few rows meet the unembedding, too few to order it for each time
+        if packed or module is not unembed:  # few rows meet the unembedding, too few to order it for each time
             left -= weight.nbytes * packed
             out[module] = _Packed(weight, getattr(module, "bias", None), packed=packed)
     return out

@@ -72,9 +72,7 @@ def opening(cfg: ModelConfig, tokenizer: Any) -> Ids:
     if asked == "false":
         return ()
     if asked == "true" and bos is None:
-        raise ModelError(
-            f"model.prepend_bos=true, but the tokenizer of {cfg.name} has no such token; use auto or false."
-        )
+        raise ModelError(f"model.prepend_bos=true, but the tokenizer of {cfg.name} has no such token; use auto or false.")
     own = frame(cfg.name, tokenizer).before
     return own if asked == "auto" or bos in own else (bos, *own)
 

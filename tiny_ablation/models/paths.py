@@ -165,9 +165,7 @@ def _chunks(judge: Judge, tree: Tree) -> str | None:
     with attention.in_use(network.hf, keep=True), keeping_what_enters(network, [start], entering):
         found = judge.tree(tree)
     if len(attention.kept) != network.shape.n_layers:
-        return (
-            f"{len(attention.kept)} calls of the shared attention function in {network.shape.n_layers} blocks"
-        )
+        return f"{len(attention.kept)} calls of the shared attention function in {network.shape.n_layers} blocks"
     fault = difference(logits_of(tree.prompts), found)
     if fault:
         return fault

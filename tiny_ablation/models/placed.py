@@ -49,9 +49,7 @@ def placement(cfg: Any, device: str) -> Placement | None:
             raise ConfigError(f"device.{given[0]} says how device.map=auto spreads a model; add that")
         return None
     if device == "mps":
-        raise ConfigError(
-            "device.map=auto: mps shares the machine's memory; use device=cpu, which can keep weights on disk"
-        )
+        raise ConfigError("device.map=auto: mps shares the machine's memory; use device=cpu, which can keep weights on disk")
     import torch
 
     gpus = range(torch.cuda.device_count()) if device.startswith("cuda") else ()

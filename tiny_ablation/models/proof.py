@@ -190,9 +190,7 @@ def _size(watched: Watched, point: HookPoint) -> float:
 
 def _kind(block: Block) -> tuple[Any, ...]:
     """The same for blocks that are built alike."""
-    events = tuple(
-        (e.name, type(e.module), None if e.gave is None else e.gave.shape) for e in block.watched.events
-    )
+    events = tuple((e.name, type(e.module), None if e.gave is None else e.gave.shape) for e in block.watched.events)
     return events, tuple((c, len(points)) for c, points in block.points.items())
 
 
@@ -201,10 +199,7 @@ def _choose(block: Block) -> dict[str, int | str]:
     asked = [c for c in "qkv" if c in block.points]
     if block.attention is None or not asked:
         return {}
-    faults = [
-        {c: _fault_told(block, c, block.points[c][i]) for c in asked}
-        for i in range(len(block.points[asked[0]]))
-    ]
+    faults = [{c: _fault_told(block, c, block.points[c][i]) for c in asked} for i in range(len(block.points[asked[0]]))]
     right = [i for i, of_layout in enumerate(faults) if not any(of_layout.values())]
     if len(faults) == 1:
         return {c: fault or 0 for c, fault in faults[0].items()}

@@ -52,7 +52,7 @@ class PackedLinear(nn.Module):
             return bnb.int8_vectorwise_dequant(self.packed, self.scale).to(self.like)
         state = bnb.QuantState(
             self.scale, shape=self.shape, code=self.code, blocksize=self._block, quant_type="nf4", dtype=self.scale.dtype
-        )  # fmt: skip
+        )
         return bnb.dequantize_4bit(self.packed, state).to(self.like)
 
     def forward(self, x: Tensor) -> Tensor:

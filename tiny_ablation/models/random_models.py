@@ -18,20 +18,20 @@ _KEYS = (
         WIDTH,
         "hidden_size d_model n_embd embedding_dim emb_dim embedding_size word_embed_proj_dim attention_hidden_size "
         "lru_width input_embedding_size output_embedding_size hidden_size_global adapter_in_dim adapter_input_size "
-        "shape_embed_dim pronunciation_embed_dim dim_model_base ple_embed_dim"
+        "shape_embed_dim pronunciation_embed_dim dim_model_base ple_embed_dim",
     ),
     (
         HEADS,
         "num_attention_heads n_head n_heads num_heads attention_heads decoder_attention_heads encoder_attention_heads "
         "num_decoder_attention_heads num_encoder_attention_heads swa_num_attention_heads index_n_heads linear_num_heads "
         "linear_num_value_heads n_routed_experts num_experts num_local_experts moe_num_experts num_layers n_layers "
-        "n_layer num_hidden_layers decoder_layers num_decoder_layers mamba_num_heads num_blocks o_groups"
+        "n_layer num_hidden_layers decoder_layers num_decoder_layers mamba_num_heads num_blocks o_groups",
     ),
     (
         2,
         "encoder_layers num_encoder_layers num_experts_per_tok moe_k moe_topk num_experts_per_token top_k_experts "
         "linear_num_key_heads n_group n_groups hc_mult hc_count num_codebooks num_layers_per_stack "
-        "n_layers_per_attn_res_block zero_expert_num n_mamba_heads mamba_n_groups num_kv_shared_layers"
+        "n_layers_per_attn_res_block zero_expert_num n_mamba_heads mamba_n_groups num_kv_shared_layers",
     ),
     (1, "topk_group num_random_blocks moe_layer_start_index num_hash_layers first_k_dense_replace"),
     (
@@ -40,64 +40,79 @@ _KEYS = (
         "v_head_dim global_head_dim linear_head_dim linear_key_head_dim linear_value_head_dim mamba_d_head mamba_head_dim "
         "qk_nope_head_dim mamba_d_state ssm_state_size state_size time_step_rank mamba_dt_rank "
         "hidden_size_per_layer_input laurel_rank adapter_rank d_rel hc_lowrank o_lora_rank query_pre_attn_scalar "
-        "router_hidden_size"
+        "router_hidden_size",
     ),
     (
         8,
         "qk_rope_head_dim rotary_dim mamba_n_heads mamba_chunk_size chunk_size block_size position_bias_num_buckets "
-        "prompt_types segment_types num_buckets prompt_length gated_norm_rank split_ngram_parts"
+        "prompt_types segment_types num_buckets prompt_length gated_norm_rank split_ngram_parts",
     ),
     (24, "qk_head_dim"),
     (32, "q_lora_rank kv_lora_rank"),
     (
         HIDDEN,
         "intermediate_size ffn_dim d_inner dff dim_ff decoder_ffn_dim encoder_ffn_dim ffn_hidden_size feed_forward_size "
-        "intermediate_size_mlp dense_intermediate_size n_inner"
+        "intermediate_size_mlp dense_intermediate_size n_inner",
     ),
     (
         48,
         "moe_intermediate_size shared_expert_intermediate_size shared_experts_intermediate_size shared_intermediate_size "
-        "expert_ffn_hidden_size moe_shared_expert_intermediate_size"
+        "expert_ffn_hidden_size moe_shared_expert_intermediate_size",
     ),
     (
         VOCABULARY,
         "vocab_size vocab_size_per_layer_input pronunciation_vocab_size shape_vocab_size unpadded_vocab_size "
-        "encoder_hash_byte_group_vocab mamba_d_ssm ngram_vocab_size_base"
+        "encoder_hash_byte_group_vocab mamba_d_ssm ngram_vocab_size_base",
     ),
     (
         CONTEXT,
         "max_position_embeddings n_positions n_ctx max_seq_len max_target_positions max_source_positions context_length "
-        "position_bias_max_distance relative_max_distance rel_extent mem_len"
+        "position_bias_max_distance relative_max_distance rel_extent mem_len",
     ),
     (
         WINDOW,
         "sliding_window sliding_window_size window_size attention_window_size attention_chunk_size index_topk "
-        "index_block_size index_topk_blocks local_attention_window_len keep_window_size"
+        "index_block_size index_topk_blocks local_attention_window_len keep_window_size",
     ),
     (True, "is_decoder"),
-)  # fmt: skip
+)
 SIZES = {name: value for value, names in _KEYS for name in names.split()}
 TOKENS = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1}
 
 # What no rule gives: per-layer patterns that other keys make, sizes that must equal each other, keys without a default.
 _SWA = {f"swa_{name}": 4 for name in ("num_attention_heads", "num_key_value_heads")} | {
-    "swa_q_lora_rank": 32, "swa_kv_lora_rank": 32, "swa_head_dim": 24, "swa_qk_nope_head_dim": 16, "swa_v_head_dim": 16,
-}  # fmt: skip
+    "swa_q_lora_rank": 32,
+    "swa_kv_lora_rank": 32,
+    "swa_head_dim": 24,
+    "swa_qk_nope_head_dim": 16,
+    "swa_v_head_dim": 16,
+}
 _DOTS3 = {"num_key_value_heads": HEADS, "head_dim": 24, **_SWA}
 _HYBRID = {"layers_block_type": ["linear_attention", "hybrid"] * 2, "num_hidden_layers": 4}
 _INDEXER = {
-    "indexer_n_heads": 2, "indexer_kv_heads": 1, "indexer_head_dim": D_HEAD, "head_dim": D_HEAD,
-    "indexer_budget": 8, "indexer_compress_ratio": 4,
-}  # fmt: skip
+    "indexer_n_heads": 2,
+    "indexer_kv_heads": 1,
+    "indexer_head_dim": D_HEAD,
+    "head_dim": D_HEAD,
+    "indexer_budget": 8,
+    "indexer_compress_ratio": 4,
+}
 _ADAPTER = {"adapter_out_dim": WIDTH}
-_GEMMA4 = {"global_head_dim": 2 * D_HEAD, "num_hidden_layers": 6, "num_kv_shared_layers": 2,
-           "layer_types": ["sliding_attention", "full_attention"] * 3}  # fmt: skip
+_GEMMA4 = {
+    "global_head_dim": 2 * D_HEAD,
+    "num_hidden_layers": 6,
+    "num_kv_shared_layers": 2,
+    "layer_types": ["sliding_attention", "full_attention"] * 3,
+}
 SPECIAL: dict[str, dict[str, Any]] = {
     "bamba": {"attn_layer_indices": [1, 3]},
-    "cohere_compass_text": {"rope_parameters": {"full_attention": {"rope_type": "default", "rope_theta": 10000.0,
-                                                                   "mrope_section": [4, 2, 2]}}},
-    "dbrx": {"rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
-             "attn_config": {"rope_theta": 10000.0, "clip_qkv": 8.0}},
+    "cohere_compass_text": {
+        "rope_parameters": {"full_attention": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [4, 2, 2]}}
+    },
+    "dbrx": {
+        "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
+        "attn_config": {"rope_theta": 10000.0, "clip_qkv": 8.0},
+    },
     "dots1": {"n_shared_experts": 1},
     "dots3_note": {"text_config": _DOTS3, "vision_config": _ADAPTER, "audio_config": _ADAPTER},
     "dots3_note_text": _DOTS3,
@@ -110,8 +125,12 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "gpt_neo": {"attention_types": [[["global", "local"], 2]]},
     "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1},
     "lfm2_moe": {"layer_types": ["conv", "full_attention"] * 2},
-    "laguna": {"num_attention_heads_per_layer": [HEADS] * LAYERS, "layer_types": ["full_attention", "sliding_attention"] * 2,
-               "mlp_layer_types": ["dense", *["sparse"] * 3], "num_hidden_layers": LAYERS},
+    "laguna": {
+        "num_attention_heads_per_layer": [HEADS] * LAYERS,
+        "layer_types": ["full_attention", "sliding_attention"] * 2,
+        "mlp_layer_types": ["dense", *["sparse"] * 3],
+        "num_hidden_layers": LAYERS,
+    },
     "longcat_flash": {"head_dim": 8},
     "mamba2": {"num_heads": 8},
     "mllama": {"text_config": {"cross_attention_layers": [1]}},
@@ -123,14 +142,15 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "zamba": _HYBRID,
     "zamba2": _HYBRID,
     "zaya": {"num_experts_per_tok": 1},
-}  # fmt: skip
+}
 _DRAFTS = "it drafts for another model, whose hidden states it needs"
-_DECODER = (
-    "its causal language model is built from the config of its decoder, which has no model type of its own"
-)
+_DECODER = "its causal language model is built from the config of its decoder, which has no model type of its own"
 NOT_ALONE = {
-    "gemma4_assistant": _DRAFTS, "gemma4_unified_assistant": _DRAFTS, "musicgen": _DECODER, "musicgen_melody": _DECODER,
-}  # fmt: skip
+    "gemma4_assistant": _DRAFTS,
+    "gemma4_unified_assistant": _DRAFTS,
+    "musicgen": _DECODER,
+    "musicgen_melody": _DECODER,
+}
 # Keys that are needed though their default is None.
 _NEEDED = ("head_dim", "num_experts_per_tok", "n_routed_experts")
 
@@ -179,8 +199,12 @@ def _is_size(name: str, value: Any) -> bool:
         return value is False
     if value is None:
         return name in _NEEDED
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0 and (
-        name in SIZES or "key_value_heads" in name or name == "num_kv_heads")  # fmt: skip
+    return (
+        isinstance(value, int)
+        and not isinstance(value, bool)
+        and value > 0
+        and (name in SIZES or "key_value_heads" in name or name == "num_kv_heads")
+    )
 
 
 def _small(name: str, value: int, names: Mapping[str, Any]) -> int:
@@ -196,10 +220,12 @@ def _per_layer(full: Any, names: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(layers, int) or "num_hidden_layers" not in {*names, *full.attribute_map}:
         return {}
     lists = {
-        name: value for name in names
-        if isinstance(value := full.__dict__.get(name), (list, tuple)) and len(value) == layers
+        name: value
+        for name in names
+        if isinstance(value := full.__dict__.get(name), (list, tuple))
+        and len(value) == layers
         and len({*map(str, value)}) < layers  # else numbers of blocks
-    }  # fmt: skip
+    }
     if not lists:
         return {}
     kinds = list(zip(*lists.values(), strict=True))

@@ -50,6 +50,4 @@ def read_config(cfg: ModelConfig, files: ModelFiles) -> Any:
 
     with reading(cfg, files):
         refuse_countless(cfg.name, files.directory)
-        return AutoConfig.from_pretrained(
-            files.directory, local_files_only=True, trust_remote_code=cfg.trust_remote_code
-        )
+        return AutoConfig.from_pretrained(files.directory, local_files_only=True, trust_remote_code=cfg.trust_remote_code)

@@ -108,16 +108,12 @@ def scores_points(hf: Any, parts: "Sequence[Parts]") -> list[ScoresPoint] | str:
     found = []
     for layer, part in enumerate(parts):
         z = part.points.get("z")
-        attention = next(
-            (m for m in part.module.modules() if z is not None and z.module in [*m.children()]), None
-        )
+        attention = next((m for m in part.module.modules() if z is not None and z.module in [*m.children()]), None)
         if attention is None:
             return f"block {layer} has no attention whose heads are known"
         if "attention_mask" not in inspect.signature(attention.forward).parameters:
             return f"the attention of block {layer} ({type(attention).__name__}) is given no mask"
-        found.append(
-            ScoresPoint(f"blocks.{layer}.scores", attention, "in", config=hf.config.get_text_config())
-        )
+        found.append(ScoresPoint(f"blocks.{layer}.scores", attention, "in", config=hf.config.get_text_config()))
     try:
         return _fault(hf, found) or found
     except Exception as error:  # a model may refuse masks in any way
@@ -156,6 +152,4 @@ def _fault(hf: Any, points: Sequence[ScoresPoint]) -> str | None:
         return "cutting what the last token sees changes other tokens"
     if difference(alone[:, -1], among_others[:, -1]):
         return "tokens reach the last one by other ways than through the attention that is masked"
-    return (
-        None if difference(alone[:, -1], clean[:, -1]) else "cutting what the last token sees changes nothing"
-    )
+    return None if difference(alone[:, -1], clean[:, -1]) else "cutting what the last token sees changes nothing"

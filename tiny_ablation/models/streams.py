@@ -40,9 +40,7 @@ class Term:
 def alike(a: Term, b: Term) -> bool:
     """Whether two sums have the same term."""
     factors = [torch.as_tensor(term.factor, dtype=torch.float64) for term in (a, b)]
-    return a.event.name == b.event.name and bool(
-        (factors[0] - factors[1]).abs().max() <= 0.01 * factors[0].abs().max()
-    )
+    return a.event.name == b.event.name and bool((factors[0] - factors[1]).abs().max() <= 0.01 * factors[0].abs().max())
 
 
 def terms_of(watched: Watched) -> list[Term] | None:
@@ -82,11 +80,7 @@ def is_norm(event: Event) -> bool:
 
 
 def _fits(event: Event, like: Tensor) -> bool:
-    return (
-        event.gave is not None
-        and event.gave.numel() == like.numel()
-        and event.gave.shape[-1] == like.shape[-1]
-    )
+    return event.gave is not None and event.gave.numel() == like.numel() and event.gave.shape[-1] == like.shape[-1]
 
 
 class _Column(NamedTuple):
@@ -115,10 +109,7 @@ class _Sum:
                     # of two modules that give the same, the outer one
                     self._columns[i] = column._replace(norm=other.norm)
                 return
-        if (
-            not bool(column.values.any())
-            or self._solve(column.values, self._trunk, self._columns) is not None
-        ):
+        if not bool(column.values.any()) or self._solve(column.values, self._trunk, self._columns) is not None:
             return
         self._columns.append(column)
 
@@ -147,9 +138,7 @@ class _Sum:
         solution = torch.linalg.lstsq(matrix, wanted, driver="gelsd").solution
         left = (wanted - matrix @ solution).abs().amax((1, 2))
         largest = torch.cat([matrix * solution.mT, wanted], -1).abs().amax((1, 2))
-        if bool((left > _ROUNDING * self._eps * largest).any()) or bool(
-            (solution[:, 0].abs() <= _NONE).all()
-        ):
+        if bool((left > _ROUNDING * self._eps * largest).any()) or bool((solution[:, 0].abs() <= _NONE).all()):
             return None
         return solution[:, 1:-1, 0].T
 
@@ -182,9 +171,7 @@ class _Sum:
             return None
         gain, factors = found
         kept = [c for c, f in zip(columns, factors, strict=True) if abs(f) > _NONE]
-        for column in list(
-            kept
-        ):  # columns that are nearly alike share what belongs to one: as few as will do
+        for column in list(kept):  # columns that are nearly alike share what belongs to one: as few as will do
             fewer = [c for c in kept if c is not column]
             if self._fit(target, trunk, fewer) is not None:
                 kept = fewer
@@ -194,13 +181,9 @@ class _Sum:
         gain, factors = again
         # Where all are multiplied by one number, it is the stream that is, behind the addition.
         whole = bool(factors) and all(abs(f - gain) <= _NONE * abs(gain) for f in factors)
-        return [
-            Term(c.event, 1.0 if whole else _round(f)) for c, f in zip(kept, factors, strict=True) if c.event
-        ]
+        return [Term(c.event, 1.0 if whole else _round(f)) for c, f in zip(kept, factors, strict=True) if c.event]
 
-    def _fit(
-        self, target: Tensor, trunk: _Column, columns: list[_Column]
-    ) -> tuple[float, list[float]] | None:
+    def _fit(self, target: Tensor, trunk: _Column, columns: list[_Column]) -> tuple[float, list[float]] | None:
         matrix = torch.stack([trunk.values, *(c.values for c in columns)], 1)
         sizes = matrix.norm(dim=0).clamp_min(1e-300)
         solution = torch.linalg.lstsq(matrix / sizes, target[:, None], driver="gelsd").solution[:, 0] / sizes

@@ -98,9 +98,7 @@ class TreeAttention:
     """
 
     def __init__(self, sees: Tensor, chunk: int = CHUNK) -> None:
-        self._chunks = [
-            _chunk(sees, slice(start, min(start + chunk, len(sees)))) for start in range(0, len(sees), chunk)
-        ]
+        self._chunks = [_chunk(sees, slice(start, min(start + chunk, len(sees)))) for start in range(0, len(sees), chunk)]
         self._keys = torch.cat([chunk.keys for chunk in self._chunks])
         self._others: tuple[Tensor, Iterator[KeysValues]] | None = None
         self.kept: list[KeysValues] = []
@@ -129,9 +127,7 @@ class TreeAttention:
         other.kept = self.kept[:blocks]
         return other
 
-    def __call__(
-        self, module: Any, query: Tensor, key: Tensor, value: Tensor, *_: Any, **options: Any
-    ) -> tuple[Tensor, None]:
+    def __call__(self, module: Any, query: Tensor, key: Tensor, value: Tensor, *_: Any, **options: Any) -> tuple[Tensor, None]:
         """Attend.
 
         Args:
@@ -159,9 +155,7 @@ class TreeAttention:
         out = query.new_empty(runs, nodes, heads, value.shape[-1])
         for chunk in self._chunks:
             at = slice(seen, seen := seen + len(chunk.keys))
-            mask = (
-                chunk.mask_of(group, query) if added is None else chunk.mask_with(added, group, key.shape[1])
-            )
+            mask = chunk.mask_of(group, query) if added is None else chunk.mask_with(added, group, key.shape[1])
             part = _attend(chunk.of(query), key[:, :, at], value[:, :, at], mask, scale)
             part = part if chunk.asked is None else part[:, :, chunk.asked]
             out[:, chunk.queries] = part.transpose(1, 2)
@@ -183,9 +177,7 @@ class TreeAttention:
         with attention_by(hf, IN_CHUNKS, self._keeping if keep else self):
             yield
 
-    def _keeping(
-        self, module: Any, query: Tensor, key: Tensor, value: Tensor, *more: Any, **options: Any
-    ) -> Any:
+    def _keeping(self, module: Any, query: Tensor, key: Tensor, value: Tensor, *more: Any, **options: Any) -> Any:
         self.kept.append((key, value))
         return self(module, query, key, value, *more, **options)
 

@@ -67,9 +67,7 @@ def answer(
     rows = effects.at_scale(rows, scale)
     use_q = use_q and bool(rows["q_value"].notna().any())
     found = _found(rows, confidence, use_q)
-    teller = _AnswerWriter(
-        metric, confidence, scale, effects.index_columns(impact), formats.decimals(rows["delta"])
-    )
+    teller = _AnswerWriter(metric, confidence, scale, effects.index_columns(impact), formats.decimals(rows["delta"]))
     top = None if found.empty else found.iloc[0].to_dict()
     reserve = "" if top is None else doubt(top)
     sentences = [] if found.empty else [teller.size(found)]
@@ -111,18 +109,14 @@ class _AnswerWriter:
             one = vocabulary.noun(self.index, 1)
             return f"No {one} has an effect on {self.metric} that this run can tell from none."
         row = found.iloc[0].to_dict()
-        done = vocabulary.action(
-            row["replacement"], self.scale, effects.label(row, self.index, sentence=True)
-        )
+        done = vocabulary.action(row["replacement"], self.scale, effects.label(row, self.index, sentence=True))
         verb = "lowers" if row["delta"] < 0 else "raises"
         before, after = formats.plain(row["baseline"], self.places), formats.plain(row["value"], self.places)
         change = f"from {before} to {after} {vocabulary.metric_vocabulary(self.metric).unit}"
         done = f"{done[:1].upper()}{done[1:]} {verb} {self.metric}"
         return f"{done} {change} in this run; {doubt}." if doubt else f"{done} the most: {change}."
 
-    def counts(
-        self, rows: pd.DataFrame, found: pd.DataFrame, use_q: bool, family_size: int | None
-    ) -> list[str]:
+    def counts(self, rows: pd.DataFrame, found: pd.DataFrame, use_q: bool, family_size: int | None) -> list[str]:
         tested, resolved = len(rows), sum(rows["resolved"])
         chance = (1 - self.confidence) * tested
         lucky = f"about {chance:.0f}" if chance >= 1 else "fewer than one"
@@ -135,9 +129,7 @@ class _AnswerWriter:
         ]
         if use_q and resolved:
             family = f" among {family_size} tests" if family_size else ""
-            lines.append(
-                f"After correcting for the number of tests, {len(found)} remain (q at most 0.05{family})."
-            )
+            lines.append(f"After correcting for the number of tests, {len(found)} remain (q at most 0.05{family}).")
         return lines
 
     def size(self, found: pd.DataFrame) -> str:

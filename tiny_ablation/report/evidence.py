@@ -58,9 +58,7 @@ def doubt(summary: Mapping[str, Any], site: Mapping[str, Any]) -> str:
         return ""
     if any(_is(row, site) and row["first"] >= stability["fair"] for row in stability.get("sites", ())):
         return ""
-    return (
-        f"which {stability['top']} sites are the strongest is not stable, so other examples may name another"
-    )
+    return f"which {stability['top']} sites are the strongest is not stable, so other examples may name another"
 
 
 def _is(row: Mapping[str, Any], site: Mapping[str, Any]) -> bool:
@@ -99,9 +97,7 @@ def _stability(found: Mapping[str, Any] | None) -> list[str]:
     )
     if "sites" not in found:  # a run of an earlier version
         return [f"Stability: {whole}"]
-    steady = [
-        f"{effects.site_name(row)} ({formats.percent(round(row['share'], 2))})" for row in stable_sites(found)
-    ]
+    steady = [f"{effects.site_name(row)} ({formats.percent(round(row['share'], 2))})" for row in stable_sites(found)]
     which = f"{', '.join(steady) if steady else 'none'} {'are' if len(steady) > 1 else 'is'}"
     return [
         f"Stability: of the {top} strongest of {found['of']} sites, {which} among the {top} strongest in "
@@ -119,18 +115,14 @@ def _confirm(found: Mapping[str, Any] | None) -> list[str]:
     else:
         tests = f"an interval without 0, and q at most 0.05 over these {found['family_size']} tests"
         said = f"{sum(_is_confirmed(row) is True for row in found['sites'])} of {n} are confirmed: same sign, {tests}"
-    return [
-        f"Held-out: the {n} strongest sites of split {found['chosen_on']}, measured again on {where}: {said}."
-    ]
+    return [f"Held-out: the {n} strongest sites of split {found['chosen_on']}, measured again on {where}: {said}."]
 
 
 def _is_confirmed(row: Mapping[str, Any]) -> bool | None:
     """Whether a site passed its test and its interval agrees; None where there is no test."""
     if row["confirmed"] is None:
         return None
-    return bool(row["confirmed"]) and not formats.holds_zero(
-        formats.number(row["ci_low"]), formats.number(row["ci_high"])
-    )
+    return bool(row["confirmed"]) and not formats.holds_zero(formats.number(row["ci_low"]), formats.number(row["ci_high"]))
 
 
 def _confirmed(found: Mapping[str, Any]) -> Table:

@@ -51,9 +51,16 @@ def examples_section(
             tables.append(_texts_table(name, shown, primary, shorten))
             continue
         cells = [
-            [shorten(row["clean"]), row["target"], row["foil"], formats.signed(row["delta"], 3),
-             row["prediction_baseline"], row["prediction"]] for _, row in shown.iterrows()
-        ]  # fmt: skip
+            [
+                shorten(row["clean"]),
+                row["target"],
+                row["foil"],
+                formats.signed(row["delta"], 3),
+                row["prediction_baseline"],
+                row["prediction"],
+            ]
+            for _, row in shown.iterrows()
+        ]
         prompt, _, _, change, *tokens = cells[0]
         before, after = (f"“{token.strip()}”" for token in tokens)
         moved = f"stays {after}" if before == after else f"goes from {before} to {after}"
@@ -74,9 +81,15 @@ def _said_of_texts(name: str, rows: Any) -> str:
 def _texts_table(name: str, shown: Any, primary: str, shorten: Callable[[str], str]) -> Table:
     head = ("prompt", "right", "written before", "written after", f"change of {primary}")
     cells = [
-        [shorten(row["clean"]), row["target"], printable(row["text_baseline"]), printable(row["text"]),
-         formats.signed(row["delta"], 3)] for _, row in shown.iterrows()
-    ]  # fmt: skip
+        [
+            shorten(row["clean"]),
+            row["target"],
+            printable(row["text_baseline"]),
+            printable(row["text"]),
+            formats.signed(row["delta"], 3),
+        ]
+        for _, row in shown.iterrows()
+    ]
     return Table(f"{name}: what is written behind the prompts whose {primary} it changes most.", head, cells)
 
 
@@ -103,11 +116,16 @@ def readouts_section(run: RunDir, *, heads: int = 3, prompts: int = 5, longest: 
         name, mean = site_label({"layer": layer, "head": head}), means.loc[(layer, head)]
         lines.append(_said_of_head(name, mean))
         cells = [
-            [shorten(texts[row["example_id"]]["clean"]), _words(row["attended"], weights=True), _words(row["promoted"]),
-             _words(row["suppressed"]), formats.signed(row["direct"], 3)]
+            [
+                shorten(texts[row["example_id"]]["clean"]),
+                _words(row["attended"], weights=True),
+                _words(row["promoted"]),
+                _words(row["suppressed"]),
+                formats.signed(row["direct"], 3),
+            ]
             for row in rows.head(prompts).to_dict("records")
             if row["example_id"] in texts
-        ]  # fmt: skip
+        ]
         how = "where its last token attends, the tokens whose logits it raises and lowers most, and the logits that it adds"
         columns = ("prompt", "attends to", "promotes", "suppresses", "right − wrong")
         tables.append(Table(f"{name}: {how} to the right answer over the wrong one.", columns, cells))
@@ -141,9 +159,7 @@ def _words(content: str, *, weights: bool = False, most: int = 3) -> str:
 
 def _shortener(prompts: Iterable[str], longest: int) -> Callable[[str], str]:
     """Cuts a prompt to its last characters, but for the end that all prompts share where that would take half of the room."""
-    shared = sum(
-        1 for _ in takewhile(lambda ends: len(set(ends)) == 1, zip(*map(reversed, prompts), strict=False))
-    )
+    shared = sum(1 for _ in takewhile(lambda ends: len(set(ends)) == 1, zip(*map(reversed, prompts), strict=False)))
     cut = max(0, shared - longest // 3) if shared > longest // 2 else 0
 
     def shorten(prompt: str) -> str:

@@ -39,10 +39,12 @@ def findings_page(directories: Sequence[Path], command: str) -> str:
         ResultsError: a directory holds no finished run, or its files are damaged.
     """
     lines = [
-        "# Findings", "",
-        "What finished runs say, read from their files and checked against their checksums. Written by:", "",
+        "# Findings",
+        "",
+        "What finished runs say, read from their files and checked against their checksums. Written by:",
+        "",
         _Code(command),
-    ]  # fmt: skip
+    ]
     for directory in directories:
         with reading(directory):
             section = _sweep(directory) if SweepDir(directory).plan.is_file() else _run(load_run(directory))
@@ -82,9 +84,7 @@ def _run(run: Run) -> Iterator[str]:
 def _how(run: Run) -> Iterator[str]:
     summary = run.summary
     provenance = read_json(run.dir.provenance)
-    yield _Code(
-        f"tiny-ablate {' '.join(arg for arg in provenance['argv'][1:] if not arg.startswith(_MACHINE))}"
-    )
+    yield _Code(f"tiny-ablate {' '.join(arg for arg in provenance['argv'][1:] if not arg.startswith(_MACHINE))}")
     yield ""
     shown = [name for name in ("accuracy", summary["primary"]) if name in summary["baseline"]]
     numbers = [f"{name} {_level(summary['baseline'][name])}" for name in shown]
@@ -123,9 +123,7 @@ def _top(run: Run) -> Iterator[str]:
     if summary["resolution"]:
         yield f"q: {summary['resolution']}."
     else:
-        yield (
-            f"q: {vocabulary.procedure(summary['fdr'])}, over {summary['family_size']} tests; null: {summary['null']}."
-        )
+        yield (f"q: {vocabulary.procedure(summary['fdr'])}, over {summary['family_size']} tests; null: {summary['null']}.")
 
 
 def _bounds(row: Mapping[str, Any], places: int) -> str:

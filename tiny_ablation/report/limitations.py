@@ -11,8 +11,7 @@ _VALUES = {
     "being shown something unusual as well as for missing what it says. Mean or resample "
     "ablation asks a milder question.",
     "mean": "The mean removes what varies between examples, and leaves what is the same in all.",
-    "resample": "Another example's value brings that example's information along: an effect mixes loss and "
-    "misdirection.",
+    "resample": "Another example's value brings that example's information along: an effect mixes loss and misdirection.",
     "patch": "Patching shows what differs between the two prompts of a pair, not what they share.",
     "noise": "Effects depend on how strong the noise is; other strengths may give other results.",
 }

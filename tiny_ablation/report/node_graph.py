@@ -53,19 +53,13 @@ def node_graph(run: "Run", *, ranking: str = "signed", size: int | None = None) 
     return {
         "cfg": cfg,
         "nodes": {n: {"in_graph": n in kept, **score(n)} for n in ("input", *nodes, "logits")},
-        "edges": {
-            f"{a}->{b}{which}": {"score": 0.0, "in_graph": a in kept and b in kept}
-            for a, b, which in _edges(cfg)
-        },
+        "edges": {f"{a}->{b}{which}": {"score": 0.0, "in_graph": a in kept and b in kept} for a, b, which in _edges(cfg)},
     }
 
 
 def _layers(cfg: Mapping[str, Any]) -> list[list[str]]:
     """The nodes of each layer, the MLP last."""
-    return [
-        [*(f"a{layer}.h{head}" for head in range(cfg["n_heads"])), f"m{layer}"]
-        for layer in range(cfg["n_layers"])
-    ]
+    return [[*(f"a{layer}.h{head}" for head in range(cfg["n_heads"])), f"m{layer}"] for layer in range(cfg["n_layers"])]
 
 
 def _edges(cfg: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
@@ -83,9 +77,7 @@ def _scores(run: "Run", nodes: Collection[str]) -> dict[str, float]:
     primary = run.summary["primary"]
     sign = metric(primary).worse
     if not sign:
-        raise ResultsError(
-            f"{primary} says neither way that the model gets worse; run with another metrics.primary"
-        )
+        raise ResultsError(f"{primary} says neither way that the model gets worse; run with another metrics.primary")
     rows = run.impact.loc[(run.impact["metric"] == primary) & run.impact["delta"].notna(), :]
     rows = effects.at_scale(rows, effects.scales(rows)[0])
     names = _names(run, rows)

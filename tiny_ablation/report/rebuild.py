@@ -33,9 +33,7 @@ def rebuild(path: Path) -> Path:
         if is_sweep(path):
             return _rebuild_sweep(path)
         if not run.manifest.is_file():
-            raise ResultsError(
-                f"{path} is neither a run nor a sweep: give a directory that tiny-ablate has written."
-            )
+            raise ResultsError(f"{path} is neither a run nor a sweep: give a directory that tiny-ablate has written.")
         with run.lock(), reopened(path):
             return _rebuild_run(run)
 
@@ -66,9 +64,14 @@ def _rebuild_run(run: RunDir) -> Path:
     failed.pop(DRAWING, None)
     extra = {key: value for key, value in manifest.extra.items() if key != "stages"}
     write_manifest(
-        run, run_id=manifest.run_id, status=manifest.status, digest=manifest.digest, covers=manifest.covers,
-        error=manifest.error, extra=extra | ({"stages": failed} if failed else {}),
-    )  # fmt: skip
+        run,
+        run_id=manifest.run_id,
+        status=manifest.status,
+        digest=manifest.digest,
+        covers=manifest.covers,
+        error=manifest.error,
+        extra=extra | ({"stages": failed} if failed else {}),
+    )
     if manifest.status != "partial" and not failed:
         clear_batches(run.batches)
     return page

@@ -40,9 +40,7 @@ _SIX = (
 )
 
 
-def write_run_report(
-    run_dir: Path, *, status: str | None = None, figures: Sequence[Sequence[Figure]] | None = None
-) -> Path:
+def write_run_report(run_dir: Path, *, status: str | None = None, figures: Sequence[Sequence[Figure]] | None = None) -> Path:
     """Write `report.html` for the run in `run_dir`; a second call gives the same bytes.
 
     Args:
@@ -60,9 +58,7 @@ def write_run_report(
     """
     run = RunDir(Path(run_dir))
     summary = read_json(run.summary)
-    results = [
-        Result(run, read_table(path), summary) for path in sorted(run.metrics.glob("*_impact.parquet"))
-    ]
+    results = [Result(run, read_table(path), summary) for path in sorted(run.metrics.glob("*_impact.parquet"))]
     if status is None and run.manifest.is_file():
         status = read_json(run.manifest).get("status")
     if figures is None:
@@ -72,7 +68,7 @@ def write_run_report(
 
 def _page(
     run: RunDir, summary: Mapping[str, Any], results: Sequence[Result], figures: Sequence[Sequence[Figure]], status: str | None
-) -> Page:  # fmt: skip
+) -> Page:
     own = own_sections(summary)
     said = vocabulary.metric_vocabulary(summary["primary"])
     answers, facts = _first_screen(summary, results, own)
@@ -114,10 +110,12 @@ def _first_screen(
     levels = ((name, _mean_and_bounds(summary["baseline"][name], "mean")) for name in names)
     groups = f"in {summary['n_groups']} groups, split {summary['split']}"
     facts = [
-        *((f"baseline {name}", mean, f"{percent} interval {bounds.replace(' ', formats.NO_BREAK)}")
-          for name, (mean, bounds) in levels),
+        *(
+            (f"baseline {name}", mean, f"{percent} interval {bounds.replace(' ', formats.NO_BREAK)}")
+            for name, (mean, bounds) in levels
+        ),
         ("examples", str(summary["n_examples"]), groups),
-    ]  # fmt: skip
+    ]
     answering = next((section for section in own if section.headline), None)
     answers = []
     for result in results:
@@ -141,11 +139,7 @@ def _sites(result: Result) -> Section:
     rows, usable = result.rows, not result.summary.get("resolution")
     places, many = formats.decimals(rows["delta"]), vocabulary.noun(result.index, 2)
     shown = effects.strongest(rows, ROWS).to_dict("records")
-    some = (
-        f" The {len(shown)} strongest of {len(rows)} rows; the rest stand in metrics/."
-        if len(shown) < len(rows)
-        else ""
-    )
+    some = f" The {len(shown)} strongest of {len(rows)} rows; the rest stand in metrics/." if len(shown) < len(rows) else ""
     unit = vocabulary.metric_vocabulary(result.metric).unit
     table = Table(
         f"Change in {result.metric} ({unit}).{some} Grey rows are unresolved: their interval holds 0.",
@@ -155,7 +149,7 @@ def _sites(result: Result) -> Section:
         strong=[bool(row["resolved"]) for row in shown],
         find=[effects.search_text(row, result.named) for row in shown],
         only="only resolved",
-    )  # fmt: skip
+    )
     return Section(f"All {many}", tables=[table])
 
 
@@ -196,9 +190,7 @@ def _metrics(summary: Mapping[str, Any]) -> Section:
             ]
         )
     percent = formats.percent(summary.get("confidence", 0.95))
-    caption = (
-        "The mean change is over all sites and scales of the run: how much an average intervention does."
-    )
+    caption = "The mean change is over all sites and scales of the run: how much an average intervention does."
     head = ["metric", "baseline", "mean change", f"{percent} interval", "unit", "what it is"]
     return Section("All metrics", tables=[Table(caption, head, rows)])
 
@@ -228,9 +220,7 @@ def _methods(summary: Mapping[str, Any]) -> Section:
         f"that allow for the choice. {tests}",
     ]
     rows = [[name, Cell(summary["intervention"].get(name, "-"), how="wide"), about] for name, about in _SIX]
-    six = Table(
-        "The intervention, as the six-tuple of Miller et al. (2024).", ["part", "value", "what it says"], rows
-    )
+    six = Table("The intervention, as the six-tuple of Miller et al. (2024).", ["part", "value", "what it says"], rows)
     return Section("Methods", text, [six])
 
 

@@ -40,10 +40,14 @@ def show_run(prepared: "PreparedRun", rundir: RunDir, summary: dict[str, Any], s
     """Print the strongest sites, the evidence, the warnings and where the files are."""
     screen.baseline(summary)
     screen.table(
-        summary["top"], metric=summary["primary"], null=summary["null"], family_size=summary["family_size"],
-        resolution=summary["resolution"], confidence=summary["confidence"],
+        summary["top"],
+        metric=summary["primary"],
+        null=summary["null"],
+        family_size=summary["family_size"],
+        resolution=summary["resolution"],
+        confidence=summary["confidence"],
         title=f"Strongest {TABLES[prepared.spec.table].nouns[1]}{_reserve(summary)}",
-    )  # fmt: skip
+    )
     for section in (
         *sections(summary, None),
         examples_section(rundir, summary, sites=1, prompts=3, longest=40),

@@ -131,15 +131,9 @@ def _effects(comparison: Comparison) -> Iterator[str]:
     ]
     if len(told) > _NAMED:
         ends = [formats.signed(float(end), places) for end in (np.nanmin(delta), np.nanmax(delta))]
-        told = [
-            f"{ends[0]} to {ends[1]}{'' if resolved.all() else f' ({int(resolved.sum())} of {len(resolved)} resolved)'}"
-        ]
+        told = [f"{ends[0]} to {ends[1]}{'' if resolved.all() else f' ({int(resolved.sum())} of {len(resolved)} resolved)'}"]
     same = "; its sign differs between conditions" if len(set((delta[resolved] > 0).tolist())) > 1 else ""
-    does = (
-        f"changes {comparison.metric} by"
-        if resolved.any()
-        else f"has a mean change in {comparison.metric} of"
-    )
+    does = f"changes {comparison.metric} by" if resolved.any() else f"has a mean change in {comparison.metric} of"
     yield f"{comparison.label(site)} {does} {listing(told)} {unit}{same}."
 
 

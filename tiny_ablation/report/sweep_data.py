@@ -136,13 +136,8 @@ def read_sweep(sweep_dir: Path) -> SweepData:
     sweep = SweepDir(Path(sweep_dir))
     plan = read_plan(sweep.path)
     if not sweep.summary.is_file():
-        raise ResultsError(
-            f"{sweep.path} has no results yet: say `tiny-ablate aggregate {sweep.path}` first."
-        )
-    content = {
-        name: _optional(sweep.cross / f"{name}.json")
-        for name in ("invariants", "hypotheses", "geometry", "robustness")
-    }
+        raise ResultsError(f"{sweep.path} has no results yet: say `tiny-ablate aggregate {sweep.path}` first.")
+    content = {name: _optional(sweep.cross / f"{name}.json") for name in ("invariants", "hypotheses", "geometry", "robustness")}
     summary = read_json(sweep.summary)
     try:
         level = float(summary.get("confidence", 0.95))  # earlier versions did not say it
@@ -152,9 +147,14 @@ def read_sweep(sweep_dir: Path) -> SweepData:
             f"{sweep.cross} is damaged ({type(error).__name__}: {error}). Say `tiny-ablate aggregate {sweep.path}`."
         ) from error
     return SweepData(
-        sweep, plan, summary, content["invariants"], content["hypotheses"], comparisons,
+        sweep,
+        plan,
+        summary,
+        content["invariants"],
+        content["hypotheses"],
+        comparisons,
         content["robustness"],
-    )  # fmt: skip
+    )
 
 
 def _optional(path: Path) -> dict[str, Any]:
@@ -184,7 +184,7 @@ def _geometry_of(geometry: Mapping[str, Any], entry: Mapping[str, Any]) -> Mappi
 
 def _comparison(
     entry: Mapping[str, Any], means: pd.DataFrame, matrix: pd.DataFrame, geometry: Mapping[str, Any], level: float
-) -> Comparison:  # fmt: skip
+) -> Comparison:
     index = list(TABLES[entry["table"]].site)
     sites = sorted({tuple(row) for row in means[index].to_numpy(dtype=object).tolist()})
     place = {site: i for i, site in enumerate(sites)}
@@ -198,15 +198,25 @@ def _comparison(
         for target, column in ((delta, "delta"), (low, "ci_low"), (high, "ci_high")):
             target[i, at] = rows[column]
         members[i, [place[_site(member, index)] for member in condition["members"]]] = True
-        profiles.append(
-            Profile(_label(condition), f"examples of {n_seeds} seeds" if n_seeds > 1 else "examples")
-        )
+        profiles.append(Profile(_label(condition), f"examples of {n_seeds} seeds" if n_seeds > 1 else "examples"))
     kept = np.zeros(len(sites), dtype=bool)
     kept[[place[_site(member, index)] for member in entry["members"]]] = True
     return Comparison(
-        entry["table"], entry["model"], entry["metric"], tuple(profiles), tuple(sites), delta, low, high, members, kept,
-        effects.examples(matrix), entry, geometry, level,
-    )  # fmt: skip
+        entry["table"],
+        entry["model"],
+        entry["metric"],
+        tuple(profiles),
+        tuple(sites),
+        delta,
+        low,
+        high,
+        members,
+        kept,
+        effects.examples(matrix),
+        entry,
+        geometry,
+        level,
+    )
 
 
 def _of_condition(rows: pd.DataFrame, condition: Mapping[str, Any]) -> pd.DataFrame:
@@ -221,8 +231,4 @@ def _site(member: Mapping[str, Any], index: Sequence[str]) -> Site:
 
 
 def _label(condition: Mapping[str, Any]) -> str:
-    return (
-        f"{condition['condition']} {condition['direction']}"
-        if condition["direction"]
-        else condition["condition"]
-    )
+    return f"{condition['condition']} {condition['direction']}" if condition["direction"] else condition["condition"]

@@ -62,12 +62,8 @@ def _page(data: SweepData) -> Page:
     for comparison in data.comparisons:
         found = sweep_answer(data, comparison)
         name = _name(data, comparison)
-        answers.append(
-            Section(name, found.sentences, headline=found.headline, firm=found.firm, items=found.notes)
-        )
-        chance = {True: "more alike than chance", False: "no more alike than chance", None: ""}[
-            found.beyond_chance
-        ]
+        answers.append(Section(name, found.sentences, headline=found.headline, firm=found.firm, items=found.notes))
+        chance = {True: "more alike than chance", False: "no more alike than chance", None: ""}[found.beyond_chance]
         facts.append((f"invariant {name}", f"{found.size} of {found.tested}", chance))
     robust = data.robustness
     if robust:
@@ -105,9 +101,11 @@ def _sections(data: SweepData) -> Iterator[Section]:
         yield Section("Hypotheses declared before the sweep", tables=[hypotheses(data)])
     if data.robustness:
         yield Section(
-            "Does it depend on how one intervenes?", robustness_lines(data.robustness), [robust_heads(data)],
+            "Does it depend on how one intervenes?",
+            robustness_lines(data.robustness),
+            [robust_heads(data)],
             figures=[robustness_figure(data.robustness)],
-        )  # fmt: skip
+        )
     for comparison in data.comparisons:
         name = _name(data, comparison)
         figures = comparison_figures(comparison)
@@ -151,9 +149,7 @@ def _title(data: SweepData) -> str:
 def _each(data: SweepData, key: str) -> list[str]:
     """What the conditions have under `key`, each once."""
     found = [condition.get(key) for condition in data.summary["conditions"].values()]
-    flat = [
-        value for each in found if each is not None for value in (each if isinstance(each, list) else [each])
-    ]
+    flat = [value for each in found if each is not None for value in (each if isinstance(each, list) else [each])]
     return list(dict.fromkeys(map(str, flat)))
 
 
@@ -196,16 +192,12 @@ def _limitations(data: SweepData) -> Iterator[str]:
 
 def _provenance(data: SweepData) -> list[tuple[str, str]]:
     """What the runs say of code, versions and machine; what differs between them is left to their own pages."""
-    told = [
-        dict(pairs({k: v for k, v in each.items() if k not in _SKIPPED}))
-        for each in of_runs(data, "provenance.json")
-    ]
+    told = [dict(pairs({k: v for k, v in each.items() if k not in _SKIPPED})) for each in of_runs(data, "provenance.json")]
     if not told:
         return []
     names = [name for name in told[0] if all(name in each for each in told)]
     return [
-        (name, told[0][name] if all(each[name] == told[0][name] for each in told) else "differs between runs")
-        for name in names
+        (name, told[0][name] if all(each[name] == told[0][name] for each in told) else "differs between runs") for name in names
     ]
 
 
@@ -222,6 +214,4 @@ def sweep_command(plan: SweepPlan) -> str | None:
     product = {tuple(sorted(each)) for each in itertools.islice(grid, len(cells) + 1)}
     if not cells or product != cells:
         return None
-    return shlex.join(
-        ["tiny-ablate", "-m", *(f"{key}={','.join(values)}" for key, values in choices.items())]
-    )
+    return shlex.join(["tiny-ablate", "-m", *(f"{key}={','.join(values)}" for key, values in choices.items())])

@@ -37,8 +37,13 @@ def show_sweep(path: Path, screen: Screen) -> None:
         screen.warn(f"{cell['condition']}, seed {cell['seed']}: {cell['error'] or cell['status']}")
     for text in summary["warnings"]:
         screen.warn(text)
-    files = [sweep.report, sweep.cross / "head_matrix.parquet", sweep.cross / "layer_matrix.parquet", sweep.summary,
-             sweep.cross / "invariants.json"]  # fmt: skip
+    files = [
+        sweep.report,
+        sweep.cross / "head_matrix.parquet",
+        sweep.cross / "layer_matrix.parquet",
+        sweep.summary,
+        sweep.cross / "invariants.json",
+    ]
     screen.files(path, [file.relative_to(path).as_posix() for file in files if file.is_file()])
     if summary["complete"]:
         screen.next_command("report", path, "--open")
@@ -67,10 +72,15 @@ def _grid(summary: Mapping[str, Any], metrics: Sequence[str]) -> Iterator[list[s
         ends = [formats.signed(_number(effect.get("seeds", {}).get(end)), 3) for end in ("low", "high")]
         spread = " ".join(ends) if effect.get("n_seeds", 0) > 1 else "-"
         yield [
-            name, f"{len(found['seeds'])}/{found['n_planned']}", formats.plain(_number(accuracy), 2),
-            *([str(metric or "-")] if several else []), formats.plain(_number(base.get("mean")), 2),
-            formats.signed(_number(effect.get("mean")), 3), interval, spread,
-        ]  # fmt: skip
+            name,
+            f"{len(found['seeds'])}/{found['n_planned']}",
+            formats.plain(_number(accuracy), 2),
+            *([str(metric or "-")] if several else []),
+            formats.plain(_number(base.get("mean")), 2),
+            formats.signed(_number(effect.get("mean")), 3),
+            interval,
+            spread,
+        ]
 
 
 def _metrics(summary: Mapping[str, Any]) -> list[str]:

@@ -60,9 +60,7 @@ def robust_heads(data: SweepData) -> Table:
     """Every head under every way of intervening; those that hold under all come first."""
     rows = read_table(data.sweep.cross / "robustness_heads.parquet")
     names = data.robustness["conditions"]
-    deltas, resolved = (
-        rows[[f"{what}/{name}" for name in names]].to_numpy() for what in ("delta", "resolved")
-    )
+    deltas, resolved = (rows[[f"{what}/{name}" for name in names]].to_numpy() for what in ("delta", "resolved"))
     holds = rows["holds"].to_numpy(dtype=bool)
     order = np.lexsort((-np.abs(deltas).min(axis=1), ~holds))
     places = formats.decimals(deltas.ravel())
@@ -169,8 +167,14 @@ def hypotheses(data: SweepData) -> Table:
         verdict = {True: "supported", False: "not supported", None: "not tested"}[each.get("supported")]
         notes = "; ".join(each.get("notes") or [])
         said = each.get("statement") or notes
-        cells = [Cell(each["name"]), Cell(said, how="wide"), Cell(verdict), Cell(formats.probability(q), q),
-                 Cell(formats.probability(p), p), Cell(each.get("null") or "-", how="wide")]  # fmt: skip
+        cells = [
+            Cell(each["name"]),
+            Cell(said, how="wide"),
+            Cell(verdict),
+            Cell(formats.probability(q), q),
+            Cell(formats.probability(p), p),
+            Cell(each.get("null") or "-", how="wide"),
+        ]
         rows.append(cells)
         strong.append(bool(each.get("supported")))
     said = data.hypotheses
@@ -189,8 +193,14 @@ def cells(data: SweepData) -> Table:
     for each in data.summary["cells"]:
         page = f"{directories[each['job']]}/report.html"
         link = quote(page) if (data.sweep.path / page).is_file() else ""
-        found = [Cell(str(each["job"]), each["job"]), Cell(each["condition"]), Cell(str(each["seed"]), each["seed"]),
-                 Cell(each["status"]), Cell(each["dir"], link=link), Cell(each["error"] or "", how="wide")]  # fmt: skip
+        found = [
+            Cell(str(each["job"]), each["job"]),
+            Cell(each["condition"]),
+            Cell(str(each["seed"]), each["seed"]),
+            Cell(each["status"]),
+            Cell(each["dir"], link=link),
+            Cell(each["error"] or "", how="wide"),
+        ]
         rows.append(found)
         strong.append(each["status"] == "ok")
     head = ["job", "condition", "seed", "status", "directory", "error"]

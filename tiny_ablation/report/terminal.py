@@ -36,9 +36,7 @@ class Screen:
         err: where progress and warnings go; None is stderr.
     """
 
-    def __init__(
-        self, *, quiet: bool = False, out: Console | None = None, err: Console | None = None
-    ) -> None:
+    def __init__(self, *, quiet: bool = False, out: Console | None = None, err: Console | None = None) -> None:
         self._out = out or console(stderr=False)
         self._err = err or console(stderr=True)
         self._quiet = quiet
@@ -111,9 +109,7 @@ class Screen:
             self._paragraph("  ", line, "dim")
         self._print()
 
-    def _site_table(
-        self, rows: Sequence[Mapping[str, Any]], resolution: str | None, confidence: float
-    ) -> None:
+    def _site_table(self, rows: Sequence[Mapping[str, Any]], resolution: str | None, confidence: float) -> None:
         index = [name for name in rows[0] if name in {*INDEX, "direction"}]
         places = formats.decimals(formats.number(row["delta"]) for row in rows)
         head = [*index, "change", "shrunken", f"{formats.percent(confidence)} interval", "q", "value"]
@@ -121,9 +117,7 @@ class Screen:
         cells += [self._site_row(row, index, places, resolution) for row in rows]
         self._lines(cells, ">" * len(head) + "<")
 
-    def _site_row(
-        self, row: Mapping[str, Any], index: Sequence[str], places: int, resolution: str | None
-    ) -> list[Text]:
+    def _site_row(self, row: Mapping[str, Any], index: Sequence[str], places: int, resolution: str | None) -> list[Text]:
         delta, (low, high) = formats.number(row["delta"]), effects.interval_of_chosen(row)
         unsure = formats.holds_zero(low, high)
         cells = [_index_text(name, row[name]) for name in index]

@@ -49,9 +49,7 @@ class Baseline:
 def prompt_of(tokens: TokenizedExample, *, corrupt: bool = False) -> Prompt:
     """The clean or the corrupt prompt as the engine sees it; both are asked for the same answers."""
     ids, marks = (tokens.corrupt_ids, tokens.corrupt_marks) if corrupt else (tokens.clean_ids, tokens.marks)
-    return Prompt(
-        ids, tokens.target_ids, tokens.foil_ids, marks, tokens.example.id, tokens.right_ids, tokens.wrong_ids
-    )
+    return Prompt(ids, tokens.target_ids, tokens.foil_ids, marks, tokens.example.id, tokens.right_ids, tokens.wrong_ids)
 
 
 def is_right(tokens: Sequence[TokenizedExample], top1: Sequence[int]) -> "np.ndarray":
@@ -61,9 +59,7 @@ def is_right(tokens: Sequence[TokenizedExample], top1: Sequence[int]) -> "np.nda
     return np.array([top in t.right_ids for t, top in zip(tokens, top1, strict=True)], dtype=bool)
 
 
-def baseline(
-    network: "Network", tokens: Sequence[TokenizedExample], span: Span, batch_tokens: int
-) -> Baseline:
+def baseline(network: "Network", tokens: Sequence[TokenizedExample], span: Span, batch_tokens: int) -> Baseline:
     """Run the clean prompts.
 
     Args:

@@ -86,23 +86,30 @@ def confirmation(
     """
     found = impact_table(held, again)
     primary = prepared.metrics[0].name
-    table = found.impact.assign(
-        delta_chosen=[_chosen_effect(measured, row) for row in found.impact.to_dict("records")]
-    )
+    table = found.impact.assign(delta_chosen=[_chosen_effect(measured, row) for row in found.impact.to_dict("records")])
     same = np.sign(table["delta_chosen"]) == np.sign(table["delta"])
     tested = table["q_value"].notna()
     table["confirmed"] = np.where(tested, (table["q_value"] <= LEVEL) & same, np.nan)
     rows = table.loc[table["metric"] == primary, :]
     rows = rows.iloc[np.argsort(-np.abs(rows["delta_chosen"].to_numpy()), kind="stable")]
     groups = set(again[0].groups)
-    return Confirmation(table, {
-        "split": held.spec.settings.root.dataset.split.value, "chosen_on": prepared.spec.settings.root.dataset.split.value,
-        "metric": primary, "n_examples": len(again[0].examples), "n_groups": len(groups),
-        "shared_groups": sorted(groups & set(measured[0].groups)),
-        "family_size": found.family_size, "resolution": found.unresolvable, "missing": len(chosen) - len(rows),
-        "n_confirmed": None if found.unresolvable else int(rows["confirmed"].sum()),
-        "n_same_sign": int((np.sign(rows["delta_chosen"]) == np.sign(rows["delta"])).sum()), "sites": _sites(rows, prepared),
-    })  # fmt: skip
+    return Confirmation(
+        table,
+        {
+            "split": held.spec.settings.root.dataset.split.value,
+            "chosen_on": prepared.spec.settings.root.dataset.split.value,
+            "metric": primary,
+            "n_examples": len(again[0].examples),
+            "n_groups": len(groups),
+            "shared_groups": sorted(groups & set(measured[0].groups)),
+            "family_size": found.family_size,
+            "resolution": found.unresolvable,
+            "missing": len(chosen) - len(rows),
+            "n_confirmed": None if found.unresolvable else int(rows["confirmed"].sum()),
+            "n_same_sign": int((np.sign(rows["delta_chosen"]) == np.sign(rows["delta"])).sum()),
+            "sites": _sites(rows, prepared),
+        },
+    )
 
 
 def site(row: Row) -> Site:
@@ -114,9 +121,7 @@ def strongest(measured: Sequence[Measured], metric: str, n: int) -> dict[Site, f
     """The `n` sites with the largest absolute mean effect on `metric`, and that effect; ties stay in the order of the plan."""
     effects: dict[Site, float] = {}
     for m in (m.strongest() for m in measured if m.arm.in_table):
-        effects |= {
-            site(row): float(delta) for row, delta in zip(m.arm.rows, m.mean_delta(metric), strict=True)
-        }
+        effects |= {site(row): float(delta) for row, delta in zip(m.arm.rows, m.mean_delta(metric), strict=True)}
     chosen = sorted(effects, key=lambda key: -abs(effects[key]))[:n]
     return {key: effects[key] for key in chosen}
 

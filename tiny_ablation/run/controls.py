@@ -43,9 +43,7 @@ def site_controls(prepared: PreparedRun, measured: Sequence[Measured]) -> pd.Dat
 
 def controls_table(prepared: PreparedRun, measured: Sequence[Measured]) -> pd.DataFrame | None:
     """The effect of every random counterpart (`Arm.controls_of`), a row for each and metric; None where there are none."""
-    frames = [
-        _counterparts(m, metric.name) for m in measured if m.arm.controls_of for metric in prepared.metrics
-    ]
+    frames = [_counterparts(m, metric.name) for m in measured if m.arm.controls_of for metric in prepared.metrics]
     if not frames:
         return None
     frame = pd.concat(frames, ignore_index=True)
@@ -54,10 +52,16 @@ def controls_table(prepared: PreparedRun, measured: Sequence[Measured]) -> pd.Da
 
 def _counterparts(measured: Measured, metric: str) -> pd.DataFrame:
     rows, values = measured.arm.rows, measured.values[metric].mean(1)
-    return pd.DataFrame({
-        "set": measured.arm.controls_of, "control": np.arange(len(rows), dtype="int32"), "heads": [r.sites for r in rows],
-        "metric": metric, "value": values, "delta": values - measured.baseline[metric].mean(),
-    })  # fmt: skip
+    return pd.DataFrame(
+        {
+            "set": measured.arm.controls_of,
+            "control": np.arange(len(rows), dtype="int32"),
+            "heads": [r.sites for r in rows],
+            "metric": metric,
+            "value": values,
+            "delta": values - measured.baseline[metric].mean(),
+        }
+    )
 
 
 def _of_arm(prepared: PreparedRun, measured: Measured) -> Iterator[pd.DataFrame]:
@@ -91,14 +95,20 @@ def _compared(heads: Sequence[Row], sizes: Any, norms: "NDArray[np.float64] | No
     for i, row in enumerate(heads):
         others = np.arange(len(heads)) != i
         matched = sizes[:0] if norms is None else sizes[nearest(norms, i)]
-        records.append({
-            **row.key, "direction": row.described.direction, "size": sizes[i],
-            "random_mean": sizes[others].mean(), "random_percentile": percentile_among(sizes[i], sizes[others]),
-            "layer_percentile": percentile_among(sizes[i], sizes[others & (layers == layers[i])]),
-            "norm": np.nan if norms is None else norms[i], "n_matched": len(matched),
-            "matched_mean": matched.mean() if len(matched) else np.nan,
-            "matched_percentile": percentile_among(sizes[i], matched),
-        })  # fmt: skip
+        records.append(
+            {
+                **row.key,
+                "direction": row.described.direction,
+                "size": sizes[i],
+                "random_mean": sizes[others].mean(),
+                "random_percentile": percentile_among(sizes[i], sizes[others]),
+                "layer_percentile": percentile_among(sizes[i], sizes[others & (layers == layers[i])]),
+                "norm": np.nan if norms is None else norms[i],
+                "n_matched": len(matched),
+                "matched_mean": matched.mean() if len(matched) else np.nan,
+                "matched_percentile": percentile_among(sizes[i], matched),
+            }
+        )
     return pd.DataFrame(records)
 
 

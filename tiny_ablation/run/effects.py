@@ -41,12 +41,9 @@ def of_metric(impact: pd.DataFrame, metric: str) -> pd.DataFrame:
     if rows.empty:
         known = ", ".join(sorted(set(impact["metric"]))) or "none"
         raise ResultsError(
-            f"the impact table has no effect on '{metric}' to show; set metrics.primary to a metric that "
-            f"is in it: {known}"
+            f"the impact table has no effect on '{metric}' to show; set metrics.primary to a metric that is in it: {known}"
         )
-    resolved = [
-        not formats.holds_zero(*bounds) for bounds in zip(rows["ci_low"], rows["ci_high"], strict=True)
-    ]
+    resolved = [not formats.holds_zero(*bounds) for bounds in zip(rows["ci_low"], rows["ci_high"], strict=True)]
     return rows.assign(resolved=resolved).reset_index(drop=True)
 
 

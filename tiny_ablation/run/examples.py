@@ -40,9 +40,7 @@ class Selection:
     warnings: Sequence[str] = ()
 
 
-def draw_scorable(
-    root: RootConfig, corpus: Corpus, drawn: Sequence[Example], model: LoadedModel | TokenizerOnly
-) -> Selection:
+def draw_scorable(root: RootConfig, corpus: Corpus, drawn: Sequence[Example], model: LoadedModel | TokenizerOnly) -> Selection:
     """Tokenise the drawn examples; the next ones of the draw take the places of rows that cannot be served.
 
     Args:
@@ -61,9 +59,7 @@ def draw_scorable(
         return Selection(_all(root, drawn, model))
     if len(faults) == len(select(corpus, root.dataset.split, None, root.seed)):
         reasons = listing([f"{row}: {reason}" for row, reason in faults.items()], separator="; ")
-        hint = (
-            ". metrics.span=full scores answers of several tokens" if root.metrics.span is Span.first else ""
-        )
+        hint = ". metrics.span=full scores answers of several tokens" if root.metrics.span is Span.first else ""
         raise DataError(f"no row of {corpus.name} can be scored: {reasons}{hint}")
     n = root.dataset.n_examples
     usable = select(corpus, root.dataset.split, n, root.seed, without=faults)
@@ -77,9 +73,7 @@ def each_scored_by(
     return each_scored(examples, model.tokenizer, **_how(root, model))
 
 
-def scorable_by(
-    model: LoadedModel | TokenizerOnly, examples: Sequence[Example], root: RootConfig
-) -> Servable:
+def scorable_by(model: LoadedModel | TokenizerOnly, examples: Sequence[Example], root: RootConfig) -> Servable:
     """Which of the examples a model can score, and which it cannot."""
     return scorable(examples, model.tokenizer, **_how(root, model))
 
@@ -145,9 +139,7 @@ def _policy(cfg: DatasetConfig) -> Unscorable:
     return Unscorable.refuse if cfg.family == FILE and not cfg.common_rows else Unscorable.skip
 
 
-def _all(
-    root: RootConfig, examples: Sequence[Example], model: LoadedModel | TokenizerOnly
-) -> list[TokenizedExample]:
+def _all(root: RootConfig, examples: Sequence[Example], model: LoadedModel | TokenizerOnly) -> list[TokenizedExample]:
     tokens = lambda each: tokenize(examples, each.tokenizer, **_how(root, each))  # noqa: E731
     if root.dataset.common_rows and _policy(root.dataset) is Unscorable.refuse:
         for name in root.dataset.common_rows:

@@ -80,22 +80,28 @@ class Measured:
             return self
         at = np.searchsorted(self.examples, examples)
         return replace(
-            self, examples=self.examples[at], groups=np.asarray(self.groups)[at].tolist(),
+            self,
+            examples=self.examples[at],
+            groups=np.asarray(self.groups)[at].tolist(),
             values={name: values[:, at] for name, values in self.values.items()},
             baseline={name: values[at] for name, values in self.baseline.items()},
-            top1=self.top1[:, at], top1_baseline=self.top1_baseline[at], draws={},
+            top1=self.top1[:, at],
+            top1_baseline=self.top1_baseline[at],
+            draws={},
             texts={name: texts[..., at] for name, texts in self.texts.items()},
-        )  # fmt: skip
+        )
 
     def of_rows(self, rows: Sequence[int]) -> "Measured":
         """The same of these rows alone."""
         rows = list(rows)
         return replace(
-            self, arm=replace(self.arm, rows=[self.arm.rows[i] for i in rows]),
+            self,
+            arm=replace(self.arm, rows=[self.arm.rows[i] for i in rows]),
             values={name: values[rows] for name, values in self.values.items()},
-            top1=self.top1[rows], draws={name: values[rows] for name, values in self.draws.items()},
+            top1=self.top1[rows],
+            draws={name: values[rows] for name, values in self.draws.items()},
             texts=self.texts and {**self.texts, "text": self.texts["text"][rows]},
-        )  # fmt: skip
+        )
 
     def strongest(self) -> "Measured":
         """The rows that intervene, at the strongest factor where there are several."""
@@ -230,9 +236,7 @@ def batches_of(work: "Sequence[Executor]") -> "list[tuple[Executor, int]]":
     return [(executor, batch) for executor in work for batch in range(len(executor.batches))]
 
 
-def store_of(
-    prepared: PreparedRun, rundir: RunDir, work: "Sequence[Executor]", part: str = ""
-) -> "PartialStore":
+def store_of(prepared: PreparedRun, rundir: RunDir, work: "Sequence[Executor]", part: str = "") -> "PartialStore":
     """Where the finished batches of these executors are kept; see `RunDir.partial`."""
     return rundir.partial(prepared.identity, _layout(prepared, work), part)
 
@@ -253,9 +257,7 @@ def compute(executor: "Executor", batch: int, tick: Progress) -> "dict[str, np.n
     return out | {name: ids.numpy() for name, ids in result.written.items()}
 
 
-def _assemble(
-    prepared: PreparedRun, work: "Sequence[Executor]", shards: "dict[int, dict[str, np.ndarray]]"
-) -> list[Measured]:
+def _assemble(prepared: PreparedRun, work: "Sequence[Executor]", shards: "dict[int, dict[str, np.ndarray]]") -> list[Measured]:
     """Put the finished batches together, in the order of the arms and of the examples."""
     names, out, first = [m.name for m in prepared.metrics], {}, 0
     for arms, executor in zip(_by_baseline(prepared.arms), work, strict=True):
@@ -314,9 +316,7 @@ def _join(
         yield _by_row(measured)
 
 
-def _texts(
-    decoding: "Decoding", arm: Arm, examples: "np.ndarray", ids: "Mapping[str, np.ndarray]"
-) -> "dict[str, np.ndarray]":
+def _texts(decoding: "Decoding", arm: Arm, examples: "np.ndarray", ids: "Mapping[str, np.ndarray]") -> "dict[str, np.ndarray]":
     """Texts (..., n) from token ids (max_new_tokens, ..., n), -1 behind the end."""
     import numpy as np
 
@@ -325,9 +325,7 @@ def _texts(
         rows = of_runs.reshape(len(of_runs), -1, len(examples))
         texts = [
             [
-                decoding.text(
-                    arm.prompts[example].ids, tuple(i for i in rows[:, run, place].tolist() if i >= 0)
-                )
+                decoding.text(arm.prompts[example].ids, tuple(i for i in rows[:, run, place].tolist() if i >= 0))
                 for place, example in enumerate(examples)
             ]
             for run in range(rows.shape[1])
@@ -356,9 +354,6 @@ def _by_row(measured: Measured) -> Measured:
         measured,
         values={name: mean(v, measured.baseline[name]) for name, v in measured.values.items()},
         top1=first(measured.top1, measured.top1_baseline),
-        texts=measured.texts
-        and {**measured.texts, "text": first(measured.texts["text"], measured.texts["text_baseline"])},
-        draws={name: v.mean(1).reshape(len(counts), -1) for name, v in measured.values.items()}
-        if several
-        else {},
+        texts=measured.texts and {**measured.texts, "text": first(measured.texts["text"], measured.texts["text_baseline"])},
+        draws={name: v.mean(1).reshape(len(counts), -1) for name, v in measured.values.items()} if several else {},
     )

@@ -23,21 +23,29 @@ def write_origin(prepared: PreparedRun, rundir: RunDir, started: datetime) -> No
     covers = prepared.identity.covers
     facts = describe_device(prepared.device)
     content = provenance.collect(
-        hashes={"config": hash_json(covers["config"]), "data": covers["data_hash"], "split": covers["split_hash"],
-                "weights": covers["weights"],
-                **({"other_weights": covers["other_weights"]} if prepared.other else {})},
+        hashes={
+            "config": hash_json(covers["config"]),
+            "data": covers["data_hash"],
+            "split": covers["split_hash"],
+            "weights": covers["weights"],
+            **({"other_weights": covers["other_weights"]} if prepared.other else {}),
+        },
         device=" ".join(str(facts[key]) for key in ("name", "gpu") if key in facts),
-        started=started, ended=datetime.now(UTC), threads=facts["threads"],
-    )  # fmt: skip
+        started=started,
+        ended=datetime.now(UTC),
+        threads=facts["threads"],
+    )
     network = prepared.network
     content["weights_origin"] = network.model.origin
     if prepared.other:
         content["other_weights_origin"] = prepared.other.model.origin
     content["switched_off"] = network.switched_off
     content["model_graph"] = {
-        "n_layers": network.shape.n_layers, "n_heads": network.shape.n_heads, "d_model": network.shape.d_model,
+        "n_layers": network.shape.n_layers,
+        "n_heads": network.shape.n_heads,
+        "d_model": network.shape.d_model,
         "parallel_attn_mlp": network.parallel,
-    }  # fmt: skip
+    }
     content["prompts"] = [
         {"id": t.example.id, "clean": t.clean_ids, "target": t.target_ids, "foil": t.foil_ids}
         | {"text": {name: getattr(t.example, name) for name in ("clean", "corrupt", "target", "foil")}}

@@ -186,9 +186,12 @@ class ReferenceSet:
     def composition(self) -> dict[str, Any]:
         """Its size and what it is made of."""
         return {
-            "n": len(self.prompts), "n_tokens": sum(len(p.ids) for p in self.prompts), "available": self.available,
-            "splits": dict(sorted(Counter(self.splits).items())), "templates": dict(sorted(Counter(self.templates).items())),
-        }  # fmt: skip
+            "n": len(self.prompts),
+            "n_tokens": sum(len(p.ids) for p in self.prompts),
+            "available": self.available,
+            "splits": dict(sorted(Counter(self.splits).items())),
+            "templates": dict(sorted(Counter(self.templates).items())),
+        }
 
 
 @dataclass(frozen=True)
@@ -364,9 +367,7 @@ class HeadSitesConfig(AblationConfig):
 
     layers: list[int] | None = key(None, help="null: all")
     heads: list[int] | None = key(None, help="of every layer; null: all")
-    component: str = key(
-        "z", help="z: what a head writes; k and v are counted on the key/value axis", choices=HEAD_COMPONENTS
-    )
+    component: str = key("z", help="z: what a head writes; k and v are counted on the key/value axis", choices=HEAD_COMPONENTS)
     positions: str = positions_key()
 
 

@@ -32,9 +32,7 @@ def by_template(templates: Sequence[str], columns: Mapping[str, "ArrayLike"]) ->
     rows = []
     for template in sorted(set(templates)):
         mine = labels == template
-        means = {
-            name: float(np.asarray(values, dtype=float)[mine].mean()) for name, values in columns.items()
-        }
+        means = {name: float(np.asarray(values, dtype=float)[mine].mean()) for name, values in columns.items()}
         rows.append({"template": template, "n": int(mine.sum()), **means})
     return rows
 

@@ -136,9 +136,7 @@ def _held_out(spec: RunSpec) -> RunSpec:
     return replace(spec, settings=replace(spec.settings, root=root), examples=examples)
 
 
-def _planned(
-    spec: RunSpec, identity: Identity, networks: Sequence[Network], device: str, *, outline: bool
-) -> PreparedRun:
+def _planned(spec: RunSpec, identity: Identity, networks: Sequence[Network], device: str, *, outline: bool) -> PreparedRun:
     root, network = spec.settings.root, networks[0]
     served = draw_scorable(root, spec.corpus, spec.examples, network.model)
     spec = replace(spec, examples=[t.example for t in served.tokens])
@@ -183,9 +181,7 @@ def _check_places(network: Network, arms: Sequence[Arm]) -> None:
         network.hook_point(component, layer)
 
 
-def _context(
-    spec: RunSpec, networks: Sequence[Network], tokens: Sequence[TokenizedExample], *, outline: bool
-) -> PlanContext:
+def _context(spec: RunSpec, networks: Sequence[Network], tokens: Sequence[TokenizedExample], *, outline: bool) -> PlanContext:
     root, network = spec.settings.root, networks[0]
     return PlanContext(
         network=network,
@@ -209,11 +205,7 @@ def reference_set(spec: RunSpec, network: Network, n: int) -> ReferenceSet:
         ConfigError: the run evaluates the whole corpus.
     """
     evaluated = {example.id for example in spec.examples}
-    rest = [
-        pair
-        for pair in zip(spec.corpus.examples, spec.corpus.splits, strict=True)
-        if pair[0].id not in evaluated
-    ]
+    rest = [pair for pair in zip(spec.corpus.examples, spec.corpus.splits, strict=True) if pair[0].id not in evaluated]
     split = {example.id: name for example, name in rest}
     usable = scorable_by(network.model, [example for example, _ in rest], spec.settings.root).examples
     if not usable:

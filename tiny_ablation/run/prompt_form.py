@@ -67,10 +67,7 @@ def _opening(root: RootConfig, network: "Network", tokens: Sequence[TokenizedExa
     swapped = [replace(t, clean_ids=(*other, *t.clean_ids[len(opening) :])) for t in tried]
     if any(not t.clean_ids for t in swapped):
         return ""
-    own, others = (
-        baseline(network, rows, root.metrics.span, root.device.batch_tokens).correct
-        for rows in (tried, swapped)
-    )
+    own, others = (baseline(network, rows, root.metrics.span, root.device.batch_tokens).correct for rows in (tried, swapped))
     if others.mean() - own.mean() < BETTER:
         return ""
     return (

@@ -55,9 +55,7 @@ def readout_tables(
             of_prompts[site, example] = _of_prompt(prepared, example, site, reading)
     shape = prepared.network.shape
     index = pd.MultiIndex.from_product([range(shape.n_layers), range(shape.n_heads)], names=["layer", "head"])
-    of_heads = pd.DataFrame(
-        np.mean(heads, 0).reshape(len(index), -1), index, ["direct", "to_first", "to_previous", "to_self"]
-    )
+    of_heads = pd.DataFrame(np.mean(heads, 0).reshape(len(index), -1), index, ["direct", "to_first", "to_previous", "to_self"])
     of_heads["induction"] = induction_scores(prepared.network).double().numpy().ravel()
     of_layers = pd.DataFrame(np.mean(layers, 0), columns=["lens", "attn_out", "mlp_out"]).rename_axis("layer")
     found = {"head_readouts": of_heads.reset_index(), "layer_readouts": of_layers.reset_index()}
@@ -104,9 +102,7 @@ def _of_heads(reading: Reading) -> np.ndarray:
     ).numpy()
 
 
-def _of_prompt(
-    prepared: "PreparedRun", example: int, site: tuple[int, int], reading: Reading
-) -> dict[str, Any]:
+def _of_prompt(prepared: "PreparedRun", example: int, site: tuple[int, int], reading: Reading) -> dict[str, Any]:
     layer, head = site
     tokens, promotes = prepared.tokens[example], reading.promotes(layer)[head]
     text = partial(token_text, prepared.network.model.tokenizer)

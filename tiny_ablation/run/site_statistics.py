@@ -59,10 +59,17 @@ class SiteStatistics(NamedTuple):
     def columns(self) -> dict[str, Any]:
         """As the impact tables call them, without the corrections over the family."""
         return {
-            "ci_low": self.low, "ci_high": self.high, "p_value": self.p, "null": self.null, "effect_size": self.size,
-            "shrunken": self.shrunken, "selected_low": self.selected_low, "selected_high": self.selected_high,
-            "p_equivalent": self.p_equivalent, "ci_shape": np.where(np.isnan(self.low), Shape.unknown, Shape.interval),
-        }  # fmt: skip
+            "ci_low": self.low,
+            "ci_high": self.high,
+            "p_value": self.p,
+            "null": self.null,
+            "effect_size": self.size,
+            "shrunken": self.shrunken,
+            "selected_low": self.selected_low,
+            "selected_high": self.selected_high,
+            "p_equivalent": self.p_equivalent,
+            "ci_shape": np.where(np.isnan(self.low), Shape.unknown, Shape.interval),
+        }
 
 
 def no_test_of(name: str) -> str | None:
@@ -100,9 +107,14 @@ def site_statistics(
     else:
         step, n_draws = first_step(family, LEVEL, stats.fdr.value), stats.n_perm
         found = cluster_means(
-            sums, sizes, rng=draws, confidence=stats.confidence, n_boot=stats.n_boot, n_draws=n_draws,
+            sums,
+            sizes,
+            rng=draws,
+            confidence=stats.confidence,
+            n_boot=stats.n_boot,
+            n_draws=n_draws,
             step=None if no_test or n_draws else step,
-        )  # fmt: skip
+        )
         p, null, shown = found.p, null_of(sums, sizes), Intervals(found.low, found.high)
         chosen = _selected(stats, sums, sizes, draws, shown)
         if of_answers(name):
@@ -115,10 +127,15 @@ def site_statistics(
         adjusted[tested] = family_wise(sums[tested], sizes, p[tested], max(stats.n_boot, 2000), draws)
     margin = stats.margin if name == prepared.metrics[0].name else None
     return SiteStatistics(
-        *shown, p, no_test or null, standardised(deltas, groups),
-        missing if no_test else _shrunken(sums, sizes, tested), *chosen,
-        missing if margin is None else equivalence_pvalues(sums, sizes, margin), adjusted,
-    )  # fmt: skip
+        *shown,
+        p,
+        no_test or null,
+        standardised(deltas, groups),
+        missing if no_test else _shrunken(sums, sizes, tested),
+        *chosen,
+        missing if margin is None else equivalence_pvalues(sums, sizes, margin),
+        adjusted,
+    )
 
 
 def _selected_level(stats: StatsConfig, n_sites: int) -> float:
@@ -126,9 +143,7 @@ def _selected_level(stats: StatsConfig, n_sites: int) -> float:
     return (1 - stats.confidence) * min(1.0, N_SHOWN / n_sites)
 
 
-def _selected(
-    stats: StatsConfig, sums: Floats, sizes: Floats, draws: np.random.Generator, usual: Intervals
-) -> Intervals:
+def _selected(stats: StatsConfig, sums: Floats, sizes: Floats, draws: np.random.Generator, usual: Intervals) -> Intervals:
     """Every site's interval, had it been chosen as one of the strongest; nowhere shorter than its usual one."""
     level = _selected_level(stats, len(sums))
     low, high = selected_intervals(sums, sizes, level, rng=draws, n_boot=stats.n_boot)
@@ -144,9 +159,14 @@ def _shrunken(sums: Floats, sizes: Floats, tested: Any) -> Floats:
 
 
 def interval_of_mean(
-    values: Any, groups: Sequence[str], stats: StatsConfig, rng: np.random.Generator, *, rate: bool = False,
+    values: Any,
+    groups: Sequence[str],
+    stats: StatsConfig,
+    rng: np.random.Generator,
+    *,
+    rate: bool = False,
     differences: bool = False,
-) -> dict[str, float]:  # fmt: skip
+) -> dict[str, float]:
     """Mean and interval of one number per example.
 
     Args:
@@ -165,9 +185,7 @@ def interval_of_mean(
     if rate or table.dtype == bool:
         low, high = rate_intervals(sums, sizes, stats.confidence)
     else:
-        _, low, high, _ = cluster_means(
-            sums, sizes, rng=rng, confidence=stats.confidence, n_boot=stats.n_boot
-        )
+        _, low, high, _ = cluster_means(sums, sizes, rng=rng, confidence=stats.confidence, n_boot=stats.n_boot)
         if differences:
             low, high = for_differences(Intervals(low, high), sums, sizes, stats.confidence)
     return {"mean": float(table.mean()), "ci_low": float(low[0]), "ci_high": float(high[0])}

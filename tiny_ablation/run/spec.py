@@ -64,12 +64,16 @@ class RunSpec:
     def identity(self, weights: str, other_weights: str = "") -> Identity:
         """What identifies the run, given what identifies its weights and those of its second model."""
         return identify(
-            self.settings.defining, condition=self.condition, data=self.corpus.content_hash,
-            splits=self.corpus.split_hash, weights=weights, versions=numeric_versions() | self._plugins(),
+            self.settings.defining,
+            condition=self.condition,
+            data=self.corpus.content_hash,
+            splits=self.corpus.split_hash,
+            weights=weights,
+            versions=numeric_versions() | self._plugins(),
             other_weights=other_weights,
             inputs=self.ablation.input_digest(self.settings.root.ablation),
             tokenizers={name: tokenizer_id(other) for name, other in self.others.items()},
-        )  # fmt: skip
+        )
 
     def _plugins(self) -> dict[str, str]:
         used = set(metric_names_of(self.settings.root))
@@ -111,9 +115,7 @@ def make_spec(settings: Settings, ablation: Ablation, load: LoadCorpus = load_co
     examples = select(corpus, root.dataset.split, root.dataset.n_examples, root.seed)
     _refuse_sets(root, examples)
     draws = ["prompts"] if corpus.seeded else []
-    if root.dataset.n_examples is not None and len(select(corpus, root.dataset.split, None, root.seed)) > len(
-        examples
-    ):
+    if root.dataset.n_examples is not None and len(select(corpus, root.dataset.split, None, root.seed)) > len(examples):
         draws.append("examples")
     draws += ablation.random_components(root.ablation, len(corpus.examples) - len(examples))
     draws += ["sampled tokens"] if root.generate.temperature > 0 else []
@@ -139,13 +141,9 @@ def _check_foils(root: RootConfig, corpus: Corpus, names: Sequence[str]) -> None
     if not without or not needing:
         return
     free = [name for name in names if name not in needing] or [
-        name
-        for name in metric_names()
-        if span_of(name) == root.metrics.span.value and not metric(name).needs_foil
+        name for name in metric_names() if span_of(name) == root.metrics.span.value and not metric(name).needs_foil
     ]
-    free.sort(
-        key=lambda name: not name.endswith("p_drop")
-    )  # the nearest to what was asked for; it ranks the sites
+    free.sort(key=lambda name: not name.endswith("p_drop"))  # the nearest to what was asked for; it ranks the sites
     primary = f" metrics.primary={free[0]}" if root.metrics.primary in needing else ""
     raise DataError(
         f"{len(without)} of {len(corpus.examples)} rows of {root.dataset.name} have no foil ({listing(without)}), and "
@@ -187,9 +185,7 @@ def metric_names_of(root: RootConfig) -> list[str]:
     names = cfg.names or [name for name in metric_names() if span_of(name) == cfg.span.value]
     wrong = [name for name in names if span_of(name) != cfg.span.value]
     if wrong:
-        raise ConfigError(
-            f"metrics.names: {', '.join(wrong)} is not defined for metrics.span={cfg.span.value}"
-        )
+        raise ConfigError(f"metrics.names: {', '.join(wrong)} is not defined for metrics.span={cfg.span.value}")
     primary = cfg.primary or (default if default in names else names[0])
     if primary not in names:
         raise ConfigError(f"metrics.primary={primary} is not among metrics.names={names}")

@@ -65,8 +65,7 @@ def run_summary(
         "n_groups": len(set(first.groups)),
         "confidence": root.stats.confidence,
         "intervention": _six(tables.impact),
-        "notes": {name: note for m in measured for name, note in m.arm.notes.items()}
-        | {**tables.analysis.notes},
+        "notes": {name: note for m in measured for name, note in m.arm.notes.items()} | {**tables.analysis.notes},
         "accuracy_means": CRITERIA[root.metrics.span],
         "baseline": baseline,
         "baseline_of": first.arm.baseline,
@@ -106,13 +105,9 @@ def top_sites(impact: pd.DataFrame, table: str, metric: str, n: int = N_SHOWN) -
     return rows.iloc[order][columns].to_dict("records")
 
 
-def _baseline(
-    prepared: PreparedRun, columns: Mapping[str, Any], groups: Sequence[str]
-) -> dict[str, dict[str, float]]:
+def _baseline(prepared: PreparedRun, columns: Mapping[str, Any], groups: Sequence[str]) -> dict[str, dict[str, float]]:
     return {
-        name: _interval(
-            prepared, f"baseline {name}", np.asarray(values, bool) if of_answers(name) else values, groups
-        )
+        name: _interval(prepared, f"baseline {name}", np.asarray(values, bool) if of_answers(name) else values, groups)
         for name, values in columns.items()
     }
 
@@ -126,10 +121,13 @@ def _baseline_by_template(prepared: PreparedRun, measured: Measured) -> list[dic
 def _mean_effect(prepared: PreparedRun, measured: Measured, name: str) -> dict[str, float]:
     """The effect of the average site of the first arm: per example, the mean over all rows that were run."""
     found = interval_of_mean(
-        effect_of_average_site(measured, name), measured.groups, prepared.spec.settings.root.stats,
+        effect_of_average_site(measured, name),
+        measured.groups,
+        prepared.spec.settings.root.stats,
         generator(prepared.spec.settings.root.seed, "bootstrap", f"mean effect {name}"),
-        rate=no_test_of(name) == NO_TEST_OF_RATES, differences=of_answers(name),
-    )  # fmt: skip
+        rate=no_test_of(name) == NO_TEST_OF_RATES,
+        differences=of_answers(name),
+    )
     return {"mean_delta": found.pop("mean"), **found}
 
 
@@ -140,9 +138,13 @@ def _interval(prepared: PreparedRun, label: str, values: Any, groups: Sequence[s
 
 def _six(impact: pd.DataFrame) -> dict[str, str]:
     columns = {
-        "granularity": "granularity", "component": "component", "value": "replacement", "positions": "positions",
-        "direction": "direction", "set": "set",
-    }  # fmt: skip
+        "granularity": "granularity",
+        "component": "component",
+        "value": "replacement",
+        "positions": "positions",
+        "direction": "direction",
+        "set": "set",
+    }
     return {name: ", ".join(dict.fromkeys(impact[column].astype(str))) for name, column in columns.items()}
 
 
@@ -164,35 +166,36 @@ def _warnings(prepared: PreparedRun, measured: Measured, clean: Measured | None)
     root, out = prepared.spec.settings.root, _weak(prepared, clean)
     selection = prepared.selection
     out += selection.warnings
-    out += [f"a fast path is off for {network.model.name if prepared.other else 'this model'}, so the run is slower and its "
-            f"numbers are the same: {name} ({why})"
-            for network in prepared.networks for name, why in network.switched_off.items()]  # fmt: skip
+    out += [
+        f"a fast path is off for {network.model.name if prepared.other else 'this model'}, so the run is slower and its "
+        f"numbers are the same: {name} ({why})"
+        for network in prepared.networks
+        for name, why in network.switched_off.items()
+    ]
     if selection.unscorable:
         rows = [f"{row} ({reason})" for row, reason in selection.unscorable.items()]
-        out.append(
-            f"{len(rows)} rows cannot be scored with the tokenizer and were left out: {listing(rows, separator='; ')}"
-        )
+        out.append(f"{len(rows)} rows cannot be scored with the tokenizer and were left out: {listing(rows, separator='; ')}")
     if selection.kept:
         out.append(
             f"dataset.keep=correct: {selection.kept['n_kept']} of {selection.kept['n_before']} examples were kept, those where "
             f"{selection.kept['criterion']}; effects are about these alone"
         )
     if prepared.spec.seed_effect == "none":
-        out.append("the seed draws nothing here: all examples are used and the ablation is deterministic, so runs with other "
-                   "seeds are the same measurement, not replicates")  # fmt: skip
+        out.append(
+            "the seed draws nothing here: all examples are used and the ablation is deterministic, so runs with other "
+            "seeds are the same measurement, not replicates"
+        )
     if len(set(measured.groups)) < 5:
         out.append("fewer than 5 groups of examples: intervals over groups are rough, or missing")
     if prepared.skipped:
-        out.append(
-            f"{len(prepared.skipped)} examples were left out: {listing(prepared.skipped, separator='; ')}"
-        )
+        out.append(f"{len(prepared.skipped)} examples were left out: {listing(prepared.skipped, separator='; ')}")
     if len(measured.examples) < len(prepared.tokens):
-        out.append(
-            f"stopped early: {len(measured.examples)} of {len(prepared.tokens)} examples were finished"
-        )
+        out.append(f"stopped early: {len(measured.examples)} of {len(prepared.tokens)} examples were finished")
     if root.dataset.split is Split.all:
-        out.append("sites were ranked on all examples, so the strongest are chosen and measured on the same data; "
-                   "dataset.split=dev stats.confirm=test keeps the two apart")  # fmt: skip
+        out.append(
+            "sites were ranked on all examples, so the strongest are chosen and measured on the same data; "
+            "dataset.split=dev stats.confirm=test keeps the two apart"
+        )
     return out
 
 
@@ -231,7 +234,6 @@ def stability(prepared: PreparedRun, measured: Sequence[Measured], n_top: int) -
         "fair": FAIR,
         "stable": found.jaccard >= FAIR,
         "sites": [
-            dict(first.arm.rows[i].key) | {"share": float(found.share[i]), "first": float(found.first[i])}
-            for i in order
+            dict(first.arm.rows[i].key) | {"share": float(found.share[i]), "first": float(found.first[i])} for i in order
         ],
     }

@@ -88,9 +88,7 @@ def draws_table(prepared: PreparedRun, measured: Sequence[Measured]) -> pd.DataF
     drawn = [m for m in measured if m.draws]
     if not drawn:
         return None
-    frame = pd.concat(
-        [_draws(m, metric.name) for m in drawn for metric in prepared.metrics], ignore_index=True
-    )
+    frame = pd.concat([_draws(m, metric.name) for m in drawn for metric in prepared.metrics], ignore_index=True)
     return named(prepared, frame)
 
 
@@ -137,36 +135,44 @@ def _unresolvable(prepared: PreparedRun, measured: Sequence[Measured]) -> str | 
     return reason and f"{prepared.metrics[0].name}: {reason.removeprefix('none: ')}"
 
 
-def _impact(
-    prepared: PreparedRun, measured: Measured, all_arms: Sequence[Measured], family: int
-) -> Iterator[pd.DataFrame]:
+def _impact(prepared: PreparedRun, measured: Measured, all_arms: Sequence[Measured], family: int) -> Iterator[pd.DataFrame]:
     n_parts = sum(m.arm.in_table for m in all_arms)
     for metric in prepared.metrics:
-        found = site_statistics(
-            prepared, metric.name, measured.delta(metric.name), measured.groups, measured.ran, family
-        )
+        found = site_statistics(prepared, metric.name, measured.delta(metric.name), measured.groups, measured.ran, family)
         own = prepared.spec.ablation.columns(prepared, measured, all_arms, metric.name)
         frame = _identity_columns(prepared, measured).assign(**own)
         mean, base = measured.values[metric.name].mean(1), measured.baseline[metric.name].mean()
         yield frame.assign(
-            metric=metric.name, value=mean, n=len(measured.examples), baseline=base, delta=mean - base,
+            metric=metric.name,
+            value=mean,
+            n=len(measured.examples),
+            baseline=base,
+            delta=mean - base,
             # Arms of other examples are corrected apart, and for their number.
-            p_family=np.minimum(1.0, n_parts * found.family_wise), **found.columns(),
-        )  # fmt: skip
+            p_family=np.minimum(1.0, n_parts * found.family_wise),
+            **found.columns(),
+        )
 
 
 def _identity_columns(prepared: PreparedRun, measured: Measured) -> pd.DataFrame:
     root, rows = prepared.spec.settings.root, measured.arm.rows
     frame = pd.DataFrame([dict(row.key) for row in rows])
     described = {
-        "granularity": [r.described.granularity for r in rows], "component": [r.described.component for r in rows],
-        "replacement": [r.described.value for r in rows], "positions": [r.described.positions for r in rows],
-        "direction": [r.described.direction for r in rows], "set": [r.described.set for r in rows],
-    }  # fmt: skip
+        "granularity": [r.described.granularity for r in rows],
+        "component": [r.described.component for r in rows],
+        "replacement": [r.described.value for r in rows],
+        "positions": [r.described.positions for r in rows],
+        "direction": [r.described.direction for r in rows],
+        "set": [r.described.set for r in rows],
+    }
     return frame.assign(
-        run_id=prepared.identity.run_id, seed=root.seed, condition=prepared.spec.condition, model=root.model.name,
-        dataset=root.dataset.name, **{name: column for name, column in described.items() if name not in frame},
-    )  # fmt: skip
+        run_id=prepared.identity.run_id,
+        seed=root.seed,
+        condition=prepared.spec.condition,
+        model=root.model.name,
+        dataset=root.dataset.name,
+        **{name: column for name, column in described.items() if name not in frame},
+    )
 
 
 def _per_example(prepared: PreparedRun, measured: Measured) -> pd.DataFrame:

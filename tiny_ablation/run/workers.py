@@ -20,9 +20,7 @@ _LOOK = 0.5  # seconds between two looks at what others finished
 
 
 @contextmanager
-def working(
-    prepared: PreparedRun, rundir: RunDir, work: "Sequence[Executor]", tick: Progress
-) -> Iterator[bool]:
+def working(prepared: PreparedRun, rundir: RunDir, work: "Sequence[Executor]", tick: Progress) -> Iterator[bool]:
     """Help to measure all batches. Within: they are finished, and this worker ends the run; False where another does or did.
 
     A worker stays until no batch is left, since it takes up what one that was killed left behind.
@@ -40,9 +38,7 @@ def working(
     claims = Claims(rundir.claims, store.layout, prepared.spec.settings.root.run.dead_after)
     store.done()  # drops what is damaged or was cut in another way
     taken = 0
-    while (left := [i for i in range(len(batches)) if not store.has(i)]) and not _is_finished(
-        rundir, prepared
-    ):
+    while (left := [i for i in range(len(batches)) if not store.has(i)]) and not _is_finished(rundir, prepared):
         for number in left:
             with claims.holding(f"batch_{number}") as mine:
                 if mine and not store.has(number):  # its worker may have finished it meanwhile

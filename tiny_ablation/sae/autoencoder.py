@@ -86,9 +86,7 @@ class Autoencoder:
 
 
 def _directions(sae: Any) -> "Tensor":
-    norm = (
-        sae.W_dec.norm(dim=-1, keepdim=True) if getattr(sae.cfg, "rescale_acts_by_decoder_norm", False) else 1
-    )
+    norm = sae.W_dec.norm(dim=-1, keepdim=True) if getattr(sae.cfg, "rescale_acts_by_decoder_norm", False) else 1
     return sae.W_dec / norm
 
 

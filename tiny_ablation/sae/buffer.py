@@ -75,8 +75,14 @@ class Buffer:
 
 
 def fill_buffer(
-    network: "Network", site: Site, contexts: "np.ndarray", path: Path, *, batch_tokens: int, tick: Callable[[int], object],
-) -> Buffer:  # fmt: skip
+    network: "Network",
+    site: Site,
+    contexts: "np.ndarray",
+    path: Path,
+    *,
+    batch_tokens: int,
+    tick: Callable[[int], object],
+) -> Buffer:
     """Compute the activations of all tokens but the first of each context, going on where a killed process stopped.
 
     Args:
@@ -142,7 +148,5 @@ def with_sinks(values: "np.ndarray") -> Buffer:
     """A buffer of (n, width) activations that knows which of them are attention sinks."""
     import numpy as np
 
-    norms = np.concatenate(
-        [np.linalg.norm(values[i : i + 65536], axis=1) for i in range(0, len(values), 65536)]
-    )
+    norms = np.concatenate([np.linalg.norm(values[i : i + 65536], axis=1) for i in range(0, len(values), 65536)])
     return Buffer(values, norms > SINK * float(np.median(norms)))

@@ -48,9 +48,14 @@ class OnPrompts:
 
 
 def on_prompts(
-    network: "Network", autoencoder: Autoencoder, clean: Sequence[Prompt], corrupt: Sequence[Prompt],
-    positions: PositionSpec, *, full: bool,
-) -> OnPrompts:  # fmt: skip
+    network: "Network",
+    autoencoder: Autoencoder,
+    clean: Sequence[Prompt],
+    corrupt: Sequence[Prompt],
+    positions: PositionSpec,
+    *,
+    full: bool,
+) -> OnPrompts:
     """Look at every feature on every prompt."""
     import torch
 
@@ -77,9 +82,7 @@ def _covered(prompt: Prompt, positions: PositionSpec, length: int) -> list[int]:
     return [p for p in range(length) if prompt.covers(positions, p)]
 
 
-def _written(
-    network: "Network", autoencoder: Autoencoder, prompts: Sequence[Prompt], positions: PositionSpec
-) -> "Tensor":
+def _written(network: "Network", autoencoder: Autoencoder, prompts: Sequence[Prompt], positions: PositionSpec) -> "Tensor":
     """(n_features,) the mean activation of each feature over the tokens of these prompts."""
     import torch
 
@@ -129,8 +132,7 @@ def matched_controls(found: OnPrompts, chosen: Sequence[int], n: int) -> list[in
         if not len(free) or not found.frequency[feature]:
             continue
         far = sum(
-            np.log(getattr(found, name)[free] / getattr(found, name)[feature]) ** 2
-            for name in ("frequency", "activation")
+            np.log(getattr(found, name)[free] / getattr(found, name)[feature]) ** 2 for name in ("frequency", "activation")
         )
         out.append(int(free[np.argmin(far)]))
     return sorted(out)

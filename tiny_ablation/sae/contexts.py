@@ -44,9 +44,7 @@ def contexts(network: "Network", cfg: SaeConfig, seed: int) -> Contexts:
     if most is not None and cfg.context > most:
         raise ConfigError(f"sae.context={cfg.context}: {network.model.name} was made for {most} tokens")
 
-    pieces = list(
-        dict.fromkeys(documents(cfg.corpus))
-    )  # text that stands twice could be trained on and held out
+    pieces = list(dict.fromkeys(documents(cfg.corpus)))  # text that stands twice could be trained on and held out
     order = generator(seed, "sae", "text").permutation(len(pieces))
     parts = _cut(_tokens(network, [pieces[i] for i in order]), network, cfg)
     if len(parts) < 2:

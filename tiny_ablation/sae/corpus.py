@@ -77,9 +77,7 @@ def _files(corpus: str) -> list[Path]:
     found = sorted(p for p in path.rglob("*") if p.suffix in SUFFIXES and p.is_file())
     if not found:
         what = f"holds no {', '.join(SUFFIXES)} file" if path.is_dir() else "is no file or directory"
-        raise DataError(
-            f"sae.corpus={corpus}: it {what}; give a text file, a directory of them, or hub:OWNER/NAME"
-        )
+        raise DataError(f"sae.corpus={corpus}: it {what}; give a text file, a directory of them, or hub:OWNER/NAME")
     return found
 
 
@@ -110,9 +108,7 @@ def _hub(name: str) -> Iterator[str]:
         raise DataError(f'sae.corpus=hub:{name}: the data set has no column "text"') from error
     except Exception as error:  # whatever the hub, the network or the format raises
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise DataError(
-            f"sae.corpus=hub:{name} cannot be read from the hub or its cache: {reason}"
-        ) from error
+        raise DataError(f"sae.corpus=hub:{name} cannot be read from the hub or its cache: {reason}") from error
 
 
 def _built_in() -> Iterator[str]:

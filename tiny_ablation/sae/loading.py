@@ -87,11 +87,7 @@ def _facts(directory: Path) -> dict[str, Any]:
         return {}
     facts = read_sealed(record, "Take another copy of the autoencoder.", required=False)
     for name, sha in facts["files"].items():
-        if (
-            name.endswith(".safetensors")
-            and (directory / name).is_file()
-            and sha256_file(directory / name) != sha
-        ):
+        if name.endswith(".safetensors") and (directory / name).is_file() and sha256_file(directory / name) != sha:
             raise ModelError(f"{directory / name} has been altered. Take another copy of the autoencoder.")
     return facts
 
@@ -127,9 +123,7 @@ def _check_fits(found: Autoencoder, network: "Network", cfg: SaeConfig) -> None:
             f"sae: {found.source} is for {own.d_in} dimensions at {site.hook_name}, but {network.model.name} has "
             f"{shape.n_layers} layers of {site.width(shape)}; take an autoencoder of this model"
         )
-    asked = replace(
-        site, component=cfg.component or site.component, layer=site.layer if cfg.layer is None else cfg.layer
-    )
+    asked = replace(site, component=cfg.component or site.component, layer=site.layer if cfg.layer is None else cfg.layer)
     if asked != site:
         raise ConfigError(
             f"sae: {found.source} belongs at {site.hook_name}, and sae.component and sae.layer ask for {asked.hook_name}; "

@@ -101,11 +101,17 @@ def feature_facts(
     vocabulary = unembedded(network, autoencoder, list(chosen))
     features = [
         Feature(
-            number, why, float(found.attribution[number]), float(found.frequency[number]), float(found.difference[number]),
-            _extreme(network, scores, 1), _extreme(network, scores, -1), *_on_text(network, text, number),
+            number,
+            why,
+            float(found.attribution[number]),
+            float(found.frequency[number]),
+            float(found.difference[number]),
+            _extreme(network, scores, 1),
+            _extreme(network, scores, -1),
+            *_on_text(network, text, number),
         )
         for (number, why), scores in zip(chosen.items(), vocabulary, strict=True)
-    ]  # fmt: skip
+    ]
     directions = autoencoder.directions.detach().float().cpu().numpy()
     return FeatureFacts(features, directions, text.frequency, autoencoder.site.layer)
 
@@ -161,9 +167,7 @@ def _on_text(network: "Network", text: "TextFacts", number: int) -> tuple[list[i
     return histogram, largest, list(shown.values())
 
 
-def _shown(
-    network: "Network", ids: "np.ndarray", row: int, position: int, dense: Mapping[tuple[int, int], float]
-) -> Shown:
+def _shown(network: "Network", ids: "np.ndarray", row: int, position: int, dense: Mapping[tuple[int, int], float]) -> Shown:
     """The tokens around a position; positions count from the second token of the context."""
     tokenizer: Any = network.model.tokenizer
     near = range(max(0, position - AROUND), min(len(ids) - 1, position + AROUND + 1))

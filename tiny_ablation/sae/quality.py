@@ -42,7 +42,7 @@ class Quality:
 
 def quality(
     network: "Network", autoencoder: Autoencoder, contexts: "np.ndarray", tick: Callable[[int], object] = lambda _: None
-) -> Quality:  # fmt: skip
+) -> Quality:
     """Measure an autoencoder on held-out contexts.
 
     Args:
@@ -128,9 +128,13 @@ def _losses(
         tick(first + len(rows))
     clean, spliced, zeroed, spliced_all, zeroed_all = (total / count).tolist()
     return {
-        "ce": clean, "ce_spliced": spliced, "ce_zeroed": zeroed, "ce_recovered": _share(clean, spliced, zeroed),
-        "ce_recovered_with_position_0": _share(clean, spliced_all, zeroed_all), "ce_tokens": count,
-    }  # fmt: skip
+        "ce": clean,
+        "ce_spliced": spliced,
+        "ce_zeroed": zeroed,
+        "ce_recovered": _share(clean, spliced, zeroed),
+        "ce_recovered_with_position_0": _share(clean, spliced_all, zeroed_all),
+        "ce_tokens": count,
+    }
 
 
 def _share(clean: float, spliced: float, zeroed: float) -> float:
@@ -142,9 +146,7 @@ def _loss_sums(network: "Network", autoencoder: Autoencoder, rows: "np.ndarray")
     import torch
 
     strands = [
-        TokenSequence(
-            i, tuple(ids), tuple(Read(p, (ids[p + 1],), (ids[p + 1],), False) for p in range(1, len(ids) - 1))
-        )
+        TokenSequence(i, tuple(ids), tuple(Read(p, (ids[p + 1],), (ids[p + 1],), False) for p in range(1, len(ids) - 1)))
         for i, ids in enumerate(rows.tolist())
     ]
     passes, site, out = Passes(network), autoencoder.site, []

@@ -15,10 +15,12 @@ if TYPE_CHECKING:
 
 # Ours to SAELens' (TransformerLens') canonical names; the first of each is the one that is written.
 _HOOKS = {
-    "resid_post": ("hook_out", "hook_resid_post"), "resid_pre": ("hook_in", "hook_resid_pre"),
-    "attn_out": ("hook_attn_out", "attn.hook_out"), "mlp_out": ("hook_mlp_out", "mlp.hook_out"),
+    "resid_post": ("hook_out", "hook_resid_post"),
+    "resid_pre": ("hook_in", "hook_resid_pre"),
+    "attn_out": ("hook_attn_out", "attn.hook_out"),
+    "mlp_out": ("hook_mlp_out", "mlp.hook_out"),
     "z": ("attn.hook_z", "attn.o.hook_in"),
-}  # fmt: skip
+}
 COMPONENTS = tuple(_HOOKS)
 
 

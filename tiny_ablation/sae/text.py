@@ -39,9 +39,7 @@ class TextFacts:
     quality: dict[str, Any]
 
 
-def text_facts(
-    network: "Network", autoencoder: Autoencoder, cfg: SaeConfig, seed: int, tokens: int
-) -> TextFacts:  # fmt: skip
+def text_facts(network: "Network", autoencoder: Autoencoder, cfg: SaeConfig, seed: int, tokens: int) -> TextFacts:
     """Run held-out text through the autoencoder.
 
     Args:
@@ -77,9 +75,7 @@ def text_facts(
     )
 
 
-def _held_out(
-    network: "Network", autoencoder: Autoencoder, cfg: SaeConfig, seed: int, tokens: int
-) -> "np.ndarray":
+def _held_out(network: "Network", autoencoder: Autoencoder, cfg: SaeConfig, seed: int, tokens: int) -> "np.ndarray":
     """The text that was held out when the autoencoder was trained here, else some of `sae.corpus`."""
     from safetensors.numpy import load_file
 

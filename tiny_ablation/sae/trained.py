@@ -45,8 +45,17 @@ RECORD, MACHINE, HELD_OUT = "trained.json", "training_profile.json", "held_out.s
 _WORK = ".work"
 VERSION = 2  # raise it when the same recipe gives another autoencoder
 _RECIPE = (
-    "architecture", "k", "sparsity", "tokens", "own_samples", "context", "held_out", "steps", "batch", "lr",
-)  # fmt: skip
+    "architecture",
+    "k",
+    "sparsity",
+    "tokens",
+    "own_samples",
+    "context",
+    "held_out",
+    "steps",
+    "batch",
+    "lr",
+)
 
 
 @dataclass(frozen=True)
@@ -78,11 +87,20 @@ class Recipe:
         kept = {name: getattr(cfg[name], "value", cfg[name]) for name in _RECIPE}
         model = self.network.model
         return {
-            "version": VERSION, "code_version": __version__, "model": model.name, "weights": model.weights_hash,
-            "processing": model.origin.get("weights", "raw"), "opening": list(model.opening),
-            "component": self.site.component, "layer": self.site.layer, "width": self.width,
-            "text": content_id(self.cfg.corpus), "seed": self.seed, "libraries": numeric_versions(), **kept,
-        }  # fmt: skip
+            "version": VERSION,
+            "code_version": __version__,
+            "model": model.name,
+            "weights": model.weights_hash,
+            "processing": model.origin.get("weights", "raw"),
+            "opening": list(model.opening),
+            "component": self.site.component,
+            "layer": self.site.layer,
+            "width": self.width,
+            "text": content_id(self.cfg.corpus),
+            "seed": self.seed,
+            "libraries": numeric_versions(),
+            **kept,
+        }
 
     @property
     def directory(self) -> Path:
@@ -137,9 +155,7 @@ def trained(recipe: Recipe, *, anew: bool = False) -> Path:
             raise told from error
         raise
     except KeyboardInterrupt:
-        raise Interrupted(
-            "interrupted while training; the same command goes on from the last checkpoint"
-        ) from None
+        raise Interrupted("interrupted while training; the same command goes on from the last checkpoint") from None
     return hold(target)
 
 
@@ -147,10 +163,7 @@ def is_whole(directory: Path) -> bool:
     """Whether a finished autoencoder stands there, as it was written."""
     try:
         files = read_sealed(directory / RECORD, required=False)["files"]
-        return all(
-            Path(name).name == name and sha256_file(directory / name) == hash_
-            for name, hash_ in files.items()
-        )
+        return all(Path(name).name == name and sha256_file(directory / name) == hash_ for name, hash_ in files.items())
     except (ResultsError, KeyError, AttributeError, TypeError, ValueError):
         if (directory / RECORD).is_file():
             notice(f"{directory} is damaged; training it again.")
@@ -258,9 +271,13 @@ def _train(recipe: Recipe, buffer: Any, work: Path) -> tuple[Any, list[dict[str,
 
     model = recipe.network.model
     metadata = {
-        "model_name": model.name, "hook_name": recipe.site.hook_name, "context_size": recipe.cfg.context,
-        "prepend_bos": bool(model.opening), "dataset_path": content_id(recipe.cfg.corpus), "tiny_ablation": recipe.covers,
-    }  # fmt: skip
+        "model_name": model.name,
+        "hook_name": recipe.site.hook_name,
+        "context_size": recipe.cfg.context,
+        "prepend_bos": bool(model.opening),
+        "dataset_path": content_id(recipe.cfg.corpus),
+        "tiny_ablation": recipe.covers,
+    }
     with byte_bar("training", recipe.cfg.steps) as tick:
         return train(
             buffer,
@@ -296,9 +313,7 @@ def write_held_out(directory: Path, contexts: "np.ndarray") -> None:
     save_file({"contexts": contexts}, directory / HELD_OUT)
 
 
-def _seal(
-    recipe: Recipe, part: Path, curve: list[dict[str, float]], numbers: dict[str, float], clock: "Clock"
-) -> None:
+def _seal(recipe: Recipe, part: Path, curve: list[dict[str, float]], numbers: dict[str, float], clock: "Clock") -> None:
     """The record goes last: a directory with one is whole."""
     files = {path.name: sha256_file(path) for path in sorted(part.iterdir())}
     write_json(part / MACHINE, {"stages_s": clock.stages, "peak_rss_bytes": peak_memory()})

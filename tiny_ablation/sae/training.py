@@ -29,15 +29,25 @@ _LOSSES, _FILES = "curve.json", "files.json"
 # Gradients of thresholds reach over `bandwidth`, which must be wide beside activations of this size; SAELens' own defaults
 # are for smaller ones. Conerly et al. 2025, "Dictionary learning optimization techniques".
 _JUMPRELU: dict[str, Any] = {
-    "jumprelu_sparsity_loss_mode": "tanh", "jumprelu_bandwidth": 2.0, "jumprelu_init_threshold": 0.1,
-    "jumprelu_ste_to_input": True, "pre_act_loss_coefficient": 3e-6,
-}  # fmt: skip
+    "jumprelu_sparsity_loss_mode": "tanh",
+    "jumprelu_bandwidth": 2.0,
+    "jumprelu_init_threshold": 0.1,
+    "jumprelu_ste_to_input": True,
+    "pre_act_loss_coefficient": 3e-6,
+}
 
 
 def train(
-    buffer: Buffer, cfg: SaeConfig, width: int, seed: int, work: Path, *, device: str, metadata: dict[str, Any],
+    buffer: Buffer,
+    cfg: SaeConfig,
+    width: int,
+    seed: int,
+    work: Path,
+    *,
+    device: str,
+    metadata: dict[str, Any],
     tick: Callable[[int], object],
-) -> tuple[Any, list[dict[str, float]]]:  # fmt: skip
+) -> tuple[Any, list[dict[str, float]]]:
     """Train from the last checkpoint in `work` on, or from the start.
 
     Args:
@@ -72,18 +82,14 @@ def train(
     return trainer.sae, curve
 
 
-def _trainer(
-    buffer: Buffer, cfg: SaeConfig, width: int, seed: int, device: str, metadata: dict[str, Any]
-) -> Any:
+def _trainer(buffer: Buffer, cfg: SaeConfig, width: int, seed: int, device: str, metadata: dict[str, Any]) -> Any:
     import torch
     from sae_lens.config import SAETrainerConfig
     from sae_lens.saes.sae import SAEMetadata
     from sae_lens.training.sae_trainer import SAETrainer
 
     sample = buffer.sample(SCALE_SAMPLE, seed)
-    scale = (
-        sample.shape[1] ** 0.5 / sample.norm(dim=1).mean().item()
-    )  # SAELens' own normalisation, without its 1,000 batches
+    scale = sample.shape[1] ** 0.5 / sample.norm(dim=1).mean().item()  # SAELens' own normalisation, without its 1,000 batches
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "sae", "weights") % 2**63)
         sae = _new(cfg, sample.shape[1], width, device)
@@ -93,13 +99,19 @@ def _trainer(
     batch = min(cfg.batch, len(buffer.values))
     trainer = SAETrainer(
         SAETrainerConfig(
-            total_training_samples=cfg.steps * batch, train_batch_size_samples=batch, lr=cfg.lr, lr_end=cfg.lr / 20,
+            total_training_samples=cfg.steps * batch,
+            train_batch_size_samples=batch,
+            lr=cfg.lr,
+            lr_end=cfg.lr / 20,
             device=device,
-            lr_warm_up_steps=round(WARM_UP * cfg.steps), lr_decay_steps=round(DECAY * cfg.steps),
-            dead_feature_window=DEAD_WINDOW, feature_sampling_window=cfg.steps + 1,
+            lr_warm_up_steps=round(WARM_UP * cfg.steps),
+            lr_decay_steps=round(DECAY * cfg.steps),
+            dead_feature_window=DEAD_WINDOW,
+            feature_sampling_window=cfg.steps + 1,
         ),
-        sae, _nothing(),
-    )  # fmt: skip
+        sae,
+        _nothing(),
+    )
     trainer.activation_scaler.scaling_factor = scale
     return trainer
 
@@ -128,16 +140,17 @@ def _new(cfg: SaeConfig, d_in: int, width: int, device: str) -> Any:
     from sae_lens.saes import batchtopk_sae, jumprelu_sae, standard_sae, topk_sae
 
     common: dict[str, Any] = {
-        "d_in": d_in, "d_sae": width, "device": device, "normalize_activations": "expected_average_only_in",
-    }  # fmt: skip
+        "d_in": d_in,
+        "d_sae": width,
+        "device": device,
+        "normalize_activations": "expected_average_only_in",
+    }
     warm = round(WARM_UP * cfg.steps)
     match cfg.architecture:
         case SaeArchitecture.topk:
             return topk_sae.TopKTrainingSAE(topk_sae.TopKTrainingSAEConfig(k=cfg.k, **common))
         case SaeArchitecture.batchtopk:
-            return batchtopk_sae.BatchTopKTrainingSAE(
-                batchtopk_sae.BatchTopKTrainingSAEConfig(k=cfg.k, **common)
-            )
+            return batchtopk_sae.BatchTopKTrainingSAE(batchtopk_sae.BatchTopKTrainingSAEConfig(k=cfg.k, **common))
         case SaeArchitecture.jumprelu:
             return jumprelu_sae.JumpReLUTrainingSAE(
                 jumprelu_sae.JumpReLUTrainingSAEConfig(
@@ -146,9 +159,7 @@ def _new(cfg: SaeConfig, d_in: int, width: int, device: str) -> Any:
             )
         case SaeArchitecture.standard:
             return standard_sae.StandardTrainingSAE(
-                standard_sae.StandardTrainingSAEConfig(
-                    l1_coefficient=cfg.sparsity, l1_warm_up_steps=warm, **common
-                )
+                standard_sae.StandardTrainingSAEConfig(l1_coefficient=cfg.sparsity, l1_warm_up_steps=warm, **common)
             )
 
 
@@ -197,9 +208,7 @@ def _last_checkpoint(work: Path) -> Path | None:
 
 def _is_whole(checkpoint: Path) -> bool:
     try:
-        return all(
-            sha256_file(checkpoint / name) == sha for name, sha in read_sealed(checkpoint / _FILES).items()
-        )
+        return all(sha256_file(checkpoint / name) == sha for name, sha in read_sealed(checkpoint / _FILES).items())
     except ResultsError:
         return False
 

@@ -33,9 +33,7 @@ def cluster_sums(values: ArrayLike, groups: ArrayLike) -> Clusters:
         raise GuardError(f"Values of shape {table.shape} do not fit groups of shape {labels.shape}.")
     if not np.isfinite(table).all():
         site, example = np.argwhere(~np.isfinite(table))[0]
-        raise GuardError(
-            f"Site {site}, example {example} is {table[site, example]}; no statistic can use it."
-        )
+        raise GuardError(f"Site {site}, example {example} is {table[site, example]}; no statistic can use it.")
     _, group_of, sizes = np.unique(labels, return_inverse=True, return_counts=True)
     order = np.argsort(group_of, kind="stable")
     starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])

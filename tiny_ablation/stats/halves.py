@@ -34,9 +34,7 @@ class TopSets(NamedTuple):
     first: Floats
 
 
-def top_set_agreement(
-    values: ArrayLike, groups: ArrayLike, k: int, n_splits: int, rng: np.random.Generator
-) -> TopSets:
+def top_set_agreement(values: ArrayLike, groups: ArrayLike, k: int, n_splits: int, rng: np.random.Generator) -> TopSets:
     """How far the top `k` sites of one half of the groups are those of the other.
 
     Two independent samples, each half as large as the run's: two runs as large as this one would agree somewhat more.

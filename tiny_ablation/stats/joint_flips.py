@@ -39,9 +39,11 @@ class Condition(NamedTuple):
 
 
 def flipped_sizes(
-    conditions: Sequence[Condition], kept: Callable[[Sequence[Floats]], NDArray[np.bool_]], n_flips: int,
+    conditions: Sequence[Condition],
+    kept: Callable[[Sequence[Floats]], NDArray[np.bool_]],
+    n_flips: int,
     rng: np.random.Generator,
-) -> NDArray[np.int64]:  # fmt: skip
+) -> NDArray[np.int64]:
     """(n_flips,) the size of the set under each flip.
 
     Args:

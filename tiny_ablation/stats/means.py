@@ -70,9 +70,15 @@ def by_bootstrap(sums: Floats, sizes: Floats) -> bool:
 
 
 def cluster_means(
-    sums: Floats, sizes: Floats, *, rng: np.random.Generator, confidence: float = 0.95, n_boot: int = 2000,
-    step: float | None = None, n_draws: int | None = None,
-) -> Means:  # fmt: skip
+    sums: Floats,
+    sizes: Floats,
+    *,
+    rng: np.random.Generator,
+    confidence: float = 0.95,
+    n_boot: int = 2000,
+    step: float | None = None,
+    n_draws: int | None = None,
+) -> Means:
     """The mean over examples of every site, its interval and its p-value.
 
     Args:
@@ -114,9 +120,14 @@ def _by_student(sums: Floats, sizes: Floats, confidence: float) -> Means:
 
 
 def _by_bootstrap(
-    sums: Floats, sizes: Floats, rng: np.random.Generator, confidence: float, n_boot: int, step: float | None,
+    sums: Floats,
+    sizes: Floats,
+    rng: np.random.Generator,
+    confidence: float,
+    n_boot: int,
+    step: float | None,
     n_draws: int | None,
-) -> Means:  # fmt: skip
+) -> Means:
     from scipy.stats import t as student
 
     sample = Studentised.of(sums, sizes)
@@ -136,18 +147,21 @@ def _by_bootstrap(
 
 
 def _by_wild(
-    sums: Floats, sizes: Floats, rng: np.random.Generator, confidence: float, n_boot: int, step: float | None,
+    sums: Floats,
+    sizes: Floats,
+    rng: np.random.Generator,
+    confidence: float,
+    n_boot: int,
+    step: float | None,
     n_draws: int | None,
-) -> Means:  # fmt: skip
+) -> Means:
     sample = Wild.of(sums, sizes)
     weights = webb_weights(sums.shape[1], n_boot, rng)
     low, high = sample.interval(weights, confidence)
     beyond = np.concatenate([as_far(t, sample.t[block]) for block, t in sample.draws(weights)])
     p = _refined(sample, webb_weights, as_far, beyond, n_boot, rng, step, n_draws)
     holds_zero = (low <= 0) & (high >= 0)  # draws beyond those of the interval may say otherwise by a hair
-    return Means(
-        sample.mean, low, high, np.where(holds_zero, np.maximum(p, np.nextafter(1 - confidence, 1)), p)
-    )
+    return Means(sample.mean, low, high, np.where(holds_zero, np.maximum(p, np.nextafter(1 - confidence, 1)), p))
 
 
 def _quantiles(t: Floats, confidence: float, usual: float) -> Floats:
@@ -165,10 +179,15 @@ def _beyond(t: Floats, observed: Floats) -> Ints:
 
 
 def _refined(
-    sample: Studentised | Wild, draw: Callable[[int, int, np.random.Generator], Floats],
-    count: Callable[[Floats, Floats], Ints], beyond: Floats | Ints, n_boot: int, rng: np.random.Generator, step: float | None,
+    sample: Studentised | Wild,
+    draw: Callable[[int, int, np.random.Generator], Floats],
+    count: Callable[[Floats, Floats], Ints],
+    beyond: Floats | Ints,
+    n_boot: int,
+    rng: np.random.Generator,
+    step: float | None,
     n_draws: int | None,
-) -> Floats:  # fmt: skip
+) -> Floats:
     """(n_sites,) the share of draws that count as beyond the observed t, from more draws where that share is small.
 
     With k sites left, the step-up procedure asks them for p-values of about k steps, so the fewer are left, the finer theirs

@@ -45,9 +45,7 @@ def combine(members: ArrayLike, op: Operation) -> NDArray[np.bool_]:
     return _kept(table.sum(-2), table.shape[-2], op)
 
 
-def overlap_chance(
-    members: ArrayLike, op: Operation, strata: Sequence[int] | Ints, rng: np.random.Generator
-) -> Chance | None:
+def overlap_chance(members: ArrayLike, op: Operation, strata: Sequence[int] | Ints, rng: np.random.Generator) -> Chance | None:
     """How the size of the combined set compares with that of random sets.
 
     Args:
@@ -63,9 +61,7 @@ def overlap_chance(
     if table.ndim != 2 or labels.shape != table.shape[1:]:
         raise GuardError(f"Sets of shape {table.shape} do not fit strata of shape {labels.shape}.")
     _, stratum, sizes = np.unique(labels, return_inverse=True, return_counts=True)
-    taken = np.stack([np.bincount(stratum, row, len(sizes)) for row in table]).astype(
-        np.int64
-    )  # (sets, strata)
+    taken = np.stack([np.bincount(stratum, row, len(sizes)) for row in table]).astype(np.int64)  # (sets, strata)
     if len(table) < 2 or bool(((taken == 0) | (taken == sizes)).all()):
         return None
     size = int(combine(table, op).sum())
@@ -94,11 +90,7 @@ def _exact(taken: NDArray[np.int64], sizes: NDArray[np.int64], op: Operation) ->
     pmf = np.ones(1)
     for column, size in zip(taken.T, sizes, strict=True):
         # What is in no set is in the intersection of what they leave out.
-        part = (
-            _intersection(size - column, int(size))[::-1]
-            if op == "union"
-            else _intersection(column, int(size))
-        )
+        part = _intersection(size - column, int(size))[::-1] if op == "union" else _intersection(column, int(size))
         pmf = np.convolve(pmf, part)
     return pmf
 
@@ -123,9 +115,7 @@ def _step(n: int, k: int) -> Floats:
     return hypergeom.pmf(items[None, :], n, items[:, None], k)
 
 
-def _drawn(
-    taken: NDArray[np.int64], sizes: NDArray[np.int64], op: Operation, rng: np.random.Generator
-) -> NDArray[np.int64]:
+def _drawn(taken: NDArray[np.int64], sizes: NDArray[np.int64], op: Operation, rng: np.random.Generator) -> NDArray[np.int64]:
     """(n_draws,) sizes of the combined set of random sets."""
     n_sets, n = len(taken), int(sizes.sum())
     n_draws = int(np.clip(_N_NUMBERS // (n_sets * n), 999, _N_DRAWS))
@@ -138,8 +128,6 @@ def _drawn(
         for row in taken:
             # Sorting random numbers within each stratum shuffles its items; the first of them are taken.
             order = np.argsort(rng.random(counts.shape) + 2 * stratum, axis=1)
-            np.put_along_axis(
-                counts, kept := order[:, place < row[stratum]], np.take_along_axis(counts, kept, 1) + 1, 1
-            )
+            np.put_along_axis(counts, kept := order[:, place < row[stratum]], np.take_along_axis(counts, kept, 1) + 1, 1)
         found.append(_kept(counts, n_sets, op).sum(1))
     return np.concatenate(found)

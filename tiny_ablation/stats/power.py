@@ -53,9 +53,7 @@ def threshold(family: int, real: int, level: float = 0.05, power: float = POWER)
     return level * (1 + power * (real - 1)) / family
 
 
-def groups_needed(
-    d: float, family: int, real: int = 1, level: float = 0.05, power: float = POWER
-) -> int | None:
+def groups_needed(d: float, family: int, real: int = 1, level: float = 0.05, power: float = POWER) -> int | None:
     """The least number of groups that finds an effect of d standard deviations with this power.
 
     Args:
@@ -76,9 +74,7 @@ def groups_for_equivalence(margin: float, level: float = 0.05, power: float = PO
     return _least(lambda n: equivalence_power_at(margin, n, level) >= power)
 
 
-def resolvable(
-    n_groups: int, family: int, real: int = 1, level: float = 0.05, power: float = POWER
-) -> float | None:
+def resolvable(n_groups: int, family: int, real: int = 1, level: float = 0.05, power: float = POWER) -> float | None:
     """The smallest effect, in standard deviations, that so many groups find with this power; None with one group."""
     if n_groups < 2:
         return None

@@ -22,9 +22,7 @@ N_DRAWS = 9999
 MIN_GROUPS = 5
 
 
-def paired_profiles(
-    differences: Floats, weights: Floats, rng: np.random.Generator, n_draws: int = N_DRAWS
-) -> float:
+def paired_profiles(differences: Floats, weights: Floats, rng: np.random.Generator, n_draws: int = N_DRAWS) -> float:
     """The p-value that two profiles on the same groups differ.
 
     Args:
@@ -100,9 +98,7 @@ def _two(x: Studentised, y: Studentised, draws: list[Floats]) -> Iterator[Floats
     """(n_draws, n_sites of a block) t of the difference."""
     for start in range(0, len(x.mean), SITES_AT_ONCE):
         block = slice(start, start + SITES_AT_ONCE)
-        (shift_x, spread_x), (shift_y, spread_y) = (
-            s.drawn(w, block) for s, w in zip((x, y), draws, strict=True)
-        )
+        (shift_x, spread_x), (shift_y, spread_y) = (s.drawn(w, block) for s, w in zip((x, y), draws, strict=True))
         yield studentised(shift_x - shift_y, np.hypot(spread_x, spread_y))
 
 

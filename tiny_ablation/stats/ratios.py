@@ -45,14 +45,19 @@ class Ratios(NamedTuple):
         gaps = [f"{Shape.outside} ({a:.6g}, {b:.6g})" for a, b in zip(self.low, self.high, strict=True)]
         words = [gap if s is Shape.outside else s.value for s, gap in zip(self.shape, gaps, strict=True)]
         return {
-            low: np.where(self.bounded, self.low, np.nan), high: np.where(self.bounded, self.high, np.nan), shape: words,
-        }  # fmt: skip
+            low: np.where(self.bounded, self.low, np.nan),
+            high: np.where(self.bounded, self.high, np.nan),
+            shape: words,
+        }
 
 
 def ratio_of_means(
-    numerator: ArrayLike, denominator: ArrayLike, groups: ArrayLike, confidence: float = 0.95,
+    numerator: ArrayLike,
+    denominator: ArrayLike,
+    groups: ArrayLike,
+    confidence: float = 0.95,
     critical: ArrayLike | None = None,
-) -> Ratios:  # fmt: skip
+) -> Ratios:
     """The mean of `numerator` over the mean of `denominator`, per site; never a mean of ratios.
 
     Args:
@@ -72,17 +77,17 @@ def ratio_of_means(
     below = np.broadcast_to(cluster_sums(np.atleast_2d(denominator), groups).sums, above.shape)
     x, y, both = (cluster_t(sums, sizes) for sums in (above, below, above + below))
     freedom = degrees_of_freedom(group_shares(above, sizes))
-    limit = (
-        t.ppf((1 + confidence) / 2, freedom) if critical is None else np.broadcast_to(critical, freedom.shape)
-    )
+    limit = t.ppf((1 + confidence) / 2, freedom) if critical is None else np.broadcast_to(critical, freedom.shape)
     covariance = (both.error**2 - x.error**2 - y.error**2) / 2
     # The set solves a r^2 - 2 b r + c <= 0.
     a, b, c = (
         first * second - limit**2 * spread
         for first, second, spread in (
-            (y.mean, y.mean, y.error**2), (x.mean, y.mean, covariance), (x.mean, x.mean, x.error**2),
+            (y.mean, y.mean, y.error**2),
+            (x.mean, y.mean, covariance),
+            (x.mean, x.mean, x.error**2),
         )
-    )  # fmt: skip
+    )
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = np.where(y.mean == 0, np.nan, x.mean / y.mean)
         root = np.sqrt(np.maximum(b**2 - a * c, 0))

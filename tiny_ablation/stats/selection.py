@@ -20,9 +20,7 @@ from tiny_ablation.stats.means import by_bootstrap
 _TAILS = (0.025, 0.005)
 
 
-def selected_intervals(
-    sums: Floats, sizes: Floats, level: float, *, rng: np.random.Generator, n_boot: int = 2000
-) -> Intervals:  # fmt: skip
+def selected_intervals(sums: Floats, sizes: Floats, level: float, *, rng: np.random.Generator, n_boot: int = 2000) -> Intervals:
     """The interval of each site, had it been one of those that were chosen.
 
     Args:

@@ -15,9 +15,7 @@ from tiny_ablation.stats.clusters import Floats
 from tiny_ablation.stats.means import by_bootstrap
 
 
-def critical_value(
-    sums: Floats, sizes: Floats, confidence: float, *, rng: np.random.Generator, n_boot: int = 2000
-) -> float:
+def critical_value(sums: Floats, sizes: Floats, confidence: float, *, rng: np.random.Generator, n_boot: int = 2000) -> float:
     """The number of standard errors.
 
     Args:

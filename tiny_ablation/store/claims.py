@@ -76,8 +76,13 @@ class Claims:
         import psutil
 
         me = psutil.Process()
-        said = {"host": _host(), "pid": me.pid, "started": me.create_time(), "layout": self.layout,
-                "dead_after": self.dead_after}  # fmt: skip
+        said = {
+            "host": _host(),
+            "pid": me.pid,
+            "started": me.create_time(),
+            "layout": self.layout,
+            "dead_after": self.dead_after,
+        }
         data = json.dumps(said).encode()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -106,9 +111,7 @@ def clear_claims(directory: Path) -> None:
 def living(path: Path) -> Mapping[str, Any] | None:
     """What a claim says; None where it is gone or void. One that is just being written says nothing yet."""
     try:
-        with path.open(
-            "rb"
-        ) as file:  # opening a file asks a file server for its state; looking at its name may not
+        with path.open("rb") as file:  # opening a file asks a file server for its state; looking at its name may not
             text, touched = file.read(), os.fstat(file.fileno()).st_mtime
         said = json.loads(text) if text else {}
         if said.get("host") == _host() and not _runs(said["pid"], said["started"]):

@@ -151,17 +151,20 @@ def write_table(path: Path, table: "pd.DataFrame | pa.Table") -> Path:
 
     arrow = table.unify_dictionaries() if isinstance(table, pa.Table) else _to_arrow(table)
     # A list of columns is allowed; pyarrow's annotations do not know it.
-    strings = [
-        column.name
-        for column in arrow.schema
-        if pa.types.is_string(column.type) or pa.types.is_dictionary(column.type)
-    ]
+    strings = [column.name for column in arrow.schema if pa.types.is_string(column.type) or pa.types.is_dictionary(column.type)]
 
     def write(temporary: Path) -> None:
         pq.write_table(
-            arrow, temporary, version="2.6", data_page_version="1.0", compression="zstd", compression_level=3,
-            use_dictionary=cast(bool, strings), store_schema=False, row_group_size=1 << 20,
-        )  # fmt: skip
+            arrow,
+            temporary,
+            version="2.6",
+            data_page_version="1.0",
+            compression="zstd",
+            compression_level=3,
+            use_dictionary=cast(bool, strings),
+            store_schema=False,
+            row_group_size=1 << 20,
+        )
 
     return write_via(path, write)
 

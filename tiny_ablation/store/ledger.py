@@ -182,13 +182,9 @@ def _append(root: Path, line: Mapping[str, str]) -> None:
     """Add a line, behind what a killed process may have left of one, and flush it."""
     path = root / NAME
     try:
-        descriptor = os.open(
-            path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666
-        )
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
         try:
-            with contextlib.suppress(
-                OSError, ImportError
-            ):  # workers of one run add lines from several machines
+            with contextlib.suppress(OSError, ImportError):  # workers of one run add lines from several machines
                 import fcntl
 
                 fcntl.lockf(descriptor, fcntl.LOCK_EX)

@@ -26,9 +26,7 @@ def lock_file(path: Path, timeout: float = -1) -> "BaseFileLock":
     from filelock import FileLock
 
     if os.path.lexists(path) and not _is_lock(path):
-        raise ResultsError(
-            f"{path} was not written by tiny-ablate, which keeps a lock there; move it elsewhere"
-        )
+        raise ResultsError(f"{path} was not written by tiny-ablate, which keeps a lock there; move it elsewhere")
     return FileLock(path, timeout=timeout)
 
 

@@ -31,11 +31,7 @@ _MACHINE_FILES = {
     "sweep.json",  # it may hold the command line and paths
     "report.html",  # it lists the provenance
     "sae/training_profile.json",
-    *(
-        f"artifacts/{name}.{suffix}"
-        for name in ("timeline", "verify")
-        for suffix in ("html", "png", "pdf", "svg")
-    ),
+    *(f"artifacts/{name}.{suffix}" for name in ("timeline", "verify") for suffix in ("html", "png", "pdf", "svg")),
 }
 DRAWN = ("artifacts/", "report.html")  # what `tiny-ablate report` makes anew from the other files
 _UNDER_WAY = "partial/"
@@ -139,9 +135,7 @@ def read_manifest(path: Path) -> Manifest:
     """
     path = path / "manifest.json" if path.is_dir() else path
     if not path.is_file():
-        raise ResultsError(
-            f"{path} is missing: this is no run directory, or its run was killed. Run it again."
-        )
+        raise ResultsError(f"{path} is missing: this is no run directory, or its run was killed. Run it again.")
     content = _versioned(path)
     try:
         return _parse(content)
@@ -165,11 +159,7 @@ def check_files(rundir: RunDir, only: Collection[str] | None = None) -> list[Pro
     names = [*manifest.files, *manifest.machine_files, rundir.machine.name] if only is None else list(only)
     expected = entries(rundir)
     listed = {*expected, rundir.machine.name, *manifest.machine_files}
-    problems = {
-        name: Problem(name, "missing")
-        for name in names
-        if name not in listed or not (rundir.path / name).is_file()
-    }
+    problems = {name: Problem(name, "missing") for name in names if name not in listed or not (rundir.path / name).is_file()}
     expected = {name: entry for name, entry in expected.items() if only is None or name in only}
     ledger = read_ledger(rundir.path)
     for name in sorted(expected.keys() - problems.keys()):

@@ -19,9 +19,23 @@ from tiny_ablation.config.identity import NUMERIC_PACKAGES
 from tiny_ablation.paths import conf_dir
 
 KEY_PACKAGES = (
-    "tiny-ablation", "torch", "transformer-lens", "transformers", "sae-lens", "numpy", "scipy", "pandas",
-    "pyarrow", "safetensors", "gguf", "hydra-core", "omegaconf", "mlflow", "matplotlib", "plotly",
-)  # fmt: skip
+    "tiny-ablation",
+    "torch",
+    "transformer-lens",
+    "transformers",
+    "sae-lens",
+    "numpy",
+    "scipy",
+    "pandas",
+    "pyarrow",
+    "safetensors",
+    "gguf",
+    "hydra-core",
+    "omegaconf",
+    "mlflow",
+    "matplotlib",
+    "plotly",
+)
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 
@@ -119,9 +133,7 @@ def _version(name: str) -> str | None:
 
 def _places() -> tuple[tuple[str, int], ...]:
     """Where distributions are looked for, and when each place changed last: it does where one is installed or removed."""
-    return tuple(
-        (place, Path(place).stat().st_mtime_ns) for place in sys.path if place and Path(place).exists()
-    )
+    return tuple((place, Path(place).stat().st_mtime_ns) for place in sys.path if place and Path(place).exists())
 
 
 @cache
@@ -145,9 +157,7 @@ def _git(*arguments: str) -> str | None:
     environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
     command = ["git", "--no-optional-locks", "-C", str(_PACKAGE), *arguments]
     try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=10, env=environment, check=True
-        )
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, env=environment, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()

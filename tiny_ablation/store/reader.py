@@ -106,9 +106,7 @@ class Run:
         """Whether whole heads were measured one by one."""
         return self.table_name == "head_impact" and set(self.impact["component"]) == {"z"}
 
-    def matrix(
-        self, metric: str | None = None, *, value: str = "delta", scale: float | None = None
-    ) -> "pd.DataFrame":
+    def matrix(self, metric: str | None = None, *, value: str = "delta", scale: float | None = None) -> "pd.DataFrame":
         """Layers by heads: one column of the impact table, at one factor, the lowest by default.
 
         Raises:
@@ -139,21 +137,27 @@ class Run:
         if site is not None:
             found = re.fullmatch(r"L(\d+)H(\d+)", site)
             if not found:
-                raise ResultsError(
-                    f"{site!r} is not a head; write L23H3, or name columns: layer=4, granularity='mlp_out'"
-                )
+                raise ResultsError(f"{site!r} is not a head; write L23H3, or name columns: layer=4, granularity='mlp_out'")
             where |= {"layer": int(found[1]), "head": int(found[2])}
         rows: Any = self.per_example
         for column, value in where.items():
             if column not in rows.columns:
-                raise ResultsError(
-                    f"{self.dir.per_example} has no column {column!r}; there are {', '.join(rows.columns)}"
-                )
+                raise ResultsError(f"{self.dir.per_example} has no column {column!r}; there are {', '.join(rows.columns)}")
             rows = rows[rows[column] == value]
         if rows.empty:
             raise ResultsError(f"the run measured nothing at {site or where}")
-        columns = [*TABLES[self.table_name].index, "example_id", "clean", "target", "foil", f"{name}_baseline", name, "delta",
-                   "prediction_baseline", "prediction"]  # fmt: skip
+        columns = [
+            *TABLES[self.table_name].index,
+            "example_id",
+            "clean",
+            "target",
+            "foil",
+            f"{name}_baseline",
+            name,
+            "delta",
+            "prediction_baseline",
+            "prediction",
+        ]
         columns += [column for column in EXAMPLE_TEXTS if column in rows]
         return by_change(rows, texts_of(self.provenance), name)[columns]
 
@@ -165,9 +169,7 @@ class Run:
         """
         found = {path.stem: path for path in sorted(self.dir.artifacts.glob("*.png"))}
         if name not in found:
-            raise ResultsError(
-                f"there is no figure {name}; there are {', '.join(found)}{did_you_mean(name, found)}"
-            )
+            raise ResultsError(f"there is no figure {name}; there are {', '.join(found)}{did_you_mean(name, found)}")
         return Picture(found[name])
 
     def _rows(self, metric: str | None) -> "pd.DataFrame":
@@ -175,9 +177,7 @@ class Run:
         rows: Any = self.impact[self.impact["metric"] == name]
         if rows.empty:
             names = sorted(self.impact["metric"].unique())
-            raise ResultsError(
-                f"the run has no metric {name}; there are {', '.join(names)}{did_you_mean(name, names)}"
-            )
+            raise ResultsError(f"the run has no metric {name}; there are {', '.join(names)}{did_you_mean(name, names)}")
         return rows
 
     def __repr__(self) -> str:
@@ -191,8 +191,13 @@ class Run:
 
     def _shown(self, said: dict[str, Any]) -> str:
         primary = said["primary"]
-        facts = {"run": said["run_id"], "status": self.manifest.status, "examples": said["n_examples"], "seed": said["seed"],
-                 f"baseline {primary}": (said["baseline"].get(primary) or {}).get("mean")}  # fmt: skip
+        facts = {
+            "run": said["run_id"],
+            "status": self.manifest.status,
+            "examples": said["n_examples"],
+            "seed": said["seed"],
+            f"baseline {primary}": (said["baseline"].get(primary) or {}).get("mean"),
+        }
         head = list(said["top"][0]) if said["top"] else []
         title = f"{said['kind']} of {said['model']} on {said['dataset']}: strongest sites by {primary}"
         return shown(title, facts, head, [row.values() for row in said["top"]])
@@ -242,9 +247,7 @@ def check_unaltered(path: Path) -> None:
     """
     problems = check_files(RunDir(path))
     if problems and all(each.file.startswith(DRAWN) for each in problems):
-        raise ResultsError(
-            f"{path}: {problems[0]}; `tiny-ablate report {path}` draws figures and page again."
-        )
+        raise ResultsError(f"{path}: {problems[0]}; `tiny-ablate report {path}` draws figures and page again.")
     if problems:
         listed = "; ".join(map(str, problems[:5])) + ("; ..." if len(problems) > 5 else "")
         raise ResultsError(f"{path} is not as its run left it: {listed}. Run again to make it anew.")

@@ -89,8 +89,21 @@ def _foreign(path: Path, ledger: Ledger | None) -> Iterator[Path]:
     """Files and links that are in the way: all but locks; in a directory of our own, those in the places of our own."""
     if ledger is not None:
         run, sweep = RunDir(path), SweepDir(path)
-        places = {run.manifest, run.machine, run.config, run.provenance, run.env, run.summary, run.per_example, run.verify,
-                  run.profile, run.report, run.log, sweep.plan, sweep.summary}  # fmt: skip
+        places = {
+            run.manifest,
+            run.machine,
+            run.config,
+            run.provenance,
+            run.env,
+            run.summary,
+            run.per_example,
+            run.verify,
+            run.profile,
+            run.report,
+            run.log,
+            sweep.plan,
+            sweep.summary,
+        }
         yield from (p for p in sorted(places) if os.path.lexists(p) and ledger.name(p) not in ledger.written)
         return
     for directory, names, files in os.walk(path, onerror=_raise):

@@ -89,9 +89,7 @@ class Sampler:
 
     def _start_meter(self) -> None:
         if sys.platform != "darwin":
-            self.problem = (
-                "profile.power=true: there is no powermetrics on this system, so power is not recorded"
-            )
+            self.problem = "profile.power=true: there is no powermetrics on this system, so power is not recorded"
             return
         with contextlib.suppress(OSError):
             self._meter = subprocess.Popen(
@@ -106,8 +104,7 @@ class Sampler:
         if self._meter is None or self._meter.poll() is not None:
             self._meter = None
             self.problem = (
-                "profile.power=true: powermetrics needs sudo without a password (say `sudo -v` first), so power is not "
-                "recorded"
+                "profile.power=true: powermetrics needs sudo without a password (say `sudo -v` first), so power is not recorded"
             )
             return
         threading.Thread(target=self._read_meter, name="power", daemon=True).start()

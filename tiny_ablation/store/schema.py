@@ -21,8 +21,17 @@ HEAD_FIRST = (*RUN_COLUMNS, "layer", "head", "scale", "metric", "value")
 LAYER_FIRST = (*RUN_COLUMNS, "layer", "granularity", "metric", "value")
 _TEST = ("delta", "ci_low", "ci_high", "p_value", "q_value")
 COMMON = (
-    "condition", "model", "dataset", "replacement", "positions", "direction", "n", "baseline", *_TEST, "null",
-)  # fmt: skip
+    "condition",
+    "model",
+    "dataset",
+    "replacement",
+    "positions",
+    "direction",
+    "n",
+    "baseline",
+    *_TEST,
+    "null",
+)
 EXTRA = ("granularity", "component", "set")
 # effect_size is standardised: the mean over the groups' mean effects, divided by their standard deviation. shrunken is the
 # effect as it would likely be measured again, selected_low and selected_high its interval, had it been chosen as one of the
@@ -48,9 +57,7 @@ EXAMPLE_TEXTS = ("text", "text_baseline")
 
 # Every column that is not here holds text. Whole numbers are never missing; a missing float is NaN.
 DTYPES = {
-    **dict.fromkeys(
-        ("layer", "head", "layer_a", "head_a", "layer_b", "head_b", "feature", "size", "n"), "int32"
-    ),
+    **dict.fromkeys(("layer", "head", "layer_a", "head_a", "layer_b", "head_b", "feature", "size", "n"), "int32"),
     "seed": "int64",
     **dict.fromkeys(
         (
@@ -209,9 +216,7 @@ def conform_examples(frame: "pd.DataFrame", table: str, metrics: Sequence[str]) 
     return _cast(frame, columns, floats, "per_example")
 
 
-def _cast(
-    frame: "pd.DataFrame", columns: Sequence[str], dtypes: dict[str, str], table: str
-) -> "pd.DataFrame":
+def _cast(frame: "pd.DataFrame", columns: Sequence[str], dtypes: dict[str, str], table: str) -> "pd.DataFrame":
     import pandas as pd
 
     if missing := [name for name in columns if name not in frame.columns]:

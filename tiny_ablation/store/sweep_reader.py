@@ -118,13 +118,22 @@ class Sweep:
 
     def _shown(self) -> str:
         counts = self.summary["counts"]
-        facts = {"runs": f"{counts.get('ok', 0)} of {len(self.plan.cells)}", "status": self.manifest.status,
-                 "k": self.invariants["k"], "op": self.invariants["op"]}  # fmt: skip
+        facts = {
+            "runs": f"{counts.get('ok', 0)} of {len(self.plan.cells)}",
+            "status": self.manifest.status,
+            "k": self.invariants["k"],
+            "op": self.invariants["op"],
+        }
         rows = [
-            (found["table"].removesuffix("_impact"), found["model"], found["metric"],
-             f"{found['size']} of {found['n_components']}", (found["agreement"] or {}).get("kendalls_w"))
+            (
+                found["table"].removesuffix("_impact"),
+                found["model"],
+                found["metric"],
+                f"{found['size']} of {found['n_components']}",
+                (found["agreement"] or {}).get("kendalls_w"),
+            )
             for found in self.invariants["sets"]
-        ]  # fmt: skip
+        ]
         head = ("table", "model", "metric", "invariant", "Kendall's W")
         return shown(f"Sweep over {', '.join(self.conditions)}", facts, head, rows)
 
@@ -142,9 +151,7 @@ def load_sweep(path: Path | str, *, check: bool = True) -> Sweep:
     sweep = SweepDir(Path(path))
     plan = read_plan(sweep.path)
     if not sweep.summary.is_file() or not sweep.manifest.is_file():
-        raise ResultsError(
-            f"{sweep.path} has no results yet: say `tiny-ablate aggregate {sweep.path}` first."
-        )
+        raise ResultsError(f"{sweep.path} has no results yet: say `tiny-ablate aggregate {sweep.path}` first.")
     manifest = read_manifest(sweep.path)
     if check:
         check_unaltered(sweep.path)

@@ -173,8 +173,12 @@ class CellState:
         """What sub-commands print about it with `--json`."""
         cell = self.cell
         return {
-            "condition": cell.condition, "seed": cell.seed, "dir": cell.dir, "state": self.state, "error": self.error,
-        }  # fmt: skip
+            "condition": cell.condition,
+            "seed": cell.seed,
+            "dir": cell.dir,
+            "state": self.state,
+            "error": self.error,
+        }
 
 
 def is_sweep(path: Path) -> bool:
@@ -238,10 +242,15 @@ def read_plan(path: Path) -> SweepPlan:
 
 def _cell(content: Mapping[str, Any]) -> Cell:
     return Cell(
-        job=int(content["job"]), dir=inside(str(content["dir"])), condition=str(content["condition"]),
-        seed=int(content["seed"]), overrides=_texts(content["overrides"]), digest=str(content.get("digest", "")),
-        content=dict(content.get("content", {})), also=_texts(content.get("also", ())),
-    )  # fmt: skip
+        job=int(content["job"]),
+        dir=inside(str(content["dir"])),
+        condition=str(content["condition"]),
+        seed=int(content["seed"]),
+        overrides=_texts(content["overrides"]),
+        digest=str(content.get("digest", "")),
+        content=dict(content.get("content", {})),
+        also=_texts(content.get("also", ())),
+    )
 
 
 def _texts(values: Sequence[Any]) -> tuple[str, ...]:

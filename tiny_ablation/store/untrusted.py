@@ -31,9 +31,7 @@ def reading(path: Path) -> Iterator[None]:
             f"{path} holds numbers that no run of this version writes; run again to make them anew. {error}"
         ) from error
     except OSError as error:
-        raise ResultsError(
-            f"{path} cannot be used: {error.strerror or error}. Check the path and the disk."
-        ) from error
+        raise ResultsError(f"{path} cannot be used: {error.strerror or error}. Check the path and the disk.") from error
     except Exception as error:  # a wrong value can raise anything in the libraries that it is handed to
         raise ResultsError(
             f"{path} holds a file that no run of this version writes ({said(error)}); run again to make it anew, or set "

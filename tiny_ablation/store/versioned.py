@@ -24,7 +24,5 @@ def read_versioned(path: Path, advice: str = ANEW) -> dict[str, Any] | None:
     if not isinstance(version, int):
         return None
     if version > SCHEMA_VERSION:
-        raise ResultsError(
-            f"{path} has schema version {version}; this tiny-ablate reads {SCHEMA_VERSION}. Upgrade it."
-        )
+        raise ResultsError(f"{path} has schema version {version}; this tiny-ablate reads {SCHEMA_VERSION}. Upgrade it.")
     return content

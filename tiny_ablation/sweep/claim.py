@@ -86,9 +86,7 @@ def begin(path: Path, plan: SweepPlan, *, anew: bool) -> None:
         raise _unwritable(path, error) from error
 
 
-def _other_content(
-    rundir: RunDir, plan: SweepPlan, cell: Cell, there: SweepPlan | None, old: Cell | None
-) -> list[str]:
+def _other_content(rundir: RunDir, plan: SweepPlan, cell: Cell, there: SweepPlan | None, old: Cell | None) -> list[str]:
     """What tells a cell from the run in its place, and from what was planned there before, in words, each once."""
     found = [plan.unlike(cell, other.digest, other.covers) for other in occupants(rundir, cell.digest)]
     if there and old:
@@ -129,9 +127,7 @@ def _refuse_strangers(path: Path, plan: SweepPlan) -> None:
                 "that began it; for another one choose another hydra.sweep.dir=DIR."
             )
     elif SweepDir(path).manifest.is_file() and not _is_of_sweep(path):
-        raise ResultsError(
-            f"{path} holds a single run. Choose another directory for the sweep with hydra.sweep.dir=DIR."
-        )
+        raise ResultsError(f"{path} holds a single run. Choose another directory for the sweep with hydra.sweep.dir=DIR.")
 
 
 def _is_of_sweep(path: Path) -> bool:

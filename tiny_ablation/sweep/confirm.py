@@ -68,9 +68,12 @@ def _overrides(cell: Cell, heads: list[Mapping[str, Any]], n_random: int) -> lis
     held_out = ["dataset.split=test"] if "dataset.split=dev" in own else []
     listed = ",".join(head_label(head["layer"], head["head"]) for head in heads)
     return [
-        *(each for each in own if not (held_out and each == "dataset.split=dev")), *held_out, "ablation=heads_set_zero",
-        f"ablation.sets={{{SET}:[{listed}]}}", f"ablation.n_random={n_random}",
-    ]  # fmt: skip
+        *(each for each in own if not (held_out and each == "dataset.split=dev")),
+        *held_out,
+        "ablation=heads_set_zero",
+        f"ablation.sets={{{SET}:[{listed}]}}",
+        f"ablation.n_random={n_random}",
+    ]
 
 
 def _compose(config_name: str, overrides: list[str]) -> Any:

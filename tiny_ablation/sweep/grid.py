@@ -51,13 +51,9 @@ def _expand(config: Any) -> Iterator[Sequence[str]]:
 
     sweeper = config.hydra.sweeper
     if not str(sweeper._target_).endswith("BasicSweeper"):
-        raise ConfigError(
-            f"hydra/sweeper: {sweeper._target_} does not run a fixed grid; use hydra/sweeper=basic, the default"
-        )
+        raise ConfigError(f"hydra/sweeper: {sweeper._target_} does not run a fixed grid; use hydra/sweeper=basic, the default")
     given = [f"{key}={value}" for key, value in (sweeper.get("params") or {}).items()]
-    parsed = OverridesParser.create(config_loader=_loader()).parse_overrides(
-        [*given, *config.hydra.overrides.task]
-    )
+    parsed = OverridesParser.create(config_loader=_loader()).parse_overrides([*given, *config.hydra.overrides.task])
     (batch,) = BasicSweeper.split_arguments(parsed, None)
     yield from batch
 

@@ -41,9 +41,7 @@ def find_cell(sweep_dir: Path, number: int) -> tuple[SweepPlan, Cell]:
     for cell in plan.cells:
         if cell.job == number:
             return plan, cell
-    raise ResultsError(
-        f"{sweep_dir} plans {len(plan.cells)} cells, and job {number} is none of them. Start the sweep anew."
-    )
+    raise ResultsError(f"{sweep_dir} plans {len(plan.cells)} cells, and job {number} is none of them. Start the sweep anew.")
 
 
 @lru_cache(maxsize=1)
@@ -112,9 +110,14 @@ def record_failure(rundir: RunDir, cell: Cell, error: BaseException, *, others: 
             if others and is_done(rundir, cell.digest):
                 return
             write_manifest(
-                rundir, run_id="", status="failed", digest="", covers={}, error=text,
+                rundir,
+                run_id="",
+                status="failed",
+                digest="",
+                covers={},
+                error=text,
                 extra={"condition": cell.condition, "seed": cell.seed},
-            )  # fmt: skip
+            )
     except ResultsError as cannot:  # what stands there is not to be touched
         log.error("not written down: %s", cannot)
 

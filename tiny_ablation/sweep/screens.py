@@ -77,11 +77,7 @@ def _screens(path: Path, specs: Mapping[int, RunSpec], tick: Callable[[int], Non
 def _read(path: Path) -> dict[str, Any]:
     """The screenings that are known by the digests of their runs; none where the file is missing or damaged."""
     try:
-        return {
-            digest: screen
-            for digest, screen in read_sealed(SweepDir(path).screens).items()
-            if _is_screen(screen)
-        }
+        return {digest: screen for digest, screen in read_sealed(SweepDir(path).screens).items() if _is_screen(screen)}
     except ResultsError:
         return {}
 
@@ -99,8 +95,10 @@ def _screen(spec: RunSpec) -> Screen:
     (estimates,) = (arm.estimates for arm in prepare_run(spec).arms if arm.estimates)
     names = site_names(estimates)
     return {
-        "component": estimates.component, "sites": [*names.values()], "chosen": [names[site] for site in estimates.top],
-    }  # fmt: skip
+        "component": estimates.component,
+        "sites": [*names.values()],
+        "chosen": [names[site] for site in estimates.top],
+    }
 
 
 def _with_sites(spec: RunSpec, sites: Sequence[str]) -> RunSpec:

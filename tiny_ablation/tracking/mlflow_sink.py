@@ -63,9 +63,7 @@ class Published:
     url: str
 
 
-def publish(
-    run_dir: Path, cfg: "TrackingConfig", *, cwd: Path, parent_run_id: str | None = None
-) -> Published | None:
+def publish(run_dir: Path, cfg: "TrackingConfig", *, cwd: Path, parent_run_id: str | None = None) -> Published | None:
     """Publish the finished run in `run_dir`, or update what was published of it.
 
     Args:
@@ -234,9 +232,7 @@ def _artifacts(uri: str) -> str | None:
     return (Path(uri.removeprefix(_SQLITE)).resolve().parent / "mlruns").as_uri()
 
 
-def _find_or_create(
-    client: "MlflowClient", experiment_id: str, record: Record, parent: str | None
-) -> tuple[str, set[str]]:
+def _find_or_create(client: "MlflowClient", experiment_id: str, record: Record, parent: str | None) -> tuple[str, set[str]]:
     """The id of the record's run, and the parameters that it has already (MLflow cannot change them)."""
     tags = {**record.tags, **({"mlflow.parentRunId": parent} if parent else {})}
     keys = ("tiny_ablate.digest", "tiny_ablate.place")
@@ -271,11 +267,7 @@ def _published(uri: str, experiment_id: str, run_id: str) -> Published:
     page = f"#/experiments/{experiment_id}/runs/{run_id}"
     if uri.startswith(_SQLITE):
         here = default_uri(Path.cwd())
-        command = (
-            "tiny-ablate ui"
-            if uri == here
-            else shlex.join(["tiny-ablate", "ui", f"tracking.uri={masked(uri)}"])
-        )
+        command = "tiny-ablate ui" if uri == here else shlex.join(["tiny-ablate", "ui", f"tracking.uri={masked(uri)}"])
         return Published(run_id, experiment_id, command, f"http://127.0.0.1:5000/{page}")
     parts = urlsplit(uri)
     # Without user and password, which an address may hold.

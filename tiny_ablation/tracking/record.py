@@ -125,8 +125,10 @@ def _curves(run: Run, summary: Mapping[str, Any]) -> dict[str, dict[int, float]]
     largest = by_layer.apply(lambda deltas: float(deltas.loc[deltas.abs().idxmax()]))
     means = by_layer.mean()
     name = f"layer.{summary['primary']}"
-    return {f"{name}.mean": {int(i): float(v) for i, v in means.items()},
-            f"{name}.largest": {int(i): float(v) for i, v in largest.items()}}  # fmt: skip
+    return {
+        f"{name}.mean": {int(i): float(v) for i, v in means.items()},
+        f"{name}.largest": {int(i): float(v) for i, v in largest.items()},
+    }
 
 
 def _summary(run: Run) -> Path | None:

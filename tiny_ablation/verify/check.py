@@ -113,8 +113,7 @@ _ADVICE = {
 def _metric(arms: Sequence[Compared]) -> dict[str, Any]:
     """One metric over all arms."""
     main, again, errors = (
-        np.concatenate([x.ravel() for x in arrays])
-        for arrays in zip(*((c.main, c.again, c.errors) for c in arms), strict=True)
+        np.concatenate([x.ravel() for x in arrays]) for arrays in zip(*((c.main, c.again, c.errors) for c in arms), strict=True)
     )
     return {
         "main": float(main.mean()),
@@ -137,12 +136,20 @@ def _sites(index: int, part: Slice) -> list[dict[str, Any]]:
     for place, row in enumerate(part.rows, start=1):
         errors = {name: float(np.abs(c.errors[place]).max()) for name, c in part.compared.items()}
         metric = max(errors, key=lambda name: errors[name])
-        out.append({
-            **part.measured.arm.rows[row].key, "arm": index, "run": part.measured.arm.run, "site": part.labels[place],
-            "effect_main": float(main[place - 1]), "effect_verify": float(again[place - 1]),
-            "max_abs_diff": errors[metric], "metric": metric, "sign_flip": bool(primary.sign_flips[place - 1]),
-            "verdict": worst([found[place] for found in rows.values()]),
-        })  # fmt: skip
+        out.append(
+            {
+                **part.measured.arm.rows[row].key,
+                "arm": index,
+                "run": part.measured.arm.run,
+                "site": part.labels[place],
+                "effect_main": float(main[place - 1]),
+                "effect_verify": float(again[place - 1]),
+                "max_abs_diff": errors[metric],
+                "metric": metric,
+                "sign_flip": bool(primary.sign_flips[place - 1]),
+                "verdict": worst([found[place] for found in rows.values()]),
+            }
+        )
     return out
 
 
@@ -201,9 +208,7 @@ def _router_ties(part: Slice) -> int:
     return int((np.any(off, axis=0) & part.near).sum())
 
 
-def _locate(
-    prepared: PreparedRun, parts: Sequence[Slice], models: Mapping[int, Bare], tolerance: float
-) -> str:
+def _locate(prepared: PreparedRun, parts: Sequence[Slice], models: Mapping[int, Bare], tolerance: float) -> str:
     """Where the un-intervened model first differs, on the example whose baseline is off most."""
     name = prepared.metrics[0].name
     errors = [np.abs(part.compared[name].errors[0]).max() for part in parts]

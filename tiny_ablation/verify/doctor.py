@@ -83,8 +83,7 @@ def packages() -> list[dict[str, Any]]:
         declared = [{"name": name, "wanted": "", "extra": None} for name in provenance.KEY_PACKAGES[1:]]
     versions = provenance.versions([each["name"] for each in declared])
     return [
-        {**each, "version": versions[each["name"]], "ok": _fits(versions[each["name"]], each["wanted"])}
-        for each in declared
+        {**each, "version": versions[each["name"]], "ok": _fits(versions[each["name"]], each["wanted"])} for each in declared
     ]
 
 
@@ -116,9 +115,7 @@ def models() -> list[dict[str, Any]]:
     for name in options("model"):
         cfg = model_option(name)
         needs_path = cfg.source is ModelSource.local and not cfg.path
-        out.append(
-            {"name": name, "source": cfg.source.value, "ready": None if needs_path else _quietly(ready, cfg)}
-        )
+        out.append({"name": name, "source": cfg.source.value, "ready": None if needs_path else _quietly(ready, cfg)})
     return out
 
 
@@ -187,9 +184,7 @@ def _probe(settings: Settings) -> dict[str, Any]:
     prepared = prepare_run(run_spec(settings))
     first, second = _sweep(prepared), _sweep(prepared)
     changes = [
-        abs(a.values[name] - b.values[name]).max(initial=0.0)
-        for a, b in zip(first, second, strict=True)
-        for name in a.values
+        abs(a.values[name] - b.values[name]).max(initial=0.0) for a, b in zip(first, second, strict=True) for name in a.values
     ]
     found = check(prepared, first)
     return {

@@ -18,9 +18,11 @@ if TYPE_CHECKING:
 # In the order of the computation.
 _COMPONENTS = ("resid_pre", "z", "attn_out", "mlp_out")
 _WORDS = {
-    "resid_pre": "the residual stream that enters layer {layer}", "z": "the output of head {head}",
-    "attn_out": "the attention output of layer {layer}", "mlp_out": "the MLP output of layer {layer}",
-}  # fmt: skip
+    "resid_pre": "the residual stream that enters layer {layer}",
+    "z": "the output of head {head}",
+    "attn_out": "the attention output of layer {layer}",
+    "mlp_out": "the MLP output of layer {layer}",
+}
 # Part of a floor, which is for logits of size 10: five times what rounding makes of a value relative to its size.
 _RELATIVE = 0.5
 
@@ -91,20 +93,14 @@ def _heads(model: Bare, layer: int, main: Trace, again: Trace) -> str:
         return ""
     projection, z = model.output_projection(layer), again["z", layer]
     weight = projection.get_parameter("weight").double().cpu()
-    if (
-        type(projection).__name__ != "Conv1D"
-    ):  # GPT-2 keeps its projections transposed; a square one is told by its class
+    if type(projection).__name__ != "Conv1D":  # GPT-2 keeps its projections transposed; a square one is told by its class
         weight = weight.T
     parts = torch.einsum("thd,hdm->htm", z, weight.unflatten(0, z.shape[1:])).flatten(1)
     off = (main["attn_out", layer] - again["attn_out", layer]).flatten()
     share = torch.linalg.lstsq(parts.T, off[:, None]).solution[:, 0]
     if (off - share @ parts).norm() > _UNEXPLAINED * off.norm():
         return ""
-    named = [
-        f"{head_label(layer, h)} {1 + share[h]:.2f} times"
-        for h in range(len(parts))
-        if abs(share[h]) > _NAMED
-    ]
+    named = [f"{head_label(layer, h)} {1 + share[h]:.2f} times" for h in range(len(parts)) if abs(share[h]) > _NAMED]
     return f", as if it held {' and '.join(named)}" if named else ""
 
 

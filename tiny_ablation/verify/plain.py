@@ -150,9 +150,7 @@ def _difference(ours: "Tensor", fresh: "Tensor") -> tuple[str, str] | None:
         return "other", f"has the shape {list(ours.shape)} and in the files {list(fresh.shape)}"
     if ours.dtype != fresh.dtype:
         both = [str(t.dtype).removeprefix("torch.") for t in (ours, fresh)]
-        narrower = (
-            torch.finfo(ours.dtype).eps > torch.finfo(fresh.dtype).eps if ours.is_floating_point() else False
-        )
+        narrower = torch.finfo(ours.dtype).eps > torch.finfo(fresh.dtype).eps if ours.is_floating_point() else False
         return (
             "rounded" if narrower else "other",
             f"is {both[0]} in the run, and transformers loads it as {both[1]}",
@@ -160,7 +158,5 @@ def _difference(ours: "Tensor", fresh: "Tensor") -> tuple[str, str] | None:
     if torch.equal(ours.cpu(), fresh):
         return None
     off = float((ours.cpu().double() - fresh.double()).abs().max())
-    low = torch.equal(ours.cpu(), fresh.bfloat16().to(fresh.dtype)) or torch.equal(
-        ours.cpu(), fresh.half().to(fresh.dtype)
-    )
+    low = torch.equal(ours.cpu(), fresh.bfloat16().to(fresh.dtype)) or torch.equal(ours.cpu(), fresh.half().to(fresh.dtype))
     return "rounded" if low else "other", f"is not what transformers loads, by up to {off:.1e}"

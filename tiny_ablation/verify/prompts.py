@@ -25,9 +25,7 @@ def prompt_faults(prepared: PreparedRun) -> list[str]:
     if not found:
         return []
     name, ids, again = found[0]
-    shown = [
-        " ".join(map(str, tokenizer.convert_ids_to_tokens(list(each[:_SHOWN])))) for each in (ids, again)
-    ]
+    shown = [" ".join(map(str, tokenizer.convert_ids_to_tokens(list(each[:_SHOWN])))) for each in (ids, again)]
     return [
         f"{len(found)} of {len(sides)} prompts are not tokenised as the model's tokenizer does it: example {name} begins with "
         f"{shown[0]!r}, and by the tokenizer with {shown[1]!r}"

@@ -75,9 +75,7 @@ def resolve_mode(mode: VerifyMode, device: str, *, placed: bool = False) -> Veri
     return VerifyMode.float64 if device == "cpu" and not placed else VerifyMode.cpu
 
 
-def slices(
-    prepared: PreparedRun, measured: Sequence[Measured], models: Mapping[int, Bare], dtype: DType
-) -> list[Slice]:
+def slices(prepared: PreparedRun, measured: Sequence[Measured], models: Mapping[int, Bare], dtype: DType) -> list[Slice]:
     """A slice of every arm that is looked at, computed again.
 
     Args:
@@ -103,18 +101,11 @@ def plan(measured: Sequence[Measured], metrics: Sequence[Metric], root: RootConf
         drawn = generator(root.seed, "verify", "arms").permutation(with_rows[1:]).tolist()
         with_rows = sorted([*with_rows[:1], *drawn[: most - 1]])
         runs //= max(1, len(with_rows))
-    looked_at = [
-        i for i, m in enumerate(measured) if i in with_rows or not any(row.runs for row in m.arm.rows)
-    ]
-    return [
-        _planned(measured[i], metrics, choose(measured[i], metrics[0].name, share, root, i), runs, root)
-        for i in looked_at
-    ]
+    looked_at = [i for i, m in enumerate(measured) if i in with_rows or not any(row.runs for row in m.arm.rows)]
+    return [_planned(measured[i], metrics, choose(measured[i], metrics[0].name, share, root, i), runs, root) for i in looked_at]
 
 
-def _planned(
-    measured: Measured, metrics: Sequence[Metric], rows: list[int], runs: int | None, root: RootConfig
-) -> Slice:
+def _planned(measured: Measured, metrics: Sequence[Metric], rows: list[int], runs: int | None, root: RootConfig) -> Slice:
     """So many examples, and if need be so few rows, that the arm takes no more than `runs` runs of the model."""
     costs = {i: len(measured.arm.rows[i].runs) for i in rows}
     while runs is not None and len(costs) > 1 and sum(costs.values()) > runs:
@@ -166,9 +157,7 @@ def _cells_again(prepared: PreparedRun, part: Slice, models: Mapping[int, Bare])
     full = prepared.spec.settings.root.metrics.span is Span.full
     arm = part.measured.arm
     model = models[id(arm.network or prepared.network)]
-    reference = Reference(
-        model, arm.prompts, prepared.metrics, full, arm.base_intervention, prepared.decoding, models
-    )
+    reference = Reference(model, arm.prompts, prepared.metrics, full, arm.base_intervention, prepared.decoding, models)
     runs = [(None,), *(arm.rows[i].runs for i in part.rows)]
     flat = [run for of_row in runs for run in of_row]
     columns = [reference.cells(flat, int(part.measured.examples[i])) for i in part.examples]
@@ -179,9 +168,7 @@ def _cells_again(prepared: PreparedRun, part: Slice, models: Mapping[int, Bare])
 def _compared(metric: Metric, part: Slice, cells: list[list[list[Cell]]], tolerance: float) -> Compared:
     """Both results of one metric; a change of decisions that tie, of answers or of experts, is no difference."""
     measured, columns = part.measured, list(part.examples)
-    main = np.vstack([
-        measured.baseline[metric.name][None, columns], measured.values[metric.name][list(part.rows)][:, columns]
-    ])  # fmt: skip
+    main = np.vstack([measured.baseline[metric.name][None, columns], measured.values[metric.name][list(part.rows)][:, columns]])
     again = _table(cells, lambda cell: cell.values[metric.name])
     ties = _table(cells, lambda cell: cell.margin <= 2 * tolerance)
     slack = ties if metric.decides else np.zeros_like(main)

@@ -15,23 +15,14 @@ def facts() -> Corpus:
 
 def test_there_are_enough_distinct_facts_wordings_and_relations(facts):
     examples = facts.examples
-    assert (
-        len({(e.clean, e.corrupt) for e in examples})
-        == len({e.clean for e in examples})
-        == len(examples)
-        >= 330
-    )
+    assert len({(e.clean, e.corrupt) for e in examples}) == len({e.clean for e in examples}) == len(examples) >= 330
     assert len({e.relation for e in examples}) >= 12
     assert len({e.group for e in examples}) >= 24
 
 
 def test_a_group_is_one_wording_of_one_relation(facts):
-    assert {e.group: e.template for e in facts.examples}.items() == {
-        (e.group, e.template) for e in facts.examples
-    }
-    assert {e.group: e.relation for e in facts.examples}.items() == {
-        (e.group, e.relation) for e in facts.examples
-    }
+    assert {e.group: e.template for e in facts.examples}.items() == {(e.group, e.template) for e in facts.examples}
+    assert {e.group: e.relation for e in facts.examples}.items() == {(e.group, e.relation) for e in facts.examples}
 
 
 def test_both_prompts_are_the_template_with_a_subject(facts):

@@ -93,9 +93,7 @@ def test_no_answer_of_train_is_one_of_test(name):
     ],
 )
 def test_no_word_of_train_is_one_of_test(name, mark):
-    words = {
-        split: {e.clean[slice(*e.marks[mark])] for e in part} for split, part in by_split(build(name)).items()
-    }
+    words = {split: {e.clean[slice(*e.marks[mark])] for e in part} for split, part in by_split(build(name)).items()}
     assert min(map(len, words.values())) > 1
     assert not words["train"] & words["test"]
 
@@ -155,9 +153,7 @@ def test_a_corruption_changes_the_corrupt_prompts_and_nothing_else(name, corrupt
         ("logic", "rules"),
     ],
 )
-def test_the_corrupt_prompt_of_a_flipping_corruption_is_asked_with_target_and_foil_exchanged(
-    name, corruption
-):
+def test_the_corrupt_prompt_of_a_flipping_corruption_is_asked_with_target_and_foil_exchanged(name, corruption):
     examples = build(name, corruption)
     answers = {e.clean: (e.target, e.foil) for e in examples}
     assert all(answers[e.corrupt] == (e.foil, e.target) for e in examples)

@@ -31,9 +31,7 @@ def changed(x):
 def by_hand(model, name, component, layer, unit):
     """Logits (tokens, vocabulary) with a unit changed, and what stood there before."""
     seen = []
-    handle = hooked(
-        model, name, component, layer, lambda x: seen.append(x.reshape(len(IDS), -1)) or changed(x), unit
-    )
+    handle = hooked(model, name, component, layer, lambda x: seen.append(x.reshape(len(IDS), -1)) or changed(x), unit)
     try:
         return model(torch.tensor([IDS])).logits[0], seen[0]
     finally:
@@ -61,12 +59,8 @@ def test_every_place_of_every_family(models, name):
                 return new
 
             found = bare.run(IDS, 1, {(component, layer): tap}).logits[0]
-            torch.testing.assert_close(
-                seen[0], there, atol=1e-4, rtol=1e-4, msg=f"{name} {component} {layer}"
-            )
-            torch.testing.assert_close(
-                found, expected, atol=1e-3, rtol=1e-4, msg=f"{name} {component} {layer}"
-            )
+            torch.testing.assert_close(seen[0], there, atol=1e-4, rtol=1e-4, msg=f"{name} {component} {layer}")
+            torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-4, msg=f"{name} {component} {layer}")
             assert (found - plain).abs().max() > 1e-2, (name, component, layer)
 
 

@@ -11,9 +11,7 @@ if "FAULT_KILL_AT" in os.environ:
     import signal
 
     _at, _under, _seen = int(os.environ["FAULT_KILL_AT"]), os.environ["FAULT_KILL_UNDER"], 0
-    _count = (
-        os.open(os.environ["FAULT_COUNT"], os.O_WRONLY | os.O_CREAT) if "FAULT_COUNT" in os.environ else None
-    )
+    _count = os.open(os.environ["FAULT_COUNT"], os.O_WRONLY | os.O_CREAT) if "FAULT_COUNT" in os.environ else None
     _CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.link", "os.symlink"}
     _WRITE = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 

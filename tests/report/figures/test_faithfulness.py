@@ -9,14 +9,26 @@ from tiny_ablation.report.figures import drawing, style
 def circuit():
     def point(fraction, size, f, left):
         return {
-                "fraction": fraction, "size": size, "faithfulness": f,
-                "faithfulness_low": f - 0.05, "faithfulness_high": f + 0.1,
-                "random_faithfulness": f / 3, "left": left, "left_low": left - 0.1, "left_high": left + 0.1,
-                "random_left": None}  # fmt: skip
+            "fraction": fraction,
+            "size": size,
+            "faithfulness": f,
+            "faithfulness_low": f - 0.05,
+            "faithfulness_high": f + 0.1,
+            "random_faithfulness": f / 3,
+            "left": left,
+            "left_low": left - 0.1,
+            "left_high": left + 0.1,
+            "random_left": None,
+        }
 
     points = [point(0.0, 0, 0.0, 1.0), point(0.1, 1, 0.4, 0.7), point(1.0, 10, 1.0, 0.0)]
-    return {"metric": "logit_diff", "replacement": "mean", "n_heads": 10, "n_examples": 8,
-            "rankings": {"signed": {"points": points}, "absolute": {"points": points}}}  # fmt: skip
+    return {
+        "metric": "logit_diff",
+        "replacement": "mean",
+        "n_heads": 10,
+        "n_examples": 8,
+        "rankings": {"signed": {"points": points}, "absolute": {"points": points}},
+    }
 
 
 def draw(folder):
@@ -35,8 +47,11 @@ def test_curves_hold_the_numbers_and_leave_out_what_a_log_axis_cannot_show(tmp_p
     traces = json.loads(source[1])["data"]
     lines, bands = ([t for t in traces if ("fill" in t) == filled] for filled in (False, True))
     assert [trace["name"] for trace in lines[:4]] == [
-        "signed ranking", "random, layers as signed", "absolute ranking", "random, layers as absolute",
-    ]  # fmt: skip
+        "signed ranking",
+        "random, layers as signed",
+        "absolute ranking",
+        "random, layers as absolute",
+    ]
     kept, random = lines[:2]
     assert (kept["x"], kept["y"]) == ([0.1, 1.0], [0.4, 1.0])
     assert kept["text"][0] == "<b>signed ranking</b><br>1 heads: 0.400<br>95 % interval [0.350, 0.500]"

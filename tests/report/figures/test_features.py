@@ -15,20 +15,42 @@ from tiny_ablation.store.rundir import RunDir
 
 def effect(feature, delta, condition="facts"):
     return {
-        "run_id": "r", "seed": 0, "layer": 3, "feature": feature, "scale": 0.0, "metric": "logit_diff", "value": delta,
-        "condition": condition, "delta": delta, "ci_low": delta - 0.1, "ci_high": delta + 0.1, "baseline": 0.0,
-        "q_value": 0.5, "direction": "clean", "n": 8, "replacement": "zero",
-    }  # fmt: skip
+        "run_id": "r",
+        "seed": 0,
+        "layer": 3,
+        "feature": feature,
+        "scale": 0.0,
+        "metric": "logit_diff",
+        "value": delta,
+        "condition": condition,
+        "delta": delta,
+        "ci_low": delta - 0.1,
+        "ci_high": delta + 0.1,
+        "baseline": 0.0,
+        "q_value": 0.5,
+        "direction": "clean",
+        "n": 8,
+        "replacement": "zero",
+    }
 
 
 @pytest.fixture
 def run_dir(tmp_path):
     facts = {
-        "run_id": "r", "seed": 0, "layer": 3, "chosen_by": "attribution", "attribution": 0.2, "frequency_text": 0.01,
-        "frequency_prompts": 0.5, "difference": 0.1, "percentile_random": 90.0, "largest": 4.0,
-        "histogram": json.dumps([8, 4, 0, 1]), "promoted": json.dumps([[HOSTILE, 2.0]]),
+        "run_id": "r",
+        "seed": 0,
+        "layer": 3,
+        "chosen_by": "attribution",
+        "attribution": 0.2,
+        "frequency_text": 0.01,
+        "frequency_prompts": 0.5,
+        "difference": 0.1,
+        "percentile_random": 90.0,
+        "largest": 4.0,
+        "histogram": json.dumps([8, 4, 0, 1]),
+        "promoted": json.dumps([[HOSTILE, 2.0]]),
         "suppressed": json.dumps([[" no", -1.0]]),
-    }  # fmt: skip
+    }
     metrics = tmp_path / "metrics"
     write_table(metrics / "features.parquet", pd.DataFrame([{**facts, "feature": n} for n in (5, 9)]))
     text = {
@@ -38,9 +60,7 @@ def run_dir(tmp_path):
         "activations": json.dumps([0, 4.0, 1.0]),
     }
     write_table(metrics / "feature_examples.parquet", pd.DataFrame([{"run_id": "r", "seed": 0, **text}]))
-    places = pd.DataFrame(
-        {"feature": range(10), "x": range(10), "y": range(10), "frequency_text": 0.1, "method": "PCA"}
-    )
+    places = pd.DataFrame({"feature": range(10), "x": range(10), "y": range(10), "frequency_text": 0.1, "method": "PCA"})
     write_table(metrics / "feature_map.parquet", places)
     return tmp_path
 

@@ -54,9 +54,7 @@ def drawn(path: Path, text: str) -> bytes:
     return path.read_bytes()
 
 
-def test_without_a_font_there_are_boxes_and_one_warning(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_without_a_font_there_are_boxes_and_one_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert fonts.drawable("首都 é\n") == "□□ é\n"
     assert fonts.drawable("東京") == "□□"
     said = capsys.readouterr().err

@@ -5,9 +5,7 @@ from tiny_ablation.report.figures import of_run
 
 
 def _draw(folder, table):
-    of_run.write_figures(
-        folder, table, {"primary": "logit_diff", "kind": "heads_zero", "model": "m", "dataset": "d"}
-    )
+    of_run.write_figures(folder, table, {"primary": "logit_diff", "kind": "heads_zero", "model": "m", "dataset": "d"})
     return folder / "artifacts" / "forest.png", folder / "artifacts" / "forest.html"
 
 

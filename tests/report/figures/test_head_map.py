@@ -27,9 +27,7 @@ def _data(table, **summary):
 
 
 def _figure_in(page):
-    source = re.search(
-        r'<script type="application/json" data-figure="[^"]*">(.*?)</script>', page.read_text(), re.S
-    )
+    source = re.search(r'<script type="application/json" data-figure="[^"]*">(.*?)</script>', page.read_text(), re.S)
     return json.loads(source[1])
 
 
@@ -65,9 +63,7 @@ def test_ticks_of_colours_are_round_and_within(limit):
     assert 5 <= len(ticks) <= 7
     assert ticks == [-tick for tick in reversed(ticks)]
     assert max(ticks) <= limit * (1 + 1e-9)
-    assert all(
-        len(f"{abs(tick):.6g}".strip("0.").replace(".", "").split("e")[0].lstrip("0")) <= 2 for tick in ticks
-    )
+    assert all(len(f"{abs(tick):.6g}".strip("0.").replace(".", "").split("e")[0].lstrip("0")) <= 2 for tick in ticks)
 
 
 def test_the_png_names_no_program_and_no_date(tmp_path, fake):
@@ -127,9 +123,7 @@ def test_colours_are_symmetric_about_zero_in_both_renderings(tmp_path, fake):
     assert axis["cmin"] == -axis["cmax"]
     assert axis["cmid"] == 0
     with canvas.settings():
-        meshes = [
-            m for axes in grid.static(_data(table)).axes for m in axes.collections if isinstance(m, QuadMesh)
-        ]
+        meshes = [m for axes in grid.static(_data(table)).axes for m in axes.collections if isinstance(m, QuadMesh)]
     coloured = [mesh for mesh in meshes if mesh.get_cmap().name == "tiny_ablate"]
     assert len(coloured) == 5  # two panels, pale and full, and the colour bar
     assert all(mesh.norm.vmin == -mesh.norm.vmax for mesh in coloured)

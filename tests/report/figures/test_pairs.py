@@ -25,10 +25,19 @@ def table(fake):
         del row[name]
     index = ("layer_a", "head_a", "layer_b", "head_b")
     found = [
-        {"run_id": "r", "seed": 0, **dict(zip(index, cell[:4], strict=True)), **row, "delta_a": 0.1, "delta_b": 0.2,
-         "interaction": cell[4], "interaction_low": cell[4] - cell[5], "interaction_high": cell[4] + cell[5]}
+        {
+            "run_id": "r",
+            "seed": 0,
+            **dict(zip(index, cell[:4], strict=True)),
+            **row,
+            "delta_a": 0.1,
+            "delta_b": 0.2,
+            "interaction": cell[4],
+            "interaction_low": cell[4] - cell[5],
+            "interaction_high": cell[4] + cell[5],
+        }
         for cell in cells
-    ]  # fmt: skip
+    ]
     return pd.DataFrame(found)
 
 
@@ -45,9 +54,7 @@ def test_each_pair_has_one_cell(table):
 
 
 def test_a_pair_stands_in_one_cell_whichever_head_is_named_first(table):
-    turned = table.rename(
-        columns={"layer_a": "layer_b", "layer_b": "layer_a", "head_a": "head_b", "head_b": "head_a"}
-    )
+    turned = table.rename(columns={"layer_a": "layer_b", "layer_b": "layer_a", "head_a": "head_b", "head_b": "head_a"})
     turned = turned[table.columns]
     whole, again = (_data(t) for t in (table, turned))
     np.testing.assert_allclose(whole.panels[0].values, again.panels[0].values)
@@ -57,9 +64,7 @@ def test_equal_tables_give_equal_bytes(tmp_path, table):
     found = []
     for name in ("a", "b"):
         of_run.write_figures(tmp_path / name, table, _SUMMARY)
-        found.append(
-            [(tmp_path / name / "artifacts" / f"pair_matrix.{kind}").read_bytes() for kind in ("png", "html")]
-        )
+        found.append([(tmp_path / name / "artifacts" / f"pair_matrix.{kind}").read_bytes() for kind in ("png", "html")])
     assert found[0] == found[1]
 
 

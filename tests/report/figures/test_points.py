@@ -8,9 +8,18 @@ from tiny_ablation.report.figures import points
 
 def some(x, y, labels, **more):
     return Points(
-        name="p", kind="k", title="t", note="n", x_title="x", y_title="y", x=np.array(x, float), y=np.array(y, float),
-        labels=labels, shown=True, **more,
-    )  # fmt: skip
+        name="p",
+        kind="k",
+        title="t",
+        note="n",
+        x_title="x",
+        y_title="y",
+        x=np.array(x, float),
+        y=np.array(y, float),
+        labels=labels,
+        shown=True,
+        **more,
+    )
 
 
 def boxes(data):
@@ -37,9 +46,7 @@ def test_where_many_lie_together_the_one_farthest_from_the_diagonal_is_named():
 
 
 def test_every_name_is_told_under_the_pointer():
-    data = some(
-        [0.5] * 7 + [0.0], [*(0.5 + 0.001 * i for i in range(7)), 0.0], [f"name {i}" for i in range(8)]
-    )
+    data = some([0.5] * 7 + [0.0], [*(0.5 + 0.001 * i for i in range(7)), 0.0], [f"name {i}" for i in range(8)])
     [marks, _] = points.page(data).figure.data
     assert list(marks.hovertext) == data.labels
     assert sum(bool(text) for text in marks.text) == len(points.spots(data)) < 8

@@ -33,20 +33,27 @@ def _names(source):
 
 def _trace_table(fake, directions=("clean_to_corrupt",)):
     row = fake.impact(1, 1, (0.0,)).query("metric == 'logit_diff'").iloc[0].to_dict()
-    keep = {
-        k: v
-        for k, v in row.items()
-        if k not in ("layer", "head", "scale", "granularity", "direction", "run_id", "seed")
-    }
+    keep = {k: v for k, v in row.items() if k not in ("layer", "head", "scale", "granularity", "direction", "run_id", "seed")}
     found = []
     for direction in directions:
         for g, granularity in enumerate(("layer_resid", "mlp_out", "attn_out")):
             for layer in range(4):
                 for p, position in enumerate(("last", "subject_last", "subject_first")):
                     delta = 0.1 * layer - 0.05 * p + 0.01 * g
-                    found.append({"run_id": "r", "seed": 0, "layer": layer, "position": position, "granularity": granularity,
-                                  **keep, "direction": direction, "delta": delta, "ci_low": delta - 0.1,
-                                  "ci_high": delta + 0.1})  # fmt: skip
+                    found.append(
+                        {
+                            "run_id": "r",
+                            "seed": 0,
+                            "layer": layer,
+                            "position": position,
+                            "granularity": granularity,
+                            **keep,
+                            "direction": direction,
+                            "delta": delta,
+                            "ci_low": delta - 0.1,
+                            "ci_high": delta + 0.1,
+                        }
+                    )
     return pd.DataFrame(found)
 
 
@@ -221,11 +228,17 @@ def test_verification_sets_both_computations_against_each_other(source, fake):
 
 def test_asymmetry_marks_what_cannot_be_told_from_the_line(source, fake):
     made = source(fake.layer_impact())
-    pd.DataFrame({
-        "layer": [0, 1, 2], "granularity": ["mlp_out"] * 3, "n": 5, "restoring": [0.5, 0.2, np.nan],
-        "breaking": [0.1, 0.2, 0.1],
-        "asymmetry_low": [0.2, -0.1, 0.0], "asymmetry_high": [0.6, 0.1, 0.1],
-    }).to_parquet(made.run.metrics / "asymmetry.parquet")  # fmt: skip
+    pd.DataFrame(
+        {
+            "layer": [0, 1, 2],
+            "granularity": ["mlp_out"] * 3,
+            "n": 5,
+            "restoring": [0.5, 0.2, np.nan],
+            "breaking": [0.1, 0.2, 0.1],
+            "asymmetry_low": [0.2, -0.1, 0.0],
+            "asymmetry_high": [0.6, 0.1, 0.1],
+        }
+    ).to_parquet(made.run.metrics / "asymmetry.parquet")
     data = patching.asymmetry(made, patching.asymmetry_rows(made))
     assert (data.x.tolist(), data.y.tolist(), data.unsure.tolist()) == ([0.1, 0.2], [0.5, 0.2], [False, True])
     assert data.labels == ["L0 mlp_out", "L1 mlp_out"]
@@ -254,10 +267,7 @@ def test_the_timeline_leaves_out_the_stage_that_draws_it(source, fake):
         ("measure", 2, 6),
     ]
     assert data.bars[1].beside == "4.0 s, 1.00 GiB, 0.2 cores, 1,000 tokens/s"
-    assert (
-        data.note
-        == "6.0 s in all before the figures were drawn; measured 1,234 tokens of interventions x prompts a second"
-    )
+    assert data.note == "6.0 s in all before the figures were drawn; measured 1,234 tokens of interventions x prompts a second"
 
 
 def test_every_figure_is_drawn_twice_to_the_same_bytes(source, fake, tmp_path):
@@ -267,11 +277,7 @@ def test_every_figure_is_drawn_twice_to_the_same_bytes(source, fake, tmp_path):
         source(fake.impact(4, 3)),
     ):
         first, again = (
-            [
-                path.read_bytes()
-                for figure in of_run.run_figures(made)
-                for path in drawing.write(figure, tmp_path / name)
-            ]
+            [path.read_bytes() for figure in of_run.run_figures(made) for path in drawing.write(figure, tmp_path / name)]
             for name in "ab"
         )
         assert first == again

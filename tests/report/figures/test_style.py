@@ -54,9 +54,7 @@ def test_signed(value, places, text):
     assert formats.signed(value, places) == text
 
 
-@pytest.mark.parametrize(
-    ("largest", "places"), [(123.4, 1), (12.3, 3), (1.2, 3), (0.34, 3), (0.034, 4), (0.0, 3)]
-)
+@pytest.mark.parametrize(("largest", "places"), [(123.4, 1), (12.3, 3), (1.2, 3), (0.34, 3), (0.034, 4), (0.0, 3)])
 def test_decimals_show_three_significant_digits_of_the_largest(largest, places):
     assert formats.decimals([0.0, -largest]) == places
 

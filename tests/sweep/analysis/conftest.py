@@ -18,9 +18,7 @@ from tiny_ablation.sweep.analysis.effects import Effects
 from tiny_ablation.sweep.analysis.examples import Grouped
 
 METRICS = ("logit_diff", "p_drop")
-NOTHING_SAID = {name: np.nan for name in EFFECT if name != "delta"} | {
-    "ci_shape": None
-}  # made-up runs have no statistics
+NOTHING_SAID = {name: np.nan for name in EFFECT if name != "delta"} | {"ci_shape": None}  # made-up runs have no statistics
 OF = {"weights": "w", "versions": {"torch": "2"}}  # what the runs are made of
 
 
@@ -52,17 +50,31 @@ def impact_rows(made: Made) -> pd.DataFrame:
     else:
         index = {"layer": site, "granularity": "attn_out"}
     return pd.DataFrame(index).assign(
-        run_id=f"{made.condition}{made.seed}", seed=made.seed, condition="whatever the run called itself", model=made.model,
-        dataset=made.dataset or made.condition, replacement="zero", positions="all", direction=made.direction,
-        null="none", **NOTHING_SAID, component="z", set="single",
-        n=made.effects.shape[1], **({"granularity": "head"} if made.table == "head_impact" else {}),
-    )  # fmt: skip
+        run_id=f"{made.condition}{made.seed}",
+        seed=made.seed,
+        condition="whatever the run called itself",
+        model=made.model,
+        dataset=made.dataset or made.condition,
+        replacement="zero",
+        positions="all",
+        direction=made.direction,
+        null="none",
+        **NOTHING_SAID,
+        component="z",
+        set="single",
+        n=made.effects.shape[1],
+        **({"granularity": "head"} if made.table == "head_impact" else {}),
+    )
 
 
 def write_child(
-    path: Path, *parts: Made, status: str = "ok", digest: str | None = None, error: str | None = None,
+    path: Path,
+    *parts: Made,
+    status: str = "ok",
+    digest: str | None = None,
+    error: str | None = None,
     covers: dict | None = None,
-):  # fmt: skip
+):
     """Write a run whose tables hold the parts: several where a run patches in both directions."""
     run, made = RunDir(path), parts[0]
     frames, examples = [], []
@@ -77,14 +89,24 @@ def write_child(
     write_table(run.table(made.table), conform(pd.concat(frames), made.table))
     write_table(run.per_example, conform_examples(pd.concat(examples), made.table, list(made.metrics)))
     write_table(run.metrics / "groups.parquet", groups_of(made))
-    write_json(run.summary, {
-        "schema": 1, "run_id": f"{made.condition}{made.seed}", "model": made.model, "kind": "heads_zero",
-        "dataset": made.dataset or made.condition, "primary": made.metrics[0], "seed": made.seed,
-        "seed_effect": made.seed_effect, "n_examples": made.effects.shape[1],
-        "baseline": {"logit_diff": {"mean": made.baseline + 0.1 * made.seed, "ci_low": 1.0, "ci_high": 3.0}},
-        "metrics": {"logit_diff": {"mean_delta": float(made.effects.mean()), "ci_low": -1.0, "ci_high": 1.0}},
-        "warnings": [], "confidence": made.confidence,
-    })  # fmt: skip
+    write_json(
+        run.summary,
+        {
+            "schema": 1,
+            "run_id": f"{made.condition}{made.seed}",
+            "model": made.model,
+            "kind": "heads_zero",
+            "dataset": made.dataset or made.condition,
+            "primary": made.metrics[0],
+            "seed": made.seed,
+            "seed_effect": made.seed_effect,
+            "n_examples": made.effects.shape[1],
+            "baseline": {"logit_diff": {"mean": made.baseline + 0.1 * made.seed, "ci_low": 1.0, "ci_high": 3.0}},
+            "metrics": {"logit_diff": {"mean_delta": float(made.effects.mean()), "ci_low": -1.0, "ci_high": 1.0}},
+            "warnings": [],
+            "confidence": made.confidence,
+        },
+    )
     write_text(run.config, "seed: 0\n")
     digest = f"{made.condition}-{made.seed}" if digest is None else digest
     adopt(run.path)
@@ -109,9 +131,13 @@ def _per_example(part: Made, rows: pd.DataFrame) -> pd.DataFrame:
         base = part.baseline if i == 0 else 0.0
         values |= {metric: base + (flat if i == 0 else -0.1 * flat), f"{metric}_baseline": base}
     return frame.assign(
-        example_id=np.tile([f"e{j}" for j in range(n)], len(rows)), group=np.tile(part.groups, len(rows)),
-        template=np.tile(part.groups, len(rows)), prediction="x", prediction_baseline="x", **values,
-    )  # fmt: skip
+        example_id=np.tile([f"e{j}" for j in range(n)], len(rows)),
+        group=np.tile(part.groups, len(rows)),
+        template=np.tile(part.groups, len(rows)),
+        prediction="x",
+        prediction_baseline="x",
+        **values,
+    )
 
 
 def plan_of(children, extra=(), **settings) -> SweepPlan:
@@ -140,9 +166,7 @@ def write_sweep(path: Path, children, extra=(), **settings) -> Path:
     return path
 
 
-def planted(
-    condition, seed=0, *, strong=(), layers=4, heads=3, groups=12, per_group=2, noise=0.05, **more
-) -> Made:
+def planted(condition, seed=0, *, strong=(), layers=4, heads=3, groups=12, per_group=2, noise=0.05, **more) -> Made:
     """A run in which the `strong` heads, {site: effect}, stand out from noise."""
     rng = np.random.default_rng([seed, *condition.encode()])
     labels = tuple(np.repeat([f"t{g:02d}" for g in range(groups)], per_group).tolist())
@@ -172,11 +196,16 @@ def measured(mades):
     """(grids, examples) of made runs without any file; seeds of one condition must share their groups."""
     cells = plan_of(mades).cells
     children = tuple(
-        FinishedRun(cell, RunDir(Path(cell.dir)), made.table, None,
-              {"dataset": made.dataset or made.condition, "seed_effect": made.seed_effect, "primary": "logit_diff"},
-              made.chosen)
+        FinishedRun(
+            cell,
+            RunDir(Path(cell.dir)),
+            made.table,
+            None,
+            {"dataset": made.dataset or made.condition, "seed_effect": made.seed_effect, "primary": "logit_diff"},
+            made.chosen,
+        )
         for cell, made in zip(cells, mades, strict=True)
-    )  # fmt: skip
+    )
     n, heads = len(mades[0].effects), mades[0].heads
     sites = tuple((i // heads, i % heads) for i in range(n))
     delta = np.array([[[made.effects.mean(1)]] for made in mades])
@@ -190,9 +219,13 @@ class Maker:
     measured = staticmethod(measured)
 
     Made, planted, write_child, write_sweep, plan_of, replace = (
-        Made, staticmethod(planted), staticmethod(write_child), staticmethod(write_sweep), staticmethod(plan_of),
+        Made,
+        staticmethod(planted),
+        staticmethod(write_child),
+        staticmethod(write_sweep),
+        staticmethod(plan_of),
         staticmethod(replace),
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture(scope="session")

@@ -43,8 +43,13 @@ def test_what_is_written(sweep):
     outcome = aggregate_sweep(sweep)
     assert outcome.complete
     assert sorted(path.name for path in outcome.files) == [
-        "geometry.json", "head_matrix.parquet", "head_means.parquet", "hypotheses.json", "invariants.json", "summary.json",
-    ]  # fmt: skip
+        "geometry.json",
+        "head_matrix.parquet",
+        "head_means.parquet",
+        "hypotheses.json",
+        "invariants.json",
+        "summary.json",
+    ]
     assert check_files(RunDir(sweep)) == []
     manifest = read_manifest(sweep)
     assert manifest.status == "ok"
@@ -67,10 +72,7 @@ def test_the_matrix_is_every_row_of_every_run_with_the_plans_label(sweep, make, 
     matrix = read_table(SweepDir(sweep).cross / "head_matrix.parquet")
     assert tuple(matrix.columns) == TABLES["head_impact"].columns
     plan = make.plan_of(children)
-    runs = [
-        read_table(sweep / c.dir / "metrics/head_impact.parquet").assign(condition=c.condition)
-        for c in plan.cells
-    ]
+    runs = [read_table(sweep / c.dir / "metrics/head_impact.parquet").assign(condition=c.condition) for c in plan.cells]
     expected = conform(pd.concat(runs), "head_impact")
     pd.testing.assert_frame_equal(conform(matrix, "head_impact"), expected)
 
@@ -93,9 +95,7 @@ def test_seeds_pool_their_examples_by_wording(sweep, children):
     assert row["n_seeds"] == 3
     np.testing.assert_allclose(row["delta"], np.mean(values))
     assert (row["seeds_low"], row["seeds_high"]) == (min(values), max(values))
-    alone = cluster_sums(
-        np.concatenate([made.effects for made in mine], axis=1), [g for made in mine for g in made.groups]
-    )
+    alone = cluster_sums(np.concatenate([made.effects for made in mine], axis=1), [g for made in mine for g in made.groups])
     every = cluster_means(*alone, rng=generator(0, "sweep", "pooled", "logit_diff"))
     np.testing.assert_allclose(row[["ci_low", "ci_high"]].to_list(), [every.low[5], every.high[5]])
 
@@ -113,9 +113,7 @@ def test_metrics_over_seeds_by_hand(sweep, children):
     baselines = [made.baseline + 0.1 * made.seed + made.effects[0] for made in mine]
     assert (base["ci_low"], base["ci_high"]) == pytest.approx(pooled(mine, baselines))
     effect = found["metrics"]["logit_diff"]
-    assert (effect["ci_low"], effect["ci_high"]) == pytest.approx(
-        pooled(mine, [made.effects.mean(0) for made in mine])
-    )
+    assert (effect["ci_low"], effect["ci_high"]) == pytest.approx(pooled(mine, [made.effects.mean(0) for made in mine]))
 
 
 def test_a_failed_and_a_missing_cell_cost_the_others_nothing(make, children, sweep, tmp_path):
@@ -123,27 +121,19 @@ def test_a_failed_and_a_missing_cell_cost_the_others_nothing(make, children, swe
     whole = read_table(SweepDir(sweep).cross / "head_matrix.parquet")
     other = make.write_sweep(tmp_path / "other", children, extra=[("negation", 0), ("negation", 1)], k=2)
     failed = make.plan_of(children, [("negation", 0)]).cells[-1]
-    make.write_child(
-        other / failed.dir, children[0], status="failed", digest="", error="the tokenizer cannot"
-    )
+    make.write_child(other / failed.dir, children[0], status="failed", digest="", error="the tokenizer cannot")
     outcome = aggregate_sweep(other)
     assert not outcome.complete
     summary = result(other, "summary")
-    assert [(c["condition"], c["seed"], c["error"]) for c in summary["failed"]] == [
-        ("negation", 0, "the tokenizer cannot")
-    ]
-    assert [(c["condition"], c["seed"], c["status"]) for c in summary["missing"]] == [
-        ("negation", 1, "missing")
-    ]
+    assert [(c["condition"], c["seed"], c["error"]) for c in summary["failed"]] == [("negation", 0, "the tokenizer cannot")]
+    assert [(c["condition"], c["seed"], c["status"]) for c in summary["missing"]] == [("negation", 1, "missing")]
     assert summary["conditions"]["negation"]["seeds"] == []
     pd.testing.assert_frame_equal(read_table(SweepDir(other).cross / "head_matrix.parquet"), whole)
     assert result(other, "invariants")["heads"] == result(sweep, "invariants")["heads"]
     assert read_manifest(other).status == "failed"
 
 
-@pytest.mark.parametrize(
-    "name", ["metrics/head_impact.parquet", "metrics/per_example.parquet", "metrics/summary.json"]
-)
+@pytest.mark.parametrize("name", ["metrics/head_impact.parquet", "metrics/per_example.parquet", "metrics/summary.json"])
 @pytest.mark.parametrize("damage", ["cut", "gone"])
 def test_a_damaged_run_is_a_failed_cell(sweep, make, children, name, damage):
     cell = make.plan_of(children).cells[1]
@@ -242,11 +232,7 @@ def test_seeds_that_draw_nothing_are_no_replicates(make, tmp_path):
 
 def test_intervals_have_the_level_of_the_runs(make, children, tmp_path):
     for level in (0.95, 0.8):
-        aggregate_sweep(
-            make.write_sweep(
-                tmp_path / str(level), [make.replace(made, confidence=level) for made in children]
-            )
-        )
+        aggregate_sweep(make.write_sweep(tmp_path / str(level), [make.replace(made, confidence=level) for made in children]))
     summaries = [result(tmp_path / str(level), "summary") for level in (0.95, 0.8)]
     assert [s["confidence"] for s in summaries] == [0.95, 0.8]
     assert ["95 % interval" in summaries[0]["interval"], "80 % interval" in summaries[1]["interval"]] == [
@@ -255,9 +241,7 @@ def test_intervals_have_the_level_of_the_runs(make, children, tmp_path):
     ]
     wide, narrow = (s["conditions"]["facts"]["metrics"]["logit_diff"] for s in summaries)
     assert wide["ci_low"] < narrow["ci_low"] < narrow["mean"] < narrow["ci_high"] < wide["ci_high"]
-    means = [
-        read_table(SweepDir(tmp_path / str(level)).cross / "head_means.parquet") for level in (0.95, 0.8)
-    ]
+    means = [read_table(SweepDir(tmp_path / str(level)).cross / "head_means.parquet") for level in (0.95, 0.8)]
     widths = [(m["ci_high"] - m["delta"]).to_numpy() for m in means]
     assert (widths[1] < widths[0]).all()
 
@@ -280,9 +264,7 @@ def test_a_matrix_whose_runs_are_gone_is_deleted(sweep, make, children):
 
 
 def test_both_directions_of_a_run_are_two_profiles(make, tmp_path):
-    forth = make.planted(
-        "facts", strong=STRONG, heads=1, layers=8, table="layer_impact", direction="corrupt_to_clean"
-    )
+    forth = make.planted("facts", strong=STRONG, heads=1, layers=8, table="layer_impact", direction="corrupt_to_clean")
     back = make.replace(forth, direction="clean_to_corrupt", effects=-forth.effects)
     plan = make.plan_of([forth], k=2)
     make.write_child(tmp_path / plan.cells[0].dir, forth, back)
@@ -321,8 +303,9 @@ def test_500_runs_of_270_heads(make, tmp_path):
     metrics = ("logit_diff", "prob_diff", "p_drop", "kl_div", "entropy", "seq_logprob_diff", "seq_kl_mean")
     children = [
         make.planted(f"c{c}", s, strong=STRONG, layers=30, heads=9, per_group=4, metrics=metrics)
-        for c in range(10) for s in range(50)
-    ]  # fmt: skip
+        for c in range(10)
+        for s in range(50)
+    ]
     make.write_sweep(tmp_path, children)
     before = psutil.Process().memory_info().rss
     with Peak() as peak:

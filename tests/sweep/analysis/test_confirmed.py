@@ -17,16 +17,39 @@ def confirm(path, cell, delta, heads="L0H1 L1H2", status="ok", seed_effect="exam
     """A run of `ablation=heads_set_zero` as sweep.confirm leaves it."""
     run = RunDir(SweepDir(path).confirm(cell))
     rows = pd.DataFrame({"metric": ["logit_diff", "p_drop"], "delta": [delta, 0.1]}).assign(
-        run_id="c", seed=cell.seed, set="conserved", size=2, value=0.0, condition="x", model="toy", dataset="d", n=8,
-        replacement="zero", positions="all", direction="clean", baseline=0.0, null="none",
-        **NOTHING_SAID | {"ci_low": -3.0, "ci_high": -1.0}, granularity="set", component="z", heads=heads,
-        control_mean=-0.2, percentile=1.0,
-    )  # fmt: skip
+        run_id="c",
+        seed=cell.seed,
+        set="conserved",
+        size=2,
+        value=0.0,
+        condition="x",
+        model="toy",
+        dataset="d",
+        n=8,
+        replacement="zero",
+        positions="all",
+        direction="clean",
+        baseline=0.0,
+        null="none",
+        **NOTHING_SAID | {"ci_low": -3.0, "ci_high": -1.0},
+        granularity="set",
+        component="z",
+        heads=heads,
+        control_mean=-0.2,
+        percentile=1.0,
+    )
     write_table(run.table("set_impact"), conform(rows, "set_impact"))
-    write_table(run.per_example, pd.DataFrame({
-        "set": "conserved", "group": list("abcdef"), "logit_diff": delta + np.arange(6) / 10 + cell.seed / 20,
-        "logit_diff_baseline": 0.0,
-    }))  # fmt: skip
+    write_table(
+        run.per_example,
+        pd.DataFrame(
+            {
+                "set": "conserved",
+                "group": list("abcdef"),
+                "logit_diff": delta + np.arange(6) / 10 + cell.seed / 20,
+                "logit_diff_baseline": 0.0,
+            }
+        ),
+    )
     write_json(run.summary, {"split": "test", "seed_effect": seed_effect})
     write_manifest(run, run_id="c", status=status, digest=f"confirm {cell.dir}", covers=covers)
 

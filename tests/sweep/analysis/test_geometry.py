@@ -25,9 +25,7 @@ def test_a_constant_row_has_no_correlation():
 
 def test_conditions_by_hand(make):
     """Two conditions alike and one that differs in one head: one direction holds nearly all of the difference."""
-    mades = [
-        make.planted(c, strong={1: -1.0, **({7: 3.0} if c == "sva" else {})}) for c in ("facts", "ioi", "sva")
-    ]
+    mades = [make.planted(c, strong={1: -1.0, **({7: 3.0} if c == "sva" else {})}) for c in ("facts", "ioi", "sva")]
     [grid], _ = make.measured(mades)
     [found] = geometry([grid], ["logit_diff"])["conditions"]
     means = [made.effects.mean(1) for made in mades]

@@ -37,10 +37,7 @@ def rate(make, draw, hypothesis, n):
 
 
 def pair(make, facts, ioi, seed, **more):
-    return [
-        make.planted(c, seed, strong=s, layers=2, heads=8, **more)
-        for c, s in (("facts", facts), ("ioi", ioi))
-    ]
+    return [make.planted(c, seed, strong=s, layers=2, heads=8, **more) for c, s in (("facts", facts), ("ioi", ioi))]
 
 
 # More than .085 of 200 has probability .01 at a rate of .05.
@@ -67,9 +64,7 @@ def test_a_component_with_a_mean_and_no_examples_is_a_damaged_table(tmp_path, ma
     write_table(path, rows[(rows["layer"] != 0) | (rows["head"] != 1)])
     adopt(path.parents[1])
     write_manifest(RunDir(path.parents[1]), run_id="it", status="ok", digest="ioi-0", covers={}, error=None)
-    with pytest.raises(
-        ResultsError, match=r"ioi.*per_example.parquet is damaged: it has no logit_diff of .*'head': 1"
-    ):
+    with pytest.raises(ResultsError, match=r"ioi.*per_example.parquet is damaged: it has no logit_diff of .*'head': 1"):
         aggregate_sweep(sweep)
 
 

@@ -102,10 +102,7 @@ def test_independent_conditions_are_beyond_chance_no_more_often_than_said(make):
     for draw in range(200):
         rng = np.random.default_rng(draw)
         strong = [dict.fromkeys(rng.choice(40, 8, replace=False).tolist(), -1.0) for _ in range(3)]
-        mades = [
-            make.planted(c, draw, strong=s, layers=10, heads=4, groups=4)
-            for c, s in zip("abc", strong, strict=True)
-        ]
+        mades = [make.planted(c, draw, strong=s, layers=10, heads=4, groups=4) for c, s in zip("abc", strong, strict=True)]
         result = found(make, mades, k=8, n_resamples=1)
         hits += result["sets"][0]["chance"][1]["beyond_chance"]
     assert hits <= 18  # of 200; more has probability .01 at a rate of .05
@@ -160,10 +157,7 @@ def test_layers_alone_are_not_beyond_the_null_by_layer(make):
     for draw in range(60):
         rng = np.random.default_rng(draw)
         strong = [dict.fromkeys(rng.choice(8, 4, replace=False).tolist(), -1.0) for _ in range(2)]
-        mades = [
-            make.planted(c, draw, strong=s, layers=5, heads=8, groups=4)
-            for c, s in zip("ab", strong, strict=True)
-        ]
+        mades = [make.planted(c, draw, strong=s, layers=5, heads=8, groups=4) for c, s in zip("ab", strong, strict=True)]
         _, uniform, layers = found(make, mades, k=4, n_resamples=1)["sets"][0]["chance"]
         hits["uniform"] += uniform["beyond_chance"]
         hits["layers"] += layers["beyond_chance"]
@@ -173,11 +167,7 @@ def test_layers_alone_are_not_beyond_the_null_by_layer(make):
 
 def test_stability_by_a_plain_loop(make, tmp_path):
     """The share of draws of groups in which a head is in the top set, from the files, one draw at a time."""
-    mades = [
-        make.planted(c, s, strong={1: -0.1, 5: 0.08}, groups=6, noise=0.1)
-        for c in ("facts", "ioi")
-        for s in (0, 1)
-    ]
+    mades = [make.planted(c, s, strong={1: -0.1, 5: 0.08}, groups=6, noise=0.1) for c in ("facts", "ioi") for s in (0, 1)]
     make.write_sweep(tmp_path, mades, k=3, n_resamples=4000)
     aggregate_sweep(tmp_path)
     entry = read_json(SweepDir(tmp_path).cross / "invariants.json")["sets"][0]
@@ -199,15 +189,14 @@ def test_models_are_not_mixed(make, tmp_path):
     large = [make.planted(f"large/{c}", strong={1: -1.0}, model="large", layers=6) for c in ("facts", "ioi")]
     aggregate_sweep(make.write_sweep(tmp_path, [*small, *large], k=1))
     result = read_json(SweepDir(tmp_path).cross / "invariants.json")
-    assert result["heads"] == [
-        {"layer": 0, "head": 1, "model": "small"}, {"layer": 0, "head": 1, "model": "large"}
-    ]  # fmt: skip
+    assert result["heads"] == [{"layer": 0, "head": 1, "model": "small"}, {"layer": 0, "head": 1, "model": "large"}]
     assert [e["n_components"] for e in result["sets"]] == [12, 18]
 
 
 def test_heads_are_those_of_every_metric(make, tmp_path):
-    make.write_sweep(tmp_path, [make.planted(c, strong={1: -1.0, 5: 0.9}) for c in ("facts", "ioi")],
-                     k=1, metrics=["logit_diff", "p_drop"])  # fmt: skip
+    make.write_sweep(
+        tmp_path, [make.planted(c, strong={1: -1.0, 5: 0.9}) for c in ("facts", "ioi")], k=1, metrics=["logit_diff", "p_drop"]
+    )
     both = sweep_invariants(tmp_path, lambda cfg: cfg)
     assert (both["heads"], len(both["sets"])) == ([{"layer": 0, "head": 1}], 2)
     none = sweep_invariants(tmp_path, lambda cfg: SweepConfig(k=1, metrics=["logit_diff", "wrong"]))
@@ -273,9 +262,7 @@ def test_what_another_screening_chose_and_a_run_did_not_measure_is_told(make):
     mades = [screened(make, "facts", [1, 5], [9], strong), screened(make, "ioi", [1, 7], [5], strong)]
     [entry] = found(make, mades, k=10)["sets"]
     [note] = [note for note in entry["notes"] if "screen_also" in note]
-    assert note.startswith(
-        "facts: 1 components that the screening of another condition chose were not measured here"
-    )
+    assert note.startswith("facts: 1 components that the screening of another condition chose were not measured here")
     same = [screened(make, condition, [1, 5], [9], strong) for condition in ("facts", "ioi")]
     [entry] = found(make, same, k=10)["sets"]
     assert not any("screen_also" in note for note in entry["notes"])

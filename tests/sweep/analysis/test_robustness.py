@@ -24,13 +24,25 @@ def run(replacement, deltas, weights="raw", *, noise=0.01, examples=range(N), sc
         for scale in scales:
             for example in examples:
                 effect = (1 - scale) * (delta + noise * rng.normal())
-                rows.append({"layer": layer, "head": head, "scale": scale, "example_id": f"e{example}", "group": f"g{example}",
-                             "logit_diff": 2 + effect, "logit_diff_baseline": 2.0})  # fmt: skip
+                rows.append(
+                    {
+                        "layer": layer,
+                        "head": head,
+                        "scale": scale,
+                        "example_id": f"e{example}",
+                        "group": f"g{example}",
+                        "logit_diff": 2 + effect,
+                        "logit_diff_baseline": 2.0,
+                    }
+                )
     return SimpleNamespace(
-        over_heads=True, per_example=pd.DataFrame(rows), config={"model": {"weights": weights}},
+        over_heads=True,
+        per_example=pd.DataFrame(rows),
+        config={"model": {"weights": weights}},
         impact=pd.DataFrame({"replacement": [replacement, replacement]}),
-        summary={"model": "m", "dataset": "d", "primary": "logit_diff", **summary}, dir=SimpleNamespace(path=Path("somewhere")),
-    )  # fmt: skip
+        summary={"model": "m", "dataset": "d", "primary": "logit_diff", **summary},
+        dir=SimpleNamespace(path=Path("somewhere")),
+    )
 
 
 ZERO = [[-3.0, 1.0, 0.0, -1.0], [0.5, 2.0, 0.0, -0.5]]
@@ -106,11 +118,7 @@ def test_a_sweep_of_other_questions_has_no_robustness():
 
 def test_seeds_that_draw_other_examples_leave_the_sweep_without_it_and_say_so(monkeypatch):
     """A sweep over ways of intervening and seeds, none of whose examples are in all runs, was not aggregated at all."""
-    runs = [
-        run(how, of, examples=part)
-        for how, of in (("zero", ZERO), ("mean", MEAN))
-        for part in (range(4), range(4, 8))
-    ]
+    runs = [run(how, of, examples=part) for how, of in (("zero", ZERO), ("mean", MEAN)) for part in (range(4), range(4, 8))]
     monkeypatch.setattr(aggregate, "load_run", lambda path, check: runs[path])
     children = [SimpleNamespace(chosen=None, dir=SimpleNamespace(path=i)) for i in range(4)]
     found, notes = aggregate._robustness(children)

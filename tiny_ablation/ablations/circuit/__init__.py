@@ -69,21 +69,15 @@ class CircuitConfig(MeanKeys):
         help="hold the ranking against the published circuit of this behaviour",
         choices=tuple(PUBLISHED),
     )
-    replacement: str = key(
-        "mean", help="what is put in for a head outside the circuit", choices=("mean", "zero")
-    )
+    replacement: str = key("mean", help="what is put in for a head outside the circuit", choices=("mean", "zero"))
     rankings: list[str] = key(
         list(RANKINGS),
         help="signed: heads that carry the behaviour first; absolute: the largest effects of either sign",
         choices=RANKINGS,
     )
     fractions: list[float] = key(list(FRACTIONS), help="of all heads, as in MIB", least=0, most=1)
-    members: int = key(
-        10, help="the circuit of so many heads is tested member by member; 0 for none", least=0
-    )
-    n_random: int = key(
-        20, help="random circuits of the same size and layers to compare each with; 0 for none", least=0
-    )
+    members: int = key(10, help="the circuit of so many heads is tested member by member; 0 for none", least=0)
+    n_random: int = key(20, help="random circuits of the same size and layers to compare each with; 0 for none", least=0)
     positions: str = positions_key()
 
 
@@ -106,9 +100,7 @@ class CircuitAblation(SetAblation, MeanAblation):
         if cfg.ranking is not None:
             ranking_path(cfg.ranking)
         if len(cfg.fractions) < 2 or cfg.fractions != sorted(cfg.fractions):
-            raise ConfigError(
-                f"ablation.fractions={cfg.fractions}: name at least two shares of all heads, ascending"
-            )
+            raise ConfigError(f"ablation.fractions={cfg.fractions}: name at least two shares of all heads, ascending")
 
     def input_digest(self, cfg: CircuitConfig) -> str:
         """The identity of the earlier run, or the checksum of the file."""
@@ -166,18 +158,14 @@ def _replacement(cfg: CircuitConfig, context: PlanContext) -> MeanPlan | Scale:
     return plan_means(cfg, context, [("z", layer) for layer in context.shape.layers_with("z")])
 
 
-def _searched(
-    cfg: CircuitConfig, context: PlanContext, plan: Design
-) -> tuple[dict[str, Minimal], LeftOut | None]:
+def _searched(cfg: CircuitConfig, context: PlanContext, plan: Design) -> tuple[dict[str, Minimal], LeftOut | None]:
     """For each ranking what the greedy search finds on the reference set; of an outline as many heads, and what it takes."""
     from tiny_ablation.ablations.circuit.greedy import Search
 
     reference = context.reference(cfg.n_reference)
     if context.outline:
         heads = min(cfg.greedy, plan.n_heads - 1)
-        found = {
-            by: Minimal(tuple(sorted(order[:heads])), None, heads, 0) for by, order in plan.orders.items()
-        }
+        found = {by: Minimal(tuple(sorted(order[:heads])), None, heads, 0) for by, order in plan.orders.items()}
         weights = sum(w.numel() for block in context.network.blocks for w in block.parameters())
         tokens = sum(len(prompt.ids) for prompt in reference.prompts)
         runs = len(plan.orders) * (heads + heads * (heads + 1) // 2)
@@ -185,9 +173,12 @@ def _searched(
     on = replace(context, clean=reference.prompts, templates=reference.templates)
     rows = _RowBuilder(cfg, on, _replacement(cfg, on))
     search = Search(
-        context.network, reference.prompts, context.metric, context.full,
+        context.network,
+        reference.prompts,
+        context.metric,
+        context.full,
         lambda heads: rows.row("", tuple(sorted(heads)), "kept").intervention,
-    )  # fmt: skip
+    )
     return {by: search.minimal(order, cfg.greedy) for by, order in plan.orders.items()}, None
 
 
@@ -228,9 +219,7 @@ class _RowBuilder:
         return Arm(self.context.clean, rows, notes=notes)
 
     def randoms(self, plan: Design, others: Mapping[str, HeadSet]) -> Iterator[Arm]:
-        known = {
-            f"{ranking}/top_{size}": plan.circuit(ranking, size) for ranking, size in self.circuits(plan)
-        }
+        known = {f"{ranking}/top_{size}": plan.circuit(ranking, size) for ranking, size in self.circuits(plan)}
         for of, heads_of in {**known, **others}.items():
             drawn = plan.randoms_of(of, heads_of)
             for role in ROLES if drawn else ():
@@ -254,9 +243,7 @@ class _RowBuilder:
 
     def row(self, name: str, heads: HeadSet, role: str) -> Row:
         replaced = complement(heads, self.context.shape) if role == "kept" else heads
-        edits = tuple(
-            Edit("z", layer, head, self.replacement, self.cfg.positions) for layer, head in replaced
-        )
+        edits = tuple(Edit("z", layer, head, self.replacement, self.cfg.positions) for layer, head in replaced)
         kind = "complement" if role == "kept" else "set"
         return Row(
             key={"set": name, "size": len(heads)},

@@ -25,17 +25,17 @@ def agreement(curves: Curves, arm: Arm, others: pd.DataFrame) -> dict[str, Any] 
     if cfg.reproduce is None:
         return None
     published = PUBLISHED[cfg.reproduce]
-    minimal = {
-        name: [tuple(head) for head in found["heads"]] for name, found in arm.notes.get("minimal", {}).items()
-    }
+    minimal = {name: [tuple(head) for head in found["heads"]] for name, found in arm.notes.get("minimal", {}).items()}
     return {
-        "name": cfg.reproduce, "source": published.source, "model": published.model, "n_heads": len(published.heads),
-        "dataset": published.dataset, "rankings": {
-            by: _of_ranking(order, published) for by, order in curves.plan.orders.items()
-        },
+        "name": cfg.reproduce,
+        "source": published.source,
+        "model": published.model,
+        "n_heads": len(published.heads),
+        "dataset": published.dataset,
+        "rankings": {by: _of_ranking(order, published) for by, order in curves.plan.orders.items()},
         "minimal": {by: {"size": len(heads), "shared": len({*heads} & {*published.heads})} for by, heads in minimal.items()},
         "figures": [_figure(curves, others, name, value) for name, value in published.figures.items()],
-    }  # fmt: skip
+    }
 
 
 def _of_ranking(order: Sequence[Head], published: Published) -> dict[str, Any]:
@@ -45,11 +45,13 @@ def _of_ranking(order: Sequence[Head], published: Published) -> dict[str, Any]:
     first = {*order[: len(wanted)]}
     found = len(first & wanted)
     return {
-        "found": found, "chance": len(wanted) ** 2 / n,
-        "p_value": float(hypergeom.sf(found - 1, n, len(wanted), len(wanted))), "auroc": auroc(order, wanted),
+        "found": found,
+        "chance": len(wanted) ** 2 / n,
+        "p_value": float(hypergeom.sf(found - 1, n, len(wanted), len(wanted))),
+        "auroc": auroc(order, wanted),
         "classes": {name: [len(first & {*heads}), len(heads)] for name, heads in published.classes.items()},
         "missed": [head_label(*head) for head in published.heads if head not in first],
-    }  # fmt: skip
+    }
 
 
 def auroc(order: Sequence[Head], wanted: set[Head]) -> float:
@@ -61,9 +63,7 @@ def auroc(order: Sequence[Head], wanted: set[Head]) -> float:
 
 def _figure(curves: Curves, others: pd.DataFrame, name: str, value: float) -> dict[str, Any]:
     """One published figure beside what was measured; nothing is measured where the run has other metrics."""
-    measured = (
-        _baseline(curves, name.removeprefix("baseline ")) if name.startswith("baseline ") else _f(others)
-    )
+    measured = _baseline(curves, name.removeprefix("baseline ")) if name.startswith("baseline ") else _f(others)
     near = abs(measured.get("mean", np.nan) - value) <= TOLERANCE * abs(value)
     return {"figure": name, "published": value, **measured, "agrees": bool(near) if measured else None}
 

@@ -66,11 +66,16 @@ def analyse(prepared: PreparedRun, measured: Sequence[Measured]) -> Analysis:
 def circuit_table(curves: Curves, ranking: str) -> pd.DataFrame:
     """A row per fraction of one ranking."""
     sizes = [curves.plan.size(fraction) for fraction in curves.plan.fractions]
-    frame = pd.DataFrame({
-        "ranking": ranking, "fraction": curves.plan.fractions, "size": np.array(sizes, dtype="int32"),
-        "heads": [label(curves.plan.circuit(ranking, size)) for size in sizes],
-        "metric": curves.prepared.metrics[0].name, "n": np.int32(len(curves.full)),
-    })  # fmt: skip
+    frame = pd.DataFrame(
+        {
+            "ranking": ranking,
+            "fraction": curves.plan.fractions,
+            "size": np.array(sizes, dtype="int32"),
+            "heads": [label(curves.plan.circuit(ranking, size)) for size in sizes],
+            "metric": curves.prepared.metrics[0].name,
+            "n": np.int32(len(curves.full)),
+        }
+    )
     for role, name, placed in (("kept", "faithfulness", "sufficiency"), ("removed", "left", "necessity")):
         found = curves.ratios(np.array([curves.circuit(ranking, size, role) for size in sizes]), at_once=True)
         bounds = found.columns(*(f"{name}_{end}" for end in ("low", "high", "shape")))
@@ -101,13 +106,21 @@ def member_table(curves: Curves, ranking: str) -> pd.DataFrame:
     found, q = curves.ratios(losses), _q_of_losses(curves, losses)
     null = np.array([curves.point(other - whole) for other in changed[len(members) :]])
     percentile = np.array([percentile_among(m, null) for m in found.ratio])
-    return pd.DataFrame({
-        "ranking": ranking, "layer": np.array([layer for layer, _ in members], dtype="int32"),
-        "head": np.array([head for _, head in members], dtype="int32"), "size": np.int32(len(members)),
-        "marginal": found.ratio, **found.columns("marginal_low", "marginal_high", "marginal_shape"), **q,
-        "inflated_mean": mean_of(null), "n_inflated": np.int32(len(null)), "percentile": percentile,
-        "needed": (found.ratio > 0) & (q["q_value"] <= LEVEL) & ~(percentile < STANDS_OUT),
-    })  # fmt: skip
+    return pd.DataFrame(
+        {
+            "ranking": ranking,
+            "layer": np.array([layer for layer, _ in members], dtype="int32"),
+            "head": np.array([head for _, head in members], dtype="int32"),
+            "size": np.int32(len(members)),
+            "marginal": found.ratio,
+            **found.columns("marginal_low", "marginal_high", "marginal_shape"),
+            **q,
+            "inflated_mean": mean_of(null),
+            "n_inflated": np.int32(len(null)),
+            "percentile": percentile,
+            "needed": (found.ratio > 0) & (q["q_value"] <= LEVEL) & ~(percentile < STANDS_OUT),
+        }
+    )
 
 
 _NO_MEMBERS = {"ranking": "str", "layer": "int32", "head": "int32", "size": "int32", "marginal": "float64"}
@@ -117,9 +130,12 @@ def _q_of_losses(curves: Curves, losses: Floats) -> dict[str, Floats]:
     """Whether each member changes f at all: p-values of the numerators' means, and q-values over the members."""
     stats = curves.prepared.spec.settings.root.stats
     found = cluster_means(
-        *cluster_sums(losses, curves.groups), rng=curves.draws("members"), n_boot=stats.n_boot, n_draws=stats.n_perm,
+        *cluster_sums(losses, curves.groups),
+        rng=curves.draws("members"),
+        n_boot=stats.n_boot,
+        n_draws=stats.n_perm,
         step=first_step(len(losses), LEVEL, stats.fdr.value),
-    )  # fmt: skip
+    )
     return {"p_value": found.p, "q_value": q_values(found.p, stats.fdr.value)}
 
 
@@ -128,11 +144,19 @@ def _summary(curves: Curves, table: pd.DataFrame, members: pd.DataFrame) -> dict
     earlier = curves.plan.earlier
     evaluated = {token.example.id for token in curves.prepared.tokens}
     return {
-        "metric": curves.prepared.metrics[0].name, "replacement": ablation.replacement, "n_heads": curves.plan.n_heads,
-        "ranked_by": {"run_id": earlier.run_id, "metric": earlier.metric, "n_heads": len(earlier.effects),
-                      "unused": earlier.unused},
-        "shared_examples": len(evaluated & earlier.examples), "n_examples": len(curves.full),
-        "full": float(curves.full.mean()), "empty": float(curves.values[EMPTY].mean()),
+        "metric": curves.prepared.metrics[0].name,
+        "replacement": ablation.replacement,
+        "n_heads": curves.plan.n_heads,
+        "ranked_by": {
+            "run_id": earlier.run_id,
+            "metric": earlier.metric,
+            "n_heads": len(earlier.effects),
+            "unused": earlier.unused,
+        },
+        "shared_examples": len(evaluated & earlier.examples),
+        "n_examples": len(curves.full),
+        "full": float(curves.full.mean()),
+        "empty": float(curves.values[EMPTY].mean()),
         "defined": bool((table["faithfulness_shape"] == Shape.interval).all()),
         "rankings": {
             ranking: {
@@ -142,13 +166,24 @@ def _summary(curves: Curves, table: pd.DataFrame, members: pd.DataFrame) -> dict
             }
             for ranking in curves.plan.orders
         },
-    }  # fmt: skip
+    }
 
 
 _POINT = [
-    "fraction", "size", "carries", "faithfulness", "faithfulness_low", "faithfulness_high", "random_faithfulness",
-    "sufficiency_percentile", "left", "left_low", "left_high", "random_left", "necessity_percentile",
-]  # fmt: skip
+    "fraction",
+    "size",
+    "carries",
+    "faithfulness",
+    "faithfulness_low",
+    "faithfulness_high",
+    "random_faithfulness",
+    "sufficiency_percentile",
+    "left",
+    "left_low",
+    "left_high",
+    "random_left",
+    "necessity_percentile",
+]
 
 
 def _warnings(summary: dict[str, Any]) -> list[str]:
@@ -165,13 +200,9 @@ def _warnings(summary: dict[str, Any]) -> list[str]:
             "circuits look better than they are; rank on one split and evaluate on another (dataset.split)"
         )
     if summary["ranked_by"]["n_heads"] < summary["n_heads"]:
-        out.append(
-            f"the ranking has {summary['ranked_by']['n_heads']} of {summary['n_heads']} heads; the others come last"
-        )
+        out.append(f"the ranking has {summary['ranked_by']['n_heads']} of {summary['n_heads']} heads; the others come last")
     if unused := summary["ranked_by"]["unused"]:
-        out.append(
-            f"the ranking scores {unused} MLPs as well, which are never replaced here, so circuits are of heads alone"
-        )
+        out.append(f"the ranking scores {unused} MLPs as well, which are never replaced here, so circuits are of heads alone")
     return out
 
 
@@ -182,9 +213,7 @@ def heads_of(run: Run, ranking: str, size: int | None) -> list[tuple[int, int]]:
         ResultsError: there is no such circuit.
     """
     found = read_table(run.dir.metrics / "circuit.parquet")
-    rows = found.loc[
-        (found["ranking"] == ranking) & (found["metric"] == run.summary["primary"]), :
-    ].sort_values("size")
+    rows = found.loc[(found["ranking"] == ranking) & (found["metric"] == run.summary["primary"]), :].sort_values("size")
     mine = rows.loc[rows["carries"].astype(bool) if size is None else rows["size"] == size, :]
     if mine.empty:
         what = "no circuit carries the behaviour" if size is None else f"there is no circuit of {size} heads"

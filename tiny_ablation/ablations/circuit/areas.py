@@ -26,13 +26,17 @@ def areas(curves: Curves, ranking: str, table: pd.DataFrame) -> dict[str, Any]:
     plain = float(np.trapezoid(np.abs(1 - np.array([curves.point(each) for each in above])), x))
     return {
         "cpr": {
-            "value": float(cpr.ratio[0]), **{name: values[0] for name, values in bounds.items()},
+            "value": float(cpr.ratio[0]),
+            **{name: values[0] for name, values in bounds.items()},
             **_among(float(cpr.ratio[0]), random["cpr"]),
         },
         "cmd": {
-            "value": _cmd(curves, above, x), "uncorrected": plain, **_cmd_bounds(table, x), **_among(plain, random["cmd"]),
+            "value": _cmd(curves, above, x),
+            "uncorrected": plain,
+            **_cmd_bounds(table, x),
+            **_among(plain, random["cmd"]),
         },
-    }  # fmt: skip
+    }
 
 
 def _among(own: float, random: Floats) -> dict[str, Any]:
@@ -49,9 +53,7 @@ def _cmd(curves: Curves, above: Floats, x: Floats) -> float:
     if sums.shape[1] < 2:
         return float("nan")
     first = random_halves(sums.shape[1], N_SPLITS, curves.draws("halves")).astype(np.float64)
-    totals = np.array(
-        [half @ sums.T for half in (first, 1 - first)]
-    )  # (halves, splits, fractions and the span)
+    totals = np.array([half @ sums.T for half in (first, 1 - first)])  # (halves, splits, fractions and the span)
     with np.errstate(divide="ignore", invalid="ignore"):
         distance = 1 - totals[..., :-1] / totals[..., -1:]
     usable = np.isfinite(distance).all(axis=(0, 2))

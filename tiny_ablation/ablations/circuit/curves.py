@@ -72,9 +72,7 @@ class Curves:
         if at_once and self.span.mean():
             f = above.mean(1) / self.span.mean()
             sums, sizes = cluster_sums(above - f[:, None] * self.span, self.groups)
-            critical = critical_value(
-                sums, sizes, stats.confidence, rng=self.draws("sizes"), n_boot=stats.n_boot
-            )
+            critical = critical_value(sums, sizes, stats.confidence, rng=self.draws("sizes"), n_boot=stats.n_boot)
         return ratio_of_means(above, self.span, self.groups, stats.confidence, critical)
 
     def draws(self, label: str) -> np.random.Generator:

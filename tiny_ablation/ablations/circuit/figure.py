@@ -57,9 +57,7 @@ def faithfulness(result: Result) -> Figure:
 def _lines(circuit: Mapping[str, Any], key: str) -> Iterator[Line]:
     """The curve of each ranking with its intervals, and that of its random circuits, which has none."""
     for ranking, found in circuit["rankings"].items():
-        points = [
-            point for point in found["points"] if point["fraction"] > 0
-        ]  # those that a logarithmic axis can show
+        points = [point for point in found["points"] if point["fraction"] > 0]  # those that a logarithmic axis can show
         x, y, low, high, random = (
             np.array([formats.number(point[name]) for point in points])
             for name in ("fraction", key, f"{key}_low", f"{key}_high", f"random_{key}")
@@ -67,6 +65,10 @@ def _lines(circuit: Mapping[str, Any], key: str) -> Iterator[Line]:
         sizes = [point["size"] for point in points]
         yield Line(f"{ranking} ranking", x, y, low, high, points=[f"{n} heads" for n in sizes])
         yield Line(
-            f"random, layers as {ranking}", x, random, *np.full((2, len(x)), np.nan), grey=True,
+            f"random, layers as {ranking}",
+            x,
+            random,
+            *np.full((2, len(x)), np.nan),
+            grey=True,
             points=[f"{n} random heads of the same layers" for n in sizes],
-        )  # fmt: skip
+        )

@@ -53,9 +53,7 @@ class Search:
         """
         before = self.runs
         beginnings = [list(order[: n + 1]) for n in range(min(most, len(order)))]
-        start = next(
-            (heads for heads, f in zip(beginnings, self.f(beginnings), strict=True) if _carries(f)), None
-        )
+        start = next((heads for heads, f in zip(beginnings, self.f(beginnings), strict=True) if _carries(f)), None)
         if start is None:
             return Minimal((), None, 0, self.runs - before)
         heads, value = start, self.f([start])[0]

@@ -19,18 +19,18 @@ def named_circuits(curves: Curves, arm: Arm) -> pd.DataFrame:
         arm: the one with the named circuits.
     """
     names = [str(row.key["set"]).removesuffix("/kept") for row in arm.rows]
-    own = {
-        n: row
-        for n, row in zip(names, arm.rows, strict=True)
-        if f"{n}/kept" == row.key["set"] and "/top_" not in n
-    }
+    own = {n: row for n, row in zip(names, arm.rows, strict=True) if f"{n}/kept" == row.key["set"] and "/top_" not in n}
     searched = arm.notes.get("minimal", {})
-    frame = pd.DataFrame({
-        "circuit": [*own], "size": np.array([row.key["size"] for row in own.values()], dtype="int32"),
-        "heads": [row.sites for row in own.values()], "metric": curves.prepared.metrics[0].name,
-        "n": np.int32(len(curves.full)),
-        "searched_f": [_searched(searched.get(name.removesuffix("/minimal"))) for name in own],
-    })  # fmt: skip
+    frame = pd.DataFrame(
+        {
+            "circuit": [*own],
+            "size": np.array([row.key["size"] for row in own.values()], dtype="int32"),
+            "heads": [row.sites for row in own.values()],
+            "metric": curves.prepared.metrics[0].name,
+            "n": np.int32(len(curves.full)),
+            "searched_f": [_searched(searched.get(name.removesuffix("/minimal"))) for name in own],
+        }
+    )
     if frame.empty:
         return frame
     for role in ROLES:
@@ -41,10 +41,12 @@ def named_circuits(curves: Curves, arm: Arm) -> pd.DataFrame:
         frame = frame.assign(
             **{column: found.ratio, f"random_{column}": [mean_of(others) for others in null]},
             **found.columns(*(f"{column}_{end}" for end in ("low", "high", "shape"))),
-            **{f"{placed}_percentile": [
-                percentile_among(sign * f, sign * others) for f, others in zip(found.ratio, null, strict=True)
-            ]},
-        )  # fmt: skip
+            **{
+                f"{placed}_percentile": [
+                    percentile_among(sign * f, sign * others) for f, others in zip(found.ratio, null, strict=True)
+                ]
+            },
+        )
     carries = (frame["faithfulness_low"] >= 1 - MARGIN) & (frame["faithfulness_high"] <= 1 + MARGIN)
     return frame.assign(carries=carries)
 

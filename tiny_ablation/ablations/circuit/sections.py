@@ -46,21 +46,22 @@ def _named(circuit: Mapping[str, Any]) -> list[Section]:
     if not found or not circuit["defined"]:
         return []
     rows = [
-        [c["circuit"], str(c["size"]), formats.plain(formats.number(c["searched_f"]), 3),
-         *_cells(c, "faithfulness", "sufficiency_percentile"), *_cells(c, "left", "necessity_percentile")]
+        [
+            c["circuit"],
+            str(c["size"]),
+            formats.plain(formats.number(c["searched_f"]), 3),
+            *_cells(c, "faithfulness", "sufficiency_percentile"),
+            *_cells(c, "left", "necessity_percentile"),
+        ]
         for c in found
-    ]  # fmt: skip
+    ]
     text = [_minimal_line(c) for c in found if c["circuit"].endswith("/minimal")]
     caption = (
         "searched f: on the examples that the search saw; all else on those evaluated here, which it did not see. Percentiles "
         "as for the circuits of the ranking."
     )
     table = Table(caption, ["circuit", "heads", "searched f", *_HEAD[2:]], rows)
-    return (
-        [Section("Smallest circuits", text, [table])]
-        if text
-        else [Section("The published circuit", (), [table])]
-    )
+    return [Section("Smallest circuits", text, [table])] if text else [Section("The published circuit", (), [table])]
 
 
 def _minimal_line(circuit: Mapping[str, Any]) -> str:
@@ -81,16 +82,26 @@ def published_sections(found: Mapping[str, Any] | None) -> list[Section]:
         return []
     n = found["n_heads"]
     rankings = [
-        [by, f"{r['found']} of {n}", formats.plain(r["chance"], 1), formats.probability(r["p_value"]),
-         formats.plain(r["auroc"], 3), "; ".join(f"{name} {hit} of {of}" for name, (hit, of) in r["classes"].items())]
+        [
+            by,
+            f"{r['found']} of {n}",
+            formats.plain(r["chance"], 1),
+            formats.probability(r["p_value"]),
+            formats.plain(r["auroc"], 3),
+            "; ".join(f"{name} {hit} of {of}" for name, (hit, of) in r["classes"].items()),
+        ]
         for by, r in found["rankings"].items()
-    ]  # fmt: skip
+    ]
     figures = [
-        [f["figure"], formats.plain(f["published"], 3), formats.plain(formats.number(f.get("mean")), 3),
-         _bounds({"low": f.get("ci_low"), "high": f.get("ci_high")}, "low", "high"),
-         {True: "yes", False: "no", None: "not measured"}[f["agrees"]]]
+        [
+            f["figure"],
+            formats.plain(f["published"], 3),
+            formats.plain(formats.number(f.get("mean")), 3),
+            _bounds({"low": f.get("ci_low"), "high": f.get("ci_high")}, "low", "high"),
+            {True: "yes", False: "no", None: "not measured"}[f["agrees"]],
+        ]
         for f in found["figures"]
-    ]  # fmt: skip
+    ]
     tables = [
         Table(
             f"Published heads among the {n} first of each ranking, by chance, with a one-sided hypergeometric p-value and the "
@@ -116,9 +127,7 @@ def published_sections(found: Mapping[str, Any] | None) -> list[Section]:
         f"Of the {n} published heads {best[1]['found']} are among the {n} first of the {best[0]} ranking; chance gives "
         f"{best[1]['chance']:.1f}."
     )
-    return [
-        Section(f"Agreement with the published circuit ({found['name']})", text, tables, headline, firm=True)
-    ]
+    return [Section(f"Agreement with the published circuit ({found['name']})", text, tables, headline, firm=True)]
 
 
 def headline(circuit: Mapping[str, Any]) -> str:
@@ -143,9 +152,7 @@ def lines(circuit: Mapping[str, Any]) -> list[str]:
     """CPR, CMD, completeness and minimality of each ranking, a paragraph each; none where f is not defined."""
     if not circuit["defined"]:
         return []
-    return [
-        line for name, found in circuit["rankings"].items() for line in _ranking_lines(circuit, name, found)
-    ]
+    return [line for name, found in circuit["rankings"].items() for line in _ranking_lines(circuit, name, found)]
 
 
 def _smallest(circuit: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]] | None:
@@ -168,7 +175,7 @@ def _ranking_lines(circuit: Mapping[str, Any], ranking: str, found: Mapping[str,
     lines = [
         f"{ranking.capitalize()} ranking: CPR (area under f, larger is better) {cpr}; CMD (area between f and 1, smaller is "
         f"better; without the bias of noise, so it may lie below 0) {cmd}. Intervals take the ranking as given."
-    ]  # fmt: skip
+    ]
     good = [point for point in found["points"] if _carries(circuit, point)]
     if good:
         point = good[0]
@@ -205,18 +212,29 @@ def _minimality(members: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 _HEAD = (
-    "share", "heads", "f", "interval", "random f", "percentile", "left without", "interval", "random", "percentile",
-)  # fmt: skip
+    "share",
+    "heads",
+    "f",
+    "interval",
+    "random f",
+    "percentile",
+    "left without",
+    "interval",
+    "random",
+    "percentile",
+)
 
 
 def _table(ranking: str, points: Sequence[Mapping[str, Any]]) -> Table:
     rows = [
         [
-            f"{p['fraction']:g}", str(p["size"]),
-            *_cells(p, "faithfulness", "sufficiency_percentile"), *_cells(p, "left", "necessity_percentile"),
+            f"{p['fraction']:g}",
+            str(p["size"]),
+            *_cells(p, "faithfulness", "sufficiency_percentile"),
+            *_cells(p, "left", "necessity_percentile"),
         ]
         for p in points
-    ]  # fmt: skip
+    ]
     caption = (
         f"Circuits of the {ranking} ranking: f of the circuit, and what is left without it, each beside random circuits of the "
         "same size and layers. Percentiles: the share of random circuits that keep less, and that leave more."
@@ -234,9 +252,7 @@ def _cells(point: Mapping[str, Any], name: str, percentile: str) -> list[str]:
 
 
 def _interval(point: Mapping[str, Any], name: str) -> str:
-    return (
-        f"{formats.plain(formats.number(point[name]), 2)} {_bounds(point, f'{name}_low', f'{name}_high', 2)}"
-    )
+    return f"{formats.plain(formats.number(point[name]), 2)} {_bounds(point, f'{name}_low', f'{name}_high', 2)}"
 
 
 def _bounds(found: Mapping[str, Any], low: str, high: str, places: int = 3) -> str:

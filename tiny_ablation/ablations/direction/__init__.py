@@ -42,19 +42,11 @@ class DirectionConfig(AblationConfig):
         help="add: how often the direction is added; scale: by what a token's part along it is multiplied",
     )
     layers: list[int] | None = key(None, help="whose directions; null: all")
-    everywhere: bool = key(
-        False, help="project out or scale the direction of each layer at all layers, not only at its own"
-    )
-    positions: str = key(
-        "all", help="the tokens that are intervened on", choices=("all", "after_first", "last", "subject")
-    )
+    everywhere: bool = key(False, help="project out or scale the direction of each layer at all layers, not only at its own")
+    positions: str = key("all", help="the tokens that are intervened on", choices=("all", "after_first", "last", "subject"))
     read_at: str = key("last", help="the tokens that the means are taken over", choices=("last", "all"))
-    n_reference: int = key(
-        256, help="at most so many pairs for the means, drawn from those that are not evaluated", least=1
-    )
-    n_random: int = key(
-        20, help="random directions of the same length to compare each with; 0 for none", least=0
-    )
+    n_reference: int = key(256, help="at most so many pairs for the means, drawn from those that are not evaluated", least=1)
+    n_random: int = key(20, help="random directions of the same length to compare each with; 0 for none", least=0)
     n_text: int = key(
         16,
         help="passages of unrelated text (Python's documentation) on which the KL is told besides; 0: none",
@@ -110,9 +102,7 @@ class Direction(Ablation):
         rows = [_row(cfg, layer, it, context.shape, "direction") for layer, it in found.by_layer.items()]
         controls = []
         for layer, it in found.by_layer.items() if cfg.n_random else ():
-            random = {
-                f"random direction {n}": Random(it, context.seed, (layer, n)) for n in range(cfg.n_random)
-            }
+            random = {f"random direction {n}": Random(it, context.seed, (layer, n)) for n in range(cfg.n_random)}
             drawn = [_row(cfg, layer, one, context.shape, name) for name, one in random.items()]
             controls.append(Arm(context.clean, drawn, in_table=False, controls_of=f"L{layer}"))
         return [Arm(context.clean, rows, notes={"directions": found.notes}), *controls]
@@ -132,11 +122,7 @@ class Direction(Ablation):
 
 def _row(cfg: DirectionConfig, layer: int, direction: OneDirection, shape: ModelShape, name: str) -> Row:
     along = Along(cfg.operation, cfg.factor, direction)
-    places = (
-        [("resid_pre", 0), *((SITE, at) for at in range(shape.n_layers))]
-        if cfg.everywhere
-        else [(SITE, layer)]
-    )
+    places = [("resid_pre", 0), *((SITE, at) for at in range(shape.n_layers))] if cfg.everywhere else [(SITE, layer)]
     return Row(
         key={"layer": layer, "granularity": name},
         intervention=Intervention(tuple(Edit(*place, None, along, cfg.positions) for place in places)),
@@ -144,7 +130,7 @@ def _row(cfg: DirectionConfig, layer: int, direction: OneDirection, shape: Model
             "direction", SITE, along.name, cfg.positions, "clean", "all layers" if cfg.everywhere else "single"
         ),
         sites=name,
-    )  # fmt: skip
+    )
 
 
 ABLATIONS = (Direction(),)

@@ -38,12 +38,20 @@ def analyse(prepared: PreparedRun, measured: Sequence[Measured]) -> Analysis:
         for metric in prepared.metrics if len(mine[0].examples) else ():
             delta, *others = [m.mean_delta(metric.name) for m in mine]
             sizes = np.abs(others[0]) if others else np.full(1, np.nan)
-            records.append({
-                "layer": row.key["layer"], "metric": metric.name, "norm": _norm(row), "delta": float(delta[i]),
-                "n_random": len(sizes) if others else 0, "random_mean": float(sizes.mean()), "random_max": float(sizes.max()),
-                "random_percentile": percentile_among(abs(delta[i]), sizes) if others else np.nan,
-                "text_kl": on_text[i][0], "random_text_kl": on_text[i][1],
-            })  # fmt: skip
+            records.append(
+                {
+                    "layer": row.key["layer"],
+                    "metric": metric.name,
+                    "norm": _norm(row),
+                    "delta": float(delta[i]),
+                    "n_random": len(sizes) if others else 0,
+                    "random_mean": float(sizes.mean()),
+                    "random_max": float(sizes.max()),
+                    "random_percentile": percentile_among(abs(delta[i]), sizes) if others else np.nan,
+                    "text_kl": on_text[i][0],
+                    "random_text_kl": on_text[i][1],
+                }
+            )
     if not records:
         return Analysis()
     table = pd.DataFrame(records).astype({"layer": "int32", "n_random": "int32"})
@@ -52,9 +60,7 @@ def analyse(prepared: PreparedRun, measured: Sequence[Measured]) -> Analysis:
     return Analysis({"directions": named(prepared, table)}, notes={"beside_random_directions": primary})
 
 
-def _on_text(
-    prepared: PreparedRun, found: Measured, random: Mapping[str, Measured]
-) -> list[tuple[float, float]]:
+def _on_text(prepared: PreparedRun, found: Measured, random: Mapping[str, Measured]) -> list[tuple[float, float]]:
     """For each row the divergence on unrelated text, and the mean of that of its first random directions."""
     root = prepared.spec.settings.root
     cfg: Any = root.ablation
@@ -62,10 +68,7 @@ def _on_text(
         return [(np.nan, np.nan)] * len(found.arm.rows)
     from tiny_ablation.ablations.direction.text import divergence
 
-    each = [
-        [row, *(random[f"L{row.key['layer']}"].arm.rows[:N_ON_TEXT] if random else [])]
-        for row in found.arm.rows
-    ]
+    each = [[row, *(random[f"L{row.key['layer']}"].arm.rows[:N_ON_TEXT] if random else [])] for row in found.arm.rows]
     plan = [row.runs[0] for rows in each for row in rows]
     values = iter(divergence(prepared.network, plan, cfg.n_text, root.device.batch_tokens))
     told = [[next(values) for _ in rows] for rows in each]
@@ -103,9 +106,15 @@ def sections(summary: Mapping[str, Any]) -> list[Section]:
         for line in strongest
     ]
     head = [
-        "layer", "length", "effect", "mean size of random ones", "largest of them", "percentile", "KL on text",
+        "layer",
+        "length",
+        "effect",
+        "mean size of random ones",
+        "largest of them",
+        "percentile",
+        "KL on text",
         "of random ones",
-    ]  # fmt: skip
+    ]
     caption = (
         "The strongest directions, on the primary metric, beside random directions of the same length; and what both do to the "
         "next token of unrelated text, in nats."

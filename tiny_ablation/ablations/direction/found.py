@@ -45,15 +45,10 @@ def differences(n_reference: int, read_at: str, context: PlanContext, layers: Se
         )
     prompts = [*reference.prompts, *reference.corrupt]
     rows = [
-        [
-            int(n >= len(reference.prompts)) if prompt.covers(read_at, at) else 2
-            for at in range(len(prompt.ids))
-        ]
+        [int(n >= len(reference.prompts)) if prompt.covers(read_at, at) else 2 for at in range(len(prompt.ids))]
         for n, prompt in enumerate(prompts)
     ]
-    n_rows = 1 + max(
-        row for of_prompt in rows for row in of_prompt
-    )  # the last is of the tokens that are not read
+    n_rows = 1 + max(row for of_prompt in rows for row in of_prompt)  # the last is of the tokens that are not read
     means = Means(context.network, prompts, rows, n_rows, [(SITE, layer) for layer in layers])
     text = (
         f"The direction of a layer is the mean over {len(reference.prompts)} clean prompts that are not evaluated, at "
@@ -80,9 +75,7 @@ def given(file: str, tensor: str, context: PlanContext, layers: Sequence[int]) -
     each = _read(file, tensor, context)
     for layer in layers:
         if not torch.isfinite(each[layer]).all() or not each[layer].any():
-            raise ConfigError(
-                f"ablation.file={file}: {tensor} has no direction for layer {layer}: it is zero or not finite"
-            )
+            raise ConfigError(f"ablation.file={file}: {tensor} has no direction for layer {layer}: it is zero or not finite")
     like = weight_like(context.network.hf)
     text = f"The directions are {tensor} of {Path(file).name}."
     return Found({layer: Given(each[layer].to(like)) for layer in layers}, {"text": text})
@@ -96,18 +89,13 @@ def _read(file: str, tensor: str, context: PlanContext) -> "Tensor":
     try:
         tensors = load_file(Path(file).expanduser())
     except (SafetensorError, OSError) as error:
-        raise ConfigError(
-            f"ablation.file={file} cannot be read as safetensors: {str(error).splitlines()[0]}"
-        ) from error
+        raise ConfigError(f"ablation.file={file} cannot be read as safetensors: {str(error).splitlines()[0]}") from error
     if tensor not in tensors:
         raise ConfigError(
             f"ablation.file={file} has no tensor {tensor}; ablation.tensor names one of {listing(sorted(tensors))}"
         )
     found, shape = tensors[tensor], context.shape
-    if (
-        found.shape not in ((shape.d_model,), (shape.n_layers, shape.d_model))
-        or not found.is_floating_point()
-    ):
+    if found.shape not in ((shape.d_model,), (shape.n_layers, shape.d_model)) or not found.is_floating_point():
         raise ConfigError(
             f"ablation.file={file}: {tensor} is {tuple(found.shape)} of {str(found.dtype).removeprefix('torch.')}; this model "
             f"takes floating-point numbers ({shape.d_model},), one direction for all layers, or ({shape.n_layers}, "

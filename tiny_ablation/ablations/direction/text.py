@@ -28,10 +28,7 @@ def divergence(network: Network, plan: Sequence[Intervention], n: int, batch_tok
     """
     prompts = list(passages(network, n))
     anywhere = [
-        Intervention(
-            tuple(replace(e, positions="all") if e.positions == "subject" else e for e in each.edits)
-        )
-        for each in plan
+        Intervention(tuple(replace(e, positions="all") if e.positions == "subject" else e for e in each.edits)) for each in plan
     ]
     results = Executor(network, prompts, anywhere, [metric("kl_div")], batch_tokens=batch_tokens)
     return torch.cat([result.values["kl_div"] for result in results], 1).mean(1).tolist()

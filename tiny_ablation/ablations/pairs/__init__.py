@@ -53,20 +53,14 @@ class HeadsPairZero(Ablation):
         """Refuse none or several ways to say which heads, and what is no pair."""
         given = [way for way in _WAYS if getattr(cfg, way) is not None]
         if len(given) != 1:
-            said = (
-                f"{' and '.join(f'ablation.{way}' for way in given)} are set"
-                if given
-                else "no heads are named"
-            )
+            said = f"{' and '.join(f'ablation.{way}' for way in given)} are set" if given else "no heads are named"
             raise ConfigError(
                 f"ablation=heads_pair_zero: {said}; name heads in one way: 'ablation.pairs=[[L0H1,L5H2]]', "
                 "'ablation.of=[L0H1,L1H3,L5H2]', or ablation.from_run=DIR ablation.top_k=12"
             )
         for pair in cfg.pairs or []:
             if len(pair) != 2:
-                raise ConfigError(
-                    f"ablation.pairs: {pair} names {len(pair)} heads; a pair is two, such as [L0H1, L5H2]"
-                )
+                raise ConfigError(f"ablation.pairs: {pair} names {len(pair)} heads; a pair is two, such as [L0H1, L5H2]")
         if cfg.of is not None and len(cfg.of) < 2:
             raise ConfigError(f"ablation.of={cfg.of} names one head; there is no pair in it")
 
@@ -117,9 +111,7 @@ def _row(a: Head, b: Head, zero: Scale, positions: str) -> Row:
     return Row(
         key={"layer_a": a[0], "head_a": a[1], "layer_b": b[0], "head_b": b[1]},
         intervention=Intervention(edits),
-        described=InterventionSpec(
-            "head", "z", zero.name, positions, "clean", "single" if a == b else "pair"
-        ),
+        described=InterventionSpec("head", "z", zero.name, positions, "clean", "single" if a == b else "pair"),
     )
 
 

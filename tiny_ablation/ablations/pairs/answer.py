@@ -60,12 +60,14 @@ def sections(found: Mapping[str, Any] | None) -> list[Section]:
         ("pair", "first", "second", "beyond the sum", "interval", "q"),
         [
             (
-                pair["pair"], formats.signed(pair["delta_a"], 3), formats.signed(pair["delta_b"], 3),
+                pair["pair"],
+                formats.signed(pair["delta_a"], 3),
+                formats.signed(pair["delta_b"], 3),
                 formats.signed(pair["interaction"], 3),
                 formats.bounds(pair["interaction_low"], pair["interaction_high"], 3),
                 formats.probability(pair["interaction_q"]),
             )
             for pair in pairs[:_SHOWN]
         ],
-    )  # fmt: skip
+    )
     return [Section("Interactions", text, [table] if pairs else (), headline, firm=bool(pairs))]

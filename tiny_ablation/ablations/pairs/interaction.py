@@ -18,13 +18,17 @@ from tiny_ablation.stats.fdr import first_step, q_values
 from tiny_ablation.stats.means import cluster_means
 
 _COLUMNS = (
-    "delta_a", "delta_b", "interaction", "interaction_low", "interaction_high", "interaction_p", "interaction_q",
-)  # fmt: skip
+    "delta_a",
+    "delta_b",
+    "interaction",
+    "interaction_low",
+    "interaction_high",
+    "interaction_p",
+    "interaction_q",
+)
 
 
-def interaction_columns(
-    prepared: PreparedRun, pairs: Measured, measured: Sequence[Measured], metric: str
-) -> dict[str, Any]:
+def interaction_columns(prepared: PreparedRun, pairs: Measured, measured: Sequence[Measured], metric: str) -> dict[str, Any]:
     """For each pair, both single effects and the interaction with its interval and test; each (n_pairs,).
 
     The q-values are over all pairs of the metric: among many pairs some interval always excludes 0 by chance.
@@ -46,16 +50,18 @@ def interaction_columns(
         return dict.fromkeys(_COLUMNS, np.nan)
     alone = singles.delta(metric)
     place = {(row.key["layer_a"], row.key["head_a"]): i for i, row in enumerate(singles.arm.rows)}
-    a, b = (
-        alone[[place[row.key[f"layer_{end}"], row.key[f"head_{end}"]] for row in pairs.arm.rows]]
-        for end in ("a", "b")
-    )
+    a, b = (alone[[place[row.key[f"layer_{end}"], row.key[f"head_{end}"]] for row in pairs.arm.rows]] for end in ("a", "b"))
     root = prepared.spec.settings.root
     sums, sizes = cluster_sums(pairs.delta(metric) - a - b, pairs.groups)
     method = root.stats.fdr.value
     found = cluster_means(
-        sums, sizes, rng=generator(root.seed, "bootstrap", metric, "interaction"), confidence=root.stats.confidence,
-        n_boot=root.stats.n_boot, step=first_step(len(sums), LEVEL, method), n_draws=root.stats.n_perm,
-    )  # fmt: skip
+        sums,
+        sizes,
+        rng=generator(root.seed, "bootstrap", metric, "interaction"),
+        confidence=root.stats.confidence,
+        n_boot=root.stats.n_boot,
+        step=first_step(len(sums), LEVEL, method),
+        n_draws=root.stats.n_perm,
+    )
     columns = (a.mean(1), b.mean(1), *found, q_values(found.p, method))
     return dict(zip(_COLUMNS, columns, strict=True))

@@ -73,9 +73,11 @@ class ActivationPatchConfig(AblationConfig):
 
 
 _COMPONENT = {
-    Granularity.layer_resid: "resid_post", Granularity.mlp_out: "mlp_out", Granularity.attn_out: "attn_out",
+    Granularity.layer_resid: "resid_post",
+    Granularity.mlp_out: "mlp_out",
+    Granularity.attn_out: "attn_out",
     Granularity.head_out: "z",
-}  # fmt: skip
+}
 
 
 class ActivationPatch(PatchAblation):
@@ -92,11 +94,7 @@ class ActivationPatch(PatchAblation):
                 f"ablation.heads is set, but ablation.granularity={cfg.granularity.value} patches whole layers; "
                 "set ablation.granularity=head_out, or leave ablation.heads out"
             )
-        if (
-            cfg.granularity is Granularity.layer_resid
-            and cfg.positions is PatchPositions.all
-            and not cfg.self_patch
-        ):
+        if cfg.granularity is Granularity.layer_resid and cfg.positions is PatchPositions.all and not cfg.self_patch:
             raise ConfigError(
                 "ablation.granularity=layer_resid with ablation.positions=all: the whole residual stream at all positions is "
                 "all that a layer hands on, so every layer would give the source run itself; choose ablation.positions=last, "
@@ -125,9 +123,7 @@ class ActivationPatch(PatchAblation):
                 advice="ablation.unequal=skip leaves them out",
             )
         if cfg.positions is PatchPositions.subject:
-            prompt_pairs.require_mark(
-                [*context.clean, *context.corrupt], "subject", "ablation.positions=subject"
-            )
+            prompt_pairs.require_mark([*context.clean, *context.corrupt], "subject", "ablation.positions=subject")
         ends = {"clean": context.clean, "corrupt": context.corrupt}
         arms, bare = [], []
         for direction in (Direction.clean_to_corrupt, Direction.corrupt_to_clean):
@@ -154,14 +150,17 @@ def _leg(
             key=_key(cfg, layer, unit, name),
             intervention=Intervention((Edit(component, layer, unit, patch, spec),)),
             described=InterventionSpec(
-                cfg.granularity.value if unit is None else "head", component, patch.name, cfg.positions.value,
+                cfg.granularity.value if unit is None else "head",
+                component,
+                patch.name,
+                cfg.positions.value,
                 f"{source}_to_{target}",
             ),
         )
         for layer in chosen_layers(cfg.layers, shape, component)
         for unit in _units(cfg, shape)
         for name, spec in _positions(cfg, ends["clean"])
-    ]  # fmt: skip
+    ]
     return Arm(ends[target], rows, f"the {target} prompt, un-patched", run=target, self_patch=cfg.self_patch)
 
 
@@ -184,9 +183,7 @@ def _positions(cfg: ActivationPatchConfig, prompts: Sequence[Prompt]) -> Iterato
     yield from ((str(place), place) for place in places)
 
 
-def _key(
-    cfg: ActivationPatchConfig, layer: int, unit: int | None, position: str
-) -> dict[str, int | float | str]:
+def _key(cfg: ActivationPatchConfig, layer: int, unit: int | None, position: str) -> dict[str, int | float | str]:
     if cfg.positions is PatchPositions.each:
         site = cfg.granularity.value if unit is None else f"{cfg.granularity.value}[{unit}]"
         return {"layer": layer, "position": position, "granularity": site}

@@ -56,12 +56,17 @@ def entry(prepared: PreparedRun, measured: Sequence[Measured], names: Ends = PAI
         "positions": patched.arm.rows[0].described.positions,
         "steps": [
             {
-                "layer": int(row.key["layer"]), "before": float(a), "after": float(b), "step": float(found.ratio[i]),
-                "low": float(low[i]), "high": float(high[i]), "largest": float(largest[i]),
+                "layer": int(row.key["layer"]),
+                "before": float(a),
+                "after": float(b),
+                "step": float(found.ratio[i]),
+                "low": float(low[i]),
+                "high": float(high[i]),
+                "largest": float(largest[i]),
             }
             for i, (row, (a, b)) in enumerate(zip(patched.arm.rows, pairwise(reached), strict=True))
         ],
-    }  # fmt: skip
+    }
 
 
 def _is_residual_stream(measured: Measured) -> bool:
@@ -70,9 +75,13 @@ def _is_residual_stream(measured: Measured) -> bool:
     kinds = {(row.described.granularity, row.described.positions) for row in rows}
     layers = [row.key["layer"] for row in rows]
     return (
-        len(kinds) == 1 and next(iter(kinds))[0] == "layer_resid" and layers == list(range(len(rows)))
-        and not measured.arm.self_patch and "position" not in rows[0].key and len(rows) > 1
-    )  # fmt: skip
+        len(kinds) == 1
+        and next(iter(kinds))[0] == "layer_resid"
+        and layers == list(range(len(rows)))
+        and not measured.arm.self_patch
+        and "position" not in rows[0].key
+        and len(rows) > 1
+    )
 
 
 def entry_sections(found: Mapping[str, Any] | None) -> list[Section]:
@@ -101,12 +110,16 @@ def entry_sections(found: Mapping[str, Any] | None) -> list[Section]:
         ("block", "before", "behind", "step", "interval", "largest"),
         [
             (
-                str(step["layer"]), plain(step["before"], 2), plain(step["after"], 2), signed(step["step"], 2),
-                bounds(number(step["low"]), number(step["high"]), 2), _percent(step["largest"]),
+                str(step["layer"]),
+                plain(step["before"], 2),
+                plain(step["after"], 2),
+                signed(step["step"], 2),
+                bounds(number(step["low"]), number(step["high"]), 2),
+                _percent(step["largest"]),
             )
             for step in steps[:_SHOWN]
         ],
-    )  # fmt: skip
+    )
     return [Section("Where the answer enters", (), [table], headline, firm=firm)]
 
 
@@ -119,12 +132,17 @@ def balance(asymmetry: "pd.DataFrame | None", confidence: float) -> dict[str, An
     less = [row for row in rows if row["asymmetry_high"] < 0]
     most = max([*more, *less], key=lambda row: abs(row["asymmetry"]), default=None)
     return {
-        "n": len(rows), "more": len(more), "less": len(less), "confidence": confidence,
-        "most": None if most is None else {
+        "n": len(rows),
+        "more": len(more),
+        "less": len(less),
+        "confidence": confidence,
+        "most": None
+        if most is None
+        else {
             "site": site_label({name: most[name] for name in _SITE if name in most}, sentence=True),
             **{name: float(most[name]) for name in _NUMBERS},
         },
-    }  # fmt: skip
+    }
 
 
 def balance_sections(found: Mapping[str, Any] | None) -> list[Section]:
@@ -140,9 +158,7 @@ def balance_sections(found: Mapping[str, Any] | None) -> list[Section]:
         f"needs others; about {chance:.1f} of the {percent(found['confidence'])} intervals would exclude 0 by chance."
     ]
     if most is None or not firm:
-        headline = (
-            "What restores the behaviour is what breaks it: no site differs beyond what chance would give."
-        )
+        headline = "What restores the behaviour is what breaks it: no site differs beyond what chance would give."
     else:
         headline = (
             f"Restoring and breaking differ most at {most['site']}: its clean value restores {_percent(most['restoring'])} of "

@@ -53,13 +53,18 @@ def analyse(prepared: PreparedRun, measured: Sequence[Measured]) -> Analysis:
     row = next(m.arm.rows[0] for m in by_run.values() if m.arm.rows)
     told: dict[str, Any] = {
         "models": {run: network.model.name for run, network in zip(ENDS, prepared.networks, strict=True)},
-        "metric": name, "values": {run: float(values.mean()) for run, values in ends.items()},
+        "metric": name,
+        "values": {run: float(values.mean()) for run, values in ends.items()},
         "difference": interval_of_mean(difference, by_run["base"].groups, root.stats, rng),
-        "confidence": root.stats.confidence, "component": row.described.component, "take": cfg.take.value,
-        "positions": row.described.positions, "n_sites": len(sites),
-        "carriers": [site["site"] for site in sites if site["carries"]], "sites": sites[:_SHOWN],
+        "confidence": root.stats.confidence,
+        "component": row.described.component,
+        "take": cfg.take.value,
+        "positions": row.described.positions,
+        "n_sites": len(sites),
+        "carriers": [site["site"] for site in sites if site["carries"]],
+        "sites": sites[:_SHOWN],
         "depth": entry(prepared, measured, ENDS) if cfg.take.value == "activations" else None,
-    }  # fmt: skip
+    }
     tables = {} if both is None else {"asymmetry": both}
     return Analysis(tables, {"model_diff": told}, _unseen(prepared, row.described.component))
 
@@ -69,8 +74,10 @@ def _unseen(prepared: PreparedRun, component: str) -> list[str]:
     if component != "z":
         return []
     first, second = prepared.networks
-    maps: list[Any] = [(layer, *(net.hook_point("z", layer).module.weight for net in (first, second)))
-            for layer in first.shape.layers_with("z")]  # fmt: skip
+    maps: list[Any] = [
+        (layer, *(net.hook_point("z", layer).module.weight for net in (first, second)))
+        for layer in first.shape.layers_with("z")
+    ]
     other = [str(layer) for layer, mine, theirs in maps if not torch.equal(mine, theirs)]
     if not other:
         return []
@@ -101,9 +108,7 @@ def _sites(
         found = share_of_advantage(prepared, gain, ends, m.groups, ENDS, confidence=level)
         more = np.abs(gain.mean(1)) > NUMERICAL_TOLERANCE[root.device.dtype]
         for i, site in enumerate(out):
-            low, high = (
-                float(end[i]) if found.bounded[i] else float("nan") for end in (found.low, found.high)
-            )
+            low, high = (float(end[i]) if found.bounded[i] else float("nan") for end in (found.low, found.high))
             share = _SHARES[run]
             site |= {share: float(found.ratio[i]), f"{share}_low": low, f"{share}_high": high}
             site["carries"] &= bool(more[i]) and not holds_zero(low, high)
@@ -142,9 +147,7 @@ def sections(summary: Mapping[str, Any]) -> list[Section]:
     ]
 
 
-_NO_DIFFERENCE = (
-    "The two models cannot be told apart by {} on these examples, so there is no difference to be carried."
-)
+_NO_DIFFERENCE = "The two models cannot be told apart by {} on these examples, so there is no difference to be carried."
 
 
 def _headline(found: Mapping[str, Any]) -> str:
@@ -166,17 +169,18 @@ def _shares(site: Mapping[str, Any]) -> list[str]:
 def _table(found: Mapping[str, Any]) -> Table:
     shares = [share for share in _SHARES.values() if share in found["sites"][0]]
     rows = [
-        [site["site"], *(text for share in shares for text in (plain(number(site[share]), 3), _bounds(site, share))),
-         "yes" if site["carries"] else "no"]
+        [
+            site["site"],
+            *(text for share in shares for text in (plain(number(site[share]), 3), _bounds(site, share))),
+            "yes" if site["carries"] else "no",
+        ]
         for site in found["sites"]
-    ]  # fmt: skip
+    ]
     caption = (
         f"Shares of the difference, the {percent(found['confidence'])} intervals simultaneous over all sites; carries: no "
         "interval holds 0."
     )
-    return Table(
-        caption, ["site", *(text for share in shares for text in (share, "interval")), "carries"], rows
-    )
+    return Table(caption, ["site", *(text for share in shares for text in (share, "interval")), "carries"], rows)
 
 
 def _bounds(site: Mapping[str, Any], share: str) -> str:
@@ -193,9 +197,13 @@ def _depth(found: Mapping[str, Any]) -> list[Section]:
     )
     caption = "The share of the difference behind each block, less that behind the one before."
     rows = [
-        [str(step["layer"]), plain(step["after"], 3), signed(step["step"], 3),
-         interval(number(step["low"]), number(step["high"]), 3)]
+        [
+            str(step["layer"]),
+            plain(step["after"], 3),
+            signed(step["step"], 3),
+            interval(number(step["low"]), number(step["high"]), 3),
+        ]
         for step in found["steps"]
-    ]  # fmt: skip
+    ]
     table = Table(caption, ["block", "share", "step", "interval"], rows)
     return [Section("Where in depth the difference arises", (), [table], headline, firm=True)]

@@ -44,9 +44,7 @@ class Restored(Enum):
 class CausalTraceConfig(AblationConfig):
     """`ablation` keys of causal_trace."""
 
-    granularities: list[Restored] = key(
-        list(Restored), help="what is restored; MLP and attention outputs in windows of layers"
-    )
+    granularities: list[Restored] = key(list(Restored), help="what is restored; MLP and attention outputs in windows of layers")
     layers: list[int] | None = key(None, help="null: all")
     noise: float = key(3.0, help="standard deviations of the embedding matrix", above=0)
     noise_draws: int = key(10, help="draws of noise; values are means over them", least=1)
@@ -77,10 +75,7 @@ class CausalTrace(PatchAblation):
             for layer in chosen(cfg.layers, context.shape.n_layers, "ablation.layers", "layers")
             for place in places
         ]
-        noised = [
-            noise_on(context.network, prompts, "subject", cfg.noise, context.seed, d)
-            for d in range(cfg.noise_draws)
-        ]
+        noised = [noise_on(context.network, prompts, "subject", cfg.noise, context.seed, d) for d in range(cfg.noise_draws)]
         about = f"the clean prompt with noise of {cfg.noise:g} standard deviations on its subject, nothing restored"
         arms = [Arm(prompts, rows, about, run="corrupt", base_intervention=noise) for noise in noised]
         return [*arms, Arm(prompts, [], in_table=False)]
@@ -100,37 +95,39 @@ def _with_names(prompts: Sequence[Prompt]) -> tuple[list[Prompt], list[str]]:
         key=lambda place: (NAMES.index(place.partition(" ")[0]), int(place.partition(" ")[2])),
     )
     nowhere = dict.fromkeys(places, ())
-    return [
-        replace(p, marks={**p.marks, **nowhere, **marks}) for p, marks in zip(prompts, named, strict=True)
-    ], places
+    return [replace(p, marks={**p.marks, **nowhere, **marks}) for p, marks in zip(prompts, named, strict=True)], places
 
 
 def _numbered(prompt: Prompt) -> dict[str, tuple[int, ...]]:
     """Tokens by name and number, such as `further 0`; a subject of one token is its first and its last."""
     first, last = min(prompt.marks["subject"]), max(prompt.marks["subject"])
     tokens = {
-        "subject_first": range(first, first + 1), "subject_middle": range(first + 1, last),
+        "subject_first": range(first, first + 1),
+        "subject_middle": range(first + 1, last),
         "subject_last": range(last, last + 1),
-        "first_after": range(last + 1, min(last + 2, prompt.last)), "further": range(last + 2, prompt.last),
+        "first_after": range(last + 1, min(last + 2, prompt.last)),
+        "further": range(last + 2, prompt.last),
         "last": range(prompt.last, prompt.last + 1),
-    }  # fmt: skip
+    }
     return {f"{name} {i}": (token,) for name in NAMES for i, token in enumerate(tokens[name])}
 
 
 def _row(cfg: CausalTraceConfig, what: Restored, layer: int, place: str, clean: Patch, n_layers: int) -> Row:
     window = window_around(layer, cfg.window, n_layers)
-    component, layers = (
-        ("resid_post", [layer]) if what is Restored.layer_resid else (what.value, list(window))
-    )
+    component, layers = ("resid_post", [layer]) if what is Restored.layer_resid else (what.value, list(window))
     name = place.partition(" ")[0]
     return Row(
         key={"layer": layer, "position": name, "granularity": what.value},
         intervention=Intervention(tuple(Edit(component, at, None, clean, place) for at in layers)),
         described=InterventionSpec(
-            what.value, component, clean.name, name, "clean_to_corrupt",
+            what.value,
+            component,
+            clean.name,
+            name,
+            "clean_to_corrupt",
             "single" if what is Restored.layer_resid else f"window of {cfg.window} layers",
         ),
-    )  # fmt: skip
+    )
 
 
 def _over_draws(draws: "Sequence[Measured]") -> "Measured":
@@ -157,13 +154,15 @@ def _over_tokens(measured: "Measured") -> "Measured":
     has = np.array([_has(arm, row, measured.examples) for row in arm.rows])
     groups = list(tokens.values())
     return replace(
-        measured, arm=replace(arm, rows=[arm.rows[group[0]] for group in groups]),
+        measured,
+        arm=replace(arm, rows=[arm.rows[group[0]] for group in groups]),
         values={
             name: np.array([_mean_where(values[group], has[group]) for group in groups])
             for name, values in measured.values.items()
         },
-        top1=np.array([measured.top1[group[0]] for group in groups]), draws={},
-    )  # fmt: skip
+        top1=np.array([measured.top1[group[0]] for group in groups]),
+        draws={},
+    )
 
 
 def _has(arm: Arm, row: Row, examples: "np.ndarray") -> list[bool]:

@@ -69,9 +69,7 @@ class ModelDiffConfig(AblationConfig):
     granularity: Part = key(Part.head_out)
     take: Take = key(Take.activations)
     direction: Way = key(Way.both)
-    positions: str = key(
-        "all", help="the tokens that are patched", choices=("all", "after_first", "last", "subject")
-    )
+    positions: str = key("all", help="the tokens that are patched", choices=("all", "after_first", "last", "subject"))
     layers: list[int] | None = key(None, help="null: all")
     heads: list[int] | None = key(None, help="for head_out; null: all")
 
@@ -156,9 +154,7 @@ class ModelDiff(PatchAblation):
         return sections(summary)
 
 
-def _rows(
-    cfg: ModelDiffConfig, context: PlanContext, source: "Network", target: "Network", way: str
-) -> list[Row]:
+def _rows(cfg: ModelDiffConfig, context: PlanContext, source: "Network", target: "Network", way: str) -> list[Row]:
     component, shape = _COMPONENT[cfg.granularity], context.shape
     ids = tuple(prompt.ids for prompt in context.clean)
     lengths = tuple(map(len, ids))
@@ -167,20 +163,23 @@ def _rows(
     for layer in chosen_layers(cfg.layers, shape, component):
         value = whole
         if cfg.take is Take.weights:
-            entering = Intervention(
-                tuple(Edit(*place, None, own) for place in _inputs(component, layer, shape))
-            )
+            entering = Intervention(tuple(Edit(*place, None, own) for place in _inputs(component, layer, shape)))
             value = FromModel(ids, lengths, source, entering)
         for unit in _units(cfg, shape):
             named = {"granularity": cfg.granularity.value} if unit is None else {"head": unit, "scale": 0.0}
-            rows.append(Row(
-                key={"layer": layer, **named},
-                intervention=Intervention((Edit(component, layer, unit, value, cfg.positions),)),
-                described=InterventionSpec(
-                    cfg.granularity.value if unit is None else "head", component, f"patch {cfg.take.value}",
-                    cfg.positions, way,
-                ),
-            ))  # fmt: skip
+            rows.append(
+                Row(
+                    key={"layer": layer, **named},
+                    intervention=Intervention((Edit(component, layer, unit, value, cfg.positions),)),
+                    described=InterventionSpec(
+                        cfg.granularity.value if unit is None else "head",
+                        component,
+                        f"patch {cfg.take.value}",
+                        cfg.positions,
+                        way,
+                    ),
+                )
+            )
     return rows
 
 

@@ -59,9 +59,7 @@ class Draws(Lookup):
 
     @cached_property
     def _rows(self) -> dict[tuple[int, int], int]:
-        marked = [
-            (e, position) for e, prompt in enumerate(self.prompts) for position in prompt.marks[self.mark]
-        ]
+        marked = [(e, position) for e, prompt in enumerate(self.prompts) for position in prompt.marks[self.mark]]
         return {key: row for row, key in enumerate(marked, start=1)}
 
     @cached_property
@@ -73,17 +71,11 @@ class Draws(Lookup):
         rows = [torch.zeros(1, weight.shape[1], dtype=torch.float64)]
         for prompt in self.prompts:
             draws = generator(self.seed, "noise", prompt.name, self.draw)
-            rows.append(
-                torch.from_numpy(draws.standard_normal((len(prompt.marks[self.mark]), weight.shape[1])))
-            )
+            rows.append(torch.from_numpy(draws.standard_normal((len(prompt.marks[self.mark]), weight.shape[1]))))
         noise = torch.cat(rows) * self.scale * weight.detach().double().std()
         return noise[:, None].to(weight_like(self.network.hf))
 
 
-def noise_on(
-    network: "Network", prompts: Sequence[Prompt], mark: str, scale: float, seed: int, draw: int
-) -> Intervention:
+def noise_on(network: "Network", prompts: Sequence[Prompt], mark: str, scale: float, seed: int, draw: int) -> Intervention:
     """Noise on the marked tokens where they enter the first block."""
-    return Intervention(
-        (Edit("resid_pre", 0, None, Noise(Draws(network, prompts, mark, scale, seed, draw)), mark),)
-    )
+    return Intervention((Edit("resid_pre", 0, None, Noise(Draws(network, prompts, mark, scale, seed, draw)), mark),))

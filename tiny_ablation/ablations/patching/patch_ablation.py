@@ -23,9 +23,7 @@ class PatchAblation(Ablation):
 
     on_text = False  # what is recovered is a share of a change of logits
 
-    def shares(
-        self, prepared: "PreparedRun", arms: "Sequence[Measured]"
-    ) -> "Iterable[tuple[Measured, Mapping[str, Any]]]":
+    def shares(self, prepared: "PreparedRun", arms: "Sequence[Measured]") -> "Iterable[tuple[Measured, Mapping[str, Any]]]":
         """`recovered`."""
         from tiny_ablation.ablations.patching.recovered import recovered
 

@@ -65,18 +65,19 @@ class PathPatch(PatchAblation):
         """A row a sending head that has a path to a receiver; the corrupt run only to say what share is recovered."""
         prompt_pairs.require_corrupt(context, "ablation=path_patch")
         if cfg.positions == "all":
-            prompt_pairs.require_equal(
-                context, "ablation.positions=all", advice="ablation.unequal=skip leaves them out"
-            )
+            prompt_pairs.require_equal(context, "ablation.positions=all", advice="ablation.unequal=skip leaves them out")
         if context.full:
             raise ConfigError(
                 "ablation=path_patch with metrics.span=full: the answer's own tokens have no counterpart to be frozen at; "
                 "use metrics.span=first"
             )
         paths = _Paths(
-            context.shape, patch_from(context.corrupt, context.clean), patch_from(context.clean, context.clean),
-            cfg.positions, cfg.through_mlps,
-        )  # fmt: skip
+            context.shape,
+            patch_from(context.corrupt, context.clean),
+            patch_from(context.clean, context.clean),
+            cfg.positions,
+            cfg.through_mlps,
+        )
         receivers = _receivers(cfg, context.shape)
         rows = [
             _row(cfg, (layer, head), receivers, paths)
@@ -85,9 +86,7 @@ class PathPatch(PatchAblation):
             if receivers is None or layer < receivers[-1][0]
         ]
         if not rows:
-            raise ConfigError(
-                "ablation.layers: no sending head lies before a receiver, so there is no path to patch"
-            )
+            raise ConfigError("ablation.layers: no sending head lies before a receiver, so there is no path to patch")
         return [Arm(context.clean, rows), Arm(context.corrupt, [], run="corrupt", in_table=False)]
 
 
@@ -124,9 +123,7 @@ class _Paths:
         """The receivers behind the sender get what they get along the direct path."""
         direct = self.direct(sender, receivers[-1][0])
         recorded = FromEdited(self.frozen.sources, self.frozen.lengths, direct)
-        return Intervention(
-            tuple(Edit(component, layer, head, recorded) for layer, head in receivers if layer > sender[0])
-        )
+        return Intervention(tuple(Edit(component, layer, head, recorded) for layer, head in receivers if layer > sender[0]))
 
 
 def _row(cfg: PathPatchConfig, sender: Head, receivers: Sequence[Head] | None, paths: _Paths) -> Row:

@@ -49,10 +49,19 @@ def recovered(
         ends = {each.arm.run: each.baseline[name] for each in (patched, other)}
         share = patched.values[name] - ends[names[0]]
         found = share_of_advantage(prepared, share, ends, patched.groups, names)
-        yield m, {
-            "metric": "recovered", "value": found.ratio, "n": len(patched.examples), "baseline": 0.0, "delta": found.ratio,
-            "null": NO_TEST, **found.columns("ci_low", "ci_high", "ci_shape"), **dict.fromkeys(_NOT_SAID, np.nan),
-        }  # fmt: skip
+        yield (
+            m,
+            {
+                "metric": "recovered",
+                "value": found.ratio,
+                "n": len(patched.examples),
+                "baseline": 0.0,
+                "delta": found.ratio,
+                "null": NO_TEST,
+                **found.columns("ci_low", "ci_high", "ci_shape"),
+                **dict.fromkeys(_NOT_SAID, np.nan),
+            },
+        )
 
 
 def asymmetry(prepared: PreparedRun, measured: Sequence[Measured], names: Ends = PAIR) -> pd.DataFrame | None:
@@ -73,18 +82,18 @@ def asymmetry(prepared: PreparedRun, measured: Sequence[Measured], names: Ends =
     frame["metric"], frame["n"] = name, len(low.groups)
     for name, share in (("restoring", restored), ("breaking", broken), ("asymmetry", restored - broken)):
         found = share_of_advantage(prepared, share, ends, low.groups, names)
-        frame = frame.assign(
-            **{name: found.ratio}, **found.columns(*(f"{name}_{end}" for end in ("low", "high", "shape")))
-        )
+        frame = frame.assign(**{name: found.ratio}, **found.columns(*(f"{name}_{end}" for end in ("low", "high", "shape"))))
     return frame
 
 
 def share_of_advantage(
-    prepared: PreparedRun, numerator: "NDArray[np.float64]", ends: Mapping[str, "NDArray[np.float64]"], groups: Sequence[str],
-    names: Ends = PAIR, confidence: float | None = None,
-) -> Ratios:  # fmt: skip
+    prepared: PreparedRun,
+    numerator: "NDArray[np.float64]",
+    ends: Mapping[str, "NDArray[np.float64]"],
+    groups: Sequence[str],
+    names: Ends = PAIR,
+    confidence: float | None = None,
+) -> Ratios:
     """Means over that of the clean run's advantage, per site; `ends` has the primary metric of either un-patched run."""
     advantage = ends[names[1]] - ends[names[0]]
-    return ratio_of_means(
-        numerator, advantage, groups, confidence or prepared.spec.settings.root.stats.confidence
-    )
+    return ratio_of_means(numerator, advantage, groups, confidence or prepared.spec.settings.root.stats.confidence)

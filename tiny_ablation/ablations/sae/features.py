@@ -39,28 +39,39 @@ def features_table(prepared: PreparedRun, own: Measured, measured: Sequence[Meas
     """A row per measured feature: why it was chosen, what it does on text and prompts, where it stands among random ones."""
     facts = _facts(own)
     percentiles = _percentiles(prepared, own, measured)
-    return named(prepared, pd.DataFrame({
-        "layer": np.full(len(facts.features), facts.layer, dtype="int32"),
-        "feature": np.array([f.number for f in facts.features], dtype="int32"),
-        "chosen_by": [f.chosen_by for f in facts.features], "attribution": [f.attribution for f in facts.features],
-        "frequency_text": [float(facts.frequency[f.number]) for f in facts.features],
-        "frequency_prompts": [f.frequency_prompts for f in facts.features],
-        "difference": [f.difference for f in facts.features],
-        "percentile_random": [percentiles.get(f.number, np.nan) for f in facts.features],
-        "largest": [f.largest for f in facts.features],
-        "histogram": [json.dumps(list(f.histogram)) for f in facts.features],
-        "promoted": [json.dumps(list(f.promoted), ensure_ascii=False) for f in facts.features],
-        "suppressed": [json.dumps(list(f.suppressed), ensure_ascii=False) for f in facts.features],
-    }))  # fmt: skip
+    return named(
+        prepared,
+        pd.DataFrame(
+            {
+                "layer": np.full(len(facts.features), facts.layer, dtype="int32"),
+                "feature": np.array([f.number for f in facts.features], dtype="int32"),
+                "chosen_by": [f.chosen_by for f in facts.features],
+                "attribution": [f.attribution for f in facts.features],
+                "frequency_text": [float(facts.frequency[f.number]) for f in facts.features],
+                "frequency_prompts": [f.frequency_prompts for f in facts.features],
+                "difference": [f.difference for f in facts.features],
+                "percentile_random": [percentiles.get(f.number, np.nan) for f in facts.features],
+                "largest": [f.largest for f in facts.features],
+                "histogram": [json.dumps(list(f.histogram)) for f in facts.features],
+                "promoted": [json.dumps(list(f.promoted), ensure_ascii=False) for f in facts.features],
+                "suppressed": [json.dumps(list(f.suppressed), ensure_ascii=False) for f in facts.features],
+            }
+        ),
+    )
 
 
 def examples_table(prepared: PreparedRun, own: Measured) -> pd.DataFrame:
     """A row per feature and text in which it is strongest: the tokens, and its activation at each, as JSON lists."""
     rows = [
-        {"feature": f.number, "rank": rank, "tokens": json.dumps(list(shown.tokens), ensure_ascii=False),
-         "activations": json.dumps(list(shown.activations))}
-        for f in _facts(own).features for rank, shown in enumerate(f.examples)
-    ]  # fmt: skip
+        {
+            "feature": f.number,
+            "rank": rank,
+            "tokens": json.dumps(list(shown.tokens), ensure_ascii=False),
+            "activations": json.dumps(list(shown.activations)),
+        }
+        for f in _facts(own).features
+        for rank, shown in enumerate(f.examples)
+    ]
     frame = pd.DataFrame(rows, columns=["feature", "rank", "tokens", "activations"])
     return named(prepared, frame.astype({"feature": "int32", "rank": "int32"}))
 
@@ -69,15 +80,21 @@ def map_table(prepared: PreparedRun, own: Measured) -> pd.DataFrame:
     """A row per feature of the autoencoder: its place on the map of decoder directions, and how often it is active on text."""
     facts = _facts(own)
     places, how = project(facts.directions, prepared.spec.settings.root.seed)
-    return named(prepared, pd.DataFrame({
-        "feature": np.arange(len(places), dtype="int32"), "x": places[:, 0], "y": places[:, 1],
-        "frequency_text": facts.frequency, "method": how,
-    }))  # fmt: skip
+    return named(
+        prepared,
+        pd.DataFrame(
+            {
+                "feature": np.arange(len(places), dtype="int32"),
+                "x": places[:, 0],
+                "y": places[:, 1],
+                "frequency_text": facts.frequency,
+                "method": how,
+            }
+        ),
+    )
 
 
-def beside(
-    prepared: PreparedRun, own: Measured | None, measured: Sequence[Measured], quality: str
-) -> dict[str, Any]:
+def beside(prepared: PreparedRun, own: Measured | None, measured: Sequence[Measured], quality: str) -> dict[str, Any]:
     """The effect of splicing the autoencoder in with no feature touched, the controls, and all of it in lines for people.
 
     Args:
@@ -88,17 +105,11 @@ def beside(
     """
     name = prepared.metrics[0].name
     spliced = _spliced(measured, name)
-    controls = {
-        m.arm.controls_of: {"n": len(m.arm.rows), **_sizes(m.mean_delta(name))}
-        for m in measured
-        if m.arm.controls_of
-    }
+    controls = {m.arm.controls_of: {"n": len(m.arm.rows), **_sizes(m.mean_delta(name))} for m in measured if m.arm.controls_of}
     features = {} if own is None else _sizes(own.mean_delta(name))
     lines = [quality]
     if spliced is not None:
-        lines.append(
-            f"spliced in with no feature touched, without its error: mean change in {name} {spliced:+.3f}"
-        )
+        lines.append(f"spliced in with no feature touched, without its error: mean change in {name} {spliced:+.3f}")
     if features:
         sizes = {"these features": features} | {f"{c['n']} {which}": c for which, c in controls.items()}
         lines.append("size of effects, mean (largest): " + "; ".join(_words(*each) for each in sizes.items()))

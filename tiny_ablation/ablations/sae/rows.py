@@ -99,9 +99,7 @@ def spec(positions: str) -> PositionSpec:
     return "after_first" if positions == "all" else positions
 
 
-def sae_row(
-    autoencoder: Autoencoder, key: Key, replacement: Replacement, positions: str, granularity: str
-) -> Row:
+def sae_row(autoencoder: Autoencoder, key: Key, replacement: Replacement, positions: str, granularity: str) -> Row:
     """One replacement at the autoencoder's place."""
     site = autoencoder.site
     edit = Edit(site.component, site.layer, None, replacement, spec(positions))

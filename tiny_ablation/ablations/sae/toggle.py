@@ -48,9 +48,7 @@ class SaeToggleConfig(AblationConfig):
     """`ablation` keys of sae_toggle; which autoencoder is said under `sae`."""
 
     features: list[int] | None = key(None, help="null: candidates")
-    candidates: int = key(
-        24, help="how many, by attribution, activation and clean-corrupt difference in turns", least=1
-    )
+    candidates: int = key(24, help="how many, by attribution, activation and clean-corrupt difference in turns", least=1)
     mode: str = key(
         "scale",
         help="scale: what the feature writes, times a factor; add: its direction at every token",
@@ -60,12 +58,8 @@ class SaeToggleConfig(AblationConfig):
         None, help="factors, null: [0.0]; with add, in mean activations of the feature, null: [1.0]"
     )
     positions: str = positions_key("all: but the first token")
-    error_term: str = key(
-        "keep", help="keep: what the autoencoder does not explain stays in the run", choices=("keep", "drop")
-    )
-    controls: int = key(
-        12, help="random features, and as many that are matched in frequency and size", least=0
-    )
+    error_term: str = key("keep", help="keep: what the autoencoder does not explain stays in the run", choices=("keep", "drop"))
+    controls: int = key(12, help="random features, and as many that are matched in frequency and size", least=0)
     text_tokens: int = key(8192, help="of held-out text, for frequencies and examples", least=256)
     sae: Any = key("${sae}", help="set the group `sae`")
 
@@ -113,11 +107,14 @@ class SaeToggle(SaeAblation):
         make = _RowBuilder(cfg, autoencoder, context, text.mean_active)
         notes = {
             "sae": {
-                **text.quality, "weights": autoencoder.identity,
-                "hook": autoencoder.site.hook_name, "features": autoencoder.n_features, "error_term": cfg.error_term,
+                **text.quality,
+                "weights": autoencoder.identity,
+                "hook": autoencoder.site.hook_name,
+                "features": autoencoder.n_features,
+                "error_term": cfg.error_term,
                 "text": quality_text(text.quality),
             }
-        }  # fmt: skip
+        }
         others = {
             RANDOM: random_controls(found, list(features), cfg.controls, context.seed),
             MATCHED: matched_controls(found, list(features), cfg.controls),
@@ -158,9 +155,7 @@ def _features(cfg: SaeToggleConfig, autoencoder: Autoencoder, found: "OnPrompts"
         ConfigError: there is no such feature, or none is active.
     """
     if cfg.features is not None:
-        return dict.fromkeys(
-            chosen(cfg.features, autoencoder.n_features, "ablation.features", "features"), "named"
-        )
+        return dict.fromkeys(chosen(cfg.features, autoencoder.n_features, "ablation.features", "features"), "named")
     from tiny_ablation.sae.candidates import choose
 
     features = choose(found, cfg.candidates)
@@ -186,14 +181,8 @@ class _RowBuilder:
 
     def arm(self, features: Sequence[int], controls_of: str = "") -> Arm:
         rows = [self._row(feature, scale) for feature in features for scale in self._scales]
-        baseline = (
-            "the clean prompt, un-intervened"
-            if self._keep
-            else "the clean prompt, with the reconstruction in place"
-        )
-        return Arm(
-            self.context.clean, rows, baseline=baseline, in_table=not controls_of, controls_of=controls_of
-        )
+        baseline = "the clean prompt, un-intervened" if self._keep else "the clean prompt, with the reconstruction in place"
+        return Arm(self.context.clean, rows, baseline=baseline, in_table=not controls_of, controls_of=controls_of)
 
     def splice_leg(self) -> Arm:
         splice = Splice(self.autoencoder, keep_error=False)

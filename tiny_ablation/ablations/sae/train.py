@@ -69,21 +69,16 @@ class SaeTrain(SaeAblation):
         site = autoencoder.site
         replacements = {"spliced": Splice(autoencoder, keep_error=False), "zeroed": Scale(0.0)}
         rows = [
-            sae_row(autoencoder, _key(autoencoder, done), r, cfg.positions, site.component)
-            for done, r in replacements.items()
+            sae_row(autoencoder, _key(autoencoder, done), r, cfg.positions, site.component) for done, r in replacements.items()
         ]
-        main = (
-            Arm(context.clean, rows, left_out=planned.cost) if planned else _arm(autoencoder, context, rows)
-        )
+        main = Arm(context.clean, rows, left_out=planned.cost) if planned else _arm(autoencoder, context, rows)
         return [main, sham_leg(autoencoder, context, _key(autoencoder, "spliced"), cfg.positions)]
 
 
 def _arm(autoencoder: Autoencoder, context: PlanContext, rows: list[Row]) -> Arm:
     """The rows with the autoencoder's quality and files."""
     numbers = autoencoder.trained["quality"]
-    notes = {
-        **numbers, "recipe": autoencoder.trained["recipe"], "weights": autoencoder.identity, "text": quality_text(numbers)
-    }  # fmt: skip
+    notes = {**numbers, "recipe": autoencoder.trained["recipe"], "weights": autoencoder.identity, "text": quality_text(numbers)}
     return Arm(context.clean, rows, notes={"sae": notes}, files=files_of(autoencoder))
 
 

@@ -47,7 +47,7 @@ def sections(found: Mapping[str, Any] | None) -> list[Section]:
         [said, str(part["n"]), formats.plain(formats.number(part["rank_correlation"]), 2), f"{part['sign_agreement']:.0%}"]
         for said, part in (("random sites", found.get("random_sample")), ("strongest estimates", found.get("top")))
         if part
-    ]  # fmt: skip
+    ]
     head = ["estimate against exact effect", "sites", "rank correlation", "equal signs"]
     tables = [Table("How estimates agree with exact effects.", head, rows)] if rows else []
     return [Section("Estimates", text, tables)]
@@ -59,10 +59,13 @@ def receipt(measured: Measured) -> dict[str, Any]:
     assert estimates is not None
     exact = _exact(measured, estimates)
     base = {
-        "metric": estimates.metric, "how": estimates.how, "backward_passes": estimates.passes,
+        "metric": estimates.metric,
+        "how": estimates.how,
+        "backward_passes": estimates.passes,
         "pilot_runs": estimates.pilot_runs,
-        "estimated": len(estimates.sites), "measured": len(estimates.measured),
-    }  # fmt: skip
+        "estimated": len(estimates.sites),
+        "measured": len(estimates.measured),
+    }
     if not exact:
         return {
             **base,

@@ -69,9 +69,7 @@ def head_ranking(directory: str, shape: ModelShape) -> HeadRanking:
     """
     run, where = load_ranking_run(directory), f"ablation.from_run={directory}"
     if not run.over_heads:
-        raise ConfigError(
-            f"{where}: that run measured no heads one by one; give a run of heads_zero or heads_mean"
-        )
+        raise ConfigError(f"{where}: that run measured no heads one by one; give a run of heads_zero or heads_mean")
     rows = run.impact[run.impact["metric"] == run.summary["primary"]]
     rows = rows.loc[at_strongest(rows["scale"]), :]
     heads = list(zip(rows["layer"].tolist(), rows["head"].tolist(), strict=True))
@@ -82,6 +80,4 @@ def head_ranking(directory: str, shape: ModelShape) -> HeadRanking:
         )
     effects = dict(zip(reversed(heads), reversed(rows["delta"].tolist()), strict=True))
     effects = {head: effects[head] for head in dict.fromkeys(heads)}
-    return HeadRanking(
-        run.manifest.run_id, run.summary["primary"], effects, frozenset(run.per_example["example_id"])
-    )
+    return HeadRanking(run.manifest.run_id, run.summary["primary"], effects, frozenset(run.per_example["example_id"]))

@@ -98,18 +98,13 @@ def random_sets(heads: HeadSet, shape: ModelShape, n: int, seed: int, name: str)
         return _all_sets(heads, per_layer, shape, n)
     rng, found = generator(seed, "controls", name), {}
     while len(found) < n:
-        drawn = [
-            (layer, int(h)) for layer, k in per_layer for h in rng.choice(shape.n_heads, k, replace=False)
-        ]
+        drawn = [(layer, int(h)) for layer, k in per_layer for h in rng.choice(shape.n_heads, k, replace=False)]
         if tuple(sorted(drawn)) != heads:
             found[tuple(sorted(drawn))] = None
     return list(found)
 
 
 def _all_sets(heads: HeadSet, per_layer: list[tuple[int, int]], shape: ModelShape, n: int) -> list[HeadSet]:
-    choices = [
-        [[(layer, h) for h in chosen] for chosen in combinations(range(shape.n_heads), k)]
-        for layer, k in per_layer
-    ]
+    choices = [[[(layer, h) for h in chosen] for chosen in combinations(range(shape.n_heads), k)] for layer, k in per_layer]
     every = (tuple(head for part in parts for head in part) for parts in product(*choices))
     return list(islice((found for found in every if found != heads), n))

@@ -17,9 +17,7 @@ class MeanKeys(AblationConfig):
         help="over all tokens, or one mean for each distance from the last token, each wording, or both",
         choices=MEANS,
     )
-    n_reference: int = key(
-        256, help="at most so many examples, drawn from those that are not evaluated", least=1
-    )
+    n_reference: int = key(256, help="at most so many examples, drawn from those that are not evaluated", least=1)
 
 
 class MeanAblation(Ablation):

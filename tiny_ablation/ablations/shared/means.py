@@ -104,14 +104,10 @@ def plan_means(cfg: Any, context: PlanContext, places: Sequence[tuple[str, int]]
     row_of = {key: row for row, key in enumerate(sorted(counts))}
     from tiny_ablation.engine.means import Means  # imports torch
 
-    means = Means(
-        context.network, reference.prompts, [[row_of[k] for k in of] for of in keys], len(row_of), places
-    )
+    means = Means(context.network, reference.prompts, [[row_of[k] for k in of] for of in keys], len(row_of), places)
     rows = _rows(cfg, context, row_of, reference)
     name = "mean" if cfg.mean == "overall" else f"mean_{cfg.mean}"
-    return MeanPlan(
-        Mean(MeanTable(means, rows), name), {"reference": _notes(cfg.mean, reference, counts, rows, row_of)}
-    )
+    return MeanPlan(Mean(MeanTable(means, rows), name), {"reference": _notes(cfg.mean, reference, counts, rows, row_of)})
 
 
 def _keys(by: str, prompt: Prompt, template: str) -> Iterator[MeanKey]:
@@ -119,9 +115,7 @@ def _keys(by: str, prompt: Prompt, template: str) -> Iterator[MeanKey]:
         yield template if "template" in by else "", prompt.last - position if "position" in by else 0
 
 
-def _rows(
-    cfg: Any, context: PlanContext, row_of: dict[MeanKey, int], reference: ReferenceSet
-) -> list[list[int]]:
+def _rows(cfg: Any, context: PlanContext, row_of: dict[MeanKey, int], reference: ReferenceSet) -> list[list[int]]:
     """For each evaluated example the row of each token; 0 where the edits do not reach, so that prefixes stay shared."""
     out, missing = [], []
     for prompt, template in zip(context.clean, context.templates, strict=True):
@@ -167,6 +161,9 @@ def _notes(
     sizes = [counts[key] for key, row in row_of.items() if row in used]
     aligned = {"aligned": "at the last prompt token"} if "position" in by else {}
     return {
-        "mean": by, **aligned, **reference.composition,
-        "n_means": len(sizes), "tokens_per_mean": {"min": min(sizes), "max": max(sizes)},
-    }  # fmt: skip
+        "mean": by,
+        **aligned,
+        **reference.composition,
+        "n_means": len(sizes),
+        "tokens_per_mean": {"min": min(sizes), "max": max(sizes)},
+    }

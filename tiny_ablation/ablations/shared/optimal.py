@@ -34,9 +34,7 @@ LOSSES = ("zero", "mean", "optimal")
 class OptimalKeys(AblationConfig):
     """Keys of every kind that replaces by the best constant."""
 
-    n_reference: int = key(
-        32, help="at most so many examples to learn on, drawn from those that are not evaluated", least=1
-    )
+    n_reference: int = key(32, help="at most so many examples to learn on, drawn from those that are not evaluated", least=1)
     steps: int = key(40, help="of gradient descent, from the mean", least=1)
     rate: float = key(
         0.05,
@@ -113,9 +111,7 @@ def plan_optimal(cfg: Any, context: PlanContext, sites: Mapping[Place, Sequence[
     return OptimalPlan(replacement, notes, None)
 
 
-def _left_out(
-    cfg: Any, context: PlanContext, prompts: Sequence[Any], sites: Mapping[Place, Sequence[int]]
-) -> LeftOut:
+def _left_out(cfg: Any, context: PlanContext, prompts: Sequence[Any], sites: Mapping[Place, Sequence[int]]) -> LeftOut:
     sizes = [sum(w.numel() for w in block.parameters()) for block in context.network.blocks]
     tokens = sum(len(prompt.ids) for prompt in prompts)
     passed = sum(len(units) * sum(sizes[layer:]) for (_, layer), units in sites.items())
@@ -156,13 +152,16 @@ class OptimalAblation(MeanAblation):
         assert isinstance(table, LearnedTable)
         records = [
             {
-                "layer": layer, "component": component, "unit": unit,
+                "layer": layer,
+                "component": component,
+                "unit": unit,
                 **{f"loss_{name}": found.losses[name][i].item() for name in LOSSES},
                 **{f"held_out_{name}": found.held_out[name][i].item() for name in LOSSES},
                 "constant": found.values[i].double().cpu().numpy(),
             }
-            for (component, layer), (units, found) in table.learned.items() for i, unit in enumerate(units)
-        ]  # fmt: skip
+            for (component, layer), (units, found) in table.learned.items()
+            for i, unit in enumerate(units)
+        ]
         frame = pd.DataFrame(records).astype({"layer": "int32", "unit": "int32"})
         return Analysis({"optimal": named(prepared, frame)})
 

@@ -46,15 +46,10 @@ class Corrected(NamedTuple):
 def typical(estimates: Floats, n: int) -> list[int]:
     """`n` examples of (n_sites, n_examples): the middle ones of `n` parts by the size of all estimates, inner parts first."""
     parts = np.array_split(np.argsort(np.abs(estimates).sum(0), kind="stable"), n)
-    return [
-        int(part[len(part) // 2])
-        for _, part in sorted(enumerate(parts), key=lambda at: abs(2 * at[0] - n + 1))
-    ]
+    return [int(part[len(part) // 2]) for _, part in sorted(enumerate(parts), key=lambda at: abs(2 * at[0] - n + 1))]
 
 
-def corrected(
-    estimates: Floats, layers: Ints, n_kept: int, measure: Callable[[list[int], list[int]], Floats]
-) -> Corrected:
+def corrected(estimates: Floats, layers: Ints, n_kept: int, measure: Callable[[list[int], list[int]], Floats]) -> Corrected:
     """Estimates after some sites were measured on some examples.
 
     Args:
@@ -80,9 +75,12 @@ def corrected(
 
 
 def _measure(
-    missed: Floats, sites: Sequence[int], examples: Sequence[int], estimates: Floats,
+    missed: Floats,
+    sites: Sequence[int],
+    examples: Sequence[int],
+    estimates: Floats,
     measure: Callable[[list[int], list[int]], Floats],
-) -> None:  # fmt: skip
+) -> None:
     """Fill in what estimates missed at these sites on these examples; sites are put together by what they lack."""
     lacks = np.isnan(missed[:, : len(examples)]).sum(1)
     for n in sorted({int(lacks[site]) for site in sites} - {0}):

@@ -14,9 +14,7 @@ def require_corrupt(context: PlanContext, what: str) -> None:
     Raises:
         DataError: names them.
     """
-    missing = [
-        clean.name for clean, corrupt in zip(context.clean, context.corrupt, strict=True) if not corrupt.ids
-    ]
+    missing = [clean.name for clean, corrupt in zip(context.clean, context.corrupt, strict=True) if not corrupt.ids]
     if missing:
         raise DataError(
             f"{what} takes values from the paired prompt, and {len(missing)} of {len(context.clean)} examples have no corrupt "

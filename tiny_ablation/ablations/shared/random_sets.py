@@ -21,9 +21,7 @@ def control_columns(sets: Measured, measured: Sequence[Measured], metric: str) -
         metric: which effects.
     """
     random = {m.arm.controls_of: m for m in measured if m.arm.controls_of}
-    found = [
-        _compare(sets, i, random.get(str(row.key["set"])), metric) for i, row in enumerate(sets.arm.rows)
-    ]
+    found = [_compare(sets, i, random.get(str(row.key["set"])), metric) for i, row in enumerate(sets.arm.rows)]
     return {
         "heads": [row.sites for row in sets.arm.rows],
         "control_mean": [mean for mean, _ in found],

@@ -39,9 +39,7 @@ def ranking_path(given: str) -> Path:
     if not path.is_file():
         raise ConfigError(f"{_KEY}={given}: there is no such file")
     if path.stat().st_size > _MOST_BYTES:
-        raise ConfigError(
-            f"{_KEY}={given}: the file has more than {_MOST_BYTES >> 20} MB, which no ranking of heads has"
-        )
+        raise ConfigError(f"{_KEY}={given}: the file has more than {_MOST_BYTES >> 20} MB, which no ranking of heads has")
     return path
 
 

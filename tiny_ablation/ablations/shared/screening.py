@@ -48,9 +48,7 @@ class ScreenKeys(AblationConfig):
         help="measure eight, four and two times as many sites on a 32nd, a 16th and an 8th of the examples first, and correct "
         "the estimates by it; false: gradients alone",
     )
-    screen_random: int = key(
-        16, help="how many random sites besides, by which the estimates are judged", least=3
-    )
+    screen_random: int = key(16, help="how many random sites besides, by which the estimates are judged", least=3)
     screen_also: list[str] | None = key(
         None,
         help="sites that are measured besides, such as [L3H1], or [L3] for layers; a sweep names what its other runs chose",
@@ -62,9 +60,7 @@ class LayerScreenKeys(ScreenKeys):
     """The same for kinds whose sites are layers, of which there are fewer."""
 
     screen_top: int = key(8, help="how many of the strongest estimates are measured", least=1)
-    screen_random: int = key(
-        8, help="how many random layers besides, by which the estimates are judged", least=3
-    )
+    screen_random: int = key(8, help="how many random layers besides, by which the estimates are judged", least=3)
 
 
 class EstimatedAblation(Ablation):
@@ -116,15 +112,19 @@ def screened(arm: Arm, cfg: Any, context: PlanContext) -> Arm:
     """
     if not cfg.screen:
         return arm
-    return keep_chosen(
-        arm, cfg.screen_top, cfg.screen_random, context, pilot=cfg.screen_pilot, also=cfg.screen_also or ()
-    )
+    return keep_chosen(arm, cfg.screen_top, cfg.screen_random, context, pilot=cfg.screen_pilot, also=cfg.screen_also or ())
 
 
 def keep_chosen(
-    arm: Arm, n_top: int, n_random: int, context: PlanContext, *, steps: int = 0, pilot: bool = False,
+    arm: Arm,
+    n_top: int,
+    n_random: int,
+    context: PlanContext,
+    *,
+    steps: int = 0,
+    pilot: bool = False,
     also: Sequence[str] = (),
-) -> Arm:  # fmt: skip
+) -> Arm:
     """As `screened`, with the numbers given; `steps` of the integrated form, 0 for plain gradients."""
     edit = _strongest(arm)
     sites = list(dict.fromkeys(site_of(row) for row in arm.rows if row.intervention))
@@ -137,9 +137,16 @@ def keep_chosen(
 
 
 def estimate_sites(
-    edit: Edit, draws: Sequence[Replacement], sites: Sequence[Site], context: PlanContext, n_top: int, n_random: int, *,
-    steps: int = 0, pilot: bool = False,
-) -> Estimates:  # fmt: skip
+    edit: Edit,
+    draws: Sequence[Replacement],
+    sites: Sequence[Site],
+    context: PlanContext,
+    n_top: int,
+    n_random: int,
+    *,
+    steps: int = 0,
+    pilot: bool = False,
+) -> Estimates:
     """Estimate the mean effect at each site, and choose which to measure.
 
     Args:
@@ -158,12 +165,8 @@ def estimate_sites(
     from tiny_ablation.engine.gradients import AttributionQuery, estimate, passes_needed
 
     layers = sorted({layer for layer, _ in sites})
-    questions = [
-        AttributionQuery(edit.component, r, edit.positions, steps, context.full, layers) for r in draws
-    ]
-    found = np.mean(
-        [estimate(context.network, context.clean, question).numpy() for question in questions], axis=0
-    )
+    questions = [AttributionQuery(edit.component, r, edit.positions, steps, context.full, layers) for r in draws]
+    found = np.mean([estimate(context.network, context.clean, question).numpy() for question in questions], axis=0)
     estimates = found[tuple(zip(*sites, strict=True))]
     values, how = estimates.mean(1), f"integrated, {steps} steps" if steps else "gradient"
     order = sorted(range(len(sites)), key=lambda i: (-abs(values[i]), sites[i]))
@@ -175,10 +178,17 @@ def estimate_sites(
         how += f", corrected by {np.count_nonzero(counts)} sites on up to {counts.max()} examples"
     drawn = generator(context.seed, "screening", edit.component).permutation(len(sites))[:n_random]
     return Estimates(
-        edit.component, questions[0].metric, how,
-        sum(passes_needed(context.network, question) for question in questions), sites, values,
-        [sites[i] for i in order[:n_top]], [sites[i] for i in sorted(drawn.tolist())], edit.replacement, pilot_runs=runs,
-    )  # fmt: skip
+        edit.component,
+        questions[0].metric,
+        how,
+        sum(passes_needed(context.network, question) for question in questions),
+        sites,
+        values,
+        [sites[i] for i in order[:n_top]],
+        [sites[i] for i in sorted(drawn.tolist())],
+        edit.replacement,
+        pilot_runs=runs,
+    )
 
 
 def _effects(
@@ -203,9 +213,7 @@ def _effects(
         for draw in draws
     ]
     effects = np.empty((len(plan), len(context.clean)))
-    for found in Executor(
-        context.network, context.clean, plan, [metric(name)], full=context.full, only=examples
-    ):
+    for found in Executor(context.network, context.clean, plan, [metric(name)], full=context.full, only=examples):
         effects[:, list(found.examples)] = (found.values[name] - found.baseline[name]).numpy()
     return effects[:, list(examples)].reshape(len(which), len(draws), -1).mean(1)
 

@@ -28,9 +28,7 @@ def chosen(values: Sequence[int] | None, size: int, key: str, what: str) -> list
         return list(range(size))
     wrong = [v for v in values if not 0 <= v < size]
     if wrong:
-        raise ConfigError(
-            f"{key}={list(values)}: this model has {size} {what}, 0 to {size - 1}; there is no {wrong[0]}"
-        )
+        raise ConfigError(f"{key}={list(values)}: this model has {size} {what}, 0 to {size - 1}; there is no {wrong[0]}")
     return sorted(values)
 
 

@@ -134,13 +134,17 @@ def _rows(cases: Mapping[str, Sequence[str]]) -> Iterator[dict[str, str]]:
     prompts = list(cases)
     for index, prompt in enumerate(prompts):
         answer, n = cases[prompt][-1], len(cases[prompt])
-        others = [
-            p for p in (*prompts[index:], *prompts[:index]) if len(cases[p]) == n and cases[p][-1] != answer
-        ]
+        others = [p for p in (*prompts[index:], *prompts[:index]) if len(cases[p]) == n and cases[p][-1] != answer]
         if others:
             foil = cases[others[0]][-1]
-            yield {"clean": prompt, "corrupt": others[0], "target": f" {answer}", "foil": f" {foil}",
-                   "template": f"length-{n}", "group": str(index)}  # fmt: skip
+            yield {
+                "clean": prompt,
+                "corrupt": others[0],
+                "target": f" {answer}",
+                "foil": f" {foil}",
+                "template": f"length-{n}",
+                "group": str(index),
+            }
 
 
 def check_heads(shop: Workshop, model: str) -> list[Check]:
@@ -154,25 +158,41 @@ def check_heads(shop: Workshop, model: str) -> list[Check]:
     leaks = {kind: _largest(run.examples, truth.dead) for kind, run in runs.items()}
     sizes = f"{model}: {len(truth.needed)} live, {len(truth.dead)} dead"
     return [
-        Check("AUROC of live heads (zero, mean, resample)", sizes, "1.000", ranks, set(ranks.values()) == {1.0},
-              "  ".join(f"{value:.3f}" for value in ranks.values())),
-        Check("Largest effect of a dead head on any example (zero, mean, resample)", model, "exactly 0", leaks,
-              set(leaks.values()) == {0.0}, "  ".join(f"{value:.3g}" for value in leaks.values())),
+        Check(
+            "AUROC of live heads (zero, mean, resample)",
+            sizes,
+            "1.000",
+            ranks,
+            set(ranks.values()) == {1.0},
+            "  ".join(f"{value:.3f}" for value in ranks.values()),
+        ),
+        Check(
+            "Largest effect of a dead head on any example (zero, mean, resample)",
+            model,
+            "exactly 0",
+            leaks,
+            set(leaks.values()) == {0.0},
+            "  ".join(f"{value:.3g}" for value in leaks.values()),
+        ),
         _check_smallest(shop, model, _strength(runs["zero"].tables), truth),
-    ]  # fmt: skip
+    ]
 
 
 def _check_smallest(shop: Workshop, model: str, strength: Mapping[Head, float], truth: Truth) -> Check:
     """The smallest circuit of a model that a greedy search finds by the ranking of its single heads."""
     file = shop.directory / f"{model}-ranking.json"
-    file.write_text(
-        json.dumps({head_label(*head): size for head, size in strength.items()}), encoding="utf-8"
-    )
+    file.write_text(json.dumps({head_label(*head): size for head, size in strength.items()}), encoding="utf-8")
     run = shop.run(
-        model, "ablation=circuit", f"ablation.ranking={json.dumps(str(file))}", "ablation.replacement=zero",
-        f"ablation.greedy={GREEDY}", "ablation.rankings=[signed]", "ablation.fractions=[0.5,1.0]", "ablation.members=0",
+        model,
+        "ablation=circuit",
+        f"ablation.ranking={json.dumps(str(file))}",
+        "ablation.replacement=zero",
+        f"ablation.greedy={GREEDY}",
+        "ablation.rankings=[signed]",
+        "ablation.fractions=[0.5,1.0]",
+        "ablation.members=0",
         "ablation.n_random=0",
-    )  # fmt: skip
+    )
     found = run.tables.analysis.summary["circuit"]["named"]
     heads = [head for each in found for head in each["heads"].split()]
     decoys = {head_label(*head) for head in truth.dead} & {*heads}
@@ -180,9 +200,13 @@ def _check_smallest(shop: Workshop, model: str, strength: Mapping[Head, float], 
     size = f"{len(heads)} of {len(truth.needed)} live heads, {len(decoys)} dead"
     told = f"{size}; f {found[0]['faithfulness']:.3f} on other examples" if found else "none"
     return Check(
-        "Smallest circuit by greedy search", model, "carries, without a dead head",
-        {"heads": heads, "f": found[0]["faithfulness"] if found else None}, ok, told,
-    )  # fmt: skip
+        "Smallest circuit by greedy search",
+        model,
+        "carries, without a dead head",
+        {"heads": heads, "f": found[0]["faithfulness"] if found else None},
+        ok,
+        told,
+    )
 
 
 def auroc(strength: Mapping[Head, float], live: Sequence[Head], dead: Sequence[Head]) -> float:
@@ -221,15 +245,22 @@ def check_pair(shop: Workshop) -> list[Check]:
     name = "Redundant pair of induction_pair, by drop of the target's probability"
     return [
         Check(
-            name, f"by pairs: {both} most, above {BOTH}", f"{both} interact most, above {BOTH}", found,
+            name,
+            f"by pairs: {both} most, above {BOTH}",
+            f"{both} interact most, above {BOTH}",
+            found,
             top == (first, second) and mine["interaction_low"] > BOTH,
             f"{_names(*top)}: {pairs[top]['interaction']:+.3f}, from {pairs[top]['interaction_low']:+.3f}",
         ),
         Check(
-            name, f"by single heads: each below {SINGLE}", f"each below {SINGLE}", apart,
-            max(map(abs, apart.values())) < SINGLE, "  ".join(f"{head}: {cost:+.3f}" for head, cost in apart.items()),
+            name,
+            f"by single heads: each below {SINGLE}",
+            f"each below {SINGLE}",
+            apart,
+            max(map(abs, apart.values())) < SINGLE,
+            "  ".join(f"{head}: {cost:+.3f}" for head, cost in apart.items()),
         ),
-    ]  # fmt: skip
+    ]
 
 
 def _rows_of(tables: "RunTables", metric: str) -> list[dict[str, Any]]:

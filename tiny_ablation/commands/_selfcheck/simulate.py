@@ -98,7 +98,10 @@ INTERVALS = (
     *(Intervals(f"{n} groups of 4, log-normal", Truth(n, shape="lognormal", of_example=0), SKEWED) for n in (8, 12, 50)),
     *(
         Intervals(
-            f"{n} groups of 4, log-normal with skewness {skewness}", Truth(n, shape=shape, of_example=0), SKEWED, level=None,
+            f"{n} groups of 4, log-normal with skewness {skewness}",
+            Truth(n, shape=shape, of_example=0),
+            SKEWED,
+            level=None,
             n_families=100,
         )
         for skewness, shape in (("3.3", "skewed"), ("6", "heavy"))
@@ -112,7 +115,7 @@ INTERVALS = (
         Intervals(f"rate {p:g}, {n} groups of 4", Truth(n, shape="rate", means=p), RATES, tests=False)
         for p, n in ((0.01, 12), (0.03, 12), (0.03, 20), (0.03, 50), (0.3, 8), (0.3, 200))
     ),
-)  # fmt: skip
+)
 SKEW = Truth(20, shape="exponential", shared=0.36, of_example=0.0)
 TWENTY = "20 of {:,} heads have an effect of {} standard deviations, {} groups"
 FAMILIES = (
@@ -123,14 +126,20 @@ FAMILIES = (
     Families("the same; chance of any false discovery", SKEW, fdr="maxt"),
     *(
         Families(
-            TWENTY.format(heads, d, n), Truth(n, (1,), means=first(20, d), of_example=0.0), power=power, n_sites=heads,
+            TWENTY.format(heads, d, n),
+            Truth(n, (1,), means=first(20, d), of_example=0.0),
+            power=power,
+            n_sites=heads,
             n_families=40,
         )
         for heads, d, n, power in (
-            (270, 2.0, 10, TOLD), (270, 2.0, 12, 0.95), (270, 2.5, 12, 0.95), (1440, 2.5, 12, TOLD),
+            (270, 2.0, 10, TOLD),
+            (270, 2.0, 12, 0.95),
+            (270, 2.5, 12, 0.95),
+            (1440, 2.5, 12, TOLD),
         )
     ),
-)  # fmt: skip
+)
 STRONGEST = (Strongest(12), Strongest(30), Strongest(60))
 
 
@@ -154,9 +163,7 @@ def check_tables(shop: Workshop) -> list[Check]:
     return rows
 
 
-def share(
-    name: str, subject: str, value: float, low: float | None, high: float | None, more: str = ""
-) -> Check:
+def share(name: str, subject: str, value: float, low: float | None, high: float | None, more: str = "") -> Check:
     """A check that a share lies between two bounds; a bound may be missing, and without any it is only told."""
     if low is None:
         bar = "" if high is None else f"at most {high:g}"
@@ -170,9 +177,7 @@ def _intervals(shop: Workshop, prepared: "PreparedRun", setting: Intervals) -> I
     import numpy as np
 
     hits, tests = [], []
-    for table, mean in _tables(
-        shop, prepared, setting.text, setting.truth, setting.n_sites, setting.n_families
-    ):
+    for table, mean in _tables(shop, prepared, setting.text, setting.truth, setting.n_sites, setting.n_families):
         hits.append(((table["ci_low"] <= mean) & (mean <= table["ci_high"])).mean())
         tests.append(table["p_value"])
 
@@ -219,9 +224,7 @@ def _strongest(shop: Workshop, prepared: "PreparedRun", setting: Strongest) -> I
         sizes.append([(sign * each).sum() for each in (rows["shrunken"], rows["delta"], real)])
     shown, raw, real = np.sum(sizes, axis=0)
     more = f" (usual intervals {np.mean(usual):.2f})"
-    yield share(
-        "Coverage of intervals that allow for the choice", text, float(np.mean(hits)), 0.95, None, more
-    )
+    yield share("Coverage of intervals that allow for the choice", text, float(np.mean(hits)), 0.95, None, more)
     more = f" (raw {raw / real:.2f})"
     yield share("Shrunken size over true size", text, float(shown / real), 0.667, 1.5, more)
 
@@ -251,9 +254,7 @@ def _tables(
         shop.tick(len(names))
 
 
-def pretend(
-    prepared: "PreparedRun", groups: "np.ndarray", seed: int, metrics: Sequence[str], fdr: str = "bh"
-) -> "PreparedRun":
+def pretend(prepared: "PreparedRun", groups: "np.ndarray", seed: int, metrics: Sequence[str], fdr: str = "bh") -> "PreparedRun":
     """The run with so many examples in these groups, these metrics, a seed and a correction of its own."""
     from tiny_ablation.config.schema import Fdr
 
@@ -265,9 +266,11 @@ def pretend(
         for i, group in enumerate(groups.tolist())
     ]
     return replace(
-        prepared, spec=replace(prepared.spec, settings=replace(settings, root=root)), tokens=tokens,
+        prepared,
+        spec=replace(prepared.spec, settings=replace(settings, root=root)),
+        tokens=tokens,
         metrics=[m for name in metrics for m in prepared.metrics if m.name == name],
-    )  # fmt: skip
+    )
 
 
 def measured(prepared: "PreparedRun", names: Sequence[str], drawn: Sequence[Drawn]) -> "Measured":

@@ -30,9 +30,13 @@ N_MEMBERS, N_INFLATED = 10, 20
 
 
 def _curves(
-    prepared: "PreparedRun", rng: "np.random.Generator", n_groups: int, f: float, noise: float = 0.3,
+    prepared: "PreparedRun",
+    rng: "np.random.Generator",
+    n_groups: int,
+    f: float,
+    noise: float = 0.3,
     marginals: float = 0.0,
-) -> "Curves":  # fmt: skip
+) -> "Curves":
     """Circuits of f as given, and members that add so much to it; the whole model does 1, with all heads replaced 0.
 
     Args:
@@ -112,9 +116,7 @@ def _stability(n_real: int, size: float, _: "PreparedRun", rng: "np.random.Gener
 
     means = np.where(np.arange(270) < n_real, size * rng.normal(size=270), 0.0)[:, None]
     printed = top_set_agreement(means + rng.normal(size=(270, 24)), range(24), 10, 200, rng).jaccard
-    one, other = (
-        set(np.argsort(-abs((means + rng.normal(size=(270, 12))).mean(1)))[:10].tolist()) for _ in range(2)
-    )
+    one, other = (set(np.argsort(-abs((means + rng.normal(size=(270, 12))).mean(1)))[:10].tolist()) for _ in range(2))
     return printed - len(one & other) / len(one | other)
 
 
@@ -172,4 +174,4 @@ TRIALS = (
     Trial(STABLE, "270 heads with small effects, 24 groups", partial(_stability, 270, 0.25), -0.03, 0.03, n=200),
     Trial(STABLE, "10 of 270 heads have effects, 24 groups", partial(_stability, 10, 1.0), -0.03, 0.03, n=200),
     Trial(SIZE, "5 groups", _effect_size, 0.97, 1.03),
-)  # fmt: skip
+)

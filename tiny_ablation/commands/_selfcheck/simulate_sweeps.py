@@ -78,7 +78,7 @@ def _grid(deltas: "Sequence[np.ndarray]") -> "tuple[Effects, Examples]":
     children = tuple(
         FinishedRun(Cell(i, "", f"c{i}", 0, ()), RunDir(Path()), "head_impact", pa.table({}), {"seed_effect": "examples"})
         for i in range(len(deltas))
-    )  # fmt: skip
+    )
     mean = np.array([each.mean(1) for each in deltas])[:, None, None]
     sites = tuple((i // 30, i % 30) for i in range(mean.shape[-1]))
     grid = Effects("head_impact", "simulated", sites, children, ("clean",), (METRIC,), mean, mean, mean)
@@ -129,9 +129,7 @@ def _holds(_: "PreparedRun", rng: "np.random.Generator") -> float:
 
     names = [(i // 30, i % 30) for i in range(N_HEADS)]
     groups = list(map(str, range(12)))
-    found = [
-        condition_effects(str(i), [each], groups, 0.95) for i, each in enumerate(_noise(rng, 0.8, 0.0, 3))
-    ]
+    found = [condition_effects(str(i), [each], groups, 0.95) for i, each in enumerate(_noise(rng, 0.8, 0.0, 3))]
     return float(heads_table(found, names, 10)["holds"].to_numpy().any())
 
 
@@ -148,14 +146,11 @@ def _interacts(prepared: "PreparedRun", rng: "np.random.Generator") -> float:
     pretended = pretend(prepared, alone.groups, int(rng.integers(2**31)), [METRIC])
     singles = measured(pretended, [METRIC], [alone])
     pairs = measured(pretended, [METRIC], [extra._replace(deltas=joint)])
-    own = [
-        {f"{key}_{end}": row.key[key] for end in "ab" for key in ("layer", "head")}
-        for row in singles.arm.rows
-    ]
+    own = [{f"{key}_{end}": row.key[key] for end in "ab" for key in ("layer", "head")} for row in singles.arm.rows]
     both = [
         {f"{key}_{end}": singles.arm.rows[at].key[key] for end, at in zip("ab", pair, strict=True) for key in ("layer", "head")}
         for pair in ends.T.tolist()
-    ]  # fmt: skip
+    ]
     tables = []
     for table, keys, told in ((singles, own, False), (pairs, both, True)):
         rows = [replace(row, key=key) for row, key in zip(table.arm.rows, keys, strict=True)]
@@ -164,9 +159,7 @@ def _interacts(prepared: "PreparedRun", rng: "np.random.Generator") -> float:
     return float((q <= LEVEL).any())
 
 
-def _differ(
-    n: tuple[int, int], sd: tuple[float, float], _: "PreparedRun", rng: "np.random.Generator"
-) -> float:
+def _differ(n: tuple[int, int], sd: tuple[float, float], _: "PreparedRun", rng: "np.random.Generator") -> float:
     import numpy as np
 
     from tiny_ablation.stats.profiles import unpaired_profiles
@@ -234,4 +227,4 @@ TRIALS = (
         for sign in ("positive", "negative")
     ),
     Trial(EQUIVALENT, "20 groups, normal", _equivalent),
-)  # fmt: skip
+)

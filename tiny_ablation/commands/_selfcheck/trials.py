@@ -47,7 +47,5 @@ def check_trials(shop: Workshop, trials: Sequence[Trial]) -> list[Check]:
         for i in range(trial.n * shop.times):
             found.append(trial.once(prepared, generator(0, "selfcheck", trial.name, trial.text, i)))
             shop.tick(1)
-        rows.append(
-            share(trial.name, trial.text, float(np.mean(found)), trial.low, trial.high, f" in {len(found):,}")
-        )
+        rows.append(share(trial.name, trial.text, float(np.mean(found)), trial.low, trial.high, f" in {len(found):,}"))
     return rows

@@ -53,9 +53,7 @@ class Truth:
         noise = SHAPES[self.shape]
         of_group = np.sqrt(1 - self.shared) * noise(rng, (n_sites, self.n_groups))
         of_group = of_group + np.sqrt(self.shared) * noise(rng, (1, self.n_groups))
-        return Drawn(
-            means[:, None] + of_group[:, groups] + self.of_example * noise(rng, shape), means, groups
-        )
+        return Drawn(means[:, None] + of_group[:, groups] + self.of_example * noise(rng, shape), means, groups)
 
 
 def first(n: int, size: float) -> "Callable[[np.random.Generator, int], np.ndarray]":

@@ -23,9 +23,17 @@ from tiny_ablation.data.families._build import Wording, fill, neighbours, pair, 
 from tiny_ablation.data.guards import SPLITS
 
 OPENERS = (
-    "Suppose that", "Imagine that", "Assume that", "Let us pretend that", "In a dream,",
-    "In another world,", "Let us assume that", "In a story I read,", "Let us suppose that", "In a novel,",
-)  # fmt: skip
+    "Suppose that",
+    "Imagine that",
+    "Assume that",
+    "Let us pretend that",
+    "In a dream,",
+    "In another world,",
+    "Let us assume that",
+    "In a story I read,",
+    "Let us suppose that",
+    "In a novel,",
+)
 
 
 class Source(NamedTuple):

@@ -48,9 +48,7 @@ def _prompt(lead: str, words: list[str], repeated: list[str]) -> Prompt:
     return fill(Wording("", text), dict(zip(names, words, strict=True)), shown=("previous", "copied"))
 
 
-def _bundle(
-    family: str, split: str, words: list[str], at: int, other: int, corruption: str
-) -> tuple[Example, Example]:
+def _bundle(family: str, split: str, words: list[str], at: int, other: int, corruption: str) -> tuple[Example, Example]:
     """Two lists in which the words after place `at` and at place `other` are exchanged."""
     period = (len(words) - 1) // 2
     lead, first, spare = words[0], words[1 : period + 1], words[period + 1 :]

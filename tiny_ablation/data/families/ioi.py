@@ -35,18 +35,12 @@ OBJECTS = words("""
 WORDINGS = [
     Wording("went", "When {first} and {second} went to the {place}, {s2} gave a {object} to"),
     Wording("working", "While {first} and {second} were working at the {place}, {s2} handed a {object} to"),
-    Wording(
-        "argument", "After {first} and {second} had a long argument at the {place}, {s2} passed a {object} to"
-    ),
+    Wording("argument", "After {first} and {second} had a long argument at the {place}, {s2} passed a {object} to"),
     Wording("met", "Last week {first} and {second} met near the {place}, and {s2} gave a {object} to"),
     Wording("visit", "As soon as {first} and {second} had left the {place}, {s2} offered a {object} to"),
     Wording("found", "Then {first} and {second} found a {object} in the {place}. {s2} gave it to"),
-    Wording(
-        "day", "Yesterday {first} and {second} spent the day at the {place}, where {s2} gave a {object} to"
-    ),
-    Wording(
-        "asked", "Once {first} and {second} were back from the {place}, {s2} decided to give a {object} to"
-    ),
+    Wording("day", "Yesterday {first} and {second} spent the day at the {place}, where {s2} gave a {object} to"),
+    Wording("asked", "Once {first} and {second} were back from the {place}, {s2} decided to give a {object} to"),
     Wording(
         "stopped",
         "On the way home {first} and {second} stopped at the {place}, and {s2} showed a {object} to",
@@ -56,21 +50,11 @@ WORDINGS = [
         "lunch",
         "During lunch at the {place}, {first} and {second} talked for an hour, and {s2} gave a {object} to",
     ),
-    Wording(
-        "waited", "There {first} and {second} waited outside the {place} until {s2} handed a {object} to"
-    ),
-    Wording(
-        "walked", "Since {first} and {second} had walked to the {place} together, {s2} gave a {object} to"
-    ),
-    Wording(
-        "rain", "It rained, so {first} and {second} stayed in the {place}, and {s2} showed a {object} to"
-    ),
-    Wording(
-        "monday", "On Monday {first} and {second} cleaned the {place}. Afterwards {s2} gave a {object} to"
-    ),
-    Wording(
-        "friends", "The two friends {first} and {second} sat in the {place}, and {s2} passed a {object} to"
-    ),
+    Wording("waited", "There {first} and {second} waited outside the {place} until {s2} handed a {object} to"),
+    Wording("walked", "Since {first} and {second} had walked to the {place} together, {s2} gave a {object} to"),
+    Wording("rain", "It rained, so {first} and {second} stayed in the {place}, and {s2} showed a {object} to"),
+    Wording("monday", "On Monday {first} and {second} cleaned the {place}. Afterwards {s2} gave a {object} to"),
+    Wording("friends", "The two friends {first} and {second} sat in the {place}, and {s2} passed a {object} to"),
     Wording(
         "closed",
         "When the {place} closed, {first} and {second} were the last to leave, and {s2} gave a {object} to",
@@ -91,9 +75,7 @@ WORDINGS = [
         "morning",
         "Early in the morning {first} and {second} arrived at the {place}, and {s2} handed a {object} to",
     ),
-    Wording(
-        "story", "The story begins when {first} and {second} enter the {place} and {s2} gives a {object} to"
-    ),
+    Wording("story", "The story begins when {first} and {second} enter the {place} and {s2} gives a {object} to"),
     Wording(
         "holiday",
         "On the first day of the holiday {first} and {second} saw the {place}, and {s2} gave a {object} to",
@@ -111,9 +93,7 @@ WORDINGS = [
         "music",
         "There was music in the {place} when {first} and {second} came in, and {s2} offered a {object} to",
     ),
-    Wording(
-        "school", "After school {first} and {second} ran to the {place}, and there {s2} threw a {object} to"
-    ),
+    Wording("school", "After school {first} and {second} ran to the {place}, and there {s2} threw a {object} to"),
     Wording(
         "winter",
         "In winter {first} and {second} met at the {place} every week, and each time {s2} gave a {object} to",
@@ -122,20 +102,14 @@ WORDINGS = [
         "letter",
         "In the film, {first} and {second} hide in the {place}, and {s2} secretly passes a {object} to",
     ),
-    Wording(
-        "noise", "A noise woke {first} and {second} in the {place}, and {s2} quietly handed a {object} to"
-    ),
+    Wording("noise", "A noise woke {first} and {second} in the {place}, and {s2} quietly handed a {object} to"),
     Wording(
         "plan",
         "The plan was that {first} and {second} would come to the {place}, and that {s2} would give a {object} to",
     ),
-    Wording(
-        "dinner", "Before dinner {first} and {second} walked around the {place}, and {s2} gave a {object} to"
-    ),
+    Wording("dinner", "Before dinner {first} and {second} walked around the {place}, and {s2} gave a {object} to"),
     Wording("bus", "On the bus to the {place}, {first} sat next to {second}, and {s2} showed a {object} to"),
-    Wording(
-        "work", "When work at the {place} was over, {first} thanked {second}, and {s2} gave a {object} to"
-    ),
+    Wording("work", "When work at the {place} was over, {first} thanked {second}, and {s2} gave a {object} to"),
     Wording(
         "game",
         "Together {first} and {second} played a game in the {place}, and at the end {s2} gave a {object} to",
@@ -152,31 +126,23 @@ WORDINGS = [
         "opened",
         "As the {place} opened, {first} and {second} stood at the door, and {s2} passed a {object} to",
     ),
-    Wording(
-        "evening", "That evening {first} and {second} were alone in the {place}, so {s2} gave a {object} to"
-    ),
+    Wording("evening", "That evening {first} and {second} were alone in the {place}, so {s2} gave a {object} to"),
     Wording(
         "tired",
         "Tired from the trip, {first} and {second} rested at the {place}, where {s2} offered a {object} to",
     ),
-    Wording(
-        "secret", "Nobody knew that {first} and {second} were in the {place} when {s2} gave a {object} to"
-    ),
+    Wording("secret", "Nobody knew that {first} and {second} were in the {place} when {s2} gave a {object} to"),
     Wording(
         "market",
         "First {first} and {second} went shopping, then they came to the {place}, and {s2} gave a {object} to",
     ),
     Wording("teacher", "The teacher saw {first} and {second} in the {place}: {s2} was handing a {object} to"),
-    Wording(
-        "years", "Years later {first} and {second} returned to the {place}, and {s2} handed a {object} to"
-    ),
+    Wording("years", "Years later {first} and {second} returned to the {place}, and {s2} handed a {object} to"),
     Wording(
         "helped",
         "Because {first} and {second} had helped at the {place}, there was a gift: {s2} gave a {object} to",
     ),
-    Wording(
-        "crowd", "In the crowd at the {place}, {first} found {second} at last, and {s2} gave a {object} to"
-    ),
+    Wording("crowd", "In the crowd at the {place}, {first} found {second} at last, and {s2} gave a {object} to"),
     Wording(
         "promise",
         "As they had promised, {first} and {second} came back to the {place}, and {s2} gave a {object} to",
@@ -200,14 +166,10 @@ def _prompt(wording: Wording, order: str, people: tuple[str, str, str], scene: d
     roles = ORDERS[order]
     text = wording.text.replace("{first}", roles[0]).replace("{second}", roles[1])
     first, second, actor = people
-    return fill(
-        Wording(wording.name, text), {roles[0][1:-1]: first, roles[1][1:-1]: second, "s2": actor} | scene
-    )
+    return fill(Wording(wording.name, text), {roles[0][1:-1]: first, roles[1][1:-1]: second, "s2": actor} | scene)
 
 
-def _bundle(
-    split: str, wording: Wording, names: list[str], scene: dict[str, str], corruption: str
-) -> tuple[Example, Example]:
+def _bundle(split: str, wording: Wording, names: list[str], scene: dict[str, str], corruption: str) -> tuple[Example, Example]:
     """The same scene with the second person acting, and with the first."""
     a, b, x, y, z = names
 
@@ -221,9 +183,7 @@ def _bundle(
 
 
 def _stream(split: str, rng: "np.random.Generator", corruption: str) -> Iterator[tuple[Example, ...]]:
-    names, others, places, objects = (
-        Deck(partition(pool)[split], rng) for pool in (NAMES, NAMES, PLACES, OBJECTS)
-    )
+    names, others, places, objects = (Deck(partition(pool)[split], rng) for pool in (NAMES, NAMES, PLACES, OBJECTS))
     for wording in cycle(partition(WORDINGS)[split]):
         scene = {"place": places.one(), "object": objects.one()}
         people = names.deal(2)

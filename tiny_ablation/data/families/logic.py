@@ -85,16 +85,14 @@ FORMS = [
     Form(
         Wording(
             "conditional",
-            "If the box is open, the card says {a}. If the box is closed, the card says {b}. "
-            "The box is {selector}.",
+            "If the box is open, the card says {a}. If the box is closed, the card says {b}. The box is {selector}.",
         ),
         ("open", "closed"),
     ),
     Form(
         Wording(
             "universal",
-            "All cards in the old bag say {a}, and all cards in the new bag say {b}. "
-            "The card is from the {selector} bag.",
+            "All cards in the old bag say {a}, and all cards in the new bag say {b}. The card is from the {selector} bag.",
         ),
         ("old", "new"),
     ),
@@ -107,16 +105,13 @@ FORMS = [
         ("second", "first"),
     ),
     Form(
-        Wording(
-            "tollens", "The card says {a} if the lamp is on, and {b} if it is not. The lamp is {selector}."
-        ),
+        Wording("tollens", "The card says {a} if the lamp is on, and {b} if it is not. The lamp is {selector}."),
         ("on", "off"),
     ),
     Form(
         Wording(
             "owner",
-            "Mary has a card that says {a}. John has a card that says {b}. "
-            "We look at the card of {selector}.",
+            "Mary has a card that says {a}. John has a card that says {b}. We look at the card of {selector}.",
         ),
         ("Mary", "John"),
     ),
@@ -131,8 +126,7 @@ FORMS = [
     Form(
         Wording(
             "class",
-            "Rich people get a card that says {a}, and poor people one that says {b}. "
-            "Peter is {selector} and has a card.",
+            "Rich people get a card that says {a}, and poor people one that says {b}. Peter is {selector} and has a card.",
         ),
         ("rich", "poor"),
     ),
@@ -145,9 +139,7 @@ FORMS = [
         ("won", "lost"),
     ),
     Form(
-        Wording(
-            "order", "There were two cards: one said {a}, the next one said {b}. We kept the {selector} card."
-        ),
+        Wording("order", "There were two cards: one said {a}, the next one said {b}. We kept the {selector} card."),
         ("first", "second"),
     ),
 ]
@@ -158,9 +150,7 @@ def _prompt(form: Form, fact: Fact, entities: tuple[str, str], selected: int) ->
     return fill(wording, {"a": entities[0], "b": entities[1], "selector": form.words[selected]})
 
 
-def _example(
-    split: str, form: Form, fact: Fact, entities: tuple[str, str], selected: int, corruption: str
-) -> Example:
+def _example(split: str, form: Form, fact: Fact, entities: tuple[str, str], selected: int, corruption: str) -> Example:
     """One prompt, in which the entity at place `selected` is the one to infer."""
     a, b = entities
     other = (entities, 1 - selected) if corruption == "premise" else ((b, a), selected)

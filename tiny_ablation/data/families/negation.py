@@ -89,9 +89,7 @@ WORDINGS = [
 POLARITIES = ("now", "not")
 
 
-def _example(
-    split: str, wording: Wording, state: State, negated: int, predicate: int, corruption: str
-) -> Example:
+def _example(split: str, wording: Wording, state: State, negated: int, predicate: int, corruption: str) -> Example:
     """One of the four versions of a state; `negated` and `predicate` are 0 or 1."""
 
     def prompt(negated: int, predicate: int) -> Prompt:

@@ -26,9 +26,17 @@ if TYPE_CHECKING:
     import numpy as np
 
 TIMES = [
-    "After lunch", "Late last night", "This morning", "Yesterday", "In the end",
-    "Last summer", "Before sunrise", "At noon", "On Monday", "Once again",
-]  # fmt: skip
+    "After lunch",
+    "Late last night",
+    "This morning",
+    "Yesterday",
+    "In the end",
+    "Last summer",
+    "Before sunrise",
+    "At noon",
+    "On Monday",
+    "Once again",
+]
 
 WORDINGS = [
     Wording("left", "{time} {name} left the {place} because"),

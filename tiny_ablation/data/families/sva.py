@@ -58,9 +58,7 @@ def _inflect(noun: str, number: int) -> str:
     return PLURAL[noun] if number else noun
 
 
-def _example(
-    split: str, frame: Frame, drawn: list[str], numbers: tuple[int, ...], corruption: str
-) -> Example:
+def _example(split: str, frame: Frame, drawn: list[str], numbers: tuple[int, ...], corruption: str) -> Example:
     """One prompt; `numbers` holds 0 (singular) or 1 (plural) for the subject and then any attractor."""
     subject, attractor, other, adjective = drawn
     number, wording = numbers[0], frame.wording

@@ -104,7 +104,7 @@ def _has_matrix(module: nn.Module) -> bool:
 
 def _describe(
     block: nn.Module, called: Sequence[nn.Module], seen: Sequence[Addition], outputs: Mapping[nn.Module, Tensor], config: Any
-) -> Block:  # fmt: skip
+) -> Block:
     attention = _only([m for name, m in block.named_children() if _ATTENTION.search(name) and _has_matrix(m)])
     mlp = _only([m for m in block.children() if m is not attention and not is_linear(m) and _has_matrix(m)])
     inner, names = _names(attention), _names(block)
@@ -127,13 +127,11 @@ def _names(module: nn.Module | None) -> dict[nn.Module, str]:
 
 def _label(
     seen: Sequence[Addition], parts: Mapping[str, nn.Module | None], outputs: Mapping[nn.Module, Tensor], loose: set[nn.Module]
-) -> Iterator[tuple[str, ...]]:  # fmt: skip
+) -> Iterator[tuple[str, ...]]:
     """Which parts each addition adds: what ran since the one before; of two, the one that gave what is added, or both."""
     # A module that adds within itself ends after its addition, so only what holds weights of its own says that a part ran.
     modules = {name: _matrices(module) if module is not None else loose for name, module in parts.items()}
-    given = {
-        name: outputs[module] for name, module in parts.items() if module is not None and module in outputs
-    }
+    given = {name: outputs[module] for name, module in parts.items() if module is not None and module in outputs}
     waiting: list[str] = []
     for addition in seen:
         waiting += [name for name, own in modules.items() if own & addition.ran and name not in waiting]

@@ -55,5 +55,7 @@ def _codegen(index: Tensor, heads: int, d_head: int, _config: Any) -> tuple[Tens
 _LAYOUTS: dict[str, Layout] = {
     **dict.fromkeys(("gpt2", "phi3", "mpt", "openai-gpt"), _by_part),
     **dict.fromkeys(("gpt_neox", "gpt_neox_japanese", "bloom", "persimmon"), _by_head),
-    "falcon": _falcon, "gpt_bigcode": _bigcode, "codegen": _codegen,
-}  # fmt: skip
+    "falcon": _falcon,
+    "gpt_bigcode": _bigcode,
+    "codegen": _codegen,
+}

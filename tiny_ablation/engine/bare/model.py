@@ -22,9 +22,7 @@ from tiny_ablation.errors import GuardError, ModelError
 from tiny_ablation.models.placed import weight_like
 
 Place = tuple[str, int]  # (component, layer), as in `tiny_ablation.models.hookpoints`
-Tap = Callable[
-    [Tensor], Tensor | None
-]  # gets (rows, tokens, units, width); what it gives, unless None, is written back
+Tap = Callable[[Tensor], Tensor | None]  # gets (rows, tokens, units, width); what it gives, unless None, is written back
 
 _SPLIT = {
     "q": re.compile(r"(q|query)(_proj|_lin)?"),
@@ -165,8 +163,10 @@ class Bare:
 
     def _qkv(self, block: Block, component: str, label: str) -> _Port:
         heads, maps = self._config.num_attention_heads, list(block.inside.values())
-        named = {part: [m for name, m in block.inside.items() if pattern.fullmatch(name.rpartition(".")[2])]
-                 for part, pattern in _SPLIT.items()}  # fmt: skip
+        named = {
+            part: [m for name, m in block.inside.items() if pattern.fullmatch(name.rpartition(".")[2])]
+            for part, pattern in _SPLIT.items()
+        }
         width = sizes(maps[-1])[0] // heads
         if len(named["q"]) == 1:
             if len(named[component]) != 1:

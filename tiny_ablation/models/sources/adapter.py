@@ -23,12 +23,33 @@ if TYPE_CHECKING:
 # Settings of adapter_config.json that merging understands, or that play no part in it.
 _KNOWN = frozenset(
     {
-        "alpha_pattern", "auto_mapping", "base_model_name_or_path", "bias", "exclude_modules", "fan_in_fan_out",
-        "inference_mode", "init_lora_weights", "layers_pattern", "layers_to_transform", "lora_alpha", "lora_bias",
-        "lora_dropout", "megatron_core", "peft_type", "peft_version", "qalora_group_size", "r", "rank_pattern", "revision",
-        "runtime_config", "target_modules", "task_type", "use_dora", "use_rslora",
+        "alpha_pattern",
+        "auto_mapping",
+        "base_model_name_or_path",
+        "bias",
+        "exclude_modules",
+        "fan_in_fan_out",
+        "inference_mode",
+        "init_lora_weights",
+        "layers_pattern",
+        "layers_to_transform",
+        "lora_alpha",
+        "lora_bias",
+        "lora_dropout",
+        "megatron_core",
+        "peft_type",
+        "peft_version",
+        "qalora_group_size",
+        "r",
+        "rank_pattern",
+        "revision",
+        "runtime_config",
+        "target_modules",
+        "task_type",
+        "use_dora",
+        "use_rslora",
     }
-)  # fmt: skip
+)
 _UNSET = (None, False, {}, [], "")
 # Beginnings of training that leave the base as it is; others (PiSSA, OLoRA, LoftQ, ...) train beside a changed base.
 _BEGINNINGS = (True, False, "gaussian", "orthogonal", "eva")
@@ -58,9 +79,7 @@ def base_of(cfg: "ModelConfig", directory: Path) -> "ModelConfig":
         raise ModelError(
             f"the adapter in {directory} belongs to {given}, which is not here; give its base: model.base=DIR or OWNER/NAME."
         )
-    return replace(
-        alone, source=ModelSource.hub, id=given, revision=None if cfg.base else settings.get("revision")
-    )
+    return replace(alone, source=ModelSource.hub, id=given, revision=None if cfg.base else settings.get("revision"))
 
 
 def joined_id(own: str, base: str) -> str:
@@ -107,9 +126,7 @@ def merge(hf: Any, directory: Path) -> Any:
         if isinstance(error, ModelError) or is_out_of_memory(error):
             raise
         said = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ModelError(
-            f"the adapter in {directory} cannot be merged: {said}. Is it of another base?"
-        ) from error
+        raise ModelError(f"the adapter in {directory} cannot be merged: {said}. Is it of another base?") from error
 
 
 def _merge(hf: Any, directory: Path) -> Any:

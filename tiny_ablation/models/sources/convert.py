@@ -30,9 +30,7 @@ def convert_gguf(gguf: Path, directory: Path, label: str) -> dict[str, str]:
     """
     with gguf.open("rb") as file:
         if file.read(4) != MAGIC:
-            raise ModelError(
-                f"{gguf} is not a GGUF file: it does not begin with {MAGIC.decode()}. Fetch it again."
-            )
+            raise ModelError(f"{gguf} is not a GGUF file: it does not begin with {MAGIC.decode()}. Fetch it again.")
     with spinner(f"Converting {label} to safetensors, once"), quiet_transformers():
         try:
             with panics_told():

@@ -111,7 +111,5 @@ def _shards(directory: Path) -> list[str]:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ModelError(f"{index} is not an index of safetensors files. Fetch the model again.") from error
     if unsafe:
-        raise ModelError(
-            f"{index} names {unsafe[0]!r}, which is not a safetensors file beside it; it is not read."
-        )
+        raise ModelError(f"{index} names {unsafe[0]!r}, which is not a safetensors file beside it; it is not read.")
     return names

@@ -23,9 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _ADVICE = "Get a complete copy of the model, with the config that it was saved with."
-_BLOCKS = frozenset(
-    {"num_hidden_layers", "n_layer", "n_layers", "num_layers", "decoder_layers", "num_decoder_layers"}
-)
+_BLOCKS = frozenset({"num_hidden_layers", "n_layer", "n_layers", "num_layers", "decoder_layers", "num_decoder_layers"})
 _MANY, _MOST = re.compile("experts|num_labels"), 1 << 16  # of each of these a config makes a list
 _SPARE = 1 << 28  # numbers; small models may have tables that are larger than they are
 _FLOATS = frozenset({"F64", "F32", "F16", "BF16"})  # as safetensors names them
@@ -99,9 +97,7 @@ def refuse_quantized(name: str, config: Any) -> None:
     """
     for part in (config, config.get_text_config()):
         if asked := getattr(part, "quantization_config", None):
-            get = (
-                asked.get if isinstance(asked, Mapping) else lambda key, kept=asked: getattr(kept, key, None)
-            )
+            get = asked.get if isinstance(asked, Mapping) else lambda key, kept=asked: getattr(kept, key, None)
             raise ModelError(
                 f"model {name}: its config.json has a quantization_config (quant_method {get('quant_method')}), and such "
                 "weights are not read. Give the model with its weights in float32, float16 or bfloat16."
@@ -122,16 +118,12 @@ def refuse_misfit(name: str, directory: Path, hf: Any, report: Mapping[str, Any]
     """
     faults = [*_report_faults(report), *_untied(hf), *_types(hf, directory), *_frequencies(hf, directory)]
     if faults:
-        raise ModelError(
-            f"model {name}: the weights in {directory} do not fit its config.json: {'; '.join(faults)}. "
-            f"{_ADVICE}"
-        )
+        raise ModelError(f"model {name}: the weights in {directory} do not fit its config.json: {'; '.join(faults)}. {_ADVICE}")
 
 
 def _report_faults(report: Mapping[str, Any]) -> list[str]:
     shapes = (
-        f"{key} ({_shape(found)} where {_shape(wanted)} is needed)"
-        for key, found, wanted in sorted(report["mismatched_keys"])
+        f"{key} ({_shape(found)} where {_shape(wanted)} is needed)" for key, found, wanted in sorted(report["mismatched_keys"])
     )
     found = (
         ("lack {n} that the config asks for", report["missing_keys"]),

@@ -45,9 +45,7 @@ def _repo(cfg: "ModelConfig") -> str:
     if not name:
         raise ModelError("model=hub needs model.id=OWNER/NAME, a model of the Hugging Face hub.")
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):
-        raise ModelError(
-            f"model.{'id' if cfg.id else 'repo'}={name} must be a name on the Hugging Face hub, owner/name."
-        )
+        raise ModelError(f"model.{'id' if cfg.id else 'repo'}={name} must be a name on the Hugging Face hub, owner/name.")
     return name
 
 
@@ -59,10 +57,14 @@ def _snapshot(cfg: "ModelConfig", *, local_files_only: bool) -> Path:
     patterns = [*PATTERNS, *(["*.py"] if cfg.trust_remote_code else [])]
     return Path(
         snapshot_download(
-            _repo(cfg), revision=cfg.revision, local_files_only=local_files_only, allow_patterns=patterns,
-            ignore_patterns=["*/*"], etag_timeout=TIMEOUT,
+            _repo(cfg),
+            revision=cfg.revision,
+            local_files_only=local_files_only,
+            allow_patterns=patterns,
+            ignore_patterns=["*/*"],
+            etag_timeout=TIMEOUT,
         )
-    )  # fmt: skip
+    )
 
 
 def directory(cfg: "ModelConfig") -> Path | None:
@@ -112,13 +114,9 @@ def _reach(cfg: "ModelConfig", ask: Callable[[], T]) -> T:
         reason = "asks you to accept its terms on huggingface.co and to log in (hf auth login)"
         raise ModelError(f"{_repo(cfg)} {reason}.") from error
     except RevisionNotFoundError as error:
-        raise ModelError(
-            f"{_repo(cfg)} has no revision {cfg.revision or 'main'} (model.revision)."
-        ) from error
+        raise ModelError(f"{_repo(cfg)} has no revision {cfg.revision or 'main'} (model.revision).") from error
     except RepositoryNotFoundError as error:
-        raise ModelError(
-            f"the hub has no public model {_repo(cfg)} (model.repo or model.id); check the name."
-        ) from error
+        raise ModelError(f"the hub has no public model {_repo(cfg)} (model.repo or model.id); check the name.") from error
     except OfflineModeIsEnabled as error:
         raise ModelError(_out_of_reach(cfg, "HF_HUB_OFFLINE is set")) from error
     except Exception as error:  # the HTTP library has errors of its own, and changes
@@ -145,8 +143,7 @@ def _check_blobs(cfg: "ModelConfig", directory: Path) -> None:
         blob = path.resolve()
         if re.fullmatch(r"[0-9a-f]{64}", blob.name) and checksum(blob) != blob.name:
             raise ModelError(
-                f"{path.name} of {_repo(cfg)} in the Hugging Face cache has been altered. "
-                f"Delete {blob} and run again."
+                f"{path.name} of {_repo(cfg)} in the Hugging Face cache has been altered. Delete {blob} and run again."
             )
 
 

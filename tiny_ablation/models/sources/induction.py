@@ -56,11 +56,20 @@ def blank(n_heads: int, d_model: int = D_MODEL) -> Any:
     from transformers import AutoModelForCausalLM, LlamaConfig
 
     config = LlamaConfig(
-        hidden_size=d_model, num_hidden_layers=N_LAYERS, intermediate_size=4, vocab_size=1 + len(LETTERS),
-        num_attention_heads=n_heads, num_key_value_heads=n_heads, head_dim=D_HEAD, rms_norm_eps=NORM_EPS,
-        max_position_embeddings=512, tie_word_embeddings=False,
-        bos_token_id=BOS, eos_token_id=BOS, pad_token_id=BOS,
-    )  # fmt: skip
+        hidden_size=d_model,
+        num_hidden_layers=N_LAYERS,
+        intermediate_size=4,
+        vocab_size=1 + len(LETTERS),
+        num_attention_heads=n_heads,
+        num_key_value_heads=n_heads,
+        head_dim=D_HEAD,
+        rms_norm_eps=NORM_EPS,
+        max_position_embeddings=512,
+        tie_word_embeddings=False,
+        bos_token_id=BOS,
+        eos_token_id=BOS,
+        pad_token_id=BOS,
+    )
     # Building a model draws from torch's global generator: its state is put back.
     with torch.random.fork_rng(devices=[]):
         model: Any = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa")

@@ -51,13 +51,9 @@ def _existing(cfg: "ModelConfig") -> Path:
     if path.is_dir():
         _check_directory(cfg.path, path)
     elif not path.is_file():
-        raise ModelError(
-            f"model.path={cfg.path} does not exist; give a Hugging Face directory or a .gguf file."
-        )
+        raise ModelError(f"model.path={cfg.path} does not exist; give a Hugging Face directory or a .gguf file.")
     elif path.suffix.lower() != ".gguf":
-        raise ModelError(
-            f"model.path={cfg.path} is a file but not a .gguf; of a Hugging Face model give the directory."
-        )
+        raise ModelError(f"model.path={cfg.path} is a file but not a .gguf; of a Hugging Face model give the directory.")
     return path.resolve()
 
 
@@ -67,8 +63,7 @@ def _check_directory(given: str, path: Path) -> None:
         return
     pickled = pickled_weights(path)
     advice = (
-        f"It has {pickled[0]}, a pickle, which can run code when it is opened and is never read; convert it "
-        "to safetensors."
+        f"It has {pickled[0]}, a pickle, which can run code when it is opened and is never read; convert it to safetensors."
         if pickled
         else "Give the directory that save_pretrained wrote, of the model and of the tokenizer."
     )

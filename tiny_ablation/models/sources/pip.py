@@ -77,9 +77,7 @@ def _download(requirement: str, size: int, directory: Path, *, fresh: bool) -> P
     command += ["--no-cache-dir"] * fresh
     with tempfile.TemporaryDirectory(dir=directory, ignore_cleanup_errors=True) as scratch:
         # pip writes the growing file into its temporary directory, which is how the bar knows the progress.
-        code, said = _run(
-            command, {**os.environ, "TMPDIR": scratch}, f"Fetching {requirement}", size, directory
-        )
+        code, said = _run(command, {**os.environ, "TMPDIR": scratch}, f"Fetching {requirement}", size, directory)
     wheels = sorted(directory.glob("*.whl"))
     if code or not wheels:
         if error := _system_error(said, directory):
@@ -135,9 +133,7 @@ def _reason(said: str) -> str:
         errors = lines
     last = (errors or lines or ["pip gave no reason"])[-1].rstrip(".")
     if last.startswith("No matching distribution found"):
-        answers = re.findall(
-            r"(?:Could not fetch URL \S+: |too many )(\d{3} (?:\w+ Error|error responses))", said
-        )
+        answers = re.findall(r"(?:Could not fetch URL \S+: |too many )(\d{3} (?:\w+ Error|error responses))", said)
         refused = [answer for answer in answers if not answer.startswith("404")]
         return f"the index cannot be read ({refused[-1]})" if refused else "the index has no such package"
     return last

@@ -52,9 +52,7 @@ def truth(cfg: "ModelConfig") -> Truth:
     """
     if cfg.shape not in TRUTHS:
         choices = ", ".join(TRUTHS)
-        raise ConfigError(
-            f"model.shape={cfg.shape} is no model with a known circuit; choose one of {choices}."
-        )
+        raise ConfigError(f"model.shape={cfg.shape} is no model with a known circuit; choose one of {choices}.")
     return TRUTHS[cfg.shape]
 
 

@@ -138,25 +138,42 @@ def _llama() -> Any:
     from transformers import LlamaConfig
 
     return LlamaConfig(
-        hidden_size=D_MODEL, num_hidden_layers=N_LAYERS, num_attention_heads=N_HEADS,
-        num_key_value_heads=N_KV_HEADS, intermediate_size=D_MLP, max_position_embeddings=MAX_TOKENS,
-        tie_word_embeddings=True, **_tokens(),
-    )  # fmt: skip
+        hidden_size=D_MODEL,
+        num_hidden_layers=N_LAYERS,
+        num_attention_heads=N_HEADS,
+        num_key_value_heads=N_KV_HEADS,
+        intermediate_size=D_MLP,
+        max_position_embeddings=MAX_TOKENS,
+        tie_word_embeddings=True,
+        **_tokens(),
+    )
 
 
 def _gpt2() -> Any:
     from transformers import GPT2Config
 
     return GPT2Config(
-        n_embd=D_MODEL, n_layer=N_LAYERS, n_head=N_HEADS, n_inner=D_MLP, n_positions=MAX_TOKENS, **_tokens(),
-        resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
-    )  # fmt: skip
+        n_embd=D_MODEL,
+        n_layer=N_LAYERS,
+        n_head=N_HEADS,
+        n_inner=D_MLP,
+        n_positions=MAX_TOKENS,
+        **_tokens(),
+        resid_pdrop=0.0,
+        embd_pdrop=0.0,
+        attn_pdrop=0.0,
+    )
 
 
 def _neox() -> Any:
     from transformers import GPTNeoXConfig
 
     return GPTNeoXConfig(
-        hidden_size=D_MODEL, num_hidden_layers=N_LAYERS, num_attention_heads=N_HEADS, intermediate_size=D_MLP,
-        max_position_embeddings=MAX_TOKENS, tie_word_embeddings=False, **_tokens(),
-    )  # fmt: skip
+        hidden_size=D_MODEL,
+        num_hidden_layers=N_LAYERS,
+        num_attention_heads=N_HEADS,
+        intermediate_size=D_MLP,
+        max_position_embeddings=MAX_TOKENS,
+        tie_word_embeddings=False,
+        **_tokens(),
+    )

@@ -48,9 +48,7 @@ def check(cfg: "ModelConfig") -> None:
         ConfigError: with the choices.
     """
     if cfg.shape not in names():
-        raise ConfigError(
-            f"model.shape={cfg.shape} is no compiled program; choose one of {', '.join(names())}."
-        )
+        raise ConfigError(f"model.shape={cfg.shape} is no compiled program; choose one of {', '.join(names())}.")
 
 
 def weights_id(cfg: "ModelConfig") -> str:
@@ -117,11 +115,23 @@ def _blank(weights: "dict[str, Tensor]", vocabulary: list[str]) -> Any:
     d_program, bos = weights["embed"].shape[1], vocabulary.index(START)
     d_head = max(weights["query"].shape[-1], math.ceil((d_program + D_UNREAD) / N_HEADS))
     config = GPT2Config(
-        n_embd=N_HEADS * d_head, n_layer=len(weights["query"]), n_head=N_HEADS, n_inner=weights["mlp_in"].shape[-1],
-        n_positions=len(weights["position"]), vocab_size=len(vocabulary), activation_function="relu",
-        layer_norm_epsilon=NORM_EPS, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, tie_word_embeddings=False,
-        bos_token_id=bos, eos_token_id=bos, pad_token_id=bos, architectures=["GPT2LMHeadModel"],
-    )  # fmt: skip
+        n_embd=N_HEADS * d_head,
+        n_layer=len(weights["query"]),
+        n_head=N_HEADS,
+        n_inner=weights["mlp_in"].shape[-1],
+        n_positions=len(weights["position"]),
+        vocab_size=len(vocabulary),
+        activation_function="relu",
+        layer_norm_epsilon=NORM_EPS,
+        resid_pdrop=0.0,
+        embd_pdrop=0.0,
+        attn_pdrop=0.0,
+        tie_word_embeddings=False,
+        bos_token_id=bos,
+        eos_token_id=bos,
+        pad_token_id=bos,
+        architectures=["GPT2LMHeadModel"],
+    )
     config._attn_implementation = "sdpa"
     model = BidirectionalGPT2(config)
     for name, weight in model.named_parameters():

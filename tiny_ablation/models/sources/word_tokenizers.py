@@ -36,6 +36,4 @@ def word_tokenizer(words: Sequence[str]) -> "PreTrainedTokenizerFast":
     inner.post_processor = processors.TemplateProcessing(
         single=f"{START} $A", pair=f"{START} $A $B", special_tokens=[(START, vocab[START])]
     )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=inner, bos_token=START, eos_token=START, pad_token=START, unk_token=START
-    )
+    return PreTrainedTokenizerFast(tokenizer_object=inner, bos_token=START, eos_token=START, pad_token=START, unk_token=START)

@@ -57,13 +57,18 @@ def _draw(axes: Axes, y: int, bar: Bar) -> None:
         axes.barh(y, bar.end - bar.start, left=bar.start, height=0.62, color=colour)
     else:
         axes.errorbar(
-            bar.value, y, xerr=[[below], [above]], color=colour, marker="o", markersize=4.5, elinewidth=1.4, zorder=3,
+            bar.value,
+            y,
+            xerr=[[below], [above]],
+            color=colour,
+            marker="o",
+            markersize=4.5,
+            elinewidth=1.4,
+            zorder=3,
             markerfacecolor=colour if bar.resolved else style.PAPER,
-        )  # fmt: skip
+        )
     beside = {"transform": axes.get_yaxis_transform(), "va": "center", "family": style.NUMBER_FONT}
-    axes.text(
-        1.04, y, fonts.drawable(bar.beside), fontsize=style.TICK_SIZE - 0.5, color=style.MUTED, **beside
-    )
+    axes.text(1.04, y, fonts.drawable(bar.beside), fontsize=style.TICK_SIZE - 0.5, color=style.MUTED, **beside)
 
 
 def page(data: Bars) -> interactive.Interactive:
@@ -71,15 +76,14 @@ def page(data: Bars) -> interactive.Interactive:
     n = len(data.bars)
     figure = go.Figure([_trace(bar, y) for y, bar in enumerate(data.bars)])
     figure.update_layout(
-        **interactive.base_layout(110 + 26 * n), showlegend=False,
+        **interactive.base_layout(110 + 26 * n),
+        showlegend=False,
         margin={"l": 30 + 7 * max((len(bar.label) for bar in data.bars), default=0), "r": 20, "t": 10, "b": 60},
-    )  # fmt: skip
+    )
     title = interactive.safe(data.x_title)
     figure.update_xaxes(title_text=title, zeroline=True, zerolinecolor=style.MUTED, gridcolor=style.LINE)
     labels = [interactive.safe(bar.label) for bar in data.bars]
-    figure.update_yaxes(
-        tickvals=list(range(n)), ticktext=labels, range=[n - 0.4, -0.6], showgrid=False, zeroline=False
-    )
+    figure.update_yaxes(tickvals=list(range(n)), ticktext=labels, range=[n - 0.4, -0.6], showgrid=False, zeroline=False)
     return interactive.Interactive(
         name=data.name,
         figure=figure,
@@ -95,15 +99,31 @@ def _trace(bar: Bar, y: int) -> go.Scatter | go.Bar:
     hover = "<b>%{text}</b><br>%{customdata[0]}"
     if bar.value is None:
         return go.Bar(
-            orientation="h", base=[bar.start], x=[bar.end - bar.start], y=[y], textposition="none", width=0.62,
-            marker={"color": colour}, hovertemplate=f"{hover}<extra></extra>", **told,
-        )  # fmt: skip
+            orientation="h",
+            base=[bar.start],
+            x=[bar.end - bar.start],
+            y=[y],
+            textposition="none",
+            width=0.62,
+            marker={"color": colour},
+            hovertemplate=f"{hover}<extra></extra>",
+            **told,
+        )
     unsure = "" if bar.resolved else "<br><i>unresolved: the interval holds 0</i>"
     return go.Scatter(
-        x=[bar.value], y=[y], mode="markers", hovertemplate=f"{hover}{unsure}<extra></extra>", **told,
+        x=[bar.value],
+        y=[y],
+        mode="markers",
+        hovertemplate=f"{hover}{unsure}<extra></extra>",
+        **told,
         marker={"size": 8, "color": colour, "symbol": "circle" if bar.resolved else "circle-open"},
         error_x={
-            "type": "data", "symmetric": False, "array": [above], "arrayminus": [below],
-            "color": colour, "thickness": 2, "width": 0,
+            "type": "data",
+            "symmetric": False,
+            "array": [above],
+            "arrayminus": [below],
+            "color": colour,
+            "thickness": 2,
+            "width": 0,
         },
-    )  # fmt: skip
+    )

@@ -57,9 +57,7 @@ def add_axes(figure: Figure, left: float, top: float, width: float, height: floa
     """Axes whose corner lies `left` and `top` inches from the figure's upper left corner, without a frame."""
     full_width, full_height = figure.get_size_inches()
     bottom = full_height - top - height
-    axes = figure.add_axes(
-        (left / full_width, bottom / full_height, width / full_width, height / full_height)
-    )
+    axes = figure.add_axes((left / full_width, bottom / full_height, width / full_width, height / full_height))
     axes.tick_params(length=0, labelsize=style.TICK_SIZE)
     for side in axes.spines.values():
         side.set_visible(False)

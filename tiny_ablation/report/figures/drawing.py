@@ -12,8 +12,13 @@ from tiny_ablation.report.figures.interactive import Interactive
 
 # Each draws with `static(data)` for print and with `page(data)` for the screen.
 _FAMILIES: dict[type, ModuleType] = {
-    Grid: grid, Lines: lines, Points: points, Bars: bars, Overlap: upset, feature_map.FeatureMap: feature_map
-}  # fmt: skip
+    Grid: grid,
+    Lines: lines,
+    Points: points,
+    Bars: bars,
+    Overlap: upset,
+    feature_map.FeatureMap: feature_map,
+}
 
 
 def on_screen(drawn: Any) -> Interactive:
@@ -40,7 +45,5 @@ def write(figure: Figure, directory: Path) -> list[Path]:
         bare = on_paper(replace(figure.drawn, title="", note=""))
         for path in printed[1:]:
             canvas.save(bare, path)
-    interactive.save(
-        on_screen(figure.drawn), figure.drawn.title, f"{figure.drawn.note}. {figure.caption}", page
-    )
+    interactive.save(on_screen(figure.drawn), figure.drawn.title, f"{figure.drawn.note}. {figure.caption}", page)
     return [page, *printed]

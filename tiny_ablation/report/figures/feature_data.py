@@ -58,9 +58,7 @@ class FeatureCard:
 
 def has_features(result: Result) -> bool:
     """Whether a run has features to show."""
-    return (
-        result.index == ("layer", "feature", "scale") and (result.run.metrics / "features.parquet").is_file()
-    )
+    return result.index == ("layer", "feature", "scale") and (result.run.metrics / "features.parquet").is_file()
 
 
 def feature_cards(result: Result) -> list[FeatureCard]:
@@ -82,22 +80,23 @@ def _card(facts: Mapping[Any, Any], texts: pd.DataFrame, rows: pd.DataFrame) -> 
         list(zip(json.loads(tokens), json.loads(activations), strict=True))
         for tokens, activations in zip(own["tokens"], own["activations"], strict=True)
     ]
-    promoted, suppressed = (
-        [(str(t), float(v)) for t, v in json.loads(facts[side])] for side in ("promoted", "suppressed")
-    )
+    promoted, suppressed = ([(str(t), float(v)) for t, v in json.loads(facts[side])] for side in ("promoted", "suppressed"))
     effects = [
         Effect(row["condition"], row["scale"], row["delta"], row["ci_low"], row["ci_high"])
         for row in rows.loc[rows["feature"] == number].to_dict("records")
     ]
     return FeatureCard(
-        number, {str(k): v for k, v in facts.items()}, promoted, suppressed, json.loads(facts["histogram"]), examples,
+        number,
+        {str(k): v for k, v in facts.items()},
+        promoted,
+        suppressed,
+        json.loads(facts["histogram"]),
+        examples,
         effects,
-    )  # fmt: skip
+    )
 
 
 def shown_token(token: str) -> str:
     """A token as text that can be seen: line ends and tabs as signs, and nothing that breaks the line."""
-    text = token.replace("\n", "\N{DOWNWARDS ARROW WITH CORNER LEFTWARDS}").replace(
-        "\t", "\N{RIGHTWARDS ARROW}"
-    )
+    text = token.replace("\n", "\N{DOWNWARDS ARROW WITH CORNER LEFTWARDS}").replace("\t", "\N{RIGHTWARDS ARROW}")
     return "".join(c if c.isprintable() else "\N{WHITE SQUARE}" for c in text) or "\N{WHITE SQUARE}"

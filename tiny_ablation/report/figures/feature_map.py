@@ -71,16 +71,19 @@ def static(data: FeatureMap) -> Figure:
     found = data.measured()
     sure = found["resolved"].to_numpy(dtype=bool)
     axes.scatter(
-        found["x"][sure], found["y"][sure], s=46, c=found["delta"][sure], cmap=canvas.diverging(), vmin=-data.limit,
-        vmax=data.limit, edgecolors=style.INK, linewidths=0.6,
-    )  # fmt: skip
-    axes.scatter(
-        found["x"][~sure], found["y"][~sure], s=40, facecolor=style.PAPER, edgecolors=style.UNRESOLVED, linewidths=1.2
-    )  # fmt: skip
+        found["x"][sure],
+        found["y"][sure],
+        s=46,
+        c=found["delta"][sure],
+        cmap=canvas.diverging(),
+        vmin=-data.limit,
+        vmax=data.limit,
+        edgecolors=style.INK,
+        linewidths=0.6,
+    )
+    axes.scatter(found["x"][~sure], found["y"][~sure], s=40, facecolor=style.PAPER, edgecolors=style.UNRESOLVED, linewidths=1.2)
     for number, x, y in list(zip(found.index, found["x"], found["y"], strict=True))[:_NAMED]:
-        axes.annotate(
-            str(number), (x, y), xytext=(5, 4), textcoords="offset points", fontsize=style.TICK_SIZE
-        )
+        axes.annotate(str(number), (x, y), xytext=(5, 4), textcoords="offset points", fontsize=style.TICK_SIZE)
     canvas.colour_bar(figure, top + _SIDE + 0.15, data.limit, vocabulary.change_label(data.metric))
     return figure
 
@@ -89,16 +92,20 @@ def page(data: FeatureMap) -> interactive.Interactive:
     """The map for a page."""
     places, found = data.places, data.measured()
     rest = go.Scattergl(
-        x=places["x"], y=places["y"], mode="markers",
+        x=places["x"],
+        y=places["y"],
+        mode="markers",
         marker={"size": 2 * data.sizes, "color": style.UNRESOLVED, "opacity": 0.4},
         customdata=[[int(n), f"{f:.2%}"] for n, f in zip(places["feature"], places["frequency_text"], strict=True)],
         hovertemplate="feature %{customdata[0]}<br>active on %{customdata[1]} of text<extra></extra>",
-    )  # fmt: skip
+    )
     figure = go.Figure([rest, *(_marks(data, found, resolved=resolved) for resolved in (True, False))])
     figure.update_layout(
-        **interactive.base_layout(620), showlegend=False, margin={"l": 20, "r": 20, "t": 10, "b": _BELOW},
+        **interactive.base_layout(620),
+        showlegend=False,
+        margin={"l": 20, "r": 20, "t": 10, "b": _BELOW},
         coloraxis=interactive.colour_axis(figure, vocabulary.change_label(data.metric), _BELOW, data.limit),
-    )  # fmt: skip
+    )
     for axis in (figure.update_xaxes, figure.update_yaxes):
         axis(showgrid=False, zeroline=False, showticklabels=False)
     return interactive.Interactive(
@@ -122,11 +129,14 @@ def _marks(data: FeatureMap, found: pd.DataFrame, *, resolved: bool) -> go.Scatt
     grey = {"color": style.UNRESOLVED, "symbol": "circle-open", "line": {"width": 2}}
     unsure = "" if resolved else "<br><i>unresolved: the interval holds 0</i>"
     return go.Scatter(
-        x=found["x"][of], y=found["y"][of], mode="markers", marker={"size": 12, **(coloured if resolved else grey)},
+        x=found["x"][of],
+        y=found["y"][of],
+        mode="markers",
+        marker={"size": 12, **(coloured if resolved else grey)},
         customdata=[[card.number, formats.signed(card.strongest.delta, places), _tokens(card)] for card in cards],
         hovertemplate=f"<b>feature %{{customdata[0]}}</b><br>change %{{customdata[1]}}<br>promotes %{{customdata[2]}}{unsure}"
         "<extra></extra>",
-    )  # fmt: skip
+    )
 
 
 def _tokens(card: FeatureCard) -> str:

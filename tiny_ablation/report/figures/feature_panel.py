@@ -30,9 +30,7 @@ def write(result: Result, directory: Path) -> list[Path]:
     places = formats.decimals(effect.delta for card in cards for effect in card.effects)
     html, png = directory / f"{NAME}.html", directory / f"{NAME}.png"
     shown = [_shown(card, places) for card in cards]
-    write_text(
-        html, templates.render("features.html.j2", title=result.title, metric=result.metric, cards=shown)
-    )
+    write_text(html, templates.render("features.html.j2", title=result.title, metric=result.metric, cards=shown))
     with canvas.settings():
         canvas.save(_static(cards[:_ON_PAPER], result.metric, result.title, places), png)
     return [html, png]
@@ -45,8 +43,13 @@ def _shown(card: FeatureCard, places: int) -> dict[str, Any]:
         "number": card.number,
         "facts": card.facts,
         "effects": [
-            {"condition": e.condition, "scale": f"{e.scale:g}", "resolved": e.resolved,
-             "delta": formats.signed(e.delta, places), "bounds": formats.interval(e.low, e.high, places)}
+            {
+                "condition": e.condition,
+                "scale": f"{e.scale:g}",
+                "resolved": e.resolved,
+                "delta": formats.signed(e.delta, places),
+                "bounds": formats.interval(e.low, e.high, places),
+            }
             for e in card.effects
         ],
         "promoted": [(shown_token(token), formats.signed(value, 2)) for token, value in card.promoted],
@@ -56,7 +59,7 @@ def _shown(card: FeatureCard, places: int) -> dict[str, Any]:
             [(shown_token(token), round(min(1.0, value / largest), 3), f"{value:.3g}") for token, value in text]
             for text in card.examples
         ],
-    }  # fmt: skip
+    }
 
 
 def _static(cards: Sequence[FeatureCard], metric: str, title: str, places: int) -> Figure:
@@ -70,10 +73,7 @@ def _static(cards: Sequence[FeatureCard], metric: str, title: str, places: int) 
 
 
 def _draw_card(figure: Figure, top: float, card: FeatureCard, places: int) -> None:
-    found = ", ".join(
-        f"{formats.signed(e.delta, places)} {formats.interval(e.low, e.high, places)}"
-        for e in card.effects[:2]
-    )
+    found = ", ".join(f"{formats.signed(e.delta, places)} {formats.interval(e.low, e.high, places)}" for e in card.effects[:2])
     head = f"feature {card.number}    {found}    active on {float(card.facts['frequency_text']):.2%} of text"
     canvas.write(figure, 0.3, top, head, fontweight="bold")
     axes = canvas.add_axes(figure, 0.3, top + 0.3, 1.5, 0.95)
@@ -84,16 +84,12 @@ def _draw_card(figure: Figure, top: float, card: FeatureCard, places: int) -> No
     small = {"fontsize": style.TICK_SIZE}
     for line, (name, tokens) in enumerate((("promotes", card.promoted), ("suppresses", card.suppressed))):
         text = "  ".join(shown_token(token).strip() for token, _ in tokens[:8])
-        canvas.write(
-            figure, 2.0, top + 0.28 + 0.2 * line, f"{name}: {text}"[:105], color=style.MUTED, **small
-        )
+        canvas.write(figure, 2.0, top + 0.28 + 0.2 * line, f"{name}: {text}"[:105], color=style.MUTED, **small)
     for line, text in enumerate(card.examples[:3]):
         _draw_text(figure, 2.0, top + 0.75 + 0.24 * line, text, float(card.facts["largest"]))
 
 
-def _draw_text(
-    figure: Figure, left: float, top: float, text: Sequence[tuple[str, float]], largest: float
-) -> None:
+def _draw_text(figure: Figure, left: float, top: float, text: Sequence[tuple[str, float]], largest: float) -> None:
     """One line of tokens around the strongest, each in front of its shade."""
     strongest = max(range(len(text)), key=lambda i: text[i][1])
     for token, value in text[max(0, strongest - 7) :]:

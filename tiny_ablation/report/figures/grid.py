@@ -53,9 +53,7 @@ def _ticks(labels: list[str], most: int = 16) -> list[int]:
 def static(data: Grid) -> Figure:
     """The grid for print; many panels are many small maps."""
     layout = _print_layout(data)
-    headings = [
-        canvas.wrapped(fonts.drawable(panel.name), layout.width + _GAP - 0.1) for panel in data.panels
-    ]
+    headings = [canvas.wrapped(fonts.drawable(panel.name), layout.width + _GAP - 0.1) for panel in data.panels]
     above = _LINE * max(heading.count("\n") for heading in headings)
     left = 0.55 + _LETTER * max(map(len, data.rows))
     below = 0.35 + (_LETTER * max(map(len, data.columns)) if _upright(data, layout.width) else 0.15)
@@ -113,9 +111,16 @@ def _draw(axes: Axes, panel: GridPanel, data: Grid, cell: float) -> None:
         axes.pcolormesh(*edges, measured, cmap=ListedColormap([style.PAPER]), zorder=1)
     for told, alpha in ((~panel.resolved, style.PALE), (panel.resolved, 1.0)):
         axes.pcolormesh(
-            *edges, np.where(told, panel.values, np.nan), cmap=canvas.diverging(), vmin=-data.limit, vmax=data.limit,
-            edgecolors=style.LINE, linewidth=0.4, alpha=alpha, zorder=2,
-        )  # fmt: skip
+            *edges,
+            np.where(told, panel.values, np.nan),
+            cmap=canvas.diverging(),
+            vmin=-data.limit,
+            vmax=data.limit,
+            edgecolors=style.LINE,
+            linewidth=0.4,
+            alpha=alpha,
+            zorder=2,
+        )
     if data.places is None:
         y, x = panel.unsure()
         axes.scatter(x, y, color=style.UNRESOLVED, s=min(9.0, (0.2 * cell * 72) ** 2), linewidths=0, zorder=3)
@@ -165,9 +170,16 @@ def _draw_key(figure: Figure, data: Grid, top: float) -> None:
         canvas.write(figure, x, top - 0.02, text, ha=side, fontsize=style.TICK_SIZE, color=style.MUTED)
     marks = _marks(data, data.key)
     figure.legend(
-        handles=marks, loc="upper center", bbox_to_anchor=(0.5, 1 - (top + 0.62) / height), ncols=len(marks), frameon=False,
-        fontsize=style.TICK_SIZE, handlelength=1.1, handleheight=1.0, columnspacing=1.8,
-    )  # fmt: skip
+        handles=marks,
+        loc="upper center",
+        bbox_to_anchor=(0.5, 1 - (top + 0.62) / height),
+        ncols=len(marks),
+        frameon=False,
+        fontsize=style.TICK_SIZE,
+        handlelength=1.1,
+        handleheight=1.0,
+        columnspacing=1.8,
+    )
 
 
 def _marks(data: Grid, key: Key) -> list[Patch | Line2D]:
@@ -202,9 +214,13 @@ def page(data: Grid) -> interactive.Interactive:
     between = 70 + above + bottom - 118
     height = max(0 if _numbered(data) else 400, rows * cell * n + (rows - 1) * between + 35 + above + bottom)
     figure = make_subplots(
-        rows=rows, cols=columns, subplot_titles=titles, horizontal_spacing=0.08 / columns + 0.02,
-        vertical_spacing=between / height if rows > 1 else 0, shared_yaxes=not _numbered(data),
-    )  # fmt: skip
+        rows=rows,
+        cols=columns,
+        subplot_titles=titles,
+        horizontal_spacing=0.08 / columns + 0.02,
+        vertical_spacing=between / height if rows > 1 else 0,
+        shared_yaxes=not _numbered(data),
+    )
     figure.update_annotations(font_size=style.WEB_SIZE)
     for i, panel in enumerate(data.panels):
         row, column = i // columns + 1, i % columns + 1
@@ -213,16 +229,15 @@ def page(data: Grid) -> interactive.Interactive:
         for y, x in panel.outlined():
             figure.add_shape(interactive.outline(x, y), row=row, col=column)
         if i + columns >= k:  # nothing stands below
-            figure.update_xaxes(
-                title={"text": interactive.safe(data.axes[1]), "standoff": 4}, row=row, col=column
-            )
+            figure.update_xaxes(title={"text": interactive.safe(data.axes[1]), "standoff": 4}, row=row, col=column)
     if not any(panel.resolved.any() for panel in data.panels):
         figure.add_trace(interactive.without_colours())
     left = 30 + 7 * max(map(len, data.rows))
     figure.update_layout(
-        **interactive.base_layout(height), margin={"l": max(55, left), "r": 15, "t": 35 + above, "b": bottom},
+        **interactive.base_layout(height),
+        margin={"l": max(55, left), "r": 15, "t": 35 + above, "b": bottom},
         coloraxis=interactive.colour_axis(figure, data.colour, bottom, data.limit),
-    )  # fmt: skip
+    )
     _name_axes(figure, data, turned=_turned(data, columns))
     return interactive.Interactive(
         name=data.name,
@@ -244,12 +259,13 @@ def _name_axes(figure: go.Figure, data: Grid, *, turned: bool) -> None:
     rows = [f"<b>{row}</b>" if i in data.strong else row for i, row in enumerate(rows)]
     across, down = _ticks(list(data.columns)), _ticks(list(data.rows))
     figure.update_xaxes(
-        tickvals=across, ticktext=[columns[i] for i in across], range=[-0.5, len(columns) - 0.5],
-        tickangle=90 if turned else 0, **plain,
-    )  # fmt: skip
-    figure.update_yaxes(
-        tickvals=down, ticktext=[rows[i] for i in down], range=[len(rows) - 0.5, -0.5], **plain
+        tickvals=across,
+        ticktext=[columns[i] for i in across],
+        range=[-0.5, len(columns) - 0.5],
+        tickangle=90 if turned else 0,
+        **plain,
     )
+    figure.update_yaxes(tickvals=down, ticktext=[rows[i] for i in down], range=[len(rows) - 0.5, -0.5], **plain)
     figure.update_yaxes(title_text=interactive.safe(data.axes[0]), col=1)
 
 
@@ -266,23 +282,40 @@ def _traces(panel: GridPanel, data: Grid, cell: int) -> list[go.Heatmap | go.Sca
     across, down = list(range(m)), list(range(n))
     return [
         go.Heatmap(
-            x=across, y=down, z=np.where(panel.resolved, np.nan, panel.values), opacity=style.PALE, coloraxis="coloraxis",
-            xgap=1, ygap=1, hoverinfo="skip",
+            x=across,
+            y=down,
+            z=np.where(panel.resolved, np.nan, panel.values),
+            opacity=style.PALE,
+            coloraxis="coloraxis",
+            xgap=1,
+            ygap=1,
+            hoverinfo="skip",
         ),
         go.Heatmap(
-            x=across, y=down, z=shown, customdata=texts, hovertemplate=f"{template}<extra></extra>",
-            hoverongaps=False, coloraxis="coloraxis", xgap=1, ygap=1, text=None if numbers is None else numbers(shown),
+            x=across,
+            y=down,
+            z=shown,
+            customdata=texts,
+            hovertemplate=f"{template}<extra></extra>",
+            hoverongaps=False,
+            coloraxis="coloraxis",
+            xgap=1,
+            ygap=1,
+            text=None if numbers is None else numbers(shown),
             texttemplate=None if numbers is None else "%{text}",
         ),
         go.Scatter(
-            x=x, y=y, mode="markers" if numbers is None else "text", showlegend=False,
+            x=x,
+            y=y,
+            mode="markers" if numbers is None else "text",
+            showlegend=False,
             text=numbers(panel.values[y, x]) if numbers is not None and y else None,
             customdata=[texts[i][j] for i, j in zip(y, x, strict=True)],
             hovertemplate=f"{template}<br><i>{interactive.safe(data.unsure)}</i><extra></extra>",
             textfont={"color": style.UNRESOLVED, "size": 11},
             marker={"color": style.UNRESOLVED, "size": max(3, round(0.23 * cell))},
         ),
-    ]  # fmt: skip
+    ]
 
 
 def _hover(panel: GridPanel, data: Grid, i: int, j: int) -> list[str]:

@@ -37,14 +37,10 @@ def head_grid(
     cells = {name: list(found) for name, found in panels.items()}
     ends = [
         (min(places), max(places) + 1)
-        for places in zip(
-            *((layer, head) for found in cells.values() for layer, head, *_ in found), strict=True
-        )
+        for places in zip(*((layer, head) for found in cells.values() for layer, head, *_ in found), strict=True)
     ]
     if math.prod(end - start for start, end in ends) > _MOST:
-        raise ResultsError(
-            f"the head map would have more than {_MOST:,} heads, so the table names heads of no model"
-        )
+        raise ResultsError(f"the head map would have more than {_MOST:,} heads, so the table names heads of no model")
     (first_layer, _), (first_head, _) = ends
     layers, heads = (range(*of) for of in ends)
     outlines = np.zeros((len(layers), len(heads)), dtype=bool)
@@ -62,11 +58,16 @@ def head_grid(
     said = vocabulary.metric_vocabulary(metric)
     options: dict[str, Any] = {"key": Key(said.less, said.more), **words}
     return Grid(
-        kind="Head map", rows=[str(layer) for layer in layers], columns=[str(head) for head in heads], axes=("layer", "head"),
-        colour=vocabulary.change_label(metric), limit=symmetric_limit(np.concatenate([p.values.ravel() for p in drawn])),
-        panels=drawn, site=head_label("{row}", "{column}"),
+        kind="Head map",
+        rows=[str(layer) for layer in layers],
+        columns=[str(head) for head in heads],
+        axes=("layer", "head"),
+        colour=vocabulary.change_label(metric),
+        limit=symmetric_limit(np.concatenate([p.values.ravel() for p in drawn])),
+        panels=drawn,
+        site=head_label("{row}", "{column}"),
         **options,
-    )  # fmt: skip
+    )
 
 
 def scale_maps(result: Result) -> Grid:
@@ -77,14 +78,10 @@ def scale_maps(result: Result) -> Grid:
     """
     rows = result.rows
     if rows.duplicated(["layer", "head", "scale"]).to_numpy().any():
-        raise ResultsError(
-            "the head map draws one intervention of one run, and the table has several rows per head"
-        )
+        raise ResultsError("the head map draws one intervention of one run, and the table has several rows per head")
     scales = effects.scales(rows)
     n = min(len(scales), _PANELS)
-    shown = [
-        scales[round(i * (len(scales) - 1) / max(1, n - 1))] for i in range(n)
-    ]  # both ends, and evenly between
+    shown = [scales[round(i * (len(scales) - 1) / max(1, n - 1))] for i in range(n)]  # both ends, and evenly between
     left_out = f"; {n} of {len(scales)} scales are shown" if n < len(scales) else ""
     places, unit = formats.decimals(rows["delta"]), vocabulary.metric_vocabulary(result.metric).unit
     baseline = formats.plain(rows["baseline"].iloc[0], places)

@@ -66,13 +66,27 @@ def colour_axis(figure: go.Figure, label: str, bottom: int, limit: float) -> dic
         limit: the colours reach from minus this to this.
     """
     figure.add_annotation(
-        text=safe(label), xref="paper", yref="paper", x=0.5, y=0, yshift=42 - bottom, yanchor="bottom", xanchor="center",
+        text=safe(label),
+        xref="paper",
+        yref="paper",
+        x=0.5,
+        y=0,
+        yshift=42 - bottom,
+        yanchor="bottom",
+        xanchor="center",
         showarrow=False,
-    )  # fmt: skip
+    )
     bar = {
-        "orientation": "h", "tickvals": (ticks := round_ticks(limit)), "ticktext": list(map(tick_text, ticks)),
-        "thickness": 11, "len": 0.9, "y": 0, "yref": "container", "yanchor": "bottom", "outlinewidth": 0,
-    }  # fmt: skip
+        "orientation": "h",
+        "tickvals": (ticks := round_ticks(limit)),
+        "ticktext": list(map(tick_text, ticks)),
+        "thickness": 11,
+        "len": 0.9,
+        "y": 0,
+        "yref": "container",
+        "yanchor": "bottom",
+        "outlinewidth": 0,
+    }
     return {"colorscale": colour_scale(), "cmin": -limit, "cmid": 0, "cmax": limit, "colorbar": bar}
 
 

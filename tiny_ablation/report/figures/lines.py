@@ -118,15 +118,23 @@ def _legend(figure: Figure, data: Lines, top: float) -> None:
     handles = []
     for name in data.names:
         colour, dash = look(data, name)
-        handles.append(Line2D([], [], color=colour, linestyle=_MATPLOTLIB[dash], label=fonts.drawable(name), marker="o",
-                              markersize=3.5))  # fmt: skip
+        handles.append(
+            Line2D([], [], color=colour, linestyle=_MATPLOTLIB[dash], label=fonts.drawable(name), marker="o", markersize=3.5)
+        )
     height = figure.get_size_inches()[1]
     if len(handles) > 1 or data.legend:
         figure.legend(
-            handles=handles, loc="upper center", bbox_to_anchor=(0.5, 1 - top / height), ncols=3, frameon=False,
-            fontsize=style.TICK_SIZE, handlelength=2.6, columnspacing=1.8, title=data.legend or None,
+            handles=handles,
+            loc="upper center",
+            bbox_to_anchor=(0.5, 1 - top / height),
+            ncols=3,
+            frameon=False,
+            fontsize=style.TICK_SIZE,
+            handlelength=2.6,
+            columnspacing=1.8,
+            title=data.legend or None,
             title_fontsize=style.TICK_SIZE,
-        )  # fmt: skip
+        )
 
 
 # Interactive
@@ -141,9 +149,12 @@ def page(data: Lines) -> interactive.Interactive:
     keys = _LEGEND_LINE * -(-len(data.names) // max(1, 760 // (60 + 7 * max(map(len, data.names))))) + 95
     height = body + keys
     figure = make_subplots(
-        rows=rows, cols=columns, subplot_titles=names, 
-        horizontal_spacing=0.04, vertical_spacing=(70 + above) / height if rows > 1 else 0,
-    )  # fmt: skip
+        rows=rows,
+        cols=columns,
+        subplot_titles=names,
+        horizontal_spacing=0.04,
+        vertical_spacing=(70 + above) / height if rows > 1 else 0,
+    )
     figure.update_annotations(font_size=style.WEB_SIZE)
     told: set[str] = set()
     for i, panel in enumerate(data.panels):
@@ -158,12 +169,16 @@ def page(data: Lines) -> interactive.Interactive:
                 col=i % columns + 1,
             )
     figure.update_layout(
-        **interactive.base_layout(height), margin={"l": 75, "r": 15, "t": 30 + above, "b": 60},
+        **interactive.base_layout(height),
+        margin={"l": 75, "r": 15, "t": 30 + above, "b": 60},
         legend={  # below the axes, which give way where it has more lines
-            "orientation": "h", "y": -60 / body, "yanchor": "top", "title": {"text": interactive.safe(data.legend)},
+            "orientation": "h",
+            "y": -60 / body,
+            "yanchor": "top",
+            "title": {"text": interactive.safe(data.legend)},
         },
         showlegend=len(data.names) > 1,
-    )  # fmt: skip
+    )
     figure.update_xaxes(showgrid=False, zeroline=False)
     if data.ticks is not None:
         ticks = {"tickvals": list(data.ticks), "ticktext": [f"{tick:g}" for tick in data.ticks]}
@@ -179,10 +194,12 @@ def page(data: Lines) -> interactive.Interactive:
     [y_title], _ = interactive.headings([data.y_title], 240)
     figure.update_yaxes(title_text=y_title, col=1)
     return interactive.Interactive(
-        name=data.name, figure=figure, min_width=120 + 200 * columns,
+        name=data.name,
+        figure=figure,
+        min_width=120 + 200 * columns,
         description=f"{data.kind}. {data.title}. {data.x_title} across, {data.y_title} up, "
         f"a line per {data.legend or 'series'}.",
-    )  # fmt: skip
+    )
 
 
 def _traces(line: Line, data: Lines, *, first: bool) -> list[go.Scatter]:
@@ -192,16 +209,34 @@ def _traces(line: Line, data: Lines, *, first: bool) -> list[go.Scatter]:
     drawn = []
     if np.isfinite(line.low).any():
         x, edge = [*line.x, *line.x[::-1]], [*line.high, *line.low[::-1]]
-        drawn.append(go.Scatter(
-            x=x, y=edge, fill="toself", fillcolor=colour, opacity=0.16, line={"width": 0}, mode="lines", hoverinfo="skip",
-            showlegend=False, **group,
-        ))  # fmt: skip
+        drawn.append(
+            go.Scatter(
+                x=x,
+                y=edge,
+                fill="toself",
+                fillcolor=colour,
+                opacity=0.16,
+                line={"width": 0},
+                mode="lines",
+                hoverinfo="skip",
+                showlegend=False,
+                **group,
+            )
+        )
     symbols = ["circle" if sure else "circle-open" for sure in line.resolved]
-    drawn.append(go.Scatter(
-        x=line.x.tolist(), y=line.y.tolist(), mode="lines+markers", line={"color": colour, "dash": dash},
-        marker={"color": colour, "size": 6, "symbol": symbols}, showlegend=first, **group,
-        text=[_hover(line, data, i) for i in range(len(line.x))], hovertemplate="%{text}<extra></extra>",
-    ))  # fmt: skip
+    drawn.append(
+        go.Scatter(
+            x=line.x.tolist(),
+            y=line.y.tolist(),
+            mode="lines+markers",
+            line={"color": colour, "dash": dash},
+            marker={"color": colour, "size": 6, "symbol": symbols},
+            showlegend=first,
+            **group,
+            text=[_hover(line, data, i) for i in range(len(line.x))],
+            hovertemplate="%{text}<extra></extra>",
+        )
+    )
     return drawn
 
 

@@ -35,55 +35,62 @@ def run_figures(result: Result) -> Iterator[Figure]:
     ablation = find_ablation(result.summary["kind"])
     if result.index == _HEADS and not result.several_directions:
         yield Figure(
-            "head_map", "Every head",
+            "head_map",
+            "Every head",
             "Layers down, heads across. A full cell is an effect whose interval excludes 0; a pale one with a dot "
             "is one whose interval holds 0, which this run cannot tell from none. All panels share their colours. "
             f"{signs}",
             scale_maps(result),
-        )  # fmt: skip
+        )
     yield from ablation.figures(result)
     if has_features(result):
         yield Figure(
-            "feature_map", "The map of features",
+            "feature_map",
+            "The map of features",
             "Decoder directions on a plane, near each other where they point alike. Grey is every feature of the autoencoder, "
             "larger where it is active more often; colour is the change that switching it off makes, an open circle one that "
             f"cannot be told from none. {signs}",
             feature_map.collect(result),
-        )  # fmt: skip
+        )
     if result.index == ("layer", "granularity") and len(set(result.impact["layer"])) > 1:
         yield Figure(
-            "layer_profile", "From the first layer to the last",
+            "layer_profile",
+            "From the first layer to the last",
             "A panel for each kind of activation, a line for each direction; the band is the interval. Open "
             "marks are unresolved.",
             layer_profile(result),
-        )  # fmt: skip
+        )
     if not ablation.has_circuits:  # circuits hold each other, so that none is the strongest
         yield Figure(
-            "forest", "The strongest, with intervals",
+            "forest",
+            "The strongest, with intervals",
             "Marks are mean changes over examples, bars their intervals. Open grey marks are unresolved: the interval "
             f"holds 0. {signs}",
             forest(result),
-        )  # fmt: skip
+        )
     if result.index == _HEADS and not result.several_directions and len(set(result.impact["scale"])) > 2:
         yield Figure(
-            "scales", "How the effect grows",
+            "scales",
+            "How the effect grows",
             "The strongest heads at every factor they were scaled by: 1 leaves a head as it is, 0 removes it.",
             scales(result),
-        )  # fmt: skip
+        )
     yield from of_templates.figures(result)
     if len(_verified(result)) > 1:
         yield Figure(
-            "verify", "Computed again",
+            "verify",
+            "Computed again",
             "Effects in this run against the same effects from the plain reference: on the line they are equal.",
             verification(result, metric),
-        )  # fmt: skip
+        )
     if result.run.profile.is_file():
         yield Figure(
-            "timeline", "Where the time went",
+            "timeline",
+            "Where the time went",
             "The stages of the run, one after the other: time, most memory, processor cores in use. tokens/s are token "
             "positions that went into forward passes; shared prefixes make them fewer than interventions x prompts.",
             timeline(result),
-        )  # fmt: skip
+        )
 
 
 def write_figures(run_dir: Path, impact: pd.DataFrame, summary: Mapping[str, Any]) -> list[Figure]:
@@ -138,9 +145,7 @@ def forest(result: Result) -> Bars:
 def layer_profile(result: Result) -> Lines:
     """Effects by layer: a panel per granularity, a line per direction, the intervals as bands."""
     panels = [
-        LinePanel(
-            str(name), [_line(str(of), same, "layer") for of, same in part.groupby("direction", sort=False)]
-        )
+        LinePanel(str(name), [_line(str(of), same, "layer") for of, same in part.groupby("direction", sort=False)])
         for name, part in result.rows.groupby("granularity", sort=False)
     ]
     return Lines(
@@ -158,9 +163,7 @@ def layer_profile(result: Result) -> Lines:
 
 def _line(name: str, rows: pd.DataFrame, x: str) -> Line:
     rows = rows.sort_values(x, kind="stable")
-    places, y, low, high = (
-        rows[column].to_numpy(dtype=float) for column in (x, "delta", "ci_low", "ci_high")
-    )
+    places, y, low, high = (rows[column].to_numpy(dtype=float) for column in (x, "delta", "ci_low", "ci_high"))
     return Line(name, places, y, low, high)
 
 
@@ -224,9 +227,13 @@ def timeline(result: Result) -> Bars:
     said = [f"{start:.1f} s in all before the figures were drawn"]
     said += [f"measured {rate:,.0f} tokens of interventions x prompts a second"] if rate else []
     return Bars(
-        name="timeline", kind="Timeline", title=f"{result.title}: time", note="; ".join(said),
-        x_title="seconds since the start", bars=bars,
-    )  # fmt: skip
+        name="timeline",
+        kind="Timeline",
+        title=f"{result.title}: time",
+        note="; ".join(said),
+        x_title="seconds since the start",
+        bars=bars,
+    )
 
 
 def _beside(entry: Mapping[str, Any]) -> str:

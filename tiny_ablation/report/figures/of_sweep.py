@@ -24,45 +24,51 @@ def comparison_figures(data: Comparison) -> list[Figure]:
 def _figures(data: Comparison) -> Iterator[Figure]:
     several = len(data.profiles) > 1
     yield Figure(
-        "matrix", "The strongest, by condition",
+        "matrix",
+        "The strongest, by condition",
         "A row is a site, a column a condition, the number its mean change. Bold rows are invariant; an outline says that "
         "the site is in that condition's top set; a grey number cannot be told from 0.",
         sweep_grids.matrix(data),
-    )  # fmt: skip
+    )
     if several:
         yield Figure(
-            "overlap", "What do conditions share?",
+            "overlap",
+            "What do conditions share?",
             "Each column is a group of sites that are in the top sets of exactly the conditions with a filled dot; the bar "
             "says how many. The blue bar, if there is one, is what all conditions share.",
             overlap(data),
-        )  # fmt: skip
+        )
     if data.index == ("layer", "head"):
         yield Figure(
-            "heads", "Every head, by condition",
+            "heads",
+            "Every head, by condition",
             "Layers down, heads across, a panel per condition, the same colours in all. Outlined heads are invariant; a grey "
             f"dot is a change that cannot be told from 0. {vocabulary.signs(data.metric)}",
             sweep_grids.head_maps(data),
-        )  # fmt: skip
+        )
     if data.index[:1] == ("layer",):
         yield Figure(
-            "layers", "Where in the model?",
+            "layers",
+            "Where in the model?",
             "A line per condition, from the first layer to the last. Lines that rise and fall together depend on the "
             "same depth.",
             profiles(data),
-        )  # fmt: skip
+        )
     if several and data.geometry:
         yield Figure(
-            "agreement", "Do conditions rank alike?",
+            "agreement",
+            "Do conditions rank alike?",
             "Rank correlation of the changes at all sites, for every two conditions: 1 is the same order, 0 unrelated, "
             "-1 reversed.",
             sweep_grids.agreement(data),
-        )  # fmt: skip
+        )
     if len(data.geometry.get("principal_components", ())) > 1:
         yield Figure(
-            "conditions", "How far apart are the conditions?",
+            "conditions",
+            "How far apart are the conditions?",
             "The two directions in which the conditions differ most. Near each other: they depend on the same sites.",
             condition_map(data),
-        )  # fmt: skip
+        )
 
 
 _COLUMNS = 30  # groups of sites
@@ -72,11 +78,7 @@ def profiles(data: Comparison) -> Lines:
     """The effects by layer, a line per condition; of heads the mean size, since those of a layer may cancel."""
     several = len(data.index) > 1 and "granularity" not in data.index
     unit = vocabulary.metric_vocabulary(data.metric).unit
-    what = (
-        f"mean size of the change in {data.metric} ({unit})"
-        if several
-        else vocabulary.change_label(data.metric)
-    )
+    what = f"mean size of the change in {data.metric} ({unit})" if several else vocabulary.change_label(data.metric)
     note = (
         f"mean over the {vocabulary.noun(data.index, 2)} of a layer, {data.examples} a run"
         if several
@@ -102,13 +104,11 @@ def _means(data: Comparison) -> Iterator[LinePanel]:
 
     def mean(row: np.ndarray) -> np.ndarray:
         sizes = [np.abs(row[layer == at]) for at in layers]
-        return np.array(
-            [found[~np.isnan(found)].mean() if (~np.isnan(found)).any() else np.nan for found in sizes]
-        )
+        return np.array([found[~np.isnan(found)].mean() if (~np.isnan(found)).any() else np.nan for found in sizes])
 
-    yield LinePanel("", [
-        Line(label, layers, mean(row), none, none) for label, row in zip(data.labels, data.delta, strict=True)
-    ])  # fmt: skip
+    yield LinePanel(
+        "", [Line(label, layers, mean(row), none, none) for label, row in zip(data.labels, data.delta, strict=True)]
+    )
 
 
 def _granularities(data: Comparison) -> Iterator[LinePanel]:
@@ -116,10 +116,13 @@ def _granularities(data: Comparison) -> Iterator[LinePanel]:
     names = np.array([site[1] if len(site) > 1 else "" for site in data.sites])
     for name in dict.fromkeys(names.tolist()):
         at = np.flatnonzero(names == name)
-        yield LinePanel(name, [
-            Line(label, layer[at], data.delta[i, at], data.low[i, at], data.high[i, at])
-            for i, label in enumerate(data.labels)
-        ])  # fmt: skip
+        yield LinePanel(
+            name,
+            [
+                Line(label, layer[at], data.delta[i, at], data.low[i, at], data.high[i, at])
+                for i, label in enumerate(data.labels)
+            ],
+        )
 
 
 def overlap(data: Comparison) -> Overlap:

@@ -149,9 +149,7 @@ def others(result: Result) -> Grid:
     sites = found.drop_duplicates(index)
     sites = list(effects.strongest(sites, _SITES)[index].itertuples(index=False, name=None))
     names = _names(found)
-    by_site = {
-        what: found.pivot(index=index, columns="template", values=what) for what in ("mean", "n", "resolved")
-    }
+    by_site = {what: found.pivot(index=index, columns="template", values=what) for what in ("mean", "n", "resolved")}
     mean, n, resolved = (table.loc[sites, names].to_numpy(dtype=float) for table in by_site.values())
     return Grid(
         name=f"templates-{result.metric}",
@@ -166,12 +164,9 @@ def others(result: Result) -> Grid:
         panels=[GridPanel("", mean, resolved == 1, _numbers(mean, n))],
         hover="mean change {0}\nn = {1}",
         unsure="unresolved: the interval over all examples holds 0",
-    )  # fmt: skip
+    )
 
 
 def _numbers(mean: np.ndarray, n: np.ndarray) -> list[list[tuple[str, ...]]]:
     places = formats.decimals(mean.ravel())
-    return [
-        [(formats.signed(m, places), f"{k:.0f}") for m, k in zip(*line, strict=True)]
-        for line in zip(mean, n, strict=True)
-    ]
+    return [[(formats.signed(m, places), f"{k:.0f}") for m, k in zip(*line, strict=True)] for line in zip(mean, n, strict=True)]

@@ -86,9 +86,14 @@ def static(data: Points) -> Figure:
     for i, spot in spots(data).items():
         across, down = _SPOTS[spot]
         axes.annotate(
-            fonts.drawable(data.labels[i]), (data.x[i], data.y[i]), (5 * across, -5 * down), fontsize=style.TICK_SIZE,
-            textcoords="offset points", ha=("center", "left", "right")[across], va=("center", "top", "bottom")[down],
-        )  # fmt: skip
+            fonts.drawable(data.labels[i]),
+            (data.x[i], data.y[i]),
+            (5 * across, -5 * down),
+            fontsize=style.TICK_SIZE,
+            textcoords="offset points",
+            ha=("center", "left", "right")[across],
+            va=("center", "top", "bottom")[down],
+        )
     if data.shown:
         axes.margins(0.16)
     axes.set_xlabel(data.x_title, fontsize=style.LABEL_SIZE, labelpad=6)
@@ -109,24 +114,29 @@ def page(data: Points) -> interactive.Interactive:
     figure.update_xaxes(title_text=interactive.safe(data.x_title), **axis)
     figure.update_yaxes(title_text=interactive.safe(data.y_title), **axis)
     return interactive.Interactive(
-        name=data.name, figure=figure, min_width=340,
+        name=data.name,
+        figure=figure,
+        min_width=340,
         description=f"{data.kind}. {data.title}. {data.x_title} across, {data.y_title} up.",
-    )  # fmt: skip
+    )
 
 
 def _line(x: list[float], y: list[float], colour: str) -> go.Scatter:
-    return go.Scatter(
-        x=x, y=y, mode="lines", line={"color": colour, "width": 1}, hoverinfo="skip", showlegend=False
-    )
+    return go.Scatter(x=x, y=y, mode="lines", line={"color": colour, "width": 1}, hoverinfo="skip", showlegend=False)
 
 
 def _marks(data: Points, at: np.ndarray, colour: str, filled: bool) -> go.Scatter:
     names = [interactive.safe(data.labels[int(i)]) for i in at]
     placed = spots(data) if filled else {}
     return go.Scatter(
-        x=data.x[at].tolist(), y=data.y[at].tolist(), mode="markers+text" if placed else "markers",
-        text=[name if i in placed else "" for i, name in zip(at.tolist(), names, strict=True)], hovertext=names,
-        textposition=[placed.get(i, "top center") for i in at.tolist()], showlegend=False, cliponaxis=False,
+        x=data.x[at].tolist(),
+        y=data.y[at].tolist(),
+        mode="markers+text" if placed else "markers",
+        text=[name if i in placed else "" for i, name in zip(at.tolist(), names, strict=True)],
+        hovertext=names,
+        textposition=[placed.get(i, "top center") for i in at.tolist()],
+        showlegend=False,
+        cliponaxis=False,
         marker={"color": colour, "size": 9, "symbol": "circle" if filled else "circle-open"},
         hovertemplate="<b>%{hovertext}</b><br>%{x:.4g}, %{y:.4g}<extra></extra>",
-    )  # fmt: skip
+    )

@@ -89,9 +89,7 @@ def matrix(data: Comparison) -> Grid:
 def agreement(data: Comparison) -> Grid:
     """How alike the conditions rank their sites: Spearman's correlation of every two."""
     names = list(data.geometry["names"])
-    distance = np.array(
-        [[np.nan if d is None else d for d in line] for line in data.geometry["distance"]], dtype=float
-    )
+    distance = np.array([[np.nan if d is None else d for d in line] for line in data.geometry["distance"]], dtype=float)
     values = 1 - distance
     hover = [[(formats.signed(v, 2),) for v in line] for line in values]
     return Grid(
@@ -165,7 +163,6 @@ def _note(summary: Mapping[str, Any]) -> str:
 
 def _hover(values: np.ndarray) -> list[list[tuple[str, ...]]]:
     return [
-        [("share with one sign" if j > i else "rank correlation", formats.plain(float(v), 2))
-         for j, v in enumerate(line)]
+        [("share with one sign" if j > i else "rank correlation", formats.plain(float(v), 2)) for j, v in enumerate(line)]
         for i, line in enumerate(values)
-    ]  # fmt: skip
+    ]

@@ -44,12 +44,8 @@ def static(data: Overlap) -> Figure:
     bars.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=4))
     bars.set_xticks([])
     for x, (members, _) in enumerate(data.groups):
-        dots.scatter(
-            [x] * len(data.conditions), range(len(data.conditions)), s=42, color=style.LINE, linewidths=0
-        )
-        dots.plot(
-            [x] * len(members), members, "-o", color=_colour(data, members), markersize=6.5, linewidth=1.6
-        )
+        dots.scatter([x] * len(data.conditions), range(len(data.conditions)), s=42, color=style.LINE, linewidths=0)
+        dots.plot([x] * len(members), members, "-o", color=_colour(data, members), markersize=6.5, linewidth=1.6)
     dots.set_yticks(range(len(data.conditions)), [fonts.drawable(x) for x in _labels(data)])
     dots.set_ylim(len(data.conditions) - 0.5, -0.5)
     dots.set_xticks([])
@@ -63,36 +59,40 @@ def page(data: Overlap) -> interactive.Interactive:
     """The UpSet plot for a page."""
     rows = len(data.conditions)
     height = 250 + 30 * rows
-    figure = make_subplots(
-        rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.04, row_heights=[190, 30 * rows]
-    )
+    figure = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.04, row_heights=[190, 30 * rows])
     places = list(range(len(data.groups)))
     sizes = [len(sites) for _, sites in data.groups]
     figure.add_trace(
         go.Bar(
-            x=places, y=sizes, text=sizes, textposition="outside", cliponaxis=False, width=0.62, showlegend=False,
+            x=places,
+            y=sizes,
+            text=sizes,
+            textposition="outside",
+            cliponaxis=False,
+            width=0.62,
+            showlegend=False,
             marker={"color": [_colour(data, members) for members, _ in data.groups]},
-            customdata=[_hover(data, *group) for group in data.groups], hovertemplate="%{customdata}<extra></extra>",
+            customdata=[_hover(data, *group) for group in data.groups],
+            hovertemplate="%{customdata}<extra></extra>",
         ),
-        row=1, col=1,
-    )  # fmt: skip
+        row=1,
+        col=1,
+    )
     for trace in _dots(data):
         figure.add_trace(trace, row=2, col=1)
     left = 25 + 7 * max(map(len, _labels(data)))
     figure.update_layout(**interactive.base_layout(height), margin={"l": left, "r": 10, "t": 20, "b": 20})
     plain = {"zeroline": False, "ticks": ""}
-    figure.update_xaxes(
-        range=[-0.6, max(len(places), 4) - 0.4], showticklabels=False, showgrid=False, **plain
-    )
+    figure.update_xaxes(range=[-0.6, max(len(places), 4) - 0.4], showticklabels=False, showgrid=False, **plain)
     figure.update_yaxes(title_text=data.many, gridcolor=style.LINE, row=1, rangemode="tozero", **plain)
     labels = [interactive.safe(label) for label in _labels(data)]
-    figure.update_yaxes(
-        tickvals=list(range(rows)), ticktext=labels, range=[rows - 0.5, -0.5], showgrid=False, row=2, **plain
-    )
+    figure.update_yaxes(tickvals=list(range(rows)), ticktext=labels, range=[rows - 0.5, -0.5], showgrid=False, row=2, **plain)
     return interactive.Interactive(
-        name=data.name, figure=figure, min_width=left + 30 * len(places) + 40,
+        name=data.name,
+        figure=figure,
+        min_width=left + 30 * len(places) + 40,
         description=f"UpSet plot. {data.title}. How many {data.many} are in the top sets of which conditions.",
-    )  # fmt: skip
+    )
 
 
 def _dots(data: Overlap) -> list[go.Scatter]:
@@ -106,9 +106,14 @@ def _dots(data: Overlap) -> list[go.Scatter]:
 
 def _marks(x: list[int], y: list[int], colour: str, mode: str) -> go.Scatter:
     return go.Scatter(
-        x=x, y=y, mode=mode, line={"color": colour, "width": 2}, marker={"color": colour, "size": 10}, showlegend=False,
+        x=x,
+        y=y,
+        mode=mode,
+        line={"color": colour, "width": 2},
+        marker={"color": colour, "size": 10},
+        showlegend=False,
         hoverinfo="skip",
-    )  # fmt: skip
+    )
 
 
 def _hover(data: Overlap, members: tuple[int, ...], sites: list[str]) -> str:

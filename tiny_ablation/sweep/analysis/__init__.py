@@ -83,9 +83,7 @@ def aggregate_sweep(sweep_dir: Path) -> SweepOutcome:
             return aggregate(sweep_dir)
 
 
-def sweep_invariants(
-    sweep_dir: Path, change: Callable[[SweepConfig], SweepConfig], *, write: bool = False
-) -> dict[str, Any]:
+def sweep_invariants(sweep_dir: Path, change: Callable[[SweepConfig], SweepConfig], *, write: bool = False) -> dict[str, Any]:
     """The content of `invariants.json` under other parameters than the sweep's own.
 
     Args:

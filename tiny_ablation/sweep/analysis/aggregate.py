@@ -51,9 +51,7 @@ def aggregate(sweep_dir: Path) -> SweepOutcome:
     return outcome
 
 
-def invariants(
-    sweep_dir: Path, change: Callable[[SweepConfig], SweepConfig], *, write: bool
-) -> dict[str, Any]:
+def invariants(sweep_dir: Path, change: Callable[[SweepConfig], SweepConfig], *, write: bool) -> dict[str, Any]:
     """See `sweep_invariants`."""
     sweep, plan = SweepDir(sweep_dir), read_plan(sweep_dir)
     cfg = change(sweep_config(plan.settings))
@@ -73,9 +71,7 @@ def _invariants(sweep: SweepDir) -> Path:
     return sweep.cross / "invariants.json"
 
 
-def _outcome(
-    sweep_dir: Path, plan: SweepPlan, states: Sequence[CellState], children: Sequence[FinishedRun]
-) -> SweepOutcome:
+def _outcome(sweep_dir: Path, plan: SweepPlan, states: Sequence[CellState], children: Sequence[FinishedRun]) -> SweepOutcome:
     return SweepOutcome(sweep_dir, tuple(states), tuple(_warnings(plan, states, children)))
 
 

@@ -152,9 +152,7 @@ def _chosen(rundir: RunDir, table: str) -> frozenset[tuple[int | str, ...]]:
     """The sites that screenings chose for their estimates, as the table names them."""
     rows = read_table(rundir.path / _SCREENED)
     of_layer = "component" if table == "layer_impact" else "unit"
-    chosen = (
-        rows["in_top"] | rows["also"] if "also" in rows else rows["in_top"]
-    )  # earlier versions measured their own
+    chosen = rows["in_top"] | rows["also"] if "also" in rows else rows["in_top"]  # earlier versions measured their own
     rows = rows.loc[chosen.to_numpy(), ["layer", of_layer]]
     return frozenset(rows.itertuples(index=False, name=None))
 

@@ -26,9 +26,7 @@ def confirmed(sweep: SweepDir, plan: SweepPlan, invariants: Mapping[str, Any]) -
     them (0 and 100 are both out of the ordinary); all are means over seeds.
     """
     sets = {
-        model: label(
-            tuple(sorted((h["layer"], h["head"]) for h in invariants["heads"] if h.get("model") == model))
-        )
+        model: label(tuple(sorted((h["layer"], h["head"]) for h in invariants["heads"] if h.get("model") == model)))
         for model in {h.get("model") for h in invariants["heads"]}
     }
     rows = list(_rows(sweep, plan, sets))
@@ -77,11 +75,19 @@ def _entry(condition: str, metric: str, rows: pd.DataFrame) -> dict[str, Any]:
     used = rows if bool(rows["seeded"].to_numpy().any()) else rows.iloc[:1]
     (low, high), deltas = _bounds(metric, used), used["delta"].to_numpy(dtype=np.float64)
     return {
-        "condition": condition, "model": rows["model"].iloc[0], "metric": metric, "heads": rows["heads"].iloc[0],
-        "split": rows["split"].iloc[0], "n_seeds": len(used), "delta": _mean(deltas), "ci_low": low, "ci_high": high,
+        "condition": condition,
+        "model": rows["model"].iloc[0],
+        "metric": metric,
+        "heads": rows["heads"].iloc[0],
+        "split": rows["split"].iloc[0],
+        "n_seeds": len(used),
+        "delta": _mean(deltas),
+        "ci_low": low,
+        "ci_high": high,
         "seeds": {"low": float(deltas.min()), "high": float(deltas.max())},
-        "random_sets": _mean(used["control_mean"]), "percentile": _mean(used["percentile"]),
-    }  # fmt: skip
+        "random_sets": _mean(used["control_mean"]),
+        "percentile": _mean(used["percentile"]),
+    }
 
 
 def _bounds(metric: str, rows: pd.DataFrame) -> tuple[float, float]:
@@ -92,9 +98,7 @@ def _bounds(metric: str, rows: pd.DataFrame) -> tuple[float, float]:
     for path, name in zip(rows["directory"], rows["set"], strict=True):
         examples = load_run(Path(path), check=False).per_example
         examples = examples.loc[examples["set"] == name]
-        parts.append(
-            examples[["group"]].assign(n=1.0, effect=examples[metric] - examples[f"{metric}_baseline"])
-        )
+        parts.append(examples[["group"]].assign(n=1.0, effect=examples[metric] - examples[f"{metric}_baseline"]))
     found = pooled_column(metric, "effect", parts, float(rows["level"].iloc[0]))
     return (float(found.low[0]), float(found.high[0])) if found else (float("nan"), float("nan"))
 

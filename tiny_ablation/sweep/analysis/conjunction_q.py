@@ -15,9 +15,13 @@ from tiny_ablation.sweep.analysis.examples import Grouped
 
 
 def conjunction_q(
-    grouped: Sequence[Grouped | None], mean: Floats, candidates: NDArray[np.bool_], cfg: SweepConfig, metric: str,
+    grouped: Sequence[Grouped | None],
+    mean: Floats,
+    candidates: NDArray[np.bool_],
+    cfg: SweepConfig,
+    metric: str,
     notes: list[str],
-) -> Floats | None:  # fmt: skip
+) -> Floats | None:
     """The q-value of each component, over those that are candidates in all conditions.
 
     Args:
@@ -43,9 +47,7 @@ def conjunction_q(
         mine = of_all & candidates[i]
         if mine.any():
             found = each.tests(mine, LEVEL).p
-            p[i, mine] = np.where(
-                strength(mean[i, mine], metric, cfg.direction) > 0, np.nan_to_num(found, nan=1.0), 1.0
-            )
+            p[i, mine] = np.where(strength(mean[i, mine], metric, cfg.direction) > 0, np.nan_to_num(found, nan=1.0), 1.0)
     q = np.ones(mean.shape[1])
     q[of_all] = q_values(partial_conjunction(p[:, of_all], _at_least(cfg.op, len(p))))
     return q

@@ -77,9 +77,7 @@ class Hypothesis:
     claim: EffectInAll | DoubleDissociation | ProfilesDiffer
 
 
-def check_against_plan(
-    settings: Mapping[str, Any], conditions: Collection[str], metrics: Collection[str]
-) -> None:
+def check_against_plan(settings: Mapping[str, Any], conditions: Collection[str], metrics: Collection[str]) -> None:
     """Refuse what the planned runs cannot answer, before the first of them starts.
 
     Args:
@@ -93,13 +91,9 @@ def check_against_plan(
     known = [*metrics, RECOVERED]
     for name in settings["metrics"] or []:
         if name not in known:
-            raise ConfigError(
-                f"sweep.metrics={name}: no run of this sweep computes it; choose one of {', '.join(known)}"
-            )
+            raise ConfigError(f"sweep.metrics={name}: no run of this sweep computes it; choose one of {', '.join(known)}")
         if settings["direction"] != EffectSign.both.value and not worse_sign(name):
-            raise ConfigError(
-                f"sweep.direction={settings['direction']}: {name} has no side that hurts; take both"
-            )
+            raise ConfigError(f"sweep.direction={settings['direction']}: {name} has no side that hurts; take both")
     check_hypotheses(settings["hypotheses"], conditions, known)
 
 
@@ -123,9 +117,7 @@ def check_hypotheses(
     return [_one(str(name), spec, conditions, metrics) for name, spec in (declared or {}).items()]
 
 
-def _one(
-    name: str, spec: Any, conditions: Collection[str] | None, metrics: Collection[str] | None
-) -> Hypothesis:
+def _one(name: str, spec: Any, conditions: Collection[str] | None, metrics: Collection[str] | None) -> Hypothesis:
     here = f"sweep.hypotheses.{name}"
     if not isinstance(spec, Mapping) or spec.get("test") not in _TESTS:
         said = spec.get("test") if isinstance(spec, Mapping) else spec
@@ -133,9 +125,7 @@ def _one(
     read, required, optional = _TESTS[spec["test"]]
     allowed = {"test", "metric", *required, *optional}
     if unknown := [str(key) for key in spec if key not in allowed]:
-        raise ConfigError(
-            f"{here}.{unknown[0]}: test={spec['test']} has the keys {', '.join(sorted(allowed))}"
-        )
+        raise ConfigError(f"{here}.{unknown[0]}: test={spec['test']} has the keys {', '.join(sorted(allowed))}")
     if missing := [key for key in required if spec.get(key) is None]:
         raise ConfigError(f"{here}.{missing[0]} is missing; test={spec['test']} needs {', '.join(required)}")
     claim = read(here, spec)
@@ -144,9 +134,7 @@ def _one(
     metric = _metric(here, spec.get("metric"), metrics)
     signed = isinstance(claim, DoubleDissociation) or getattr(claim, "sign", None) in ("hurts", "helps")
     if signed and metric and not worse_sign(metric):
-        raise ConfigError(
-            f"{here}.metric={metric}: the metric has no side that hurts; take another, such as logit_diff"
-        )
+        raise ConfigError(f"{here}.metric={metric}: the metric has no side that hurts; take another, such as logit_diff")
     return Hypothesis(name, spec["test"], metric, claim)
 
 
@@ -196,21 +184,15 @@ def _component(here: str, spec: Mapping[str, Any]) -> dict[str, int | str]:
 
 def _head(key: str, value: Any) -> Head:
     if isinstance(value, float):  # 0.10 has become 0.1 by now
-        raise ConfigError(
-            f'{key}: {value} is a number, which loses a last zero; quote it ("{value}") or write L0H2'
-        )
+        raise ConfigError(f'{key}: {value} is a number, which loses a last zero; quote it ("{value}") or write L0H2')
     return parse_head(value, key=key)
 
 
 def _double_dissociation(here: str, spec: Mapping[str, Any]) -> DoubleDissociation:
     sets = spec["sets"]
     if not isinstance(sets, Mapping) or len(sets) != 2:
-        raise ConfigError(
-            f"{here}.sets: give two conditions, each with its heads: {{facts: [L0H1], ioi: [L5H0]}}"
-        )
-    return DoubleDissociation({
-        str(label): _heads(f"{here}.sets.{label}", heads) for label, heads in sets.items()
-    })  # fmt: skip
+        raise ConfigError(f"{here}.sets: give two conditions, each with its heads: {{facts: [L0H1], ioi: [L5H0]}}")
+    return DoubleDissociation({str(label): _heads(f"{here}.sets.{label}", heads) for label, heads in sets.items()})
 
 
 def _heads(key: str, heads: Any) -> tuple[Head, ...]:

@@ -57,22 +57,25 @@ def _part(own: Place, other: Place, heads: HeadSet, metric: str) -> dict[str, An
     hurts_own, hurts_other = (sign * effects.mean(place.profile, metric) for place in (own, other))
     gap = hurts_own - hurts_other
     if np.isnan(gap[sites]).any():
-        raise NotTestable(
-            f"{own.profile.label} and {other.profile.label} have not both measured {label(heads)}"
-        )
+        raise NotTestable(f"{own.profile.label} and {other.profile.label} have not both measured {label(heads)}")
     random = _random_gaps(effects, heads, gap, metric)
     mine = float(gap[sites].mean())
     choices = _n_choices(effects, heads, gap)
     return {
-        "set": label(heads), "own": own.profile.label, "other": other.profile.label,
-        "hurts_own": float(hurts_own[sites].mean()), "hurts_other": float(hurts_other[sites].mean()),
-        "difference": mine, "random_sets": float(random.mean()),
+        "set": label(heads),
+        "own": own.profile.label,
+        "other": other.profile.label,
+        "hurts_own": float(hurts_own[sites].mean()),
+        "hurts_other": float(hurts_other[sites].mean()),
+        "difference": mine,
+        "random_sets": float(random.mean()),
         "p_examples": _p_examples(own, other, sites, metric, sign, mine),
         "p_random_sets": float((1 + (random >= mine - 1e-12 * abs(mine)).sum()) / (1 + len(random))),
         "resolution": max(1 / choices, 1 / (1 + N_RANDOM)),
         "notes": [f"{label(heads)}: only {choices} sets have its size and layers, so p cannot be below {1 / choices:.2g}"]
-        if choices < 100 else [],
-    }  # fmt: skip
+        if choices < 100
+        else [],
+    }
 
 
 def _sites(effects: Effects, heads: HeadSet) -> list[int]:
@@ -85,16 +88,10 @@ def _sites(effects: Effects, heads: HeadSet) -> list[int]:
 def _p_examples(own: Place, other: Place, sites: Sequence[int], metric: str, sign: int, gap: float) -> float:
     """That the set hurts its own condition more; paired where both have the same examples."""
     a, b = own.grouped(metric), other.grouped(metric)
-    (x, wx), (y, wy) = (
-        (sign * g.shares[sites].mean(0)[None], g.weights[sites].mean(0)[None]) for g in (a, b)
-    )
+    (x, wx), (y, wy) = ((sign * g.shares[sites].mean(0)[None], g.weights[sites].mean(0)[None]) for g in (a, b))
     rng = generator(0, "sweep", "dissociation", a.dataset, b.dataset, *a.groups, *b.groups)
     paired = (a.dataset, a.groups) == (b.dataset, b.groups)
-    p = (
-        difference_pvalue((x - y, (wx + wy) / 2), None, rng)
-        if paired
-        else difference_pvalue((x, wx), (y, wy), rng)
-    )
+    p = difference_pvalue((x - y, (wx + wy) / 2), None, rng) if paired else difference_pvalue((x, wx), (y, wy), rng)
     return p if np.isnan(p) or gap > 0 else 1.0
 
 

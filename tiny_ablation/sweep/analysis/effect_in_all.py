@@ -80,19 +80,19 @@ def _part(place: Place, claim: EffectInAll, metric: str, sign: int) -> dict[str,
     if np.isnan(p):
         raise NotTestable(f"{profile.label} has too few groups of examples with an effect")
     return {
-        "condition": profile.label, "delta": delta, "p_value": p if delta * sign > 0 else 1.0, "n_groups": len(grouped.groups),
-        "n_seeds": len(profile.runs), "resolution": RESOLUTION,
-    }  # fmt: skip
+        "condition": profile.label,
+        "delta": delta,
+        "p_value": p if delta * sign > 0 else 1.0,
+        "n_groups": len(grouped.groups),
+        "n_seeds": len(profile.runs),
+        "resolution": RESOLUTION,
+    }
 
 
 def _site(place: Place, claim: EffectInAll) -> int:
     effects = place.source.effects
     found = [i for i in range(len(effects.sites)) if claim.component.items() <= effects.describe(i).items()]
     if len(found) != 1:
-        why = (
-            "has not measured it"
-            if not found
-            else "has several granularities of it; name one with granularity"
-        )
+        why = "has not measured it" if not found else "has several granularities of it; name one with granularity"
         raise NotTestable(f"{place.profile.label} {why}")
     return found[0]

@@ -190,7 +190,5 @@ def _sites(rows: "pa.Table", index: tuple[str, ...]) -> tuple[tuple[Site, ...], 
     values, parts = zip(*(codes(rows, name) for name in index), strict=True)
     shape = tuple(len(v) for v in values)
     distinct, site = np.unique(np.ravel_multi_index(parts, shape), return_inverse=True)
-    columns = [
-        [v[i] for i in part] for v, part in zip(values, np.unravel_index(distinct, shape), strict=True)
-    ]
+    columns = [[v[i] for i in part] for v, part in zip(values, np.unravel_index(distinct, shape), strict=True)]
     return tuple(zip(*columns, strict=True)), site

@@ -188,8 +188,6 @@ def _site_of(effects: Effects, rows: "pa.Table") -> NDArray[np.int64]:
     values, parts = zip(*(codes(rows, name) for name in effects.index), strict=True)
     shape = tuple(len(v) for v in values)
     distinct, code = np.unique(np.ravel_multi_index(parts, shape), return_inverse=True)
-    columns = [
-        [v[i] for i in part] for v, part in zip(values, np.unravel_index(distinct, shape), strict=True)
-    ]
+    columns = [[v[i] for i in part] for v, part in zip(values, np.unravel_index(distinct, shape), strict=True)]
     place = np.array([known.get(site, -1) for site in zip(*columns, strict=True)], dtype=np.int64)
     return place[code]

@@ -97,9 +97,11 @@ def _principal(grid: Effects, profiles: Sequence[Profile], table: Floats, sites:
             break
         turn = np.sign(right[i, np.argmax(np.abs(right[i]))])  # the strongest loading is positive
         order = np.argsort(-np.abs(right[i]), kind="stable")[:N_LOADINGS]
-        out.append({
-            "share_of_variance": float(share[i]),
-            "scores": {p.label: float(s) for p, s in zip(profiles, turn * values[i] * left[:, i], strict=True)},
-            "loadings": [grid.describe(int(sites[j])) | {"loading": float(turn * right[i, j])} for j in order],
-        })  # fmt: skip
+        out.append(
+            {
+                "share_of_variance": float(share[i]),
+                "scores": {p.label: float(s) for p, s in zip(profiles, turn * values[i] * left[:, i], strict=True)},
+                "loadings": [grid.describe(int(sites[j])) | {"loading": float(turn * right[i, j])} for j in order],
+            }
+        )
     return out

@@ -39,9 +39,12 @@ _TESTS: Mapping[str, Callable[..., Verdict]] = {
 
 
 def judge_hypotheses(
-    declared: Sequence[Hypothesis], grids: Sequence[Effects], examples: Sequence[Examples], cfg: SweepConfig,
+    declared: Sequence[Hypothesis],
+    grids: Sequence[Effects],
+    examples: Sequence[Examples],
+    cfg: SweepConfig,
     metrics: Sequence[str],
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """The content of `hypotheses.json`.
 
     Args:
@@ -78,7 +81,15 @@ def _test(hypothesis: Hypothesis, measured: Sequence[Measured], metrics: Sequenc
         found = _TESTS[hypothesis.test](hypothesis.claim, measured, metric)
     except NotTestable as reason:
         return head | empty | {"resolution": None, "parts": [], "notes": [f"not tested: {reason}"]}
-    return head | empty | {
-        "statement": found.statement, "null": found.null, "p_value": found.p_value, "resolution": found.resolution,
-        "parts": found.parts, "notes": found.notes,
-    }  # fmt: skip
+    return (
+        head
+        | empty
+        | {
+            "statement": found.statement,
+            "null": found.null,
+            "p_value": found.p_value,
+            "resolution": found.resolution,
+            "parts": found.parts,
+            "notes": found.notes,
+        }
+    )

@@ -143,10 +143,12 @@ class Comparison:
         score = np.where(candidates, strength(mean, metric, cfg.direction), -np.inf)
         grouped = [examples.grouped(p, metric) for p in there]
         top, notes = parse_k(cfg.k), list(_notes(grid, metric, there, shared, cfg))
-        members = np.array([
-            top_set(score[i], candidates[i], grouped[i], top, profile.label, cfg.direction, notes)
-            for i, profile in enumerate(there)
-        ])  # fmt: skip
+        members = np.array(
+            [
+                top_set(score[i], candidates[i], grouped[i], top, profile.label, cfg.direction, notes)
+                for i, profile in enumerate(there)
+            ]
+        )
         q = conjunction_q(grouped, mean, candidates, cfg, metric, notes)
         return cls(grid, metric, cfg, there, shared, candidates, mean, score, members, grouped, q, notes)
 
@@ -176,8 +178,7 @@ class Comparison:
             "chance": chances(self),
             "agreement": self._agreement(),
             "conditions": [
-                self._condition(i, membership, None if overlap is None else overlap[i])
-                for i in range(len(self.profiles))
+                self._condition(i, membership, None if overlap is None else overlap[i]) for i in range(len(self.profiles))
             ],
             "notes": self.notes + list(self._mixed()),
         }
@@ -269,12 +270,8 @@ def _notes(
         yield f"there is only the condition {profiles[0].label}, so nothing is compared: the set is its own top set"
     if without := [p.label for p in grid.profiles if p not in profiles]:
         yield f"left out, since they do not have the metric {metric}: {', '.join(without)}"
-    if screened := [
-        p.label for p in profiles if any(grid.children[run].chosen is not None for run in p.runs)
-    ]:
-        yield (
-            f"{', '.join(screened)}: top sets hold only what screening chose to measure, nothing that it drew at random"
-        )
+    if screened := [p.label for p in profiles if any(grid.children[run].chosen is not None for run in p.runs)]:
+        yield (f"{', '.join(screened)}: top sets hold only what screening chose to measure, nothing that it drew at random")
     for profile, n in _passed_over(grid, metric, profiles):
         yield (
             f"{profile.label}: {n} components that the screening of another condition chose were not measured here and count "

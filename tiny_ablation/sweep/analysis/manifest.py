@@ -23,13 +23,16 @@ def write(outcome: SweepOutcome) -> Path:
     digest = hash_json(covers)
     status: Status = "failed" if outcome.failed else "partial" if outcome.missing else "ok"
     unused = [*outcome.failed, *outcome.missing]
-    error = (
-        f"{len(unused)} of {len(outcome.cells)} cells have no results; see summary.json" if unused else None
-    )
+    error = f"{len(unused)} of {len(outcome.cells)} cells have no results; see summary.json" if unused else None
     return write_manifest(
-        RunDir(outcome.path), run_id=digest[:16], status=status, digest=digest, covers=covers, error=error,
+        RunDir(outcome.path),
+        run_id=digest[:16],
+        status=status,
+        digest=digest,
+        covers=covers,
+        error=error,
         extra={"kind": "sweep", "conditions": plan.conditions, "cells": outcome.counts()},
-    )  # fmt: skip
+    )
 
 
 def hypotheses_digest(declared: Any) -> str:

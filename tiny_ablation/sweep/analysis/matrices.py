@@ -26,9 +26,7 @@ def write_matrices(directory: Path, children: Sequence[FinishedRun], grids: Sequ
     """
     written = []
     for table in TABLES:
-        matrix, means = (
-            directory / f"{table.removesuffix('_impact')}_{what}.parquet" for what in ("matrix", "means")
-        )
+        matrix, means = (directory / f"{table.removesuffix('_impact')}_{what}.parquet" for what in ("matrix", "means"))
         parts = [child.impact for child in children if child.table == table]
         frames = [frame for grid in grids if grid.table == table for frame in _means(grid)]
         for path, made in (
@@ -56,17 +54,20 @@ def _site_means(grid: Effects, profile: Profile, metric: str, sites: pd.DataFram
     there = np.asarray(np.isfinite(values).all(0))
     low, high = _bounds(grid, profile, metric, there)
     frame = sites.loc[there].assign(
-        delta=values[:, there].mean(0), ci_low=low, ci_high=high, seeds_low=values[:, there].min(0),
+        delta=values[:, there].mean(0),
+        ci_low=low,
+        ci_high=high,
+        seeds_low=values[:, there].min(0),
         seeds_high=values[:, there].max(0),
-    )  # fmt: skip
+    )
     first = {
-        "condition": profile.condition, "model": grid.model,
-        "direction": grid.directions[grid.direction_index(profile)], "metric": metric,
+        "condition": profile.condition,
+        "model": grid.model,
+        "direction": grid.directions[grid.direction_index(profile)],
+        "metric": metric,
         "n_seeds": np.int32(len(profile.runs)),
-    }  # fmt: skip
-    return frame.assign(**first)[
-        [*first, *sites.columns, "delta", "ci_low", "ci_high", "seeds_low", "seeds_high"]
-    ]
+    }
+    return frame.assign(**first)[[*first, *sites.columns, "delta", "ci_low", "ci_high", "seeds_low", "seeds_high"]]
 
 
 def _bounds(grid: Effects, profile: Profile, metric: str, there: NDArray[np.bool_]) -> Intervals:

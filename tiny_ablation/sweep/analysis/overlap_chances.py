@@ -57,9 +57,7 @@ def _combined(comparison: "Comparison", means: Sequence[Floats]) -> Members:
     """(n_flips, n_sites) the combined top sets of these effects, with as many members as the conditions' own."""
     tops = [
         strongest(
-            np.where(
-                comparison.candidates[i], strength(m, comparison.metric, comparison.cfg.direction), -np.inf
-            ),
+            np.where(comparison.candidates[i], strength(m, comparison.metric, comparison.cfg.direction), -np.inf),
             comparison.count(i),
         )
         for i, m in enumerate(means)

@@ -25,9 +25,7 @@ def is_rate(name: str) -> bool:
     return name in RATES or (name in metric_names() and metric(name).decides)
 
 
-def pooled_intervals(
-    name: str, sums: Any, sizes: Any, confidence: float, *, effects: bool = False
-) -> Intervals:
+def pooled_intervals(name: str, sums: Any, sizes: Any, confidence: float, *, effects: bool = False) -> Intervals:
     """The interval of each mean over pooled examples.
 
     Args:
@@ -45,9 +43,7 @@ def pooled_intervals(
     return for_differences(intervals, sums, sizes, confidence) if differences else intervals
 
 
-def pooled_column(
-    name: str, column: str, tables: Sequence[pd.DataFrame], confidence: float
-) -> Intervals | None:
+def pooled_column(name: str, column: str, tables: Sequence[pd.DataFrame], confidence: float) -> Intervals | None:
     """The interval of a column of the runs' `groups.parquet`; None where a run has none.
 
     Args:

@@ -31,9 +31,7 @@ def profiles_differ(claim: ProfilesDiffer, sources: Sequence[Source], metric: st
     """
     a, b = (the_place(sources, label) for label in claim.between)
     if a.source is not b.source:
-        raise NotTestable(
-            f"{a.profile.label} and {b.profile.label} have not measured the same components of one model"
-        )
+        raise NotTestable(f"{a.profile.label} and {b.profile.label} have not measured the same components of one model")
     mean = np.array([place.source.effects.mean(place.profile, metric) for place in (a, b)])
     shared = np.asarray(np.isfinite(mean).all(0))
     if not shared.any():
@@ -44,17 +42,17 @@ def profiles_differ(claim: ProfilesDiffer, sources: Sequence[Source], metric: st
     paired = (x.dataset, x.groups) == (y.dataset, y.groups)
     p = (_paired if paired else _unpaired)(x, y, sign, shared)
     if np.isnan(p):
-        raise NotTestable(
-            f"{a.profile.label} or {b.profile.label} has fewer than {MIN_GROUPS} groups of examples"
-        )
+        raise NotTestable(f"{a.profile.label} or {b.profile.label} has fewer than {MIN_GROUPS} groups of examples")
     gap = mean[0] - sign * mean[1]
     most = int(np.nanargmax(np.abs(np.where(shared, gap, np.nan))))
     part = {
-        "n_components": int(shared.sum()), "paired": paired, "mirrored": mirror,
+        "n_components": int(shared.sum()),
+        "paired": paired,
+        "mirrored": mirror,
         "n_groups": [len(x.groups), len(y.groups)],
         "rank_correlation": spearman(mean[0, shared], sign * mean[1, shared]),
         "largest": a.source.effects.describe(most) | {"difference": float(gap[most])},
-    }  # fmt: skip
+    }
     what = "mirrored profiles" if mirror else "profiles"
     statement = f"the {what} of {a.profile.label} and {b.profile.label} over {int(shared.sum())} components differ ({metric})"
     return Verdict(statement, NULL, p, 1 / (1 + N_DRAWS), [part])
@@ -76,6 +74,4 @@ def _paired(x: Grouped, y: Grouped, sign: float, shared: NDArray[np.bool_]) -> f
 
 def _unpaired(x: Grouped, y: Grouped, sign: float, shared: NDArray[np.bool_]) -> float:
     rng = generator(0, "sweep", "profiles", x.dataset, y.dataset, *x.groups, *y.groups)
-    return unpaired_profiles(
-        (x.shares[shared], x.weights[shared]), (sign * y.shares[shared], y.weights[shared]), rng
-    )
+    return unpaired_profiles((x.shares[shared], x.weights[shared]), (sign * y.shares[shared], y.weights[shared]), rng)

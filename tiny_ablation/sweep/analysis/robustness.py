@@ -94,31 +94,19 @@ def robustness(runs: Sequence[Run], k: int = 10) -> RobustnessTables:
     for table in tables[1:]:
         heads, examples = heads.intersection(table.index), examples.intersection(table.columns)
     if len(heads) < 2 or examples.empty:
-        raise NothingShared(
-            "these runs share fewer than two heads, or no example, so they cannot be compared"
-        )
+        raise NothingShared("these runs share fewer than two heads, or no example, so they cannot be compared")
     k = min(k, max(1, len(heads) // 2))
-    groups = (
-        runs[0]
-        .per_example.drop_duplicates("example_id")
-        .set_index("example_id")["group"]
-        .loc[examples]
-        .tolist()
-    )
+    groups = runs[0].per_example.drop_duplicates("example_id").set_index("example_id")["group"].loc[examples].tolist()
     labels = [condition_of(run) for run in runs]
     level = runs[0].summary.get("confidence", 0.95)
     values = [table.loc[heads, examples].to_numpy() for table in tables]
     found = [
-        condition_effects(
-            label, [v for v, of in zip(values, labels, strict=True) if of == label], groups, level
-        )
+        condition_effects(label, [v for v, of in zip(values, labels, strict=True) if of == label], groups, level)
         for label in dict.fromkeys(labels)
     ]
     names = [(int(layer), int(head)) for layer, head in heads]
     agreement, of_heads = _agreement(found, k), heads_table(found, names, k)
-    return RobustnessTables(
-        agreement, of_heads, about | _summary(found, of_heads, agreement, metric, k, len(examples))
-    )
+    return RobustnessTables(agreement, of_heads, about | _summary(found, of_heads, agreement, metric, k, len(examples)))
 
 
 def sweep_robustness(runs: Sequence[Run], k: int = 10) -> RobustnessTables | None:
@@ -138,9 +126,7 @@ def sweep_robustness(runs: Sequence[Run], k: int = 10) -> RobustnessTables | Non
 def _check(runs: Sequence[Run]) -> None:
     wrong = [run for run in runs if not run.over_heads]
     if wrong:
-        raise ResultsError(
-            f"{wrong[0].dir.path} measured no heads one by one; robustness compares runs over heads"
-        )
+        raise ResultsError(f"{wrong[0].dir.path} measured no heads one by one; robustness compares runs over heads")
     for what in ("model", "dataset", "primary"):
         found = sorted({str(run.summary[what]) for run in runs})
         if len(found) > 1:
@@ -158,15 +144,17 @@ def _effects_by_head(run: Run, metric: str) -> pd.DataFrame:
     return table.pivot_table(index=["layer", "head"], columns="example_id", values="delta", aggfunc="mean")
 
 
-def condition_effects(
-    label: str, seeds: Sequence[Floats], groups: Sequence[str], confidence: float
-) -> _Effects:
+def condition_effects(label: str, seeds: Sequence[Floats], groups: Sequence[str], confidence: float) -> _Effects:
     """The effects of one condition, each seed (n_heads, n_examples), with their intervals and tests."""
     sums, sizes = cluster_sums(np.mean(seeds, axis=0), groups)
     found = cluster_means(
-        sums, sizes, rng=generator(0, "bootstrap", "robustness"), confidence=confidence, n_boot=N_BOOT,
+        sums,
+        sizes,
+        rng=generator(0, "bootstrap", "robustness"),
+        confidence=confidence,
+        n_boot=N_BOOT,
         step=first_step(len(sums), LEVEL),
-    )  # fmt: skip
+    )
     return _Effects(label, *found)
 
 
@@ -175,12 +163,18 @@ def _agreement(found: Sequence[_Effects], k: int) -> pd.DataFrame:
     for a, b in combinations_with_replacement(found, 2):
         top_a, top_b = a.order(k), b.order(k)
         either = sorted({*top_a, *top_b})
-        rows.append({
-            "condition_a": a.label, "condition_b": b.label, "n_heads": len(a.delta), "k": k,
-            "spearman": spearman(a.delta, b.delta),
-            "sign_agreement": float((np.sign(a.delta[either]) == np.sign(b.delta[either])).mean()),
-            "jaccard": len({*top_a} & {*top_b}) / len(either), "rank_biased_overlap": rank_biased_overlap(top_a, top_b),
-        })  # fmt: skip
+        rows.append(
+            {
+                "condition_a": a.label,
+                "condition_b": b.label,
+                "n_heads": len(a.delta),
+                "k": k,
+                "spearman": spearman(a.delta, b.delta),
+                "sign_agreement": float((np.sign(a.delta[either]) == np.sign(b.delta[either])).mean()),
+                "jaccard": len({*top_a} & {*top_b}) / len(either),
+                "rank_biased_overlap": rank_biased_overlap(top_a, top_b),
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -191,13 +185,18 @@ def heads_table(found: Sequence[_Effects], names: Sequence[tuple[int, int]], k: 
     p = same_sign_everywhere(np.array([f.p for f in found]), deltas)
     q = q_values(p)
     tops = [f.order(k) for f in found]
-    frame = pd.DataFrame({
-        "layer": np.array([layer for layer, _ in names], dtype="int32"),
-        "head": np.array([head for _, head in names], dtype="int32"),
-        "n_top": np.array([sum(i in top for top in tops) for i in range(len(names))], dtype="int32"),
-        "n_resolved": resolved.sum(0).astype("int32"), "one_sign": (deltas > 0).all(0) | (deltas < 0).all(0),
-        "p_value": p, "q_value": q, "holds": q <= LEVEL,
-    })  # fmt: skip
+    frame = pd.DataFrame(
+        {
+            "layer": np.array([layer for layer, _ in names], dtype="int32"),
+            "head": np.array([head for _, head in names], dtype="int32"),
+            "n_top": np.array([sum(i in top for top in tops) for i in range(len(names))], dtype="int32"),
+            "n_resolved": resolved.sum(0).astype("int32"),
+            "one_sign": (deltas > 0).all(0) | (deltas < 0).all(0),
+            "p_value": p,
+            "q_value": q,
+            "holds": q <= LEVEL,
+        }
+    )
     by_condition = {f"delta/{f.label}": f.delta for f in found}
     by_condition |= {f"resolved/{f.label}": sure for f, sure in zip(found, resolved, strict=True)}
     return frame.assign(**by_condition)
@@ -217,15 +216,24 @@ def _summary(
     holding = holding.iloc[np.argsort(-least.to_numpy(), kind="stable")]
     pairs = agreement.loc[(agreement["condition_a"] != agreement["condition_b"]).to_numpy(), :]
     return {
-        "metric": metric, "k": k, "n_heads": len(heads), "n_examples": n_examples, "conditions": [f.label for f in found],
+        "metric": metric,
+        "k": k,
+        "n_heads": len(heads),
+        "n_examples": n_examples,
+        "conditions": [f.label for f in found],
         "holds": [
-            {"layer": int(row["layer"]), "head": int(row["head"]), "n_top": int(row["n_top"]), "q_value": float(row["q_value"]),
-             "delta": {f.label: float(row[f"delta/{f.label}"]) for f in found}}
+            {
+                "layer": int(row["layer"]),
+                "head": int(row["head"]),
+                "n_top": int(row["n_top"]),
+                "q_value": float(row["q_value"]),
+                "delta": {f.label: float(row[f"delta/{f.label}"]) for f in found},
+            }
             for row in holding.to_dict("records")
         ],
         "lowest": {name: float(pairs[name].min()) for name in ("spearman", "sign_agreement", "jaccard", "rank_biased_overlap")},
         "agreement": agreement.to_dict("records"),
-    }  # fmt: skip
+    }
 
 
 def robustness_lines(summary: Mapping[str, Any]) -> list[str]:

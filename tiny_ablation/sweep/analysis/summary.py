@@ -11,9 +11,7 @@ from tiny_ablation.sweep.analysis import SweepOutcome
 from tiny_ablation.sweep.analysis.children import FinishedRun, confidence
 from tiny_ablation.sweep.analysis.pooled import pooled_column
 
-NO_REPLICATES = (
-    "the seed draws nothing here (seed_effect: none), so its {n} seeds are one measurement, not {n}"
-)
+NO_REPLICATES = "the seed draws nothing here (seed_effect: none), so its {n} seeds are one measurement, not {n}"
 
 
 def sweep_summary(plan: SweepPlan, outcome: SweepOutcome, children: Sequence[FinishedRun]) -> dict[str, Any]:
@@ -50,9 +48,15 @@ def condition_warnings(plan: SweepPlan, children: Sequence[FinishedRun]) -> Iter
 def _cell(state: CellState) -> dict[str, Any]:
     cell = state.cell
     return {
-        "job": cell.job, "dir": cell.dir, "condition": cell.condition, "seed": cell.seed, "status": state.state,
-        "error": state.error, "run_id": state.run_id, "digest": state.digest,
-    }  # fmt: skip
+        "job": cell.job,
+        "dir": cell.dir,
+        "condition": cell.condition,
+        "seed": cell.seed,
+        "status": state.state,
+        "error": state.error,
+        "run_id": state.run_id,
+        "digest": state.digest,
+    }
 
 
 def _condition(children: list[FinishedRun], plan: SweepPlan, name: str) -> dict[str, Any]:
@@ -88,9 +92,7 @@ def _one(values: set[Any]) -> Any:
     return next(iter(values)) if len(values) == 1 else sorted(values, key=str)
 
 
-def _over_seeds(
-    children: Sequence[FinishedRun], part: str, key: str, column: str, level: float
-) -> dict[str, Any]:
+def _over_seeds(children: Sequence[FinishedRun], part: str, key: str, column: str, level: float) -> dict[str, Any]:
     """Each metric of one part of the runs' summaries: its mean over seeds, with the interval over the examples of all of them.
 
     `seeds` is the lowest and highest mean of a seed: how far draws of examples move it, and no interval.
@@ -108,7 +110,10 @@ def _over_seeds(
             pooled = pooled_column(metric, f"{column}/{metric}", tables, level) if whole else None
             bounds = (float(pooled.low[0]), float(pooled.high[0])) if pooled else (None, None)
         out[metric] = {
-            "mean": float(np.mean(values)), "ci_low": bounds[0], "ci_high": bounds[1], "n_seeds": len(values),
+            "mean": float(np.mean(values)),
+            "ci_low": bounds[0],
+            "ci_high": bounds[1],
+            "n_seeds": len(values),
             "seeds": {"low": min(values), "high": max(values)},
-        }  # fmt: skip
+        }
     return out

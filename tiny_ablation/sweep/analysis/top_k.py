@@ -13,9 +13,14 @@ Members = NDArray[np.bool_]
 
 
 def top_set(
-    score: Floats, shared: NDArray[np.bool_], grouped: Grouped | None, top: TopSet, label: str,
-    direction: EffectSign, notes: list[str],
-) -> Members:  # fmt: skip
+    score: Floats,
+    shared: NDArray[np.bool_],
+    grouped: Grouped | None,
+    top: TopSet,
+    label: str,
+    direction: EffectSign,
+    notes: list[str],
+) -> Members:
     """One condition's top set, (n_sites,); says in `notes` where it is smaller than was asked for."""
     if top.n is not None:
         chosen = strongest(score[None], top.n)[0]

@@ -17,9 +17,7 @@ if TYPE_CHECKING:
     from tiny_ablation.store.reader import Run
 
 
-def compare(
-    first: "Run", second: "Run", metric: str | None = None, *, confidence: float = 0.95
-) -> "pd.DataFrame":
+def compare(first: "Run", second: "Run", metric: str | None = None, *, confidence: float = 0.95) -> "pd.DataFrame":
     """The difference of the effects of two runs at every site that both measured, the largest first.
 
     Args:
@@ -70,21 +68,30 @@ def compare(
         step=first_step(len(before), 0.05, "bh"),
     )
     p: Any = np.full(len(before), np.nan) if no_test_of(name) else found.p
-    table = pd.DataFrame({
-        "delta_first": before.mean(axis=1), "delta_second": after.mean(axis=1), "difference": found.mean,
-        "ci_low": found.low, "ci_high": found.high, "p_value": p, "q_value": q_values(p),
-        "n": len(shared), "n_groups": groups.nunique(),
-    }).reset_index()  # fmt: skip
+    table = pd.DataFrame(
+        {
+            "delta_first": before.mean(axis=1),
+            "delta_second": after.mean(axis=1),
+            "difference": found.mean,
+            "ci_low": found.low,
+            "ci_high": found.high,
+            "p_value": p,
+            "q_value": q_values(p),
+            "n": len(shared),
+            "n_groups": groups.nunique(),
+        }
+    ).reset_index()
     return table.iloc[table["difference"].abs().argsort(kind="stable")[::-1]].reset_index(drop=True)
 
 
 def differing_keys(first: "Run", second: "Run") -> dict[str, tuple[Any, Any]]:
     """The config keys in which two runs differ, joined by dots, with both values; and their weights."""
-    flat = [
-        {**dict(leaves(run.config)), "weights": run.manifest.covers.get("weights")} for run in (first, second)
-    ]
-    return {key: (flat[0].get(key), flat[1].get(key)) for key in sorted({*flat[0], *flat[1]})
-            if flat[0].get(key) != flat[1].get(key)}  # fmt: skip
+    flat = [{**dict(leaves(run.config)), "weights": run.manifest.covers.get("weights")} for run in (first, second)]
+    return {
+        key: (flat[0].get(key), flat[1].get(key))
+        for key in sorted({*flat[0], *flat[1]})
+        if flat[0].get(key) != flat[1].get(key)
+    }
 
 
 def _deltas(run: "Run", metric: str, index: list[str]) -> "pd.DataFrame":

@@ -70,9 +70,7 @@ class Place:
         if found is None:
             raise NotTestable(f"{self.profile.label} keeps no per-example values of {metric}")
         if len(found.groups) < 2:
-            raise NotTestable(
-                f"the examples of {self.profile.label} are of one group, so nothing can be tested over groups"
-            )
+            raise NotTestable(f"the examples of {self.profile.label} are of one group, so nothing can be tested over groups")
         return found
 
 
