@@ -102,7 +102,7 @@ SAE = ["ablation.sae.path", "ablation.sae.corpus", "ablation.sae.checkpoint_ever
     ("kind", "own"),
     [
         ("heads_zero", []),
-        ("circuit", ["ablation.from_run"]),
+        ("circuit", ["ablation.from_run", "ablation.ranking"]),
         ("heads_pair_zero", ["ablation.from_run"]),
         ("sae_train", ["ablation.anew", *SAE]),
         ("sae_toggle", SAE),
