@@ -24,8 +24,9 @@ Ints = NDArray[np.int64]
 
 # Of each round: sites for each that is kept in the end, and the share of the examples that they are measured on so far.
 ROUNDS = ((8, 1 / 32), (4, 1 / 16), (2, 1 / 8))
-# A site could be larger than it looks by so many of its errors, which are averaged over about this many layers on either side.
-_COULD_BE, _LAYERS = 1.5, 0.5
+# A site could be larger than it looks by so many of its errors, of which fewer count once there is no further round; errors are
+# averaged over about this many layers on either side.
+_COULD_BE, _IN_THE_END, _LAYERS = 1.5, 0.75, 0.5
 _LEAST = 0.2  # of what was missed is never called chance
 
 
@@ -71,6 +72,7 @@ def corrected(estimates: Floats, layers: Ints, n_kept: int, measure: Callable[[l
         seen = ~np.isnan(missed[:, 0])
         values[seen] = plain[seen] + part[seen] * np.nanmean(missed[seen], axis=1)
         bound = np.abs(values) + _COULD_BE * np.sqrt(error)
+    bound = np.abs(values) + _IN_THE_END * np.sqrt(error)
     return Corrected(values, np.argsort(-bound, kind="stable").tolist(), (~np.isnan(missed)).sum(1))
 
 
