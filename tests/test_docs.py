@@ -33,6 +33,7 @@ def commands(page: str) -> list[str]:
     return re.findall(r"^ {4}(tiny-ablate .*?)(?:\s+#.*)?$", (REPOSITORY / page).read_text(), re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_a_new_ablation_needs_one_yaml_file_and_one_module(tmp_path):
     """The example of docs/adding.md, put into a copy of the package: it halves the MLPs of the layers that are asked for."""
     for name in ("tiny_ablation", "conf"):
@@ -69,6 +70,7 @@ def halved_mlp(prompts: list[dict]) -> float:
     return float(np.mean(found))
 
 
+@pytest.mark.slow
 def test_the_prompts_of_the_tutorial_work_as_they_are_written(tmp_path):
     [prompts] = blocks("docs/tutorial.md", "json")
     (tmp_path / "mine.jsonl").write_text(prompts)

@@ -63,6 +63,7 @@ def test_each_form_does_run_code_where_it_is_let():
     assert ran == ["unpickled"] * 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [

@@ -75,6 +75,7 @@ def test_single_effects_are_those_of_heads_zero(run_toy):
         assert row["delta_b"] == pytest.approx(heads.loc[(row["metric"], 1, 2), "delta"], abs=1e-5)
 
 
+@pytest.mark.slow
 def test_the_strongest_heads_of_an_earlier_run(cli_run, run_toy, tmp_path):
     directory, impact = cli_run("ablation=heads_zero", "ablation.scales=[0.0]")
     rows = impact[impact["metric"] == "logit_diff"]

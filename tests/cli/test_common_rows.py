@@ -18,6 +18,7 @@ KEYS = (
 )
 
 
+@pytest.mark.slow
 def test_true_means_the_models_of_the_sweep(cli, tmp_path):
     """The planted model's tokenizer knows letters only, so it serves fewer rows than the toy's."""
     letters = [{"clean": f" {x} a b a", "target": " n", "foil": " o", "group": x} for x in "cdeghijklm"]

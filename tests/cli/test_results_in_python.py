@@ -13,6 +13,7 @@ from tests.cli.conftest import TOY
 from tiny_ablation import load_run, load_sweep
 from tiny_ablation.document import Cell
 from tiny_ablation.errors import ResultsError
+from tiny_ablation.report.figures import canvas
 from tiny_ablation.report.sweep_data import read_sweep
 from tiny_ablation.report.sweep_tables import cells
 from tiny_ablation.store.checksummed_json import read_sealed, write_sealed
@@ -128,7 +129,13 @@ def _files(directory):
     }
 
 
-def test_a_report_is_drawn_again_to_the_same_bytes(sweep_dir, cli):
+@pytest.fixture
+def published_fonts(embedded_fonts, monkeypatch):
+    """The sweep's runs were drawn in processes of their own."""
+    monkeypatch.setitem(canvas._SETTINGS, "pdf.fonttype", embedded_fonts)
+
+
+def test_a_report_is_drawn_again_to_the_same_bytes(sweep_dir, cli, published_fonts):
     run = load_sweep(sweep_dir).run("facts", 0).dir.path
     before = _files(run)
     (run / "report.html").unlink()
@@ -138,7 +145,7 @@ def test_a_report_is_drawn_again_to_the_same_bytes(sweep_dir, cli):
     load_run(run)
 
 
-def test_the_report_of_a_sweep_is_drawn_again_to_the_same_bytes(sweep_dir, cli):
+def test_the_report_of_a_sweep_is_drawn_again_to_the_same_bytes(sweep_dir, cli, published_fonts):
     before = _files(sweep_dir)
     (sweep_dir / "report.html").unlink()
     done = cli("report", str(sweep_dir))

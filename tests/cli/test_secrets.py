@@ -7,6 +7,7 @@ from tests.cli.conftest import TOY
 ADDRESS = "tracking.uri=http://somebody:hunter2@127.0.0.1:9/x"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("many", [False, True])
 def test_a_password_of_the_tracking_server_stands_nowhere(cli, tmp_path, many):
     place = ("-m", "seed=0,1", "hydra.sweep.dir=out", "hydra/launcher=basic") if many else ("hydra.run.dir=out",)

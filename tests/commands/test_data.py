@@ -120,6 +120,7 @@ def test_wrong_input(cli, args, words):
         assert word in result.err
 
 
+@pytest.mark.slow
 def test_sets_of_answers_are_shown_as_the_tokens_that_count(cli):
     args = ("data", "model=toy", "dataset=greater_than")
     rows, shown = cli(*args, "--json").json()["rows"], cli(*args).out

@@ -11,6 +11,7 @@ PAGE = (Path(__file__).resolve().parents[2] / "docs/models.md").read_text()
 FEW = ("llama", "gpt2", "gemma2", "gemma3n_text", "bamba", "minicpm3", "hrm_text")
 
 
+@pytest.mark.slow
 def test_the_page_in_the_docs_is_in_step(cli):
     found = cli("models", *FEW, "--json").json()
     assert [each["name"] for each in found] == list(FEW)
@@ -56,6 +57,7 @@ def _hangs(sender, names):
         sender.send(_architectures._failed(name, "", built=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("work", "said"), [(_ends, "ended"), (_hangs, "longer than 5 s")])
 def test_an_architecture_that_ends_or_holds_up_the_process_does_not_stop_the_others(monkeypatch, work, said):
     monkeypatch.setattr(_architectures, "_work", work)

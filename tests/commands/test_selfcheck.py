@@ -54,6 +54,7 @@ def few_draws(monkeypatch):
     monkeypatch.setattr(selfcheck, "_trials", list)
 
 
+@pytest.mark.slow
 def test_the_planted_circuit_and_a_program_are_found(cli):
     result = cli("selfcheck", "--only", "planted", "tracr_sort", "--out", "found.json", "device.threads=1")
     assert result.code == 0, result.out + result.err
@@ -86,6 +87,7 @@ def test_a_replacement_that_changes_nothing_misses_the_bar(cli, monkeypatch, zer
     assert "2 of 3 bars missed" in result.out
 
 
+@pytest.mark.slow
 def test_a_shuffled_head_axis_misses_both_bars(cli, monkeypatch, zero_only):
     edit = single_site.Edit
     monkeypatch.setattr(
@@ -162,10 +164,8 @@ FAULTS = {
 }
 
 
-QUICK = "groups that are ignored"
-
-
-@pytest.mark.parametrize("fault", [QUICK, *(pytest.param(f, marks=pytest.mark.slow) for f in FAULTS if f != QUICK)])
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", FAULTS)
 def test_a_method_that_does_not_hold_misses_its_bar(cli, monkeypatch, few_draws, fault):
     name, method, bars = FAULTS[fault]
     monkeypatch.setattr(site_statistics, name, method)
@@ -319,6 +319,7 @@ def test_a_claim_that_does_not_hold_misses_its_bar(monkeypatch, tmp_path, fault)
     assert check.ok is False, check.shown
 
 
+@pytest.mark.slow
 def test_claims_keep_their_bars(cli, monkeypatch):
     for rows in ("INTERVALS", "FAMILIES", "STRONGEST"):
         monkeypatch.setattr(simulate, rows, [])
@@ -342,6 +343,7 @@ def test_the_table_of_the_documentation_has_every_row():
     assert "(missed)" not in page
 
 
+@pytest.mark.slow
 def test_statistics_of_a_large_run_are_fast_and_slow_ones_are_told(cli, monkeypatch):
     assert cli("selfcheck", "--only", "speed").code == 0
     monkeypatch.setattr(speed, "SECONDS", 0.0)

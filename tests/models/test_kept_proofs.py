@@ -130,6 +130,7 @@ def test_a_damaged_file_is_proven_anew_and_written_again(directory: Path, cache:
     assert json.loads(file.read_text()) == json.loads(whole)
 
 
+@pytest.mark.slow
 def test_each_of_precision_code_threads_and_libraries_has_a_proof_of_its_own(
     directory: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -34,7 +34,10 @@ def cases(quick: int, full: int, *, seconds: float = 30) -> Callable[[Callable[[
     """
 
     def made(check: Callable[[Path, Draws], None]) -> Any:
-        @pytest.mark.parametrize("n", [pytest.param(quick, id="quick"), pytest.param(full, id="full", marks=pytest.mark.fuzz)])
+        @pytest.mark.parametrize(
+            "n",
+            [pytest.param(quick, id="quick", marks=pytest.mark.slow), pytest.param(full, id="full", marks=pytest.mark.fuzz)],
+        )
         def test(tmp_path: Path, n: int) -> None:
             always = {"derandomize": True, "database": None} if n == quick else {}
 

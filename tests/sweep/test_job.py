@@ -173,6 +173,7 @@ def test_a_worker_does_not_outlive_its_parent(tmp_path):
         time.sleep(0.1)
 
 
+@pytest.mark.slow
 def test_workers_that_had_nothing_to_do_yet_end_with_a_killed_parent(tmp_path):
     """Also those whose parent is killed while they start."""
     script = tmp_path / "parent.py"

@@ -36,6 +36,7 @@ def measured(run):
     return {*zip(impact["layer"], impact["head"], strict=True)}, {*zip(own["layer"], own["unit"], strict=True)}
 
 
+@pytest.mark.slow
 def test_every_cell_measures_the_union_and_goes_on_with_the_screenings_it_has(cli, tmp_path, monkeypatch):
     assert cli(*SWEEP).code == 0
     sweep = SweepDir(tmp_path / "sweep")

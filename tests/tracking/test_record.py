@@ -61,6 +61,7 @@ def test_names_strongest_effects_and_layers_read(cli, tmp_path):
     assert "report.html" in found.files
 
 
+@pytest.mark.slow
 def test_a_sweep_has_parameters_and_a_duration(cli, tmp_path):
     assert cli("-m", *TOY, "verify=off", "dataset=facts,negation", "seed=0,1", "hydra.sweep.dir=sweep").code == 0
     found = read_record(tmp_path / "sweep")

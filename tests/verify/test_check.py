@@ -41,6 +41,7 @@ def test_every_direction_is_computed_again(run):
     assert {(site["arm"], site["run"]) for site in found["sites"]} == {(0, "corrupt"), (1, "clean")}
 
 
+@pytest.mark.slow
 def test_a_run_in_double_precision_is_not_held_to_it_by_single_precision(run):
     for mode, tolerance in (("cpu", 1e-3), ("float64", 1e-5)):
         code, found = run("device.dtype=float64", f"verify={mode}", "resume=false")

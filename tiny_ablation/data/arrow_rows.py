@@ -78,7 +78,10 @@ def _batches(messages: "pa.ipc.MessageReader") -> "Iterator[pa.RecordBatch]":
     """The batches of a stream, none of which takes more memory than its file: neither codes nor compressed ones are read."""
     import pyarrow as pa
 
-    schema = pa.ipc.read_schema(messages.read_next_message())
+    first = next(messages, None)
+    if first is None:
+        raise ValueError("it is empty")
+    schema = pa.ipc.read_schema(first)
     for field in schema:
         _refuse_codes(field.type)
     for message in messages:

@@ -45,7 +45,9 @@ def combine(members: ArrayLike, op: Operation) -> NDArray[np.bool_]:
     return _kept(table.sum(-2), table.shape[-2], op)
 
 
-def overlap_chance(members: ArrayLike, op: Operation, strata: Sequence[int] | Ints, rng: np.random.Generator) -> Chance | None:
+def overlap_chance(
+    members: ArrayLike, op: Operation, strata: Sequence[float] | Floats | Ints, rng: np.random.Generator
+) -> Chance | None:
     """How the size of the combined set compares with that of random sets.
 
     Args:

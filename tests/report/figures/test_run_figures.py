@@ -270,6 +270,7 @@ def test_the_timeline_leaves_out_the_stage_that_draws_it(source, fake):
     assert data.note == "6.0 s in all before the figures were drawn; measured 1,234 tokens of interventions x prompts a second"
 
 
+@pytest.mark.slow
 def test_every_figure_is_drawn_twice_to_the_same_bytes(source, fake, tmp_path):
     for made in (
         source(_trace_table(fake), kind="causal_trace"),

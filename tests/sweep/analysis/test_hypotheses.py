@@ -94,6 +94,7 @@ def test_a_skewed_condition_without_effect_is_not_found(make):
     assert rate(make, draw, POSITIVE, 200) <= LEVEL
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("facts", "ioi"),
     [

@@ -22,6 +22,7 @@ from tiny_ablation.ablations.shared.head_ranking import SCORE, HeadRanking
 from tiny_ablation.ablations.shared.sites import Head, parse_head
 from tiny_ablation.errors import ConfigError
 from tiny_ablation.models.hookpoints import ModelShape
+from tiny_ablation.models.labels import head_label
 from tiny_ablation.store.ledger import sha256_file
 
 _KEY = "ablation.ranking"
@@ -75,7 +76,7 @@ def _scores(content: Any, given: str, shape: ModelShape) -> tuple[dict[Head, flo
     found = {}
     for name, score in own.items():
         if match := _NODE.fullmatch(name):
-            found[_head(f"L{match[1]}H{match[2]}", given, shape)] = score
+            found[_head(head_label(match[1], match[2]), given, shape)] = score
     return found, sum(_MLP.fullmatch(name) is not None for name in own)
 
 
