@@ -47,7 +47,7 @@ coverage: env
 	$(PYTEST) --cov --cov-report=term --cov-report=html
 
 test-slow: env $(VENV)-launchers/.installed
-	TINY_ABLATE_CHECK_ENGINE=1 $(PYTEST) -m slow
+	$(PYTEST) -m slow
 
 # Not part of .ci/run: it needs two cores for itself.
 test-training: env
