@@ -135,8 +135,18 @@ ELSEWHERE = {
     "behaviours": "every behaviour: tests/commands/test_behaviours.py",
     "models": "every architecture: tests/commands/test_models.py",
 }
-# What needs a model in files, which the toy model is not: tests/models, tests/data/test_chat.py.
-OF_FILES = {"dataset.chat", "model.base", "model.quantization"}
+# What needs a model in files or one of a published size, which the toy model is not, or a ranking of 270 heads: tests/models,
+# tests/data/test_chat.py, tests/ablations/test_model_diff.py, tests/ablations/test_circuit_rankings.py.
+OF_FILES = {
+    "dataset.chat",
+    "model.base",
+    "model.quantization",
+    "device.map",
+    "ablation.tuned.path",
+    "ablation.tuned.id",
+    "ablation.ranking",
+    "ablation.reproduce",
+}
 WITH_OVERRIDES = ("data", "plan")
 
 
