@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tiny_ablation.data.text_rows import Fields, Row, RowError, refuse_twice
-from tiny_ablation.errors import DataError
+from tiny_ablation.errors import DataError, first_line
 from tiny_ablation.store.files import read_arrow
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def _shards(state: Path) -> "Iterator[pa.RecordBatch]":
         RecursionError,
         struct.error,
     ) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise DataError(f"{state.parent} is damaged: {reason}. Save it again.") from error
 
 
@@ -132,7 +132,7 @@ def hub_rows(name: str, fields: Fields) -> Iterator[Row]:
         parts: Any = datasets.load_dataset(repository, subset or None)
         batches = {str(part): iter(rows.data.to_batches()) for part, rows in parts.items()}
     except Exception as error:  # whatever the hub, the network or the format raises
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise DataError(f"dataset.path={HUB}{name} cannot be read from the hub or its cache: {reason}") from error
     yield from _of_parts(name, batches, fields)
 

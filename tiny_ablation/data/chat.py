@@ -7,7 +7,7 @@ from typing import Any
 
 from tiny_ablation.data.examples import Example, Turns
 from tiny_ablation.data.text import canonical
-from tiny_ablation.errors import ModelError, is_out_of_memory
+from tiny_ablation.errors import ModelError, first_line, is_out_of_memory
 
 _DAY = datetime(2025, 1, 1)
 # Templates that write today's date get this one, so that a run reads the same on every day: a macro hides the function.
@@ -102,5 +102,5 @@ def _render(turns: Turns, tokenizer: Any) -> str:
     except Exception as error:  # a template is a program of the model's own
         if is_out_of_memory(error):
             raise
-        said = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        said = first_line(error)
         raise ChatError(f"the model's chat template refuses it: {said}") from error

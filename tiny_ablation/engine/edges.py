@@ -11,7 +11,7 @@ from tiny_ablation.engine.bare.model import Bare
 from tiny_ablation.engine.edits import Cut, Edit, Intervention
 from tiny_ablation.engine.prompts import Prompt
 from tiny_ablation.engine.reference import Reference
-from tiny_ablation.errors import is_out_of_memory
+from tiny_ablation.errors import first_line, is_out_of_memory
 from tiny_ablation.metrics.registry import metric
 from tiny_ablation.models.discovery import probe_ids
 from tiny_ablation.models.network import Network
@@ -37,7 +37,7 @@ def require_exact_edges(network: Network) -> None:
     except Exception as error:  # whatever a model does that neither knows
         if is_out_of_memory(error):
             raise
-        fault = (str(error).strip() or type(error).__name__).splitlines()[0]
+        fault = first_line(error)
     if fault:
         network.edges_proven = False
         raise refused(network.model.name, fault)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from tiny_ablation.errors import is_out_of_memory
+from tiny_ablation.errors import first_line, is_out_of_memory
 from tiny_ablation.models.discovery import probe_ids
 from tiny_ablation.models.fast import read_at
 from tiny_ablation.models.judge import difference
@@ -42,7 +42,7 @@ def fault_of_continuing(network: "Network", shortest: int, longest: int) -> str 
         except Exception as error:  # a model may have no such memory, or another one
             if is_out_of_memory(error):
                 raise
-            network.continuing[key] = (str(error).strip() or type(error).__name__).splitlines()[0]
+            network.continuing[key] = first_line(error)
     return network.continuing[key]
 
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from tiny_ablation.errors import first_line
 from tiny_ablation.models.architectures import length_class, resume_limit, window
 from tiny_ablation.models.fast import TreeLimits, mlp_on, resumed, tree_inputs
 from tiny_ablation.models.judge import (
@@ -131,7 +132,7 @@ def _fault(path: str, check: Callable[[], str | None]) -> dict[str, str]:
     try:
         fault = check()
     except Exception as error:  # a model may refuse masks, positions or subsets of tokens in any way
-        fault = (str(error).strip() or type(error).__name__).splitlines()[0]
+        fault = first_line(error)
     return {path: fault} if fault else {}
 
 

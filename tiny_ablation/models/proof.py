@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tiny_ablation.errors import is_out_of_memory
+from tiny_ablation.errors import first_line, is_out_of_memory
 from tiny_ablation.models.discovery import NO_MLP, Block, find_blocks, probe_ids, run, take_apart
 from tiny_ablation.models.heads import UNKNOWN_FUSED, width_of
 from tiny_ablation.models.hookpoints import HEAD_COMPONENTS, HookPoint
@@ -213,7 +213,7 @@ def _fault_told(block: Block, component: str, point: HookPoint) -> str:
     except (RuntimeError, ValueError, TypeError, LookupError, AttributeError) as error:
         if is_out_of_memory(error):
             raise
-        said = (str(error).strip() or type(error).__name__).splitlines()[0]
+        said = first_line(error)
         return f"its attention fails when one {component} is written to: {said}"
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from tiny_ablation.errors import ModelError, is_out_of_memory
+from tiny_ablation.errors import ModelError, first_line, is_out_of_memory
 from tiny_ablation.models.discovery import probe_ids, run
 from tiny_ablation.models.hookpoints import HookPoint, first_tensor
 from tiny_ablation.models.judge import difference
@@ -119,7 +119,7 @@ def scores_points(hf: Any, parts: "Sequence[Parts]") -> list[ScoresPoint] | str:
     except Exception as error:  # a model may refuse masks in any way
         if is_out_of_memory(error):
             raise
-        return (str(error).strip() or type(error).__name__).splitlines()[0]
+        return first_line(error)
 
 
 def refused(name: str, why: str) -> ModelError:

@@ -15,7 +15,7 @@ from typing import Any
 
 from tiny_ablation.data.arrow_rows import HUB
 from tiny_ablation.data.text import canonical
-from tiny_ablation.errors import DataError
+from tiny_ablation.errors import DataError, first_line
 
 SUFFIXES = (".txt", ".md", ".rst", ".jsonl")
 LONG = 200  # characters; shorter docstrings hold little prose
@@ -107,7 +107,7 @@ def _hub(name: str) -> Iterator[str]:
     except KeyError as error:
         raise DataError(f'sae.corpus=hub:{name}: the data set has no column "text"') from error
     except Exception as error:  # whatever the hub, the network or the format raises
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise DataError(f"sae.corpus=hub:{name} cannot be read from the hub or its cache: {reason}") from error
 
 

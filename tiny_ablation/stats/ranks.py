@@ -91,3 +91,9 @@ def kendalls_w(scores: ArrayLike) -> float:
     most = n_judges**2 * (n_items**3 - n_items) - n_judges * ties
     deviation = float(((ranks.sum(0) - ranks.sum(0).mean()) ** 2).sum())
     return 12 * deviation / most if most > 0 else float("nan")
+
+
+def auroc(above: Sequence[float], below: Sequence[float]) -> float:
+    """The chance that one of the first is larger than one of the second; ties count half (Mann & Whitney 1947)."""
+    pairs = [(a, b) for a in above for b in below]
+    return sum((a > b) + 0.5 * (a == b) for a, b in pairs) / len(pairs)

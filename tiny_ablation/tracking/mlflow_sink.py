@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from tiny_ablation.config.address import masked, whole
-from tiny_ablation.errors import Interrupted, ResultsError
+from tiny_ablation.errors import Interrupted, ResultsError, first_line
 from tiny_ablation.store.sweepdir import SweepDir, read_plan
 from tiny_ablation.tracking.record import Record, read_record
 
@@ -151,7 +151,7 @@ def environment(uri: str) -> dict[str, str]:
 
 def _reason(error: Exception, uri: str) -> str:
     """The first line of the message, without the user and password that the address of a server may hold; and what to do."""
-    line = (str(error).strip() or type(error).__name__).splitlines()[0].replace(uri, masked(uri))
+    line = first_line(error).replace(uri, masked(uri))
     for secret in filter(None, (urlsplit(uri).username, urlsplit(uri).password)):
         line = line.replace(secret, "***")
     line = line if len(line) <= 2 * _HALF else f"{line[:_HALF]} ... {line[-_HALF:]}"

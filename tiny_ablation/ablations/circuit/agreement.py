@@ -12,6 +12,7 @@ from tiny_ablation.ablations.shared.sites import Head
 from tiny_ablation.models.labels import head_label
 from tiny_ablation.run.plan import Arm
 from tiny_ablation.run.site_statistics import interval_of_mean
+from tiny_ablation.stats import ranks
 
 
 def agreement(curves: Curves, arm: Arm, others: pd.DataFrame) -> dict[str, Any] | None:
@@ -55,10 +56,11 @@ def _of_ranking(order: Sequence[Head], published: Published) -> dict[str, Any]:
 
 
 def auroc(order: Sequence[Head], wanted: set[Head]) -> float:
-    """The chance that a wanted head stands before another one in an order without ties."""
-    places = np.array([i for i, head in enumerate(order) if head in wanted])
-    k, n = len(places), len(order)
-    return float(1 - (places.sum() - k * (k - 1) / 2) / (k * (n - k)))
+    """The chance that a wanted head stands before another one."""
+    places: dict[bool, list[float]] = {True: [], False: []}
+    for place, head in enumerate(order):
+        places[head in wanted].append(-place)
+    return ranks.auroc(places[True], places[False])
 
 
 def _figure(curves: Curves, others: pd.DataFrame, name: str, value: float) -> dict[str, Any]:

@@ -20,7 +20,7 @@ import pandas as pd
 from tiny_ablation.ablations.circuit.agreement import agreement
 from tiny_ablation.ablations.circuit.areas import areas
 from tiny_ablation.ablations.circuit.curves import Curves, curves_of, mean_of
-from tiny_ablation.ablations.circuit.design import EMPTY, MARGIN
+from tiny_ablation.ablations.circuit.design import EMPTY, carries
 from tiny_ablation.ablations.circuit.named import named_circuits
 from tiny_ablation.ablations.shared.head_sets import label
 from tiny_ablation.errors import ResultsError
@@ -88,7 +88,7 @@ def circuit_table(curves: Curves, ranking: str) -> pd.DataFrame:
             for own, others, size in zip(found.ratio, null, sizes, strict=True)
         ]
     low, high = frame["faithfulness_low"], frame["faithfulness_high"]
-    return frame.assign(carries=(low >= 1 - MARGIN) & (high <= 1 + MARGIN))
+    return frame.assign(carries=carries(low, high))
 
 
 def member_table(curves: Curves, ranking: str) -> pd.DataFrame:

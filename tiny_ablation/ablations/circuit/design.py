@@ -19,6 +19,12 @@ FRACTIONS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 MARGIN = 0.2
 """How far from 1 the f of a circuit that carries the behaviour may lie."""
 
+
+def carries(low: Any, high: Any) -> Any:
+    """Whether an f, or an interval of it, lies within the margin; of numbers or of arrays."""
+    return (low >= 1 - MARGIN) & (high <= 1 + MARGIN)
+
+
 EMPTY = "empty"
 ROLES = ("kept", "removed")
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tiny_ablation.ablations.circuit.design import MARGIN, Minimal
+from tiny_ablation.ablations.circuit.design import Minimal, carries
 from tiny_ablation.ablations.shared.sites import Head
 from tiny_ablation.engine.edits import Intervention
 from tiny_ablation.engine.executor import Executor
@@ -53,18 +53,17 @@ class Search:
         """
         before = self.runs
         beginnings = [list(order[: n + 1]) for n in range(min(most, len(order)))]
-        start = next((heads for heads, f in zip(beginnings, self.f(beginnings), strict=True) if _carries(f)), None)
-        if start is None:
-            return Minimal((), None, 0, self.runs - before)
-        heads, value = start, self.f([start])[0]
+        carrying = ((heads, f) for heads, f in zip(beginnings, self.f(beginnings), strict=True) if carries(f, f))
+        heads, value = next(carrying, ([], None))
+        start = len(heads)
         while len(heads) > 1:
             without = [[other for other in heads if other != head] for head in heads]
             found = self.f(without)
             best = min(range(len(found)), key=lambda i: abs(found[i] - 1))
-            if not _carries(found[best]):
+            if not carries(found[best], found[best]):
                 break
             heads, value = without[best], found[best]
-        return Minimal(tuple(sorted(heads)), value, len(start), self.runs - before)
+        return Minimal(tuple(sorted(heads)), value, start, self.runs - before)
 
     def f(self, circuits: Sequence[Sequence[Head]]) -> list[float]:
         """The f of each circuit, a ratio of means over the prompts."""
@@ -88,7 +87,3 @@ class Search:
         self.runs += len(runs)
         means = iter(each / n for each in total)
         return [*(base / n if each is None else next(means) for each in plan), base / n]
-
-
-def _carries(f: float) -> bool:
-    return abs(f - 1) <= MARGIN

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from tiny_ablation.ablations.circuit.curves import Curves, mean_of
-from tiny_ablation.ablations.circuit.design import MARGIN, ROLES
+from tiny_ablation.ablations.circuit.design import ROLES, carries
 from tiny_ablation.run.plan import Arm
 from tiny_ablation.stats.percentile import percentile_among
 
@@ -47,8 +47,7 @@ def named_circuits(curves: Curves, arm: Arm) -> pd.DataFrame:
                 ]
             },
         )
-    carries = (frame["faithfulness_low"] >= 1 - MARGIN) & (frame["faithfulness_high"] <= 1 + MARGIN)
-    return frame.assign(carries=carries)
+    return frame.assign(carries=carries(frame["faithfulness_low"], frame["faithfulness_high"]))
 
 
 def _searched(found: dict[str, float | None] | None) -> float:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tiny_ablation.ablations.direction.vectors import SITE, Difference, Given, OneDirection
 from tiny_ablation.data.text import listing
-from tiny_ablation.errors import ConfigError, DataError
+from tiny_ablation.errors import ConfigError, DataError, first_line
 from tiny_ablation.models.placed import weight_like
 from tiny_ablation.run.plan import PlanContext
 
@@ -89,7 +89,7 @@ def _read(file: str, tensor: str, context: PlanContext) -> "Tensor":
     try:
         tensors = load_file(Path(file).expanduser())
     except (SafetensorError, OSError) as error:
-        raise ConfigError(f"ablation.file={file} cannot be read as safetensors: {str(error).splitlines()[0]}") from error
+        raise ConfigError(f"ablation.file={file} cannot be read as safetensors: {first_line(error)}") from error
     if tensor not in tensors:
         raise ConfigError(
             f"ablation.file={file} has no tensor {tensor}; ablation.tensor names one of {listing(sorted(tensors))}"

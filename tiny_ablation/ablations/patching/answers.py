@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tiny_ablation.ablations.patching.recovered import PAIR, Ends, share_of_advantage
+from tiny_ablation.ablations.patching.patch_ablation import PAIR, Ends
+from tiny_ablation.ablations.patching.recovered import share_of_advantage
 from tiny_ablation.config.seeds import generator
 from tiny_ablation.document import Section, Table
 from tiny_ablation.formats import bounds, number, percent, plain, signed

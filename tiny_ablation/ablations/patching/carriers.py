@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from tiny_ablation.ablations.patching.answers import entry
+from tiny_ablation.ablations.patching.patch_ablation import MODELS
 from tiny_ablation.ablations.patching.recovered import asymmetry, share_of_advantage
 from tiny_ablation.config.seeds import generator
 from tiny_ablation.document import Section, Table
@@ -27,7 +28,6 @@ from tiny_ablation.run.site_statistics import interval_of_mean
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-ENDS = ("base", "tuned")
 _SHARES = {"base": "recovered", "tuned": "lost"}  # what a site does in a run of either model
 _SAID = {"recovered": "recovers {} of it in the base", "lost": "loses {} of it in the tuned model"}
 _NAMED, _SHOWN = 3, 10
@@ -41,18 +41,18 @@ _NOUNS = {
 def analyse(prepared: PreparedRun, measured: Sequence[Measured]) -> Analysis:
     """The table `asymmetry` where both directions ran, and `model_diff` of the summary."""
     by_run = {m.arm.run: m for m in aligned(measured)}
-    if set(by_run) != set(ENDS) or not len(by_run["base"].examples):
+    if set(by_run) != set(MODELS) or not len(by_run["base"].examples):
         return Analysis()
     root, name = prepared.spec.settings.root, prepared.metrics[0].name
     cfg: Any = root.ablation
-    both = asymmetry(prepared, measured, ENDS)
+    both = asymmetry(prepared, measured, MODELS)
     ends = {run: m.baseline[name] for run, m in by_run.items()}
     rng = generator(root.seed, "bootstrap", "model_diff")
     difference = ends["tuned"] - ends["base"]
     sites = _sites(prepared, by_run, ends)
     row = next(m.arm.rows[0] for m in by_run.values() if m.arm.rows)
     told: dict[str, Any] = {
-        "models": {run: network.model.name for run, network in zip(ENDS, prepared.networks, strict=True)},
+        "models": {run: network.model.name for run, network in zip(MODELS, prepared.networks, strict=True)},
         "metric": name,
         "values": {run: float(values.mean()) for run, values in ends.items()},
         "difference": interval_of_mean(difference, by_run["base"].groups, root.stats, rng),
@@ -63,7 +63,7 @@ def analyse(prepared: PreparedRun, measured: Sequence[Measured]) -> Analysis:
         "n_sites": len(sites),
         "carriers": [site["site"] for site in sites if site["carries"]],
         "sites": sites[:_SHOWN],
-        "depth": entry(prepared, measured, ENDS) if cfg.take.value == "activations" else None,
+        "depth": entry(prepared, measured, MODELS) if cfg.take.value == "activations" else None,
     }
     tables = {} if both is None else {"asymmetry": both}
     return Analysis(tables, {"model_diff": told}, _unseen(prepared, row.described.component))
@@ -105,7 +105,7 @@ def _sites(
     ]
     for run, m in ran.items():
         gain = m.delta(name) if run == "base" else -m.delta(name)
-        found = share_of_advantage(prepared, gain, ends, m.groups, ENDS, confidence=level)
+        found = share_of_advantage(prepared, gain, ends, m.groups, MODELS, confidence=level)
         more = np.abs(gain.mean(1)) > NUMERICAL_TOLERANCE[root.device.dtype]
         for i, site in enumerate(out):
             low, high = (float(end[i]) if found.bounded[i] else float("nan") for end in (found.low, found.high))

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from tiny_ablation.ablations.patching.patch_ablation import PatchAblation
+from tiny_ablation.ablations.patching.patch_ablation import MODELS, PatchAblation
 from tiny_ablation.ablations.shared.prompt_pairs import require_mark
 from tiny_ablation.ablations.shared.replacements import Patch
 from tiny_ablation.ablations.shared.sites import chosen, chosen_layers
@@ -101,7 +101,7 @@ class ModelDiff(PatchAblation):
     name = "model_diff"
     table = "layer_impact"
     config = ModelDiffConfig
-    ends = ("base", "tuned")
+    ends = MODELS
 
     def check(self, cfg: ModelDiffConfig) -> None:
         """Refuse a second model that is not named, and heads where layers are patched."""

@@ -12,6 +12,11 @@ if TYPE_CHECKING:
     from tiny_ablation.run.result import Result
 
 
+Ends = tuple[str, str]  # what `Arm.run` calls the run of share 0 and that of share 1
+PAIR: Ends = ("corrupt", "clean")
+MODELS: Ends = ("base", "tuned")
+
+
 class PatchAblation(Ablation):
     """Values of one run put into another; where both ends of a pair run, the share that is recovered is told.
 
@@ -19,7 +24,7 @@ class PatchAblation(Ablation):
         ends: what the arms call the run of share 0 and that of share 1.
     """
 
-    ends: ClassVar[tuple[str, str]] = ("corrupt", "clean")
+    ends: ClassVar[Ends] = PAIR
 
     on_text = False  # what is recovered is a share of a change of logits
 

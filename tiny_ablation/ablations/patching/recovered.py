@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from tiny_ablation.ablations.patching.patch_ablation import PAIR, Ends
 from tiny_ablation.run.id_columns import named
 from tiny_ablation.run.measure import Measured, aligned
 from tiny_ablation.run.prepare import PreparedRun
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 NO_TEST = "none: a share with its interval, not a test"
-Ends = tuple[str, str]  # what `Arm.run` calls the run of share 0 and that of share 1
-PAIR: Ends = ("corrupt", "clean")
 _NOT_SAID = (
     "p_value",
     "p_family",

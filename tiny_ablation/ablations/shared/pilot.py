@@ -17,10 +17,8 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from tiny_ablation.stats.clusters import Floats, Ints
 
 # Of each round: sites for each that is kept in the end, and the share of the examples that they are measured on so far.
 ROUNDS = ((8, 1 / 32), (4, 1 / 16), (2, 1 / 8))
@@ -64,14 +62,14 @@ def corrected(estimates: Floats, layers: Ints, n_kept: int, measure: Callable[[l
     examples = typical(estimates, max(counts))
     missed = np.full((n_sites, len(examples)), np.nan)
     plain = estimates.mean(1)
-    values, bound = plain.copy(), np.abs(plain)
+    values, error = plain.copy(), np.zeros_like(plain)
     for (times, _), count in zip(ROUNDS, counts, strict=True):
-        sites = np.argsort(-bound, kind="stable")[: times * n_kept].tolist()
+        could_be = np.abs(values) + _COULD_BE * np.sqrt(error)
+        sites = np.argsort(-could_be, kind="stable")[: times * n_kept].tolist()
         _measure(missed, sites, examples[:count], estimates, measure)
         part, error = _learned(missed, layers)
         seen = ~np.isnan(missed[:, 0])
         values[seen] = plain[seen] + part[seen] * np.nanmean(missed[seen], axis=1)
-        bound = np.abs(values) + _COULD_BE * np.sqrt(error)
     bound = np.abs(values) + _IN_THE_END * np.sqrt(error)
     return Corrected(values, np.argsort(-bound, kind="stable").tolist(), (~np.isnan(missed)).sum(1))
 

@@ -169,13 +169,14 @@ def estimate_sites(
     found = np.mean([estimate(context.network, context.clean, question).numpy() for question in questions], axis=0)
     estimates = found[tuple(zip(*sites, strict=True))]
     values, how = estimates.mean(1), f"integrated, {steps} steps" if steps else "gradient"
-    order = sorted(range(len(sites)), key=lambda i: (-abs(values[i]), sites[i]))
     runs = 0.0
     if pilot and n_top < len(sites) and not context.outline:
         exact = partial(_effects, edit, draws, sites, context, questions[0].metric)
         values, order, counts = corrected(estimates, np.array([layer for layer, _ in sites]), n_top, exact)
         runs = float(counts.sum()) * len(draws) / len(context.clean)
         how += f", corrected by {np.count_nonzero(counts)} sites on up to {counts.max()} examples"
+    else:
+        order = sorted(range(len(sites)), key=lambda i: (-abs(values[i]), sites[i]))
     drawn = generator(context.seed, "screening", edit.component).permutation(len(sites))[:n_random]
     return Estimates(
         edit.component,

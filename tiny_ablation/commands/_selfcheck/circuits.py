@@ -210,9 +210,10 @@ def _check_smallest(shop: Workshop, model: str, strength: Mapping[Head, float], 
 
 
 def auroc(strength: Mapping[Head, float], live: Sequence[Head], dead: Sequence[Head]) -> float:
-    """The chance that a live head scores higher than a dead one; ties count half (Mann-Whitney)."""
-    pairs = [(strength[a], strength[b]) for a in live for b in dead]
-    return sum((a > b) + 0.5 * (a == b) for a, b in pairs) / len(pairs)
+    """The chance that a live head scores higher than a dead one."""
+    from tiny_ablation.stats.ranks import auroc as of
+
+    return of([strength[head] for head in live], [strength[head] for head in dead])
 
 
 def _strength(tables: "RunTables") -> dict[Head, float]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from tiny_ablation.config.choices import ModelSource
 from tiny_ablation.data.text import listing
-from tiny_ablation.errors import MissingExtraError, ModelError, is_out_of_memory
+from tiny_ablation.errors import MissingExtraError, ModelError, first_line, is_out_of_memory
 from tiny_ablation.models.sources.files import ADAPTER, ADAPTER_WEIGHTS, CONFIG, TOKENIZERS, ModelFiles
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def merge(hf: Any, directory: Path) -> Any:
     except Exception as error:  # an adapter of another model raises anything in peft
         if isinstance(error, ModelError) or is_out_of_memory(error):
             raise
-        said = (str(error).strip() or type(error).__name__).splitlines()[0]
+        said = first_line(error)
         raise ModelError(f"the adapter in {directory} cannot be merged: {said}. Is it of another base?") from error
 
 

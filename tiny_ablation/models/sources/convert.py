@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from tiny_ablation.errors import ModelError, is_out_of_memory, panics_told
+from tiny_ablation.errors import ModelError, first_line, is_out_of_memory, panics_told
 from tiny_ablation.models.sources.files import WEIGHTS
 from tiny_ablation.models.sources.gguf_rope import with_rope_scaling
 from tiny_ablation.models.sources.progress import spinner
@@ -38,7 +38,7 @@ def convert_gguf(gguf: Path, directory: Path, label: str) -> dict[str, str]:
         except Exception as error:  # a damaged file can raise anything in the three libraries that read it
             if isinstance(error, ModelError) or is_out_of_memory(error):
                 raise
-            said = (str(error).strip() or type(error).__name__).splitlines()[0]
+            said = first_line(error)
             raise ModelError(f"{gguf} cannot be read as a language model: {said}. Is it whole?") from error
         _write(directory, config, tensors)
         tokenizer.save_pretrained(directory)

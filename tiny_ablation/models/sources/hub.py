@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from tiny_ablation.errors import ModelError
+from tiny_ablation.errors import ModelError, first_line
 from tiny_ablation.models.sources.files import ModelFiles, checksum, missing_parts, weight_files
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def _out_of_reach(cfg: "ModelConfig", cause: str) -> str:
 def _cause(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+    return first_line(error)
 
 
 def _check_blobs(cfg: "ModelConfig", directory: Path) -> None:
