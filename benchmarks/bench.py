@@ -248,18 +248,10 @@ def _arguments() -> argparse.Namespace:
         help="such as heads:facts=64: heads, pairs or patching, a family and how many prompts",
     )
     parser.add_argument(
-        "--ways",
-        nargs="+",
-        choices=list(WAYS),
-        default=list(WAYS),
-        help="those that are compared; the engine among them",
+        "--ways", nargs="+", choices=list(WAYS), default=list(WAYS), help="those that are compared; the engine among them"
     )
     parser.add_argument(
-        "--whole",
-        type=int,
-        default=3,
-        metavar="N",
-        help="time the default run as a whole N times (default: %(default)s)",
+        "--whole", type=int, default=3, metavar="N", help="time the default run as a whole N times (default: %(default)s)"
     )
     parser.add_argument(
         "--memory-of",

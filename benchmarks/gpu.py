@@ -72,12 +72,7 @@ def main() -> None:
 
 
 def _measure(
-    found: Found,
-    shape: str,
-    dtype: str,
-    args: argparse.Namespace,
-    left: Callable[[], float],
-    save: Callable[[], None],
+    found: Found, shape: str, dtype: str, args: argparse.Namespace, left: Callable[[], float], save: Callable[[], None]
 ) -> None:
     network = build(shape, DTYPES[dtype], args.device)
     found["parameters"] = sum(p.numel() for p in network.hf.parameters())
@@ -236,10 +231,7 @@ def page(result: Found) -> str:
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     lines += [_line(m, name, job) for m in measured for name, job in m["jobs"].items()]
-    left_out = [
-        *result["left_out"],
-        *(f"{m['model']} {m['dtype']} {j}" for m in measured for j in m.get("left_out", [])),
-    ]
+    left_out = [*result["left_out"], *(f"{m['model']} {m['dtype']} {j}" for m in measured for j in m.get("left_out", []))]
     left_out += [f"{m['model']} {m['dtype']}: {m['error']}" for m in result["models"] if "error" in m]
     return "\n".join([*lines, "", *(["Left out: " + "; ".join(left_out), ""] if left_out else [])])
 

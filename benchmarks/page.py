@@ -87,9 +87,7 @@ errors, so that which head is the tenth is largely chance, and some heads act wh
 
 
 def page(
-    results: Sequence[Mapping[str, Any]],
-    growth: Mapping[str, Any] | None = None,
-    screening: Mapping[str, Any] | None = None,
+    results: Sequence[Mapping[str, Any]], growth: Mapping[str, Any] | None = None, screening: Mapping[str, Any] | None = None
 ) -> str:
     """The page for these results, and for those of `benchmarks.growth` and `benchmarks.screening`."""
     from benchmarks.bench import MEANS, PER_EXAMPLE
@@ -153,10 +151,7 @@ def _around(results: Sequence[Mapping[str, Any]]) -> Iterator[str]:
             yield f"| `{name}` | {model:.2f} | {peak:.2f} | **{peak - model:.2f}** |"
         yield ""
     if whole:
-        yield from (
-            _WHOLE,
-            "| first progress tick | whole | loop | all but the loop | loop, of what comes after start-up |",
-        )
+        yield from (_WHOLE, "| first progress tick | whole | loop | all but the loop | loop, of what comes after start-up |")
         yield "|---|---|---|---|---|"
         cells = (
             f"**{whole['first_tick']:.1f}**",

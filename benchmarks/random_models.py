@@ -11,11 +11,7 @@ from tiny_ablation.engine.prompts import Prompt
 from tiny_ablation.models.network import Network, build_network
 
 # layers, heads, key/value heads, width, width of the MLP, vocabulary
-SHAPES = {
-    "135M": (30, 9, 3, 576, 1536, 49152),
-    "6.7B": (32, 32, 32, 4096, 11008, 32000),
-    "tiny": (4, 4, 2, 64, 128, 512),
-}
+SHAPES = {"135M": (30, 9, 3, 576, 1536, 49152), "6.7B": (32, 32, 32, 4096, 11008, 32000), "tiny": (4, 4, 2, 64, 128, 512)}
 # Prompts as in the package's corpora: how many tokens they have, how many of these they share with others, and with how many.
 CORPORA = {"facts": ((9, 13), 2, 8), "ioi": ((17, 17), 4, 4)}
 

@@ -87,14 +87,7 @@ def _recall(strongest: Sequence[Head], family: str, n: int, model: str, top: int
 def _run(family: str, n: int, model: str, *more: str) -> "_Run":
     with tempfile.TemporaryDirectory() as place:
         where = Path(place) / "run"
-        args = (
-            *COMMON,
-            f"model={model}",
-            f"dataset={family}",
-            f"dataset.n_examples={n}",
-            *more,
-            f"hydra.run.dir={where}",
-        )
+        args = (*COMMON, f"model={model}", f"dataset={family}", f"dataset.n_examples={n}", *more, f"hydra.run.dir={where}")
         with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
             code = tiny_ablate(args)
         if code:

@@ -33,9 +33,7 @@ def bridge_loop(network: Network, job: Job, items: Sequence[Item]) -> Tensor:
     if job.sources:
         places = _places(items)
         _, cache = network.bridge.run_with_cache(
-            _padded(network, job.sources)[0],
-            attention_mask=mask,
-            names_filter=[name(place) for place in places],
+            _padded(network, job.sources)[0], attention_mask=mask, names_filter=[name(place) for place in places]
         )
         source = {place: cache[name(place)] for place in places}
     out = []
@@ -80,9 +78,7 @@ def rows_loop(network: Network, job: Job, items: Sequence[Item], tokens: int = 4
         ]
         try:
             logits = network.hf(
-                input_ids=ids.repeat(len(chunk), 1),
-                attention_mask=mask.repeat(len(chunk), 1),
-                use_cache=False,
+                input_ids=ids.repeat(len(chunk), 1), attention_mask=mask.repeat(len(chunk), 1), use_cache=False
             ).logits
         finally:
             for handle in handles:

@@ -83,10 +83,7 @@ def _by_head(module: str) -> dict[str, At]:
 
 def _latent(queries: str) -> dict[str, tuple[At, ...]]:
     """DeepSeek's attention: a query has a rotary part, a value stands behind the key of its head."""
-    query, value = (
-        heads(queries, "out", LATENT),
-        heads("self_attn.kv_b_proj", "out", first=D, step=2 * D),
-    )
+    query, value = (heads(queries, "out", LATENT), heads("self_attn.kv_b_proj", "out", first=D, step=2 * D))
     return _parts("self_attn.o_proj", "self_attn", "mlp", q=query, v=value)
 
 

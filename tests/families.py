@@ -12,18 +12,8 @@ import torch
 from tiny_ablation.models.random_models import drawn
 
 N_LAYERS, N_HEADS, N_KV_HEADS, D_MODEL, D_HEAD, D_MLP, VOCABULARY = 3, 4, 2, 64, 16, 96, 101
-SIZES = {
-    "num_hidden_layers": N_LAYERS,
-    "num_attention_heads": N_HEADS,
-    "hidden_size": D_MODEL,
-    "vocab_size": VOCABULARY,
-}
-GATED = {
-    **SIZES,
-    "intermediate_size": D_MLP,
-    "num_key_value_heads": N_KV_HEADS,
-    "max_position_embeddings": 256,
-}
+SIZES = {"num_hidden_layers": N_LAYERS, "num_attention_heads": N_HEADS, "hidden_size": D_MODEL, "vocab_size": VOCABULARY}
+GATED = {**SIZES, "intermediate_size": D_MLP, "num_key_value_heads": N_KV_HEADS, "max_position_embeddings": 256}
 TOKENS = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
 
 
@@ -302,12 +292,7 @@ def _before(changed: Callable[[torch.Tensor], torch.Tensor]) -> Any:
 
 
 def hooked(
-    model: Any,
-    name: str,
-    component: str,
-    layer: int,
-    change: Callable[[torch.Tensor], torch.Tensor],
-    unit: int = 0,
+    model: Any, name: str, component: str, layer: int, change: Callable[[torch.Tensor], torch.Tensor], unit: int = 0
 ) -> Any:
     """Hook a unit by hand: `change` gets its values (..., width) as the residual stream gets them; returns the handle."""
     at = {**_STREAM, **FAMILIES[name].places}[component]

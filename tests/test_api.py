@@ -12,21 +12,9 @@ from tiny_ablation.errors import ConfigError, ModelError, ResultsError, UserErro
 from tiny_ablation.models.sources.toy import toy_llama
 
 QUICK = {"tracking": "off", "n_boot": 200, "n_perm": 200, "threads": 1, "verify": "off"}
-PLACES = [
-    ("France", " Paris"),
-    ("Italy", " Rome"),
-    ("Spain", " Madrid"),
-    ("Greece", " Athens"),
-    ("Poland", " Warsaw"),
-]
+PLACES = [("France", " Paris"), ("Italy", " Rome"), ("Spain", " Madrid"), ("Greece", " Athens"), ("Poland", " Warsaw")]
 ROWS = [
-    {
-        "id": f"row{i}",
-        "clean": f"The capital of {place} is",
-        "target": city,
-        "foil": PLACES[i - 1][1],
-        "group": place,
-    }
+    {"id": f"row{i}", "clean": f"The capital of {place} is", "target": city, "foil": PLACES[i - 1][1], "group": place}
     for i, (place, city) in enumerate(PLACES)
 ]
 
@@ -74,18 +62,7 @@ def test_a_model_and_rows_in_memory_give_the_numbers_of_the_command(edited, cli,
         "hydra.run.dir=theirs",
     )
     assert done.code == 0, done.err
-    numbers = [
-        "layer",
-        "head",
-        "metric",
-        "value",
-        "baseline",
-        "delta",
-        "ci_low",
-        "ci_high",
-        "p_value",
-        "q_value",
-    ]
+    numbers = ["layer", "head", "metric", "value", "baseline", "delta", "ci_low", "ci_high", "p_value", "q_value"]
     pd.testing.assert_frame_equal(run.impact[numbers], load_run("theirs").impact[numbers])
     judged = [logit_diff(model, tokenizer, row) for row in ROWS]
     assert run.summary["baseline"]["logit_diff"]["mean"] == pytest.approx(sum(judged) / len(judged), abs=5e-5)

@@ -55,8 +55,7 @@ def test_a_file_that_cannot_be_written(error, said):
 
 
 @pytest.mark.parametrize(
-    "error",
-    [ValueError("no"), FileNotFoundError(errno.ENOENT, "No such file"), Exception("gone (os error 2)")],
+    "error", [ValueError("no"), FileNotFoundError(errno.ENOENT, "No such file"), Exception("gone (os error 2)")]
 )
 def test_other_errors_mean_nothing_to_people(error):
     assert user_message(error) is None

@@ -41,11 +41,7 @@ def _numpy() -> bytes:
     return sink.getvalue()
 
 
-FORMS: dict[str, Callable[[], bytes]] = {
-    "pickle": lambda: pickle.dumps(Evil()),
-    "torch": _torch,
-    "numpy": _numpy,
-}
+FORMS: dict[str, Callable[[], bytes]] = {"pickle": lambda: pickle.dumps(Evil()), "torch": _torch, "numpy": _numpy}
 
 
 @pytest.fixture(params=FORMS)
@@ -66,13 +62,7 @@ def test_each_form_does_run_code_where_it_is_let():
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
-    [
-        "config.yaml",
-        "manifest.json",
-        "metrics/summary.json",
-        "metrics/head_impact.parquet",
-        "metrics/per_example.parquet",
-    ],
+    ["config.yaml", "manifest.json", "metrics/summary.json", "metrics/head_impact.parquet", "metrics/per_example.parquet"],
 )
 def test_a_run(tmp_path, evil, name):
     surfaces.run_directory(tmp_path / "run", {**surfaces.seeds("run"), name: evil})

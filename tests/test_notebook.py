@@ -44,14 +44,7 @@ def test_its_numbers_are_those_of_the_command(cli, tmp_path, monkeypatch):
     model.save_pretrained(tmp_path / "model")
     tokenizer.save_pretrained(tmp_path / "model")
     rows.to_json(tmp_path / "rows.jsonl", orient="records", lines=True)
-    done = cli(
-        "model=local",
-        "model.path=model",
-        "dataset=jsonl",
-        "dataset.path=rows.jsonl",
-        *TOY,
-        "hydra.run.dir=command",
-    )
+    done = cli("model=local", "model.path=model", "dataset=jsonl", "dataset.path=rows.jsonl", *TOY, "hydra.run.dir=command")
     assert done.code == 0, done.err
     impact = load_run(tmp_path / "command").impact.query("metric == 'logit_diff'").set_index(["layer", "head"])
     for row in top.itertuples():

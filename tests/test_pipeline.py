@@ -120,10 +120,7 @@ def test_a_verification_that_cannot_run_is_a_verdict(run, monkeypatch, capsys):
         patch.setattr(model.Bare, "_port", unknown)
         assert run() == 0
     found = json.loads(Path("run/metrics/verify.json").read_text())
-    assert found == {
-        "verdict": "not_verified",
-        "reason": "the reference does not know where blocks.0.z is in this model",
-    }
+    assert found == {"verdict": "not_verified", "reason": "the reference does not know where blocks.0.z is in this model"}
     assert "these numbers are not verified: the reference does not know" in capsys.readouterr().err
     assert read_manifest(Path("run")).undone is None  # nothing that a rerun could make up for
 

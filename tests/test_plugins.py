@@ -21,13 +21,7 @@ from tiny_ablation.metrics.readout import Metric
 METRICS = [Metric("half_drop", "probability", "half of the target's lost probability",
                   lambda a, b: (b.token_log_prob.exp() - a.token_log_prob.exp()) / 2, worse=1)]
 """
-RUN = [
-    *TOY,
-    "verify=off",
-    "ablation=mlp_half",
-    "metrics.names=[p_drop,half_drop]",
-    "metrics.primary=half_drop",
-]
+RUN = [*TOY, "verify=off", "ablation=mlp_half", "metrics.names=[p_drop,half_drop]", "metrics.primary=half_drop"]
 
 
 def forget():

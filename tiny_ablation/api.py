@@ -275,10 +275,7 @@ def _data(data: Any) -> tuple[str, dict[str, Any]]:
         (directory / "rows.jsonl").write_text(lines, encoding="utf-8")
         return {}
 
-    return "file", {
-        "dataset.path": str(converted("rows", f"rows:{digest}", write) / "rows.jsonl"),
-        "dataset.name": "rows",
-    }
+    return "file", {"dataset.path": str(converted("rows", f"rows:{digest}", write) / "rows.jsonl"), "dataset.name": "rows"}
 
 
 def _given(row: Mapping[str, Any]) -> dict[str, Any]:

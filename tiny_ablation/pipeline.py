@@ -62,13 +62,7 @@ def run(spec: "RunSpec", directory: Path, screen: "Screen", *, replace: bool = F
 
 
 def _carry_out(
-    spec: "RunSpec",
-    directory: Path,
-    screen: "Screen",
-    profile: "Profile",
-    *,
-    replace: bool,
-    admit: "Admit | None",
+    spec: "RunSpec", directory: Path, screen: "Screen", profile: "Profile", *, replace: bool, admit: "Admit | None"
 ) -> bool:
     """Prepare, measure and what follows; see `run`."""
     from tiny_ablation.report.run_screen import headline
@@ -122,10 +116,7 @@ def _among_workers(
     with ExitStack() as stack, keeping(rundir.path):
         ensure_vacant(rundir, prepared.identity, replace=False)
         try:
-            with (
-                profile.stage("measure"),
-                screen.progress(prepared.spec.ablation.name, _total(work)) as stage,
-            ):
+            with profile.stage("measure"), screen.progress(prepared.spec.ablation.name, _total(work)) as stage:
                 last = stack.enter_context(working(prepared, rundir, work, stage.advance))
         except KeyboardInterrupt:
             raise Interrupted(
@@ -229,10 +220,7 @@ def _confirm(
 
 
 def _write_statistics(
-    prepared: "PreparedRun",
-    rundir: "RunDir",
-    measured: "Sequence[Measured]",
-    confirmed: "Confirmation | None",
+    prepared: "PreparedRun", rundir: "RunDir", measured: "Sequence[Measured]", confirmed: "Confirmation | None"
 ) -> dict[str, Any]:
     """The tables and the summary; returns the summary."""
     from tiny_ablation.run.summary import run_summary

@@ -53,13 +53,7 @@ def plugins() -> list[Plugin]:
     files = [Path(part).expanduser() for part in os.environ.get(VARIABLE, "").split(os.pathsep) if part]
     found = [_load(path.stem, f"{VARIABLE}: {path}", lambda path=path: _module_of(path)) for path in files]
     for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
-        found.append(
-            _load(
-                entry.name,
-                f"the plug-in {entry.name} ({entry.value})",
-                lambda e=entry: import_module(e.value),
-            )
-        )
+        found.append(_load(entry.name, f"the plug-in {entry.name} ({entry.value})", lambda e=entry: import_module(e.value)))
     return found
 
 

@@ -22,16 +22,7 @@ OWN = "tiny-ablation"
 def main() -> int:
     """Audit this environment."""
     excused = tomllib.loads((HERE / "pyproject.toml").read_text())["tool"]["audit"]["excused"]
-    command = [
-        sys.executable,
-        "-m",
-        "pip_audit",
-        "--format",
-        "json",
-        "--progress-spinner",
-        "off",
-        "--skip-editable",
-    ]
+    command = [sys.executable, "-m", "pip_audit", "--format", "json", "--progress-spinner", "off", "--skip-editable"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     lines, code = judged(done.stdout, done.stderr, excused)
     print(*lines, sep="\n")

@@ -21,16 +21,7 @@ HERE = Path(__file__).resolve().parents[1]
 def main() -> int:
     """Write the file that is named on the command line."""
     out = Path(sys.argv[1])
-    command = [
-        sys.executable,
-        "-m",
-        "cyclonedx_py",
-        "environment",
-        sys.executable,
-        "--output-reproducible",
-        "--of",
-        "JSON",
-    ]
+    command = [sys.executable, "-m", "cyclonedx_py", "environment", sys.executable, "--output-reproducible", "--of", "JSON"]
     found = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     declared = tomllib.loads((HERE / "pyproject.toml").read_text())["project"]["dependencies"]
     bill = needed(json.loads(found), [re.split(r"[\s<>=!~;\[]", each)[0] for each in declared])

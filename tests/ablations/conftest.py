@@ -10,14 +10,7 @@ from omegaconf import OmegaConf
 
 from tiny_ablation.ablations.registry import run_spec
 from tiny_ablation.config.keys import check_values
-from tiny_ablation.config.schema import (
-    DatasetConfig,
-    MetricsConfig,
-    ModelConfig,
-    ModelSource,
-    RootConfig,
-    StatsConfig,
-)
+from tiny_ablation.config.schema import DatasetConfig, MetricsConfig, ModelConfig, ModelSource, RootConfig, StatsConfig
 from tiny_ablation.config.settings import to_settings
 from tiny_ablation.engine.bare.model import Bare
 from tiny_ablation.engine.executor import Executor
@@ -66,14 +59,7 @@ def make_pairs() -> Callable[..., tuple[list[Prompt], list[Prompt]]]:
 def against_reference() -> Callable[..., float]:
     """Every cell of a arm computed both ways; returns the largest effect, so that a test can see that there was one."""
 
-    def check(
-        network: Network,
-        arm: Arm,
-        *,
-        stride: int = 1,
-        shared: bool | None = None,
-        **how: Any,
-    ) -> float:
+    def check(network: Network, arm: Arm, *, stride: int = 1, shared: bool | None = None, **how: Any) -> float:
         plan = [run for row in arm.rows for run in row.runs]
         reference = Reference(Bare(network.hf), arm.prompts, FIRST, **how)
         moved, compared = 0.0, 0
@@ -82,11 +68,7 @@ def against_reference() -> Callable[..., float]:
                 for row in range(example % stride, len(plan), stride):
                     for name, expected in reference.values(plan[row], example).items():
                         got = result.values[name][row, column].item()
-                        assert got == pytest.approx(expected, abs=5e-5, rel=0), (
-                            plan[row].label,
-                            example,
-                            name,
-                        )
+                        assert got == pytest.approx(expected, abs=5e-5, rel=0), (plan[row].label, example, name)
                         moved = max(moved, abs(got - result.baseline[name][column].item()))
                         compared += 1
         assert compared >= len(plan) // stride
@@ -99,14 +81,7 @@ def against_reference() -> Callable[..., float]:
 def run_toy(tmp_path) -> Callable[..., Any]:
     """A run of one ablation config on the toy model: prepared, measured and its tables."""
 
-    def run(
-        ablation: Any,
-        *,
-        dataset: str = "facts",
-        n_examples: int = 8,
-        shape: str = "llama",
-        **dataset_keys: Any,
-    ) -> Any:
+    def run(ablation: Any, *, dataset: str = "facts", n_examples: int = 8, shape: str = "llama", **dataset_keys: Any) -> Any:
         root = RootConfig(
             model=ModelConfig(name="toy", source=ModelSource.toy, shape=shape),
             dataset=DatasetConfig(name=dataset, family=dataset, n_examples=n_examples, **dataset_keys),
@@ -131,14 +106,7 @@ def cli_run(tmp_path, monkeypatch) -> Callable[..., Any]:
 
     def run(*args: str, directory: str = "earlier") -> Any:
         monkeypatch.chdir(tmp_path)
-        common = (
-            "model=toy",
-            "tracking=off",
-            "verify=off",
-            "dataset.n_examples=8",
-            "stats.n_boot=200",
-            "stats.n_perm=200",
-        )
+        common = ("model=toy", "tracking=off", "verify=off", "dataset.n_examples=8", "stats.n_boot=200", "stats.n_perm=200")
         assert main([*common, f"hydra.run.dir={directory}", *args]) == 0
         return tmp_path / directory, load_run(tmp_path / directory).impact
 

@@ -34,18 +34,8 @@ def jsonl(tmp_path, *rows):
     return {"dataset": "file", "path": str(path), "n_examples": None}
 
 
-PAIR = {
-    "clean": "The capital of France is",
-    "corrupt": "The capital of Japan is",
-    "target": " Paris",
-    "foil": " Tokyo",
-}
-LONGER = {
-    "clean": "The capital of Italy is",
-    "corrupt": "The old capital of Spain is",
-    "target": " Rome",
-    "foil": " Paris",
-}
+PAIR = {"clean": "The capital of France is", "corrupt": "The capital of Japan is", "target": " Paris", "foil": " Tokyo"}
+LONGER = {"clean": "The capital of Italy is", "corrupt": "The old capital of Spain is", "target": " Rome", "foil": " Paris"}
 ALONE = {"clean": "The capital of Spain is", "target": " Rome", "foil": " Paris"}
 
 

@@ -23,13 +23,7 @@ RIGHT, WRONG = [" blue", " green", " white"], [" red", " black"]
 @pytest.fixture
 def corpus(tmp_path):
     rows = [
-        {
-            "clean": f"The sky{' is' * i} very",
-            "target": " blue",
-            "foil": " red",
-            "targets": RIGHT,
-            "foils": WRONG,
-        }
+        {"clean": f"The sky{' is' * i} very", "target": " blue", "foil": " red", "targets": RIGHT, "foils": WRONG}
         for i in range(1, 11)
     ]
     path = tmp_path / "colours.jsonl"

@@ -48,10 +48,7 @@ def test_a_window_stands_around_its_layer_and_is_described(toy_networks, make_co
     context = make_context(network, prompts_for(network.shape.d_vocab))
     [arm] = ABLATION.plan(config(edges=["first to last"], window=2, layers=[1]), context)
     [row] = arm.rows
-    assert [(e.layer, e.keys, e.positions) for e in row.intervention.edits] == [
-        (0, "first", "last"),
-        (1, "first", "last"),
-    ]
+    assert [(e.layer, e.keys, e.positions) for e in row.intervention.edits] == [(0, "first", "last"), (1, "first", "last")]
     assert row.key == {"layer": 1, "position": "first to last", "granularity": "attention edges"}
     assert (row.described.positions, row.described.set) == ("first to last", "window of 2 layers")
 
@@ -99,10 +96,7 @@ def test_an_attention_that_takes_no_such_mask_is_refused_by_name(make_context):
 
 @pytest.mark.parametrize(
     ("fault", "said"),
-    [
-        (lambda x: x.fill_(-torch.inf).diagonal(0, 1, 3).zero_(), "changes other tokens"),
-        (lambda x: x.zero_(), "by other ways"),
-    ],
+    [(lambda x: x.fill_(-torch.inf).diagonal(0, 1, 3).zero_(), "changes other tokens"), (lambda x: x.zero_(), "by other ways")],
     ids=["too much", "nothing"],
 )
 def test_what_a_mask_does_is_proven_on_the_model(monkeypatch, fault, said):

@@ -80,26 +80,13 @@ HOW = [
     {"pattern": "corrupt"},
     {"pattern": "clean", "together": True},
 ]
-SLOW = (
-    "mistral",
-    "olmo2",
-    "phi3",
-    "mixtral",
-)  # windows, norms of queries behind the projection, a fused one, experts
+SLOW = ("mistral", "olmo2", "phi3", "mixtral")  # windows, norms of queries behind the projection, a fused one, experts
 
 
 @pytest.mark.parametrize("shared", [True, False], ids=["tree", "buckets"])
 @pytest.mark.parametrize("how", HOW, ids=lambda how: "-".join(map(str, how.values())))
 @pytest.mark.parametrize(
-    "name",
-    [
-        "llama",
-        "gpt2",
-        "neox",
-        "gemma3",
-        "olmo2",
-        *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW),
-    ],
+    "name", ["llama", "gpt2", "neox", "gemma3", "olmo2", *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
 )
 def test_is_what_a_softmax_replaced_by_hand_gives(make_context, name, how, shared):
     assert agrees(name, make_context, shared, **how) > 0.01

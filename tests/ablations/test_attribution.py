@@ -40,11 +40,7 @@ def test_rows_are_exact_and_agree_with_the_reference(
 
 @pytest.mark.parametrize(
     ("component", "table", "unit"),
-    [
-        ("z", "head_impact", "head"),
-        ("mlp_out", "layer_impact", None),
-        ("neurons", "feature_impact", "feature"),
-    ],
+    [("z", "head_impact", "head"), ("mlp_out", "layer_impact", None), ("neurons", "feature_impact", "feature")],
 )
 def test_tables_and_receipt(run_toy, component, table, unit):
     run = run_toy(config(component=component))
@@ -107,10 +103,7 @@ def test_from_the_command_line(cli_run):
 def test_the_receipt_stands_on_the_screen_and_in_the_report(cli_run, capsys):
     directory, _ = cli_run("ablation=attribution", "ablation.top=2", "ablation.random=3")
     note = json.loads((directory / "metrics" / "summary.json").read_text())["notes"]["attribution"]
-    said = [
-        note["recall"]["text"],
-        *(f"{note[part]['sign_agreement']:.0%}" for part in ("random_sample", "top")),
-    ]
+    said = [note["recall"]["text"], *(f"{note[part]['sign_agreement']:.0%}" for part in ("random_sample", "top"))]
     said += [f"{note[part]['rank_correlation']:.2f}" for part in ("random_sample", "top")]
     shown = {"screen": capsys.readouterr().out, "report": (directory / "report.html").read_text()}
     for where, text in shown.items():

@@ -22,16 +22,7 @@ from tiny_ablation.store.reader import load_run
 ABLATION = find_ablation("circuit")
 
 COMMON = ("tracking=off", "verify=off", "stats.n_boot=400", "stats.n_perm=200")
-EFFECTS = {
-    (0, 0): -0.1,
-    (0, 1): 0.5,
-    (0, 2): -2.0,
-    (0, 3): 0.0,
-    (1, 0): -1.0,
-    (1, 1): 3.0,
-    (1, 2): 0.2,
-    (1, 3): -0.3,
-}
+EFFECTS = {(0, 0): -0.1, (0, 1): 0.5, (0, 2): -2.0, (0, 3): 0.0, (1, 0): -1.0, (1, 1): 3.0, (1, 2): 0.2, (1, 3): -0.3}
 
 
 def config(**keys):
@@ -92,16 +83,11 @@ def test_agrees_with_the_reference(toy_networks, make_prompts, make_context, aga
 def test_what_is_run(toy_networks, make_prompts, make_context, known_ranking):
     network = toy_networks["llama"]
     named, *rest = ABLATION.plan(
-        config(rankings=["absolute"], fractions=[0.25, 1.0]),
-        make_context(network, make_prompts(network.shape.d_vocab)),
+        config(rankings=["absolute"], fractions=[0.25, 1.0]), make_context(network, make_prompts(network.shape.d_vocab))
     )
     heads = {row.key["set"]: {(e.layer, e.unit) for e in row.intervention.edits} for row in named.rows}
     every, circuit_heads = set(EFFECTS), {(0, 2), (1, 1)}
-    assert heads == {
-        "empty": every,
-        "absolute/top_2/kept": every - circuit_heads,
-        "absolute/top_2/removed": circuit_heads,
-    }
+    assert heads == {"empty": every, "absolute/top_2/kept": every - circuit_heads, "absolute/top_2/removed": circuit_heads}
     kept, removed, members = rest
     assert (kept.controls_of, removed.controls_of) == ("absolute/top_2/kept", "absolute/top_2/removed")
     assert [r.sites for r in kept.rows] == [r.sites for r in removed.rows]  # the same random circuits in both roles
@@ -221,13 +207,7 @@ def test_one_group_of_examples_lets_no_circuit_carry_anything(tmp_path):
     rows = [{"clean": f"alpha beta gamma {w}", "target": " red", "foil": " blue", "group": "one"} for w in ("x", "y", "z", "w")]
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    data = (
-        "model=toy",
-        "dataset=jsonl",
-        f"dataset.path={path}",
-        "dataset.unscorable=skip",
-        "metrics.span=full",
-    )
+    data = ("model=toy", "dataset=jsonl", f"dataset.path={path}", "dataset.unscorable=skip", "metrics.span=full")
     run(tmp_path / "heads", *data, "ablation=heads_zero", "ablation.scales=[0.0]")
     found = run(
         tmp_path / "circuits",

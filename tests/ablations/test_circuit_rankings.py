@@ -210,13 +210,7 @@ def _zeroing(heads):
 
 
 PLANTED = ("model=planted", "dataset=induction_tokens", "dataset.n_examples=12")
-HOW = (
-    "ablation=circuit",
-    "ablation.replacement=zero",
-    "dataset.split=test",
-    "ablation.members=0",
-    "ablation.n_random=3",
-)
+HOW = ("ablation=circuit", "ablation.replacement=zero", "dataset.split=test", "ablation.members=0", "ablation.n_random=3")
 
 
 @pytest.fixture(scope="module")
@@ -394,13 +388,7 @@ def test_a_model_of_another_size_is_refused(tmp_path):
 
 def test_a_plan_says_what_the_search_takes(tmp_path, cli):
     ranking = written(tmp_path, ["L0H0", "L1H1"])
-    args = (
-        "model=toy",
-        "dataset.n_examples=4",
-        "ablation=circuit",
-        f"ablation.ranking={ranking}",
-        "ablation.greedy=3",
-    )
+    args = ("model=toy", "dataset.n_examples=4", "ablation=circuit", f"ablation.ranking={ranking}", "ablation.greedy=3")
     [found] = cli("plan", *args, "--json").json()
     assert [*found["first"]] == ["the smallest circuits are searched"]
 

@@ -48,31 +48,14 @@ PAIRS = [
     [
         (
             "activation_patch",
-            {
-                "granularity": "head_out",
-                "direction": "both",
-                "layers": [12],
-                "heads": [4],
-                "positions": "all",
-            },
+            {"granularity": "head_out", "direction": "both", "layers": [12], "heads": [4], "positions": "all"},
         ),
+        ("activation_patch", {"granularity": "layer_resid", "direction": "both", "layers": [9, 25], "positions": "last"}),
         (
             "activation_patch",
-            {"granularity": "layer_resid", "direction": "both", "layers": [9, 25], "positions": "last"},
+            {"granularity": "mlp_out", "direction": "clean_to_corrupt", "layers": [3], "positions": "subject"},
         ),
-        (
-            "activation_patch",
-            {
-                "granularity": "mlp_out",
-                "direction": "clean_to_corrupt",
-                "layers": [3],
-                "positions": "subject",
-            },
-        ),
-        (
-            "activation_patch",
-            {"granularity": "attn_out", "direction": "corrupt_to_clean", "layers": [20], "positions": "each"},
-        ),
+        ("activation_patch", {"granularity": "attn_out", "direction": "corrupt_to_clean", "layers": [20], "positions": "each"}),
         ("heads_pair_zero", {"pairs": [["0.4", "23.4"], ["3.1", "3.2"]]}),
         ("causal_trace", {"layers": [5], "noise_draws": 1, "window": 4}),
         ("path_patch", {"layers": [2], "heads": [3], "receivers": ["L9H4"], "input": "q"}),

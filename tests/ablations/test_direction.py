@@ -136,15 +136,7 @@ def test_a_file_of_directions(tmp_path, toy_networks, make_pairs, make_context):
     n, d, context = network.shape.n_layers, network.shape.d_model, make_context(network, clean)
     each = torch.arange(float(n * d)).view(n, d)
     path = str(tmp_path / "d.safetensors")
-    save_file(
-        {
-            "one": each[1].clone(),
-            "direction": each,
-            "wrong": each[:, 1:].contiguous(),
-            "zero": torch.zeros(d),
-        },
-        path,
-    )
+    save_file({"one": each[1].clone(), "direction": each, "wrong": each[:, 1:].contiguous(), "zero": torch.zeros(d)}, path)
 
     def vectors(**keys):
         [arm, *_] = ABLATION.plan(config(file=path, **keys), context)
@@ -152,11 +144,7 @@ def test_a_file_of_directions(tmp_path, toy_networks, make_pairs, make_context):
 
     assert torch.equal(torch.stack(vectors()), each)
     assert all(torch.equal(v, each[1]) for v in vectors(tensor="one"))
-    for tensor, said in (
-        ("wrong", "one direction for all layers"),
-        ("zero", "zero or not finite"),
-        ("x", "has no tensor x"),
-    ):
+    for tensor, said in (("wrong", "one direction for all layers"), ("zero", "zero or not finite"), ("x", "has no tensor x")):
         with pytest.raises(ConfigError, match=said):
             vectors(tensor=tensor)
     (tmp_path / "text").write_text("no tensors")

@@ -81,10 +81,7 @@ def test_runs_end_to_end(tmp_path, name):
 @pytest.mark.parametrize(
     ("overrides", "files"),
     [
-        (
-            ["ablation=heads_mean", "ablation.mean=template_position", "ablation.component=k", "dataset=ioi"],
-            [],
-        ),
+        (["ablation=heads_mean", "ablation.mean=template_position", "ablation.component=k", "dataset=ioi"], []),
         (["ablation=heads_resample", "ablation.positions=last", "ablation.component=v"], ["draws"]),
         (["ablation=mlp_mean", "ablation.mean=position", "ablation.positions=last", "metrics.span=full"], []),
         (["ablation=heads_set_zero", "ablation.sets={a: [0.1, L1H2]}", "ablation.keep=true"], ["controls"]),

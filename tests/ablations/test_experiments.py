@@ -35,10 +35,7 @@ SMALLER = {
         "sae.tokens=640",
         "sae.held_out=256",
     ),
-    "robustness": (
-        "ablation=heads_zero,heads_mean_template,heads_resample_skip,heads_patch",
-        "model.weights=raw",
-    ),
+    "robustness": ("ablation=heads_zero,heads_mean_template,heads_resample_skip,heads_patch", "model.weights=raw"),
 }
 
 

@@ -41,10 +41,7 @@ def test_named_sets_and_what_is_kept(toy_networks, make_prompts, make_context):
     network = toy_networks["llama"]
     context = make_context(network, make_prompts(network.shape.d_vocab))
     removed, *_ = ABLATION.plan(config(n_random=0), context)
-    assert [dict(row.key) for row in removed.rows] == [
-        {"set": "one", "size": 1},
-        {"set": "across", "size": 3},
-    ]
+    assert [dict(row.key) for row in removed.rows] == [{"set": "one", "size": 1}, {"set": "across", "size": 3}]
     assert [heads_of(row) for row in removed.rows] == [[(0, 1)], [(0, 1), (1, 2), (1, 3)]]
     (kept,) = ABLATION.plan(config(n_random=0, keep=True), context)
     assert heads_of(kept.rows[1]) == [(0, 0), (0, 2), (0, 3), (1, 0), (1, 1)]
@@ -67,10 +64,7 @@ def test_a_set_of_one_head_is_that_head(run_toy):
 
 def test_percentile_and_controls_by_hand(run_toy):
     run = run_toy(config(n_random=6))
-    assert list(run.tables.impact["set"].unique()) == [
-        "one",
-        "across",
-    ]  # random sets are no part of the tested family
+    assert list(run.tables.impact["set"].unique()) == ["one", "across"]  # random sets are no part of the tested family
     assert run.tables.family_size == 2
     impact = run.tables.impact[run.tables.impact["metric"] == "logit_diff"].set_index("set")
     controls = run.tables.more["controls"]

@@ -134,11 +134,7 @@ def test_common_rows_must_be_served_by_every_model(mixed):
 
 
 def test_common_rows_without_a_sweep():
-    for asked, words in (
-        (True, "single run"),
-        ("toy", "list of model options"),
-        (["nope"], "there is no model=nope"),
-    ):
+    for asked, words in ((True, "single run"), ("toy", "list of model options"), (["nope"], "there is no model=nope")):
         with pytest.raises(ConfigError, match=words):
             prepared(facts(common_rows=asked))
 

@@ -94,15 +94,7 @@ def test_one_value_by_hand(toy_networks, make_context, name):
 def test_the_table_of_a_run(run_toy):
     impact = run_toy(LayersMeanConfig(kind="mlp_mean", mean="position", positions="last")).tables.impact
     rows = impact[impact["metric"] == "logit_diff"]
-    assert list(rows.columns[:7]) == [
-        "run_id",
-        "seed",
-        "layer",
-        "granularity",
-        "metric",
-        "value",
-        "condition",
-    ]
+    assert list(rows.columns[:7]) == ["run_id", "seed", "layer", "granularity", "metric", "value", "condition"]
     assert set(rows["replacement"]) == {"mean_position"}
     assert set(rows["granularity"]) == set(rows["component"]) == {"mlp_out"}
     assert rows["delta"].abs().min() > 1e-4
@@ -111,10 +103,7 @@ def test_the_table_of_a_run(run_toy):
 @pytest.mark.parametrize("name", KINDS)
 @pytest.mark.parametrize(
     ("keys", "message"),
-    [
-        ({"layers": []}, r"ablation\.layers=\[\]: the list is empty"),
-        ({"positions": "x"}, r"ablation\.positions=x"),
-    ],
+    [({"layers": []}, r"ablation\.layers=\[\]: the list is empty"), ({"positions": "x"}, r"ablation\.positions=x")],
 )
 def test_wrong_settings_are_refused_before_the_model(name, keys, message):
     with pytest.raises(ConfigError, match=message):

@@ -23,9 +23,6 @@ def test_every_leg_gets_what_it_gives_alone(run_toy, ablation, arms, baselines):
         plan, alone = [run for row in arm.rows for run in row.runs], {}
         for result in Executor(run.prepared.network, arm.prompts, plan, [metric("logit_diff")]):
             for column, example in enumerate(result.examples):
-                alone[example] = (
-                    result.baseline["logit_diff"][column],
-                    *result.values["logit_diff"][:, column],
-                )
+                alone[example] = (result.baseline["logit_diff"][column], *result.values["logit_diff"][:, column])
         found = np.vstack([measured.baseline["logit_diff"], measured.values["logit_diff"]])
         np.testing.assert_allclose(found, np.array([alone[e] for e in measured.examples]).T, atol=1e-5)

@@ -16,14 +16,7 @@ from tests.engine.test_families import prompts
 from tests.families import N_HEADS, hooked, n_units, saved, tiny
 from tiny_ablation.ablations.patching.model_diff import ModelDiffConfig, Part, Take, Way
 from tiny_ablation.ablations.registry import find_ablation, run_spec
-from tiny_ablation.config.schema import (
-    DatasetConfig,
-    MetricsConfig,
-    ModelConfig,
-    ModelSource,
-    RootConfig,
-    StatsConfig,
-)
+from tiny_ablation.config.schema import DatasetConfig, MetricsConfig, ModelConfig, ModelSource, RootConfig, StatsConfig
 from tiny_ablation.config.settings import to_settings
 from tiny_ablation.data.corpus import load_corpus
 from tiny_ablation.engine.bare.model import Bare
@@ -146,10 +139,7 @@ def test_every_part_take_and_way_is_what_hooks_by_hand_give(name):
                     logits = bare.patched(source, arm.run, run.edits[0], prompt, take).double()
                     expected[row, column] = logits[prompt.target[0]] - logits[prompt.foil[0]]
                     again = reference.values(run, column)["logit_diff"]
-                    assert again == pytest.approx(expected[row, column].item(), abs=5e-5), (
-                        run.label,
-                        arm.run,
-                    )
+                    assert again == pytest.approx(expected[row, column].item(), abs=5e-5), (run.label, arm.run)
             for shared in (True, False):
                 for result in Executor(network, asked, runs, metrics, shared=shared):
                     found = result.values["logit_diff"]
@@ -284,11 +274,7 @@ def test_a_planted_difference_of_one_mlp_is_found_and_no_other(biased, tmp_path,
 
 def test_the_depth_at_which_a_difference_arises_is_told(biased, tmp_path):
     done = compared(
-        at(biased.root / "base"),
-        at(biased.root / "L1"),
-        tmp_path / "run",
-        dataset=biased.dataset,
-        granularity=Part.layer_resid,
+        at(biased.root / "base"), at(biased.root / "L1"), tmp_path / "run", dataset=biased.dataset, granularity=Part.layer_resid
     )
     steps = done.found["depth"]["steps"]
     assert [step["step"] for step in steps] == pytest.approx([0, 1], abs=1e-4)
@@ -309,13 +295,7 @@ def test_where_the_models_do_not_differ_no_part_is_named(biased, tmp_path):
 
 
 def test_one_direction_still_tells_the_share(planted, tmp_path):
-    done = compared(
-        at(planted["base"]),
-        at(planted["L1H1"]),
-        tmp_path / "run",
-        dataset=LETTERS,
-        direction=Way.tuned_to_base,
-    )
+    done = compared(at(planted["base"]), at(planted["L1H1"]), tmp_path / "run", dataset=LETTERS, direction=Way.tuned_to_base)
     assert done.found["carriers"] == ["L1H1"]
     assert "lost" not in done.found["sites"][0]
     impact = done.tables.impact
@@ -416,12 +396,7 @@ def test_keys_that_do_not_fit_are_refused():
 def test_a_second_model_that_cannot_be_had_is_called_so(tmp_path):
     facts = DatasetConfig(name="facts", family="facts", n_examples=4)
     with pytest.raises(ModelError, match=r"the second model: .* does not exist"):
-        compared(
-            ModelConfig(name="toy", source=ModelSource.toy),
-            at(tmp_path / "none"),
-            tmp_path / "r",
-            dataset=facts,
-        )
+        compared(ModelConfig(name="toy", source=ModelSource.toy), at(tmp_path / "none"), tmp_path / "r", dataset=facts)
 
 
 def test_a_file_may_not_let_the_second_model_run_code(tmp_path):

@@ -20,10 +20,7 @@ TOY = (
     "dataset.path=rows.csv",
 )
 NEED = {"logit_diff", "prob_diff", "seq_logprob_diff", "seq_logprob_diff_norm"}
-FREE = {
-    "first": "p_drop,acc_flip_rate,acc_gain_rate,entropy,kl_div",
-    "full": "seq_p_drop,seq_acc_flip_rate,seq_kl_mean",
-}
+FREE = {"first": "p_drop,acc_flip_rate,acc_gain_rate,entropy,kl_div", "full": "seq_p_drop,seq_acc_flip_rate,seq_kl_mean"}
 PROMPTS = ["a b c", "c a b", "b c a", "g a c", "a g b", "c g a"]
 ANSWERS = [" d", " e", " f"]
 
@@ -45,13 +42,7 @@ def test_the_metrics_that_compare_with_a_foil_say_so():
 @pytest.mark.parametrize(("span", "longer"), [("first", ""), ("full", " a b")])
 def test_numbers_are_those_of_the_same_rows_with_foils(cli, rows, span, longer):
     """What needs no foil does not look at it, and half of the rows may lack theirs."""
-    measure = (
-        *TOY,
-        f"metrics.span={span}",
-        f"metrics.names=[{FREE[span]}]",
-        "ablation=heads_zero",
-        "ablation.scales=[0.0]",
-    )
+    measure = (*TOY, f"metrics.span={span}", f"metrics.names=[{FREE[span]}]", "ablation=heads_zero", "ablation.scales=[0.0]")
     found = []
     for foils in ([" f"] * 6, [" f", None] * 3, [None] * 6):
         place = rows(foils, longer)
@@ -72,18 +63,8 @@ def test_numbers_are_those_of_the_same_rows_with_foils(cli, rows, span, longer):
         ("first", (), "logit_diff, prob_diff", f"'metrics.names=[{FREE['first']}]'"),
         ("full", (), "seq_logprob_diff, seq_logprob_diff_norm", f"'metrics.names=[{FREE['full']}]'"),
         ("first", ("metrics.names=[kl_div,prob_diff]",), "and prob_diff compare", "'metrics.names=[kl_div]'"),
-        (
-            "first",
-            ("metrics.names=[logit_diff]",),
-            "and logit_diff compare",
-            f"'metrics.names=[{FREE['first']}]'",
-        ),
-        (
-            "first",
-            ("metrics.primary=prob_diff",),
-            "prob_diff, logit_diff",
-            f"[{FREE['first']}]' metrics.primary=p_drop",
-        ),
+        ("first", ("metrics.names=[logit_diff]",), "and logit_diff compare", f"'metrics.names=[{FREE['first']}]'"),
+        ("first", ("metrics.primary=prob_diff",), "prob_diff, logit_diff", f"[{FREE['first']}]' metrics.primary=p_drop"),
     ],
 )
 def test_what_needs_a_foil_is_named_with_what_works(cli, rows, span, override, needing, works):
@@ -117,15 +98,7 @@ def test_what_is_kept_as_correct_may_need_one(cli, rows):
 def test_the_baseline_of_a_data_set_is_shown_without_a_comparison(cli, rows, span):
     rows([None] * 6, " a" if span == "full" else "")
     names = f"metrics.names=[{FREE[span]}]"
-    args = (
-        "data",
-        "model=toy",
-        "dataset=file",
-        "dataset.path=rows.csv",
-        f"metrics.span={span}",
-        names,
-        "--baseline",
-    )
+    args = ("data", "model=toy", "dataset=file", "dataset.path=rows.csv", f"metrics.span={span}", names, "--baseline")
     shown, found = cli(*args), json.loads(cli(*args, "--json").out)
     assert shown.code == 0, shown.err
     assert "not compared (rows without foil)" in shown.out

@@ -85,10 +85,7 @@ def test_costs_at_most_what_zero_and_the_mean_cost(toy_networks, contexts, kind,
             zeroed = Edit(edit.component, 1, edit.unit, Scale(0.0), positions)
             for name, made in (("zero", zeroed), ("mean", mean[unit]), ("optimal", edit)):
                 run = Intervention((made,))
-                for prompts, told in (
-                    (context.reference(9).prompts, found.losses),
-                    (context.clean, found.held_out),
-                ):
+                for prompts, told in ((context.reference(9).prompts, found.losses), (context.clean, found.held_out)):
                     assert loss(network, prompts, run, False) == pytest.approx(told[name][i].item(), abs=2e-5)
     assert gained > 1e-3
 

@@ -42,11 +42,7 @@ def test_steps_are_differences_of_what_is_recovered(cli, tmp_path):
 
 
 def test_it_is_said_of_the_whole_stack_of_residual_streams_alone(cli, tmp_path):
-    for given in (
-        "ablation.layers=[1]",
-        "ablation.granularity=mlp_out",
-        "ablation.direction=corrupt_to_clean",
-    ):
+    for given in ("ablation.layers=[1]", "ablation.granularity=mlp_out", "ablation.direction=corrupt_to_clean"):
         assert cli(*RUN, given, "resume=false").code == 0
         assert "entry" not in load_run(tmp_path / "run").summary
 
@@ -64,8 +60,7 @@ def step(layer, before, after, largest, low=0.1):
 
 
 @pytest.mark.parametrize(
-    ("largest", "low", "firm"),
-    [(0.95, 0.1, True), (0.6, 0.1, False), (0.95, -0.1, False), (0.95, None, False)],
+    ("largest", "low", "firm"), [(0.95, 0.1, True), (0.6, 0.1, False), (0.95, -0.1, False), (0.95, None, False)]
 )
 def test_the_block_is_named_where_the_evidence_carries_it(largest, low, firm):
     steps = [step(0, 0.0, 0.1, 0.0), step(1, 0.1, 0.9, largest, low), step(2, 0.9, 1.0, 1 - largest)]

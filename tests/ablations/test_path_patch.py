@@ -84,11 +84,7 @@ def test_head_to_query_by_hand(toy_networks, make_pairs, make_context):
     first, second = network.hf.model.layers
     z, seen = {}, {}
     for name, prompt in (("clean", clean), ("corrupt", corrupt)):
-        hooked(
-            network,
-            prompt.ids,
-            [(first.self_attn.o_proj, True, lambda x, name=name: z.update({name: x.clone()}))],
-        )
+        hooked(network, prompt.ids, [(first.self_attn.o_proj, True, lambda x, name=name: z.update({name: x.clone()}))])
     hooked(network, clean.ids, [(first.mlp, False, lambda x: seen.update(mlp=x.clone()))])
 
     def sender(x):
@@ -97,11 +93,7 @@ def test_head_to_query_by_hand(toy_networks, make_pairs, make_context):
         return new
 
     record = (second.self_attn.q_proj, False, lambda x: seen.update(q=x.clone()))
-    hooked(
-        network,
-        clean.ids,
-        [(first.self_attn.o_proj, True, sender), (first.mlp, False, lambda _: seen["mlp"]), record],
-    )
+    hooked(network, clean.ids, [(first.self_attn.o_proj, True, sender), (first.mlp, False, lambda _: seen["mlp"]), record])
 
     def receiver(x):
         new = x.clone()
@@ -124,11 +116,7 @@ def test_a_head_to_the_final_stream_by_hand(toy_networks, make_pairs, make_conte
     (clean,), (corrupt,) = make_pairs(network.shape.d_vocab, n=1)
     block, z = network.hf.model.layers[layer], {}
     for name, prompt in (("clean", clean), ("corrupt", corrupt)):
-        hooked(
-            network,
-            prompt.ids,
-            [(block.self_attn.o_proj, True, lambda x, name=name: z.update({name: x.clone()}))],
-        )
+        hooked(network, prompt.ids, [(block.self_attn.o_proj, True, lambda x, name=name: z.update({name: x.clone()}))])
     change = torch.zeros_like(z["clean"])
     change[..., 8:16] = (z["corrupt"] - z["clean"])[..., 8:16]
     with torch.no_grad():
@@ -178,10 +166,7 @@ def test_table_and_recovered(run_toy):
     ("keys", "message"),
     [
         ({"receivers": ["0.1"]}, "no sending head lies before a receiver"),
-        (
-            {"receivers": ["1.2"], "input": Input.k},
-            "receivers are key/value heads, and this model has 2 a layer",
-        ),
+        ({"receivers": ["1.2"], "input": Input.k}, "receivers are key/value heads, and this model has 2 a layer"),
         ({"receivers": ["1.1", "L1H1"]}, "names a head more than once"),
         ({"receivers": ["9.9"]}, "there is no head 9.9"),
     ],

@@ -25,16 +25,7 @@ from tiny_ablation.sae.trained import recipe, trained
 
 TOGGLE, TRAIN = find_ablation("sae_toggle"), find_ablation("sae_train")
 
-RECIPE = {
-    "width": 24,
-    "k": 3,
-    "context": 16,
-    "own_samples": 2,
-    "batch": 32,
-    "steps": 30,
-    "tokens": 320,
-    "held_out": 256,
-}
+RECIPE = {"width": 24, "k": 3, "context": 16, "own_samples": 2, "batch": 32, "steps": 30, "tokens": 320, "held_out": 256}
 
 
 @pytest.fixture
@@ -212,13 +203,7 @@ def test_a_run_of_both_kinds(whole_run, tmp_path):
 
 
 def test_without_the_error_the_baseline_is_the_reconstruction(whole_run, tmp_path):
-    whole_run(
-        "run",
-        "ablation=sae_toggle",
-        "ablation.candidates=4",
-        "ablation.controls=2",
-        "ablation.error_term=drop",
-    )
+    whole_run("run", "ablation=sae_toggle", "ablation.candidates=4", "ablation.controls=2", "ablation.error_term=drop")
     import pandas as pd
 
     rows = pd.read_parquet(tmp_path / "run/metrics/per_example.parquet")

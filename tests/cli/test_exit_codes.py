@@ -28,11 +28,7 @@ def test_the_other_pages_list_the_same(page):
     ("raised", "code", "words"),
     [
         (None, 0, ""),
-        (
-            RuntimeError("what nobody expected"),
-            1,
-            "RuntimeError: what nobody expected (set HYDRA_FULL_ERROR=1",
-        ),
+        (RuntimeError("what nobody expected"), 1, "RuntimeError: what nobody expected (set HYDRA_FULL_ERROR=1"),
         (errors.NumericsError("NaN at L0H1"), 1, "NaN at L0H1"),
         (MemoryError(), 1, "memory ran out"),
         (errors.BusyError("Another process"), 2, "Another process"),

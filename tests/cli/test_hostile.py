@@ -117,14 +117,6 @@ def test_a_sweep(cli, tmp_path, rows):
 def test_features(cli, tmp_path, rows, monkeypatch):
     monkeypatch.setenv("TINY_ABLATE_CACHE", str(tmp_path / "cache"))
     (tmp_path / "text.txt").write_text("".join(f"{form} France Paris {i}\n" for i in range(40) for form in FORMS))
-    done = cli(
-        *TOY,
-        "ablation=sae_toggle",
-        "dataset=jsonl",
-        rows,
-        "dataset.n_examples=null",
-        *SAE,
-        "hydra.run.dir=out",
-    )
+    done = cli(*TOY, "ablation=sae_toggle", "dataset=jsonl", rows, "dataset.n_examples=null", *SAE, "hydra.run.dir=out")
     assert done.code == 0, done.err
     assert_harmless(tmp_path / "out")

@@ -59,10 +59,7 @@ def test_a_directory_with_files_of_the_users_is_refused_untouched(cli, tmp_path,
 
 def test_what_is_put_into_the_directory_of_a_run_stays_there_and_is_none_of_its_files(cli, tmp_path):
     """Notebooks beside the results, then `report`, another run in its place, and a refusal of a third."""
-    place, theirs = (
-        tmp_path / "run",
-        ("thesis.tex", "metrics/mine.csv", "artifacts/mine.png", "artifacts/.tmp-mine"),
-    )
+    place, theirs = (tmp_path / "run", ("thesis.tex", "metrics/mine.csv", "artifacts/mine.png", "artifacts/.tmp-mine"))
     assert cli(*QUICK, "hydra.run.dir=run").code == 0
     first = set(read_manifest(place).files)
     write(place, *theirs)
@@ -100,17 +97,7 @@ def test_an_empty_working_directory_may_be_the_directory_of_a_run(cli, tmp_path)
     assert check_files(RunDir(tmp_path)) == []
 
 
-LINKS = (
-    "run.log",
-    "run.log.1",
-    ".lock",
-    ".lock-holder",
-    ".ledger",
-    "metrics",
-    "artifacts",
-    "partial",
-    "manifest.json",
-)
+LINKS = ("run.log", "run.log.1", ".lock", ".lock-holder", ".ledger", "metrics", "artifacts", "partial", "manifest.json")
 
 
 @pytest.mark.parametrize("when", ["before", "after"])

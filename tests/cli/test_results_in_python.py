@@ -19,15 +19,7 @@ from tiny_ablation.report.sweep_tables import cells
 from tiny_ablation.store.checksummed_json import read_sealed, write_sealed
 from tiny_ablation.store.files import read_table
 
-GRID = (
-    "-m",
-    *TOY,
-    "verify=off",
-    "dataset=facts,sva",
-    "dataset.n_examples=6",
-    "seed=0,1",
-    "hydra.sweep.dir=sweep",
-)
+GRID = ("-m", *TOY, "verify=off", "dataset=facts,sva", "dataset.n_examples=6", "seed=0,1", "hydra.sweep.dir=sweep")
 
 
 @pytest.fixture(scope="module")
@@ -35,12 +27,7 @@ def finished(tmp_path_factory):
     """A finished sweep of two behaviours by two seeds."""
     place = tmp_path_factory.mktemp("finished")
     done = subprocess.run(
-        [sys.executable, "-m", "tiny_ablation", *GRID],
-        cwd=place,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=600,
+        [sys.executable, "-m", "tiny_ablation", *GRID], cwd=place, capture_output=True, text=True, check=False, timeout=600
     )
     assert done.returncode == 0, done.stderr
     return place / "sweep"

@@ -11,13 +11,7 @@ ADDRESS = "tracking.uri=http://somebody:hunter2@127.0.0.1:9/x"
 @pytest.mark.parametrize("many", [False, True])
 def test_a_password_of_the_tracking_server_stands_nowhere(cli, tmp_path, many):
     place = ("-m", "seed=0,1", "hydra.sweep.dir=out", "hydra/launcher=basic") if many else ("hydra.run.dir=out",)
-    args = (
-        *(arg for arg in TOY if arg != "tracking=off"),
-        "verify=off",
-        "dataset.n_examples=8",
-        ADDRESS,
-        *place,
-    )
+    args = (*(arg for arg in TOY if arg != "tracking=off"), "verify=off", "dataset.n_examples=8", ADDRESS, *place)
     done = cli(*args)
     assert "hunter2" not in done.out + done.err
     assert "refused" in done.err  # it was tried

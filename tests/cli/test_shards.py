@@ -15,10 +15,7 @@ RUN = (*TOY, "verify=off", "dataset.n_examples=12", "hydra/launcher=basic")
         (("run.shards=2",), "add -m, which starts the workers"),
         (("run.shards=2", "hydra.run.dir=here", "resume=false"), "would delete each other's batches"),
         (("-m", "run.shards=2,3"), "run.shards has one value"),
-        (
-            ("-m", "run.shards=2", "hydra.sweep.subdir=a_${hydra.job.num}"),
-            "workers of one run share its directory",
-        ),
+        (("-m", "run.shards=2", "hydra.sweep.subdir=a_${hydra.job.num}"), "workers of one run share its directory"),
     ],
 )
 def test_workers_that_could_not_share_a_run_are_refused(cli, args, told):
@@ -33,16 +30,9 @@ def test_jobs_of_a_sweep_work_on_each_run_together(cli, tmp_path):
     assert cli(*RUN[:-1], "hydra.run.dir=one").code == 0
     done = cli(*grid, "run.shards=2")
     assert done.code == 0, done.err
-    assert (done.out.count("seed 0  ok"), done.out.count("seed 1  ok"), done.out.count("done before")) == (
-        1,
-        1,
-        2,
-    )
+    assert (done.out.count("seed 0  ok"), done.out.count("seed 1  ok"), done.out.count("done before")) == (1, 1, 2)
     [first] = tmp_path.glob("sweep/*/*/*/0_seed0")
-    assert (read_manifest(first).run_id, (first / "run-0.log").is_file()) == (
-        read_manifest(tmp_path / "one").run_id,
-        True,
-    )
+    assert (read_manifest(first).run_id, (first / "run-0.log").is_file()) == (read_manifest(tmp_path / "one").run_id, True)
     tables = [pd.read_parquet(place / "metrics/head_impact.parquet") for place in (first, tmp_path / "one")]
     pd.testing.assert_frame_equal(*tables, atol=2e-5, rtol=0)
     again = cli(*grid, "run.shards=2")

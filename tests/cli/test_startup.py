@@ -8,17 +8,7 @@ import pytest
 
 from tiny_ablation import __version__
 
-HEAVY = (
-    "torch",
-    "pandas",
-    "numpy",
-    "mlflow",
-    "matplotlib",
-    "transformers",
-    "transformer_lens",
-    "sae_lens",
-    "scipy",
-)
+HEAVY = ("torch", "pandas", "numpy", "mlflow", "matplotlib", "transformers", "transformer_lens", "sae_lens", "scipy")
 
 
 @pytest.mark.parametrize("args", [("--cfg", "job"), ("--help",), ("--version",), ("ablation=nope",)])
@@ -43,14 +33,7 @@ def test_version(cli):
 
 def test_help_shows_groups_and_usage(cli):
     shown = cli("--help").out
-    for word in (
-        "usage: tiny-ablate",
-        "-m, --multirun",
-        "heads_zero",
-        "smollm2_135m",
-        "--config-dir",
-        "Exit codes",
-    ):
+    for word in ("usage: tiny-ablate", "-m, --multirun", "heads_zero", "smollm2_135m", "--config-dir", "Exit codes"):
         assert word in shown
 
 

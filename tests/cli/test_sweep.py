@@ -15,15 +15,7 @@ from tests.cli.conftest import TOY
 from tiny_ablation.store.manifest import read_manifest
 from tiny_ablation.store.sweepdir import SweepDir, read_plan
 
-GRID = (
-    "-m",
-    *TOY,
-    "verify=off",
-    "dataset=facts,sva",
-    "dataset.n_examples=12",
-    "seed=0,1",
-    "hydra.sweep.dir=sweep",
-)
+GRID = ("-m", *TOY, "verify=off", "dataset=facts,sva", "dataset.n_examples=12", "seed=0,1", "hydra.sweep.dir=sweep")
 
 
 def matrices(directory):
@@ -111,10 +103,7 @@ def test_a_failing_cell_costs_the_others_nothing(cli, tmp_path):
         (("dataset=facts", "seed=0,0"), "give no value twice"),
         (("dataset=facts,sva", "condition=mine"), "condition mine with seed 0"),
         (("dataset=facts", "seed=0,1", "sweep.k=many"), "sweep.k"),
-        (
-            ("dataset=facts", "stats.confidence=0.8,0.9"),
-            "stats.confidence=0.8,0.9: the intervals of a sweep have one level",
-        ),
+        (("dataset=facts", "stats.confidence=0.8,0.9"), "stats.confidence=0.8,0.9: the intervals of a sweep have one level"),
     ],
 )
 def test_what_cannot_work_is_refused_before_any_job(cli, tmp_path, overrides, words):
@@ -188,15 +177,7 @@ def test_no_room_for_the_locks_of_workers_is_told_with_the_ways_on(cli, tmp_path
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(synchronize, "_SemLock", full)
-    refused = cli(
-        "-m",
-        *TOY,
-        "verify=off",
-        "dataset=facts",
-        "seed=0,1",
-        "hydra.launcher.n_jobs=2",
-        "hydra.sweep.dir=sweep",
-    )
+    refused = cli("-m", *TOY, "verify=off", "dataset=facts", "seed=0,1", "hydra.launcher.n_jobs=2", "hydra.sweep.dir=sweep")
     assert refused.code == 2
     assert "/dev/shm (No space left on device)" in refused.err
     assert "hydra/launcher=basic" in refused.err

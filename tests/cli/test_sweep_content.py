@@ -26,12 +26,7 @@ GRID = (
     "hydra.sweep.dir=sweep",
 )
 ROWS = [
-    {
-        "clean": f"The capital of {of} is",
-        "target": " Paris",
-        "foil": " Rome",
-        "corrupt": f"The capital of {other} is",
-    }
+    {"clean": f"The capital of {of} is", "target": " Paris", "foil": " Rome", "corrupt": f"The capital of {other} is"}
     for of, other in (("France", "Italy"), ("Italy", "Japan"), ("Japan", "Spain"))
 ]
 

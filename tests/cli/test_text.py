@@ -94,13 +94,7 @@ def test_the_plan_says_how_much_is_written(cli):
 
 def test_effects_on_texts_of_interventions_of_ones_own():
     rows = [
-        {
-            "id": f"r{i}",
-            "clean": f"The city of {c} is in the country of",
-            "corrupt": "",
-            "target": " Belgium",
-            "foil": " Italy",
-        }
+        {"id": f"r{i}", "clean": f"The city of {c} is in the country of", "corrupt": "", "target": " Belgium", "foil": " Italy"}
         for i, c in enumerate(("Antwerp", "Rome"))
     ]
     asked = ("toy", rows, {"zero": Edit("z", 0, 1, Scale(0.0))}, ["text_changed"])

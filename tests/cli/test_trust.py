@@ -105,10 +105,7 @@ FILES = {
         "hydra: {sweeper: {params: {ablation.tuned: '{trust_remote_code: true}'}}}",
         "ablation.tuned.trust_remote_code",
     ),
-    "a model, referred to": (
-        "notes: {m: {name: x, source: hub}}\nmodel: '${notes.m}'",
-        "model: a file may not",
-    ),
+    "a model, referred to": ("notes: {m: {name: x, source: hub}}\nmodel: '${notes.m}'", "model: a file may not"),
     "another run replaced": ("resume: false", "resume"),
     "power, by sudo": ("profile: {power: true}", "profile.power"),
     "swept directory": ("hydra: {mode: MULTIRUN, sweeper: {params: {hydra.run.dir: '/a,/b'}}}", "hydra.run.dir"),
@@ -176,11 +173,7 @@ def test_a_file_of_a_stranger(cli, tmp_path, name, text, words):
 
 @pytest.mark.parametrize("command", [("plan",), ("plan", "-m"), ("data",)])
 def test_a_sub_command_refuses_it_too(cli, tmp_path, command):
-    refused(
-        cli(*command, *TOY, f"+hydra.callbacks.mine={{_target_:{EVIL}}}"),
-        tmp_path,
-        "hydra.callbacks.mine._target_",
-    )
+    refused(cli(*command, *TOY, f"+hydra.callbacks.mine={{_target_:{EVIL}}}"), tmp_path, "hydra.callbacks.mine._target_")
 
 
 @pytest.mark.parametrize(
@@ -227,11 +220,7 @@ def test_what_a_file_may_not_say_the_command_line_may(cli, tmp_path):
 
 def test_a_model_of_common_rows_is_read_as_any_other_file(cli, tmp_path):
     place = place_of(tmp_path, **OPTIONS)
-    refused(
-        cli(f"--config-dir={place}", *TOY, "dataset.common_rows=[theirs]"),
-        tmp_path,
-        "model.trust_remote_code",
-    )
+    refused(cli(f"--config-dir={place}", *TOY, "dataset.common_rows=[theirs]"), tmp_path, "model.trust_remote_code")
 
 
 def test_every_key_of_a_model_and_of_tracking_is_for_files_or_for_the_command_line_by_decision():

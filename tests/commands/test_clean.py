@@ -88,22 +88,14 @@ def test_yes_deletes_and_a_second_time_there_is_nothing(cache, cli):
 def test_words_and_left_choose(cache, cli):
     assert len(cli("clean", "autoencoder", "--json").json()) == 1
     assert len(cli("clean", "sae", "--json").json()) == 2
-    assert [row["kind"] for row in cli("clean", "--left", "--yes", "--json").json()] == [
-        "left behind",
-        "unfinished training",
-    ]
+    assert [row["kind"] for row in cli("clean", "--left", "--yes", "--json").json()] == ["left behind", "unfinished training"]
     assert len(cli("clean", "--json").json()) == 2
 
 
 def test_what_is_being_made_stays(cache, cli):
     with FileLock(cache / "models/.tiny-2-v1.lock"), FileLock(cache / "sae/toy-L2-16-abc.lock"):
         found = {row["kind"]: row["state"] for row in cli("clean", "--yes", "--json").json()}
-    assert found == {
-        "left behind": "in use",
-        "model": "deleted",
-        "autoencoder": "deleted",
-        "unfinished training": "in use",
-    }
+    assert found == {"left behind": "in use", "model": "deleted", "autoencoder": "deleted", "unfinished training": "in use"}
     assert (cache / "sae/toy-L2-16-abc.work/step-00000050/weights").is_file()
 
 

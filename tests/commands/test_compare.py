@@ -11,11 +11,7 @@ from tiny_ablation.store.reader import load_run
 @pytest.fixture
 def runs(cli, tmp_path, once):
     def make():
-        for name, more in (
-            ("zero", ()),
-            ("half", ("ablation.scales=[0.5]",)),
-            ("mlp", ("ablation=mlp_zero",)),
-        ):
+        for name, more in (("zero", ()), ("half", ("ablation.scales=[0.5]",)), ("mlp", ("ablation=mlp_zero",))):
             assert cli(*TOY, "verify=off", *more, f"hydra.run.dir={name}").code == 0
 
     once(make)
@@ -65,7 +61,4 @@ def test_what_cannot_be_compared_is_refused(cli, runs, pair, words):
 def test_other_prompts_are_for_a_sweep(cli, runs):
     assert cli(*TOY, "verify=off", "dataset=negation", "hydra.run.dir=other").code == 0
     done = cli("compare", "zero", "other")
-    assert (
-        done.code,
-        "have no prompt in common; different data sets are compared in one sweep" in done.err,
-    ) == (2, True)
+    assert (done.code, "have no prompt in common; different data sets are compared in one sweep" in done.err) == (2, True)

@@ -59,14 +59,7 @@ def test_named_positions_are_at_their_words(cli):
 
 def test_the_text_says_the_same(cli):
     shown = cli("data", "model=toy", "dataset=ioi").out
-    for words in (
-        "300 examples",
-        "train 180, dev 60, test 60",
-        "100 templates",
-        "0 rows cannot be scored",
-        "s2 ",
-        "last ",
-    ):
+    for words in ("300 examples", "train 180, dev 60, test 60", "100 templates", "0 rows cannot be scored", "s2 ", "last "):
         assert words in shown
     content = cli("data", "model=toy", "dataset=ioi", "--json").json()
     for length, count in content["token_lengths"].items():

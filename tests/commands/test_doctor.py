@@ -47,17 +47,7 @@ def test_json_and_a_problem(cli, monkeypatch):
     result = cli("doctor", "--json", *CPU)
     assert result.code == 1
     found = result.json()
-    assert set(found) == {
-        "version",
-        "machine",
-        "devices",
-        "packages",
-        "models",
-        "cache",
-        "tracking",
-        "probe",
-        "problems",
-    }
+    assert set(found) == {"version", "machine", "devices", "packages", "models", "cache", "tracking", "probe", "problems"}
     assert "broken" in found["probe"]["error"]
     assert len(found["problems"]) == 2
 

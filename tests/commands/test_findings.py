@@ -8,14 +8,7 @@ from tiny_ablation.store.files import read_json, write_json
 from tiny_ablation.store.manifest import write_manifest
 from tiny_ablation.store.rundir import RunDir
 
-FAST = (
-    "model=toy",
-    "tracking=off",
-    "verify=off",
-    "device.threads=1",
-    "stats.n_boot=200",
-    "stats.n_perm=2000",
-)
+FAST = ("model=toy", "tracking=off", "verify=off", "device.threads=1", "stats.n_boot=200", "stats.n_perm=2000")
 
 
 @pytest.fixture
@@ -77,12 +70,7 @@ def test_what_a_stranger_wrote_is_text(runs):
     for name in ("heads", "circuit"):
         run = RunDir(runs / name)
         summary, provenance = read_json(run.summary), read_json(run.provenance)
-        summary |= {
-            "model": HOSTILE,
-            "dataset": f"`{HOSTILE}`",
-            "warnings": [HOSTILE],
-            "null": HOSTILE,
-        }
+        summary |= {"model": HOSTILE, "dataset": f"`{HOSTILE}`", "warnings": [HOSTILE], "null": HOSTILE}
         summary["top"] = [row | {"head": HOSTILE} if "head" in row else row for row in summary["top"]]
         provenance["argv"] = ["tiny-ablate", HOSTILE]
         with run.lock():

@@ -87,10 +87,7 @@ def test_an_option_is_explained_with_its_keys_as_it_sets_them(cli):
     [
         ("device", ("device=cuda: An NVIDIA GPU.", "device.threads=null", "does not define the result")),
         ("device.threads", ("CPU threads; null leaves torch's choice (whole number or null, at least 1",)),
-        (
-            "ablation.screen_top",
-            ("how many of the strongest estimates are measured (whole number, at least 1)",),
-        ),
+        ("ablation.screen_top", ("how many of the strongest estimates are measured (whole number, at least 1)",)),
         ("experiment=robustness", ("Does it depend on how one intervenes?",)),
     ],
 )

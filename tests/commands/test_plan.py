@@ -12,12 +12,7 @@ TOY = ("model=toy", "dataset.n_examples=12", "stats.n_boot=100", "stats.n_perm=1
 @pytest.mark.parametrize("shape", ["llama", "gpt2", "neox"])
 def test_heads_by_hand(cli, shape):
     [found] = cli(
-        "plan",
-        *TOY,
-        f"model.shape={shape}",
-        "ablation.scales=[0]",
-        "metrics.names=[logit_diff,p_drop]",
-        "--json",
+        "plan", *TOY, f"model.shape={shape}", "ablation.scales=[0]", "metrics.names=[logit_diff,p_drop]", "--json"
     ).json()
     heads = 2 * 4
     assert (found["examples"], found["interventions"]) == (12, heads)

@@ -46,9 +46,7 @@ def few_draws(monkeypatch):
     no_effect, twenty = simulate.FAMILIES[0], [row for row in simulate.FAMILIES if row.power][-1]
     monkeypatch.setattr(simulate, "INTERVALS", [replace(row, n_families=8) for row in intervals])
     monkeypatch.setattr(
-        simulate,
-        "FAMILIES",
-        [replace(no_effect, n_sites=60, n_families=60, most=0.1), replace(twenty, n_families=4)],
+        simulate, "FAMILIES", [replace(no_effect, n_sites=60, n_families=60, most=0.1), replace(twenty, n_families=4)]
     )
     monkeypatch.setattr(simulate, "STRONGEST", [simulate.Strongest(12, n_families=8)])
     monkeypatch.setattr(selfcheck, "_trials", list)
@@ -91,9 +89,7 @@ def test_a_replacement_that_changes_nothing_misses_the_bar(cli, monkeypatch, zer
 def test_a_shuffled_head_axis_misses_both_bars(cli, monkeypatch, zero_only):
     edit = single_site.Edit
     monkeypatch.setattr(
-        single_site,
-        "Edit",
-        lambda component, layer, head, *rest: edit(component, layer, (head + 1) % 4, *rest),
+        single_site, "Edit", lambda component, layer, head, *rest: edit(component, layer, (head + 1) % 4, *rest)
     )
     result = cli("selfcheck", "--only", "tracr_sort", "--json")
     assert result.code == 1
@@ -106,11 +102,7 @@ def test_a_pair_that_no_kind_sees_misses_the_bar(cli, monkeypatch):
     assert result.code == 1
 
 
-COVERAGE, TEST, FALSE = (
-    "Coverage of 95 % intervals",
-    "p <= 0.05 without an effect",
-    "False discoveries at q <= 0.05",
-)
+COVERAGE, TEST, FALSE = ("Coverage of 95 % intervals", "p <= 0.05 without an effect", "False discoveries at q <= 0.05")
 POWER, SELECTED, SHRUNKEN = (
     "Power at q <= 0.05",
     "Coverage of intervals that allow for the choice",
@@ -231,24 +223,9 @@ TRIAL_FAULTS: dict[str, tuple[str, Any, str, str]] = {
         simulate_sweeps.COVERS,
         "10 seeds",
     ),
-    "top sets without a test": (
-        f"{SWEEP}.invariants.conjunction_q",
-        lambda *_: None,
-        simulate_sweeps.CONSERVED,
-        "log-sd",
-    ),
-    "random sets as the only chance": (
-        f"{SWEEP}.overlap_chances._of_flips",
-        lambda _: [],
-        simulate_sweeps.CHANCE,
-        "log-sd",
-    ),
-    "p-values as q-values of pairs": (
-        "ablations.pairs.interaction.q_values",
-        lambda p, _: p,
-        simulate_sweeps.INTERACTS,
-        "",
-    ),
+    "top sets without a test": (f"{SWEEP}.invariants.conjunction_q", lambda *_: None, simulate_sweeps.CONSERVED, "log-sd"),
+    "random sets as the only chance": (f"{SWEEP}.overlap_chances._of_flips", lambda _: [], simulate_sweeps.CHANCE, "log-sd"),
+    "p-values as q-values of pairs": ("ablations.pairs.interaction.q_values", lambda p, _: p, simulate_sweeps.INTERACTS, ""),
     "one replacement as good as all": (
         f"{SWEEP}.robustness.same_sign_everywhere",
         lambda p, _: p.min(0) / N_HEADS,
@@ -275,12 +252,7 @@ TRIAL_FAULTS: dict[str, tuple[str, Any, str, str]] = {
         simulate_claims.CARRIES,
         "f 0.8",
     ),
-    "members without a test": (
-        f"{CIRCUIT}.analysis.q_values",
-        lambda p, _: 0 * p,
-        simulate_claims.NEEDED,
-        "as it is",
-    ),
+    "members without a test": (f"{CIRCUIT}.analysis.q_values", lambda p, _: 0 * p, simulate_claims.NEEDED, "as it is"),
     "members by size alone": (f"{CIRCUIT}.curves.Curves.ratios", _unsigned, simulate_claims.NEEDED, "rises"),
     "what was missed as in the sample": (
         "ablations.shared.agreement._upper_share",
@@ -362,8 +334,7 @@ def test_prompts_of_the_programs_can_be_run_by_hand(cli, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("args", "said"),
-    [(("--only", "poems"), "tracr_dyck"), (("model=toy",), "only device="), (("--times", "0"), "--times=0")],
+    ("args", "said"), [(("--only", "poems"), "tracr_dyck"), (("model=toy",), "only device="), (("--times", "0"), "--times=0")]
 )
 def test_wrong_input(cli, args, said):
     result = cli("selfcheck", *args)
@@ -382,12 +353,7 @@ def test_a_check_without_a_bar_cannot_be_missed():
     missed = replace(told, bar="0.93 to 0.97", ok=False)
     assert all_met([told])
     assert not all_met([told, missed])
-    assert list(table([told, missed])) == [
-        "",
-        "Coverage: 0.93 to 0.97",
-        "  hard  0.500  told, no bar",
-        "  hard  0.500  MISSED",
-    ]
+    assert list(table([told, missed])) == ["", "Coverage: 0.93 to 0.97", "  hard  0.500  told, no bar", "  hard  0.500  MISSED"]
 
 
 def test_parts_are_the_models_and_the_statistics():

@@ -29,14 +29,7 @@ def sweep(tmp_path):
 
     def fail():
         failed = Cell(2, "sva", "sva", 0, ("dataset=sva",))
-        write_manifest(
-            RunDir(tmp_path / "sweep/sva"),
-            run_id="s",
-            status="failed",
-            digest="s",
-            covers={},
-            error="no such rows",
-        )
+        write_manifest(RunDir(tmp_path / "sweep/sva"), run_id="s", status="failed", digest="s", covers={}, error="no such rows")
         write_plan(tmp_path / "sweep", SweepPlan("plan", ("dataset",), (*cells, failed), {"k": 3}))
 
     return fail
@@ -80,13 +73,7 @@ def write_run(run, name):
     write_table(run.table("head_impact"), conform(table, "head_impact"))
     examples = pd.DataFrame(rows).assign(**common)
     write_table(run.per_example, conform_examples(examples, "head_impact", ["logit_diff"]))
-    summary = {
-        "model": "toy",
-        "dataset": name,
-        "kind": "heads_zero",
-        "primary": "logit_diff",
-        "seed_effect": "none",
-    }
+    summary = {"model": "toy", "dataset": name, "kind": "heads_zero", "primary": "logit_diff", "seed_effect": "none"}
     effect = {"logit_diff": {"mean_delta": -0.2, "ci_low": -0.3, "ci_high": -0.1}}
     write_json(run.summary, summary | {"metrics": effect, "baseline": {}, "warnings": []})
     adopt(run.path)
@@ -135,14 +122,7 @@ def test_invariants_with_other_parameters_leave_the_file_alone(cli, sweep, tmp_p
 def test_invariants_in_words(cli, sweep):
     shown = cli("invariants", "sweep", "--k", "2")
     assert shown.code == 0, shown.err
-    for words in (
-        "6 components by logit_diff (a fall hurts)",
-        "k=2",
-        "-1.000",
-        "2 kept",
-        "expected, p ",
-        "Kendall's W",
-    ):
+    for words in ("6 components by logit_diff (a fall hurts)", "k=2", "-1.000", "2 kept", "expected, p ", "Kendall's W"):
         assert words in shown.out
     assert "0.2 " not in shown.out.split("2 kept")[0]
 

@@ -13,10 +13,7 @@ from tiny_ablation.config.address import VARIABLE, hidden, masked, whole
         ("http://me:pw@host:5000/x", "http://***@host:5000/x"),
         ("https://token@host", "https://***@host"),
         ("postgresql+psycopg2://me:p:w@host/db", "postgresql+psycopg2://***@host/db"),
-        (
-            "postgresql://host/db?user=me&password=pw&sslmode=x",
-            "postgresql://host/db?user=me&password=***&sslmode=x",
-        ),
+        ("postgresql://host/db?user=me&password=pw&sslmode=x", "postgresql://host/db?user=me&password=***&sslmode=x"),
         ("http://host/?access_token=pw", "http://host/?access_token=***"),
         ("http://host:5000", "http://host:5000"),
         ("sqlite:////data/a@b/mlflow.db", "sqlite:////data/a@b/mlflow.db"),

@@ -7,12 +7,7 @@ import pytest
 from tiny_ablation.ablations.registry import run_spec
 from tiny_ablation.commands._compose import compose
 from tiny_ablation.config import keys
-from tiny_ablation.config.identity import (
-    NUMERIC_PACKAGES,
-    differences,
-    hash_json,
-    identify,
-)
+from tiny_ablation.config.identity import NUMERIC_PACKAGES, differences, hash_json, identify
 from tiny_ablation.store.provenance import numeric_versions
 
 PLAIN = {"model": {"name": "toy"}, "ablation": {"kind": "heads_zero", "scales": [0.0]}, "seed": 0}
@@ -23,23 +18,13 @@ def digest(plain, **other):
 
 
 def identity(plain, **other):
-    facts = {
-        "condition": "facts",
-        "data": "d",
-        "splits": "s",
-        "weights": "w",
-        "versions": {"torch": "2"},
-        **other,
-    }
+    facts = {"condition": "facts", "data": "d", "splits": "s", "weights": "w", "versions": {"torch": "2"}, **other}
     return identify(plain, **facts)
 
 
 @pytest.mark.parametrize(
     ("fact", "value"),
-    [
-        *((name, "other") for name in ("condition", "data", "splits", "weights", "inputs")),
-        ("versions", {"torch": "3"}),
-    ],
+    [*((name, "other") for name in ("condition", "data", "splits", "weights", "inputs")), ("versions", {"torch": "3"})],
 )
 def test_content_does(fact, value):
     assert digest(PLAIN, **{fact: value}) != digest(PLAIN)

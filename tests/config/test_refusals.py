@@ -24,10 +24,7 @@ def told(*overrides):
         ("modle=gpt2", ("no config key modle ", "help config`", "did you mean model?")),
         ("dataset=fact", ("no dataset=fact;", "did you mean facts?")),
         ("model.source=wheell", ("model.source=wheell: choose one of wheel, hub", "did you mean wheel?")),
-        (
-            "ablation.mean=position",
-            ("ablation.mean is a key of ablation=attn_mean, circuit, heads_mean, mlp_mean,",),
-        ),
+        ("ablation.mean=position", ("ablation.mean is a key of ablation=attn_mean, circuit, heads_mean, mlp_mean,",)),
         ("dataset.path=a,b.jsonl", ("needs -m", """'dataset.path="a,b.jsonl"'""")),
         ("justtext", ("justtext: write KEY=VALUE",)),
     ],
@@ -97,11 +94,7 @@ def test_a_bare_m_asks_for_what_to_sweep(cli):
 
 @pytest.mark.parametrize(
     ("override", "meant"),
-    [
-        ("metrics.names=[logit_dif]", "logit_diff"),
-        ("dataset.family=fact", "facts"),
-        ("ablation.component=zz", "z"),
-    ],
+    [("metrics.names=[logit_dif]", "logit_diff"), ("dataset.family=fact", "facts"), ("ablation.component=zz", "z")],
 )
 def test_misspelt_values_are_told_what_is_like_them(cli, override, meant):
     assert f"did you mean {meant}?" in cli("model=toy", "tracking=off", override).err

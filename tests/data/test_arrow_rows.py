@@ -72,10 +72,7 @@ def test_what_the_hub_says_is_told(monkeypatch):
         (lambda d: (d / "data-00001-of-00003.arrow").unlink(), "is damaged: .*No such file"),
         (lambda d: (d / "data-00001-of-00003.arrow").write_bytes(b"ARROW" * 9), "is damaged"),
         (lambda d: (d / "data-00001-of-00003.arrow").write_bytes(b""), "is damaged: (it is empty|.*mmap)"),
-        (
-            lambda d: (d / "state.json").write_text(json.dumps({"_data_files": [{"filename": "../x.arrow"}]})),
-            "saved/x.arrow",
-        ),
+        (lambda d: (d / "state.json").write_text(json.dumps({"_data_files": [{"filename": "../x.arrow"}]})), "saved/x.arrow"),
     ],
 )
 def test_a_damaged_directory_is_told(saved, change, message):

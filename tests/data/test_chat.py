@@ -109,10 +109,7 @@ def test_a_base_model_is_refused() -> None:
         ({"messages": []}, "messages is not a list of messages"),
         ({"messages": [{"role": "user"}]}, r"messages \[0\] has no text in role or content"),
         ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, r"\[0\] has no text"),
-        (
-            {"messages": [*ASKED, {"role": "assistant", "content": "It is"}]},
-            "ends in a turn of the assistant",
-        ),
+        ({"messages": [*ASKED, {"role": "assistant", "content": "It is"}]}, "ends in a turn of the assistant"),
         ({"messages": ASKED, "clean": "Hi"}, "messages beside clean or system"),
         ({"messages": ASKED, "corrupt": "Hi", "corrupt_messages": ASKED}, "corrupt_messages beside corrupt"),
         ({"massages": ASKED}, "did you mean 'messages'"),
@@ -150,10 +147,7 @@ def test_prompts_that_end_in_white_space_can_be_allowed(tmp_path: Path) -> None:
     ("keys", "message"),
     [
         ({"family": "facts", "chat": True}, r"dataset\.chat=true is for your own file"),
-        (
-            {"family": "facts", "answer_prefix": "It is"},
-            r"dataset\.answer_prefix .* needs dataset\.chat=true",
-        ),
+        ({"family": "facts", "answer_prefix": "It is"}, r"dataset\.answer_prefix .* needs dataset\.chat=true"),
     ],
 )
 def test_keys_that_would_do_nothing_are_refused(keys: dict[str, Any], message: str) -> None:

@@ -19,19 +19,11 @@ GOOD = [example("Peru", subject="Peru", corrupt="The capital of Chad is"), examp
 BAD = {
     "distinct_ids": ([*GOOD, example("Mali", "Another prompt is")], ["Mali"]),
     "complete": (
-        [
-            *GOOD,
-            example("no-target", target=""),
-            example("blank", " "),
-            example("hole", foils=(" Quito", "")),
-        ],
+        [*GOOD, example("no-target", target=""), example("blank", " "), example("hole", foils=(" Quito", ""))],
         ["no-target (target)", "blank (clean)", "hole (foils)"],
     ),
     "known_splits": ([*GOOD, example("odd", split="validation")], ["odd ('validation')"]),
-    "one_split_a_prompt": (
-        [*GOOD, example("x", "P is", split="train"), example("y", "P  is", split="test")],
-        ["x, y"],
-    ),
+    "one_split_a_prompt": ([*GOOD, example("x", "P is", split="train"), example("y", "P  is", split="test")], ["x, y"]),
     "distinct_prompts": ([*GOOD, example("x", "Caf\u00e9 is"), example("y", "Cafe\u0301\n is")], ["x = y"]),
     "prompts_end_in_text": ([*GOOD, example("x", "P is "), example("y", corrupt="Q is\n")], ["x, y"]),
     "corrupt_differs": ([*GOOD, example("x", "P is", corrupt="P is")], ["x"]),

@@ -34,11 +34,7 @@ def test_prompts_that_differ_elsewhere_have_no_corrupt_subject():
 
 def test_marks_of_the_family_come_first():
     pair = example(
-        "Peru and Peru are",
-        "Peru and Chad are",
-        "Peru",
-        marks={"subject": (0, 4)},
-        corrupt_marks={"subject": (9, 13)},
+        "Peru and Peru are", "Peru and Chad are", "Peru", marks={"subject": (0, 4)}, corrupt_marks={"subject": (9, 13)}
     )
     assert clean_spans(pair) == {"subject": (0, 4)}
     assert corrupt_spans(pair) == {"subject": (9, 13)}

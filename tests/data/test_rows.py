@@ -145,10 +145,7 @@ def test_a_missing_file_says_where_it_was_looked_for(tmp_path):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        (
-            "x.xlsx",
-            r"x\.xlsx: \.xlsx is no format that is read; save it as one of \.jsonl, .*\.csv.*\.parquet",
-        ),
+        ("x.xlsx", r"x\.xlsx: \.xlsx is no format that is read; save it as one of \.jsonl, .*\.csv.*\.parquet"),
         (".", "is a directory without state.json"),
     ],
 )
@@ -168,10 +165,7 @@ def test_twenty_thousand_rows_are_read(write):
     ("line", "message"),
     [
         (b'{"clean": "a", "clean": "b", "target": "c", "foil": "d"}', "line 2: the key 'clean' stands twice"),
-        (
-            b'{"clean": "a", "target": "c", "foil": "d", "more": {"x": 1, "y": 2, "x": 3}}',
-            "the key 'x' stands twice",
-        ),
+        (b'{"clean": "a", "target": "c", "foil": "d", "more": {"x": 1, "y": 2, "x": 3}}', "the key 'x' stands twice"),
         (b'{"clean": "a", "target": "c", "foil": NaN}', "line 2: NaN is no value of JSON"),
         (b'{"clean": "a", "target": "c", "foil": "d", "group": -Infinity}', "-Infinity is no value of JSON"),
     ],
@@ -184,13 +178,7 @@ def test_what_could_be_read_in_two_ways_is_refused(write, line, message):
 
 @pytest.mark.parametrize(
     ("slip", "meant"),
-    [
-        ("grup", "group"),
-        ("corupt", "corrupt"),
-        ("Group", "group"),
-        ("tempalte", "template"),
-        ("splti", "split"),
-    ],
+    [("grup", "group"), ("corupt", "corrupt"), ("Group", "group"), ("tempalte", "template"), ("splti", "split")],
 )
 def test_a_field_that_is_nearly_ours_is_a_slip(write, slip, meant):
     with pytest.raises(DataError, match=f"line 1: it has the field '{slip}', which is not read; did you mean '{meant}'"):

@@ -47,11 +47,7 @@ def plan_for(network, prompts):
         for c in COMPONENTS
         for r in replacements
     ]
-    several = (
-        Edit("z", 0, 0, Scale(0.0)),
-        Edit("z", 1, 1, Scale(0.0)),
-        Edit("mlp_out", 0, None, replacements[2], "last"),
-    )
+    several = (Edit("z", 0, 0, Scale(0.0)), Edit("z", 1, 1, Scale(0.0)), Edit("mlp_out", 0, None, replacements[2], "last"))
     return [*plan, Intervention(several)]
 
 
@@ -73,10 +69,7 @@ def test_agrees_with_the_reference(toy_networks, make_prompts, make_sets, shape,
             for row in range(example % 5, len(plan), 5):  # a fifth of the cells, every cell kind among them
                 expected = reference.values(plan[row], example)
                 for name, value in expected.items():
-                    assert result.values[name][row, column].item() == pytest.approx(value, abs=5e-5), (
-                        plan[row],
-                        name,
-                    )
+                    assert result.values[name][row, column].item() == pytest.approx(value, abs=5e-5), (plan[row], name)
                     moved = max(moved, abs(value - result.baseline[name][column].item()))
                     compared += 1
     assert compared > 1000
@@ -204,8 +197,7 @@ def test_an_impossible_answer_stops_the_run_and_names_site_and_metric(toy_networ
     logits = torch.zeros(1, 3, 8)
     logits[0, 1, 1 if where == "target" else 2] = -torch.inf
     with pytest.raises(
-        NumericsError,
-        match=rf"L1H2\.z: \w+ is NaN .* minus infinity to tokens {1 if where == 'target' else 2}\)",
+        NumericsError, match=rf"L1H2\.z: \w+ is NaN .* minus infinity to tokens {1 if where == 'target' else 2}\)"
     ):
         found.add([0], logits, base, ["L1H2.z"])
 

@@ -78,10 +78,7 @@ def test_equals_generate_with_the_hook_held_on(name, temperature):
     for run, (edit, change) in enumerate([(None, None), *changes]):
         handle = edit and hooked(judge.hf, name, edit.component, edit.layer, change, edit.unit or 0)
         for example, prompt in enumerate(asked):
-            assert found[run][example] == plain(judge.hf, prompt, 11 + example, temperature=temperature), (
-                edit,
-                example,
-            )
+            assert found[run][example] == plain(judge.hf, prompt, 11 + example, temperature=temperature), (edit, example)
         if handle:
             handle.remove()
     assert sum(of_run != found[0] for of_run in found[1:]) >= 2
@@ -194,11 +191,7 @@ def test_the_default_model_writes_what_generate_does_with_the_hook_held_on(smoll
     tokenizer, heads = network.model.tokenizer, [(0, 4), (20, 2), (29, 5)]
     asked = [
         Prompt(tuple(tokenizer(text)["input_ids"]), (0,), (), {}, text)
-        for text in (
-            "The capital of France is",
-            "Once upon a time there was a small dog who",
-            "Water freezes at",
-        )
+        for text in ("The capital of France is", "Once upon a time there was a small dog who", "Water freezes at")
     ]
     plan = [Intervention((Edit("z", layer, head, Scale(0.0)),)) for layer, head in heads]
     executor = generation(network, asked, plan, temperature=temperature, new=12)

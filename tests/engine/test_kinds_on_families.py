@@ -16,18 +16,7 @@ from tiny_ablation.ablations.registry import all_ablations, find_ablation
 from tiny_ablation.ablations.shared.head_ranking import HeadRanking
 from tiny_ablation.run.plan import PlanContext, ReferenceSet
 
-FAMILIES = (
-    "llama",
-    "gpt2",
-    "neox",
-    "gemma3",
-    "olmo2",
-    "granite",
-    "phi3",
-    "falcon_rw",
-    "mixtral",
-    "mistral",
-)
+FAMILIES = ("llama", "gpt2", "neox", "gemma3", "olmo2", "granite", "phi3", "falcon_rw", "mixtral", "mistral")
 NAMES = [name if name == "gemma3" else pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES]
 COMPONENTS, MEANS = ("z", "q", "k", "v"), ("overall", "position", "template", "template_position")
 HEADS = [{"component": c, "positions": p} for c in COMPONENTS for p in ("all", "last", "subject")]
@@ -119,8 +108,5 @@ def test_a_kind_is_what_hooks_by_hand_give(name, kind):
         for arm in found.plan(cfg, context(network, clean, corrupt)):
             runs = [run for row in arm.rows for run in row.runs]
             chosen = runs[:: -(-len(runs) // ROWS)] if runs else []
-            moved = max(
-                moved,
-                against_judge(judge, network, arm.prompts, chosen, base_intervention=arm.base_intervention),
-            )
+            moved = max(moved, against_judge(judge, network, arm.prompts, chosen, base_intervention=arm.base_intervention))
     assert moved > 1e-3

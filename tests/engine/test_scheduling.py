@@ -73,21 +73,13 @@ def test_the_same_numbers_as_with_all_tokens(toy_networks, shape, positions, mon
     plan = [
         zero(layer, positions, component, head, factor)
         for layer in range(network.shape.n_layers)
-        for component, head in (
-            ("z", 0),
-            ("k", 1),
-            ("resid_pre", None),
-            ("mlp_out", None),
-            ("resid_post", None),
-        )
+        for component, head in (("z", 0), ("k", 1), ("resid_pre", None), ("mlp_out", None), ("resid_post", None))
         for factor in (0.0, 0.5)
     ]
     assert any(only is not None for _, _, only in planned(network, plan))
     [found] = list(executor(network, plan))
     monkeypatch.setattr(
-        Executor,
-        "shares",
-        lambda self, batch, part, _: scheduling.shares(part, batch, self.network.shape.n_layers, None, 1),
+        Executor, "shares", lambda self, batch, part, _: scheduling.shares(part, batch, self.network.shape.n_layers, None, 1)
     )
     [whole] = list(executor(network, plan))
     torch.testing.assert_close(found.values["logit_diff"], whole.values["logit_diff"], atol=1e-5, rtol=0)

@@ -66,9 +66,7 @@ def judged(network, prompts):
 
 @pytest.mark.parametrize("family", ["mistral", "neo"])
 @pytest.mark.parametrize(
-    ("window", "trees"),
-    [(6, False), (16, True), (64, True)],
-    ids=["below a prompt", "below all prompts", "above all"],
+    ("window", "trees"), [(6, False), (16, True), (64, True)], ids=["below a prompt", "below all prompts", "above all"]
 )
 def test_a_tree_stays_within_the_window(family, window, trees):
     model, asked = network(family, window), prompts()

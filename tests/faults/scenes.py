@@ -145,12 +145,7 @@ _CONTENT = (
 )
 _COUNTRIES = ("France", "Italy", "Japan", "Spain", "China", "Egypt", "Greece", "Germany", "Russia", "Poland")
 _ROWS = [
-    {
-        "clean": f"The capital of {a} is",
-        "corrupt": f"The capital of {b} is",
-        "target": " Paris",
-        "foil": " Rome",
-    }
+    {"clean": f"The capital of {a} is", "corrupt": f"The capital of {b} is", "target": " Paris", "foil": " Rome"}
     for a, b in zip(_COUNTRIES, _COUNTRIES[1:] + _COUNTRIES[:1], strict=True)
 ]
 

@@ -9,11 +9,7 @@ from tests.faults.conftest import some
 from tests.faults.harness import Scene, Unclear, Wrong, run, same
 
 REPORT = Scene("report", ("report", "run"), scenes.run_files)
-TRACKED = Scene(
-    "run, published",
-    tuple(arg for arg in scenes.RUN.args if arg != "tracking=off"),
-    scenes.run_files,
-)
+TRACKED = Scene("run, published", tuple(arg for arg in scenes.RUN.args if arg != "tracking=off"), scenes.run_files)
 
 
 def damage(path, rng):

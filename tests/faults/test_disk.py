@@ -108,17 +108,11 @@ def test_a_training_on_a_small_disk(full, number):
     full[1](scenes.TRAINING, "cache", size_of(number, scenes.TRAINING, 19) + 4096)
 
 
-READ_ONLY = [
-    (scenes.RUN, "run"),
-    (scenes.BASIC, "sweep"),
-    (scenes.TRAINING, "cache"),
-]
+READ_ONLY = [(scenes.RUN, "run"), (scenes.BASIC, "sweep"), (scenes.TRAINING, "cache")]
 
 
 @pytest.mark.parametrize(
-    ("scene", "where"),
-    [pytest.param(*case, marks=pytest.mark.faults) for case in READ_ONLY],
-    ids=lambda x: str(x)[:5],
+    ("scene", "where"), [pytest.param(*case, marks=pytest.mark.faults) for case in READ_ONLY], ids=lambda x: str(x)[:5]
 )
 def test_a_directory_that_cannot_be_written(undisturbed, fresh, attempt, zygote, small_disk, scene, where):
     expected, place = undisturbed(scene), fresh(scene)

@@ -22,10 +22,7 @@ Passes.edited = edited
 """
 # Several interventions in one pass, so that there is something to halve.
 WIDE = Scene("run, wide", (*scenes.RUN.args, "device.batch_tokens=1024"), scenes.run_files)
-ERRORS = (
-    "MemoryError()",
-    'RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can\'t allocate memory")',
-)
+ERRORS = ("MemoryError()", 'RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can\'t allocate memory")')
 
 
 @pytest.mark.parametrize("number", some(1, 3))

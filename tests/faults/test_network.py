@@ -57,12 +57,7 @@ class Slow(http.server.BaseHTTPRequestHandler):
         time.sleep(self.seconds)
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
         run = {
-            "info": {
-                "run_id": "1",
-                "experiment_id": "0",
-                "artifact_uri": "mlflow-artifacts:/0",
-                "status": "RUNNING",
-            },
+            "info": {"run_id": "1", "experiment_id": "0", "artifact_uri": "mlflow-artifacts:/0", "status": "RUNNING"},
             "data": {},
         }
         body = json.dumps({"run": run, "runs": [], "experiment_id": "0"}).encode()
@@ -149,15 +144,7 @@ class Broken(http.server.SimpleHTTPRequestHandler):
 
 @pytest.mark.faults
 @pytest.mark.parametrize(
-    ("how", "number"),
-    [
-        ("breaks off", 0),
-        ("breaks off", 1),
-        ("altered", 0),
-        ("stops", 0),
-        ("slow", 0),
-        ("refuses", 0),
-    ],
+    ("how", "number"), [("breaks off", 0), ("breaks off", 1), ("altered", 0), ("stops", 0), ("slow", 0), ("refuses", 0)]
 )
 def test_an_index(undisturbed, fresh, attempt, zygote, fetch, index, how, number):
     expected, place = undisturbed(fetch), fresh(fetch)

@@ -12,20 +12,7 @@ import pytest
 
 from tests.faults import scenes
 from tests.faults.conftest import some
-from tests.faults.harness import (
-    INJECT,
-    Scene,
-    Unclear,
-    Wrong,
-    family,
-    finish,
-    gone,
-    run,
-    same,
-    start,
-    wait_for,
-    workers,
-)
+from tests.faults.harness import INJECT, Scene, Unclear, Wrong, family, finish, gone, run, same, start, wait_for, workers
 from tests.faults.test_damage import TRACKED
 from tests.faults.test_kill import check
 
@@ -183,18 +170,12 @@ def test_a_process_that_hangs_and_is_killed(undisturbed, fresh, attempt):
 
 @pytest.mark.faults
 @pytest.mark.parametrize(
-    ("scene", "after"),
-    [(scenes.RUN, 4.0), (scenes.BASIC, 6.0), (TRACKED, 6.0), (scenes.TRAINING, 6.0)],
-    ids=str,
+    ("scene", "after"), [(scenes.RUN, 4.0), (scenes.BASIC, 6.0), (TRACKED, 6.0), (scenes.TRAINING, 6.0)], ids=str
 )
 def test_the_clock_is_set_back(undisturbed, fresh, attempt, clock, scene, after):
     expected, place = undisturbed(scene), fresh(scene)
     seen = place / "clock-seen"
-    env = {
-        "LD_PRELOAD": str(clock),
-        "FAULT_CLOCK_BACK_AT": f"{after},3600",
-        "FAULT_CLOCK_SEEN": str(seen),
-    }
+    env = {"LD_PRELOAD": str(clock), "FAULT_CLOCK_BACK_AT": f"{after},3600", "FAULT_CLOCK_SEEN": str(seen)}
     with attempt("clock set back by an hour"):
         run(scene, place, env=env).worked()
         assert seen.exists()

@@ -9,14 +9,7 @@ from pathlib import Path
 
 from tests.fuzz.surfaces import TOY, read_all
 
-_SMALL = (
-    *TOY,
-    "dataset.n_examples=6",
-    "stats.n_boot=100",
-    "stats.n_perm=100",
-    "ablation.layers=[0]",
-    "profile.power=false",
-)
+_SMALL = (*TOY, "dataset.n_examples=6", "stats.n_boot=100", "stats.n_perm=100", "ablation.layers=[0]", "profile.power=false")
 ROWS = (
     b'{"clean": "The sky is", "target": " blue", "foil": " red", "corrupt": "The rose is", "template": "The {} is"}\n'
     b'{"id": 7, "clean": "Two and two make", "target": " four", "foil": " five", "group": "sums", "split": "dev"}\n'
@@ -58,10 +51,7 @@ def run() -> dict[str, bytes]:
 def sweep() -> dict[str, bytes]:
     """A finished sweep of two conditions and two seeds."""
     claim = "sweep.hypotheses={claim:{test:effect_in_all,head:'0.1',sign:negative}}"
-    return _made(
-        ("-m", *_SMALL, "dataset=facts,negation", "seed=0,1", claim, "sweep.n_resamples=100"),
-        "hydra.sweep.dir=out",
-    )
+    return _made(("-m", *_SMALL, "dataset=facts,negation", "seed=0,1", claim, "sweep.n_resamples=100"), "hydra.sweep.dir=out")
 
 
 def _made(args: tuple[str, ...], where: str) -> dict[str, bytes]:
@@ -99,18 +89,10 @@ def autoencoder() -> dict[str, bytes]:
     from tiny_ablation.store.files import sha256_file, write_json
 
     with tempfile.TemporaryDirectory() as scratch:
-        cfg = {
-            "architecture": "jumprelu",
-            "d_in": 8,
-            "d_sae": 12,
-            "metadata": {"hook_name": "blocks.1.hook_out"},
-        }
+        cfg = {"architecture": "jumprelu", "d_in": 8, "d_sae": 12, "metadata": {"hook_name": "blocks.1.hook_out"}}
         SAE.from_dict(cfg).save_model(scratch)
         files = {path.name: sha256_file(path) for path in Path(scratch).iterdir()}
-        write_json(
-            Path(scratch) / "trained.json",
-            {"recipe": {}, "quality": {"l0": 1.0}, "curve": [], "files": files},
-        )
+        write_json(Path(scratch) / "trained.json", {"recipe": {}, "quality": {"l0": 1.0}, "curve": [], "files": files})
         return read_all(Path(scratch))
 
 

@@ -66,18 +66,7 @@ def _target(name: str, seconds: float, out: Path) -> None:
     stats = out / "stats" / f"{name}.json"
     while (left := seconds - _spent(stats)) > 1:
         before = _spent(stats)
-        command = [
-            sys.executable,
-            "-m",
-            "tests.fuzz.run",
-            _ALONE,
-            "--target",
-            name,
-            "--seconds",
-            str(left),
-            "--out",
-            str(out),
-        ]
+        command = [sys.executable, "-m", "tests.fuzz.run", _ALONE, "--target", name, "--seconds", str(left), "--out", str(out)]
         code = subprocess.run(command, check=False).returncode
         if code and _spent(stats) <= before:  # it did not even begin
             raise SystemExit(f"fuzzing {name} ends with {code} at once")

@@ -72,10 +72,7 @@ def corpus(
     from tiny_ablation.data.corpus import load_corpus, select
     from tiny_ablation.data.rows import read_examples
 
-    put(
-        place,
-        {name: rows} | ({} if sidecar is None else {f"{name}.split.json": sidecar}) | dict(beside or {}),
-    )
+    put(place, {name: rows} | ({} if sidecar is None else {f"{name}.split.json": sidecar}) | dict(beside or {}))
     cfg = DatasetConfig(name="mine", family="file", path=str(place / Path(name).parts[0]), fields=dict(fields or {}))
     with told(place):
         found = load_corpus(cfg, 0)
@@ -183,9 +180,7 @@ def _seal(directory: Path) -> None:
         adopt(directory)
         known = {key: content[key] for key in ("run_id", "status", "digest", "covers", "error")}
         write_manifest(
-            RunDir(directory),
-            **known,
-            extra={k: v for k, v in content.items() if k in ("kind", "condition", "seed")},
+            RunDir(directory), **known, extra={k: v for k, v in content.items() if k in ("kind", "condition", "seed")}
         )
     except Exception:  # the manifest itself is what was altered
         return

@@ -119,16 +119,9 @@ def corpus(place: Path, draws: Draws) -> None:
         lines = [json.loads(line) for line in rows.splitlines()]
         for _ in range(draws.integer(1, 3)):
             row = one(draws, lines)
-            row[
-                one(
-                    draws,
-                    [
-                        *row,
-                        *["id", "group", "split", "targets", "foils", "template"],
-                        str(one(draws, HOSTILE)),
-                    ],
-                )
-            ] = one(draws, HOSTILE)
+            row[one(draws, [*row, *["id", "group", "split", "targets", "foils", "template"], str(one(draws, HOSTILE))])] = one(
+                draws, HOSTILE
+            )
         rows = b"\n".join(map(dumped, lines))
     else:
         for _ in range(draws.integer(1, 4)):

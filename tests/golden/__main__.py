@@ -22,9 +22,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("runs", nargs="*", help="names of golden runs; all where none is given")
     parser.add_argument("--write", action="store_true", help="write the results to the golden file")
     parser.add_argument(
-        "--raised",
-        action="store_true",
-        help="the result version was raised since the last release, before the file was",
+        "--raised", action="store_true", help="the result version was raised since the last release, before the file was"
     )
     parser.add_argument("--default-model", action="store_true", help="also the runs of the default model")
     args = parser.parse_args(argv)

@@ -54,16 +54,4 @@ def write(version: int, runs: dict[str, Fingerprints]) -> None:
         writer.writerow(["result_version", version])
         for run in sorted(runs):
             for (table, column), c in sorted(runs[run].items()):
-                writer.writerow(
-                    [
-                        run,
-                        table,
-                        column,
-                        c.size,
-                        c.missing,
-                        f"{c.rms:.6g}",
-                        f"{c.weighted:.6g}",
-                        c.kind,
-                        c.sha,
-                    ]
-                )
+                writer.writerow([run, table, column, c.size, c.missing, f"{c.rms:.6g}", f"{c.weighted:.6g}", c.kind, c.sha])

@@ -72,9 +72,6 @@ def test_other_numbers_are_written_only_under_another_result_version(tmp_path, m
 
 def test_a_change_of_numbers_is_told_from_a_change_of_bytes():
     key = ("metrics/head_impact.parquet", "value")
-    assert differences({key: NUMBER}, {key: NUMBER._replace(sha="bb")}) == (
-        [],
-        ["metrics/head_impact.parquet: value"],
-    )
+    assert differences({key: NUMBER}, {key: NUMBER._replace(sha="bb")}) == ([], ["metrics/head_impact.parquet: value"])
     assert differences({key: NUMBER}, {key: NUMBER._replace(rms=1.01)})[0]
     assert differences({key: NUMBER}, {})[0] == ["metrics/head_impact.parquet: value: gone"]

@@ -33,11 +33,7 @@ def readout(*rows, dtype=torch.float32, shift=3.0, tokens=(0,), foils=(1,)):
         ("logit_diff", math.log(0.2 / 0.6), math.log(0.5 / 0.25)),
         ("prob_diff", 0.2 - 0.6, 0.5 - 0.25),
         ("p_drop", 0.5 - 0.2, 0.0),
-        (
-            "kl_div",
-            0.5 * math.log(0.5 / 0.2) + 0.25 * math.log(0.25 / 0.6) + 0.25 * math.log(0.25 / 0.2),
-            0.0,
-        ),
+        ("kl_div", 0.5 * math.log(0.5 / 0.2) + 0.25 * math.log(0.25 / 0.6) + 0.25 * math.log(0.25 / 0.2), 0.0),
         ("acc_flip_rate", 1.0, 0.0),
         ("acc_gain_rate", 0.0, 0.0),
         ("entropy", -sum(p * math.log(p) for p in AFTER), -sum(p * math.log(p) for p in BEFORE)),
@@ -128,13 +124,7 @@ def test_no_metric_is_computed_in_half(name, dtype):
     """What a metric makes of half-precision logits is what double precision makes of the same logits, to single precision."""
     draws = torch.Generator().manual_seed(0)
     rows = (20 * torch.randn(2, 400, 50, generator=draws)).to(dtype)
-    reads = Reads(
-        token_sets([[0]] * 400),
-        torch.arange(400),
-        torch.zeros(400, dtype=torch.bool),
-        token_sets([[1]] * 400),
-        400,
-    )
+    reads = Reads(token_sets([[0]] * 400), torch.arange(400), torch.zeros(400, dtype=torch.bool), token_sets([[1]] * 400), 400)
     half = metric(name).compute(Readout(rows[:1], reads), Readout(rows[1:], reads))
     exact = metric(name).compute(Readout(rows[:1].double(), reads), Readout(rows[1:].double(), reads))
     assert half.dtype == torch.float32

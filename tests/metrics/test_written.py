@@ -77,12 +77,7 @@ def test_a_function_of_ones_own_gives_numbers_for_every_run_and_example():
 
 
 def test_names_say_the_span():
-    assert {n for n in metric_names() if span_of(n) == "text"} == {
-        "text_begins",
-        "text_exact",
-        "text_match",
-        "text_changed",
-    }
+    assert {n for n in metric_names() if span_of(n) == "text"} == {"text_begins", "text_exact", "text_match", "text_changed"}
     assert all(metric(n).span == span_of(n) for n in metric_names())
 
 

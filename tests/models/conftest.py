@@ -76,10 +76,7 @@ def _gguf_names(state: dict) -> dict:
         "input_layernorm": "attn_norm",
         "post_attention_layernorm": "ffn_norm",
     }
-    named = {
-        "token_embd.weight": state["model.embed_tokens.weight"],
-        "output_norm.weight": state["model.norm.weight"],
-    }
+    named = {"token_embd.weight": state["model.embed_tokens.weight"], "output_norm.weight": state["model.norm.weight"]}
     for name, tensor in state.items():
         if name.startswith("model.layers."):
             _, _, layer, rest = name.split(".", 3)

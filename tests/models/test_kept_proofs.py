@@ -57,16 +57,7 @@ def described(network: Network) -> Any:
     ]
     rest = [(names[part.module], names.get(part.mlp), part.refused, type(part.result)) for part in network.parts]
     paths = network.paths(LONGEST)
-    return (
-        points,
-        rest,
-        network.shape,
-        paths.resume,
-        paths.trees.nodes,
-        paths.chunks,
-        paths.last_mlp,
-        paths.off,
-    )
+    return (points, rest, network.shape, paths.resume, paths.trees.nodes, paths.chunks, paths.last_mlp, paths.off)
 
 
 def test_what_was_kept_is_what_was_proven_and_costs_one_short_pass(directory: Path, cache: Path) -> None:
@@ -114,11 +105,7 @@ def test_weights_that_were_changed_in_memory_are_proven_anew(directory: Path) ->
 
 @pytest.mark.parametrize(
     "damage",
-    [
-        lambda text: text[:-40],
-        lambda text: text.replace('"side": "in"', '"side": "out"'),
-        lambda text: "",
-    ],
+    [lambda text: text[:-40], lambda text: text.replace('"side": "in"', '"side": "out"'), lambda text: ""],
     ids=["cut", "altered", "empty"],
 )
 def test_a_damaged_file_is_proven_anew_and_written_again(directory: Path, cache: Path, damage: Callable[[str], str]) -> None:

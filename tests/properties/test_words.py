@@ -165,14 +165,7 @@ def _of_evidence(place: Path, draws: Draws) -> None:
         "necessity_percentile": 90.0,
         "carries": bool(draws.integer(0, 1)),
     }
-    area = {
-        "value": 0.8,
-        "ci_low": 0.7,
-        "ci_high": 0.9,
-        "random_mean": 0.2,
-        "n_random": 5,
-        "percentile": 100.0,
-    }
+    area = {"value": 0.8, "ci_low": 0.7, "ci_high": 0.9, "random_mean": 0.2, "n_random": 5, "percentile": 100.0}
     circuit = {
         "metric": "logit_diff",
         "n_heads": 10,

@@ -81,18 +81,7 @@ def layer_impact() -> pd.DataFrame:
 def top(table: pd.DataFrame, limit: int = 10) -> list[dict]:
     rows = table[(table["metric"] == "logit_diff") & (table["scale"] != 1.0)]
     order = rows["delta"].abs().sort_values(ascending=False, kind="stable").index[:limit]
-    names = [
-        "layer",
-        "head",
-        "scale",
-        "delta",
-        "ci_low",
-        "ci_high",
-        "ci_shape",
-        "p_value",
-        "q_value",
-        "value",
-    ]
+    names = ["layer", "head", "scale", "delta", "ci_low", "ci_high", "ci_shape", "p_value", "q_value", "value"]
     names += ["shrunken", "selected_low", "selected_high"]
     return json.loads(rows.loc[order, names].to_json(orient="records"))
 
@@ -164,10 +153,5 @@ def write_run(directory, table: pd.DataFrame, name: str = "head_impact", **chang
 def fake() -> SimpleNamespace:
     """The generators of this file; test modules in sub-folders cannot import it."""
     return SimpleNamespace(
-        impact=impact,
-        layer_impact=layer_impact,
-        top=top,
-        summary=summary,
-        write_run=write_run,
-        hostile=HOSTILE,
+        impact=impact, layer_impact=layer_impact, top=top, summary=summary, write_run=write_run, hostile=HOSTILE
     )

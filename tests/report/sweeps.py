@@ -34,10 +34,7 @@ def write_sweep(
         for j, s in enumerate(seeds)
     ]
     notes = {"argv": ["tiny-ablate", "-m", f"dataset={','.join(conditions)}", "seed=0,1,2"]}
-    write_plan(
-        path,
-        SweepPlan("p" * 64, ("dataset", "seed"), tuple(cells), {"k": k, "op": "intersection"}, (), notes),
-    )
+    write_plan(path, SweepPlan("p" * 64, ("dataset", "seed"), tuple(cells), {"k": k, "op": "intersection"}, (), notes))
     cross = path / "artifacts" / "cross_condition"
     cross.mkdir(parents=True, exist_ok=True)
     index = ["layer", "head"] if table == "head" else ["layer", "granularity"]
@@ -221,13 +218,7 @@ def _summary(cells, conditions, seeds, failed, model, table, replicates):
 
     told = [cell(each) for each in cells]
     counts = {s: sum(c["status"] == s for c in told) for s in ("ok", "failed")}
-    numbers = {
-        "mean": 3.1,
-        "ci_low": 2.9,
-        "ci_high": 3.3,
-        "n_seeds": len(seeds),
-        "seeds": {"low": 3.0, "high": 3.2},
-    }
+    numbers = {"mean": 3.1, "ci_low": 2.9, "ci_high": 3.3, "n_seeds": len(seeds), "seeds": {"low": 3.0, "high": 3.2}}
     return {
         "schema": 1,
         "plan_digest": "p" * 64,

@@ -172,15 +172,7 @@ def test_stable_sites_are_named():
         {"layer": 23, "head": 4, "scale": 0.0, "share": 1.0, "first": 1.0},
         {"layer": 0, "head": 4, "scale": 0.0, "share": 0.6, "first": 0.0},
     ]
-    found = {
-        "top": 2,
-        "of": 270,
-        "n_splits": 200,
-        "jaccard": 0.63,
-        "stable": False,
-        "fair": 0.8,
-        "sites": sites,
-    }
+    found = {"top": 2, "of": 270, "n_splits": 200, "jaccard": 0.63, "stable": False, "fair": 0.8, "sites": sites}
     (said,) = evidence_lines({"stability": found})
     assert "L23H4 (100 %) is among the 2 strongest in at least 80 % of random halves" in said
     assert "L0H4" not in said

@@ -20,24 +20,15 @@ def prepared(groups: Sequence[str], *, split: str = "dev", **stats: Any) -> Any:
     """What aggregation reads of a prepared run over heads."""
     how = {"n_boot": 200, "n_perm": 999, **stats}
     root = RootConfig(
-        model=ModelConfig(name="m"),
-        dataset=DatasetConfig(name="d", split=Split(split)),
-        stats=StatsConfig(**how),
+        model=ModelConfig(name="m"), dataset=DatasetConfig(name="d", split=Split(split)), stats=StatsConfig(**how)
     )
     tokens = [SimpleNamespace(example=Example(f"{split}-{i}", "a", "b", "c", "d", g)) for i, g in enumerate(groups)]
     spec = SimpleNamespace(
-        table="head_impact",
-        condition="d",
-        settings=SimpleNamespace(root=root),
-        ablation=find_ablation("heads_zero"),
+        table="head_impact", condition="d", settings=SimpleNamespace(root=root), ablation=find_ablation("heads_zero")
     )
     identity = SimpleNamespace(run_id="r")
     return SimpleNamespace(
-        spec=spec,
-        tokens=tokens,
-        identity=identity,
-        metrics=[SimpleNamespace(name="logit_diff")],
-        network=None,
+        spec=spec, tokens=tokens, identity=identity, metrics=[SimpleNamespace(name="logit_diff")], network=None
     )
 
 

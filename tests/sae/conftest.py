@@ -56,13 +56,7 @@ def make_autoencoder() -> Callable[..., Autoencoder]:
         from sae_lens.saes.sae import SAE
 
         site = site or Site("resid_post", 1)
-        cfg = {
-            "architecture": architecture,
-            "d_in": width,
-            "d_sae": n,
-            "metadata": {"hook_name": site.hook_name},
-            **keys,
-        }
+        cfg = {"architecture": architecture, "d_in": width, "d_sae": n, "metadata": {"hook_name": site.hook_name}, **keys}
         sae = SAE.from_dict(cfg)
         draws = torch.Generator().manual_seed(1)
         with torch.no_grad():

@@ -16,13 +16,7 @@ def looked_at(toy_networks, make_autoencoder, make_prompts):
     prompts = [p for p in make_prompts(300, n=10) if len(p.ids) > 2]
     found = make_autoencoder(32, site=Site("resid_post", 1), n=30)
     other = list(reversed(prompts))
-    return (
-        network,
-        found,
-        prompts,
-        other,
-        on_prompts(network, found, prompts, other, "after_first", full=False),
-    )
+    return (network, found, prompts, other, on_prompts(network, found, prompts, other, "after_first", full=False))
 
 
 def test_numbers_are_those_of_the_plain_model(looked_at):
@@ -71,10 +65,7 @@ def made(**columns):
 
 def test_rankings_take_turns_and_silent_features_are_left_out():
     found = made(
-        frequency=[1, 1, 1, 1, 0],
-        activation=[9, 1, 1, 1, 99],
-        difference=[0, 0, -5, 1, 0],
-        attribution=[1, -7, 0, 0, 0],
+        frequency=[1, 1, 1, 1, 0], activation=[9, 1, 1, 1, 99], difference=[0, 0, -5, 1, 0], attribution=[1, -7, 0, 0, 0]
     )
     assert choose(found, 3) == {1: "attribution", 0: "activation", 2: "difference"}
     assert set(choose(found, 10)) == {0, 1, 2, 3}
@@ -82,10 +73,7 @@ def test_rankings_take_turns_and_silent_features_are_left_out():
 
 def test_controls_are_others():
     found = made(
-        frequency=[0.5, 0.49, 0.01, 0.5, 0.0],
-        activation=[2, 2.1, 0.1, 40, 2],
-        difference=[0] * 5,
-        attribution=[3, 0, 0, 0, 0],
+        frequency=[0.5, 0.49, 0.01, 0.5, 0.0], activation=[2, 2.1, 0.1, 40, 2], difference=[0] * 5, attribution=[3, 0, 0, 0, 0]
     )
     assert matched_controls(found, [0], 3) == [1]
     assert set(random_controls(found, [0], 2, seed=0)) <= {1, 2, 3}

@@ -11,12 +11,7 @@ from tiny_ablation.sae import training
 from tiny_ablation.sae.buffer import with_sinks
 
 KNOWN = {"batch": 256, "steps": 1000, "checkpoint_every": 10_000, "lr": 3e-3}
-RECIPES = {
-    "batchtopk": {"k": 2},
-    "topk": {"k": 2},
-    "jumprelu": {"sparsity": 1.5},
-    "standard": {"sparsity": 1.5},
-}
+RECIPES = {"batchtopk": {"k": 2}, "topk": {"k": 2}, "jumprelu": {"sparsity": 1.5}, "standard": {"sparsity": 1.5}}
 
 
 def run(buffer, cfg, work, tick=lambda _: None, seed=0, width=20):

@@ -24,12 +24,7 @@ def sets(n, *members):
 def test_what_each_operation_keeps():
     table = sets(5, {0, 1, 2}, {0, 1, 3}, {0, 4})
     kept = {op: set(np.flatnonzero(combine(table, op))) for op in OPS}
-    assert kept == {
-        "intersection": {0},
-        "union": {0, 1, 2, 3, 4},
-        "majority": {0, 1},
-        "difference": {2, 3, 4},
-    }
+    assert kept == {"intersection": {0}, "union": {0, 1, 2, 3, 4}, "majority": {0, 1}, "difference": {2, 3, 4}}
 
 
 def test_half_is_no_majority():

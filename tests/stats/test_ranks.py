@@ -5,12 +5,7 @@ import pytest
 from scipy import stats
 
 from tiny_ablation.errors import GuardError
-from tiny_ablation.stats.ranks import (
-    kendalls_w,
-    rank_biased_overlap,
-    rank_biased_overlaps,
-    spearman,
-)
+from tiny_ablation.stats.ranks import kendalls_w, rank_biased_overlap, rank_biased_overlaps, spearman
 
 
 def rng(seed=0):

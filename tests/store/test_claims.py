@@ -31,11 +31,7 @@ def names(claims):
 
 
 def test_a_part_is_one_process_s_until_it_lets_go(claims):
-    with (
-        claims.holding("batch_0") as mine,
-        claims.holding("batch_0") as again,
-        claims.holding("end") as other,
-    ):
+    with claims.holding("batch_0") as mine, claims.holding("batch_0") as again, claims.holding("end") as other:
         assert (mine, again, other) == (True, False, True)
         assert somebody_works(claims.directory)
     assert names(claims) == []

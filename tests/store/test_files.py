@@ -121,11 +121,7 @@ def test_clean_stale_removes_only_temporary_files(tmp_path):
 
 
 def test_json_text_is_exact():
-    obj = {
-        "z": 0.1,
-        "a": [1, True, None, float("nan"), np.float32(0.5), np.int64(3)],
-        "ü": (np.array([1.5, np.nan]),),
-    }
+    obj = {"z": 0.1, "a": [1, True, None, float("nan"), np.float32(0.5), np.int64(3)], "ü": (np.array([1.5, np.nan]),)}
     expected = (
         '{\n  "z": 0.1,\n  "a": [\n    1,\n    true,\n    null,\n    null,\n    0.5,\n    3\n  ],\n'
         '  "ü": [\n    [\n      1.5,\n      null\n    ]\n  ]\n}\n'

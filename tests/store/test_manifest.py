@@ -93,10 +93,7 @@ def test_check_names_missing_and_altered_files(tmp_path):
     data[5] ^= 1
     run.summary.write_bytes(data)
     run.provenance.unlink()
-    assert check_files(run) == [
-        Problem("metrics/summary.json", "altered"),
-        Problem("provenance.json", "missing"),
-    ]
+    assert check_files(run) == [Problem("metrics/summary.json", "altered"), Problem("provenance.json", "missing")]
 
 
 def test_check_of_a_few_files(tmp_path):

@@ -45,8 +45,7 @@ def test_arrays_come_back_to_the_bit(partial):
 
 
 @pytest.mark.parametrize(
-    "damage",
-    [lambda b: b[:-3], lambda b: b[:5], lambda b: b[:-8] + bytes([b[-8] ^ 1]) + b[-7:], lambda b: b""],
+    "damage", [lambda b: b[:-3], lambda b: b[:5], lambda b: b[:-8] + bytes([b[-8] ^ 1]) + b[-7:], lambda b: b""]
 )
 def test_a_damaged_batch_is_dropped_with_a_warning(partial, caplog, damage):
     partial.save(0, arrays())

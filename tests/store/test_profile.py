@@ -152,10 +152,7 @@ def test_power_is_off_by_default_and_its_absence_is_said(monkeypatch):
 
 @pytest.mark.parametrize(
     ("script", "watts"),
-    [
-        ("exit 1", None),
-        ("while :; do echo 'Combined Power (CPU + GPU + ANE): 2500 mW'; sleep 0.1; done", 2.5),
-    ],
+    [("exit 1", None), ("while :; do echo 'Combined Power (CPU + GPU + ANE): 2500 mW'; sleep 0.1; done", 2.5)],
 )
 def test_powermetrics_is_read_where_it_is_allowed(monkeypatch, tmp_path, script, watts):
     tool = tmp_path / "powermetrics"

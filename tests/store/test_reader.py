@@ -72,16 +72,7 @@ _BOMB = "a: &a [x, x]\n" + "".join(
 
 @pytest.mark.parametrize(
     "text",
-    [
-        "a: [",
-        "- 1\n",
-        "a: ${",
-        "!!python/object:os.system {}",
-        "\x00",
-        _BOMB,
-        f"a: {'[' * 3000}",
-        "a: b\n" + "  \n" * 3 + "*x",
-    ],
+    ["a: [", "- 1\n", "a: ${", "!!python/object:os.system {}", "\x00", _BOMB, f"a: {'[' * 3000}", "a: b\n" + "  \n" * 3 + "*x"],
 )
 def test_a_damaged_config(run_path, text):
     write_text(run_path / "config.yaml", text)

@@ -30,10 +30,7 @@ def test_a_second_process_is_refused_until_the_first_is_killed(tmp_path):
     child = hold(tmp_path / "run")
     run = RunDir(tmp_path / "run")
     try:
-        with (
-            pytest.raises(ResultsError, match=f"Another process .pid {child.pid}. is writing in"),
-            run.lock(),
-        ):
+        with pytest.raises(ResultsError, match=f"Another process .pid {child.pid}. is writing in"), run.lock():
             pass
     finally:
         child.kill()

@@ -61,9 +61,7 @@ def test_another_run_whose_files_are_not_all_on_record_is_not_replaced(tmp_path)
     assert run.summary.is_file()
 
 
-def test_a_run_without_a_ledger_is_reopened_by_its_manifest_and_no_file_of_the_users_is_taken_for_its_own(
-    tmp_path,
-):
+def test_a_run_without_a_ledger_is_reopened_by_its_manifest_and_no_file_of_the_users_is_taken_for_its_own(tmp_path):
     run = a_run(tmp_path)
     (tmp_path / ".ledger").unlink()
     with reopened(tmp_path):
@@ -73,12 +71,7 @@ def test_a_run_without_a_ledger_is_reopened_by_its_manifest_and_no_file_of_the_u
             write_text(run.metrics / "mine.txt", "")
         write_manifest(run, run_id="abc", status="ok", digest="d", covers={})
     assert set(read_manifest(tmp_path).files) == {"metrics/summary.json"}
-    assert read_ledger(tmp_path).written.keys() == {
-        "report.html",
-        "provenance.json",
-        "machine.json",
-        "manifest.json",
-    }
+    assert read_ledger(tmp_path).written.keys() == {"report.html", "provenance.json", "machine.json", "manifest.json"}
 
 
 def test_new_and_empty_directories_and_those_of_its_own_are_free(tmp_path):
@@ -97,8 +90,7 @@ def test_files_of_the_users_are_named_and_both_ways_on(tmp_path):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     with pytest.raises(
-        ResultsError,
-        match=r"\(config\.yaml, env\.txt, thesis\.tex, \.\.\.\).*hydra\.sweep\.dir=DIR, or move these files",
+        ResultsError, match=r"\(config\.yaml, env\.txt, thesis\.tex, \.\.\.\).*hydra\.sweep\.dir=DIR, or move these files"
     ):
         refuse_foreign(tmp_path, "hydra.sweep.dir")
 

@@ -30,30 +30,9 @@ def test_all_columns_of_heads_and_layers():
         "q_value",
         "null",
     )
-    last = (
-        "effect_size",
-        "shrunken",
-        "selected_low",
-        "selected_high",
-        "p_equivalent",
-        "q_equivalent",
-        "ci_shape",
-    )
-    assert schema.TABLES["head_impact"].columns == (
-        *schema.HEAD_FIRST,
-        *tail,
-        "granularity",
-        "component",
-        "set",
-        *last,
-    )
-    assert schema.TABLES["layer_impact"].columns == (
-        *schema.LAYER_FIRST,
-        *tail,
-        "component",
-        "set",
-        *last,
-    )
+    last = ("effect_size", "shrunken", "selected_low", "selected_high", "p_equivalent", "q_equivalent", "ci_shape")
+    assert schema.TABLES["head_impact"].columns == (*schema.HEAD_FIRST, *tail, "granularity", "component", "set", *last)
+    assert schema.TABLES["layer_impact"].columns == (*schema.LAYER_FIRST, *tail, "component", "set", *last)
 
 
 @pytest.mark.parametrize("table", schema.TABLES.values(), ids=lambda t: t.name)
@@ -67,13 +46,7 @@ def test_conform_orders_and_casts(head_rows):
     result = schema.conform(frame[frame.columns[::-1]], "head_impact")
     assert tuple(result.columns) == schema.TABLES["head_impact"].columns
     types = result.dtypes.astype(str)
-    assert types[["seed", "layer", "n", "scale", "p_value"]].tolist() == [
-        "int64",
-        "int32",
-        "int32",
-        "float64",
-        "float64",
-    ]
+    assert types[["seed", "layer", "n", "scale", "p_value"]].tolist() == ["int64", "int32", "int32", "float64", "float64"]
     assert result["set"].isna().all()
     assert types["set"] == types["run_id"] == "str"
 

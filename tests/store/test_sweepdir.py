@@ -20,12 +20,7 @@ def test_what_a_killed_builder_left_is_cleared_and_what_others_write_is_not(swee
     with building(sweep):
         pass
     mine = f".tmp-{read_ledger(sweep).token}"
-    for name in (
-        f"{mine}1.json",
-        f"artifacts/cross_condition/{mine}2.json",
-        "toy/0/metrics/.tmp-3.json",
-        ".tmp-4.json",
-    ):
+    for name in (f"{mine}1.json", f"artifacts/cross_condition/{mine}2.json", "toy/0/metrics/.tmp-3.json", ".tmp-4.json"):
         (sweep / name).parent.mkdir(parents=True, exist_ok=True)
         (sweep / name).write_text("half")
     with building(sweep):

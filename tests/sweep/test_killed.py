@@ -26,14 +26,7 @@ KILLS = int(os.environ.get("TINY_ABLATE_KILLS", "4"))
 HOW = ("kill parent", "kill worker", "terminate", "interrupt")
 LONG = (*TOY, "verify=off", "dataset.n_examples=40", "device.batch_tokens=64", f"ablation.scales={[i / 40 for i in range(40)]}")
 GRIDS = {
-    "cells": (
-        *TOY,
-        "verify=off",
-        "dataset=facts,sva",
-        "dataset.n_examples=12",
-        "seed=0,1",
-        "device.batch_tokens=128",
-    ),
+    "cells": (*TOY, "verify=off", "dataset=facts,sva", "dataset.n_examples=12", "seed=0,1", "device.batch_tokens=128"),
     "workers of one run": (*LONG, "run.shards=6"),
 }
 

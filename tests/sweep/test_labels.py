@@ -16,14 +16,8 @@ from tiny_ablation.sweep.plan import labels, varying
         ([["dataset.path='/x/../y:z'"], ["dataset.path=b"]], ["path=_x___y_z", "path=b"]),
         ([["ablation.scales=[0,0.5]"], ["ablation.scales=[1]"]], ["scales=[0,0.5]", "scales=[1]"]),
         # Of a second model, whose option and keys are none of the run's own.
-        (
-            [["ablation.tuned.seed=1", "model=toy"], ["ablation.tuned.seed=2", "model=toy"]],
-            ["tuned.seed=1", "tuned.seed=2"],
-        ),
-        (
-            [["model@ablation.tuned=a", "model=b"], ["model@ablation.tuned=c", "model=b"]],
-            ["tuned=a", "tuned=c"],
-        ),
+        ([["ablation.tuned.seed=1", "model=toy"], ["ablation.tuned.seed=2", "model=toy"]], ["tuned.seed=1", "tuned.seed=2"]),
+        ([["model@ablation.tuned=a", "model=b"], ["model@ablation.tuned=c", "model=b"]], ["tuned=a", "tuned=c"]),
     ],
 )
 def test_labels(jobs, expected):

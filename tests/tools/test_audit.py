@@ -4,11 +4,7 @@ import json
 
 from tools.audit import judged
 
-BAD = {
-    "name": "torch",
-    "version": "2.0.0",
-    "vulns": [{"id": "PYSEC-1", "aliases": ["CVE-1"], "fix_versions": ["2.1.0"]}],
-}
+BAD = {"name": "torch", "version": "2.0.0", "vulns": [{"id": "PYSEC-1", "aliases": ["CVE-1"], "fix_versions": ["2.1.0"]}]}
 GOOD = {"name": "numpy", "version": "2.4.6", "vulns": []}
 UNKNOWN = {"name": "pandas", "skip_reason": "Dependency not found on PyPI"}
 OWN = {"name": "tiny-ablation", "skip_reason": "editable"}

@@ -14,10 +14,7 @@ def make_run():
 
 def _make_run(path, *, value=0.25, status="ok", digest="d1"):
     run = RunDir(path)
-    write_text(
-        run.config,
-        "model:\n  name: toy\nseed: 3\nablation:\n  heads: [0, 1]\ntracking:\n  uri: http://u:pw@h\n",
-    )
+    write_text(run.config, "model:\n  name: toy\nseed: 3\nablation:\n  heads: [0, 1]\ntracking:\n  uri: http://u:pw@h\n")
     metrics = {"logit_diff": {"mean": value, "ci": [0.1, 0.4], "low": float("nan"), "flag": True}}
     write_json(run.summary, {"metrics": metrics, "n (examples)": 16, "top": [{"layer": 1}]})
     write_bytes(run.artifacts / "heatmap.png", b"png")

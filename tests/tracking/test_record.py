@@ -24,13 +24,7 @@ def test_no_password_is_told(make_run, tmp_path):
 
 def test_large_files_stay_where_they_are(make_run, tmp_path, monkeypatch):
     make_run(tmp_path)
-    files = {
-        "manifest.json",
-        "provenance.json",
-        "artifacts/heatmap.png",
-        "metrics/summary.json",
-        "config.yaml",
-    }
+    files = {"manifest.json", "provenance.json", "artifacts/heatmap.png", "metrics/summary.json", "config.yaml"}
     assert set(read_record(tmp_path).files) == files
     monkeypatch.setattr(record, "_LARGEST_FILE", 3)
     assert set(read_record(tmp_path).files) == {"manifest.json", "provenance.json", "artifacts/heatmap.png"}

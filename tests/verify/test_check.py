@@ -16,12 +16,7 @@ def test_a_right_run_is_ok(run, mode):
     assert found["verdict"] == "ok"
     assert set(found["metrics"]["logit_diff"]) >= {"main", "verify", "abs_diff", "verdict"}
     assert {metric["verdict"] for metric in found["metrics"].values()} == {"ok"}
-    assert (found["n_examples"], found["n_sites"], len(found["examples"]), len(found["sites"])) == (
-        4,
-        6,
-        4,
-        6,
-    )
+    assert (found["n_examples"], found["n_sites"], len(found["examples"]), len(found["sites"])) == (4, 6, 4, 6)
     assert found["rank_correlation"] == pytest.approx(1.0)
     assert (found["sign_flips"], found["faults"], found["first_difference"]) == (0, [], None)
     assert found["device_verify"].startswith("cpu float32" if mode == "cpu" else "cpu float64")

@@ -131,8 +131,7 @@ def test_a_fused_layout_is_taken_for_another(verify, monkeypatch, component):
 
 
 @pytest.mark.parametrize(
-    ("asked", "verdict", "said"),
-    [("auto", "bug", "[gMASK] <sop>"), ("false", "ok", None), ("true", "bug", "[gMASK]")],
+    ("asked", "verdict", "said"), [("auto", "bug", "[gMASK] <sop>"), ("false", "ok", None), ("true", "bug", "[gMASK]")]
 )
 def test_what_a_tokenizer_puts_before_a_text_is_dropped(verify, monkeypatch, asked, verdict, said):
     monkeypatch.setattr(loader, "opening", lambda *_: ())

@@ -33,13 +33,7 @@ def measured(effects, *, skipped=(), draws=1, n=3, lengths=None, name="it"):
     values = {name: np.tile(np.array(effects, dtype=float)[:, None], n) for name in names}
     top1 = np.zeros((len(effects), n), dtype=int)
     return Measured(
-        Arm(prompts, rows, baseline=name),
-        np.arange(n),
-        [f"g{i}" for i in range(n)],
-        values,
-        baseline,
-        top1,
-        top1[0],
+        Arm(prompts, rows, baseline=name), np.arange(n), [f"g{i}" for i in range(n)], values, baseline, top1, top1[0]
     )
 
 

@@ -31,9 +31,7 @@ class AttributionConfig(AblationConfig):
     positions: str = positions_key()
     replacement: str = key("zero", help="patch: the corrupt prompt's value", choices=("zero", "patch"))
     method: str = key(
-        "gradient",
-        help="gradient: one backward pass; integrated: steps of every layer",
-        choices=("gradient", "integrated"),
+        "gradient", help="gradient: one backward pass; integrated: steps of every layer", choices=("gradient", "integrated")
     )
     steps: int = key(5, help="of the integrated form", least=1)
     top: int = key(16, help="strongest estimates that are measured exactly", least=1)
@@ -74,11 +72,7 @@ def _row(cfg: AttributionConfig, layer: int, unit: int, replacement: Any) -> Row
         key = {"layer": layer, "head" if cfg.component == "z" else "feature": unit, "scale": 0.0}
     what = {"z": "head", "neurons": "neuron"}.get(cfg.component, cfg.component)
     direction = "clean" if cfg.replacement == "zero" else "corrupt_to_clean"
-    return Row(
-        key,
-        Intervention((edit,)),
-        InterventionSpec(what, cfg.component, replacement.name, cfg.positions, direction),
-    )
+    return Row(key, Intervention((edit,)), InterventionSpec(what, cfg.component, replacement.name, cfg.positions, direction))
 
 
 ABLATIONS = (Attribution(),)

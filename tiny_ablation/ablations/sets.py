@@ -13,14 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from tiny_ablation.ablations.shared.head_sets import (
-    HeadSet,
-    SetAblation,
-    complement,
-    label,
-    parse_sets,
-    random_sets,
-)
+from tiny_ablation.ablations.shared.head_sets import HeadSet, SetAblation, complement, label, parse_sets, random_sets
 from tiny_ablation.ablations.shared.replacements import Scale
 from tiny_ablation.config.keys import key
 from tiny_ablation.config.schema import AblationConfig

@@ -53,8 +53,5 @@ def table(rows: Iterable[Sequence[str]]) -> Iterator[str]:
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     for first, *rest in cells:
         yield "  ".join(
-            [
-                f"  {first:<{widths[0]}}",
-                *(f"{cell:>{width}}" for cell, width in zip(rest, widths[1:], strict=True)),
-            ]
+            [f"  {first:<{widths[0]}}", *(f"{cell:>{width}}" for cell, width in zip(rest, widths[1:], strict=True))]
         )

@@ -76,9 +76,7 @@ def read_pilot(directory: Path) -> Pilot:
     sites = [
         {"site": effects.label(row, index), "delta": d, "shrunken": s, "sd": d / e, "size": s * e / d}
         for row, d, s, e in zip(
-            rows.loc[known].to_dict("records"),
-            *(numbers[known].tolist() for numbers in (delta, shrunken, size)),
-            strict=True,
+            rows.loc[known].to_dict("records"), *(numbers[known].tolist() for numbers in (delta, shrunken, size)), strict=True
         )
     ]
     return Pilot(str(directory), metric, groups, sorted(sites, key=lambda site: -abs(site["size"])))

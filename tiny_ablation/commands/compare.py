@@ -13,15 +13,7 @@ from typing import Any
 
 from tiny_ablation.commands._console import parser, say, say_json, table
 
-_HIDDEN = (
-    "seed",
-    "condition",
-    "tracking.",
-    "profile.",
-    "resume",
-    "notes",
-    "verify.",
-)  # what changes no effect
+_HIDDEN = ("seed", "condition", "tracking.", "profile.", "resume", "notes", "verify.")  # what changes no effect
 
 
 def main(args: list[str]) -> int:

@@ -25,11 +25,7 @@ def main(args: list[str]) -> int:
     flags.add_argument("dir", type=Path, metavar="RUN", help="the directory of a finished run")
     flags.add_argument("--format", choices=("csv", "mib", "eap-ig"), default="csv", help="default: csv")
     flags.add_argument("--out", type=Path, metavar="FILE", help="default: print it")
-    flags.add_argument(
-        "--ranking",
-        choices=("signed", "absolute"),
-        help="of a circuit: what its heads were chosen by",
-    )
+    flags.add_argument("--ranking", choices=("signed", "absolute"), help="of a circuit: what its heads were chosen by")
     flags.add_argument("--size", type=int, help="of a circuit: how many heads; default: the fewest that carry the behaviour")
     given = flags.parse_args(args)
     from tiny_ablation.ablations.registry import find_ablation

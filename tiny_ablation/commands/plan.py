@@ -87,10 +87,7 @@ def main(args: list[str]) -> int:
     flags.add_argument("--effect", type=float, metavar="D", help="say how many groups of examples find effects of this size")
     flags.add_argument("--real", type=int, default=10, metavar="N", help="how many sites have such an effect (default: 10)")
     flags.add_argument(
-        "--pilot",
-        type=Path,
-        metavar="DIR",
-        help="take effects from a finished run: which of them will be found",
+        "--pilot", type=Path, metavar="DIR", help="take effects from a finished run: which of them will be found"
     )
     flags.add_argument("--json", action="store_true", help="print the estimates as JSON")
     given = flags.parse_intermixed_args(args)
@@ -226,12 +223,7 @@ def _sites(n: str) -> str:
 
 def _cells(each: Estimate) -> list[str]:
     numbers = [each.examples, each.interventions, each.tokens, each.nodes, each.forwards, each.impact_rows]
-    return [
-        f"{each.condition}, seed {each.seed}",
-        *(f"{n:,}" for n in numbers),
-        _time(each.seconds),
-        f"{each.memory_mb:,} MB",
-    ]
+    return [f"{each.condition}, seed {each.seed}", *(f"{n:,}" for n in numbers), _time(each.seconds), f"{each.memory_mb:,} MB"]
 
 
 def _time(seconds: float) -> str:

@@ -60,13 +60,7 @@ def _arguments(args: list[str]) -> Namespace:
     flags = parser("selfcheck", __doc__)
     add_overrides(flags)
     flags.add_argument("--only", nargs="+", choices=_parts(), metavar="PART", help=f"some of: {', '.join(_parts())}")
-    flags.add_argument(
-        "--times",
-        type=int,
-        default=1,
-        metavar="N",
-        help="simulate N times as much, for figures as much finer",
-    )
+    flags.add_argument("--times", type=int, default=1, metavar="N", help="simulate N times as much, for figures as much finer")
     flags.add_argument("--json", action="store_true", help="print the results as JSON")
     flags.add_argument("--markdown", action="store_true", help="print the results as a table in Markdown")
     flags.add_argument("--out", type=Path, metavar="FILE", help="also write the JSON there")

@@ -15,20 +15,7 @@ from tiny_ablation.paths import conf_dir
 
 # Whole groups whose keys say what is measured, and single keys.
 _GROUPS = ("dataset", "ablation", "metrics", "generate", "stats", "sae", "sweep", "verify", "device", "notes")
-_MODEL = (
-    "name",
-    "source",
-    "id",
-    "repo",
-    "revision",
-    "path",
-    "base",
-    "weights",
-    "quantization",
-    "prepend_bos",
-    "seed",
-    "shape",
-)
+_MODEL = ("name", "source", "id", "repo", "revision", "path", "base", "weights", "quantization", "prepend_bos", "seed", "shape")
 _SINGLE = {
     "seed",
     "condition",

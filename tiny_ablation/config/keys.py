@@ -43,12 +43,7 @@ class Key:
     @property
     def bounds(self) -> str:
         """The range in words, such as `at least 0.5 and below 1`; empty where there is none."""
-        said = (
-            ("at least", self.least),
-            ("above", self.above),
-            ("at most", self.most),
-            ("below", self.below),
-        )
+        said = (("at least", self.least), ("above", self.above), ("at most", self.most), ("below", self.below))
         numbers = ((word, bound if isinstance(bound, int) else f"{bound:g}") for word, bound in said if bound is not None)
         return " and ".join(f"{word} {bound}" for word, bound in numbers)
 

@@ -51,8 +51,7 @@ class ModelConfig:
     )
     weights: Weights = key(Weights.raw)
     quantization: str | None = key(
-        None,
-        help="round the weights of linear maps to so many bits (extra `quantization`); null: as they are",
+        None, help="round the weights of linear maps to so many bits (extra `quantization`); null: as they are"
     )
     prepend_bos: str | bool = key(
         "auto",
@@ -75,9 +74,7 @@ class DatasetConfig:
     name: str = key(MISSING, help="the name in tables and paths")
     family: str = key(MISSING, help="a corpus or generator in tiny_ablation/data, or `file`")
     path: str | None = key(
-        None,
-        help="file: FILE, a directory of `datasets`, or hub:OWNER/NAME; its content identifies it",
-        identity=False,
+        None, help="file: FILE, a directory of `datasets`, or hub:OWNER/NAME; its content identifies it", identity=False
     )
     fields: dict[str, str | None] = key({}, help="file: {ours: the file's}", identity=False)
     allow_answer_in_prompt: bool = key(False, help="file: accept prompts that contain their own answer")
@@ -90,8 +87,7 @@ class DatasetConfig:
     n_examples: int | None = key(None, help="how many are drawn with the seed; null is all", least=1)
     unscorable: Unscorable | None = key(None, help="null: refuse in a file of yours, skip in a family that ships with the tool")
     common_rows: Any = key(
-        None,
-        help="use only rows that these models serve too: a list of model configs; true: those of the sweep",
+        None, help="use only rows that these models serve too: a list of model configs; true: those of the sweep"
     )
     keep: Keep = key(Keep.all)
 
@@ -121,9 +117,7 @@ class SaeConfig:
     width: int | None = key(None, help="features; null: twice as many as the activation has dimensions", least=1)
     k: int = key(46, help="topk, batchtopk: active features a token (batchtopk: on average)", least=1)
     sparsity: float = key(
-        1.0,
-        help="standard, jumprelu: coefficient of the sparsity loss, over activations of norm sqrt(width)",
-        least=0,
+        1.0, help="standard, jumprelu: coefficient of the sparsity loss, over activations of norm sqrt(width)", least=0
     )
     corpus: str | None = key(
         None,
@@ -146,10 +140,7 @@ class DeviceConfig:
 
     name: DeviceName = key(DeviceName.auto, identity=False)
     index: int | None = key(
-        None,
-        help="which GPU, modulo how many; null: workers of a sweep take turns",
-        least=0,
-        identity=False,
+        None, help="which GPU, modulo how many; null: workers of a sweep take turns", least=0, identity=False
     )
     map: str | None = key(
         None,
@@ -185,8 +176,7 @@ class MetricsConfig:
 
     names: list[str] | None = key(None, help="null: every metric that is defined for the span")
     primary: str | None = key(
-        None,
-        help="ranks sites in tables and figures; null: the family's (mostly logit_diff), or seq_logprob_diff",
+        None, help="ranks sites in tables and figures; null: the family's (mostly logit_diff), or seq_logprob_diff"
     )
     span: Span = key(Span.first)
 
@@ -197,9 +187,7 @@ class GenerateConfig:
 
     max_new_tokens: int = key(16, help="it ends there, at the end of the text, or at `stop`", least=1)
     temperature: float = key(
-        0.0,
-        help="0: the most probable token each time; above: sampled, with the same draws under every intervention",
-        least=0,
+        0.0, help="0: the most probable token each time; above: sampled, with the same draws under every intervention", least=0
     )
     stop: list[str] | None = key(None, help="texts that end it and are not part of it, such as a line break")
     pattern: str | None = key(
@@ -222,16 +210,11 @@ class StatsConfig:
     confidence: float = key(0.95, help="confidence level of the intervals", least=0.5, below=1)
     n_boot: int = key(2000, help="bootstrap draws over groups", least=100, most=1_000_000)
     n_perm: int | None = key(
-        None,
-        help="draws for p-values; null: as many as the family of tests asks for",
-        least=100,
-        most=100_000_000,
+        None, help="draws for p-values; null: as many as the family of tests asks for", least=100, most=100_000_000
     )
     fdr: Fdr = key(Fdr.bh)
     margin: float | None = key(
-        None,
-        help="an effect on the primary metric within this, in its unit, does not matter; null: no such test",
-        above=0,
+        None, help="an effect on the primary metric within this, in its unit, does not matter; null: no such test", above=0
     )
     confirm: Split | None = key(None, help="measure the strongest sites again on this split's examples; null: not")
     confirm_top: int = key(10, help="how many sites", least=1)

@@ -22,15 +22,7 @@ HUB = "hub:"
 # What `datasets` calls the parts that we call train, dev and test.
 _SPLITS = {"train": "train", "validation": "dev", "valid": "dev", "dev": "dev", "test": "test"}
 
-_CODES = (
-    "dictionary",
-    "union",
-    "run_end_encoded",
-    "string_view",
-    "binary_view",
-    "list_view",
-    "large_list_view",
-)
+_CODES = ("dictionary", "union", "run_end_encoded", "string_view", "binary_view", "list_view", "large_list_view")
 
 
 def parquet_rows(path: Path, _: Fields) -> Iterator[Row]:
@@ -61,15 +53,7 @@ def _shards(state: Path) -> "Iterator[pa.RecordBatch]":
         for name in names:
             with pa.memory_map(str(state.parent / Path(name).name)) as file:
                 yield from _batches(pa.ipc.MessageReader.open_stream(file))
-    except (
-        pa.ArrowException,
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        RecursionError,
-        struct.error,
-    ) as error:
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, RecursionError, struct.error) as error:
         reason = first_line(error)
         raise DataError(f"{state.parent} is damaged: {reason}. Save it again.") from error
 

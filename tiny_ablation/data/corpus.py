@@ -97,11 +97,7 @@ def _of_relations(corpus: Corpus, relations: Sequence[str]) -> Corpus:
         raise ConfigError("dataset.relations=[] leaves no row; name at least one, or null for all.")
     examples, names = zip(*kept, strict=True)
     return replace(
-        corpus,
-        examples=examples,
-        splits=names,
-        content_hash=content_hash(examples),
-        split_hash=split_hash(examples, names),
+        corpus, examples=examples, splits=names, content_hash=content_hash(examples), split_hash=split_hash(examples, names)
     )
 
 

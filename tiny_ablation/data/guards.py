@@ -62,12 +62,7 @@ def complete(examples: Sequence[Example]) -> None:
     bad = [
         f"{e.id} ({name})"
         for e in examples
-        for name, values in (
-            ("clean", (e.clean.strip(),)),
-            ("target", (e.target,)),
-            ("targets", e.targets),
-            ("foils", e.foils),
-        )
+        for name, values in (("clean", (e.clean.strip(),)), ("target", (e.target,)), ("targets", e.targets), ("foils", e.foils))
         if not all(values)
     ]
     _refuse(bad, "fields are empty", "Every row needs text in clean and target.")
@@ -85,11 +80,7 @@ def one_split_a_prompt(examples: Sequence[Example]) -> None:
     for example in examples:
         splits[prompt_key(example.clean)].add(example.split)
     bad = [e.id for e in examples if len(splits[prompt_key(e.clean)]) > 1]
-    _refuse(
-        bad,
-        "rows put one prompt into two splits",
-        "Keep each prompt in one split, else train leaks into test.",
-    )
+    _refuse(bad, "rows put one prompt into two splits", "Keep each prompt in one split, else train leaks into test.")
 
 
 def distinct_prompts(examples: Sequence[Example]) -> None:
@@ -117,9 +108,7 @@ def corrupt_differs(examples: Sequence[Example]) -> None:
     """No corrupt prompt is the clean one again."""
     bad = [e.id for e in examples if e.corrupt and canonical(e.corrupt) == canonical(e.clean)]
     _refuse(
-        bad,
-        "rows have equal clean and corrupt prompts",
-        "Change what decides the answer in corrupt, or leave corrupt out.",
+        bad, "rows have equal clean and corrupt prompts", "Change what decides the answer in corrupt, or leave corrupt out."
     )
 
 

@@ -233,13 +233,7 @@ def _encode(texts: list[str], tokenizer: Any, *, offsets: bool = True) -> list[_
     if not texts:
         return []
     fast = offsets and bool(getattr(tokenizer, "is_fast", False))
-    batch = tokenizer(
-        texts,
-        add_special_tokens=False,
-        return_offsets_mapping=fast,
-        return_attention_mask=False,
-        verbose=False,
-    )
+    batch = tokenizer(texts, add_special_tokens=False, return_offsets_mapping=fast, return_attention_mask=False, verbose=False)
     places = batch["offset_mapping"] if fast else [None] * len(texts)
     return [_Encoded(tuple(ids), o) for ids, o in zip(batch["input_ids"], places, strict=True)]
 

@@ -106,10 +106,7 @@ class Pen:
         Raises:
             NumericsError: the logits are NaN or infinite.
         """
-        scores, decoding = (
-            logits.cpu() if logits.dtype == torch.float64 else logits.float().cpu(),
-            self._decoding,
-        )
+        scores, decoding = (logits.cpu() if logits.dtype == torch.float64 else logits.float().cpu(), self._decoding)
         best = int(scores.argmax())
         if not torch.isfinite(scores[best]):
             raise NumericsError(

@@ -108,13 +108,7 @@ class Passes:
             cache.logits = self._run(batch, 1, cache.attention, trimmed=trimmed, keep=True)[0]
 
     def edited(
-        self,
-        batch: Batch,
-        cache: Cache,
-        start: int,
-        writers: dict[Place, list[Writer]],
-        runs: int,
-        only: Tensor | None = None,
+        self, batch: Batch, cache: Cache, start: int, writers: dict[Place, list[Writer]], runs: int, only: Tensor | None = None
     ) -> Tensor:
         """Run `runs` copies of the batch from block `start`, each with its edits.
 
@@ -157,13 +151,7 @@ class Passes:
         return logits.clone().index_copy_(1, torch.isin(batch.read_nodes, only).nonzero()[:, 0], found)
 
     def captured(
-        self,
-        batch: Batch,
-        cache: Cache,
-        start: int,
-        writers: dict[Place, list[Writer]],
-        runs: int,
-        capture: Sequence[Place],
+        self, batch: Batch, cache: Cache, start: int, writers: dict[Place, list[Writer]], runs: int, capture: Sequence[Place]
     ) -> dict[Place, Tensor]:
         """As `edited`, but for what stands at `capture` in the edited runs: for each place (runs, nodes, units, width)."""
         at: dict[Place, Tensor] = {}

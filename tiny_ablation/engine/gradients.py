@@ -61,11 +61,7 @@ class AttributionQuery:
 
 
 def estimate(
-    network: Network,
-    prompts: Sequence[Prompt],
-    question: AttributionQuery,
-    *,
-    batch_tokens: int = GRAPH_TOKENS,
+    network: Network, prompts: Sequence[Prompt], question: AttributionQuery, *, batch_tokens: int = GRAPH_TOKENS
 ) -> Tensor:
     """The estimated change of the metric for every site and example.
 
@@ -99,12 +95,7 @@ def estimate(
 
 
 def gradients_at(
-    network: Network,
-    prompts: Sequence[Prompt],
-    place: Place,
-    *,
-    full: bool = False,
-    batch_tokens: int = GRAPH_TOKENS,
+    network: Network, prompts: Sequence[Prompt], place: Place, *, full: bool = False, batch_tokens: int = GRAPH_TOKENS
 ) -> Iterator[tuple[int, Tensor, Tensor]]:
     """What stands at one place of each run, and the gradient of the metric there.
 

@@ -29,11 +29,7 @@ def head_norms(network: Network, prompts: Sequence[Prompt], positions: PositionS
     shape, layers = network.shape, network.shape.layers_with("z")
     total, n_tokens = torch.zeros(shape.n_layers, shape.n_heads, dtype=torch.float64), 0.0
     batches = build_batches(
-        sequences(prompts, full=False),
-        lambda _e, _p: None,
-        max_nodes=TREE_NODES,
-        shared=True,
-        limits=network.trees,
+        sequences(prompts, full=False), lambda _e, _p: None, max_nodes=TREE_NODES, shared=True, limits=network.trees
     )
     passes = Passes(network)
     for batch in batches:

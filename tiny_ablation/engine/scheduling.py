@@ -44,11 +44,7 @@ class Share:
 
 
 def shares(
-    plan: Mapping[int, Intervention],
-    batch: Batch,
-    n_layers: int,
-    edited: Edited | None,
-    last_start: int | None,
+    plan: Mapping[int, Intervention], batch: Batch, n_layers: int, edited: Edited | None, last_start: int | None
 ) -> list[Share]:
     """Every intervention of the plan in one share; by the pass that they start from, and in the order of blocks.
 

@@ -13,11 +13,4 @@ def compute(a: Readout, b: Readout) -> "Tensor":  # noqa: ARG001 - the baseline'
     return a.entropy
 
 
-METRIC = Metric(
-    "entropy",
-    "nats",
-    "entropy of the next-token distribution",
-    compute,
-    less="surer",
-    more="less sure",
-)
+METRIC = Metric("entropy", "nats", "entropy of the next-token distribution", compute, less="surer", more="less sure")

@@ -14,11 +14,5 @@ def compute(a: Readout, b: Readout) -> "Tensor":
 
 
 METRIC = Metric(
-    "p_drop",
-    "probability",
-    "probability the target loses",
-    compute,
-    worse=1,
-    less="target likelier",
-    more="target lost",
+    "p_drop", "probability", "probability the target loses", compute, worse=1, less="target likelier", more="target lost"
 )

@@ -58,10 +58,7 @@ def read_at(unembed: nn.Module, select: Callable[[Tensor], Tensor]) -> Iterator[
 @contextmanager
 def mlp_on(mlp: nn.Module, gather: Callable[[Tensor], Tensor], scatter: Callable[[Tensor], Tensor]) -> Iterator[None]:
     """Within: an MLP computes the tokens that `gather` takes; `scatter` puts them among the others, which nobody reads."""
-    with (
-        removed(HookPoint("", mlp, "in").attach(gather)),
-        removed(HookPoint("", mlp, "out").attach(scatter)),
-    ):
+    with removed(HookPoint("", mlp, "in").attach(gather)), removed(HookPoint("", mlp, "out").attach(scatter)):
         yield
 
 

@@ -218,8 +218,4 @@ def _neox(hf: Any) -> _Parts:
     return inner.layers, inner.final_layer_norm, [inner.embed_in], block
 
 
-_READERS = {
-    **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3"), _llama),
-    "gpt2": _gpt2,
-    "gpt_neox": _neox,
-}
+_READERS = {**dict.fromkeys(("llama", "mistral", "qwen2", "qwen3"), _llama), "gpt2": _gpt2, "gpt_neox": _neox}

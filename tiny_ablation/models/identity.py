@@ -6,12 +6,7 @@ from tiny_ablation.models.sources import adapter, hub, local, planted, toy, trac
 from tiny_ablation.models.sources.files import ADAPTER, ModelFiles
 from tiny_ablation.models.sources.progress import notice
 
-_SOURCES = {
-    ModelSource.wheel: wheel,
-    ModelSource.hub: hub,
-    ModelSource.local: local,
-    ModelSource.planted: planted,
-}
+_SOURCES = {ModelSource.wheel: wheel, ModelSource.hub: hub, ModelSource.local: local, ModelSource.planted: planted}
 IN_MEMORY = {ModelSource.toy: toy, ModelSource.tracr: tracr}  # made at each load, without files
 
 

@@ -187,10 +187,7 @@ def build_network(model: "LoadedModel") -> Network:
     def count(_module: "nn.Module", _args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         passed.append(kwargs["input_ids"].numel())
 
-    with (
-        told(model, "it is taken apart"),
-        removed(model.hf.register_forward_pre_hook(count, with_kwargs=True)),
-    ):
+    with told(model, "it is taken apart"), removed(model.hf.register_forward_pre_hook(count, with_kwargs=True)):
         proof, parts = recall(model)
         if parts is None:
             _settle_attention(model)

@@ -22,17 +22,7 @@ from torch import Tensor
 from tiny_ablation.errors import first_line
 from tiny_ablation.models.architectures import length_class, resume_limit, window
 from tiny_ablation.models.fast import TreeLimits, mlp_on, resumed, tree_inputs
-from tiny_ablation.models.judge import (
-    SHORTEST,
-    Judge,
-    Prompt,
-    Tree,
-    Way,
-    difference,
-    keeping_what_enters,
-    logits_of,
-    tree_of,
-)
+from tiny_ablation.models.judge import SHORTEST, Judge, Prompt, Tree, Way, difference, keeping_what_enters, logits_of, tree_of
 from tiny_ablation.models.onednn_linear import available, fast_products
 from tiny_ablation.models.placed import weight_like
 from tiny_ablation.models.tree_attention import TreeAttention

@@ -284,11 +284,7 @@ def _changed(block: Block, point: HookPoint, unit: int, at: int) -> Tensor:
         flat[at, unit] += (3 * x.float().std()).to(x) * noise
 
     found: list[Tensor] = []
-    with (
-        removed(point.on_write(write)),
-        removed(seen.attach(lambda x: found.append(x.clone()))),
-        torch.no_grad(),
-    ):
+    with removed(point.on_write(write)), removed(seen.attach(lambda x: found.append(x.clone()))), torch.no_grad():
         call = block.attention.call
         call.module(*call.args, **call.kwargs)
     after = found[0].reshape(before.shape)

@@ -75,9 +75,7 @@ def how_to_load(quantization: str, device: str) -> dict[str, Any]:
             f"model.quantization={quantization} needs an extra: pip install 'tiny-ablation[quantization]'"
         ) from error
     asked = BitsAndBytesConfig(
-        load_in_4bit=quantization == "4bit",
-        load_in_8bit=quantization == "8bit",
-        bnb_4bit_quant_type="nf4",
+        load_in_4bit=quantization == "4bit", load_in_8bit=quantization == "8bit", bnb_4bit_quant_type="nf4"
     )
     return {"quantization_config": asked, "device_map": {"": device}}
 

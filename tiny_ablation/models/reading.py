@@ -38,9 +38,7 @@ def read_tokenizer(cfg: ModelConfig, files: ModelFiles) -> Any:
 
     with reading(cfg, files, "tokenizer of "):
         return AutoTokenizer.from_pretrained(
-            files.tokenizer or files.directory,
-            local_files_only=True,
-            trust_remote_code=cfg.trust_remote_code,
+            files.tokenizer or files.directory, local_files_only=True, trust_remote_code=cfg.trust_remote_code
         )
 
 

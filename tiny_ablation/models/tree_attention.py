@@ -26,16 +26,7 @@ from tiny_ablation.models.watch import attention_by
 # Measured with 8 to 48: smaller chunks see fewer keys in vain, larger ones make larger products.
 CHUNK = 16
 # What some models ask of the attention function: a cap on scores, sinks beside the keys, a bias of each head.
-_CHANGE_SCORES = (
-    "softcap",
-    "s_aux",
-    "sinks",
-    "position_bias",
-    "alibi",
-    "head_mask",
-    "indices",
-    "block_indices",
-)
+_CHANGE_SCORES = ("softcap", "s_aux", "sinks", "position_bias", "alibi", "head_mask", "indices", "block_indices")
 
 
 class _Chunk(NamedTuple):

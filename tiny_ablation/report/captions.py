@@ -8,12 +8,7 @@ from tiny_ablation.run import effects
 
 
 def of_table(
-    rows: Sequence[Mapping[str, Any]],
-    metric: str,
-    null: str,
-    family_size: int,
-    resolution: str | None,
-    confidence: float,
+    rows: Sequence[Mapping[str, Any]], metric: str, null: str, family_size: int, resolution: str | None, confidence: float
 ) -> list[str]:
     """What is needed to read the table of the strongest sites."""
     lines = [

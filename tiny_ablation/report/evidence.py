@@ -138,14 +138,7 @@ def _confirmed(found: Mapping[str, Any]) -> Table:
         ]
         for row in found["sites"]
     ]
-    head = [
-        "site",
-        f"change on {found['chosen_on']}",
-        f"change on {found['split']}",
-        "interval",
-        "q",
-        "confirmed",
-    ]
+    head = ["site", f"change on {found['chosen_on']}", f"change on {found['split']}", "interval", "q", "confirmed"]
     return Table("The chosen sites on examples that had no part in the choice.", head, rows)
 
 
@@ -159,11 +152,7 @@ def _controls(summary: Mapping[str, Any], controls: pd.DataFrame) -> Table:
             percentiles = [row[f"{name}_percentile"] for name in ("random", "layer", "matched")]
             numbers = [formats.number(top["effect_size"]), row["norm"]]
             rows.append(
-                [
-                    effects.site_name(top),
-                    *(formats.plain(n, 2) for n in numbers),
-                    *(formats.plain(p, 1) for p in percentiles),
-                ]
+                [effects.site_name(top), *(formats.plain(n, 2) for n in numbers), *(formats.plain(p, 1) for p in percentiles)]
             )
     caption = (
         "The strongest heads among controls: effect size (mean over groups, in their standard deviations), the length of what "

@@ -139,11 +139,7 @@ def _said_of_head(name: str, mean: Any) -> str:
     )
     if mean.to_first != mean.to_first:
         return said
-    shares = [
-        ("the first token", mean.to_first),
-        ("the token before", mean.to_previous),
-        ("itself", mean.to_self),
-    ]
+    shares = [("the first token", mean.to_first), ("the token before", mean.to_previous), ("itself", mean.to_self)]
     attends = ", ".join(f"{share:.2f} to {where}" for where, share in shares)
     return f"{said} Mean attention of a token: {attends}; induction score {mean.induction:.2f}."
 

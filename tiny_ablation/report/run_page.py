@@ -180,15 +180,7 @@ def _metrics(summary: Mapping[str, Any]) -> Section:
             vocabulary.metric_vocabulary(name),
             _mean_and_bounds(summary["baseline"].get(name) or {}, "mean"),
         )
-        rows.append(
-            [
-                name,
-                baseline,
-                *_mean_and_bounds(found, "mean_delta"),
-                said.unit,
-                Cell(said.meaning, how="wide"),
-            ]
-        )
+        rows.append([name, baseline, *_mean_and_bounds(found, "mean_delta"), said.unit, Cell(said.meaning, how="wide")])
     percent = formats.percent(summary.get("confidence", 0.95))
     caption = "The mean change is over all sites and scales of the run: how much an average intervention does."
     head = ["metric", "baseline", "mean change", f"{percent} interval", "unit", "what it is"]

@@ -57,13 +57,6 @@ def show_run(prepared: "PreparedRun", rundir: RunDir, summary: dict[str, Any], s
     for text in summary["warnings"]:
         screen.warn(text)
     table = str(rundir.table(prepared.spec.table).relative_to(rundir.path))
-    names = [
-        "report.html",
-        "artifacts/feature_panel.html",
-        "sae",
-        table,
-        "metrics/per_example.parquet",
-        "metrics/summary.json",
-    ]
+    names = ["report.html", "artifacts/feature_panel.html", "sae", table, "metrics/per_example.parquet", "metrics/summary.json"]
     screen.files(rundir.path, [name for name in names if (rundir.path / name).exists()])
     screen.next_command("report", rundir.path, "--open")

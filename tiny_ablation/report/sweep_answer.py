@@ -56,12 +56,7 @@ def sweep_answer(data: SweepData, comparison: Comparison) -> SweepAnswer:
     beyond = all(chance["beyond_chance"] for chance in chances) if chances else None
     return SweepAnswer(
         headline=_headline(data, comparison, beyond),
-        sentences=[
-            *_effects(comparison),
-            *_chance(entry, chances),
-            *_stability(entry),
-            *_agreement(entry),
-        ],
+        sentences=[*_effects(comparison), *_chance(entry, chances), *_stability(entry), *_agreement(entry)],
         notes=list(_notes(comparison)),
         size=int(entry["size"]),
         tested=int(entry["n_components"]),

@@ -146,15 +146,7 @@ def read_sweep(sweep_dir: Path) -> SweepData:
         raise ResultsError(
             f"{sweep.cross} is damaged ({type(error).__name__}: {error}). Say `tiny-ablate aggregate {sweep.path}`."
         ) from error
-    return SweepData(
-        sweep,
-        plan,
-        summary,
-        content["invariants"],
-        content["hypotheses"],
-        comparisons,
-        content["robustness"],
-    )
+    return SweepData(sweep, plan, summary, content["invariants"], content["hypotheses"], comparisons, content["robustness"])
 
 
 def _optional(path: Path) -> dict[str, Any]:

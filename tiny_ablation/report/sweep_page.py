@@ -17,16 +17,7 @@ from tiny_ablation.report.figures.sweep_grids import robustness_figure
 from tiny_ablation.report.html import pairs, write_page
 from tiny_ablation.report.sweep_answer import sweep_answer
 from tiny_ablation.report.sweep_data import Comparison, SweepData, read_sweep
-from tiny_ablation.report.sweep_tables import (
-    cells,
-    conditions,
-    hypotheses,
-    of_runs,
-    robust_heads,
-    run_warnings,
-    sites,
-    six,
-)
+from tiny_ablation.report.sweep_tables import cells, conditions, hypotheses, of_runs, robust_heads, run_warnings, sites, six
 from tiny_ablation.run import vocabulary
 from tiny_ablation.store.sweepdir import SweepPlan
 from tiny_ablation.sweep.analysis.robustness import robustness_lines

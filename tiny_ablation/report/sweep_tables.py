@@ -137,12 +137,7 @@ def _condition(name: str, found: Mapping[str, Any], metrics: Sequence[str]) -> l
         said += " (one measurement)"
     n = found.get("n_examples")
     examples = Cell("-" if n is None else str(n), float(n) if isinstance(n, int) else None)
-    return [
-        Cell(name),
-        Cell(said, seeds),
-        examples,
-        *(_level(found["baseline"].get(metric)) for metric in metrics),
-    ]
+    return [Cell(name), Cell(said, seeds), examples, *(_level(found["baseline"].get(metric)) for metric in metrics)]
 
 
 def _level(found: Mapping[str, Any] | None) -> Cell:
@@ -153,10 +148,7 @@ def _level(found: Mapping[str, Any] | None) -> Cell:
     mean, low, high = (float("nan") if v is None else float(v) for v in numbers)
     places = formats.decimals([mean])
     bounds = formats.bounds(low, high, places)
-    return Cell(
-        f"{formats.plain(mean, places)} {bounds}" if bounds != "-" else formats.plain(mean, places),
-        mean,
-    )
+    return Cell(f"{formats.plain(mean, places)} {bounds}" if bounds != "-" else formats.plain(mean, places), mean)
 
 
 def hypotheses(data: SweepData) -> Table:

@@ -40,10 +40,7 @@ class Confirmation:
 
 
 def confirm(
-    prepared: PreparedRun,
-    measured: Sequence[Measured],
-    rundir: RunDir,
-    progress: Callable[[int], AbstractContextManager[Any]],
+    prepared: PreparedRun, measured: Sequence[Measured], rundir: RunDir, progress: Callable[[int], AbstractContextManager[Any]]
 ) -> Confirmation | None:
     """Measure the strongest sites on the held-out split; None where the config names none.
 
@@ -129,11 +126,7 @@ def strongest(measured: Sequence[Measured], metric: str, n: int) -> dict[Site, f
 def only(prepared: PreparedRun, sites: Sequence[Site]) -> PreparedRun:
     """The plan of the other split, cut down to these sites."""
     arms = [
-        replace(
-            arm,
-            rows=[row for row in arm.rows if row.intervention is not None and site(row) in sites],
-            estimates=None,
-        )
+        replace(arm, rows=[row for row in arm.rows if row.intervention is not None and site(row) in sites], estimates=None)
         for arm in prepared.arms
         if arm.in_table
     ]

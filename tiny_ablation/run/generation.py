@@ -26,11 +26,7 @@ def decoding_of(root: RootConfig, network: "Network", tokens: Sequence[Tokenized
 
 
 def require_room(
-    root: RootConfig,
-    network: "Network",
-    planned: Sequence[tuple[Sequence[Prompt], int]],
-    *,
-    outline: bool = False,
+    root: RootConfig, network: "Network", planned: Sequence[tuple[Sequence[Prompt], int]], *, outline: bool = False
 ) -> None:
     """Refuse continuations that are too long for the model, or more than `generate.max_total` allows.
 

@@ -246,11 +246,7 @@ def compute(executor: "Executor", batch: int, tick: Progress) -> "dict[str, np.n
     import numpy as np
 
     result = executor.run(batch, tick)
-    out = {
-        "examples": np.array(result.examples),
-        "top1": result.top1.numpy(),
-        "top1_baseline": result.top1_baseline.numpy(),
-    }
+    out = {"examples": np.array(result.examples), "top1": result.top1.numpy(), "top1_baseline": result.top1_baseline.numpy()}
     for name in result.values:
         out[f"values/{name}"] = result.values[name].numpy()
         out[f"baseline/{name}"] = result.baseline[name].numpy()

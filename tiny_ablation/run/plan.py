@@ -305,20 +305,12 @@ class Ablation(ABC):
         return measured
 
     def columns(
-        self,
-        prepared: "PreparedRun",
-        measured: "Measured",
-        arms: "Sequence[Measured]",
-        metric: str,
+        self, prepared: "PreparedRun", measured: "Measured", arms: "Sequence[Measured]", metric: str
     ) -> Mapping[str, Any]:
         """Columns that only its impact table has, a value for each row of `measured`, which is one of the arms."""
         return {}
 
-    def shares(
-        self,
-        prepared: "PreparedRun",
-        arms: "Sequence[Measured]",
-    ) -> "Iterable[tuple[Measured, Mapping[str, Any]]]":
+    def shares(self, prepared: "PreparedRun", arms: "Sequence[Measured]") -> "Iterable[tuple[Measured, Mapping[str, Any]]]":
         """Further rows of the impact table, as columns by arm: of numbers that are ratios of means, and of no one example."""
         return ()
 

@@ -87,11 +87,7 @@ def prepare_run(spec: RunSpec, *, outline: bool = False) -> PreparedRun:
     with _without_collections():
         set_up_torch(root.device)
         device = resolve_device(root.device)
-        how = {
-            "device": device,
-            "dtype": root.device.dtype.value,
-            "placed": placement(root.device, device),
-        }
+        how = {"device": device, "dtype": root.device.dtype.value, "placed": placement(root.device, device)}
         networks = [build_network(load_model(root.model, **how))]
         if spec.other_model:
             networks.append(_second(spec.other_model, how))
@@ -159,17 +155,7 @@ def _planned(spec: RunSpec, identity: Identity, networks: Sequence[Network], dev
         planned = [(arm.prompts, sum(len(row.runs) for row in arm.rows)) for arm in arms]
         require_room(root, network, planned, outline=outline)
     return PreparedRun(
-        spec,
-        identity,
-        network,
-        device,
-        tokens,
-        metrics,
-        arms,
-        skipped,
-        selection,
-        decoding,
-        other=context.other,
+        spec, identity, network, device, tokens, metrics, arms, skipped, selection, decoding, other=context.other
     )
 
 

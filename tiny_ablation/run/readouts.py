@@ -64,10 +64,7 @@ def readout_tables(
 
 
 def _most_changed(
-    prepared: "PreparedRun",
-    measured: "Measured",
-    top: Sequence[Mapping[str, Any]],
-    prompts: Mapping[int, "Prompt"],
+    prepared: "PreparedRun", measured: "Measured", top: Sequence[Mapping[str, Any]], prompts: Mapping[int, "Prompt"]
 ) -> dict[tuple[int, int], list[int]]:
     """For the strongest heads, the examples whose primary metric they change most, the most first."""
     changes = np.abs(measured.delta(prepared.metrics[0].name))
@@ -92,13 +89,7 @@ def _of_heads(reading: Reading) -> np.ndarray:
     weights = reading.attention.double()
     later = weights[..., 1:, :]
     return torch.stack(
-        [
-            direct,
-            later[..., 0].mean(-1),
-            weights.diagonal(-1, -2, -1).mean(-1),
-            later.diagonal(1, -2, -1).mean(-1),
-        ],
-        -1,
+        [direct, later[..., 0].mean(-1), weights.diagonal(-1, -2, -1).mean(-1), later.diagonal(1, -2, -1).mean(-1)], -1
     ).numpy()
 
 
@@ -116,14 +107,7 @@ def _of_prompt(prepared: "PreparedRun", example: int, site: tuple[int, int], rea
     def words(ids: list[int]) -> list[Any]:
         return [[text(i), float(promotes[i])] for i in ids]
 
-    texts = {
-        "attended": attended,
-        "promoted": words(ranked[:_TOKENS]),
-        "suppressed": words(ranked[: -_TOKENS - 1 : -1]),
+    texts = {"attended": attended, "promoted": words(ranked[:_TOKENS]), "suppressed": words(ranked[: -_TOKENS - 1 : -1])}
+    return {"layer": layer, "head": head, "example_id": tokens.example.id, "direct": float(reading.heads[layer, head])} | {
+        name: json.dumps(value, ensure_ascii=False) for name, value in texts.items()
     }
-    return {
-        "layer": layer,
-        "head": head,
-        "example_id": tokens.example.id,
-        "direct": float(reading.heads[layer, head]),
-    } | {name: json.dumps(value, ensure_ascii=False) for name, value in texts.items()}

@@ -23,11 +23,7 @@ def require_alike(first: Network, second: Network) -> None:
     names = f"the models {first.model.name} and {second.model.name}"
     if first.model.weights_hash == second.model.weights_hash:
         raise ModelError(f"{names} have the same weights, so nothing can differ between them")
-    faults = [
-        *_sizes(first.shape, second.shape),
-        *_blocks(first, second),
-        *_vocabulary(first.model, second.model),
-    ]
+    faults = [*_sizes(first.shape, second.shape), *_blocks(first, second), *_vocabulary(first.model, second.model)]
     if faults:
         raise ModelError(
             f"{names} are not of one shape: {'; '.join(faults)}. A value of one can be put into the other only where both have "

@@ -15,23 +15,14 @@ from tiny_ablation.run.group_means import baseline_columns, effect_of_average_si
 from tiny_ablation.run.measure import Measured
 from tiny_ablation.run.preference import CHANCE, DIFFERENCES, by_template, is_weak
 from tiny_ablation.run.prepare import PreparedRun
-from tiny_ablation.run.site_statistics import (
-    N_SHOWN,
-    NO_TEST_OF_RATES,
-    interval_of_mean,
-    no_test_of,
-    of_answers,
-)
+from tiny_ablation.run.site_statistics import N_SHOWN, NO_TEST_OF_RATES, interval_of_mean, no_test_of, of_answers
 from tiny_ablation.run.tables import RunTables
 from tiny_ablation.stats.halves import top_set_agreement
 from tiny_ablation.store.schema import EFFECT, SCHEMA_VERSION, TABLES, at_strongest
 
 
 def run_summary(
-    prepared: PreparedRun,
-    measured: Sequence[Measured],
-    tables: RunTables,
-    confirm: dict[str, Any] | None = None,
+    prepared: PreparedRun, measured: Sequence[Measured], tables: RunTables, confirm: dict[str, Any] | None = None
 ) -> dict[str, Any]:
     """The content of `summary.json`.
 
@@ -79,11 +70,7 @@ def run_summary(
         "stability": stability(prepared, measured, N_SHOWN),
         "confirm": confirm,
         **tables.analysis.summary,
-        "warnings": [
-            *_warnings(prepared, first, clean),
-            *confirm_warnings(confirm),
-            *tables.analysis.warnings,
-        ],
+        "warnings": [*_warnings(prepared, first, clean), *confirm_warnings(confirm), *tables.analysis.warnings],
     }
 
 
@@ -94,14 +81,7 @@ def top_sites(impact: pd.DataFrame, table: str, metric: str, n: int = N_SHOWN) -
         rows = rows.loc[at_strongest(rows["scale"]), :]
     order = np.argsort(-np.abs(rows["delta"].to_numpy()), kind="stable")[:n]
     told_apart = ["direction"] if len(set(rows["direction"])) > 1 else []
-    columns = [
-        *TABLES[table].index,
-        *told_apart,
-        *TABLES[table].extra,
-        "value",
-        "baseline",
-        *EFFECT,
-    ]
+    columns = [*TABLES[table].index, *told_apart, *TABLES[table].extra, "value", "baseline", *EFFECT]
     return rows.iloc[order][columns].to_dict("records")
 
 

@@ -107,12 +107,7 @@ def _draws(measured: Measured, metric: str) -> pd.DataFrame:
     )
 
 
-_MORE = {
-    "groups": groups_table,
-    "draws": draws_table,
-    "controls": controls_table,
-    "site_controls": site_controls,
-}
+_MORE = {"groups": groups_table, "draws": draws_table, "controls": controls_table, "site_controls": site_controls}
 
 
 def _parts(measured: Measured) -> Iterator[Measured]:
@@ -180,12 +175,7 @@ def _per_example(prepared: PreparedRun, measured: Measured) -> pd.DataFrame:
     rows, n = measured.arm.rows, len(measured.examples)
     examples = [prepared.tokens[i].example for i in measured.examples]
     how = [
-        {
-            "replacement": r.described.value,
-            "positions": r.described.positions,
-            "direction": r.described.direction,
-        }
-        for r in rows
+        {"replacement": r.described.value, "positions": r.described.positions, "direction": r.described.direction} for r in rows
     ]
     keys = pd.DataFrame([{**columns, **row.key} for columns, row in zip(how, rows, strict=True)])
     frame = keys.loc[keys.index.repeat(n)].reset_index(drop=True)

@@ -75,13 +75,7 @@ class Buffer:
 
 
 def fill_buffer(
-    network: "Network",
-    site: Site,
-    contexts: "np.ndarray",
-    path: Path,
-    *,
-    batch_tokens: int,
-    tick: Callable[[int], object],
+    network: "Network", site: Site, contexts: "np.ndarray", path: Path, *, batch_tokens: int, tick: Callable[[int], object]
 ) -> Buffer:
     """Compute the activations of all tokens but the first of each context, going on where a killed process stopped.
 

@@ -15,10 +15,7 @@ if TYPE_CHECKING:
     from tiny_ablation.sae.candidates import OnPrompts
     from tiny_ablation.sae.text import TextFacts
 
-N_EXAMPLES, AROUND = (
-    8,
-    12,
-)  # texts that are shown, and tokens before and after the one where the feature is strongest
+N_EXAMPLES, AROUND = (8, 12)  # texts that are shown, and tokens before and after the one where the feature is strongest
 N_TOKENS = 10  # promoted, and suppressed
 BINS = 24
 
@@ -83,11 +80,7 @@ class FeatureFacts:
 
 
 def feature_facts(
-    network: "Network",
-    autoencoder: Autoencoder,
-    text: "TextFacts",
-    found: "OnPrompts",
-    chosen: Mapping[int, str],
+    network: "Network", autoencoder: Autoencoder, text: "TextFacts", found: "OnPrompts", chosen: Mapping[int, str]
 ) -> FeatureFacts:
     """Look at the chosen features.
 

@@ -66,13 +66,7 @@ def text_facts(network: "Network", autoencoder: Autoencoder, cfg: SaeConfig, see
     n = features.shape[0] * features.shape[1]
     mean = total / count.clamp_min(1)
     known = autoencoder.trained.get("quality")
-    return TextFacts(
-        contexts,
-        features,
-        (count / n).numpy(),
-        mean.numpy(),
-        known or _quality(network, autoencoder, held_out),
-    )
+    return TextFacts(contexts, features, (count / n).numpy(), mean.numpy(), known or _quality(network, autoencoder, held_out))
 
 
 def _held_out(network: "Network", autoencoder: Autoencoder, cfg: SaeConfig, seed: int, tokens: int) -> "np.ndarray":

@@ -44,18 +44,7 @@ if TYPE_CHECKING:
 RECORD, MACHINE, HELD_OUT = "trained.json", "training_profile.json", "held_out.safetensors"
 _WORK = ".work"
 VERSION = 2  # raise it when the same recipe gives another autoencoder
-_RECIPE = (
-    "architecture",
-    "k",
-    "sparsity",
-    "tokens",
-    "own_samples",
-    "context",
-    "held_out",
-    "steps",
-    "batch",
-    "lr",
-)
+_RECIPE = ("architecture", "k", "sparsity", "tokens", "own_samples", "context", "held_out", "steps", "batch", "lr")
 
 
 @dataclass(frozen=True)
@@ -257,12 +246,7 @@ def _buffer(recipe: Recipe, train: "np.ndarray", work: Path) -> Any:
     total = len(train) * (train.shape[1] - 1)
     with byte_bar("activations", total) as tick:
         return fill_buffer(
-            recipe.network,
-            recipe.site,
-            train,
-            work / "activations.f32",
-            batch_tokens=recipe.batch_tokens,
-            tick=tick,
+            recipe.network, recipe.site, train, work / "activations.f32", batch_tokens=recipe.batch_tokens, tick=tick
         )
 
 
@@ -279,16 +263,7 @@ def _train(recipe: Recipe, buffer: Any, work: Path) -> tuple[Any, list[dict[str,
         "tiny_ablation": recipe.covers,
     }
     with byte_bar("training", recipe.cfg.steps) as tick:
-        return train(
-            buffer,
-            recipe.cfg,
-            recipe.width,
-            recipe.seed,
-            work,
-            device=recipe.device,
-            metadata=metadata,
-            tick=tick,
-        )
+        return train(buffer, recipe.cfg, recipe.width, recipe.seed, work, device=recipe.device, metadata=metadata, tick=tick)
 
 
 def _measure(recipe: Recipe, held_out: "np.ndarray", part: Path) -> dict[str, float]:

@@ -64,10 +64,7 @@ def unpaired_profiles(
 
 
 def difference_pvalue(
-    a: tuple[Floats, Floats],
-    b: tuple[Floats, Floats] | None,
-    rng: np.random.Generator,
-    n_draws: int = N_DRAWS,
+    a: tuple[Floats, Floats], b: tuple[Floats, Floats] | None, rng: np.random.Generator, n_draws: int = N_DRAWS
 ) -> float:
     """The two-sided p-value that one mean differs from another, or from 0: the larger of the bootstrap's and Student's.
 

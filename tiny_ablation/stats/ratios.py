@@ -44,19 +44,11 @@ class Ratios(NamedTuple):
         """For a table: bounds of intervals only, so that none is read as what it is not; other sets are put into words."""
         gaps = [f"{Shape.outside} ({a:.6g}, {b:.6g})" for a, b in zip(self.low, self.high, strict=True)]
         words = [gap if s is Shape.outside else s.value for s, gap in zip(self.shape, gaps, strict=True)]
-        return {
-            low: np.where(self.bounded, self.low, np.nan),
-            high: np.where(self.bounded, self.high, np.nan),
-            shape: words,
-        }
+        return {low: np.where(self.bounded, self.low, np.nan), high: np.where(self.bounded, self.high, np.nan), shape: words}
 
 
 def ratio_of_means(
-    numerator: ArrayLike,
-    denominator: ArrayLike,
-    groups: ArrayLike,
-    confidence: float = 0.95,
-    critical: ArrayLike | None = None,
+    numerator: ArrayLike, denominator: ArrayLike, groups: ArrayLike, confidence: float = 0.95, critical: ArrayLike | None = None
 ) -> Ratios:
     """The mean of `numerator` over the mean of `denominator`, per site; never a mean of ratios.
 
@@ -82,11 +74,7 @@ def ratio_of_means(
     # The set solves a r^2 - 2 b r + c <= 0.
     a, b, c = (
         first * second - limit**2 * spread
-        for first, second, spread in (
-            (y.mean, y.mean, y.error**2),
-            (x.mean, y.mean, covariance),
-            (x.mean, x.mean, x.error**2),
-        )
+        for first, second, spread in ((y.mean, y.mean, y.error**2), (x.mean, y.mean, covariance), (x.mean, x.mean, x.error**2))
     )
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = np.where(y.mean == 0, np.nan, x.mean / y.mean)

@@ -179,10 +179,7 @@ def read_table(path: Path) -> "pd.DataFrame":
 
 
 def read_arrow(
-    path: Path,
-    columns: Sequence[str] | None = None,
-    dictionaries: Sequence[str] | None = None,
-    advice: str = ANEW,
+    path: Path, columns: Sequence[str] | None = None, dictionaries: Sequence[str] | None = None, advice: str = ANEW
 ) -> "pa.Table":
     """The rows of a Parquet file as an Arrow table, which is quick to read in part and to put together.
 

@@ -61,12 +61,7 @@ class PartialStore:
 
         # safetensors stores the memory as it lies, so a view in another order would come back scrambled.
         ordered = {name: np.array(arrays[name], order="C") for name in sorted(arrays)}
-        metadata = {
-            "run": self.run.digest,
-            "covers": json.dumps(self.run.covers),
-            "layout": self.layout,
-            "batch": str(batch),
-        }
+        metadata = {"run": self.run.digest, "covers": json.dumps(self.run.covers), "layout": self.layout, "batch": str(batch)}
         metadata["sha256"] = _content_hash(ordered, metadata)
         write_bytes(self._path(batch), save(ordered, metadata=metadata))
 

@@ -93,11 +93,7 @@ class Sampler:
             return
         with contextlib.suppress(OSError):
             self._meter = subprocess.Popen(
-                _POWERMETRICS,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                stdin=subprocess.DEVNULL,
-                text=True,
+                _POWERMETRICS, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL, text=True
             )
             with contextlib.suppress(subprocess.TimeoutExpired):  # one that is allowed goes on
                 self._meter.wait(0.5)

@@ -20,32 +20,13 @@ RUN_COLUMNS = ("run_id", "seed")
 HEAD_FIRST = (*RUN_COLUMNS, "layer", "head", "scale", "metric", "value")
 LAYER_FIRST = (*RUN_COLUMNS, "layer", "granularity", "metric", "value")
 _TEST = ("delta", "ci_low", "ci_high", "p_value", "q_value")
-COMMON = (
-    "condition",
-    "model",
-    "dataset",
-    "replacement",
-    "positions",
-    "direction",
-    "n",
-    "baseline",
-    *_TEST,
-    "null",
-)
+COMMON = ("condition", "model", "dataset", "replacement", "positions", "direction", "n", "baseline", *_TEST, "null")
 EXTRA = ("granularity", "component", "set")
 # effect_size is standardised: the mean over the groups' mean effects, divided by their standard deviation. shrunken is the
 # effect as it would likely be measured again, selected_low and selected_high its interval, had it been chosen as one of the
 # strongest ten. p_equivalent and q_equivalent test that it is within stats.margin of 0. ci_shape says what ci_low and ci_high
 # bound (`stats.ratios.Shape`).
-LAST = (
-    "effect_size",
-    "shrunken",
-    "selected_low",
-    "selected_high",
-    "p_equivalent",
-    "q_equivalent",
-    "ci_shape",
-)
+LAST = ("effect_size", "shrunken", "selected_low", "selected_high", "p_equivalent", "q_equivalent", "ci_shape")
 # What is said about an effect.
 EFFECT = (*_TEST, *LAST)
 EXAMPLE_FIRST = (*RUN_COLUMNS, "example_id", "group", "template")
@@ -142,15 +123,7 @@ TABLES = {
             "pair_impact",
             ("pair of heads", "pairs of heads"),
             ("layer_a", "head_a", "layer_b", "head_b"),
-            (
-                "delta_a",
-                "delta_b",
-                "interaction",
-                "interaction_low",
-                "interaction_high",
-                "interaction_p",
-                "interaction_q",
-            ),
+            ("delta_a", "delta_b", "interaction", "interaction_low", "interaction_high", "interaction_p", "interaction_q"),
         ),
         # A position is a name ("last", "subject_first") or a token's number, so it is text.
         Table("position_impact", ("site", "sites"), ("layer", "position", "granularity")),

@@ -172,13 +172,7 @@ class CellState:
     def told(self) -> dict[str, Any]:
         """What sub-commands print about it with `--json`."""
         cell = self.cell
-        return {
-            "condition": cell.condition,
-            "seed": cell.seed,
-            "dir": cell.dir,
-            "state": self.state,
-            "error": self.error,
-        }
+        return {"condition": cell.condition, "seed": cell.seed, "dir": cell.dir, "state": self.state, "error": self.error}
 
 
 def is_sweep(path: Path) -> bool:

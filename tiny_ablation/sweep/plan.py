@@ -90,12 +90,7 @@ def weights_of(specs: Sequence[RunSpec]) -> list[list[str] | None]:
 
 
 def adapt(
-    cfg: Any,
-    *,
-    condition: str | None,
-    models: Sequence[str],
-    gpu: int | None = None,
-    also: Sequence[str] = (),
+    cfg: Any, *, condition: str | None, models: Sequence[str], gpu: int | None = None, also: Sequence[str] = ()
 ) -> Settings:
     """The settings of one job: its config, and what only the sweep as a whole knows.
 

@@ -94,11 +94,7 @@ def _screen(spec: RunSpec) -> Screen:
 
     (estimates,) = (arm.estimates for arm in prepare_run(spec).arms if arm.estimates)
     names = site_names(estimates)
-    return {
-        "component": estimates.component,
-        "sites": [*names.values()],
-        "chosen": [names[site] for site in estimates.top],
-    }
+    return {"component": estimates.component, "sites": [*names.values()], "chosen": [names[site] for site in estimates.top]}
 
 
 def _with_sites(spec: RunSpec, sites: Sequence[str]) -> RunSpec:

@@ -36,11 +36,7 @@ Trace = dict[Place, "Tensor"]  # (tokens, units, width), on the CPU in double pr
 def trace_engine(network: Network, prompt: Prompt) -> Trace:
     """What stands at each place in the engine's own clean pass."""
     [batch] = build_batches(
-        sequences([prompt], full=False),
-        lambda _e, _p: None,
-        max_nodes=10**9,
-        shared=True,
-        limits=network.trees,
+        sequences([prompt], full=False), lambda _e, _p: None, max_nodes=10**9, shared=True, limits=network.trees
     )
     cache = Passes(network).clean(batch, _places(network))
     nodes = batch.nodes[0]

@@ -151,10 +151,7 @@ def _difference(ours: "Tensor", fresh: "Tensor") -> tuple[str, str] | None:
     if ours.dtype != fresh.dtype:
         both = [str(t.dtype).removeprefix("torch.") for t in (ours, fresh)]
         narrower = torch.finfo(ours.dtype).eps > torch.finfo(fresh.dtype).eps if ours.is_floating_point() else False
-        return (
-            "rounded" if narrower else "other",
-            f"is {both[0]} in the run, and transformers loads it as {both[1]}",
-        )
+        return ("rounded" if narrower else "other", f"is {both[0]} in the run, and transformers loads it as {both[1]}")
     if torch.equal(ours.cpu(), fresh):
         return None
     off = float((ours.cpu().double() - fresh.double()).abs().max())

@@ -18,10 +18,7 @@ FAMILIES = family_names()
 GENERATED = ["docstring", "greater_than", "induction", "induction_tokens", "ioi", "pronoun", "sva"]
 HELD_OUT = [*GENERATED, "counterfactual", "logic", "negation"]
 FEW_WORDS = {"greater_than", "induction_tokens", "negation", "pronoun", "sva"}  # all splits share the answers
-ONE_DIRECTION = {
-    "facts",
-    "greater_than",
-}  # what is asked has no mirror image in which target and foil change places
+ONE_DIRECTION = {"facts", "greater_than"}  # what is asked has no mirror image in which target and foil change places
 
 
 def family(name: str) -> Family:

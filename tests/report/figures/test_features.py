@@ -53,12 +53,7 @@ def run_dir(tmp_path):
     }
     metrics = tmp_path / "metrics"
     write_table(metrics / "features.parquet", pd.DataFrame([{**facts, "feature": n} for n in (5, 9)]))
-    text = {
-        "feature": 9,
-        "rank": 0,
-        "tokens": json.dumps(["a", " b\n", "<i>"]),
-        "activations": json.dumps([0, 4.0, 1.0]),
-    }
+    text = {"feature": 9, "rank": 0, "tokens": json.dumps(["a", " b\n", "<i>"]), "activations": json.dumps([0, 4.0, 1.0])}
     write_table(metrics / "feature_examples.parquet", pd.DataFrame([{"run_id": "r", "seed": 0, **text}]))
     places = pd.DataFrame({"feature": range(10), "x": range(10), "y": range(10), "frequency_text": 0.1, "method": "PCA"})
     write_table(metrics / "feature_map.parquet", places)
@@ -68,22 +63,14 @@ def run_dir(tmp_path):
 @pytest.fixture
 def source(run_dir):
     impact = pd.DataFrame([effect(5, 0.05), effect(9, -1.5), effect(9, 0.4, "ioi")])
-    summary = {
-        "primary": "logit_diff",
-        "kind": "sae_toggle",
-        "model": f"a model {HOSTILE}",
-        "dataset": "facts",
-    }
+    summary = {"primary": "logit_diff", "kind": "sae_toggle", "model": f"a model {HOSTILE}", "dataset": "facts"}
     return Result(RunDir(run_dir), impact, summary)
 
 
 def test_cards_are_by_effect_and_hold_every_condition(source):
     first, second = feature_cards(source)
     assert (first.number, second.number) == (9, 5)
-    assert [(e.condition, e.delta, e.resolved) for e in first.effects] == [
-        ("facts", -1.5, True),
-        ("ioi", 0.4, True),
-    ]
+    assert [(e.condition, e.delta, e.resolved) for e in first.effects] == [("facts", -1.5, True), ("ioi", 0.4, True)]
     assert not second.effects[0].resolved
     assert first.examples == [[("a", 0), (" b\n", 4.0), ("<i>", 1.0)]]
     assert second.examples == []

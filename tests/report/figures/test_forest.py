@@ -42,11 +42,7 @@ def test_an_interval_that_holds_zero_has_an_open_mark_without_hue(tmp_path, fake
         (t["marker"]["symbol"], t["marker"]["color"], "unresolved" in t["hovertemplate"])
         for t in _traces(_draw(tmp_path, fake.impact())[1])
     }
-    assert marks == {
-        ("circle", "#b8432a", False),
-        ("circle", "#2f6ba8", False),
-        ("circle-open", "#9aa0a9", True),
-    }
+    assert marks == {("circle", "#b8432a", False), ("circle", "#2f6ba8", False), ("circle-open", "#9aa0a9", True)}
 
 
 def test_a_table_of_layers_is_drawn_too(tmp_path, fake):

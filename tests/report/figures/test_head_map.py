@@ -130,10 +130,7 @@ def test_colours_are_symmetric_about_zero_in_both_renderings(tmp_path, fake):
 
 
 def test_one_panel_per_scale_the_strongest_first_and_none_at_scale_one(fake):
-    assert [panel.name for panel in _data(fake.impact(4, 3, (1.0, 0.5, 0.0))).panels] == [
-        "scale 0 (set to zero)",
-        "scale 0.5",
-    ]
+    assert [panel.name for panel in _data(fake.impact(4, 3, (1.0, 0.5, 0.0))).panels] == ["scale 0 (set to zero)", "scale 0.5"]
 
 
 def test_an_effect_whose_interval_holds_zero_is_a_dot_in_a_pale_cell(tmp_path, fake):

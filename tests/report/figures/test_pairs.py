@@ -77,7 +77,4 @@ def test_only_resolved_cells_are_coloured(table):
 
 
 def test_pairs_get_the_matrix(table):
-    assert [figure.name for figure in of_run.run_figures(Result(RunDir(Path()), table, _SUMMARY))] == [
-        "pair_matrix",
-        "forest",
-    ]
+    assert [figure.name for figure in of_run.run_figures(Result(RunDir(Path()), table, _SUMMARY))] == ["pair_matrix", "forest"]

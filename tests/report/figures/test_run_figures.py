@@ -63,12 +63,7 @@ def test_a_layer_profile_has_a_panel_per_granularity_and_a_band(source, fake):
     assert [panel.name for panel in data.panels] == ["attn_out", "mlp_out"]
     line = data.panels[1].lines[0]
     rows = table[(table["metric"] == "logit_diff") & (table["granularity"] == "mlp_out")].sort_values("layer")
-    for values, column in (
-        (line.y, "delta"),
-        (line.low, "ci_low"),
-        (line.high, "ci_high"),
-        (line.x, "layer"),
-    ):
+    for values, column in ((line.y, "delta"), (line.low, "ci_low"), (line.high, "ci_high"), (line.x, "layer")):
         np.testing.assert_array_equal(values, rows[column])
     np.testing.assert_array_equal(line.resolved, (rows["ci_low"] > 0) | (rows["ci_high"] < 0))
     assert _names(source(table))[:1] == ["layer_profile"]
@@ -110,20 +105,14 @@ def test_a_trace_has_the_published_layout(source, fake):
 
 def test_an_answer_of_its_own_does_not_hide_the_strongest_sites(source, fake, monkeypatch):
     own = [Section("Own", headline="The answer.")]
-    for kind, shown in (
-        ("heads_zero", True),
-        ("circuit", False),
-    ):  # circuits hold each other: none is the strongest
+    for kind, shown in (("heads_zero", True), ("circuit", False)):  # circuits hold each other: none is the strongest
         monkeypatch.setattr(type(find_ablation(kind)), "sections", lambda *_: own)
         assert ("forest" in _names(source(fake.layer_impact(), kind=kind))) is shown
 
 
 def test_both_directions_of_a_trace_are_panels(source, fake):
     data = patching.trace(source(_trace_table(fake, ("clean_to_corrupt", "corrupt_to_clean"))), "")
-    assert [panel.name for panel in data.panels][:2] == [
-        "layer_resid, clean_to_corrupt",
-        "layer_resid, corrupt_to_clean",
-    ]
+    assert [panel.name for panel in data.panels][:2] == ["layer_resid, clean_to_corrupt", "layer_resid, corrupt_to_clean"]
 
 
 def _by_template(fake, source, table, sites, index):
@@ -251,32 +240,19 @@ def test_the_timeline_leaves_out_the_stage_that_draws_it(source, fake):
     stage = {"cpu_s": 1.0, "rss_bytes": 2**30}
     stages = {
         "prepare": {"wall_s": 2.0, **stage},
-        "measure": {
-            "wall_s": 4.0,
-            **stage,
-            "prompt_tokens_per_s": 1234.5,
-            "tokens": 4000,
-            "tokens_per_s": 1000.0,
-        },
+        "measure": {"wall_s": 4.0, **stage, "prompt_tokens_per_s": 1234.5, "tokens": 4000, "tokens_per_s": 1000.0},
         of_run.DRAWING: {"wall_s": 9.0, **stage},
     }
     made.run.profile.write_text(json.dumps({"stages": stages}))
     data = of_run.timeline(made)
-    assert [(bar.label, bar.start, bar.end) for bar in data.bars] == [
-        ("prepare", 0, 2),
-        ("measure", 2, 6),
-    ]
+    assert [(bar.label, bar.start, bar.end) for bar in data.bars] == [("prepare", 0, 2), ("measure", 2, 6)]
     assert data.bars[1].beside == "4.0 s, 1.00 GiB, 0.2 cores, 1,000 tokens/s"
     assert data.note == "6.0 s in all before the figures were drawn; measured 1,234 tokens of interventions x prompts a second"
 
 
 @pytest.mark.slow
 def test_every_figure_is_drawn_twice_to_the_same_bytes(source, fake, tmp_path):
-    for made in (
-        source(_trace_table(fake), kind="causal_trace"),
-        source(fake.layer_impact()),
-        source(fake.impact(4, 3)),
-    ):
+    for made in (source(_trace_table(fake), kind="causal_trace"), source(fake.layer_impact()), source(fake.impact(4, 3))):
         first, again = (
             [path.read_bytes() for figure in of_run.run_figures(made) for path in drawing.write(figure, tmp_path / name)]
             for name in "ab"

@@ -42,13 +42,7 @@ def test_a_scale_of_nothing_has_a_width():
 
 @pytest.mark.parametrize(
     ("value", "places", "text"),
-    [
-        (1.23456, 3, "+1.235"),
-        (-1.23456, 3, "-1.235"),
-        (-0.0001, 3, "0.000"),
-        (0.0, 2, "0.00"),
-        (math.nan, 3, "-"),
-    ],
+    [(1.23456, 3, "+1.235"), (-1.23456, 3, "-1.235"), (-0.0001, 3, "0.000"), (0.0, 2, "0.00"), (math.nan, 3, "-")],
 )
 def test_signed(value, places, text):
     assert formats.signed(value, places) == text
@@ -68,14 +62,7 @@ def test_probability(value, text):
 
 @pytest.mark.parametrize(
     ("low", "high", "holds"),
-    [
-        (-1, 1, True),
-        (0.0, 1, True),
-        (-1, 0.0, True),
-        (0.1, 1, False),
-        (-1, -0.1, False),
-        (math.nan, math.nan, True),
-    ],
+    [(-1, 1, True), (0.0, 1, True), (-1, 0.0, True), (0.1, 1, False), (-1, -0.1, False), (math.nan, math.nan, True)],
 )
 def test_holds_zero(low, high, holds):
     assert formats.holds_zero(low, high) is holds

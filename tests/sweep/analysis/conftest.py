@@ -144,15 +144,7 @@ def plan_of(children, extra=(), **settings) -> SweepPlan:
     """The plan whose cells are these runs, and `extra` cells (condition, seed) that never ran."""
     named = [(c.condition, c.seed) for c in children] + list(extra)
     cells = tuple(
-        Cell(
-            i,
-            f"{c}/heads_zero/{i}_seed{s}",
-            c,
-            s,
-            (f"dataset={c}", f"seed={s}"),
-            f"{c}-{s}",
-            {"weights": "w"},
-        )
+        Cell(i, f"{c}/heads_zero/{i}_seed{s}", c, s, (f"dataset={c}", f"seed={s}"), f"{c}-{s}", {"weights": "w"})
         for i, (c, s) in enumerate(named)
     )
     return SweepPlan("plan", ("dataset", "seed"), cells, settings, content={"versions": {"torch": "2"}})

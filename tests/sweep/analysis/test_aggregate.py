@@ -150,10 +150,7 @@ def test_a_damaged_run_is_a_failed_cell(sweep, make, children, name, damage):
     assert [s.cell.dir for s in outcome.ok] == [c.dir for c in make.plan_of(children).cells if c != cell]
 
 
-OTHERS = [
-    ({"weights": "other"}, "weights other there, w here"),
-    ({"versions": {"torch": "3"}}, "torch 3 there, 2 here"),
-]
+OTHERS = [({"weights": "other"}, "weights other there, w here"), ({"versions": {"torch": "3"}}, "torch 3 there, 2 here")]
 
 
 @pytest.mark.parametrize(("change", "told"), OTHERS)
@@ -235,10 +232,7 @@ def test_intervals_have_the_level_of_the_runs(make, children, tmp_path):
         aggregate_sweep(make.write_sweep(tmp_path / str(level), [make.replace(made, confidence=level) for made in children]))
     summaries = [result(tmp_path / str(level), "summary") for level in (0.95, 0.8)]
     assert [s["confidence"] for s in summaries] == [0.95, 0.8]
-    assert ["95 % interval" in summaries[0]["interval"], "80 % interval" in summaries[1]["interval"]] == [
-        True,
-        True,
-    ]
+    assert ["95 % interval" in summaries[0]["interval"], "80 % interval" in summaries[1]["interval"]] == [True, True]
     wide, narrow = (s["conditions"]["facts"]["metrics"]["logit_diff"] for s in summaries)
     assert wide["ci_low"] < narrow["ci_low"] < narrow["mean"] < narrow["ci_high"] < wide["ci_high"]
     means = [read_table(SweepDir(tmp_path / str(level)).cross / "head_means.parquet") for level in (0.95, 0.8)]

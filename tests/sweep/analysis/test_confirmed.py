@@ -73,12 +73,7 @@ def test_the_effect_of_the_whole_set_over_seeds(sweep):
     for i, cell in enumerate(read_plan(sweep).cells):
         confirm(sweep, cell, -2.0 - i)
     facts, ioi = found(sweep)
-    assert (facts["condition"], facts["metric"], facts["heads"], facts["split"]) == (
-        "facts",
-        "logit_diff",
-        "L0H1 L1H2",
-        "test",
-    )
+    assert (facts["condition"], facts["metric"], facts["heads"], facts["split"]) == ("facts", "logit_diff", "L0H1 L1H2", "test")
     assert (facts["delta"], ioi["delta"]) == (-2.5, -4.5)
     assert facts["seeds"] == {"low": -3.0, "high": -2.0}
     # Six groups with two examples each: a half, one and so on apart, where two seeds would have one degree of freedom.

@@ -222,18 +222,8 @@ def test_malformed_hypotheses_are_refused_with_their_key(spec, words):
 
 
 def test_well_formed_ones_pass():
-    declared = {
-        "a": POSITIVE,
-        "b": APART,
-        "c": DIFFER,
-        "d": POSITIVE | {"head": None, "layer": 2, "granularity": "mlp_out"},
-    }
-    assert [h.name for h in check_hypotheses(declared, ["facts", "ioi"], ["logit_diff"])] == [
-        "a",
-        "b",
-        "c",
-        "d",
-    ]
+    declared = {"a": POSITIVE, "b": APART, "c": DIFFER, "d": POSITIVE | {"head": None, "layer": 2, "granularity": "mlp_out"}}
+    assert [h.name for h in check_hypotheses(declared, ["facts", "ioi"], ["logit_diff"])] == ["a", "b", "c", "d"]
     assert check_hypotheses(None) == []
     with pytest.raises(ConfigError, match="give a name"):
         check_hypotheses([POSITIVE])
@@ -244,14 +234,8 @@ def test_well_formed_ones_pass():
     [
         ({"metrics": ["kl_div"]}, ("sweep.metrics=kl_div", "logit_diff")),
         ({"metrics": ["entropy"], "direction": "hurts"}, ("sweep.direction=hurts", "entropy")),
-        (
-            {"hypotheses": {"a": DIFFER | {"between": ["facts", "sva"]}}},
-            ("sweep.hypotheses.a.between", "sva"),
-        ),
-        (
-            {"hypotheses": {"a": DIFFER | {"metric": "kl_div"}}},
-            ("sweep.hypotheses.a.metric=kl_div", "logit_diff"),
-        ),
+        ({"hypotheses": {"a": DIFFER | {"between": ["facts", "sva"]}}}, ("sweep.hypotheses.a.between", "sva")),
+        ({"hypotheses": {"a": DIFFER | {"metric": "kl_div"}}}, ("sweep.hypotheses.a.metric=kl_div", "logit_diff")),
     ],
 )
 def test_what_the_planned_runs_cannot_answer_is_refused(settings, words):

@@ -56,11 +56,7 @@ def test_operations_and_signs(make, three, settings, expected):
 
 def test_which_condition_a_component_is_specific_to(make, three):
     [entry] = found(make, three, k=4, op=SetOperation.difference)["sets"]
-    assert {m["layer"] * 3 + m["head"]: m["conditions"] for m in entry["members"]} == {
-        2: ["facts"],
-        3: ["ioi"],
-        4: ["sva"],
-    }
+    assert {m["layer"] * 3 + m["head"]: m["conditions"] for m in entry["members"]} == {2: ["facts"], 3: ["ioi"], 4: ["sva"]}
 
 
 def test_fewer_than_k_are_handled_and_said(make):
@@ -239,17 +235,11 @@ def screened(make, condition, chosen, drawn, strong):
 def test_a_head_that_screening_drew_at_random_is_no_invariant(make):
     """Of the heads that both measured, 1 was chosen in both, 5 in one, 9 was drawn in both; all are strong."""
     strong = {1: -1.0, 5: -1.0, 9: -1.0}
-    mades = [
-        screened(make, "facts", [1, 5, 2], [9, 0], strong),
-        screened(make, "ioi", [1, 7], [9, 5], strong),
-    ]
+    mades = [screened(make, "facts", [1, 5, 2], [9, 0], strong), screened(make, "ioi", [1, 7], [9, 5], strong)]
     result = found(make, mades, k=10)
     assert heads(result) == {(0, 1)}
     [entry] = result["sets"]
-    assert [{m["layer"] * 3 + m["head"] for m in c["members"]} for c in entry["conditions"]] == [
-        {1, 5, 2},
-        {1, 7},
-    ]
+    assert [{m["layer"] * 3 + m["head"] for m in c["members"]} for c in entry["conditions"]] == [{1, 5, 2}, {1, 7}]
     assert entry["n_components"] == 12
     assert "drew at random" in entry["notes"][0]
     [other] = found(make, mades, k=10, op=SetOperation.union)["sets"]

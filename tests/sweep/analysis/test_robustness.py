@@ -58,11 +58,7 @@ def test_agreement_and_heads_by_hand():
     assert signs.loc[(0, 0), ["n_top", "n_resolved", "holds"]].tolist() == [2, 2, True]
     assert signs.loc[(0, 1), ["n_top", "one_sign", "holds"]].tolist() == [2, False, False]
     assert not signs.loc[(0, 2), "holds"]  # no effect in either
-    assert [(h["layer"], h["head"]) for h in found.summary["holds"]] == [
-        (0, 0),
-        (0, 3),
-        (1, 0),
-    ]  # the safest first
+    assert [(h["layer"], h["head"]) for h in found.summary["holds"]] == [(0, 0), (0, 3), (1, 0)]  # the safest first
     deltas = found.heads[["delta/zero raw", "delta/mean raw"]].to_numpy()
     assert pair["spearman"] == pytest.approx(spearmanr(deltas[:, 0], deltas[:, 1])[0])
     assert pair["sign_agreement"] in (0.5, 0.75)  # the sign of L1H1 under mean is noise
@@ -85,11 +81,7 @@ def test_the_strongest_factor_and_the_shared_examples_are_compared():
 
 
 def test_raw_and_folded_are_conditions_and_seeds_are_averaged():
-    runs = [
-        run("zero", ZERO, noise=0),
-        run("zero", np.array(ZERO) + 1, noise=0),
-        run("zero", ZERO, "folded", noise=0),
-    ]
+    runs = [run("zero", ZERO, noise=0), run("zero", np.array(ZERO) + 1, noise=0), run("zero", ZERO, "folded", noise=0)]
     found = robustness(runs)
     assert found.summary["conditions"] == ["zero raw", "zero folded"]
     assert found.heads.loc[0, "delta/zero raw"] == pytest.approx(-2.5)

@@ -65,9 +65,7 @@ class CircuitConfig(MeanKeys):
         least=0,
     )
     reproduce: str | None = key(
-        None,
-        help="hold the ranking against the published circuit of this behaviour",
-        choices=tuple(PUBLISHED),
+        None, help="hold the ranking against the published circuit of this behaviour", choices=tuple(PUBLISHED)
     )
     replacement: str = key("mean", help="what is put in for a head outside the circuit", choices=("mean", "zero"))
     rankings: list[str] = key(

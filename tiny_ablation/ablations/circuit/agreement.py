@@ -79,8 +79,4 @@ def _baseline(curves: Curves, metric: str) -> dict[str, float]:
 
 def _f(others: pd.DataFrame) -> dict[str, float]:
     row: Mapping[Any, Any] = others.loc[others["circuit"] == "published", :].to_dict("records")[0]
-    return {
-        "mean": row["faithfulness"],
-        "ci_low": row["faithfulness_low"],
-        "ci_high": row["faithfulness_high"],
-    }
+    return {"mean": row["faithfulness"], "ci_low": row["faithfulness_low"], "ci_high": row["faithfulness_high"]}

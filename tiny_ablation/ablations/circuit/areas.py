@@ -30,21 +30,12 @@ def areas(curves: Curves, ranking: str, table: pd.DataFrame) -> dict[str, Any]:
             **{name: values[0] for name, values in bounds.items()},
             **_among(float(cpr.ratio[0]), random["cpr"]),
         },
-        "cmd": {
-            "value": _cmd(curves, above, x),
-            "uncorrected": plain,
-            **_cmd_bounds(table, x),
-            **_among(plain, random["cmd"]),
-        },
+        "cmd": {"value": _cmd(curves, above, x), "uncorrected": plain, **_cmd_bounds(table, x), **_among(plain, random["cmd"])},
     }
 
 
 def _among(own: float, random: Floats) -> dict[str, Any]:
-    return {
-        "random_mean": mean_of(random),
-        "n_random": len(random),
-        "percentile": percentile_among(own, random),
-    }
+    return {"random_mean": mean_of(random), "n_random": len(random), "percentile": percentile_among(own, random)}
 
 
 def _cmd(curves: Curves, above: Floats, x: Floats) -> float:

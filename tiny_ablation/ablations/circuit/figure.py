@@ -15,10 +15,7 @@ from tiny_ablation.document import Figure
 from tiny_ablation.document.figures import Line, LinePanel, Lines
 from tiny_ablation.run.result import Result
 
-_PANELS = {
-    "faithfulness": "Circuit kept, all other heads replaced",
-    "left": "Circuit replaced, all other heads kept",
-}
+_PANELS = {"faithfulness": "Circuit kept, all other heads replaced", "left": "Circuit replaced, all other heads kept"}
 
 
 def faithfulness(result: Result) -> Figure:

@@ -74,10 +74,7 @@ PUBLISHED: Mapping[str, Published] = {
     "docstring": Published(
         model="attn-only-4l, four layers of attention alone",
         size=(4, 8),
-        classes={
-            "earlier heads": ((0, 5), (1, 2), (1, 4), (2, 0)),
-            "argument movers": ((3, 0), (3, 6)),
-        },
+        classes={"earlier heads": ((0, 5), (1, 2), (1, 4), (2, 0)), "argument movers": ((3, 0), (3, 6))},
         source=(
             "Heimersheim & Janiak 2023, A circuit for Python docstrings in a 4-layer attention-only transformer; heads as in "
             "the manual graph of Conmy et al. 2023 (ACDC, appendix on docstrings)"

@@ -211,18 +211,7 @@ def _minimality(members: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
 
 
-_HEAD = (
-    "share",
-    "heads",
-    "f",
-    "interval",
-    "random f",
-    "percentile",
-    "left without",
-    "interval",
-    "random",
-    "percentile",
-)
+_HEAD = ("share", "heads", "f", "interval", "random f", "percentile", "left without", "interval", "random", "percentile")
 
 
 def _table(ranking: str, points: Sequence[Mapping[str, Any]]) -> Table:

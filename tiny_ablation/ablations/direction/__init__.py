@@ -37,10 +37,7 @@ class DirectionConfig(AblationConfig):
     """`ablation` keys of direction."""
 
     operation: Operation = key(Operation.project_out)
-    factor: float = key(
-        1.0,
-        help="add: how often the direction is added; scale: by what a token's part along it is multiplied",
-    )
+    factor: float = key(1.0, help="add: how often the direction is added; scale: by what a token's part along it is multiplied")
     layers: list[int] | None = key(None, help="whose directions; null: all")
     everywhere: bool = key(False, help="project out or scale the direction of each layer at all layers, not only at its own")
     positions: str = key("all", help="the tokens that are intervened on", choices=("all", "after_first", "last", "subject"))
@@ -48,13 +45,10 @@ class DirectionConfig(AblationConfig):
     n_reference: int = key(256, help="at most so many pairs for the means, drawn from those that are not evaluated", least=1)
     n_random: int = key(20, help="random directions of the same length to compare each with; 0 for none", least=0)
     n_text: int = key(
-        16,
-        help="passages of unrelated text (Python's documentation) on which the KL is told besides; 0: none",
-        least=0,
+        16, help="passages of unrelated text (Python's documentation) on which the KL is told besides; 0: none", least=0
     )
     file: str | None = key(
-        None,
-        help="a safetensors file with the directions instead: (d_model,) for all layers, or (layers, d_model)",
+        None, help="a safetensors file with the directions instead: (d_model,) for all layers, or (layers, d_model)"
     )
     tensor: str = key("direction", help="the name of the tensor in the file")
 

@@ -99,10 +99,7 @@ def sections(summary: Mapping[str, Any]) -> list[Section]:
     )
     strongest = sorted(lines, key=lambda line: -abs(line["delta"]))[:N_SHOWN]
     rows = [
-        [
-            f"L{line['layer']}",
-            *(formats.plain(formats.number(line[name]), _PLACES.get(name, 2)) for name in _SHOWN),
-        ]
+        [f"L{line['layer']}", *(formats.plain(formats.number(line[name]), _PLACES.get(name, 2)) for name in _SHOWN)]
         for line in strongest
     ]
     head = [

@@ -17,15 +17,7 @@ from tiny_ablation.stats.clusters import cluster_sums
 from tiny_ablation.stats.fdr import first_step, q_values
 from tiny_ablation.stats.means import cluster_means
 
-_COLUMNS = (
-    "delta_a",
-    "delta_b",
-    "interaction",
-    "interaction_low",
-    "interaction_high",
-    "interaction_p",
-    "interaction_q",
-)
+_COLUMNS = ("delta_a", "delta_b", "interaction", "interaction_low", "interaction_high", "interaction_p", "interaction_q")
 
 
 def interaction_columns(prepared: PreparedRun, pairs: Measured, measured: Sequence[Measured], metric: str) -> dict[str, Any]:

@@ -118,9 +118,7 @@ class ActivationPatch(PatchAblation):
         prompt_pairs.require_corrupt(context, "ablation=activation_patch")
         if cfg.positions is not PatchPositions.last:
             prompt_pairs.require_equal(
-                context,
-                f"ablation.positions={cfg.positions.value}",
-                advice="ablation.unequal=skip leaves them out",
+                context, f"ablation.positions={cfg.positions.value}", advice="ablation.unequal=skip leaves them out"
             )
         if cfg.positions is PatchPositions.subject:
             prompt_pairs.require_mark([*context.clean, *context.corrupt], "subject", "ablation.positions=subject")
@@ -135,13 +133,7 @@ class ActivationPatch(PatchAblation):
         return [*arms, *bare]
 
 
-def _leg(
-    cfg: ActivationPatchConfig,
-    shape: ModelShape,
-    ends: Mapping[str, Sequence[Prompt]],
-    source: str,
-    target: str,
-) -> Arm:
+def _leg(cfg: ActivationPatchConfig, shape: ModelShape, ends: Mapping[str, Sequence[Prompt]], source: str, target: str) -> Arm:
     source = target if cfg.self_patch else source
     patch = patch_from(ends[source], ends[target])
     component = _COMPONENT[cfg.granularity]

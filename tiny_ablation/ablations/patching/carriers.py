@@ -31,11 +31,7 @@ if TYPE_CHECKING:
 _SHARES = {"base": "recovered", "tuned": "lost"}  # what a site does in a run of either model
 _SAID = {"recovered": "recovers {} of it in the base", "lost": "loses {} of it in the tuned model"}
 _NAMED, _SHOWN = 3, 10
-_NOUNS = {
-    "z": ("head", "heads"),
-    "mlp_out": ("MLP", "MLPs"),
-    "attn_out": ("attention output", "attention outputs"),
-}
+_NOUNS = {"z": ("head", "heads"), "mlp_out": ("MLP", "MLPs"), "attn_out": ("attention output", "attention outputs")}
 
 
 def analyse(prepared: PreparedRun, measured: Sequence[Measured]) -> Analysis:
@@ -97,10 +93,7 @@ def _sites(
     first = next(iter(ran.values()))
     level = 1 - (1 - root.stats.confidence) / len(first.arm.rows)
     out: list[dict[str, Any]] = [
-        {
-            "site": site_label({k: v for k, v in row.key.items() if k != "scale"}, sentence=True),
-            "carries": True,
-        }
+        {"site": site_label({k: v for k, v in row.key.items() if k != "scale"}, sentence=True), "carries": True}
         for row in first.arm.rows
     ]
     for run, m in ran.items():

@@ -50,12 +50,7 @@ def trace(result: Result, effect_name: str) -> Grid:
     names = sorted(set(rows["position"]), key=_position)
     layers = sorted(set(rows["layer"]))
     panels = [
-        _panel(
-            f"{granularity}, {direction}" if result.several_directions else str(granularity),
-            part,
-            names,
-            layers,
-        )
+        _panel(f"{granularity}, {direction}" if result.several_directions else str(granularity), part, names, layers)
         for granularity, same in rows.groupby("granularity", sort=False)
         for direction, part in same.groupby("direction", sort=False)
     ]

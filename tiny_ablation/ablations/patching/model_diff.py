@@ -74,12 +74,7 @@ class ModelDiffConfig(AblationConfig):
     heads: list[int] | None = key(None, help="for head_out; null: all")
 
 
-_COMPONENT = {
-    Part.layer_resid: "resid_post",
-    Part.mlp_out: "mlp_out",
-    Part.attn_out: "attn_out",
-    Part.head_out: "z",
-}
+_COMPONENT = {Part.layer_resid: "resid_post", Part.mlp_out: "mlp_out", Part.attn_out: "attn_out", Part.head_out: "z"}
 
 
 @dataclass(frozen=True, eq=False)

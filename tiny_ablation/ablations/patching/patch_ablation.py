@@ -51,10 +51,7 @@ class PatchAblation(Ablation):
         """The same in words; where both were asked, the headline is that of restoring against breaking."""
         from tiny_ablation.ablations.patching import answers
 
-        return [
-            *answers.balance_sections(summary.get("restoring_and_breaking")),
-            *answers.entry_sections(summary.get("entry")),
-        ]
+        return [*answers.balance_sections(summary.get("restoring_and_breaking")), *answers.entry_sections(summary.get("entry"))]
 
     def figures(self, result: "Result") -> "Iterable[Figure]":
         """The map of positions by layers, and restoring against breaking."""

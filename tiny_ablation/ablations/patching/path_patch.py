@@ -39,8 +39,7 @@ class PathPatchConfig(AblationConfig):
     """`ablation` keys of path_patch."""
 
     receivers: list[Any] | None = key(
-        None,
-        help="heads (key/value heads where input is k or v), such as [L5H2, L9H9]; null: the final residual stream",
+        None, help="heads (key/value heads where input is k or v), such as [L5H2, L9H9]; null: the final residual stream"
     )
     input: Input = key(Input.q)
     layers: list[int] | None = key(None, help="of the sending heads; null: all")

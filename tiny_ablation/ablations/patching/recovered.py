@@ -22,15 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 NO_TEST = "none: a share with its interval, not a test"
-_NOT_SAID = (
-    "p_value",
-    "p_family",
-    "effect_size",
-    "shrunken",
-    "selected_low",
-    "selected_high",
-    "p_equivalent",
-)
+_NOT_SAID = ("p_value", "p_family", "effect_size", "shrunken", "selected_low", "selected_high", "p_equivalent")
 
 
 def recovered(

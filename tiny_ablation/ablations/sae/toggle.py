@@ -93,14 +93,7 @@ class SaeToggle(SaeAblation):
         from tiny_ablation.sae.text import text_facts
 
         autoencoder = obtain(context.network, cfg.sae, context.seed)
-        found = on_prompts(
-            context.network,
-            autoencoder,
-            context.clean,
-            context.corrupt,
-            spec(cfg.positions),
-            full=context.full,
-        )
+        found = on_prompts(context.network, autoencoder, context.clean, context.corrupt, spec(cfg.positions), full=context.full)
         features = _features(cfg, autoencoder, found)
         text = text_facts(context.network, autoencoder, cfg.sae, context.seed, cfg.text_tokens)
         facts = feature_facts(context.network, autoencoder, text, found, features)

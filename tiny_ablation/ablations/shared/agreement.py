@@ -103,13 +103,7 @@ def recall(estimates: Estimates, exact: dict[Site, float]) -> dict[str, Any]:
         found += part if site in top else 0.0
     strong = sum(abs(exact[site]) >= threshold for site in rest)
     at_most = math.floor(_upper_share(strong, len(rest)) * n_rest) if rest else 0
-    return {
-        **out,
-        "rest_strong": strong,
-        "threshold": threshold,
-        "recall": found / of,
-        "missed_at_most": at_most,
-    }
+    return {**out, "rest_strong": strong, "threshold": threshold, "recall": found / of, "missed_at_most": at_most}
 
 
 def _upper_share(hits: int, n: int, level: float = 0.95) -> float:
@@ -122,11 +116,7 @@ def _upper_share(hits: int, n: int, level: float = 0.95) -> float:
 def _agreement(estimated: Sequence[float], exact: Sequence[float]) -> dict[str, Any]:
     same = [np.sign(a) == np.sign(b) for a, b in zip(estimated, exact, strict=True)]
     rank = spearman(estimated, exact)
-    return {
-        "n": len(same),
-        "rank_correlation": None if math.isnan(rank) else rank,
-        "sign_agreement": float(np.mean(same)),
-    }
+    return {"n": len(same), "rank_correlation": None if math.isnan(rank) else rank, "sign_agreement": float(np.mean(same))}
 
 
 def _exact(measured: Measured, estimates: Estimates) -> dict[Site, float]:

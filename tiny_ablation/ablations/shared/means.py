@@ -151,11 +151,7 @@ def _uncovered(cfg: Any, missing: list[tuple[Prompt, str, MeanKey]], reference: 
 
 
 def _notes(
-    by: str,
-    reference: ReferenceSet,
-    counts: "Counter[MeanKey]",
-    rows: list[list[int]],
-    row_of: dict[MeanKey, int],
+    by: str, reference: ReferenceSet, counts: "Counter[MeanKey]", rows: list[list[int]], row_of: dict[MeanKey, int]
 ) -> dict[str, Any]:
     used = {row for of_example in rows for row in of_example}
     sizes = [counts[key] for key, row in row_of.items() if row in used]

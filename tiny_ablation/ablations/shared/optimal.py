@@ -37,9 +37,7 @@ class OptimalKeys(AblationConfig):
     n_reference: int = key(32, help="at most so many examples to learn on, drawn from those that are not evaluated", least=1)
     steps: int = key(40, help="of gradient descent, from the mean", least=1)
     rate: float = key(
-        0.05,
-        help="the first step, as a share of the root mean square of what the site writes; falls to 0",
-        above=0,
+        0.05, help="the first step, as a share of the root mean square of what the site writes; falls to 0", above=0
     )
 
 
@@ -102,11 +100,7 @@ def plan_optimal(cfg: Any, context: PlanContext, sites: Mapping[Place, Sequence[
         return OptimalPlan(replacement, {}, _left_out(cfg, context, reference.prompts, sites))
     notes = {
         "reference": {**reference.composition, "steps": cfg.steps},
-        "optimal": {
-            "n_held_out": len(held_out),
-            **_means_of(learned.values()),
-            "sha256": _digest(tables),
-        },
+        "optimal": {"n_held_out": len(held_out), **_means_of(learned.values()), "sha256": _digest(tables)},
     }
     return OptimalPlan(replacement, notes, None)
 
@@ -176,10 +170,7 @@ class OptimalAblation(MeanAblation):
             f"{notes['reference']['steps']} steps of gradient descent from the mean; the loss is the divergence of the "
             "next-token distribution from the un-intervened one."
         )
-        said = (
-            ("examples it was learned on", "losses"),
-            (f"{notes['optimal']['n_held_out']} that are evaluated", "held_out"),
-        )
+        said = (("examples it was learned on", "losses"), (f"{notes['optimal']['n_held_out']} that are evaluated", "held_out"))
         rows = [[name, *(f"{notes['optimal'][of][loss]:.4f}" for loss in LOSSES)] for name, of in said]
         caption = "Loss in nats, mean over all sites."
         return [Section("Constants", [text], [Table(caption, ["loss on", *LOSSES], rows)])]

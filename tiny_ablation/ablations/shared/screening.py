@@ -116,14 +116,7 @@ def screened(arm: Arm, cfg: Any, context: PlanContext) -> Arm:
 
 
 def keep_chosen(
-    arm: Arm,
-    n_top: int,
-    n_random: int,
-    context: PlanContext,
-    *,
-    steps: int = 0,
-    pilot: bool = False,
-    also: Sequence[str] = (),
+    arm: Arm, n_top: int, n_random: int, context: PlanContext, *, steps: int = 0, pilot: bool = False, also: Sequence[str] = ()
 ) -> Arm:
     """As `screened`, with the numbers given; `steps` of the integrated form, 0 for plain gradients."""
     edit = _strongest(arm)

@@ -28,13 +28,7 @@ class Check:
 
     def content(self) -> dict[str, Any]:
         """As JSON."""
-        return {
-            "check": self.name,
-            "subject": self.subject,
-            "bar": self.bar or None,
-            "found": self.found,
-            "ok": self.ok,
-        }
+        return {"check": self.name, "subject": self.subject, "bar": self.bar or None, "found": self.found, "ok": self.ok}
 
 
 def all_met(checks: Sequence[Check]) -> bool:

@@ -31,10 +31,7 @@ KINDS = {
 N_EXAMPLES = 60
 GREEDY = 12  # heads that the smallest circuit is searched among
 PAIR_MODEL = "induction_pair"
-SINGLE, BOTH = (
-    0.25,
-    0.5,
-)  # of the target's probability: what a head of the redundant pair may cost, what both must
+SINGLE, BOTH = (0.25, 0.5)  # of the target's probability: what a head of the redundant pair may cost, what both must
 
 
 @dataclass(frozen=True)
@@ -99,12 +96,7 @@ class Workshop:
         if not model.startswith("tracr_"):
             return ["dataset=induction_tokens", size]
         path = write_prompts(model, self.directory)
-        return [
-            "dataset=file",
-            f"dataset.path={json.dumps(str(path))}",
-            "dataset.allow_answer_in_prompt=true",
-            size,
-        ]
+        return ["dataset=file", f"dataset.path={json.dumps(str(path))}", "dataset.allow_answer_in_prompt=true", size]
 
 
 def models() -> list[str]:

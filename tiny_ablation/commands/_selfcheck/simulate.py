@@ -132,12 +132,7 @@ FAMILIES = (
             n_sites=heads,
             n_families=40,
         )
-        for heads, d, n, power in (
-            (270, 2.0, 10, TOLD),
-            (270, 2.0, 12, 0.95),
-            (270, 2.5, 12, 0.95),
-            (1440, 2.5, 12, TOLD),
-        )
+        for heads, d, n, power in ((270, 2.0, 10, TOLD), (270, 2.0, 12, 0.95), (270, 2.5, 12, 0.95), (1440, 2.5, 12, TOLD))
     ),
 )
 STRONGEST = (Strongest(12), Strongest(30), Strongest(60))
@@ -230,13 +225,7 @@ def _strongest(shop: Workshop, prepared: "PreparedRun", setting: Strongest) -> I
 
 
 def _tables(
-    shop: Workshop,
-    prepared: "PreparedRun",
-    text: str,
-    truth: Truth,
-    n_sites: int,
-    n_families: int,
-    fdr: str = "bh",
+    shop: Workshop, prepared: "PreparedRun", text: str, truth: Truth, n_sites: int, n_families: int, fdr: str = "bh"
 ) -> "Iterator[tuple[pd.DataFrame, np.ndarray]]":
     """For each simulated family its rows of the impact table, and the true mean of each row.
 

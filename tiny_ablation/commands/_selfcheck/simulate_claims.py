@@ -13,10 +13,7 @@ if TYPE_CHECKING:
     from tiny_ablation.run.prepare import PreparedRun
 
 CARRIES, NEEDED = "Any circuit said to carry the behaviour", "Any member said to be needed"
-CARRIES_FOUND, NEEDED_FOUND = (
-    "Any circuit that carries the behaviour is found",
-    "Share of needed members that are found",
-)
+CARRIES_FOUND, NEEDED_FOUND = ("Any circuit that carries the behaviour is found", "Share of needed members that are found")
 CMD, STABLE, RECALL, STATED, SIZE = (
     "CMD less its true value",
     "Stability less the overlap of two independent samples of half the size",
@@ -30,12 +27,7 @@ N_MEMBERS, N_INFLATED = 10, 20
 
 
 def _curves(
-    prepared: "PreparedRun",
-    rng: "np.random.Generator",
-    n_groups: int,
-    f: float,
-    noise: float = 0.3,
-    marginals: float = 0.0,
+    prepared: "PreparedRun", rng: "np.random.Generator", n_groups: int, f: float, noise: float = 0.3, marginals: float = 0.0
 ) -> "Curves":
     """Circuits of f as given, and members that add so much to it; the whole model does 1, with all heads replaced 0.
 

@@ -19,16 +19,8 @@ if TYPE_CHECKING:
     from tiny_ablation.sweep.analysis.invariants import Comparison
 
 METRIC, N_HEADS = "logit_diff", 270
-COVERS, CONSERVED, CHANCE = (
-    "Coverage of 95 % intervals",
-    "Any head called conserved",
-    "Overlap called beyond chance",
-)
-HOLDS, INTERACTS, DIFFERS = (
-    "Any head said to hold under all",
-    "Any pair said to interact",
-    "Profiles said to differ",
-)
+COVERS, CONSERVED, CHANCE = ("Coverage of 95 % intervals", "Any head called conserved", "Overlap called beyond chance")
+HOLDS, INTERACTS, DIFFERS = ("Any head said to hold under all", "Any pair said to interact", "Profiles said to differ")
 IN_ALL = "An effect said to be in all conditions"
 EQUIVALENT = "p <= 0.05 that an effect is within the margin, where it is the margin"
 

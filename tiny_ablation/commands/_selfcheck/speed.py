@@ -25,13 +25,4 @@ def check_speed(shop: Workshop) -> list[Check]:
     impact_table(pretended, found)
     seconds = round(time.perf_counter() - start, 2)
     subject = f"{N_HEADS} heads, {N_EXAMPLES} groups, {len(names)} metrics"
-    return [
-        Check(
-            "Statistics of a run",
-            subject,
-            f"below {SECONDS:.0f} s",
-            seconds,
-            seconds < SECONDS,
-            f"{seconds:.1f} s",
-        )
-    ]
+    return [Check("Statistics of a run", subject, f"below {SECONDS:.0f} s", seconds, seconds < SECONDS, f"{seconds:.1f} s")]

@@ -159,12 +159,7 @@ def _wordings(relation: Relation) -> list[Wording]:
 
 
 def _example(
-    split: str,
-    wording: Wording,
-    relation: Relation,
-    sources: tuple[Source, Source],
-    thing: str,
-    corruption: str,
+    split: str, wording: Wording, relation: Relation, sources: tuple[Source, Source], thing: str, corruption: str
 ) -> Example:
     """A thing that has the first source in truth, and the second by the premise."""
     truth, premise = sources
@@ -172,10 +167,7 @@ def _example(
     return pair(
         "counterfactual",
         split,
-        (
-            fill(wording, {"thing": thing, "source": premise.name}),
-            fill(wording, {"thing": thing, "source": corrupt}),
-        ),
+        (fill(wording, {"thing": thing, "source": premise.name}), fill(wording, {"thing": thing, "source": corrupt})),
         (f" {premise.answer}", f" {truth.answer}"),
         subject="source",
         group=wording.name,

@@ -21,16 +21,7 @@ from typing import TYPE_CHECKING
 
 from tiny_ablation.data.examples import Example
 from tiny_ablation.data.families import Family
-from tiny_ablation.data.families._build import (
-    Deck,
-    Prompt,
-    Wording,
-    draw_pool,
-    fill,
-    pair,
-    partition,
-    prompt_id,
-)
+from tiny_ablation.data.families._build import Deck, Prompt, Wording, draw_pool, fill, pair, partition, prompt_id
 from tiny_ablation.data.families._words import COMMON
 
 if TYPE_CHECKING:

@@ -100,19 +100,12 @@ FORMS = [
         Wording("unless", "On Sunday the card says {a}, on any other day it says {b}. Today is {selector}."),
         ("Sunday", "Monday"),
     ),
+    Form(Wording("disjunctive", "The card says either {a} or {b}, but not the {selector} of the two."), ("second", "first")),
     Form(
-        Wording("disjunctive", "The card says either {a} or {b}, but not the {selector} of the two."),
-        ("second", "first"),
+        Wording("tollens", "The card says {a} if the lamp is on, and {b} if it is not. The lamp is {selector}."), ("on", "off")
     ),
     Form(
-        Wording("tollens", "The card says {a} if the lamp is on, and {b} if it is not. The lamp is {selector}."),
-        ("on", "off"),
-    ),
-    Form(
-        Wording(
-            "owner",
-            "Mary has a card that says {a}. John has a card that says {b}. We look at the card of {selector}.",
-        ),
+        Wording("owner", "Mary has a card that says {a}. John has a card that says {b}. We look at the card of {selector}."),
         ("Mary", "John"),
     ),
     Form(

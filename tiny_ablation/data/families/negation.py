@@ -74,14 +74,8 @@ WORDINGS = [
     Wording("means", "The {thing} is {polarity} {predicate}, which means that the {result} is rather"),
     Wording("since", "Since the {thing} is {polarity} {predicate}, we know that the {result} is quite"),
     Wording("see", "I see that the {thing} is {polarity} {predicate}. That is why the {result} is so"),
-    Wording(
-        "told",
-        "They told us that the {thing} is {polarity} {predicate}. So the {result} is very",
-    ),
-    Wording(
-        "therefore",
-        "We know that the {thing} is {polarity} {predicate}. Hence the {result} should be quite",
-    ),
+    Wording("told", "They told us that the {thing} is {polarity} {predicate}. So the {result} is very"),
+    Wording("therefore", "We know that the {thing} is {polarity} {predicate}. Hence the {result} should be quite"),
     Wording("today", "Today the {thing} is {polarity} {predicate}, and because of this the {result} is too"),
     Wording("clear", "The {thing} is {polarity} {predicate}, and for this reason the {result} is rather"),
 ]

@@ -265,11 +265,7 @@ def _router_hook(config: Any, rows: int, margins: list[Tensor]) -> Callable[...,
 def _state(hf: nn.Module) -> list[tuple[nn.Module, dict[str, Any], dict[str, Tensor]]]:
     """The attributes and buffers of the modules that have buffers and no weights, such as rotary embeddings."""
     return [
-        (
-            module,
-            dict(vars(module)),
-            {name: b.clone() for name, b in module._buffers.items() if b is not None},
-        )
+        (module, dict(vars(module)), {name: b.clone() for name, b in module._buffers.items() if b is not None})
         for module in hf.modules()
         if module._buffers and not module._parameters and not list(module.children())
     ]

@@ -37,11 +37,7 @@ class Scores(TorchFunctionMode):
         def leave(*_: Any) -> None:
             self._inside = False
 
-        with (
-            self,
-            removed(attention.register_forward_pre_hook(enter)),
-            removed(attention.register_forward_hook(leave)),
-        ):
+        with self, removed(attention.register_forward_pre_hook(enter)), removed(attention.register_forward_hook(leave)):
             yield
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

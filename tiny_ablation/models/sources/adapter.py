@@ -130,12 +130,7 @@ def merge(hf: Any, directory: Path) -> Any:
 
 
 def _merge(hf: Any, directory: Path) -> Any:
-    from peft import (  # pyright: ignore[reportMissingImports]
-        LoraConfig,
-        PeftModel,
-        get_peft_model_state_dict,
-        set_peft_model_state_dict,
-    )
+    from peft import LoraConfig, PeftModel, get_peft_model_state_dict, set_peft_model_state_dict  # pyright: ignore[reportMissingImports]
     from safetensors.torch import load_file
 
     config: Any = LoraConfig.from_pretrained(str(directory), local_files_only=True)
@@ -149,10 +144,7 @@ def _merge(hf: Any, directory: Path) -> Any:
         for words, keys in (
             ("no place for", given.keys() - wanted.keys()),
             ("it lacks", wanted.keys() - given.keys()),
-            (
-                "another shape of",
-                {k for k in given.keys() & wanted.keys() if given[k].shape != wanted[k].shape},
-            ),
+            ("another shape of", {k for k in given.keys() & wanted.keys() if given[k].shape != wanted[k].shape}),
         )
         if keys
     ]

@@ -19,14 +19,7 @@ WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 ADAPTER = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
-TOKENIZERS = (
-    "tokenizer.json",
-    "tokenizer.model",
-    "tokenizer_config.json",
-    "vocab.json",
-    "vocab.txt",
-    "spiece.model",
-)
+TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "vocab.txt", "spiece.model")
 _SETTLED_NS = 2_000_000_000  # more than the tick of any file system's clock
 DESCRIBING = ("*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken", "*.py")
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")

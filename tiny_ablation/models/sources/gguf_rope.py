@@ -10,12 +10,7 @@ from typing import Any
 from tiny_ablation.errors import ModelError
 
 # How Llama 3.1 to 3.3 scale; the file has the divisors that follow from it, and the largest of them is `factor`.
-_LLAMA3 = {
-    "rope_type": "llama3",
-    "low_freq_factor": 1.0,
-    "high_freq_factor": 4.0,
-    "original_max_position_embeddings": 8192,
-}
+_LLAMA3 = {"rope_type": "llama3", "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
 _READ_BY_TRANSFORMERS = ("gpt-oss",)
 
 

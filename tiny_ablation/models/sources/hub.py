@@ -101,12 +101,7 @@ def _ask_hub(cfg: "ModelConfig") -> None:
 
 
 def _reach(cfg: "ModelConfig", ask: Callable[[], T]) -> T:
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        OfflineModeIsEnabled,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
+    from huggingface_hub.errors import GatedRepoError, OfflineModeIsEnabled, RepositoryNotFoundError, RevisionNotFoundError
 
     try:
         return ask()

@@ -5,13 +5,7 @@ from typing import TYPE_CHECKING
 
 from tiny_ablation.errors import ModelError
 from tiny_ablation.models.sources.convert import convert_gguf
-from tiny_ablation.models.sources.files import (
-    ModelFiles,
-    checksum,
-    fingerprint,
-    missing_parts,
-    pickled_weights,
-)
+from tiny_ablation.models.sources.files import ModelFiles, checksum, fingerprint, missing_parts, pickled_weights
 from tiny_ablation.models.sources.store import converted
 
 if TYPE_CHECKING:

@@ -34,14 +34,7 @@ def byte_bar(message: str, total: int) -> Iterator[Callable[[int], None]]:
 
 def _display() -> "Progress":
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        Progress,
-        SpinnerColumn,
-        TaskProgressColumn,
-        TextColumn,
-        TimeElapsedColumn,
-    )
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
     console = Console(stderr=True)
     text = TextColumn("{task.description}")

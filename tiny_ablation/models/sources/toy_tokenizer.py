@@ -39,12 +39,7 @@ def vocabulary() -> tuple[str, ...]:
     from tokenizers.pre_tokenizers import ByteLevel
 
     alphabet = sorted(ByteLevel.alphabet())
-    words = {
-        *string.punctuation,
-        *string.digits,
-        *(f"{number:02d}" for number in range(100)),
-        *WORDS,
-    }
+    words = {*string.punctuation, *string.digits, *(f"{number:02d}" for number in range(100)), *WORDS}
     spaced = {form for word in words for form in (word, SPACE + word)}
     return (END, *alphabet, *sorted(spaced - {END, *alphabet}))
 

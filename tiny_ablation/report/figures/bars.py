@@ -85,10 +85,7 @@ def page(data: Bars) -> interactive.Interactive:
     labels = [interactive.safe(bar.label) for bar in data.bars]
     figure.update_yaxes(tickvals=list(range(n)), ticktext=labels, range=[n - 0.4, -0.6], showgrid=False, zeroline=False)
     return interactive.Interactive(
-        name=data.name,
-        figure=figure,
-        description=f"{data.kind}. {data.title}. {data.x_title}; {data.note}.",
-        min_width=360,
+        name=data.name, figure=figure, description=f"{data.kind}. {data.title}. {data.x_title}; {data.note}.", min_width=360
     )
 
 

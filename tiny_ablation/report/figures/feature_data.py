@@ -64,10 +64,7 @@ def has_features(result: Result) -> bool:
 def feature_cards(result: Result) -> list[FeatureCard]:
     """The features of a run, the one with the largest effect first; its impact rows may be of several conditions."""
     metrics = result.run.metrics
-    features, texts = (
-        read_table(metrics / "features.parquet"),
-        read_table(metrics / "feature_examples.parquet"),
-    )
+    features, texts = (read_table(metrics / "features.parquet"), read_table(metrics / "feature_examples.parquet"))
     rows = result.rows
     cards = [_card(facts, texts, rows) for facts in features.to_dict("records")]
     return sorted(cards, key=lambda card: -abs(card.strongest.delta))
@@ -86,13 +83,7 @@ def _card(facts: Mapping[Any, Any], texts: pd.DataFrame, rows: pd.DataFrame) -> 
         for row in rows.loc[rows["feature"] == number].to_dict("records")
     ]
     return FeatureCard(
-        number,
-        {str(k): v for k, v in facts.items()},
-        promoted,
-        suppressed,
-        json.loads(facts["histogram"]),
-        examples,
-        effects,
+        number, {str(k): v for k, v in facts.items()}, promoted, suppressed, json.loads(facts["histogram"]), examples, effects
     )
 
 

@@ -109,10 +109,7 @@ def page(data: FeatureMap) -> interactive.Interactive:
     for axis in (figure.update_xaxes, figure.update_yaxes):
         axis(showgrid=False, zeroline=False, showticklabels=False)
     return interactive.Interactive(
-        name=data.name,
-        figure=figure,
-        description=f"Map of features. {data.title}. {data.note}.",
-        min_width=360,
+        name=data.name, figure=figure, description=f"Map of features. {data.title}. {data.note}.", min_width=360
     )
 
 
@@ -121,11 +118,7 @@ def _marks(data: FeatureMap, found: pd.DataFrame, *, resolved: bool) -> go.Scatt
     of = (found["resolved"] == resolved).to_numpy()
     cards = [card for card, shown in zip(data.cards, of, strict=True) if shown]
     places = formats.decimals(card.strongest.delta for card in data.cards)
-    coloured = {
-        "color": found["delta"][of].tolist(),
-        "coloraxis": "coloraxis",
-        "line": {"width": 1, "color": style.MUTED},
-    }
+    coloured = {"color": found["delta"][of].tolist(), "coloraxis": "coloraxis", "line": {"width": 1, "color": style.MUTED}}
     grey = {"color": style.UNRESOLVED, "symbol": "circle-open", "line": {"width": 2}}
     unsure = "" if resolved else "<br><i>unresolved: the interval holds 0</i>"
     return go.Scatter(

@@ -99,12 +99,6 @@ def _draw_text(figure: Figure, left: float, top: float, text: Sequence[tuple[str
         share = min(1.0, value / max(largest, 1e-12))
         box = {"facecolor": (*(c / 255 for c in _SHADE), 0.55 * share), "edgecolor": "none", "pad": 0.6}
         canvas.write(
-            figure,
-            left,
-            top,
-            shown,
-            fontsize=style.TICK_SIZE - 0.5,
-            family=style.NUMBER_FONT,
-            bbox=box if share else None,
+            figure, left, top, shown, fontsize=style.TICK_SIZE - 0.5, family=style.NUMBER_FONT, bbox=box if share else None
         )
         left += _LETTER * len(shown)

@@ -65,10 +65,7 @@ def static(data: Grid) -> Figure:
     canvas.header(figure, data.title, data.note)
     for i, panel in enumerate(data.panels):
         across, down = i % layout.columns, i // layout.columns
-        corner = (
-            (full - body) / 2 + left + across * (layout.width + _GAP),
-            top + down * (layout.height + below + 0.3 + above),
-        )
+        corner = ((full - body) / 2 + left + across * (layout.width + _GAP), top + down * (layout.height + below + 0.3 + above))
         axes = canvas.add_axes(figure, *corner, layout.width, layout.height)
         _draw(axes, panel, data, cell=min(layout.width / len(data.columns), layout.height / len(data.rows)))
         _label(axes, data, layout, first=across == 0, last=i + layout.columns >= len(data.panels))
@@ -163,10 +160,7 @@ def _draw_key(figure: Figure, data: Grid, top: float) -> None:
     if not data.key:
         return
     left = (full - width) / 2
-    for text, x, side in (
-        (data.key.below, left - 0.1, "right"),
-        (data.key.above, left + width + 0.1, "left"),
-    ):
+    for text, x, side in ((data.key.below, left - 0.1, "right"), (data.key.above, left + width + 0.1, "left")):
         canvas.write(figure, x, top - 0.02, text, ha=side, fontsize=style.TICK_SIZE, color=style.MUTED)
     marks = _marks(data, data.key)
     figure.legend(
@@ -203,10 +197,7 @@ def page(data: Grid) -> interactive.Interactive:
         cell, least = int(np.clip((560 if k < 7 else 380) / n, 12, 24)), max(200, 13 * m)
     else:
         columns = 1 if k > 1 and m * k > 30 else k
-        cell, least = (
-            int(np.clip(520 / n, 15, 44 if data.square else 26)),
-            (48 if data.places is not None else 16) * m,
-        )
+        cell, least = (int(np.clip(520 / n, 15, 44 if data.square else 26)), (48 if data.places is not None else 16) * m)
     rows = -(-k // columns)
     titles, lines = interactive.headings([panel.name for panel in data.panels], max(200, least))
     above = 16 * (lines - 1)

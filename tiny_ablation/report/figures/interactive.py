@@ -138,10 +138,7 @@ def put_plotlyjs(directory: Path) -> None:
         if not _holds(shared, source):
             write_text(shared, source)
         write_via(path, lambda temporary: os.link(shared, temporary))
-    except (
-        OSError,
-        ResultsError,
-    ):  # another file system, one without links, or a cache that cannot be written
+    except (OSError, ResultsError):  # another file system, one without links, or a cache that cannot be written
         write_text(path, source)
 
 

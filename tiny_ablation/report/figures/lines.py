@@ -81,15 +81,7 @@ def _draw(axes: Axes, panel: LinePanel, data: Lines) -> None:
         axes.fill_between(line.x, line.low, line.high, color=colour, alpha=0.16, linewidth=0, zorder=2)
         axes.plot(line.x, line.y, color=colour, linestyle=_MATPLOTLIB[dash], linewidth=1.4, zorder=3)
         for filled, face in ((line.resolved, colour), (~line.resolved, style.PAPER)):
-            axes.scatter(
-                line.x[filled],
-                line.y[filled],
-                s=13,
-                facecolor=face,
-                edgecolor=colour,
-                linewidth=0.9,
-                zorder=4,
-            )
+            axes.scatter(line.x[filled], line.y[filled], s=13, facecolor=face, edgecolor=colour, linewidth=0.9, zorder=4)
 
 
 def _label(axes: Axes, panel: LinePanel, data: Lines, width: float, *, left: bool, last: bool) -> None:
@@ -164,9 +156,7 @@ def page(data: Lines) -> interactive.Interactive:
             told.add(line.name)
         if i + columns >= len(data.panels):  # nothing stands below
             figure.update_xaxes(
-                title={"text": interactive.safe(data.x_title), "standoff": 6},
-                row=i // columns + 1,
-                col=i % columns + 1,
+                title={"text": interactive.safe(data.x_title), "standoff": 6}, row=i // columns + 1, col=i % columns + 1
             )
     figure.update_layout(
         **interactive.base_layout(height),

@@ -6,29 +6,9 @@ every common colour-vision deficiency and have equal lightness at equal distance
 """
 
 # From the most negative to the most positive; the middle one is zero.
-DIVERGING = (
-    "#7d1d0e",
-    "#b8432a",
-    "#e07f5f",
-    "#f3c3ae",
-    "#f5f4f2",
-    "#b3d2ea",
-    "#6ba3d0",
-    "#2f6ba8",
-    "#103a6b",
-)
+DIVERGING = ("#7d1d0e", "#b8432a", "#e07f5f", "#f3c3ae", "#f5f4f2", "#b3d2ea", "#6ba3d0", "#2f6ba8", "#103a6b")
 # On a dark page the far ends are bright and zero recedes into the page.
-DIVERGING_DARK = (
-    "#ffd2c0",
-    "#f79a78",
-    "#d0603d",
-    "#7a3b29",
-    "#2a2d33",
-    "#23506f",
-    "#3d83b8",
-    "#7fbbe6",
-    "#cbe6fa",
-)
+DIVERGING_DARK = ("#ffd2c0", "#f79a78", "#d0603d", "#7a3b29", "#2a2d33", "#23506f", "#3d83b8", "#7fbbe6", "#cbe6fa")
 
 # For conditions, directions and the like; Okabe and Ito's colours (2008), told apart under every colour-vision deficiency.
 CATEGORIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8a6d00", "#56a0d0", "#e69f00", "#4d4d4d")
@@ -42,10 +22,7 @@ BELOW_DARK, ABOVE_DARK = DIVERGING_DARK[1], DIVERGING_DARK[7]
 PALE = 0.35  # opacity of a cell whose interval holds 0
 UNRESOLVED = "#9aa0a9"  # no hue, since its sign is not known
 
-FONT, NUMBER_FONT = (
-    "DejaVu Sans",
-    "DejaVu Sans Mono",
-)  # come with matplotlib, so that figures are the same everywhere
+FONT, NUMBER_FONT = ("DejaVu Sans", "DejaVu Sans Mono")  # come with matplotlib, so that figures are the same everywhere
 WEB_FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', 'DejaVu Sans', sans-serif"
 DPI = 170
 TITLE_SIZE, LABEL_SIZE, TICK_SIZE = 11.0, 9.0, 8.0  # points

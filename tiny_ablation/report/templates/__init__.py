@@ -22,13 +22,7 @@ _POLICY = (
     "form-action 'none'"
 )
 _THEMES = {
-    "light": {
-        "ink": style.INK,
-        "muted": style.MUTED,
-        "line": style.LINE,
-        "scale": style.DIVERGING,
-        "swap": {},
-    },
+    "light": {"ink": style.INK, "muted": style.MUTED, "line": style.LINE, "scale": style.DIVERGING, "swap": {}},
     "dark": {
         "ink": style.INK_DARK,
         "muted": style.MUTED_DARK,

@@ -88,11 +88,7 @@ def _as_the_first(sweep: SweepDir, plan: SweepPlan) -> SweepPlan:
 
 
 def _cell(
-    sweep: SweepDir,
-    plan: SweepPlan,
-    cell: Cell,
-    first: Mapping[str, Cell],
-    taken: Mapping[tuple[str, int], Cell],
+    sweep: SweepDir, plan: SweepPlan, cell: Cell, first: Mapping[str, Cell], taken: Mapping[tuple[str, int], Cell]
 ) -> tuple[CellState, FinishedRun | None]:
     rundir = sweep.run(cell)
     if not rundir.manifest.is_file():
@@ -114,8 +110,7 @@ def _cell(
         return without_results("duplicate", f"the same run as {first[manifest.digest].dir}")
     if twin := taken.get((cell.condition, cell.seed)):
         return without_results(
-            "failed",
-            f"{twin.dir} has the same condition and seed but is another run; give them labels: condition=NAME",
+            "failed", f"{twin.dir} has the same condition and seed but is another run; give them labels: condition=NAME"
         )
     try:
         child = _read(rundir, cell, manifest)
@@ -166,10 +161,7 @@ def _impact(rundir: RunDir, table: str, condition: str) -> "pa.Table":
     if missing := [name for name in columns if name not in found.column_names]:
         raise TinyAblateError(f"{rundir.table(table)} has no column {missing[0]!r}. Run it again.")
     label = pa.DictionaryArray.from_arrays(pa.array([0] * len(found), pa.int32()), pa.array([condition]))
-    found, schema = (
-        found.select(columns).set_column(columns.index("condition"), "condition", label),
-        _schema(columns),
-    )
+    found, schema = (found.select(columns).set_column(columns.index("condition"), "condition", label), _schema(columns))
     return found if found.schema.equals(schema) else found.cast(schema)
 
 

@@ -51,11 +51,7 @@ def _rows(sweep: SweepDir, plan: SweepPlan, sets: Mapping[str | None, str]) -> I
             run = load_run(directory)
             if run.manifest.status != "ok" or run.table_name != "set_impact" or _is_other(plan, cell, run):
                 continue
-            rows, split, seeded = (
-                run.impact,
-                run.summary.get("split"),
-                run.summary.get("seed_effect") != "none",
-            )
+            rows, split, seeded = (run.impact, run.summary.get("split"), run.summary.get("seed_effect") != "none")
         except TinyAblateError:  # its own failure is no part of these results
             continue
         models = rows["model"].map(lambda name: sets.get(name, sets.get(None)))

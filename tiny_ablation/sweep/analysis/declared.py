@@ -98,9 +98,7 @@ def check_against_plan(settings: Mapping[str, Any], conditions: Collection[str],
 
 
 def check_hypotheses(
-    declared: Mapping[str, Any] | None,
-    conditions: Collection[str] | None = None,
-    metrics: Collection[str] | None = None,
+    declared: Mapping[str, Any] | None, conditions: Collection[str] | None = None, metrics: Collection[str] | None = None
 ) -> list[Hypothesis]:
     """The declared hypotheses, in their order.
 
@@ -164,9 +162,7 @@ def _effect_in_all(here: str, spec: Mapping[str, Any]) -> EffectInAll:
         raise ConfigError(f"{here}.sign={spec['sign']}: choose one of {', '.join(SIGNS)}")
     conditions = spec.get("conditions")
     return EffectInAll(
-        _component(here, spec),
-        spec["sign"],
-        None if conditions is None else _texts(f"{here}.conditions", conditions),
+        _component(here, spec), spec["sign"], None if conditions is None else _texts(f"{here}.conditions", conditions)
     )
 
 

@@ -7,16 +7,7 @@ import numpy as np
 
 from tiny_ablation.sweep.analysis.declared import EffectInAll
 from tiny_ablation.sweep.analysis.effect_sign import worse_sign
-from tiny_ablation.sweep.analysis.verdict import (
-    LEVEL,
-    RESOLUTION,
-    NotTestable,
-    Place,
-    Source,
-    Verdict,
-    largest,
-    places,
-)
+from tiny_ablation.sweep.analysis.verdict import LEVEL, RESOLUTION, NotTestable, Place, Source, Verdict, largest, places
 
 NULL = (
     "in at least one condition the mean effect over groups of examples is 0, or of the other sign (two-sided bootstrap-t in "

@@ -213,10 +213,7 @@ class Comparison:
             "stability": overlap,
             "members": [
                 self.grid.describe(site)
-                | {
-                    "delta": float(self.mean[i, site]),
-                    "stability": None if membership is None else float(membership[i, site]),
-                }
+                | {"delta": float(self.mean[i, site]), "stability": None if membership is None else float(membership[i, site])}
                 for site in chosen
             ],
         }

@@ -29,10 +29,7 @@ def write_matrices(directory: Path, children: Sequence[FinishedRun], grids: Sequ
         matrix, means = (directory / f"{table.removesuffix('_impact')}_{what}.parquet" for what in ("matrix", "means"))
         parts = [child.impact for child in children if child.table == table]
         frames = [frame for grid in grids if grid.table == table for frame in _means(grid)]
-        for path, made in (
-            (matrix, parts and pa.concat_tables(parts)),
-            (means, frames and pd.concat(frames)),
-        ):
+        for path, made in ((matrix, parts and pa.concat_tables(parts)), (means, frames and pd.concat(frames))):
             if len(made):
                 written.append(write_table(path, made))
             else:

@@ -203,12 +203,7 @@ def heads_table(found: Sequence[_Effects], names: Sequence[tuple[int, int]], k: 
 
 
 def _summary(
-    found: Sequence[_Effects],
-    heads: pd.DataFrame,
-    agreement: pd.DataFrame,
-    metric: str,
-    k: int,
-    n_examples: int,
+    found: Sequence[_Effects], heads: pd.DataFrame, agreement: pd.DataFrame, metric: str, k: int, n_examples: int
 ) -> dict[str, Any]:
     holding = heads.loc[heads["holds"].to_numpy(), :]
     columns = [f"delta/{f.label}" for f in found]

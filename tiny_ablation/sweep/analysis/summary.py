@@ -63,12 +63,7 @@ def _condition(children: list[FinishedRun], plan: SweepPlan, name: str) -> dict[
     planned = [cell.seed for cell in plan.cells if cell.condition == name]
     head = {"seeds": [child.cell.seed for child in children], "n_planned": len(planned)}
     if not children:
-        return head | {
-            "replicates": None,
-            "baseline": {},
-            "metrics": {},
-            "warnings": ["no run of it finished"],
-        }
+        return head | {"replicates": None, "baseline": {}, "metrics": {}, "warnings": ["no run of it finished"]}
     replicates = any(child.seed_matters for child in children)
     used = children if replicates else children[:1]
     summaries = [child.summary for child in used]

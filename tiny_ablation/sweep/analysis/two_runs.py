@@ -62,10 +62,7 @@ def compare(first: "Run", second: "Run", metric: str | None = None, *, confidenc
     groups: Any = first.per_example.drop_duplicates("example_id").set_index("example_id")["group"][shared]
     clusters = cluster_sums((after - before).to_numpy(), groups.to_numpy())
     found = cluster_means(
-        *clusters,
-        rng=np.random.default_rng(0),
-        confidence=confidence,
-        step=first_step(len(before), 0.05, "bh"),
+        *clusters, rng=np.random.default_rng(0), confidence=confidence, step=first_step(len(before), 0.05, "bh")
     )
     p: Any = np.full(len(before), np.nan) if no_test_of(name) else found.p
     table = pd.DataFrame(
