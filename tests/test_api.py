@@ -137,7 +137,7 @@ def test_a_bridge_is_taken_and_one_with_processed_weights_refused(edited, tmp_pa
     [
         ({"model": "smollm2_135n"}, "did you mean smollm2_135m"),
         ({"model": "toy", "data": "fact"}, "did you mean facts"),
-        ({"model": "toy", "scale": [0.0]}, "there is no key scale; did you mean scales"),
+        ({"model": "toy", "scale": [0.0]}, r"there is no key scale \(did you mean scales\?\)"),
         ({"model": "toy", "name": "x"}, "name is a key of several groups; say which: dataset.name, "),
         ({"model": "toy", "n_boot": "many"}, "n_boot"),
         ({"model": "toy", "tokenizer": 1}, "a named model has its own"),
@@ -177,9 +177,9 @@ def test_a_run_is_read_by_site(edited):
     assert shown["delta"].abs().is_monotonic_decreasing
     assert shown["delta"].mean() == pytest.approx(strongest["delta"], abs=1e-9)
     assert run.figure("head_map")._repr_png_().startswith(b"\x89PNG")
-    with pytest.raises(ResultsError, match="did you mean head_map"):
+    with pytest.raises(ResultsError, match=r"no figure headmap \(did you mean head_map\?\)"):
         run.figure("headmap")
     with pytest.raises(ResultsError, match="measured nothing at L9H9"):
         run.examples("L9H9")
-    with pytest.raises(ResultsError, match=r"no metric logitdiff; .*did you mean logit_diff"):
+    with pytest.raises(ResultsError, match=r"no metric logitdiff \(did you mean logit_diff\?\); there are "):
         run.top(metric="logitdiff")

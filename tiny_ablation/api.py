@@ -180,7 +180,7 @@ def _model(model: Any, tokenizer: Any) -> tuple[str, dict[str, Any]]:
         if str(model) in options("model"):
             return str(model), {}
         if not Path(model).expanduser().exists():
-            raise ConfigError(f"model={model} is neither an option nor a path{did_you_mean(str(model), options('model'))}")
+            raise ConfigError(f"model={model}{did_you_mean(model, options('model'))} is neither an option nor a path")
         return "local", {"model.path": str(Path(model).expanduser())}
     hf, tokenizer = _hugging_face(model, tokenizer)
     digest = _digest(hf, tokenizer)
@@ -264,9 +264,7 @@ def _data(data: Any) -> tuple[str, dict[str, Any]]:
             return str(data), {}
         if Path(data).suffix or Path(data).is_dir() or str(data).startswith(HUB):
             return "file", {"dataset.path": str(Path(data).expanduser())}
-        raise ConfigError(
-            f"data={data} is neither an option of dataset= nor a file{did_you_mean(str(data), options('dataset'))}"
-        )
+        raise ConfigError(f"data={data}{did_you_mean(data, options('dataset'))} is neither an option of dataset= nor a file")
     rows = data.to_dict("records") if hasattr(data, "to_dict") else [dict(row) for row in data]
     lines = "".join(json.dumps(_given(row), ensure_ascii=False) + "\n" for row in rows)
     digest = hashlib.sha256(lines.encode()).hexdigest()

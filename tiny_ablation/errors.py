@@ -96,9 +96,9 @@ class Interrupted(TinyAblateError):
 
 
 def did_you_mean(word: object, known: Iterable[str]) -> str:
-    """`; did you mean X?`, to end a message about an unknown word with; empty where no known word is like it."""
+    """` (did you mean X?)`, which stands right after an unknown word, before any list; empty where no known word is like it."""
     near = difflib.get_close_matches(str(word), list(known), n=1)
-    return f"; did you mean {near[0]}?" if near else ""
+    return f" (did you mean {near[0]}?)" if near else ""
 
 
 def first_line(error: BaseException) -> str:

@@ -20,10 +20,10 @@ def told(*overrides):
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ("device.thread=3", ("no config key device.thread ", "help device`", "did you mean device.threads?")),
-        ("modle=gpt2", ("no config key modle ", "help config`", "did you mean model?")),
-        ("dataset=fact", ("no dataset=fact;", "did you mean facts?")),
-        ("model.source=wheell", ("model.source=wheell: choose one of wheel, hub", "did you mean wheel?")),
+        ("device.thread=3", ("no config key device.thread (did you mean device.threads?); `tiny-ablate help device`",)),
+        ("modle=gpt2", ("no config key modle (did you mean model?); `tiny-ablate help config`",)),
+        ("dataset=fact", ("no dataset=fact (did you mean facts?); there are ",)),
+        ("model.source=wheell", ("model.source=wheell (did you mean wheel?): choose one of wheel, hub",)),
         ("ablation.mean=position", ("ablation.mean is a key of ablation=attn_mean, circuit, heads_mean, mlp_mean,",)),
         ("dataset.path=a,b.jsonl", ("needs -m", """'dataset.path="a,b.jsonl"'""")),
         ("justtext", ("justtext: write KEY=VALUE",)),
@@ -57,7 +57,7 @@ def test_the_quoting_of_a_refusal_works(path):
 
 
 def test_keys_that_plus_smuggled_in():
-    with pytest.raises(ConfigError, match=r"no config key model\.foo "):
+    with pytest.raises(ConfigError, match=r"no config key model\.foo"):
         compose(["model=toy", "+model.foo=1"])
 
 
@@ -76,7 +76,7 @@ def test_a_key_that_every_cell_has_but_the_default_ablation():
 
 
 def test_a_key_that_no_cell_has():
-    with pytest.raises(ConfigError, match=r"cell 0 .*no config key model\.nam .*did you mean model\.name"):
+    with pytest.raises(ConfigError, match=r"cell 0 .*no config key model\.nam \(did you mean model\.name\?\)"):
         compose_sweep(["model=toy", "seed=0,1", "model.nam=x"])
 
 
@@ -93,12 +93,18 @@ def test_a_bare_m_asks_for_what_to_sweep(cli):
 
 
 @pytest.mark.parametrize(
-    ("override", "meant"),
-    [("metrics.names=[logit_dif]", "logit_diff"), ("dataset.family=fact", "facts"), ("ablation.component=zz", "z")],
+    ("override", "said"),
+    [
+        ("metrics.names=[logit_dif]", "'logit_dif' (did you mean logit_diff?); there are acc_flip_rate"),
+        ("dataset.family=fact", "fact is unknown (did you mean facts?); choose from"),
+        ("dataset.relations=[capitol]", "'capitol' (did you mean capital?); choose from"),
+        ("dataset.common_rows=[gpt3]", "model=gpt3 (did you mean gpt2?); there are"),
+        ("ablation.component=zz", "ablation.component=zz (did you mean z?): choose one of"),
+    ],
 )
-def test_misspelt_values_are_told_what_is_like_them(cli, override, meant):
-    assert f"did you mean {meant}?" in cli("model=toy", "tracking=off", override).err
+def test_misspelt_values_are_told_first_what_is_like_them(cli, override, said):
+    assert said in cli("model=toy", "tracking=off", override).err
 
 
 def test_a_misspelt_sub_command(cli):
-    assert "did you mean status?" in cli("statsu").err
+    assert "no sub-command statsu (did you mean status?); " in cli("statsu").err

@@ -33,8 +33,8 @@ def find_ablation(name: str) -> Ablation:
     """
     if name not in all_ablations():
         raise ConfigError(
-            f"ablation.kind={name}: there is no such kind; there are {', '.join(all_ablations())}"
-            f"{did_you_mean(name, all_ablations())}"
+            f"ablation.kind={name}: there is no such kind{did_you_mean(name, all_ablations())}; there are "
+            f"{', '.join(all_ablations())}"
         )
     return all_ablations()[name]
 

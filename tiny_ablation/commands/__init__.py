@@ -37,8 +37,8 @@ def run(name: str, args: Sequence[str]) -> int:
     module = name.replace("-", "_")
     if module not in names():
         raise ConfigError(
-            f"there is no sub-command {name}: there are {', '.join(names())}; and a run is told what to do by KEY=VALUE, "
-            f"such as dataset=facts{did_you_mean(module, names())}"
+            f"there is no sub-command {name}{did_you_mean(module, names())}; a run is given KEY=VALUE, such as dataset=facts; "
+            f"sub-commands are {', '.join(names())}"
         )
     return import_module(f"{__name__}.{module}").main(list(args))
 

@@ -152,7 +152,7 @@ def _check_value(name: str, known: Key, value: Any, *, whole: Any) -> None:
 
 def unknown_choice(name: str, value: object, choices: Sequence[str]) -> ConfigError:
     """The error for a value that is not among those a key takes."""
-    return ConfigError(f"{name}={plain(value)}: choose one of {', '.join(choices)}{did_you_mean(value, choices)}")
+    return ConfigError(f"{name}={plain(value)}{did_you_mean(value, choices)}: choose one of {', '.join(choices)}")
 
 
 def defining(config: Any, values: Mapping[str, Any]) -> dict[str, Any]:

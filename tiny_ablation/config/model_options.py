@@ -7,7 +7,7 @@ from tiny_ablation.config.file_keys import check_file, is_foreign
 from tiny_ablation.config.keys import check_values
 from tiny_ablation.config.schema import ModelConfig, RootConfig
 from tiny_ablation.config.yaml_size import check_yaml
-from tiny_ablation.errors import ConfigError
+from tiny_ablation.errors import ConfigError, did_you_mean
 from tiny_ablation.paths import conf_dir
 
 _KEY = "dataset.common_rows"
@@ -37,7 +37,8 @@ def model_option(name: str) -> ModelConfig:
             option: Any = OmegaConf.to_object(merged)
             check_values(option, "model.")
             return option
-    raise ConfigError(f"{_KEY}: there is no model={name}; there are {', '.join(options('model'))}")
+    known = options("model")
+    raise ConfigError(f"{_KEY}: there is no model={name}{did_you_mean(name, known)}; there are {', '.join(known)}")
 
 
 def common_rows(root: RootConfig) -> list[str] | None:

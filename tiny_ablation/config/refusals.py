@@ -55,8 +55,8 @@ def unknown_key(name: str) -> str:
     group = name.partition(".")[0]
     where = group if any(key.startswith(f"{group}.") for key in known) else "config"
     return (
-        f"there is no config key {name} (`tiny-ablate help {where}` explains those that there are; free text goes to "
-        f"notes.*){did_you_mean(name, known)}"
+        f"there is no config key {name}{did_you_mean(name, known)}; `tiny-ablate help {where}` explains those that there are, "
+        "and free text goes to notes.*"
     )
 
 
@@ -102,7 +102,7 @@ def _options(text: str) -> str:
         return ""
     names = [line.strip() for line in options.split("Config search path:")[0].splitlines()[1:] if line.strip()]
     if missing := re.search(r"Could not find '([^']+)/([^'/]+)'", text):
-        return f"there is no {missing[1]}={missing[2]}; there are {', '.join(names)}{did_you_mean(missing[2], names)}"
+        return f"there is no {missing[1]}={missing[2]}{did_you_mean(missing[2], names)}; there are {', '.join(names)}"
     return f"{_joined(head)}; there are {', '.join(names)}"
 
 

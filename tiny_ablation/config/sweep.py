@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from tiny_ablation.config.keys import check_values, unknown_choice
 from tiny_ablation.config.schema import EffectSign, SetOperation, SweepConfig
-from tiny_ablation.errors import ConfigError
+from tiny_ablation.errors import ConfigError, did_you_mean
 
 _Q = re.compile(r"q(0?\.\d+)")
 
@@ -44,7 +44,9 @@ def sweep_config(plain: Mapping[str, Any]) -> SweepConfig:
     """
     known = {field.name for field in fields(SweepConfig)}
     if unknown := sorted(plain.keys() - known):
-        raise ConfigError(f"unknown config key sweep.{unknown[0]}; there are {', '.join(sorted(known))}")
+        raise ConfigError(
+            f"unknown config key sweep.{unknown[0]}{did_you_mean(unknown[0], known)}; there are {', '.join(sorted(known))}"
+        )
     values = dict(plain)
     for key, choices in (("op", SetOperation), ("direction", EffectSign)):
         if key in values and not isinstance(values[key], choices):

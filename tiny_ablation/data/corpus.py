@@ -89,8 +89,8 @@ def _of_relations(corpus: Corpus, relations: Sequence[str]) -> Corpus:
     known = sorted({example.relation for example in corpus.examples} - {""})
     for name in relations:
         if name not in known:
-            among = f"choose from {', '.join(known)}{did_you_mean(name, known)}" if known else "no row has one"
-            raise ConfigError(f"dataset.relations: {corpus.name} has no relation {name!r}; {among}")
+            among = f"choose from {', '.join(known)}" if known else "no row has one"
+            raise ConfigError(f"dataset.relations: {corpus.name} has no relation {name!r}{did_you_mean(name, known)}; {among}")
     pairs = zip(corpus.examples, corpus.splits, strict=True)
     kept = [(example, split) for example, split in pairs if example.relation in relations]
     if not kept:
@@ -124,7 +124,7 @@ def family_of(cfg: DatasetConfig) -> Family:
     known = family_names()
     if cfg.family not in known:
         raise ConfigError(
-            f"dataset.family={cfg.family} is unknown; choose from {', '.join([*known, FILE])}{did_you_mean(cfg.family, known)}"
+            f"dataset.family={cfg.family} is unknown{did_you_mean(cfg.family, known)}; choose from {', '.join([*known, FILE])}"
         )
     if cfg.path is not None or any(cfg.fields.values()):
         key = "dataset.path" if cfg.path is not None else "dataset.fields"

@@ -39,7 +39,7 @@ def span_of(name: str) -> Literal["first", "full", "text"]:
     """
     if name not in metric_names():
         known = metric_names()
-        raise ConfigError(f"metrics.names: unknown metric {name!r}; there are {', '.join(known)}{did_you_mean(name, known)}")
+        raise ConfigError(f"metrics.names: unknown metric {name!r}{did_you_mean(name, known)}; there are {', '.join(known)}")
     return "full" if name.startswith("seq_") else "text" if name.startswith("text_") else "first"
 
 

@@ -169,7 +169,7 @@ class Run:
         """
         found = {path.stem: path for path in sorted(self.dir.artifacts.glob("*.png"))}
         if name not in found:
-            raise ResultsError(f"there is no figure {name}; there are {', '.join(found)}{did_you_mean(name, found)}")
+            raise ResultsError(f"there is no figure {name}{did_you_mean(name, found)}; there are {', '.join(found)}")
         return Picture(found[name])
 
     def _rows(self, metric: str | None) -> "pd.DataFrame":
@@ -177,7 +177,7 @@ class Run:
         rows: Any = self.impact[self.impact["metric"] == name]
         if rows.empty:
             names = sorted(self.impact["metric"].unique())
-            raise ResultsError(f"the run has no metric {name}; there are {', '.join(names)}{did_you_mean(name, names)}")
+            raise ResultsError(f"the run has no metric {name}{did_you_mean(name, names)}; there are {', '.join(names)}")
         return rows
 
     def __repr__(self) -> str:

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from tiny_ablation.ablations.shared.sites import Head, parse_head
+from tiny_ablation.config.keys import unknown_choice
 from tiny_ablation.config.schema import EffectSign
-from tiny_ablation.errors import ConfigError
+from tiny_ablation.errors import ConfigError, did_you_mean
 from tiny_ablation.metrics.registry import metric_names
 from tiny_ablation.sweep.analysis.effect_sign import worse_sign
 
@@ -91,7 +92,10 @@ def check_against_plan(settings: Mapping[str, Any], conditions: Collection[str],
     known = [*metrics, RECOVERED]
     for name in settings["metrics"] or []:
         if name not in known:
-            raise ConfigError(f"sweep.metrics={name}: no run of this sweep computes it; choose one of {', '.join(known)}")
+            raise ConfigError(
+                f"sweep.metrics={name}{did_you_mean(name, known)}: no run of this sweep computes it; choose one of "
+                f"{', '.join(known)}"
+            )
         if settings["direction"] != EffectSign.both.value and not worse_sign(name):
             raise ConfigError(f"sweep.direction={settings['direction']}: {name} has no side that hurts; take both")
     check_hypotheses(settings["hypotheses"], conditions, known)
@@ -119,11 +123,13 @@ def _one(name: str, spec: Any, conditions: Collection[str] | None, metrics: Coll
     here = f"sweep.hypotheses.{name}"
     if not isinstance(spec, Mapping) or spec.get("test") not in _TESTS:
         said = spec.get("test") if isinstance(spec, Mapping) else spec
-        raise ConfigError(f"{here}.test={said}: choose one of {', '.join(_TESTS)}")
+        raise unknown_choice(f"{here}.test", said, [*_TESTS])
     read, required, optional = _TESTS[spec["test"]]
-    allowed = {"test", "metric", *required, *optional}
+    allowed = sorted({"test", "metric", *required, *optional})
     if unknown := [str(key) for key in spec if key not in allowed]:
-        raise ConfigError(f"{here}.{unknown[0]}: test={spec['test']} has the keys {', '.join(sorted(allowed))}")
+        raise ConfigError(
+            f"{here}.{unknown[0]}{did_you_mean(unknown[0], allowed)}: test={spec['test']} has the keys {', '.join(allowed)}"
+        )
     if missing := [key for key in required if spec.get(key) is None]:
         raise ConfigError(f"{here}.{missing[0]} is missing; test={spec['test']} needs {', '.join(required)}")
     claim = read(here, spec)
@@ -139,14 +145,16 @@ def _one(name: str, spec: Any, conditions: Collection[str] | None, metrics: Coll
 def _metric(here: str, name: Any, metrics: Collection[str] | None) -> str | None:
     known = [*metric_names(), RECOVERED] if metrics is None else sorted(metrics)
     if name is not None and name not in known:
-        raise ConfigError(f"{here}.metric={name}: choose one of {', '.join(known)}")
+        raise unknown_choice(f"{here}.metric", name, known)
     return name
 
 
 def _check_condition(key: str, label: str, conditions: Collection[str] | None) -> None:
     # A label may end in a direction of patching, where a run has both.
     if conditions is not None and not any(label == c or label.startswith(f"{c} ") for c in conditions):
-        raise ConfigError(f"{key}: {label} is no condition of this sweep; there are {', '.join(conditions)}")
+        raise ConfigError(
+            f"{key}: {label} is no condition of this sweep{did_you_mean(label, conditions)}; there are {', '.join(conditions)}"
+        )
 
 
 def _labels(claim: EffectInAll | DoubleDissociation | ProfilesDiffer) -> list[tuple[str, str]]:

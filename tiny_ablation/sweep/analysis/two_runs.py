@@ -97,7 +97,7 @@ def _deltas(run: "Run", metric: str, index: list[str]) -> "pd.DataFrame":
     if metric not in rows:
         measured = [name for name in rows.columns if f"{name}_baseline" in rows.columns]
         raise ResultsError(
-            f"{run.dir.path} has no metric {metric}; there are {', '.join(measured)}{did_you_mean(metric, measured)}"
+            f"{run.dir.path} has no metric {metric}{did_you_mean(metric, measured)}; there are {', '.join(measured)}"
         )
     rows = rows.assign(delta=rows[metric] - rows[f"{metric}_baseline"])
     return rows.pivot_table(index=index, columns="example_id", values="delta", aggfunc="mean")
