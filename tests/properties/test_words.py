@@ -1,4 +1,4 @@
-"""No words call an effect what has an interval that holds 0, whatever the tables are."""
+"""No words call an effect what has an interval that includes 0, whatever the tables are."""
 
 import io
 import re
@@ -80,7 +80,7 @@ def _of_a_run(place: Path, draws: Draws) -> None:
 
 
 def _of_a_sweep(place: Path, draws: Draws) -> None:
-    """What a sweep says of its strongest site says so of each condition in which its interval holds 0."""
+    """What a sweep says of its strongest site says so of each condition in which its interval includes 0."""
     n = draws.integer(2, 4)
     bounds = [_interval(draws) for _ in range(n)]
     low, high = (np.array([[b[i]] for b in bounds]) for i in (0, 1))
@@ -117,12 +117,12 @@ def _of_a_sweep(place: Path, draws: Draws) -> None:
     data = SweepData(SweepDir(place), SweepPlan("", (), ()), {}, {"k": 1, "op": "intersection"}, {}, (comparison,), {})
     [said] = [text for text in sweep_answer(data, comparison).sentences if text.startswith("L0H0")]
     for name, held in zip(names, [formats.holds_zero(*b) for b in bounds], strict=True):
-        assert (f"in {name} (unresolved: its interval holds 0)" in said) == held
+        assert (f"in {name} (unresolved: its interval includes 0)" in said) == held
     assert bool(CLAIM.search(said)) == (not all(formats.holds_zero(*b) for b in bounds))
 
 
 def _of_evidence(place: Path, draws: Draws) -> None:
-    """No site is confirmed, and no circuit keeps anything, on an interval that holds 0."""
+    """No site is confirmed, and no circuit keeps anything, on an interval that includes 0."""
     low, high = _interval(draws)
     holds, passed = formats.holds_zero(low, high), bool(draws.integer(0, 1))
     site = {

@@ -35,7 +35,7 @@ def test_an_interval_that_spans_zero_is_never_an_effect(fake):
     said = answer(_all_unresolved(fake.impact(4, 3)), metric="logit_diff")
     assert said.top is None
     assert said.headline == "No attention head has an effect on logit_diff that this run can tell from none."
-    assert "but its interval holds 0" in said.sentences[-1]
+    assert "but its interval includes 0" in said.sentences[-1]
 
 
 def test_a_larger_mean_without_support_is_mentioned_and_does_not_lead(fake):
@@ -44,7 +44,7 @@ def test_a_larger_mean_without_support_is_mentioned_and_does_not_lead(fake):
     table.loc[here, ["delta", "ci_low", "ci_high"]] = [5.0, -1.0, 11.0]
     said = answer(table, metric="logit_diff")
     assert "L0H0" not in said.headline
-    assert said.sentences[-1] == ("The largest mean change is at L0H0, +5.000 [-1.000, +11.000], but its interval holds 0.")
+    assert said.sentences[-1] == ("The largest mean change is at L0H0, +5.000 [-1.000, +11.000], but its interval includes 0.")
 
 
 def test_what_does_not_pass_the_correction_is_not_counted(fake):

@@ -98,7 +98,7 @@ def test_what_is_unresolved_is_said_in_words(fake):
     show.screen.table(rows, metric="logit_diff", null=NULL, family_size=540)
     lines = [line for line in show.out.splitlines() if "[" in line]
     assert [line.endswith("unresolved") for line in lines] == [False, True]
-    assert "unresolved: the 95 % interval holds 0" in show.out
+    assert "unresolved: the 95 % interval includes 0" in show.out
 
 
 def test_where_draws_do_not_suffice_there_are_no_q_values_and_one_line_says_why(fake):

@@ -110,7 +110,7 @@ def _how_to_read() -> Iterator[str]:
 
     yield (
         f"*Well above chance*: the interval of target > foil lies above {WELL_ABOVE}. *Above*, *below*: it lies wholly on that "
-        f"side of {CHANCE}. *At chance*: it holds {CHANCE}. A run warns where the interval reaches below "
+        f"side of {CHANCE}. *At chance*: it includes {CHANCE}. A run warns where the interval reaches below "
         f"{CHANCE + MARGIN:.1f}. A model can prefer the target to the foil without it being the most probable word; the two "
         "columns differ where many other words fit."
     )

@@ -74,7 +74,7 @@ class Key:
     below: str
     above: str
     coloured: str = "interval excludes 0"
-    dot: str = "interval holds 0: unresolved"
+    dot: str = "interval includes 0: unresolved"
     outlined: str = "invariant"
 
 
@@ -82,7 +82,7 @@ class Key:
 class Grid(Drawn):
     """Values on a grid of two named axes, one panel or several with the same colours.
 
-    A full cell is a value whose interval excludes 0; a pale one with a dot holds 0; an empty cell was not measured.
+    A full cell is a value whose interval excludes 0; a pale one with a dot includes 0; an empty cell was not measured.
 
     Attributes:
         kind: what it is, for those who do not see it.
@@ -113,7 +113,7 @@ class Grid(Drawn):
     square: bool = False
     site: str = "{row}, {column}"
     hover: str = "{0}"
-    unsure: str = "unresolved: the interval holds 0"
+    unsure: str = "unresolved: the interval includes 0"
     key: Key | None = None
 
     @property
@@ -165,7 +165,7 @@ class LinePanel:
 class Lines(Drawn):
     """Values along an axis as lines with bands, in one panel or several.
 
-    A band is an interval; a filled mark is a value whose interval excludes 0 (or that has none), an open one holds 0.
+    A band is an interval; a filled mark is a value whose interval excludes 0 (or that has none), an open one includes 0.
 
     Attributes:
         kind: what it is, for those who do not see it.

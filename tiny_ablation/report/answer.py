@@ -1,6 +1,6 @@
 """The answer of a run in words, with every number taken from its effects.
 
-An effect whose interval holds 0 is never called an effect, and a count of resolved sites always comes with
+An effect whose interval includes 0 is never called an effect, and a count of resolved sites always comes with
 how many would be resolved by chance.
 """
 
@@ -161,7 +161,7 @@ class _AnswerWriter:
             return []
         row = first.to_dict()
         where = effects.label(row, self.index, sentence=True)
-        why = "it does not stand out among so many tests" if row["resolved"] else "its interval holds 0"
+        why = "it does not stand out among so many tests" if row["resolved"] else "its interval includes 0"
         bounds = effects.interval(row, self.places)
         change = f"{formats.signed(row['delta'], self.places)} {bounds}"
         return [f"The largest mean change is at {where}, {change}, but {why}."]

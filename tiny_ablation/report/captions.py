@@ -20,5 +20,5 @@ def of_table(
     else:
         lines.append(f"q: false discovery rate over {family_size} tests; null: {null}")
     if any(formats.holds_zero(*effects.interval_of_chosen(row)) for row in rows):
-        lines.append(f"unresolved: the {formats.percent(confidence)} interval holds 0; not told apart from no effect")
+        lines.append(f"unresolved: the {formats.percent(confidence)} interval includes 0; not told apart from no effect")
     return lines

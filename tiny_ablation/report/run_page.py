@@ -142,7 +142,7 @@ def _sites(result: Result) -> Section:
     some = f" The {len(shown)} strongest of {len(rows)} rows; the rest stand in metrics/." if len(shown) < len(rows) else ""
     unit = vocabulary.metric_vocabulary(result.metric).unit
     table = Table(
-        f"Change in {result.metric} ({unit}).{some} Grey rows are unresolved: their interval holds 0.",
+        f"Change in {result.metric} ({unit}).{some} Grey rows are unresolved: their interval includes 0.",
         [*(name.replace("_", " ") for name in result.named), "change", f"{result.percent} interval", "shrunken", "q", "value"],
         [_site(row, result.named, places, usable) for row in shown],
         id=f"sites-{'-'.join(result.index)}",

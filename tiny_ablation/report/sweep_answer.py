@@ -113,7 +113,7 @@ def _chance(entry: Mapping[str, Any], chances: list[Mapping[str, Any]]) -> Itera
 
 
 def _effects(comparison: Comparison) -> Iterator[str]:
-    """The strongest invariant in every condition; where its interval holds 0, that is said, and no effect is spoken of."""
+    """The strongest invariant in every condition; where its interval includes 0, that is said, and no effect is spoken of."""
     if not comparison.kept.any():
         return
     site = int(comparison.strongest()[0])
@@ -121,7 +121,7 @@ def _effects(comparison: Comparison) -> Iterator[str]:
     places = formats.decimals(delta)
     resolved = comparison.resolved[:, site]
     told = [
-        f"{formats.signed(v, places)} in {name}{'' if sure else ' (unresolved: its interval holds 0)'}"
+        f"{formats.signed(v, places)} in {name}{'' if sure else ' (unresolved: its interval includes 0)'}"
         for v, name, sure in zip(delta.tolist(), comparison.labels, resolved.tolist(), strict=True)
     ]
     if len(told) > _NAMED:

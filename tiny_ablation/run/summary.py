@@ -162,7 +162,7 @@ def _warnings(prepared: PreparedRun, measured: Measured, clean: Measured | None)
         )
     if prepared.spec.seed_effect == "none":
         out.append(
-            "the seed draws nothing here: all examples are used and the ablation is deterministic, so runs with other "
+            "the seed changes nothing in this run: all examples are used and the ablation is deterministic, so runs with other "
             "seeds are the same measurement, not replicates"
         )
     if len(set(measured.groups)) < 5:

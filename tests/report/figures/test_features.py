@@ -106,7 +106,7 @@ def test_the_map_has_every_feature_and_the_measured_ones_in_colour(source):
     assert len(rest["customdata"]) == 10
     assert [row[0] for row in resolved["customdata"]] == [9]
     assert resolved["marker"]["color"] == [-1.5]
-    assert [row[0] for row in unsure["customdata"]] == [5]  # its interval holds 0: no colour
+    assert [row[0] for row in unsure["customdata"]] == [5]  # its interval includes 0: no colour
     assert unsure["marker"]["symbol"] == "circle-open"
     assert figure["layout"]["coloraxis"]["cmin"] == -1.5
     assert "change in logit_diff (logits)" in page

@@ -192,7 +192,7 @@ def _warnings(summary: dict[str, Any]) -> list[str]:
     if not summary["defined"]:
         out.append(
             f"replacing every head changes {summary['metric']} from {summary['full']:.3g} to {summary['empty']:.3g}, and the "
-            "interval of that change holds 0, so shares of it are unbounded and no circuit can be said to carry it"
+            "interval of that change includes 0, so shares of it are unbounded and no circuit can be said to carry it"
         )
     if summary["shared_examples"]:
         out.append(

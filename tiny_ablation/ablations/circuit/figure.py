@@ -1,4 +1,4 @@
-"""Faithfulness curves: how much of the behaviour circuits of growing size keep, and how much is left without them.
+"""Faithfulness curves: how much of the behaviour circuits of growing size keep, and how much the model keeps without them.
 
 Both panels share their axes: the share of heads in the circuit (logarithmic) and f, on which 1 is the whole model and 0 the
 model with every head replaced. The area under the curve of the first panel is CPR, the area between it and 1 is CMD, both on a
@@ -31,7 +31,7 @@ def faithfulness(result: Result) -> Figure:
         title=result.title,
         note=f"f on {circuit['metric']}: 1 is the whole model, 0 all {circuit['n_heads']} heads replaced "
         f"({circuit['replacement']}); n = {circuit['n_examples']} examples; bands are {result.percent} intervals; open marks: "
-        "the interval holds 0",
+        "the interval includes 0",
         x_title="share of heads in the circuit",
         y_title="f: share of the behaviour",
         panels=panels,

@@ -182,7 +182,7 @@ def _ranking_lines(circuit: Mapping[str, Any], ranking: str, found: Mapping[str,
         lines.append(
             f"Its smallest circuit that carries the behaviour has {point['size']} heads: f "
             f"{_interval(point, 'faithfulness')}, above {_percent(point['sufficiency_percentile'])} of random circuits of "
-            f"the same size and layers. Without these heads {_interval(point, 'left')} is left (completeness: 0 is complete); "
+            f"the same size and layers. Without these heads f is {_interval(point, 'left')} (completeness: 0 is complete); "
             f"they are more necessary than {_percent(point['necessity_percentile'])} of the random ones."
         )
     return [*lines, *_minimality(found["members"])]
@@ -211,7 +211,7 @@ def _minimality(members: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
 
 
-_HEAD = ("share", "heads", "f", "interval", "random f", "percentile", "left without", "interval", "random", "percentile")
+_HEAD = ("share", "heads", "f", "interval", "random f", "percentile", "f without", "interval", "random", "percentile")
 
 
 def _table(ranking: str, points: Sequence[Mapping[str, Any]]) -> Table:
@@ -225,8 +225,9 @@ def _table(ranking: str, points: Sequence[Mapping[str, Any]]) -> Table:
         for p in points
     ]
     caption = (
-        f"Circuits of the {ranking} ranking: f of the circuit, and what is left without it, each beside random circuits of the "
-        "same size and layers. Percentiles: the share of random circuits that keep less, and that leave more."
+        f"Circuits of the {ranking} ranking: f of the circuit, and f of the model without it (0 is complete), each beside "
+        "random circuits of the same size and layers. Percentiles: the share of random circuits with a smaller f, and with a "
+        "larger f without."
     )
     return Table(caption, _HEAD, rows)
 

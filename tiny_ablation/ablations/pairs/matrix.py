@@ -25,7 +25,7 @@ def pair_matrix(result: Result) -> Figure:
         "pair_matrix",
         "Pairs of heads: more than the sum of two?",
         "Heads on both axes. Colour is the interaction: the joint effect minus the two single effects. A grey dot is one "
-        "whose interval holds 0; an empty cell was not measured.",
+        "whose interval includes 0; an empty cell was not measured.",
         matrix(result),
     )
 
@@ -51,7 +51,7 @@ def matrix(result: Result) -> Grid:
         kind="Pair matrix",
         title=result.title,
         note=f"{effects.examples(rows)}; joint effect on {metric} minus the two single effects; grey dot: the "
-        f"{result.percent} interval holds 0",
+        f"{result.percent} interval includes 0",
         rows=labels,
         columns=labels,
         axes=("earlier head", "later head"),

@@ -2,7 +2,7 @@
 
 With m the primary metric, a site recovers (m_a - m_base) / (m_tuned - m_base) where the base gets the tuned model's value, and
 loses (m_tuned - m_a) / (m_tuned - m_base) where the tuned model gets the base's: ratios of means with Fieller's sets. A site
-carries the difference if neither set holds 0 and both shares have one sign, at a level at which the sets of all sites hold at
+carries the difference if neither includes 0 and both shares have one sign, at a level at which the sets of all sites hold at
 once (Bonferroni), and the effect is more than rounding.
 """
 
@@ -171,7 +171,7 @@ def _table(found: Mapping[str, Any]) -> Table:
     ]
     caption = (
         f"Shares of the difference, the {percent(found['confidence'])} intervals simultaneous over all sites; carries: no "
-        "interval holds 0."
+        "interval includes 0."
     )
     return Table(caption, ["site", *(text for share in shares for text in (share, "interval")), "carries"], rows)
 

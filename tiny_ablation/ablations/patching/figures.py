@@ -30,7 +30,7 @@ def figures(result: Result, effect_name: str) -> Iterator[Figure]:
             "trace",
             "Where and when: positions by layers",
             "Positions of the prompt down, layers across. A full cell is an effect whose interval excludes 0; a pale one "
-            f"with a dot is one whose interval holds 0. {vocabulary.signs(result.metric)}",
+            f"with a dot is one whose interval includes 0. {vocabulary.signs(result.metric)}",
             trace(result, effect_name),
         )
     rows = asymmetry_rows(result)

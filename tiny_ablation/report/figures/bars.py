@@ -106,7 +106,7 @@ def _trace(bar: Bar, y: int) -> go.Scatter | go.Bar:
             hovertemplate=f"{hover}<extra></extra>",
             **told,
         )
-    unsure = "" if bar.resolved else "<br><i>unresolved: the interval holds 0</i>"
+    unsure = "" if bar.resolved else "<br><i>unresolved: the interval includes 0</i>"
     return go.Scatter(
         x=[bar.value],
         y=[y],

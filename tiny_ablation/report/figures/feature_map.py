@@ -55,7 +55,7 @@ def collect(result: Result) -> FeatureMap:
     places = read_table(result.run.metrics / "feature_map.parquet")
     method = places["method"].iloc[0] if len(places) else "PCA"
     n = effects.examples(result.rows)
-    note = f"{method} of {len(places)} decoder directions; {n}; grey: not measured; open circle: the interval holds 0"
+    note = f"{method} of {len(places)} decoder directions; {n}; grey: not measured; open circle: the interval includes 0"
     return FeatureMap("feature-map", result.title, note, result.metric, places, feature_cards(result))
 
 
@@ -120,7 +120,7 @@ def _marks(data: FeatureMap, found: pd.DataFrame, *, resolved: bool) -> go.Scatt
     places = formats.decimals(card.strongest.delta for card in data.cards)
     coloured = {"color": found["delta"][of].tolist(), "coloraxis": "coloraxis", "line": {"width": 1, "color": style.MUTED}}
     grey = {"color": style.UNRESOLVED, "symbol": "circle-open", "line": {"width": 2}}
-    unsure = "" if resolved else "<br><i>unresolved: the interval holds 0</i>"
+    unsure = "" if resolved else "<br><i>unresolved: the interval includes 0</i>"
     return go.Scatter(
         x=found["x"][of],
         y=found["y"][of],

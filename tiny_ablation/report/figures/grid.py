@@ -1,6 +1,6 @@
 """Values on a grid of two named axes, one panel or several with the same colours: the drawing behind all maps.
 
-A full cell is a value whose interval excludes 0; a pale one with a grey dot is one whose interval holds 0: its sign is not
+A full cell is a value whose interval excludes 0; a pale one with a grey dot is one whose interval includes 0: its sign is not
 known, and it never looks like a finding, in print and without colour too. A cell that was not measured is empty, and hatched in
 maps with a key.
 """

@@ -1,6 +1,6 @@
 """Values along an axis as lines with bands, in one panel or several: layer profiles, dose and response.
 
-A band is an interval; a filled mark is a value whose interval excludes 0 (or that has none), an open one holds 0.
+A band is an interval; a filled mark is a value whose interval excludes 0 (or that has none), an open one includes 0.
 Lines differ in dash as well as in colour, so that they can be told apart in print.
 """
 
@@ -237,5 +237,5 @@ def _hover(line: Line, data: Lines, i: int) -> str:
     at = f"<b>{interactive.safe(line.name)}</b><br>{where}: {number(line.y[i], places)}"
     if not np.isfinite(line.low[i]):
         return at
-    unsure = "" if line.resolved[i] else "<br><i>unresolved: the interval holds 0</i>"
+    unsure = "" if line.resolved[i] else "<br><i>unresolved: the interval includes 0</i>"
     return f"{at}<br>{data.interval} {interval(line.low[i], line.high[i], places)}{unsure}"

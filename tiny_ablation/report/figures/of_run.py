@@ -38,7 +38,7 @@ def run_figures(result: Result) -> Iterator[Figure]:
             "head_map",
             "Every head",
             "Layers down, heads across. A full cell is an effect whose interval excludes 0; a pale one with a dot "
-            "is one whose interval holds 0, which this run cannot tell from none. All panels share their colours. "
+            "is one whose interval includes 0, which this run cannot tell from none. All panels share their colours. "
             f"{signs}",
             scale_maps(result),
         )
@@ -65,7 +65,7 @@ def run_figures(result: Result) -> Iterator[Figure]:
             "forest",
             "The strongest, with intervals",
             "Marks are mean changes over examples, bars their intervals. Open grey marks are unresolved: the interval "
-            f"holds 0. {signs}",
+            f"includes 0. {signs}",
             forest(result),
         )
     if result.index == _HEADS and not result.several_directions and len(set(result.impact["scale"])) > 2:
@@ -138,7 +138,7 @@ def forest(result: Result) -> Bars:
         "intervals",
         x_title=vocabulary.change_label(result.metric),
         bars=bars,
-        key="filled: interval excludes 0; open: interval holds 0, unresolved",
+        key="filled: interval excludes 0; open: interval includes 0, unresolved",
     )
 
 

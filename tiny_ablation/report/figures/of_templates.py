@@ -21,7 +21,7 @@ from tiny_ablation.store.files import read_table
 
 _SITES, _TEMPLATES = 12, 12
 _FEWEST = 2  # examples of a template; with one each, a panel would show that example and not a wording
-_GREY = "grey: the interval over all examples holds 0"
+_GREY = "grey: the interval over all examples includes 0"
 
 
 def figures(result: Result) -> Iterator[Figure]:
@@ -35,19 +35,19 @@ def figures(result: Result) -> Iterator[Figure]:
         drawn: Grid | Lines = head_maps(result)
         caption = (
             f"The map of all heads, {every}, with the same colours in all: means over its examples. Heads whose interval "
-            f"over all examples holds 0 stay grey. {signs}"
+            f"over all examples includes 0 stay grey. {signs}"
         )
     elif result.index == ("layer", "granularity"):
         drawn = profiles(result)
         caption = (
             f"The layer profile, {every} on the same axes: means over its examples. Open marks are unresolved: the "
-            "interval over all examples holds 0."
+            "interval over all examples includes 0."
         )
     else:
         drawn = others(result)
         caption = (
             "The strongest sites down, templates across: means over the examples of a template. Sites whose interval "
-            f"over all examples holds 0 stay grey. {signs}"
+            f"over all examples includes 0 stay grey. {signs}"
         )
     yield Figure("templates", "Does it hold for every wording?", caption, drawn)
 
@@ -105,11 +105,11 @@ def head_maps(result: Result) -> Grid:
         title=f"{result.title}, by template",
         note=f"{_note(result)}; {_GREY}",
         hover="mean change {0} over {1} examples of this template\nover all examples {2}",
-        unsure="unresolved: the interval over all examples holds 0",
+        unsure="unresolved: the interval over all examples includes 0",
         key=Key(
             *vocabulary.metric_vocabulary(result.metric)[2:],
             "over all examples, the interval excludes 0",
-            "it holds 0: unresolved",
+            "it includes 0: unresolved",
         ),
     )
 
@@ -125,7 +125,7 @@ def profiles(result: Result) -> Lines:
         name=f"templates-{result.metric}",
         kind="Layer profiles by template",
         title=f"{result.title}, by template",
-        note=f"{_note(result)}; open marks: the {result.percent} interval over all examples holds 0",
+        note=f"{_note(result)}; open marks: the {result.percent} interval over all examples includes 0",
         x_title="layer",
         y_title=vocabulary.change_label(result.metric),
         panels=[LinePanel(_label(found, name), list(_lines(found, name))) for name in _names(found)],
@@ -163,7 +163,7 @@ def others(result: Result) -> Grid:
         limit=symmetric_limit(mean.ravel()),
         panels=[GridPanel("", mean, resolved == 1, _numbers(mean, n))],
         hover="mean change {0}\nn = {1}",
-        unsure="unresolved: the interval over all examples holds 0",
+        unsure="unresolved: the interval over all examples includes 0",
     )
 
 

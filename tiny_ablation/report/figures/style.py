@@ -19,7 +19,7 @@ PAPER, INK, MUTED, LINE = "#ffffff", "#1d2127", "#6a717c", "#d5d8dd"
 INK_DARK, MUTED_DARK, LINE_DARK = "#e8eaee", "#9aa2ae", "#3b4049"
 BELOW, ABOVE = DIVERGING[1], DIVERGING[7]
 BELOW_DARK, ABOVE_DARK = DIVERGING_DARK[1], DIVERGING_DARK[7]
-PALE = 0.35  # opacity of a cell whose interval holds 0
+PALE = 0.35  # opacity of a cell whose interval includes 0
 UNRESOLVED = "#9aa0a9"  # no hue, since its sign is not known
 
 FONT, NUMBER_FONT = ("DejaVu Sans", "DejaVu Sans Mono")  # come with matplotlib, so that figures are the same everywhere

@@ -14,7 +14,7 @@ from tiny_ablation.run import vocabulary
 
 ROWS = 30  # sites in the matrix
 _HOVER = "change {0}\ninterval over {3} {1}\n{2}"
-_UNSURE = "unresolved: the interval holds 0, or there is none"
+_UNSURE = "unresolved: the interval includes 0, or there is none"
 
 
 def title(what: str, data: Comparison) -> str:

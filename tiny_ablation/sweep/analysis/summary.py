@@ -11,7 +11,7 @@ from tiny_ablation.sweep.analysis import SweepOutcome
 from tiny_ablation.sweep.analysis.children import FinishedRun, confidence
 from tiny_ablation.sweep.analysis.pooled import pooled_column
 
-NO_REPLICATES = "the seed draws nothing here (seed_effect: none), so its {n} seeds are one measurement, not {n}"
+NO_REPLICATES = "the seed changes nothing in these runs (seed_effect: none), so the {n} seeds are one measurement, not {n}"
 
 
 def sweep_summary(plan: SweepPlan, outcome: SweepOutcome, children: Sequence[FinishedRun]) -> dict[str, Any]:
