@@ -39,6 +39,7 @@ help:
 
 run: env
 	$(BIN)/tiny-ablate $(ARGS)
+	@printf '\n%s\n' 'In this shell: `source $(BIN)/activate`, then every tiny-ablate command as printed; or without: make run ARGS="..."'
 
 test: env
 	$(PYTEST)

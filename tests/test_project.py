@@ -1,6 +1,7 @@
 """The files around the code are in step with one another: CI here and there, hooks, the site's menu, pinned versions."""
 
 import re
+import subprocess
 import tomllib
 import warnings
 from pathlib import Path
@@ -99,3 +100,17 @@ def test_a_warning_that_this_code_causes_is_an_error():
         np.log(np.zeros(1))
     with pytest.raises(DeprecationWarning):
         warnings.warn("old", DeprecationWarning, stacklevel=1)
+
+
+def test_make_run_ends_with_how_to_call_the_command_afterwards(tmp_path):
+    bin_dir = tmp_path / "venv/bin"
+    bin_dir.mkdir(parents=True)
+    (bin_dir / "tiny-ablate").write_text('#!/bin/sh\necho "ran $*"\n')
+    (bin_dir / "tiny-ablate").chmod(0o755)
+    (tmp_path / "venv/.installed").touch()
+    command = ["make", "--no-print-directory", "-C", str(ROOT), "run", f"VENV={tmp_path}/venv", "ARGS=model=toy"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    *_, ran, blank, last = done.stdout.splitlines()
+    assert (ran, blank) == ("ran model=toy", "")
+    assert f"`source {bin_dir}/activate`" in last
+    assert 'make run ARGS="..."' in last
