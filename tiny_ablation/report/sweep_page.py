@@ -165,7 +165,7 @@ def _limitations(data: SweepData) -> Iterator[str]:
         "(dataset.split=test)."
     )
     if any(each.get("replicates") is False for each in data.summary["conditions"].values()):
-        yield "Where seeds draw nothing, they are one measurement: intervals there are over examples of one run."
+        yield "Where seeds change nothing, they are one measurement: intervals there are over examples of one run."
     elif any(len(each["seeds"]) > 1 for each in data.summary["conditions"].values()):
         yield (
             "Seeds draw other examples of the same wordings. Intervals are over the examples of all seeds, by wording; "

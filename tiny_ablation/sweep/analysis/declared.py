@@ -2,8 +2,8 @@
 
 sweep:
   hypotheses:
-    suppressor: {test: effect_in_all, head: "0.2", sign: positive}
-    apart: {test: double_dissociation, sets: {facts: ["0.1", "4.3"], ioi: ["5.0", "6.2"]}}
+    suppressor: {test: effect_in_all, head: L0H2, sign: positive}
+    apart: {test: double_dissociation, sets: {facts: [L0H1, L4H3], ioi: [L5H0, L6H2]}}
     order: {test: profiles_differ, between: [facts, ioi]}
 """
 
@@ -176,7 +176,7 @@ def _effect_in_all(here: str, spec: Mapping[str, Any]) -> EffectInAll:
 
 def _component(here: str, spec: Mapping[str, Any]) -> dict[str, int | str]:
     if (spec.get("head") is None) == (spec.get("layer") is None):
-        raise ConfigError(f'{here}: name one component: head: "0.2", or layer: 5')
+        raise ConfigError(f"{here}: name one component: head: L0H2, or layer: 5")
     if spec.get("head") is not None:
         layer, head = _head(f"{here}.head", spec["head"])
         return {"layer": layer, "head": head}
