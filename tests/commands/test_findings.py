@@ -45,7 +45,7 @@ def test_the_page_is_made_of_the_files(cli, runs):
     assert cli("findings", "heads", "circuit", "--out", "docs/findings.md").code == 0
     page = (runs / "docs/findings.md").read_text()
     assert "    tiny-ablate findings heads circuit --out docs/findings.md" in page
-    assert "ablation=heads_zero" in page
+    assert "ablation=heads_zero 'ablation.scales=[0.0]' dataset.split=train" in page  # as a shell takes it
     assert "tracking=off" not in page
     impact = pd.read_parquet(runs / "heads/metrics/head_impact.parquet").query("metric == 'logit_diff'")
     first = impact.loc[impact["delta"].abs().idxmax()]

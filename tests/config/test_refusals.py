@@ -25,7 +25,7 @@ def told(*overrides):
         ("dataset=fact", ("no dataset=fact (did you mean facts?); there are ",)),
         ("model.source=wheell", ("model.source=wheell (did you mean wheel?): choose one of wheel, hub",)),
         ("ablation.mean=position", ("ablation.mean is a key of ablation=attn_mean, circuit, heads_mean, mlp_mean,",)),
-        ("dataset.path=a,b.jsonl", ("needs -m", """'dataset.path="a,b.jsonl"'""")),
+        ("dataset.path=a,b.jsonl", ("needs -m", "typed 'dataset.path=[a,b.jsonl]',", """'dataset.path="a,b.jsonl"'""")),
         ("justtext", ("justtext: write KEY=VALUE",)),
     ],
 )

@@ -6,6 +6,7 @@ their files, whose checksums are compared first.
   tiny-ablate findings outputs/heads outputs/circuit --out docs/findings.md
 """
 
+import shlex
 from pathlib import Path
 
 from tiny_ablation.commands._console import parser, say_page
@@ -20,7 +21,7 @@ def main(args: list[str]) -> int:
     given = flags.parse_args(args)
     from tiny_ablation.report.findings import findings_page
 
-    page = findings_page(given.directories, f"tiny-ablate findings {' '.join(args)}")
+    page = findings_page(given.directories, shlex.join(["tiny-ablate", "findings", *args]))
     if given.out:
         write_text(given.out, page)
     else:

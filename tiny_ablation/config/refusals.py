@@ -35,8 +35,8 @@ def explain(error: Exception) -> str:
     if found := re.search(r"Ambiguous value for argument '(.+?)'\n", text, re.DOTALL):
         key, value = found[1].split("=", 1)
         return (
-            f"{found[1]}: a comma separates the values of a sweep, which needs -m; a list is typed {key}=[{value}], and text "
-            f"with a comma in it {_quoted(key, value)}"
+            f"{found[1]}: a comma separates the values of a sweep, which needs -m; a list is typed "
+            f"{shlex.quote(f'{key}=[{value}]')}, and text with a comma in it {_quoted(key, value)}"
         )
     if (found := re.search(r"Could not override '([^']+)'", text)) and "+" in text:
         return unknown_key(found[1])

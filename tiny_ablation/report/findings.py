@@ -2,6 +2,7 @@
 
 import html
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -84,7 +85,8 @@ def _run(run: Run) -> Iterator[str]:
 def _how(run: Run) -> Iterator[str]:
     summary = run.summary
     provenance = read_json(run.dir.provenance)
-    yield _Code(f"tiny-ablate {' '.join(arg for arg in provenance['argv'][1:] if not arg.startswith(_MACHINE))}")
+    given = [arg for arg in provenance["argv"][1:] if not arg.startswith(_MACHINE)]
+    yield _Code(shlex.join(["tiny-ablate", *given]))
     yield ""
     shown = [name for name in ("accuracy", summary["primary"]) if name in summary["baseline"]]
     numbers = [f"{name} {_level(summary['baseline'][name])}" for name in shown]
