@@ -156,3 +156,5 @@ def test_a_sweep_whose_rankings_all_tie_can_be_shown(sweep, cli):
     said = " ".join(conserved(content))
     assert "2 of 6 attention heads are in the top set of every condition" in said
     assert "Kendall" not in said
+    content["sets"][0]["size"] = 1
+    assert "1 of 6 attention heads is in the top set" in " ".join(conserved(content))

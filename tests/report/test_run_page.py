@@ -188,3 +188,8 @@ def test_layers_have_a_forest_plot_and_no_head_map(tmp_path, fake):
 def test_a_directory_that_is_no_run_is_refused(tmp_path):
     with pytest.raises(ResultsError, match=r"summary\.json"):
         write_run_report(tmp_path)
+
+
+def test_the_page_says_which_prompt_the_baseline_is_of(tmp_path, fake):
+    text = _report(tmp_path, fake.impact(4, 3), write_run=fake.write_run, baseline_of="the corrupt prompt, un-intervened")
+    assert "The baseline is the corrupt prompt, un-intervened. A change is the value" in text

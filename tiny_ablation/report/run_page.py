@@ -26,10 +26,6 @@ from tiny_ablation.run.result import Result
 from tiny_ablation.store.files import read_json, read_table
 from tiny_ablation.store.rundir import RunDir
 
-_BASELINE = (
-    "A change is the value with the site intervened on minus the value of the un-intervened run (the baseline), averaged over "
-    "examples."
-)
 _SIX = (
     ("granularity", "what is intervened on at a time"),
     ("component", "the activation that is replaced"),
@@ -80,7 +76,11 @@ def _page(
         answers=answers,
         warnings=[*(unfinished if status and status != "ok" else []), *summary["warnings"]],
         facts=facts,
-        notes=[f"{summary['primary']} is {said.meaning}, in {said.unit}. {_BASELINE}"],
+        notes=[
+            f"{summary['primary']} is {said.meaning}, in {said.unit}. The baseline is "
+            f"{summary.get('baseline_of', 'the un-intervened run')}. A change is the value with the site intervened on minus that "
+            "of the baseline, averaged over examples."
+        ],
         sections=[
             *own,
             *(
@@ -206,7 +206,7 @@ def _methods(summary: Mapping[str, Any]) -> Section:
     text = [
         f"Each site of {summary['model']} was intervened on alone, for each of {summary['n_examples']} examples of "
         f"{summary['dataset']} (split {summary['split']}, {summary['n_groups']} groups, seed {summary['seed']}), and compared "
-        "with the un-intervened run of the same example.",
+        "with the baseline of the same example.",
         f"Intervals are {percent} intervals of the mean change, clustered by group: bootstrap‑t, or a cluster‑robust t where "
         "groups are few or unequal; exact for rates. They are about one site each; for the strongest sites see the intervals "
         f"that allow for the choice. {tests}",

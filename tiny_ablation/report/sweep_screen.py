@@ -101,8 +101,8 @@ def _sentence(found: Mapping[str, Any], invariants: Mapping[str, Any]) -> str:
     members = [site_name(member) for member in found["members"]]
     listed = ", ".join(members[:_NAMED]) + (", ..." if len(members) > _NAMED else "")
     text = (
-        f"{found['size']} of {found['n_components']} {what} are {invariants['kept']} by {found['metric']} "
-        f"(k={invariants['k']}, {len(found['conditions'])} conditions{_of(found)})"
+        f"{found['size']} of {found['n_components']} {what} {'is' if found['size'] == 1 else 'are'} {invariants['kept']} "
+        f"by {found['metric']} (k={invariants['k']}, {len(found['conditions'])} conditions{_of(found)})"
     )
     text += f": {listed}." if members else "."
     if found["chance"]:
