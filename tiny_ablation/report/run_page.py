@@ -78,8 +78,8 @@ def _page(
         facts=facts,
         notes=[
             f"{summary['primary']} is {said.meaning}, in {said.unit}. The baseline is "
-            f"{summary.get('baseline_of', 'the un-intervened run')}. A change is the value with the site intervened on minus that "
-            "of the baseline, averaged over examples."
+            f"{summary.get('baseline_of', 'the un-intervened run')}. A change is the value with the site intervened on minus "
+            "that of the baseline, averaged over examples."
         ],
         sections=[
             *own,
