@@ -55,6 +55,24 @@ def test_names_strongest_effects_and_layers_read(cli, tmp_path):
     assert "report.html" in found.files
 
 
+def test_two_directions_have_curves_and_names_of_their_own(cli, tmp_path):
+    patch = ("ablation=activation_patch", "ablation.granularity=attn_out", "ablation.direction=both", "dataset.n_examples=8")
+    assert cli(*TOY, "verify=off", *patch, "hydra.run.dir=run").code == 0
+    impact, found = load_run(tmp_path / "run").impact.query("metric == 'logit_diff'"), read_record(tmp_path / "run")
+    directions = set(impact["direction"])
+    assert len(directions) == 2
+    for direction in directions:
+        rows = impact[(impact["direction"] == direction) & (impact["layer"] == 1)]
+        assert found.curves[f"layer.logit_diff.mean.{direction}"][1] == pytest.approx(rows["delta"].mean())
+        assert found.metrics[f"effect.L1 attn_out.{direction}"] in set(rows["delta"])
+
+
+def test_curves_are_of_the_strongest_factor(cli, tmp_path):
+    assert cli(*TOY, "verify=off", "ablation.scales=[0.0,0.5]", "hydra.run.dir=run").code == 0
+    rows = load_run(tmp_path / "run").impact.query("metric == 'logit_diff' and layer == 1 and scale == 0")
+    assert read_record(tmp_path / "run").curves["layer.logit_diff.mean"][1] == pytest.approx(rows["delta"].mean())
+
+
 @pytest.mark.slow
 def test_a_sweep_has_parameters_and_a_duration(cli, tmp_path):
     assert cli("-m", *TOY, "verify=off", "dataset=facts,negation", "seed=0,1", "hydra.sweep.dir=sweep").code == 0

@@ -14,7 +14,7 @@ from tiny_ablation.models.labels import site_label
 from tiny_ablation.store.files import read_json
 from tiny_ablation.store.manifest import Manifest
 from tiny_ablation.store.reader import Run, load_run
-from tiny_ablation.store.schema import TABLES
+from tiny_ablation.store.schema import TABLES, at_strongest
 from tiny_ablation.store.sweepdir import SweepDir, SweepPlan, is_sweep, read_plan
 
 # Larger files (per-example tables of big sweeps) stay where they are; the tag `run_dir` says where.
@@ -105,30 +105,38 @@ def _sweep_params(plan: SweepPlan | None) -> dict[str, str]:
 
 
 def _top(run: Run, summary: Mapping[str, Any]) -> dict[str, float]:
-    """The effects of the strongest sites, by their names: `effect.L23H4`."""
+    """The effects of the strongest sites, by their names: `effect.L23H4`; behind it the direction of patching, of several."""
     index = TABLES[run.table_name].index
     found: dict[str, float] = {}
     for row in summary["top"]:
         if row["delta"] is None:
             continue
-        name = site_label({column: row[column] for column in index})
-        found.setdefault(_metric_name(f"effect.{name}"), float(row["delta"]))
+        name = f"effect.{site_label({column: row[column] for column in index})}"
+        name += f".{row['direction']}" if "direction" in row else ""
+        found.setdefault(_metric_name(name), float(row["delta"]))
     return found
 
 
 def _curves(run: Run, summary: Mapping[str, Any]) -> dict[str, dict[int, float]]:
-    """The mean and the largest change in the primary metric over the sites of each layer."""
+    """The mean and the largest change in the primary metric over the sites of each layer, at the strongest factor.
+
+    Where values were patched in several directions, each has its own.
+    """
     rows: Any = run.impact[run.impact["metric"] == summary["primary"]]
     if "layer" not in rows or rows.empty:
         return {}
-    by_layer = rows.groupby("layer")["delta"]
-    largest = by_layer.apply(lambda deltas: float(deltas.loc[deltas.abs().idxmax()]))
-    means = by_layer.mean()
-    name = f"layer.{summary['primary']}"
-    return {
-        f"{name}.mean": {int(i): float(v) for i, v in means.items()},
-        f"{name}.largest": {int(i): float(v) for i, v in largest.items()},
-    }
+    if "scale" in rows:
+        rows = rows[at_strongest(rows["scale"])]
+    several, found = rows["direction"].nunique() > 1, {}
+    for direction, same in rows.groupby("direction", sort=False):
+        by_layer, behind = same.groupby("layer")["delta"], f".{direction}" if several else ""
+        for how, values in (
+            ("mean", by_layer.mean()),
+            ("largest", by_layer.apply(lambda deltas: deltas.loc[deltas.abs().idxmax()])),
+        ):
+            name = _metric_name(f"layer.{summary['primary']}.{how}{behind}")
+            found[name] = {int(layer): float(value) for layer, value in values.items()}
+    return found
 
 
 def _summary(run: Run) -> Path | None:
