@@ -238,16 +238,17 @@ def _confirm(config_name: str, directory: Path, screen: Any) -> int:
     from tiny_ablation.sweep.job import is_done, record_failure
     from tiny_ablation.sweep.plan import weights_of
 
-    planned = list(confirmations(config_name, SweepDir(directory), read_plan(directory)))
-    for each in planned:
-        rundir = RunDir(each.dir)
-        [weights] = weights_of([each.spec])
-        if not weights or not is_done(rundir, each.spec.identity(*weights).digest):
+    sweep = SweepDir(directory)
+    planned = list(confirmations(config_name, sweep, read_plan(directory)))
+    for cell, spec in planned:
+        rundir = RunDir(sweep.confirm(cell))
+        [weights] = weights_of([spec])
+        if not weights or not is_done(rundir, spec.identity(*weights).digest):
             try:
-                run(each.spec, each.dir, Screen(quiet=True), replace=True)
+                run(spec, rundir.path, Screen(quiet=True), replace=True)
             except TinyAblateError as error:
-                record_failure(rundir, each.cell, error)
-                screen.warn(f"confirm, {each.cell.condition}, seed {each.cell.seed}: {error}")
+                record_failure(rundir, cell, error)
+                screen.warn(f"confirm, {cell.condition}, seed {cell.seed}: {error}")
     if not planned:
         screen.note("Nothing to confirm: no head is conserved.")
     return len(planned)

@@ -16,7 +16,7 @@ from tiny_ablation.report.answer import answer
 from tiny_ablation.report.evidence import evidence_lines, evidence_tables
 from tiny_ablation.report.findings import _bounds
 from tiny_ablation.report.sweep_answer import sweep_answer
-from tiny_ablation.report.sweep_data import Comparison, Profile, SweepData
+from tiny_ablation.report.sweep_data import Comparison, SweepData
 from tiny_ablation.report.terminal import Screen
 from tiny_ablation.store.sweepdir import SweepDir, SweepPlan
 
@@ -72,7 +72,8 @@ def _of_a_run(place: Path, draws: Draws) -> None:
         assert not CLAIM.search(" ".join(found.sentences))
     out = io.StringIO()
     console = Console(file=out, width=200)
-    Screen(out=console, err=console).table(rows, metric="logit_diff", null="none", family_size=3)
+    about = {"primary": "logit_diff", "null": "none", "family_size": 3, "resolution": None, "confidence": 0.95}
+    Screen(out=console, err=console).table({"top": rows, **about})
     shown = [line for line in out.getvalue().splitlines() if re.match(r"\s+\d+\s+0\s", line)]
     assert [line.rstrip().endswith("unresolved") for line in shown] == [f"L{r['layer']}H0" not in sure for r in rows]
     for row in rows:
@@ -102,7 +103,8 @@ def _of_a_sweep(place: Path, draws: Draws) -> None:
         "head_impact",
         "toy",
         "logit_diff",
-        tuple(Profile(name, "examples") for name in names),
+        names,
+        ["examples"] * len(names),
         ((0, 0),),
         delta,
         low,
@@ -112,10 +114,9 @@ def _of_a_sweep(place: Path, draws: Draws) -> None:
         "12 examples",
         entry,
         {},
-        0.95,
     )
     data = SweepData(SweepDir(place), SweepPlan("", (), ()), {}, {"k": 1, "op": "intersection"}, {}, (comparison,), {})
-    [said] = [text for text in sweep_answer(data, comparison).sentences if text.startswith("L0H0")]
+    [said] = [text for text in sweep_answer(data, comparison)[0].text if text.startswith("L0H0")]
     for name, held in zip(names, [formats.holds_zero(*b) for b in bounds], strict=True):
         assert (f"in {name} (unresolved: its interval includes 0)" in said) == held
     assert bool(CLAIM.search(said)) == (not all(formats.holds_zero(*b) for b in bounds))

@@ -140,7 +140,7 @@ def test_one_condition_is_no_comparison(tmp_path):
 def test_seeds_that_are_one_measurement_show_the_interval_over_examples(tmp_path):
     directory = write_sweep(tmp_path / "s", layers=3, heads=2, k=3, replicates=False)
     data = read_sweep(directory).comparisons[0]
-    assert {profile.interval for profile in data.profiles} == {"examples"}
+    assert {*data.intervals} == {"examples"}
     means = pd.read_parquet(directory / "artifacts" / "cross_condition" / "head_means.parquet")
     np.testing.assert_array_equal(data.low[2], means.loc[means["condition"] == "ioi", "ci_low"])
     assert "they are one measurement" in _words(write_sweep_report(directory))
@@ -148,7 +148,7 @@ def test_seeds_that_are_one_measurement_show_the_interval_over_examples(tmp_path
 
 def test_seeds_are_said_to_be_more_examples(tmp_path):
     directory = write_sweep(tmp_path / "s", layers=3, heads=2, k=3)
-    assert {p.interval for p in read_sweep(directory).comparisons[0].profiles} == {"examples of 3 seeds"}
+    assert {*read_sweep(directory).comparisons[0].intervals} == {"examples of 3 seeds"}
     said = _words(write_sweep_report(directory))
     assert "Intervals are over the examples of all seeds" in said
     assert "Student" not in said

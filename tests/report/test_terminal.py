@@ -22,6 +22,10 @@ class _Show:
         out, err = (_console(stream, terminal, width) for stream in self._streams)
         self.screen = Screen(quiet=quiet, out=out, err=err)
 
+    def table(self, rows, primary="logit_diff", **changes):
+        about = {"primary": primary, "null": NULL, "family_size": 540, "resolution": None, "confidence": 0.95}
+        self.screen.table({"top": rows, **about, **changes})
+
     @property
     def out(self):
         return self._streams[0].getvalue()
@@ -38,7 +42,7 @@ def _all(show, fake, tmp_path):
     with show.screen.progress("heads", 3) as stage:
         stage.advance(3)
     show.screen.baseline(summary)
-    show.screen.table(summary["top"], metric="logit_diff", null=NULL, family_size=540)
+    show.table(summary["top"])
     show.screen.warn(fake.hostile)
     show.screen.files(tmp_path, ["report.html", "metrics/head_impact.parquet"])
     show.screen.next_command("report", tmp_path, "--open")
@@ -70,7 +74,7 @@ def test_a_terminal_sees_progress_on_stderr_that_leaves_no_trace(fake, tmp_path)
 def test_the_table_shows_the_numbers_that_it_was_given(fake):
     show = _Show()
     rows = fake.top(fake.impact())
-    show.screen.table(rows, metric="logit_diff", null=NULL, family_size=540)
+    show.table(rows)
     shown = _rows(show.out)
     assert len(shown) == 10
     for cells, row in zip(shown, rows, strict=True):
@@ -86,7 +90,7 @@ def test_the_table_shows_the_numbers_that_it_was_given(fake):
 
 def test_columns_align(fake):
     show = _Show()
-    show.screen.table(fake.top(fake.impact(), 20), metric="logit_diff", null=NULL, family_size=540)
+    show.table(fake.top(fake.impact(), 20))
     ends = {line.index("]") for line in show.out.splitlines() if "[" in line}
     assert len(ends) == 1
 
@@ -95,7 +99,7 @@ def test_what_is_unresolved_is_said_in_words(fake):
     show = _Show()
     row = fake.top(fake.impact(), 1)[0]
     rows = [row, {**row, "selected_low": -2.0, "selected_high": 0.0}]
-    show.screen.table(rows, metric="logit_diff", null=NULL, family_size=540)
+    show.table(rows)
     lines = [line for line in show.out.splitlines() if "[" in line]
     assert [line.endswith("unresolved") for line in lines] == [False, True]
     assert "unresolved: the 95 % interval includes 0" in show.out
@@ -104,7 +108,7 @@ def test_what_is_unresolved_is_said_in_words(fake):
 def test_where_draws_do_not_suffice_there_are_no_q_values_and_one_line_says_why(fake):
     show = _Show()
     why = "8 groups allow no p-value below 0.008"
-    show.screen.table(fake.top(fake.impact()), metric="logit_diff", null=NULL, family_size=540, resolution=why)
+    show.table(fake.top(fake.impact()), resolution=why)
     assert {cells[7] for cells in _rows(show.out)} == {"-"}
     assert show.out.count(why) == 1
     assert "false discovery rate" not in show.out
@@ -113,13 +117,13 @@ def test_where_draws_do_not_suffice_there_are_no_q_values_and_one_line_says_why(
 def test_missing_numbers_are_dashes():
     show = _Show()
     row = {"layer": 1, "head": 2, "scale": 0.0, "delta": 0.5, "ci_low": None, "ci_high": None, "value": 1.0}
-    show.screen.table([{**row, "q_value": None}], metric="kl_div", null=NULL, family_size=1)
+    show.table([{**row, "q_value": None}], "kl_div", family_size=1)
     assert _rows(show.out) == [["1", "2", "0", "+0.500", "-", "-", "-", "1.000", "unresolved"]]
 
 
 def test_no_rows_are_said_to_be_none():
     show = _Show()
-    show.screen.table([], metric="kl_div", null=NULL, family_size=0)
+    show.table([], "kl_div", family_size=0)
     assert "  none\n" in show.out
 
 
@@ -137,7 +141,7 @@ def test_nothing_but_paths_and_commands_is_wider_than_the_terminal(fake, width):
     table = fake.impact()
     show.screen.start({"model": "a name " * 30})
     show.screen.baseline(fake.summary(table))
-    show.screen.table(fake.top(table), metric="logit_diff", null=NULL * 5, family_size=540)
+    show.table(fake.top(table), null=NULL * 5)
     assert max(map(len, show.out.splitlines())) <= width
 
 

@@ -11,17 +11,11 @@ _NUMBERS = re.compile(r"[-+<>\d.,%e\[\] ]*")
 
 
 class Cell(str):
-    """The text of a cell with what a page needs besides: the number to sort by, how it looks, and what it leads to.
+    """The text of a cell with what a page needs besides: the number to sort by, how it looks, and what it leads to."""
 
-    Attributes:
-        number: to sort by; None sorts by the text.
-        how: a class of the style sheet: `below`, `above`, `unsure`, `wide`.
-        link: a file that it leads to, relative to the page; empty for none.
-    """
-
-    number: float | None
-    how: str
-    link: str
+    number: float | None  # to sort by; None sorts by the text
+    how: str  # a class of the style sheet: `below`, `above`, `unsure`, `wide`
+    link: str  # a file that it leads to, relative to the page; empty for none
 
     def __new__(cls, text: object, number: float | None = None, how: str = "", link: str = "") -> "Cell":
         """A cell that shows `text`."""
@@ -32,27 +26,16 @@ class Cell(str):
 
 @dataclass(frozen=True)
 class Table:
-    """A table of text; the strings of its rows may be `Cell`s.
+    """A table of text; the strings of its rows may be `Cell`s."""
 
-    Attributes:
-        caption: what it shows and how to read it.
-        head: the names of the columns.
-        rows: the cells, as they are shown.
-        title: above it in a page, where its section holds several things; empty for none.
-        id: identifies it in its page, where it can then be sorted; empty for a table that is short enough to read.
-        strong: for each row whether it stands out; the others are grey. Empty: all do.
-        find: for each row what a search finds it by; empty for no search.
-        only: the label of the box that leaves the rows that stand out alone.
-    """
-
-    caption: str
-    head: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    title: str = ""
-    id: str = ""
-    strong: Sequence[bool] = ()
-    find: Sequence[str] = ()
-    only: str = ""
+    caption: str  # what it shows and how to read it
+    head: Sequence[str]  # the names of the columns
+    rows: Sequence[Sequence[str]]  # the cells, as they are shown
+    title: str = ""  # above it in a page, where its section holds several things; empty for none
+    id: str = ""  # identifies it in its page, where it can then be sorted; empty for a table that is short enough to read
+    strong: Sequence[bool] = ()  # for each row whether it stands out, the others being grey; empty: all stand out
+    find: Sequence[str] = ()  # for each row the text that a search looks in; empty: the table has no search
+    only: str = ""  # the label of the box that hides the rows that do not stand out
 
     @property
     def sides(self) -> list[str]:
@@ -67,64 +50,40 @@ def _is_number(cell: str) -> bool:
 
 @dataclass(frozen=True)
 class Drawn:
-    """The numbers of a figure, as both of its renderings draw them: one of `document.figures`.
+    """The numbers of a figure, as both of its renderings draw them: one of `document.figures`."""
 
-    Attributes:
-        name: identifies the figure in its page.
-        title: what was done, to what, on what.
-        note: what was measured and how to read it: examples, and what the intervals are.
-    """
-
-    name: str
-    title: str
-    note: str
+    name: str  # identifies the figure in its page
+    title: str  # what was done, to what, on what
+    note: str  # what was measured and how to read it: examples, and what the intervals are
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure, drawn for print and for the screen from one specification.
+    """A figure, drawn for print and for the screen from one specification."""
 
-    Attributes:
-        name: the stem of its files.
-        heading: above it in a page.
-        caption: below it in a page: how to read it.
-        drawn: what is drawn.
-    """
-
-    name: str
-    heading: str
-    caption: str
-    drawn: Drawn
+    name: str  # the stem of its files
+    heading: str  # above it in a page
+    caption: str  # below it in a page: how to read the figure
+    drawn: Drawn  # its numbers
 
 
 @dataclass(frozen=True)
 class Section:
-    """One thing that a run or a sweep has to say.
+    """One thing that a run or a sweep has to say."""
 
-    Attributes:
-        title: its heading.
-        text: its paragraphs.
-        tables: below the text.
-        headline: the answer of the run in one sentence, in place of the one about its strongest site; empty where the section
-            does not answer the run's question.
-        firm: whether the headline is a finding that the evidence carries; else it is set smaller.
-        code: text that is shown letter by letter, each with the line behind which it is folded away, or with none.
-        figures: below the code.
-        items: short sentences, as a list.
-        pairs: names with their values.
-        link: the file that the heading leads to, relative to the page; empty for none.
-    """
-
-    title: str
-    text: Sequence[str] = ()
-    tables: Sequence[Table] = ()
+    title: str  # its heading
+    text: Sequence[str] = ()  # its paragraphs
+    tables: Sequence[Table] = ()  # below the text
+    # the answer of the run in one sentence, in place of the one about its strongest site; empty where the section does not
+    # answer the run's question
     headline: str = ""
-    firm: bool = True
+    firm: bool = True  # whether the headline is a finding that the evidence carries; else it is set smaller
+    # text that is shown letter by letter, each with the line behind which it is folded away, or with none
     code: Sequence[tuple[str, str]] = ()
-    figures: Sequence[Figure] = ()
-    items: Sequence[str] = ()
-    pairs: Sequence[tuple[str, str]] = ()
-    link: str = ""
+    figures: Sequence[Figure] = ()  # below the code
+    items: Sequence[str] = ()  # short sentences, as a list
+    pairs: Sequence[tuple[str, str]] = ()  # names with their values
+    link: str = ""  # the file that the heading leads to, relative to the page; empty for none
 
     @property
     def empty(self) -> bool:
@@ -134,24 +93,13 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """A run or a sweep on one page.
+    """A run or a sweep on one page."""
 
-    Attributes:
-        title: of the window.
-        eyebrow: one small line above all: what this is a page of.
-        answers: the first screen: the headline of each with its paragraphs, and its items in small print.
-        warnings: what a reader of the numbers must know.
-        facts: a few numbers: name, value, and what stands below it in small print.
-        notes: how to read the numbers.
-        sections: everything else; empty ones are left out.
-        footer: the last line.
-    """
-
-    title: str
-    eyebrow: str
-    answers: Sequence[Section]
-    warnings: Sequence[str]
-    facts: Sequence[tuple[str, str, str]]
-    notes: Sequence[str]
-    sections: Sequence[Section]
-    footer: str
+    title: str  # of the window
+    eyebrow: str  # one small line above all: what this is a page of
+    answers: Sequence[Section]  # the first screen: the headline of each with its paragraphs, and its items in small print
+    warnings: Sequence[str]  # what a reader of the numbers must know
+    facts: Sequence[tuple[str, str, str]]  # a few numbers: name, value, and a line in small print below
+    notes: Sequence[str]  # how to read the numbers
+    sections: Sequence[Section]  # everything else; empty ones are left out
+    footer: str  # the last line

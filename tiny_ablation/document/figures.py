@@ -32,21 +32,13 @@ def tick_text(tick: float) -> str:
 
 @dataclass(frozen=True)
 class GridPanel:
-    """One panel: arrays of shape (rows, columns).
+    """One panel: arrays of shape (rows, columns)."""
 
-    Attributes:
-        name: above it.
-        values: NaN where nothing was measured.
-        resolved: whether the value is to be coloured in full; else it is pale, with a grey dot.
-        hover: the texts that `Grid.hover` shows of a cell.
-        marked: cells with an outline.
-    """
-
-    name: str
-    values: np.ndarray
-    resolved: np.ndarray
-    hover: Sequence[Sequence[tuple[str, ...]]]
-    marked: np.ndarray | None = None
+    name: str  # above it
+    values: np.ndarray  # NaN where nothing was measured
+    resolved: np.ndarray  # whether the value is to be coloured in full; else it is pale, with a grey dot
+    hover: Sequence[Sequence[tuple[str, ...]]]  # the texts that `Grid.hover` shows of a cell
+    marked: np.ndarray | None = None  # cells with an outline
 
     def unsure(self) -> tuple[np.ndarray, np.ndarray]:
         """Rows and columns of the grey dots."""
@@ -61,21 +53,13 @@ class GridPanel:
 
 @dataclass(frozen=True)
 class Key:
-    """What the marks of a map mean, drawn below it in print.
+    """What the marks of a map mean, drawn below it in print."""
 
-    Attributes:
-        below: what a value below zero says; empty for nothing.
-        above: what a value above zero says.
-        coloured: what a full cell is.
-        dot: what a grey dot is.
-        outlined: what an outlined cell is.
-    """
-
-    below: str
-    above: str
-    coloured: str = "interval excludes 0"
-    dot: str = "interval includes 0: unresolved"
-    outlined: str = "invariant"
+    below: str  # what a value below zero says; empty for nothing
+    above: str  # what a value above zero says
+    coloured: str = "interval excludes 0"  # what a full cell is
+    dot: str = "interval includes 0: unresolved"  # what a grey dot is
+    outlined: str = "invariant"  # what an outlined cell is
 
 
 @dataclass(frozen=True)
@@ -83,38 +67,23 @@ class Grid(Drawn):
     """Values on a grid of two named axes, one panel or several with the same colours.
 
     A full cell is a value whose interval excludes 0; a pale one with a dot includes 0; an empty cell was not measured.
-
-    Attributes:
-        kind: what it is, for those who do not see it.
-        rows: the labels down.
-        columns: the labels across.
-        axes: what the rows and the columns are.
-        colour: the label of the colours, with the unit.
-        limit: the colours reach from minus this to this.
-        panels: as many side by side as a page has room for.
-        places: decimals of numbers in the cells; None shows no numbers.
-        strong: rows whose labels are bold.
-        square: whether cells are as high as they are wide, as where both axes are the same.
-        site: the name of a cell, with `{row}` and `{column}`.
-        hover: what a pointer on a cell is told below its name, with `{0}`, `{1}`, ... for the texts of `GridPanel.hover`.
-        unsure: what it is told of a grey dot besides.
-        key: what the marks mean; None where the note says it.
     """
 
-    kind: str
-    rows: Sequence[str]
-    columns: Sequence[str]
-    axes: tuple[str, str]
-    colour: str
-    limit: float
-    panels: Sequence[GridPanel]
-    places: int | None = None
-    strong: frozenset[int] = field(default_factory=frozenset)
-    square: bool = False
-    site: str = "{row}, {column}"
+    kind: str  # of figure, for screen readers
+    rows: Sequence[str]  # the labels down
+    columns: Sequence[str]  # the labels across
+    axes: tuple[str, str]  # what the rows and the columns are
+    colour: str  # the label of the colours, with the unit
+    limit: float  # the colours reach from minus this to this
+    panels: Sequence[GridPanel]  # as many side by side as a page has room for
+    places: int | None = None  # decimals of numbers in the cells; None shows no numbers
+    strong: frozenset[int] = field(default_factory=frozenset)  # rows whose labels are bold
+    square: bool = False  # whether cells are as high as they are wide, as where both axes are the same
+    site: str = "{row}, {column}"  # the name of a cell, with `{row}` and `{column}`
+    # the hover text of a cell below its name, with `{0}`, `{1}`, ... for the texts of `GridPanel.hover`
     hover: str = "{0}"
-    unsure: str = "unresolved: the interval includes 0"
-    key: Key | None = None
+    unsure: str = "unresolved: the interval includes 0"  # a further line in the hover text of a grey dot
+    key: Key | None = None  # what the marks mean; None where the note says it
 
     @property
     def has_gaps(self) -> bool:
@@ -124,27 +93,17 @@ class Grid(Drawn):
 
 @dataclass(frozen=True)
 class Line:
-    """One line.
+    """One line."""
 
-    Attributes:
-        name: in the legend; lines of one name look alike in all panels.
-        x: (n,) ascending.
-        y: (n,)
-        low: (n,) lower ends of the intervals, NaN where there is none.
-        high: (n,)
-        unsure: (n,) which points are unresolved, where another interval than the shown one says so; None for none.
-        points: (n,) what each point is; empty for its place on the axis across.
-        grey: whether it is only there to compare the others with.
-    """
-
-    name: str
-    x: np.ndarray
-    y: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
+    name: str  # in the legend; lines of one name look alike in all panels
+    x: np.ndarray  # (n,) ascending
+    y: np.ndarray  # (n,)
+    low: np.ndarray  # (n,) lower ends of the intervals, NaN where there is none
+    high: np.ndarray  # (n,)
+    # (n,) which points are unresolved, where another interval than the shown one says so; None for none
     unsure: np.ndarray | None = None
-    points: Sequence[str] = ()
-    grey: bool = False
+    points: Sequence[str] = ()  # (n,) what each point is; empty for its place on the axis across
+    grey: bool = False  # whether it is drawn only for comparison
 
     @property
     def resolved(self) -> np.ndarray:
@@ -166,32 +125,19 @@ class Lines(Drawn):
     """Values along an axis as lines with bands, in one panel or several.
 
     A band is an interval; a filled mark is a value whose interval excludes 0 (or that has none), an open one includes 0.
-
-    Attributes:
-        kind: what it is, for those who do not see it.
-        x_title: the axis across.
-        y_title: the axis up, with the unit.
-        panels: all with the same axes.
-        legend: above the names of the lines; empty for none.
-        interval: what a band is; empty where there is none.
-        ticks: where the axis across has ticks; None leaves it to the drawing.
-        logarithmic: whether the axis across is.
-        levels: heights with a line of their own, beside the one at 0.
-        span: how far the axis up reaches; None: as far as the lines do.
-        signed: whether values are changes, written with their sign.
     """
 
-    kind: str
-    x_title: str
-    y_title: str
-    panels: Sequence[LinePanel]
-    legend: str = ""
-    interval: str = ""
-    ticks: tuple[float, ...] | None = None
-    logarithmic: bool = False
-    levels: tuple[float, ...] = ()
-    span: tuple[float, float] | None = None
-    signed: bool = True
+    kind: str  # of figure, for screen readers
+    x_title: str  # the axis across
+    y_title: str  # the axis up, with the unit
+    panels: Sequence[LinePanel]  # all with the same axes
+    legend: str = ""  # above the names of the lines; empty for none
+    interval: str = ""  # what a band is; empty where there is none
+    ticks: tuple[float, ...] | None = None  # where the axis across has ticks; None leaves it to the drawing
+    logarithmic: bool = False  # whether the axis across is
+    levels: tuple[float, ...] = ()  # heights with a line of their own, beside the one at 0
+    span: tuple[float, float] | None = None  # how far the axis up reaches; None: as far as the lines do
+    signed: bool = True  # whether values are changes, written with their sign
 
     @property
     def names(self) -> list[str]:
@@ -201,69 +147,40 @@ class Lines(Drawn):
 
 @dataclass(frozen=True)
 class Points(Drawn):
-    """Named points on a plane: a map of conditions, or one number against another.
+    """Named points on a plane: a map of conditions, or one number against another."""
 
-    Attributes:
-        kind: what it is, for those who do not see it.
-        x_title: the axis across, with the unit.
-        y_title: the axis up, with the unit.
-        x: (n,)
-        y: (n,)
-        labels: of the points, for a pointer that rests on them.
-        shown: whether labels stand beside the filled points, as far as there is room for them.
-        diagonal: whether the line x = y is drawn.
-        unsure: (n,) which points cannot be told from the diagonal, and are grey and open; None for none.
-    """
-
-    kind: str
-    x_title: str
-    y_title: str
-    x: np.ndarray
-    y: np.ndarray
-    labels: Sequence[str]
-    shown: bool = False
-    diagonal: bool = False
-    unsure: np.ndarray | None = None
+    kind: str  # of figure, for screen readers
+    x_title: str  # the axis across, with the unit
+    y_title: str  # the axis up, with the unit
+    x: np.ndarray  # (n,)
+    y: np.ndarray  # (n,)
+    labels: Sequence[str]  # of the points, for a pointer that rests on them
+    shown: bool = False  # whether labels stand beside the filled points, as far as there is room for them
+    diagonal: bool = False  # whether the line x = y is drawn
+    unsure: np.ndarray | None = None  # (n,) which points do not differ from the diagonal, drawn grey and open; None: none
 
 
 @dataclass(frozen=True)
 class Bar:
-    """One row of a bar chart: from `start` to `end`, with a mark at `value` where these are the ends of its interval.
+    """One row of a bar chart: from `start` to `end`, with a mark at `value` where these are the ends of its interval."""
 
-    Attributes:
-        label: to its left.
-        start: where it begins.
-        end: where it ends.
-        beside: to its right.
-        hover: what a pointer is told, line by line, its name first.
-        value: what the interval is of; None for a bar without a mark.
-        resolved: whether the interval excludes 0; else the mark is open and grey.
-    """
-
-    label: str
-    start: float
-    end: float
-    beside: str
-    hover: Sequence[str]
-    value: float | None = None
-    resolved: bool = True
+    label: str  # to its left
+    start: float  # where it begins
+    end: float  # where it ends
+    beside: str  # to its right
+    hover: Sequence[str]  # the lines of the hover text, its name first
+    value: float | None = None  # what the interval is of; None for a bar without a mark
+    resolved: bool = True  # whether the interval excludes 0; else the mark is open and grey
 
 
 @dataclass(frozen=True)
 class Bars(Drawn):
-    """Bars across, one below the other: values with their intervals, or spans of time.
+    """Bars across, one below the other: values with their intervals, or spans of time."""
 
-    Attributes:
-        kind: what it is, for those who do not see it.
-        x_title: the axis across, with the unit.
-        bars: the first on top.
-        key: what the marks mean, below the axis; empty for none.
-    """
-
-    kind: str
-    x_title: str
-    bars: Sequence[Bar]
-    key: str = ""
+    kind: str  # of figure, for screen readers
+    x_title: str  # the axis across, with the unit
+    bars: Sequence[Bar]  # the first on top
+    key: str = ""  # what the marks mean, below the axis; empty for none
 
 
 @dataclass(frozen=True)
@@ -271,13 +188,9 @@ class Overlap(Drawn):
     """Which sites several conditions share: an UpSet plot (Lex et al. 2014).
 
     A column is a group of sites in the sets of exactly the conditions with a filled dot; the bar above is how many.
-
-    Attributes:
-        conditions: the rows, with the size of each set.
-        groups: for each column which rows are filled, and the names of its sites; the most shared first.
-        many: what a site is called.
     """
 
-    conditions: Sequence[tuple[str, int]]
+    conditions: Sequence[tuple[str, int]]  # the rows, with the size of each set
+    # for each column which rows are filled, and the names of its sites; the most shared first
     groups: Sequence[tuple[tuple[int, ...], list[str]]]
-    many: str
+    many: str  # what a site is called

@@ -18,25 +18,15 @@ _FALSE_DISCOVERIES = 0.05  # the rate that q-values are compared with
 
 @dataclass(frozen=True)
 class Answer:
-    """What was found.
+    """What was found."""
 
-    Attributes:
-        headline: one sentence.
-        sentences: what it rests on.
-        tested: how many sites were tested at the scale that the sentences are about.
-        resolved: how many of them have an interval that excludes 0.
-        significant: how many have q at most 0.05; None where q-values are not to be used.
-        top: the row of the site that the headline names; None where it names none.
-        firm: whether the headline names a site that nothing speaks against; else it is set smaller.
-    """
-
-    headline: str
-    sentences: list[str]
-    tested: int
-    resolved: int
-    significant: int | None
-    top: dict[str, Any] | None
-    firm: bool
+    headline: str  # one sentence
+    sentences: list[str]  # what it rests on
+    tested: int  # how many sites were tested at the scale that the sentences are about
+    resolved: int  # how many of them have an interval that excludes 0
+    significant: int | None  # how many have q at most 0.05; None where q-values are not to be used
+    top: dict[str, Any] | None  # the row of the site that the headline names; None where it names none
+    firm: bool  # whether the headline names a site that nothing speaks against; else it is set smaller
 
 
 def answer(
@@ -48,16 +38,10 @@ def answer(
     family_size: int | None = None,
     doubt: Callable[[Mapping[str, Any]], str] = lambda _site: "",
 ) -> Answer:
-    """Which sites the behaviour depends on, at the strongest intervention of the run.
+    """Which sites the behaviour depends on, at the strongest intervention of the run that wrote the impact table.
 
-    Args:
-        impact: the rows of an impact table of one run.
-        metric: the metric to speak of.
-        confidence: of the intervals.
-        use_q: whether the q-values can be used; they cannot when the number of draws does not reach the first
-            step of the correction.
-        family_size: how many tests the q-values correct for; None leaves it unsaid.
-        doubt: what speaks against calling a site the strongest, from its row (`evidence.doubt`); empty for nothing.
+    `use_q` is False where the number of draws does not reach the first step of the correction; `doubt` says of the row of a
+    site what speaks against calling it the strongest (`evidence.doubt`), or nothing.
 
     Raises:
         ResultsError: the table has no effect on `metric`.
@@ -66,32 +50,20 @@ def answer(
     scale = effects.scales(rows)[0]
     rows = effects.at_scale(rows, scale)
     use_q = use_q and bool(rows["q_value"].notna().any())
-    found = _found(rows, confidence, use_q)
+    found = effects.strongest(effects.where(rows, rows["resolved"]))
+    if use_q:
+        found = effects.where(found, found["q_value"] <= _FALSE_DISCOVERIES)
+    elif len(found) <= (1 - confidence) * len(rows):  # without a correction, as many as chance would give are no finding
+        found = found.iloc[:0]
     teller = _AnswerWriter(metric, confidence, scale, effects.index_columns(impact), formats.decimals(rows["delta"]))
     top = None if found.empty else found.iloc[0].to_dict()
     reserve = "" if top is None else doubt(top)
     sentences = [] if found.empty else [teller.size(found)]
     sentences += teller.counts(rows, found, use_q, family_size)
-    if not found.empty:
-        sentences.append(teller.directions(found))
-    return Answer(
-        headline=teller.headline(found, reserve),
-        sentences=[*sentences, *teller.larger_but_uncertain(rows, found)],
-        tested=len(rows),
-        resolved=sum(rows["resolved"]),
-        significant=len(found) if use_q else None,
-        top=top,
-        firm=top is not None and not reserve,
-    )
-
-
-def _found(rows: pd.DataFrame, confidence: float, use_q: bool) -> pd.DataFrame:
-    """The sites that may be named as having an effect, the strongest first."""
-    found = effects.strongest(effects.where(rows, rows["resolved"]))
-    if use_q:
-        return effects.where(found, found["q_value"] <= _FALSE_DISCOVERIES)
-    # Without a correction, as many as chance would give are no finding.
-    return found if len(found) > (1 - confidence) * len(rows) else found.iloc[:0]
+    sentences += [] if found.empty else [teller.directions(found)]
+    sentences += teller.larger_but_uncertain(rows, found)
+    significant, firm = len(found) if use_q else None, top is not None and not reserve
+    return Answer(teller.headline(found, reserve), sentences, len(rows), sum(rows["resolved"]), significant, top, firm)
 
 
 @dataclass(frozen=True)
@@ -121,11 +93,10 @@ class _AnswerWriter:
         chance = (1 - self.confidence) * tested
         lucky = f"about {chance:.0f}" if chance >= 1 else "fewer than one"
         at = "" if self.scale is None else f" at scale {self.scale:g}"
-        have = "has" if resolved == 1 else "have"
+        have = f"{'has' if resolved == 1 else 'have'} a {formats.percent(self.confidence)} interval that excludes 0"
         lines = [
-            f"Of {tested} {vocabulary.noun(self.index, tested)}{at}, {resolved} {have} a "
-            f"{formats.percent(self.confidence)} interval that excludes 0; {lucky} would "
-            "by chance if none had an effect."
+            f"Of {tested} {vocabulary.noun(self.index, tested)}{at}, {resolved} {have}; {lucky} would by chance if none had an "
+            "effect."
         ]
         if use_q and resolved:
             family = f" among {family_size} tests" if family_size else ""

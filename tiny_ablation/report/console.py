@@ -10,7 +10,7 @@ _NARROWEST = 40  # columns; in a smaller pane lines wrap by themselves
 
 
 class _Console(Console):
-    """Goes silent when nobody reads any more (`| head -1`): the run goes on, since its files are what it is for."""
+    """A console that goes silent when its reader is gone (`| head -1`), while the run, whose result is its files, goes on."""
 
     def on_broken_pipe(self) -> None:
         """Where rich would end the process."""

@@ -20,13 +20,8 @@ def examples_section(
 ) -> Section:
     """The prompts that the strongest sites change most; empty where the run kept no text of its prompts.
 
-    Args:
-        run: its per-example table and its provenance are read.
-        summary: the content of `metrics/summary.json`.
-        sites: how many of the strongest sites.
-        prompts: how many prompts of each.
-        longest: characters of a prompt; of a longer one its end is shown, where the answer is read, or what stands before
-            an end that all prompts share.
+    `sites` and `prompts` are how many are shown. Of a prompt that is longer than `longest` characters the end is shown, where
+    the answer is read, or what stands before an end that all prompts share.
     """
     title, primary = "Examples", summary["primary"]
     texts = texts_of(read_json(run.provenance)) if run.provenance.is_file() else {}
@@ -44,26 +39,27 @@ def examples_section(
         if rows.empty or not rows["example_id"].isin(texts).all():
             continue
         name = site_label({column: site[column] for column in index})
-        n_flips = (rows["prediction"] != rows["prediction_baseline"]).sum()
-        shown = by_change(rows, texts, primary).head(prompts)
-        if "text" in rows:
-            lines.append(_said_of_texts(name, rows))
-            tables.append(_texts_table(name, shown, primary, shorten))
+        cells, written = [], "text" in rows
+        for row in by_change(rows, texts, primary).head(prompts).to_dict("records"):
+            prompt, change = shorten(row["clean"]), formats.signed(row["delta"], 3)
+            if written:
+                cells.append([prompt, row["target"], *(printable(row[key]) for key in ("text_baseline", "text")), change])
+            else:
+                cells.append([prompt, row["target"], row["foil"], change, row["prediction_baseline"], row["prediction"]])
+        if written:
+            changed = (rows["text"] != rows["text_baseline"]).sum()
+            lines.append(
+                f"With {name} intervened on while it writes, the model writes another text behind {changed} of {len(rows)} "
+                "prompts."
+            )
+            head = ("prompt", "right", "written before", "written after", f"change of {primary}")
+            caption = f"{name}: what is written behind the prompts whose {primary} it changes most."
+            tables.append(Table(caption, head, cells))
             continue
-        cells = [
-            [
-                shorten(row["clean"]),
-                row["target"],
-                row["foil"],
-                formats.signed(row["delta"], 3),
-                row["prediction_baseline"],
-                row["prediction"],
-            ]
-            for _, row in shown.iterrows()
-        ]
         prompt, _, _, change, *tokens = cells[0]
         before, after = (f"“{token.strip()}”" for token in tokens)
         moved = f"stays {after}" if before == after else f"goes from {before} to {after}"
+        n_flips = (rows["prediction"] != rows["prediction_baseline"]).sum()
         lines.append(
             f"{name} changes the likeliest next token of {n_flips} of {len(rows)} prompts. It changes {primary} most for "
             f"“{prompt}”: {change}, and the likeliest token {moved}."
@@ -73,34 +69,11 @@ def examples_section(
     return Section(title, lines, tables)
 
 
-def _said_of_texts(name: str, rows: Any) -> str:
-    changed = (rows["text"] != rows["text_baseline"]).sum()
-    return f"With {name} intervened on while it writes, the model writes another text behind {changed} of {len(rows)} prompts."
-
-
-def _texts_table(name: str, shown: Any, primary: str, shorten: Callable[[str], str]) -> Table:
-    head = ("prompt", "right", "written before", "written after", f"change of {primary}")
-    cells = [
-        [
-            shorten(row["clean"]),
-            row["target"],
-            printable(row["text_baseline"]),
-            printable(row["text"]),
-            formats.signed(row["delta"], 3),
-        ]
-        for _, row in shown.iterrows()
-    ]
-    return Table(f"{name}: what is written behind the prompts whose {primary} it changes most.", head, cells)
-
-
 def readouts_section(run: RunDir, *, heads: int = 3, prompts: int = 5, longest: int = 240) -> Section:
     """What the strongest heads attend to and write in clean runs; empty where the run did not read them.
 
-    Args:
-        run: its tables `head_readouts` and `head_prompts` and its provenance are read.
-        heads: how many of the strongest.
-        prompts: how many prompts of each, those first that it changes most.
-        longest: characters of a prompt; of a longer one its end, as in `examples_section`.
+    Shown are as many `heads`, and of each as many `prompts`, those first that it changes most; `longest` as in
+    `examples_section`.
     """
     title = "What the strongest heads attend to and write"
     files = [run.metrics / f"{name}.parquet" for name in ("head_readouts", "head_prompts")]
@@ -115,17 +88,11 @@ def readouts_section(run: RunDir, *, heads: int = 3, prompts: int = 5, longest: 
     for (layer, head), rows in sites[:heads]:
         name, mean = site_label({"layer": layer, "head": head}), means.loc[(layer, head)]
         lines.append(_said_of_head(name, mean))
-        cells = [
-            [
-                shorten(texts[row["example_id"]]["clean"]),
-                _words(row["attended"], weights=True),
-                _words(row["promoted"]),
-                _words(row["suppressed"]),
-                formats.signed(row["direct"], 3),
-            ]
-            for row in rows.head(prompts).to_dict("records")
-            if row["example_id"] in texts
-        ]
+        cells = []
+        for row in rows.head(prompts).to_dict("records"):
+            if text := texts.get(row["example_id"]):
+                words = [_words(row["attended"], weights=True), *(_words(row[key]) for key in ("promoted", "suppressed"))]
+                cells.append([shorten(text["clean"]), *words, formats.signed(row["direct"], 3)])
         how = "where its last token attends, the tokens whose logits it raises and lowers most, and the logits that it adds"
         columns = ("prompt", "attends to", "promotes", "suppresses", "right − wrong")
         tables.append(Table(f"{name}: {how} to the right answer over the wrong one.", columns, cells))
@@ -145,12 +112,12 @@ def _said_of_head(name: str, mean: Any) -> str:
 
 
 def _words(content: str, *, weights: bool = False, most: int = 3) -> str:
-    entries = json.loads(content)[:most]
-    return (
-        ", ".join(f"{printable(word.strip() or word)} {weight:.2f}" for _, word, weight in entries)
-        if weights
-        else ", ".join(printable(word.strip() or word) for word, _ in entries)
-    )
+    shown = []
+    for entry in json.loads(content)[:most]:
+        *_, word, weight = entry
+        word = printable(word.strip() or word)
+        shown.append(f"{word} {weight:.2f}" if weights else word)
+    return ", ".join(shown)
 
 
 def _shortener(prompts: Iterable[str], longest: int) -> Callable[[str], str]:

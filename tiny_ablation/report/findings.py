@@ -7,8 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from tiny_ablation import formats
 from tiny_ablation.ablations.registry import find_ablation
 from tiny_ablation.data.text import tame
@@ -30,11 +28,7 @@ class _Code(str):
 
 
 def findings_page(directories: Sequence[Path], command: str) -> str:
-    """The page.
-
-    Args:
-        directories: of finished runs, and of sweeps that compared replacements.
-        command: what writes the page, to be named in it.
+    """The page of finished runs, and of sweeps that compared replacements; it names the `command` that writes it.
 
     Raises:
         ResultsError: a directory holds no finished run, or its files are damaged.
@@ -48,8 +42,11 @@ def findings_page(directories: Sequence[Path], command: str) -> str:
     ]
     for directory in directories:
         with reading(directory):
-            section = _sweep(directory) if SweepDir(directory).plan.is_file() else _run(load_run(directory))
-            lines += ["", *section]
+            if SweepDir(directory).plan.is_file():
+                robust = robustness_lines(read_json(SweepDir(directory).cross / "robustness.json"))
+                lines += ["", "## Robustness", *_bullets(robust)]
+            else:
+                lines += ["", *_run(load_run(directory))]
     return "\n".join([*map(_safe, lines), ""])
 
 
@@ -66,13 +63,25 @@ def _safe(line: str) -> str:
 
 def _run(run: Run) -> Iterator[str]:
     summary = run.summary
-    yield f"## {summary['kind']}: {summary['model']} on {summary['dataset']}"
+    yield from (f"## {summary['kind']}: {summary['model']} on {summary['dataset']}", "")
+    given = [arg for arg in read_json(run.dir.provenance)["argv"][1:] if not arg.startswith(_MACHINE)]
+    yield from (_Code(shlex.join(["tiny-ablate", *given])), "")
+    numbers = []
+    for name in ("accuracy", summary["primary"]):
+        if found := summary["baseline"].get(name):
+            mean, low, high = (formats.number(found[key]) for key in ("mean", "ci_low", "ci_high"))
+            numbers.append(f"{name} {formats.plain(mean, 3)} {formats.bounds(low, high, 3)}")
+    verdict = read_json(run.dir.verify)["verdict"] if run.dir.verify.is_file() else "not computed"
+    yield (
+        f"{summary['n_examples']} examples in {summary['n_groups']} groups, split {summary['split']}, seed {summary['seed']}; "
+        f"baseline {', '.join(numbers)}; run `{summary['run_id']}` ({run.manifest.status}), a slice of it computed again in "
+        f"another way: {verdict.replace('_', ' ')}."
+    )
     yield ""
-    yield from _how(run)
-    shown = sections(summary, _controls(run))
     if not find_ablation(summary["kind"]).has_circuits:
-        yield from _top(run)
-    for section in shown:
+        yield from _top(summary)
+    controls = run.dir.metrics / "site_controls.parquet"
+    for section in sections(summary, read_table(controls) if controls.is_file() else None):
         if section.headline:
             yield f"**{section.headline}**"
         yield from _bullets(section.text)
@@ -82,66 +91,26 @@ def _run(run: Run) -> Iterator[str]:
     yield from _bullets([f"Note: {text}." for text in summary["warnings"]])
 
 
-def _how(run: Run) -> Iterator[str]:
-    summary = run.summary
-    provenance = read_json(run.dir.provenance)
-    given = [arg for arg in provenance["argv"][1:] if not arg.startswith(_MACHINE)]
-    yield _Code(shlex.join(["tiny-ablate", *given]))
-    yield ""
-    shown = [name for name in ("accuracy", summary["primary"]) if name in summary["baseline"]]
-    numbers = [f"{name} {_level(summary['baseline'][name])}" for name in shown]
-    verdict = read_json(run.dir.verify)["verdict"] if run.dir.verify.is_file() else "not computed"
-    yield (
-        f"{summary['n_examples']} examples in {summary['n_groups']} groups, split {summary['split']}, seed {summary['seed']}; "
-        f"baseline {', '.join(numbers)}; run `{summary['run_id']}` ({run.manifest.status}), a slice of it computed again in "
-        f"another way: {verdict.replace('_', ' ')}."
-    )
-    yield ""
-
-
-def _level(found: Mapping[str, Any]) -> str:
-    mean, low, high = (formats.number(found[key]) for key in ("mean", "ci_low", "ci_high"))
-    return f"{formats.plain(mean, 3)} {formats.bounds(low, high, 3)}"
-
-
-def _top(run: Run) -> Iterator[str]:
-    """The strongest sites with their tests, then what controls and the held-out split say of them."""
-    summary = run.summary
+def _top(summary: Mapping[str, Any]) -> Iterator[str]:
+    """The strongest sites with their tests."""
     metric, percent = summary["primary"], formats.percent(summary["confidence"])
     places = formats.decimals(formats.number(row["delta"]) for row in summary["top"])
-    rows = [
-        [
-            effects.site_name(row),
-            formats.signed(formats.number(row["delta"]), places),
-            _bounds(row, places),
-            "-" if summary["resolution"] else formats.probability(formats.number(row["q_value"])),
-        ]
-        for row in summary["top"]
-    ]
-    yield f"The strongest by change in {metric} ({vocabulary.metric_vocabulary(metric).unit}):"
-    yield ""
+    rows = []
+    for row in summary["top"]:
+        q = "-" if summary["resolution"] else formats.probability(row["q_value"])
+        rows.append([effects.site_name(row), formats.signed(formats.number(row["delta"]), places), _bounds(row, places), q])
+    yield from (f"The strongest by change in {metric} ({vocabulary.metric_vocabulary(metric).unit}):", "")
     yield from markdown.table(["site", "change", f"{percent} interval", "q"], rows)
     yield ""
     if summary["resolution"]:
         yield f"q: {summary['resolution']}."
     else:
-        yield (f"q: {vocabulary.procedure(summary['fdr'])}, over {summary['family_size']} tests; null: {summary['null']}.")
+        yield f"q: {vocabulary.procedure(summary['fdr'])}, over {summary['family_size']} tests; null: {summary['null']}."
 
 
 def _bounds(row: Mapping[str, Any], places: int) -> str:
     low, high = formats.number(row["ci_low"]), formats.number(row["ci_high"])
     return f"{formats.interval(low, high, places)}{' (unresolved)' if formats.holds_zero(low, high) else ''}"
-
-
-def _controls(run: Run) -> pd.DataFrame | None:
-    path = run.dir.metrics / "site_controls.parquet"
-    return read_table(path) if path.is_file() else None
-
-
-def _sweep(directory: Path) -> Iterator[str]:
-    found = read_json(SweepDir(directory).cross / "robustness.json")
-    yield "## Robustness"
-    yield from _bullets(robustness_lines(found))
 
 
 def _bullets(lines: Sequence[str]) -> Iterator[str]:

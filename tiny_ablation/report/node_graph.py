@@ -22,18 +22,14 @@ from tiny_ablation.metrics.registry import metric
 from tiny_ablation.run import effects
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from tiny_ablation.store.reader import Run
 
 
 def node_graph(run: "Run", *, ranking: str = "signed", size: int | None = None) -> dict[str, Any]:
-    """The graph of a run: all nodes with the scores that it measured, or the nodes of one circuit.
+    """The graph of a run over heads or MLPs with all nodes and their scores, or of a run over circuits with those of one.
 
-    Args:
-        run: over heads or MLPs, or over circuits.
-        ranking: of a circuit: whose heads were kept, `signed` or `absolute`.
-        size: of a circuit: how many; None is the fewest that carry the behaviour.
+    Of circuits, `ranking` says whose heads were kept, `signed` or `absolute`, and `size` how many; None takes the fewest that
+    carry the behaviour.
 
     Raises:
         ResultsError: the run has no such effects, not of every head or MLP, or no such circuit.
@@ -80,7 +76,16 @@ def _scores(run: "Run", nodes: Collection[str]) -> dict[str, float]:
         raise ResultsError(f"{primary} says neither way that the model gets worse; run with another metrics.primary")
     rows = run.impact.loc[(run.impact["metric"] == primary) & run.impact["delta"].notna(), :]
     rows = effects.at_scale(rows, effects.scales(rows)[0])
-    names = _names(run, rows)
+    kinds = {*zip(rows["component"], rows["set"], rows["positions"], strict=True)}
+    if run.table_name == "head_impact" and kinds == {("z", "single", "all")}:
+        names = [f"a{layer}.h{head}" for layer, head in zip(rows["layer"], rows["head"], strict=True)]
+    elif run.table_name == "layer_impact" and kinds == {("mlp_out", "single", "all")}:
+        names = [f"m{layer}" for layer in rows["layer"]]
+    else:
+        raise ResultsError(
+            f"{run.dir.path} has no effects of whole heads or MLPs at all positions, which are the nodes of the graph; give a "
+            "run of heads or MLPs, or of circuits"
+        )
     kind = names[0][0]
     missing = [node for node in nodes if node[0] == kind and node not in names]
     if missing:
@@ -91,16 +96,3 @@ def _scores(run: "Run", nodes: Collection[str]) -> dict[str, float]:
     if len({*names}) < len(names):
         raise ResultsError(f"{run.dir.path} has several effects of one node, such as {names[0]}")
     return dict(zip(names, (sign * rows["delta"]).tolist(), strict=True))
-
-
-def _names(run: "Run", rows: "pd.DataFrame") -> list[str]:
-    """The node of each row."""
-    kinds = {*zip(rows["component"], rows["set"], rows["positions"], strict=True)}
-    if run.table_name == "head_impact" and kinds == {("z", "single", "all")}:
-        return [f"a{layer}.h{head}" for layer, head in zip(rows["layer"], rows["head"], strict=True)]
-    if run.table_name == "layer_impact" and kinds == {("mlp_out", "single", "all")}:
-        return [f"m{layer}" for layer in rows["layer"]]
-    raise ResultsError(
-        f"{run.dir.path} has no effects of whole heads or MLPs at all positions, which are the nodes of the graph; give a run "
-        "of heads or MLPs, or of circuits"
-    )

@@ -12,18 +12,12 @@ from tiny_ablation.store.manifest import DRAWN, check_files, read_manifest, writ
 from tiny_ablation.store.partial import clear_batches
 from tiny_ablation.store.rundir import RunDir
 from tiny_ablation.store.rundir_guard import reopened
-from tiny_ablation.store.sweepdir import is_sweep
+from tiny_ablation.store.sweepdir import SweepDir, building, is_sweep
 from tiny_ablation.store.untrusted import reading
 
 
 def rebuild(path: Path) -> Path:
-    """Draw the figures and the page of a run or sweep again, and renew its manifest.
-
-    Args:
-        path: the directory of a run, or of a sweep with at least one finished run.
-
-    Returns:
-        The page.
+    """The page of a run, or of a sweep with a finished run, drawn again with its figures; the manifest is renewed.
 
     Raises:
         ResultsError: it is neither, it has no results, or a file that the page is made of was altered since.
@@ -31,19 +25,13 @@ def rebuild(path: Path) -> Path:
     run = RunDir(path)
     with reading(path):
         if is_sweep(path):
-            return _rebuild_sweep(path)
+            if not build_sweep(path).ok:
+                raise ResultsError(f"No run of the sweep {path} has finished, so there is nothing to show yet.")
+            return SweepDir(path).report
         if not run.manifest.is_file():
             raise ResultsError(f"{path} is neither a run nor a sweep: give a directory that tiny-ablate has written.")
         with run.lock(), reopened(path):
             return _rebuild_run(run)
-
-
-def _rebuild_sweep(path: Path) -> Path:
-    from tiny_ablation.store.sweepdir import SweepDir
-
-    if not build_sweep(path).ok:
-        raise ResultsError(f"No run of the sweep {path} has finished, so there is nothing to show yet.")
-    return SweepDir(path).report
 
 
 def _rebuild_run(run: RunDir) -> Path:
@@ -78,14 +66,9 @@ def _rebuild_run(run: RunDir) -> Path:
 
 
 def draw_run(run: RunDir, status: str) -> Path:
-    """Draw the figures and the page of a run from its tables.
+    """The page of a run, drawn with its figures from its tables.
 
-    Args:
-        run: its directory.
-        status: how it ended, since its manifest may not be written yet.
-
-    Returns:
-        The page.
+    `status` is how the run ended, since its manifest may not be written yet.
     """
     from tiny_ablation.report.figures.of_run import write_figures
     from tiny_ablation.report.run_page import write_run_report
@@ -99,15 +82,11 @@ def draw_run(run: RunDir, status: str) -> Path:
 def build_sweep(path: Path) -> "SweepOutcome":
     """Write the results of a sweep from the files of its runs; a second call gives the same bytes.
 
-    Args:
-        path: the directory that holds `sweep.json`.
-
     Raises:
         ResultsError: it is no sweep, or its plan is damaged.
         ConfigError: the plan's `sweep` settings make no sense.
     """
     from tiny_ablation.report.sweep_page import write_sweep_report
-    from tiny_ablation.store.sweepdir import building
     from tiny_ablation.sweep.analysis import aggregate_sweep, write_sweep_manifest
 
     with building(path):

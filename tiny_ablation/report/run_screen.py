@@ -1,6 +1,5 @@
 """A run in the terminal: what is run, and what its summary says when it is done."""
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from tiny_ablation.report.evidence import sections, stable_sites
@@ -27,27 +26,14 @@ def headline(prepared: "PreparedRun") -> dict[str, str]:
     }
 
 
-def _reserve(summary: Mapping[str, Any]) -> str:
-    """What the heading of the strongest sites says where other examples would name others of them."""
-    stability = summary.get("stability")
-    if not stability or stability["stable"]:
-        return ""
-    steady = len(stable_sites(stability))
-    return f" ({steady} of {stability['top']} stable)" if steady else " (not stable)"
-
-
 def show_run(prepared: "PreparedRun", rundir: RunDir, summary: dict[str, Any], screen: Screen) -> None:
     """Print the strongest sites, the evidence, the warnings and where the files are."""
     screen.baseline(summary)
-    screen.table(
-        summary["top"],
-        metric=summary["primary"],
-        null=summary["null"],
-        family_size=summary["family_size"],
-        resolution=summary["resolution"],
-        confidence=summary["confidence"],
-        title=f"Strongest {TABLES[prepared.spec.table].nouns[1]}{_reserve(summary)}",
-    )
+    stability, reserve = summary.get("stability"), ""
+    if stability and not stability["stable"]:  # other examples would name other sites
+        steady = len(stable_sites(stability))
+        reserve = f" ({steady} of {stability['top']} stable)" if steady else " (not stable)"
+    screen.table(summary, f"Strongest {TABLES[prepared.spec.table].nouns[1]}{reserve}")
     for section in (
         *sections(summary, None),
         examples_section(rundir, summary, sites=1, prompts=3, longest=40),

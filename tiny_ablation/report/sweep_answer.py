@@ -4,17 +4,17 @@ A set that chance would give as well is never called conserved, and every p-valu
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from tiny_ablation import formats
 from tiny_ablation.data.text import listing
+from tiny_ablation.document import Section
 from tiny_ablation.report.sweep_data import Comparison, SweepData
 from tiny_ablation.run import vocabulary
 
-_NAMED = 5  # conditions of a sentence; of more only the range is told
+_NAMED = 5  # conditions in a sentence; of more it gives only the range
 _KEPT = {
     "intersection": "in the top set of every condition",
     "union": "in the top set of at least one condition",
@@ -23,49 +23,22 @@ _KEPT = {
 }
 
 
-@dataclass(frozen=True)
-class SweepAnswer:
-    """What was found for one table, model and metric.
+def sweep_answer(data: SweepData, comparison: Comparison, name: str = "") -> tuple[Section, tuple[str, str, str]]:
+    """What the conditions of a comparison, which is called `name`, have in common: in words, and as a number of the page.
 
-    Attributes:
-        headline: one sentence.
-        sentences: what it rests on.
-        size: how many sites are invariant.
-        tested: among how many.
-        beyond_chance: whether random sets would share as much; None where there is no comparison.
-        notes: what must be known of the sets themselves.
+    The headline is firm where it names something that chance would not give.
     """
-
-    headline: str
-    sentences: list[str]
-    size: int
-    tested: int
-    beyond_chance: bool | None
-    notes: list[str]
-
-    @property
-    def firm(self) -> bool:
-        """Whether the headline names something that chance would not give; else it is set smaller."""
-        return self.size > 0 and self.beyond_chance is not False
-
-
-def sweep_answer(data: SweepData, comparison: Comparison) -> SweepAnswer:
-    """What the conditions of a comparison have in common."""
-    entry = comparison.entry
-    chances = entry.get("chance") or []
+    entry, chances = comparison.entry, comparison.entry.get("chance") or []
     beyond = all(chance["beyond_chance"] for chance in chances) if chances else None
-    return SweepAnswer(
-        headline=_headline(data, comparison, beyond),
-        sentences=[*_effects(comparison), *_chance(entry, chances), *_stability(entry), *_agreement(entry)],
-        notes=list(_notes(comparison)),
-        size=int(entry["size"]),
-        tested=int(entry["n_components"]),
-        beyond_chance=beyond,
-    )
+    text, notes = [*_effects(comparison), *_chance(entry, chances), *_alike(entry)], list(_notes(comparison))
+    firm = int(entry["size"]) > 0 and beyond is not False
+    said = Section(name, text, headline=_headline(data, comparison, beyond), firm=firm, items=notes)
+    chance = {True: "more alike than chance", False: "no more alike than chance", None: ""}[beyond]
+    return said, (f"invariant {name}", f"{entry['size']} of {entry['n_components']}", chance)
 
 
 def _notes(comparison: Comparison) -> Iterator[str]:
-    """The notes of a comparison; what is said of several conditions is said once."""
+    """The notes of a comparison; equal notes on several conditions are merged."""
     said: dict[str, list[str]] = {}
     for note in comparison.entry["notes"]:
         label = next((name for name in comparison.labels if note.startswith(f"{name}: ")), "")
@@ -77,7 +50,7 @@ def _notes(comparison: Comparison) -> Iterator[str]:
 
 
 def _headline(data: SweepData, comparison: Comparison, beyond: bool | None) -> str:
-    size, n = int(comparison.entry["size"]), len(comparison.profiles)
+    size, n = int(comparison.entry["size"]), len(comparison.labels)
     many, overlap = vocabulary.noun(comparison.index, size), int(comparison.entry.get("overlap", size))
     names = listing(comparison.labels)
     if n < 2:
@@ -105,15 +78,14 @@ def _chance(entry: Mapping[str, Any], chances: list[Mapping[str, Any]]) -> Itera
         method = "exactly" if chance["method"] == "exact" else "by random draws"
         yield (
             f"By chance the combined top sets would hold {formats.plain(chance['expected'], 2)} of {entry['n_components']} "
-            f"({p} for a result "
-            f"{chance['alike_when']}, computed {method}), if {chance['null']}."
+            f"({p} for a result {chance['alike_when']}, computed {method}), if {chance['null']}."
         )
     if not chances and len(entry["conditions"]) > 1:
         yield "There is nothing to compare the size with: the sets leave nothing to chance."
 
 
 def _effects(comparison: Comparison) -> Iterator[str]:
-    """The strongest invariant in every condition; where its interval includes 0, that is said, and no effect is spoken of."""
+    """The strongest invariant in every condition; where its interval includes 0, it says so and claims no effect."""
     if not comparison.kept.any():
         return
     site = int(comparison.strongest()[0])
@@ -132,20 +104,17 @@ def _effects(comparison: Comparison) -> Iterator[str]:
     yield f"{comparison.label(site)} {does} {listing(told)} {unit}{same}."
 
 
-def _stability(entry: Mapping[str, Any]) -> Iterator[str]:
-    found = [member["stability"] for member in entry["members"] if member.get("stability") is not None]
-    if found and entry["size"] < entry["n_components"]:
-        least = formats.percent(round(min(found), 2))
-        each = "It comes back in" if len(found) == 1 else "Each comes back in at least"
+def _alike(entry: Mapping[str, Any]) -> Iterator[str]:
+    """How often the invariants come back when examples are drawn anew, and how alike the whole rankings are."""
+    stability = [member["stability"] for member in entry["members"] if member.get("stability") is not None]
+    if stability and entry["size"] < entry["n_components"]:
+        least = formats.percent(round(min(stability), 2))
+        each = "It comes back in" if len(stability) == 1 else "Each comes back in at least"
         yield f"{each} {least} of draws of other examples."
-
-
-def _agreement(entry: Mapping[str, Any]) -> Iterator[str]:
     found = entry.get("agreement")
-    if not found or found["kendalls_w"] is None:
-        return
-    yield (
-        f"Whole rankings: Kendall's W is {formats.plain(found['kendalls_w'], 2)} (1: all conditions rank alike, "
-        f"{formats.plain(1 / len(found['conditions']), 2)} expected of unrelated ones), and the mean rank-biased overlap of "
-        f"two conditions is {formats.plain(found['rbo_mean'], 2)} (1: equal, 0: nothing in common)."
-    )
+    if found and found["kendalls_w"] is not None:
+        yield (
+            f"Whole rankings: Kendall's W is {formats.plain(found['kendalls_w'], 2)} (1: all conditions rank alike, "
+            f"{formats.plain(1 / len(found['conditions']), 2)} expected of unrelated ones), and the mean rank-biased overlap "
+            f"of two conditions is {formats.plain(found['rbo_mean'], 2)} (1: equal, 0: nothing in common)."
+        )

@@ -12,8 +12,7 @@ from pathlib import Path
 
 from tiny_ablation.document import Page, Section
 from tiny_ablation.report.figures.drawing import write
-from tiny_ablation.report.figures.of_sweep import comparison_figures
-from tiny_ablation.report.figures.sweep_grids import robustness_figure
+from tiny_ablation.report.figures.of_sweep import comparison_figures, robustness_figure
 from tiny_ablation.report.html import pairs, write_page
 from tiny_ablation.report.sweep_answer import sweep_answer
 from tiny_ablation.report.sweep_data import Comparison, SweepData, read_sweep
@@ -27,13 +26,7 @@ _SKIPPED = {"argv", "prompts", "started", "ended", "seconds", "config_hash", "da
 
 
 def write_sweep_report(sweep_dir: Path) -> Path:
-    """Draw the figures of an aggregated sweep and write its `report.html`; a second call gives the same bytes.
-
-    Args:
-        sweep_dir: holds `sweep.json` and `artifacts/cross_condition/` as `aggregate_sweep` leaves it.
-
-    Returns:
-        The path of the page.
+    """The path of `report.html`, written anew with the figures of an aggregated sweep; a second call gives the same bytes.
 
     Raises:
         ResultsError: it is no sweep, it was not aggregated, or a file is damaged.
@@ -47,39 +40,35 @@ def write_sweep_report(sweep_dir: Path) -> Path:
 
 
 def _page(data: SweepData) -> Page:
-    title = _title(data)
+    kinds, names = _each(data, "kind"), data.plan.conditions
+    title = f"{', '.join(kinds)}: {', '.join(names) if len(names) <= _NAMED else f'{len(names)} conditions'}"
     ok, n = data.summary["counts"].get("ok", 0), len(data.plan.cells)
     answers, facts = [], []
     for comparison in data.comparisons:
-        found = sweep_answer(data, comparison)
-        name = _name(data, comparison)
-        answers.append(Section(name, found.sentences, headline=found.headline, firm=found.firm, items=found.notes))
-        chance = {True: "more alike than chance", False: "no more alike than chance", None: ""}[found.beyond_chance]
-        facts.append((f"invariant {name}", f"{found.size} of {found.tested}", chance))
-    robust = data.robustness
-    if robust:
+        said, fact = sweep_answer(data, comparison, _name(data, comparison))
+        answers.append(said)
+        facts.append(fact)
+    if robust := data.robustness:
         small = f"one sign, every interval excludes 0, in {len(robust['conditions'])} conditions"
         holds = f"{len(robust['holds'])} of {robust['n_heads']}"
         facts.append(("heads that hold however one intervenes", holds, small))
+    notes = []
+    for metric in dict.fromkeys(comparison.metric for comparison in data.comparisons):
+        said = vocabulary.metric_vocabulary(metric)
+        notes.append(
+            f"{metric} is {said.meaning}, in {said.unit}. A change is the value with the site intervened on minus the value of "
+            "the un-intervened run (the baseline), averaged over examples and then over seeds."
+        )
     return Page(
         title=title,
         eyebrow=f"tiny-ablate · sweep · {title} · {ok} of {n} runs",
         answers=answers or [Section("", headline="No run of this sweep has finished.")],
         warnings=list(_warnings(data)),
         facts=[("runs finished", f"{ok} of {n}", f"{len(data.plan.conditions)} conditions"), *facts],
-        notes=list(_notes(data)),
+        notes=notes,
         sections=list(_sections(data)),
         footer="The tables behind every number stand in artifacts/cross_condition/, their checksums in manifest.json.",
     )
-
-
-def _notes(data: SweepData) -> Iterator[str]:
-    for metric in dict.fromkeys(comparison.metric for comparison in data.comparisons):
-        said = vocabulary.metric_vocabulary(metric)
-        yield (
-            f"{metric} is {said.meaning}, in {said.unit}. A change is the value with the site intervened on minus the value of "
-            "the un-intervened run (the baseline), averaged over examples and then over seeds."
-        )
 
 
 def _name(data: SweepData, comparison: Comparison) -> str:
@@ -132,11 +121,6 @@ def _methods(data: SweepData) -> Iterator[str]:
     )
 
 
-def _title(data: SweepData) -> str:
-    kinds, names = _each(data, "kind"), data.plan.conditions
-    return f"{', '.join(kinds)}: {', '.join(names) if len(names) <= _NAMED else f'{len(names)} conditions'}"
-
-
 def _each(data: SweepData, key: str) -> list[str]:
     """What the conditions have under `key`, each once."""
     found = [condition.get(key) for condition in data.summary["conditions"].values()]
@@ -184,12 +168,12 @@ def _limitations(data: SweepData) -> Iterator[str]:
 def _provenance(data: SweepData) -> list[tuple[str, str]]:
     """What the runs say of code, versions and machine; what differs between them is left to their own pages."""
     told = [dict(pairs({k: v for k, v in each.items() if k not in _SKIPPED})) for each in of_runs(data, "provenance.json")]
-    if not told:
-        return []
-    names = [name for name in told[0] if all(name in each for each in told)]
-    return [
-        (name, told[0][name] if all(each[name] == told[0][name] for each in told) else "differs between runs") for name in names
-    ]
+    found = []
+    for name in told[0] if told else ():
+        if all(name in each for each in told):
+            values = {each[name] for each in told}
+            found.append((name, values.pop() if len(values) == 1 else "differs between runs"))
+    return found
 
 
 def sweep_command(plan: SweepPlan) -> str | None:
@@ -201,7 +185,7 @@ def sweep_command(plan: SweepPlan) -> str | None:
             choices.setdefault(key, {})[value] = None
     cells = {tuple(sorted(cell.overrides)) for cell in plan.cells}
     grid = itertools.product(*([f"{key}={value}" for value in values] for key, values in choices.items()))
-    # A grid that is far larger than the plan is none of it, and need not be walked to the end.
+    # A grid that is larger than the plan cannot be the plan's, so it need not be walked to the end.
     product = {tuple(sorted(each)) for each in itertools.islice(grid, len(cells) + 1)}
     if not cells or product != cells:
         return None

@@ -17,15 +17,11 @@ _NAMED = 12
 
 
 def show_sweep(path: Path, screen: Screen) -> None:
-    """Print what the files of an aggregated sweep say.
-
-    Args:
-        path: the sweep's directory, after `aggregate_sweep`.
-        screen: where to.
-    """
+    """Print what the files of an aggregated sweep say."""
     sweep = SweepDir(path)
     summary, invariants = read_json(sweep.summary), read_json(sweep.cross / "invariants.json")
-    metrics = _metrics(summary)
+    primary = (condition.get("primary") for condition in summary["conditions"].values())
+    metrics = list(dict.fromkeys(str(name) for name in primary if name))
     units = [f"{name} ({vocabulary.metric_vocabulary(name).unit})" for name in metrics]
     screen.grid("Conditions", f"baseline and mean effect: {', '.join(units)}", list(_grid(summary, metrics)))
     for line in conserved(invariants):
@@ -37,13 +33,8 @@ def show_sweep(path: Path, screen: Screen) -> None:
         screen.warn(f"{cell['condition']}, seed {cell['seed']}: {cell['error'] or cell['status']}")
     for text in summary["warnings"]:
         screen.warn(text)
-    files = [
-        sweep.report,
-        sweep.cross / "head_matrix.parquet",
-        sweep.cross / "layer_matrix.parquet",
-        sweep.summary,
-        sweep.cross / "invariants.json",
-    ]
+    matrices = [sweep.cross / f"{what}_matrix.parquet" for what in ("head", "layer")]
+    files = [sweep.report, *matrices, sweep.summary, sweep.cross / "invariants.json"]
     screen.files(path, [file.relative_to(path).as_posix() for file in files if file.is_file()])
     if summary["complete"]:
         screen.next_command("report", path, "--open")
@@ -53,71 +44,40 @@ def show_sweep(path: Path, screen: Screen) -> None:
 
 def _grid(summary: Mapping[str, Any], metrics: Sequence[str]) -> Iterator[list[str]]:
     """A line per condition: its cells, and the baseline and mean effect over seeds; the metric where there are several."""
-    several = len(metrics) > 1
-    yield [
-        "condition",
-        "done",
-        "accuracy",
-        *(["metric"] if several else []),
-        "baseline",
-        "mean effect",
-        f"{formats.percent(summary['confidence'])} interval",
-        "seeds from to",
-    ]
+    number, several = formats.number, len(metrics) > 1
+    level = f"{formats.percent(summary['confidence'])} interval"
+    yield ["condition", "done", "accuracy", *(["metric"] * several), "baseline", "mean effect", level, "seeds from to"]
     for name, found in summary["conditions"].items():
-        metric = found.get("primary")
-        base, effect = found["baseline"].get(metric, {}), found["metrics"].get(metric, {})
-        accuracy = found["baseline"].get("accuracy", {}).get("mean")
-        interval = formats.interval(_number(effect.get("ci_low")), _number(effect.get("ci_high")), 3)
-        ends = [formats.signed(_number(effect.get("seeds", {}).get(end)), 3) for end in ("low", "high")]
+        metric, done = found.get("primary"), f"{len(found['seeds'])}/{found['n_planned']}"
+        effect = found["metrics"].get(metric, {})
+        levels = [number(found["baseline"].get(what, {}).get("mean")) for what in ("accuracy", metric)]
+        accuracy, baseline = (formats.plain(level, 2) for level in levels)
+        mean = formats.signed(number(effect.get("mean")), 3)
+        interval = formats.interval(number(effect.get("ci_low")), number(effect.get("ci_high")), 3)
+        ends = [formats.signed(number(effect.get("seeds", {}).get(end)), 3) for end in ("low", "high")]
         spread = " ".join(ends) if effect.get("n_seeds", 0) > 1 else "-"
-        yield [
-            name,
-            f"{len(found['seeds'])}/{found['n_planned']}",
-            formats.plain(_number(accuracy), 2),
-            *([str(metric or "-")] if several else []),
-            formats.plain(_number(base.get("mean")), 2),
-            formats.signed(_number(effect.get("mean")), 3),
-            interval,
-            spread,
-        ]
-
-
-def _metrics(summary: Mapping[str, Any]) -> list[str]:
-    """The primary metrics of the conditions, each once."""
-    found = (condition.get("primary") for condition in summary["conditions"].values())
-    return list(dict.fromkeys(str(name) for name in found if name))
+        yield [name, done, accuracy, *([str(metric or "-")] * several), baseline, mean, interval, spread]
 
 
 def conserved(invariants: Mapping[str, Any]) -> Iterator[str]:
     """What the conditions share, a paragraph per comparison, with how many random sets would share."""
     for found in invariants["sets"]:
-        if len(found["conditions"]) > 1:
-            yield _sentence(found, invariants)
-
-
-def _sentence(found: Mapping[str, Any], invariants: Mapping[str, Any]) -> str:
-    what = TABLES[found["table"]].nouns[found["n_components"] != 1]
-    members = [site_name(member) for member in found["members"]]
-    listed = ", ".join(members[:_NAMED]) + (", ..." if len(members) > _NAMED else "")
-    text = (
-        f"{found['size']} of {found['n_components']} {what} {'is' if found['size'] == 1 else 'are'} {invariants['kept']} "
-        f"by {found['metric']} (k={invariants['k']}, {len(found['conditions'])} conditions{_of(found)})"
-    )
-    text += f": {listed}." if members else "."
-    if found["chance"]:
-        first = found["chance"][0]
-        p = formats.probability(first["p_value"])
-        text += f" Chance alone would give {first['expected']:.2g} (p {p}; null: {first['null']})."
-    agreement = found["agreement"]
-    if agreement and agreement["kendalls_w"] is not None:
-        text += f" The whole rankings agree with Kendall's W {agreement['kendalls_w']:.2f}."
-    return text
-
-
-def _of(found: Mapping[str, Any]) -> str:
-    return f" of {found['model']}" if found.get("model") else ""
-
-
-def _number(value: Any) -> float:
-    return float("nan") if value is None else float(value)
+        if len(found["conditions"]) < 2:
+            continue
+        what = TABLES[found["table"]].nouns[found["n_components"] != 1]
+        of = f" of {found['model']}" if found.get("model") else ""
+        text = (
+            f"{found['size']} of {found['n_components']} {what} {'is' if found['size'] == 1 else 'are'} {invariants['kept']} "
+        )
+        text += f"by {found['metric']} (k={invariants['k']}, {len(found['conditions'])} conditions{of})"
+        members = [site_name(member) for member in found["members"]]
+        listed = ", ".join(members[:_NAMED]) + (", ..." if len(members) > _NAMED else "")
+        text += f": {listed}." if members else "."
+        if found["chance"]:
+            first = found["chance"][0]
+            p = formats.probability(first["p_value"])
+            text += f" Chance alone would give {first['expected']:.2g} (p {p}; null: {first['null']})."
+        agreement = found["agreement"]
+        if agreement and agreement["kendalls_w"] is not None:
+            text += f" The whole rankings agree with Kendall's W {agreement['kendalls_w']:.2f}."
+        yield text

@@ -1,6 +1,6 @@
 """The tables of a sweep's page: sites by condition, conditions, hypotheses, cells."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -20,11 +20,8 @@ def sites(comparison: Comparison) -> Table:
     shown, places = order[:ROWS].tolist(), formats.decimals(comparison.delta.ravel())
     sites = [dict(zip(comparison.index, comparison.sites[j], strict=True)) for j in shown]
     tops = comparison.members.sum(0)
-    some = (
-        f" The {len(shown)} strongest of {len(order)} rows; the rest stand in artifacts/cross_condition/."
-        if len(shown) < len(order)
-        else ""
-    )
+    rest = f" The {len(shown)} strongest of {len(order)} rows; the rest stand in artifacts/cross_condition/."
+    some = rest if len(shown) < len(order) else ""
     unit, many = vocabulary.metric_vocabulary(comparison.metric).unit, vocabulary.noun(comparison.index, 2)
     return Table(
         f"Mean change in {comparison.metric} ({unit}). {vocabulary.signs(comparison.metric)} Grey numbers cannot be told from "
@@ -57,7 +54,7 @@ def _effects(deltas: np.ndarray, resolved: np.ndarray, places: int) -> list[Cell
 
 
 def robust_heads(data: SweepData) -> Table:
-    """Every head under every way of intervening; those that hold under all come first."""
+    """Every head under every way of intervening; heads that hold under all come first."""
     rows = read_table(data.sweep.cross / "robustness_heads.parquet")
     names = data.robustness["conditions"]
     deltas, resolved = (rows[[f"{what}/{name}" for name in names]].to_numpy() for what in ("delta", "resolved"))
@@ -89,10 +86,21 @@ def robust_heads(data: SweepData) -> Table:
 
 def conditions(data: SweepData) -> Table:
     """Every condition with its seeds and baselines."""
-    found = data.summary["conditions"]
-    metrics = list(dict.fromkeys(name for each in found.values() for name in _shown(each)))
+    metrics: dict[str, None] = {}
+    for found in data.summary["conditions"].values():
+        primary = found.get("primary")
+        names = ["accuracy", *([primary] if isinstance(primary, str) else primary or [])]
+        metrics |= dict.fromkeys(name for name in names if name in found.get("baseline", {}))
+    rows = []
+    for name, found in data.summary["conditions"].items():
+        seeds, planned = len(found["seeds"]), found["n_planned"]
+        said = str(seeds) if seeds == planned else f"{seeds} of {planned}"
+        said += " (one measurement)" if found.get("replicates") is False else ""
+        n = found.get("n_examples")
+        examples = Cell("-" if n is None else str(n), float(n) if isinstance(n, int) else None)
+        levels = [_level(found["baseline"].get(metric)) for metric in metrics]
+        rows.append([Cell(name), Cell(said, seeds), examples, *levels])
     head = ["condition", "seeds", "examples", *(f"baseline {name}" for name in metrics)]
-    rows = [_condition(name, each, metrics) for name, each in found.items()]
     interval = str(data.summary["interval"])
     return Table(f"{interval[:1].upper()}{interval[1:]}.", head, rows, id="conditions")
 
@@ -124,28 +132,11 @@ def of_runs(data: SweepData, name: str) -> Iterator[Mapping[str, Any]]:
             yield read_json(run.path / name)
 
 
-def _shown(condition: Mapping[str, Any]) -> list[str]:
-    primary = condition.get("primary")
-    names = ["accuracy", *([primary] if isinstance(primary, str) else primary or [])]
-    return [name for name in names if name in condition.get("baseline", {})]
-
-
-def _condition(name: str, found: Mapping[str, Any], metrics: Sequence[str]) -> list[Cell]:
-    seeds, planned = len(found["seeds"]), found["n_planned"]
-    said = str(seeds) if seeds == planned else f"{seeds} of {planned}"
-    if found.get("replicates") is False:
-        said += " (one measurement)"
-    n = found.get("n_examples")
-    examples = Cell("-" if n is None else str(n), float(n) if isinstance(n, int) else None)
-    return [Cell(name), Cell(said, seeds), examples, *(_level(found["baseline"].get(metric)) for metric in metrics)]
-
-
 def _level(found: Mapping[str, Any] | None) -> Cell:
     """A mean over seeds with its interval over the examples of all of them."""
     if not found:
         return Cell("-", float("nan"))
-    numbers = [found["mean"], found["ci_low"], found["ci_high"]]
-    mean, low, high = (float("nan") if v is None else float(v) for v in numbers)
+    mean, low, high = (formats.number(found[key]) for key in ("mean", "ci_low", "ci_high"))
     places = formats.decimals([mean])
     bounds = formats.bounds(low, high, places)
     return Cell(f"{formats.plain(mean, places)} {bounds}" if bounds != "-" else formats.plain(mean, places), mean)
@@ -155,25 +146,17 @@ def hypotheses(data: SweepData) -> Table:
     """Every declared hypothesis with its verdict."""
     rows, strong = [], []
     for each in data.hypotheses.get("hypotheses", ()):
-        p, q = (np.nan if each.get(key) is None else float(each[key]) for key in ("p_value", "q_value"))
+        p, q = (formats.number(each.get(key)) for key in ("p_value", "q_value"))
         verdict = {True: "supported", False: "not supported", None: "not tested"}[each.get("supported")]
         notes = "; ".join(each.get("notes") or [])
         said = each.get("statement") or notes
-        cells = [
-            Cell(each["name"]),
-            Cell(said, how="wide"),
-            Cell(verdict),
-            Cell(formats.probability(q), q),
-            Cell(formats.probability(p), p),
-            Cell(each.get("null") or "-", how="wide"),
-        ]
-        rows.append(cells)
+        tests = [Cell(formats.probability(value), value) for value in (q, p)]
+        null = Cell(each.get("null") or "-", how="wide")
+        rows.append([Cell(each["name"]), Cell(said, how="wide"), Cell(verdict), *tests, null])
         strong.append(bool(each.get("supported")))
     said = data.hypotheses
-    caption = (
-        f"A hypothesis is called supported where q is at most {said['level']}; q: {said['correction']} "
-        f"({said['family_size']} tests)."
-    )
+    caption = f"A hypothesis is called supported where q is at most {said['level']}; q: "
+    caption += f"{said['correction']} ({said['family_size']} tests)."
     head = ["name", "claim", "verdict", "q", "p", "null"]
     return Table(caption, head, rows, id="hypotheses", strong=strong)
 
@@ -185,15 +168,9 @@ def cells(data: SweepData) -> Table:
     for each in data.summary["cells"]:
         page = f"{directories[each['job']]}/report.html"
         link = quote(page) if (data.sweep.path / page).is_file() else ""
-        found = [
-            Cell(str(each["job"]), each["job"]),
-            Cell(each["condition"]),
-            Cell(str(each["seed"]), each["seed"]),
-            Cell(each["status"]),
-            Cell(each["dir"], link=link),
-            Cell(each["error"] or "", how="wide"),
-        ]
-        rows.append(found)
+        job, seed = (Cell(str(each[key]), each[key]) for key in ("job", "seed"))
+        place, error = Cell(each["dir"], link=link), Cell(each["error"] or "", how="wide")
+        rows.append([job, Cell(each["condition"]), seed, Cell(each["status"]), place, error])
         strong.append(each["status"] == "ok")
     head = ["job", "condition", "seed", "status", "directory", "error"]
     return Table("", head, rows, title="Every run", id="cells", strong=strong)

@@ -20,7 +20,6 @@ from rich.text import Text
 from tiny_ablation import formats
 from tiny_ablation.data.text import tame
 from tiny_ablation.document import Section
-from tiny_ablation.report import captions
 from tiny_ablation.report.console import Stage, console, progress_bar
 from tiny_ablation.run import effects, vocabulary
 from tiny_ablation.store.runlog import log
@@ -28,12 +27,9 @@ from tiny_ablation.store.schema import INDEX
 
 
 class Screen:
-    """What a run shows.
+    """What a run shows: results on `out` (stdout), progress and warnings on `err` (stderr).
 
-    Args:
-        quiet: show nothing but one line at the end, for the jobs of a sweep.
-        out: where results go; None is stdout.
-        err: where progress and warnings go; None is stderr.
+    A quiet one, for the jobs of a sweep, shows nothing but one line at the end.
     """
 
     def __init__(self, *, quiet: bool = False, out: Console | None = None, err: Console | None = None) -> None:
@@ -57,76 +53,53 @@ class Screen:
             yield Stage(bar, bar.add_task(self._clean(stage), total=total))
 
     def baseline(self, summary: Mapping[str, Any]) -> None:
-        """The un-intervened run.
-
-        Args:
-            summary: the content of `metrics/summary.json`: `baseline` (mean and interval of `accuracy` and of
-                the metrics), `baseline_of`, `primary`, `n_examples` and `n_groups` are shown.
-        """
-        examples, groups = summary["n_examples"], summary["n_groups"]
-        counts = f"{_count(examples, 'example')} in {_count(groups, 'group')}"
+        """The un-intervened run, from the content of its `metrics/summary.json`."""
+        counts = f"{_count(summary['n_examples'], 'example')} in {_count(summary['n_groups'], 'group')}"
         self._heading("Baseline", f"{summary['baseline_of']}; {counts}")
-        names = [name for name in ("accuracy", summary["primary"]) if name in summary["baseline"]]
-        self._lines([self._baseline_row(name, summary["baseline"][name]) for name in names], "<><<")
+        rows = []
+        for name in ("accuracy", summary["primary"]):
+            if found := summary["baseline"].get(name):
+                mean, low, high = (formats.number(found[key]) for key in ("mean", "ci_low", "ci_high"))
+                number, bounds = formats.plain(mean, 3), formats.bounds(low, high, 3)
+                unit = "share of right answers" if name == "accuracy" else vocabulary.metric_vocabulary(name).unit
+                rows.append([self._text(name), self._text(number, "bold"), self._text(bounds), self._text(unit, "dim")])
+        self._lines(rows, "<><<")
         self._print()
 
-    def _baseline_row(self, name: str, found: Mapping[str, Any]) -> list[Text]:
-        mean, low, high = (formats.number(found[key]) for key in ("mean", "ci_low", "ci_high"))
-        number, bounds = formats.plain(mean, 3), formats.bounds(low, high, 3)
-        unit = "share of right answers" if name == "accuracy" else vocabulary.metric_vocabulary(name).unit
-        return [self._text(name), self._text(number, "bold"), self._text(bounds), self._text(unit, "dim")]
-
-    def table(
-        self,
-        rows: Sequence[Mapping[str, Any]],
-        *,
-        metric: str,
-        null: str,
-        family_size: int,
-        resolution: str | None = None,
-        confidence: float = 0.95,
-        title: str = "Strongest sites",
-    ) -> None:
-        """The strongest sites, with what is needed to read them.
-
-        Args:
-            rows: in the order to show; each has index columns (layer, head, scale, ...), `delta`, `ci_low`,
-                `ci_high`, `q_value` and `value`.
-            metric: what the numbers are of.
-            null: what the p-values test against.
-            family_size: how many tests the q-values correct for.
-            resolution: why there can be no q-values, in a sentence; None where there are.
-            confidence: of the intervals.
-            title: the heading.
-        """
-        unit = vocabulary.metric_vocabulary(metric).unit
-        self._heading(title, f"by change in {metric}, {unit}")
+    def table(self, summary: Mapping[str, Any], title: str = "Strongest sites") -> None:
+        """The strongest sites of a run's `metrics/summary.json`, and how to read them."""
+        rows, metric, resolution = summary["top"], summary["primary"], summary["resolution"]
+        percent = formats.percent(summary["confidence"])
+        self._heading(title, f"by change in {metric}, {vocabulary.metric_vocabulary(metric).unit}")
         if not rows:
             self._print(self._text("  none"))
         else:
-            self._site_table(rows, resolution, confidence)
-        for line in captions.of_table(rows, metric, null, family_size, resolution, confidence):
+            index = [name for name in rows[0] if name in {*INDEX, "direction"}]
+            places = formats.decimals(formats.number(row["delta"]) for row in rows)
+            head = [*index, "change", "shrunken", f"{percent} interval", "q", "value"]
+            cells = [[self._text(name.replace("_", " "), "dim") for name in head]]
+            cells += [self._site_row(row, index, places, resolution) for row in rows]
+            self._lines(cells, ">" * len(head) + "<")
+        tests = f"false discovery rate over {summary['family_size']} tests; null: {summary['null']}"
+        for line in (
+            f"change: {metric} with the site intervened on, minus the baseline; mean over examples",
+            "shrunken: the change to expect on new examples; the interval allows for these sites' being chosen as the "
+            "strongest",
+            f"q: {resolution or tests}",
+        ):
             self._paragraph("  ", line, "dim")
+        if any(formats.holds_zero(*effects.interval_of_chosen(row)) for row in rows):
+            self._paragraph("  ", f"unresolved: the {percent} interval includes 0; not told apart from no effect", "dim")
         self._print()
-
-    def _site_table(self, rows: Sequence[Mapping[str, Any]], resolution: str | None, confidence: float) -> None:
-        index = [name for name in rows[0] if name in {*INDEX, "direction"}]
-        places = formats.decimals(formats.number(row["delta"]) for row in rows)
-        head = [*index, "change", "shrunken", f"{formats.percent(confidence)} interval", "q", "value"]
-        cells = [[self._text(name.replace("_", " "), "dim") for name in head]]
-        cells += [self._site_row(row, index, places, resolution) for row in rows]
-        self._lines(cells, ">" * len(head) + "<")
 
     def _site_row(self, row: Mapping[str, Any], index: Sequence[str], places: int, resolution: str | None) -> list[Text]:
         delta, (low, high) = formats.number(row["delta"]), effects.interval_of_chosen(row)
         unsure = formats.holds_zero(low, high)
-        cells = [_index_text(name, row[name]) for name in index]
+        cells = [f"{row[name]:.2g}" if name == "scale" and row[name] is not None else str(row[name]) for name in index]
         cells += [formats.signed(delta, places), formats.signed(formats.number(row.get("shrunken")), places)]
-        cells += [formats.interval(low, high, places)]
-        cells += [
-            "-" if resolution else formats.probability(formats.number(row["q_value"])),
-            formats.plain(formats.number(row["value"]), places),
-        ]
+        cells.append(formats.interval(low, high, places))
+        cells.append("-" if resolution else formats.probability(formats.number(row["q_value"])))
+        cells.append(formats.plain(formats.number(row["value"]), places))
         how = "dim" if unsure else ""
         colour = how or ("red" if delta < 0 else "blue")
         texts = [self._text(cell, colour if i == len(index) else how) for i, cell in enumerate(cells)]
@@ -161,12 +134,7 @@ class Screen:
             self._err.print(shown, soft_wrap=not people, end="\n\n" if people else "\n")
 
     def files(self, run_dir: Path, names: Iterable[str]) -> None:
-        """Where the results are.
-
-        Args:
-            run_dir: the directory of the run.
-            names: the files worth naming, relative to it.
-        """
+        """Where the results are: the directory, and in it the files worth naming."""
         self._heading("Files", "")
         self._line(f"  {run_dir}")
         self._pairs((f"  {name}", vocabulary.FILES.get(name, "")) for name in names)
@@ -175,13 +143,8 @@ class Screen:
     def cell(self, number: int, total: int, label: str, seed: int, status: str, seconds: float) -> None:
         """One job of a sweep, at its end; also where the screen is quiet, and from any process.
 
-        Args:
-            number: of the job, from 0.
-            total: how many jobs there are.
-            label: the condition.
-            seed: the seed.
-            status: `ok`, `failed`, `done before`, or `helped` with a run that another worker ended.
-            seconds: what it took.
+        `number` counts from 0, `label` is the condition, and `status` is `ok`, `failed`, `done before`, or `helped` with a run
+        that another worker ended.
         """
         took = "" if status == "done before" else f"{seconds:6.0f} s"
         how = {"ok": "green", "failed": "red bold"}.get(status, "dim")
@@ -199,17 +162,13 @@ class Screen:
         if sum(widths) + 2 * len(widths) <= self._out.width:
             self._lines([head, *body], "<" + ">" * (len(head) - 1))
         else:
-            self._named_lines([head, *body], widths[1:])
+            for name, *cells in (head, *body):
+                self._line_of(Text("  ") + name)
+                line = Text("  ")
+                for cell, width in zip(cells, widths[1:], strict=True):
+                    line += Text("  " + " " * (width - len(cell))) + cell
+                self._line_of(line)
         self._print()
-
-    def _named_lines(self, rows: Sequence[Sequence[Text]], widths: Sequence[int]) -> None:
-        """Each row as its name and, below it, its other cells."""
-        for name, *cells in rows:
-            self._line_of(Text("  ") + name)
-            line = Text("  ")
-            for cell, width in zip(cells, widths, strict=True):
-                line += Text("  " + " " * (width - len(cell))) + cell
-            self._line_of(line)
 
     def note(self, text: str) -> None:
         """A paragraph of the result."""
@@ -232,7 +191,7 @@ class Screen:
         self._print(self._text(title, "bold") + self._text(f"   {note}" if note else "", "dim"))
 
     def _pairs(self, pairs: Iterable[tuple[str, str]]) -> None:
-        """A name and what is to be said of it, a line each."""
+        """A line for each name and its description."""
         pairs = [*pairs]
         width = max((len(name) for name, _ in pairs), default=0)
         for name, value in pairs:
@@ -276,10 +235,6 @@ class Screen:
         shown = tame(str(text))
         encoding = self._out.encoding or "utf-8"
         return shown.encode(encoding, "replace").decode(encoding, "replace")
-
-
-def _index_text(name: str, value: Any) -> str:
-    return f"{formats.number(value):.2g}" if name == "scale" and value is not None else str(value)
 
 
 def _count(n: int, one: str) -> str:

@@ -6,6 +6,7 @@ Hydra copies callbacks to its workers and a lock cannot be copied.
 
 import os
 from collections import Counter
+from contextlib import suppress
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -17,7 +18,7 @@ from tiny_ablation.store.locks import lock_file
 from tiny_ablation.store.manifest import read_manifest
 from tiny_ablation.store.rundir import RunDir
 from tiny_ablation.store.rundir_guard import empty, occupants, refuse_foreign
-from tiny_ablation.store.sweepdir import Cell, SweepDir, SweepPlan, is_sweep, read_plan, write_plan
+from tiny_ablation.store.sweepdir import SweepDir, SweepPlan, is_sweep, read_plan, write_plan
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -28,35 +29,38 @@ _held: "dict[Path, BaseFileLock]" = {}
 
 
 def claim(path: Path, plan: SweepPlan) -> None:
-    """Make `path` the directory of this plan, and of this process; `begin` writes the plan, once its models are at hand.
-
-    Args:
-        path: the sweep's directory, absolute.
-        plan: what will run there.
+    """Make `path` (absolute) the directory of this plan and process; `begin` writes the plan, once its models are at hand.
 
     Raises:
         ResultsError: it belongs to another plan or to a single run, it or a cell's directory holds files of somebody else,
             another process works there, or it cannot be written.
     """
+    from filelock import Timeout
+
     refuse_foreign(path, "hydra.sweep.dir")
     _refuse_strangers(path, plan)
     for place in (path / cell.dir for cell in plan.cells):
         refuse_foreign(place, "hydra.sweep.dir")
     try:
         path.mkdir(parents=True, exist_ok=True)
-        _lock(path)
+        lock = lock_file(path / ".lock", timeout=0)
+        lock.acquire()
+    except Timeout:
+        raise BusyError(
+            f"Another process is running a sweep in {path}. Wait for it, stop it, or choose another directory with "
+            "hydra.sweep.dir=DIR."
+        ) from None
     except OSError as error:
         raise _unwritable(path, error) from error
+    _held[path] = lock
     os.environ[_PARENT] = str(os.getpid())
 
 
 def begin(path: Path, plan: SweepPlan, *, anew: bool) -> None:
     """Write the plan of a claimed directory, if what is there was computed from what the plan names.
 
-    Args:
-        path: the sweep's directory.
-        plan: with the digest of every cell whose model is at hand.
-        anew: delete what was computed from something else, instead of refusing.
+    What was computed from something else is refused, or deleted where the sweep starts `anew`. The plan has the digest of
+    every cell whose model is at hand.
 
     Raises:
         ResultsError: weights, data, code or libraries are not those that the sweep was begun with.
@@ -65,7 +69,10 @@ def begin(path: Path, plan: SweepPlan, *, anew: bool) -> None:
     before = there.cells if there else [None] * len(plan.cells)
     found = Counter[str]()
     for cell, old in zip(plan.cells, before, strict=True):
-        found.update(_other_content(SweepDir(path).run(cell), plan, cell, there, old))
+        unlike = [plan.unlike(cell, run.digest, run.covers) for run in occupants(SweepDir(path).run(cell), cell.digest)]
+        if there and old:
+            unlike.append(plan.unlike(cell, old.digest, {**there.content, **old.content}))
+        found.update(list(dict.fromkeys(chain(*unlike))))
     if found and not anew:
         listed = "; ".join(f"{what} ({n} cell{'s' * (n > 1)})" for what, n in found.most_common(_TOLD))
         raise ResultsError(
@@ -84,14 +91,6 @@ def begin(path: Path, plan: SweepPlan, *, anew: bool) -> None:
             write_plan(path, plan)
     except OSError as error:
         raise _unwritable(path, error) from error
-
-
-def _other_content(rundir: RunDir, plan: SweepPlan, cell: Cell, there: SweepPlan | None, old: Cell | None) -> list[str]:
-    """What tells a cell from the run in its place, and from what was planned there before, in words, each once."""
-    found = [plan.unlike(cell, other.digest, other.covers) for other in occupants(rundir, cell.digest)]
-    if there and old:
-        found.append(plan.unlike(cell, old.digest, {**there.content, **old.content}))
-    return list(dict.fromkeys(chain(*found)))
 
 
 def _unwritable(path: Path, error: OSError) -> ResultsError:
@@ -126,27 +125,8 @@ def _refuse_strangers(path: Path, plan: SweepPlan) -> None:
                 f"one has {len(plan.cells)} over {', '.join(plan.varies) or 'nothing'}). A sweep is continued with the command "
                 "that began it; for another one choose another hydra.sweep.dir=DIR."
             )
-    elif SweepDir(path).manifest.is_file() and not _is_of_sweep(path):
+    elif SweepDir(path).manifest.is_file():
+        with suppress(ResultsError):
+            if read_manifest(path).extra.get("kind") == "sweep":  # its plan was deleted because it was damaged
+                return
         raise ResultsError(f"{path} holds a single run. Choose another directory for the sweep with hydra.sweep.dir=DIR.")
-
-
-def _is_of_sweep(path: Path) -> bool:
-    """Whether the manifest is of a sweep, whose plan was deleted because it was damaged."""
-    try:
-        return read_manifest(path).extra.get("kind") == "sweep"
-    except ResultsError:
-        return False
-
-
-def _lock(path: Path) -> None:
-    from filelock import Timeout
-
-    lock = lock_file(path / ".lock", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise BusyError(
-            f"Another process is running a sweep in {path}. Wait for it, stop it, or choose another directory with "
-            "hydra.sweep.dir=DIR."
-        ) from None
-    _held[path] = lock

@@ -7,8 +7,6 @@ flatters the set.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from tiny_ablation.ablations.registry import run_spec
@@ -21,45 +19,29 @@ from tiny_ablation.sweep.plan import adapt
 SET = "conserved"
 
 
-@dataclass(frozen=True)
-class Confirmation:
-    """One run that ablates the conserved heads of a cell's model.
+def confirmations(config_name: str, sweep: SweepDir, plan: SweepPlan) -> Iterator[tuple[Cell, RunSpec]]:
+    """The runs to make, each with the cell whose condition and seed it repeats: all cells whose model has conserved heads.
 
-    Attributes:
-        cell: whose condition and seed it repeats.
-        spec: what is run.
-        dir: where to.
-    """
-
-    cell: Cell
-    spec: RunSpec
-    dir: Path
-
-
-def confirmations(config_name: str, sweep: SweepDir, plan: SweepPlan) -> Iterator[Confirmation]:
-    """The runs to make, one for each cell whose model has conserved heads.
-
-    Args:
-        config_name: of the root config, as Hydra gives it to callbacks.
-        sweep: the sweep's directory, aggregated.
-        plan: its plan.
+    `config_name` is that of the root config, as Hydra gives it to callbacks; the sweep is aggregated.
 
     Raises:
         UserError: a cell's other settings do not go with `ablation=heads_set_zero`.
     """
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.types import RunMode
+
+    app = GlobalHydra.instance().hydra
+    assert app is not None
     heads = read_json(sweep.cross / "invariants.json")["heads"]
     for cell in plan.cells:
-        mine = [head for head in heads if head.get("model") in (None, _model(sweep, cell))]
-        if mine and sweep.run(cell).summary.is_file():
-            cfg = _compose(config_name, _overrides(cell, mine, int(plan.settings["n_control_sets"])))
+        summary = sweep.run(cell).summary
+        model = read_json(summary)["model"] if summary.is_file() else None
+        mine = [head for head in heads if head.get("model") in (None, model)]
+        if mine and model:
+            overrides = _overrides(cell, mine, int(plan.settings["n_control_sets"]))
+            cfg: Any = app.compose_config(config_name, overrides, RunMode.RUN, from_shell=False)
             cfg.run.shards = 1  # this process makes it alone
-            spec = run_spec(adapt(cfg, condition=cell.condition, models=plan.models))
-            yield Confirmation(cell, spec, sweep.confirm(cell))
-
-
-def _model(sweep: SweepDir, cell: Cell) -> str | None:
-    summary = sweep.run(cell).summary
-    return read_json(summary)["model"] if summary.is_file() else None
+            yield cell, run_spec(adapt(cfg, condition=cell.condition, models=plan.models))
 
 
 def _overrides(cell: Cell, heads: list[Mapping[str, Any]], n_random: int) -> list[str]:
@@ -74,12 +56,3 @@ def _overrides(cell: Cell, heads: list[Mapping[str, Any]], n_random: int) -> lis
         f"ablation.sets={{{SET}:[{listed}]}}",
         f"ablation.n_random={n_random}",
     ]
-
-
-def _compose(config_name: str, overrides: list[str]) -> Any:
-    from hydra.core.global_hydra import GlobalHydra
-    from hydra.types import RunMode
-
-    app = GlobalHydra.instance().hydra
-    assert app is not None
-    return app.compose_config(config_name, overrides, RunMode.RUN, from_shell=False)

@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import threading
 import time
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ def find_cell(sweep_dir: Path, number: int) -> tuple[SweepPlan, Cell]:
     """
     file = SweepDir(sweep_dir).plan
     stat = file.stat() if file.is_file() else None
-    plan = _read_plan(sweep_dir, stat and (stat.st_mtime_ns, stat.st_size, stat.st_ino))
+    plan = _plan_once(sweep_dir, stat and (stat.st_mtime_ns, stat.st_size, stat.st_ino))
     for cell in plan.cells:
         if cell.job == number:
             return plan, cell
@@ -45,7 +46,7 @@ def find_cell(sweep_dir: Path, number: int) -> tuple[SweepPlan, Cell]:
 
 
 @lru_cache(maxsize=1)
-def _read_plan(path: Path, _stat: object) -> SweepPlan:
+def _plan_once(path: Path, _stat: object) -> SweepPlan:
     """The plan, read once by the many jobs of a process."""
     return read_plan(path)
 
@@ -57,10 +58,7 @@ def settings_of(cfg: Any, plan: SweepPlan, cell: Cell) -> Settings:
 
 
 def is_done(rundir: RunDir, digest: str) -> bool:
-    """Whether the finished run `digest` stands in the directory, every file as it was written.
-
-    Costs milliseconds and imports no torch.
-    """
+    """Whether the finished run `digest` stands in the directory, every file as it was written; costs milliseconds."""
     if not digest or not rundir.manifest.is_file():
         return False
     try:
@@ -89,19 +87,17 @@ def admit(plan: SweepPlan, cell: Cell, run: Identity) -> None:
 
 
 def record_failure(rundir: RunDir, cell: Cell, error: BaseException, *, others: bool = False) -> None:
-    """Leave word of a job that failed; a run that has written down its own failure keeps its manifest.
+    """Write the failure of a job into its manifest, unless the run has done so itself.
 
     Nothing is written into a directory that another process is at work in, or that holds another run or files of somebody else.
-
-    Args:
-        rundir: of the run.
-        cell: that the job worked on.
-        error: why it failed.
-        others: whether other workers may have finished the run meanwhile; it counts as it is then.
+    `others`: other workers may have finished the run meanwhile, which then counts as it is.
     """
     error = user_message(error) or error
     text = str(error) or type(error).__name__
-    if isinstance(error, BusyError) or _is_told(rundir, text) or any(occupants(rundir, cell.digest)):
+    with suppress(ResultsError):
+        if read_manifest(rundir.path).error == text:
+            return
+    if isinstance(error, BusyError) or any(occupants(rundir, cell.digest)):
         return
     try:
         if read_ledger(rundir.path) is None:
@@ -109,24 +105,10 @@ def record_failure(rundir: RunDir, cell: Cell, error: BaseException, *, others: 
         with rundir.lock():
             if others and is_done(rundir, cell.digest):
                 return
-            write_manifest(
-                rundir,
-                run_id="",
-                status="failed",
-                digest="",
-                covers={},
-                error=text,
-                extra={"condition": cell.condition, "seed": cell.seed},
-            )
-    except ResultsError as cannot:  # what stands there is not to be touched
+            extra = {"condition": cell.condition, "seed": cell.seed}
+            write_manifest(rundir, run_id="", status="failed", digest="", covers={}, error=text, extra=extra)
+    except ResultsError as cannot:  # files of somebody else must not be touched
         log.error("not written down: %s", cannot)
-
-
-def _is_told(rundir: RunDir, text: str) -> bool:
-    try:
-        return read_manifest(rundir.path).error == text
-    except ResultsError:
-        return False
 
 
 def die_with_parent() -> None:

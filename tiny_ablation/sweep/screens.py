@@ -24,16 +24,14 @@ Screen = Mapping[str, Any]  # `component`, the names of all `sites`, and of thos
 def with_unions(path: Path, planned: Planned, tick: Callable[[int], None]) -> Planned:
     """The plan in which every cell that screens also measures what the other cells of its model and table chose.
 
-    Args:
-        path: the sweep's directory, which this process has claimed.
-        planned: the sweep.
-        tick: called with 1 when a cell was screened.
+    This process has claimed the sweep's directory `path`; `tick` is called with 1 when a cell was screened.
     """
     specs, cells = [*planned.specs], [*planned.plan.cells]
     screens = _screens(path, {i: spec for i, spec in enumerate(specs) if is_screened(spec)}, tick)
-    groups: dict[str, list[int]] = {}
+    groups: dict[str, list[int]] = {}  # cells that are compared site by site
     for i, screen in screens.items():
-        groups.setdefault(_group(specs[i], screen), []).append(i)
+        group = f"{specs[i].settings.root.model!r} {specs[i].table} {screen['component']}"
+        groups.setdefault(group, []).append(i)
     for members in groups.values():
         union = {site for i in members for site in screens[i]["chosen"]}
         for i in members if len(members) > 1 else ():
@@ -46,11 +44,6 @@ def with_unions(path: Path, planned: Planned, tick: Callable[[int], None]) -> Pl
 def is_screened(spec: RunSpec) -> bool:
     """Whether the run measures only what a screening chooses."""
     return bool(getattr(spec.settings.root.ablation, "screen", None))
-
-
-def _group(spec: RunSpec, screen: Screen) -> str:
-    """Cells that are compared site by site."""
-    return f"{spec.settings.root.model!r} {spec.table} {screen['component']}"
 
 
 def _screens(path: Path, specs: Mapping[int, RunSpec], tick: Callable[[int], None]) -> dict[int, Screen]:
@@ -77,16 +70,16 @@ def _screens(path: Path, specs: Mapping[int, RunSpec], tick: Callable[[int], Non
 def _read(path: Path) -> dict[str, Any]:
     """The screenings that are known by the digests of their runs; none where the file is missing or damaged."""
     try:
-        return {digest: screen for digest, screen in read_sealed(SweepDir(path).screens).items() if _is_screen(screen)}
+        content = read_sealed(SweepDir(path).screens)
     except ResultsError:
         return {}
-
-
-def _is_screen(value: Any) -> bool:
-    if not isinstance(value, Mapping) or not isinstance(value.get("component"), str):
-        return False
-    lists = [value.get(name) for name in ("sites", "chosen")]
-    return all(isinstance(names, list) and all(isinstance(name, str) for name in names) for names in lists)
+    known = {}
+    for digest, screen in content.items():
+        if isinstance(screen, Mapping) and isinstance(screen.get("component"), str):
+            lists = [screen.get(name) for name in ("sites", "chosen")]
+            if all(isinstance(names, list) and all(isinstance(name, str) for name in names) for names in lists):
+                known[digest] = screen
+    return known
 
 
 def _screen(spec: RunSpec) -> Screen:
@@ -98,7 +91,7 @@ def _screen(spec: RunSpec) -> Screen:
 
 
 def _with_sites(spec: RunSpec, sites: Sequence[str]) -> RunSpec:
-    """The run with these sites beside those that its config names."""
+    """The run with these sites in addition to the ones that its config names."""
     settings, ablation = spec.settings, cast("ScreenKeys", spec.settings.root.ablation)
     named = [*(ablation.screen_also or ()), *sites]
     root = replace(settings.root, ablation=replace(ablation, screen_also=named))

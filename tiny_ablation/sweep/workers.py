@@ -1,13 +1,13 @@
 """How many processes share this machine, for `hydra/launcher=local`."""
 
+import os
+
 _CORES_A_PROCESS = 4  # the matrix products of a small model fill two or three
 _BYTES_A_PROCESS = 3 * 2**30  # Python, libraries, a small model and its batches
 
 
 def n_workers() -> int:
     """About one process for four cores, and no more than the free memory holds; at least one."""
-    import os
-
     import psutil
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -10,7 +10,7 @@ from scipy.stats import spearmanr
 
 from tiny_ablation.errors import ResultsError
 from tiny_ablation.report.figures import drawing
-from tiny_ablation.report.figures.sweep_grids import robustness_figure, robustness_matrix
+from tiny_ablation.report.figures.of_sweep import robustness_figure, robustness_matrix
 from tiny_ablation.sweep.analysis import aggregate
 from tiny_ablation.sweep.analysis.robustness import robustness, robustness_lines, sweep_robustness
 

@@ -88,7 +88,7 @@ def _in_all(sign: str, _: "PreparedRun", rng: "np.random.Generator") -> float:
     """Whether an effect of this sign is found in both of two conditions, of which one has a skewed one of mean 0."""
     from tiny_ablation.sweep.analysis.declared import EffectInAll
     from tiny_ablation.sweep.analysis.effect_in_all import effect_in_all
-    from tiny_ablation.sweep.analysis.hypotheses import Measured
+    from tiny_ablation.sweep.analysis.verdict import Measured
 
     clear = 5.0 if sign == "positive" else -5.0
     deltas = [clear + rng.normal(size=(1, 12)), rng.exponential(size=(1, 12)) - 1]

@@ -4,7 +4,6 @@ A filled mark is a value whose interval excludes 0, an open grey one a value tha
 """
 
 import plotly.graph_objects as go
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from tiny_ablation.document.figures import Bar, Bars
@@ -41,34 +40,22 @@ def static(data: Bars) -> Figure:
     axes.grid(axis="x", color=style.LINE, linewidth=0.5)
     axes.set_axisbelow(True)
     axes.margins(x=0.06)
+    beside = {"transform": axes.get_yaxis_transform(), "va": "center", "family": style.NUMBER_FONT}
     for y, bar in enumerate(data.bars):
-        _draw(axes, y, bar)
+        colour = _colour(bar)
+        if bar.value is None:
+            axes.barh(y, bar.end - bar.start, left=bar.start, height=0.62, color=colour)
+        else:
+            marks = {"marker": "o", "markersize": 4.5, "markerfacecolor": colour if bar.resolved else style.PAPER}
+            ends = [[end] for end in _reach(bar)]
+            axes.errorbar(bar.value, y, xerr=ends, color=colour, elinewidth=1.4, zorder=3, **marks)
+        axes.text(1.04, y, fonts.drawable(bar.beside), fontsize=style.TICK_SIZE - 0.5, color=style.MUTED, **beside)
     axes.set_ylim(n - 0.4, -0.6)
     axes.set_yticks(range(n), [fonts.drawable(bar.label) for bar in data.bars], fontsize=style.TICK_SIZE)
     axes.set_xlabel(data.x_title, fontsize=style.LABEL_SIZE, labelpad=6)
     where = left + _WIDTH / 2, top + body + 0.58
     canvas.write(figure, *where, data.key, ha="center", fontsize=style.TICK_SIZE, color=style.MUTED)
     return figure
-
-
-def _draw(axes: Axes, y: int, bar: Bar) -> None:
-    colour, (below, above) = _colour(bar), _reach(bar)
-    if bar.value is None:
-        axes.barh(y, bar.end - bar.start, left=bar.start, height=0.62, color=colour)
-    else:
-        axes.errorbar(
-            bar.value,
-            y,
-            xerr=[[below], [above]],
-            color=colour,
-            marker="o",
-            markersize=4.5,
-            elinewidth=1.4,
-            zorder=3,
-            markerfacecolor=colour if bar.resolved else style.PAPER,
-        )
-    beside = {"transform": axes.get_yaxis_transform(), "va": "center", "family": style.NUMBER_FONT}
-    axes.text(1.04, y, fonts.drawable(bar.beside), fontsize=style.TICK_SIZE - 0.5, color=style.MUTED, **beside)
 
 
 def page(data: Bars) -> interactive.Interactive:
@@ -84,43 +71,28 @@ def page(data: Bars) -> interactive.Interactive:
     figure.update_xaxes(title_text=title, zeroline=True, zerolinecolor=style.MUTED, gridcolor=style.LINE)
     labels = [interactive.safe(bar.label) for bar in data.bars]
     figure.update_yaxes(tickvals=list(range(n)), ticktext=labels, range=[n - 0.4, -0.6], showgrid=False, zeroline=False)
-    return interactive.Interactive(
-        name=data.name, figure=figure, description=f"{data.kind}. {data.title}. {data.x_title}; {data.note}.", min_width=360
-    )
+    description = f"{data.kind}. {data.title}. {data.x_title}; {data.note}."
+    return interactive.Interactive(name=data.name, figure=figure, description=description, min_width=360)
 
 
 def _trace(bar: Bar, y: int) -> go.Scatter | go.Bar:
     colour, (below, above) = _colour(bar), _reach(bar)
     site, *lines = (interactive.safe(line) for line in bar.hover)
-    told = {"customdata": [["<br>".join(lines)]], "text": [site]}
-    hover = "<b>%{text}</b><br>%{customdata[0]}"
-    if bar.value is None:
-        return go.Bar(
-            orientation="h",
-            base=[bar.start],
-            x=[bar.end - bar.start],
-            y=[y],
-            textposition="none",
-            width=0.62,
-            marker={"color": colour},
-            hovertemplate=f"{hover}<extra></extra>",
-            **told,
-        )
     unsure = "" if bar.resolved else "<br><i>unresolved: the interval includes 0</i>"
+    told = {
+        "customdata": [["<br>".join(lines)]],
+        "text": [site],
+        "hovertemplate": f"<b>%{{text}}</b><br>%{{customdata[0]}}{unsure}<extra></extra>",
+    }
+    if bar.value is None:
+        span = {"orientation": "h", "base": [bar.start], "x": [bar.end - bar.start], "y": [y], "width": 0.62}
+        return go.Bar(**span, textposition="none", marker={"color": colour}, **told)
+    ends = {"type": "data", "symmetric": False, "array": [above], "arrayminus": [below]}
     return go.Scatter(
         x=[bar.value],
         y=[y],
         mode="markers",
-        hovertemplate=f"{hover}{unsure}<extra></extra>",
-        **told,
         marker={"size": 8, "color": colour, "symbol": "circle" if bar.resolved else "circle-open"},
-        error_x={
-            "type": "data",
-            "symmetric": False,
-            "array": [above],
-            "arrayminus": [below],
-            "color": colour,
-            "thickness": 2,
-            "width": 0,
-        },
+        error_x={**ends, "color": colour, "thickness": 2, "width": 0},
+        **told,
     )

@@ -79,7 +79,7 @@ def wrapped(text: str, width: float, size: float = style.LABEL_SIZE) -> str:
 
 
 def header(figure: Figure, title: str, note: str) -> None:
-    """The title and, below it, what was measured; takes `header_height` inches. Nothing where there is no title."""
+    """The title and, below it, what was measured; takes `header_height` inches. Without a title nothing is drawn."""
     if not title:
         return
     width = figure.get_size_inches()[0] - 2 * _MARGIN
@@ -99,14 +99,9 @@ def header_height(width: float, title: str, note: str) -> float:
 
 
 def colour_bar(figure: Figure, top: float, limit: float, label: str, *, width: float = 3.0) -> None:
-    """A colour bar in the middle of a figure, `top` inches below its upper edge, and its label below it; takes 0.6 inches.
+    """A colour bar from -limit to limit in the middle of a figure, `top` inches below its upper edge, and below it its label.
 
-    Args:
-        figure: where to.
-        top: inches.
-        limit: the colours reach from minus this to this.
-        label: with the unit.
-        width: inches.
+    Takes 0.6 inches; the bar is `width` inches wide.
     """
     axes = add_axes(figure, (figure.get_size_inches()[0] - width) / 2, top, width, 0.13)
     colours = ScalarMappable(Normalize(-limit, limit), diverging())

@@ -5,8 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import pandas as pd
-
 from tiny_ablation import formats
 from tiny_ablation.run.result import Result
 from tiny_ablation.store.files import read_table
@@ -30,25 +28,15 @@ class Effect:
 
 @dataclass(frozen=True)
 class FeatureCard:
-    """One feature of the panel.
+    """One feature of the panel."""
 
-    Attributes:
-        number: which.
-        facts: its row of `features.parquet`.
-        promoted: tokens and logits, the strongest first.
-        suppressed: the same for those it lowers.
-        histogram: counts in equal bins from 0 to its largest activation.
-        examples: for each text its tokens, each with its activation.
-        effects: on the primary metric, by condition and scale.
-    """
-
-    number: int
-    facts: Mapping[str, Any]
-    promoted: Sequence[tuple[str, float]]
-    suppressed: Sequence[tuple[str, float]]
-    histogram: Sequence[int]
-    examples: Sequence[Sequence[tuple[str, float]]]
-    effects: Sequence[Effect]
+    number: int  # which
+    facts: Mapping[str, Any]  # its row of `features.parquet`
+    promoted: Sequence[tuple[str, float]]  # tokens and logits, the strongest first
+    suppressed: Sequence[tuple[str, float]]  # the same for those it lowers
+    histogram: Sequence[int]  # counts in equal bins from 0 to its largest activation
+    examples: Sequence[Sequence[tuple[str, float]]]  # for each text its tokens, each with its activation
+    effects: Sequence[Effect]  # on the primary metric, by condition and scale
 
     @property
     def strongest(self) -> Effect:
@@ -63,28 +51,24 @@ def has_features(result: Result) -> bool:
 
 def feature_cards(result: Result) -> list[FeatureCard]:
     """The features of a run, the one with the largest effect first; its impact rows may be of several conditions."""
-    metrics = result.run.metrics
-    features, texts = (read_table(metrics / "features.parquet"), read_table(metrics / "feature_examples.parquet"))
-    rows = result.rows
-    cards = [_card(facts, texts, rows) for facts in features.to_dict("records")]
+    metrics, rows = result.run.metrics, result.rows
+    features, texts = (read_table(metrics / f"{name}.parquet") for name in ("features", "feature_examples"))
+    cards = []
+    for facts in features.to_dict("records"):
+        number = int(facts["feature"])
+        own = texts.loc[texts["feature"] == number].sort_values("rank")
+        promoted, suppressed = ([(str(t), float(v)) for t, v in json.loads(facts[side])] for side in ("promoted", "suppressed"))
+        examples = [
+            list(zip(json.loads(tokens), json.loads(activations), strict=True))
+            for tokens, activations in zip(own["tokens"], own["activations"], strict=True)
+        ]
+        effects = [
+            Effect(row["condition"], row["scale"], row["delta"], row["ci_low"], row["ci_high"])
+            for row in rows.loc[rows["feature"] == number].to_dict("records")
+        ]
+        named, histogram = {str(k): v for k, v in facts.items()}, json.loads(facts["histogram"])
+        cards.append(FeatureCard(number, named, promoted, suppressed, histogram, examples, effects))
     return sorted(cards, key=lambda card: -abs(card.strongest.delta))
-
-
-def _card(facts: Mapping[Any, Any], texts: pd.DataFrame, rows: pd.DataFrame) -> FeatureCard:
-    number = int(facts["feature"])
-    own = texts.loc[texts["feature"] == number].sort_values("rank")
-    examples = [
-        list(zip(json.loads(tokens), json.loads(activations), strict=True))
-        for tokens, activations in zip(own["tokens"], own["activations"], strict=True)
-    ]
-    promoted, suppressed = ([(str(t), float(v)) for t, v in json.loads(facts[side])] for side in ("promoted", "suppressed"))
-    effects = [
-        Effect(row["condition"], row["scale"], row["delta"], row["ci_low"], row["ci_high"])
-        for row in rows.loc[rows["feature"] == number].to_dict("records")
-    ]
-    return FeatureCard(
-        number, {str(k): v for k, v in facts.items()}, promoted, suppressed, json.loads(facts["histogram"]), examples, effects
-    )
 
 
 def shown_token(token: str) -> str:

@@ -70,17 +70,8 @@ def static(data: FeatureMap) -> Figure:
     axes.scatter(data.places["x"], data.places["y"], s=data.sizes**2, color=style.LINE, linewidths=0)
     found = data.measured()
     sure = found["resolved"].to_numpy(dtype=bool)
-    axes.scatter(
-        found["x"][sure],
-        found["y"][sure],
-        s=46,
-        c=found["delta"][sure],
-        cmap=canvas.diverging(),
-        vmin=-data.limit,
-        vmax=data.limit,
-        edgecolors=style.INK,
-        linewidths=0.6,
-    )
+    colours = {"c": found["delta"][sure], "cmap": canvas.diverging(), "vmin": -data.limit, "vmax": data.limit}
+    axes.scatter(found["x"][sure], found["y"][sure], s=46, edgecolors=style.INK, linewidths=0.6, **colours)
     axes.scatter(found["x"][~sure], found["y"][~sure], s=40, facecolor=style.PAPER, edgecolors=style.UNRESOLVED, linewidths=1.2)
     for number, x, y in list(zip(found.index, found["x"], found["y"], strict=True))[:_NAMED]:
         axes.annotate(str(number), (x, y), xytext=(5, 4), textcoords="offset points", fontsize=style.TICK_SIZE)
@@ -108,16 +99,19 @@ def page(data: FeatureMap) -> interactive.Interactive:
     )
     for axis in (figure.update_xaxes, figure.update_yaxes):
         axis(showgrid=False, zeroline=False, showticklabels=False)
-    return interactive.Interactive(
-        name=data.name, figure=figure, description=f"Map of features. {data.title}. {data.note}.", min_width=360
-    )
+    description = f"Map of features. {data.title}. {data.note}."
+    return interactive.Interactive(name=data.name, figure=figure, description=description, min_width=360)
 
 
 def _marks(data: FeatureMap, found: pd.DataFrame, *, resolved: bool) -> go.Scatter:
     """The measured features whose effect is resolved, or those whose effect is not."""
     of = (found["resolved"] == resolved).to_numpy()
-    cards = [card for card, shown in zip(data.cards, of, strict=True) if shown]
     places = formats.decimals(card.strongest.delta for card in data.cards)
+    told = []
+    for card, shown in zip(data.cards, of, strict=True):
+        if shown:
+            tokens = interactive.safe(" ".join(shown_token(token).strip() for token, _ in card.promoted[:6]))
+            told.append([card.number, formats.signed(card.strongest.delta, places), tokens])
     coloured = {"color": found["delta"][of].tolist(), "coloraxis": "coloraxis", "line": {"width": 1, "color": style.MUTED}}
     grey = {"color": style.UNRESOLVED, "symbol": "circle-open", "line": {"width": 2}}
     unsure = "" if resolved else "<br><i>unresolved: the interval includes 0</i>"
@@ -126,11 +120,7 @@ def _marks(data: FeatureMap, found: pd.DataFrame, *, resolved: bool) -> go.Scatt
         y=found["y"][of],
         mode="markers",
         marker={"size": 12, **(coloured if resolved else grey)},
-        customdata=[[card.number, formats.signed(card.strongest.delta, places), _tokens(card)] for card in cards],
+        customdata=told,
         hovertemplate=f"<b>feature %{{customdata[0]}}</b><br>change %{{customdata[1]}}<br>promotes %{{customdata[2]}}{unsure}"
         "<extra></extra>",
     )
-
-
-def _tokens(card: FeatureCard) -> str:
-    return interactive.safe(" ".join(shown_token(token).strip() for token, _ in card.promoted[:6]))

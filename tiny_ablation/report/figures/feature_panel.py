@@ -31,27 +31,29 @@ def write(result: Result, directory: Path) -> list[Path]:
     html, png = directory / f"{NAME}.html", directory / f"{NAME}.png"
     shown = [_shown(card, places) for card in cards]
     write_text(html, templates.render("features.html.j2", title=result.title, metric=result.metric, cards=shown))
+    printed = cards[:_ON_PAPER]
+    note = f"the {len(printed)} features with the largest change in {result.metric}; shading is the activation"
     with canvas.settings():
-        canvas.save(_static(cards[:_ON_PAPER], result.metric, result.title, places), png)
+        top = canvas.header_height(_WIDTH, result.title, note)
+        figure = canvas.blank(_WIDTH, top + _ROW * max(1, len(printed)) + 0.2)
+        canvas.header(figure, result.title, note)
+        for place, card in enumerate(printed):
+            _draw_card(figure, top + place * _ROW, card, places)
+        canvas.save(figure, png)
     return [html, png]
 
 
 def _shown(card: FeatureCard, places: int) -> dict[str, Any]:
     largest = max(float(card.facts["largest"]), 1e-12)
     most = max([*card.histogram, 1])
+    effects = []
+    for e in card.effects:
+        numbers = {"delta": formats.signed(e.delta, places), "bounds": formats.interval(e.low, e.high, places)}
+        effects.append({"condition": e.condition, "scale": f"{e.scale:g}", "resolved": e.resolved, **numbers})
     return {
         "number": card.number,
         "facts": card.facts,
-        "effects": [
-            {
-                "condition": e.condition,
-                "scale": f"{e.scale:g}",
-                "resolved": e.resolved,
-                "delta": formats.signed(e.delta, places),
-                "bounds": formats.interval(e.low, e.high, places),
-            }
-            for e in card.effects
-        ],
+        "effects": effects,
         "promoted": [(shown_token(token), formats.signed(value, 2)) for token, value in card.promoted],
         "suppressed": [(shown_token(token), formats.signed(value, 2)) for token, value in card.suppressed],
         "bars": [round(100 * count / most, 1) for count in card.histogram],
@@ -60,16 +62,6 @@ def _shown(card: FeatureCard, places: int) -> dict[str, Any]:
             for text in card.examples
         ],
     }
-
-
-def _static(cards: Sequence[FeatureCard], metric: str, title: str, places: int) -> Figure:
-    note = f"the {len(cards)} features with the largest change in {metric}; shading is the activation"
-    top = canvas.header_height(_WIDTH, title, note)
-    figure = canvas.blank(_WIDTH, top + _ROW * max(1, len(cards)) + 0.2)
-    canvas.header(figure, title, note)
-    for place, card in enumerate(cards):
-        _draw_card(figure, top + place * _ROW, card, places)
-    return figure
 
 
 def _draw_card(figure: Figure, top: float, card: FeatureCard, places: int) -> None:
@@ -97,8 +89,7 @@ def _draw_text(figure: Figure, left: float, top: float, text: Sequence[tuple[str
         if left + _LETTER * len(shown) > _WIDTH - 0.3:
             break
         share = min(1.0, value / max(largest, 1e-12))
-        box = {"facecolor": (*(c / 255 for c in _SHADE), 0.55 * share), "edgecolor": "none", "pad": 0.6}
-        canvas.write(
-            figure, left, top, shown, fontsize=style.TICK_SIZE - 0.5, family=style.NUMBER_FONT, bbox=box if share else None
-        )
+        box = {"facecolor": (*(c / 255 for c in _SHADE), 0.55 * share), "edgecolor": "none", "pad": 0.6} if share else None
+        letters = {"fontsize": style.TICK_SIZE - 0.5, "family": style.NUMBER_FONT}
+        canvas.write(figure, left, top, shown, bbox=box, **letters)
         left += _LETTER * len(shown)

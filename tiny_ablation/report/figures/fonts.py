@@ -5,7 +5,6 @@ characters are the same everywhere, and those with them depend on what is instal
 character.
 """
 
-from collections.abc import Iterator
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,7 +22,16 @@ _BOX = "\N{WHITE SQUARE}"
 
 def drawable(text: str) -> str:
     """`text` with a box for each character that no font here has, since names come from users' files."""
-    return "".join(c if c == "\n" or _has_own(c) else _other(c) for c in text)
+    shown = []
+    for c in text:
+        if c != "\n" and not _has_own(c):
+            if not c.isprintable():
+                c = " "
+            elif family_of(c) is None:
+                _say_boxes()
+                c = _BOX
+        shown.append(c)
+    return "".join(shown)
 
 
 def choose(figure: Figure) -> None:
@@ -42,15 +50,6 @@ def family_of(character: str) -> str | None:
     return next((name for name, file in _candidates() if ord(character) in _characters(file)), None)
 
 
-def _other(character: str) -> str:
-    if not character.isprintable():
-        return " "
-    if family_of(character) is not None:
-        return character
-    _say_boxes()
-    return _BOX
-
-
 @cache
 def _say_boxes() -> None:
     """Say once what the boxes are."""
@@ -63,9 +62,11 @@ def _say_boxes() -> None:
 @cache
 def _candidates() -> list[tuple[str, str]]:
     """(family, file) of regular fonts in the order in which they are tried."""
-    for file in _of_extra():
+    found, mine = find_spec(_EXTRA), []
+    for place in (found.submodule_search_locations or ()) if found else ():
+        mine += map(str, sorted(Path(place).glob("*.[ot]tf")))
+    for file in mine:
         font_manager.fontManager.addfont(file)
-    mine = [str(file) for file in _of_extra()]
     regular = [
         font
         for font in font_manager.fontManager.ttflist
@@ -75,12 +76,6 @@ def _candidates() -> list[tuple[str, str]]:
     ]
     regular.sort(key=lambda font: (font.fname not in mine, font.name, font.fname))
     return [(font.name, font.fname) for font in regular]
-
-
-def _of_extra() -> Iterator[Path]:
-    found = find_spec(_EXTRA)
-    for place in (found.submodule_search_locations or ()) if found else ():
-        yield from sorted(Path(place).glob("*.[ot]tf"))
 
 
 def _has_own(character: str) -> bool:

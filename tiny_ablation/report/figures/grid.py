@@ -5,7 +5,7 @@ known, and it never looks like a finding, in print and without colour too. A cel
 maps with a key.
 """
 
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -17,21 +17,12 @@ from matplotlib.patches import Patch, Rectangle
 from plotly.subplots import make_subplots
 
 from tiny_ablation import formats
-from tiny_ablation.document.figures import Grid, GridPanel, Key
+from tiny_ablation.document.figures import Grid, GridPanel
 from tiny_ablation.report.figures import canvas, fonts, interactive, style
 
 _ROW, _LETTER, _GAP, _RIGHT, _SQUARE, _LINE = 0.21, 0.075, 0.3, 0.4, 0.55, 0.16  # inches
 _PAPER = (7.4, 9.0)  # inches that the panels of a map of numbered axes share
 _HEADING = 1.1  # inches: the least room for a panel's name
-
-
-class _Layout(NamedTuple):
-    """How panels are arranged: columns and rows of them, and the size of one in inches."""
-
-    columns: int
-    rows: int
-    width: float
-    height: float
 
 
 def _numbered(data: Grid) -> bool:
@@ -52,36 +43,36 @@ def _ticks(labels: list[str], most: int = 16) -> list[int]:
 
 def static(data: Grid) -> Figure:
     """The grid for print; many panels are many small maps."""
-    layout = _print_layout(data)
-    headings = [canvas.wrapped(fonts.drawable(panel.name), layout.width + _GAP - 0.1) for panel in data.panels]
+    columns, rows, width, height = _print_layout(data)
+    headings = [canvas.wrapped(fonts.drawable(panel.name), width + _GAP - 0.1) for panel in data.panels]
     above = _LINE * max(heading.count("\n") for heading in headings)
     left = 0.55 + _LETTER * max(map(len, data.rows))
-    below = 0.35 + (_LETTER * max(map(len, data.columns)) if _upright(data, layout.width) else 0.15)
-    body = left + layout.columns * layout.width + (layout.columns - 1) * _GAP + _RIGHT
-    deep = layout.rows * layout.height + (layout.rows - 1) * (below + 0.3 + above)
+    below = 0.35 + (_LETTER * max(map(len, data.columns)) if _upright(data, width) else 0.15)
+    body = left + columns * width + (columns - 1) * _GAP + _RIGHT
+    deep = rows * height + (rows - 1) * (below + 0.3 + above)
     full = max(6.2, body)
     top = canvas.header_height(full, data.title, data.note) + 0.3 + above
     figure = canvas.blank(full, top + deep + below + (1.15 if data.key else 0.85))
     canvas.header(figure, data.title, data.note)
     for i, panel in enumerate(data.panels):
-        across, down = i % layout.columns, i // layout.columns
-        corner = ((full - body) / 2 + left + across * (layout.width + _GAP), top + down * (layout.height + below + 0.3 + above))
-        axes = canvas.add_axes(figure, *corner, layout.width, layout.height)
-        _draw(axes, panel, data, cell=min(layout.width / len(data.columns), layout.height / len(data.rows)))
-        _label(axes, data, layout, first=across == 0, last=i + layout.columns >= len(data.panels))
+        across, down = i % columns, i // columns
+        corner = ((full - body) / 2 + left + across * (width + _GAP), top + down * (height + below + 0.3 + above))
+        axes = canvas.add_axes(figure, *corner, width, height)
+        _draw(axes, panel, data, cell=min(width / len(data.columns), height / len(data.rows)))
+        _label(axes, data, (width, height), first=across == 0, last=i + columns >= len(data.panels))
         axes.set_title(headings[i], fontsize=style.LABEL_SIZE, loc="left", pad=5)
     _draw_key(figure, data, top + deep + below + 0.12)
     return figure
 
 
-def _print_layout(data: Grid) -> _Layout:
-    """Such that a page of paper holds it."""
+def _print_layout(data: Grid) -> tuple[int, int, float, float]:
+    """Columns and rows of panels, and the width and height of one in inches, such that a page of paper holds them."""
     k, n, m = len(data.panels), len(data.rows), len(data.columns)
     if not _numbered(data):
         stacked = k > 1 and m * k > 30  # side by side no label could be read
         least = 0.5 if data.places is not None else 0.16
         cell = float(np.clip(6.4 / (m * (1 if stacked else k)), least, _SQUARE if data.square else 0.95))
-        return _Layout(*((1, k) if stacked else (k, 1)), m * cell, n * (cell if data.square else _ROW))
+        return 1 if stacked else k, k if stacked else 1, m * cell, n * (cell if data.square else _ROW)
     room = _PAPER[0] - 1.2 + _GAP
     columns = min(k, max(2, int(room / (max(0.13 * m, _HEADING) + _GAP))))
     columns = -(-k // -(-k // columns))  # no nearly empty last row
@@ -89,7 +80,7 @@ def _print_layout(data: Grid) -> _Layout:
     widest = 4.2 if k == 1 else room / columns - _GAP
     width = m * float(np.clip(widest / m, 0.15 if columns < 3 else 0.13, 0.42))
     highest = 7.0 if rows == 1 else _PAPER[1] / rows - 0.75
-    return _Layout(columns, rows, width, n * float(np.clip(highest / n, 0.15 if rows == 1 else 0.07, 0.30)))
+    return columns, rows, width, n * float(np.clip(highest / n, 0.15 if rows == 1 else 0.07, 0.30))
 
 
 def _upright(data: Grid, width: float) -> bool:
@@ -106,18 +97,9 @@ def _draw(axes: Axes, panel: GridPanel, data: Grid, cell: float) -> None:
         hatched = {"facecolor": style.PAPER, "edgecolor": style.LINE, "hatch": "////", "lw": 0, "zorder": 0}
         axes.add_patch(Rectangle((-0.5, -0.5), *size, **hatched))
         axes.pcolormesh(*edges, measured, cmap=ListedColormap([style.PAPER]), zorder=1)
-    for told, alpha in ((~panel.resolved, style.PALE), (panel.resolved, 1.0)):
-        axes.pcolormesh(
-            *edges,
-            np.where(told, panel.values, np.nan),
-            cmap=canvas.diverging(),
-            vmin=-data.limit,
-            vmax=data.limit,
-            edgecolors=style.LINE,
-            linewidth=0.4,
-            alpha=alpha,
-            zorder=2,
-        )
+    colours = {"cmap": canvas.diverging(), "vmin": -data.limit, "vmax": data.limit, "edgecolors": style.LINE, "linewidth": 0.4}
+    for drawn, alpha in ((~panel.resolved, style.PALE), (panel.resolved, 1.0)):
+        axes.pcolormesh(*edges, np.where(drawn, panel.values, np.nan), alpha=alpha, zorder=2, **colours)
     if data.places is None:
         y, x = panel.unsure()
         axes.scatter(x, y, color=style.UNRESOLVED, s=min(9.0, (0.2 * cell * 72) ** 2), linewidths=0, zorder=3)
@@ -133,13 +115,13 @@ def _draw(axes: Axes, panel: GridPanel, data: Grid, cell: float) -> None:
         axes.add_patch(Rectangle((j - 0.5, i - 0.5), 1, 1, **frame))
 
 
-def _label(axes: Axes, data: Grid, layout: _Layout, *, first: bool, last: bool) -> None:
+def _label(axes: Axes, data: Grid, size: tuple[float, float], *, first: bool, last: bool) -> None:
     axes.set_xlim(-0.5, len(data.columns) - 0.5)
     axes.set_ylim(len(data.rows) - 0.5, -0.5)
-    across = _ticks(list(data.columns), most=int(layout.width / 0.14))
-    down = _ticks(list(data.rows), most=int(layout.height / 0.16))
+    across = _ticks(list(data.columns), most=int(size[0] / 0.14))
+    down = _ticks(list(data.rows), most=int(size[1] / 0.16))
     names = [fonts.drawable(data.columns[i]) for i in across]
-    axes.set_xticks(across, names, rotation=90 if _upright(data, layout.width) else 0)
+    axes.set_xticks(across, names, rotation=90 if _upright(data, size[0]) else 0)
     axes.set_yticks(down, [fonts.drawable(data.rows[i]) if first else "" for i in down])
     for i, label in zip(down, axes.get_yticklabels(), strict=True):
         label.set_fontweight("bold" if i in data.strong else "normal")
@@ -162,28 +144,15 @@ def _draw_key(figure: Figure, data: Grid, top: float) -> None:
     left = (full - width) / 2
     for text, x, side in ((data.key.below, left - 0.1, "right"), (data.key.above, left + width + 0.1, "left")):
         canvas.write(figure, x, top - 0.02, text, ha=side, fontsize=style.TICK_SIZE, color=style.MUTED)
-    marks = _marks(data, data.key)
-    figure.legend(
-        handles=marks,
-        loc="upper center",
-        bbox_to_anchor=(0.5, 1 - (top + 0.62) / height),
-        ncols=len(marks),
-        frameon=False,
-        fontsize=style.TICK_SIZE,
-        handlelength=1.1,
-        handleheight=1.0,
-        columnspacing=1.8,
-    )
-
-
-def _marks(data: Grid, key: Key) -> list[Patch | Line2D]:
     dot = {"marker": "o", "linestyle": "", "color": style.UNRESOLVED, "markersize": 3}
-    marks = [Patch(facecolor=style.DIVERGING[2], label=key.coloured), Line2D([], [], label=key.dot, **dot)]
+    marks = [Patch(facecolor=style.DIVERGING[2], label=data.key.coloured), Line2D([], [], label=data.key.dot, **dot)]
     if any(panel.outlined() for panel in data.panels):
-        marks.append(Patch(facecolor=style.PAPER, edgecolor=style.INK, label=key.outlined))
+        marks.append(Patch(facecolor=style.PAPER, edgecolor=style.INK, label=data.key.outlined))
     if data.has_gaps:
         marks.append(Patch(facecolor=style.PAPER, edgecolor=style.LINE, hatch="/////", label="not measured"))
-    return marks
+    place: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, 1 - (top + 0.62) / height), "ncols": len(marks)}
+    size: dict[str, Any] = {"fontsize": style.TICK_SIZE, "handlelength": 1.1, "handleheight": 1.0, "columnspacing": 1.8}
+    figure.legend(handles=marks, **place, **size, frameon=False)
 
 
 # Interactive
@@ -270,30 +239,17 @@ def _traces(panel: GridPanel, data: Grid, cell: int) -> list[go.Heatmap | go.Sca
     places = [f"%{{customdata[{i + 1}]}}" for i in range(9)]  # as many as any hover shows
     template = f"<b>%{{customdata[0]}}</b><br>{interactive.safe(data.hover).replace(chr(10), '<br>').format(*places)}"
     y, x = (found.tolist() for found in panel.unsure())
-    across, down = list(range(m)), list(range(n))
+    cells = {"x": list(range(m)), "y": list(range(n)), "coloraxis": "coloraxis", "xgap": 1, "ygap": 1}
     return [
+        go.Heatmap(z=np.where(panel.resolved, np.nan, panel.values), opacity=style.PALE, hoverinfo="skip", **cells),
         go.Heatmap(
-            x=across,
-            y=down,
-            z=np.where(panel.resolved, np.nan, panel.values),
-            opacity=style.PALE,
-            coloraxis="coloraxis",
-            xgap=1,
-            ygap=1,
-            hoverinfo="skip",
-        ),
-        go.Heatmap(
-            x=across,
-            y=down,
             z=shown,
             customdata=texts,
             hovertemplate=f"{template}<extra></extra>",
             hoverongaps=False,
-            coloraxis="coloraxis",
-            xgap=1,
-            ygap=1,
             text=None if numbers is None else numbers(shown),
             texttemplate=None if numbers is None else "%{text}",
+            **cells,
         ),
         go.Scatter(
             x=x,

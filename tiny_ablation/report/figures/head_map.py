@@ -23,13 +23,10 @@ def head_grid(
     marked: Sequence[tuple[int, int]] = (),
     **words: Any,
 ) -> Grid:
-    """A map of heads, without gaps from the first layer and head to the last.
+    """A map of heads, without gaps from the first layer and head to the last; `words` are further fields of the `Grid`.
 
-    Args:
-        panels: by its name the heads of each panel: layer, head, change, whether it is resolved, and the texts of its hover.
-        metric: what the changes are in.
-        marked: heads with an outline, as (layer, head).
-        words: further fields of `Grid`: `name`, `title`, `note`, `hover`, and what else differs.
+    A panel is a list of heads: layer, head, change, whether it is resolved, and the texts of its hover; `marked` heads
+    (layer, head) get an outline.
 
     Raises:
         ResultsError: a head is beyond any model.

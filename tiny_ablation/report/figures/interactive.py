@@ -22,19 +22,12 @@ PLOTLY_JS = "plotly.min.js"
 
 
 class Interactive(NamedTuple):
-    """A figure for a page.
+    """A figure for a page."""
 
-    Attributes:
-        name: identifies it in its page; the same for equal runs.
-        figure: what plotly draws.
-        description: what it shows, for those who do not see it.
-        min_width: pixels below which it scrolls instead of shrinking.
-    """
-
-    name: str
-    figure: go.Figure
-    description: str
-    min_width: int = 0
+    name: str  # identifies it in its page; the same for equal runs
+    figure: go.Figure  # what plotly draws
+    description: str  # what it shows, for those who do not see it
+    min_width: int = 0  # pixels below which it scrolls instead of shrinking
 
     def json(self) -> str:
         """The figure as JSON that may stand inside a script element: `<`, `>` and `/` are escaped."""
@@ -48,46 +41,19 @@ def safe(text: str) -> str:
     return html.escape(text, quote=False)
 
 
-def colour_scale() -> list[tuple[float, str]]:
-    """The diverging scale as plotly wants it."""
-    last = len(style.DIVERGING) - 1
-    return [(i / last, colour) for i, colour in enumerate(style.DIVERGING)]
-
-
 def colour_axis(figure: go.Figure, label: str, bottom: int, limit: float) -> dict[str, Any]:
-    """The colours of a figure, with a bar at its foot and a label above that.
+    """The colours of a figure from -limit to limit, with a bar at its foot and a label above that.
 
-    The label is an annotation: plotly lays a bar's own title over the bar where the figure is not high.
-
-    Args:
-        figure: gets the label.
-        label: with the unit.
-        bottom: pixels below the axes, at least 75.
-        limit: the colours reach from minus this to this.
+    The label is an annotation, `bottom` (at least 75) pixels below the axes: plotly lays a bar's own title over the bar where
+    the figure is not high.
     """
-    figure.add_annotation(
-        text=safe(label),
-        xref="paper",
-        yref="paper",
-        x=0.5,
-        y=0,
-        yshift=42 - bottom,
-        yanchor="bottom",
-        xanchor="center",
-        showarrow=False,
-    )
-    bar = {
-        "orientation": "h",
-        "tickvals": (ticks := round_ticks(limit)),
-        "ticktext": list(map(tick_text, ticks)),
-        "thickness": 11,
-        "len": 0.9,
-        "y": 0,
-        "yref": "container",
-        "yanchor": "bottom",
-        "outlinewidth": 0,
-    }
-    return {"colorscale": colour_scale(), "cmin": -limit, "cmid": 0, "cmax": limit, "colorbar": bar}
+    place = {"xref": "paper", "yref": "paper", "x": 0.5, "y": 0, "yshift": 42 - bottom}
+    figure.add_annotation(text=safe(label), **place, yanchor="bottom", xanchor="center", showarrow=False)
+    ticks, last = round_ticks(limit), len(style.DIVERGING) - 1
+    shape = {"orientation": "h", "thickness": 11, "len": 0.9, "y": 0, "yref": "container", "yanchor": "bottom"}
+    bar = {**shape, "tickvals": ticks, "ticktext": list(map(tick_text, ticks)), "outlinewidth": 0}
+    scale = [(i / last, colour) for i, colour in enumerate(style.DIVERGING)]
+    return {"colorscale": scale, "cmin": -limit, "cmid": 0, "cmax": limit, "colorbar": bar}
 
 
 def without_colours() -> go.Scatter:

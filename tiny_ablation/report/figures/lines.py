@@ -10,6 +10,7 @@ import numpy as np
 import plotly.graph_objects as go
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from plotly.subplots import make_subplots
 
@@ -56,19 +57,24 @@ def static(data: Lines) -> Figure:
         across, down = i % columns, i // columns
         corner = _LEFT + across * (width + _GAP), top + down * (height + _BETWEEN)
         axes = canvas.add_axes(figure, *corner, width, height)
-        first = _share(axes, first)
+        if first is None:
+            first = axes
+        else:
+            axes.sharex(first)
+            axes.sharey(first)
         _draw(axes, panel, data)
         _label(axes, panel, data, width, left=across == 0, last=i + columns >= len(data.panels))
-    _legend(figure, data, top + body + _BOTTOM)
+    handles = []
+    for name in data.names:
+        colour, dash = look(data, name)
+        drawn = {"color": colour, "linestyle": _MATPLOTLIB[dash], "marker": "o", "markersize": 3.5}
+        handles.append(Line2D([], [], label=fonts.drawable(name), **drawn))
+    if len(handles) > 1 or data.legend:
+        below = 1 - (top + body + _BOTTOM) / figure.get_size_inches()[1]
+        place: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, below), "ncols": 3, "frameon": False}
+        size: dict[str, Any] = {"fontsize": style.TICK_SIZE, "title_fontsize": style.TICK_SIZE, "handlelength": 2.6}
+        figure.legend(handles=handles, title=data.legend or None, columnspacing=1.8, **place, **size)
     return figure
-
-
-def _share(axes: Axes, first: Axes | None) -> Axes:
-    if first is None:
-        return axes
-    axes.sharex(first)
-    axes.sharey(first)
-    return first
 
 
 def _draw(axes: Axes, panel: LinePanel, data: Lines) -> None:
@@ -97,36 +103,11 @@ def _label(axes: Axes, panel: LinePanel, data: Lines, width: float, *, left: boo
         axes.set_ylim(*data.span)
     if data.ticks is not None:
         axes.set_xticks(data.ticks, [f"{tick:g}" for tick in data.ticks])
-    else:  # layers: there is none between two of them
+    else:  # layers, which are whole numbers
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if left:
         height = axes.get_window_extent().height / style.DPI
         axes.set_ylabel(canvas.wrapped(data.y_title, height + 0.5), fontsize=style.LABEL_SIZE)
-
-
-def _legend(figure: Figure, data: Lines, top: float) -> None:
-    from matplotlib.lines import Line2D
-
-    handles = []
-    for name in data.names:
-        colour, dash = look(data, name)
-        handles.append(
-            Line2D([], [], color=colour, linestyle=_MATPLOTLIB[dash], label=fonts.drawable(name), marker="o", markersize=3.5)
-        )
-    height = figure.get_size_inches()[1]
-    if len(handles) > 1 or data.legend:
-        figure.legend(
-            handles=handles,
-            loc="upper center",
-            bbox_to_anchor=(0.5, 1 - top / height),
-            ncols=3,
-            frameon=False,
-            fontsize=style.TICK_SIZE,
-            handlelength=2.6,
-            columnspacing=1.8,
-            title=data.legend or None,
-            title_fontsize=style.TICK_SIZE,
-        )
 
 
 # Interactive
@@ -161,12 +142,8 @@ def page(data: Lines) -> interactive.Interactive:
     figure.update_layout(
         **interactive.base_layout(height),
         margin={"l": 75, "r": 15, "t": 30 + above, "b": 60},
-        legend={  # below the axes, which give way where it has more lines
-            "orientation": "h",
-            "y": -60 / body,
-            "yanchor": "top",
-            "title": {"text": interactive.safe(data.legend)},
-        },
+        # Below the axes, which give way where it has more lines.
+        legend={"orientation": "h", "y": -60 / body, "yanchor": "top", "title": {"text": interactive.safe(data.legend)}},
         showlegend=len(data.names) > 1,
     )
     figure.update_xaxes(showgrid=False, zeroline=False)
@@ -199,35 +176,13 @@ def _traces(line: Line, data: Lines, *, first: bool) -> list[go.Scatter]:
     drawn = []
     if np.isfinite(line.low).any():
         x, edge = [*line.x, *line.x[::-1]], [*line.high, *line.low[::-1]]
-        drawn.append(
-            go.Scatter(
-                x=x,
-                y=edge,
-                fill="toself",
-                fillcolor=colour,
-                opacity=0.16,
-                line={"width": 0},
-                mode="lines",
-                hoverinfo="skip",
-                showlegend=False,
-                **group,
-            )
-        )
+        area = {"fill": "toself", "fillcolor": colour, "opacity": 0.16, "line": {"width": 0}, "mode": "lines"}
+        drawn.append(go.Scatter(x=x, y=edge, hoverinfo="skip", showlegend=False, **area, **group))
     symbols = ["circle" if sure else "circle-open" for sure in line.resolved]
-    drawn.append(
-        go.Scatter(
-            x=line.x.tolist(),
-            y=line.y.tolist(),
-            mode="lines+markers",
-            line={"color": colour, "dash": dash},
-            marker={"color": colour, "size": 6, "symbol": symbols},
-            showlegend=first,
-            **group,
-            text=[_hover(line, data, i) for i in range(len(line.x))],
-            hovertemplate="%{text}<extra></extra>",
-        )
-    )
-    return drawn
+    marks = {"line": {"color": colour, "dash": dash}, "marker": {"color": colour, "size": 6, "symbol": symbols}}
+    texts = {"text": [_hover(line, data, i) for i in range(len(line.x))], "hovertemplate": "%{text}<extra></extra>"}
+    x, y = line.x.tolist(), line.y.tolist()
+    return [*drawn, go.Scatter(x=x, y=y, mode="lines+markers", showlegend=first, **marks, **texts, **group)]
 
 
 def _hover(line: Line, data: Lines, i: int) -> str:

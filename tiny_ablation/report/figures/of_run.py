@@ -1,4 +1,4 @@
-"""The figures of a run: those that its ablation has, those that its table suggests, and what checks and clocks say."""
+"""The figures of a run: from its ablation, its impact table, its verification and its profile."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -37,9 +37,8 @@ def run_figures(result: Result) -> Iterator[Figure]:
         yield Figure(
             "head_map",
             "Every head",
-            "Layers down, heads across. A full cell is an effect whose interval excludes 0; a pale one with a dot "
-            "is one whose interval includes 0, which this run cannot tell from none. All panels share their colours. "
-            f"{signs}",
+            "Layers down, heads across. A full cell is an effect whose interval excludes 0; a pale one with a dot is one whose "
+            f"interval includes 0, which this run cannot tell from none. All panels share their colours. {signs}",
             scale_maps(result),
         )
     yield from ablation.figures(result)
@@ -56,8 +55,8 @@ def run_figures(result: Result) -> Iterator[Figure]:
         yield Figure(
             "layer_profile",
             "From the first layer to the last",
-            "A panel for each kind of activation, a line for each direction; the band is the interval. Open "
-            "marks are unresolved.",
+            "A panel for each kind of activation, a line for each direction; the band is the interval. Open marks are "
+            "unresolved.",
             layer_profile(result),
         )
     if not ablation.has_circuits:  # circuits hold each other, so that none is the strongest
@@ -94,15 +93,7 @@ def run_figures(result: Result) -> Iterator[Figure]:
 
 
 def write_figures(run_dir: Path, impact: pd.DataFrame, summary: Mapping[str, Any]) -> list[Figure]:
-    """Draw every figure of a run into `artifacts/`; equal files give equal bytes.
-
-    Args:
-        run_dir: the directory of the run.
-        impact: its impact table.
-        summary: the content of its `metrics/summary.json`.
-
-    Returns:
-        The figures that its page has.
+    """The figures of a run's page, each drawn into `artifacts/`; equal files give equal bytes.
 
     Raises:
         ResultsError: the table has no effect on the primary metric, or a file cannot be written.
@@ -216,34 +207,26 @@ def verification(result: Result, metric: str) -> Points:
 
 def timeline(result: Result) -> Bars:
     """Where the time went: the stages of `metrics/profile.json`, with their memory."""
-    content = read_json(result.run.profile)
+    stages = read_json(result.run.profile)["stages"]
     bars, start = [], 0.0
-    for name, entry in content["stages"].items():
-        if name != DRAWING:
-            said = _beside(entry)
-            bars.append(Bar(name, start, start + entry["wall_s"], said, [name, said]))
-            start += entry["wall_s"]
-    rate = content["stages"].get("measure", {}).get("prompt_tokens_per_s")
-    said = [f"{start:.1f} s in all before the figures were drawn"]
-    said += [f"measured {rate:,.0f} tokens of interventions x prompts a second"] if rate else []
-    return Bars(
-        name="timeline",
-        kind="Timeline",
-        title=f"{result.title}: time",
-        note="; ".join(said),
-        x_title="seconds since the start",
-        bars=bars,
-    )
-
-
-def _beside(entry: Mapping[str, Any]) -> str:
-    parts = [f"{entry['wall_s']:.1f} s", f"{entry.get('rss_peak_bytes', entry['rss_bytes']) / 2**30:.2f} GiB"]
-    cores = entry["cpu_s"] / entry["wall_s"] if entry["wall_s"] > 0.05 else None
-    parts += [f"{cores:.1f} cores"] if cores is not None else []
-    if entry.get("tokens"):
-        parts.append(f"{entry['tokens_per_s']:,.0f} tokens/s")
-    if entry.get("gpu_bytes"):
-        parts.append(f"{entry['gpu_bytes'] / 2**30:.2f} GiB on the GPU")
-    watts = entry.get("gpu_watts") or entry.get("watts")
-    parts += [f"{watts:.0f} W"] if watts else []
-    return ", ".join(parts)
+    for name, entry in stages.items():
+        if name == DRAWING:
+            continue
+        seconds = entry["wall_s"]
+        parts = [f"{seconds:.1f} s", f"{entry.get('rss_peak_bytes', entry['rss_bytes']) / 2**30:.2f} GiB"]
+        if seconds > 0.05:
+            parts.append(f"{entry['cpu_s'] / seconds:.1f} cores")
+        if entry.get("tokens"):
+            parts.append(f"{entry['tokens_per_s']:,.0f} tokens/s")
+        if entry.get("gpu_bytes"):
+            parts.append(f"{entry['gpu_bytes'] / 2**30:.2f} GiB on the GPU")
+        if watts := entry.get("gpu_watts") or entry.get("watts"):
+            parts.append(f"{watts:.0f} W")
+        said = ", ".join(parts)
+        bars.append(Bar(name, start, start + seconds, said, [name, said]))
+        start += seconds
+    rate = stages.get("measure", {}).get("prompt_tokens_per_s")
+    note = f"{start:.1f} s in all before the figures were drawn"
+    note += f"; measured {rate:,.0f} tokens of interventions x prompts a second" if rate else ""
+    title, axis = f"{result.title}: time", "seconds since the start"
+    return Bars(name="timeline", kind="Timeline", title=title, note=note, x_title=axis, bars=bars)

@@ -1,17 +1,22 @@
 """The figures of a sweep: those of each comparison of its conditions, and how far ways of intervening agree."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
+from tiny_ablation import formats
 from tiny_ablation.document import Figure
-from tiny_ablation.document.figures import Line, LinePanel, Lines, Overlap, Points
-from tiny_ablation.report.figures import sweep_grids
-from tiny_ablation.report.figures.sweep_grids import intervals, title
+from tiny_ablation.document.figures import Grid, GridPanel, Line, LinePanel, Lines, Overlap, Points, symmetric_limit
+from tiny_ablation.report.figures.head_map import head_grid
 from tiny_ablation.report.sweep_data import Comparison
 from tiny_ablation.run import vocabulary
+
+_ROWS, _COLUMNS = 30, 30  # sites in the matrix; groups of sites in the overlap
+_HOVER = "change {0}\ninterval over {3} {1}\n{2}"
+_UNSURE = "unresolved: the interval includes 0, or there is none"
 
 
 def comparison_figures(data: Comparison) -> list[Figure]:
@@ -22,13 +27,13 @@ def comparison_figures(data: Comparison) -> list[Figure]:
 
 
 def _figures(data: Comparison) -> Iterator[Figure]:
-    several = len(data.profiles) > 1
+    several = len(data.labels) > 1
     yield Figure(
         "matrix",
         "The strongest, by condition",
         "A row is a site, a column a condition, the number its mean change. Bold rows are invariant; an outline says that "
         "the site is in that condition's top set; a grey number cannot be told from 0.",
-        sweep_grids.matrix(data),
+        matrix(data),
     )
     if several:
         yield Figure(
@@ -44,23 +49,23 @@ def _figures(data: Comparison) -> Iterator[Figure]:
             "Every head, by condition",
             "Layers down, heads across, a panel per condition, the same colours in all. Outlined heads are invariant; a grey "
             f"dot is a change that cannot be told from 0. {vocabulary.signs(data.metric)}",
-            sweep_grids.head_maps(data),
+            head_maps(data),
         )
     if data.index[:1] == ("layer",):
         yield Figure(
             "layers",
             "Where in the model?",
-            "A line per condition, from the first layer to the last. Lines that rise and fall together depend on the "
-            "same depth.",
+            "A line per condition, from the first layer to the last. Lines that rise and fall together depend on the same "
+            "depth.",
             profiles(data),
         )
     if several and data.geometry:
         yield Figure(
             "agreement",
             "Do conditions rank alike?",
-            "Rank correlation of the changes at all sites, for every two conditions: 1 is the same order, 0 unrelated, "
-            "-1 reversed.",
-            sweep_grids.agreement(data),
+            "Rank correlation of the changes at all sites, for every two conditions: 1 is the same order, 0 unrelated, -1 "
+            "reversed.",
+            agreement(data),
         )
     if len(data.geometry.get("principal_components", ())) > 1:
         yield Figure(
@@ -71,19 +76,120 @@ def _figures(data: Comparison) -> Iterator[Figure]:
         )
 
 
-_COLUMNS = 30  # groups of sites
+def title(what: str, data: Comparison) -> str:
+    """What is shown, and of what: `What 3 conditions share: attention heads of smollm2_135m`."""
+    n = len(data.labels)
+    what = what.replace("{n}", f"{n} condition{'s' * (n > 1)}")
+    return f"{what}: {vocabulary.noun(data.index, 2)} of {data.model}"
+
+
+def intervals(data: Comparison) -> str:
+    """What the intervals are over, in words."""
+    return f"intervals over {' or '.join(dict.fromkeys(data.intervals))}, {data.examples} a run"
+
+
+def head_maps(data: Comparison) -> Grid:
+    """A map of every head for each condition, invariants outlined."""
+    return head_grid(
+        {
+            label: [
+                (layer, head, data.delta[i, j], data.resolved[i, j], _numbers(data, i, j))
+                for j, (layer, head) in enumerate(data.sites)
+            ]
+            for i, label in enumerate(data.labels)
+        },
+        data.metric,
+        [(int(data.sites[i][0]), int(data.sites[i][1])) for i in np.flatnonzero(data.kept)],
+        title=title("Every head in {n}", data),
+        note=f"mean change in {data.metric} over seeds; {intervals(data)}; outlined: invariant",
+        name=f"heads-by-condition-{data.metric}-{data.model}",
+        hover=_HOVER,
+        unsure=_UNSURE,
+    )
+
+
+def _numbers(data: Comparison, i: int, j: int) -> tuple[str, ...]:
+    """Change, interval and membership of one site in one condition."""
+    places = formats.decimals(data.delta.ravel())
+    said = "in the top set" if data.members[i, j] else "not in the top set"
+    kept = "; invariant" if data.kept[j] else ""
+    bounds = formats.interval(data.low[i, j], data.high[i, j], places)
+    return formats.signed(data.delta[i, j], places), bounds, said + kept, data.intervals[i]
+
+
+def matrix(data: Comparison) -> Grid:
+    """The strongest sites down, conditions across; invariants first."""
+    sites = data.strongest()[:_ROWS]
+    n_kept = int(data.kept.sum())
+    shown = f"the {len(sites)} strongest of {len(data.sites)}" if len(sites) < len(data.sites) else "all"
+    first = f"bold: the {n_kept} invariant" if n_kept <= len(sites) else f"{n_kept} are invariant"
+    resolved, marked = (found[:, sites].T for found in (data.resolved, data.members))
+    hover = [[_numbers(data, i, j) for i in range(len(data.labels))] for j in sites]
+    return Grid(
+        name=f"matrix-{data.table}-{data.metric}-{data.model}",
+        kind="Matrix of sites by condition",
+        title=title("The strongest in {n}", data),
+        note=f"{shown} {vocabulary.noun(data.index, 2)}, {first}; outlined: in the condition's top set; {intervals(data)}; "
+        "grey: unresolved",
+        rows=[data.label(j) for j in sites],
+        columns=data.labels,
+        axes=(vocabulary.noun(data.index, 1), "condition"),
+        colour=vocabulary.change_label(data.metric),
+        limit=symmetric_limit(data.delta.ravel()),
+        panels=[GridPanel("", data.delta[:, sites].T, resolved, hover, marked)],
+        places=min(3, formats.decimals(data.delta.ravel())) if len(data.labels) <= 8 else None,
+        hover=_HOVER,
+        unsure=_UNSURE,
+        strong=frozenset(np.flatnonzero(data.kept[sites]).tolist()),
+    )
+
+
+def agreement(data: Comparison) -> Grid:
+    """How alike the conditions rank their sites: Spearman's correlation of every two."""
+    names = list(data.geometry["names"])
+    distance = np.array([[np.nan if d is None else d for d in line] for line in data.geometry["distance"]], dtype=float)
+    values = 1 - distance
+    hover = [[(formats.signed(v, 2),) for v in line] for line in values]
+    return Grid(
+        name=f"agreement-{data.table}-{data.metric}-{data.model}",
+        kind="Agreement of conditions",
+        title=title("How alike {n} rank", data),
+        note=f"Spearman's rank correlation of the changes in {data.metric} of {data.geometry['n_components']} "
+        f"{vocabulary.noun(data.index, 2)}; 1: the same order, 0: unrelated, -1: reversed",
+        rows=names,
+        columns=names,
+        axes=("condition", "condition"),
+        colour="rank correlation",
+        hover="rank correlation {0}",
+        limit=1.0,
+        panels=[GridPanel("", values, ~np.isnan(values), hover)],
+        places=2 if len(names) <= 10 else None,
+        square=True,
+    )
 
 
 def profiles(data: Comparison) -> Lines:
     """The effects by layer, a line per condition; of heads the mean size, since those of a layer may cancel."""
-    several = len(data.index) > 1 and "granularity" not in data.index
-    unit = vocabulary.metric_vocabulary(data.metric).unit
-    what = f"mean size of the change in {data.metric} ({unit})" if several else vocabulary.change_label(data.metric)
-    note = (
-        f"mean over the {vocabulary.noun(data.index, 2)} of a layer, {data.examples} a run"
-        if several
-        else f"bands are {intervals(data)}"
-    )
+    layer, panels = np.array([site[0] for site in data.sites]), []
+    if len(data.index) > 1 and "granularity" not in data.index:
+        what = f"mean size of the change in {data.metric} ({vocabulary.metric_vocabulary(data.metric).unit})"
+        note = f"mean over the {vocabulary.noun(data.index, 2)} of a layer, {data.examples} a run"
+        layers = np.unique(layer)
+        none = np.full(len(layers), np.nan)
+        lines = []
+        for label, row in zip(data.labels, np.abs(data.delta), strict=True):
+            sizes = [row[(layer == at) & ~np.isnan(row)] for at in layers]
+            means = np.array([found.mean() if len(found) else np.nan for found in sizes])
+            lines.append(Line(label, layers, means, none, none))
+        panels.append(LinePanel("", lines))
+    else:
+        what, note = vocabulary.change_label(data.metric), f"bands are {intervals(data)}"
+        names = np.array([site[1] if len(site) > 1 else "" for site in data.sites])
+        for name in dict.fromkeys(names.tolist()):
+            at = np.flatnonzero(names == name)
+            rows = enumerate(data.labels)
+            lines = [Line(label, layer[at], data.delta[i, at], data.low[i, at], data.high[i, at]) for i, label in rows]
+            panels.append(LinePanel(name, lines))
     return Lines(
         name=f"layers-{data.table}-{data.metric}-{data.model}",
         kind="Layer profiles",
@@ -91,38 +197,10 @@ def profiles(data: Comparison) -> Lines:
         note=note,
         x_title="layer",
         y_title=what,
-        panels=list(_means(data) if several else _granularities(data)),
+        panels=panels,
         legend="condition",
         interval="interval",
     )
-
-
-def _means(data: Comparison) -> Iterator[LinePanel]:
-    layer = np.array([site[0] for site in data.sites])
-    layers = np.unique(layer)
-    none = np.full(len(layers), np.nan)
-
-    def mean(row: np.ndarray) -> np.ndarray:
-        sizes = [np.abs(row[layer == at]) for at in layers]
-        return np.array([found[~np.isnan(found)].mean() if (~np.isnan(found)).any() else np.nan for found in sizes])
-
-    yield LinePanel(
-        "", [Line(label, layers, mean(row), none, none) for label, row in zip(data.labels, data.delta, strict=True)]
-    )
-
-
-def _granularities(data: Comparison) -> Iterator[LinePanel]:
-    layer = np.array([site[0] for site in data.sites])
-    names = np.array([site[1] if len(site) > 1 else "" for site in data.sites])
-    for name in dict.fromkeys(names.tolist()):
-        at = np.flatnonzero(names == name)
-        yield LinePanel(
-            name,
-            [
-                Line(label, layer[at], data.delta[i, at], data.low[i, at], data.high[i, at])
-                for i, label in enumerate(data.labels)
-            ],
-        )
 
 
 def overlap(data: Comparison) -> Overlap:
@@ -163,3 +241,46 @@ def condition_map(data: Comparison) -> Points:
         labels=names,
         shown=True,
     )
+
+
+def robustness_figure(summary: Mapping[str, Any]) -> Figure:
+    """The agreement of a sweep's conditions, off the content of `robustness.json`."""
+    names, values = list(summary["conditions"]), robustness_matrix(summary)
+    hover: list[list[tuple[str, ...]]] = [
+        [("share with one sign" if j > i else "rank correlation", formats.plain(float(v), 2)) for j, v in enumerate(line)]
+        for i, line in enumerate(values)
+    ]
+    drawn = Grid(
+        name="robustness",
+        kind="Robustness matrix",
+        title=f"Robustness: {summary['model']} on {summary['dataset']}",
+        note=f"{summary['metric']}, {summary['n_heads']} heads, n = {summary['n_examples']} examples. Below the diagonal: rank "
+        f"correlation of all heads. Above: share of the {summary['k']} strongest of either with one sign. "
+        f"{len(summary['holds'])} heads hold under all conditions",
+        rows=names,
+        columns=names,
+        axes=("condition", "condition"),
+        colour="below the diagonal: rank correlation; above: share with one sign",
+        limit=1.0,
+        panels=[GridPanel("", values, ~np.isnan(values), hover)],
+        places=2 if len(names) <= 12 else None,
+        square=True,
+        hover="{0} {1}",
+    )
+    caption = (
+        "Below the diagonal: rank correlation of all heads, 1 is the same order. Above it: the share of the strongest heads of "
+        "either condition that have one sign in both."
+    )
+    return Figure("robustness", "How far do the ways of intervening agree?", caption, drawn)
+
+
+def robustness_matrix(summary: Mapping[str, Any]) -> np.ndarray:
+    """(conditions, conditions): rank correlation below the diagonal, sign agreement above, NaN on it."""
+    names = summary["conditions"]
+    values = np.full((len(names), len(names)), np.nan)
+    for pair in summary["agreement"]:
+        i, j = sorted((names.index(pair["condition_a"]), names.index(pair["condition_b"])))
+        if i != j:
+            values[j, i] = np.nan if pair["spearman"] is None else pair["spearman"]
+            values[i, j] = pair["sign_agreement"]
+    return values

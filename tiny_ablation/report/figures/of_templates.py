@@ -4,8 +4,7 @@ A cell is the mean change over the examples of one template. Templates have too 
 is coloured are the sites whose interval over all examples excludes 0; the others stay grey, whatever their mean in one is.
 """
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
@@ -33,22 +32,16 @@ def figures(result: Result) -> Iterator[Figure]:
     every, signs = "drawn for each template", vocabulary.signs(result.metric)
     if result.index == ("layer", "head", "scale"):
         drawn: Grid | Lines = head_maps(result)
-        caption = (
-            f"The map of all heads, {every}, with the same colours in all: means over its examples. Heads whose interval "
-            f"over all examples includes 0 stay grey. {signs}"
-        )
+        caption = f"The map of all heads, {every}, with the same colours in all: means over its examples. Heads "
+        caption += f"whose interval over all examples includes 0 stay grey. {signs}"
     elif result.index == ("layer", "granularity"):
         drawn = profiles(result)
-        caption = (
-            f"The layer profile, {every} on the same axes: means over its examples. Open marks are unresolved: the "
-            "interval over all examples includes 0."
-        )
+        caption = f"The layer profile, {every} on the same axes: means over its examples. Open marks are unresolved: the "
+        caption += "interval over all examples includes 0."
     else:
         drawn = others(result)
-        caption = (
-            "The strongest sites down, templates across: means over the examples of a template. Sites whose interval "
-            f"over all examples includes 0 stay grey. {signs}"
-        )
+        caption = "The strongest sites down, templates across: means over the examples of a template. Sites whose interval "
+        caption += f"over all examples includes 0 stay grey. {signs}"
     yield Figure("templates", "Does it hold for every wording?", caption, drawn)
 
 
@@ -82,7 +75,7 @@ def _names(found: pd.DataFrame) -> list[str]:
 
 def _label(found: pd.DataFrame, name: str) -> str:
     """The heading of a template's panel: its name and how many examples it has."""
-    n = found.loc[(found["template"] == name).to_numpy(), "n"]
+    n = effects.where(found, found["template"] == name)["n"].to_numpy()
     low, high = n.min(), n.max()
     count = f"(n = {low})" if low == high else f"(n = {low} to {high})"
     return f"{name} {count.replace(' ', formats.NO_BREAK)}"
@@ -92,35 +85,37 @@ def head_maps(result: Result) -> Grid:
     """A map of every head for each template."""
     found = _means(result)
     places = formats.decimals(found["mean"])
+    panels = {}
+    for name in _names(found):
+        panels[_label(found, name)] = cells = []
+        for row in effects.where(found, found["template"] == name).to_dict("records"):
+            mean, of_all = (formats.signed(row[key], places) for key in ("mean", "delta"))
+            cells.append((row["layer"], row["head"], row["mean"], row["resolved"], (mean, str(row["n"]), of_all)))
+    ends = vocabulary.metric_vocabulary(result.metric)[2:]
     return head_grid(
-        {
-            _label(found, name): [
-                (row["layer"], row["head"], row["mean"], row["resolved"], _hover(row, places))
-                for row in found.loc[(found["template"] == name).to_numpy()].to_dict("records")
-            ]
-            for name in _names(found)
-        },
+        panels,
         result.metric,
         name=f"templates-{result.metric}",
         title=f"{result.title}, by template",
         note=f"{_note(result)}; {_GREY}",
         hover="mean change {0} over {1} examples of this template\nover all examples {2}",
         unsure="unresolved: the interval over all examples includes 0",
-        key=Key(
-            *vocabulary.metric_vocabulary(result.metric)[2:],
-            "over all examples, the interval excludes 0",
-            "it includes 0: unresolved",
-        ),
+        key=Key(*ends, "over all examples, the interval excludes 0", "it includes 0: unresolved"),
     )
-
-
-def _hover(row: Mapping[str, Any], places: int) -> tuple[str, ...]:
-    return formats.signed(row["mean"], places), str(row["n"]), formats.signed(row["delta"], places)
 
 
 def profiles(result: Result) -> Lines:
     """A layer profile for each template, a line per granularity."""
     found = _means(result)
+    panels = []
+    for name in _names(found):
+        mine, lines = effects.where(found, found["template"] == name).sort_values("layer", kind="stable"), []
+        for granularity in dict.fromkeys(found["granularity"]):
+            rows = effects.where(mine, mine["granularity"] == granularity)
+            none = np.full(len(rows), np.nan)
+            x, y = (rows[column].to_numpy(dtype=float) for column in ("layer", "mean"))
+            lines.append(Line(str(granularity), x, y, none, none, ~rows["resolved"].to_numpy(dtype=bool)))
+        panels.append(LinePanel(_label(found, name), lines))
     return Lines(
         name=f"templates-{result.metric}",
         kind="Layer profiles by template",
@@ -128,18 +123,9 @@ def profiles(result: Result) -> Lines:
         note=f"{_note(result)}; open marks: the {result.percent} interval over all examples includes 0",
         x_title="layer",
         y_title=vocabulary.change_label(result.metric),
-        panels=[LinePanel(_label(found, name), list(_lines(found, name))) for name in _names(found)],
+        panels=panels,
         legend="component",
     )
-
-
-def _lines(found: pd.DataFrame, template: str) -> Iterator[Line]:
-    mine = found.loc[(found["template"] == template).to_numpy()].sort_values("layer", kind="stable")
-    for granularity in dict.fromkeys(found["granularity"]):
-        rows = mine.loc[(mine["granularity"] == granularity).to_numpy()]
-        none = np.full(len(rows), np.nan)
-        x, y = (rows[name].to_numpy(dtype=float) for name in ("layer", "mean"))
-        yield Line(str(granularity), x, y, none, none, ~rows["resolved"].to_numpy(dtype=bool))
 
 
 def others(result: Result) -> Grid:
@@ -151,6 +137,8 @@ def others(result: Result) -> Grid:
     names = _names(found)
     by_site = {what: found.pivot(index=index, columns="template", values=what) for what in ("mean", "n", "resolved")}
     mean, n, resolved = (table.loc[sites, names].to_numpy(dtype=float) for table in by_site.values())
+    places = formats.decimals(mean.ravel())
+    told = [[(formats.signed(m, places), f"{k:.0f}") for m, k in zip(*line, strict=True)] for line in zip(mean, n, strict=True)]
     return Grid(
         name=f"templates-{result.metric}",
         kind="Map of sites by template",
@@ -161,12 +149,7 @@ def others(result: Result) -> Grid:
         axes=(vocabulary.noun(result.index, 1), "template"),
         colour=vocabulary.change_label(result.metric),
         limit=symmetric_limit(mean.ravel()),
-        panels=[GridPanel("", mean, resolved == 1, _numbers(mean, n))],
+        panels=[GridPanel("", mean, resolved == 1, told)],
         hover="mean change {0}\nn = {1}",
         unsure="unresolved: the interval over all examples includes 0",
     )
-
-
-def _numbers(mean: np.ndarray, n: np.ndarray) -> list[list[tuple[str, ...]]]:
-    places = formats.decimals(mean.ravel())
-    return [[(formats.signed(m, places), f"{k:.0f}") for m, k in zip(*line, strict=True)] for line in zip(mean, n, strict=True)]

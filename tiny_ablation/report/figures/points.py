@@ -1,5 +1,7 @@
 """Named points on a plane: a map of conditions, or one number against another."""
 
+from typing import Any
+
 import numpy as np
 import plotly.graph_objects as go
 from matplotlib.figure import Figure
@@ -8,7 +10,7 @@ from tiny_ablation.document.figures import Points
 from tiny_ablation.report.figures import canvas, fonts, interactive, style
 
 _LEFT, _SIDE, _BOTTOM = 0.95, 4.2, 0.85  # inches
-# A plot that is no larger than either rendering, the room of a mark, a letter and a line in it, and how far a label stands off.
+# Pixels: a plot no larger than either rendering; a mark, a letter and a line in it; the distance of a label from its point.
 _PLOT, _MARK, _LETTER, _LINE, _GAP = (380, 300), 10, 6.2, 15, 7
 # Where a label may stand, the best place first: how far across and how far down from its point.
 _SPOTS = {"middle right": (1, 0), "top center": (0, -1), "middle left": (-1, 0), "bottom center": (0, 1)}
@@ -85,15 +87,9 @@ def static(data: Points) -> Figure:
         axes.scatter(data.x[at], data.y[at], s=24, facecolor=face, edgecolor=colour, linewidth=0.9, zorder=3)
     for i, spot in spots(data).items():
         across, down = _SPOTS[spot]
-        axes.annotate(
-            fonts.drawable(data.labels[i]),
-            (data.x[i], data.y[i]),
-            (5 * across, -5 * down),
-            fontsize=style.TICK_SIZE,
-            textcoords="offset points",
-            ha=("center", "left", "right")[across],
-            va=("center", "top", "bottom")[down],
-        )
+        how: dict[str, Any] = {"textcoords": "offset points", "fontsize": style.TICK_SIZE}
+        how |= {"ha": ("center", "left", "right")[across], "va": ("center", "top", "bottom")[down]}
+        axes.annotate(fonts.drawable(data.labels[i]), (data.x[i], data.y[i]), (5 * across, -5 * down), **how)
     if data.shown:
         axes.margins(0.16)
     axes.set_xlabel(data.x_title, fontsize=style.LABEL_SIZE, labelpad=6)
@@ -106,37 +102,26 @@ def page(data: Points) -> interactive.Interactive:
     figure = go.Figure()
     if data.diagonal:
         low, high = _ends(data)
-        figure.add_trace(_line([low, high], [low, high], style.MUTED))
-    for at, colour, filled in _looks(data):
-        figure.add_trace(_marks(data, np.flatnonzero(at), colour, filled))
+        line = {"mode": "lines", "line": {"color": style.MUTED, "width": 1}}
+        figure.add_scatter(x=[low, high], y=[low, high], hoverinfo="skip", showlegend=False, **line)
+    for shown, colour, filled in _looks(data):
+        at = np.flatnonzero(shown).tolist()
+        names, placed = [interactive.safe(data.labels[i]) for i in at], spots(data) if filled else {}
+        figure.add_scatter(
+            x=data.x[at].tolist(),
+            y=data.y[at].tolist(),
+            mode="markers+text" if placed else "markers",
+            text=[name if i in placed else "" for i, name in zip(at, names, strict=True)],
+            textposition=[placed.get(i, "top center") for i in at],
+            showlegend=False,
+            cliponaxis=False,
+            marker={"color": colour, "size": 9, "symbol": "circle" if filled else "circle-open"},
+            hovertext=names,
+            hovertemplate="<b>%{hovertext}</b><br>%{x:.4g}, %{y:.4g}<extra></extra>",
+        )
     figure.update_layout(**interactive.base_layout(430), margin={"l": 75, "r": 20, "t": 20, "b": 55})
     axis = {"zeroline": False, "gridcolor": style.LINE}
     figure.update_xaxes(title_text=interactive.safe(data.x_title), **axis)
     figure.update_yaxes(title_text=interactive.safe(data.y_title), **axis)
-    return interactive.Interactive(
-        name=data.name,
-        figure=figure,
-        min_width=340,
-        description=f"{data.kind}. {data.title}. {data.x_title} across, {data.y_title} up.",
-    )
-
-
-def _line(x: list[float], y: list[float], colour: str) -> go.Scatter:
-    return go.Scatter(x=x, y=y, mode="lines", line={"color": colour, "width": 1}, hoverinfo="skip", showlegend=False)
-
-
-def _marks(data: Points, at: np.ndarray, colour: str, filled: bool) -> go.Scatter:
-    names = [interactive.safe(data.labels[int(i)]) for i in at]
-    placed = spots(data) if filled else {}
-    return go.Scatter(
-        x=data.x[at].tolist(),
-        y=data.y[at].tolist(),
-        mode="markers+text" if placed else "markers",
-        text=[name if i in placed else "" for i, name in zip(at.tolist(), names, strict=True)],
-        hovertext=names,
-        textposition=[placed.get(i, "top center") for i in at.tolist()],
-        showlegend=False,
-        cliponaxis=False,
-        marker={"color": colour, "size": 9, "symbol": "circle" if filled else "circle-open"},
-        hovertemplate="<b>%{hovertext}</b><br>%{x:.4g}, %{y:.4g}<extra></extra>",
-    )
+    description = f"{data.kind}. {data.title}. {data.x_title} across, {data.y_title} up."
+    return interactive.Interactive(name=data.name, figure=figure, description=description, min_width=340)

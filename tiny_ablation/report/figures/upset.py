@@ -62,23 +62,15 @@ def page(data: Overlap) -> interactive.Interactive:
     figure = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.04, row_heights=[190, 30 * rows])
     places = list(range(len(data.groups)))
     sizes = [len(sites) for _, sites in data.groups]
-    figure.add_trace(
-        go.Bar(
-            x=places,
-            y=sizes,
-            text=sizes,
-            textposition="outside",
-            cliponaxis=False,
-            width=0.62,
-            showlegend=False,
-            marker={"color": [_colour(data, members) for members, _ in data.groups]},
-            customdata=[_hover(data, *group) for group in data.groups],
-            hovertemplate="%{customdata}<extra></extra>",
-        ),
-        row=1,
-        col=1,
-    )
-    for trace in _dots(data):
+    bars = {"x": places, "y": sizes, "text": sizes, "textposition": "outside", "cliponaxis": False, "width": 0.62}
+    colours = {"color": [_colour(data, members) for members, _ in data.groups]}
+    told = {"customdata": [_hover(data, *group) for group in data.groups], "hovertemplate": "%{customdata}<extra></extra>"}
+    figure.add_trace(go.Bar(**bars, **told, marker=colours, showlegend=False), row=1, col=1)
+    empty = [(x, y) for x, (members, _) in enumerate(data.groups) for y in range(rows) if y not in members]
+    dots = [_marks([x for x, _ in empty], [y for _, y in empty], style.LINE, "markers")]
+    for x, (members, _) in enumerate(data.groups):
+        dots.append(_marks([x] * len(members), list(members), _colour(data, members), "lines+markers"))
+    for trace in dots:
         figure.add_trace(trace, row=2, col=1)
     left = 25 + 7 * max(map(len, _labels(data)))
     figure.update_layout(**interactive.base_layout(height), margin={"l": left, "r": 10, "t": 20, "b": 20})
@@ -95,25 +87,9 @@ def page(data: Overlap) -> interactive.Interactive:
     )
 
 
-def _dots(data: Overlap) -> list[go.Scatter]:
-    rows = range(len(data.conditions))
-    empty = [(x, y) for x, (members, _) in enumerate(data.groups) for y in rows if y not in members]
-    drawn = [_marks([x for x, _ in empty], [y for _, y in empty], style.LINE, "markers")]
-    for x, (members, _) in enumerate(data.groups):
-        drawn.append(_marks([x] * len(members), list(members), _colour(data, members), "lines+markers"))
-    return drawn
-
-
 def _marks(x: list[int], y: list[int], colour: str, mode: str) -> go.Scatter:
-    return go.Scatter(
-        x=x,
-        y=y,
-        mode=mode,
-        line={"color": colour, "width": 2},
-        marker={"color": colour, "size": 10},
-        showlegend=False,
-        hoverinfo="skip",
-    )
+    drawn = {"line": {"color": colour, "width": 2}, "marker": {"color": colour, "size": 10}}
+    return go.Scatter(x=x, y=y, mode=mode, showlegend=False, hoverinfo="skip", **drawn)
 
 
 def _hover(data: Overlap, members: tuple[int, ...], sites: list[str]) -> str:

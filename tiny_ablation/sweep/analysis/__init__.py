@@ -11,7 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tiny_ablation.config.identity import RESULT_VERSION, hash_json
 from tiny_ablation.config.schema import SweepConfig
+from tiny_ablation.store.manifest import Status, write_manifest
+from tiny_ablation.store.rundir import RunDir
 from tiny_ablation.store.rundir_guard import reopened
 from tiny_ablation.store.sweepdir import CellState, CellStatus, read_plan
 from tiny_ablation.store.untrusted import reading
@@ -19,19 +22,12 @@ from tiny_ablation.store.untrusted import reading
 
 @dataclass(frozen=True)
 class SweepOutcome:
-    """How a sweep stands after it was aggregated.
+    """How a sweep stands after it was aggregated."""
 
-    Attributes:
-        path: the sweep's directory.
-        cells: every planned cell, in the order of the plan.
-        warnings: what to know before using the results.
-        files: what was written, without the manifest.
-    """
-
-    path: Path
-    cells: tuple[CellState, ...]
-    warnings: tuple[str, ...] = ()
-    files: tuple[Path, ...] = field(default=())
+    path: Path  # the sweep's directory
+    cells: tuple[CellState, ...]  # every planned cell, in the order of the plan
+    warnings: tuple[str, ...] = ()  # what to know before using the results
+    files: tuple[Path, ...] = field(default=())  # what was written, without the manifest
 
     def of(self, *states: CellStatus) -> Iterator[CellState]:
         """The cells in one of these states."""
@@ -68,9 +64,6 @@ def aggregate_sweep(sweep_dir: Path) -> SweepOutcome:
     Failed and missing cells are listed in `summary.json` and cost the others nothing. Equal files give equal bytes, from any
     working directory. Whoever adds figures or a page afterwards calls `write_sweep_manifest` again.
 
-    Args:
-        sweep_dir: the directory that holds `sweep.json`.
-
     Raises:
         ResultsError: it is no sweep, or its plan is damaged.
         ConfigError: the plan's `sweep` settings or hypotheses make no sense.
@@ -84,12 +77,9 @@ def aggregate_sweep(sweep_dir: Path) -> SweepOutcome:
 
 
 def sweep_invariants(sweep_dir: Path, change: Callable[[SweepConfig], SweepConfig], *, write: bool = False) -> dict[str, Any]:
-    """The content of `invariants.json` under other parameters than the sweep's own.
+    """The content of `invariants.json` under other parameters than the sweep's own, which `change` makes of these.
 
-    Args:
-        sweep_dir: the directory that holds `sweep.json`.
-        change: gives the config to use, from the sweep's own.
-        write: replace `invariants.json`, which `aggregate_sweep` would write anew with the sweep's own parameters.
+    `write` replaces `invariants.json`, until `aggregate_sweep` writes it anew with the sweep's own parameters.
 
     Raises:
         ResultsError: it is no sweep, its plan is damaged, or it has no finished run.
@@ -105,6 +95,27 @@ def sweep_invariants(sweep_dir: Path, change: Callable[[SweepConfig], SweepConfi
 
 def write_sweep_manifest(outcome: SweepOutcome) -> Path:
     """Write the sweep's own `manifest.json`; its runs have manifests of their own and are left out."""
-    from tiny_ablation.sweep.analysis.manifest import write
+    plan = read_plan(outcome.path)
+    covers: dict[str, Any] = {
+        "result_version": RESULT_VERSION,
+        "plan_digest": plan.plan_digest,
+        "settings_digest": hash_json(dict(plan.settings)),
+        "hypotheses_digest": hypotheses_digest(plan.settings.get("hypotheses")),
+        "cells": {each.cell.dir: each.digest if each.state == "ok" else None for each in outcome.cells},
+    }
+    digest, n_unused = hash_json(covers), len(outcome.failed) + len(outcome.missing)
+    status: Status = "failed" if outcome.failed else "partial" if outcome.missing else "ok"
+    return write_manifest(
+        RunDir(outcome.path),
+        run_id=digest[:16],
+        status=status,
+        digest=digest,
+        covers=covers,
+        error=f"{n_unused} of {len(outcome.cells)} cells have no results; see summary.json" if n_unused else None,
+        extra={"kind": "sweep", "conditions": plan.conditions, "cells": outcome.counts()},
+    )
 
-    return write(outcome)
+
+def hypotheses_digest(declared: Any) -> str:
+    """What identifies the list of declared hypotheses."""
+    return hash_json(declared or {})

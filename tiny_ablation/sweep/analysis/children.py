@@ -5,7 +5,10 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
 
 from tiny_ablation.config.identity import CODE
 from tiny_ablation.errors import TinyAblateError
@@ -16,38 +19,25 @@ from tiny_ablation.store.schema import DTYPES, TABLES
 from tiny_ablation.store.sweepdir import UNLIKE, Cell, CellState, CellStatus, SweepDir, SweepPlan
 from tiny_ablation.store.untrusted import reading
 
-if TYPE_CHECKING:
-    import pandas as pd
-    import pyarrow as pa
-
-
 _GROUPS = "metrics/groups.parquet"  # what each group of examples says of the whole run
 _SCREENED = "metrics/attribution.parquet"  # every site's estimate, and which were chosen for it
 
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """One finished run of the sweep.
+    """One finished run of the sweep."""
 
-    Attributes:
-        cell: what was planned.
-        dir: its directory.
-        table: which impact table it wrote, a key of `TABLES`.
-        impact: that table, with the plan's label as `condition`; texts are dictionary-encoded.
-        summary: the content of its `summary.json`.
-        chosen: where sites were screened, those that it measured for its own or another run's estimates; the others that it
-            measured were drawn at random, to judge the estimates by. None where it measured every site.
-    """
-
-    cell: Cell
-    dir: RunDir
-    table: str
-    impact: "pa.Table"
-    summary: Mapping[str, Any]
+    cell: Cell  # what was planned
+    dir: RunDir  # its directory
+    table: str  # which impact table it wrote, a key of `TABLES`
+    impact: pa.Table  # that table, with the plan's label as `condition`; texts are dictionary-encoded
+    summary: Mapping[str, Any]  # the content of its `summary.json`
+    # where sites were screened, those that it measured for its own or another run's estimates; the others that it measured were
+    # drawn at random, to judge the estimates by. None where it measured every site
     chosen: frozenset[tuple[int | str, ...]] | None = None
 
     @cached_property
-    def groups(self) -> "pd.DataFrame | None":
+    def groups(self) -> pd.DataFrame | None:
         """Its `groups.parquet`; None where an earlier version wrote the run."""
         path = self.dir.path / _GROUPS
         return read_table(path) if path.is_file() else None
@@ -66,7 +56,12 @@ def confidence(runs: Sequence[FinishedRun]) -> float:
 def collect(sweep: SweepDir, plan: SweepPlan) -> tuple[list[CellState], list[FinishedRun]]:
     """What became of every planned cell, and the usable runs; both in the order of the plan."""
     states, children = [], []
-    plan = plan if plan.content else _as_the_first(sweep, plan)
+    for cell in plan.cells if not plan.content else ():
+        # A plan of an earlier version, which did not say what its runs are made of: they must at least be of one code.
+        with suppress(TinyAblateError):
+            covers = read_manifest(sweep.run(cell).path).covers
+            plan = replace(plan, content={name: covers[name] for name in CODE if name in covers})
+            break
     first: dict[str, Cell] = {}
     taken: dict[tuple[str, int], Cell] = {}
     for cell in plan.cells:
@@ -76,15 +71,6 @@ def collect(sweep: SweepDir, plan: SweepPlan) -> tuple[list[CellState], list[Fin
             children.append(child)
             first[str(state.digest)] = taken[cell.condition, cell.seed] = cell
     return states, children
-
-
-def _as_the_first(sweep: SweepDir, plan: SweepPlan) -> SweepPlan:
-    """A plan of an earlier version, which did not say what its runs are made of: they must at least be of one code."""
-    for cell in plan.cells:
-        with suppress(TinyAblateError):
-            covers = read_manifest(sweep.run(cell).path).covers
-            return replace(plan, content={name: covers[name] for name in CODE if name in covers})
-    return plan
 
 
 def _cell(
@@ -109,9 +95,8 @@ def _cell(
     if manifest.digest in first:
         return without_results("duplicate", f"the same run as {first[manifest.digest].dir}")
     if twin := taken.get((cell.condition, cell.seed)):
-        return without_results(
-            "failed", f"{twin.dir} has the same condition and seed but is another run; give them labels: condition=NAME"
-        )
+        why = f"{twin.dir} has the same condition and seed but is another run; give them labels: condition=NAME"
+        return without_results("failed", why)
     try:
         child = _read(rundir, cell, manifest)
     except TinyAblateError as error:
@@ -120,7 +105,7 @@ def _cell(
 
 
 def _told(error: Exception, sweep: SweepDir) -> str:
-    """The message without the place of the sweep, which is no part of its results."""
+    """The message without the path of the sweep, which must not be part of its results."""
     return str(error).replace(f"{sweep.path}{os.sep}", "")
 
 
@@ -133,43 +118,34 @@ def _read(rundir: RunDir, cell: Cell, manifest: Manifest) -> FinishedRun:
     table = next((name for name in TABLES if f"metrics/{name}.parquet" in manifest.files), None)
     if table is None:
         raise TinyAblateError("its manifest lists no impact table. Run it again to make it anew.")
-    needed = [rundir.table(table), rundir.summary, rundir.per_example]
-    needed += [rundir.path / name for name in (_SCREENED, _GROUPS) if name in manifest.files]
-    screened = _SCREENED in manifest.files
-    if problems := check_files(rundir, [path.relative_to(rundir.path).as_posix() for path in needed]):
+    needed = [path.relative_to(rundir.path).as_posix() for path in (rundir.table(table), rundir.summary, rundir.per_example)]
+    needed += [name for name in (_SCREENED, _GROUPS) if name in manifest.files]
+    if problems := check_files(rundir, needed):
         raise TinyAblateError(f"{'; '.join(map(str, problems))}. Run it again to make it anew.")
     with reading(rundir.path):
         impact, summary = _impact(rundir, table, cell.condition), read_object(rundir.summary)
-        return FinishedRun(cell, rundir, table, impact, summary, _chosen(rundir, table) if screened else None)
+        if _SCREENED not in needed:
+            return FinishedRun(cell, rundir, table, impact, summary)
+        rows = read_table(rundir.path / _SCREENED)
+        chosen = rows["in_top"] | rows["also"] if "also" in rows else rows["in_top"]  # earlier versions measured their own
+        sites = rows.loc[chosen.to_numpy(), ["layer", "component" if table == "layer_impact" else "unit"]]
+        return FinishedRun(cell, rundir, table, impact, summary, frozenset(sites.itertuples(index=False, name=None)))
 
 
-def _chosen(rundir: RunDir, table: str) -> frozenset[tuple[int | str, ...]]:
-    """The sites that screenings chose for their estimates, as the table names them."""
-    rows = read_table(rundir.path / _SCREENED)
-    of_layer = "component" if table == "layer_impact" else "unit"
-    chosen = rows["in_top"] | rows["also"] if "also" in rows else rows["in_top"]  # earlier versions measured their own
-    rows = rows.loc[chosen.to_numpy(), ["layer", of_layer]]
-    return frozenset(rows.itertuples(index=False, name=None))
-
-
-def _impact(rundir: RunDir, table: str, condition: str) -> "pa.Table":
-    import pyarrow as pa
-
+def _impact(rundir: RunDir, table: str, condition: str) -> pa.Table:
     columns = TABLES[table].columns
     texts = [name for name in columns if name not in DTYPES]
     found = read_arrow(rundir.table(table), dictionaries=texts)
     if missing := [name for name in columns if name not in found.column_names]:
         raise TinyAblateError(f"{rundir.table(table)} has no column {missing[0]!r}. Run it again.")
     label = pa.DictionaryArray.from_arrays(pa.array([0] * len(found), pa.int32()), pa.array([condition]))
-    found, schema = (found.select(columns).set_column(columns.index("condition"), "condition", label), _schema(columns))
+    found, schema = found.select(columns).set_column(columns.index("condition"), "condition", label), _schema(columns)
     return found if found.schema.equals(schema) else found.cast(schema)
 
 
 @cache
-def _schema(columns: tuple[str, ...]) -> "pa.Schema":
+def _schema(columns: tuple[str, ...]) -> pa.Schema:
     """One type per column, so that tables of any runs can be put together."""
-    import pyarrow as pa
-
     text = pa.dictionary(pa.int32(), pa.string())
     kinds = {"int32": pa.int32(), "int64": pa.int64(), "float64": pa.float64()}
     return pa.schema([(name, kinds[DTYPES[name]] if name in DTYPES else text) for name in columns])

@@ -14,8 +14,8 @@ import pandas as pd
 from tiny_ablation.ablations.shared.head_sets import label
 from tiny_ablation.config.identity import differences
 from tiny_ablation.errors import TinyAblateError
-from tiny_ablation.store.reader import Run, load_run
-from tiny_ablation.store.sweepdir import Cell, SweepDir, SweepPlan
+from tiny_ablation.store.reader import load_run
+from tiny_ablation.store.sweepdir import SweepDir, SweepPlan
 from tiny_ablation.sweep.analysis.pooled import pooled_column
 
 
@@ -25,21 +25,18 @@ def confirmed(sweep: SweepDir, plan: SweepPlan, invariants: Mapping[str, Any]) -
     `delta` is the effect of the whole set, `random_sets` the mean effect of random sets, `percentile` the set's place among
     them (0 and 100 are both out of the ordinary); all are means over seeds.
     """
-    sets = {
-        model: label(tuple(sorted((h["layer"], h["head"]) for h in invariants["heads"] if h.get("model") == model)))
-        for model in {h.get("model") for h in invariants["heads"]}
-    }
-    rows = list(_rows(sweep, plan, sets))
+    heads: dict[str | None, list[tuple[int, int]]] = {}
+    for each in invariants["heads"]:
+        heads.setdefault(each.get("model"), []).append((each["layer"], each["head"]))
+    rows = list(_rows(sweep, plan, {model: label(tuple(sorted(found))) for model, found in heads.items()}))
     if not rows:
         return {}
-    frame = pd.concat(rows)
-    found = [
-        _entry(str(condition), metric, part)
-        for condition, of in frame.groupby("condition", sort=False)
-        for metric in invariants["metrics"]
-        if len(part := of.loc[of["metric"] == metric])
-    ]
-    return {"confirmed": found}
+    entries = []
+    for condition, of in pd.concat(rows).groupby("condition", sort=False):
+        for metric in invariants["metrics"]:
+            if len(part := of.loc[of["metric"] == metric]):
+                entries.append(_entry(str(condition), metric, part))
+    return {"confirmed": entries}
 
 
 def _rows(sweep: SweepDir, plan: SweepPlan, sets: Mapping[str | None, str]) -> Iterator[pd.DataFrame]:
@@ -49,10 +46,12 @@ def _rows(sweep: SweepDir, plan: SweepPlan, sets: Mapping[str | None, str]) -> I
             continue
         try:
             run = load_run(directory)
-            if run.manifest.status != "ok" or run.table_name != "set_impact" or _is_other(plan, cell, run):
+            planned = {name: value for name, value in {**plan.content, **cell.content}.items() if name != "inputs"}
+            other = differences(run.manifest.covers, planned)  # weights, data or code other than those of the cell
+            if run.manifest.status != "ok" or run.table_name != "set_impact" or other:
                 continue
-            rows, split, seeded = (run.impact, run.summary.get("split"), run.summary.get("seed_effect") != "none")
-        except TinyAblateError:  # its own failure is no part of these results
+            rows, split, seeded = run.impact, run.summary.get("split"), run.summary.get("seed_effect") != "none"
+        except TinyAblateError:  # a failed run is left out of these results
             continue
         models = rows["model"].map(lambda name: sets.get(name, sets.get(None)))
         level = run.summary.get("confidence", 0.95)
@@ -61,15 +60,18 @@ def _rows(sweep: SweepDir, plan: SweepPlan, sets: Mapping[str | None, str]) -> I
         )
 
 
-def _is_other(plan: SweepPlan, cell: Cell, run: Run) -> bool:
-    """Whether a run has other weights, data or code than the cell whose set it confirms."""
-    planned = {name: value for name, value in {**plan.content, **cell.content}.items() if name != "inputs"}
-    return bool(differences(run.manifest.covers, planned))
-
-
 def _entry(condition: str, metric: str, rows: pd.DataFrame) -> dict[str, Any]:
     used = rows if bool(rows["seeded"].to_numpy().any()) else rows.iloc[:1]
-    (low, high), deltas = _bounds(metric, used), used["delta"].to_numpy(dtype=np.float64)
+    deltas = used["delta"].to_numpy(dtype=np.float64)
+    low, high = float(used["ci_low"].iloc[0]), float(used["ci_high"].iloc[0])
+    if len(used) > 1:  # the interval over the examples of all seeds
+        parts = []
+        for path, name in zip(used["directory"], used["set"], strict=True):
+            examples = load_run(Path(path), check=False).per_example
+            examples = examples.loc[examples["set"] == name]
+            parts.append(examples[["group"]].assign(n=1.0, effect=examples[metric] - examples[f"{metric}_baseline"]))
+        found = pooled_column(metric, "effect", parts, float(used["level"].iloc[0]))
+        low, high = (float(found.low[0]), float(found.high[0])) if found else (float("nan"), float("nan"))
     return {
         "condition": condition,
         "model": rows["model"].iloc[0],
@@ -84,19 +86,6 @@ def _entry(condition: str, metric: str, rows: pd.DataFrame) -> dict[str, Any]:
         "random_sets": _mean(used["control_mean"]),
         "percentile": _mean(used["percentile"]),
     }
-
-
-def _bounds(metric: str, rows: pd.DataFrame) -> tuple[float, float]:
-    """The interval of the run, or of the examples of all seeds."""
-    if len(rows) == 1:
-        return float(rows["ci_low"].iloc[0]), float(rows["ci_high"].iloc[0])
-    parts = []
-    for path, name in zip(rows["directory"], rows["set"], strict=True):
-        examples = load_run(Path(path), check=False).per_example
-        examples = examples.loc[examples["set"] == name]
-        parts.append(examples[["group"]].assign(n=1.0, effect=examples[metric] - examples[f"{metric}_baseline"]))
-    found = pooled_column(metric, "effect", parts, float(rows["level"].iloc[0]))
-    return (float(found.low[0]), float(found.high[0])) if found else (float("nan"), float("nan"))
 
 
 def _mean(values: Any) -> float:

@@ -24,67 +24,42 @@ SIGNS = ("positive", "negative", "hurts", "helps")
 
 @dataclass(frozen=True)
 class EffectInAll:
-    """One component has an effect of one sign in every condition.
+    """One component has an effect of one sign in every condition."""
 
-    Attributes:
-        component: its columns, such as `{"layer": 0, "head": 2}`.
-        sign: of the effect: `positive` and `negative` are about delta, `hurts` and `helps` about the model's answer.
-        conditions: labels; None for all.
-    """
-
-    component: Mapping[str, int | str]
-    sign: str
-    conditions: tuple[str, ...] | None
+    component: Mapping[str, int | str]  # its columns, such as `{"layer": 0, "head": 2}`
+    sign: str  # of the effect: `positive` and `negative` are about delta, `hurts` and `helps` about the model's answer
+    conditions: tuple[str, ...] | None  # labels; None for all
 
 
 @dataclass(frozen=True)
 class DoubleDissociation:
-    """Each of two sets of heads hurts its own condition more than the other's.
+    """Each of two sets of heads hurts its own condition more than the other's."""
 
-    Attributes:
-        sets: by the condition each belongs to; two.
-    """
-
-    sets: Mapping[str, tuple[Head, ...]]
+    sets: Mapping[str, tuple[Head, ...]]  # by the condition each belongs to; two
 
 
 @dataclass(frozen=True)
 class ProfilesDiffer:
-    """The effects of all components together differ between two conditions.
+    """The effects of all components together differ between two conditions."""
 
-    Attributes:
-        between: two labels.
-        mirror: compare with the second's effects of opposite sign; None where the directions of patching decide.
-    """
-
-    between: tuple[str, str]
-    mirror: bool | None
+    between: tuple[str, str]  # two labels
+    mirror: bool | None  # compare with the second's effects of opposite sign; None where the directions of patching decide
 
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """One declared hypothesis.
+    """One declared hypothesis."""
 
-    Attributes:
-        name: its key in the config.
-        test: which test.
-        metric: None for the first that ranks components.
-        claim: what is claimed.
-    """
-
-    name: str
-    test: str
-    metric: str | None
+    name: str  # its key in the config
+    test: str  # which test
+    metric: str | None  # None for the first that ranks components
     claim: EffectInAll | DoubleDissociation | ProfilesDiffer
 
 
 def check_against_plan(settings: Mapping[str, Any], conditions: Collection[str], metrics: Collection[str]) -> None:
-    """Refuse what the planned runs cannot answer, before the first of them starts.
+    """Refuse what the planned runs, of these conditions and metrics, cannot answer, before the first of them starts.
 
-    Args:
-        settings: the config group `sweep`, as plain values.
-        conditions: the labels of the planned conditions.
-        metrics: that the runs compute.
+    `settings` is the config group `sweep`, as plain values.
 
     Raises:
         ConfigError: with the key.
@@ -104,12 +79,10 @@ def check_against_plan(settings: Mapping[str, Any], conditions: Collection[str],
 def check_hypotheses(
     declared: Mapping[str, Any] | None, conditions: Collection[str] | None = None, metrics: Collection[str] | None = None
 ) -> list[Hypothesis]:
-    """The declared hypotheses, in their order.
+    """The declared hypotheses (the value of `sweep.hypotheses`, as plain dicts and lists), in their order.
 
-    Args:
-        declared: the value of `sweep.hypotheses`, as plain dicts and lists.
-        conditions: the labels of the planned conditions; without them labels are not checked.
-        metrics: that the runs compute; without them any metric will do.
+    Their labels must be among the planned conditions and their metrics among those that the runs compute, where these are
+    given.
 
     Raises:
         ConfigError: one is malformed; the message names its key.
@@ -134,27 +107,17 @@ def _one(name: str, spec: Any, conditions: Collection[str] | None, metrics: Coll
         raise ConfigError(f"{here}.{missing[0]} is missing; test={spec['test']} needs {', '.join(required)}")
     claim = read(here, spec)
     for key, label in _labels(claim):
-        _check_condition(f"{here}.{key}", label, conditions)
-    metric = _metric(here, spec.get("metric"), metrics)
+        # A label may end in a direction of patching, where a run has both.
+        if conditions is not None and not any(label == c or label.startswith(f"{c} ") for c in conditions):
+            meant = did_you_mean(label, conditions)
+            raise ConfigError(f"{here}.{key}: {label} is no condition of this sweep{meant}; there are {', '.join(conditions)}")
+    metric, known = spec.get("metric"), [*metric_names(), RECOVERED] if metrics is None else sorted(metrics)
+    if metric is not None and metric not in known:
+        raise unknown_choice(f"{here}.metric", metric, known)
     signed = isinstance(claim, DoubleDissociation) or getattr(claim, "sign", None) in ("hurts", "helps")
     if signed and metric and not worse_sign(metric):
         raise ConfigError(f"{here}.metric={metric}: the metric has no side that hurts; take another, such as logit_diff")
     return Hypothesis(name, spec["test"], metric, claim)
-
-
-def _metric(here: str, name: Any, metrics: Collection[str] | None) -> str | None:
-    known = [*metric_names(), RECOVERED] if metrics is None else sorted(metrics)
-    if name is not None and name not in known:
-        raise unknown_choice(f"{here}.metric", name, known)
-    return name
-
-
-def _check_condition(key: str, label: str, conditions: Collection[str] | None) -> None:
-    # A label may end in a direction of patching, where a run has both.
-    if conditions is not None and not any(label == c or label.startswith(f"{c} ") for c in conditions):
-        raise ConfigError(
-            f"{key}: {label} is no condition of this sweep{did_you_mean(label, conditions)}; there are {', '.join(conditions)}"
-        )
 
 
 def _labels(claim: EffectInAll | DoubleDissociation | ProfilesDiffer) -> list[tuple[str, str]]:
@@ -168,22 +131,16 @@ def _labels(claim: EffectInAll | DoubleDissociation | ProfilesDiffer) -> list[tu
 def _effect_in_all(here: str, spec: Mapping[str, Any]) -> EffectInAll:
     if spec["sign"] not in SIGNS:
         raise ConfigError(f"{here}.sign={spec['sign']}: choose one of {', '.join(SIGNS)}")
-    conditions = spec.get("conditions")
-    return EffectInAll(
-        _component(here, spec), spec["sign"], None if conditions is None else _texts(f"{here}.conditions", conditions)
-    )
-
-
-def _component(here: str, spec: Mapping[str, Any]) -> dict[str, int | str]:
-    if (spec.get("head") is None) == (spec.get("layer") is None):
+    head, layer, granularity, conditions = (spec.get(key) for key in ("head", "layer", "granularity", "conditions"))
+    if (head is None) == (layer is None):
         raise ConfigError(f"{here}: name one component: head: L0H2, or layer: 5")
-    if spec.get("head") is not None:
-        layer, head = _head(f"{here}.head", spec["head"])
-        return {"layer": layer, "head": head}
-    if not isinstance(spec["layer"], int) or isinstance(spec["layer"], bool) or spec["layer"] < 0:
-        raise ConfigError(f"{here}.layer={spec['layer']}: give the number of a layer, from 0")
-    granularity = spec.get("granularity")
-    return {"layer": spec["layer"]} | ({} if granularity is None else {"granularity": str(granularity)})
+    if head is not None:
+        component: dict[str, int | str] = dict(zip(("layer", "head"), _head(f"{here}.head", head), strict=True))
+    elif not isinstance(layer, int) or isinstance(layer, bool) or layer < 0:
+        raise ConfigError(f"{here}.layer={layer}: give the number of a layer, from 0")
+    else:
+        component = {"layer": layer} | ({} if granularity is None else {"granularity": str(granularity)})
+    return EffectInAll(component, spec["sign"], None if conditions is None else _texts(f"{here}.conditions", conditions))
 
 
 def _head(key: str, value: Any) -> Head:
@@ -196,16 +153,15 @@ def _double_dissociation(here: str, spec: Mapping[str, Any]) -> DoubleDissociati
     sets = spec["sets"]
     if not isinstance(sets, Mapping) or len(sets) != 2:
         raise ConfigError(f"{here}.sets: give two conditions, each with its heads: {{facts: [L0H1], ioi: [L5H0]}}")
-    return DoubleDissociation({str(label): _heads(f"{here}.sets.{label}", heads) for label, heads in sets.items()})
-
-
-def _heads(key: str, heads: Any) -> tuple[Head, ...]:
-    if not isinstance(heads, Sequence) or isinstance(heads, str) or not heads:
-        raise ConfigError(f"{key}: list its heads, such as [L0H1, L5H10]")
-    found = tuple(sorted(_head(key, head) for head in heads))
-    if len(set(found)) < len(found):
-        raise ConfigError(f"{key} names a head more than once")
-    return found
+    found = {}
+    for label, heads in sets.items():
+        key = f"{here}.sets.{label}"
+        if not isinstance(heads, Sequence) or isinstance(heads, str) or not heads:
+            raise ConfigError(f"{key}: list its heads, such as [L0H1, L5H10]")
+        found[str(label)] = tuple(sorted(_head(key, head) for head in heads))
+        if len(set(found[str(label)])) < len(heads):
+            raise ConfigError(f"{key} names a head more than once")
+    return DoubleDissociation(found)
 
 
 def _profiles_differ(here: str, spec: Mapping[str, Any]) -> ProfilesDiffer:

@@ -6,6 +6,7 @@ The effect of a set is the mean of its heads' single effects, so no further run 
 
 from collections import Counter
 from collections.abc import Sequence
+from math import comb, prod
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,7 @@ from tiny_ablation.stats.clusters import Floats
 from tiny_ablation.stats.profiles import difference_pvalue
 from tiny_ablation.sweep.analysis.declared import DoubleDissociation
 from tiny_ablation.sweep.analysis.effect_sign import worse_sign
-from tiny_ablation.sweep.analysis.effects import Effects
-from tiny_ablation.sweep.analysis.verdict import NotTestable, Place, Source, Verdict, largest, the_place
+from tiny_ablation.sweep.analysis.verdict import Measured, NotTestable, Place, Verdict, largest, the_place
 
 N_RANDOM = 9999
 NULL = (
@@ -27,7 +27,7 @@ NULL = (
 )
 
 
-def double_dissociation(claim: DoubleDissociation, sources: Sequence[Source], metric: str) -> Verdict:
+def double_dissociation(claim: DoubleDissociation, sources: Sequence[Measured], metric: str) -> Verdict:
     """An intersection-union test over both sets, each against the other condition and against random sets.
 
     Raises:
@@ -53,14 +53,19 @@ def double_dissociation(claim: DoubleDissociation, sources: Sequence[Source], me
 def _part(own: Place, other: Place, heads: HeadSet, metric: str) -> dict[str, Any]:
     """One set: how much more it hurts its own condition, against sampling of examples and against random sets."""
     effects, sign = own.source.effects, worse_sign(metric)
-    sites = _sites(effects, heads)
+    if absent := [head for head in heads if head not in effects.sites]:
+        raise NotTestable(f"{label(tuple(absent))} was not measured")
+    sites = [effects.sites.index(head) for head in heads]
     hurts_own, hurts_other = (sign * effects.mean(place.profile, metric) for place in (own, other))
     gap = hurts_own - hurts_other
     if np.isnan(gap[sites]).any():
         raise NotTestable(f"{own.profile.label} and {other.profile.label} have not both measured {label(heads)}")
-    random = _random_gaps(effects, heads, gap, metric)
+    layers, measured = sorted(Counter(layer for layer, _ in heads).items()), np.isfinite(gap)
+    pools = [(np.flatnonzero((effects.strata == layer) & measured), k) for layer, k in layers]
+    choices = prod(comb(len(pool), k) for pool, k in pools)
+    random = _random_gaps(pools, heads, gap, metric)
     mine = float(gap[sites].mean())
-    choices = _n_choices(effects, heads, gap)
+    few = f"{label(heads)}: only {choices} sets have its size and layers, so p cannot be below {1 / choices:.2g}"
     return {
         "set": label(heads),
         "own": own.profile.label,
@@ -72,17 +77,8 @@ def _part(own: Place, other: Place, heads: HeadSet, metric: str) -> dict[str, An
         "p_examples": _p_examples(own, other, sites, metric, sign, mine),
         "p_random_sets": float((1 + (random >= mine - 1e-12 * abs(mine)).sum()) / (1 + len(random))),
         "resolution": max(1 / choices, 1 / (1 + N_RANDOM)),
-        "notes": [f"{label(heads)}: only {choices} sets have its size and layers, so p cannot be below {1 / choices:.2g}"]
-        if choices < 100
-        else [],
+        "notes": [few] if choices < 100 else [],
     }
-
-
-def _sites(effects: Effects, heads: HeadSet) -> list[int]:
-    place = {site: i for i, site in enumerate(effects.sites)}
-    if absent := [head for head in heads if head not in place]:
-        raise NotTestable(f"{label(tuple(absent))} was not measured")
-    return [place[head] for head in heads]
 
 
 def _p_examples(own: Place, other: Place, sites: Sequence[int], metric: str, sign: int, gap: float) -> float:
@@ -95,24 +91,11 @@ def _p_examples(own: Place, other: Place, sites: Sequence[int], metric: str, sig
     return p if np.isnan(p) or gap > 0 else 1.0
 
 
-def _layers(effects: Effects, heads: HeadSet, gap: Floats) -> list[tuple[Any, int]]:
-    """Per layer of the set: the sites it could have been drawn from, and how many it has."""
-    measured = np.isfinite(gap)
-    counts = sorted(Counter(layer for layer, _ in heads).items())
-    return [(np.flatnonzero((effects.strata == layer) & measured), k) for layer, k in counts]
-
-
-def _random_gaps(effects: Effects, heads: HeadSet, gap: Floats, metric: str) -> Floats:
-    """(N_RANDOM,) the same difference for random sets; they may be the set itself."""
+def _random_gaps(pools: Sequence[tuple[Any, int]], heads: HeadSet, gap: Floats, metric: str) -> Floats:
+    """(N_RANDOM,) the difference for random sets, k sites of each pool; they may be the set itself."""
     rng = generator(0, "sweep", "dissociation", metric, label(heads))
     total = np.zeros(N_RANDOM)
-    for sites, k in _layers(effects, heads, gap):
+    for sites, k in pools:
         drawn = np.argsort(rng.random((N_RANDOM, len(sites))), axis=1)[:, :k]
         total += gap[sites[drawn]].sum(1)
     return total / len(heads)
-
-
-def _n_choices(effects: Effects, heads: HeadSet, gap: Floats) -> int:
-    from math import comb, prod
-
-    return prod(comb(len(sites), k) for sites, k in _layers(effects, heads, gap))

@@ -7,7 +7,7 @@ import numpy as np
 
 from tiny_ablation.sweep.analysis.declared import EffectInAll
 from tiny_ablation.sweep.analysis.effect_sign import worse_sign
-from tiny_ablation.sweep.analysis.verdict import LEVEL, RESOLUTION, NotTestable, Place, Source, Verdict, largest, places
+from tiny_ablation.sweep.analysis.verdict import LEVEL, RESOLUTION, Measured, NotTestable, Place, Verdict, largest, places
 
 NULL = (
     "in at least one condition the mean effect over groups of examples is 0, or of the other sign (two-sided bootstrap-t in "
@@ -15,14 +15,22 @@ NULL = (
 )
 
 
-def effect_in_all(claim: EffectInAll, sources: Sequence[Source], metric: str) -> Verdict:
+def effect_in_all(claim: EffectInAll, sources: Sequence[Measured], metric: str) -> Verdict:
     """An intersection-union test over conditions.
 
     Raises:
         NotTestable: a condition did not finish, or has no such component or metric.
     """
-    found = _places(claim, sources)
-    sign = _sign(claim.sign, metric)
+    found = []
+    for label in (None,) if claim.conditions is None else claim.conditions:
+        mine = list(places(sources, label))
+        if not mine:
+            raise NotTestable("no run finished" if label is None else f"no run of {label} finished")
+        found += mine
+    worse = worse_sign(metric)
+    if claim.sign in ("hurts", "helps") and not worse:
+        raise NotTestable(f"{metric} has no side that hurts")
+    sign = {"positive": 1, "negative": -1, "hurts": worse, "helps": -worse}[claim.sign]
     parts = [_part(place, claim, metric, sign) for place in found]
     name = ", ".join(f"{key} {value}" for key, value in claim.component.items())
     way = {"positive": "raises", "negative": "lowers"}.get(claim.sign)
@@ -36,38 +44,17 @@ def effect_in_all(claim: EffectInAll, sources: Sequence[Source], metric: str) ->
     )
 
 
-def _places(claim: EffectInAll, sources: Sequence[Source]) -> list[Place]:
-    if claim.conditions is None:
-        found = list(places(sources))
-    else:
-        found = []
-        for label in claim.conditions:
-            mine = list(places(sources, label))
-            if not mine:
-                raise NotTestable(f"no run of {label} finished")
-            found += mine
-    if not found:
-        raise NotTestable("no run finished")
-    return found
-
-
-def _sign(sign: str, metric: str) -> int:
-    if sign in ("positive", "negative"):
-        return 1 if sign == "positive" else -1
-    worse = worse_sign(metric)
-    if not worse:
-        raise NotTestable(f"{metric} has no side that hurts")
-    return worse if sign == "hurts" else -worse
-
-
 def _part(place: Place, claim: EffectInAll, metric: str, sign: int) -> dict[str, Any]:
     effects, profile = place.source.effects, place.profile
-    site = _site(place, claim)
-    delta = float(effects.mean(profile, metric)[site])
+    sites = [i for i in range(len(effects.sites)) if claim.component.items() <= effects.describe(i).items()]
+    if len(sites) != 1:
+        why = "has several granularities of it; name one with granularity" if sites else "has not measured it"
+        raise NotTestable(f"{profile.label} {why}")
+    delta = float(effects.mean(profile, metric)[sites[0]])
     if np.isnan(delta):
         raise NotTestable(f"{profile.label} has no {metric} of it")
     grouped = place.grouped(metric)
-    p = float(grouped.tests([site], LEVEL).p[0])
+    p = float(grouped.tests(sites, LEVEL).p[0])
     if np.isnan(p):
         raise NotTestable(f"{profile.label} has too few groups of examples with an effect")
     return {
@@ -78,12 +65,3 @@ def _part(place: Place, claim: EffectInAll, metric: str, sign: int) -> dict[str,
         "n_seeds": len(profile.runs),
         "resolution": RESOLUTION,
     }
-
-
-def _site(place: Place, claim: EffectInAll) -> int:
-    effects = place.source.effects
-    found = [i for i in range(len(effects.sites)) if claim.component.items() <= effects.describe(i).items()]
-    if len(found) != 1:
-        why = "has not measured it" if not found else "has several granularities of it; name one with granularity"
-        raise NotTestable(f"{place.profile.label} {why}")
-    return found[0]

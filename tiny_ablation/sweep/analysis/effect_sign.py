@@ -24,12 +24,9 @@ def convention(name: str) -> str:
 
 
 def strength(effects: "Floats", name: str, direction: EffectSign) -> "Floats":
-    """The effects as scores: higher is stronger, and 0 or less is not what was asked for.
+    """The effects (any shape) on a metric as scores: higher is stronger, and 0 or less is not what was asked for.
 
-    Args:
-        effects: any shape.
-        name: of the metric.
-        direction: `both`: absolute effects; `hurts` and `helps`: signed by `worse_sign`, so all 0 where it is 0.
+    In the direction `both` these are absolute effects; in `hurts` and `helps` signed by `worse_sign`, so all 0 where it is 0.
     """
     if direction is EffectSign.both:
         return abs(effects)

@@ -4,7 +4,7 @@ Components can be compared only between runs that have the same ones, so there i
 scales, the strongest intervention is taken. A run that patches in both directions counts as two profiles of its condition.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -23,56 +23,31 @@ Site = tuple[int | str, ...]
 
 @dataclass(frozen=True)
 class Profile:
-    """The effects of one condition, in one direction.
+    """The effects of one condition, in one direction."""
 
-    Attributes:
-        condition: its label.
-        direction: the direction of the intervention, where the condition has several; else None.
-        runs: which runs of the grid are its seeds. One only where other seeds are the same measurement.
-        seeds: the seeds of all its runs.
-    """
-
-    condition: str
-    direction: str | None
-    runs: tuple[int, ...]
-    seeds: tuple[int, ...]
+    condition: str  # its label
+    direction: str | None  # the direction of the intervention, where the condition has several; else None
+    runs: tuple[int, ...]  # which runs of the grid are its seeds; one only where other seeds are the same measurement
 
     @property
     def label(self) -> str:
         """For tables: the condition, and the direction where there are several."""
         return f"{self.condition} {self.direction}" if self.direction else self.condition
 
-    @property
-    def replicates(self) -> bool:
-        """Whether its seeds are independent measurements."""
-        return len(self.runs) == len(self.seeds)
-
 
 @dataclass(frozen=True)
 class Effects:
-    """Effects of every run of one impact table and model.
+    """Effects of every run of one impact table and model."""
 
-    Attributes:
-        table: a key of `TABLES`.
-        model: the name of the model.
-        sites: the components, ascending; each has a value per column of `index`.
-        children: the runs.
-        directions: of the interventions that occur.
-        metrics: that occur.
-        delta: (n_children, n_directions, n_metrics, n_sites), NaN where a run has none.
-        low: likewise, the lower bound of each run's own interval.
-        high: likewise, the upper bound.
-    """
-
-    table: str
-    model: str
-    sites: tuple[Site, ...]
-    children: tuple[FinishedRun, ...]
-    directions: tuple[str, ...]
-    metrics: tuple[str, ...]
-    delta: NDArray[np.float64]
-    low: NDArray[np.float64]
-    high: NDArray[np.float64]
+    table: str  # a key of `TABLES`
+    model: str  # the name of the model
+    sites: tuple[Site, ...]  # the components, ascending; each has a value per column of `index`
+    children: tuple[FinishedRun, ...]  # the runs
+    directions: tuple[str, ...]  # of the interventions that occur
+    metrics: tuple[str, ...]  # that occur
+    delta: NDArray[np.float64]  # (n_children, n_directions, n_metrics, n_sites), NaN where a run has none
+    low: NDArray[np.float64]  # likewise, the lower bound of each run's own interval
+    high: NDArray[np.float64]  # likewise, the upper bound
 
     @property
     def index(self) -> tuple[str, ...]:
@@ -85,14 +60,12 @@ class Effects:
         runs: dict[str, list[int]] = {}
         for i, child in enumerate(self.children):
             runs.setdefault(child.cell.condition, []).append(i)
-        return tuple(profile for name, found in runs.items() for profile in self._of(name, found))
-
-    def _of(self, condition: str, runs: list[int]) -> Iterator[Profile]:
-        there = [d for d in range(len(self.directions)) if np.isfinite(self.delta[runs, d]).any()]
-        used = runs if any(self.children[i].seed_matters for i in runs) else runs[:1]
-        seeds = tuple(self.children[i].cell.seed for i in runs)
-        for d in there:
-            yield Profile(condition, self.directions[d] if len(there) > 1 else None, tuple(used), seeds)
+        profiles = []
+        for condition, found in runs.items():
+            there = [name for d, name in enumerate(self.directions) if np.isfinite(self.delta[found, d]).any()]
+            used = found if any(self.children[i].seed_matters for i in found) else found[:1]
+            profiles += [Profile(condition, name if len(there) > 1 else None, tuple(used)) for name in there]
+        return tuple(profiles)
 
     def direction_index(self, profile: Profile) -> int:
         """Which direction of the grid the profile has."""
@@ -126,7 +99,7 @@ class Effects:
         return found
 
     def judged(self, profile: Profile, metric: str) -> NDArray[np.bool_]:
-        """(n_sites,) which sites a condition says something about: screening passed over those that it did not measure."""
+        """(n_sites,) which sites a condition has measured, or passed over when it screened."""
         if all(self.children[run].chosen is not None for run in profile.runs):
             return np.ones(len(self.sites), dtype=np.bool_)
         return np.isfinite(self.mean(profile, metric))
@@ -151,12 +124,12 @@ def effect_grids(children: Sequence[FinishedRun]) -> list[Effects]:
 
 
 def _grid(table: str, model: str, children: list[FinishedRun]) -> Effects:
-    impacts = [_strongest(child.impact) for child in children]
+    impacts = [only_strongest(child.impact) for child in children]
     rows = pa.concat_tables(impacts).unify_dictionaries()
     run = np.repeat(np.arange(len(children)), [len(impact) for impact in impacts])
     directions, direction = codes(rows, "direction")
     metrics, metric = codes(rows, "metric")
-    sites, site = _sites(rows, TABLES[table].site)
+    sites, site = sites_of(rows, TABLES[table].site)
     numbers = []
     for column in ("delta", "ci_low", "ci_high"):
         numbers.append(np.full((len(children), len(directions), len(metrics), len(sites)), np.nan))
@@ -165,14 +138,14 @@ def _grid(table: str, model: str, children: list[FinishedRun]) -> Effects:
     return Effects(table, model, sites, tuple(children), tuple(map(str, directions)), names, *numbers)
 
 
-def _strongest(impact: "pa.Table") -> "pa.Table":
+def only_strongest(rows: pa.Table) -> pa.Table:
     """The rows at the strongest factor, where there are several."""
-    if "scale" not in impact.column_names:
-        return impact
-    return impact.filter(pa.array(at_strongest(impact.column("scale").to_numpy())))
+    if "scale" not in rows.column_names:
+        return rows
+    return rows.filter(pa.array(at_strongest(rows.column("scale").to_numpy())))
 
 
-def codes(rows: "pa.Table", column: str) -> tuple[list[Any], NDArray[np.int64]]:
+def codes(rows: pa.Table, column: str) -> tuple[list[Any], NDArray[np.int64]]:
     """The distinct values of a column, ascending, and which of them each row has; a missing text is empty."""
     values = rows.column(column).combine_chunks()
     if not pa.types.is_dictionary(values.type):
@@ -185,7 +158,7 @@ def codes(rows: "pa.Table", column: str) -> tuple[list[Any], NDArray[np.int64]]:
     return names, place[raw]
 
 
-def _sites(rows: "pa.Table", index: tuple[str, ...]) -> tuple[tuple[Site, ...], NDArray[np.int64]]:
+def sites_of(rows: pa.Table, index: tuple[str, ...]) -> tuple[tuple[Site, ...], NDArray[np.int64]]:
     """The components of a table, ascending, and which of them each row is about."""
     values, parts = zip(*(codes(rows, name) for name in index), strict=True)
     shape = tuple(len(v) for v in values)

@@ -4,12 +4,11 @@ Of each run's `per_example.parquet` only the columns that are needed are read, o
 per run, site and group.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from tiny_ablation.config.seeds import generator
@@ -19,26 +18,18 @@ from tiny_ablation.stats.clusters import Floats
 from tiny_ablation.stats.fdr import first_step
 from tiny_ablation.stats.means import Means, cluster_means
 from tiny_ablation.store.files import ANEW, read_arrow
-from tiny_ablation.store.schema import at_strongest
 from tiny_ablation.sweep.analysis.children import FinishedRun
-from tiny_ablation.sweep.analysis.effects import Effects, Profile, codes
+from tiny_ablation.sweep.analysis.effects import Effects, Profile, codes, only_strongest, sites_of
 
 
 @dataclass(frozen=True)
 class Grouped:
-    """Effects of one profile and metric by group of examples; the examples of all its seeds are pooled.
+    """Effects of one profile and metric by group of examples; the examples of all its seeds are pooled."""
 
-    Attributes:
-        dataset: where the examples are from.
-        groups: the labels, ascending.
-        sums: (n_sites, n_groups), effects summed over the group's examples.
-        sizes: (n_sites, n_groups), how many examples those are.
-    """
-
-    dataset: str
-    groups: tuple[str, ...]
-    sums: Floats
-    sizes: Floats
+    dataset: str  # where the examples are from
+    groups: tuple[str, ...]  # the labels, ascending
+    sums: Floats  # (n_sites, n_groups), effects summed over the group's examples
+    sizes: Floats  # (n_sites, n_groups), how many examples those are
 
     @property
     def shares(self) -> Floats:
@@ -73,10 +64,7 @@ class Grouped:
     def tests(self, sites: Any, level: float, *, confidence: float = 0.95) -> Means:
         """The mean of some sites with its interval and two-sided p-value, as fine as a family of all of them needs.
 
-        Args:
-            sites: which, as an index; each was measured on examples of at least one group.
-            level: the false discovery rate that is asked for.
-            confidence: of the intervals.
+        `sites` is an index; each was measured on examples of at least one group. `level` is the false discovery rate.
         """
         sums, sizes = self.sums[sites], self.sizes[sites]
         step = first_step(max(1, len(sums)), level)
@@ -84,17 +72,12 @@ class Grouped:
 
 
 class Examples:
-    """The grouped effects of one grid, read once.
-
-    Args:
-        effects: the grid.
-        metrics: what is needed of it.
-    """
+    """The grouped effects of one grid on some metrics, read once."""
 
     def __init__(self, effects: Effects, metrics: Sequence[str]) -> None:
         self._effects = effects
         self._metrics = list(dict.fromkeys(metrics))
-        self._runs: dict[int, _Sums] = {}
+        self._runs: dict[int, tuple[list[str], _Sums]] = {}
 
     def grouped(self, profile: Profile, metric: str) -> Grouped | None:
         """The profile's effects by group; None where the runs keep no per-example value of the metric.
@@ -102,73 +85,56 @@ class Examples:
         Raises:
             ResultsError: a run has the mean of a component, and no example of it.
         """
-        parts = [self._of(run, profile, metric) for run in profile.runs]
-        if any(part is None for part in parts):
-            return None
-        found = [part for part in parts if part is not None]
+        direction = self._effects.directions[self._effects.direction_index(profile)]
+        found = []
+        for run in profile.runs:
+            if run not in self._runs:
+                self._runs[run] = _read(self._effects, self._effects.children[run], self._metrics)
+            groups, by_metric = self._runs[run]
+            if (direction, metric) not in by_metric:
+                return None
+            found.append((groups, *by_metric[direction, metric]))
         labels = sorted({label for groups, _, _ in found for label in groups})
         place = {label: i for i, label in enumerate(labels)}
         sums, sizes = np.zeros((2, len(self._effects.sites), len(labels)))
-        for run, (groups, own_sums, own_sizes) in zip(profile.runs, found, strict=True):
-            self._check_all_there(run, profile, metric, own_sizes)
+        known = self._effects.of_seeds(profile, metric)
+        for run, mean, (groups, own_sums, own_sizes) in zip(profile.runs, known, found, strict=True):
+            for site in np.flatnonzero((own_sizes.sum(1) == 0) & np.isfinite(mean)):
+                child = self._effects.children[run]
+                raise ResultsError(
+                    f"{child.dir.per_example} is damaged: it has no {metric} of {self._effects.describe(int(site))}, whose "
+                    f"mean stands in {child.table}. {ANEW}"
+                )
             at = [place[label] for label in groups]
             sums[:, at] += own_sums
             sizes[:, at] += own_sizes
         dataset = str(self._effects.children[profile.runs[0]].summary.get("dataset"))
         return Grouped(dataset, tuple(labels), sums, sizes)
 
-    def _check_all_there(self, run: int, profile: Profile, metric: str, sizes: Floats) -> None:
-        known = self._effects.of_seeds(profile, metric)[profile.runs.index(run)]
-        for site in np.flatnonzero((sizes.sum(1) == 0) & np.isfinite(known)):
-            child = self._effects.children[run]
-            raise ResultsError(
-                f"{child.dir.per_example} is damaged: it has no {metric} of {self._effects.describe(int(site))}, whose mean "
-                f"stands in {child.table}. {ANEW}"
-            )
 
-    def _of(self, run: int, profile: Profile, metric: str) -> tuple[list[str], Floats, Floats] | None:
-        if run not in self._runs:
-            self._runs[run] = _read(self._effects, self._effects.children[run], self._metrics)
-        sums = self._runs[run]
-        direction = self._effects.directions[self._effects.direction_index(profile)]
-        if (direction, metric) not in sums.sums:
-            return None
-        return sums.groups, sums.sums[direction, metric], sums.sizes[direction, metric]
+# By direction and metric: (n_sites, n_groups) sums of effects and (n_sites or 1, n_groups) numbers of examples.
+_Sums = dict[tuple[str, str], tuple[Floats, Floats]]
 
 
-@dataclass(frozen=True)
-class _Sums:
-    """One run's effects by group: (n_sites, n_groups) sums and (n_sites or 1, n_groups) sizes by (direction, metric)."""
-
-    groups: list[str]
-    sums: Mapping[tuple[str, str], Floats]
-    sizes: Mapping[tuple[str, str], Floats]
-
-
-def _read(effects: Effects, child: FinishedRun, metrics: Sequence[str]) -> _Sums:
+def _read(effects: Effects, child: FinishedRun, metrics: Sequence[str]) -> tuple[list[str], _Sums]:
+    """The groups of one run, and its effects by group."""
     texts = [name for name in effects.index if name in ("granularity", "position")]
     wanted = [*effects.index, "scale", "direction", "group"]
     wanted += [column for m in metrics for column in (m, f"{m}_baseline")]
-    rows = read_arrow(child.dir.per_example, wanted, [*texts, "direction", "group"])
-    if "scale" in rows.column_names:
-        rows = rows.filter(pa.array(at_strongest(rows.column("scale").to_numpy())))
+    rows = only_strongest(read_arrow(child.dir.per_example, wanted, [*texts, "direction", "group"]))
     groups, group = codes(rows, "group")
     directions, direction = codes(rows, "direction")
-    site = _site_of(effects, rows)
-    sums, sizes = {}, {}
+    known: dict[Any, int] = {site: i for i, site in enumerate(effects.sites)}
+    own, code = sites_of(rows, effects.index)
+    site = np.array([known.get(each, -1) for each in own], dtype=np.int64)[code]  # -1: the impact table does not have it
+    shape, sums = (len(effects.sites), len(groups)), {}
     for d, name in enumerate(directions):
         mine = (direction == d) & (site >= 0)
         for metric in metrics:
             if {metric, f"{metric}_baseline"} <= set(rows.column_names):
-                delta = _numbers(rows, metric)[mine] - _numbers(rows, f"{metric}_baseline")[mine]
-                sums[name, metric], sizes[name, metric] = _by_group(
-                    delta, site[mine], group[mine], (len(effects.sites), len(groups))
-                )
-    return _Sums([str(g) for g in groups], sums, sizes)
-
-
-def _numbers(rows: "pa.Table", column: str) -> Floats:
-    return rows.column(column).to_numpy()
+                value, baseline = (rows.column(column).to_numpy()[mine] for column in (metric, f"{metric}_baseline"))
+                sums[name, metric] = _by_group(value - baseline, site[mine], group[mine], shape)
+    return [str(g) for g in groups], sums
 
 
 def _by_group(
@@ -180,14 +146,3 @@ def _by_group(
     sizes = np.bincount(cell, minlength=shape[0] * shape[1]).reshape(shape).astype(np.float64)
     # As a rule all sites were measured on the same examples; then one row is kept for all.
     return sums, sizes[:1].copy() if (sizes == sizes[:1]).all() else sizes
-
-
-def _site_of(effects: Effects, rows: "pa.Table") -> NDArray[np.int64]:
-    """(n_rows,) which site of the grid each row is about; -1 for one that the impact table does not have."""
-    known: dict[Any, int] = {site: i for i, site in enumerate(effects.sites)}
-    values, parts = zip(*(codes(rows, name) for name in effects.index), strict=True)
-    shape = tuple(len(v) for v in values)
-    distinct, code = np.unique(np.ravel_multi_index(parts, shape), return_inverse=True)
-    columns = [[v[i] for i in part] for v, part in zip(values, np.unravel_index(distinct, shape), strict=True)]
-    place = np.array([known.get(site, -1) for site in zip(*columns, strict=True)], dtype=np.int64)
-    return place[code]

@@ -13,12 +13,7 @@ N_COMPONENTS, N_LOADINGS = 3, 10
 
 
 def geometry(grids: Sequence[Effects], metrics: Sequence[str]) -> dict[str, Any]:
-    """The content of `geometry.json`.
-
-    Args:
-        grids: the effects, one grid per impact table and model.
-        metrics: by which conditions are compared.
-    """
+    """The content of `geometry.json`; conditions are compared by each of `metrics`."""
     return {
         "schema": SCHEMA_VERSION,
         "metrics": [_metrics(grid) for grid in grids],
@@ -33,13 +28,8 @@ def _metrics(grid: Effects) -> dict[str, Any]:
         found = np.array([rank_correlations(table) for table in tables])
     counted = np.isfinite(found).sum(0)
     mean = np.divide(np.nansum(found, axis=0), counted, out=np.full(counted.shape, np.nan), where=counted > 0)
-    return {
-        "table": grid.table,
-        "model": grid.model,
-        "names": list(grid.metrics),
-        "rank_correlation": mean,
-        "averaged_over": "conditions",
-    }
+    about = {"table": grid.table, "model": grid.model, "names": list(grid.metrics)}
+    return {**about, "rank_correlation": mean, "averaged_over": "conditions"}
 
 
 def _conditions(grid: Effects, metric: str) -> Iterator[dict[str, Any]]:
@@ -63,10 +53,9 @@ def _conditions(grid: Effects, metric: str) -> Iterator[dict[str, Any]]:
 
 
 def rank_correlations(rows: Floats) -> Floats:
-    """Spearman's correlation of every two rows, over the columns that both have; NaN where a row is constant there.
+    """(n, n) Spearman's correlation of every two of the (n, n_items) rows, NaN where a row is constant.
 
-    Args:
-        rows: (n, n_items), NaN where missing.
+    Each is over the columns that both rows have; a missing item is NaN.
     """
     from scipy.stats import rankdata
 
@@ -79,12 +68,12 @@ def rank_correlations(rows: Floats) -> Floats:
         found[~varied], found[:, ~varied] = np.nan, np.nan
         found[np.diag_indices(len(rows))] = np.where(varied, 1.0, np.nan)
         return found
-    return np.array([[_pair(a, b) for b in rows] for a in rows])
-
-
-def _pair(a: Floats, b: Floats) -> float:
-    both = np.isfinite(a) & np.isfinite(b)
-    return float(rank_correlations(np.array([a[both], b[both]]))[0, 1]) if both.sum() > 1 else float("nan")
+    found = np.full((len(rows), len(rows)), np.nan)
+    for i, j in np.ndindex(found.shape):
+        both = there[i] & there[j]
+        if both.sum() > 1:
+            found[i, j] = rank_correlations(rows[[i, j]][:, both])[0, 1]
+    return found
 
 
 def _principal(grid: Effects, profiles: Sequence[Profile], table: Floats, sites: Any) -> list[dict[str, Any]]:

@@ -5,30 +5,23 @@ test: its p-value is the largest of its parts', since every part must hold (Berg
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from tiny_ablation.config.schema import SweepConfig
 from tiny_ablation.stats.fdr import q_values
 from tiny_ablation.store.schema import SCHEMA_VERSION
+from tiny_ablation.sweep.analysis import hypotheses_digest
 from tiny_ablation.sweep.analysis.declared import Hypothesis
 from tiny_ablation.sweep.analysis.dissociation import double_dissociation
 from tiny_ablation.sweep.analysis.effect_in_all import effect_in_all
 from tiny_ablation.sweep.analysis.effects import Effects
 from tiny_ablation.sweep.analysis.examples import Examples
-from tiny_ablation.sweep.analysis.manifest import hypotheses_digest
 from tiny_ablation.sweep.analysis.profile_difference import profiles_differ
-from tiny_ablation.sweep.analysis.verdict import NotTestable, Verdict
+from tiny_ablation.sweep.analysis.verdict import Measured, NotTestable, Verdict
 
 CORRECTION = "Benjamini-Hochberg over all declared hypotheses that could be tested"
-
-
-class Measured(NamedTuple):
-    """What a test can look at: one grid with its examples."""
-
-    effects: Effects
-    examples: Examples
 
 
 _TESTS: Mapping[str, Callable[..., Verdict]] = {
@@ -45,14 +38,9 @@ def judge_hypotheses(
     cfg: SweepConfig,
     metrics: Sequence[str],
 ) -> dict[str, Any]:
-    """The content of `hypotheses.json`.
+    """The content of `hypotheses.json`, from the grids (one per impact table and model) and their examples.
 
-    Args:
-        declared: what was claimed before the sweep.
-        grids: the effects, one grid per impact table and model.
-        examples: of each grid.
-        cfg: `q` is the level; `hypotheses` is kept as it was written.
-        metrics: the first is what a hypothesis without a metric is about.
+    `cfg.q` is the level; a hypothesis without a metric is about the first of `metrics`.
     """
     measured = [Measured(*each) for each in zip(grids, examples, strict=True)]
     tested = [_test(hypothesis, measured, metrics) for hypothesis in declared]
@@ -81,15 +69,4 @@ def _test(hypothesis: Hypothesis, measured: Sequence[Measured], metrics: Sequenc
         found = _TESTS[hypothesis.test](hypothesis.claim, measured, metric)
     except NotTestable as reason:
         return head | empty | {"resolution": None, "parts": [], "notes": [f"not tested: {reason}"]}
-    return (
-        head
-        | empty
-        | {
-            "statement": found.statement,
-            "null": found.null,
-            "p_value": found.p_value,
-            "resolution": found.resolution,
-            "parts": found.parts,
-            "notes": found.notes,
-        }
-    )
+    return head | empty | vars(found)

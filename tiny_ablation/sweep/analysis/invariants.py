@@ -21,12 +21,11 @@ from tiny_ablation.stats.clusters import Floats
 from tiny_ablation.stats.overlap import combine
 from tiny_ablation.stats.ranks import kendalls_w, rank_biased_overlaps
 from tiny_ablation.sweep.analysis.children import FinishedRun
-from tiny_ablation.sweep.analysis.conjunction_q import conjunction_q
 from tiny_ablation.sweep.analysis.effect_sign import convention, strength, worse_sign
 from tiny_ablation.sweep.analysis.effects import Effects, Profile
 from tiny_ablation.sweep.analysis.examples import Examples, Grouped
 from tiny_ablation.sweep.analysis.overlap_chances import chances
-from tiny_ablation.sweep.analysis.top_k import Members, strongest, top_set
+from tiny_ablation.sweep.analysis.top_sets import Members, conjunction_q, strongest, top_set
 
 LEVEL = 0.05
 _KEPT = {
@@ -45,13 +44,9 @@ def ranking_metrics(cfg: SweepConfig, children: Sequence[FinishedRun]) -> list[s
 def find_invariants(
     grids: Sequence[Effects], examples: Sequence[Examples], cfg: SweepConfig, metrics: Sequence[str]
 ) -> dict[str, Any]:
-    """The content of `invariants.json`.
+    """The content of `invariants.json`, from the grids (one per impact table and model) and their examples.
 
-    Args:
-        grids: the effects, one grid per impact table and model.
-        examples: of each grid.
-        cfg: what was asked for.
-        metrics: that rank components. `heads` and `layers` are those in the result of every one of them.
+    `metrics` rank components; `heads` and `layers` are those in the result of every one of them.
     """
     found = [
         Comparison.of(grid, each, cfg, metric)
@@ -102,36 +97,22 @@ def _absent(grids: Sequence[Effects], metrics: Sequence[str]) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The conditions of one grid, compared by one metric.
+    """The conditions of one grid, compared by one metric."""
 
-    Attributes:
-        grid: the effects.
-        metric: that ranks components.
-        cfg: what was asked for.
-        profiles: what is compared: the conditions that have the metric.
-        shared: (n_sites,) which components all of them have measured, or passed over when they screened.
-        candidates: (n_profiles, n_sites) which of these may be in a top set; see `Effects.candidates`.
-        mean: (n_profiles, n_sites) effects, mean over seeds.
-        score: (n_profiles, n_sites) strength, minus infinity where a component is no candidate.
-        members: (n_profiles, n_sites) the top sets.
-        grouped: the profiles' effects by group of examples, None where the runs keep none.
-        q: (n_sites,) q-values over the shared candidates that as many conditions have an effect as the operation asks for;
-            None where the metric or the runs allow no test.
-        notes: what to know.
-    """
-
-    grid: Effects
-    metric: str
-    cfg: SweepConfig
-    profiles: list[Profile]
-    shared: NDArray[np.bool_]
-    candidates: NDArray[np.bool_]
-    mean: Floats
-    score: Floats
-    members: Members
-    grouped: list[Grouped | None]
+    grid: Effects  # the effects
+    metric: str  # that ranks components
+    cfg: SweepConfig  # what was asked for
+    profiles: list[Profile]  # what is compared: the conditions that have the metric
+    shared: NDArray[np.bool_]  # (n_sites,) which components all of them have measured, or passed over when they screened
+    candidates: NDArray[np.bool_]  # (n_profiles, n_sites) which of these may be in a top set; see `Effects.candidates`
+    mean: Floats  # (n_profiles, n_sites) effects, mean over seeds
+    score: Floats  # (n_profiles, n_sites) strength, minus infinity where a component is no candidate
+    members: Members  # (n_profiles, n_sites) the top sets
+    grouped: list[Grouped | None]  # the profiles' effects by group of examples, None where the runs keep none
+    # (n_sites,) q-values over the shared candidates that as many conditions have an effect as the operation asks for; None
+    # where the metric or the runs allow no test
     q: Floats | None
-    notes: list[str]
+    notes: list[str]  # what to know
 
     @classmethod
     def of(cls, grid: Effects, examples: Examples, cfg: SweepConfig, metric: str) -> "Comparison":
@@ -143,14 +124,9 @@ class Comparison:
         score = np.where(candidates, strength(mean, metric, cfg.direction), -np.inf)
         grouped = [examples.grouped(p, metric) for p in there]
         top, notes = parse_k(cfg.k), list(_notes(grid, metric, there, shared, cfg))
-        members = np.array(
-            [
-                top_set(score[i], candidates[i], grouped[i], top, profile.label, cfg.direction, notes)
-                for i, profile in enumerate(there)
-            ]
-        )
+        tops = [top_set(score[i], candidates[i], grouped[i], top, p.label, cfg.direction, notes) for i, p in enumerate(there)]
         q = conjunction_q(grouped, mean, candidates, cfg, metric, notes)
-        return cls(grid, metric, cfg, there, shared, candidates, mean, score, members, grouped, q, notes)
+        return cls(grid, metric, cfg, there, shared, candidates, mean, score, np.array(tops), grouped, q, notes)
 
     @property
     def overlap(self) -> NDArray[np.bool_]:
@@ -164,8 +140,9 @@ class Comparison:
 
     def content(self) -> dict[str, Any]:
         """One entry of `sets`."""
-        stability = self._stability()
-        membership, returns, overlap = stability or (None, None, None)
+        membership, returns, overlap = self._stability() or (None, None, None)
+        n_mixed = int((self.kept & ~self._same_sign()).sum())
+        mixed = "{} of the kept components have effects of different signs in different conditions (same_sign: false)"
         return {
             "table": self.grid.table,
             "model": self.grid.model,
@@ -180,7 +157,7 @@ class Comparison:
             "conditions": [
                 self._condition(i, membership, None if overlap is None else overlap[i]) for i in range(len(self.profiles))
             ],
-            "notes": self.notes + list(self._mixed()),
+            "notes": [*self.notes, mixed.format(n_mixed)] if n_mixed else self.notes,
         }
 
     def _member(self, site: int, returns: Floats | None) -> dict[str, Any]:
@@ -191,10 +168,6 @@ class Comparison:
             "q_value": None if self.q is None else float(self.q[site]),
             "delta": {p.label: float(self.mean[i, site]) for i, p in enumerate(self.profiles)},
         }
-
-    def _mixed(self) -> Iterator[str]:
-        if n := int((self.kept & ~self._same_sign()).sum()):
-            yield f"{n} of the kept components have effects of different signs in different conditions (same_sign: false)"
 
     def _same_sign(self) -> NDArray[np.bool_]:
         """(n_sites,) whether the effect has one sign in all conditions whose top set holds the component."""
@@ -243,17 +216,17 @@ class Comparison:
         there = [g for g in self.grouped if g is not None]
         if len(there) < len(self.profiles) or any(len(g.groups) < 2 for g in there):
             return None
-        drawn = np.array([self._drawn(i, g) for i, g in enumerate(there)])  # (profiles, draws, sites)
+        draws = []
+        for i, grouped in enumerate(there):
+            means = grouped.resampled_means(self.cfg.n_resamples)
+            score = np.where(self.candidates[i], strength(means, self.metric, self.cfg.direction), -np.inf)
+            draws.append(strongest(score, self.count(i)))
+        drawn = np.array(draws)  # (profiles, draws, sites)
         shared = (drawn & self.members[:, None]).sum(2)
         either = (drawn | self.members[:, None]).sum(2)
         overlap = np.divide(shared, either, out=np.ones(shared.shape), where=either > 0).mean(1)
         returns = combine(np.swapaxes(drawn, 0, 1), self.cfg.op.value).mean(0)
         return drawn.mean(1), returns, overlap.tolist()
-
-    def _drawn(self, i: int, grouped: Grouped) -> Members:
-        means = grouped.resampled_means(self.cfg.n_resamples)
-        score = np.where(self.candidates[i], strength(means, self.metric, self.cfg.direction), -np.inf)
-        return strongest(score, self.count(i))
 
     def count(self, i: int) -> int:
         """How many members a condition's top set has."""
@@ -268,23 +241,16 @@ def _notes(
     if without := [p.label for p in grid.profiles if p not in profiles]:
         yield f"left out, since they do not have the metric {metric}: {', '.join(without)}"
     if screened := [p.label for p in profiles if any(grid.children[run].chosen is not None for run in p.runs)]:
-        yield (f"{', '.join(screened)}: top sets hold only what screening chose to measure, nothing that it drew at random")
-    for profile, n in _passed_over(grid, metric, profiles):
-        yield (
-            f"{profile.label}: {n} components that the screening of another condition chose were not measured here and count "
-            "as not among its strongest; ablation.screen_also measures them"
-        )
+        yield f"{', '.join(screened)}: top sets hold only what screening chose to measure, nothing that it drew at random"
+    chosen = [grid.candidates(p, metric) for p in profiles]
+    for profile in profiles:
+        lacks = int((np.logical_or.reduce(chosen) & ~np.isfinite(grid.mean(profile, metric))).sum())
+        if lacks and all(grid.children[run].chosen is not None for run in profile.runs):
+            yield (
+                f"{profile.label}: {lacks} components that the screening of another condition chose were not measured here and "
+                "count as not among its strongest; ablation.screen_also measures them"
+            )
     if not shared.all():
         yield f"{int((~shared).sum())} components are left out, since not every run has measured them"
     if cfg.direction is not EffectSign.both and not worse_sign(metric):
         yield f"{metric} has no side that hurts, so sweep.direction={cfg.direction.value} finds nothing; use both"
-
-
-def _passed_over(grid: Effects, metric: str, profiles: Sequence[Profile]) -> Iterator[tuple[Profile, int]]:
-    """The profiles that did not measure all that others chose, and how many components they lack."""
-    chosen = [grid.candidates(p, metric) for p in profiles]
-    for profile in profiles:
-        if all(grid.children[run].chosen is not None for run in profile.runs):
-            lacks = np.logical_or.reduce(chosen) & ~np.isfinite(grid.mean(profile, metric))
-            if lacks.any():
-                yield profile, int(lacks.sum())

@@ -12,7 +12,7 @@ from tiny_ablation.stats.clusters import Floats
 from tiny_ablation.stats.joint_flips import Condition, flipped_sizes, overlap_beyond_noise
 from tiny_ablation.stats.overlap import LIKE_WHEN_SMALL, Chance, combine, overlap_chance
 from tiny_ablation.sweep.analysis.effect_sign import strength
-from tiny_ablation.sweep.analysis.top_k import Members, strongest
+from tiny_ablation.sweep.analysis.top_sets import Members, strongest
 
 if TYPE_CHECKING:
     from tiny_ablation.sweep.analysis.invariants import Comparison
@@ -55,13 +55,10 @@ def _of_flips(comparison: "Comparison") -> list[dict[str, Any]]:
 
 def _combined(comparison: "Comparison", means: Sequence[Floats]) -> Members:
     """(n_flips, n_sites) the combined top sets of these effects, with as many members as the conditions' own."""
-    tops = [
-        strongest(
-            np.where(comparison.candidates[i], strength(m, comparison.metric, comparison.cfg.direction), -np.inf),
-            comparison.count(i),
-        )
-        for i, m in enumerate(means)
-    ]
+    tops = []
+    for i, mean in enumerate(means):
+        score = strength(mean, comparison.metric, comparison.cfg.direction)
+        tops.append(strongest(np.where(comparison.candidates[i], score, -np.inf), comparison.count(i)))
     return combine(np.swapaxes(np.array(tops), 0, 1), comparison.cfg.op.value)
 
 

@@ -17,26 +17,18 @@ from tiny_ablation.stats.intervals import Intervals
 from tiny_ablation.stats.means import cluster_means
 from tiny_ablation.stats.rates import for_differences, rate_intervals
 
-RATES = ("accuracy", "preference")  # beside the metrics that are
-
-
-def is_rate(name: str) -> bool:
-    """Whether what is called so is 0 or 1 per example."""
-    return name in RATES or (name in metric_names() and metric(name).decides)
+_RATES = ("accuracy", "preference")  # 0 or 1 per example, beside the metrics that are
 
 
 def pooled_intervals(name: str, sums: Any, sizes: Any, confidence: float, *, effects: bool = False) -> Intervals:
-    """The interval of each mean over pooled examples.
+    """The interval of each mean of a metric over pooled examples; rates have exact ones.
 
-    Args:
-        name: of the metric; rates have exact intervals.
-        sums: (n_means, n_groups), summed over the group's examples of all seeds.
-        sizes: (n_means, n_groups), how many those are.
-        confidence: such as 0.95.
-        effects: whether the means are of effects, which are negative where answers are lost.
+    `sums` and `sizes` are (n_means, n_groups): the values of the group's examples of all seeds, and how many those are.
+    `effects` are negative where answers are lost.
     """
     differences = effects and of_answers(name)
-    if is_rate(name) and not differences:
+    is_rate = name in _RATES or (name in metric_names() and metric(name).decides)
+    if is_rate and not differences:
         return rate_intervals(sums, sizes, confidence)
     found = cluster_means(sums, sizes, rng=generator(0, "sweep", "pooled", name), confidence=confidence)
     intervals = Intervals(found.low, found.high)
@@ -44,14 +36,7 @@ def pooled_intervals(name: str, sums: Any, sizes: Any, confidence: float, *, eff
 
 
 def pooled_column(name: str, column: str, tables: Sequence[pd.DataFrame], confidence: float) -> Intervals | None:
-    """The interval of a column of the runs' `groups.parquet`; None where a run has none.
-
-    Args:
-        name: of the metric.
-        column: such as `effect/logit_diff`.
-        tables: one per seed.
-        confidence: such as 0.95.
-    """
+    """The interval of a column of the seeds' `groups.parquet`, such as `effect/logit_diff`; None where one lacks it."""
     if not tables or any(column not in table for table in tables):
         return None
     groups = np.concatenate([table["group"].to_numpy() for table in tables])

@@ -31,22 +31,17 @@ LEVEL = 0.05
 
 @dataclass(frozen=True)
 class RobustnessTables:
-    """What is the same under several interventions.
+    """What is the same under several interventions."""
 
-    Attributes:
-        agreement: a row per pair of conditions, each with itself included: `spearman` over all heads; among the `k` strongest
-            of either, `sign_agreement`, the share with one sign; `jaccard` of the two top sets and `rank_biased_overlap` of the
-            two orders.
-        heads: a row per head: its effect under each condition (`delta/<condition>`) and whether its interval excludes 0
-            (`resolved/<condition>`), in how many it is among the top k (`n_top`), in how many its interval excludes 0
-            (`n_resolved`), the largest p-value of all conditions (1 where signs differ) with its q-value over heads, and
-            `holds`: q at most .05, so that of the heads that are said to hold at most 5 % are expected not to.
-        summary: both in short, for JSON.
-    """
-
+    # a row per pair of conditions, each with itself included: `spearman` over all heads; among the `k` strongest of either,
+    # `sign_agreement`, the share with one sign; `jaccard` of the two top sets and `rank_biased_overlap` of the two orders
     agreement: pd.DataFrame
+    # a row per head: its effect under each condition (`delta/<condition>`) and whether its interval excludes 0
+    # (`resolved/<condition>`), in how many it is among the top k (`n_top`), in how many its interval excludes 0 (`n_resolved`),
+    # the largest p-value of all conditions (1 where signs differ) with its q-value over heads, and `holds`: q at most .05, so
+    # that of the heads that are said to hold at most 5 % are expected not to
     heads: pd.DataFrame
-    summary: dict[str, Any]
+    summary: dict[str, Any]  # both in short, for JSON
 
 
 @dataclass(frozen=True)
@@ -75,18 +70,21 @@ def condition_of(run: Run) -> str:
 
 
 def robustness(runs: Sequence[Run], k: int = 10) -> RobustnessTables:
-    """Compare the heads of several runs of one model and behaviour.
+    """Compare the heads of finished runs of one model, data set and primary metric; a top set has `k` heads.
 
     Runs of one condition (seeds) are averaged. Only heads and examples that all runs have are compared.
-
-    Args:
-        runs: finished runs over heads, of one model, data set and primary metric.
-        k: how many heads a top set has.
 
     Raises:
         ResultsError: there are fewer than two conditions, or the runs cannot be compared.
     """
-    _check(runs)
+    if wrong := [run for run in runs if not run.over_heads]:
+        raise ResultsError(f"{wrong[0].dir.path} measured no heads one by one; robustness compares runs over heads")
+    for what in ("model", "dataset", "primary"):
+        if len(values := sorted({str(run.summary[what]) for run in runs})) > 1:
+            raise ResultsError(f"robustness compares runs with one {what}; these have {', '.join(values)}")
+    labels = [condition_of(run) for run in runs]
+    if len({*labels}) < 2:
+        raise ResultsError("robustness needs runs with at least two replacements, or both kinds of weights")
     metric = runs[0].summary["primary"]
     about = {name: runs[0].summary[name] for name in ("model", "dataset")}
     tables = [_effects_by_head(run, metric) for run in runs]
@@ -97,7 +95,6 @@ def robustness(runs: Sequence[Run], k: int = 10) -> RobustnessTables:
         raise NothingShared("these runs share fewer than two heads, or no example, so they cannot be compared")
     k = min(k, max(1, len(heads) // 2))
     groups = runs[0].per_example.drop_duplicates("example_id").set_index("example_id")["group"].loc[examples].tolist()
-    labels = [condition_of(run) for run in runs]
     level = runs[0].summary.get("confidence", 0.95)
     values = [table.loc[heads, examples].to_numpy() for table in tables]
     found = [
@@ -123,18 +120,6 @@ def sweep_robustness(runs: Sequence[Run], k: int = 10) -> RobustnessTables | Non
     return robustness(runs, k)
 
 
-def _check(runs: Sequence[Run]) -> None:
-    wrong = [run for run in runs if not run.over_heads]
-    if wrong:
-        raise ResultsError(f"{wrong[0].dir.path} measured no heads one by one; robustness compares runs over heads")
-    for what in ("model", "dataset", "primary"):
-        found = sorted({str(run.summary[what]) for run in runs})
-        if len(found) > 1:
-            raise ResultsError(f"robustness compares runs with one {what}; these have {', '.join(found)}")
-    if len({condition_of(run) for run in runs}) < 2:
-        raise ResultsError("robustness needs runs with at least two replacements, or both kinds of weights")
-
-
 def _effects_by_head(run: Run, metric: str) -> pd.DataFrame:
     """(heads, examples) effects at the strongest factor."""
     rows = run.per_example
@@ -147,15 +132,8 @@ def _effects_by_head(run: Run, metric: str) -> pd.DataFrame:
 def condition_effects(label: str, seeds: Sequence[Floats], groups: Sequence[str], confidence: float) -> _Effects:
     """The effects of one condition, each seed (n_heads, n_examples), with their intervals and tests."""
     sums, sizes = cluster_sums(np.mean(seeds, axis=0), groups)
-    found = cluster_means(
-        sums,
-        sizes,
-        rng=generator(0, "bootstrap", "robustness"),
-        confidence=confidence,
-        n_boot=N_BOOT,
-        step=first_step(len(sums), LEVEL),
-    )
-    return _Effects(label, *found)
+    rng, step = generator(0, "bootstrap", "robustness"), first_step(len(sums), LEVEL)
+    return _Effects(label, *cluster_means(sums, sizes, rng=rng, confidence=confidence, n_boot=N_BOOT, step=step))
 
 
 def _agreement(found: Sequence[_Effects], k: int) -> pd.DataFrame:
@@ -185,10 +163,11 @@ def heads_table(found: Sequence[_Effects], names: Sequence[tuple[int, int]], k: 
     p = same_sign_everywhere(np.array([f.p for f in found]), deltas)
     q = q_values(p)
     tops = [f.order(k) for f in found]
+    layers, heads = np.array(names, dtype="int32").T
     frame = pd.DataFrame(
         {
-            "layer": np.array([layer for layer, _ in names], dtype="int32"),
-            "head": np.array([head for _, head in names], dtype="int32"),
+            "layer": layers,
+            "head": heads,
             "n_top": np.array([sum(i in top for top in tops) for i in range(len(names))], dtype="int32"),
             "n_resolved": resolved.sum(0).astype("int32"),
             "one_sign": (deltas > 0).all(0) | (deltas < 0).all(0),
@@ -210,22 +189,17 @@ def _summary(
     least = holding[columns].abs().min(axis=1)
     holding = holding.iloc[np.argsort(-least.to_numpy(), kind="stable")]
     pairs = agreement.loc[(agreement["condition_a"] != agreement["condition_b"]).to_numpy(), :]
+    holds = []
+    for row in holding.to_dict("records"):
+        numbers = {name: int(row[name]) for name in ("layer", "head", "n_top")} | {"q_value": float(row["q_value"])}
+        holds.append(numbers | {"delta": {f.label: float(row[f"delta/{f.label}"]) for f in found}})
     return {
         "metric": metric,
         "k": k,
         "n_heads": len(heads),
         "n_examples": n_examples,
         "conditions": [f.label for f in found],
-        "holds": [
-            {
-                "layer": int(row["layer"]),
-                "head": int(row["head"]),
-                "n_top": int(row["n_top"]),
-                "q_value": float(row["q_value"]),
-                "delta": {f.label: float(row[f"delta/{f.label}"]) for f in found},
-            }
-            for row in holding.to_dict("records")
-        ],
+        "holds": holds,
         "lowest": {name: float(pairs[name].min()) for name in ("spearman", "sign_agreement", "jaccard", "rank_biased_overlap")},
         "agreement": agreement.to_dict("records"),
     }

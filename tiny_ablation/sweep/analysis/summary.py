@@ -1,6 +1,6 @@
 """`summary.json` of a sweep: every cell, and per condition the metrics over seeds."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,8 +10,6 @@ from tiny_ablation.store.sweepdir import CellState, SweepPlan
 from tiny_ablation.sweep.analysis import SweepOutcome
 from tiny_ablation.sweep.analysis.children import FinishedRun, confidence
 from tiny_ablation.sweep.analysis.pooled import pooled_column
-
-NO_REPLICATES = "the seed changes nothing in these runs (seed_effect: none), so the {n} seeds are one measurement, not {n}"
 
 
 def sweep_summary(plan: SweepPlan, outcome: SweepOutcome, children: Sequence[FinishedRun]) -> dict[str, Any]:
@@ -37,42 +35,24 @@ def sweep_summary(plan: SweepPlan, outcome: SweepOutcome, children: Sequence[Fin
     }
 
 
-def condition_warnings(plan: SweepPlan, children: Sequence[FinishedRun]) -> Iterator[str]:
-    """What is to be known about the seeds of each condition."""
-    for name in plan.conditions:
-        found = [child for child in children if child.cell.condition == name]
-        if len(found) > 1 and not any(child.seed_matters for child in found):
-            yield f"{name}: {NO_REPLICATES.format(n=len(found))}"
-
-
 def _cell(state: CellState) -> dict[str, Any]:
     cell = state.cell
-    return {
-        "job": cell.job,
-        "dir": cell.dir,
-        "condition": cell.condition,
-        "seed": cell.seed,
-        "status": state.state,
-        "error": state.error,
-        "run_id": state.run_id,
-        "digest": state.digest,
-    }
+    planned = {"job": cell.job, "dir": cell.dir, "condition": cell.condition, "seed": cell.seed}
+    return planned | {"status": state.state, "error": state.error, "run_id": state.run_id, "digest": state.digest}
 
 
 def _condition(children: list[FinishedRun], plan: SweepPlan, name: str) -> dict[str, Any]:
-    planned = [cell.seed for cell in plan.cells if cell.condition == name]
-    head = {"seeds": [child.cell.seed for child in children], "n_planned": len(planned)}
+    planned = sum(cell.condition == name for cell in plan.cells)
+    head = {"seeds": [child.cell.seed for child in children], "n_planned": planned}
     if not children:
         return head | {"replicates": None, "baseline": {}, "metrics": {}, "warnings": ["no run of it finished"]}
     replicates = any(child.seed_matters for child in children)
     used = children if replicates else children[:1]
     summaries = [child.summary for child in used]
     warned = dict.fromkeys(w for s in summaries for w in s.get("warnings") or [])
+    keys = ("model", "dataset", "kind", "primary", "seed_effect")
     return head | {
-        **{
-            key: _one({child.summary.get(key) for child in children})
-            for key in ("model", "dataset", "kind", "primary", "seed_effect")
-        },
+        **{key: _one({child.summary.get(key) for child in children}) for key in keys},
         "table": _one({child.table for child in children}),
         "replicates": replicates if len(children) > 1 else None,
         "n_examples": _one({s.get("n_examples") for s in summaries}),
@@ -104,11 +84,6 @@ def _over_seeds(children: Sequence[FinishedRun], part: str, key: str, column: st
             whole = len(tables) == len(children)
             pooled = pooled_column(metric, f"{column}/{metric}", tables, level) if whole else None
             bounds = (float(pooled.low[0]), float(pooled.high[0])) if pooled else (None, None)
-        out[metric] = {
-            "mean": float(np.mean(values)),
-            "ci_low": bounds[0],
-            "ci_high": bounds[1],
-            "n_seeds": len(values),
-            "seeds": {"low": min(values), "high": max(values)},
-        }
+        mean = {"mean": float(np.mean(values)), "ci_low": bounds[0], "ci_high": bounds[1]}
+        out[metric] = mean | {"n_seeds": len(values), "seeds": {"low": min(values), "high": max(values)}}
     return out

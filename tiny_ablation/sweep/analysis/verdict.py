@@ -1,8 +1,8 @@
-"""What every test of a hypothesis gives back, and how the profiles that it is about are found."""
+"""The result of a test of a hypothesis, and how a test finds the profiles that it is about."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,49 +15,33 @@ RESOLUTION = 1e-4
 
 
 class NotTestable(Exception):
-    """The finished runs do not hold what the hypothesis is about; the message says what is missing."""
+    """The finished runs lack what the hypothesis is about; the message says what."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """One test.
+    """One test."""
 
-    Attributes:
-        statement: what is claimed, in a sentence.
-        null: the null hypothesis of the p-value.
-        p_value: NaN where it could not be estimated.
-        resolution: the smallest p-value that the test could have given.
-        parts: what went into it, one entry each.
-        notes: what to know.
-    """
-
-    statement: str
-    null: str
-    p_value: float
-    resolution: float
-    parts: list[dict[str, Any]]
-    notes: list[str] = field(default_factory=list)
+    statement: str  # what is claimed, in a sentence
+    null: str  # the null hypothesis of the p-value
+    p_value: float  # NaN where it could not be estimated
+    resolution: float  # the smallest p-value that the test could have given
+    parts: list[dict[str, Any]]  # what went into it, one entry each
+    notes: list[str] = field(default_factory=list)  # what to know
 
 
-class Source(Protocol):
-    """One grid with its examples."""
+class Measured(NamedTuple):
+    """What a test can look at: one grid with its examples."""
 
-    @property
-    def effects(self) -> Effects:
-        """The grid."""
-        ...
-
-    @property
-    def examples(self) -> Examples:
-        """Its examples by group."""
-        ...
+    effects: Effects
+    examples: Examples
 
 
 @dataclass(frozen=True)
 class Place:
     """A profile with where it stands."""
 
-    source: Source
+    source: Measured
     profile: Profile
 
     def grouped(self, metric: str) -> Grouped:
@@ -74,7 +58,7 @@ class Place:
         return found
 
 
-def places(sources: Sequence[Source], label: str | None = None) -> Iterator[Place]:
+def places(sources: Sequence[Measured], label: str | None = None) -> Iterator[Place]:
     """The profiles of a condition (or of exactly this label), in the order of the plan; all without a label."""
     for source in sources:
         for profile in source.effects.profiles:
@@ -82,7 +66,7 @@ def places(sources: Sequence[Source], label: str | None = None) -> Iterator[Plac
                 yield Place(source, profile)
 
 
-def the_place(sources: Sequence[Source], label: str) -> Place:
+def the_place(sources: Sequence[Measured], label: str) -> Place:
     """The only profile of a label.
 
     Raises:
