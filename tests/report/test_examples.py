@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from tests.cli.conftest import TOY
-from tiny_ablation.report.examples import _shortener, examples_section
+from tiny_ablation.report.examples import _shortener, examples_section, readouts_section
 from tiny_ablation.store.files import read_json
 from tiny_ablation.store.rundir import RunDir
 
@@ -33,6 +33,22 @@ def test_the_prompts_are_those_that_the_site_changes_most(run, cli):
     page = run.report.read_text()
     assert texts[strongest[0]] in page
     assert ">Examples<" in page
+
+
+def test_rows_without_a_foil_are_compared_with_none(cli, tmp_path):
+    opposites = {"hot": " cold", "big": " small", "fast": " slow", "old": " young", "dark": " light", "open": " closed"}
+    rows = [{"clean": f"The opposite of {word} is", "target": opposite} for word, opposite in opposites.items()]
+    (tmp_path / "mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    mine = ("dataset=file", "dataset.path=mine.jsonl", "metrics.span=full", "metrics.names=[seq_p_drop]")
+    assert cli("model=toy", "tracking=off", "verify=off", *mine, "hydra.run.dir=run").code == 0
+    run, summary = RunDir(tmp_path / "run"), read_json(tmp_path / "run/metrics/summary.json")
+    [table, *_] = examples_section(run, summary).tables
+    assert table.head == ("prompt", "right", "change", "likeliest before", "likeliest after")
+    changes = [float(row[2]) for row in table.rows]
+    assert abs(changes[0]) == max(map(abs, changes)) > 0  # however small, not rounded to nothing
+    [readouts, *_] = readouts_section(run).tables
+    assert readouts.head[-1] == "right"
+    assert "wrong" not in readouts.caption + " ".join(readouts_section(run).text)
 
 
 def test_a_long_prompt_is_shown_by_its_end(run):

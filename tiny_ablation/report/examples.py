@@ -28,6 +28,7 @@ def examples_section(
     if not texts or not summary["top"] or not run.per_example.is_file():
         return Section(title)
     shorten = _shortener([text["clean"] for text in texts.values()], longest)
+    answers = [("right", "target"), *([("wrong", "foil")] if any(text["foil"] for text in texts.values()) else [])]
     every: Any = read_table(run.per_example)
     index = next(table.index for name, table in TABLES.items() if run.table(name).is_file())
     tables, lines = [], []
@@ -39,13 +40,15 @@ def examples_section(
         if rows.empty or not rows["example_id"].isin(texts).all():
             continue
         name = site_label({column: site[column] for column in index})
-        cells, written = [], "text" in rows
-        for row in by_change(rows, texts, primary).head(prompts).to_dict("records"):
-            prompt, change = shorten(row["clean"]), formats.signed(row["delta"], 3)
+        cells, written, shown = [], "text" in rows, by_change(rows, texts, primary).head(prompts)
+        places = formats.decimals(shown["delta"])
+        for row in shown.to_dict("records"):
+            prompt, change = shorten(row["clean"]), formats.signed(row["delta"], places)
             if written:
                 cells.append([prompt, row["target"], *(printable(row[key]) for key in ("text_baseline", "text")), change])
             else:
-                cells.append([prompt, row["target"], row["foil"], change, row["prediction_baseline"], row["prediction"]])
+                given = [row[field] for _, field in answers]
+                cells.append([prompt, *given, change, row["prediction_baseline"], row["prediction"]])
         if written:
             changed = (rows["text"] != rows["text_baseline"]).sum()
             lines.append(
@@ -56,15 +59,15 @@ def examples_section(
             caption = f"{name}: what is written behind the prompts whose {primary} it changes most."
             tables.append(Table(caption, head, cells))
             continue
-        prompt, _, _, change, *tokens = cells[0]
-        before, after = (f"“{token.strip()}”" for token in tokens)
+        prompt, *_, change, before, after = cells[0]
+        before, after = (f"“{token.strip()}”" for token in (before, after))
         moved = f"stays {after}" if before == after else f"goes from {before} to {after}"
         n_flips = (rows["prediction"] != rows["prediction_baseline"]).sum()
         lines.append(
             f"{name} changes the likeliest next token of {n_flips} of {len(rows)} prompts. It changes {primary} most for "
             f"“{prompt}”: {change}, and the likeliest token {moved}."
         )
-        head = ("prompt", "right", "wrong", "change", "likeliest before", "likeliest after")
+        head = ("prompt", *(name for name, _ in answers), "change", "likeliest before", "likeliest after")
         tables.append(Table(f"{name}: the prompts whose {primary} it changes most.", head, cells))
     return Section(title, lines, tables)
 
@@ -81,27 +84,32 @@ def readouts_section(run: RunDir, *, heads: int = 3, prompts: int = 5, longest: 
     if not texts or not all(file.is_file() for file in files):
         return Section(title)
     shorten = _shortener([text["clean"] for text in texts.values()], longest)
+    foils = any(text["foil"] for text in texts.values())
     means, of_prompts = (read_table(file) for file in files)
     means = means.set_index(["layer", "head"])
     tables, lines = [], []
     sites: list[Any] = list(of_prompts.groupby(["layer", "head"], sort=False))
     for (layer, head), rows in sites[:heads]:
         name, mean = site_label({"layer": layer, "head": head}), means.loc[(layer, head)]
-        lines.append(_said_of_head(name, mean))
+        lines.append(_said_of_head(name, mean, foils))
         cells = []
         for row in rows.head(prompts).to_dict("records"):
             if text := texts.get(row["example_id"]):
                 words = [_words(row["attended"], weights=True), *(_words(row[key]) for key in ("promoted", "suppressed"))]
                 cells.append([shorten(text["clean"]), *words, formats.signed(row["direct"], 3)])
         how = "where its last token attends, the tokens whose logits it raises and lowers most, and the logits that it adds"
-        columns = ("prompt", "attends to", "promotes", "suppresses", "right − wrong")
-        tables.append(Table(f"{name}: {how} to the right answer over the wrong one.", columns, cells))
+        columns = ("prompt", "attends to", "promotes", "suppresses", "right − wrong" if foils else "right")
+        tables.append(Table(f"{name}: {how} to {_answer(foils)}.", columns, cells))
     return Section(title, lines, tables)
 
 
-def _said_of_head(name: str, mean: Any) -> str:
+def _answer(foils: bool) -> str:
+    return "the right answer over the wrong one" if foils else "the right answer"
+
+
+def _said_of_head(name: str, mean: Any, foils: bool) -> str:
     said = (
-        f"{name} adds {formats.signed(mean.direct, 3)} logits to the right answer over the wrong one by what it writes itself "
+        f"{name} adds {formats.signed(mean.direct, 3)} logits to {_answer(foils)} by what it writes itself "
         "(final norm's scale frozen; what later parts make of its output is not counted)."
     )
     if mean.to_first != mean.to_first:
