@@ -66,8 +66,9 @@ def _set_lines(each: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[st
     yield f"{each['model']}: {each['n_components']} components by {each['metric']} ({found['convention'][each['metric']]})"
     yield f"top sets of k={found['k']}, {effects[found['direction']]}; kept: {found['kept']}"
     yield ""
-    yield from table(_members(each["members"], [_label(c) for c in each["conditions"]]))
-    yield ""
+    if each["members"]:
+        yield from table(_members(each["members"], [_label(c) for c in each["conditions"]]))
+        yield ""
     yield f"{each['size']} kept"
     if each["unresolved"]:
         yield f"{len(each['unresolved'])} more stand in the top sets, but their effects are unresolved (q above 0.05):"
