@@ -197,3 +197,25 @@ def test_no_color_and_columns_are_obeyed(fake, monkeypatch, capsys):
     out = capsys.readouterr().out
     assert max(map(len, out.splitlines())) <= 50
     assert "\x1b" not in out
+
+
+def test_tables_fit_the_terminal(fake):
+    """Numbers are never broken over two lines; of texts every word is shown."""
+    show = _Show(terminal=True)
+    rows = [
+        row | {"delta": -1.25, "ci_low": -9.25, "ci_high": 1.5, "selected_low": -9.25, "selected_high": 1.5}
+        for row in fake.top(fake.impact())
+    ]
+    show.table(rows)
+    lines = re.sub(r"\x1b\[[\d;]*m", "", show.out).splitlines()
+    assert sum(line.endswith("unresolved") for line in lines) == len(rows)
+    assert max(map(len, lines)) <= 80
+    show = _Show(terminal=True)
+    prompts = [f"If you fly to number {i}, you land in the country of" for i in range(3)]
+    show.screen.cells(
+        "a caption", [["prompt", "attends to", "change"], *([p, "Wichita 0.29, in 0.26, to 0.14", "-12.345"] for p in prompts)]
+    )
+    text = re.sub(r"\x1b\[[\d;]*m", "", show.out)
+    assert max(map(len, text.splitlines())) <= 80
+    assert text.count("-12.345") == 3
+    assert all(text.count(word) == 3 for word in ("Wichita", "0.14", "country", "fly"))

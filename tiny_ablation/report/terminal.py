@@ -6,6 +6,7 @@ stderr, so that a pipe gets the result alone. Nothing but plain text leaves when
 shown as it is: control characters and rich's markup in it have no effect.
 """
 
+import math
 import shlex
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
 from tiny_ablation import formats
@@ -24,6 +26,8 @@ from tiny_ablation.report.console import Stage, console, progress_bar
 from tiny_ablation.run import effects, vocabulary
 from tiny_ablation.store.runlog import log
 from tiny_ablation.store.schema import INDEX
+
+_SHORT = 13  # characters of a cell that is not broken, such as a number
 
 
 class Screen:
@@ -206,13 +210,27 @@ class Screen:
             self._line_of(lead + Text(line, style=how))
 
     def _lines(self, rows: Sequence[Sequence[Text]], sides: str) -> None:
-        """Rows of cells in columns two spaces apart, each aligned to its side (`<` or `>`)."""
-        widths = [max(map(len, column)) for column in zip_longest(*rows, fillvalue=Text())]
+        """Rows of cells in columns two spaces apart, each aligned to its side (`<` or `>`).
+
+        A table too wide for a terminal gets one space between columns, and if that is not enough, long cells are broken.
+        """
+        columns = [*zip_longest(*rows, fillvalue=Text())]
+        widths = [max(map(len, column)) for column in columns]
+        room = self._out.width if self._out.is_terminal else math.inf
+        gap = "  " if sum(widths) + 2 * len(widths) <= room else " "
+        if sum(widths) + len(widths) > room:
+            broken = Table.grid(padding=(0, 0, 0, 1))
+            for width, side in zip(widths, sides, strict=False):
+                broken.add_column(justify="right" if side == ">" else "left", no_wrap=width <= _SHORT)
+            for row in rows:
+                broken.add_row(*row)
+            self._print(broken)
+            return
         for row in rows:
             line = Text()
             for cell, width, side in zip(row, widths, sides, strict=False):
                 space = " " * (width - len(cell))
-                line += Text("  ") + (Text(space) + cell if side == ">" else cell + Text(space))
+                line += Text(gap) + (Text(space) + cell if side == ">" else cell + Text(space))
             self._line_of(line)
 
     def _line_of(self, line: Text) -> None:
