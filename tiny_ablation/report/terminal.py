@@ -221,7 +221,8 @@ class Screen:
         if sum(widths) + len(widths) > room:
             broken = Table.grid(padding=(0, 0, 0, 1))
             for width, side in zip(widths, sides, strict=False):
-                broken.add_column(justify="right" if side == ">" else "left", no_wrap=width <= _SHORT)
+                long = width > _SHORT
+                broken.add_column(justify="left" if long or side == "<" else "right", no_wrap=not long)
             for row in rows:
                 broken.add_row(*row)
             self._print(broken)
