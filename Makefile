@@ -27,7 +27,7 @@ help:
 	@echo "make test-training  train the default autoencoder and hold it to its bars"
 	@echo "make faults     kill, fill, damage and starve the tool some 300 times; about half an hour (docs/reliability.md)"
 	@echo "make fuzz       10,000 random inputs and an hour of coverage-guided fuzzing (FUZZ_SECONDS=...)"
-	@echo "make bench      time the engine against the usual loops (about twenty minutes; bench-full: all runs; performance: write the page)"
+	@echo "make bench      time the engine against the usual loops (three quarters of an hour; bench-full: all runs; performance: write the page)"
 	@echo "make check      style, types, architecture, duplicates, known vulnerabilities, generated documentation"
 	@echo "make sbom       dist/sbom.json, the bill of materials of a release"
 	@echo "make behaviours   measure the default model on every behaviour (docs/behaviours.md)"

@@ -1,4 +1,4 @@
-"""What is timed: single heads, pairs of heads, and patching of all layers and positions.
+"""What is timed: single heads, pairs of heads, circuits of heads, and patching of all layers and positions.
 
 An item of a job is a few spots that are changed together in one run: zeroed, or given what a source run has there.
 """
@@ -18,6 +18,7 @@ from tiny_ablation.models.network import Network
 
 LOGIT_DIFF = (metric("logit_diff"),)
 TOP_HEADS, TO_CHOOSE_BY = 12, 12  # pairs of so many heads, the strongest on so many prompts
+KEPT = (0, 1, 2, 4, 8, 16, 32, 64, 128, 192)  # heads that circuits keep
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def job_on(
     layers: Sequence[int],
     top: Sequence[tuple[int, int]] = (),
 ) -> Job:
-    """A job of one kind: `heads`, `pairs` or `patching`.
+    """A job of one kind: `heads`, `pairs`, `circuit` or `patching`.
 
     Args:
         network: the model.
@@ -83,10 +84,14 @@ def job_on(
             timed = [item for item in items if item[0].layer in layers]
             return Job(clean, [], items, timed, [item for item in timed if item[0].head == 0])
         case "pairs":
-            top = top or _strongest(network, clean[:TO_CHOOSE_BY])
+            top = top or sorted(_strongest(network, clean[:TO_CHOOSE_BY])[:TOP_HEADS])
             spots = [Spot("z", layer, head) for layer, head in top]
             items = [(a, b) for i, a in enumerate(spots) for b in spots[i + 1 :]]
             return Job(clean, [], items, items, items[:: len(items) // 3])
+        case "circuit":
+            strongest = _strongest(network, clean[:TO_CHOOSE_BY])
+            items = [tuple(Spot("z", *head) for head in sorted(strongest[kept:])) for kept in KEPT if kept < len(strongest)]
+            return Job(clean, [], items, items, items[:: max(1, len(items) // 3)])
         case "patching":
             if any(len(a.ids) != len(b.ids) for a, b in zip(clean, corrupt, strict=True)):
                 raise SystemExit("patching token by token needs pairs of equal length")
@@ -98,7 +103,7 @@ def job_on(
             ]
             timed = [item for item in items if item[0].layer in layers]
             return Job(corrupt, clean, items, timed, timed[:: len(timed) // 3])
-    raise SystemExit(f"{kind}: heads, pairs or patching")
+    raise SystemExit(f"{kind}: heads, pairs, circuit or patching")
 
 
 def spread(n_layers: int, count: int) -> list[int]:
@@ -133,11 +138,11 @@ def _heads(network: Network) -> list[tuple[int, int]]:
 
 
 def _strongest(network: Network, prompts: Sequence[Prompt]) -> list[tuple[int, int]]:
+    """All heads, the largest mean effect first."""
     heads = _heads(network)
     job = Job(prompts, [], [], [], [])
     run = executor(network, job, [(Spot("z", layer, head),) for layer, head in heads])
     effect = torch.zeros(len(heads), dtype=torch.float64)
     for result in run:
         effect += (result.values["logit_diff"] - result.baseline["logit_diff"]).sum(1)
-    order = effect.abs().argsort(descending=True).tolist()
-    return sorted(heads[i] for i in order[:TOP_HEADS])
+    return [heads[i] for i in effect.abs().argsort(descending=True).tolist()]

@@ -10,10 +10,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-PAGE = Path(__file__).parents[2] / "docs" / "performance.md"
+PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
 _WAYS = {
     "bridge loop": "Bridge loop",
     "plain loop": "plain loop",
+    "plain loop, items as rows": "in rows",
     "nnsight loop": "nnsight loop",
     "engine, by length": "before",
     "engine": "engine",
@@ -22,6 +23,7 @@ AIMED = 0.95  # recall of the ten strongest heads
 _KINDS = {
     "heads": "every head of the model zeroed, one at a time",
     "pairs": "all pairs of the twelve strongest heads zeroed",
+    "circuit": "all heads zeroed but the 0, 1, 2, 4, ... 192 strongest",
     "patching": "the clean residual stream put into the corrupt run, every layer and position",
 }
 _INTRO = """# Performance
@@ -29,11 +31,11 @@ _INTRO = """# Performance
 Written by `make performance` from the results of `make bench`; not by hand.
 
 All ways run in one process, in turn, round after round, and say the same: every example within {per_example:g}, every mean
-within {means:g} (otherwise the benchmark stops). Seconds are medians over rounds (one round for the plain loop, nnsight and
-*before*), scaled up from the part of each job that was timed (`benchmarks/bench.py` says how).
+within {means:g} (otherwise the benchmark stops). Seconds are medians over rounds (one round for *before*), scaled up from the
+part of each job that was timed (`benchmarks/bench.py` says how).
 
 - The Bridge loop is what TransformerLens' documentation does: a padded batch and `run_with_hooks`, one forward a run. The plain
-  loop does the same on the Hugging Face model, nnsight's with its tracing.
+  loop does the same on the Hugging Face model, *in rows* with several runs in one forward, nnsight's with its tracing.
 - *Before* is the engine as it was first: blocks below the change skipped, prompts in batches by length without padding, logits
   at the answers only, PyTorch's own products; no prefix trees, and nothing shared by pairs.
 

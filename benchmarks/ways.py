@@ -6,6 +6,7 @@ All give the logit difference of every prompt under every item, as (n_items, n_p
 import copy
 import importlib.util
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 from unittest import mock
 
@@ -39,11 +40,12 @@ def bridge_loop(network: Network, job: Job, items: Sequence[Item]) -> Tensor:
     out = []
     for item in items:
 
-        def write(x: Tensor, hook: object, spot: Spot) -> Tensor:
-            _put(x, spot, source)
+        def write(x: Tensor, hook: object, spots: Sequence[Spot]) -> Tensor:
+            for spot in spots:
+                _put(x, spot, source)
             return x
 
-        hooks: list[Any] = [(name((s.component, s.layer)), lambda x, hook, s=s: write(x, hook, s)) for s in item]
+        hooks: list[Any] = [(name(place), partial(write, spots=spots)) for place, spots in _by_place(item).items()]
         out.append(_logit_diff(network.bridge.run_with_hooks(ids, attention_mask=mask, fwd_hooks=hooks), job))
     return torch.stack(out)
 
@@ -55,7 +57,7 @@ def plain_loop(network: Network, job: Job, items: Sequence[Item]) -> Tensor:
     source = _plain_sources(network, job, _places(items))
     out = []
     for item in items:
-        handles = [_plain_hook(network, spot, source) for spot in item]
+        handles = [_plain_hook(network, spots, source) for spots in _by_place(item).values()]
         try:
             out.append(_logit_diff(network.hf(input_ids=ids, attention_mask=mask, use_cache=False).logits, job))
         finally:
@@ -74,7 +76,9 @@ def rows_loop(network: Network, job: Job, items: Sequence[Item], tokens: int = 4
     for start in range(0, len(items), at_once):
         chunk = items[start : start + at_once]
         handles = [
-            _plain_hook(network, spot, source, slice(row * n, (row + 1) * n)) for row, item in enumerate(chunk) for spot in item
+            _plain_hook(network, spots, source, slice(row * n, (row + 1) * n))
+            for row, item in enumerate(chunk)
+            for spots in _by_place(item).values()
         ]
         try:
             logits = network.hf(
@@ -104,12 +108,13 @@ def nnsight_loop(network: Network, job: Job, items: Sequence[Item]) -> Tensor:
     out = []
     for item in items:
         with model.trace(input_ids=ids, attention_mask=mask, use_cache=False):
-            for spot in sorted(item, key=lambda spot: spot.layer):
-                if spot.head is not None:
-                    at = slice(spot.head * width, (spot.head + 1) * width)
-                    blocks[spot.layer].self_attn.o_proj.input[..., at] = 0
+            for place, spots in sorted(_by_place(item).items(), key=lambda found: found[0][1]):
+                if place[0] == "z":
+                    of_heads = [i for s in spots if s.head is not None for i in range(s.head * width, (s.head + 1) * width)]
+                    blocks[place[1]].self_attn.o_proj.input[..., of_heads] = 0
                 else:
-                    blocks[spot.layer].input[:, spot.position] = source[spot.component, spot.layer][:, spot.position]
+                    at = [spot.position for spot in spots]
+                    blocks[place[1]].input[:, at] = source[place][:, at]
             logits = model.lm_head.output.save()
         out.append(_logit_diff(logits, job))
     return torch.stack(out)
@@ -166,6 +171,14 @@ def _places(items: Sequence[Item]) -> list[Place]:
     return sorted({(spot.component, spot.layer) for item in items for spot in item})
 
 
+def _by_place(item: Item) -> dict[Place, list[Spot]]:
+    """The spots of each place, so that no place has two hooks."""
+    out: dict[Place, list[Spot]] = {}
+    for spot in item:
+        out.setdefault((spot.component, spot.layer), []).append(spot)
+    return out
+
+
 def _put(x: Tensor, spot: Spot, source: dict[Place, Tensor]) -> None:
     """Change `x`, (rows, width, heads, d_head) or (rows, width, d_model), in place."""
     at: tuple[Any, ...] = (slice(None), slice(None) if spot.position is None else spot.position)
@@ -173,12 +186,14 @@ def _put(x: Tensor, spot: Spot, source: dict[Place, Tensor]) -> None:
     x[at] = source[spot.component, spot.layer][at] if source else 0
 
 
-def _plain_hook(network: Network, spot: Spot, source: dict[Place, Tensor], rows: slice = slice(None)) -> Any:
-    point = network.hook_point(spot.component, spot.layer)
+def _plain_hook(network: Network, spots: Sequence[Spot], source: dict[Place, Tensor], rows: slice = slice(None)) -> Any:
+    component, layer = spots[0].component, spots[0].layer
+    point = network.hook_point(component, layer)
 
     def change(x: Tensor) -> Tensor:
         new = x.clone()
-        _put((point.values(new) if spot.component == "z" else new)[rows], spot, source)
+        for spot in spots:
+            _put((point.values(new) if component == "z" else new)[rows], spot, source)
         return new
 
     return point.attach(change)
