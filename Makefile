@@ -93,7 +93,7 @@ $(VENV)-fuzz/.installed: $(VENV)/.installed
 bench: env
 	$(BIN)/python -m benchmarks.bench $(BENCH)
 
-# The page of the newest results; PERFORMANCE='outputs/bench/A.json ...' for others.
+# The page of the results in benchmarks/results, and of PERFORMANCE='outputs/bench/A.json ...' beside them.
 performance: env
 	$(BIN)/python -m benchmarks.page $(PERFORMANCE)
 

@@ -17,6 +17,7 @@ Times are of the wall clock. On a busy machine `--cpu-time --threads 1` gives ra
 import argparse
 import json
 import os
+import re
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -215,7 +216,7 @@ def _facts(args: argparse.Namespace, layers: Sequence[int]) -> dict[str, Any]:
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "git_commit": commit.sha if commit else None,
         "git_dirty": commit.dirty if commit else None,
-        "machine": {**machine(), "threads": args.threads, "load_at_start": os.getloadavg()[0]},
+        "machine": {**machine(), **_processor(), "threads": args.threads, "load_at_start": os.getloadavg()[0]},
         "versions": versions(("torch", "transformers", "transformer-lens", "nnsight", "tiny-ablation")),
         "clock": "CPU time" if args.cpu_time else "wall",
         "model": "smollm2_135m",
@@ -224,6 +225,16 @@ def _facts(args: argparse.Namespace, layers: Sequence[int]) -> dict[str, Any]:
         "layers_timed": list(layers),
         "jobs": {},
     }
+
+
+def _processor() -> dict[str, str]:
+    """What tells processors of one name apart: family and model, and the widest vectors that PyTorch uses on it."""
+    try:
+        facts = dict(re.findall(r"^(cpu family|model)\s*: (\d+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE))
+    except OSError:
+        facts = {}
+    named = ", ".join(f"{name.removeprefix('cpu ')} {number}" for name, number in facts.items())
+    return {"generation": named, "vectors": torch.backends.cpu.get_cpu_capability()}
 
 
 def _write(result: dict[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """Write docs/performance.md from the JSON of benchmarks: `python -m benchmarks.page outputs/bench/A.json ...`.
 
-Where several files hold the same job, the later one on the command line counts.
+Beside the files that are named stand those of `benchmarks/results`: one a processor, `growth.json` and `screening.json`. Where
+several files of one processor hold the same job, the later one counts.
 """
 
 import json
@@ -10,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+RESULTS = Path(__file__).parent / "results"
 PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
 _WAYS = {
     "bridge loop": "Bridge loop",
@@ -94,12 +96,17 @@ def page(
     """The page for these results, and for those of `benchmarks.growth` and `benchmarks.screening`."""
     from benchmarks.bench import MEANS, PER_EXAMPLE
 
-    jobs = {name: (part, result) for result in results for name, part in result["jobs"].items()}
+    of_processor: dict[str, list[Mapping[str, Any]]] = {}
+    for result in results:
+        of_processor.setdefault(_processor(result), []).append(result)
+    kinds = {name.partition(":")[0] for result in results for name in result["jobs"]}
     lines = [_INTRO.format(per_example=PER_EXAMPLE, means=MEANS)]
-    lines += [f"- `{kind}`: {what}" for kind, what in _KINDS.items() if any(n.startswith(kind) for n in jobs)]
+    lines += [f"- `{kind}`: {what}" for kind, what in _KINDS.items() if kind in kinds]
+    for name, found in of_processor.items():
+        rates = ", ".join(f"{product} {rate:.0f}" for product, rate in found[-1]["peak_gflops"].items())
+        jobs = {name: part for result in found for name, part in result["jobs"].items()}
+        lines += ["", f"## {name}", "", f"Matrix products, GFLOP/s: {rates}.", "", *_table(jobs)]
     lines += [
-        "",
-        *_table(jobs),
         _FLOOR,
         *_around(results),
         *_growth(growth),
@@ -112,26 +119,33 @@ def page(
     return "\n".join(lines)
 
 
-def _table(jobs: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any]]]) -> Iterator[str]:
+def _processor(result: Mapping[str, Any]) -> str:
+    machine = result["machine"]
+    kind = ", ".join(machine[key] for key in ("generation", "vectors") if machine.get(key))
+    return f"{machine.get('cpu', 'a CPU')} ({kind})" if kind else machine.get("cpu", "a CPU")
+
+
+def _table(jobs: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    ways = [way for way in _WAYS if any(way in part["seconds"] for part in jobs.values())]
     head = [
         "job",
         "prompts",
         "runs",
-        *(f"{name}, s" for name in _WAYS.values()),
+        *(f"{_WAYS[way]}, s" for way in ways),
         "times as fast as the Bridge loop (rounds)",
         "of the floor (of the engine's product)",
     ]
     yield f"| {' | '.join(head)} |"
     yield f"|{'---|' * len(head)}"
-    for name, (part, _) in sorted(jobs.items()):
+    for name, part in sorted(jobs.items()):
         seconds, rounds = part["seconds"], part["bridge_ratio_by_round"]
         ratio = part["times_as_fast_as"].get("bridge loop")
         cells = [
             f"`{name}`",
             str(part["n_prompts"]),
             str(part["items"]),
-            *(f"{seconds[way]:.1f}" if way in seconds else "" for way in _WAYS),
-            "" if ratio is None else f"**{ratio:.2f}** ({len(rounds)}: {min(rounds):.2f} to {max(rounds):.2f})",
+            *(f"{seconds[way]:.1f}" if way in seconds else "" for way in ways),
+            "" if ratio is None else f"**{ratio:.2f}** ({min(rounds):.2f} to {max(rounds):.2f})",
             f"**{part['of_floor_by_torch']:.2f}** ({part['of_floor']:.2f})",
         ]
         yield f"| {' | '.join(cells)} |"
@@ -195,28 +209,20 @@ def _screening(found: Mapping[str, Any] | None) -> Iterator[str]:
 
 def _machine(result: Mapping[str, Any]) -> str:
     machine, versions = result["machine"], result["versions"]
-    peaks = ", ".join(f"{product} {rate:g}" for product, rate in result["peak_gflops"].items())
     return (
         f"- {result['when'][:10]}, {result['model']}, {result['dtype']}, {machine['threads']} threads of "
-        f"{machine.get('cpu', 'a CPU')}, torch {versions.get('torch')}, transformers {versions.get('transformers')}, "
-        f"transformer-lens {versions.get('transformer-lens')}; matrix products, GFLOP/s: {peaks}; {result['rounds']} rounds of "
+        f"{_processor(result)}; torch {versions.get('torch')}, transformers {versions.get('transformers')}, "
+        f"transformer-lens {versions.get('transformer-lens')}; {result['rounds']} rounds of "
         f"{result['clock']} time; commit {str(result['git_commit'])[:12]}{' and changes' if result['git_dirty'] else ''}"
     )
 
 
 def main(paths: Sequence[str]) -> None:
-    found = paths or [str(max(Path("outputs/bench").glob("2*.json"), default=None) or "")]
-    if found == [""]:
-        raise SystemExit("outputs/bench has no results; run `make bench` first")
-    growth, screening = (_read(Path("outputs/bench") / f"{name}.json") for name in ("growth", "screening"))
-    if growth:
-        shutil.copy("outputs/bench/growth.png", PAGE.parent / "pictures")
-    results = [json.loads(Path(path).read_text("utf-8")) for path in found]
-    PAGE.write_text(page(results, growth, screening), encoding="utf-8")
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    return json.loads(path.read_text("utf-8")) if path.is_file() else None
+    found = {path.stem: json.loads(path.read_text("utf-8")) for path in [*sorted(RESULTS.glob("*.json")), *map(Path, paths)]}
+    growth, screening = found.pop("growth", None), found.pop("screening", None)
+    if (picture := Path("outputs/bench/growth.png")).is_file():
+        shutil.copy(picture, PAGE.parent / "pictures")
+    PAGE.write_text(page(list(found.values()), growth, screening), encoding="utf-8")
 
 
 if __name__ == "__main__":

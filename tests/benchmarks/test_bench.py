@@ -9,11 +9,11 @@ from benchmarks.growth import fitted
 from benchmarks.jobs import executor, spread
 from benchmarks.page import page
 from benchmarks.prompts import make_job
-from benchmarks.ways import bridge_loop, engine, engine_by_length, plain_loop
+from benchmarks.ways import bridge_loop, engine, engine_by_length, plain_loop, rows_loop
 from tiny_ablation.engine.cost import cost
 
 
-@pytest.mark.parametrize("kind", ["heads", "pairs", "patching"])
+@pytest.mark.parametrize("kind", ["heads", "pairs", "circuit", "patching"])
 def test_all_ways_say_the_same(toy_networks, kind):
     network = toy_networks["llama"]
     job = make_job(network, kind, "ioi", 4, [0, 1])
@@ -22,7 +22,7 @@ def test_all_ways_say_the_same(toy_networks, kind):
     assert (found - found.mean(0)).abs().max() > 1e-4  # something is changed
     torch.testing.assert_close(engine_by_length(network, job, job.timed), found, atol=1e-4, rtol=0)
     looped = [list(job.timed).index(item) for item in job.looped]
-    for way in (bridge_loop, plain_loop):
+    for way in (bridge_loop, plain_loop, rows_loop):
         torch.testing.assert_close(way(network, job, job.looped), found[looped], atol=1e-4, rtol=0)
 
 
@@ -78,7 +78,7 @@ def test_the_page_has_a_line_for_each_job():
     assert "| at 10% | gradients alone, at 10% | at 20% |" in text
     assert "does not find .95" in text
     assert "| mean | 0.90 | 0.70 | 1.00 | 0.70 |" in text
-    assert "| `heads:facts=64` | 65 | 270 | 700.0 |  |  |  | 100.0 | **7.00** (2: 6.50 to 7.50) | **0.70** (1.60) |" in text
+    assert "| `heads:facts=64` | 65 | 270 | 700.0 | 100.0 | **7.00** (6.50 to 7.50) | **0.70** (1.60) |" in text
     assert "`pairs`: all pairs" in text
     assert "| `heads:ioi=64` | 1.00 | 1.50 | **0.50** |" in text
     assert "| **7.0** | 40.0 | 25.0 | **15.0** | 80% |" in text
