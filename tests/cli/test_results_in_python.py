@@ -117,12 +117,12 @@ def _files(directory):
 
 
 @pytest.fixture
-def published_fonts(embedded_fonts, monkeypatch):
+def as_published(published, monkeypatch):
     """The sweep's runs were drawn in processes of their own."""
-    monkeypatch.setitem(canvas._SETTINGS, "pdf.fonttype", embedded_fonts)
+    monkeypatch.setattr(canvas, "save", published)
 
 
-def test_a_report_is_drawn_again_to_the_same_bytes(sweep_dir, cli, published_fonts):
+def test_a_report_is_drawn_again_to_the_same_bytes(sweep_dir, cli, as_published):
     run = load_sweep(sweep_dir).run("facts", 0).dir.path
     before = _files(run)
     (run / "report.html").unlink()
@@ -132,7 +132,7 @@ def test_a_report_is_drawn_again_to_the_same_bytes(sweep_dir, cli, published_fon
     load_run(run)
 
 
-def test_the_report_of_a_sweep_is_drawn_again_to_the_same_bytes(sweep_dir, cli, published_fonts):
+def test_the_report_of_a_sweep_is_drawn_again_to_the_same_bytes(sweep_dir, cli, as_published):
     before = _files(sweep_dir)
     (sweep_dir / "report.html").unlink()
     done = cli("report", str(sweep_dir))

@@ -37,7 +37,8 @@ def test_equal_tables_give_equal_bytes(tmp_path, fake):
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
 
 
-def test_for_papers_it_is_drawn_without_a_title_and_the_same_each_time(tmp_path, fake):
+def test_for_papers_it_is_drawn_without_a_title_and_the_same_each_time(tmp_path, fake, published, monkeypatch):
+    monkeypatch.setattr(canvas, "save", published)
     for folder in ("a", "b"):
         drawing.write(Figure("head_map", "", "", _data(fake.impact(4, 3))), tmp_path / folder)
     for kind in ("pdf", "svg"):
@@ -49,8 +50,8 @@ def test_for_papers_it_is_drawn_without_a_title_and_the_same_each_time(tmp_path,
     assert _data(fake.impact(4, 3)).title not in text
 
 
-def test_pdf_embeds_fonts_that_publishers_take(tmp_path, fake, embedded_fonts, monkeypatch):
-    monkeypatch.setitem(canvas._SETTINGS, "pdf.fonttype", embedded_fonts)
+def test_pdf_embeds_fonts_that_publishers_take(tmp_path, fake, published, monkeypatch):
+    monkeypatch.setattr(canvas, "save", published)
     drawing.write(Figure("head_map", "", "", _data(fake.impact(2, 2))), tmp_path)
     data = (tmp_path / "head_map.pdf").read_bytes()
     assert b"CIDFontType2" in data
