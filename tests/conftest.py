@@ -35,7 +35,7 @@ def _load(cfg: ModelConfig) -> LoadedModel:
 
 @pytest.fixture(scope="session", autouse=True)
 def published():
-    """How figures are saved for users. Tests that do not ask for it leave PDF and SVG files empty, which halves a toy run's time."""
+    """How figures are saved for users. Tests that do not ask for it leave PDF and SVG files empty: a third of a toy run."""
     from tiny_ablation.report.figures import canvas
 
     save = canvas.save
