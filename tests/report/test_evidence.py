@@ -148,7 +148,7 @@ def test_controls_of_the_strongest_heads():
 
 def test_the_headline_names_the_smallest_circuit_that_carries_the_behaviour():
     found = circuit(point(0.1, 1, 0.3, 0.9), point(0.2, 2, 0.85, 0.1), point(0.5, 5, 0.95, 0.0), point(1, 10, 1.0, 0.0))
-    assert headline(found).startswith("The 2 first heads of the signed ranking (20.0% of 10) carry logit_diff")
+    assert headline(found).startswith("The first 2 heads of the signed ranking, of 10, carry logit_diff")
     assert "has 2 heads: f 0.85" in lines(found)[1]
 
 

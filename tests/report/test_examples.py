@@ -51,6 +51,15 @@ def test_rows_without_a_foil_are_compared_with_none(cli, tmp_path):
     assert "wrong" not in readouts.caption + " ".join(readouts_section(run).text)
 
 
+def test_sites_of_several_directions_are_told_apart(cli, tmp_path):
+    patch = ("ablation=activation_patch", "ablation.granularity=attn_out", "ablation.direction=both", "dataset.n_examples=8")
+    assert cli(*TOY, "verify=off", *patch, "hydra.run.dir=run").code == 0
+    summary = read_json(tmp_path / "run/metrics/summary.json")
+    captions = [table.caption for table in examples_section(RunDir(tmp_path / "run"), summary, sites=4).tables]
+    assert len({caption.partition(":")[0] for caption in captions}) == len(captions) == 4
+    assert all("_to_" in caption for caption in captions)
+
+
 def test_a_long_prompt_is_shown_by_its_end(run):
     section = examples_section(run, read_json(run.summary), sites=1, prompts=2, longest=10)
     assert [len(row[0]) for row in section.tables[0].rows] == [12, 12]

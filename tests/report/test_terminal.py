@@ -219,3 +219,16 @@ def test_tables_fit_the_terminal(fake):
     assert max(map(len, text.splitlines())) <= 80
     assert text.count("-12.345") == 3
     assert all(text.count(word) == 3 for word in ("Wichita", "0.14", "country", "fly"))
+
+
+def test_pairs_have_one_name_as_everywhere_else(fake):
+    pair = {"layer_a": 0, "head_a": 1, "layer_b": 2, "head_b": 3}
+    show = _Show()
+    show.table(
+        [
+            pair | {name: value for name, value in row.items() if name not in ("layer", "head", "scale")}
+            for row in fake.top(fake.impact())
+        ]
+    )
+    assert "L0H1 + L2H3" in show.out
+    assert "layer a" not in show.out

@@ -9,6 +9,7 @@ from tiny_ablation import formats
 from tiny_ablation.data.text import printable
 from tiny_ablation.document import Section, Table
 from tiny_ablation.models.labels import site_label
+from tiny_ablation.run.effects import site_name
 from tiny_ablation.store.files import read_json, read_table
 from tiny_ablation.store.reader import by_change, texts_of
 from tiny_ablation.store.rundir import RunDir
@@ -39,7 +40,7 @@ def examples_section(
                 rows = rows[rows[column] == site[column]]
         if rows.empty or not rows["example_id"].isin(texts).all():
             continue
-        name = site_label({column: site[column] for column in index})
+        name = site_name(site)
         cells, written, shown = [], "text" in rows, by_change(rows, texts, primary).head(prompts)
         places = formats.decimals(shown["delta"])
         for row in shown.to_dict("records"):

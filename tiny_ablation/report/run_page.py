@@ -146,17 +146,19 @@ def _sites(result: Result) -> Section:
     shown = effects.strongest(rows, ROWS).to_dict("records")
     some = f" The {len(shown)} strongest of {len(rows)} rows; the rest stand in metrics/." if len(shown) < len(rows) else ""
     unit, cells = vocabulary.metric_vocabulary(result.metric).unit, []
+    names = effects.with_pair(dict.fromkeys(result.named))
     for row in shown:
         q = row["q_value"] if usable else float("nan")
         delta, shrunken, value = row["delta"], row["shrunken"], row["value"]
         change = Cell(formats.signed(delta, places), delta, "below" if delta < 0 else "above")
         interval = Cell(effects.interval(row, places), row["ci_low"])
         expected, level = Cell(formats.signed(shrunken, places), shrunken), Cell(formats.plain(value, places), value)
-        site = [effects.index_cell(row[name]) for name in result.named]
+        named = effects.with_pair({name: row[name] for name in result.named})
+        site = [effects.index_cell(value) for value in named.values()]
         cells.append([*site, change, interval, expected, Cell(formats.probability(q), q), level])
     table = Table(
         f"Change in {result.metric} ({unit}).{some} Grey rows are unresolved: their interval includes 0.",
-        [*(name.replace("_", " ") for name in result.named), "change", f"{result.percent} interval", "shrunken", "q", "value"],
+        [*(name.replace("_", " ") for name in names), "change", f"{result.percent} interval", "shrunken", "q", "value"],
         cells,
         id=f"sites-{'-'.join(result.index)}",
         strong=[bool(row["resolved"]) for row in shown],

@@ -78,7 +78,8 @@ class Screen:
         if not rows:
             self._print(self._text("  none"))
         else:
-            index = [name for name in rows[0] if name in {*INDEX, "direction"}]
+            rows = [effects.with_pair(row) for row in rows]
+            index = [name for name in rows[0] if name in {*INDEX, "direction", "pair"}]
             places = formats.decimals(formats.number(row["delta"]) for row in rows)
             head = [*index, "change", "shrunken", f"{percent} interval", "q", "value"]
             cells = [[self._text(name.replace("_", " "), "dim") for name in head]]

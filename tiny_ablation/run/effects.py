@@ -68,6 +68,15 @@ def site_name(row: Mapping[str, Any]) -> str:
     return label(row, [name for name in row if name in (INDEX - {"size"}) | {"direction"}])
 
 
+def with_pair(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The row with one column `pair`, such as `L0H1 + L2H3`, for the four that name a pair of heads; any other row as it is."""
+    if "layer_a" not in row:
+        return dict(row)
+    four = ("layer_a", "head_a", "layer_b", "head_b")
+    rest = {name: value for name, value in row.items() if name not in four}
+    return {"pair": site_label({name: row[name] for name in four}), **rest}
+
+
 def label(row: Mapping[str, Any], index: Sequence[str], *, sentence: bool = False) -> str:
     """The name of a row's site (`site_label`); behind it the direction of patching, where `index` has that."""
     name = site_label({key: row[key] for key in index if key != "direction"}, sentence=sentence)

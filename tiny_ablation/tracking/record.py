@@ -111,7 +111,7 @@ def _top(run: Run, summary: Mapping[str, Any]) -> dict[str, float]:
     for row in summary["top"]:
         if row["delta"] is None:
             continue
-        name = f"effect.{site_label({column: row[column] for column in index})}"
+        name = f"effect.{site_label({column: row[column] for column in index if column != 'size'})}"
         name += f".{row['direction']}" if "direction" in row else ""
         found.setdefault(_metric_name(name), float(row["delta"]))
     return found

@@ -142,7 +142,7 @@ def headline(circuit: Mapping[str, Any]) -> str:
         )
     ranking, point = first
     return (
-        f"The {point['size']} first heads of the {ranking} ranking ({point['fraction']:.1%} of {circuit['n_heads']}) carry "
+        f"The first {point['size']} heads of the {ranking} ranking, of {circuit['n_heads']}, carry "
         f"{circuit['metric']} with all other heads replaced: f {_interval(point, 'faithfulness')}, within {MARGIN:g} of the "
         "whole model's 1."
     )

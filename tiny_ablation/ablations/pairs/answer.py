@@ -40,9 +40,10 @@ def sections(found: Mapping[str, Any] | None) -> list[Section]:
     metric, pairs = found["metric"], found["pairs"]
     more = [pair for pair in pairs if pair["interaction"] * (pair["delta_a"] + pair["delta_b"]) > 0]
     text = [
-        f"Of {found['n']} pairs, {len(pairs)} interact (q at most {_LEVEL:g}). {len(more)} of them change {metric} by more "
-        f"than the sum of both heads alone: each does some of the other's work when that one is gone. {len(pairs) - len(more)} "
-        "change it by less, or against it: what one head does goes through the other, or the behaviour has no more to lose."
+        f"Of {found['n']} pairs, {len(pairs)} interact (q at most {_LEVEL:g}): {len(more)} where the two change {metric} by "
+        "more than the sum of both alone, so that each does some of the other's work when that one is gone, and "
+        f"{len(pairs) - len(more)} where they change it by less, or against it: what one head does goes through the other, or "
+        "the behaviour has no more to lose."
     ]
     first = (more or pairs or [None])[0]
     if first is None:
