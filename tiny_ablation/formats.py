@@ -14,9 +14,9 @@ def decimals(values: Iterable[float]) -> int:
     return min(6, max(3, 2 - math.floor(math.log10(largest))))
 
 
-def signed(value: float, places: int) -> str:
+def signed(value: float | None, places: int) -> str:
     """`+0.123`, `-0.123`; what rounds to zero has no sign, and what is missing is `-`."""
-    if not math.isfinite(value):
+    if value is None or not math.isfinite(value):
         return "-"
     text = f"{value:+.{places}f}"
     return text[1:] if float(text) == 0.0 else text
@@ -27,23 +27,21 @@ def number(value: float | None) -> float:
     return float("nan") if value is None else float(value)
 
 
-def plain(value: float, places: int) -> str:
+def plain(value: float | None, places: int) -> str:
     """`0.123`; what is missing is `-`."""
-    return f"{value:.{places}f}" if math.isfinite(value) else "-"
+    return "-" if value is None or not math.isfinite(value) else f"{value:.{places}f}"
 
 
-def interval(low: float, high: float, places: int) -> str:
+def interval(low: float | None, high: float | None, places: int) -> str:
     """`[-0.200, +0.123]`; what is missing is `-`."""
-    if not (math.isfinite(low) and math.isfinite(high)):
-        return "-"
-    return f"[{signed(low, places)}, {signed(high, places)}]"
+    ends = signed(low, places), signed(high, places)
+    return "-" if "-" in ends else f"[{', '.join(ends)}]"
 
 
-def bounds(low: float, high: float, places: int) -> str:
+def bounds(low: float | None, high: float | None, places: int) -> str:
     """`[0.683, 0.800]`: an interval of a level rather than of a change."""
-    if not (math.isfinite(low) and math.isfinite(high)):
-        return "-"
-    return f"[{plain(low, places)}, {plain(high, places)}]"
+    ends = plain(low, places), plain(high, places)
+    return "-" if "-" in ends else f"[{', '.join(ends)}]"
 
 
 def probability(value: float | None) -> str:
@@ -58,6 +56,6 @@ def percent(confidence: float) -> str:
     return f"{100 * confidence:g} %"
 
 
-def holds_zero(low: float, high: float) -> bool:
+def holds_zero(low: float | None, high: float | None) -> bool:
     """Whether an interval cannot tell an effect from none; a missing interval cannot."""
-    return not (low > 0.0 or high < 0.0)
+    return low is None or high is None or not (low > 0.0 or high < 0.0)

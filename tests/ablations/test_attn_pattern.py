@@ -9,7 +9,7 @@ from tests.engine.test_families import CLOSE, build, prompts
 from tests.families import N_HEADS, N_LAYERS, tiny
 from tiny_ablation.ablations.attn_pattern import AttnPatternConfig, Pattern
 from tiny_ablation.ablations.registry import find_ablation
-from tiny_ablation.engine import patterns
+from tiny_ablation.engine.attention import require_patterns
 from tiny_ablation.engine.executor import Executor
 from tiny_ablation.errors import ConfigError, DataError, ModelError
 from tiny_ablation.metrics.registry import metric
@@ -115,8 +115,8 @@ def test_attention_by_other_ways_than_queries_and_keys_is_refused(make_context):
     attention.register_forward_pre_hook(lambda _m, args, kwargs: entered.append(kwargs["hidden_states"]), with_kwargs=True)
     projection.register_forward_pre_hook(lambda _m, args: (args[0] * (1 + entered[-1].sigmoid()),))
     with pytest.raises(ModelError, match=r"cannot be replaced exactly: .* block 1 does not give what it gives there"):
-        patterns.require_patterns(network, [0, 1], uniform=False)
-    patterns.require_patterns(network, [0], uniform=False)
+        require_patterns(network, [0, 1], uniform=False)
+    require_patterns(network, [0], uniform=False)
 
 
 @pytest.mark.parametrize(

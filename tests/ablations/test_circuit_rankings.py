@@ -11,12 +11,11 @@ from hydra import compose, initialize_config_dir
 from tests.ablations.conftest import checked
 from tiny_ablation import app
 from tiny_ablation.ablations.circuit import CircuitConfig
-from tiny_ablation.ablations.circuit.agreement import _of_ranking, auroc
+from tiny_ablation.ablations.circuit.agreement import of_ranking
 from tiny_ablation.ablations.circuit.greedy import Search
 from tiny_ablation.ablations.circuit.published import PUBLISHED
 from tiny_ablation.ablations.registry import find_ablation, run_spec
-from tiny_ablation.ablations.shared.head_ranking import HeadRanking
-from tiny_ablation.ablations.shared.ranking_file import ranking_of_file
+from tiny_ablation.ablations.shared.head_ranking import HeadRanking, ranking_of_file
 from tiny_ablation.ablations.shared.replacements import Scale
 from tiny_ablation.commands._selfcheck.circuits import truth_of, write_prompts
 from tiny_ablation.config.settings import to_settings
@@ -314,11 +313,11 @@ def test_agreement_is_that_of_the_order():
     every = [(layer, head) for layer in range(12) for head in range(12)]
     others = [head for head in every if head not in published.heads]
     best, worst = [*published.heads, *others], [*others, *published.heads]
-    assert (_of_ranking(best, published)["found"], auroc(best, {*published.heads})) == (26, 1.0)
-    assert (_of_ranking(worst, published)["found"], auroc(worst, {*published.heads})) == (0, 0.0)
-    assert _of_ranking(worst, published)["p_value"] == 1.0
-    assert _of_ranking(best, published)["p_value"] < 1e-20
-    found = [_of_ranking(random.Random(seed).sample(every, 144), published) for seed in range(200)]
+    assert (of_ranking(best, published)["found"], of_ranking(best, published)["auroc"]) == (26, 1.0)
+    assert (of_ranking(worst, published)["found"], of_ranking(worst, published)["auroc"]) == (0, 0.0)
+    assert of_ranking(worst, published)["p_value"] == 1.0
+    assert of_ranking(best, published)["p_value"] < 1e-20
+    found = [of_ranking(random.Random(seed).sample(every, 144), published) for seed in range(200)]
     mean = sum(each["found"] for each in found) / 200
     assert mean == pytest.approx(found[0]["chance"], abs=0.4)
     assert sum(each["p_value"] <= 0.05 for each in found) / 200 <= 0.1

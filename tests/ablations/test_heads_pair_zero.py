@@ -6,7 +6,7 @@ import pytest
 from tests.ablations.conftest import checked
 from tests.conftest import SHAPES
 from tiny_ablation.ablations.pairs import HeadsPairZeroConfig
-from tiny_ablation.ablations.pairs.answer import sections
+from tiny_ablation.ablations.pairs.interaction import sections
 from tiny_ablation.ablations.registry import find_ablation
 from tiny_ablation.ablations.single_site import HeadsScaleConfig
 from tiny_ablation.errors import ConfigError, ResultsError

@@ -13,7 +13,7 @@ from tiny_ablation.ablations.registry import all_ablations, find_ablation
 from tiny_ablation.ablations.shared import pilot
 from tiny_ablation.ablations.shared.agreement import recall, receipt
 from tiny_ablation.ablations.shared.replacements import Scale
-from tiny_ablation.ablations.shared.screening import Estimates, site_of
+from tiny_ablation.ablations.shared.screening import site_of
 from tiny_ablation.ablations.single_site import HeadsScaleConfig
 from tiny_ablation.engine.edits import Edit, Intervention
 from tiny_ablation.engine.executor import Executor
@@ -21,7 +21,7 @@ from tiny_ablation.engine.gradients import AttributionQuery, estimate
 from tiny_ablation.errors import ConfigError
 from tiny_ablation.metrics.registry import metric
 from tiny_ablation.run.measure import Measured
-from tiny_ablation.run.plan import InterventionSpec, Row
+from tiny_ablation.run.plan import Estimates, InterventionSpec, Row
 
 ABLATION = find_ablation("heads_zero")
 
@@ -189,10 +189,10 @@ def test_a_pilot_finds_what_gradients_miss_in_some_layers():
     exact = size[:, None] + 0.3 * rng.normal(size=(120, 32))
     estimates = exact * np.where(layers < 2, 0.1, 1.0)[:, None] + 0.1 * rng.normal(size=exact.shape)
     strongest = {*np.argsort(-np.abs(exact.mean(1)))[:10].tolist()}
-    found = pilot.corrected(estimates, layers, 15, lambda new, at: exact[np.ix_(new, at)])
-    assert len(strongest & {*found.order[:15]}) == 10
+    _, order, runs = pilot.corrected(estimates, layers, 15, lambda new, at: exact[np.ix_(new, at)])
+    assert len(strongest & {*order[:15]}) == 10
     assert len(strongest & {*np.argsort(-np.abs(estimates.mean(1)))[:15].tolist()}) <= 4
-    assert sorted(found.runs.tolist())[-61:] == [1] * 1 + [2] * 30 + [4] * 30
+    assert sorted(runs.tolist())[-61:] == [1] * 1 + [2] * 30 + [4] * 30
 
 
 def test_only_some_examples_are_run(toy_networks, make_prompts):

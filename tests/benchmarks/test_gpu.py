@@ -8,7 +8,7 @@ import torch
 
 from benchmarks import gpu
 from tiny_ablation.config.schema import DType
-from tiny_ablation.engine.precision import NUMERICAL_TOLERANCE
+from tiny_ablation.metrics.readout import NUMERICAL_TOLERANCE
 
 
 def test_it_checks_times_and_writes_everything(tmp_path, monkeypatch):

@@ -20,9 +20,8 @@ from tiny_ablation.commands._selfcheck.simulate_sweeps import N_HEADS
 from tiny_ablation.commands._selfcheck.trials import Trial, check_trials
 from tiny_ablation.run import site_statistics
 from tiny_ablation.stats.cluster_t import cluster_t
-from tiny_ablation.stats.clusters import cluster_sums
+from tiny_ablation.stats.clusters import Intervals, cluster_sums
 from tiny_ablation.stats.halves import TopSets
-from tiny_ablation.stats.intervals import Intervals
 from tiny_ablation.stats.means import BY_WILD, Means, cluster_means, null_of
 
 HALF = "200 groups, one with half of the examples"
@@ -235,7 +234,7 @@ TRIAL_FAULTS: dict[str, tuple[str, Any, str, str]] = {
     "sign flips in every condition": (f"{SWEEP}.examples.cluster_means", _sign_flips, simulate_sweeps.IN_ALL, "negative"),
     "profiles by permuted groups": ("stats.profiles.unpaired_profiles", _permuted, simulate_sweeps.DIFFERS, "sd 3"),
     "CMD with the bias of noise": (
-        f"{CIRCUIT}.areas.absolute_without_bias",
+        f"{CIRCUIT}.curves.absolute_without_bias",
         lambda halves: abs(halves).mean((0, 1)),
         simulate_claims.CMD,
         "",

@@ -1,8 +1,10 @@
 """The fast executor against the plain reference: every component, positions, layout, architecture and span."""
 
 import random
+import sys
 from dataclasses import replace
 
+import psutil
 import pytest
 import torch
 
@@ -10,7 +12,7 @@ from tests.conftest import SHAPES
 from tiny_ablation.ablations.shared.replacements import Scale
 from tiny_ablation.engine.bare.model import Bare
 from tiny_ablation.engine.edits import Edit, Intervention, Replacement
-from tiny_ablation.engine.executor import Executor, _even_share
+from tiny_ablation.engine.executor import Executor, _even_share, give_back
 from tiny_ablation.engine.prompts import Prompt
 from tiny_ablation.engine.reference import Reference
 from tiny_ablation.errors import GuardError, NumericsError
@@ -184,7 +186,7 @@ def test_nan_stops_the_run_and_names_the_site(toy_networks, make_prompts):
 @pytest.mark.parametrize("where", ["target", "foil"])
 def test_an_impossible_answer_stops_the_run_and_names_site_and_metric(toy_networks, make_prompts, where):
     """Minus infinity at one token leaves the softmax finite, and the logit of that answer is none."""
-    from tiny_ablation.engine.results import Results
+    from tiny_ablation.engine.results import BatchResult
 
     network = toy_networks["llama"]
     prompts = make_prompts(network.shape.d_vocab)
@@ -193,13 +195,13 @@ def test_an_impossible_answer_stops_the_run_and_names_site_and_metric(toy_networ
         torch.zeros(1, 3, 8),
         Reads(token_sets([[1]] * 3), torch.arange(3), torch.zeros(3, dtype=torch.bool), token_sets([[2]] * 3), 3),
     )
-    found = Results.empty(executor.metrics, 1, base)
+    found = BatchResult.empty((0, 1, 2), executor.metrics, 1, base)
     logits = torch.zeros(1, 3, 8)
     logits[0, 1, 1 if where == "target" else 2] = -torch.inf
     with pytest.raises(
         NumericsError, match=rf"L1H2\.z: \w+ is NaN .* minus infinity to tokens {1 if where == 'target' else 2}\)"
     ):
-        found.add([0], logits, base, ["L1H2.z"])
+        found.add(executor.metrics, [0], logits, base, ["L1H2.z"])
 
 
 def test_out_of_memory_halves_the_batch_with_the_same_result(toy_networks, make_prompts, monkeypatch):
@@ -276,3 +278,17 @@ def test_an_edit_that_changes_nothing_has_an_effect_of_exactly_zero(known_networ
         for result in Executor(network, prompts, dead, FIRST):
             for name, values in result.values.items():
                 assert torch.equal(values, result.baseline[name].expand_as(values)), (n, name)
+
+
+PIECES, PIECE = 1000, 100_000  # small enough to be taken from the heap, which shrinks from its end only
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems' allocators do this by themselves")
+def test_what_is_free_between_things_in_use_is_given_back():
+    process = psutil.Process()
+    pieces = [bytearray(b"x" * PIECE) for _ in range(PIECES)]
+    kept, before = pieces[::20], process.memory_info().rss
+    del pieces
+    give_back()
+    assert process.memory_info().rss < before - PIECES * PIECE // 2
+    assert all(piece[0] == ord("x") for piece in kept)

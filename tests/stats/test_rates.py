@@ -3,7 +3,7 @@ import pytest
 from scipy import stats
 
 from tiny_ablation.errors import GuardError
-from tiny_ablation.stats.intervals import Intervals
+from tiny_ablation.stats.clusters import Intervals
 from tiny_ablation.stats.rates import for_differences, rate_intervals
 
 

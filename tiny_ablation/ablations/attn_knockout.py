@@ -21,7 +21,6 @@ from tiny_ablation.data.text import listing
 from tiny_ablation.engine.edits import Cut, Edit, Intervention
 from tiny_ablation.engine.prompts import Prompt
 from tiny_ablation.errors import ConfigError, DataError
-from tiny_ablation.models.hookpoints import ModelShape
 from tiny_ablation.run.plan import Ablation, Arm, InterventionSpec, PlanContext, Row
 
 TOKENS = ("first", "subject", "last", "rest", "all")
@@ -47,7 +46,7 @@ class AttnKnockout(Ablation):
     config = AttnKnockoutConfig
 
     def check(self, cfg: AttnKnockoutConfig) -> None:
-        """Refuse names that are none, and the same edges twice."""
+        """Refuse an empty list, unknown names, and the same edges twice."""
         if not cfg.edges:
             raise ConfigError("ablation.edges is empty; name at least one, such as [subject to last]")
         for edge in cfg.edges:
@@ -60,11 +59,24 @@ class AttnKnockout(Ablation):
         edges = [_ends(edge) for edge in cfg.edges]
         if any("subject" in edge or "rest" in edge for edge in edges):
             require_mark(context.clean, "subject", f"ablation.edges={cfg.edges}")
-        prompts, cut = [_named(prompt) for prompt in context.clean], Cut()
+        prompts = []  # with marks for `first` and `rest`
+        for prompt in context.clean:
+            named = {0, prompt.last, *prompt.marks.get("subject", ())}
+            rest = tuple(p for p in range(len(prompt.ids)) if p not in named)
+            prompts.append(replace(prompt, marks={**prompt.marks, "first": (0,), "rest": rest}))
         for edge in edges:
             _require_edges(prompts, *edge)
-        layers = chosen_layers(cfg.layers, context.shape, "z")
-        return [Arm(prompts, [_row(edge, layer, cut, cfg, context.shape) for layer in layers for edge in edges])]
+        rows, cut, attending = [], Cut(), context.shape.layers_with("z")
+        together = "single" if cfg.window == 1 else f"window of {cfg.window} layers"
+        for layer in chosen_layers(cfg.layers, context.shape, "z"):
+            window = [at for at in window_around(layer, cfg.window, context.shape.n_layers) if at in attending]
+            for seen, sees in edges:
+                name = f"{seen} to {sees}"
+                key = {"layer": layer, "position": name, "granularity": "attention edges"}
+                edits = tuple(Edit("scores", at, None, cut, sees, keys=seen) for at in window)
+                described = InterventionSpec("attention edges", "scores", cut.name, name, "clean", together)
+                rows.append(Row(key, Intervention(edits), described))
+        return [Arm(prompts, rows)]
 
 
 def _ends(edge: str) -> tuple[str, str]:
@@ -83,13 +95,6 @@ def _ends(edge: str) -> tuple[str, str]:
     return ends
 
 
-def _named(prompt: Prompt) -> Prompt:
-    """The prompt with marks for `first` and `rest`."""
-    named = {0, prompt.last, *prompt.marks.get("subject", ())}
-    rest = tuple(p for p in range(len(prompt.ids)) if p not in named)
-    return replace(prompt, marks={**prompt.marks, "first": (0,), "rest": rest})
-
-
 def _require_edges(prompts: Sequence[Prompt], seen: str, sees: str) -> None:
     """Refuse edges that a prompt does not have.
 
@@ -105,24 +110,6 @@ def _require_edges(prompts: Sequence[Prompt], seen: str, sees: str) -> None:
             f"ablation.edges: {len(none)} of {len(prompts)} examples have no edges {seen} to {sees}, since a token sees what "
             f"comes before it: {listing(none)}; write what is seen first, as in `first to last`, or choose other edges"
         )
-
-
-def _row(edge: tuple[str, str], layer: int, cut: Cut, cfg: AttnKnockoutConfig, shape: ModelShape) -> Row:
-    seen, sees = edge
-    name, attending = f"{seen} to {sees}", shape.layers_with("z")
-    window = [at for at in window_around(layer, cfg.window, shape.n_layers) if at in attending]
-    return Row(
-        key={"layer": layer, "position": name, "granularity": "attention edges"},
-        intervention=Intervention(tuple(Edit("scores", at, None, cut, sees, keys=seen) for at in window)),
-        described=InterventionSpec(
-            "attention edges",
-            "scores",
-            cut.name,
-            name,
-            "clean",
-            "single" if cfg.window == 1 else f"window of {cfg.window} layers",
-        ),
-    )
 
 
 ABLATIONS = (AttnKnockout(),)

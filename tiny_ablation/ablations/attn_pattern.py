@@ -8,7 +8,7 @@ the OV circuit of Elhage et al. 2021, "A mathematical framework for transformer 
 Scores are products of queries and keys, so patterns are replaced through these. With queries of zero all scores are equal,
 with the queries and keys of another run they are those of that run. Where that reaches other heads of the block, since heads
 share keys or one norm, these get their own outputs back. That patterns are what this makes of them is proven on the model; see
-`engine.patterns`.
+`engine.attention`.
 """
 
 from collections.abc import Mapping
@@ -73,17 +73,21 @@ class AttnPattern(Ablation):
         return "layer_impact" if cfg.together else self.table
 
     def excluded_examples(self, cfg: AttnPatternConfig, context: PlanContext) -> Mapping[int, str]:
-        """Pairs of unequal lengths, where that matters and the user said so."""
+        """Pairs of unequal lengths, where that matters and the config asks to skip them."""
         skipped = cfg.unequal == "skip" and cfg.pattern is not Pattern.uniform
         return prompt_pairs.unequal(context) if skipped else {}
 
     def plan(self, cfg: AttnPatternConfig, context: PlanContext) -> list[Arm]:
         """A row for each head, or each layer."""
-        from tiny_ablation.engine.patterns import require_patterns  # imports torch
+        from tiny_ablation.engine.attention import require_patterns  # imports torch
 
         uniform, shape = cfg.pattern is Pattern.uniform, context.shape
         if not uniform:
-            self._require_pairs(cfg, context)
+            what = f"ablation.pattern={cfg.pattern.value}"
+            prompt_pairs.require_corrupt(context, what)
+            prompt_pairs.require_equal(context, what, advice="ablation.unequal=skip leaves them out")
+            if context.full:
+                raise ConfigError(_NO_TOKENS.format(what))
         layers = chosen_layers(cfg.layers, shape, "z")
         heads = [None] if cfg.together else chosen(cfg.heads, shape.n_heads, "ablation.heads", "heads a layer")
         apart = require_patterns(context.network, layers, uniform=uniform)
@@ -97,13 +101,6 @@ class AttnPattern(Ablation):
         rows = [_row(cfg, run, layer, head, put, others) for layer in layers for head in heads]
         return [Arm(ends[run], rows, f"the {run} prompt, un-intervened", run=run)]
 
-    def _require_pairs(self, cfg: AttnPatternConfig, context: PlanContext) -> None:
-        what = f"ablation.pattern={cfg.pattern.value}"
-        prompt_pairs.require_corrupt(context, what)
-        prompt_pairs.require_equal(context, what, advice="ablation.unequal=skip leaves them out")
-        if context.full:
-            raise ConfigError(_NO_TOKENS.format(what))
-
 
 _NO_TOKENS = (
     "{} with metrics.span=full or text: it takes values from other runs, which have none for the tokens of an answer; use "
@@ -113,13 +110,9 @@ _NO_TOKENS = (
 
 @dataclass(frozen=True, eq=False)
 class OtherHeads(Patch):
-    """Puts values of another run at all heads but one.
+    """Puts values of another run at all heads but one."""
 
-    Attributes:
-        but: the head that stays.
-    """
-
-    but: int = 0
+    but: int = 0  # the head that stays
 
     def value(self, current: "Tensor", source: "Tensor | None", edit: Edit) -> "Tensor":  # noqa: ARG002
         """See `Replacement.value`."""

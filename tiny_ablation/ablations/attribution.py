@@ -1,4 +1,4 @@
-"""Estimate every head, MLP or neuron from gradients, and measure some exactly, so that the estimates come with a receipt.
+"""Estimate every head, MLP or neuron from gradients, and measure some exactly, to judge the estimates by.
 
 Answers: which of very many sites are worth measuring? An estimate is a first-order guess of what zero ablation (or patching)
 would do: it costs a few backward passes for all sites, and it is wrong where the model is far from linear, as in the first
@@ -9,7 +9,6 @@ References: Nanda 2023, "Attribution patching"; Syed et al. 2023; Hanna et al. 2
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 from tiny_ablation.ablations.shared.replacements import Scale, patch_from
 from tiny_ablation.ablations.shared.screening import EstimatedAblation, keep_chosen
@@ -17,7 +16,7 @@ from tiny_ablation.ablations.shared.sites import chosen_layers
 from tiny_ablation.config.keys import key
 from tiny_ablation.config.schema import AblationConfig
 from tiny_ablation.engine.edits import Edit, Intervention
-from tiny_ablation.run.plan import Arm, InterventionSpec, PlanContext, Row, positions_key
+from tiny_ablation.run.plan import Arm, InterventionSpec, Key, PlanContext, Row, positions_key
 
 TABLES = {"z": "head_impact", "mlp_out": "layer_impact", "neurons": "feature_impact"}
 
@@ -54,25 +53,23 @@ class Attribution(EstimatedAblation):
 
     def plan(self, cfg: AttributionConfig, context: PlanContext) -> list[Arm]:
         """The strongest estimates and a random sample of all sites."""
-        replacement = Scale(0.0) if cfg.replacement == "zero" else patch_from(context.corrupt, context.clean)
-        units = range(context.shape.n_units(cfg.component))
-        layers = chosen_layers(cfg.layers, context.shape, cfg.component)
-        rows = [_row(cfg, layer, unit, replacement) for layer in layers for unit in units]
+        zero = cfg.replacement == "zero"
+        replacement = Scale(0.0) if zero else patch_from(context.corrupt, context.clean)
+        what = {"z": "head", "neurons": "neuron"}.get(cfg.component, cfg.component)
+        direction = "clean" if zero else "corrupt_to_clean"
+        described = InterventionSpec(what, cfg.component, replacement.name, cfg.positions, direction)
+        rows = []
+        for layer in chosen_layers(cfg.layers, context.shape, cfg.component):
+            for unit in range(context.shape.n_units(cfg.component)):
+                if cfg.component == "mlp_out":
+                    row_key: Key = {"layer": layer, "granularity": "mlp_out"}
+                else:
+                    row_key = {"layer": layer, "head" if cfg.component == "z" else "feature": unit, "scale": 0.0}
+                at = None if cfg.component == "mlp_out" else unit
+                edit = Edit(cfg.component, layer, at, replacement, cfg.positions)
+                rows.append(Row(row_key, Intervention((edit,)), described))
         steps = cfg.steps if cfg.method == "integrated" else 0
         return [keep_chosen(Arm(context.clean, rows), cfg.top, cfg.random, context, steps=steps)]
-
-
-def _row(cfg: AttributionConfig, layer: int, unit: int, replacement: Any) -> Row:
-    whole = cfg.component == "mlp_out"
-    edit = Edit(cfg.component, layer, None if whole else unit, replacement, cfg.positions)
-    key: dict[str, int | float | str]
-    if whole:
-        key = {"layer": layer, "granularity": "mlp_out"}
-    else:
-        key = {"layer": layer, "head" if cfg.component == "z" else "feature": unit, "scale": 0.0}
-    what = {"z": "head", "neurons": "neuron"}.get(cfg.component, cfg.component)
-    direction = "clean" if cfg.replacement == "zero" else "corrupt_to_clean"
-    return Row(key, Intervention((edit,)), InterventionSpec(what, cfg.component, replacement.name, cfg.positions, direction))
 
 
 ABLATIONS = (Attribution(),)

@@ -9,7 +9,6 @@ of the random sets have a smaller effect.
 Reference: Wang et al. 2022, section 4 (knocking out circuits and their complements).
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,16 +45,13 @@ class HeadsSetZero(SetAblation):
     def plan(self, cfg: HeadsSetZeroConfig, context: PlanContext) -> list[Arm]:
         """One arm with the named sets, and one for the random sets of each."""
         sets = parse_sets(cfg.sets, context.shape)
-        named = Arm(context.clean, [_row(cfg, name, heads, context.shape) for name, heads in sets.items()])
-        return [named, *_controls(cfg, sets, context)]
-
-
-def _controls(cfg: HeadsSetZeroConfig, sets: dict[str, HeadSet], context: PlanContext) -> Iterator[Arm]:
-    for name, heads in sets.items():
-        drawn = random_sets(heads, context.shape, cfg.n_random, context.seed, name)
-        rows = [_row(cfg, f"{name}/random_{i}", other, context.shape) for i, other in enumerate(drawn)]
-        if rows:
-            yield Arm(context.clean, rows, in_table=False, controls_of=name)
+        arms = [Arm(context.clean, [_row(cfg, name, heads, context.shape) for name, heads in sets.items()])]
+        for name, heads in sets.items():
+            drawn = random_sets(heads, context.shape, cfg.n_random, context.seed, name)
+            rows = [_row(cfg, f"{name}/random_{i}", other, context.shape) for i, other in enumerate(drawn)]
+            if rows:
+                arms.append(Arm(context.clean, rows, in_table=False, controls_of=name))
+        return arms
 
 
 def _row(cfg: HeadsSetZeroConfig, name: str, heads: HeadSet, shape: ModelShape) -> Row:

@@ -17,19 +17,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
-from tiny_ablation.ablations.shared.mean_keys import MeanAblation, MeanKeys
-from tiny_ablation.ablations.shared.means import plan_means
+from tiny_ablation.ablations.shared.means import MeanAblation, MeanKeys, plan_means
 from tiny_ablation.ablations.shared.optimal import OptimalAblation, OptimalKeys, plan_optimal
 from tiny_ablation.ablations.shared.replacements import Scale
 from tiny_ablation.ablations.shared.resample import Resample, draw_donors, without_donor
-from tiny_ablation.ablations.shared.screening import LayerScreenKeys, ScreenedAblation, ScreenKeys, screened
+from tiny_ablation.ablations.shared.screening import LayerScreenKeys, ScreenedAblation, ScreenKeys, keep_chosen
 from tiny_ablation.ablations.shared.sites import chosen_layers, head_sites
 from tiny_ablation.config.keys import key
 from tiny_ablation.config.schema import AblationConfig
 from tiny_ablation.engine.edits import Edit, Intervention, Replacement
-from tiny_ablation.engine.prompts import Prompt
 from tiny_ablation.errors import ConfigError
 from tiny_ablation.models.hookpoints import ModelShape
 from tiny_ablation.run.plan import (
@@ -109,28 +107,17 @@ class LayersOptimalConfig(OptimalKeys, LayerSitesConfig):
 
 @dataclass(frozen=True)
 class Sites:
-    """One row of the table: which sites there are, and how a row of the impact table names one.
+    """One row of the table: which sites there are, and how a row of the impact table names one."""
 
-    Attributes:
-        name: the first half of the ablation's name.
-        table: the impact table.
-        places: every site that a config names.
-        component: the hook point that is written to; None takes it from the config.
-    """
-
-    name: str
-    table: str
-    places: Callable[[Any, ModelShape], Sequence[Place]]
-    component: str | None = None
+    name: str  # the first half of the ablation's name
+    table: str  # the impact table
+    places: Callable[[Any, ModelShape], Sequence[Place]]  # every site that a config names
+    component: str | None = None  # the hook point that is written to; None takes it from the config
 
     def row(self, cfg: Any, place: Place, scale: float, draws: Sequence[Replacement]) -> Row:
         """The row of one site; several replacements are draws whose values are averaged.
 
-        Args:
-            cfg: the config.
-            place: the site.
-            scale: the share of the site's own value that is kept; at 1 nothing has to be run.
-            draws: at least one replacement.
+        `scale` is the share of the site's own value that is kept; at 1 nothing has to be run.
         """
         layer, head = place
         component = self.component or cfg.component
@@ -145,27 +132,13 @@ class Sites:
         )
 
 
-class Values(NamedTuple):
-    """What is put at every site.
-
-    Attributes:
-        by_scale: the share of the site's own value that is kept, and the replacement in each draw.
-        notes: what was drawn to make them.
-        left_out: of an outline, what it did not make.
-    """
-
-    by_scale: Sequence[tuple[float, Sequence[Replacement]]]
-    notes: Mapping[str, Any]
-    left_out: LeftOut | None = None
+# By the share of a site's own value that is kept, its replacement in each draw; notes on what was drawn to make them; and what
+# an outline did not make.
+Values = tuple[Sequence[tuple[float, Sequence[Replacement]]], Mapping[str, Any], LeftOut | None]
 
 
 class SingleSite(Ablation):
-    """Sites of one kind with one replacement; subclasses are the columns of the table.
-
-    Args:
-        sites: the row of the table.
-        config: the dataclass of its keys.
-    """
+    """Sites of one kind, a row of the table, with one replacement; subclasses are its columns."""
 
     word = ""  # the second half of the name
 
@@ -174,15 +147,15 @@ class SingleSite(Ablation):
         self.name, self.table = f"{sites.name}_{self.word}", sites.table
 
     def values(self, cfg: Any, context: PlanContext, places: Sequence[Place]) -> Values:
-        """The replacements."""
+        """What is put at every site."""
         raise NotImplementedError
 
     def plan(self, cfg: Any, context: PlanContext) -> list[Arm]:
         """Every site, with every value."""
         places = self.sites.places(cfg, context.shape)
-        values = self.values(cfg, context, places)
-        rows = [self.sites.row(cfg, place, *value) for place in places for value in values.by_scale]
-        return [Arm(context.clean, rows, notes=values.notes, left_out=values.left_out)]
+        by_scale, notes, left_out = self.values(cfg, context, places)
+        rows = [self.sites.row(cfg, place, *value) for place in places for value in by_scale]
+        return [Arm(context.clean, rows, notes=notes, left_out=left_out)]
 
 
 class ScreenedSite(SingleSite, ScreenedAblation):
@@ -190,7 +163,11 @@ class ScreenedSite(SingleSite, ScreenedAblation):
 
     def plan(self, cfg: Any, context: PlanContext) -> list[Arm]:
         """Every site, or those that screening keeps, with every value."""
-        return [screened(arm, cfg, context) for arm in super().plan(cfg, context)]
+        [arm] = super().plan(cfg, context)
+        if not cfg.screen:
+            return [arm]
+        pilot, also = cfg.screen_pilot, cfg.screen_also or ()
+        return [keep_chosen(arm, cfg.screen_top, cfg.screen_random, context, pilot=pilot, also=also)]
 
 
 class Scaled(ScreenedSite):
@@ -200,11 +177,8 @@ class Scaled(ScreenedSite):
 
     def values(self, cfg: Any, context: PlanContext, places: Sequence[Place]) -> Values:  # noqa: ARG002
         """A factor each."""
-        return Values([(scale, (Scale(scale),)) for scale in _scales(cfg)], {})
-
-
-def _scales(cfg: Any) -> list[float]:
-    return cfg.scales if hasattr(cfg, "scales") else [cfg.scale]
+        scales = cfg.scales if hasattr(cfg, "scales") else [cfg.scale]
+        return [(scale, (Scale(scale),)) for scale in scales], {}, None
 
 
 class Mean(ScreenedSite, MeanAblation):
@@ -215,8 +189,8 @@ class Mean(ScreenedSite, MeanAblation):
     def values(self, cfg: Any, context: PlanContext, places: Sequence[Place]) -> Values:
         """One mean a site."""
         component = self.sites.component or cfg.component
-        means = plan_means(cfg, context, sorted({(component, layer) for layer, _ in places}))
-        return Values([(0.0, (means.replacement,))], means.notes)
+        mean, notes = plan_means(cfg, context, sorted({(component, layer) for layer, _ in places}))
+        return [(0.0, (mean,))], notes, None
 
 
 class Resampled(ScreenedSite):
@@ -226,7 +200,7 @@ class Resampled(ScreenedSite):
     draws = ("donors",)
 
     def excluded_examples(self, cfg: Any, context: PlanContext) -> Mapping[int, str]:
-        """Examples without a donor, where the user said so."""
+        """Examples without a donor, where the config asks to skip them."""
         if cfg.unmatched is Unmatched.refuse:
             return {}
         alone = without_donor(context.clean, cfg.positions)
@@ -234,12 +208,24 @@ class Resampled(ScreenedSite):
 
     def values(self, cfg: Any, context: PlanContext, places: Sequence[Place]) -> Values:  # noqa: ARG002
         """Every draw of donors."""
-        _require_donors(cfg, context.clean)
-        donors = draw_donors(context.clean, cfg.positions, cfg.draws, context.seed)
-        lengths = tuple(len(p.ids) for p in context.clean)
-        draws = [Resample(tuple(context.clean[d].ids for d in of), lengths, cfg.positions) for of in donors]
-        names = [{p.name: context.clean[d].name for p, d in zip(context.clean, of, strict=True)} for of in donors]
-        return Values([(0.0, draws)], {"donors": names})
+        prompts = context.clean
+        alone = without_donor(prompts, cfg.positions)
+        if len(prompts) < 2:
+            raise ConfigError(
+                "ablation: resample ablation takes values from other examples, so it needs at least 2; raise dataset.n_examples"
+            )
+        if alone:
+            listed = ", ".join(f"{prompts[i].name} ({len(prompts[i].ids)} tokens)" for i in alone[:8])
+            raise ConfigError(
+                f"ablation.positions={cfg.positions}: {len(alone)} of {len(prompts)} examples have a length that no other has, "
+                f"so none can give to them: {listed}{', ...' if len(alone) > 8 else ''}; leave them out with "
+                "ablation.unmatched=skip, take more examples, or set ablation.positions=last"
+            )
+        donors = draw_donors(prompts, cfg.positions, cfg.draws, context.seed)
+        lengths = tuple(len(p.ids) for p in prompts)
+        draws = [Resample(tuple(prompts[d].ids for d in of), lengths, cfg.positions) for of in donors]
+        names = [{p.name: prompts[d].name for p, d in zip(prompts, of, strict=True)} for of in donors]
+        return [(0.0, draws)], {"donors": names}, None
 
 
 class Optimal(SingleSite, OptimalAblation):
@@ -252,23 +238,8 @@ class Optimal(SingleSite, OptimalAblation):
         component, sites = self.sites.component or cfg.component, {}
         for layer, head in places:
             sites.setdefault((component, layer), []).append(head or 0)
-        found = plan_optimal(cfg, context, sites)
-        return Values([(0.0, (found.replacement,))], found.notes, found.left_out)
-
-
-def _require_donors(cfg: Any, prompts: Sequence[Prompt]) -> None:
-    alone = without_donor(prompts, cfg.positions)
-    if len(prompts) < 2:
-        raise ConfigError(
-            "ablation: resample ablation takes values from other examples, so it needs at least 2; raise dataset.n_examples"
-        )
-    if alone:
-        listed = ", ".join(f"{prompts[i].name} ({len(prompts[i].ids)} tokens)" for i in alone[:8])
-        raise ConfigError(
-            f"ablation.positions={cfg.positions}: {len(alone)} of {len(prompts)} examples have a length that no other has, so "
-            f"none can give to them: {listed}{', ...' if len(alone) > 8 else ''}; leave them out with ablation.unmatched=skip, "
-            "take more examples, or set ablation.positions=last"
-        )
+        constant, notes, left_out = plan_optimal(cfg, context, sites)
+        return [(0.0, (constant,))], notes, left_out
 
 
 def _layers(component: str, cfg: Any, shape: ModelShape) -> list[Place]:

@@ -30,17 +30,11 @@ GRAPH_TOKENS = 1024
 
 
 class Learned(NamedTuple):
-    """Constants of some units of one place.
+    """Constants of some units of one place."""
 
-    Attributes:
-        values: (units, width), in the model's precision and on its device.
-        losses: by `zero`, `mean` and `optimal` the loss on the prompts that were learned on, (units,) float64.
-        held_out: the same on other prompts.
-    """
-
-    values: Tensor
-    losses: dict[str, Tensor]
-    held_out: dict[str, Tensor]
+    values: Tensor  # (units, width), in the model's precision and on its device
+    losses: dict[str, Tensor]  # by `zero`, `mean` and `optimal` the loss on the prompts that were learned on, (units,) float64
+    held_out: dict[str, Tensor]  # the same on other prompts
 
 
 class _Run(NamedTuple):
@@ -54,30 +48,21 @@ class _Run(NamedTuple):
 
 @dataclass(frozen=True)
 class Constants:
-    """Learns constants at places of a network.
-
-    Attributes:
-        network: the model.
-        prompts: what they are learned on.
-        held_out: other prompts, on which the loss is told besides.
-        places: where.
-        positions: the tokens that are replaced.
-        full: the loss is that of all tokens of teacher-forced answers.
-    """
+    """Learns constants at places of a network."""
 
     network: Network
-    prompts: Sequence[Prompt]
-    held_out: Sequence[Prompt]
-    places: Sequence[Place]
-    positions: PositionSpec = "all"
-    full: bool = False
+    prompts: Sequence[Prompt]  # what they are learned on
+    held_out: Sequence[Prompt]  # other prompts, on which the loss is measured as well
+    places: Sequence[Place]  # where
+    positions: PositionSpec = "all"  # the tokens that are replaced
+    full: bool = False  # the loss is that of all tokens of teacher-forced answers
 
     def learn(self, place: Place, units: Sequence[int], steps: int, rate: float) -> Learned:
-        """The best constant of each unit.
+        """The best constant of each unit of one of `places`, each on its own.
 
         Args:
-            place: one of `places`.
-            units: which of its units, each on its own.
+            place: the place.
+            units: which of its units.
             steps: of Adam, all of which see all prompts.
             rate: the size of the first step, as a share of the root mean square of what the unit writes; it falls to 0.
 
@@ -89,14 +74,16 @@ class Constants:
             points = {"zero": torch.zeros_like(mean), "mean": mean}
             losses = {name: self._losses(place, units, at, self._runs)[0] for name, at in points.items()}
             at_zero = (losses["zero"] < losses["mean"]).to(mean.device)
-            best = _Best(torch.where(at_zero[:, None], points["zero"], mean), torch.minimum(*losses.values()))
-            self._descend(place, units, best, mean, (steps, rate))
-            points["optimal"], losses["optimal"] = best.at, best.loss
+            best = torch.where(at_zero[:, None], points["zero"], mean), torch.minimum(*losses.values())
+            points["optimal"], losses["optimal"] = self._descend(place, units, *best, steps, rate)
             held = {name: self._losses(place, units, at, self._held_runs)[0] for name, at in points.items()}
-        return Learned(best.at, losses, held)
+        return Learned(points["optimal"], losses, held)
 
-    def _descend(self, place: Place, units: Sequence[int], best: "_Best", mean: Tensor, how: tuple[int, float]) -> None:
-        steps, rate = how
+    def _descend(
+        self, place: Place, units: Sequence[int], best: Tensor, least: Tensor, steps: int, rate: float
+    ) -> tuple[Tensor, Tensor]:
+        """The best of these points and of those that descent from the mean passes, and its losses."""
+        mean = self._means.values[place][0, list(units)].clone()
         wide = torch.promote_types(mean.dtype, torch.float32)
         size = self._sizes[place][list(units)].to(mean.device, wide)[:, None]
         way = torch.zeros(mean.shape, dtype=wide, device=mean.device)  # from the mean, in sizes of what is written
@@ -104,11 +91,14 @@ class Constants:
         for step in range(steps + 1):
             at = (mean + size * way).to(mean)
             losses, grad = self._losses(place, units, at, self._runs, back=step < steps)
-            best.take(at, losses)
+            better = losses < least
+            best = torch.where(better.to(at.device)[:, None], at.detach(), best)
+            least = torch.where(better, losses, least)
             if grad is not None:
                 adam.param_groups[0]["lr"] = rate * (1 - step / steps)
                 way.grad = grad.to(wide) * size
                 adam.step()
+        return best, least
 
     def _losses(
         self, place: Place, units: Sequence[int], at: Tensor, runs: Sequence[_Run], *, back: bool = False
@@ -116,12 +106,19 @@ class Constants:
         """(units,) the loss with each unit at its constant, and its gradients (units, width) if asked for."""
         losses, grads = torch.zeros(len(units), dtype=torch.float64), torch.zeros_like(at)
         for run in runs:
+            clean = _log_probabilities(run.cache.logits)
             step = max(1, GRAPH_TOKENS // run.batch.n_nodes)
             for first in range(0, len(units), step):
                 part = slice(first, first + step)
                 with torch.set_grad_enabled(back):
                     points = at[part].clone().requires_grad_(back)
-                    loss = self._loss(place, units[part], points, run)
+                    # One copy of the batch for each unit.
+                    writers = [_putting(i, unit, run.nodes, points[i]) for i, unit in enumerate(units[part])]
+                    logits = self._passes.edited(run.batch, run.cache, place[1], {place: writers}, len(writers))
+                    difference = clean - _log_probabilities(logits)
+                    # A token that the clean run gives minus infinity adds nothing, whatever it has here.
+                    each = torch.where(clean.isneginf(), 0.0, clean.exp() * difference)
+                    loss = each.sum(-1) @ run.weights.to(each)
                     if back:
                         grads[part] += torch.autograd.grad(loss.sum(), [points])[0]
                 losses[part] += loss.detach().double().cpu()
@@ -129,15 +126,9 @@ class Constants:
             raise NumericsError(f"blocks.{place[1]}.{place[0]}: the loss of a constant put there is not finite")
         return losses, grads if back else None
 
-    def _loss(self, place: Place, units: Sequence[int], points: Tensor, run: _Run) -> Tensor:
-        """(units,): one copy of the batch for each."""
-        writers = [_putting(i, unit, run.nodes, points[i]) for i, unit in enumerate(units)]
-        logits = Passes(self.network).edited(run.batch, run.cache, place[1], {place: writers}, len(units))
-        clean = _log_probabilities(run.cache.logits)
-        difference = clean - _log_probabilities(logits)
-        # A token that the clean run gives minus infinity adds nothing, whatever it has here.
-        each = torch.where(clean.isneginf(), 0.0, clean.exp() * difference)
-        return each.sum(-1) @ run.weights.to(each)
+    @cached_property
+    def _passes(self) -> Passes:
+        return Passes(self.network)
 
     @cached_property
     def _runs(self) -> list[_Run]:
@@ -149,18 +140,13 @@ class Constants:
 
     @torch.no_grad()
     def _clean(self, prompts: Sequence[Prompt]) -> list[_Run]:
-        batches = build_batches(
-            sequences(prompts, full=self.full),
-            lambda e, p: prompts[e].covers(self.positions, p),
-            max_nodes=TREE_NODES,
-            shared=True,
-            limits=self.network.trees,
-        )
-        passes, out = Passes(self.network), []
-        for batch in batches:
+        items, limits = sequences(prompts, full=self.full), self.network.trees
+        tag = lambda e, p: prompts[e].covers(self.positions, p)  # noqa: E731
+        out = []
+        for batch in build_batches(items, tag, max_nodes=TREE_NODES, shared=True, limits=limits):
             of_example = torch.bincount(batch.reads.example)
             weights = 1 / (of_example[batch.reads.example].double() * len(prompts))
-            out.append(_Run(batch, passes.clean(batch), weights, batch.select(prompts, self.positions)))
+            out.append(_Run(batch, self._passes.clean(batch), weights, batch.select(prompts, self.positions)))
         return out
 
     @cached_property
@@ -173,22 +159,9 @@ class Constants:
         """For each place (units,) the root mean square of what its units write at the tokens that are replaced."""
         squares: dict[Place, list[Tensor]] = {place: [] for place in self.places}
         for run in self._runs:
-            for place, at in Passes(self.network).clean(run.batch, self.places).at.items():
+            for place, at in self._passes.clean(run.batch, self.places).at.items():
                 squares[place].append((at if run.nodes is None else at[run.nodes]).double().square().mean(-1))
         return {place: torch.cat(parts).mean(0).sqrt() for place, parts in squares.items()}
-
-
-@dataclass
-class _Best:
-    """The best point of each unit so far, (units, width), and its loss, (units,)."""
-
-    at: Tensor
-    loss: Tensor
-
-    def take(self, at: Tensor, loss: Tensor) -> None:
-        better = loss < self.loss
-        self.at = torch.where(better.to(at.device)[:, None], at.detach(), self.at)
-        self.loss = torch.where(better, loss, self.loss)
 
 
 def _log_probabilities(logits: Tensor) -> Tensor:

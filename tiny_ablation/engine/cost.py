@@ -22,78 +22,49 @@ from tiny_ablation.models.quantized import PackedLinear
 
 @dataclass(frozen=True)
 class Cost:
-    """The work of one executor.
+    """The work of one executor."""
 
-    Attributes:
-        examples: prompts.
-        interventions: runs of each prompt beside the clean one.
-        batches: groups of prompts that run together.
-        tokens: of all prompts, one by one.
-        nodes: tokens that are computed: a prefix that prompts share is one.
-        forwards: whole forward passes of one prompt that skipped blocks leave, clean ones included; all tokens count.
-        operations: floating-point operations of matrix products.
-        memory: bytes that activations and logits of the largest pass take.
-        written: tokens that are written at most.
-        kept: whether keys and values are kept while they are; else every token takes a pass over the whole text.
-    """
-
-    examples: int
-    interventions: int
-    batches: int
-    tokens: int
-    nodes: int
-    forwards: float
-    operations: float
-    memory: int
-    written: int = 0
-    kept: bool = True
+    examples: int  # prompts
+    interventions: int  # runs of each prompt beside the clean one
+    batches: int  # groups of prompts that run together
+    tokens: int  # of all prompts, one by one
+    nodes: int  # tokens that are computed: a prefix that prompts share is one
+    forwards: float  # whole forward passes of one prompt that skipped blocks leave, clean ones included; all tokens count
+    operations: float  # floating-point operations of matrix products
+    memory: int  # bytes that activations and logits of the largest pass take
+    written: int = 0  # tokens that are written at most
+    kept: bool = True  # whether keys and values are kept while they are; else every token takes a pass over the whole text
 
 
 def cost(executor: Executor) -> Cost:
     """The cost of a plan; lays its prompts out and runs nothing but what finds out whether keys and values may be kept."""
+    network, batches, plan = executor.network, executor.batches, executor.plan
+    shape, examples = network.shape, len(executor.prompts)
+    tokens, nodes = sum(len(prompt.ids) for prompt in executor.prompts), sum(batch.n_nodes for batch in batches)
+    whole = [pass_operations(network, batch) for batch in batches]
+    # The guards repeat the clean pass once a batch.
+    operations = 2 * sum(block * shape.n_layers + end for block, end in whole)
+    written, kept = 0, True
     if isinstance(executor, Generation):
-        return _cost_of_writing(executor)
-    network, batches = executor.network, executor.batches
-    layers, whole = network.shape.n_layers, [pass_operations(network, batch) for batch in batches]
-    blocks = sum(layers - run.start for run in executor.plan)
-    return Cost(
-        examples=len(executor.prompts),
-        interventions=len(executor.plan),
-        batches=len(batches),
-        tokens=sum(len(prompt.ids) for prompt in executor.prompts),
-        nodes=sum(batch.n_nodes for batch in batches),
-        forwards=len(executor.prompts) * (1 + blocks / layers),
-        # The guards repeat the clean pass once a batch.
-        operations=sum(
-            2 * (block * layers + end) + edited_operations(executor, batch)
-            for batch, (block, end) in zip(batches, whole, strict=True)
-        ),
-        memory=max((_memory(network, batch, executor.batch_tokens) for batch in batches), default=0),
-    )
-
-
-def _cost_of_writing(executor: Generation) -> Cost:
-    """Every run writes as much as it may; runs of prompts, and a token each, or the whole text anew for each token."""
-    network, batches, new = executor.network, executor.batches, executor.decoding.max_new_tokens
-    shape, runs = network.shape, 1 + len(executor.plan)
-    examples, tokens = len(executor.prompts), sum(len(prompt.ids) for prompt in executor.prompts)
-    nodes = sum(batch.n_nodes for batch in batches)
-    of_token = 2.0 * (_n_weights(network.blocks[0]) * shape.n_layers + shape.d_model * shape.d_vocab)
-    passed = tokens + examples * (new - 1)
-    if not executor.keeps:
-        passed = nodes * new + examples * new * (new - 1) // 2
-    clean = 2 * sum(block * shape.n_layers + end for block, end in (pass_operations(network, b) for b in batches))
+        # Every run writes as much as it may; runs of prompts, and a token each, or the whole text anew for each token.
+        runs, new, kept = 1 + len(plan), executor.decoding.max_new_tokens, executor.keeps
+        passed = tokens + examples * (new - 1) if kept else nodes * new + examples * new * (new - 1) // 2
+        operations += runs * passed * 2.0 * (_n_weights(network.blocks[0]) * shape.n_layers + shape.d_model * shape.d_vocab)
+        forwards, written = runs * passed / (tokens / examples), len(plan) * examples * new
+    else:
+        operations += sum(edited_operations(executor, batch) for batch in batches)
+        forwards = examples * (1 + sum(shape.n_layers - run.start for run in plan) / shape.n_layers)
     return Cost(
         examples=examples,
-        interventions=len(executor.plan),
+        interventions=len(plan),
         batches=len(batches),
         tokens=tokens,
         nodes=nodes,
-        forwards=runs * passed / (tokens / examples),
-        operations=clean + runs * passed * of_token,
+        forwards=forwards,
+        operations=operations,
         memory=max((_memory(network, batch, executor.batch_tokens) for batch in batches), default=0),
-        written=len(executor.plan) * examples * new,
-        kept=executor.keeps,
+        written=written,
+        kept=kept,
     )
 
 
@@ -123,7 +94,8 @@ def peak_rate(network: Network, clock: Callable[[], float] = time.perf_counter, 
             start = clock()
             for x, (module, _) in zip(inputs, modules, strict=True):
                 module(x)
-            _wait(network.device)
+            if network.device.startswith("cuda"):
+                torch.cuda.synchronize()
             times.append(clock() - start)
     return 2 * rows * _n_weights(network.blocks[0]) / min(times)
 
@@ -131,13 +103,8 @@ def peak_rate(network: Network, clock: Callable[[], float] = time.perf_counter, 
 def pass_operations(network: Network, batch: Batch, only: Tensor | None = None) -> tuple[float, float]:
     """Operations of one block, and of the end of a pass (the last MLP and the unembedding are at the answers only).
 
-    Args:
-        network: the model.
-        batch: the prompts.
-        only: (k,) the nodes that are computed; None for all.
-
-    Counted: the matrices for every distinct node, and attention between nodes that see each other. Not counted: norms,
-    activations, softmax, rotary embeddings, metrics.
+    `only` is (k,) the nodes that are computed; None for all. Counted: the matrices for every distinct node, and attention
+    between nodes that see each other. Not counted: norms, activations, softmax, rotary embeddings, metrics.
     """
     shape = network.shape
     rows, width = batch.ids.shape
@@ -171,8 +138,3 @@ def _multipliers(module: nn.Module) -> Iterator[tuple[nn.Module, tuple[int, int]
             yield each, each.shape  # its weight is unpacked at each call
         elif (weight := matrix(each)) is not None:
             yield each, (weight.shape[0], weight.shape[1])
-
-
-def _wait(device: str) -> None:
-    if device.startswith("cuda"):
-        torch.cuda.synchronize()

@@ -20,25 +20,15 @@ from tiny_ablation.metrics.written import Asked, Written
 
 @dataclass(frozen=True)
 class Decoding:
-    """How the continuations of a run are written.
+    """How the continuations of a run are written."""
 
-    Attributes:
-        tokenizer: of the model.
-        ends: the tokens that end a text.
-        max_new_tokens: of a continuation.
-        temperature: 0 takes the most probable token.
-        stop: texts that end a continuation, and are not part of it.
-        asked: the examples.
-        seeds: for each example, that of its draws.
-    """
-
-    tokenizer: Any
-    ends: frozenset[int]
-    max_new_tokens: int
-    temperature: float
-    stop: Sequence[str]
+    tokenizer: Any  # of the model
+    ends: frozenset[int]  # the tokens that end a text
+    max_new_tokens: int  # of a continuation
+    temperature: float  # 0 takes the most probable token
+    stop: Sequence[str]  # texts that end a continuation, and are not part of it
     asked: Sequence[Asked]
-    seeds: Sequence[int]
+    seeds: Sequence[int]  # for each example, that of its draws
 
     def text(self, prompt: Ids, new: Ids) -> str:
         """What `new` adds to a prompt, as text, without what ends it."""

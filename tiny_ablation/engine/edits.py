@@ -22,7 +22,7 @@ PositionSpec = str | int
 
 
 class Lookup(ABC):
-    """Values that stand ready, such as means, of which each token takes a row."""
+    """Values that are computed beforehand, such as means, of which each token takes a row."""
 
     @abstractmethod
     def row(self, example: int, position: int) -> int:

@@ -35,18 +35,13 @@ Writer = Callable[[Tensor], None]  # writes into a view (runs, nodes, units, wid
 
 @dataclass
 class Cache:
-    """What one clean pass leaves behind.
+    """What one clean pass leaves behind."""
 
-    Attributes:
-        resid: for each block, (rows, width, d_model): the residual stream that enters it.
-        at: for each captured place, (nodes, units, width).
-        logits: (n_reads, d_vocab).
-        attention: how the nodes of a prefix tree attend, with the keys and values of every block; None for other layouts.
-    """
-
+    # for each block, (rows, width, d_model): the residual stream that enters it
     resid: list[Tensor] = field(default_factory=list)
-    at: dict[Place, Tensor] = field(default_factory=dict)
-    logits: Tensor = field(default_factory=lambda: torch.empty(0))
+    at: dict[Place, Tensor] = field(default_factory=dict)  # for each captured place, (nodes, units, width)
+    logits: Tensor = field(default_factory=lambda: torch.empty(0))  # (n_reads, d_vocab)
+    # how the nodes of a prefix tree attend, with the keys and values of every block; None for other layouts
     attention: TreeAttention | None = None
 
 
@@ -70,8 +65,8 @@ class Passes:
 
     def clean(self, batch: Batch, capture: Sequence[Place] = (), writers: dict[Place, list[Writer]] | None = None) -> Cache:
         """Run one copy, keeping what enters each block and what stands at `capture`, after the edits of `writers` if any."""
-        self.paths(batch)  # proven before there are hooks
-        cache = Cache(attention=self._attention(batch))
+        chunks = self.paths(batch).chunks  # proven before there are hooks
+        cache = Cache(attention=TreeAttention(batch.sees) if batch.sees is not None and chunks else None)
         self._fill(cache, batch, capture, writers or {})
         missing = [place for place in capture if place not in cache.at]
         if missing or len(cache.resid) != self.network.shape.n_layers:
@@ -79,14 +74,7 @@ class Passes:
         return cache
 
     def continued(self, batch: Batch, cache: Cache, start: int, writers: dict[Place, list[Writer]]) -> Cache:
-        """What `clean` would keep of a run that differs from that of `cache` by edits in blocks from `start` on.
-
-        Args:
-            batch: the prompts.
-            cache: of a pass over `batch`.
-            start: the first block that runs.
-            writers: for each place, what writes there; no block below `start` has one.
-        """
+        """What `clean` would keep of a run that differs from that of `cache` by edits, none of them below block `start`."""
         begun = Cache(cache.resid[:start])
         if cache.attention is not None:
             begun.attention = cache.attention.after(start)
@@ -100,7 +88,7 @@ class Passes:
             self.attach(stack, writers, 1)
             for block in self.network.blocks[len(cache.resid) :]:
                 entering = HookPoint("resid_pre", block, "in")
-                stack.enter_context(removed(entering.attach(_append(cache.resid))))
+                stack.enter_context(removed(entering.attach(cache.resid.append)))
             for place in capture:
                 keep = _keep(cache.at, place, batch.n_nodes)
                 stack.enter_context(removed(self.network.hook_point(*place).on_read(keep)))
@@ -127,28 +115,20 @@ class Passes:
         Raises:
             GuardError: a hook did not fire exactly once.
         """
+        part, attention, clean = batch, cache.attention, cache.logits.expand(runs, -1, -1)
         if only is not None:
-            return self._edited_only(batch, cache, start, writers, runs, only)
-        with ExitStack() as stack:
-            stack.enter_context(self._resumed(batch, cache, start, runs))
-            self.attach(stack, writers, runs)
-            return self._run(batch, runs, cache.attention, trimmed=self._may_trim(writers))
-
-    def _edited_only(
-        self, batch: Batch, cache: Cache, start: int, writers: dict[Place, list[Writer]], runs: int, only: Tensor
-    ) -> Tensor:
-        assert cache.attention is not None
-        part, logits = batch.only(only), cache.logits.expand(runs, -1, -1)
-        if not len(part.read_nodes):
-            return logits
-        attention = cache.attention.only(only, cache.attention.kept[start:])
+            assert attention is not None
+            part = batch.only(only)
+            if not len(part.read_nodes):
+                return clean
+            attention = attention.only(only, attention.kept[start:])
         with ExitStack() as stack:
             stack.enter_context(self._resumed(batch, cache, start, runs, only))
             self.attach(stack, writers, runs)
             found = self._run(part, runs, attention, trimmed=self._may_trim(writers))
-        if found.shape == logits.shape:
+        if only is None or found.shape == clean.shape:
             return found
-        return logits.clone().index_copy_(1, torch.isin(batch.read_nodes, only).nonzero()[:, 0], found)
+        return clean.clone().index_copy_(1, torch.isin(batch.read_nodes, only).nonzero()[:, 0], found)
 
     def captured(
         self, batch: Batch, cache: Cache, start: int, writers: dict[Place, list[Writer]], runs: int, capture: Sequence[Place]
@@ -171,9 +151,6 @@ class Passes:
     def paths(self, batch: Batch) -> Paths:
         """The fast ways that were proven at the lengths of a batch; runs the model the first time, so not under any hooks."""
         return self.network.paths(batch.longest)
-
-    def _attention(self, batch: Batch) -> TreeAttention | None:
-        return TreeAttention(batch.sees) if batch.sees is not None and self.can_leave_out(batch) else None
 
     def attach(self, stack: ExitStack, writers: dict[Place, list[Writer]], runs: int) -> None:
         """Hooks that make the edits until the stack is left, which is an error where one did not fire exactly once."""
@@ -257,13 +234,6 @@ def _all_fired(fired: dict[Place, int]) -> Iterator[None]:
         raise GuardError(
             f"the hook at {', '.join(silent)} did not fire exactly once in a forward pass, so its effect was not measured"
         )
-
-
-def _append(into: list[Tensor]) -> Callable[[Tensor], None]:
-    def hook(x: Tensor) -> None:
-        into.append(x)
-
-    return hook
 
 
 def _keep(into: dict[Place, Tensor], place: Place, nodes: int) -> Callable[[Tensor], None]:

@@ -1,7 +1,7 @@
 """Continuations that the model writes under interventions that stay on (`metrics.span=text`).
 
 An intervention means the same at every token that is written as it does at those of a teacher-forced answer: `all` and
-`after_first` go on, everything else stands in the prompt, and so does whatever comes from another run; a mean by position has
+`after_first` go on, everything else is in the prompt, and so is whatever comes from another run; a mean by position has
 none for new tokens and is refused when the run is planned.
 
 Keys and values of earlier tokens are kept where that is exact: they are what the intervention made them, since a causal model
@@ -34,13 +34,9 @@ from tiny_ablation.store.runlog import log
 
 @dataclass
 class Generation(Executor):
-    """Works one plan through on one set of prompts; metrics are of what is written.
+    """Works one plan through on one set of prompts; metrics are of what is written."""
 
-    Attributes:
-        decoding: how it is written.
-    """
-
-    decoding: Decoding = field(kw_only=True)
+    decoding: Decoding = field(kw_only=True)  # how it is written
 
     @cached_property
     def keeps(self) -> bool:
@@ -54,7 +50,7 @@ class Generation(Executor):
         self,
         batch: Batch,
         cache: Cache,  # noqa: ARG002
-        base: Readout,  # noqa: ARG002
+        base: Readout,
         tick: Callable[[int], object],
     ) -> BatchResult:
         always = self.base_intervention.edits if self.base_intervention else ()
@@ -72,11 +68,8 @@ class Generation(Executor):
                 log.warning("memory ran out; going on with %d tokens in one forward pass", self._capacity)
                 continue
             tick(len(batch.examples) * (len(chunk) - (chunk[0] is runs[0])))
-        return self._result(batch, pens)
-
-    def _result(self, batch: Batch, pens: list[list[Pen]]) -> BatchResult:
-        base, edited = self.decoding.written(pens[:1]), self.decoding.written(pens)
-        values = {m.name: m.compute(edited, base).double() for m in self.metrics}
+        before, edited = self.decoding.written(pens[:1]), self.decoding.written(pens)
+        values = {m.name: m.compute(edited, before).double() for m in self.metrics}
         ids = torch.full((self.decoding.max_new_tokens, len(pens), len(batch.examples)), -1)
         for run, row in enumerate(pens):
             for place, pen in enumerate(row):
@@ -148,19 +141,15 @@ class Generation(Executor):
         for number, run in enumerate(runs):
             for edit in run.edits:
                 at = [i for i, pen in enumerate(pens) if pen.prompt.covers(edit.positions, position)]
-                if at and edit.replacement.sources is None:
-                    rows = self._rows(edit, [pens[i].example for i in at], position)
-                    writers.setdefault((edit.component, edit.layer), []).append(partial(_write, number, edit, at, rows))
+                if not at or edit.replacement.sources is not None:
+                    continue
+                rows, lookup = None, edit.replacement.lookup
+                if lookup is not None:
+                    table = lookup.values(edit.component, edit.layer)
+                    table = table if edit.unit is None else table[:, edit.unit]
+                    rows = table[[lookup.row(pens[i].example, position) for i in at]]
+                writers.setdefault((edit.component, edit.layer), []).append(partial(_write, number, edit, at, rows))
         return writers
-
-    def _rows(self, edit: Edit, examples: Sequence[int], position: int) -> Tensor | None:
-        """The values of a table that stands ready, of each of the examples."""
-        lookup = edit.replacement.lookup
-        if lookup is None:
-            return None
-        table = lookup.values(edit.component, edit.layer)
-        table = table if edit.unit is None else table[:, edit.unit]
-        return table[[lookup.row(example, position) for example in examples]]
 
 
 def _write(number: int, edit: Edit, at: list[int], rows: Tensor | None, x: Tensor) -> None:

@@ -3,7 +3,7 @@
 Two layouts hold the same tokens:
 
 - *buckets*: prompts of one length stand below each other, one row each;
-- *tree*: prompts with common prefixes are merged into a prefix tree whose nodes stand in one row; a node sees its ancestors
+- *tree*: prompts with common prefixes are merged into a prefix tree whose nodes are one row; a node sees its ancestors
   only (a mask says so) and its position is its depth. A causal model computes the same states for a shared prefix, so the
   tree does the same exact work with less arithmetic.
 
@@ -18,7 +18,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from tiny_ablation.engine.edits import Edit, Intervention, PositionSpec, Replacement
+from tiny_ablation.engine.edits import Edit, Intervention, PositionSpec
 from tiny_ablation.engine.prompts import Prompt, Prompts, TokenSequence
 from tiny_ablation.errors import ModelError
 from tiny_ablation.metrics.readout import Reads, token_sets
@@ -26,32 +26,21 @@ from tiny_ablation.models.fast import TreeLimits
 
 Tagger = Callable[[int, int], Hashable]
 Path = tuple[tuple[int, Hashable], ...]
-Limits = Callable[[int], TreeLimits]
+ByExample = dict[int, list[tuple[Path, TokenSequence]]]
 
 
 @dataclass
 class Batch:
-    """One forward pass worth of prompts.
+    """One forward pass worth of prompts."""
 
-    Attributes:
-        examples: indices of the examples in it, ascending; their order here is the order of every result.
-        ids: (rows, width) token ids; a token's place in the flattened tensor is its node.
-        positions: (rows, width) position ids.
-        sees: (width, width) bool, which nodes a node attends to (tree), or None for plain causal rows (buckets).
-        nodes: for each sequence, the node of each of its tokens.
-        sequences: the sequences, beside `nodes`.
-        read_nodes: (n_reads,) the node each read looks at.
-        reads: what is asked there.
-    """
-
-    examples: tuple[int, ...]
-    ids: Tensor
-    positions: Tensor
-    sees: Tensor | None
-    nodes: list[list[int]]
-    sequences: list[TokenSequence]
-    read_nodes: Tensor
-    reads: Reads
+    examples: tuple[int, ...]  # indices of the examples in it, ascending; their order here is the order of every result
+    ids: Tensor  # (rows, width) token ids; a token's place in the flattened tensor is its node
+    positions: Tensor  # (rows, width) position ids
+    sees: Tensor | None  # (width, width) bool, which nodes a node attends to (tree), or None for plain causal rows (buckets)
+    nodes: list[list[int]]  # for each sequence, the node of each of its tokens
+    sequences: list[TokenSequence]  # the sequences, beside `nodes`
+    read_nodes: Tensor  # (n_reads,) the node each read looks at
+    reads: Reads  # what is asked there
 
     @property
     def n_nodes(self) -> int:
@@ -92,11 +81,7 @@ class Batch:
         return self.sees[:, nodes].any(1).nonzero()[:, 0]
 
     def only(self, nodes: Tensor) -> "Batch":
-        """A tree without its other nodes, as far as a forward pass needs it: ids, positions, and the reads that are among them.
-
-        Args:
-            nodes: (k,) ascending.
-        """
+        """A tree of these nodes (k,), ascending, as far as a forward pass needs it: ids, positions, and the reads at them."""
         assert self.sees is not None
         there = torch.isin(self.read_nodes, nodes)
         return replace(
@@ -121,8 +106,8 @@ def tagger(prompts: Sequence[Prompt], plan: Iterable[Intervention]) -> Tagger:
     edits = list(all_edits(plan))
     named = {spec for edit in edits for spec in (edit.positions, edit.keys)}
     specs = sorted((spec for spec in named if spec not in ("all", None)), key=str)
-    tagged = list({id(e.replacement): e.replacement for e in edits if _has_tags(e.replacement)}.values())
-
+    replacements = {id(edit.replacement): edit.replacement for edit in edits}.values()
+    tagged = [each for each in replacements if each.sources is not None or each.lookup is not None]
     numbers: dict[Hashable, int] = {}  # instead of tuples as long as the plan has replacements
 
     @cache
@@ -140,10 +125,6 @@ def all_edits(plan: Iterable[Intervention]) -> Iterator[Edit]:
         yield edit
         if edit.replacement.within is not None:
             yield from all_edits([edit.replacement.within])
-
-
-def _has_tags(replacement: Replacement) -> bool:
-    return replacement.sources is not None or replacement.lookup is not None
 
 
 @dataclass
@@ -184,29 +165,26 @@ class _Tree:
         return new
 
 
-def _no_limits(_longest: int) -> TreeLimits:
-    return TreeLimits()
-
-
 def build_batches(
-    items: Sequence[TokenSequence], tag: Tagger, *, max_nodes: int, shared: bool, limits: Limits = _no_limits
+    items: Sequence[TokenSequence],
+    tag: Tagger,
+    *,
+    max_nodes: int,
+    shared: bool,
+    limits: Callable[[int], TreeLimits] = lambda _longest: TreeLimits(),
 ) -> list[Batch]:
-    """Lay out all sequences.
+    """Lay out all sequences; those of one example always come into the same batch.
 
-    Args:
-        items: the sequences; those of one example always come into the same batch.
-        tag: see `tagger`.
-        max_nodes: tokens in one batch, exceeded only by an example that is longer by itself.
-        shared: prefix trees instead of buckets, if all fit into trees within the limits.
-        limits: which prompts the model computes exactly in one tree, by the number of tokens of the longest.
+    A batch has at most `max_nodes` tokens, unless an example is longer by itself. `shared` asks for prefix trees instead of
+    buckets, if all fit into trees within the limits, which say what the model computes exactly in one tree by the number of
+    tokens of the longest sequence.
 
     Raises:
         ModelError: an example has sequences of several lengths, which take a tree, and the model does not compute that tree.
     """
-    by_example: dict[int, list[tuple[Path, TokenSequence]]] = {}
+    by_example: ByExample = {}
     for item in items:
-        path = tuple((token, tag(item.example, position)) for position, token in enumerate(item.ids))
-        by_example.setdefault(item.example, []).append((path, item))
+        by_example.setdefault(item.example, []).append((_path(item, tag), item))
     at = limits(max((len(item.ids) for item in items), default=1))
     if shared and at.nodes:
         trees = _trees(by_example, max_nodes, at)
@@ -217,15 +195,17 @@ def build_batches(
 
 def count_nodes(items: Sequence[TokenSequence], tag: Tagger) -> tuple[int, int]:
     """Tokens of all distinct sequences one by one, and nodes of the prefix tree that holds all of them."""
-    tree, paths = _Tree(), set()
-    for item in items:
-        path = tuple((token, tag(item.example, position)) for position, token in enumerate(item.ids))
+    tree, paths = _Tree(), {_path(item, tag) for item in items}
+    for path in paths:
         tree.add(path)
-        paths.add(path)
     return sum(map(len, paths)), len(tree.nodes)
 
 
-def _trees(by_example: dict[int, list[tuple[Path, TokenSequence]]], max_nodes: int, limits: TreeLimits) -> list[Batch] | None:
+def _path(item: TokenSequence, tag: Tagger) -> Path:
+    return tuple((token, tag(item.example, position)) for position, token in enumerate(item.ids))
+
+
+def _trees(by_example: ByExample, max_nodes: int, limits: TreeLimits) -> list[Batch] | None:
     """As few trees of at most `max_nodes` as can be; None where an example alone exceeds the limits."""
     classes: dict[Hashable, list[int]] = {}
     for example, pairs in by_example.items():
@@ -235,44 +215,36 @@ def _trees(by_example: dict[int, list[tuple[Path, TokenSequence]]], max_nodes: i
         classes.setdefault(of_example.pop(), []).append(example)
     out: list[Batch] = []
     for examples in classes.values():
-        out += _trees_of({example: by_example[example] for example in examples}, min(max_nodes, limits.nodes))
+        # In lexicographic order neighbours share the longest prefixes. Tags are compared through repr: they only need some
+        # fixed order.
+        examples.sort(key=lambda e: ([(t, repr(tag)) for t, tag in by_example[e][0][0]], e))
+        tree, held = _Tree(), []
+        for pairs in (by_example[example] for example in examples):
+            if held and len(tree.nodes) + tree.count_new([path for path, _ in pairs]) > min(max_nodes, limits.nodes):
+                out.append(_tree_batch(tree, held))
+                tree, held = _Tree(), []
+            held += [(tree.add(path), item) for path, item in pairs]
+        out.append(_tree_batch(tree, held))
     return out if all(batch.n_nodes <= limits.nodes for batch in out) else None
 
 
-def _trees_of(by_example: dict[int, list[tuple[Path, TokenSequence]]], most: float) -> list[Batch]:
-    # In lexicographic order neighbours share the longest prefixes. Tags are compared through repr: they only need some
-    # fixed order.
-    order = sorted(by_example, key=lambda e: ([(t, repr(tag)) for t, tag in by_example[e][0][0]], e))
-    out, tree, held = [], _Tree(), []
-    for example in order:
-        pairs = by_example[example]
-        if held and len(tree.nodes) + tree.count_new([path for path, _ in pairs]) > most:
-            out.append(_tree_batch(tree, held))
-            tree, held = _Tree(), []
-        held += [(tree.add(path), item) for path, item in pairs]
-    return [*out, _tree_batch(tree, held)]
-
-
 def _tree_batch(tree: _Tree, held: list[tuple[list[int], TokenSequence]]) -> Batch:
-    n = len(tree.nodes)
-    sees = torch.eye(n, dtype=torch.bool)
+    sees = torch.eye(len(tree.nodes), dtype=torch.bool)
     for index, node in enumerate(tree.nodes):
         if node.parent >= 0:
             sees[index] |= sees[node.parent]
-    ids = torch.tensor([[node.token for node in tree.nodes]])
-    depth = torch.tensor([[node.depth for node in tree.nodes]])
-    return _batch(ids, depth, sees, held)
+    ids, depth = [[node.token for node in tree.nodes]], [[node.depth for node in tree.nodes]]
+    return _batch(torch.tensor(ids), torch.tensor(depth), sees, held)
 
 
-def _buckets(by_example: dict[int, list[tuple[Path, TokenSequence]]], max_nodes: int, limits: TreeLimits) -> list[Batch]:
+def _buckets(by_example: ByExample, max_nodes: int, limits: TreeLimits) -> list[Batch]:
     lengths: dict[tuple[int, ...], list[int]] = {}
     for example in sorted(by_example):
         lengths.setdefault(tuple(len(path) for path, _ in by_example[example]), []).append(example)
     out = []
     for key in sorted(lengths):
-        # With span=full an example has two sequences, perhaps of two lengths; each width is a pass of its own, so the
-        # rows of a batch are cut to one length per example group by running the longer width for none of the shorter:
-        # such examples take the tree layout instead.
+        # With span=full an example has two sequences, perhaps of two lengths, which no rows of one width can hold: such
+        # examples take the tree layout instead.
         if len(set(key)) > 1:
             trees = _trees({example: by_example[example] for example in lengths[key]}, max_nodes, limits)
             if trees is None:
@@ -282,22 +254,16 @@ def _buckets(by_example: dict[int, list[tuple[Path, TokenSequence]]], max_nodes:
                 )
             out += trees
             continue
-        per_example = sum(key)
-        step = max(1, max_nodes // per_example)
+        width, step = key[0], max(1, max_nodes // sum(key))
         for start in range(0, len(lengths[key]), step):
-            out.append(_bucket_batch([pair for e in lengths[key][start : start + step] for pair in by_example[e]]))
+            rows: dict[Path, int] = {}
+            held = []
+            for path, item in (pair for e in lengths[key][start : start + step] for pair in by_example[e]):
+                row = rows.setdefault(path, len(rows))  # identical prompts are computed once
+                held.append((list(range(row * width, (row + 1) * width)), item))
+            ids = torch.tensor([[token for token, _ in path] for path in rows])
+            out.append(_batch(ids, torch.arange(width).expand(len(rows), -1), None, held))
     return out
-
-
-def _bucket_batch(pairs: list[tuple[Path, TokenSequence]]) -> Batch:
-    width = len(pairs[0][0])
-    rows: dict[Path, int] = {}
-    held = []
-    for path, item in pairs:
-        row = rows.setdefault(path, len(rows))  # identical prompts are computed once
-        held.append((list(range(row * width, (row + 1) * width)), item))
-    ids = torch.tensor([[token for token, _ in path] for path in rows])
-    return _batch(ids, torch.arange(width).expand(len(rows), -1), None, held)
 
 
 def _batch(ids: Tensor, positions: Tensor, sees: Tensor | None, held: list[tuple[list[int], TokenSequence]]) -> Batch:

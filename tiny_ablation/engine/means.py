@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tiny_ablation.engine.executor import TREE_NODES
 from tiny_ablation.engine.forward import Passes, Place
-from tiny_ablation.engine.layout import Batch, build_batches
+from tiny_ablation.engine.layout import build_batches
 from tiny_ablation.engine.prompts import Prompt, sequences
 from tiny_ablation.models.network import Network
 from tiny_ablation.models.placed import weight_like
@@ -22,48 +22,30 @@ from tiny_ablation.models.placed import weight_like
 
 @dataclass(frozen=True)
 class Means:
-    """Means at places of the network; computed when they are first asked for.
-
-    Attributes:
-        network: the model.
-        prompts: the reference prompts.
-        rows: for each prompt the row of each of its tokens.
-        n_rows: the number of rows; each has at least one token.
-        places: where to take means.
-    """
+    """Means at places of the network; computed when they are first asked for."""
 
     network: Network
-    prompts: Sequence[Prompt]
-    rows: Sequence[Sequence[int]]
-    n_rows: int
-    places: Sequence[Place]
+    prompts: Sequence[Prompt]  # the reference prompts
+    rows: Sequence[Sequence[int]]  # for each prompt the row of each of its tokens
+    n_rows: int  # the number of rows; each has at least one token
+    places: Sequence[Place]  # where to take means
 
     @cached_property
     def values(self) -> dict[Place, Tensor]:
         """For each place (n_rows, units, width), in the model's precision and on its device."""
-        like = weight_like(self.network.hf)
+        items, like = sequences(self.prompts, full=False), weight_like(self.network.hf)
+        limits, untagged = self.network.trees, lambda _e, _p: None
         sums: dict[Place, Tensor] = {}
         passes = Passes(self.network)
-        for batch in self._batches():
-            counts = self._counts(batch)
+        for batch in build_batches(items, untagged, max_nodes=TREE_NODES, shared=True, limits=limits):
+            counts = torch.zeros(self.n_rows, batch.n_nodes, dtype=torch.float64)  # tokens of each row that a node stands for
+            for sequence, nodes in zip(batch.sequences, batch.nodes, strict=True):
+                for row, node in zip(self.rows[sequence.example], nodes, strict=True):
+                    counts[row, node] += 1
             for place, at in passes.clean(batch, self.places).at.items():
                 # (n_rows, nodes) @ (nodes, units * width)
                 part = counts @ at.flatten(1).double().cpu()
                 sums[place] = sums[place] + part if place in sums else part
         n = torch.bincount(torch.tensor([r for rows in self.rows for r in rows]), minlength=self.n_rows)
-        return {place: (total / n[:, None]).unflatten(1, (self._units(place), -1)).to(like) for place, total in sums.items()}
-
-    def _batches(self) -> list[Batch]:
-        items = sequences(self.prompts, full=False)
-        return build_batches(items, lambda _e, _p: None, max_nodes=TREE_NODES, shared=True, limits=self.network.trees)
-
-    def _counts(self, batch: Batch) -> Tensor:
-        """(n_rows, nodes) float64: how many tokens of each row a node stands for."""
-        counts = torch.zeros(self.n_rows, batch.n_nodes, dtype=torch.float64)
-        for sequence, nodes in zip(batch.sequences, batch.nodes, strict=True):
-            for row, node in zip(self.rows[sequence.example], nodes, strict=True):
-                counts[row, node] += 1
-        return counts
-
-    def _units(self, place: Place) -> int:
-        return self.network.shape.n_units(place[0])
+        units = self.network.shape.n_units
+        return {place: (total / n[:, None]).unflatten(1, (units(place[0]), -1)).to(like) for place, total in sums.items()}

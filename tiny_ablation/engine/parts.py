@@ -6,7 +6,6 @@ of. One part is what most plans have.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 
 from tiny_ablation.engine.edits import Ids, Intervention, Replacement
 from tiny_ablation.engine.forward import Place
@@ -22,17 +21,13 @@ def in_parts(
 ) -> list[dict[int, Intervention]]:
     """The plan in parts, by index, whose values from other runs take at most `MOST_BYTES` together.
 
-    Interventions that take their values from the same runs stand together, so that few runs are made twice.
-
-    Args:
-        plan: the interventions.
-        batch: what they are made on.
-        shape: the model's sizes.
-        width_of_number: bytes of one number of the model.
+    Interventions that take their values from the same runs stand together, so that few runs are made twice. `width_of_number`
+    is in bytes.
     """
     order: dict[frozenset[int], list[int]] = {}
     for index, intervention in enumerate(plan):
-        order.setdefault(_sources_of(intervention), []).append(index)
+        sources = frozenset(id(edit.replacement) for edit in intervention.edits if edit.replacement.sources is not None)
+        order.setdefault(sources, []).append(index)
     parts: list[dict[int, Intervention]] = [{}]
     held = _Held(batch, shape)
     for index in (index for of_source in order.values() for index in of_source):
@@ -45,23 +40,16 @@ def in_parts(
     return parts
 
 
-def _sources_of(intervention: Intervention) -> frozenset[int]:
-    return frozenset(id(edit.replacement) for edit in intervention.edits if edit.replacement.sources is not None)
-
-
-@dataclass
 class _Held:
     """What the sources of some interventions hold: numbers, counted without shared prefixes."""
 
-    batch: Batch
-    shape: ModelShape
-    _sequences: set[Ids] = field(default_factory=set)
-    _places: set[Place] = field(default_factory=set)
-    _edited: set[tuple[int, Place]] = field(default_factory=set)
-    _seen: set[int] = field(default_factory=set)
-    _tokens: int = 0
-    _plain_width: int = 0
-    _edited_width: int = 0
+    def __init__(self, batch: Batch, shape: ModelShape) -> None:
+        self.batch, self.shape = batch, shape
+        self._sequences: set[Ids] = set()
+        self._places: set[Place] = set()
+        self._edited: set[tuple[int, Place]] = set()
+        self._seen: set[int] = set()
+        self._tokens = self._plain_width = self._edited_width = 0
 
     @property
     def numbers(self) -> int:
@@ -72,22 +60,20 @@ class _Held:
             replacement, place = edit.replacement, (edit.component, edit.layer)
             if replacement.sources is None:
                 continue
-            if replacement.within is None:
-                self._add_plain(replacement, place)
-            elif (id(replacement), place) not in self._edited:
-                self._edited.add((id(replacement), place))
-                self._edited_width += self.shape.width(edit.component)
-                self.add(replacement.within)
-
-    def _add_plain(self, replacement: Replacement, place: Place) -> None:
-        if id(replacement) not in self._seen:
-            self._seen.add(id(replacement))
-            new = source_prompts([replacement], self.batch).keys() - self._sequences
-            self._sequences |= new
-            self._tokens += sum(map(len, new))
-        if place not in self._places:
-            self._places.add(place)
-            self._plain_width += self.shape.width(place[0])
+            if replacement.within is not None:
+                if (id(replacement), place) not in self._edited:
+                    self._edited.add((id(replacement), place))
+                    self._edited_width += self.shape.width(edit.component)
+                    self.add(replacement.within)
+                continue
+            if id(replacement) not in self._seen:
+                self._seen.add(id(replacement))
+                new = source_prompts([replacement], self.batch).keys() - self._sequences
+                self._sequences |= new
+                self._tokens += sum(map(len, new))
+            if place not in self._places:
+                self._places.add(place)
+                self._plain_width += self.shape.width(edit.component)
 
 
 def source_prompts(replacements: Iterable[Replacement], batch: Batch) -> dict[Ids, None]:

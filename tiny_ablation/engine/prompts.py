@@ -9,25 +9,15 @@ from tiny_ablation.errors import DataError
 
 @dataclass(frozen=True)
 class Prompt:
-    """One example as the engine sees it.
+    """One example as the engine sees it."""
 
-    Attributes:
-        ids: the prompt's tokens.
-        target: the answer's tokens; one with `span=first`.
-        foil: the wrong answer's tokens; empty where there is none, for metrics that need none.
-        marks: named token positions of the prompt, such as `{"subject": (4, 5)}`.
-        name: the example's id, for messages.
-        right: with `span=first`: the tokens that are right at the answer position; empty is the target's first alone.
-        wrong: the tokens that they are compared with; empty is the foil's first alone.
-    """
-
-    ids: Ids
-    target: Ids
-    foil: Ids
-    marks: Mapping[str, tuple[int, ...]]
-    name: str
-    right: Ids = ()
-    wrong: Ids = ()
+    ids: Ids  # the prompt's tokens
+    target: Ids  # the answer's tokens; one with `span=first`
+    foil: Ids  # the wrong answer's tokens; empty where there is none, for metrics that need none
+    marks: Mapping[str, tuple[int, ...]]  # named token positions of the prompt, such as `{"subject": (4, 5)}`
+    name: str  # the example's id, for messages
+    right: Ids = ()  # with `span=first`: the tokens that are right at the answer position; empty is the target's first alone
+    wrong: Ids = ()  # the tokens that they are compared with; empty is the foil's first alone
 
     @property
     def last(self) -> int:
@@ -37,7 +27,7 @@ class Prompt:
     def covers(self, spec: PositionSpec, position: int) -> bool:
         """Whether an intervention at `spec` touches this token.
 
-        `all` and `after_first` also touch the tokens of a teacher-forced continuation; everything else stands in the prompt.
+        `all` and `after_first` also touch the tokens of a teacher-forced continuation; everything else is in the prompt.
         """
         if spec == "all":
             return True
@@ -76,17 +66,14 @@ class TokenSequence:
 
 def sequences(prompts: Sequence[Prompt], *, full: bool) -> list[TokenSequence]:
     """The token sequences to run: one an example, or with `full` one each for target and foil."""
-    return [sequence for index, prompt in enumerate(prompts) for sequence in _of(index, prompt, full=full)]
-
-
-def _of(index: int, prompt: Prompt, *, full: bool) -> list[TokenSequence]:
-    if not full:
-        right, wrong = prompt.right or prompt.target[:1], prompt.wrong or prompt.foil[:1]
-        return [TokenSequence(index, prompt.ids, (Read(prompt.last, right, wrong, False),))]
     out = []
-    for answer, is_foil in ((prompt.target, False), (prompt.foil, True)):
-        if not answer:
+    for index, prompt in enumerate(prompts):
+        if not full:
+            right, wrong = prompt.right or prompt.target[:1], prompt.wrong or prompt.foil[:1]
+            out.append(TokenSequence(index, prompt.ids, (Read(prompt.last, right, wrong, False),)))
             continue
-        reads = tuple(Read(prompt.last + i, (token,), (token,), is_foil) for i, token in enumerate(answer))
-        out.append(TokenSequence(index, prompt.ids + answer[:-1], reads))
+        for answer, is_foil in ((prompt.target, False), (prompt.foil, True)):
+            if answer:
+                reads = tuple(Read(prompt.last + i, (token,), (token,), is_foil) for i, token in enumerate(answer))
+                out.append(TokenSequence(index, prompt.ids + answer[:-1], reads))
     return out

@@ -24,62 +24,49 @@ from tiny_ablation.models.placed import numbers
 from tiny_ablation.models.watch import removed
 
 MOST_ATTENDED = 512  # tokens of a prompt whose attention is read: the patterns of all layers are held at once
-_READ = ("z", "attn_out", "mlp_out", "resid_post")
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What one clean run gives at the answer position; a difference of logits is right minus wrong.
+    """What one clean run gives at the answer position; a difference of logits is right minus wrong."""
 
-    Attributes:
-        lens: (n_layers,) the difference that the residual stream behind each block gives.
-        embedding: the direct contribution to it of what enters the first block.
-        attn_out: (n_layers,) that of attention, its bias included; NaN where a block has none or it was not proven.
-        mlp_out: (n_layers,) that of the MLP.
-        heads: (n_layers, n_heads) that of each head.
-        promotes: of a block, (n_heads, d_vocab): its heads' contributions to each logit, less their mean over the vocabulary.
-        attention: (n_layers, n_heads, queries, keys); None where the model gives none.
-    """
-
-    lens: Tensor
-    embedding: float
-    attn_out: Tensor
-    mlp_out: Tensor
-    heads: Tensor
+    lens: Tensor  # (n_layers,) the difference that the residual stream behind each block gives
+    embedding: float  # the direct contribution to it of what enters the first block
+    attn_out: Tensor  # (n_layers,) that of attention, its bias included; NaN where a block has none or it was not proven
+    mlp_out: Tensor  # (n_layers,) that of the MLP
+    heads: Tensor  # (n_layers, n_heads) that of each head
+    # of a block, (n_heads, d_vocab): its heads' contributions to each logit, less their mean over the vocabulary
     promotes: Callable[[int], Tensor]
-    attention: Tensor | None
+    attention: Tensor | None  # (n_layers, n_heads, queries, keys); None where the model gives none
 
 
 @torch.inference_mode()
 def read_prompt(network: Network, prompt: Prompt) -> Reading:
     """One pass over one prompt, with eager attention."""
-    run = _run(network, prompt)
-    frozen = _FrozenNorm(network.final_norm, *run.final) if network.final_norm and run.final else None
-    towards = _towards(network, prompt)
-
-    def direct(values: Tensor) -> Tensor:
-        return (frozen(values) if frozen else values) @ towards
+    run, shape, rows = _run(network, prompt), network.shape, numbers(network.unembed)
+    frozen = _frozen(network.final_norm, *run.final) if network.final_norm and run.final else lambda values: values
+    # (d_model,): the unembedding of what is right less that of what is wrong, each the mean where there are several.
+    right, wrong = prompt.right or prompt.target[:1], prompt.wrong or prompt.foil[:1]
+    towards = rows[list(right)].mean(0)
+    towards = towards - rows[list(wrong)].mean(0) if wrong else towards
 
     def by_layer(component: str) -> Tensor:
         found = [run.at.get((component, layer)) for layer in range(shape.n_layers)]
-        return torch.tensor([torch.nan if x is None else float(direct(x)) for x in found])
+        return torch.tensor([torch.nan if x is None else float(frozen(x) @ towards) for x in found])
 
-    shape, written = network.shape, {}
-    for layer in shape.layers_with("z"):
-        if ("z", layer) in run.at:
-            written[layer] = _by_head(network, layer, run)
+    written = {layer: _by_head(network, layer, run) for layer in shape.layers_with("z") if ("z", layer) in run.at}
     heads = torch.full((shape.n_layers, shape.n_heads), torch.nan)
     for layer, values in written.items():
-        heads[layer] = direct(values).float().cpu()
+        heads[layer] = (frozen(values) @ towards).float().cpu()
 
     def promotes(layer: int) -> Tensor:
-        logits = (frozen(written[layer]) if frozen else written[layer]) @ _unembedding(network).T
+        logits = frozen(written[layer]) @ numbers(network.unembed).T
         return (logits - logits.mean(-1, keepdim=True)).float().cpu()
 
-    lens = [float(_normed(network, run.at["resid_post", layer]) @ towards) for layer in range(shape.n_layers)]
+    final = network.final_norm or (lambda values: values)
     return Reading(
-        lens=torch.tensor(lens),
-        embedding=float(direct(run.entering)),
+        lens=torch.tensor([float(final(run.at["resid_post", layer]) @ towards) for layer in range(shape.n_layers)]),
+        embedding=float(frozen(run.at["resid_pre", 0]) @ towards),
         attn_out=by_layer("attn_out"),
         mlp_out=by_layer("mlp_out"),
         heads=heads,
@@ -88,42 +75,33 @@ def read_prompt(network: Network, prompt: Prompt) -> Reading:
     )
 
 
-def _towards(network: Network, prompt: Prompt) -> Tensor:
-    """(d_model,): the unembedding of what is right less that of what is wrong, each the mean where there are several."""
-    rows = _unembedding(network)
-    right, wrong = prompt.right or prompt.target[:1], prompt.wrong or prompt.foil[:1]
-    towards = rows[list(right)].mean(0)
-    return towards - rows[list(wrong)].mean(0) if wrong else towards
-
-
-def _unembedding(network: Network) -> Tensor:
-    return numbers(network.unembed)
-
-
 @dataclass
 class _Run:
     """What a pass gave at the last token; `final` is what the final norm was given and what it gave."""
 
     at: dict[tuple[str, int], Tensor] = field(default_factory=dict)
-    entering: Tensor = field(default_factory=lambda: torch.empty(0))
     final: tuple[Tensor, Tensor] | None = None
     attention: Tensor | None = None
 
 
 def _run(network: Network, prompt: Prompt) -> _Run:
     found, shape = _Run(), network.shape
+
+    def keep_norm(_module: nn.Module, args: tuple[Any, ...], out: Tensor) -> None:
+        given = first_tensor(args, {})[1]
+        found.final = given.flatten(0, -2)[-1].clone(), out.flatten(0, -2)[-1].clone()
+
     with ExitStack() as hooks:
         for layer, part in enumerate(network.parts):
-            for component in (*_READ, "resid_pre"):
+            for component in ("z", "attn_out", "mlp_out", "resid_post", "resid_pre"):
                 if component in part.points:
                     hook = part.points[component].on_read(_keep(found.at, (component, layer)))
                     hooks.enter_context(removed(hook))
         if network.final_norm is not None:
-            hooks.enter_context(removed(network.final_norm.register_forward_hook(_keep_norm(found))))
+            hooks.enter_context(removed(network.final_norm.register_forward_hook(keep_norm)))
         attended = hooks.enter_context(_eager(network.hf, len(prompt.ids)))
         ids = torch.tensor([prompt.ids], device=network.device)
         out = network.forward(ids, **({"output_attentions": True} if attended else {}))
-    found.entering = found.at["resid_pre", 0]
     patterns = [a[0] for a in getattr(out, "attentions", None) or () if isinstance(a, Tensor) and a.dim() == 4]
     layers = shape.layers_with("z")
     square = (shape.n_heads, len(prompt.ids), len(prompt.ids))
@@ -137,14 +115,6 @@ def _keep(into: dict[tuple[str, int], Tensor], place: tuple[str, int]) -> Callab
     def hook(values: Tensor) -> None:
         last = values.reshape(-1, *values.shape[-2:])[-1].clone()  # some models hold all tokens as rows
         into[place] = last if place[0] == "z" else last[0]  # (n_heads, d_head), or (d_model,)
-
-    return hook
-
-
-def _keep_norm(into: _Run) -> Callable[..., None]:
-    def hook(_module: nn.Module, args: tuple[Any, ...], out: Tensor) -> None:
-        given = first_tensor(args, {})[1]
-        into.final = given.flatten(0, -2)[-1].clone(), out.flatten(0, -2)[-1].clone()
 
     return hook
 
@@ -163,20 +133,14 @@ def _eager(hf: Any, width: int) -> Iterator[bool]:
         hf.config._attn_implementation = before
 
 
-class _FrozenNorm:
-    """The final norm as a linear map: its scale is what it is in one run."""
-
-    def __init__(self, norm: nn.Module, given: Tensor, gave: Tensor) -> None:
-        bias = getattr(norm, "bias", None)
-        # RMSNorm keeps the mean of what it is given, LayerNorm takes it away.
-        self._centred = torch.allclose(norm(given + given.abs().max()), gave, rtol=1e-3, atol=1e-4)
-        self._scale = _scale(norm, self._centre(given), gave, 0.0 if bias is None else bias)
-
-    def _centre(self, values: Tensor) -> Tensor:
-        return values - values.mean(-1, keepdim=True) if self._centred else values
-
-    def __call__(self, values: Tensor) -> Tensor:
-        return self._centre(values) * self._scale
+def _frozen(norm: nn.Module, given: Tensor, gave: Tensor) -> Callable[[Tensor], Tensor]:
+    """The final norm as a linear map: its scale is what it is in the run where it was `given` this."""
+    bias = getattr(norm, "bias", None)
+    # RMSNorm keeps the mean of what it is given, LayerNorm takes it away.
+    centred = torch.allclose(norm(given + given.abs().max()), gave, rtol=1e-3, atol=1e-4)
+    centre = lambda values: values - values.mean(-1, keepdim=True) if centred else values  # noqa: E731
+    scale = _scale(norm, centre(given), gave, 0.0 if bias is None else bias)
+    return lambda values: centre(values) * scale
 
 
 def _scale(module: nn.Module, given: Tensor, gave: Tensor, bias: Tensor | float = 0.0) -> Tensor:
@@ -196,10 +160,6 @@ def _scale(module: nn.Module, given: Tensor, gave: Tensor, bias: Tensor | float 
         if torch.allclose(given * scale, wanted, rtol=1e-3, atol=1e-4 * float(wanted.abs().max())):
             return scale
     return torch.where(given == 0, 0, wanted / given)
-
-
-def _normed(network: Network, values: Tensor) -> Tensor:
-    return values if network.final_norm is None else network.final_norm(values)
 
 
 def _by_head(network: Network, layer: int, run: _Run) -> Tensor:

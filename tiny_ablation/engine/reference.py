@@ -8,14 +8,14 @@ shared prefixes. The interventions on a prompt are copies of it below each other
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from tiny_ablation.engine.bare.model import Bare, Place, Tap
+from tiny_ablation.engine.bare.model import Bare, Pass, Place, Tap
 from tiny_ablation.engine.decoding import Decoding, Pen
-from tiny_ablation.engine.edits import Edit, Ids, Intervention, PositionSpec
+from tiny_ablation.engine.edits import Edit, Ids, Intervention
 from tiny_ablation.engine.prompts import Prompt, TokenSequence, sequences
 from tiny_ablation.metrics.readout import Metric, Readout, Reads, token_sets
 from tiny_ablation.models.placed import is_placed
@@ -27,18 +27,14 @@ FEW_TOKENS = 96  # where the model is larger than the memory
 
 @dataclass(frozen=True)
 class Cell:
-    """One intervention on one example.
+    """One intervention on one example."""
 
-    Attributes:
-        values: each metric.
-        margin: by how many logits the most probable token leads, at the read where it leads least, with the intervention or
-            without it. What counts right answers may go either way where it is within rounding.
-        router: by how much of the size of its logits a router's last chosen expert leads the next, where it leads least, with
-            the intervention or without it; infinity for a model without experts.
-    """
-
-    values: dict[str, float]
+    values: dict[str, float]  # each metric
+    # by how many logits the most probable token leads, at the read where it leads least, with the intervention or without it.
+    # What counts right answers may go either way where it is within rounding.
     margin: float
+    # by how much of the size of its logits a router's last chosen expert leads the next, where it leads least, with the
+    # intervention or without it; infinity for a model without experts
     router: float = float("inf")
 
 
@@ -51,33 +47,17 @@ class _Made(NamedTuple):
     source: Tensor | None
 
 
-class _Out(NamedTuple):
-    """Logits (runs, n_reads, d_vocab) and the margins (runs,) of the routers."""
-
-    logits: Tensor
-    router: Tensor
-
-
 @dataclass
 class Reference:
-    """Computes interventions on one prompt.
-
-    Attributes:
-        model: the model.
-        prompts: all prompts; results are asked for by index.
-        metrics: what is measured.
-        full: score whole answers.
-        base_intervention: made in every run, the baseline included.
-        decoding: how text is written, where metrics are of text.
-        others: the bare models of the networks that replacements name, by the identity of the network.
-    """
+    """Computes interventions on one prompt."""
 
     model: Bare
-    prompts: Sequence[Prompt]
-    metrics: Sequence[Metric]
-    full: bool = False
-    base_intervention: Intervention | None = None
-    decoding: Decoding | None = None
+    prompts: Sequence[Prompt]  # all prompts; results are asked for by index
+    metrics: Sequence[Metric]  # what is measured
+    full: bool = False  # score whole answers
+    base_intervention: Intervention | None = None  # made in every run, the baseline included
+    decoding: Decoding | None = None  # how text is written, where metrics are of text
+    # the bare models of the networks that replacements name, by the identity of the network
     others: Mapping[int, Bare] = field(default_factory=dict)
 
     def values(self, intervention: Intervention | None, example: int) -> dict[str, float]:
@@ -90,15 +70,22 @@ class Reference:
         if self.decoding is not None:
             return self._cells_of_text(self.decoding, interventions, example)
         strands = [TokenSequence(example, s.ids, s.reads) for s in sequences([self.prompts[example]], full=self.full)]
-        reads = _reads([read for s in strands for read in s.reads], str(self.model.device))
+        asked_at, column = [read for s in strands for read in s.reads], partial(torch.tensor, device=self.model.device)
+        reads = Reads(
+            tokens=token_sets([read.tokens for read in asked_at]).to(self.model.device),
+            example=column([0] * len(asked_at)),
+            is_foil=column([read.is_foil for read in asked_at]),
+            foils=token_sets([read.foils for read in asked_at]).to(self.model.device),
+            n_examples=1,
+        )
         if list(interventions) == [None]:
             base = self._run(strands, [None])
             return list(self._cells(base, base, reads))
         asked = [None, *interventions]
         step = max(2, self._max_tokens // max(len(s.ids) for s in strands))
         first = self._run(strands, asked[:step])
-        base = _Out(first.logits[:1], first.router[:1])
-        out = list(self._cells(_Out(first.logits[1:], first.router[1:]), base, reads))
+        base = Pass(first.logits[:1], first.router[:1])
+        out = list(self._cells(Pass(first.logits[1:], first.router[1:]), base, reads))
         for start in range(step, len(asked), step):
             out += self._cells(self._run(strands, asked[start : start + step]), base, reads)
         return out
@@ -111,26 +98,23 @@ class Reference:
         while going := [run for run, pen in enumerate(pens) if pen.open]:
             same = [run for run in going if pens[run].ids == pens[going[0]].ids]
             same = same[: max(1, self._max_tokens // len(pens[same[0]].sequence.ids))]
-            out = self._run_one(pens[same[0]].sequence, [runs[run] for run in same])
-            for run, logits, router in zip(same, out.logits[:, 0], out.router.tolist(), strict=True):
+            passed = self._run_one(pens[same[0]].sequence, [runs[run] for run in same])
+            for run, logits, router in zip(same, passed.logits[:, 0], passed.router.tolist(), strict=True):
                 best = pens[run].write(logits).topk(2).values.tolist()
                 margins[run], routers[run] = min(margins[run], best[0] - best[1]), min(routers[run], router)
         base, edited = decoding.written([pens[:1]]), decoding.written([[pen] for pen in pens[1:]])
         values = {metric.name: metric.compute(edited, base)[:, 0].tolist() for metric in self.metrics}
-        return [
-            Cell(
-                {name: column[i] for name, column in values.items()},
-                min(margins[0], margins[i + 1]),
-                min(routers[0], routers[i + 1]),
-            )
-            for i in range(len(interventions))
-        ]
+        out = []
+        for i, (margin, router) in enumerate(zip(margins[1:], routers[1:], strict=True)):
+            of_run = {name: column[i] for name, column in values.items()}
+            out.append(Cell(of_run, min(margins[0], margin), min(routers[0], router)))
+        return out
 
     @property
     def _max_tokens(self) -> int:
         return FEW_TOKENS if is_placed(self.model.hf) else MAX_TOKENS
 
-    def _cells(self, out: _Out, base_out: _Out, reads: Reads) -> Iterator[Cell]:
+    def _cells(self, out: Pass, base_out: Pass, reads: Reads) -> Iterator[Cell]:
         run, base = Readout(out.logits, reads), Readout(base_out.logits, reads)
         values = {metric.name: metric.compute(run, base)[:, 0].tolist() for metric in self.metrics}
         margins = torch.minimum(_margin(run), _margin(base)).tolist()
@@ -138,51 +122,43 @@ class Reference:
         for i, (margin, router) in enumerate(zip(margins, routers, strict=True)):
             yield Cell({name: column[i] for name, column in values.items()}, margin, router)
 
-    def _run(self, strands: Sequence[TokenSequence], runs: Sequence[Intervention | None]) -> _Out:
+    def _run(self, strands: Sequence[TokenSequence], runs: Sequence[Intervention | None]) -> Pass:
         outs = [self._run_one(strand, runs) for strand in strands]
-        return _Out(torch.cat([o.logits for o in outs], 1), torch.stack([o.router for o in outs]).amin(0))
+        return Pass(torch.cat([o.logits for o in outs], 1), torch.stack([o.router for o in outs]).amin(0))
 
-    def _run_one(self, strand: TokenSequence, runs: Sequence[Intervention | None]) -> _Out:
+    def _run_one(self, strand: TokenSequence, runs: Sequence[Intervention | None]) -> Pass:
         """One token sequence, a copy a run."""
-        asked = [
-            (row, edit)
-            for row, run in enumerate(runs)
-            for intervention in (self.base_intervention, run)
-            if intervention is not None
-            for edit in intervention.edits
-        ]
-        seen = self._source_runs(strand.example, [edit for _, edit in asked], self.model)
-        taps = _taps([self._made(row, edit, strand, seen) for row, edit in asked])
-        passed = self.model.run(strand.ids, len(runs), taps)
-        return _Out(passed.logits[:, [read.position for read in strand.reads]], passed.router)
+        always = self.base_intervention.edits if self.base_intervention else ()
+        asked = [(row, edit) for row, run in enumerate(runs) for edit in (*always, *(run.edits if run else ()))]
+        passed = self.model.run(strand.ids, len(runs), self._taps(strand, asked, self.model))
+        return Pass(passed.logits[:, [read.position for read in strand.reads]], passed.router)
+
+    def _taps(self, strand: TokenSequence, asked: Sequence[tuple[int, Edit]], model: Bare) -> dict[Place, Tap]:
+        """What makes edits of copies of a sequence in a run of `model`, place by place."""
+        seen = self._source_runs(strand.example, [edit for _, edit in asked], model)
+        by_place: dict[Place, list[_Made]] = {}
+        for row, edit in asked:
+            by_place.setdefault((edit.component, edit.layer), []).append(self._made(row, edit, strand, seen))
+        return {place: partial(_write, of_place) for place, of_place in by_place.items()}
 
     def _made(self, row: int, edit: Edit, strand: TokenSequence, seen: "SourceRuns") -> _Made:
-        prompt = self.prompts[strand.example]
-        at = [
-            p for p in range(len(strand.ids)) if prompt.covers(edit.positions, p) and self._aligned(edit, strand, p) is not None
-        ]
-        if edit.keys is not None:
-            return _Made(row, edit, at, self._meant(prompt, edit.keys, at, len(strand.ids)))
-        return _Made(row, edit, at, self._source(edit, strand.example, at, seen))
-
-    def _meant(self, prompt: Prompt, keys: PositionSpec, at: list[int], length: int) -> Tensor:
-        """(len(at), 1, length) bool: which scores an edit of the queries at these positions means."""
-        meant = [[[k < q and prompt.covers(keys, k) for k in range(length)]] for q in at]
-        return torch.tensor(meant, dtype=torch.bool, device=self.model.device).view(len(at), 1, length)
-
-    def _source(self, edit: Edit, example: int, at: list[int], seen: "SourceRuns") -> Tensor | None:
-        """(len(at), width) or (len(at), units, width): the source run's values at the positions that are written."""
+        prompt, length = self.prompts[strand.example], len(strand.ids)
+        there = {p: self._aligned(edit, strand.example, p) for p in range(length) if prompt.covers(edit.positions, p)}
+        at = [p for p, source in there.items() if source is not None]
         lookup = edit.replacement.lookup
+        if edit.keys is not None:  # which scores an edit of the queries at these positions means, (len(at), 1, length) bool
+            meant = [[[k < q and prompt.covers(edit.keys, k) for k in range(length)]] for q in at]
+            return _Made(
+                row, edit, at, torch.tensor(meant, dtype=torch.bool, device=self.model.device).view(len(at), 1, length)
+            )
         if lookup is not None:
-            rows = lookup.values(edit.component, edit.layer)[[lookup.row(example, p) for p in at]]
-            rows = rows.to(self.model.device)
-            return rows if edit.unit is None else rows[:, edit.unit]
-        if edit.replacement.sources is None:
-            return None
-        strand = TokenSequence(example, self.prompts[example].ids, ())
-        values = seen[_source_key(edit, example)][edit.component, edit.layer]
-        whole = values[[self._aligned(edit, strand, p) for p in at]]
-        return whole if edit.unit is None else whole[:, edit.unit]
+            rows = lookup.values(edit.component, edit.layer)[[lookup.row(strand.example, p) for p in at]]
+            source = rows.to(self.model.device)
+        elif edit.replacement.sources is None:
+            return _Made(row, edit, at, None)
+        else:
+            source = seen[_source_key(edit, strand.example)][edit.component, edit.layer][[there[p] for p in at]]
+        return _Made(row, edit, at, source if edit.unit is None else source[:, edit.unit])
 
     def _source_runs(self, example: int, edits: Sequence[Edit], own: Bare) -> "SourceRuns":
         """What stands at the places of `edits` of runs of `own` in the runs whose values they put in, each made once."""
@@ -190,32 +166,23 @@ class Reference:
         for edit in edits:
             if edit.replacement.sources is not None:
                 wanted.setdefault(_source_key(edit, example), set()).add((edit.component, edit.layer))
-        return {
-            (ids, within, network): self._captured(
-                example, ids, within, places, own if network is None else self.others[network]
-            )
-            for (ids, within, network), places in wanted.items()
-        }
+        found = {}
+        for (ids, within, network), places in wanted.items():
+            model = own if network is None else self.others[network]
+            taps = self._taps(TokenSequence(example, ids, ()), [(0, edit) for edit in within.edits] if within else [], model)
+            seen: dict[Place, Tensor] = {}
+            for place in sorted(places):
+                taps[place] = partial(_keep, seen, place, taps.get(place))
+            model.run(ids, 1, taps)
+            found[ids, within, network] = seen
+        return found
 
-    def _captured(
-        self, example: int, ids: Ids, within: Intervention | None, places: set[Place], model: Bare
-    ) -> dict[Place, Tensor]:
-        inner = within.edits if within else ()
-        sources = self._source_runs(example, inner, model)
-        strand = TokenSequence(example, ids, ())
-        taps = _taps([self._made(0, edit, strand, sources) for edit in inner])
-        seen: dict[Place, Tensor] = {}
-        for place in sorted(places):
-            taps[place] = partial(_keep, seen, place, taps.get(place))
-        model.run(ids, 1, taps)
-        return seen
-
-    def _aligned(self, edit: Edit, strand: TokenSequence, position: int) -> int | None:
+    def _aligned(self, edit: Edit, example: int, position: int) -> int | None:
         """The source run's position for `position`; a token without one keeps its own value."""
         if edit.replacement.sources is None:
             return position
-        source = edit.replacement.sources[strand.example]
-        return edit.replacement.source_position(position, len(self.prompts[strand.example].ids), len(source))
+        source = edit.replacement.sources[example]
+        return edit.replacement.source_position(position, len(self.prompts[example].ids), len(source))
 
 
 # The tokens of a source run, what is done to it, and the identity of the network that makes it (None: the run's own).
@@ -228,14 +195,6 @@ def _source_key(edit: Edit, example: int) -> SourceKey:
     assert replacement.sources is not None
     network = None if replacement.network is None else id(replacement.network)
     return replacement.sources[example], replacement.within, network
-
-
-def _taps(made: Sequence[_Made]) -> dict[Place, Tap]:
-    """What writes all edits, place by place."""
-    by_place: dict[Place, list[_Made]] = {}
-    for one in made:
-        by_place.setdefault((one.edit.component, one.edit.layer), []).append(one)
-    return {place: partial(_write, of_place) for place, of_place in by_place.items()}
 
 
 def _write(made: Sequence[_Made], x: Tensor) -> Tensor:
@@ -258,14 +217,3 @@ def _margin(readout: Readout) -> Tensor:
     """(runs,): the lead of the most probable token, at the read where it is smallest."""
     best = readout.logits.topk(2).values
     return (best[..., 0] - best[..., 1]).amin(-1)
-
-
-def _reads(reads: list[Any], device: str) -> Reads:
-    column = partial(torch.tensor, device=device)
-    return Reads(
-        tokens=token_sets([r.tokens for r in reads]).to(device),
-        example=column([0] * len(reads)),
-        is_foil=column([r.is_foil for r in reads]),
-        foils=token_sets([r.foils for r in reads]).to(device),
-        n_examples=1,
-    )

@@ -17,63 +17,40 @@ LOGITS_AT_ONCE = 2**20
 
 @dataclass(frozen=True)
 class BatchResult:
-    """What one batch gave.
+    """What one batch gave."""
 
-    Attributes:
-        examples: indices of its examples.
-        values: for each metric (n_interventions, n) float64.
-        baseline: for each metric (n,) float64.
-        top1: (n_interventions, n) int64, the most probable next token.
-        top1_baseline: (n,) int64.
-        written: with `metrics.span=text`, the token ids of what was written, -1 behind its end: `written`
-            (max_new_tokens, n_interventions, n) int64 and `written_baseline` (max_new_tokens, n); else empty.
-    """
-
-    examples: tuple[int, ...]
-    values: dict[str, Tensor]
-    baseline: dict[str, Tensor]
-    top1: Tensor
-    top1_baseline: Tensor
+    examples: tuple[int, ...]  # indices of its examples
+    values: dict[str, Tensor]  # for each metric (n_interventions, n) float64
+    baseline: dict[str, Tensor]  # for each metric (n,) float64
+    top1: Tensor  # (n_interventions, n) int64, the most probable next token
+    top1_baseline: Tensor  # (n,) int64
+    # with `metrics.span=text`, the token ids of what was written, -1 behind its end: `written` (max_new_tokens,
+    # n_interventions, n) int64 and `written_baseline` (max_new_tokens, n); else empty
     written: dict[str, Tensor] = field(default_factory=dict)
 
-
-@dataclass
-class Results:
-    """Metrics of one batch as they come in."""
-
-    metrics: Sequence[Metric]
-    values: dict[str, Tensor]
-    baseline: dict[str, Tensor]
-    top1: Tensor
-    top1_baseline: Tensor
-
     @classmethod
-    def empty(cls, metrics: Sequence[Metric], n: int, base: Readout) -> "Results":
+    def empty(cls, examples: tuple[int, ...], metrics: Sequence[Metric], n: int, base: Readout) -> "BatchResult":
         """Of `n` runs that are still to come, beside the un-intervened one."""
         size = base.reads.n_examples
         return cls(
-            metrics,
+            examples,
             {m.name: torch.full((n, size), torch.nan, dtype=torch.float64) for m in metrics},
             {m.name: _measured(m, base, base, ["the un-intervened model"])[0] for m in metrics},
             torch.full((n, size), -1),
             _first_read(base)[0].cpu(),
         )
 
-    def add(self, chunk: list[int], logits: Tensor, base: Readout, labels: list[str]) -> None:
-        """Metrics of the chunk's runs, a few runs at a time so that no copy of all logits is made."""
+    def add(self, metrics: Sequence[Metric], chunk: list[int], logits: Tensor, base: Readout, labels: list[str]) -> None:
+        """Fill in the metrics of the chunk's runs, a few runs at a time so that no copy of all logits is made."""
         at_once = LOGITS_AT_ONCE if logits.device.type == "cpu" else logits.numel()
         step = max(1, at_once // logits[0].numel())
         for start in range(0, len(chunk), step):
             part = Readout(logits[start : start + step], base.reads)
             check_finite(part, labels[start : start + step])
             rows = torch.tensor(chunk[start : start + step])
-            for metric in self.metrics:
+            for metric in metrics:
                 self.values[metric.name][rows] = _measured(metric, part, base, labels[start : start + step])
             self.top1[rows] = _first_read(part).cpu()
-
-    def finish(self, examples: tuple[int, ...]) -> BatchResult:
-        """What came in, of these examples."""
-        return BatchResult(examples, self.values, self.baseline, self.top1, self.top1_baseline)
 
 
 def _first_read(readout: Readout) -> Tensor:

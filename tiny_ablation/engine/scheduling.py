@@ -28,19 +28,12 @@ Edited = Callable[[Edit], Tensor | None]
 
 @dataclass(frozen=True)
 class Share:
-    """Interventions that start at one block, of one kept pass.
+    """Interventions that start at one block, of one kept pass."""
 
-    Attributes:
-        start: the block.
-        runs: what is left to do of each, by its index in the plan.
-        only: (k,) the nodes that they need, ascending; None for all.
-        made: the edits of the pass that they start from; none for the clean one.
-    """
-
-    start: int
-    runs: dict[int, Intervention]
-    only: Tensor | None
-    made: tuple[Edit, ...] = ()
+    start: int  # the block
+    runs: dict[int, Intervention]  # what is left to do of each, by its index in the plan
+    only: Tensor | None  # (k,) the nodes that they need, ascending; None for all
+    made: tuple[Edit, ...] = ()  # the edits of the pass that they start from; none for the clean one
 
 
 def shares(
@@ -104,30 +97,20 @@ def _trunks(
 
 def _changing_the_same(runs: Mapping[int, Intervention], batch: Batch, edited: Edited) -> list[tuple[Tensor, list[int]]]:
     """(nodes,) bool of what can be changed, each with all interventions that can change just that."""
-    touched: dict[frozenset[Hashable], list[int]] = {}
+    touched: dict[frozenset[Hashable], list[int]] = {}  # by what the nodes of the edits depend on
     for index, intervention in runs.items():
-        touched.setdefault(frozenset(map(_touches, intervention.edits)), []).append(index)
+        of_edits = ((e.positions, None if e.replacement.sources is None else id(e.replacement)) for e in intervention.edits)
+        touched.setdefault(frozenset(of_edits), []).append(index)
     same: dict[bytes, tuple[Tensor, list[int]]] = {}
     for indices in touched.values():
-        changed = _changed(runs[indices[0]], batch, edited)
+        changed = torch.zeros(batch.n_nodes, dtype=torch.bool)
+        for nodes in map(edited, runs[indices[0]].edits):
+            if nodes is None:
+                changed[:] = True
+                break
+            changed[batch.reached_from(nodes)] = True
         same.setdefault(changed.numpy().tobytes(), (changed, []))[1].extend(indices)
     return list(same.values())
-
-
-def _touches(edit: Edit) -> Hashable:
-    """What an edit's nodes depend on."""
-    return edit.positions, id(edit.replacement) if edit.replacement.sources is not None else None
-
-
-def _changed(intervention: Intervention, batch: Batch, edited: Edited) -> Tensor:
-    """(nodes,) bool: what the intervention can change."""
-    changed = torch.zeros(batch.n_nodes, dtype=torch.bool)
-    for edit in intervention.edits:
-        nodes = edited(edit)
-        if nodes is None:
-            return ~torch.zeros_like(changed)
-        changed[batch.reached_from(nodes)] = True
-    return changed
 
 
 def _by_nodes(
@@ -137,7 +120,11 @@ def _by_nodes(
 
     def share(indices: list[int], nodes: Tensor) -> Share:
         chosen = {index: runs[index] for index in sorted(indices)}
-        return Share(start, chosen, _worth_it(nodes), made)
+        if nodes.sum() > WORTH_IT * len(nodes):
+            return Share(start, chosen, None, made)
+        # A few more where these are fewer than a matrix product needs.
+        more = (~nodes).nonzero()[: max(0, MIN_ROWS - int(nodes.sum())), 0]
+        return Share(start, chosen, torch.cat([nodes.nonzero()[:, 0], more]).sort().values, made)
 
     held: list[int] = []
     union = torch.zeros(0, dtype=torch.bool)
@@ -149,11 +136,3 @@ def _by_nodes(
         held = held + indices
     if held:
         yield share(held, union)
-
-
-def _worth_it(nodes: Tensor) -> Tensor | None:
-    """(k,) these nodes, and a few more where they are fewer than a product needs; None where that is nearly all."""
-    if nodes.sum() > WORTH_IT * len(nodes):
-        return None
-    more = (~nodes).nonzero()[: max(0, MIN_ROWS - int(nodes.sum())), 0]
-    return torch.cat([nodes.nonzero()[:, 0], more]).sort().values

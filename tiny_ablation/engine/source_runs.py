@@ -1,8 +1,8 @@
 """The values that are put in: where they come from, aligned with the tokens of a batch.
 
 They come from other runs (patching, resampling), of this model or another one, from an edited run of the prompt itself (path
-patching), or from tables that stand ready (means, noise). Costs one clean pass over the distinct source prompts of a batch, and
-for edited source runs one pass more each, from the block of their first edit on. How much is held at once: see
+patching), or from tables that are made beforehand (means, noise). Costs one clean pass over the distinct source prompts of
+a batch, and for edited source runs one pass more each, from the block of their first edit on. How much is held at once: see
 `tiny_ablation.engine.parts`.
 """
 
@@ -12,11 +12,11 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from tiny_ablation.engine.edits import Edit, Ids, Intervention, Lookup, PositionSpec, Replacement
+from tiny_ablation.engine.edits import Edit, Intervention, PositionSpec, Replacement
 from tiny_ablation.engine.forward import Passes, Place, Writer
 from tiny_ablation.engine.layout import Batch, build_batches
 from tiny_ablation.engine.parts import source_prompts
-from tiny_ablation.engine.prompts import Prompt, Prompts, sequences
+from tiny_ablation.engine.prompts import Prompt, Prompts, TokenSequence, sequences
 
 # Nodes of one pass over source prompts.
 SOURCE_NODES = 1024
@@ -26,29 +26,23 @@ Wanted = dict[int, tuple[Replacement, set[Place]]]  # by the identity of the rep
 
 @dataclass
 class Sources:
-    """Values of source runs, and of tables that stand ready, at the nodes of a batch.
+    """Values of source runs, and of tables made beforehand, at the nodes of a batch."""
 
-    Attributes:
-        prompts: the prompts of the batch's examples, by example.
-        batch: the batch.
-        plain: for each network (by identity; that of None is the one that is run) and place what the clean source runs have
-            there, (source nodes, units, width).
-        edited_runs: for each replacement whose source run is edited (by identity) and place, the same of that run.
-        index: for each replacement the source node of each node of the batch, -1 where there is none.
-        rows: for each table the row of each node.
-        selected: for each choice of positions its nodes, as `Batch.select` gives them.
-        keys: for each choice of keys the scores that it means, as `Batch.keys` gives them.
-        limited: for each replacement and choice of positions the nodes of these that have a source node.
-    """
-
-    prompts: Prompts
+    prompts: Prompts  # the prompts of the batch's examples, by example
     batch: Batch
+    # for each network (by identity; that of None is the one that is run) and place what the clean source runs have there,
+    # (source nodes, units, width)
     plain: dict[tuple[int, Place], Tensor] = field(default_factory=dict)
+    # for each replacement whose source run is edited (by identity) and place, the same of that run
     edited_runs: dict[tuple[int, Place], Tensor] = field(default_factory=dict)
+    # for each replacement the source node of each node of the batch, -1 where there is none
     index: dict[int, Tensor] = field(default_factory=dict)
-    rows: dict[int, Tensor] = field(default_factory=dict)
+    rows: dict[int, Tensor] = field(default_factory=dict)  # for each table the row of each node
+    # for each choice of positions its nodes, as `Batch.select` gives them
     selected: dict[PositionSpec, Tensor | None] = field(default_factory=dict)
+    # for each choice of keys the scores that it means, as `Batch.keys` gives them
     keys: dict[PositionSpec, Tensor] = field(default_factory=dict)
+    # for each replacement and choice of positions the nodes of these that have a source node
     limited: dict[tuple[int, PositionSpec], Tensor | None] = field(default_factory=dict)
 
     @classmethod
@@ -106,17 +100,15 @@ class Sources:
         return write
 
     def edited(self, edit: Edit) -> Tensor | None:
-        """(k,) the nodes that an edit writes to, ascending; None for all."""
-        nodes = self._selected(edit.positions)
-        return nodes if edit.replacement.sources is None else self._limit(edit, nodes)
+        """(k,) the nodes that an edit writes to, ascending; None for all.
 
-    def _selected(self, spec: PositionSpec) -> Tensor | None:
-        if spec not in self.selected:
-            self.selected[spec] = self.batch.select(self.prompts, spec)
-        return self.selected[spec]
-
-    def _limit(self, edit: Edit, nodes: Tensor | None) -> Tensor | None:
-        """The nodes that have a counterpart in the source run; a token without one keeps its own value."""
+        A token without a counterpart in the source run keeps its own value.
+        """
+        if edit.positions not in self.selected:
+            self.selected[edit.positions] = self.batch.select(self.prompts, edit.positions)
+        nodes = self.selected[edit.positions]
+        if edit.replacement.sources is None:
+            return nodes
         key = id(edit.replacement), edit.positions
         if key not in self.limited:
             aligned = self.index[key[0]] >= 0
@@ -130,16 +122,15 @@ class Sources:
         """Clean runs of one network on the distinct source prompts of all replacements."""
         network = next(iter(wanted.values()))[0].network
         passes = passes.of(network)
-        sources = {
-            ids: source
-            for source, ids in enumerate(source_prompts((replacement for replacement, _ in wanted.values()), self.batch))
+        number = {
+            ids: i for i, ids in enumerate(source_prompts((replacement for replacement, _ in wanted.values()), self.batch))
         }
-        prompts = {source: Prompt(ids, (0,), (0,), {}, f"source {source}") for ids, source in sources.items()}
-        items = [type(s)(source, s.ids, s.reads) for source, prompt in prompts.items() for s in sequences([prompt], full=False)]
+        prompts = [Prompt(ids, (0,), (0,), {}, f"source {i}") for ids, i in number.items()]
         places = sorted(set().union(*(places for _, places in wanted.values())))
         at: dict[Place, list[Tensor]] = {place: [] for place in places}
         nodes_of, start = {}, 0
-        for run in build_batches(items, lambda _e, _p: None, max_nodes=SOURCE_NODES, shared=True, limits=passes.network.trees):
+        items, untagged = sequences(prompts, full=False), lambda _e, _p: None
+        for run in build_batches(items, untagged, max_nodes=SOURCE_NODES, shared=True, limits=passes.network.trees):
             unread = replace(run, read_nodes=run.read_nodes[:1])  # its logits are of no use
             for place, values in passes.clean(unread, places).at.items():
                 at[place].append(values)
@@ -150,19 +141,20 @@ class Sources:
             self.plain[id(network), place] = torch.cat(at.pop(place))
         for key, (replacement, _) in wanted.items():
             assert replacement.sources is not None
-            of_example = {e: nodes_of[sources[replacement.sources[e]]] for e in self.batch.examples}
-            self.index[key] = _alignment(of_example, self.batch, self.prompts, replacement)
+            of_example = {e: nodes_of[number[replacement.sources[e]]] for e in self.batch.examples}
+            self.index[key] = self._alignment(of_example, replacement)
 
     def _run_edited(self, passes: Passes, wanted: Wanted, capacity: int) -> None:
         """The edited runs of one network on one set of source prompts, each a run of its own."""
         first = next(iter(wanted.values()))[0]
         sources, passes = first.sources, passes.of(first.network)
         assert sources is not None
+        own = {e: Prompt(sources[e], (0,), (0,), self.prompts[e].marks, self.prompts[e].name) for e in self.batch.examples}
+        items = [TokenSequence(e, s.ids, s.reads) for e in own for s in sequences([own[e]], full=False)]
         start = 0
         parts: dict[tuple[int, Place], list[Tensor]] = {}
         nodes_of: dict[int, list[int]] = {}
-        for run in _lay_out(passes, sources, self.prompts, self.batch):
-            own = {e: Prompt(sources[e], (0,), (0,), self.prompts[e].marks, self.prompts[e].name) for e in run.examples}
+        for run in build_batches(items, lambda e, _: e, max_nodes=10**9, shared=True, limits=passes.network.trees):
             for key, place, values in _edited_runs(passes, run, own, wanted, capacity):
                 parts.setdefault((key, place), []).append(values)
             for sequence, nodes in zip(run.sequences, run.nodes, strict=True):
@@ -170,38 +162,40 @@ class Sources:
             start += run.n_nodes
         self.edited_runs |= {of: torch.cat(values) for of, values in parts.items()}
         for key, (replacement, _) in wanted.items():
-            self.index[key] = _alignment(nodes_of, self.batch, self.prompts, replacement)
+            self.index[key] = self._alignment(nodes_of, replacement)
+
+    def _alignment(self, nodes_of: dict[int, list[int]], replacement: Replacement) -> Tensor:
+        """For each node of the batch its node in the source runs (-1 where none)."""
+        index = torch.full((self.batch.n_nodes,), -1)
+        for node, (example, position) in self.batch.owners().items():
+            source = nodes_of[example]
+            aligned = replacement.source_position(position, len(self.prompts[example].ids), len(source))
+            if aligned is not None:
+                index[node] = source[aligned]
+        return index
 
     def _get(self, edit: Edit, nodes: Tensor | None) -> Tensor | None:
-        """(k, width) or (k, units, width): the source's values where the edit writes."""
+        """(k, width) or (k, units, width): the source's values where the edit writes; of scores (k, 1, width) bool, which."""
+        replacement, lookup = edit.replacement, edit.replacement.lookup
         if edit.keys is not None:
-            return self._scores_of(edit.keys, nodes)
-        if edit.replacement.lookup is not None:
-            return self._look_up(edit, edit.replacement.lookup, nodes)
-        if edit.replacement.sources is None:
+            if edit.keys not in self.keys:
+                self.keys[edit.keys] = self.batch.keys(self.prompts, edit.keys)
+            meant = self.keys[edit.keys]
+            return (meant if nodes is None else meant[nodes])[:, None]
+        if lookup is not None:
+            if id(lookup) not in self.rows:
+                owners = self.batch.owners()
+                self.rows[id(lookup)] = torch.tensor([lookup.row(*owners[n]) for n in range(len(owners))], dtype=torch.long)
+            rows, values = self.rows[id(lookup)], lookup.values(edit.component, edit.layer)
+        elif replacement.sources is None:
             return None
-        key, place = id(edit.replacement), (edit.component, edit.layer)
-        plain = edit.replacement.within is None
-        whole = self.plain[id(edit.replacement.network), place] if plain else self.edited_runs[key, place]
-        index = (self.index[key] if nodes is None else self.index[key][nodes]).to(whole.device)
-        return whole[index] if edit.unit is None else whole[index, edit.unit]
-
-    def _scores_of(self, keys: PositionSpec, nodes: Tensor | None) -> Tensor:
-        """(k, 1, width) bool: which scores of these nodes are meant."""
-        if keys not in self.keys:
-            self.keys[keys] = self.batch.keys(self.prompts, keys)
-        meant = self.keys[keys]
-        return (meant if nodes is None else meant[nodes])[:, None]
-
-    def _look_up(self, edit: Edit, lookup: Lookup, nodes: Tensor | None) -> Tensor:
-        rows = self.rows.get(id(lookup))
-        if rows is None:
-            owners = self.batch.owners()
-            of_node = [lookup.row(*owners[node]) for node in range(len(owners))]
-            rows = self.rows[id(lookup)] = torch.tensor(of_node, dtype=torch.long)
-        table = lookup.values(edit.component, edit.layer)
-        table = table if edit.unit is None else table[:, edit.unit]
-        return table[(rows if nodes is None else rows[nodes]).to(table.device)]
+        else:
+            key, place = id(replacement), (edit.component, edit.layer)
+            rows = self.index[key]
+            edited = replacement.within is not None
+            values = self.edited_runs[key, place] if edited else self.plain[id(replacement.network), place]
+        at = (rows if nodes is None else rows[nodes]).to(values.device)
+        return values[at] if edit.unit is None else values[at, edit.unit]
 
 
 def _edited_runs(
@@ -221,23 +215,3 @@ def _edited_runs(
         for i, (key, _, places) in enumerate(chunk):
             for place in sorted(places):
                 yield key, place, at[place][i].clone()  # not the others, as long as this is held
-
-
-def _lay_out(passes: Passes, sources: Sequence[Ids], prompts: Prompts, batch: Batch) -> list[Batch]:
-    """The source prompts of a batch's examples, one for each, in as few passes as the model computes exactly."""
-    chosen = {e: Prompt(sources[e], (0,), (0,), {}, prompts[e].name) for e in batch.examples}
-    items = [s for e in batch.examples for s in sequences([chosen[e]], full=False)]
-    items = [type(s)(e, s.ids, s.reads) for e, s in zip(batch.examples, items, strict=True)]
-    limits = passes.network.trees
-    return build_batches(items, lambda e, _: e, max_nodes=10**9, shared=True, limits=limits)
-
-
-def _alignment(nodes_of: dict[int, list[int]], batch: Batch, prompts: Prompts, replacement: Replacement) -> Tensor:
-    """For each node of `batch` its node in the source runs (-1 where none)."""
-    index = torch.full((batch.n_nodes,), -1)
-    for node, (example, position) in batch.owners().items():
-        source = nodes_of[example]
-        aligned = replacement.source_position(position, len(prompts[example].ids), len(source))
-        if aligned is not None:
-            index[node] = source[aligned]
-    return index

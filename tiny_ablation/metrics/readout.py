@@ -13,8 +13,16 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from tiny_ablation.config.schema import DType
+
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+# What two correct computations of one number in this precision differ by on a deep model, at most (absolute, for logits of
+# size 10): at least twice the largest difference that was measured on the default model. Double precision does not reach its
+# own rounding: models take norms, and TransformerLens softmaxes, in float32 whatever their precision is.
+NUMERICAL_TOLERANCE = {DType.float64: 1e-5, DType.float32: 1e-3, DType.bfloat16: 0.25, DType.float16: 0.05}
 
 
 @dataclass(frozen=True)
@@ -23,20 +31,13 @@ class Reads:
 
     A read is one position of one example at which the model's next-token distribution is looked at. With
     `metrics.span=first` an example has one read; with `full` one per token of target and foil, teacher-forced.
-
-    Attributes:
-        tokens: (n_reads, n_tokens) int64, the answer tokens that are scored there as one; see `token_sets`.
-        example: (n_reads,) int64, the row of the batch the read belongs to.
-        is_foil: (n_reads,) bool, whether the read scores the foil instead of the target.
-        foils: (n_reads, n_foils) int64, with `first`: the foil's tokens at the same position; unused with `full`.
-        n_examples: how many examples the batch holds.
     """
 
-    tokens: "Tensor"
-    example: "Tensor"
-    is_foil: "Tensor"
-    foils: "Tensor"
-    n_examples: int
+    tokens: "Tensor"  # (n_reads, n_tokens) int64, the answer tokens that are scored there as one; see `token_sets`
+    example: "Tensor"  # (n_reads,) int64, the row of the batch the read belongs to
+    is_foil: "Tensor"  # (n_reads,) bool, whether the read scores the foil instead of the target
+    foils: "Tensor"  # (n_reads, n_foils) int64, with `first`: the foil's tokens at the same position; unused with `full`
+    n_examples: int  # how many examples the batch holds
 
     def to(self, device: str) -> "Reads":
         """The same reads with their index tensors on `device`."""
@@ -67,15 +68,10 @@ def row_sums(x: "Tensor") -> "Tensor":
 
 @dataclass
 class Readout:
-    """Logits of m runs at n reads, with what metrics share computed once.
+    """Logits of m runs at n reads, with what metrics share computed once."""
 
-    Attributes:
-        logits: (m, n_reads, d_vocab), float32 or float64.
-        reads: what each of the n rows is asked.
-    """
-
-    logits: "Tensor"
-    reads: Reads
+    logits: "Tensor"  # (m, n_reads, d_vocab), float32 or float64
+    reads: Reads  # what each of the n rows is asked
 
     def __post_init__(self) -> None:
         import torch

@@ -13,33 +13,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Asked:
-    """One example, as a metric of text may look at it.
+    """One example, as a metric of text may look at it."""
 
-    Attributes:
-        id: its name.
-        prompt: the prompt.
-        targets: the right answers; at least one.
-        foils: the wrong ones; none where the row has no foil.
-        pattern: `generate.pattern`.
-    """
-
-    id: str
+    id: str  # its name
     prompt: str
-    targets: tuple[str, ...]
-    foils: tuple[str, ...] = ()
-    pattern: str | None = None
+    targets: tuple[str, ...]  # the right answers; at least one
+    foils: tuple[str, ...] = ()  # the wrong ones; none where the row has no foil
+    pattern: str | None = None  # `generate.pattern`
 
 
 @dataclass(frozen=True)
 class Written:
-    """What m runs wrote behind n prompts, up to the end of the text or `generate.stop`, which are not part of it.
+    """What m runs wrote behind n prompts, up to the end of the text or `generate.stop`, which are not part of it."""
 
-    Attributes:
-        texts: for each run, the continuation of each prompt.
-        asked: the examples.
-    """
-
-    texts: Sequence[Sequence[str]]
+    texts: Sequence[Sequence[str]]  # for each run, the continuation of each prompt
     asked: Sequence[Asked]
 
 

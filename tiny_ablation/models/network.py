@@ -46,7 +46,7 @@ class Network:
             counts like a whole one.
         continuing: for each shortest and longest text that was tried, why keys and values must not be kept while text is
             written, or None; see `continuing`.
-        edges_proven: whether attention edges were seen to be cut exactly; see `engine.edges`.
+        edges_proven: whether attention edges were seen to be cut exactly; see `engine.attention`.
     """
 
     model: "LoadedModel"

@@ -273,7 +273,7 @@ def _check_self_patch_arm(prepared: PreparedRun, measured: Measured) -> None:
     Raises:
         GuardError: it does by more than rounding, so no effect of this kind could be trusted.
     """
-    from tiny_ablation.engine.precision import NUMERICAL_TOLERANCE
+    from tiny_ablation.metrics.readout import NUMERICAL_TOLERANCE
 
     if not measured.arm.self_patch:
         return

@@ -18,12 +18,11 @@ from tiny_ablation.config.schema import Fdr, StatsConfig
 from tiny_ablation.config.seeds import generator
 from tiny_ablation.metrics.registry import metric, metric_names
 from tiny_ablation.stats.cluster_t import cluster_t
-from tiny_ablation.stats.clusters import Floats, cluster_sums
+from tiny_ablation.stats.clusters import Floats, Intervals, cluster_sums
 from tiny_ablation.stats.effect_size import standardised
 from tiny_ablation.stats.equivalence import equivalence_pvalues
 from tiny_ablation.stats.family_wise import family_wise
 from tiny_ablation.stats.fdr import Method, first_step, q_values
-from tiny_ablation.stats.intervals import Intervals
 from tiny_ablation.stats.means import cluster_means, null_of
 from tiny_ablation.stats.rates import for_differences, rate_intervals
 from tiny_ablation.stats.ratios import Shape

@@ -22,25 +22,18 @@ _NO_SPREAD = 1e-6
 
 
 def resample_groups(n_groups: int, n_draws: int, rng: np.random.Generator) -> Floats:
-    """How often each group stands in each draw: (n_draws, n_groups), rows summing to `n_groups`."""
+    """How often each group is in each draw: (n_draws, n_groups), rows summing to `n_groups`."""
     return rng.multinomial(n_groups, np.full(n_groups, 1 / n_groups), size=n_draws).astype(np.float64)
 
 
 @dataclass(frozen=True)
 class Studentised:
-    """The mean of each site, ready to be drawn anew.
+    """The mean of each site, ready to be drawn anew."""
 
-    Attributes:
-        sizes: (n_sites, n_groups), examples per group.
-        residuals: (n_sites, n_groups), each group's sum less what the mean would give it.
-        mean: (n_sites,).
-        error: (n_sites,), the cluster-robust standard error.
-    """
-
-    sizes: Floats
-    residuals: Floats
-    mean: Floats
-    error: Floats
+    sizes: Floats  # (n_sites, n_groups), examples per group
+    residuals: Floats  # (n_sites, n_groups), each group's sum less what the mean would give it
+    mean: Floats  # (n_sites,)
+    error: Floats  # (n_sites,), the cluster-robust standard error
 
     def at(self, sites: NDArray[np.int64]) -> "Studentised":
         """Some of the sites, in this order."""

@@ -23,12 +23,7 @@ class ClusterT(NamedTuple):
 
 
 def cluster_t(sums: Floats, sizes: Floats) -> ClusterT:
-    """The mean of each site, its standard error and the degrees of freedom of the error.
-
-    Args:
-        sums: (n_sites, n_groups), each group's values summed.
-        sizes: (n_groups,) or (n_sites, n_groups), examples per group; 0 where a site has none of a group.
-    """
+    """The mean of each site, its standard error and the degrees of freedom of the error."""
     shares = group_shares(sums, sizes)
     total = np.broadcast_to(sizes, sums.shape).sum(1)
     mean = sums.sum(1) / total
@@ -46,13 +41,9 @@ def group_shares(sums: Floats, sizes: Floats) -> Floats:
 
 
 def degrees_of_freedom(shares: Floats) -> Floats:
-    """Satterthwaite's degrees of freedom of the error, from the sizes of the groups alone.
+    """(n_sites,) Satterthwaite's degrees of freedom of the error, from the shares (n_sites, n_groups) of the groups.
 
-    Args:
-        shares: (n_sites, n_groups), rows that sum to 1.
-
-    Returns:
-        (n_sites,): the number of groups less one where they are of equal size, less where some are large; NaN for one group.
+    The number of groups less one where they are of equal size, less where some are large; NaN for one group.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         leverage = shares**2 / (1 - shares)

@@ -12,18 +12,14 @@ Ints = NDArray[np.integer[Any]]
 
 
 class Clusters(NamedTuple):
-    """What clustered statistics need of a table of examples; groups stand in sorted order of their labels."""
+    """What clustered statistics need of a table of examples; groups are in the order of their labels."""
 
     sums: Floats  # (n_sites, n_groups), the sum of each group's values
     sizes: Floats  # (n_groups,), examples per group
 
 
 def cluster_sums(values: ArrayLike, groups: ArrayLike) -> Clusters:
-    """The sum of each group's values, per site, and the groups' sizes.
-
-    Args:
-        values: (n_sites, n_examples), finite.
-        groups: (n_examples,), the label of each example's group.
+    """The sum of each group's values, from finite values (n_sites, n_examples), and the groups' sizes.
 
     Raises:
         GuardError: there is no example, the shapes do not fit, or a value is NaN or infinite.
@@ -38,3 +34,10 @@ def cluster_sums(values: ArrayLike, groups: ArrayLike) -> Clusters:
     order = np.argsort(group_of, kind="stable")
     starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
     return Clusters(np.add.reduceat(table[:, order], starts, axis=1), sizes.astype(np.float64))
+
+
+class Intervals(NamedTuple):
+    """One interval per site, NaN where it cannot be estimated."""
+
+    low: Floats  # (n_sites,)
+    high: Floats  # (n_sites,)

@@ -14,14 +14,9 @@ from tiny_ablation.stats.clusters import Floats
 
 
 def partial_conjunction(p: Floats, at_least: int) -> Floats:
-    """The p-value of each site that at least so many conditions have an effect.
+    """(n_sites,) the p-value that at least so many conditions have an effect, from p-values (n_conditions, n_sites).
 
-    Args:
-        p: (n_conditions, n_sites), the sites' p-values; NaN where a site was not tested, which makes its result NaN.
-        at_least: u, 1 to n_conditions.
-
-    Returns:
-        (n_sites,) in [0, 1].
+    `at_least` is u, 1 to n_conditions. NaN where a site was not tested in a condition.
     """
     n = len(p)
     ordered = np.sort(p, axis=0)  # NaN last
@@ -30,14 +25,9 @@ def partial_conjunction(p: Floats, at_least: int) -> Floats:
 
 
 def same_sign_everywhere(p: Floats, effects: Floats) -> Floats:
-    """The p-value of each site that all conditions have an effect of one sign.
+    """(n_sites,) the p-value that all conditions have an effect of one sign: the largest, 1 where effects differ in sign.
 
-    Args:
-        p: (n_conditions, n_sites), two-sided.
-        effects: (n_conditions, n_sites).
-
-    Returns:
-        (n_sites,): the largest p-value, 1 where effects differ in sign.
+    `p`, two-sided, and `effects` are (n_conditions, n_sites).
     """
     one_sign = (effects > 0).all(0) | (effects < 0).all(0)
     found = partial_conjunction(p, len(p))

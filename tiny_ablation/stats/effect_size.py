@@ -15,13 +15,8 @@ _NO_SPREAD = 1e-12
 def standardised(deltas: ArrayLike, groups: ArrayLike) -> Floats:
     """The mean over groups of each group's mean effect, in standard deviations of these means, corrected for few groups.
 
-    Args:
-        deltas: (n_sites, n_examples), effects, finite.
-        groups: (n_examples,), labels of the groups.
-
-    Returns:
-        (n_sites,); 1 means that a typical group is one standard deviation away from no effect. NaN where there is one group or
-        all have the same effect.
+    (n_sites,) from finite effects (n_sites, n_examples); 1 means that a typical group is one standard deviation away from no
+    effect. NaN where there is one group or all have the same effect.
 
     Reference:
         Cohen 1988, Statistical Power Analysis, section 2.2 (d of one sample), with groups for units; Hedges 1981, Distribution

@@ -14,16 +14,9 @@ from tiny_ablation.stats.clusters import Floats
 
 
 def equivalence_pvalues(sums: Floats, sizes: Floats, margin: float) -> Floats:
-    """The p-value of each site that its mean effect lies within the margin.
+    """(n_sites,) the p-value that the mean effect lies within the margin, the larger of two one-sided ones.
 
-    Args:
-        sums: (n_sites, n_groups), each group's effects summed.
-        sizes: (n_groups,) or (n_sites, n_groups), examples per group.
-        margin: above 0, in the unit of the metric.
-
-    Returns:
-        (n_sites,): the larger of the two one-sided p-values; NaN with one group; 0 within the margin and 1 outside where groups
-        do not vary at all.
+    `margin` is in the unit of the metric. NaN with one group; 0 within it and 1 outside where groups do not vary at all.
 
     Raises:
         GuardError: the margin is not above 0.

@@ -18,17 +18,9 @@ from tiny_ablation.stats.means import by_bootstrap
 
 
 def family_wise(sums: Floats, sizes: Floats, p: Floats, n_boot: int, rng: np.random.Generator) -> Floats:
-    """The adjusted p-value of every site of one family.
+    """(n_sites,) the adjusted p-value of every site of one family, at least its p-value `p` by `means.cluster_means`.
 
-    Args:
-        sums: (n_sites, n_groups), as in `means.cluster_means`.
-        sizes: as there.
-        p: (n_sites,), the p-values from there, adjusted as they are (Holm 1979) where the rule for means does not bootstrap.
-        n_boot: draws.
-        rng: their source.
-
-    Returns:
-        (n_sites,), each at least its p-value.
+    Where the rule for means does not bootstrap, they are adjusted as they are (Holm 1979).
     """
     if not by_bootstrap(sums, sizes):
         return holm(p)

@@ -16,11 +16,9 @@ Method = Literal["bh", "by", "maxt"]
 
 
 def q_values(p: ArrayLike, method: Method = "bh") -> Floats:
-    """The q-value (adjusted p-value) of each test of one family.
+    """The q-value (adjusted p-value) of each test of one family; a NaN is no test, stays NaN and does not count.
 
-    Args:
-        p: (n,), the family's p-values in [0, 1]; a NaN is no test, stays NaN and does not count.
-        method: `bh` or `by`; `maxt` takes the bound for any family-wise error (Holm 1979), for tests that have no joint draws.
+    `maxt` takes the bound for any family-wise error (Holm 1979), for tests that have no joint draws.
     """
     from scipy.stats import false_discovery_control
 

@@ -21,30 +21,18 @@ def random_halves(n_groups: int, n_splits: int, rng: np.random.Generator) -> NDA
 
 
 class TopSets(NamedTuple):
-    """How far random halves of the groups agree.
+    """How far random halves of the groups agree."""
 
-    Attributes:
-        jaccard: the mean overlap of the top sets of the two halves, in [0, 1]; NaN with fewer than two groups.
-        share: (n_sites,) in which share of the halves a site is in the top set.
-        first: (n_sites,) in which share of the halves it is the strongest.
-    """
-
-    jaccard: float
-    share: Floats
-    first: Floats
+    jaccard: float  # the mean overlap of the top sets of the two halves, in [0, 1]; NaN with fewer than two groups
+    share: Floats  # (n_sites,) in which share of the halves a site is in the top set
+    first: Floats  # (n_sites,) in which share of the halves it is the strongest
 
 
 def top_set_agreement(values: ArrayLike, groups: ArrayLike, k: int, n_splits: int, rng: np.random.Generator) -> TopSets:
     """How far the top `k` sites of one half of the groups are those of the other.
 
-    Two independent samples, each half as large as the run's: two runs as large as this one would agree somewhat more.
-
-    Args:
-        values: (n_sites, n_examples), effects, finite; a site's strength is its absolute mean.
-        groups: (n_examples,), labels of the groups that are split.
-        k: 1 to n_sites.
-        n_splits: random splits; 100 or more for a steady number.
-        rng: their source.
+    Effects are finite, (n_sites, n_examples), and a site's strength is their absolute mean. The halves are two independent
+    samples, each half as large as the run's: two runs as large as this one would agree somewhat more. Steady from 100 splits.
 
     Raises:
         GuardError: there is no top `k`.
@@ -74,13 +62,8 @@ def absolute_without_bias(halves: Floats) -> Floats:
     """The absolute value of a number that was measured with noise, without the bias that noise gives absolute values.
 
     The sign comes from one half of the groups and the size from the other, and back: where the true number is 0 the result is 0
-    on average, and may lie below.
-
-    Args:
-        halves: (2, n_splits, ...), the number as either half of each split gives it.
-
-    Returns:
-        (...), the mean over splits.
+    on average, and may lie below. `halves` is (2, n_splits, ...), the number as either half of each split gives it; the mean
+    over splits is (...).
     """
     one, other = halves
     return np.asarray(((np.sign(one) * other + np.sign(other) * one) / 2).mean(0))

@@ -46,11 +46,7 @@ def flipped_sizes(
 ) -> NDArray[np.int64]:
     """(n_flips,) the size of the set under each flip.
 
-    Args:
-        conditions: to be compared.
-        kept: from the means of every condition, (n_flips, n_sites) each, to the set that is kept, (n_flips, n_sites).
-        n_flips: how many.
-        rng: their source.
+    `kept` makes of the means of every condition, (n_flips, n_sites) each, the set that is kept, (n_flips, n_sites).
     """
     names = list(dict.fromkeys(group for c in conditions for group in c.groups))
     place = {name: i for i, name in enumerate(names)}
@@ -62,10 +58,7 @@ def flipped_sizes(
 def overlap_beyond_noise(size: int, flipped: NDArray[np.int64], *, small_is_alike: bool) -> Flipped:
     """How a set's size compares with that under flips.
 
-    Args:
-        size: of the set.
-        flipped: (n_flips,), from `flipped_sizes`.
-        small_is_alike: whether a small set, such as a union, means that conditions are alike.
+    `small_is_alike` says that a small set, such as a union, means that conditions are alike.
     """
     as_alike = flipped <= size if small_is_alike else flipped >= size
     return Flipped(float(flipped.mean()), float((1 + as_alike.sum()) / (1 + len(flipped))))

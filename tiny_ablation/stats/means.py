@@ -11,7 +11,7 @@ meets the bootstrap at the ends of the interval and never lighter than t itself.
 least as far from 0. So p <= 1 - confidence only where the interval excludes 0. Sites whose p-value could still matter to
 their family get more draws, the others do not.
 
-What intervals cover and which level tests have is measured by `tiny-ablate selfcheck --only statistics` and stands in
+`tiny-ablate selfcheck --only statistics` measures the coverage of intervals and the level of tests; the results are in
 docs/metrics-and-statistics.md.
 
 Reference:
@@ -19,6 +19,7 @@ Reference:
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -81,19 +82,12 @@ def cluster_means(
 ) -> Means:
     """The mean over examples of every site, its interval and its p-value.
 
-    Args:
-        sums: (n_sites, n_groups), each group's values summed over its examples.
-        sizes: (n_groups,) or (n_sites, n_groups), examples per group.
-        rng: the source of the draws of groups, which all sites share.
-        confidence: such as 0.95.
-        n_boot: draws for the intervals; 1000 or more.
-        step: the p-value that a lone discovery of the family needs (`fdr.first_step`), for which as many draws are made as it
-            takes; without it p-values are as fine as `n_boot` draws make them.
-        n_draws: draws for the p-values of all sites, in place of as many as they need.
+    `step` is the p-value that a lone discovery of the family needs (`fdr.first_step`), for which as many draws are made as it
+    takes; without it p-values are as fine as the `n_boot` draws for the intervals (1000 or more) make them. `n_draws` is the
+    number of draws for the p-values of all sites, in place of as many as they need. All sites share the draws.
 
-    Returns:
-        Means of shape (n_sites,). With one group there is a mean and nothing else. A site without any spread has an interval of
-        zero width and the p-value of a sign test.
+    With one group there is a mean and nothing else. A site without any spread has an interval of zero width and the p-value of
+    a sign test.
 
     Raises:
         GuardError: the confidence or the number of draws is impossible.
@@ -105,7 +99,8 @@ def cluster_means(
         found = _by_student(sums, sizes, confidence)
     else:
         method = _by_bootstrap if null == BY_BOOTSTRAP else _by_wild
-        found = method(sums, sizes, rng, confidence, n_boot, step, n_draws)
+        refine = partial(_refined, n_boot, rng, step, n_draws)
+        found = method(sums, sizes, rng, confidence, n_boot, refine)
     return found._replace(p=_without_spread(sums, sizes, found))
 
 
@@ -120,13 +115,7 @@ def _by_student(sums: Floats, sizes: Floats, confidence: float) -> Means:
 
 
 def _by_bootstrap(
-    sums: Floats,
-    sizes: Floats,
-    rng: np.random.Generator,
-    confidence: float,
-    n_boot: int,
-    step: float | None,
-    n_draws: int | None,
+    sums: Floats, sizes: Floats, rng: np.random.Generator, confidence: float, n_boot: int, refine: Callable[..., Floats]
 ) -> Means:
     from scipy.stats import t as student
 
@@ -141,25 +130,19 @@ def _by_bootstrap(
     mean, error = sample.mean, sample.error
     own_side = np.where(observed < 0, -tails[0], tails[1])
     stretch = np.maximum(1.0, own_side / usual)
-    drawn = _refined(sample, resample_groups, _beyond, beyond, n_boot, rng, step, n_draws)
+    drawn = refine(sample, resample_groups, _beyond, beyond)
     p = np.maximum(np.minimum(1.0, 2 * drawn), 2 * student.sf(np.abs(observed) / stretch, freedom))
     return Means(mean, mean - tails[1] * error, mean - tails[0] * error, p)
 
 
 def _by_wild(
-    sums: Floats,
-    sizes: Floats,
-    rng: np.random.Generator,
-    confidence: float,
-    n_boot: int,
-    step: float | None,
-    n_draws: int | None,
+    sums: Floats, sizes: Floats, rng: np.random.Generator, confidence: float, n_boot: int, refine: Callable[..., Floats]
 ) -> Means:
     sample = Wild.of(sums, sizes)
     weights = webb_weights(sums.shape[1], n_boot, rng)
     low, high = sample.interval(weights, confidence)
     beyond = np.concatenate([as_far(t, sample.t[block]) for block, t in sample.draws(weights)])
-    p = _refined(sample, webb_weights, as_far, beyond, n_boot, rng, step, n_draws)
+    p = refine(sample, webb_weights, as_far, beyond)
     holds_zero = (low <= 0) & (high >= 0)  # draws beyond those of the interval may say otherwise by a hair
     return Means(sample.mean, low, high, np.where(holds_zero, np.maximum(p, np.nextafter(1 - confidence, 1)), p))
 
@@ -179,14 +162,14 @@ def _beyond(t: Floats, observed: Floats) -> Ints:
 
 
 def _refined(
-    sample: Studentised | Wild,
-    draw: Callable[[int, int, np.random.Generator], Floats],
-    count: Callable[[Floats, Floats], Ints],
-    beyond: Floats | Ints,
     n_boot: int,
     rng: np.random.Generator,
     step: float | None,
     n_draws: int | None,
+    sample: Studentised | Wild,
+    draw: Callable[[int, int, np.random.Generator], Floats],
+    count: Callable[[Floats, Floats], Ints],
+    beyond: Floats | Ints,
 ) -> Floats:
     """(n_sites,) the share of draws that count as beyond the observed t, from more draws where that share is small.
 

@@ -32,14 +32,9 @@ class Chance(NamedTuple):
 
 
 def combine(members: ArrayLike, op: Operation) -> NDArray[np.bool_]:
-    """Which items the operation keeps.
+    """(..., n_items) bool: which items the operation keeps, from which items each set holds, (..., n_sets, n_items) bool.
 
-    Args:
-        members: (..., n_sets, n_items) bool: which items each set holds.
-        op: `intersection`: all sets; `union`: at least one; `majority`: more than half; `difference`: exactly one.
-
-    Returns:
-        (..., n_items) bool.
+    `intersection`: those of all sets; `union`: of at least one; `majority`: of more than half; `difference`: of exactly one.
     """
     table = np.asarray(members, dtype=np.bool_)
     return _kept(table.sum(-2), table.shape[-2], op)
@@ -48,16 +43,10 @@ def combine(members: ArrayLike, op: Operation) -> NDArray[np.bool_]:
 def overlap_chance(
     members: ArrayLike, op: Operation, strata: Sequence[float] | Floats | Ints, rng: np.random.Generator
 ) -> Chance | None:
-    """How the size of the combined set compares with that of random sets.
+    """How the size of the combined set compares with that of random sets, from which items each holds, (n_sets, n_items) bool.
 
-    Args:
-        members: (n_sets, n_items) bool.
-        op: as in `combine`.
-        strata: (n_items,) the stratum of each item; all equal for none.
-        rng: the source of draws, where there are any.
-
-    Returns:
-        None where there is nothing to compare: fewer than two sets, or strata that leave nothing to chance.
+    `strata` is (n_items,), the stratum of each item, all equal for none. None where there is nothing to compare: fewer than two
+    sets, or strata that leave nothing to chance.
     """
     table, labels = np.asarray(members, dtype=np.bool_), np.asarray(strata)
     if table.ndim != 2 or labels.shape != table.shape[1:]:
@@ -68,7 +57,9 @@ def overlap_chance(
         return None
     size = int(combine(table, op).sum())
     if op in ("intersection", "union"):
-        return _from_pmf(_exact(taken, sizes, op), size, op)
+        pmf = _exact(taken, sizes, op)
+        tail = pmf[: size + 1] if op in LIKE_WHEN_SMALL else pmf[size:]
+        return Chance(float(pmf @ np.arange(len(pmf))), float(min(1, tail.sum())), exact=True)
     drawn = _drawn(taken, sizes, op, rng)
     count = (drawn <= size).sum() if op in LIKE_WHEN_SMALL else (drawn >= size).sum()
     return Chance(float(drawn.mean()), float((1 + count) / (1 + len(drawn))), exact=False)
@@ -82,29 +73,17 @@ def _kept(counts: NDArray[np.integer], n_sets: int, op: Operation) -> NDArray[np
     return counts * 2 > n_sets if op == "majority" else counts == 1
 
 
-def _from_pmf(pmf: Floats, size: int, op: Operation) -> Chance:
-    tail = pmf[: size + 1] if op in LIKE_WHEN_SMALL else pmf[size:]
-    return Chance(float(pmf @ np.arange(len(pmf))), float(min(1, tail.sum())), exact=True)
-
-
 def _exact(taken: NDArray[np.int64], sizes: NDArray[np.int64], op: Operation) -> Floats:
     """The distribution of the combined size, (n_items + 1,): strata are independent, so their sizes add up."""
     pmf = np.ones(1)
-    for column, size in zip(taken.T, sizes, strict=True):
-        # What is in no set is in the intersection of what they leave out.
-        part = _intersection(size - column, int(size))[::-1] if op == "union" else _intersection(column, int(size))
-        pmf = np.convolve(pmf, part)
-    return pmf
-
-
-def _intersection(sizes: Sequence[int] | NDArray[np.int64], n: int) -> Floats:
-    """The distribution (n + 1,) of how many of n items lie in all of several random sets.
-
-    Adding one more set of k items keeps a hypergeometric number of those that were common so far.
-    """
-    pmf = np.where(np.arange(n + 1) == sizes[0], 1.0, 0.0)
-    for k in sizes[1:]:
-        pmf = pmf @ _step(n, int(k))
+    for column, size in zip(taken.T, sizes.tolist(), strict=True):
+        # What is in no set is in the intersection of what they leave out. Adding one more set of k items to an intersection
+        # keeps a hypergeometric number of those that were common so far.
+        first, *more = (size - column if op == "union" else column).tolist()
+        part = np.where(np.arange(size + 1) == first, 1.0, 0.0)
+        for k in more:
+            part = part @ _step(size, k)
+        pmf = np.convolve(pmf, part[::-1] if op == "union" else part)
     return pmf
 
 

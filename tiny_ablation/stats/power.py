@@ -54,17 +54,10 @@ def threshold(family: int, real: int, level: float = 0.05, power: float = POWER)
 
 
 def groups_needed(d: float, family: int, real: int = 1, level: float = 0.05, power: float = POWER) -> int | None:
-    """The least number of groups that finds an effect of d standard deviations with this power.
+    """The least number of groups that finds an effect of d (above 0) standard deviations with this power.
 
-    Args:
-        d: above 0.
-        family: how many tests are corrected together.
-        real: how many of them have an effect of this size.
-        level: the false discovery rate.
-        power: the chance to find each of them.
-
-    Returns:
-        None where 100,000 groups are too few.
+    `family` tests are corrected together at the false discovery rate `level`, and `real` of them have an effect of this size.
+    None where 100,000 groups are too few.
     """
     return _least(lambda n: power_at(d, n, threshold(family, real, level, power)) >= power)
 
@@ -90,17 +83,10 @@ def resolvable(n_groups: int, family: int, real: int = 1, level: float = 0.05, p
 
 
 def powers_in_family(sizes: Floats, n_groups: int, family: int, level: float = 0.05) -> Floats:
-    """The chance that each of several effects is found, where those that are found let p-values pass that are larger.
+    """(n_sites,) the chance that each of several effects is found, where those that are found let larger p-values pass.
 
-    Args:
-        sizes: (n_sites,), effects in standard deviations; the other tests of the family have none.
-        n_groups: of examples.
-        family: how many tests are corrected together.
-        level: the false discovery rate.
-
-    Returns:
-        (n_sites,). The number that is found and the threshold that it allows are brought into agreement, from above as the
-        step-up procedure does.
+    `sizes` are in standard deviations; the other tests of the family have no effect. The number that is found and the threshold
+    that it allows are brought into agreement, from above as the step-up procedure does.
     """
     from scipy.stats import norm, t
 
@@ -120,17 +106,9 @@ def powers_in_family(sizes: Floats, n_groups: int, family: int, level: float = 0
 def groups_needed_by_each(
     sizes: Floats, n_shown: int, family: int, level: float = 0.05, power: float = POWER
 ) -> list[int | None]:
-    """The least number of groups that finds each of the first effects with this power, as `powers_in_family`.
+    """The least number of groups that finds each of the `n_shown` first effects with this power, as `powers_in_family`.
 
-    Args:
-        sizes: (n_sites,), of all effects that are known, the largest first.
-        n_shown: for how many of them.
-        family: how many tests are corrected together.
-        level: the false discovery rate.
-        power: the chance to find it.
-
-    Returns:
-        None where 100,000 groups are too few.
+    `sizes` are of all effects that are known, the largest first. None where 100,000 groups are too few.
     """
     at: dict[int, Floats] = {}
 

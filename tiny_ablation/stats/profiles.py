@@ -23,16 +23,10 @@ MIN_GROUPS = 5
 
 
 def paired_profiles(differences: Floats, weights: Floats, rng: np.random.Generator, n_draws: int = N_DRAWS) -> float:
-    """The p-value that two profiles on the same groups differ.
+    """The p-value that two profiles on the same groups differ; 1 where they are equal in every group.
 
-    Args:
-        differences: (n_sites, n_groups), what each group adds to the difference of the two means.
-        weights: (n_sites, n_groups), the share of the examples that the group has.
-        rng: the source of draws.
-        n_draws: how many.
-
-    Returns:
-        In (0, 1]; 1 where the profiles are equal in every group; NaN with fewer than five groups.
+    Both arguments are (n_sites, n_groups): what each group adds to the difference of the two means, and the share of the
+    examples that it has. NaN with fewer than five groups.
     """
     if differences.shape[1] < MIN_GROUPS:
         return float("nan")
@@ -46,21 +40,22 @@ def unpaired_profiles(
 ) -> float:
     """The p-value that two profiles on different groups differ.
 
-    Args:
-        a: what each group adds to the mean of every site (n_sites, n_groups), and its share of the examples, likewise.
-        b: the same of the other sample, with groups of its own.
-        rng: the source of draws.
-        n_draws: how many.
-
-    Returns:
-        As `paired_profiles`; NaN where either sample has fewer than five groups.
+    A sample is what each group adds to the mean of every site, and its share of the examples, both (n_sites, n_groups). NaN
+    where either has fewer than five groups.
     """
     if min(a[0].shape[1], b[0].shape[1]) < MIN_GROUPS:
         return float("nan")
     x, y = Studentised.of(*a), Studentised.of(*b)
     draws = [resample_groups(each[0].shape[1], n_draws, rng) for each in (a, b)]
     observed = studentised(x.mean - y.mean, np.hypot(x.error, y.error))
-    return _largest(observed, _two(x, y, draws), n_draws)
+
+    def drawn() -> Iterator[Floats]:  # (n_draws, n_sites of a block)
+        for start in range(0, len(x.mean), SITES_AT_ONCE):
+            block = slice(start, start + SITES_AT_ONCE)
+            (shift_x, spread_x), (shift_y, spread_y) = (s.drawn(w, block) for s, w in zip((x, y), draws, strict=True))
+            yield studentised(shift_x - shift_y, np.hypot(spread_x, spread_y))
+
+    return _largest(observed, drawn(), n_draws)
 
 
 def difference_pvalue(
@@ -68,14 +63,8 @@ def difference_pvalue(
 ) -> float:
     """The two-sided p-value that one mean differs from another, or from 0: the larger of the bootstrap's and Student's.
 
-    Args:
-        a: as in `unpaired_profiles`, with one site.
-        b: the other sample; None where `a` holds differences already, to be compared with 0.
-        rng: the source of draws.
-        n_draws: how many.
-
-    Returns:
-        In (0, 1]; NaN with fewer than two groups in a sample.
+    Samples are as in `unpaired_profiles`, with one site; without `b`, `a` holds differences, to be compared with 0. NaN with
+    fewer than two groups in a sample.
     """
     from scipy.stats import t
 
@@ -89,14 +78,6 @@ def difference_pvalue(
     by_student = float(2 * t.sf(abs(shift) / total**0.5, freedom))
     drawn = paired_profiles(*a, rng, n_draws) if b is None else unpaired_profiles(a, b, rng, n_draws)
     return by_student if np.isnan(drawn) else max(by_student, drawn)
-
-
-def _two(x: Studentised, y: Studentised, draws: list[Floats]) -> Iterator[Floats]:
-    """(n_draws, n_sites of a block) t of the difference."""
-    for start in range(0, len(x.mean), SITES_AT_ONCE):
-        block = slice(start, start + SITES_AT_ONCE)
-        (shift_x, spread_x), (shift_y, spread_y) = (s.drawn(w, block) for s, w in zip((x, y), draws, strict=True))
-        yield studentised(shift_x - shift_y, np.hypot(spread_x, spread_y))
 
 
 def _largest(observed: Floats, drawn: Iterable[Floats], n_draws: int) -> float:

@@ -7,16 +7,9 @@ from tiny_ablation.config.seeds import derive_seed
 
 
 def project(directions: NDArray[np.floating], seed: int) -> tuple[NDArray[np.float64], str]:
-    """Places of unit directions, near each other where they point alike.
+    """Places (n, 2) of directions (n, width), near each other where they point alike, and the name of the method.
 
     UMAP of cosine distances where it is installed (the extra `umap`), else the first two principal components.
-
-    Args:
-        directions: (n, width).
-        seed: of UMAP's layout.
-
-    Returns:
-        (n, 2), and the name of the method.
 
     Reference: McInnes et al. 2018, "UMAP".
     """

@@ -22,15 +22,10 @@ def spearman(a: ArrayLike, b: ArrayLike) -> float:
 
 
 def rank_biased_overlap(a: Sequence[Hashable], b: Sequence[Hashable], p: float = 0.9) -> float:
-    """The extrapolated rank-biased overlap of two rankings, best first.
+    """The extrapolated rank-biased overlap of two rankings of distinct items, best first.
 
-    Args:
-        a: distinct items.
-        b: distinct items, as many as in `a`.
-        p: in (0, 1), the weight of depth: the first `1 / (1 - p)` ranks hold most of it.
-
-    Returns:
-        In [0, 1]: 1 for equal rankings, 0 for rankings without a common item.
+    1 for equal rankings, 0 for rankings without a common item; `p` in (0, 1) is the weight of depth: the first `1 / (1 - p)`
+    ranks hold most of it.
 
     Raises:
         GuardError: the rankings are empty, of different lengths, or repeat an item.
@@ -47,16 +42,10 @@ def rank_biased_overlap(a: Sequence[Hashable], b: Sequence[Hashable], p: float =
 
 
 def rank_biased_overlaps(scores: ArrayLike, p: float = 0.9) -> Floats:
-    """`rank_biased_overlap` of every two judges, from their scores.
+    """(n_judges, n_judges) `rank_biased_overlap` of every two judges, from their scores (n_judges, n_items), finite.
 
+    Higher is better, and the first of equal ones is ranked first.
     An item counts as agreed on from the deeper of its two ranks on, so the sum over depths is a sum over items.
-
-    Args:
-        scores: (n_judges, n_items), finite; higher is better, and the first of equal ones is ranked first.
-        p: as in `rank_biased_overlap`.
-
-    Returns:
-        (n_judges, n_judges), symmetric, ones on the diagonal.
     """
     table = np.asarray(scores, dtype=np.float64)
     n_items = table.shape[1]
@@ -68,14 +57,9 @@ def rank_biased_overlaps(scores: ArrayLike, p: float = 0.9) -> Floats:
 
 
 def kendalls_w(scores: ArrayLike) -> float:
-    """Kendall's coefficient of concordance with the correction for ties.
+    """Kendall's coefficient of concordance with the correction for ties, from finite scores (n_judges, n_items).
 
-    Args:
-        scores: (n_judges, n_items), finite; each row is ranked by itself.
-
-    Returns:
-        In [0, 1]: 1 when all judges rank alike; NaN for fewer than two judges or items, or when all tie
-        everything.
+    1 when all judges rank alike; NaN for fewer than two judges or items, or when all tie everything.
     """
     from scipy.stats import rankdata
 

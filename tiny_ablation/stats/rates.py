@@ -15,20 +15,13 @@ import numpy as np
 
 from tiny_ablation.errors import GuardError
 from tiny_ablation.stats.cluster_t import cluster_t
-from tiny_ablation.stats.clusters import Floats
-from tiny_ablation.stats.intervals import Intervals
+from tiny_ablation.stats.clusters import Floats, Intervals
 
 
 def rate_intervals(hits: Floats, sizes: Floats, confidence: float = 0.95) -> Intervals:
-    """The interval of each site's rate.
+    """The interval of each site's rate, within [0, 1]; NaN with one group, where nothing is known of how groups differ.
 
-    Args:
-        hits: (n_sites, n_groups), how often it happened among the group's examples, or the sum of their shares.
-        sizes: (n_groups,) or (n_sites, n_groups), examples per group.
-        confidence: such as 0.95.
-
-    Returns:
-        Intervals of shape (n_sites,), within [0, 1]; NaN with one group, where nothing is known of how groups differ.
+    `hits` is (n_sites, n_groups), how often it happened among the group's examples, or the sum of their shares.
 
     Raises:
         GuardError: a rate lies outside [0, 1].
@@ -52,12 +45,8 @@ def for_differences(found: Intervals, sums: Floats, sizes: Floats, confidence: f
     """Intervals of mean differences of what happens or not: within [-1, 1], and wider where all differences are alike.
 
     Others may be there as often as what was never seen may happen.
-
-    Args:
-        found: (n_sites,) the intervals of the means, of zero width where no group differs from another.
-        sums: (n_sites, n_groups), the summed differences, each -1, 0 or 1.
-        sizes: as for `rate_intervals`.
-        confidence: of the intervals.
+    `found` are the intervals of the means, of zero width where no group differs from another; `sums` are of differences that
+    are -1, 0 or 1.
     """
     rare, alike = rate_intervals(np.zeros_like(sums), sizes, confidence).high, found.low == found.high
     low, high = np.where(alike, found.low - rare, found.low), np.where(alike, found.high + rare, found.high)

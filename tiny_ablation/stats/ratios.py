@@ -52,13 +52,8 @@ def ratio_of_means(
 ) -> Ratios:
     """The mean of `numerator` over the mean of `denominator`, per site; never a mean of ratios.
 
-    Args:
-        numerator: (n_sites, n_examples), finite.
-        denominator: (n_sites, n_examples), or (n_examples,) for the same at all sites; finite.
-        groups: (n_examples,), labels of the groups of examples that depend on each other.
-        confidence: such as 0.95.
-        critical: how many errors are ruled out, in place of Student's quantile; `simultaneous.critical_value` makes the
-            sets of all sites hold at once.
+    `numerator` is (n_sites, n_examples), `denominator` the same or (n_examples,) for all sites. `critical` is how many errors
+    are ruled out, in place of Student's quantile; `simultaneous.critical_value` makes the sets of all sites hold at once.
 
     Raises:
         GuardError: a value is NaN or infinite, or the shapes do not fit.

@@ -19,15 +19,10 @@ _STEP, _FAVOUR_ZERO, _ROUNDS = np.sqrt(2), 10, 200
 
 
 def shrunken(mean: Floats, error: Floats, freedom: Floats) -> Floats:
-    """The posterior mean of each site's effect.
+    """(n_sites,) the posterior mean of each site's effect, between 0 and the measured mean.
 
-    Args:
-        mean: (n_sites,), measured effects, of the whole family.
-        error: (n_sites,), their standard errors.
-        freedom: (n_sites,), degrees of freedom of the errors.
-
-    Returns:
-        (n_sites,): between 0 and `mean`. A site whose error is 0 or missing stays as it is.
+    `error` are the standard errors, `freedom` their degrees of freedom; all sites of a family. A site whose error is 0 or
+    missing stays as it is.
     """
     result = np.array(mean, dtype=np.float64)
     noisy = np.isfinite(mean) & np.isfinite(error) & (error > 0)
@@ -54,12 +49,7 @@ def shrunken(mean: Floats, error: Floats, freedom: Floats) -> Floats:
 
 
 def moderated(variances: Floats, freedom: Floats) -> Floats:
-    """Variances shrunken towards what the family's have in common, by its scaled inverse chi-squared prior.
-
-    Args:
-        variances: (n_sites,), above 0, of one scale (squared errors).
-        freedom: (n_sites,), degrees of freedom of each.
-    """
+    """(n_sites,) variances shrunken towards what the family's have in common, by its scaled inverse chi-squared prior."""
     from scipy.special import digamma, polygamma
 
     logs = np.log(variances) - digamma(freedom / 2) + np.log(freedom / 2)

@@ -21,19 +21,16 @@ _PARTS = range(1, 61)  # differences are means over so many draws at most
 def sign_flip_pvalues(sums: Floats) -> Floats:
     """(n_sites,) the share of all sign assignments whose total is as far from 0 as the observed one.
 
-    Args:
-        sums: (n_sites, n_groups), each group's summed differences: multiples of one over the number of draws, of at most 60;
-            others are rounded to sixtieths.
+    Differences are multiples of one over the number of draws, of at most 60; others are rounded to sixtieths.
     """
     parts = next((n for n in _PARTS if np.allclose(sums * n, np.rint(sums * n), atol=1e-6)), _PARTS[-1])
-    return np.array([_pvalue(np.rint(row * parts).astype(int)) for row in sums])
-
-
-def _pvalue(row: "np.ndarray") -> float:
-    """Of whole numbers: the sum of those that get a plus is a walk, of which every step is made or not."""
-    sizes = np.abs(row[row != 0])
-    share = np.ones(1)
-    for size in sizes:
-        share = (np.pad(share, (0, size)) + np.pad(share, (size, 0))) / 2
-    least = (sizes.sum() + abs(row.sum())) // 2  # both have one parity
-    return min(1.0, 2 * float(share[least:].sum()))
+    out = []
+    for row in np.rint(sums * parts).astype(int):
+        # The sum of those that get a plus is a walk, of which every step is made or not.
+        sizes = np.abs(row[row != 0])
+        share = np.ones(1)
+        for size in sizes:
+            share = (np.pad(share, (0, size)) + np.pad(share, (size, 0))) / 2
+        least = (sizes.sum() + abs(row.sum())) // 2  # both have one parity
+        out.append(min(1.0, 2 * float(share[least:].sum())))
+    return np.array(out)

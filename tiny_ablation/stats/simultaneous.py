@@ -16,15 +16,7 @@ from tiny_ablation.stats.means import by_bootstrap
 
 
 def critical_value(sums: Floats, sizes: Floats, confidence: float, *, rng: np.random.Generator, n_boot: int = 2000) -> float:
-    """The number of standard errors.
-
-    Args:
-        sums: (n_means, n_groups), each group's values summed.
-        sizes: (n_groups,), examples per group.
-        confidence: that all intervals hold together, such as 0.95.
-        rng: the source of draws.
-        n_boot: draws.
-    """
+    """The number of standard errors that makes all intervals hold together with this confidence."""
     from scipy.stats import t as student
 
     varied = sums[np.ptp(sums / sizes, axis=1) > 0]

@@ -37,19 +37,12 @@ def webb_weights(n_groups: int, n_draws: int, rng: np.random.Generator) -> Float
 
 @dataclass(frozen=True)
 class Wild:
-    """The mean of each site, ready to be drawn anew under any null hypothesis.
+    """The mean of each site, ready to be drawn anew under any null hypothesis."""
 
-    Attributes:
-        sums: (n_sites, n_groups), each group's sum over the number of all examples.
-        shares: (n_sites, n_groups), each group's share of the examples.
-        mean: (n_sites,).
-        error: (n_sites,), the cluster-robust standard error without a correction for few groups.
-    """
-
-    sums: Floats
-    shares: Floats
-    mean: Floats
-    error: Floats
+    sums: Floats  # (n_sites, n_groups), each group's sum over the number of all examples
+    shares: Floats  # (n_sites, n_groups), each group's share of the examples
+    mean: Floats  # (n_sites,)
+    error: Floats  # (n_sites,), the cluster-robust standard error without a correction for few groups
 
     @classmethod
     def of(cls, sums: Floats, sizes: Floats) -> "Wild":

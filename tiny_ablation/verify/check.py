@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from tiny_ablation.engine.bare.model import Bare
-from tiny_ablation.engine.precision import NUMERICAL_TOLERANCE
 from tiny_ablation.errors import Interrupted, ModelError, said, user_message
+from tiny_ablation.metrics.readout import NUMERICAL_TOLERANCE
 from tiny_ablation.models.placed import is_placed
 from tiny_ablation.run.measure import Measured
 from tiny_ablation.run.prepare import PreparedRun

@@ -16,9 +16,8 @@ import numpy as np
 from tiny_ablation.config.schema import DType, RootConfig, Span, VerifyMode
 from tiny_ablation.config.seeds import generator
 from tiny_ablation.engine.bare.model import Bare
-from tiny_ablation.engine.precision import NUMERICAL_TOLERANCE
 from tiny_ablation.engine.reference import Cell, Reference
-from tiny_ablation.metrics.readout import Metric
+from tiny_ablation.metrics.readout import NUMERICAL_TOLERANCE, Metric
 from tiny_ablation.models.labels import site_label
 from tiny_ablation.run.measure import Measured
 from tiny_ablation.run.plan import Row

@@ -2,7 +2,7 @@ import json
 import re
 from types import SimpleNamespace
 
-from tiny_ablation.ablations.circuit.figure import faithfulness
+from tiny_ablation.ablations.circuit.sections import faithfulness
 from tiny_ablation.report.figures import drawing, style
 
 

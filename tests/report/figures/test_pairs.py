@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tiny_ablation.ablations.pairs.matrix import matrix
+from tiny_ablation.ablations.pairs.interaction import pair_matrix
 from tiny_ablation.report.figures import grid, of_run
 from tiny_ablation.run.result import Result
 from tiny_ablation.store.rundir import RunDir
@@ -13,7 +13,7 @@ _SUMMARY = {"primary": "logit_diff", "kind": "heads_pair_zero", "model": "m", "d
 
 
 def _data(table):
-    return matrix(Result(RunDir(Path()), table, _SUMMARY))
+    return pair_matrix(Result(RunDir(Path()), table, _SUMMARY)).drawn
 
 
 @pytest.fixture

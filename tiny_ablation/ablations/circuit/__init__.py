@@ -20,17 +20,17 @@ Costs about 2 x rankings x sizes x (1 + n_random) runs of the whole model an exa
 on its examples a circuit looks better than it is: evaluate on another split.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tiny_ablation.ablations.circuit.design import EMPTY, FRACTIONS, ROLES, Design, Minimal, design, set_name
+from tiny_ablation.ablations.circuit.design import EMPTY, FRACTIONS, ROLES, Design, Minimal, design
 from tiny_ablation.ablations.circuit.published import PUBLISHED
-from tiny_ablation.ablations.shared.head_ranking import RANKINGS, load_ranking_run
+from tiny_ablation.ablations.shared.head_ranking import RANKINGS, ranking_path
 from tiny_ablation.ablations.shared.head_sets import HeadSet, SetAblation, complement, label
-from tiny_ablation.ablations.shared.mean_keys import MeanAblation, MeanKeys
-from tiny_ablation.ablations.shared.means import MeanPlan, plan_means
-from tiny_ablation.ablations.shared.ranking_file import ranking_path
+from tiny_ablation.ablations.shared.means import MeanAblation, MeanKeys, plan_means
 from tiny_ablation.ablations.shared.replacements import Scale
 from tiny_ablation.config.keys import key
 from tiny_ablation.document import Figure, Section
@@ -39,12 +39,12 @@ from tiny_ablation.errors import ConfigError
 from tiny_ablation.models.hookpoints import ModelShape
 from tiny_ablation.run.plan import Analysis, Arm, InterventionSpec, LeftOut, PlanContext, Row, positions_key
 from tiny_ablation.store.ledger import sha256_file
+from tiny_ablation.store.reader import Run, load_run
 
 if TYPE_CHECKING:
     from tiny_ablation.run.measure import Measured
     from tiny_ablation.run.prepare import PreparedRun
     from tiny_ablation.run.result import Result
-    from tiny_ablation.store.reader import Run
 
 
 @dataclass
@@ -89,7 +89,7 @@ class CircuitAblation(SetAblation, MeanAblation):
     confirmable = False  # dataset.split says where circuits are evaluated
 
     def check(self, cfg: CircuitConfig) -> None:
-        """Refuse a missing ranking, or two, and fractions between which there is no curve."""
+        """Refuse a missing ranking, two of them, and fewer than two fractions, which make no curve."""
         if (cfg.from_run is None) == (cfg.ranking is None):
             raise ConfigError(
                 "ablation=circuit takes its ranking from an earlier run over heads, ablation.from_run=DIR, or from a file, "
@@ -104,7 +104,7 @@ class CircuitAblation(SetAblation, MeanAblation):
         """The identity of the earlier run, or the checksum of the file."""
         if cfg.ranking is not None:
             return f"ranking:{sha256_file(ranking_path(cfg.ranking))}"
-        return load_ranking_run(str(cfg.from_run)).manifest.run_id
+        return load_run(Path(str(cfg.from_run))).manifest.run_id
 
     def random_components(self, cfg: Any, n_rest: int) -> tuple[str, ...]:
         """Random circuits, and the reference set where means are taken over a part of the rest."""
@@ -126,34 +126,66 @@ class CircuitAblation(SetAblation, MeanAblation):
 
     def figures(self, result: "Result") -> "Iterable[Figure]":
         """The faithfulness curves."""
-        from tiny_ablation.ablations.circuit.figure import faithfulness
+        from tiny_ablation.ablations.circuit.sections import faithfulness
 
         return [faithfulness(result)] if result.summary.get("circuit") else []
 
-    def circuit(self, run: "Run", ranking: str, size: int | None) -> Sequence[tuple[int, int]]:
+    def circuit(self, run: Run, ranking: str, size: int | None) -> Sequence[tuple[int, int]]:
         """Those of `metrics/circuit.parquet`."""
         from tiny_ablation.ablations.circuit.analysis import heads_of
 
         return heads_of(run, ranking, size)
 
     def plan(self, cfg: CircuitConfig, context: PlanContext) -> list[Arm]:
-        """The circuits of all rankings and sizes; then random ones for each, and the circuits of the test of members."""
+        """The circuits of all rankings and sizes; then random ones for each, and the circuits of the test of members.
+
+        That test has, for each ranking, the circuit without each of its members, and with each of some random heads.
+        """
         plan = design(cfg, context.shape, context.seed)
-        made = _RowBuilder(cfg, context, _replacement(cfg, context))
-        minimal, left_out = _searched(cfg, context, plan) if cfg.greedy else ({}, None)
-        others = {f"{ranking}/minimal": found.heads for ranking, found in minimal.items() if found.heads}
+        replacement, notes = _replacement(cfg, context)
+        row = partial(_row, cfg, context.shape, replacement)
+        circuits = {f"{by}/top_{size}": plan.circuit(by, size) for by in plan.orders for size in plan.sizes()}
+        left_out = None
+        if cfg.greedy:
+            minimal, left_out = _searched(cfg, context, plan)
+            notes = {**notes, "minimal": {by: asdict(found) for by, found in minimal.items()}}
+            circuits |= {f"{by}/minimal": found.heads for by, found in minimal.items() if found.heads}
         if cfg.reproduce is not None:
-            others["published"] = _published(cfg.reproduce, context.shape)
-        notes = {"minimal": {ranking: asdict(found) for ranking, found in minimal.items()}} if minimal else {}
-        named = made.named(plan, others)
-        named = replace(named, notes={**named.notes, **notes}, left_out=left_out)
-        return [named, *made.randoms(plan, others), *made.members(plan)]
+            circuits["published"] = _published(cfg.reproduce, context.shape)
+        rows = [row(f"{name}/{role}", heads, role) for name, heads in circuits.items() for role in ROLES]
+        arms = [Arm(context.clean, [row(EMPTY, (), "kept"), *rows], notes=notes, left_out=left_out)]
+        for name, heads in circuits.items():
+            drawn = plan.randoms_of(name, heads)
+            for role in ROLES if drawn else ():
+                rows = [row(f"{name}/{role}/random_{i}", others, role) for i, others in enumerate(drawn)]
+                arms.append(Arm(context.clean, rows, in_table=False, controls_of=f"{name}/{role}"))
+        for by in plan.orders:
+            circuit = set(plan.tested(by))
+            if 0 < len(circuit) < plan.n_heads:
+                changed = [tuple(sorted(circuit - {head})) for head in plan.tested(by)]
+                changed += [tuple(sorted({*circuit, head})) for head in plan.inflating(by)]
+                rows = [row(f"{by}/changed_{i}", heads, "kept") for i, heads in enumerate(changed)]
+                arms.append(Arm(context.clean, rows, in_table=False))
+        return arms
 
 
-def _replacement(cfg: CircuitConfig, context: PlanContext) -> MeanPlan | Scale:
+def _replacement(cfg: CircuitConfig, context: PlanContext) -> tuple[Replacement, Mapping[str, Any]]:
+    """What is put in for a head, and notes on the means."""
     if cfg.replacement == "zero":
-        return Scale(0.0)
+        return Scale(0.0), {}
     return plan_means(cfg, context, [("z", layer) for layer in context.shape.layers_with("z")])
+
+
+def _row(cfg: CircuitConfig, shape: ModelShape, replacement: Replacement, name: str, heads: HeadSet, role: str) -> Row:
+    replaced = complement(heads, shape) if role == "kept" else heads
+    edits = tuple(Edit("z", layer, head, replacement, cfg.positions) for layer, head in replaced)
+    kind = "complement" if role == "kept" else "set"
+    return Row(
+        key={"set": name, "size": len(heads)},
+        intervention=Intervention(edits) if edits else None,
+        described=InterventionSpec(kind, "z", replacement.name, cfg.positions, "clean", name),
+        sites=label(heads),
+    )
 
 
 def _searched(cfg: CircuitConfig, context: PlanContext, plan: Design) -> tuple[dict[str, Minimal], LeftOut | None]:
@@ -169,14 +201,9 @@ def _searched(cfg: CircuitConfig, context: PlanContext, plan: Design) -> tuple[d
         runs = len(plan.orders) * (heads + heads * (heads + 1) // 2)
         return found, LeftOut("the smallest circuits are searched", 2.0 * weights * tokens * runs)
     on = replace(context, clean=reference.prompts, templates=reference.templates)
-    rows = _RowBuilder(cfg, on, _replacement(cfg, on))
-    search = Search(
-        context.network,
-        reference.prompts,
-        context.metric,
-        context.full,
-        lambda heads: rows.row("", tuple(sorted(heads)), "kept").intervention,
-    )
+    row = partial(_row, cfg, on.shape, _replacement(cfg, on)[0])
+    keep = lambda heads: row("", tuple(sorted(heads)), "kept").intervention  # noqa: E731
+    search = Search(context.network, reference.prompts, context.metric, context.full, keep)
     return {by: search.minimal(order, cfg.greedy) for by, order in plan.orders.items()}, None
 
 
@@ -193,62 +220,6 @@ def _published(name: str, shape: ModelShape) -> HeadSet:
             f"heads), and this model has {shape.n_layers} layers of {shape.n_heads}"
         )
     return found.heads
-
-
-@dataclass(frozen=True)
-class _RowBuilder:
-    """Makes arms of circuits."""
-
-    cfg: CircuitConfig
-    context: PlanContext
-    means: MeanPlan | Scale
-
-    @property
-    def replacement(self) -> Replacement:
-        return self.means.replacement if isinstance(self.means, MeanPlan) else self.means
-
-    def named(self, plan: Design, others: Mapping[str, HeadSet]) -> Arm:
-        rows = [self.row(EMPTY, (), "kept")]
-        for ranking, size in self.circuits(plan):
-            heads = plan.circuit(ranking, size)
-            rows += [self.row(set_name(ranking, size, role), heads, role) for role in ROLES]
-        rows += [self.row(f"{name}/{role}", heads, role) for name, heads in others.items() for role in ROLES]
-        notes = self.means.notes if isinstance(self.means, MeanPlan) else {}
-        return Arm(self.context.clean, rows, notes=notes)
-
-    def randoms(self, plan: Design, others: Mapping[str, HeadSet]) -> Iterator[Arm]:
-        known = {f"{ranking}/top_{size}": plan.circuit(ranking, size) for ranking, size in self.circuits(plan)}
-        for of, heads_of in {**known, **others}.items():
-            drawn = plan.randoms_of(of, heads_of)
-            for role in ROLES if drawn else ():
-                name = f"{of}/{role}"
-                rows = [self.row(f"{name}/random_{i}", heads, role) for i, heads in enumerate(drawn)]
-                yield Arm(self.context.clean, rows, in_table=False, controls_of=name)
-
-    def members(self, plan: Design) -> Iterator[Arm]:
-        """For each ranking the circuit without each of its members, and with each of some random heads."""
-        for ranking in plan.orders:
-            circuit = set(plan.tested(ranking))
-            if not 0 < len(circuit) < plan.n_heads:
-                continue
-            changed = [tuple(sorted(circuit - {head})) for head in plan.tested(ranking)]
-            changed += [tuple(sorted({*circuit, head})) for head in plan.inflating(ranking)]
-            rows = [self.row(f"{ranking}/changed_{i}", heads, "kept") for i, heads in enumerate(changed)]
-            yield Arm(self.context.clean, rows, in_table=False)
-
-    def circuits(self, plan: Design) -> Sequence[tuple[str, int]]:
-        return [(ranking, size) for ranking in plan.orders for size in plan.sizes()]
-
-    def row(self, name: str, heads: HeadSet, role: str) -> Row:
-        replaced = complement(heads, self.context.shape) if role == "kept" else heads
-        edits = tuple(Edit("z", layer, head, self.replacement, self.cfg.positions) for layer, head in replaced)
-        kind = "complement" if role == "kept" else "set"
-        return Row(
-            key={"set": name, "size": len(heads)},
-            intervention=Intervention(edits) if edits else None,
-            described=InterventionSpec(kind, "z", self.replacement.name, self.cfg.positions, "clean", name),
-            sites=label(heads),
-        )
 
 
 ABLATIONS = (CircuitAblation(),)

@@ -18,15 +18,13 @@ import numpy as np
 import pandas as pd
 
 from tiny_ablation.ablations.circuit.agreement import agreement
-from tiny_ablation.ablations.circuit.areas import areas
-from tiny_ablation.ablations.circuit.curves import Curves, curves_of, mean_of
+from tiny_ablation.ablations.circuit.curves import Curves, areas, curves_of, mean_of
 from tiny_ablation.ablations.circuit.design import EMPTY, carries
-from tiny_ablation.ablations.circuit.named import named_circuits
 from tiny_ablation.ablations.shared.head_sets import label
 from tiny_ablation.errors import ResultsError
 from tiny_ablation.run.id_columns import named
 from tiny_ablation.run.measure import Measured
-from tiny_ablation.run.plan import Analysis
+from tiny_ablation.run.plan import Analysis, Arm
 from tiny_ablation.run.prepare import PreparedRun
 from tiny_ablation.run.site_statistics import LEVEL
 from tiny_ablation.stats.clusters import Floats, cluster_sums
@@ -39,6 +37,8 @@ from tiny_ablation.store.reader import Run
 
 STANDS_OUT = 95.0
 """A member is needed where it raises f by more than this share of random heads, in percent."""
+# By role: f of a circuit, or of the model without it, and where that stands among random circuits.
+_COLUMNS = {"kept": ("faithfulness", "sufficiency"), "removed": ("left", "necessity")}
 
 
 def analyse(prepared: PreparedRun, measured: Sequence[Measured]) -> Analysis:
@@ -54,7 +54,7 @@ def analyse(prepared: PreparedRun, measured: Sequence[Measured]) -> Analysis:
     members = pd.concat([member_table(curves, ranking) for ranking in rankings], ignore_index=True)
     for frame in (table, members):
         named(prepared, frame)
-    others = named_circuits(curves, measured[0].arm)
+    others = _named_circuits(curves, measured[0].arm)
     summary = _summary(curves, table, members) | {"named": others.to_dict("records")}
     summary["published"] = agreement(curves, measured[0].arm, others)
     tables = {"circuit": table, "minimality": members}
@@ -76,34 +76,78 @@ def circuit_table(curves: Curves, ranking: str) -> pd.DataFrame:
             "n": np.int32(len(curves.full)),
         }
     )
-    for role, name, placed in (("kept", "faithfulness", "sufficiency"), ("removed", "left", "necessity")):
+    for role, (name, placed) in _COLUMNS.items():
         found = curves.ratios(np.array([curves.circuit(ranking, size, role) for size in sizes]), at_once=True)
-        bounds = found.columns(*(f"{name}_{end}" for end in ("low", "high", "shape")))
-        frame = frame.assign(**{name: found.ratio}, **bounds)
         null = [curves.randoms(ranking, size, role) for size in sizes]
+        frame = frame.assign(**{name: found.ratio}, **found.columns(*(f"{name}_{end}" for end in ("low", "high", "shape"))))
         frame[f"random_{name}"] = [mean_of(others) for others in null]
-        sign = 1 if role == "kept" else -1  # what is left should be less than what random circuits leave
-        frame[f"{placed}_percentile"] = [
-            percentile_among(sign * own, sign * others) if 0 < size < curves.plan.n_heads else np.nan
-            for own, others, size in zip(found.ratio, null, sizes, strict=True)
-        ]
-    low, high = frame["faithfulness_low"], frame["faithfulness_high"]
-    return frame.assign(carries=carries(low, high))
+        frame[f"{placed}_percentile"] = _percentiles(curves, role, sizes, found.ratio, null)
+    return frame.assign(carries=carries(frame["faithfulness_low"], frame["faithfulness_high"]))
+
+
+def _percentiles(curves: Curves, role: str, sizes: Sequence[int], own: Floats, null: Sequence[Floats]) -> list[float]:
+    """Where each circuit stands among its random ones; NaN where there is no choice of circuits of its size."""
+    sign = 1 if role == "kept" else -1  # what is left should be less than what random circuits leave
+    return [
+        percentile_among(sign * f, sign * others) if 0 < size < curves.plan.n_heads else np.nan
+        for size, f, others in zip(sizes, own, null, strict=True)
+    ]
+
+
+def _named_circuits(curves: Curves, arm: Arm) -> pd.DataFrame:
+    """The circuits that are no beginning of a ranking, the smallest that was searched and a published one: a row for each.
+
+    The columns are those of the table `circuit`; `circuit` is the name, `searched_f` what the search saw.
+    """
+    kept = [row for row in arm.rows if str(row.key["set"]).endswith("/kept") and "/top_" not in str(row.key["set"])]
+    names = [str(row.key["set"]).removesuffix("/kept") for row in kept]
+    searched = [arm.notes.get("minimal", {}).get(name.removesuffix("/minimal")) for name in names]
+    frame = pd.DataFrame(
+        {
+            "circuit": names,
+            "size": np.array([row.key["size"] for row in kept], dtype="int32"),
+            "heads": [row.sites for row in kept],
+            "metric": curves.prepared.metrics[0].name,
+            "n": np.int32(len(curves.full)),
+            "searched_f": [np.nan if found is None or found["f"] is None else float(found["f"]) for found in searched],
+        }
+    )
+    if frame.empty:
+        return frame
+    for role, (name, placed) in _COLUMNS.items():
+        found = curves.ratios(np.array([curves.above(f"{each}/{role}") for each in names]), at_once=True)
+        null = [curves.randoms_of(f"{each}/{role}") for each in names]
+        frame = frame.assign(
+            **{name: found.ratio, f"random_{name}": [mean_of(others) for others in null]},
+            **found.columns(*(f"{name}_{end}" for end in ("low", "high", "shape"))),
+            **{f"{placed}_percentile": _percentiles(curves, role, frame["size"].tolist(), found.ratio, null)},
+        )
+    return frame.assign(carries=carries(frame["faithfulness_low"], frame["faithfulness_high"]))
 
 
 def member_table(curves: Curves, ranking: str) -> pd.DataFrame:
     """A row per tested member: f with it minus f without it, tested against 0 over all members, beside random heads.
 
-    `percentile` is the share of random heads, put into the circuit, that raise f by less; `needed` says that the member raises
-    f, with q at most .05 over the members, and by more than `STANDS_OUT` percent of the random heads.
+    `p_value` is of the numerator's mean; `percentile` is the share of random heads, put into the circuit, that raise f by less;
+    `needed` says that the member raises f, with q at most .05 over the members, and by more than `STANDS_OUT` percent of the
+    random heads.
     """
     members, inflating = curves.plan.tested(ranking), curves.plan.inflating(ranking)
     if f"{ranking}/changed_0" not in curves.values:
-        return pd.DataFrame({name: pd.Series(dtype=dtype) for name, dtype in _NO_MEMBERS.items()})
+        dtypes = {"ranking": "str", "layer": "int32", "head": "int32", "size": "int32", "marginal": "float64"}
+        return pd.DataFrame({name: pd.Series(dtype=dtype) for name, dtype in dtypes.items()})
     whole = curves.circuit(ranking, len(members), "kept")
     changed = [curves.above(f"{ranking}/changed_{i}") for i in range(len(members) + len(inflating))]
     losses = np.array([whole - other for other in changed[: len(members)]])
-    found, q = curves.ratios(losses), _q_of_losses(curves, losses)
+    found, stats = curves.ratios(losses), curves.prepared.spec.settings.root.stats
+    p = cluster_means(
+        *cluster_sums(losses, curves.groups),
+        rng=curves.draws("members"),
+        n_boot=stats.n_boot,
+        n_draws=stats.n_perm,
+        step=first_step(len(losses), LEVEL, stats.fdr.value),
+    ).p
+    q = q_values(p, stats.fdr.value)
     null = np.array([curves.point(other - whole) for other in changed[len(members) :]])
     percentile = np.array([percentile_among(m, null) for m in found.ratio])
     return pd.DataFrame(
@@ -114,58 +158,41 @@ def member_table(curves: Curves, ranking: str) -> pd.DataFrame:
             "size": np.int32(len(members)),
             "marginal": found.ratio,
             **found.columns("marginal_low", "marginal_high", "marginal_shape"),
-            **q,
+            "p_value": p,
+            "q_value": q,
             "inflated_mean": mean_of(null),
             "n_inflated": np.int32(len(null)),
             "percentile": percentile,
-            "needed": (found.ratio > 0) & (q["q_value"] <= LEVEL) & ~(percentile < STANDS_OUT),
+            "needed": (found.ratio > 0) & (q <= LEVEL) & ~(percentile < STANDS_OUT),
         }
     )
-
-
-_NO_MEMBERS = {"ranking": "str", "layer": "int32", "head": "int32", "size": "int32", "marginal": "float64"}
-
-
-def _q_of_losses(curves: Curves, losses: Floats) -> dict[str, Floats]:
-    """Whether each member changes f at all: p-values of the numerators' means, and q-values over the members."""
-    stats = curves.prepared.spec.settings.root.stats
-    found = cluster_means(
-        *cluster_sums(losses, curves.groups),
-        rng=curves.draws("members"),
-        n_boot=stats.n_boot,
-        n_draws=stats.n_perm,
-        step=first_step(len(losses), LEVEL, stats.fdr.value),
-    )
-    return {"p_value": found.p, "q_value": q_values(found.p, stats.fdr.value)}
 
 
 def _summary(curves: Curves, table: pd.DataFrame, members: pd.DataFrame) -> dict[str, Any]:
     ablation: Any = curves.prepared.spec.settings.root.ablation
     earlier = curves.plan.earlier
     evaluated = {token.example.id for token in curves.prepared.tokens}
+    ranked_by = {"run_id": earlier.run_id, "metric": earlier.metric, "n_heads": len(earlier.effects), "unused": earlier.unused}
+    rankings = {}
+    for ranking in curves.plan.orders:
+        own = table.loc[table["ranking"] == ranking]
+        tested = members.loc[members["ranking"] == ranking].drop(columns=["run_id", "seed"])
+        rankings[ranking] = {
+            **areas(curves, ranking, own),
+            "points": own[_POINT].to_dict("records"),
+            "members": tested.to_dict("records"),
+        }
     return {
         "metric": curves.prepared.metrics[0].name,
         "replacement": ablation.replacement,
         "n_heads": curves.plan.n_heads,
-        "ranked_by": {
-            "run_id": earlier.run_id,
-            "metric": earlier.metric,
-            "n_heads": len(earlier.effects),
-            "unused": earlier.unused,
-        },
+        "ranked_by": ranked_by,
         "shared_examples": len(evaluated & earlier.examples),
         "n_examples": len(curves.full),
         "full": float(curves.full.mean()),
         "empty": float(curves.values[EMPTY].mean()),
         "defined": bool((table["faithfulness_shape"] == Shape.interval).all()),
-        "rankings": {
-            ranking: {
-                **areas(curves, ranking, table.loc[table["ranking"] == ranking]),
-                "points": table.loc[table["ranking"] == ranking, _POINT].to_dict("records"),
-                "members": members.loc[members["ranking"] == ranking].drop(columns=["run_id", "seed"]).to_dict("records"),
-            }
-            for ranking in curves.plan.orders
-        },
+        "rankings": rankings,
     }
 
 

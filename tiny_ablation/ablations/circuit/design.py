@@ -6,9 +6,8 @@ A circuit is a set of heads that is kept while every other head is replaced; its
 from dataclasses import dataclass
 from typing import Any
 
-from tiny_ablation.ablations.shared.head_ranking import HeadRanking, head_ranking
+from tiny_ablation.ablations.shared.head_ranking import HeadRanking, head_ranking, ranking_of_file
 from tiny_ablation.ablations.shared.head_sets import HeadSet, random_sets
-from tiny_ablation.ablations.shared.ranking_file import ranking_of_file
 from tiny_ablation.ablations.shared.sites import Head
 from tiny_ablation.config.seeds import generator
 from tiny_ablation.models.hookpoints import ModelShape
@@ -36,24 +35,14 @@ def set_name(ranking: str, size: int, role: str) -> str:
 
 @dataclass(frozen=True)
 class Design:
-    """The circuits of a run.
+    """The circuits of a run."""
 
-    Attributes:
-        earlier: what the ranking was made from.
-        orders: for each ranking all heads of the model, the first to be taken first.
-        fractions: of all heads, ascending.
-        members: how many of the first heads make the circuit whose members are tested one by one; 0 for none.
-        n_random: random circuits to compare each with.
-        seed: of the random circuits.
-        shape: the model's sizes.
-    """
-
-    earlier: HeadRanking
-    orders: dict[str, tuple[Head, ...]]
-    fractions: tuple[float, ...]
-    members: int
-    n_random: int
-    seed: int
+    earlier: HeadRanking  # what the ranking was made from
+    orders: dict[str, tuple[Head, ...]]  # for each ranking all heads of the model, the first to be taken first
+    fractions: tuple[float, ...]  # of all heads, ascending
+    members: int  # how many of the first heads make the circuit whose members are tested one by one; 0 for none
+    n_random: int  # random circuits to compare each with
+    seed: int  # of the random circuits
     shape: ModelShape
 
     @property
@@ -74,12 +63,8 @@ class Design:
         """The first heads of a ranking, in the order of the model."""
         return tuple(sorted(self.orders[ranking][:size]))
 
-    def randoms(self, ranking: str, size: int) -> list[HeadSet]:
-        """Random circuits with as many heads in each layer."""
-        return self.randoms_of(f"{ranking}/top_{size}", self.circuit(ranking, size))
-
     def randoms_of(self, name: str, heads: HeadSet) -> list[HeadSet]:
-        """Random counterparts of a circuit of any name."""
+        """Random counterparts of a circuit of any name, with as many heads in each layer."""
         return random_sets(heads, self.shape, self.n_random, self.seed, name) if self.n_random else []
 
     def tested(self, ranking: str) -> tuple[Head, ...]:
@@ -95,19 +80,12 @@ class Design:
 
 @dataclass(frozen=True)
 class Minimal:
-    """What a greedy search for the smallest circuit found.
+    """What a greedy search for the smallest circuit found."""
 
-    Attributes:
-        heads: in the order of the model; empty where no beginning of the ranking carries the behaviour.
-        f: of the circuit, on the examples that were searched on; of none where there is none.
-        start: the size of the beginning that the search started from; 0 where there is none.
-        runs: circuits that were run.
-    """
-
-    heads: tuple[Head, ...]
-    f: float | None
-    start: int
-    runs: int
+    heads: tuple[Head, ...]  # in the order of the model; empty where no beginning of the ranking carries the behaviour
+    f: float | None  # of the circuit, on the examples that were searched on; None where there is no circuit
+    start: int  # the size of the beginning that the search started from; 0 where there is none
+    runs: int  # circuits that were run
 
 
 def design(cfg: Any, shape: ModelShape, seed: int) -> Design:

@@ -18,39 +18,24 @@ from tiny_ablation.engine.prompts import Prompt
 from tiny_ablation.metrics.registry import metric
 from tiny_ablation.models.network import Network
 
-Keep = Callable[[Sequence[Head]], Intervention | None]  # what keeps these heads and replaces all others
-
 
 @dataclass
 class Search:
-    """Searches on one set of prompts.
-
-    Attributes:
-        network: the model.
-        prompts: that are searched on.
-        metric: the primary metric.
-        full: whether whole answers are scored.
-        keep: see `Keep`.
-    """
+    """Searches on one set of prompts."""
 
     network: Network
-    prompts: Sequence[Prompt]
-    metric: str
-    full: bool
-    keep: Keep
+    prompts: Sequence[Prompt]  # the prompts that are searched on
+    metric: str  # the primary metric
+    full: bool  # whether whole answers are scored
+    # the intervention that keeps these heads and replaces all others; None where there are no others
+    keep: Callable[[Sequence[Head]], Intervention | None]
 
     def __post_init__(self) -> None:
         self.runs = 0
-        self._empty: float | None = None
-        self._whole = 0.0
+        self._ends: tuple[float, float] | None = None  # the metric with no head kept, and of the whole model
 
     def minimal(self, order: Sequence[Head], most: int) -> Minimal:
-        """The circuit.
-
-        Args:
-            order: the heads, the first to be taken first.
-            most: how many of them the search may use.
-        """
+        """The circuit among the first `most` of the heads in `order`."""
         before = self.runs
         beginnings = [list(order[: n + 1]) for n in range(min(most, len(order)))]
         carrying = ((heads, f) for heads, f in zip(beginnings, self.f(beginnings), strict=True) if carries(f, f))
@@ -67,11 +52,11 @@ class Search:
 
     def f(self, circuits: Sequence[Sequence[Head]]) -> list[float]:
         """The f of each circuit, a ratio of means over the prompts."""
-        if self._empty is None:
-            self._empty, self._whole = self._means([()])
-        means = self._means(circuits)[:-1]
-        span = self._whole - self._empty
-        return [(mean - self._empty) / span if span else float("nan") for mean in means]
+        if self._ends is None:
+            empty, whole = self._means([()])
+            self._ends = empty, whole
+        empty, whole = self._ends
+        return [(mean - empty) / (whole - empty) if whole - empty else float("nan") for mean in self._means(circuits)[:-1]]
 
     def _means(self, circuits: Sequence[Sequence[Head]]) -> list[float]:
         """The mean of the metric with each circuit kept, and last that of the model."""

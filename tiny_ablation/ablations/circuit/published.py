@@ -16,22 +16,14 @@ TOLERANCE = 0.25
 
 @dataclass(frozen=True)
 class Published:
-    """A published circuit.
+    """A published circuit."""
 
-    Attributes:
-        model: whose, in words.
-        size: its layers and heads a layer.
-        classes: the heads by the name that the paper gives their class.
-        source: the paper, and where the table of heads is.
-        dataset: the family of this package whose prompts ask for the behaviour.
-        figures: published numbers by `baseline METRIC` (of the whole model) or `faithfulness` (f of the circuit).
-    """
-
-    model: str
-    size: tuple[int, int]
-    classes: Mapping[str, tuple[Head, ...]]
-    source: str
-    dataset: str
+    model: str  # whose, in words
+    size: tuple[int, int]  # its layers and heads a layer
+    classes: Mapping[str, tuple[Head, ...]]  # the heads by the name that the paper gives their class
+    source: str  # the paper, and where the table of heads is
+    dataset: str  # the family of this package whose prompts ask for the behaviour
+    # published numbers by `baseline METRIC` (of the whole model) or `faithfulness` (f of the circuit)
     figures: Mapping[str, float]
 
     @property

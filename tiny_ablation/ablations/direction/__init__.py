@@ -61,7 +61,7 @@ class Direction(Ablation):
     config = DirectionConfig
 
     def check(self, cfg: DirectionConfig) -> None:
-        """Refuse keys that go against each other, and a file that is none."""
+        """Refuse keys that contradict each other, and a file that is not there."""
         if cfg.operation is Operation.project_out and cfg.factor != 1:
             raise ConfigError(
                 f"ablation.factor={cfg.factor:g}: project_out takes the whole part out; set ablation.operation=scale or add"
@@ -88,18 +88,17 @@ class Direction(Ablation):
         if cfg.positions == "subject":
             require_mark(context.clean, "subject", "ablation.positions=subject")
         layers = chosen_layers(cfg.layers, context.shape, SITE)
-        found = (
-            differences(cfg.n_reference, cfg.read_at, context, layers)
-            if cfg.file is None
-            else given(cfg.file, cfg.tensor, context, layers)
-        )
-        rows = [_row(cfg, layer, it, context.shape, "direction") for layer, it in found.by_layer.items()]
+        if cfg.file is None:
+            found, notes = differences(cfg.n_reference, cfg.read_at, context, layers)
+        else:
+            found, notes = given(cfg.file, cfg.tensor, context, layers)
+        rows = [_row(cfg, layer, it, context.shape, "direction") for layer, it in found.items()]
         controls = []
-        for layer, it in found.by_layer.items() if cfg.n_random else ():
+        for layer, it in found.items() if cfg.n_random else ():
             random = {f"random direction {n}": Random(it, context.seed, (layer, n)) for n in range(cfg.n_random)}
             drawn = [_row(cfg, layer, one, context.shape, name) for name, one in random.items()]
             controls.append(Arm(context.clean, drawn, in_table=False, controls_of=f"L{layer}"))
-        return [Arm(context.clean, rows, notes={"directions": found.notes}), *controls]
+        return [Arm(context.clean, rows, notes={"directions": notes}), *controls]
 
     def analyse(self, prepared: "PreparedRun", measured: "Sequence[Measured]") -> Analysis:
         """Each layer's effect among those of its random directions."""

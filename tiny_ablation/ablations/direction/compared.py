@@ -6,20 +6,27 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tiny_ablation import formats
 from tiny_ablation.ablations.direction.vectors import OneDirection
 from tiny_ablation.document import Section, Table
+from tiny_ablation.formats import plain
 from tiny_ablation.run.id_columns import named
 from tiny_ablation.run.measure import Measured, aligned
-from tiny_ablation.run.plan import Analysis, Row
+from tiny_ablation.run.plan import Analysis
 from tiny_ablation.run.prepare import PreparedRun
 from tiny_ablation.stats.percentile import percentile_among
 
 N_SHOWN = 8
 N_ON_TEXT = 3  # random directions of each layer that are tried on unrelated text
-_SHOWN = ("norm", "delta", "random_mean", "random_max", "random_percentile", "text_kl", "random_text_kl")
-
-_PLACES = {"text_kl": 4, "random_text_kl": 4}
+# The columns that are shown, with their headings and places.
+_SHOWN = {
+    "norm": ("length", 2),
+    "delta": ("effect", 2),
+    "random_mean": ("mean size of random ones", 2),
+    "random_max": ("largest of them", 2),
+    "random_percentile": ("percentile", 2),
+    "text_kl": ("KL on text", 4),
+    "random_text_kl": ("of random ones", 4),
+}
 
 
 def analyse(prepared: PreparedRun, measured: Sequence[Measured]) -> Analysis:
@@ -35,6 +42,8 @@ def analyse(prepared: PreparedRun, measured: Sequence[Measured]) -> Analysis:
     records, on_text = [], _on_text(prepared, found, random)
     for i, row in enumerate(found.arm.rows):
         mine = aligned([found, *([random[f"L{row.key['layer']}"]] if random else [])])
+        direction = row.runs[0].edits[0].replacement.lookup
+        assert isinstance(direction, OneDirection)
         for metric in prepared.metrics if len(mine[0].examples) else ():
             delta, *others = [m.mean_delta(metric.name) for m in mine]
             sizes = np.abs(others[0]) if others else np.full(1, np.nan)
@@ -42,7 +51,7 @@ def analyse(prepared: PreparedRun, measured: Sequence[Measured]) -> Analysis:
                 {
                     "layer": row.key["layer"],
                     "metric": metric.name,
-                    "norm": _norm(row),
+                    "norm": float(direction.vector().double().norm()),
                     "delta": float(delta[i]),
                     "n_random": len(sizes) if others else 0,
                     "random_mean": float(sizes.mean()),
@@ -71,15 +80,8 @@ def _on_text(prepared: PreparedRun, found: Measured, random: Mapping[str, Measur
     each = [[row, *(random[f"L{row.key['layer']}"].arm.rows[:N_ON_TEXT] if random else [])] for row in found.arm.rows]
     plan = [row.runs[0] for rows in each for row in rows]
     values = iter(divergence(prepared.network, plan, cfg.n_text, root.device.batch_tokens))
-    told = [[next(values) for _ in rows] for rows in each]
-    return [(own, float(np.mean(others)) if others else np.nan) for own, *others in told]
-
-
-def _norm(row: Row) -> float:
-    assert row.intervention is not None
-    lookup = row.intervention.edits[0].replacement.lookup
-    assert isinstance(lookup, OneDirection)
-    return float(lookup.vector().double().norm())
+    of_rows = [[next(values) for _ in rows] for rows in each]
+    return [(own, float(np.mean(others)) if others else np.nan) for own, *others in of_rows]
 
 
 def sections(summary: Mapping[str, Any]) -> list[Section]:
@@ -98,22 +100,10 @@ def sections(summary: Mapping[str, Any]) -> list[Section]:
         f"{n_random + 1} is."
     )
     strongest = sorted(lines, key=lambda line: -abs(line["delta"]))[:N_SHOWN]
-    rows = [
-        [f"L{line['layer']}", *(formats.plain(formats.number(line[name]), _PLACES.get(name, 2)) for name in _SHOWN)]
-        for line in strongest
-    ]
-    head = [
-        "layer",
-        "length",
-        "effect",
-        "mean size of random ones",
-        "largest of them",
-        "percentile",
-        "KL on text",
-        "of random ones",
-    ]
+    rows = [[f"L{line['layer']}", *(plain(line[name], places) for name, (_, places) in _SHOWN.items())] for line in strongest]
     caption = (
         "The strongest directions, on the primary metric, beside random directions of the same length; and what both do to the "
         "next token of unrelated text, in nats."
     )
+    head = ["layer", *(heading for heading, _ in _SHOWN.values())]
     return [Section("Directions", text, [Table(caption, head, rows)])]

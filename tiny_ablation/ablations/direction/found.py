@@ -1,28 +1,20 @@
-"""Where the directions of a run come from: means over pairs of prompts, or a file."""
+"""Where the directions of a run come from: means over pairs of prompts, or a file. Each function also gives notes on them."""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
-from tiny_ablation.ablations.direction.vectors import SITE, Difference, Given, OneDirection
+from tiny_ablation.ablations.direction.vectors import SITE, Difference, Given
 from tiny_ablation.data.text import listing
 from tiny_ablation.errors import ConfigError, DataError, first_line
 from tiny_ablation.models.placed import weight_like
 from tiny_ablation.run.plan import PlanContext
 
-if TYPE_CHECKING:
-    from torch import Tensor
 
-
-class Found(NamedTuple):
-    """The direction of each layer, and what is to be said of them."""
-
-    by_layer: dict[int, OneDirection]
-    notes: dict[str, Any]
-
-
-def differences(n_reference: int, read_at: str, context: PlanContext, layers: Sequence[int]) -> Found:
-    """The difference of means between clean and corrupt prompts that are not evaluated.
+def differences(
+    n_reference: int, read_at: str, context: PlanContext, layers: Sequence[int]
+) -> tuple[dict[int, Difference], dict[str, Any]]:
+    """For each layer the difference of means between clean and corrupt prompts that are not evaluated.
 
     Args:
         n_reference: at most so many pairs.
@@ -54,35 +46,16 @@ def differences(n_reference: int, read_at: str, context: PlanContext, layers: Se
         f"The direction of a layer is the mean over {len(reference.prompts)} clean prompts that are not evaluated, at "
         f"{'all their tokens' if read_at == 'all' else 'their last token'}, minus that over their corrupt ones."
     )
-    notes = {"text": text, "reference": reference.composition}
-    return Found({layer: Difference(means, layer) for layer in layers}, notes)
+    return {layer: Difference(means, layer) for layer in layers}, {"text": text, "reference": reference.composition}
 
 
-def given(file: str, tensor: str, context: PlanContext, layers: Sequence[int]) -> Found:
-    """The directions that a safetensors file holds.
-
-    Args:
-        file: its path.
-        tensor: the name of the directions in it.
-        context: of the plan.
-        layers: whose directions.
+def given(file: str, tensor: str, context: PlanContext, layers: Sequence[int]) -> tuple[dict[int, Given], dict[str, Any]]:
+    """For each layer the direction that a safetensors file holds under the name `tensor`.
 
     Raises:
-        ConfigError: there are none for this model.
+        ConfigError: there is none for this model.
     """
     import torch
-
-    each = _read(file, tensor, context)
-    for layer in layers:
-        if not torch.isfinite(each[layer]).all() or not each[layer].any():
-            raise ConfigError(f"ablation.file={file}: {tensor} has no direction for layer {layer}: it is zero or not finite")
-    like = weight_like(context.network.hf)
-    text = f"The directions are {tensor} of {Path(file).name}."
-    return Found({layer: Given(each[layer].to(like)) for layer in layers}, {"text": text})
-
-
-def _read(file: str, tensor: str, context: PlanContext) -> "Tensor":
-    """(n_layers, d_model)."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -101,4 +74,9 @@ def _read(file: str, tensor: str, context: PlanContext) -> "Tensor":
             f"takes floating-point numbers ({shape.d_model},), one direction for all layers, or ({shape.n_layers}, "
             f"{shape.d_model}), one for each"
         )
-    return found.expand(shape.n_layers, -1)
+    each, like = found.expand(shape.n_layers, -1), weight_like(context.network.hf)
+    for layer in layers:
+        if not torch.isfinite(each[layer]).all() or not each[layer].any():
+            raise ConfigError(f"ablation.file={file}: {tensor} has no direction for layer {layer}: it is zero or not finite")
+    text = f"The directions are {tensor} of {Path(file).name}."
+    return {layer: Given(each[layer].to(like)) for layer in layers}, {"text": text}

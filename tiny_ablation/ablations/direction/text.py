@@ -16,21 +16,14 @@ TOKENS = 24  # of a passage
 
 
 def divergence(network: Network, plan: Sequence[Intervention], n: int, batch_tokens: int) -> list[float]:
-    """KL(clean || intervened) in nats after the last token of a passage, mean over passages, for each intervention.
+    """KL(clean || intervened) in nats after the last token of a passage, mean over `n` passages, for each intervention.
 
     What is done at the subject is done at all tokens here.
-
-    Args:
-        network: the model.
-        plan: the interventions.
-        n: how many passages.
-        batch_tokens: tokens in one forward pass.
     """
-    prompts = list(passages(network, n))
     anywhere = [
         Intervention(tuple(replace(e, positions="all") if e.positions == "subject" else e for e in each.edits)) for each in plan
     ]
-    results = Executor(network, prompts, anywhere, [metric("kl_div")], batch_tokens=batch_tokens)
+    results = Executor(network, list(passages(network, n)), anywhere, [metric("kl_div")], batch_tokens=batch_tokens)
     return torch.cat([result.values["kl_div"] for result in results], 1).mean(1).tolist()
 
 

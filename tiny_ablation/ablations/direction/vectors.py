@@ -27,17 +27,11 @@ class Operation(Enum):
 
 @dataclass(frozen=True, eq=False)
 class Along(Replacement):
-    """The run's own value with what it has along a direction changed.
+    """The run's own value with what it has along a direction changed."""
 
-    Attributes:
-        operation: what is done.
-        factor: how often the direction is added, or by what the part along it is multiplied.
-        lookup: the direction, of any length.
-    """
-
-    operation: Operation
-    factor: float
-    lookup: Lookup | None = None
+    operation: Operation  # what is done
+    factor: float  # how often the direction is added, or by what the part along it is multiplied
+    lookup: Lookup | None = None  # the direction, of any length
 
     @property
     def name(self) -> str:  # type: ignore[override]
@@ -90,7 +84,7 @@ class Difference(OneDirection):
 
 @dataclass(frozen=True, eq=False)
 class Given(OneDirection):
-    """A direction that stands ready."""
+    """A direction from a file."""
 
     tensor: "Tensor"
 
@@ -101,17 +95,11 @@ class Given(OneDirection):
 
 @dataclass(frozen=True, eq=False)
 class Random(OneDirection):
-    """A direction drawn evenly from all those of the length of another.
+    """A direction drawn evenly from all those of the length of another."""
 
-    Attributes:
-        of: the other.
-        seed: the run's seed.
-        about: the layer, and which draw it is.
-    """
-
-    of: OneDirection
-    seed: int
-    about: tuple[int, int]
+    of: OneDirection  # the other
+    seed: int  # the run's seed
+    about: tuple[int, int]  # the layer, and which draw it is
 
     def vector(self) -> "Tensor":
         """See `OneDirection`."""

@@ -8,9 +8,10 @@ effects from the same run, and the interaction E(ab) - E(a) - E(b) with its inte
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tiny_ablation.ablations.shared.head_ranking import head_ranking, load_ranking_run
+from tiny_ablation.ablations.shared.head_ranking import head_ranking
 from tiny_ablation.ablations.shared.replacements import Scale
 from tiny_ablation.ablations.shared.sites import Head, parse_head
 from tiny_ablation.config.keys import key
@@ -20,6 +21,7 @@ from tiny_ablation.engine.edits import Edit, Intervention
 from tiny_ablation.errors import ConfigError
 from tiny_ablation.models.hookpoints import ModelShape
 from tiny_ablation.run.plan import Ablation, Analysis, Arm, InterventionSpec, PlanContext, Row, positions_key
+from tiny_ablation.store.reader import load_run
 
 if TYPE_CHECKING:
     from tiny_ablation.run.measure import Measured
@@ -50,7 +52,7 @@ class HeadsPairZero(Ablation):
     config = HeadsPairZeroConfig
 
     def check(self, cfg: HeadsPairZeroConfig) -> None:
-        """Refuse none or several ways to say which heads, and what is no pair."""
+        """Refuse heads that are named in no way or in several, and pairs that are not two heads."""
         given = [way for way in _WAYS if getattr(cfg, way) is not None]
         if len(given) != 1:
             said = f"{' and '.join(f'ablation.{way}' for way in given)} are set" if given else "no heads are named"
@@ -66,7 +68,7 @@ class HeadsPairZero(Ablation):
 
     def input_digest(self, cfg: HeadsPairZeroConfig) -> str:
         """The identity of the earlier run."""
-        return load_ranking_run(cfg.from_run).manifest.run_id if cfg.from_run is not None else ""
+        return load_run(Path(cfg.from_run)).manifest.run_id if cfg.from_run is not None else ""
 
     def columns(
         self, prepared: "PreparedRun", measured: "Measured", arms: "Sequence[Measured]", metric: str
@@ -78,81 +80,71 @@ class HeadsPairZero(Ablation):
 
     def figures(self, result: "Result") -> "Iterable[Figure]":
         """The matrix of interactions."""
-        from tiny_ablation.ablations.pairs.matrix import pair_matrix
+        from tiny_ablation.ablations.pairs.interaction import pair_matrix
 
         return [pair_matrix(result)]
 
     def analyse(self, prepared: "PreparedRun", measured: "Sequence[Measured]") -> Analysis:
         """The pairs that interact."""
-        from tiny_ablation.ablations.pairs.answer import interactions
+        from tiny_ablation.ablations.pairs.interaction import interactions
 
         found = interactions(prepared, measured)
         return Analysis() if found is None else Analysis(summary={"interactions": found})
 
     def sections(self, summary: Mapping[str, Any]) -> list[Section]:
         """The same in words."""
-        from tiny_ablation.ablations.pairs.answer import sections
+        from tiny_ablation.ablations.pairs.interaction import sections
 
         return sections(summary.get("interactions"))
 
     def plan(self, cfg: HeadsPairZeroConfig, context: PlanContext) -> list[Arm]:
-        """A arm of pairs, and one of the heads in them, each alone, written as a pair of a head with itself."""
+        """An arm of pairs, and one of the heads in them, each alone, written as a pair of a head with itself."""
+        zero = Scale(0.0)
+
+        def row(a: Head, b: Head) -> Row:
+            edits = tuple(Edit("z", layer, head, zero, cfg.positions) for layer, head in dict.fromkeys((a, b)))
+            return Row(
+                key={"layer_a": a[0], "head_a": a[1], "layer_b": b[0], "head_b": b[1]},
+                intervention=Intervention(edits),
+                described=InterventionSpec("head", "z", zero.name, cfg.positions, "clean", "single" if a == b else "pair"),
+            )
+
         pairs = _pairs(cfg, context.shape)
         heads = sorted({head for pair in pairs for head in pair})
-        zero = Scale(0.0)
         return [
-            Arm(context.clean, [_row(a, b, zero, cfg.positions) for a, b in pairs]),
-            Arm(context.clean, [_row(head, head, zero, cfg.positions) for head in heads], in_table=False),
+            Arm(context.clean, [row(a, b) for a, b in pairs]),
+            Arm(context.clean, [row(head, head) for head in heads], in_table=False),
         ]
 
 
-def _row(a: Head, b: Head, zero: Scale, positions: str) -> Row:
-    edits = tuple(Edit("z", layer, head, zero, positions) for layer, head in dict.fromkeys((a, b)))
-    return Row(
-        key={"layer_a": a[0], "head_a": a[1], "layer_b": b[0], "head_b": b[1]},
-        intervention=Intervention(edits),
-        described=InterventionSpec("head", "z", zero.name, positions, "clean", "single" if a == b else "pair"),
-    )
-
-
 def _pairs(cfg: HeadsPairZeroConfig, shape: ModelShape) -> list[tuple[Head, Head]]:
-    """The pairs, each with its earlier head first."""
+    """The pairs, each with its earlier head first.
+
+    Raises:
+        ConfigError: a head or a pair is named twice, or the earlier run was not over heads, over too few, or of another model.
+    """
     if cfg.pairs is not None:
-        return _given(cfg.pairs, shape)
+        out: list[tuple[Head, Head]] = []
+        for value in cfg.pairs:
+            a, b = sorted(parse_head(head, shape, "ablation.pairs") for head in value)
+            if a == b:
+                raise ConfigError(f"ablation.pairs: {list(value)} is one head twice; name two")
+            if (a, b) in out:
+                raise ConfigError(f"ablation.pairs names {list(value)} more than once")
+            out.append((a, b))
+        return out
     if cfg.of is not None:
         heads = [parse_head(value, shape, "ablation.of") for value in cfg.of]
         twice = [value for i, value in enumerate(cfg.of) if heads[i] in heads[:i]]
         if twice:
             raise ConfigError(f"ablation.of names {twice[0]} more than once")
     else:
-        heads = _strongest(cfg, shape)
+        heads = head_ranking(str(cfg.from_run), shape).ranked()[: cfg.top_k]
+        if len(heads) < cfg.top_k:
+            raise ConfigError(
+                f"ablation.from_run={cfg.from_run} measured {len(heads)} heads, fewer than ablation.top_k={cfg.top_k}"
+            )
     return list(combinations(sorted(heads), 2))
-
-
-def _given(values: Sequence[Sequence[Any]], shape: ModelShape) -> list[tuple[Head, Head]]:
-    out: list[tuple[Head, Head]] = []
-    for value in values:
-        a, b = sorted(parse_head(head, shape, "ablation.pairs") for head in value)
-        if a == b:
-            raise ConfigError(f"ablation.pairs: {list(value)} is one head twice; name two")
-        if (a, b) in out:
-            raise ConfigError(f"ablation.pairs names {list(value)} more than once")
-        out.append((a, b))
-    return out
-
-
-def _strongest(cfg: HeadsPairZeroConfig, shape: ModelShape) -> list[Head]:
-    """The heads with the largest absolute effect on the primary metric of an earlier run.
-
-    Raises:
-        ConfigError: that run was not over heads, or over fewer, or over another model's.
-    """
-    heads = head_ranking(str(cfg.from_run), shape).ranked()
-    if len(heads) < cfg.top_k:
-        raise ConfigError(
-            f"ablation.from_run={cfg.from_run} measured {len(heads)} heads, fewer than ablation.top_k={cfg.top_k}"
-        )
-    return heads[: cfg.top_k]
 
 
 ABLATIONS = (HeadsPairZero(),)

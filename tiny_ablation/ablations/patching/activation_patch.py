@@ -9,21 +9,19 @@ The residual stream is taken as it leaves a block (resid_post), so at the last b
 The whole of it at all positions would be the source run at every block, and is refused.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from tiny_ablation.ablations.patching.patch_ablation import PatchAblation
+from tiny_ablation.ablations.patching.patch_ablation import COMPONENTS, PatchAblation, refuse_heads_of_layers, units
 from tiny_ablation.ablations.shared import prompt_pairs
-from tiny_ablation.ablations.shared.replacements import patch_from
-from tiny_ablation.ablations.shared.sites import chosen, chosen_layers
+from tiny_ablation.ablations.shared.replacements import Patch, patch_from
+from tiny_ablation.ablations.shared.sites import chosen_layers
 from tiny_ablation.config.keys import key
 from tiny_ablation.config.schema import AblationConfig
 from tiny_ablation.engine.edits import Edit, Intervention, PositionSpec
-from tiny_ablation.engine.prompts import Prompt
 from tiny_ablation.errors import ConfigError
-from tiny_ablation.models.hookpoints import ModelShape
-from tiny_ablation.run.plan import Arm, InterventionSpec, PlanContext, Row
+from tiny_ablation.run.plan import Arm, InterventionSpec, Key, PlanContext, Row
 
 
 class Granularity(Enum):
@@ -72,14 +70,6 @@ class ActivationPatchConfig(AblationConfig):
     self_patch: bool = key(False, help="patch every run with itself, which must change nothing")
 
 
-_COMPONENT = {
-    Granularity.layer_resid: "resid_post",
-    Granularity.mlp_out: "mlp_out",
-    Granularity.attn_out: "attn_out",
-    Granularity.head_out: "z",
-}
-
-
 class ActivationPatch(PatchAblation):
     """See the module."""
 
@@ -89,11 +79,7 @@ class ActivationPatch(PatchAblation):
 
     def check(self, cfg: ActivationPatchConfig) -> None:
         """Refuse heads where layers are patched, and what is the source run whatever the model is."""
-        if cfg.heads is not None and cfg.granularity is not Granularity.head_out:
-            raise ConfigError(
-                f"ablation.heads is set, but ablation.granularity={cfg.granularity.value} patches whole layers; "
-                "set ablation.granularity=head_out, or leave ablation.heads out"
-            )
+        refuse_heads_of_layers(cfg)
         if cfg.granularity is Granularity.layer_resid and cfg.positions is PatchPositions.all and not cfg.self_patch:
             raise ConfigError(
                 "ablation.granularity=layer_resid with ablation.positions=all: the whole residual stream at all positions is "
@@ -108,78 +94,58 @@ class ActivationPatch(PatchAblation):
         return "head_impact" if cfg.granularity is Granularity.head_out else "layer_impact"
 
     def excluded_examples(self, cfg: ActivationPatchConfig, context: PlanContext) -> Mapping[int, str]:
-        """Pairs of unequal lengths, where that matters and the user said so."""
+        """Pairs of unequal lengths, where that matters and the config asks to skip them."""
         if cfg.unequal is Unequal.refuse or cfg.positions is PatchPositions.last:
             return {}
         return prompt_pairs.unequal(context)
 
     def plan(self, cfg: ActivationPatchConfig, context: PlanContext) -> list[Arm]:
         """One arm a direction; with one direction, the other end is run too, to say what share is recovered."""
+        what = f"ablation.positions={cfg.positions.value}"
         prompt_pairs.require_corrupt(context, "ablation=activation_patch")
         if cfg.positions is not PatchPositions.last:
-            prompt_pairs.require_equal(
-                context, f"ablation.positions={cfg.positions.value}", advice="ablation.unequal=skip leaves them out"
-            )
+            prompt_pairs.require_equal(context, what, advice="ablation.unequal=skip leaves them out")
         if cfg.positions is PatchPositions.subject:
-            prompt_pairs.require_mark([*context.clean, *context.corrupt], "subject", "ablation.positions=subject")
+            prompt_pairs.require_mark([*context.clean, *context.corrupt], "subject", what)
         ends = {"clean": context.clean, "corrupt": context.corrupt}
         arms, bare = [], []
         for direction in (Direction.clean_to_corrupt, Direction.corrupt_to_clean):
             source, target = direction.value.split("_to_")
             if cfg.direction in (direction, Direction.both):
-                arms.append(_leg(cfg, context.shape, ends, source, target))
+                source = target if cfg.self_patch else source
+                rows = _rows(cfg, context, patch_from(ends[source], ends[target]), f"{source}_to_{target}")
+                baseline = f"the {target} prompt, un-patched"
+                arms.append(Arm(ends[target], rows, baseline, run=target, self_patch=cfg.self_patch))
             else:
                 bare.append(Arm(ends[target], [], run=target, in_table=False))
         return [*arms, *bare]
 
 
-def _leg(cfg: ActivationPatchConfig, shape: ModelShape, ends: Mapping[str, Sequence[Prompt]], source: str, target: str) -> Arm:
-    source = target if cfg.self_patch else source
-    patch = patch_from(ends[source], ends[target])
-    component = _COMPONENT[cfg.granularity]
-    rows = [
-        Row(
-            key=_key(cfg, layer, unit, name),
-            intervention=Intervention((Edit(component, layer, unit, patch, spec),)),
-            described=InterventionSpec(
-                cfg.granularity.value if unit is None else "head",
-                component,
-                patch.name,
-                cfg.positions.value,
-                f"{source}_to_{target}",
-            ),
-        )
-        for layer in chosen_layers(cfg.layers, shape, component)
-        for unit in _units(cfg, shape)
-        for name, spec in _positions(cfg, ends["clean"])
-    ]
-    return Arm(ends[target], rows, f"the {target} prompt, un-patched", run=target, self_patch=cfg.self_patch)
+def _rows(cfg: ActivationPatchConfig, context: PlanContext, patch: Patch, direction: str) -> list[Row]:
+    """A row for each layer, head and token that is patched.
 
-
-def _units(cfg: ActivationPatchConfig, shape: ModelShape) -> Sequence[int | None]:
-    if cfg.granularity is not Granularity.head_out:
-        return [None]
-    return chosen(cfg.heads, shape.n_heads, "ablation.heads", "heads a layer")
-
-
-def _positions(cfg: ActivationPatchConfig, prompts: Sequence[Prompt]) -> Iterator[tuple[str, PositionSpec]]:
-    """Names and places: with `each`, tokens from the first on, or from the last back where lengths differ.
-
-    A token that some prompt does not have would be an effect of 0 in its mean, so only those that all have are patched.
+    With `each`, tokens are counted from the first on, or from the last back where lengths differ. A token that some prompt does
+    not have would be an effect of 0 in its mean, so only those that all have are patched.
     """
-    if cfg.positions is not PatchPositions.each:
-        yield cfg.positions.value, cfg.positions.value
-        return
-    lengths = {len(p.ids) for p in prompts}
-    places = range(min(lengths)) if len(lengths) == 1 else range(-min(lengths), 0)
-    yield from ((str(place), place) for place in places)
-
-
-def _key(cfg: ActivationPatchConfig, layer: int, unit: int | None, position: str) -> dict[str, int | float | str]:
-    if cfg.positions is PatchPositions.each:
-        site = cfg.granularity.value if unit is None else f"{cfg.granularity.value}[{unit}]"
-        return {"layer": layer, "position": position, "granularity": site}
-    if unit is None:
-        return {"layer": layer, "granularity": cfg.granularity.value}
-    # As everywhere, scale is the share of the head's own output that is kept: none.
-    return {"layer": layer, "head": unit, "scale": 0.0}
+    each, site = cfg.positions is PatchPositions.each, cfg.granularity.value
+    component, shape = COMPONENTS[site], context.shape
+    places: Sequence[PositionSpec] = [cfg.positions.value]
+    if each:
+        lengths = {len(p.ids) for p in context.clean}
+        places = range(min(lengths)) if len(lengths) == 1 else range(-min(lengths), 0)
+    rows = []
+    for layer in chosen_layers(cfg.layers, shape, component):
+        for unit in units(cfg, shape):
+            for place in places:
+                if each:
+                    named = site if unit is None else f"{site}[{unit}]"
+                    row_key: Key = {"layer": layer, "position": str(place), "granularity": named}
+                elif unit is None:
+                    row_key = {"layer": layer, "granularity": site}
+                else:  # as everywhere, scale is the share of the head's own output that is kept: none
+                    row_key = {"layer": layer, "head": unit, "scale": 0.0}
+                edit = Edit(component, layer, unit, patch, place)
+                kind = site if unit is None else "head"
+                described = InterventionSpec(kind, component, patch.name, cfg.positions.value, direction)
+                rows.append(Row(row_key, Intervention((edit,)), described))
+    return rows

@@ -1,7 +1,6 @@
 """What patching answers: where the answer enters the residual stream, and whether what restores the behaviour breaks it too."""
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -45,44 +44,29 @@ def entry(prepared: PreparedRun, measured: Sequence[Measured], names: Ends = PAI
         return None
     name, groups = prepared.metrics[0].name, patched.groups
     ends = {each.arm.run: each.baseline[name] for each in (patched, whole)}
-    values = np.vstack([patched.baseline[name], patched.values[name]])
-    steps = np.diff(values, axis=0)
-    found = share_of_advantage(prepared, steps, ends, groups, names)
+    changes = np.diff(np.vstack([patched.baseline[name], patched.values[name]]), axis=0)
+    found = share_of_advantage(prepared, changes, ends, groups, names)
     reached = np.concatenate([[0.0], found.ratio.cumsum()])  # shares of one advantage add up
-    sums, sizes = cluster_sums(steps, groups)
+    sums, sizes = cluster_sums(changes, groups)
     drawn = resample_groups(len(sizes), _DRAWS, generator(prepared.spec.settings.root.seed, "entry", name))
-    largest = np.bincount((drawn @ sums.T).argmax(1), minlength=len(steps)) / _DRAWS
+    largest = np.bincount((drawn @ sums.T).argmax(1), minlength=len(changes)) / _DRAWS
     low, high = (np.where(found.bounded, end, np.nan) for end in (found.low, found.high))
-    return {
-        "positions": patched.arm.rows[0].described.positions,
-        "steps": [
-            {
-                "layer": int(row.key["layer"]),
-                "before": float(a),
-                "after": float(b),
-                "step": float(found.ratio[i]),
-                "low": float(low[i]),
-                "high": float(high[i]),
-                "largest": float(largest[i]),
-            }
-            for i, (row, (a, b)) in enumerate(zip(patched.arm.rows, pairwise(reached), strict=True))
-        ],
-    }
+    columns = {"before": reached[:-1], "after": reached[1:], "step": found.ratio, "low": low, "high": high, "largest": largest}
+    steps = [
+        {"layer": int(row.key["layer"]), **{name: float(column[i]) for name, column in columns.items()}}
+        for i, row in enumerate(patched.arm.rows)
+    ]
+    return {"positions": patched.arm.rows[0].described.positions, "steps": steps}
 
 
 def _is_residual_stream(measured: Measured) -> bool:
     """Whether its rows are the residual stream behind every block from the first on, at one choice of tokens."""
     rows = measured.arm.rows
+    if len(rows) < 2 or measured.arm.self_patch or "position" in rows[0].key:
+        return False
     kinds = {(row.described.granularity, row.described.positions) for row in rows}
-    layers = [row.key["layer"] for row in rows]
-    return (
-        len(kinds) == 1
-        and next(iter(kinds))[0] == "layer_resid"
-        and layers == list(range(len(rows)))
-        and not measured.arm.self_patch
-        and "position" not in rows[0].key
-        and len(rows) > 1
-    )
+    in_order = [row.key["layer"] for row in rows] == list(range(len(rows)))
+    return len(kinds) == 1 and rows[0].described.granularity == "layer_resid" and in_order
 
 
 def entry_sections(found: Mapping[str, Any] | None) -> list[Section]:
@@ -105,22 +89,22 @@ def entry_sections(found: Mapping[str, Any] | None) -> list[Section]:
         else f"No one block is where the answer enters {stream}: the largest step is at block {top['layer']}, where {behind}, "
         f"and it is the largest in {_percent(top['largest'])} of resamples of the groups."
     )
-    table = Table(
+    rows = [
+        (
+            str(step["layer"]),
+            plain(step["before"], 2),
+            plain(step["after"], 2),
+            signed(step["step"], 2),
+            bounds(step["low"], step["high"], 2),
+            _percent(step["largest"]),
+        )
+        for step in steps[:_SHOWN]
+    ]
+    caption = (
         "The largest steps of the share recovered: behind the block, less behind the one before, with its interval; largest: "
-        "in how many resamples of the groups of examples this step is the largest.",
-        ("block", "before", "behind", "step", "interval", "largest"),
-        [
-            (
-                str(step["layer"]),
-                plain(step["before"], 2),
-                plain(step["after"], 2),
-                signed(step["step"], 2),
-                bounds(number(step["low"]), number(step["high"]), 2),
-                _percent(step["largest"]),
-            )
-            for step in steps[:_SHOWN]
-        ],
+        "in how many resamples of the groups of examples this step is the largest."
     )
+    table = Table(caption, ("block", "before", "behind", "step", "interval", "largest"), rows)
     return [Section("Where the answer enters", (), [table], headline, firm=firm)]
 
 
@@ -132,27 +116,19 @@ def balance(asymmetry: "pd.DataFrame | None", confidence: float) -> dict[str, An
     more = [row for row in rows if row["asymmetry_low"] > 0]
     less = [row for row in rows if row["asymmetry_high"] < 0]
     most = max([*more, *less], key=lambda row: abs(row["asymmetry"]), default=None)
-    return {
-        "n": len(rows),
-        "more": len(more),
-        "less": len(less),
-        "confidence": confidence,
-        "most": None
-        if most is None
-        else {
-            "site": site_label({name: most[name] for name in _SITE if name in most}, sentence=True),
-            **{name: float(most[name]) for name in _NUMBERS},
-        },
-    }
+    if most is not None:
+        site = site_label({name: most[name] for name in _SITE if name in most}, sentence=True)
+        most = {"site": site, **{name: float(most[name]) for name in _NUMBERS}}
+    return {"n": len(rows), "more": len(more), "less": len(less), "confidence": confidence, "most": most}
 
 
 def balance_sections(found: Mapping[str, Any] | None) -> list[Section]:
     """Whether what restores the behaviour is also what breaks it."""
     if not found:
         return []
-    n, told = found["n"], found["more"] + found["less"]
+    n, most = found["n"], found["most"]
     chance = (1 - found["confidence"]) * n
-    most, firm = found["most"], told > chance
+    firm = found["more"] + found["less"] > chance
     text = [
         f"Of {n} sites, {found['more']} restore more of the clean run's advantage than they break, which happens where another "
         f"part does the work of a broken one, and {found['less']} break more than they restore, which happens where a part "

@@ -17,8 +17,8 @@ from tiny_ablation.ablations.patching.patch_ablation import MODELS
 from tiny_ablation.ablations.patching.recovered import asymmetry, share_of_advantage
 from tiny_ablation.config.seeds import generator
 from tiny_ablation.document import Section, Table
-from tiny_ablation.engine.precision import NUMERICAL_TOLERANCE
-from tiny_ablation.formats import bounds, holds_zero, interval, number, percent, plain, signed
+from tiny_ablation.formats import bounds, holds_zero, interval, percent, plain, signed
+from tiny_ablation.metrics.readout import NUMERICAL_TOLERANCE
 from tiny_ablation.models.labels import site_label
 from tiny_ablation.run.measure import Measured, aligned
 from tiny_ablation.run.plan import Analysis
@@ -44,43 +44,40 @@ def analyse(prepared: PreparedRun, measured: Sequence[Measured]) -> Analysis:
     both = asymmetry(prepared, measured, MODELS)
     ends = {run: m.baseline[name] for run, m in by_run.items()}
     rng = generator(root.seed, "bootstrap", "model_diff")
-    difference = ends["tuned"] - ends["base"]
     sites = _sites(prepared, by_run, ends)
-    row = next(m.arm.rows[0] for m in by_run.values() if m.arm.rows)
-    told: dict[str, Any] = {
+    described = next(m.arm.rows[0].described for m in by_run.values() if m.arm.rows)
+    found: dict[str, Any] = {
         "models": {run: network.model.name for run, network in zip(MODELS, prepared.networks, strict=True)},
         "metric": name,
         "values": {run: float(values.mean()) for run, values in ends.items()},
-        "difference": interval_of_mean(difference, by_run["base"].groups, root.stats, rng),
+        "difference": interval_of_mean(ends["tuned"] - ends["base"], by_run["base"].groups, root.stats, rng),
         "confidence": root.stats.confidence,
-        "component": row.described.component,
+        "component": described.component,
         "take": cfg.take.value,
-        "positions": row.described.positions,
+        "positions": described.positions,
         "n_sites": len(sites),
         "carriers": [site["site"] for site in sites if site["carries"]],
         "sites": sites[:_SHOWN],
         "depth": entry(prepared, measured, MODELS) if cfg.take.value == "activations" else None,
     }
     tables = {} if both is None else {"asymmetry": both}
-    return Analysis(tables, {"model_diff": told}, _unseen(prepared, row.described.component))
+    return Analysis(tables, {"model_diff": found}, _unseen(prepared, described.component))
 
 
 def _unseen(prepared: PreparedRun, component: str) -> list[str]:
     """That heads are what the output projection gets, where that itself was tuned."""
     if component != "z":
         return []
-    first, second = prepared.networks
-    maps: list[Any] = [
-        (layer, *(net.hook_point("z", layer).module.weight for net in (first, second)))
-        for layer in first.shape.layers_with("z")
-    ]
-    other = [str(layer) for layer, mine, theirs in maps if not torch.equal(mine, theirs)]
+    other = []
+    for layer in prepared.networks[0].shape.layers_with("z"):
+        weights: Any = [network.hook_point("z", layer).module.weight for network in prepared.networks]
+        if not torch.equal(*weights):
+            other.append(str(layer))
     if not other:
         return []
-    layers = f"layer{'s' if len(other) > 1 else ''} {', '.join(other)}"
     return [
-        f"the two models differ in the output projection of {layers}: a head's value is what enters it, so what it does "
-        "otherwise is in no head; ablation.granularity=attn_out has it"
+        f"the two models differ in the output projection of layer{'s' if len(other) > 1 else ''} {', '.join(other)}: a head's "
+        "value is what enters it, so what it does otherwise is in no head; ablation.granularity=attn_out has it"
     ]
 
 
@@ -90,24 +87,23 @@ def _sites(
     """Every site, that with the largest share first: `recovered` and `lost` with simultaneous bounds, and `carries`."""
     root, name = prepared.spec.settings.root, prepared.metrics[0].name
     ran = {run: m for run, m in by_run.items() if m.arm.rows}
-    first = next(iter(ran.values()))
-    level = 1 - (1 - root.stats.confidence) / len(first.arm.rows)
+    rows = next(iter(ran.values())).arm.rows
+    level = 1 - (1 - root.stats.confidence) / len(rows)
     out: list[dict[str, Any]] = [
-        {"site": site_label({k: v for k, v in row.key.items() if k != "scale"}, sentence=True), "carries": True}
-        for row in first.arm.rows
+        {"site": site_label({k: v for k, v in row.key.items() if k != "scale"}, sentence=True), "carries": True} for row in rows
     ]
     for run, m in ran.items():
-        gain = m.delta(name) if run == "base" else -m.delta(name)
+        share, gain = _SHARES[run], m.delta(name) if run == "base" else -m.delta(name)
         found = share_of_advantage(prepared, gain, ends, m.groups, MODELS, confidence=level)
         more = np.abs(gain.mean(1)) > NUMERICAL_TOLERANCE[root.device.dtype]
         for i, site in enumerate(out):
             low, high = (float(end[i]) if found.bounded[i] else float("nan") for end in (found.low, found.high))
-            share = _SHARES[run]
             site |= {share: float(found.ratio[i]), f"{share}_low": low, f"{share}_high": high}
             site["carries"] &= bool(more[i]) and not holds_zero(low, high)
+    shares = [_SHARES[run] for run in ran]
     for site in out:
-        site["carries"] &= len({np.sign(site[share]) for share in _SHARES.values() if share in site}) == 1
-    return sorted(out, key=lambda site: -min(abs(site[share]) for share in _SHARES.values() if share in site))
+        site["carries"] &= len({np.sign(site[share]) for share in shares}) == 1
+    return sorted(out, key=lambda site: -min(abs(site[share]) for share in shares))
 
 
 def sections(summary: Mapping[str, Any]) -> list[Section]:
@@ -115,32 +111,25 @@ def sections(summary: Mapping[str, Any]) -> list[Section]:
     found = summary.get("model_diff")
     if not found:
         return []
-    difference = found["difference"]
-    differ = not holds_zero(number(difference["ci_low"]), number(difference["ci_high"]))
+    difference, values, models = found["difference"], found["values"], found["models"]
+    differ = not holds_zero(difference["ci_low"], difference["ci_high"])
     how = (
         "what the part has in the other model's own run, so a part may hand on what parts before it do otherwise"
         if found["take"] == "activations"
         else "what the other model's part makes of its input in the run at hand, so that its own weights alone count"
     )
     text = (
-        f"{found['metric']} of {found['models']['base']} (the base) is {signed(found['values']['base'], 3)}, of "
-        f"{found['models']['tuned']} (tuned) {signed(found['values']['tuned'], 3)}: a difference of "
-        f"{signed(difference['mean'], 3)} {interval(number(difference['ci_low']), number(difference['ci_high']), 3)}. "
+        f"{found['metric']} of {models['base']} (the base) is {signed(values['base'], 3)}, of {models['tuned']} (tuned) "
+        f"{signed(values['tuned'], 3)}: a difference of {signed(difference['mean'], 3)} "
+        f"{interval(difference['ci_low'], difference['ci_high'], 3)}. "
         f"Put in is {how}. The intervals of the shares hold for all {found['n_sites']} sites at once."
     )
-    return [
-        Section(
-            "Which parts carry the difference",
-            [text],
-            [_table(found)] if differ else (),
-            _headline(found) if differ else _NO_DIFFERENCE.format(found["metric"]),
-            firm=differ,
-        ),
-        *(_depth(found["depth"]) if differ and found["depth"] else ()),
-    ]
-
-
-_NO_DIFFERENCE = "The two models cannot be told apart by {} on these examples, so there is no difference to be carried."
+    title = "Which parts carry the difference"
+    if not differ:
+        none = f"The two models cannot be told apart by {found['metric']} on these examples, so no part can carry a difference."
+        return [Section(title, [text], (), none, firm=False)]
+    depth = [_depth(found["depth"])] if found["depth"] else []
+    return [Section(title, [text], [_table(found)], _headline(found), firm=True), *depth]
 
 
 def _headline(found: Mapping[str, Any]) -> str:
@@ -149,26 +138,23 @@ def _headline(found: Mapping[str, Any]) -> str:
     if not carriers:
         return f"No {one} by itself carries the difference between the two models: no share of {total} can be told from 0."
     named = [site for site in found["sites"] if site["carries"]][:_NAMED]
-    told = "; ".join(f"{site['site']} {' and '.join(_shares(site))}" for site in named)
+    each = []
+    for site in named:
+        shares = [_SAID[share].format(f"{100 * site[share]:.0f} %") for share in _SHARES.values() if share in site]
+        each.append(f"{site['site']} {' and '.join(shares)}")
     more = f"; and {carriers - len(named)} more" if carriers > len(named) else ""
     which = f"{carriers} of {total} {several if total > 1 else one}"
-    return f"{which} carry the difference between the two models: {told}{more}."
-
-
-def _shares(site: Mapping[str, Any]) -> list[str]:
-    return [_SAID[share].format(f"{100 * site[share]:.0f} %") for share in _SHARES.values() if share in site]
+    return f"{which} carry the difference between the two models: {'; '.join(each)}{more}."
 
 
 def _table(found: Mapping[str, Any]) -> Table:
     shares = [share for share in _SHARES.values() if share in found["sites"][0]]
-    rows = [
-        [
-            site["site"],
-            *(text for share in shares for text in (plain(number(site[share]), 3), _bounds(site, share))),
-            "yes" if site["carries"] else "no",
-        ]
-        for site in found["sites"]
-    ]
+    rows = []
+    for site in found["sites"]:
+        row = [site["site"]]
+        for share in shares:
+            row += [plain(site[share], 3), bounds(site[f"{share}_low"], site[f"{share}_high"], 3)]
+        rows.append([*row, "yes" if site["carries"] else "no"])
     caption = (
         f"Shares of the difference, the {percent(found['confidence'])} intervals simultaneous over all sites; carries: no "
         "interval includes 0."
@@ -176,11 +162,7 @@ def _table(found: Mapping[str, Any]) -> Table:
     return Table(caption, ["site", *(text for share in shares for text in (share, "interval")), "carries"], rows)
 
 
-def _bounds(site: Mapping[str, Any], share: str) -> str:
-    return bounds(number(site[f"{share}_low"]), number(site[f"{share}_high"]), 3)
-
-
-def _depth(found: Mapping[str, Any]) -> list[Section]:
+def _depth(found: Mapping[str, Any]) -> Section:
     """At which block the difference arises, where the whole residual stream was put in block by block."""
     top = max(found["steps"], key=lambda step: abs(step["step"]))
     place = f"block {top['layer']}" + (" (with the embeddings)" if top["layer"] == 0 else "")
@@ -190,13 +172,7 @@ def _depth(found: Mapping[str, Any]) -> list[Section]:
     )
     caption = "The share of the difference behind each block, less that behind the one before."
     rows = [
-        [
-            str(step["layer"]),
-            plain(step["after"], 3),
-            signed(step["step"], 3),
-            interval(number(step["low"]), number(step["high"]), 3),
-        ]
-        for step in found["steps"]
+        [str(s["layer"]), plain(s["after"], 3), signed(s["step"], 3), interval(s["low"], s["high"], 3)] for s in found["steps"]
     ]
     table = Table(caption, ["block", "share", "step", "interval"], rows)
-    return [Section("Where in depth the difference arises", (), [table], headline, firm=True)]
+    return Section("Where in depth the difference arises", (), [table], headline, firm=True)

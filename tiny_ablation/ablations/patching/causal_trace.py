@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from tiny_ablation.ablations.patching.noise import noise_on
 from tiny_ablation.ablations.patching.patch_ablation import PatchAblation
 from tiny_ablation.ablations.shared import prompt_pairs
-from tiny_ablation.ablations.shared.replacements import Patch, patch_from
+from tiny_ablation.ablations.shared.replacements import patch_from
 from tiny_ablation.ablations.shared.sites import chosen, window_around
 from tiny_ablation.config.keys import key
 from tiny_ablation.config.schema import AblationConfig
@@ -26,8 +26,6 @@ from tiny_ablation.engine.prompts import Prompt
 from tiny_ablation.run.plan import Arm, InterventionSpec, PlanContext, Row
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from tiny_ablation.run.measure import Measured
     from tiny_ablation.run.prepare import PreparedRun
 
@@ -65,116 +63,91 @@ class CausalTrace(PatchAblation):
     effect_name = "indirect effect"
 
     def plan(self, cfg: CausalTraceConfig, context: PlanContext) -> list[Arm]:
-        """A arm a draw, and the clean run, to say what share is recovered."""
+        """An arm a draw, and the clean run, to say what share is recovered."""
         prompt_pairs.require_mark(context.clean, "subject", "ablation=causal_trace")
         prompts, places = _with_names(context.clean)
-        clean = patch_from(prompts, prompts)
-        rows = [
-            _row(cfg, granularity, layer, place, clean, context.shape.n_layers)
-            for granularity in cfg.granularities
-            for layer in chosen(cfg.layers, context.shape.n_layers, "ablation.layers", "layers")
-            for place in places
-        ]
-        noised = [noise_on(context.network, prompts, "subject", cfg.noise, context.seed, d) for d in range(cfg.noise_draws)]
+        clean, n_layers = patch_from(prompts, prompts), context.shape.n_layers
+        rows = []
+        for granularity in cfg.granularities:
+            what, alone = granularity.value, granularity is Restored.layer_resid
+            component = "resid_post" if alone else what
+            together = "single" if alone else f"window of {cfg.window} layers"
+            for layer in chosen(cfg.layers, n_layers, "ablation.layers", "layers"):
+                layers = [layer] if alone else window_around(layer, cfg.window, n_layers)
+                for place in places:
+                    name = place.partition(" ")[0]
+                    key = {"layer": layer, "position": name, "granularity": what}
+                    edits = tuple(Edit(component, at, None, clean, place) for at in layers)
+                    described = InterventionSpec(what, component, clean.name, name, "clean_to_corrupt", together)
+                    rows.append(Row(key, Intervention(edits), described))
         about = f"the clean prompt with noise of {cfg.noise:g} standard deviations on its subject, nothing restored"
-        arms = [Arm(prompts, rows, about, run="corrupt", base_intervention=noise) for noise in noised]
+        arms = []
+        for draw in range(cfg.noise_draws):
+            noise = noise_on(context.network, prompts, "subject", cfg.noise, context.seed, draw)
+            arms.append(Arm(prompts, rows, about, run="corrupt", base_intervention=noise))
         return [*arms, Arm(prompts, [], in_table=False)]
 
     def combine(self, prepared: "PreparedRun", measured: "Sequence[Measured]") -> "Sequence[Measured]":  # noqa: ARG002
         """Means over draws, then over the tokens of one name; NaN for examples that have none."""
         noised = [m for m in measured if m.arm.base_intervention is not None]
         rest = [m for m in measured if m.arm.base_intervention is None]
-        return [_over_tokens(_over_draws(noised)), *rest] if noised else rest
+        return [_over_draws_and_tokens(noised), *rest] if noised else rest
 
 
 def _with_names(prompts: Sequence[Prompt]) -> tuple[list[Prompt], list[str]]:
-    """The prompts with a mark for each token by its name and number, empty where there is none, and these marks in order."""
-    named = [_numbered(prompt) for prompt in prompts]
-    places = sorted(
-        {place for marks in named for place in marks},
-        key=lambda place: (NAMES.index(place.partition(" ")[0]), int(place.partition(" ")[2])),
-    )
-    nowhere = dict.fromkeys(places, ())
-    return [replace(p, marks={**p.marks, **nowhere, **marks}) for p, marks in zip(prompts, named, strict=True)], places
+    """The prompts with a mark for each token by its name and number, empty where there is none, and these marks in order.
+
+    A mark is such as `further 0`; a subject of one token is its first and its last.
+    """
+    named = []
+    for prompt in prompts:
+        first, last = min(prompt.marks["subject"]), max(prompt.marks["subject"])
+        tokens = {
+            "subject_first": range(first, first + 1),
+            "subject_middle": range(first + 1, last),
+            "subject_last": range(last, last + 1),
+            "first_after": range(last + 1, min(last + 2, prompt.last)),
+            "further": range(last + 2, prompt.last),
+            "last": range(prompt.last, prompt.last + 1),
+        }
+        named.append({(name, i): (token,) for name in NAMES for i, token in enumerate(tokens[name])})
+    places = sorted({place for marks in named for place in marks}, key=lambda place: (NAMES.index(place[0]), place[1]))
+    out = []
+    for prompt, marks in zip(prompts, named, strict=True):
+        of_all = {f"{name} {i}": marks.get((name, i), ()) for name, i in places}
+        out.append(replace(prompt, marks={**prompt.marks, **of_all}))
+    return out, [f"{name} {i}" for name, i in places]
 
 
-def _numbered(prompt: Prompt) -> dict[str, tuple[int, ...]]:
-    """Tokens by name and number, such as `further 0`; a subject of one token is its first and its last."""
-    first, last = min(prompt.marks["subject"]), max(prompt.marks["subject"])
-    tokens = {
-        "subject_first": range(first, first + 1),
-        "subject_middle": range(first + 1, last),
-        "subject_last": range(last, last + 1),
-        "first_after": range(last + 1, min(last + 2, prompt.last)),
-        "further": range(last + 2, prompt.last),
-        "last": range(prompt.last, prompt.last + 1),
-    }
-    return {f"{name} {i}": (token,) for name in NAMES for i, token in enumerate(tokens[name])}
+def _over_draws_and_tokens(draws: "Sequence[Measured]") -> "Measured":
+    """Means over the draws, for the examples that all of them finished, with one row a layer and name instead of one a token.
 
-
-def _row(cfg: CausalTraceConfig, what: Restored, layer: int, place: str, clean: Patch, n_layers: int) -> Row:
-    window = window_around(layer, cfg.window, n_layers)
-    component, layers = ("resid_post", [layer]) if what is Restored.layer_resid else (what.value, list(window))
-    name = place.partition(" ")[0]
-    return Row(
-        key={"layer": layer, "position": name, "granularity": what.value},
-        intervention=Intervention(tuple(Edit(component, at, None, clean, place) for at in layers)),
-        described=InterventionSpec(
-            what.value,
-            component,
-            clean.name,
-            name,
-            "clean_to_corrupt",
-            "single" if what is Restored.layer_resid else f"window of {cfg.window} layers",
-        ),
-    )
-
-
-def _over_draws(draws: "Sequence[Measured]") -> "Measured":
-    """Means over the draws, for the examples that all of them finished; predictions are those of the first draw."""
+    Predictions are those of the first draw and token. An example counts where it has a token; NaN where it has none.
+    """
     import numpy as np
 
     from tiny_ablation.run.measure import aligned
 
     first, *_ = each = aligned(draws)
+    rows, tokens, has = first.arm.rows, defaultdict(list), []
+    for index, row in enumerate(rows):
+        tokens[tuple(row.key.values())].append(index)
+        place = str(row.runs[0].edits[0].positions)
+        has.append([bool(first.arm.prompts[i].marks[place]) for i in first.examples])
+    groups, there = list(tokens.values()), np.array(has)
+    values = {}
+    for name in first.values:
+        mean = np.mean([m.values[name] for m in each], axis=0)
+        over = []
+        for group in groups:
+            n = there[group].sum(0)
+            over.append(np.where(n > 0, np.where(there[group], mean[group], 0).sum(0) / np.maximum(n, 1), np.nan))
+        values[name] = np.array(over)
     return replace(
         first,
-        values={name: np.mean([m.values[name] for m in each], axis=0) for name in first.values},
+        arm=replace(first.arm, rows=[rows[group[0]] for group in groups]),
+        values=values,
         baseline={name: np.mean([m.baseline[name] for m in each], axis=0) for name in first.baseline},
-    )
-
-
-def _over_tokens(measured: "Measured") -> "Measured":
-    """One row a layer and name instead of one a token."""
-    import numpy as np
-
-    arm, tokens = measured.arm, defaultdict(list)
-    for index, row in enumerate(arm.rows):
-        tokens[tuple(row.key.values())].append(index)
-    has = np.array([_has(arm, row, measured.examples) for row in arm.rows])
-    groups = list(tokens.values())
-    return replace(
-        measured,
-        arm=replace(arm, rows=[arm.rows[group[0]] for group in groups]),
-        values={
-            name: np.array([_mean_where(values[group], has[group]) for group in groups])
-            for name, values in measured.values.items()
-        },
-        top1=np.array([measured.top1[group[0]] for group in groups]),
+        top1=np.array([first.top1[group[0]] for group in groups]),
         draws={},
     )
-
-
-def _has(arm: Arm, row: Row, examples: "np.ndarray") -> list[bool]:
-    """Whether each example has the token that the row restores."""
-    assert row.intervention is not None
-    place = str(row.intervention.edits[0].positions)
-    return [bool(arm.prompts[i].marks[place]) for i in examples]
-
-
-def _mean_where(values: "np.ndarray", has: "np.ndarray") -> "np.ndarray":
-    """(n_examples,): the mean over rows that an example has; NaN where it has none."""
-    import numpy as np
-
-    n = has.sum(0)
-    return np.where(n > 0, np.where(has, values, 0).sum(0) / np.maximum(n, 1), np.nan)

@@ -1,11 +1,12 @@
 """What patching shows: a map of positions by layers, and restoring against breaking."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
 
 from tiny_ablation import formats
+from tiny_ablation.ablations.patching.causal_trace import NAMES
 from tiny_ablation.data.text import natural_key
 from tiny_ablation.document import Figure
 from tiny_ablation.document.figures import Grid, GridPanel, Points, symmetric_limit
@@ -13,18 +14,11 @@ from tiny_ablation.run import effects, vocabulary
 from tiny_ablation.run.result import Result
 from tiny_ablation.store.files import read_table
 
-# The order in which a prompt holds them, as in figure 1 of Meng et al. 2022.
-_POSITIONS = ("subject_first", "subject_middle", "subject_last", "first_after", "further", "last")
 _NAMED = 12  # points whose labels still stand apart
 
 
 def figures(result: Result, effect_name: str) -> Iterator[Figure]:
-    """Those that the run has the numbers of.
-
-    Args:
-        result: the run.
-        effect_name: what the literature calls its effects; empty where it has no name for them.
-    """
+    """Those that the run has the numbers of; `effect_name` is what the literature calls its effects, empty for no name."""
     if result.index == ("layer", "position", "granularity"):
         yield Figure(
             "trace",
@@ -47,13 +41,23 @@ def figures(result: Result, effect_name: str) -> Iterator[Figure]:
 def trace(result: Result, effect_name: str) -> Grid:
     """Positions down, layers across, a panel per granularity (and direction): the layout of Meng et al. 2022, figure 1."""
     rows = result.rows
-    names = sorted(set(rows["position"]), key=_position)
+    # In the order in which a prompt holds them.
+    order = {name: i for i, name in enumerate(NAMES)}
+    names = sorted(set(rows["position"]), key=lambda name: (order.get(name, len(NAMES)), natural_key(name)))
     layers = sorted(set(rows["layer"]))
-    panels = [
-        _panel(f"{granularity}, {direction}" if result.several_directions else str(granularity), part, names, layers)
-        for granularity, same in rows.groupby("granularity", sort=False)
-        for direction, part in same.groupby("direction", sort=False)
-    ]
+    panels = []
+    for granularity, same in rows.groupby("granularity", sort=False):
+        for direction, part in same.groupby("direction", sort=False):
+            values = np.full((len(names), len(layers)), np.nan)
+            resolved = np.zeros(values.shape, dtype=bool)
+            hover: list[list[tuple[str, ...]]] = [[()] * len(layers) for _ in names]
+            places = formats.decimals(part["delta"])
+            for row in part.to_dict("records"):
+                i, j = names.index(row["position"]), layers.index(row["layer"])
+                values[i, j], resolved[i, j] = row["delta"], row["resolved"]
+                hover[i][j] = *effects.hover_numbers(row, places)[:3], str(row["n"])
+            heading = f"{granularity}, {direction}" if result.several_directions else str(granularity)
+            panels.append(GridPanel(heading, values, resolved, hover))
     return Grid(
         name=f"trace-{result.metric}",
         kind="Map of positions and layers",
@@ -68,22 +72,6 @@ def trace(result: Result, effect_name: str) -> Grid:
         panels=panels,
         hover=f"change {{0}}\n{result.percent} interval {{1}}\nq {{2}}\n{{3}} examples",
     )
-
-
-def _position(name: str) -> tuple[int, object]:
-    return _POSITIONS.index(name) if name in _POSITIONS else len(_POSITIONS), natural_key(name)
-
-
-def _panel(name: str, rows: pd.DataFrame, names: Sequence[str], layers: Sequence[int]) -> GridPanel:
-    values = np.full((len(names), len(layers)), np.nan)
-    resolved = np.zeros(values.shape, dtype=bool)
-    hover: list[list[tuple[str, ...]]] = [[()] * len(layers) for _ in names]
-    places = formats.decimals(rows["delta"])
-    for row in rows.to_dict("records"):
-        i, j = names.index(row["position"]), layers.index(row["layer"])
-        values[i, j], resolved[i, j] = row["delta"], row["resolved"]
-        hover[i][j] = *effects.hover_numbers(row, places)[:3], str(row["n"])
-    return GridPanel(name, values, resolved, hover)
 
 
 def asymmetry_rows(result: Result) -> pd.DataFrame | None:

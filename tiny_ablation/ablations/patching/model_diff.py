@@ -17,17 +17,16 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from tiny_ablation.ablations.patching.patch_ablation import MODELS, PatchAblation
+from tiny_ablation.ablations.patching.patch_ablation import COMPONENTS, MODELS, PatchAblation, refuse_heads_of_layers, units
 from tiny_ablation.ablations.shared.prompt_pairs import require_mark
 from tiny_ablation.ablations.shared.replacements import Patch
-from tiny_ablation.ablations.shared.sites import chosen, chosen_layers
+from tiny_ablation.ablations.shared.sites import chosen_layers
 from tiny_ablation.config.keys import key
 from tiny_ablation.config.schema import AblationConfig, ModelConfig, ModelSource
 from tiny_ablation.document import Section
 from tiny_ablation.engine.edits import Edit, Intervention
 from tiny_ablation.errors import ConfigError
-from tiny_ablation.models.hookpoints import ModelShape
-from tiny_ablation.run.plan import Analysis, Arm, InterventionSpec, PlanContext, Row
+from tiny_ablation.run.plan import Analysis, Arm, InterventionSpec, Key, PlanContext, Row
 
 if TYPE_CHECKING:
     from tiny_ablation.models.network import Network
@@ -74,20 +73,12 @@ class ModelDiffConfig(AblationConfig):
     heads: list[int] | None = key(None, help="for head_out; null: all")
 
 
-_COMPONENT = {Part.layer_resid: "resid_post", Part.mlp_out: "mlp_out", Part.attn_out: "attn_out", Part.head_out: "z"}
-
-
 @dataclass(frozen=True, eq=False)
 class FromModel(Patch):
-    """What another model has at the same place on the same prompt.
-
-    Attributes:
-        network: the other model.
-        within: what is done to its run before that, or None.
-    """
+    """What another model has at the same place on the same prompt."""
 
     network: "Network | None" = None
-    within: Intervention | None = None
+    within: Intervention | None = None  # what is done to its run before that, or None
 
 
 class ModelDiff(PatchAblation):
@@ -105,11 +96,7 @@ class ModelDiff(PatchAblation):
                 "ablation=model_diff compares two models, and the second one is not named: give ablation.tuned.path=DIR, or "
                 "another option of the group with its keys: model@ablation.tuned=hub ablation.tuned.id=OWNER/NAME"
             )
-        if cfg.heads is not None and cfg.granularity is not Part.head_out:
-            raise ConfigError(
-                f"ablation.heads is set, but ablation.granularity={cfg.granularity.value} patches whole layers; "
-                "set ablation.granularity=head_out, or leave ablation.heads out"
-            )
+        refuse_heads_of_layers(cfg)
 
     def table_of(self, cfg: ModelDiffConfig) -> str:
         """One row a head for `head_out`, else a layer."""
@@ -150,41 +137,23 @@ class ModelDiff(PatchAblation):
 
 
 def _rows(cfg: ModelDiffConfig, context: PlanContext, source: "Network", target: "Network", way: str) -> list[Row]:
-    component, shape = _COMPONENT[cfg.granularity], context.shape
+    component, shape = COMPONENTS[cfg.granularity.value], context.shape
     ids = tuple(prompt.ids for prompt in context.clean)
     lengths = tuple(map(len, ids))
     own, whole = FromModel(ids, lengths, target), FromModel(ids, lengths, source)
     rows = []
     for layer in chosen_layers(cfg.layers, shape, component):
         value = whole
-        if cfg.take is Take.weights:
-            entering = Intervention(tuple(Edit(*place, None, own) for place in _inputs(component, layer, shape)))
+        if cfg.take is Take.weights:  # of what enters the part in the run at hand
+            inputs = [("resid_pre", layer)]
+            if component == "mlp_out" and layer in shape.layers_with("attn_out"):
+                inputs.append(("attn_out", layer))
+            entering = Intervention(tuple(Edit(*place, None, own) for place in inputs))
             value = FromModel(ids, lengths, source, entering)
-        for unit in _units(cfg, shape):
-            named = {"granularity": cfg.granularity.value} if unit is None else {"head": unit, "scale": 0.0}
-            rows.append(
-                Row(
-                    key={"layer": layer, **named},
-                    intervention=Intervention((Edit(component, layer, unit, value, cfg.positions),)),
-                    described=InterventionSpec(
-                        cfg.granularity.value if unit is None else "head",
-                        component,
-                        f"patch {cfg.take.value}",
-                        cfg.positions,
-                        way,
-                    ),
-                )
-            )
+        for unit in units(cfg, shape):
+            kind = cfg.granularity.value if unit is None else "head"
+            site: Key = {"granularity": kind} if unit is None else {"head": unit, "scale": 0.0}
+            edit = Edit(component, layer, unit, value, cfg.positions)
+            described = InterventionSpec(kind, component, f"patch {cfg.take.value}", cfg.positions, way)
+            rows.append(Row({"layer": layer, **site}, Intervention((edit,)), described))
     return rows
-
-
-def _inputs(component: str, layer: int, shape: ModelShape) -> list[tuple[str, int]]:
-    """What a part's value depends on besides its own weights."""
-    attention = component == "mlp_out" and layer in shape.layers_with("attn_out")
-    return [("resid_pre", layer), *([("attn_out", layer)] if attention else [])]
-
-
-def _units(cfg: ModelDiffConfig, shape: ModelShape) -> Sequence[int | None]:
-    if cfg.granularity is not Part.head_out:
-        return [None]
-    return chosen(cfg.heads, shape.n_heads, "ablation.heads", "heads a layer")

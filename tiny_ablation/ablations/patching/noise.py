@@ -31,23 +31,14 @@ class Noise(Replacement):
 
 @dataclass(frozen=True, eq=False)
 class Draws(Lookup):
-    """One draw of noise for each marked token of each prompt; other tokens take row 0, which is zero.
-
-    Attributes:
-        network: the model.
-        prompts: the prompts.
-        mark: the name of the tokens.
-        scale: the standard deviation, in standard deviations of the embedding matrix.
-        seed: the run's seed; with the prompt's name and `draw` it decides the noise.
-        draw: which draw.
-    """
+    """One draw of noise for each marked token of each prompt; other tokens take row 0, which is zero."""
 
     network: "Network"
     prompts: Sequence[Prompt]
-    mark: str
-    scale: float
-    seed: int
-    draw: int
+    mark: str  # the name of the tokens
+    scale: float  # the standard deviation, in standard deviations of the embedding matrix
+    seed: int  # the run's seed; with the prompt's name and `draw` it decides the noise
+    draw: int  # which draw
 
     def row(self, example: int, position: int) -> int:
         """See `Lookup.row`."""

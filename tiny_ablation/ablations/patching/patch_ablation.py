@@ -3,7 +3,10 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from tiny_ablation.ablations.shared.sites import chosen
 from tiny_ablation.document import Figure, Section
+from tiny_ablation.errors import ConfigError
+from tiny_ablation.models.hookpoints import ModelShape
 from tiny_ablation.run.plan import Ablation, Analysis
 
 if TYPE_CHECKING:
@@ -15,16 +18,14 @@ if TYPE_CHECKING:
 Ends = tuple[str, str]  # what `Arm.run` calls the run of share 0 and that of share 1
 PAIR: Ends = ("corrupt", "clean")
 MODELS: Ends = ("base", "tuned")
+# By `ablation.granularity`, the hook point that is written to.
+COMPONENTS = {"layer_resid": "resid_post", "mlp_out": "mlp_out", "attn_out": "attn_out", "head_out": "z"}
 
 
 class PatchAblation(Ablation):
-    """Values of one run put into another; where both ends of a pair run, the share that is recovered is told.
+    """Values of one run put into another; where both ends of a pair run, the share that is recovered is reported."""
 
-    Attributes:
-        ends: what the arms call the run of share 0 and that of share 1.
-    """
-
-    ends: ClassVar[Ends] = PAIR
+    ends: ClassVar[Ends] = PAIR  # what the arms call the run of share 0 and that of share 1
 
     on_text = False  # what is recovered is a share of a change of logits
 
@@ -40,12 +41,12 @@ class PatchAblation(Ablation):
         from tiny_ablation.ablations.patching.recovered import asymmetry
 
         found = asymmetry(prepared, measured)
-        told = {
+        summary = {
             "entry": answers.entry(prepared, measured),
             "restoring_and_breaking": answers.balance(found, prepared.spec.settings.root.stats.confidence),
         }
         tables = {} if found is None else {"asymmetry": found}
-        return Analysis(tables, summary={name: each for name, each in told.items() if each is not None})
+        return Analysis(tables, summary={name: each for name, each in summary.items() if each is not None})
 
     def sections(self, summary: Mapping[str, Any]) -> list[Section]:
         """The same in words; where both were asked, the headline is that of restoring against breaking."""
@@ -58,3 +59,23 @@ class PatchAblation(Ablation):
         from tiny_ablation.ablations.patching.figures import figures
 
         return figures(result, self.effect_name)
+
+
+def refuse_heads_of_layers(cfg: Any) -> None:
+    """Refuse `ablation.heads` where whole layers are patched.
+
+    Raises:
+        ConfigError: with the key.
+    """
+    if cfg.heads is not None and cfg.granularity.value != "head_out":
+        raise ConfigError(
+            f"ablation.heads is set, but ablation.granularity={cfg.granularity.value} patches whole layers; "
+            "set ablation.granularity=head_out, or leave ablation.heads out"
+        )
+
+
+def units(cfg: Any, shape: ModelShape) -> Sequence[int | None]:
+    """The heads of each layer that a config names; None where a layer is patched as a whole."""
+    if cfg.granularity.value != "head_out":
+        return [None]
+    return chosen(cfg.heads, shape.n_heads, "ablation.heads", "heads a layer")

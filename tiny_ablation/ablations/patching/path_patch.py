@@ -7,7 +7,7 @@ appendix B; Goldowsky-Dill et al. 2023). With the final residual stream as the r
 passes, no linearisation. Costs, for a sender at block l, the blocks from l on, and with receiving heads those behind them too.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -19,7 +19,7 @@ from tiny_ablation.ablations.shared.replacements import FromEdited, Patch, patch
 from tiny_ablation.ablations.shared.sites import Head, chosen, chosen_layers, parse_head
 from tiny_ablation.config.keys import key
 from tiny_ablation.config.schema import AblationConfig
-from tiny_ablation.engine.edits import Edit, Intervention, PositionSpec
+from tiny_ablation.engine.edits import Edit, Intervention
 from tiny_ablation.errors import ConfigError
 from tiny_ablation.models.hookpoints import ModelShape
 from tiny_ablation.models.labels import head_label
@@ -57,7 +57,7 @@ class PathPatch(PatchAblation):
     config = PathPatchConfig
 
     def excluded_examples(self, cfg: PathPatchConfig, context: PlanContext) -> Mapping[int, str]:
-        """Pairs of unequal lengths, where that matters and the user said so."""
+        """Pairs of unequal lengths, where that matters and the config asks to skip them."""
         return prompt_pairs.unequal(context) if cfg.unequal is Unequal.skip and cfg.positions == "all" else {}
 
     def plan(self, cfg: PathPatchConfig, context: PlanContext) -> list[Arm]:
@@ -70,73 +70,41 @@ class PathPatch(PatchAblation):
                 "ablation=path_patch with metrics.span=full: the answer's own tokens have no counterpart to be frozen at; "
                 "use metrics.span=first"
             )
-        paths = _Paths(
-            context.shape,
-            patch_from(context.corrupt, context.clean),
-            patch_from(context.clean, context.clean),
-            cfg.positions,
-            cfg.through_mlps,
-        )
-        receivers = _receivers(cfg, context.shape)
-        rows = [
-            _row(cfg, (layer, head), receivers, paths)
-            for layer in chosen_layers(cfg.layers, context.shape, "z")
-            for head in chosen(cfg.heads, context.shape.n_heads, "ablation.heads", "heads a layer")
-            if receivers is None or layer < receivers[-1][0]
-        ]
+        shape, receivers = context.shape, _receivers(cfg, context.shape)
+        corrupt, frozen = patch_from(context.corrupt, context.clean), patch_from(context.clean, context.clean)
+        end = "the final residual stream"
+        if receivers is not None:
+            end = " ".join(f"{head_label(*head)}.{cfg.input.value}" for head in receivers)
+        described = InterventionSpec("head", "z", "patch", cfg.positions, "corrupt_to_clean", f"path to {end}")
+        rows = []
+        for layer in chosen_layers(cfg.layers, shape, "z"):
+            for head in chosen(cfg.heads, shape.n_heads, "ablation.heads", "heads a layer"):
+                if receivers is None:
+                    path = _direct(cfg, (layer, head), shape.n_layers, corrupt, frozen)
+                elif layer < receivers[-1][0]:  # those behind the sender get what they get along the direct path
+                    first = _direct(cfg, (layer, head), receivers[-1][0], corrupt, frozen)
+                    recorded = FromEdited(frozen.sources, frozen.lengths, first)
+                    behind = [receiver for receiver in receivers if receiver[0] > layer]
+                    path = Intervention(tuple(Edit(cfg.input.value, *receiver, recorded) for receiver in behind))
+                else:
+                    continue
+                # As everywhere, scale is the share of the head's own output that is kept: none.
+                rows.append(Row({"layer": layer, "head": head, "scale": 0.0}, path, described))
         if not rows:
             raise ConfigError("ablation.layers: no sending head lies before a receiver, so there is no path to patch")
         return [Arm(context.clean, rows), Arm(context.corrupt, [], run="corrupt", in_table=False)]
 
 
-@dataclass(frozen=True)
-class _Paths:
-    """What the two runs of a path are made of.
-
-    Attributes:
-        shape: the model's sizes.
-        corrupt: puts in the corrupt run's values.
-        frozen: puts in the clean run's values.
-        positions: where the sender is patched.
-        through_mlps: MLPs are not frozen.
-    """
-
-    shape: ModelShape
-    corrupt: Patch
-    frozen: Patch
-    positions: PositionSpec
-    through_mlps: bool
-
-    def direct(self, sender: Head, end: int) -> Intervention:
-        """The sender patched, and all that could carry its change on before block `end` frozen."""
-        layer, head = sender
-        edits = [Edit("z", layer, head, self.corrupt, self.positions)]
-        for later in range(layer, end):
-            if later > layer:
-                edits.append(Edit("z", later, None, self.frozen))
-            if not self.through_mlps:
-                edits.append(Edit("mlp_out", later, None, self.frozen))
-        return Intervention(tuple(edits))
-
-    def into(self, sender: Head, receivers: Sequence[Head], component: str) -> Intervention:
-        """The receivers behind the sender get what they get along the direct path."""
-        direct = self.direct(sender, receivers[-1][0])
-        recorded = FromEdited(self.frozen.sources, self.frozen.lengths, direct)
-        return Intervention(tuple(Edit(component, layer, head, recorded) for layer, head in receivers if layer > sender[0]))
-
-
-def _row(cfg: PathPatchConfig, sender: Head, receivers: Sequence[Head] | None, paths: _Paths) -> Row:
-    if receivers is None:
-        intervention, end = paths.direct(sender, paths.shape.n_layers), "the final residual stream"
-    else:
-        intervention = paths.into(sender, receivers, cfg.input.value)
-        end = " ".join(f"{head_label(*head)}.{cfg.input.value}" for head in receivers)
-    return Row(
-        # As everywhere, scale is the share of the head's own output that is kept: none.
-        key={"layer": sender[0], "head": sender[1], "scale": 0.0},
-        intervention=intervention,
-        described=InterventionSpec("head", "z", "patch", cfg.positions, "corrupt_to_clean", f"path to {end}"),
-    )
+def _direct(cfg: PathPatchConfig, sender: Head, end: int, corrupt: Patch, frozen: Patch) -> Intervention:
+    """The sender patched, and all that could carry its change on before block `end` frozen."""
+    layer, head = sender
+    edits = [Edit("z", layer, head, corrupt, cfg.positions)]
+    for later in range(layer, end):
+        if later > layer:
+            edits.append(Edit("z", later, None, frozen))
+        if not cfg.through_mlps:
+            edits.append(Edit("mlp_out", later, None, frozen))
+    return Intervention(tuple(edits))
 
 
 def _receivers(cfg: PathPatchConfig, shape: ModelShape) -> list[Head] | None:

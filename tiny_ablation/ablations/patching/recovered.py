@@ -3,7 +3,7 @@
 With m the primary metric, `recovered` of a site is (m_a - m_corrupt) / (m_clean - m_corrupt): 1 is the clean run, 0 the corrupt
 one, in both directions. Of two models on one prompt the base stands for corrupt and the tuned one for clean. It is a ratio of
 means with Fieller's interval, never a mean of ratios. Where the advantage of the clean run may be 0 the interval is unbounded,
-and `ci_shape` says how: there is hardly an advantage to tell a share of.
+and `ci_shape` says how: there is hardly an advantage to take a share of.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 NO_TEST = "none: a share with its interval, not a test"
-_NOT_SAID = ("p_value", "p_family", "effect_size", "shrunken", "selected_low", "selected_high", "p_equivalent")
+_MISSING = ("p_value", "p_family", "effect_size", "shrunken", "selected_low", "selected_high", "p_equivalent")
 
 
 def recovered(
     prepared: PreparedRun, measured: Sequence[Measured], names: Ends = PAIR
 ) -> Iterator[tuple[Measured, dict[str, Any]]]:
-    """For each arm that stands in the table, the columns of its `recovered` rows; nothing where only one prompt ran."""
+    """For each arm in the impact table, the columns of its `recovered` rows; nothing where only one prompt ran."""
     name = prepared.metrics[0].name
     for m in measured:
         other = next((other for other in measured if other.arm.run != m.arm.run), None)
@@ -38,21 +38,18 @@ def recovered(
         if not len(patched.examples):
             continue
         ends = {each.arm.run: each.baseline[name] for each in (patched, other)}
-        share = patched.values[name] - ends[names[0]]
-        found = share_of_advantage(prepared, share, ends, patched.groups, names)
-        yield (
-            m,
-            {
-                "metric": "recovered",
-                "value": found.ratio,
-                "n": len(patched.examples),
-                "baseline": 0.0,
-                "delta": found.ratio,
-                "null": NO_TEST,
-                **found.columns("ci_low", "ci_high", "ci_shape"),
-                **dict.fromkeys(_NOT_SAID, np.nan),
-            },
-        )
+        found = share_of_advantage(prepared, patched.values[name] - ends[names[0]], ends, patched.groups, names)
+        columns = {
+            "metric": "recovered",
+            "value": found.ratio,
+            "n": len(patched.examples),
+            "baseline": 0.0,
+            "delta": found.ratio,
+            "null": NO_TEST,
+            **found.columns("ci_low", "ci_high", "ci_shape"),
+            **dict.fromkeys(_MISSING, np.nan),
+        }
+        yield m, columns
 
 
 def asymmetry(prepared: PreparedRun, measured: Sequence[Measured], names: Ends = PAIR) -> pd.DataFrame | None:
@@ -65,12 +62,11 @@ def asymmetry(prepared: PreparedRun, measured: Sequence[Measured], names: Ends =
     by_run = {m.arm.run: m for m in aligned(measured) if m.arm.in_table}
     if set(by_run) != set(names) or not len(by_run[names[0]].examples):
         return None
-    (low, high), name = (by_run[each] for each in names), prepared.metrics[0].name
-    ends = {run: m.baseline[name] for run, m in by_run.items()}
-    restored, broken = low.values[name] - low.baseline[name], high.baseline[name] - high.values[name]
-    frame = pd.DataFrame([dict(row.key) for row in low.arm.rows])
-    named(prepared, frame)
-    frame["metric"], frame["n"] = name, len(low.groups)
+    (low, high), metric = (by_run[each] for each in names), prepared.metrics[0].name
+    ends = {run: m.baseline[metric] for run, m in by_run.items()}
+    restored, broken = low.delta(metric), high.baseline[metric] - high.values[metric]
+    frame = named(prepared, pd.DataFrame([dict(row.key) for row in low.arm.rows]))
+    frame["metric"], frame["n"] = metric, len(low.groups)
     for name, share in (("restoring", restored), ("breaking", broken), ("asymmetry", restored - broken)):
         found = share_of_advantage(prepared, share, ends, low.groups, names)
         frame = frame.assign(**{name: found.ratio}, **found.columns(*(f"{name}_{end}" for end in ("low", "high", "shape"))))

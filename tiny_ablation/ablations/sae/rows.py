@@ -1,8 +1,7 @@
-"""What the ablations with an autoencoder share: arms, checks, and what is told of it."""
+"""What the ablations with an autoencoder share: arms, checks, and how its quality is reported."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tiny_ablation.config.schema import SaeConfig
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from tiny_ablation.run.prepare import PreparedRun
 
 _ANY = ("path", "release", "id", "other_model", "component", "layer", "corpus", "held_out", "context")
-NOTHING = -1  # where a feature's number stands and none is touched
+NOTHING = -1  # in place of a feature's number, where none is touched
 
 
 class SaeAblation(Ablation):
@@ -45,10 +44,6 @@ def check_sae(cfg: SaeConfig) -> None:
     """
     if cfg.width is not None and cfg.k > cfg.width:
         raise ConfigError(f"sae.k={cfg.k}: there are only sae.width={cfg.width} features")
-    _check_source(cfg)
-
-
-def _check_source(cfg: SaeConfig) -> None:
     if (cfg.release is None) != (cfg.id is None):
         raise ConfigError("sae.release and sae.id name a pretrained autoencoder together; give both")
     if cfg.path is not None and cfg.release is not None:
@@ -72,7 +67,7 @@ def is_named(cfg: SaeConfig) -> bool:
 
 @dataclass(frozen=True)
 class Untrained:
-    """An autoencoder that the run would train first, for an outline: where it stands, and how large it is."""
+    """An autoencoder that the run would train first, for an outline: its site, its size and what training it costs."""
 
     site: Site
     n_features: int
@@ -113,12 +108,6 @@ def sham_leg(autoencoder: Autoencoder, context: PlanContext, key: Key, positions
     """The autoencoder spliced in with its error, which must change nothing."""
     row = sae_row(autoencoder, key, Splice(autoencoder), positions, "self_patch")
     return Arm(context.clean, [row], in_table=False, self_patch=True)
-
-
-def files_of(autoencoder: Autoencoder) -> dict[str, Path]:
-    """A copy of an autoencoder that was trained here, for the run's directory."""
-    source = Path(autoencoder.source)
-    return {f"sae/{path.name}": path for path in sorted(source.iterdir()) if path.is_file()}
 
 
 def quality_text(numbers: dict[str, Any]) -> str:

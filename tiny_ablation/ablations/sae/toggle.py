@@ -9,7 +9,7 @@ write as much, and the reconstruction with no feature touched.
 References: Marks et al. 2024, "Sparse feature circuits" (error terms); Cunningham et al. 2023.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -38,14 +38,13 @@ from tiny_ablation.sae.splice import AddFeature, ScaleFeature, Splice
 if TYPE_CHECKING:
     from tiny_ablation.run.measure import Measured
     from tiny_ablation.run.prepare import PreparedRun
-    from tiny_ablation.sae.candidates import OnPrompts
 
 SPLICE, RANDOM, MATCHED = "splice", "random features", "matched features"
 
 
 @dataclass
 class SaeToggleConfig(AblationConfig):
-    """`ablation` keys of sae_toggle; which autoencoder is said under `sae`."""
+    """`ablation` keys of sae_toggle; the group `sae` says which autoencoder."""
 
     features: list[int] | None = key(None, help="null: candidates")
     candidates: int = key(24, help="how many, by attribution, activation and clean-corrupt difference in turns", least=1)
@@ -85,38 +84,26 @@ class SaeToggle(SaeAblation):
         return inputs(cfg.sae) or content_id(cfg.sae.corpus)
 
     def plan(self, cfg: SaeToggleConfig, context: PlanContext) -> list[Arm]:
-        """The features, their controls, and the reconstruction with nothing touched."""
-        if (planned := untrained(cfg.sae, context)) is not None:
-            return _outline(cfg, context, planned)
-        from tiny_ablation.sae.candidates import matched_controls, on_prompts, random_controls
-        from tiny_ablation.sae.panel import feature_facts
-        from tiny_ablation.sae.text import text_facts
+        """The features, their controls, and the reconstruction with nothing touched.
 
-        autoencoder = obtain(context.network, cfg.sae, context.seed)
-        found = on_prompts(context.network, autoencoder, context.clean, context.corrupt, spec(cfg.positions), full=context.full)
-        features = _features(cfg, autoencoder, found)
-        text = text_facts(context.network, autoencoder, cfg.sae, context.seed, cfg.text_tokens)
-        facts = feature_facts(context.network, autoencoder, text, found, features)
-        make = _RowBuilder(cfg, autoencoder, context, text.mean_active)
-        notes = {
-            "sae": {
-                **text.quality,
-                "weights": autoencoder.identity,
-                "hook": autoencoder.site.hook_name,
-                "features": autoencoder.n_features,
-                "error_term": cfg.error_term,
-                "text": quality_text(text.quality),
-            }
-        }
-        others = {
-            RANDOM: random_controls(found, list(features), cfg.controls, context.seed),
-            MATCHED: matched_controls(found, list(features), cfg.controls),
-        }
+        An outline has as many arms and rows, of any features, where the autoencoder would have to be trained first.
+        """
+        if (planned := untrained(cfg.sae, context)) is not None:
+            n = planned.n_features
+            make = _RowBuilder(cfg, planned, context, [1.0] * n)
+            named = chosen(cfg.features, n, "ablation.features", "features")
+            features = range(min(cfg.candidates, n)) if cfg.features is None else named
+            others = dict.fromkeys((RANDOM, MATCHED), range(min(cfg.controls, n)))
+            main = replace(make.arm(features), left_out=planned.cost)
+        else:
+            make, main, others = _of_features(cfg, context)
+        nothing = {"layer": make.autoencoder.site.layer, "feature": NOTHING, "scale": 1.0}
+        splice = Splice(make.autoencoder, keep_error=False)
         return [
-            replace(make.arm(list(features)), notes=notes, features=facts),
-            make.splice_leg(),
-            *(make.arm(list_, controls_of=name) for name, list_ in others.items() if list_),
-            sham_leg(autoencoder, context, make.key(NOTHING, 1.0), cfg.positions),
+            main,
+            Arm(context.clean, [sae_row(make.autoencoder, nothing, splice, cfg.positions, SPLICE)], in_table=False),
+            *(make.arm(of_kind, controls_of=name) for name, of_kind in others.items() if of_kind),
+            sham_leg(make.autoencoder, context, nothing, cfg.positions),
         ]
 
     def combine(self, prepared: "PreparedRun", measured: "Sequence[Measured]") -> "Sequence[Measured]":
@@ -124,93 +111,82 @@ class SaeToggle(SaeAblation):
         cfg: Any = prepared.spec.settings.root.ablation
         if cfg.error_term == "keep":
             return measured
-        return [_against_splice(m, _splice(measured)) for m in measured]
+        spliced = next(m for m in measured if m.arm.rows and m.arm.rows[0].described.granularity == SPLICE)
+        out = []
+        for m in measured:
+            if not (m.arm.self_patch or m is spliced):
+                same = spliced.at(m.examples)
+                baseline = {name: values[0] for name, values in same.values.items()}
+                m = replace(m, baseline=baseline, top1_baseline=same.top1[0])
+            out.append(m)
+        return out
 
 
-def _outline(cfg: SaeToggleConfig, context: PlanContext, planned: Any) -> list[Arm]:
-    """As many arms and rows as of a trained autoencoder, of any features."""
-    make = _RowBuilder(cfg, planned, context, [1.0] * planned.n_features)
-    features = range(min(cfg.candidates, planned.n_features))
-    named = chosen(cfg.features, planned.n_features, "ablation.features", "features")
-    others = range(min(cfg.controls, planned.n_features))
-    return [
-        replace(make.arm(features if cfg.features is None else named), left_out=planned.cost),
-        make.splice_leg(),
-        *(make.arm(others, controls_of=name) for name in (RANDOM, MATCHED) if others),
-        sham_leg(planned, context, make.key(NOTHING, 1.0), cfg.positions),
-    ]
-
-
-def _features(cfg: SaeToggleConfig, autoencoder: Autoencoder, found: "OnPrompts") -> dict[int, str]:
-    """The features to measure, and why.
+def _of_features(cfg: SaeToggleConfig, context: PlanContext) -> "tuple[_RowBuilder, Arm, Mapping[str, Sequence[int]]]":
+    """What makes rows with the autoencoder, the arm of the features to measure, and control features.
 
     Raises:
         ConfigError: there is no such feature, or none is active.
     """
-    if cfg.features is not None:
-        return dict.fromkeys(chosen(cfg.features, autoencoder.n_features, "ablation.features", "features"), "named")
-    from tiny_ablation.sae.candidates import choose
+    from tiny_ablation.sae.candidates import choose, matched_controls, on_prompts, random_controls
+    from tiny_ablation.sae.panel import feature_facts
+    from tiny_ablation.sae.text import text_facts
 
-    features = choose(found, cfg.candidates)
-    if not features:
-        raise ConfigError(
-            f"ablation=sae_toggle: no feature of {autoencoder.source} is active on these prompts, so there is nothing to "
-            "switch off; name some with ablation.features=[...]"
-        )
-    return features
+    autoencoder = obtain(context.network, cfg.sae, context.seed)
+    found = on_prompts(context.network, autoencoder, context.clean, context.corrupt, spec(cfg.positions), full=context.full)
+    if cfg.features is not None:
+        named = chosen(cfg.features, autoencoder.n_features, "ablation.features", "features")
+        why = dict.fromkeys(named, "named")
+    else:
+        why = choose(found, cfg.candidates)
+        if not why:
+            raise ConfigError(
+                f"ablation=sae_toggle: no feature of {autoencoder.source} is active on these prompts, so there is nothing to "
+                "switch off; name some with ablation.features=[...]"
+            )
+    text = text_facts(context.network, autoencoder, cfg.sae, context.seed, cfg.text_tokens)
+    facts = feature_facts(context.network, autoencoder, text, found, why)
+    make = _RowBuilder(cfg, autoencoder, context, text.mean_active)
+    notes = {
+        **text.quality,
+        "weights": autoencoder.identity,
+        "hook": autoencoder.site.hook_name,
+        "features": autoencoder.n_features,
+        "error_term": cfg.error_term,
+        "text": quality_text(text.quality),
+    }
+    controls = {
+        RANDOM: random_controls(found, list(why), cfg.controls, context.seed),
+        MATCHED: matched_controls(found, list(why), cfg.controls),
+    }
+    return make, replace(make.arm(list(why)), notes={"sae": notes}, features=facts), controls
 
 
 @dataclass(frozen=True)
 class _RowBuilder:
-    """Makes rows and arms of one config."""
+    """Makes arms of one config."""
 
     cfg: SaeToggleConfig
     autoencoder: Autoencoder
     context: PlanContext
     mean_active: Any  # (n_features,)
 
-    def key(self, feature: int, scale: float) -> dict[str, int | float]:
-        return {"layer": self.autoencoder.site.layer, "feature": feature, "scale": scale}
-
     def arm(self, features: Sequence[int], controls_of: str = "") -> Arm:
-        rows = [self._row(feature, scale) for feature in features for scale in self._scales]
-        baseline = "the clean prompt, un-intervened" if self._keep else "the clean prompt, with the reconstruction in place"
+        # Off, or once what the feature writes where it is active.
+        scales = self.cfg.scales or ([0.0] if self.cfg.mode == "scale" else [1.0])
+        rows = [self._row(feature, scale) for feature in features for scale in scales]
+        keep = self.cfg.error_term == "keep"
+        baseline = "the clean prompt, un-intervened" if keep else "the clean prompt, with the reconstruction in place"
         return Arm(self.context.clean, rows, baseline=baseline, in_table=not controls_of, controls_of=controls_of)
 
-    def splice_leg(self) -> Arm:
-        splice = Splice(self.autoencoder, keep_error=False)
-        row = sae_row(self.autoencoder, self.key(NOTHING, 1.0), splice, self.cfg.positions, SPLICE)
-        return Arm(self.context.clean, [row], in_table=False)
-
-    @property
-    def _scales(self) -> list[float]:
-        """Off, or once what the feature writes where it is active."""
-        return self.cfg.scales or ([0.0] if self.cfg.mode == "scale" else [1.0])
-
-    @property
-    def _keep(self) -> bool:
-        return self.cfg.error_term == "keep"
-
     def _row(self, feature: int, scale: float) -> Row:
+        keep = self.cfg.error_term == "keep"
         made: Replacement
         if self.cfg.mode == "scale":
-            made = ScaleFeature(self.autoencoder, self._keep, feature=feature, factor=scale)
-            nothing = scale == 1 and self._keep
+            made = ScaleFeature(self.autoencoder, keep, feature=feature, factor=scale)
         else:
-            amount = scale * float(self.mean_active[feature])
-            made = AddFeature(self.autoencoder, self._keep, feature=feature, amount=amount)
-            nothing = False
-        row = sae_row(self.autoencoder, self.key(feature, scale), made, self.cfg.positions, "feature")
+            made = AddFeature(self.autoencoder, keep, feature=feature, amount=scale * float(self.mean_active[feature]))
+        key = {"layer": self.autoencoder.site.layer, "feature": feature, "scale": scale}
+        row = sae_row(self.autoencoder, key, made, self.cfg.positions, "feature")
+        nothing = self.cfg.mode == "scale" and scale == 1 and keep
         return replace(row, intervention=None) if nothing else row
-
-
-def _splice(measured: "Sequence[Measured]") -> "Measured":
-    return next(m for m in measured if m.arm.rows and m.arm.rows[0].described.granularity == SPLICE)
-
-
-def _against_splice(measured: "Measured", splice: "Measured") -> "Measured":
-    if measured.arm.self_patch or measured is splice:
-        return measured
-    splice = splice.at(measured.examples)
-    baseline = {name: values[0] for name, values in splice.values.items()}
-    return replace(measured, baseline=baseline, top1_baseline=splice.top1[0])

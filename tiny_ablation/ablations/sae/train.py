@@ -10,24 +10,15 @@ Rajamanoharan et al. 2024 (JumpReLU).
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from tiny_ablation.ablations.sae.rows import (
-    SaeAblation,
-    check_sae,
-    files_of,
-    is_named,
-    quality_text,
-    sae_row,
-    sham_leg,
-    untrained,
-)
+from tiny_ablation.ablations.sae.rows import SaeAblation, check_sae, is_named, quality_text, sae_row, sham_leg, untrained
 from tiny_ablation.ablations.shared.replacements import Scale
 from tiny_ablation.config.keys import key
 from tiny_ablation.config.schema import AblationConfig
 from tiny_ablation.errors import ConfigError
-from tiny_ablation.run.plan import Arm, PlanContext, Row, positions_key
-from tiny_ablation.sae.autoencoder import Autoencoder
+from tiny_ablation.run.plan import Arm, PlanContext, positions_key
 from tiny_ablation.sae.corpus import content_id
 from tiny_ablation.sae.loading import obtain
 from tiny_ablation.sae.splice import Splice
@@ -35,7 +26,7 @@ from tiny_ablation.sae.splice import Splice
 
 @dataclass
 class SaeTrainConfig(AblationConfig):
-    """`ablation` keys of sae_train; how to train is said under `sae`."""
+    """`ablation` keys of sae_train; the group `sae` says how to train."""
 
     positions: str = positions_key("where it is spliced in; all: but the first token")
     anew: bool = key(False, help="train even if this autoencoder is in the cache", identity=False)
@@ -67,20 +58,19 @@ class SaeTrain(SaeAblation):
         planned = untrained(cfg.sae, context, anew=cfg.anew)
         autoencoder = planned or obtain(context.network, cfg.sae, context.seed, anew=cfg.anew)
         site = autoencoder.site
+
+        def row_key(done: str) -> dict[str, int | str]:
+            return {"layer": site.layer, "granularity": f"{site.component} {done}"}
+
         replacements = {"spliced": Splice(autoencoder, keep_error=False), "zeroed": Scale(0.0)}
-        rows = [
-            sae_row(autoencoder, _key(autoencoder, done), r, cfg.positions, site.component) for done, r in replacements.items()
-        ]
-        main = Arm(context.clean, rows, left_out=planned.cost) if planned else _arm(autoencoder, context, rows)
-        return [main, sham_leg(autoencoder, context, _key(autoencoder, "spliced"), cfg.positions)]
-
-
-def _arm(autoencoder: Autoencoder, context: PlanContext, rows: list[Row]) -> Arm:
-    """The rows with the autoencoder's quality and files."""
-    numbers = autoencoder.trained["quality"]
-    notes = {**numbers, "recipe": autoencoder.trained["recipe"], "weights": autoencoder.identity, "text": quality_text(numbers)}
-    return Arm(context.clean, rows, notes={"sae": notes}, files=files_of(autoencoder))
-
-
-def _key(autoencoder: Autoencoder, done: str) -> dict[str, int | str]:
-    return {"layer": autoencoder.site.layer, "granularity": f"{autoencoder.site.component} {done}"}
+        rows = [sae_row(autoencoder, row_key(done), r, cfg.positions, site.component) for done, r in replacements.items()]
+        if planned:
+            main = Arm(context.clean, rows, left_out=planned.cost)
+        else:
+            of = autoencoder.trained
+            notes = {**of["quality"], "recipe": of["recipe"], "weights": autoencoder.identity}
+            notes["text"] = quality_text(of["quality"])
+            source = sorted(Path(autoencoder.source).iterdir())
+            files = {f"sae/{path.name}": path for path in source if path.is_file()}
+            main = Arm(context.clean, rows, notes={"sae": notes}, files=files)
+        return [main, sham_leg(autoencoder, context, row_key("spliced"), cfg.positions)]

@@ -33,44 +33,55 @@ class SetAblation(Ablation):
         arms: "Sequence[Measured]",
         metric: str,
     ) -> Mapping[str, Any]:
-        """The heads of each set, and where it stands among its random sets."""
-        from tiny_ablation.ablations.shared.random_sets import control_columns
+        """For each named set its heads, and how its effect compares with those of its random sets; each (n_sets,).
 
-        return control_columns(measured, arms, metric)
+        `percentile` is the share of random sets whose effect is below that of the set, equal ones counted half, times 100, over
+        the examples that both finished; 0 and 100 are both out of the ordinary. It is missing where there are no random sets,
+        or none was finished.
+        """
+        import numpy as np
+
+        from tiny_ablation.run.measure import aligned
+        from tiny_ablation.stats.percentile import percentile_among
+
+        means, percentiles = np.full((2, len(measured.arm.rows)), np.nan)
+        controls = {m.arm.controls_of: m for m in arms if m.arm.controls_of}
+        for i, row in enumerate(measured.arm.rows):
+            if (random := controls.get(str(row.key["set"]))) is None:
+                continue
+            own, random = aligned([measured, random])
+            if len(own.examples):
+                others = random.mean_delta(metric)
+                means[i], percentiles[i] = others.mean(), percentile_among(own.mean_delta(metric)[i], others)
+        return {"heads": [row.sites for row in measured.arm.rows], "control_mean": means, "percentile": percentiles}
 
 
 def parse_sets(sets: Any, shape: ModelShape | None = None) -> dict[str, HeadSet]:
-    """The heads of each named set.
+    """The heads of each named set, given as {name: list of heads as in `parse_head`, or as `[layer, head]`}.
 
-    Args:
-        sets: {name: list of heads as in `parse_head`, or as `[layer, head]`}.
-        shape: the model's sizes; without it only the notation is checked.
+    Without `shape` only the notation is checked.
 
     Raises:
-        ConfigError: a set is empty, names a head twice, or names what is no head of the model.
+        ConfigError: a set is empty, names a head twice, or names a head that the model does not have.
     """
     if not sets or not isinstance(sets, Mapping):
         raise ConfigError(
             f"ablation.sets={sets}: name at least one set and its heads, such as 'ablation.sets={{early: [L0H1, L1H3]}}'"
         )
-    return {str(name): _parse_set(str(name), heads, shape) for name, heads in sets.items()}
+    return {str(name): _parse_set(f"ablation.sets.{name}", heads, shape) for name, heads in sets.items()}
 
 
-def _parse_set(name: str, heads: Sequence[Any], shape: ModelShape | None) -> HeadSet:
-    key = f"ablation.sets.{name}"
+def _parse_set(key: str, heads: Sequence[Any], shape: ModelShape | None) -> HeadSet:
     if not heads or not isinstance(heads, Sequence) or isinstance(heads, str):
         raise ConfigError(f"{key}={heads}: list its heads, such as [L0H1, L1H3]")
-    found = [parse_head(_joined(head), shape, key) for head in heads]
+    found = []
+    for head in heads:
+        pair = isinstance(head, (list, tuple)) and len(head) == 2 and all(type(part) is int for part in head)
+        found.append(parse_head(f"{head[0]}.{head[1]}" if pair else head, shape, key))
     twice = [head for head, count in Counter(found).items() if count > 1]
     if twice:
         raise ConfigError(f"{key} names {head_label(*twice[0])} more than once")
     return tuple(sorted(found))
-
-
-def _joined(head: Any) -> Any:
-    """`[5, 10]` as `5.10`; anything else is left to `parse_head`."""
-    pair = isinstance(head, (list, tuple)) and len(head) == 2 and all(type(part) is int for part in head)
-    return f"{head[0]}.{head[1]}" if pair else head
 
 
 def label(heads: HeadSet) -> str:
@@ -84,27 +95,18 @@ def complement(heads: HeadSet, shape: ModelShape) -> HeadSet:
 
 
 def random_sets(heads: HeadSet, shape: ModelShape, n: int, seed: int, name: str) -> list[HeadSet]:
-    """At most `n` different sets with as many heads in each layer as `heads` has, none of them `heads` itself.
+    """`n` different sets with as many heads in each layer as `heads` has, none of them `heads`; fewer where there are no more.
 
-    Args:
-        heads: the set to compare with.
-        shape: the model's sizes.
-        n: how many; fewer where there are no more.
-        seed: the run's seed.
-        name: of the set, so that sets have draws of their own.
+    Sets of different names have draws of their own.
     """
     per_layer = sorted(Counter(layer for layer, _ in heads).items())
     if prod(comb(shape.n_heads, k) for _, k in per_layer) - 1 <= n:
-        return _all_sets(heads, per_layer, shape, n)
+        of_layers = [[[(layer, h) for h in hs] for hs in combinations(range(shape.n_heads), k)] for layer, k in per_layer]
+        every = (tuple(head for part in parts for head in part) for parts in product(*of_layers))
+        return list(islice((found for found in every if found != heads), n))
     rng, found = generator(seed, "controls", name), {}
     while len(found) < n:
         drawn = [(layer, int(h)) for layer, k in per_layer for h in rng.choice(shape.n_heads, k, replace=False)]
         if tuple(sorted(drawn)) != heads:
             found[tuple(sorted(drawn))] = None
     return list(found)
-
-
-def _all_sets(heads: HeadSet, per_layer: list[tuple[int, int]], shape: ModelShape, n: int) -> list[HeadSet]:
-    choices = [[[(layer, h) for h in chosen] for chosen in combinations(range(shape.n_heads), k)] for layer, k in per_layer]
-    every = (tuple(head for part in parts for head in part) for parts in product(*choices))
-    return list(islice((found for found in every if found != heads), n))

@@ -1,17 +1,16 @@
 """Optimal ablation: the constant that costs the behaviour least, learned on examples that are not evaluated.
 
-Zero and the mean are values that the rest of the model may not expect, so an effect of theirs mixes what the site does with how
-far they lead astray. The best constant leads astray least; what is lost even so is what the site tells about the prompt (Li &
-Janson 2024, "Optimal ablation for interpretability").
+Zero and the mean are values that the rest of the model may not expect, so their effects mix what the site does with how far
+they lead the rest of the model astray. The best constant leads it astray least; what is still lost is what the site says about
+the prompt (Li & Janson 2024, "Optimal ablation for interpretability").
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from tiny_ablation.ablations.shared.mean_keys import MeanAblation
-from tiny_ablation.ablations.shared.means import Mean
+from tiny_ablation.ablations.shared.means import Mean, MeanAblation
 from tiny_ablation.config.keys import key
 from tiny_ablation.config.schema import AblationConfig
 from tiny_ablation.document import Section, Table
@@ -43,14 +42,10 @@ class OptimalKeys(AblationConfig):
 
 @dataclass(frozen=True, eq=False)
 class LearnedTable(Lookup):
-    """The constant of each unit, which every token takes.
+    """The constant of each unit, which every token takes."""
 
-    Attributes:
-        tables: for each place (1, units, width); of units that nothing was learned for, zeros.
-        learned: for each place the units that it was learned for, and what was learned.
-    """
-
-    tables: Mapping[Place, "Tensor"]
+    tables: Mapping[Place, "Tensor"]  # for each place (1, units, width), with zeros for units that nothing was learned for
+    # for each place the units that it was learned for, and what was learned
     learned: Mapping[Place, tuple[Sequence[int], "Learned"]]
 
     def row(self, example: int, position: int) -> int:  # noqa: ARG002
@@ -62,20 +57,14 @@ class LearnedTable(Lookup):
         return self.tables[component, layer]
 
 
-class OptimalPlan(NamedTuple):
-    """The replacement for every site, what is to be said of it, and of an outline what it did not learn."""
-
-    replacement: Mean
-    notes: dict[str, Any]
-    left_out: LeftOut | None
-
-
-def plan_optimal(cfg: Any, context: PlanContext, sites: Mapping[Place, Sequence[int]]) -> OptimalPlan:
-    """Learn the constants of these units of each place.
+def plan_optimal(
+    cfg: Any, context: PlanContext, sites: Mapping[Place, Sequence[int]]
+) -> tuple[Mean, dict[str, Any], LeftOut | None]:
+    """The replacement for these units of each place, notes for `summary.json`, and what an outline did not learn.
 
     Args:
         cfg: with the keys of `OptimalKeys`, and `positions`.
-        context: the run; as many of the examples that it evaluates are those on which the loss is told besides.
+        context: the run; losses are also measured on as many of the examples that it evaluates.
         sites: the units of every place that are replaced.
 
     Raises:
@@ -97,44 +86,29 @@ def plan_optimal(cfg: Any, context: PlanContext, sites: Mapping[Place, Sequence[
             tables[place][0, list(units)] = learned[place][1].values
     replacement = Mean(LearnedTable(tables, learned), "optimal")
     if context.outline:
-        return OptimalPlan(replacement, {}, _left_out(cfg, context, reference.prompts, sites))
-    notes = {
-        "reference": {**reference.composition, "steps": cfg.steps},
-        "optimal": {"n_held_out": len(held_out), **_means_of(learned.values()), "sha256": _digest(tables)},
-    }
-    return OptimalPlan(replacement, notes, None)
-
-
-def _left_out(cfg: Any, context: PlanContext, prompts: Sequence[Any], sites: Mapping[Place, Sequence[int]]) -> LeftOut:
-    sizes = [sum(w.numel() for w in block.parameters()) for block in context.network.blocks]
-    tokens = sum(len(prompt.ids) for prompt in prompts)
-    passed = sum(len(units) * sum(sizes[layer:]) for (_, layer), units in sites.items())
-    n_sites = sum(map(len, sites.values()))
-    # A pass forth is two operations for each weight and token, one back twice that.
-    return LeftOut(f"the constants of {n_sites} sites are learned", 6.0 * cfg.steps * tokens * passed)
-
-
-def _means_of(learned: Any) -> dict[str, Any]:
-    """The losses, means over all sites."""
-    found, out = [each for _, each in learned], {}
-    for name, of in (("losses", "losses"), ("held_out", "held_out")):
-        every = {loss: [x for each in found for x in getattr(each, of)[loss].tolist()] for loss in LOSSES}
-        out[name] = {loss: sum(values) / len(values) for loss, values in every.items()}
-    return out
-
-
-def _digest(tables: Mapping[Place, "Tensor"]) -> str:
-    """The SHA-256 of what was learned, in the precision in which it is put in."""
-    import torch
-
-    digest = sha256()
+        sizes = [sum(w.numel() for w in block.parameters()) for block in context.network.blocks]
+        tokens = sum(len(prompt.ids) for prompt in reference.prompts)
+        passed = sum(len(units) * sum(sizes[layer:]) for (_, layer), units in sites.items())
+        what = f"the constants of {sum(map(len, sites.values()))} sites are learned"
+        # A forward pass takes two operations for each weight and token, a backward pass twice as many.
+        return replacement, {}, LeftOut(what, 6.0 * cfg.steps * tokens * passed)
+    means: dict[str, dict[str, float]] = {"losses": {}, "held_out": {}}  # over all sites
+    for of, by_name in means.items():
+        for name in LOSSES:
+            losses = [loss for _, found in learned.values() for loss in getattr(found, of)[name].tolist()]
+            by_name[name] = sum(losses) / len(losses)
+    digest = sha256()  # of the constants in the precision in which they are put in
     for place in sorted(tables):
         digest.update(tables[place].cpu().contiguous().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
+    notes = {
+        "reference": {**reference.composition, "steps": cfg.steps},
+        "optimal": {"n_held_out": len(held_out), **means, "sha256": digest.hexdigest()},
+    }
+    return replacement, notes, None
 
 
 class OptimalAblation(MeanAblation):
-    """A kind whose constants are learned on a reference set; it tells their losses, and what they are."""
+    """A kind whose constants are learned on a reference set; it reports the constants and their losses."""
 
     def analyse(self, prepared: "PreparedRun", measured: "Sequence[Measured]") -> Analysis:
         """`optimal`: a row a site with its constant, and the losses of zero, the mean and the constant on both sets."""

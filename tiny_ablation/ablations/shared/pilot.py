@@ -6,15 +6,14 @@ are measured on ever more examples. How much estimates missed, beyond what so fe
 layer; the next round takes the sites that could be largest. In the end a measured site counts with its estimate and that part
 of what this missed which is not chance.
 
-How many of the strongest sites it finds on each behaviour of the default model stands in docs/performance.md.
+docs/performance.md says how many of the strongest sites it finds on each behaviour of the default model.
 
 References: Karnin et al. 2013, Almost Optimal Exploration in Multi-Armed Bandits (rounds of fewer and fewer); Auer 2002, Using
 Confidence Bounds for Exploitation-Exploration Trade-offs (what could be largest); Efron & Morris 1975, Data Analysis Using
 Stein's Estimator (the part that is not chance).
 """
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable
 
 import numpy as np
 
@@ -22,33 +21,15 @@ from tiny_ablation.stats.clusters import Floats, Ints
 
 # Of each round: sites for each that is kept in the end, and the share of the examples that they are measured on so far.
 ROUNDS = ((8, 1 / 32), (4, 1 / 16), (2, 1 / 8))
-# A site could be larger than it looks by so many of its errors, of which fewer count once there is no further round; errors are
+# A site could be larger than it looks by so many of its errors, fewer after the last round; errors are
 # averaged over about this many layers on either side.
 _COULD_BE, _IN_THE_END, _LAYERS = 1.5, 0.75, 0.5
 _LEAST = 0.2  # of what was missed is never called chance
 
 
-class Corrected(NamedTuple):
-    """What estimates become.
-
-    Attributes:
-        values: (n_sites,) the estimates, corrected where a site was measured.
-        order: all sites, from that which could be largest.
-        runs: (n_sites,) on how many examples each was measured.
-    """
-
-    values: Floats
-    order: list[int]
-    runs: Ints
-
-
-def typical(estimates: Floats, n: int) -> list[int]:
-    """`n` examples of (n_sites, n_examples): the middle ones of `n` parts by the size of all estimates, inner parts first."""
-    parts = np.array_split(np.argsort(np.abs(estimates).sum(0), kind="stable"), n)
-    return [int(part[len(part) // 2]) for _, part in sorted(enumerate(parts), key=lambda at: abs(2 * at[0] - n + 1))]
-
-
-def corrected(estimates: Floats, layers: Ints, n_kept: int, measure: Callable[[list[int], list[int]], Floats]) -> Corrected:
+def corrected(
+    estimates: Floats, layers: Ints, n_kept: int, measure: Callable[[list[int], list[int]], Floats]
+) -> tuple[Floats, list[int], Ints]:
     """Estimates after some sites were measured on some examples.
 
     Args:
@@ -56,37 +37,32 @@ def corrected(estimates: Floats, layers: Ints, n_kept: int, measure: Callable[[l
         layers: (n_sites,) the layer of each.
         n_kept: how many of the strongest are wanted.
         measure: gives the exact effects of some sites on some examples, (n, n_examples given).
+
+    Returns:
+        (n_sites,) the estimates, corrected where a site was measured; all sites, from the one that could be largest; and
+        (n_sites,) on how many examples each was measured.
     """
     n_sites, n_examples = estimates.shape
     counts = [min(n_examples, max(2**i, round(share * n_examples))) for i, (_, share) in enumerate(ROUNDS)]
-    examples = typical(estimates, max(counts))
+    # Typical examples: the middle ones of equal parts by the size of all estimates, inner parts first.
+    parts = np.array_split(np.argsort(np.abs(estimates).sum(0), kind="stable"), max(counts))
+    inner_first = sorted(enumerate(parts), key=lambda at: abs(2 * at[0] - len(parts) + 1))
+    examples = [int(part[len(part) // 2]) for _, part in inner_first]
     missed = np.full((n_sites, len(examples)), np.nan)
     plain = estimates.mean(1)
     values, error = plain.copy(), np.zeros_like(plain)
     for (times, _), count in zip(ROUNDS, counts, strict=True):
         could_be = np.abs(values) + _COULD_BE * np.sqrt(error)
-        sites = np.argsort(-could_be, kind="stable")[: times * n_kept].tolist()
-        _measure(missed, sites, examples[:count], estimates, measure)
+        sites = np.argsort(-could_be, kind="stable")[: times * n_kept]
+        lacks = np.isnan(missed[sites, :count]).sum(1)
+        for n in sorted({*lacks.tolist()} - {0}):  # sites that lack as many examples are measured together
+            new, at = sites[lacks == n].tolist(), examples[count - n : count]
+            missed[new, count - n : count] = measure(new, at) - estimates[np.ix_(new, at)]
         part, error = _learned(missed, layers)
         seen = ~np.isnan(missed[:, 0])
         values[seen] = plain[seen] + part[seen] * np.nanmean(missed[seen], axis=1)
     bound = np.abs(values) + _IN_THE_END * np.sqrt(error)
-    return Corrected(values, np.argsort(-bound, kind="stable").tolist(), (~np.isnan(missed)).sum(1))
-
-
-def _measure(
-    missed: Floats,
-    sites: Sequence[int],
-    examples: Sequence[int],
-    estimates: Floats,
-    measure: Callable[[list[int], list[int]], Floats],
-) -> None:
-    """Fill in what estimates missed at these sites on these examples; sites are put together by what they lack."""
-    lacks = np.isnan(missed[:, : len(examples)]).sum(1)
-    for n in sorted({int(lacks[site]) for site in sites} - {0}):
-        new, columns = [s for s in sites if lacks[s] == n], range(len(examples) - n, len(examples))
-        at = [examples[i] for i in columns]
-        missed[np.ix_(new, list(columns))] = measure(new, at) - estimates[np.ix_(new, at)]
+    return values, np.argsort(-bound, kind="stable").tolist(), (~np.isnan(missed)).sum(1)
 
 
 def _learned(missed: Floats, layers: Ints) -> tuple[Floats, Floats]:

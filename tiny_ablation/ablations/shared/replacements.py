@@ -30,15 +30,11 @@ class Scale(Replacement):
 
 @dataclass(frozen=True, eq=False)
 class Patch(Replacement):
-    """What another run has at the same place: the paired prompt's values, or the run's own as a self_patch.
+    """What another run has at the same place: the paired prompt's values, or the run's own as a self_patch."""
 
-    Attributes:
-        sources: for each example the tokens of the run whose values are put in.
-        lengths: for each example the length of the prompt that is patched.
-    """
-
+    # for each example the tokens of the run whose values are put in
     sources: tuple[Ids, ...] = ()  # pyright: ignore[reportIncompatibleVariableOverride]
-    lengths: tuple[int, ...] = ()
+    lengths: tuple[int, ...] = ()  # for each example the length of the prompt that is patched
     name = "patch"
 
     def value(self, current: "Tensor", source: "Tensor | None", edit: Edit) -> "Tensor":  # noqa: ARG002
@@ -59,10 +55,6 @@ def patch_from(sources: Sequence[Prompt], patched: Sequence[Prompt]) -> Patch:
 
 @dataclass(frozen=True, eq=False)
 class FromEdited(Patch):
-    """What an edited run of the prompt itself has at the same place: the second step of path patching.
+    """What an edited run of the prompt itself has at the same place: the second step of path patching."""
 
-    Attributes:
-        within: what is done to that run.
-    """
-
-    within: Intervention | None = None
+    within: Intervention | None = None  # what is done to that run

@@ -18,11 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Resample(Patch):
-    """The value of another example.
-
-    Attributes:
-        positions: what the edits touch; at `last`, earlier tokens do not depend on the donor and stay shared.
-    """
+    """The value of another example; where edits touch the last token alone, earlier ones do not depend on the donor."""
 
     positions: str = "all"
     name = "resample"
@@ -40,14 +36,7 @@ def without_donor(prompts: Sequence[Prompt], positions: str) -> list[int]:
 
 
 def draw_donors(prompts: Sequence[Prompt], positions: str, n_draws: int, seed: int) -> list[list[int]]:
-    """For each draw the donor of each example: never itself, and each example gives once.
-
-    Args:
-        prompts: the evaluated prompts, none of them `without_donor`.
-        positions: `all` or `last`.
-        n_draws: how many draws.
-        seed: the run's seed.
-    """
+    """For each draw the donor of each example: never itself, and each example gives once; none may be `without_donor`."""
     pools, out = _pools(prompts, positions), []
     for draw in range(n_draws):
         rng, donors = generator(seed, "donors", draw), [-1] * len(prompts)

@@ -102,69 +102,69 @@ def site_of(row: Row) -> Site:
     return edit.layer, edit.unit or 0
 
 
-def screened(arm: Arm, cfg: Any, context: PlanContext) -> Arm:
-    """The rows of a arm of single sites that screening keeps: all rows of the chosen sites.
-
-    Args:
-        arm: rows of one edit each (or of none, at a factor of 1), all of one component and positions.
-        cfg: has `screen`, `screen_top` and `screen_random`.
-        context: of the plan.
-    """
-    if not cfg.screen:
-        return arm
-    return keep_chosen(arm, cfg.screen_top, cfg.screen_random, context, pilot=cfg.screen_pilot, also=cfg.screen_also or ())
-
-
 def keep_chosen(
     arm: Arm, n_top: int, n_random: int, context: PlanContext, *, steps: int = 0, pilot: bool = False, also: Sequence[str] = ()
 ) -> Arm:
-    """As `screened`, with the numbers given; `steps` of the integrated form, 0 for plain gradients."""
-    edit = _strongest(arm)
-    sites = list(dict.fromkeys(site_of(row) for row in arm.rows if row.intervention))
-    found = estimate_sites(edit, _draws(arm, edit), sites, context, n_top, n_random, steps=steps, pilot=pilot)
-    found = replace(found, also=_named(also, found))
-    # A row at a factor of 1 runs nothing; its key tells its site.
-    named = {tuple(sorted(_place(row).items())): site_of(row) for row in arm.rows if row.intervention}
-    rows = [row for row in arm.rows if named[tuple(sorted(_place(row).items()))] in found.measured]
-    return replace(arm, rows=rows, estimates=found)
+    """The arm with the rows of some of its sites alone: the strongest by their estimates, and random ones.
+
+    Args:
+        arm: rows of one edit each (or of none, at a factor of 1), all of one component and positions.
+        n_top: how many of the strongest to keep.
+        n_random: how many random ones.
+        context: of the plan.
+        steps: of the integrated form; 0 for plain gradients.
+        pilot: whether a few exact effects correct the estimates; see `pilot`.
+        also: the names of sites that are kept as well, as `site_names` has them.
+    """
+    run = [row for row in arm.rows if row.intervention]
+    if not run:
+        raise ConfigError("ablation.screen: every factor is 1, so there is nothing to estimate or to measure")
+    # Of several factors the one farthest from 1: what a gradient says of a smaller change is a part of what it says of this.
+    row = max(run, key=lambda row: _distance(row.runs[0].edits[0].replacement))
+    edit, draws = row.runs[0].edits[0], [each.edits[0].replacement for each in row.runs]
+    found = _estimated(edit, draws, list(dict.fromkeys(map(site_of, run))), context, n_top, n_random, steps, pilot)
+    known = {name: site for site, name in site_names(found).items()}
+    if wrong := [name for name in also if name not in known]:
+        raise ConfigError(
+            f"ablation.screen_also: {wrong[0]} is none of the {len(known)} sites of this run, which are called like "
+            f"{next(iter(known))}"
+        )
+    found = replace(found, also=[known[name] for name in also])
+    # A row at a factor of 1 runs nothing; its key without the factor tells its site.
+    place = lambda row: frozenset(item for item in row.key.items() if item[0] != "scale")  # noqa: E731
+    site_at = {place(row): site_of(row) for row in run}
+    return replace(arm, rows=[row for row in arm.rows if site_at[place(row)] in found.measured], estimates=found)
 
 
-def estimate_sites(
+def _distance(replacement: Replacement) -> float:
+    """How far a replacement goes from the run, where a factor of 0 goes 1."""
+    return abs(1 - replacement.factor) if isinstance(replacement, Scale) else 1.0
+
+
+def _estimated(
     edit: Edit,
     draws: Sequence[Replacement],
     sites: Sequence[Site],
     context: PlanContext,
     n_top: int,
     n_random: int,
-    *,
-    steps: int = 0,
-    pilot: bool = False,
+    steps: int,
+    pilot: bool,
 ) -> Estimates:
-    """Estimate the mean effect at each site, and choose which to measure.
-
-    Args:
-        edit: what is done at one of the sites: its component, positions and replacement are those of all.
-        draws: the replacement and its further draws, over which the estimate is the mean.
-        sites: all sites.
-        context: of the plan.
-        n_top: how many of the strongest to measure.
-        n_random: how many random ones.
-        steps: of the integrated form; 0 is the gradient form.
-        pilot: whether a few exact effects correct the estimates; see `pilot`.
-    """
+    """The estimated mean effect at each site, and which are measured; `edit` is made at each, with the mean over the draws."""
     import numpy as np
 
     from tiny_ablation.ablations.shared.pilot import corrected
     from tiny_ablation.engine.gradients import AttributionQuery, estimate, passes_needed
 
     layers = sorted({layer for layer, _ in sites})
-    questions = [AttributionQuery(edit.component, r, edit.positions, steps, context.full, layers) for r in draws]
-    found = np.mean([estimate(context.network, context.clean, question).numpy() for question in questions], axis=0)
+    queries = [AttributionQuery(edit.component, r, edit.positions, steps, context.full, layers) for r in draws]
+    found = np.mean([estimate(context.network, context.clean, query).numpy() for query in queries], axis=0)
     estimates = found[tuple(zip(*sites, strict=True))]
     values, how = estimates.mean(1), f"integrated, {steps} steps" if steps else "gradient"
     runs = 0.0
     if pilot and n_top < len(sites) and not context.outline:
-        exact = partial(_effects, edit, draws, sites, context, questions[0].metric)
+        exact = partial(_effects, edit, draws, sites, context, queries[0].metric)
         values, order, counts = corrected(estimates, np.array([layer for layer, _ in sites]), n_top, exact)
         runs = float(counts.sum()) * len(draws) / len(context.clean)
         how += f", corrected by {np.count_nonzero(counts)} sites on up to {counts.max()} examples"
@@ -173,9 +173,9 @@ def estimate_sites(
     drawn = generator(context.seed, "screening", edit.component).permutation(len(sites))[:n_random]
     return Estimates(
         edit.component,
-        questions[0].metric,
+        queries[0].metric,
         how,
-        sum(passes_needed(context.network, question) for question in questions),
+        sum(passes_needed(context.network, query) for query in queries),
         sites,
         values,
         [sites[i] for i in order[:n_top]],
@@ -200,12 +200,10 @@ def _effects(
     from tiny_ablation.engine.executor import Executor
     from tiny_ablation.metrics.registry import metric
 
-    unit = lambda of: None if edit.unit is None else of  # noqa: E731
-    plan = [
-        Intervention((replace(edit, layer=layer, unit=unit(of), replacement=draw),))
-        for layer, of in map(sites.__getitem__, which)
-        for draw in draws
-    ]
+    plan = []
+    for layer, unit in (sites[i] for i in which):
+        at = replace(edit, layer=layer, unit=None if edit.unit is None else unit)
+        plan += [Intervention((replace(at, replacement=draw),)) for draw in draws]
     effects = np.empty((len(plan), len(context.clean)))
     for found in Executor(context.network, context.clean, plan, [metric(name)], full=context.full, only=examples):
         effects[:, list(found.examples)] = (found.values[name] - found.baseline[name]).numpy()
@@ -216,32 +214,3 @@ def site_names(estimates: Estimates) -> dict[Site, str]:
     """What `screen_also` calls each site: L3H1, or L3 where a layer is one."""
     whole = estimates.component in LAYER_COMPONENTS
     return {site: f"L{site[0]}" if whole else head_label(*site) for site in estimates.sites}
-
-
-def _named(names: Sequence[str], estimates: Estimates) -> list[Site]:
-    known = {name: site for site, name in site_names(estimates).items()}
-    if wrong := [name for name in names if name not in known]:
-        raise ConfigError(
-            f"ablation.screen_also: {wrong[0]} is none of the {len(known)} sites of this run, which are called like "
-            f"{next(iter(known))}"
-        )
-    return [known[name] for name in names]
-
-
-def _draws(arm: Arm, edit: Edit) -> list[Replacement]:
-    """The replacement of an edit of the arm, and those of the other draws of its row."""
-    row = next(row for row in arm.rows if row.intervention and row.intervention.edits[0] is edit)
-    return [run.edits[0].replacement for run in row.runs]
-
-
-def _strongest(arm: Arm) -> Edit:
-    """The edit that goes farthest from the run; gradients say most about it, since a part of it is a part of its estimate."""
-    edits = [row.intervention.edits[0] for row in arm.rows if row.intervention]
-    if not edits:
-        raise ConfigError("ablation.screen: every factor is 1, so there is nothing to estimate or to measure")
-    far = lambda edit: abs(1 - edit.replacement.factor) if isinstance(edit.replacement, Scale) else 1.0  # noqa: E731
-    return max(edits, key=far)
-
-
-def _place(row: Row) -> dict[str, Any]:
-    return {name: value for name, value in row.key.items() if name != "scale"}

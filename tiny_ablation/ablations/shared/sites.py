@@ -13,13 +13,9 @@ _HEAD = re.compile(r"(\d+)\.(\d+)|L(\d+)H(\d+)")
 
 
 def chosen(values: Sequence[int] | None, size: int, key: str, what: str) -> list[int]:
-    """The indices that a config list names, ascending; all of them for null.
+    """The indices below `size` that a config list names, ascending; all of them for null.
 
-    Args:
-        values: the list.
-        size: how many the model has.
-        key: the config key, for messages.
-        what: what is counted, such as `heads`.
+    `key` is the config key and `what` the things that are counted, such as `heads`, for messages.
 
     Raises:
         ConfigError: an index is out of range.
@@ -55,15 +51,11 @@ def parse_head(value: object, shape: ModelShape | None = None, key: str = "ablat
     """The (layer, head) that is written `L5H10`; `5.2` and `"5.10"` are read too.
 
     YAML and Hydra read an unquoted `5.10` as the number 5.1, so a number is taken only where it can mean one head of the
-    model: with 12 heads a layer, 5.1 has to be quoted, since it may have been 5.10.
-
-    Args:
-        value: the text or the number.
-        shape: the model's sizes; without it neither the range nor the ambiguity is checked.
-        key: the config key, for messages.
+    model: with 12 heads a layer, 5.1 has to be quoted, since it may have been 5.10. Without `shape` neither the range nor this
+    ambiguity is checked.
 
     Raises:
-        ConfigError: it is no head, none of this model, or may be one of two.
+        ConfigError: it is no head, not one of this model, or may be one of two; the message names the config key `key`.
     """
     match = None if isinstance(value, bool) else _HEAD.fullmatch(str(value).strip())
     if match is None:

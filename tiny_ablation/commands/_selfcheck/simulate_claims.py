@@ -94,7 +94,7 @@ def _cmd_covered(prepared: "PreparedRun", rng: "np.random.Generator") -> float:
 def _area(prepared: "PreparedRun", rng: "np.random.Generator") -> dict[str, float]:
     """CMD of circuits that do all that the model does."""
     from tiny_ablation.ablations.circuit.analysis import circuit_table
-    from tiny_ablation.ablations.circuit.areas import areas
+    from tiny_ablation.ablations.circuit.curves import areas
 
     curves = _curves(prepared, rng, 10, 1.0)
     return areas(curves, RANKING, circuit_table(curves, RANKING))["cmd"]

@@ -3,11 +3,11 @@
 - The blocks are the list of modules that is as long as the config says the model has layers.
 - A linear map's place in the order of calls says what it is: the last one inside the attention is its output projection, the
   last one of the MLP its down projection.
-- What an addition to the residual stream adds is told by which modules ran before it.
+- Which modules ran before an addition to the residual stream says what it adds.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tiny_ablation.engine.bare.additions import Addition, Additions, removed
+from tiny_ablation.engine.bare.functions import Addition, Additions, removed
 from tiny_ablation.errors import ModelError
 from tiny_ablation.models.placed import weight_like
 
@@ -28,25 +28,16 @@ _EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_exp
 
 @dataclass(frozen=True)
 class Block:
-    """One block.
+    """One block."""
 
-    Attributes:
-        module: the block itself.
-        attention: its attention; None for a block without.
-        mlp: the child that holds the MLP; None where its linear maps stand in the block itself.
-        inside: the attention's linear maps by name, in the order of their calls.
-        outside: those of the MLP, likewise.
-        adds: for each addition to the residual stream which parts it adds, such as `("attn",)` or `("attn", "mlp")`.
-        routers: the modules that choose experts.
-    """
-
-    module: nn.Module
-    attention: nn.Module | None
-    mlp: nn.Module | None
-    inside: dict[str, nn.Module]
-    outside: dict[str, nn.Module]
+    module: nn.Module  # the block itself
+    attention: nn.Module | None  # its attention; None for a block without
+    mlp: nn.Module | None  # the child that holds the MLP; None where its linear maps are children of the block itself
+    inside: dict[str, nn.Module]  # the attention's linear maps by name, in the order of their calls
+    outside: dict[str, nn.Module]  # those of the MLP, likewise
+    # for each addition to the residual stream which parts it adds, such as `("attn",)` or `("attn", "mlp")`
     adds: tuple[tuple[str, ...], ...]
-    routers: tuple[nn.Module, ...]
+    routers: tuple[nn.Module, ...]  # the modules that choose experts
 
 
 @torch.inference_mode()
@@ -88,18 +79,15 @@ def sizes(module: nn.Module) -> tuple[int, int]:
 
 
 def _find(hf: nn.Module, n_layers: int) -> list[nn.Module]:
-    found = [
-        list(module)
-        for module in hf.modules()
-        if isinstance(module, nn.ModuleList) and len(module) == n_layers and _has_matrix(module[0])
-    ]
+    lists = (list(module) for module in hf.modules() if isinstance(module, nn.ModuleList) and len(module) == n_layers)
+    found = [blocks for blocks in lists if _has_matrix(blocks[0])]
     if not found:
         raise ModelError(f"reference: the model has no list of {n_layers} blocks")
     return max(found, key=lambda blocks: sum(p.numel() for block in blocks for p in block.parameters()))
 
 
-def _has_matrix(module: nn.Module) -> bool:
-    return any(p.dim() > 1 for p in module.parameters())
+def _has_matrix(module: nn.Module, *, inside: bool = True) -> bool:
+    return any(p.dim() > 1 for p in module.parameters(recurse=inside))
 
 
 def _describe(
@@ -108,13 +96,16 @@ def _describe(
     attention = _only([m for name, m in block.named_children() if _ATTENTION.search(name) and _has_matrix(m)])
     mlp = _only([m for m in block.children() if m is not attention and not is_linear(m) and _has_matrix(m)])
     inner, names = _names(attention), _names(block)
-    # Linear maps that stand in the block itself are the MLP's where no child is one.
+    # Where no child is the MLP, the linear maps of the block itself are its.
     theirs = set(_names(mlp)) if mlp is not None else set(names) - set(inner)
     outside = {names[m]: m for m in called if m in theirs}
-    parts = {"attn": attention, "mlp": mlp}
-    adds = tuple(_label(seen, parts, outputs, set(outside.values())))
+    adds = tuple(_label(seen, {"attn": attention, "mlp": mlp}, outputs, set(outside.values())))
     inside = {inner[m]: m for m in called if m in inner}
-    return Block(block, attention, mlp, inside, outside, adds, _routers(names, config))
+    # Routers have one row of weights for each expert.
+    n_experts = next((n for key in _EXPERTS if isinstance(n := getattr(config, key, None), int)), 0)
+    rows = {m: getattr(m, "weight", None) for m, name in names.items() if _ROUTER.search(name)}
+    routers = tuple(m for m, weight in rows.items() if isinstance(weight, Tensor) and weight.shape[0] == n_experts)
+    return Block(block, attention, mlp, inside, outside, adds, routers)
 
 
 def _only(modules: list[nn.Module]) -> nn.Module | None:
@@ -130,7 +121,10 @@ def _label(
 ) -> Iterator[tuple[str, ...]]:
     """Which parts each addition adds: what ran since the one before; of two, the one that gave what is added, or both."""
     # A module that adds within itself ends after its addition, so only what holds weights of its own says that a part ran.
-    modules = {name: _matrices(module) if module is not None else loose for name, module in parts.items()}
+    modules = {
+        name: loose if module is None else {m for m in module.modules() if _has_matrix(m, inside=False)}
+        for name, module in parts.items()
+    }
     given = {name: outputs[module] for name, module in parts.items() if module is not None and module in outputs}
     waiting: list[str] = []
     for addition in seen:
@@ -144,16 +138,60 @@ def _label(
         yield added
 
 
-def _matrices(module: nn.Module) -> set[nn.Module]:
-    return {m for m in module.modules() if any(p.dim() > 1 for p in m.parameters(recurse=False))}
-
-
 def _alike(a: Tensor, b: Tensor) -> bool:
     return torch.allclose(a.reshape(b.shape), b, rtol=1e-3, atol=1e-5 * float(b.abs().max()))
 
 
-def _routers(names: Mapping[nn.Module, str], config: Any) -> tuple[nn.Module, ...]:
-    """The modules with one row of weights for each expert."""
-    n = next((n for key in _EXPERTS if isinstance(n := getattr(config, key, None), int)), 0)
-    found = (m for m, name in names.items() if _ROUTER.search(name))
-    return tuple(m for m in found if isinstance(w := getattr(m, "weight", None), Tensor) and w.shape[0] == n)
+# Where queries, keys and values are in the output of one linear map that gives all three. Written down from the modeling code
+# of transformers, and not shared with the engine, so that a mistake in one of the two shows.
+# Each gives the indices (units, d_head) of queries, keys and values.
+Layout = Callable[[Tensor, int, int, Any], tuple[Tensor, Tensor, Tensor]]
+
+
+def layout_of(config: Any) -> Layout | None:
+    """The layout of a model of this config; None where it is not known."""
+    return _LAYOUTS.get(config.model_type)
+
+
+def _by_part(index: Tensor, heads: int, d_head: int, _config: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """All queries, then all keys, then all values; fewer keys and values than queries where they are shared."""
+    units = index.view(-1, d_head)
+    keys, values = units[heads:].chunk(2)
+    return units[:heads], keys, values
+
+
+def _by_head(index: Tensor, heads: int, d_head: int, _config: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """The query, key and value of one head, then those of the next."""
+    queries, keys, values = index.view(heads, 3, d_head).unbind(1)
+    return queries, keys, values
+
+
+def _by_group(index: Tensor, heads: int, d_head: int, config: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """The queries of a group of heads with the key and the value that they share, then the next group."""
+    groups = index.view(config.num_kv_heads, heads // config.num_kv_heads + 2, d_head)
+    return groups[:, :-2].flatten(0, 1), groups[:, -2], groups[:, -1]
+
+
+def _falcon(index: Tensor, heads: int, d_head: int, config: Any) -> tuple[Tensor, Tensor, Tensor]:
+    if config.new_decoder_architecture:
+        return _by_group(index, heads, d_head, config)
+    return (_by_part if config.multi_query else _by_head)(index, heads, d_head, config)
+
+
+def _bigcode(index: Tensor, heads: int, d_head: int, config: Any) -> tuple[Tensor, Tensor, Tensor]:
+    return (_by_part if config.multi_query else _by_head)(index, heads, d_head, config)
+
+
+def _codegen(index: Tensor, heads: int, d_head: int, _config: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """Four parts, made for four accelerators; in each the queries, the values and the keys of a quarter of the heads."""
+    queries, values, keys = index.view(4, 3, heads // 4, d_head).unbind(1)
+    return queries.flatten(0, 1), keys.flatten(0, 1), values.flatten(0, 1)
+
+
+_LAYOUTS: dict[str, Layout] = {
+    **dict.fromkeys(("gpt2", "phi3", "mpt", "openai-gpt"), _by_part),
+    **dict.fromkeys(("gpt_neox", "gpt_neox_japanese", "bloom", "persimmon"), _by_head),
+    "falcon": _falcon,
+    "gpt_bigcode": _bigcode,
+    "codegen": _codegen,
+}

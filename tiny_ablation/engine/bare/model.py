@@ -1,7 +1,7 @@
 """The bare Hugging Face model, one unpadded prompt at a time, read and written at places.
 
 Nothing here is taken from the engine's hook points or from TransformerLens, so that a fault there shows when the two are
-compared; see `blocks` for how the parts are found. A model with parts that are not found is no error until one is asked for.
+compared; see `blocks` for how the parts are found. Parts that are not found are no error until one is asked for.
 Costs one pass of two tokens to begin with, and a whole pass each time.
 """
 
@@ -14,10 +14,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from tiny_ablation.engine.bare.additions import Additions, Change, removed
-from tiny_ablation.engine.bare.blocks import PROBE, Block, explore, sizes
-from tiny_ablation.engine.bare.layouts import layout_of
-from tiny_ablation.engine.bare.scores import Scores
+from tiny_ablation.engine.bare.blocks import PROBE, Block, explore, layout_of, sizes
+from tiny_ablation.engine.bare.functions import Additions, Change, Scores, removed
 from tiny_ablation.errors import GuardError, ModelError
 from tiny_ablation.models.placed import weight_like
 
@@ -32,45 +30,29 @@ _SPLIT = {
 
 
 class Pass(NamedTuple):
-    """What one forward pass gave.
+    """What one forward pass gave."""
 
-    Attributes:
-        logits: (rows, tokens, d_vocab).
-        router: (rows,) by how much of the size of a router's logits the last chosen expert led the first that was not chosen,
-            at the router and token where it led least; infinity for a model without experts.
-    """
-
-    logits: Tensor
+    logits: Tensor  # (rows, tokens, d_vocab)
+    # (rows,) by how much of the size of a router's logits the last chosen expert led the first that was not chosen, at the
+    # router and token where it led least; infinity for a model without experts
     router: Tensor
 
 
 class _Port(NamedTuple):
-    """Where a place is read and written: a module's input or output, or what a block's n-th addition adds.
+    """Where a place is read and written: a module's input or output, or what a block's n-th addition adds."""
 
-    Attributes:
-        module: the module, or the block that adds.
-        side: `in`, `out`, `add`, or `scores` of the attention that the module is.
-        nth: which addition to the residual stream.
-        units: (n_units, width) indices into the tensor's last axis; None for all of it as one unit.
-    """
-
-    module: nn.Module
-    side: str
-    nth: int = 0
-    units: Tensor | None = None
+    module: nn.Module  # the module, or the block that adds
+    side: str  # `in`, `out`, `add`, or `scores` of the attention that the module is
+    nth: int = 0  # which addition to the residual stream
+    units: Tensor | None = None  # (n_units, width) indices into the tensor's last axis; None for all of it as one unit
 
 
 @dataclass
 class Bare:
-    """A causal language model of transformers, with places.
+    """A causal language model of transformers, with places."""
 
-    Attributes:
-        hf: the model; not changed.
-        tokens: how many token positions went into forward passes so far.
-    """
-
-    hf: Any
-    tokens: int = field(default=0, init=False)
+    hf: Any  # the model; not changed
+    tokens: int = field(default=0, init=False)  # how many token positions went into forward passes so far
 
     def __post_init__(self) -> None:
         self._config = self.hf.config.get_text_config()
@@ -85,12 +67,7 @@ class Bare:
         return weight_like(self.hf).device
 
     def run(self, ids: Sequence[int], rows: int = 1, taps: Mapping[Place, Tap] | None = None) -> Pass:
-        """One forward pass of `rows` copies of a prompt.
-
-        Args:
-            ids: the tokens of the prompt.
-            rows: how many copies of it.
-            taps: what to do at each place.
+        """One forward pass of `rows` copies of the prompt `ids`, with what is to be done at each place.
 
         Raises:
             ModelError: the model has no such place, or it is not known here.
@@ -99,9 +76,14 @@ class Bare:
         margins: list[Tensor] = []
         fired: list[Place] = []
         ports = [(place, self._port(*place), tap) for place, tap in (taps or {}).items()]
-        # Additions are told by what enters the block, so what changes that is hooked first.
+        # Additions are recognised by what enters the block, so hooks that change that come first.
         ports.sort(key=lambda entry: entry[1].side == "add")
-        self._restore()
+        # Every pass begins in the state that the model was loaded in: some rotary embeddings remember longer prompts.
+        for module, attributes, buffers in self._fresh:
+            vars(module).clear()
+            vars(module).update(attributes)
+            for name, kept in buffers.items():
+                module._buffers[name] = kept.clone()
         with ExitStack() as stack:
             additions = Additions()
             if any(port.side == "add" for _, port, _ in ports):
@@ -112,7 +94,10 @@ class Bare:
             for router in self._routers:
                 hook = _router_hook(self._config, rows, margins)
                 stack.enter_context(removed(router.register_forward_pre_hook(hook)))
-            logits = self._forward(torch.tensor([list(ids)] * rows, device=self.device))
+            tokens = torch.tensor([list(ids)] * rows, device=self.device)
+            self.tokens += tokens.numel()
+            with torch.inference_mode():
+                logits = self.hf(input_ids=tokens, use_cache=False).logits
         if sorted(fired) != sorted(place for place, *_ in ports):
             raise GuardError(f"reference: of {len(ports)} places {len(fired)} were reached")
         least = torch.stack(margins).amin(0) if margins else torch.full((rows,), torch.inf)
@@ -130,38 +115,37 @@ class Bare:
         """The linear map from the heads of a block to what its attention gives."""
         return self._port("z", layer).module
 
-    def _forward(self, tokens: Tensor) -> Tensor:
-        self.tokens += tokens.numel()
-        with torch.inference_mode():
-            return self.hf(input_ids=tokens, use_cache=False).logits
-
-    def _restore(self) -> None:
-        """Let every pass begin in the state that the model was loaded in: some rotary embeddings remember longer prompts."""
-        for module, attributes, buffers in self._fresh:
-            vars(module).clear()
-            vars(module).update(attributes)
-            for name, kept in buffers.items():
-                module._buffers[name] = kept.clone()
-
     def _port(self, component: str, layer: int) -> _Port:
-        block, label = self._blocks[layer], f"blocks.{layer}.{component}"
+        block = self._blocks[layer]
+        unknown = ModelError(f"the reference does not know where blocks.{layer}.{component} is in this model")
         if component in ("resid_pre", "resid_post"):
             return _Port(block.module, "in" if component == "resid_pre" else "out")
         if component in ("attn_out", "mlp_out"):
-            return _branch(block, component.removesuffix("_out"), label)
+            part = component.removesuffix("_out")
+            if (part,) in block.adds:
+                return _Port(block.module, "add", block.adds.index((part,)))
+            module = block.attention if part == "attn" else block.mlp
+            if block.adds != (("attn", "mlp"),) or module is None:
+                raise unknown
+            return _Port(module, "out")  # the two are added to each other first, as they are
         if component == "neurons":
-            return _neurons(block, label)
+            if not block.outside or block.routers or (block.mlp is None and len(block.outside) > 2):
+                raise unknown
+            down = list(block.outside.values())[-1]
+            return _Port(down, "in", units=torch.arange(sizes(down)[0])[:, None])
         if component == "scores" and block.attention is not None:
             return _Port(block.attention, "scores")
         if not block.inside:
-            raise _unknown(label)
-        heads = self._config.num_attention_heads
+            raise unknown
         if component == "z":
             projection = list(block.inside.values())[-1]
-            return _Port(projection, "in", units=torch.arange(sizes(projection)[0]).view(heads, -1))
-        return self._qkv(block, component, label)
+            return _Port(projection, "in", units=torch.arange(sizes(projection)[0]).view(self._config.num_attention_heads, -1))
+        found = self._qkv(block, component)
+        if found is None:
+            raise unknown
+        return found
 
-    def _qkv(self, block: Block, component: str, label: str) -> _Port:
+    def _qkv(self, block: Block, component: str) -> _Port | None:
         heads, maps = self._config.num_attention_heads, list(block.inside.values())
         named = {
             part: [m for name, m in block.inside.items() if pattern.fullmatch(name.rpartition(".")[2])]
@@ -170,37 +154,16 @@ class Bare:
         width = sizes(maps[-1])[0] // heads
         if len(named["q"]) == 1:
             if len(named[component]) != 1:
-                raise _unknown(label)
+                return None
             if component != "v":  # values may have another width than queries and keys
                 width = sizes(named["q"][0])[1] // heads
             module = named[component][0]
             return _Port(module, "out", units=torch.arange(sizes(module)[1]).view(-1, width))
         layout = layout_of(self._config)
         if layout is None or len(maps) != 2:
-            raise _unknown(label)
+            return None
         parts = layout(torch.arange(sizes(maps[0])[1]), heads, width, self._config)
         return _Port(maps[0], "out", units=parts["qkv".index(component)])
-
-
-def _unknown(label: str) -> ModelError:
-    return ModelError(f"the reference does not know where {label} is in this model")
-
-
-def _branch(block: Block, part: str, label: str) -> _Port:
-    """Where the values are that attention or MLP adds to the residual stream."""
-    if (part,) in block.adds:
-        return _Port(block.module, "add", block.adds.index((part,)))
-    module = block.attention if part == "attn" else block.mlp
-    if block.adds != (("attn", "mlp"),) or module is None:
-        raise _unknown(label)
-    return _Port(module, "out")  # the two are added to each other first, as they are
-
-
-def _neurons(block: Block, label: str) -> _Port:
-    if not block.outside or block.routers or (block.mlp is None and len(block.outside) > 2):
-        raise _unknown(label)
-    down = list(block.outside.values())[-1]
-    return _Port(down, "in", units=torch.arange(sizes(down)[0])[:, None])
 
 
 @contextmanager

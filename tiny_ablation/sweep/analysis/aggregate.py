@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tiny_ablation.config.schema import SweepConfig
 from tiny_ablation.config.sweep import sweep_config
 from tiny_ablation.errors import ResultsError
-from tiny_ablation.stats.intervals import Intervals
+from tiny_ablation.stats.clusters import Intervals
 from tiny_ablation.store.files import delete, write_json, write_table
 from tiny_ablation.store.reader import load_run
 from tiny_ablation.store.schema import TABLES

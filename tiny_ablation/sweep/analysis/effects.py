@@ -13,8 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from tiny_ablation.stats.clusters import Floats
-from tiny_ablation.stats.intervals import Intervals
+from tiny_ablation.stats.clusters import Floats, Intervals
 from tiny_ablation.store.schema import TABLES, at_strongest
 from tiny_ablation.sweep.analysis.children import FinishedRun
 

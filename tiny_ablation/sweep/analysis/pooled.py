@@ -13,7 +13,7 @@ import pandas as pd
 from tiny_ablation.config.seeds import generator
 from tiny_ablation.metrics.registry import metric, metric_names
 from tiny_ablation.run.site_statistics import of_answers
-from tiny_ablation.stats.intervals import Intervals
+from tiny_ablation.stats.clusters import Intervals
 from tiny_ablation.stats.means import cluster_means
 from tiny_ablation.stats.rates import for_differences, rate_intervals
 
