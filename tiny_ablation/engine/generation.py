@@ -50,7 +50,7 @@ class Generation(Executor):
         self,
         batch: Batch,
         cache: Cache,  # noqa: ARG002
-        base: Readout,
+        base: Readout,  # noqa: ARG002
         tick: Callable[[int], object],
     ) -> BatchResult:
         always = self.base_intervention.edits if self.base_intervention else ()

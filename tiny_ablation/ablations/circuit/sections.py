@@ -1,9 +1,9 @@
 """What a run over circuits found, in words, small tables and curves; the same on the terminal, in the page and in the findings.
 
 The faithfulness curves say how much of the behaviour circuits of growing size keep, and how much the model keeps without them.
-Both panels share their axes: the share of heads in the circuit (logarithmic) and f, on which 1 is the whole model and 0 the model
-with every head replaced. The area under the curve of the first panel is CPR, the area between it and 1 is CMD, both on a linear
-axis of shares.
+Both panels share their axes: the share of heads in the circuit (logarithmic) and f, on which 1 is the whole model and 0 the
+model with every head replaced. The area under the curve of the first panel is CPR, the area between it and 1 is CMD, both on a
+linear axis of shares.
 """
 
 from collections.abc import Mapping, Sequence
@@ -47,8 +47,8 @@ def sections(circuit: Mapping[str, Any] | None) -> list[Section]:
     for ranking, found in circuit["rankings"].items():
         caption = (
             f"Circuits of the {ranking} ranking: f of the circuit, and f of the model without it (0 is complete), each beside "
-            "random circuits of the same size and layers. Percentiles: the share of random circuits with a smaller f, and with a "
-            "larger f without."
+            "random circuits of the same size and layers. Percentiles: the share of random circuits with a smaller f, and with "
+            "a larger f without."
         )
         tables.append(Table(caption, _HEAD, [[f"{p['fraction']:g}", str(p["size"]), *_cells(p)] for p in found["points"]]))
     shown = bool(circuit["defined"]) and bool(_carrying(circuit))
