@@ -66,7 +66,8 @@ def differences(old: "dict[tuple[str, str], Column]", new: "dict[tuple[str, str]
 def _columns(path: Path) -> Iterator[tuple[str, list[Any]]]:
     if path.suffix == ".parquet":
         frame = pd.read_parquet(path)
-        yield from ((str(name), frame[name].tolist()) for name in frame.columns)
+        for name in frame.columns:
+            yield str(name), frame[name].explode().tolist()  # vectors: number by number
         return
     leaves: dict[str, list[Any]] = defaultdict(list)
     for name, value in _leaves(json.loads(path.read_text()), ()):

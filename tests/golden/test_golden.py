@@ -6,6 +6,7 @@ from tests.golden import __main__ as golden_main
 from tests.golden import store
 from tests.golden.fingerprint import Column, differences
 from tests.golden.runs import DEFAULT_MODEL, QUICK, RUNS
+from tiny_ablation.ablations.registry import all_ablations
 from tiny_ablation.config.identity import RESULT_VERSION
 
 NUMBER = Column(4, 0, 1.0, 0.5, "number", "aa")
@@ -49,6 +50,11 @@ def test_results_of_the_default_model_are_unchanged(golden, tmp_path):
 def test_the_golden_file_is_of_this_result_version(golden):
     assert golden[0] == RESULT_VERSION, "run `python -m tests.golden --write`"
     assert {*RUNS, *DEFAULT_MODEL} == set(golden[1])
+
+
+def test_every_ablation_has_a_golden_run():
+    made = {value for run in RUNS.values() for value in run if value.startswith("ablation=")}
+    assert {f"ablation={name}" for name in all_ablations()} <= made
 
 
 @pytest.mark.parametrize(
