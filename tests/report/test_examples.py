@@ -1,6 +1,7 @@
 """What single prompts show: their text, the change, the likeliest token before and after."""
 
 import json
+import re
 
 import pandas as pd
 import pytest
@@ -58,6 +59,12 @@ def test_sites_of_several_directions_are_told_apart(cli, tmp_path):
     captions = [table.caption for table in examples_section(RunDir(tmp_path / "run"), summary, sites=4).tables]
     assert len({caption.partition(":")[0] for caption in captions}) == len(captions) == 4
     assert all("_to_" in caption for caption in captions)
+    page = (tmp_path / "run/report.html").read_text()
+    lead = page.partition('<p class="lead">')[2].partition("</p>")[0]
+    assert "That is a change" not in lead or re.match(
+        r"Patching layer \d, attn_out \(\w+_to_\w+\) from the paired prompt ", lead
+    )
+    assert "attn_out (" in lead
 
 
 def test_a_long_prompt_is_shown_by_its_end(run):

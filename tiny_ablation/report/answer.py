@@ -55,7 +55,10 @@ def answer(
         found = effects.where(found, found["q_value"] <= _FALSE_DISCOVERIES)
     elif len(found) <= (1 - confidence) * len(rows):  # without a correction, as many as chance would give are no finding
         found = found.iloc[:0]
-    teller = _AnswerWriter(metric, confidence, scale, effects.index_columns(impact), formats.decimals(rows["delta"]))
+    several = ("direction",) if rows["direction"].nunique() > 1 else ()
+    teller = _AnswerWriter(
+        metric, confidence, scale, (*effects.index_columns(impact), *several), formats.decimals(rows["delta"])
+    )
     top = None if found.empty else found.iloc[0].to_dict()
     reserve = "" if top is None else doubt(top)
     sentences = [] if found.empty else [teller.size(found)]

@@ -133,7 +133,9 @@ def _first_screen(
             doubt=partial(doubt, summary),
         )
         many, shown = vocabulary.noun(result.index, 2), answering or found
-        answers.append(Section(many, found.sentences, headline=shown.headline, firm=shown.firm))
+        # The sentences are about the strongest site, which a headline of the ablation's own need not be.
+        text = [found.headline, *found.sentences] if answering else found.sentences
+        answers.append(Section(many, text, headline=shown.headline, firm=shown.firm))
         small = "" if found.significant is None else f"{found.significant} with q at most 0.05"
         facts.append((f"{many} whose interval excludes 0", f"{found.resolved} of {found.tested}", small))
     return answers, facts

@@ -92,6 +92,6 @@ def procedure(fdr: str) -> str:
 
 def noun(index: tuple[str, ...], count: int) -> str:
     """What a row of the table is about: `attention head`, `attention heads`, ..."""
-    site = tuple(name for name in index if name != "scale")
+    site = tuple(name for name in index if name not in ("scale", "direction"))
     found = next((table.nouns for table in TABLES.values() if table.site == site), ("site", "sites"))
     return found[count != 1]
