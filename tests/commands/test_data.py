@@ -2,8 +2,11 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 from tiny_ablation import commands
+from tiny_ablation.data.text import token_text
+from tiny_ablation.models.sources.toy import toy_llama
 
 HEAVY = ("torch", "pandas", "numpy", "transformers", "scipy", "matplotlib")
 
@@ -74,6 +77,21 @@ def test_the_baseline_per_template(cli):
         mean = sum(row["n"] * row[name] for row in found["by_template"]) / 40
         assert mean == pytest.approx(found[name]["mean"])
     assert found["preference"]["ci_low"] <= found["preference"]["mean"] <= found["preference"]["ci_high"]
+
+
+def test_the_baseline_shows_what_the_model_answers_to_each_row(cli):
+    """The likeliest next token of the bare model."""
+    model, tokenizer = toy_llama()
+    args = ("data", "model=toy", "dataset=sva", "dataset.n_examples=4")
+    rows = cli(*args, "--baseline", "--json").json()["rows"]
+    assert len(rows) == 10
+    for row in rows:
+        ids = torch.tensor([tokenizer("".join(row["clean"]))["input_ids"]])
+        with torch.no_grad():
+            likeliest = model(ids).logits[0, -1].argmax()
+        assert row["answer"] == token_text(tokenizer, int(likeliest))
+    assert f"    answer   |{rows[0]['answer']}|" in cli(*args, "--baseline").out
+    assert "answer" not in cli(*args, "--json").json()["rows"][0]
 
 
 def test_rows_that_cannot_be_scored_are_listed_and_counted(cli, corpus_file, tmp_path):

@@ -5,12 +5,14 @@ Only the model's tokenizer is loaded, unless --baseline asks how well the model 
   tiny-ablate data dataset=ioi
   tiny-ablate data dataset=file dataset.path=mine.csv model=gpt2
   tiny-ablate data dataset=sva dataset.n_examples=null --baseline
+
+With --baseline each row that is shown has the token that the model finds likeliest behind its prompt (`answer`).
 """
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tiny_ablation.commands._behaviour import Behaviour, behaviour, load_network, measure, template_lines
 from tiny_ablation.commands._compose import compose
@@ -19,6 +21,9 @@ from tiny_ablation.config.schema import RootConfig
 from tiny_ablation.data.corpus import family_of, split_of
 from tiny_ablation.data.text import SHOWN, token_text
 from tiny_ablation.data.tokens import TokenizedExample
+
+if TYPE_CHECKING:
+    from tiny_ablation.models.network import Network
 
 _BARS = 40  # columns of the longest bar
 _BINS = 16
@@ -66,15 +71,22 @@ def _content(root: RootConfig, *, with_baseline: bool) -> dict[str, Any]:
         "scorable": seen.n_scorable,
         "unscorable": seen.unscorable,
         "token_lengths": seen.lengths,
-        "rows": _rows(seen, model.tokenizer),
+        "rows": _rows(seen, model.tokenizer, network),
         "baseline": measure(root, network, seen.draw(root.dataset.n_examples)) if network else None,
     }
 
 
-def _rows(seen: Behaviour, tokenizer: Any) -> list[dict[str, Any]]:
-    """Ten rows, of as many groups as there are."""
+def _rows(seen: Behaviour, tokenizer: Any, network: "Network | None") -> list[dict[str, Any]]:
+    """Ten rows, of as many groups as there are; of a model that is there, with what it answers."""
+    from tiny_ablation.run.baseline import baseline
+
     drawn = seen.draw(min(SHOWN, seen.n_scorable)) if seen.n_scorable else []
-    return [_row(t, split_of(t.example), tokenizer) for t in drawn]
+    rows = [_row(t, split_of(t.example), tokenizer) for t in drawn]
+    if network and drawn:
+        found = baseline(network, drawn, seen.root.metrics.span, seen.root.device.batch_tokens)
+        for row, token in zip(rows, found.top1.tolist(), strict=True):
+            row["answer"] = token_text(tokenizer, token)
+    return rows
 
 
 def _row(tokens: TokenizedExample, split: str, tokenizer: Any) -> dict[str, Any]:
@@ -145,6 +157,8 @@ def _row_text(row: dict[str, Any]) -> Iterator[str]:
     yield ""
     yield _plain(f"  {row['id']}  {row['split']}, {row['template'] or row['group']}")
     yield f"    clean    {_bars(row['clean'])} -> {answers}"
+    if "answer" in row:
+        yield f"    answer   {_bars([row['answer']])}"
     if row["corrupt"]:
         yield f"    corrupt  {_bars(row['corrupt'])}"
     named = (f"{name} {_span(places)} {_bars([row['clean'][i] for i in places])}" for name, places in row["positions"].items())

@@ -33,11 +33,13 @@ class Baseline:
         correct: (n,) bool, whether the model gets the example right.
         criterion: when it does: one of `CRITERIA`, or of whole answers without foils `BEGINS`.
         measured: each of `DIFFERENCES` of the span, (n,) float64; none where an example has no foil.
+        top1: (n,) the token that is the likeliest next one.
     """
 
     correct: "np.ndarray"
     criterion: str
     measured: "dict[str, np.ndarray]"
+    top1: "np.ndarray"
 
     @property
     def preferred(self) -> "dict[str, np.ndarray]":
@@ -82,7 +84,7 @@ def baseline(network: "Network", tokens: Sequence[TokenizedExample], span: Span,
         for name, values in measured.items():
             values[where] = result.baseline[name].numpy()
         top1[where] = result.top1_baseline.numpy()
-    found = Baseline(is_right(tokens, top1.tolist()), BEGINS if full else CRITERIA[span], measured)
+    found = Baseline(is_right(tokens, top1.tolist()), BEGINS if full else CRITERIA[span], measured, top1)
     if full and compared:
         return replace(found, correct=found.preferred["preference"], criterion=CRITERIA[span])
     return found
