@@ -55,7 +55,7 @@ def answer(
         found = effects.where(found, found["q_value"] <= _FALSE_DISCOVERIES)
     elif len(found) <= (1 - confidence) * len(rows):  # without a correction, as many as chance would give are no finding
         found = found.iloc[:0]
-    several = ("direction",) if rows["direction"].nunique() > 1 else ()
+    several = ("direction",) if len(set(rows["direction"])) > 1 else ()
     teller = _AnswerWriter(
         metric, confidence, scale, (*effects.index_columns(impact), *several), formats.decimals(rows["delta"])
     )
