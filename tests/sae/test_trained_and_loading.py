@@ -73,7 +73,7 @@ def test_what_an_interrupted_training_left_is_not_used_when_damaged(network, cac
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(trained_module, "_measure", stop)
+        patch.setattr("tiny_ablation.sae.quality.quality", stop)
         with pytest.raises(Interrupted):
             trained(recipe(network, small(), 0))
     (path,) = list(cache.glob(f"sae/*.work/{name}"))[:1]
@@ -94,7 +94,7 @@ def test_what_a_training_left_that_was_killed_at_its_very_end_is_cleared(network
     assert not work.exists()
 
 
-@pytest.mark.parametrize("stage", ["_contexts", "_buffer", "_measure", "_seal"])
+@pytest.mark.parametrize("stage", ["trained._contexts", "trained.fill_buffer", "quality.quality", "trained.peak_memory"])
 def test_interrupted_anywhere_it_ends_in_the_same_weights(network, cache, small, stage, monkeypatch):
     whole = trained(recipe(network, small(), 0))
     expected = (whole / "sae_weights.safetensors").read_bytes()

@@ -13,43 +13,46 @@ if TYPE_CHECKING:
 
 
 class Encoded(NamedTuple):
-    """What an autoencoder makes of activations.
+    """What an autoencoder makes of n activations."""
 
-    Attributes:
-        features: (n, n_features) activations of the features.
-        gain: (n, 1) or a number: the length of a feature's direction in this token's activation; 1 unless the autoencoder
-            normalises each token.
-        output: (n, width) the reconstruction.
-    """
-
-    features: "Tensor"
+    features: "Tensor"  # (n, n_features) activations of the features
+    # (n, 1), or 1 unless the autoencoder normalises each token: how long a feature's direction is in this token's activation
     gain: "Tensor | float"
-    output: "Tensor"
+    output: "Tensor"  # (n, width) the reconstruction
 
 
 @dataclass
 class Autoencoder:
     """An autoencoder of SAELens, at a place.
 
-    Attributes:
-        sae: SAELens' object, on the device of the network.
-        site: where it belongs.
-        source: where it comes from, for people.
-        identity: what identifies its weights.
-        trained: its provenance, where it was trained here.
+    Raises:
+        ModelError: its output is not a sum over features, so that switching a feature off is not defined.
     """
 
-    sae: Any
+    sae: Any  # SAELens' object, on the device of the network
     site: Site
-    source: str
-    identity: str
-    trained: dict[str, Any] = field(default_factory=dict)
+    source: str  # where it comes from, for people
+    identity: str  # of its weights
+    trained: dict[str, Any] = field(default_factory=dict)  # its provenance, if it was trained here
     _copies: "dict[tuple[torch.dtype, torch.device], Any]" = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.sae.requires_grad_(False).eval()
-        self.sae.turn_off_forward_pass_hook_z_reshaping()  # heads come side by side already
-        _check_linear(self)
+        import torch
+
+        sae = self.sae
+        sae.requires_grad_(False).eval()
+        sae.turn_off_forward_pass_hook_z_reshaping()  # heads come side by side already
+        x = torch.randn(8, sae.cfg.d_in, generator=torch.Generator().manual_seed(0)).to(sae.W_dec)
+        found = self.encode(x)
+        sae.encode(x)  # an architecture that normalises each token decodes by what it has seen last
+        with torch.no_grad():
+            empty = sae.decode(torch.zeros_like(found.features))
+        total = found.features @ self.directions * found.gain
+        if found.output.shape != x.shape or not torch.allclose(found.output - empty, total, rtol=1e-3, atol=1e-3):
+            raise ModelError(
+                f"sae: the output of the architecture {sae.cfg.architecture()} is no sum over features, so no feature can be "
+                "switched off alone; take a standard, top-k, batch-top-k, gated or JumpReLU autoencoder"
+            )
 
     @property
     def n_features(self) -> int:
@@ -68,7 +71,11 @@ class Autoencoder:
         sae = self._as(x)
         with torch.no_grad():
             features = sae.encode(x)
-            gain = _gain(sae)
+            # What the decoder is about to multiply by, for architectures that normalise each token.
+            coefficient = getattr(sae, "x_norm_coeff", None)
+            gain = 1.0 if coefficient is None else 1 / coefficient
+            if getattr(sae, "ln_std", None) is not None:
+                gain = sae.ln_std.clone()
             return Encoded(features, gain, sae.decode(features))
 
     def written(self, x: "Tensor", feature: int) -> "Tensor":
@@ -88,34 +95,3 @@ class Autoencoder:
 def _directions(sae: Any) -> "Tensor":
     norm = sae.W_dec.norm(dim=-1, keepdim=True) if getattr(sae.cfg, "rescale_acts_by_decoder_norm", False) else 1
     return sae.W_dec / norm
-
-
-def _gain(sae: Any) -> "Tensor | float":
-    """What the decoder is about to multiply by, for architectures that normalise each token."""
-    if getattr(sae, "ln_std", None) is not None:
-        return sae.ln_std.clone()
-    coefficient = getattr(sae, "x_norm_coeff", None)
-    return 1.0 if coefficient is None else 1 / coefficient
-
-
-def _check_linear(autoencoder: Autoencoder) -> None:
-    """Switching a feature off is only defined where the output is a sum over features.
-
-    Raises:
-        ModelError: this architecture's is not.
-    """
-    import torch
-
-    sae = autoencoder.sae
-    draws = torch.Generator().manual_seed(0)
-    x = torch.randn(8, sae.cfg.d_in, generator=draws).to(sae.W_dec)
-    found = autoencoder.encode(x)
-    sae.encode(x)  # an architecture that normalises each token decodes by what it has seen last
-    with torch.no_grad():
-        empty = sae.decode(torch.zeros_like(found.features))
-    total = found.features @ autoencoder.directions * found.gain
-    if found.output.shape != x.shape or not torch.allclose(found.output - empty, total, rtol=1e-3, atol=1e-3):
-        raise ModelError(
-            f"sae: the output of the architecture {sae.cfg.architecture()} is no sum over features, so no feature can be "
-            "switched off alone; take a standard, top-k, batch-top-k, gated or JumpReLU autoencoder"
-        )

@@ -26,24 +26,13 @@ SINK = 10.0
 
 @dataclass(frozen=True)
 class Buffer:
-    """Activations of many tokens.
+    """Activations of many tokens."""
 
-    Attributes:
-        values: (n, width) float32, mapped from a file.
-        is_sink: (n,) which rows are attention sinks.
-    """
-
-    values: "np.ndarray"
-    is_sink: "np.ndarray"
+    values: "np.ndarray"  # (n, width) float32, mapped from a file
+    is_sink: "np.ndarray"  # (n,) which rows are attention sinks
 
     def batches(self, size: int, seed: int, start: int) -> "Iterator[Tensor]":
-        """Batches from step `start` on, for ever: each epoch in an order of its own that the seed draws.
-
-        Args:
-            size: activations in a batch.
-            seed: the run's seed.
-            start: how many batches came before.
-        """
+        """Endless batches of `size` activations from step `start` on; the seed draws the order of each epoch."""
         import numpy as np
         import torch
 
@@ -77,15 +66,9 @@ class Buffer:
 def fill_buffer(
     network: "Network", site: Site, contexts: "np.ndarray", path: Path, *, batch_tokens: int, tick: Callable[[int], object]
 ) -> Buffer:
-    """Compute the activations of all tokens but the first of each context, going on where a killed process stopped.
+    """Compute the activations of all tokens of (n, context) but the first of each context, into the file `path`.
 
-    Args:
-        network: the model.
-        site: where.
-        contexts: (n, context) tokens.
-        path: the file.
-        batch_tokens: tokens in one forward pass.
-        tick: called with the tokens that are done.
+    Resumes where a killed process stopped; `tick` is called with the number of tokens done.
 
     Raises:
         GuardError: an activation is NaN or infinite.
@@ -95,9 +78,8 @@ def fill_buffer(
 
     count, width = contexts.shape[1] - 1, site.width(network.shape)
     progress = path.with_suffix(".json")
-    shape = (len(contexts), count, width)
     _reserve(path, 4 * len(contexts) * count * width)
-    values = np.memmap(path, dtype=np.float32, mode="r+", shape=shape)
+    values = np.memmap(path, dtype=np.float32, mode="r+", shape=(len(contexts), count, width))
     done, content = _kept(values, progress)
     tick(done * count)
     for part in read_activations(network, site, torch.from_numpy(contexts[done:]).long(), batch_tokens):

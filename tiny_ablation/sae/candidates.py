@@ -16,7 +16,6 @@ from tiny_ablation.sae.site import activations
 
 if TYPE_CHECKING:
     import numpy as np
-    from torch import Tensor
 
     from tiny_ablation.models.network import Network
 
@@ -25,19 +24,12 @@ RANKINGS = ("attribution", "activation", "difference")
 
 @dataclass(frozen=True)
 class OnPrompts:
-    """What each feature does on the prompts, at the positions that are touched; each (n_features,) float64.
+    """What each feature does on the prompts, at the positions that are touched; each (n_features,) float64."""
 
-    Attributes:
-        frequency: the share of tokens on which it is active.
-        activation: the mean length of what it writes, over all tokens.
-        difference: the mean length over clean prompts minus that over corrupt ones.
-        attribution: the change of the metric that the gradient expects from switching it off, mean over examples.
-    """
-
-    frequency: "np.ndarray"
-    activation: "np.ndarray"
-    difference: "np.ndarray"
-    attribution: "np.ndarray"
+    frequency: "np.ndarray"  # the share of tokens on which it is active
+    activation: "np.ndarray"  # the mean length of what it writes, over all tokens
+    difference: "np.ndarray"  # the mean length over clean prompts minus that over corrupt ones
+    attribution: "np.ndarray"  # the change of the metric that the gradient expects from switching it off, mean over examples
 
     @property
     def alive(self) -> "np.ndarray":
@@ -64,7 +56,7 @@ def on_prompts(
     zero = torch.zeros_like(norms)
     active, written, attributed, tokens = zero.clone(), zero.clone(), zero.clone(), 0
     for example, x, grad in gradients_at(network, clean, autoencoder.site.place, full=full):
-        at = _covered(clean[example], positions, len(x))
+        at = [p for p in range(len(x)) if clean[example].covers(positions, p)]
         found = autoencoder.encode(x[at].flatten(-2))
         size = (found.features * found.gain).double()  # (tokens, n_features)
         active += (found.features > 0).sum(0)
@@ -72,27 +64,16 @@ def on_prompts(
         # Switching a feature off takes away what it writes.
         attributed -= (size * (grad[at].flatten(-2).double() @ directions.T)).sum(0)
         tokens += len(at)
-    other = _written(network, autoencoder, corrupt, positions) * norms
-    activation = written / tokens
-    numbers = (active / tokens, activation, activation - other, attributed / len(clean))
-    return OnPrompts(*(each.cpu().numpy() for each in numbers))
-
-
-def _covered(prompt: Prompt, positions: PositionSpec, length: int) -> list[int]:
-    return [p for p in range(length) if prompt.covers(positions, p)]
-
-
-def _written(network: "Network", autoencoder: Autoencoder, prompts: Sequence[Prompt], positions: PositionSpec) -> "Tensor":
-    """(n_features,) the mean activation of each feature over the tokens of these prompts."""
-    import torch
-
-    total, tokens = torch.zeros(autoencoder.n_features, dtype=torch.float64, device=network.device), 0
-    for prompt in prompts:
-        at = _covered(prompt, positions, len(prompt.ids))
+    other, other_tokens = torch.zeros(autoencoder.n_features, dtype=torch.float64, device=network.device), 0
+    for prompt in corrupt:
+        at = [p for p in range(len(prompt.ids)) if prompt.covers(positions, p)]
         found = autoencoder.encode(activations(network, autoencoder.site, torch.tensor([prompt.ids]))[0, at])
-        total += (found.features * found.gain).double().sum(0)
-        tokens += len(at)
-    return total / max(1, tokens)
+        other += (found.features * found.gain).double().sum(0)
+        other_tokens += len(at)
+    activation = written / tokens
+    difference = activation - other / max(1, other_tokens) * norms
+    numbers = (active / tokens, activation, difference, attributed / len(clean))
+    return OnPrompts(*(each.cpu().numpy() for each in numbers))
 
 
 def choose(found: OnPrompts, n: int) -> dict[int, str]:
@@ -131,8 +112,6 @@ def matched_controls(found: OnPrompts, chosen: Sequence[int], n: int) -> list[in
         free = np.setdiff1d(rest, out)
         if not len(free) or not found.frequency[feature]:
             continue
-        far = sum(
-            np.log(getattr(found, name)[free] / getattr(found, name)[feature]) ** 2 for name in ("frequency", "activation")
-        )
-        out.append(int(free[np.argmin(far)]))
+        ratios = [each[free] / each[feature] for each in (found.frequency, found.activation)]
+        out.append(int(free[np.argmin(sum(np.log(ratio) ** 2 for ratio in ratios))]))
     return sorted(out)

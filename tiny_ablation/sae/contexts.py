@@ -20,15 +20,10 @@ _ROWS = 64  # samples that are drawn together
 
 @dataclass(frozen=True)
 class Contexts:
-    """Token sequences of equal length.
+    """Token sequences of equal length."""
 
-    Attributes:
-        train: (n, context) int32.
-        held_out: (m, context) int32, of other pieces of text.
-    """
-
-    train: "np.ndarray"
-    held_out: "np.ndarray"
+    train: "np.ndarray"  # (n, context) int32
+    held_out: "np.ndarray"  # (m, context) int32, of other pieces of text
 
 
 def contexts(network: "Network", cfg: SaeConfig, seed: int) -> Contexts:
@@ -46,7 +41,16 @@ def contexts(network: "Network", cfg: SaeConfig, seed: int) -> Contexts:
 
     pieces = list(dict.fromkeys(documents(cfg.corpus)))  # text that stands twice could be trained on and held out
     order = generator(seed, "sae", "text").permutation(len(pieces))
-    parts = _cut(_tokens(network, [pieces[i] for i in order]), network, cfg)
+    start = network.model.opening  # what every sequence begins with
+    width = cfg.context - len(start)
+    wanted = (cfg.tokens + cfg.held_out) // cfg.context + 2
+    flat: list[int] = []
+    for ids in _tokens(network, [pieces[i] for i in order]):
+        flat += ids
+        if len(flat) >= wanted * width:
+            break
+    ends = range(0, len(flat) + 1, width)  # what is left of the last context is dropped
+    parts = [np.array([*start, *flat[a:b]], dtype=np.int32) for a, b in pairwise(ends)]
     if len(parts) < 2:
         raise DataError(
             f"sae.corpus: the text has {len(parts)} contexts of {cfg.context} tokens, and at least 2 are needed; "
@@ -68,35 +72,8 @@ def _tokens(network: "Network", pieces: Sequence[str]) -> Iterator[list[int]]:
         yield from tokenizer(texts, add_special_tokens=False)["input_ids"]
 
 
-def _cut(tokens: Iterator[list[int]], network: "Network", cfg: SaeConfig) -> "list[np.ndarray]":
-    """Contexts in the order of the text, as many as are asked for; what is left of the last one is dropped."""
-    import numpy as np
-
-    start = network.model.opening  # what every sequence begins with
-    width = cfg.context - len(start)
-    wanted = (cfg.tokens + cfg.held_out) // cfg.context + 2
-    flat: list[int] = []
-    for ids in tokens:
-        flat += ids
-        if len(flat) >= wanted * width:
-            break
-    ends = range(0, len(flat) + 1, width)
-    return [np.array([*start, *flat[a:b]], dtype=np.int32) for a, b in pairwise(ends)]
-
-
 def own_samples(network: "Network", first: "np.ndarray", n: int, length: int, seed: int) -> "np.ndarray":
-    """What the model says by itself: sampled at temperature 1, each from one token on.
-
-    Args:
-        network: the model.
-        first: (m,) tokens to begin with; drawn from, and put behind the beginning of every sequence.
-        n: how many samples.
-        length: tokens of each.
-        seed: the run's seed.
-
-    Returns:
-        (n, length) int32.
-    """
+    """(n, length) int32: samples of the model itself at temperature 1, each continuing one token drawn from `first`, (m,)."""
     import numpy as np
     import torch
 
@@ -104,20 +81,14 @@ def own_samples(network: "Network", first: "np.ndarray", n: int, length: int, se
     start, rows = network.model.opening, []
     while sum(map(len, rows)) < n:
         chosen = torch.randint(len(first), (min(_ROWS, n - sum(map(len, rows))),), generator=draws)
-        begun = torch.tensor([[*start, int(first[i])] for i in chosen])
-        rows.append(_continued(network, begun, length, draws))
+        ids = torch.tensor([[*start, int(first[i])] for i in chosen])
+        past: Any = None
+        with torch.inference_mode():
+            while ids.shape[1] < length:
+                new = ids if past is None else ids[:, -1:]
+                out = network.forward(input_ids=new.to(network.device), past_key_values=past, use_cache=True)
+                past = out.past_key_values
+                probabilities = out.logits[:, -1].float().softmax(-1).cpu()
+                ids = torch.cat([ids, torch.multinomial(probabilities, 1, generator=draws)], 1)
+        rows.append(ids.int().numpy())
     return np.concatenate(rows) if rows else np.empty((0, length), dtype=np.int32)
-
-
-def _continued(network: "Network", ids: Any, length: int, draws: Any) -> "np.ndarray":
-    import torch
-
-    past: Any = None
-    with torch.inference_mode():
-        while ids.shape[1] < length:
-            new = ids if past is None else ids[:, -1:]
-            out = network.forward(input_ids=new.to(network.device), past_key_values=past, use_cache=True)
-            past = out.past_key_values
-            probabilities = out.logits[:, -1].float().softmax(-1).cpu()
-            ids = torch.cat([ids, torch.multinomial(probabilities, 1, generator=draws)], 1)
-    return ids.int().numpy()

@@ -24,10 +24,7 @@ _NO_PROSE = {"site-packages", "dist-packages", "test", "tests", "idlelib", "lib2
 
 
 def documents(corpus: str | None) -> Iterator[str]:
-    """The pieces of a corpus, in a fixed order.
-
-    Args:
-        corpus: `sae.corpus`.
+    """The pieces of the text that `sae.corpus` names, in a fixed order.
 
     Raises:
         DataError: there is no such text, or it cannot be read.
@@ -117,17 +114,14 @@ def _built_in() -> Iterator[str]:
     yield from topics.topics.values()
     root = Path(sysconfig.get_path("stdlib"))
     for path in sorted(root.rglob("*.py")):
-        if not _NO_PROSE & set(path.relative_to(root).parts):
-            yield from _docstrings(path)
-
-
-def _docstrings(path: Path) -> Iterator[str]:
-    try:
-        tree = ast.parse(path.read_bytes())
-    except (OSError, SyntaxError, ValueError):  # a file that is no Python of this version has no docstrings
-        return
-    for node in ast.walk(tree):
-        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
-            text = ast.get_docstring(node)
-            if text and len(text) > LONG:
-                yield text
+        if _NO_PROSE & set(path.relative_to(root).parts):
+            continue
+        try:
+            tree = ast.parse(path.read_bytes())
+        except (OSError, SyntaxError, ValueError):  # not Python of this version
+            continue
+        for node in ast.walk(tree):
+            if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+                text = ast.get_docstring(node)
+                if text and len(text) > LONG:
+                    yield text

@@ -22,75 +22,42 @@ BINS = 24
 
 @dataclass(frozen=True)
 class Shown:
-    """One text in which a feature is active.
-
-    Attributes:
-        tokens: what is shown of it.
-        activations: of the feature at each; 0 where it is not active.
-    """
+    """Part of a text in which a feature is active."""
 
     tokens: Sequence[str]
-    activations: Sequence[float]
+    activations: Sequence[float]  # of the feature at each; 0 where it is not active
 
 
 @dataclass(frozen=True)
 class Feature:
-    """One feature.
-
-    Attributes:
-        number: which.
-        chosen_by: why it was measured: a ranking, or `named`.
-        attribution: what the gradient expects from switching it off.
-        frequency_prompts: the share of the prompts' tokens on which it is active.
-        difference: how much more it writes on clean than on corrupt prompts.
-        promoted: the tokens whose logits its direction raises most, read off directly, with how much.
-        suppressed: the same for those it lowers most.
-        histogram: counts of its activations on the text where it is active, in equal bins from 0 to `largest`.
-        largest: its largest activation on the text.
-        examples: the texts where it is strongest.
-    """
+    """One feature."""
 
     number: int
-    chosen_by: str
-    attribution: float
-    frequency_prompts: float
-    difference: float
-    promoted: Sequence[tuple[str, float]]
-    suppressed: Sequence[tuple[str, float]]
-    histogram: Sequence[int]
-    largest: float
-    examples: Sequence[Shown]
+    chosen_by: str  # why it was measured: a ranking, or `named`
+    attribution: float  # what the gradient expects from switching it off
+    frequency_prompts: float  # the share of the prompts' tokens on which it is active
+    difference: float  # how much more it writes on clean than on corrupt prompts
+    promoted: Sequence[tuple[str, float]]  # tokens whose logits its direction raises most by direct effect, and by how much
+    suppressed: Sequence[tuple[str, float]]  # those it lowers most
+    histogram: Sequence[int]  # counts of its activations on the text where it is active, in equal bins from 0 to `largest`
+    largest: float  # its largest activation on the text
+    examples: Sequence[Shown]  # the texts where it is strongest
 
 
 @dataclass(frozen=True)
 class FeatureFacts:
-    """What is known of the features of a run.
+    """What is known of the features of a run."""
 
-    Attributes:
-        features: those that are measured.
-        directions: (n_features, width) float32, of all features.
-        frequency: (n_features,) on text.
-        layer: the autoencoder's block.
-    """
-
-    features: Sequence[Feature]
-    directions: "np.ndarray"
-    frequency: "np.ndarray"
-    layer: int
+    features: Sequence[Feature]  # those that are measured
+    directions: "np.ndarray"  # (n_features, width) float32, of all features
+    frequency: "np.ndarray"  # (n_features,) on text
+    layer: int  # the autoencoder's block
 
 
 def feature_facts(
     network: "Network", autoencoder: Autoencoder, text: "TextFacts", found: "OnPrompts", chosen: Mapping[int, str]
 ) -> FeatureFacts:
-    """Look at the chosen features.
-
-    Args:
-        network: the model.
-        autoencoder: at its place.
-        text: what features do on text.
-        found: what they do on the prompts.
-        chosen: the features, and why.
-    """
+    """What features do on held-out text and on the prompts (`found`), in detail for the `chosen` ones, each with the reason."""
     vocabulary = unembedded(network, autoencoder, list(chosen))
     features = [
         Feature(
@@ -122,15 +89,10 @@ def unembedded(network: "Network", autoencoder: Autoencoder, numbers: Sequence[i
         if autoencoder.site.component == "z":
             o = network.hook_point(*autoencoder.site.place).module
             rows = o(rows) - o(torch.zeros_like(rows))
-        rows = rows * _final_norm(network)
+        if (weight := getattr(network.final_norm, "weight", None)) is not None:
+            rows = rows * weight.detach()
         logits = network.unembed(rows.to(weight_like(network.hf).dtype)).float()
     return (logits - logits.mean(-1, keepdim=True)).cpu()
-
-
-def _final_norm(network: "Network") -> "Tensor | float":
-    """The weight of the last normalisation, where there is one."""
-    weight = getattr(network.final_norm, "weight", None)
-    return 1.0 if weight is None else weight.detach()
 
 
 def _extreme(network: "Network", scores: "Tensor", sign: int) -> list[tuple[str, float]]:
@@ -140,8 +102,10 @@ def _extreme(network: "Network", scores: "Tensor", sign: int) -> list[tuple[str,
 
 
 def _on_text(network: "Network", text: "TextFacts", number: int) -> tuple[list[int], float, list[Shown]]:
+    """The histogram of a feature's activations, the largest of them, and the texts where it is strongest."""
     import torch
 
+    tokenizer: Any = network.model.tokenizer
     at, values = text.features.indices(), text.features.values()
     mine = at[-1] == number
     rows, positions, acts = at[0][mine], at[1][mine], values[mine]
@@ -154,15 +118,10 @@ def _on_text(network: "Network", text: "TextFacts", number: int) -> tuple[list[i
     for i in acts.argsort(descending=True, stable=True).tolist():
         row, position = int(rows[i]), int(positions[i])
         if row not in shown:
-            shown[row] = _shown(network, text.contexts[row], row, position, dense)
+            ids = text.contexts[row]  # positions count from its second token
+            near = range(max(0, position - AROUND), min(len(ids) - 1, position + AROUND + 1))
+            tokens = [tokenizer.decode([int(ids[p + 1])]) for p in near]
+            shown[row] = Shown(tokens, [round(dense.get((row, p), 0.0), 4) for p in near])
         if len(shown) == N_EXAMPLES:
             break
     return histogram, largest, list(shown.values())
-
-
-def _shown(network: "Network", ids: "np.ndarray", row: int, position: int, dense: Mapping[tuple[int, int], float]) -> Shown:
-    """The tokens around a position; positions count from the second token of the context."""
-    tokenizer: Any = network.model.tokenizer
-    near = range(max(0, position - AROUND), min(len(ids) - 1, position + AROUND + 1))
-    tokens = [tokenizer.decode([int(ids[p + 1])]) for p in near]
-    return Shown(tokens, [round(dense.get((row, p), 0.0), 4) for p in near])

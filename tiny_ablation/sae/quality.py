@@ -15,6 +15,7 @@ from tiny_ablation.engine.layout import build_batches
 from tiny_ablation.engine.prompts import Read, TokenSequence
 from tiny_ablation.sae.autoencoder import Autoencoder
 from tiny_ablation.sae.buffer import SINK
+from tiny_ablation.sae.site import read_activations
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,31 +30,17 @@ MAX_LOSS_TOKENS = 8192  # of the text, for the cross-entropy: logits of every to
 
 @dataclass(frozen=True)
 class Quality:
-    """What was found.
+    """What was found."""
 
-    Attributes:
-        numbers: `explained_variance`, `l0`, `dead_features` (a share), `ce_recovered` and what they were computed from.
-        frequency: (n_features,) the share of tokens on which each feature is active.
-    """
-
-    numbers: dict[str, float]
-    frequency: "Tensor"
+    numbers: dict[str, float]  # `explained_variance`, `l0`, `dead_features` (a share), `ce_recovered` and their terms
+    frequency: "Tensor"  # (n_features,) the share of tokens on which each feature is active
 
 
 def quality(
     network: "Network", autoencoder: Autoencoder, contexts: "np.ndarray", tick: Callable[[int], object] = lambda _: None
 ) -> Quality:
-    """Measure an autoencoder on held-out contexts.
-
-    Args:
-        network: the model.
-        autoencoder: at its place.
-        contexts: (n, context) tokens.
-        tick: called with the contexts that are done, of `2 n` in all.
-    """
+    """Measure an autoencoder on held-out (n, context) tokens; `tick` is called with the contexts done, of `2 n` in all."""
     import torch
-
-    from tiny_ablation.sae.site import read_activations
 
     moments, done = _Moments(), 0
     for x in read_activations(network, autoencoder.site, torch.from_numpy(contexts).long(), BATCH_TOKENS):
@@ -127,23 +114,24 @@ def _losses(
         total, count = total + found, count + rows[:, 2:].size
         tick(first + len(rows))
     clean, spliced, zeroed, spliced_all, zeroed_all = (total / count).tolist()
+
+    def share(spliced: float, zeroed: float) -> float:
+        return (zeroed - spliced) / (zeroed - clean) if zeroed != clean else float("nan")
+
     return {
         "ce": clean,
         "ce_spliced": spliced,
         "ce_zeroed": zeroed,
-        "ce_recovered": _share(clean, spliced, zeroed),
-        "ce_recovered_with_position_0": _share(clean, spliced_all, zeroed_all),
+        "ce_recovered": share(spliced, zeroed),
+        "ce_recovered_with_position_0": share(spliced_all, zeroed_all),
         "ce_tokens": count,
     }
-
-
-def _share(clean: float, spliced: float, zeroed: float) -> float:
-    return (zeroed - spliced) / (zeroed - clean) if zeroed != clean else float("nan")
 
 
 def _loss_sums(network: "Network", autoencoder: Autoencoder, rows: "np.ndarray") -> "Tensor":
     """(5,) summed over the tokens whose prediction is made behind position 0."""
     import torch
+    from torch.nn.functional import cross_entropy
 
     strands = [
         TokenSequence(i, tuple(ids), tuple(Read(p, (ids[p + 1],), (ids[p + 1],), False) for p in range(1, len(ids) - 1)))
@@ -157,15 +145,9 @@ def _loss_sums(network: "Network", autoencoder: Autoencoder, rows: "np.ndarray")
             first = torch.zeros(batch.n_nodes, dtype=torch.bool, device=network.device)
             first[[nodes[0] for nodes in batch.nodes]] = True
             logits = passes.edited(batch, cache, site.layer, {site.place: [_four(autoencoder, first)]}, 4)
-            runs = [cache.logits, *logits]
-            out.append(torch.stack([_cross_entropy(run, target) for run in runs]))
+            losses = [cross_entropy(run.float(), target, reduction="none") for run in (cache.logits, *logits)]
+            out.append(torch.stack([loss.double().sum().cpu() for loss in losses]))
     return torch.stack(out).sum(0)
-
-
-def _cross_entropy(logits: "Tensor", target: "Tensor") -> "Tensor":
-    import torch
-
-    return torch.nn.functional.cross_entropy(logits.float(), target, reduction="none").double().sum().cpu()
 
 
 def _four(autoencoder: Autoencoder, first: "Tensor") -> Writer:

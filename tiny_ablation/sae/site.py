@@ -26,12 +26,7 @@ COMPONENTS = tuple(_HOOKS)
 
 @dataclass(frozen=True)
 class Site:
-    """One activation of the network.
-
-    Attributes:
-        component: a name of `COMPONENTS`.
-        layer: the block, from 0.
-    """
+    """One activation of the network: a component of `COMPONENTS` in block `layer`, counted from 0."""
 
     component: str
     layer: int
@@ -84,16 +79,7 @@ class _Reached(Exception):
 
 
 def activations(network: "Network", site: Site, ids: "Tensor") -> "Tensor":
-    """What stands at `site`: the blocks behind it are not run.
-
-    Args:
-        network: the model.
-        site: the place.
-        ids: (rows, seq) tokens, unpadded.
-
-    Returns:
-        (rows, seq, width).
-    """
+    """(rows, seq, width): the activations at `site` for unpadded (rows, seq) tokens; later blocks are not run."""
     import torch
 
     seen = []
@@ -121,7 +107,7 @@ def read_activations(network: "Network", site: Site, ids: "Tensor", batch_tokens
     """
     import torch
 
-    from tiny_ablation.models.onednn_linear import fast_products
+    from tiny_ablation.models.onednn_linear import fast_products  # imports torch
 
     step = max(1, batch_tokens // ids.shape[1])
     products = fast_products(network)

@@ -20,15 +20,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class _InPlace(Replacement):
-    """What depends on the autoencoder and on the activation alone.
-
-    Attributes:
-        autoencoder: at the place of the edit.
-        keep_error: whether what the autoencoder does not explain stays.
-    """
+    """A replacement that depends on the activation alone, and on the autoencoder at the place of the edit."""
 
     autoencoder: Autoencoder
-    keep_error: bool = True
+    keep_error: bool = True  # whether what the autoencoder does not explain stays
     sources: tuple[Ids, ...] | None = None
 
     def value(self, current: "Tensor", source: "Tensor | None", edit: Edit) -> "Tensor":  # noqa: ARG002

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from tiny_ablation.config.schema import SaeConfig
 from tiny_ablation.models.sources.progress import byte_bar
 from tiny_ablation.sae.autoencoder import Autoencoder
+from tiny_ablation.sae.contexts import contexts as cut_contexts
+from tiny_ablation.sae.quality import quality
 from tiny_ablation.sae.site import read_activations
 from tiny_ablation.sae.trained import HELD_OUT
 
@@ -22,36 +24,29 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TextFacts:
-    """Features on text, without position 0.
+    """Features on text, without position 0."""
 
-    Attributes:
-        contexts: (n, context) tokens.
-        features: (n, context - 1, n_features) sparse COO, what each feature is at each token but the first.
-        frequency: (n_features,) the share of tokens on which it is active.
-        mean_active: (n_features,) the mean activation where it is active; 0 where it never is.
-        quality: see `tiny_ablation.sae.quality.Quality`.
-    """
-
-    contexts: "np.ndarray"
-    features: Any
-    frequency: "np.ndarray"
-    mean_active: "np.ndarray"
-    quality: dict[str, Any]
+    contexts: "np.ndarray"  # (n, context) tokens
+    features: Any  # (n, context - 1, n_features) sparse COO, the activation of each feature at each token but the first
+    frequency: "np.ndarray"  # (n_features,) the share of tokens on which it is active
+    mean_active: "np.ndarray"  # (n_features,) the mean activation where it is active; 0 where it never is
+    quality: dict[str, Any]  # see `tiny_ablation.sae.quality.Quality`
 
 
 def text_facts(network: "Network", autoencoder: Autoencoder, cfg: SaeConfig, seed: int, tokens: int) -> TextFacts:
-    """Run held-out text through the autoencoder.
+    """Run `tokens` tokens of held-out text through the autoencoder.
 
-    Args:
-        network: the model.
-        autoencoder: at its place.
-        cfg: the text, for autoencoders that hold none of their own.
-        seed: the run's seed.
-        tokens: how many to look at.
+    The text is what was held out when the autoencoder was trained here, else some of `sae.corpus`.
     """
     import torch
+    from safetensors.numpy import load_file
 
-    held_out = _held_out(network, autoencoder, cfg, seed, tokens)
+    own = Path(autoencoder.source) / HELD_OUT
+    if own.is_file():
+        held_out = load_file(own)["contexts"]
+    else:
+        some = replace(cfg, tokens=cfg.context, held_out=min(cfg.held_out, tokens))
+        held_out = cut_contexts(network, some, seed).held_out
     contexts = held_out[: max(1, tokens // held_out.shape[1])]
     parts = []
     ids = torch.from_numpy(contexts).long()
@@ -66,24 +61,7 @@ def text_facts(network: "Network", autoencoder: Autoencoder, cfg: SaeConfig, see
     n = features.shape[0] * features.shape[1]
     mean = total / count.clamp_min(1)
     known = autoencoder.trained.get("quality")
-    return TextFacts(contexts, features, (count / n).numpy(), mean.numpy(), known or _quality(network, autoencoder, held_out))
-
-
-def _held_out(network: "Network", autoencoder: Autoencoder, cfg: SaeConfig, seed: int, tokens: int) -> "np.ndarray":
-    """The text that was held out when the autoencoder was trained here, else some of `sae.corpus`."""
-    from safetensors.numpy import load_file
-
-    from tiny_ablation.sae.contexts import contexts
-
-    own = Path(autoencoder.source) / HELD_OUT
-    if own.is_file():
-        return load_file(own)["contexts"]
-    some = replace(cfg, tokens=cfg.context, held_out=min(cfg.held_out, tokens))
-    return contexts(network, some, seed).held_out
-
-
-def _quality(network: "Network", autoencoder: Autoencoder, contexts: "np.ndarray") -> dict[str, float]:
-    from tiny_ablation.sae.quality import quality
-
-    with byte_bar("quality of the autoencoder", 2 * len(contexts)) as tick:
-        return quality(network, autoencoder, contexts, tick).numbers
+    if not known:
+        with byte_bar("quality of the autoencoder", 2 * len(held_out)) as tick:
+            known = quality(network, autoencoder, held_out, tick).numbers
+    return TextFacts(contexts, features, (count / n).numpy(), mean.numpy(), known)

@@ -9,8 +9,10 @@
 A killed training goes on from its last checkpoint when the same autoencoder is asked for again, from whichever run.
 """
 
+import contextlib
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,7 +27,6 @@ from tiny_ablation.models.sources.progress import byte_bar, notice, spinner
 from tiny_ablation.models.sources.store import cannot_keep
 from tiny_ablation.paths import cache_dir
 from tiny_ablation.sae.buffer import fill_buffer
-from tiny_ablation.sae.clock import Clock
 from tiny_ablation.sae.contexts import Contexts, contexts, own_samples
 from tiny_ablation.sae.corpus import content_id
 from tiny_ablation.sae.site import Site, resolve_site
@@ -37,8 +38,6 @@ from tiny_ablation.store.profile import peak_memory
 from tiny_ablation.store.provenance import numeric_versions
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from tiny_ablation.models.network import Network
 
 RECORD, MACHINE, HELD_OUT = "trained.json", "training_profile.json", "held_out.safetensors"
@@ -49,25 +48,15 @@ _RECIPE = ("architecture", "k", "sparsity", "tokens", "own_samples", "context", 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that defines a trained autoencoder, and where to put it.
-
-    Attributes:
-        network: the model.
-        cfg: how.
-        seed: the run's seed.
-        site: where.
-        width: features.
-        device: where to compute.
-        batch_tokens: tokens in one forward pass.
-    """
+    """Everything that defines a trained autoencoder, and where to put it."""
 
     network: "Network"
     cfg: SaeConfig
     seed: int
     site: Site
-    width: int
+    width: int  # number of features
     device: str
-    batch_tokens: int
+    batch_tokens: int  # in one forward pass
 
     @property
     def covers(self) -> dict[str, Any]:
@@ -133,7 +122,8 @@ def trained(recipe: Recipe, *, anew: bool = False) -> Path:
             notice(f"Another process is training {target.name}; waiting for it.")
         with lock:
             if anew:
-                _clear(target, work)
+                shutil.rmtree(target, ignore_errors=True)
+                shutil.rmtree(work, ignore_errors=True)
             if not is_whole(target):
                 work.mkdir(exist_ok=True)
                 mark(work)
@@ -173,36 +163,65 @@ def _lock(target: Path) -> Path:
     return target.with_name(f"{target.name}.lock")
 
 
-def _clear(*directories: Path) -> None:
-    for directory in directories:
-        shutil.rmtree(directory, ignore_errors=True)
-
-
 def _make(recipe: Recipe, target: Path, work: Path) -> None:
     """Text, activations, training, quality; then everything appears under its name at once."""
-    clock = Clock(work / "clock.json")
+    import torch
+    from safetensors.numpy import save_file as save_arrays
+    from safetensors.torch import save_file
+
+    from tiny_ablation.sae.loading import read
+    from tiny_ablation.sae.quality import quality
+
+    network, times = recipe.network, work / "clock.json"
     notice(
-        f"Training a sparse autoencoder at {recipe.site.hook_name} of {recipe.network.model.name} "
+        f"Training a sparse autoencoder at {recipe.site.hook_name} of {network.model.name} "
         f"({recipe.width} features); it is kept in {target.parent} and made once."
     )
-    with clock.stage("text"):
+    with _timed(times, "text"):
         found = _contexts(recipe, work)
-    with clock.stage("activations"):
-        buffer = _buffer(recipe, found.train, work)
-    with clock.stage("training"):
+    with _timed(times, "activations"), byte_bar("activations", len(found.train) * (found.train.shape[1] - 1)) as tick:
+        place = work / "activations.f32"
+        buffer = fill_buffer(network, recipe.site, found.train, place, batch_tokens=recipe.batch_tokens, tick=tick)
+    with _timed(times, "training"):
         sae, curve = _train(recipe, buffer, work)
     part = work / "finished"
     shutil.rmtree(part, ignore_errors=True)
     sae.save_inference_model(part)
     config = part / "cfg.json"  # whose keys SAELens leaves in an order that changes from process to process
     write_json(config, dict(sorted(read_json(config).items())))
-    write_held_out(part, found.held_out)
-    with clock.stage("quality"):
-        numbers = _measure(recipe, found.held_out, part)
-    _seal(recipe, part, curve, numbers, clock)
+    save_arrays({"contexts": found.held_out}, part / HELD_OUT)  # to look at features, or to measure again
+    with _timed(times, "quality"), byte_bar("quality", 2 * len(found.held_out)) as tick:
+        # Of what was written, read back as SAELens reads it.
+        measured = quality(network, read(part, recipe.device), found.held_out, tick)
+        save_file({"sparsity": torch.log10(measured.frequency.float() + 1e-10)}, part / "sparsity.safetensors")
+    files = {path.name: sha256_file(path) for path in sorted(part.iterdir())}
+    write_json(part / MACHINE, {"stages_s": _stages(times), "peak_rss_bytes": peak_memory()})
+    # The record goes last: a directory with one is whole.
+    write_sealed(part / RECORD, {"recipe": recipe.covers, "quality": measured.numbers, "curve": curve, "files": files})
     flush_files(part)
     shutil.rmtree(target, ignore_errors=True)
     os.replace(part, target)
+
+
+@contextlib.contextmanager
+def _timed(path: Path, stage: str) -> Iterator[None]:
+    """Add the seconds of a stage to those in the file, which are summed over all processes that worked at the training."""
+    started = time.perf_counter()
+    try:
+        yield
+    finally:
+        stages = _stages(path)
+        stages[stage] = round(stages.get(stage, 0.0) + time.perf_counter() - started, 1)
+        with contextlib.suppress(ResultsError):  # on a full disk, what happens within tells better
+            write_sealed(path, stages)
+
+
+def _stages(path: Path) -> dict[str, float]:
+    """Seconds of each stage so far; nothing if the file is damaged, since no result depends on it."""
+    try:
+        return read_sealed(path)
+    except ResultsError:
+        return {}
 
 
 def _contexts(recipe: Recipe, work: Path) -> Contexts:
@@ -210,8 +229,15 @@ def _contexts(recipe: Recipe, work: Path) -> Contexts:
     import numpy as np
 
     path, record = work / "contexts.npz", work / "contexts.json"
-    if not _is_as_recorded(path, record):
-        _empty(work)  # what follows from another text is of no use
+    try:
+        known = read_sealed(record)["sha256"] == sha256_file(path)
+    except ResultsError:
+        known = False
+    if not known:
+        if record.exists():  # a text without its record is not damaged but was just being written
+            notice(f"{work} is damaged; training begins anew.")
+        for old in (each for each in work.iterdir() if each.name != MARK):  # what follows from another text is of no use
+            shutil.rmtree(old, ignore_errors=True) if old.is_dir() else old.unlink()
         cfg = recipe.cfg
         with spinner("text"):
             found = contexts(recipe.network, cfg, recipe.seed)
@@ -225,29 +251,6 @@ def _contexts(recipe: Recipe, work: Path) -> Contexts:
             return Contexts(file["train"], file["held_out"])
     except (ValueError, KeyError, EOFError, BadZipFile) as error:
         raise ModelError(f"sae: {path} is damaged; delete {work} to train from the start") from error
-
-
-def _is_as_recorded(path: Path, record: Path) -> bool:
-    try:
-        return read_sealed(record)["sha256"] == sha256_file(path)
-    except ResultsError:
-        return False
-
-
-def _empty(work: Path) -> None:
-    """Begin anew; a text without its record is not damaged but was just being written."""
-    if (work / "contexts.json").exists():
-        notice(f"{work} is damaged; training begins anew.")
-    for path in (each for each in work.iterdir() if each.name != MARK):
-        shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
-
-
-def _buffer(recipe: Recipe, train: "np.ndarray", work: Path) -> Any:
-    total = len(train) * (train.shape[1] - 1)
-    with byte_bar("activations", total) as tick:
-        return fill_buffer(
-            recipe.network, recipe.site, train, work / "activations.f32", batch_tokens=recipe.batch_tokens, tick=tick
-        )
 
 
 def _train(recipe: Recipe, buffer: Any, work: Path) -> tuple[Any, list[dict[str, float]]]:
@@ -264,32 +267,3 @@ def _train(recipe: Recipe, buffer: Any, work: Path) -> tuple[Any, list[dict[str,
     }
     with byte_bar("training", recipe.cfg.steps) as tick:
         return train(buffer, recipe.cfg, recipe.width, recipe.seed, work, device=recipe.device, metadata=metadata, tick=tick)
-
-
-def _measure(recipe: Recipe, held_out: "np.ndarray", part: Path) -> dict[str, float]:
-    """Quality of what was written, read back as SAELens reads it."""
-    import torch
-    from safetensors.torch import save_file
-
-    from tiny_ablation.sae.loading import read
-    from tiny_ablation.sae.quality import quality
-
-    with byte_bar("quality", 2 * len(held_out)) as tick:
-        found = quality(recipe.network, read(part, recipe.device), held_out, tick)
-    log = torch.log10(found.frequency.float() + 1e-10)
-    save_file({"sparsity": log}, part / "sparsity.safetensors")
-    return found.numbers
-
-
-def write_held_out(directory: Path, contexts: "np.ndarray") -> None:
-    """Keep the held-out text, for whoever wants to look at features or measure again."""
-    from safetensors.numpy import save_file
-
-    save_file({"contexts": contexts}, directory / HELD_OUT)
-
-
-def _seal(recipe: Recipe, part: Path, curve: list[dict[str, float]], numbers: dict[str, float], clock: "Clock") -> None:
-    """The record goes last: a directory with one is whole."""
-    files = {path.name: sha256_file(path) for path in sorted(part.iterdir())}
-    write_json(part / MACHINE, {"stages_s": clock.stages, "peak_rss_bytes": peak_memory()})
-    write_sealed(part / RECORD, {"recipe": recipe.covers, "quality": numbers, "curve": curve, "files": files})

@@ -4,9 +4,10 @@ The loop is SAELens' `fit` with two things changed: checkpoints are written whol
 a killed training goes on as if nothing had happened; and nothing is sent anywhere.
 """
 
+import contextlib
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,15 +54,15 @@ def train(
     Args:
         buffer: the activations.
         cfg: the recipe.
-        width: features.
+        width: number of features.
         seed: draws the first weights and the order of the activations.
-        work: holds the checkpoints, the last of which stays.
+        work: directory of the checkpoints, the last of which stays.
         device: where to train.
         metadata: what SAELens keeps beside the weights.
-        tick: called with the steps that are done.
+        tick: called with the number of steps done.
 
     Returns:
-        The trained `TrainingSAE` on activations as they are, and its losses, step by step.
+        The trained `TrainingSAE`, for activations that are not normalised, and its losses, step by step.
 
     Raises:
         NumericsError: the loss became NaN or infinite.
@@ -110,7 +111,7 @@ def _trainer(buffer: Buffer, cfg: SaeConfig, width: int, seed: int, device: str,
             feature_sampling_window=cfg.steps + 1,
         ),
         sae,
-        _nothing(),
+        iter(()),  # the trainer is handed its batches one by one
     )
     trainer.activation_scaler.scaling_factor = scale
     return trainer
@@ -163,11 +164,6 @@ def _new(cfg: SaeConfig, d_in: int, width: int, device: str) -> Any:
             )
 
 
-def _nothing() -> "Iterator[Tensor]":
-    """The trainer is handed its batches one by one."""
-    yield from ()
-
-
 def _point(step: int, output: Any) -> dict[str, float]:
     losses = {name: float(value.detach()) for name, value in output.losses.items()}
     total = float(output.loss.detach())
@@ -199,18 +195,14 @@ def _save(trainer: Any, curve: list[dict[str, float]], work: Path) -> None:
 def _last_checkpoint(work: Path) -> Path | None:
     """The last one, if it is as it was written."""
     last = max(work.glob("step-*"), default=None)
-    if last is None or _is_whole(last):
-        return last
+    if last is None:
+        return None
+    with contextlib.suppress(ResultsError):
+        if all(sha256_file(last / name) == sha for name, sha in read_sealed(last / _FILES).items()):
+            return last
     notice(f"{last} is damaged; training begins anew.")
     shutil.rmtree(last, ignore_errors=True)
     return None
-
-
-def _is_whole(checkpoint: Path) -> bool:
-    try:
-        return all(sha256_file(checkpoint / name) == sha for name, sha in read_sealed(checkpoint / _FILES).items())
-    except ResultsError:
-        return False
 
 
 def _resume(trainer: Any, checkpoint: Path) -> list[dict[str, float]]:

@@ -48,19 +48,12 @@ _ENVIRONMENT = {
 
 @dataclass(frozen=True)
 class Published:
-    """Where a run went.
-
-    Args:
-        run_id: MLflow's id of the run, for `parent_run_id` of others.
-        experiment_id: MLflow's id of the experiment.
-        ui_command: the command that shows it, on this machine only; None for a server.
-        url: the page of the run; behind `ui_command`, if there is one.
-    """
+    """Where a run went; the ids are MLflow's."""
 
     run_id: str
     experiment_id: str
-    ui_command: str | None
-    url: str
+    ui_command: str | None  # shows the run, on this machine only; None for a server
+    url: str  # the page of the run, once `ui_command` runs if there is one
 
 
 def publish(run_dir: Path, cfg: "TrackingConfig", *, cwd: Path, parent_run_id: str | None = None) -> Published | None:
@@ -78,8 +71,17 @@ def publish(run_dir: Path, cfg: "TrackingConfig", *, cwd: Path, parent_run_id: s
     if cfg.backend.value == "off":
         return None
     try:
-        uri = _address(cfg, cwd)
-        return _publish(read_record(run_dir), run_dir, uri, cfg.experiment, parent_run_id)
+        record, uri, begun = read_record(run_dir), _address(cfg, cwd), time.monotonic()
+        client, experiment_id = _open(uri, cfg.experiment)
+        run_id, known = _find_or_create(client, experiment_id, record, parent_run_id)
+        _log_numbers(client, run_id, record, known)
+        for name in record.files:
+            if time.monotonic() - begun > _PATIENCE:
+                raise TimeoutError(f"it took more than {_PATIENCE:.0f} s, so its entry there lacks files")
+            folder = Path(name).parent.as_posix()
+            client.log_artifact(run_id, str(run_dir / name), None if folder == "." else folder)
+        client.set_terminated(run_id, _STATUS[record.status], record.ended_ms)
+        return _published(uri, experiment_id, run_id)
     except Interrupted:
         raise
     except Exception as error:
@@ -90,16 +92,7 @@ def publish(run_dir: Path, cfg: "TrackingConfig", *, cwd: Path, parent_run_id: s
 
 
 def publish_sweep(sweep_dir: Path, cfg: "TrackingConfig", *, cwd: Path) -> Published | None:
-    """Publish a sweep as one run, with the finished runs of its cells under it.
-
-    Args:
-        sweep_dir: a sweep's directory with its manifest.
-        cfg: the config group `tracking`.
-        cwd: the directory the command was started from, where the default store is.
-
-    Returns:
-        Where the sweep went; None as in `publish`.
-    """
+    """Publish a sweep as one run, with the finished runs of its cells under it; arguments and result as in `publish`."""
     parent = publish(sweep_dir, cfg, cwd=cwd)
     sweep = SweepDir(sweep_dir)
     for cell in read_plan(sweep_dir).cells if parent else ():
@@ -109,10 +102,9 @@ def publish_sweep(sweep_dir: Path, cfg: "TrackingConfig", *, cwd: Path) -> Publi
 
 
 def ready(cfg: "TrackingConfig", *, cwd: Path) -> str | None:
-    """Make the store and the experiment, so that a sweep learns before its first run what would keep it from publishing.
+    """What will keep the runs of a sweep from being published, in a sentence; None if nothing will, or tracking is off.
 
-    Returns:
-        What is wrong, in a sentence; None where all is well, or tracking is off.
+    Makes the store and the experiment.
     """
     if cfg.backend.value == "off":
         return None
@@ -161,75 +153,48 @@ def _reason(error: Exception, uri: str) -> str:
     return f"{said} If {uri.removeprefix(_SQLITE)} is damaged, move it away: it holds copies, and running again publishes anew."
 
 
-def _publish(record: Record, run_dir: Path, uri: str, experiment: str, parent: str | None) -> Published:
-    begun = time.monotonic()
-    client, experiment_id = _open(uri, experiment)
-    run_id, known = _find_or_create(client, experiment_id, record, parent)
-    _log_numbers(client, run_id, record, known)
-    for name in record.files:
-        if time.monotonic() - begun > _PATIENCE:
-            raise TimeoutError(f"it took more than {_PATIENCE:.0f} s, so its entry there lacks files")
-        folder = Path(name).parent.as_posix()
-        client.log_artifact(run_id, str(run_dir / name), None if folder == "." else folder)
-    client.set_terminated(run_id, _STATUS[record.status], record.ended_ms)
-    return _published(uri, experiment_id, run_id)
-
-
 def _open(uri: str, experiment: str) -> tuple["MlflowClient", str]:
-    """A client, and the id of the experiment, which is made if it is not there."""
+    """A client, and the id of the experiment, which is made if it is not there.
+
+    Raises:
+        ResultsError: the sqlite store is a directory.
+        sqlite3.Error: the sqlite store cannot be opened.
+    """
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    _check_store(uri)
+    lock: AbstractContextManager[object] = nullcontext()
+    artifacts = None  # a server knows its own place
+    if uri.startswith(_SQLITE):
+        import sqlite3
+
+        from filelock import FileLock
+
+        path = uri.removeprefix(_SQLITE)
+        file = Path(path.partition("?")[0])
+        if file.is_dir():
+            raise ResultsError(f"{file} is a directory; move it away, or give another file in tracking.uri")
+        # MLflow tries for two minutes to open a store that cannot be opened.
+        with closing(sqlite3.connect(file, timeout=_LOCK_SECONDS)) as store:
+            store.execute("PRAGMA schema_version").fetchone()
+        lock = FileLock(f"{path}.lock", timeout=_LOCK_SECONDS)
+        artifacts = (Path(path).resolve().parent / "mlruns").as_uri()
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
     # MLflow speaks at every store it makes, urllib3 at every try to reach a server.
     for name, level in (("mlflow", "WARNING"), ("alembic", "WARNING"), ("urllib3.connectionpool", "ERROR")):
         logging.getLogger(name).setLevel(level)
-    with _creation_lock(uri):
+    with lock:
         client = MlflowClient(tracking_uri=uri)
         found = client.get_experiment_by_name(experiment)
         if found is None:
             try:
-                return client, client.create_experiment(experiment, artifact_location=_artifacts(uri))
+                return client, client.create_experiment(experiment, artifact_location=artifacts)
             except MlflowException:  # of a server: another client may have been first
                 found = client.get_experiment_by_name(experiment)
                 if found is None:
                     raise
     return client, found.experiment_id
-
-
-def _check_store(uri: str) -> None:
-    """Open a sqlite store, or make it: MLflow tries for two minutes to open one that cannot be.
-
-    Raises:
-        ResultsError: it is a directory.
-        sqlite3.Error: it cannot be opened.
-    """
-    if not uri.startswith(_SQLITE):
-        return
-    import sqlite3
-
-    file = Path(uri.removeprefix(_SQLITE).partition("?")[0])
-    if file.is_dir():
-        raise ResultsError(f"{file} is a directory; move it away, or give another file in tracking.uri")
-    with closing(sqlite3.connect(file, timeout=_LOCK_SECONDS)) as store:
-        store.execute("PRAGMA schema_version").fetchone()
-
-
-def _creation_lock(uri: str) -> AbstractContextManager[object]:
-    from filelock import FileLock
-
-    if not uri.startswith(_SQLITE):
-        return nullcontext()
-    return FileLock(f"{uri.removeprefix(_SQLITE)}.lock", timeout=_LOCK_SECONDS)
-
-
-def _artifacts(uri: str) -> str | None:
-    """Beside a sqlite store; a server knows its own place."""
-    if not uri.startswith(_SQLITE):
-        return None
-    return (Path(uri.removeprefix(_SQLITE)).resolve().parent / "mlruns").as_uri()
 
 
 def _find_or_create(client: "MlflowClient", experiment_id: str, record: Record, parent: str | None) -> tuple[str, set[str]]:

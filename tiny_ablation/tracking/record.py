@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -26,30 +26,17 @@ _PRIVATE = ("tracking.",)
 
 @dataclass(frozen=True)
 class Record:
-    """One finished run.
+    """One finished run. Times are milliseconds since 1970; keys of nested mappings are joined by dots."""
 
-    Args:
-        name: what people read in a list: model, data, ablation and seed; or a sweep's conditions.
-        status: `ok`, `partial` or `failed`.
-        started_ms: when it began, in milliseconds since 1970.
-        ended_ms: when it ended, likewise; the time of every metric, so that publishing twice gives the same
-            points.
-        params: the resolved config, keys joined by dots.
-        metrics: every number of the summary that is not in a list, keys joined by dots, and the strongest effects by site.
-        curves: numbers by layer: a name, then the value at each layer that was measured.
-        tags: the digest, the place and the code of the run.
-        files: paths relative to the run directory.
-    """
-
-    name: str
-    status: str
+    name: str  # for a list of runs: model, data, ablation and seed; or a sweep's conditions
+    status: str  # `ok`, `partial` or `failed`
     started_ms: int
-    ended_ms: int
-    params: Mapping[str, str]
-    metrics: Mapping[str, float]
-    curves: Mapping[str, Mapping[int, float]]
-    tags: Mapping[str, str]
-    files: tuple[str, ...]
+    ended_ms: int  # also the time of every metric, so that publishing twice gives the same points
+    params: Mapping[str, str]  # the resolved config
+    metrics: Mapping[str, float]  # every number of the summary outside lists, and the strongest effects by site
+    curves: Mapping[str, Mapping[int, float]]  # by name, the value at each measured layer
+    tags: Mapping[str, str]  # digest, place and code of the run
+    files: tuple[str, ...]  # paths relative to the run directory
 
 
 def read_record(run_dir: Path) -> Record:
@@ -59,27 +46,34 @@ def read_record(run_dir: Path) -> Record:
         ResultsError: a file is missing, damaged or altered.
     """
     run = load_run(run_dir)
+    summaries = (run.dir.summary, SweepDir(run.dir.path).summary)
+    summary: dict[str, Any] = next((read_json(place) for place in summaries if place.is_file()), {})
     provenance = read_json(run.dir.provenance) if run.dir.provenance.is_file() else {}
-    summary = read_json(place) if (place := _summary(run)) else {}
-    ranked = bool(summary.get("primary") and summary.get("top"))  # a run that was measured, not a sweep
-    started: list[Any] = [provenance.get("started")]
-    ended: list[Any] = [provenance.get("ended")]
-    plan = None
+    plan, timed = None, [provenance]
     if is_sweep(run_dir):
         plan = read_plan(run_dir)
-        cells = [SweepDir(run_dir).run(cell).provenance for cell in plan.cells]
-        of_cells = [read_json(place) for place in cells if place.is_file()]
-        started, ended = ([each.get(name) for each in of_cells] for name in ("started", "ended"))
+        places = [SweepDir(run_dir).run(cell).provenance for cell in plan.cells]
+        timed = [read_json(place) for place in places if place.is_file()]
+    params: dict[str, str] = {} if plan is None else _sweep_params(plan)
+    if run.dir.config.is_file():
+        config = [(key, value) for key, value in leaves(run.config) if not key.startswith(_PRIVATE)]
+        params = {key: value if isinstance(value, str) else json.dumps(value) for key, value in config}
+    numbers = [(k, v) for k, v in leaves(summary) if isinstance(v, int | float) and not isinstance(v, bool)]
+    metrics, curves = {_metric_name(key): float(value) for key, value in numbers}, {}
+    if summary.get("primary") and summary.get("top"):  # a run that was measured, not a sweep
+        metrics |= _top(run, summary)
+        curves = _curves(run, summary)
+    files = ["manifest.json", *(name for name in run.manifest.machine_files if name in ("provenance.json", "report.html"))]
     return Record(
         name=_name(run, summary, plan),
         status=run.manifest.status,
-        started_ms=_milliseconds(min(filter(None, started), default=None), run),
-        ended_ms=_milliseconds(max(filter(None, ended), default=None), run),
-        params=dict(_params(run.config)) if run.dir.config.is_file() else _sweep_params(plan),
-        metrics=dict(_numbers(summary)) | (_top(run, summary) if ranked else {}),
-        curves=_curves(run, summary) if ranked else {},
+        started_ms=_milliseconds(min(filter(None, (each.get("started") for each in timed)), default=None), run),
+        ended_ms=_milliseconds(max(filter(None, (each.get("ended") for each in timed)), default=None), run),
+        params=params,
+        metrics=metrics,
+        curves=curves,
         tags=_tags(run_dir, run.manifest, provenance),
-        files=tuple(_small_files(run.manifest)),
+        files=(*files, *(name for name, entry in run.manifest.files.items() if entry.size <= _LARGEST_FILE)),
     )
 
 
@@ -92,10 +86,8 @@ def _name(run: Run, summary: Mapping[str, Any], plan: SweepPlan | None) -> str:
     return f"{'/'.join(map(str, parts))}/s{summary['seed']}" if all(parts) else run.manifest.run_id
 
 
-def _sweep_params(plan: SweepPlan | None) -> dict[str, str]:
+def _sweep_params(plan: SweepPlan) -> dict[str, str]:
     """What a sweep varies, and what all its cells are given."""
-    if plan is None:
-        return {}
     given: list[dict[str, str]] = []
     for cell in plan.cells:
         given.append({name: value for name, _, value in (part.partition("=") for part in cell.overrides)})
@@ -139,28 +131,10 @@ def _curves(run: Run, summary: Mapping[str, Any]) -> dict[str, dict[int, float]]
     return found
 
 
-def _summary(run: Run) -> Path | None:
-    """The summary of a run or of a sweep, where there is one."""
-    places = (run.dir.summary, SweepDir(run.dir.path).summary)
-    return next((place for place in places if place.is_file()), None)
-
-
 def _milliseconds(moment: str | None, run: Run) -> int:
     """A time of the provenance; when it has none, the time of the manifest."""
     seconds = datetime.fromisoformat(moment).timestamp() if moment else run.dir.manifest.stat().st_mtime
     return int(seconds * 1000)
-
-
-def _params(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    for key, value in leaves(config):
-        if not key.startswith(_PRIVATE):
-            yield key, value if isinstance(value, str) else json.dumps(value)
-
-
-def _numbers(summary: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    for key, value in leaves(summary):
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            yield _metric_name(key), float(value)
 
 
 def _metric_name(text: str) -> str:
@@ -179,11 +153,3 @@ def _tags(run_dir: Path, manifest: Manifest, provenance: Mapping[str, Any]) -> d
         "tiny_ablate.place": hashlib.sha256(place.encode("utf-8", "surrogateescape")).hexdigest()[:16],
         "tiny_ablate.git": f"{commit}-dirty" if provenance.get("git_dirty") else commit,
     }
-
-
-def _small_files(manifest: Manifest) -> Iterator[str]:
-    yield "manifest.json"
-    yield from (name for name in manifest.machine_files if name in ("provenance.json", "report.html"))
-    for name, entry in manifest.files.items():
-        if entry.size <= _LARGEST_FILE:
-            yield name

@@ -12,7 +12,7 @@ from tiny_ablation.models.placed import is_placed
 from tiny_ablation.run.measure import Measured
 from tiny_ablation.run.prepare import PreparedRun
 from tiny_ablation.stats.ranks import spearman
-from tiny_ablation.verify.locate import Trace, first_difference, trace_engine, trace_reference
+from tiny_ablation.verify.locate import first_difference, trace_engine, trace_reference
 from tiny_ablation.verify.plain import read_plain
 from tiny_ablation.verify.prompts import prompt_faults
 from tiny_ablation.verify.slice import Slice, resolve_mode, slices
@@ -23,11 +23,7 @@ _NAMED = 2  # faults that a message names
 
 
 def check(prepared: PreparedRun, measured: Sequence[Measured]) -> dict[str, Any]:
-    """Compute a slice again, whatever `verify.mode` other than `off` says about how.
-
-    Args:
-        prepared: the run.
-        measured: all of its arms, finished.
+    """Compute a slice of a finished run again; `measured` holds all of its arms.
 
     Raises:
         DeviceError: memory is short for a second copy of the weights.
@@ -44,6 +40,12 @@ def check(prepared: PreparedRun, measured: Sequence[Measured]) -> dict[str, Any]
     state = [f"in the run's model {words}" for words in (*plain.other, *plain.rounded)]
     verdicts = [entry["verdict"] for entry in metrics.values()]
     verdicts += ["bug"] * bool(tokens or plain.other) + ["drift"] * bool(plain.rounded)
+    effects = [part.compared[names[0]].effects for part in parts]
+    correlations = [spearman(*both) for both in effects if len(both[0]) > 2]
+    ties = 0  # values that differ by more than rounding where rounding may have made a router choose other experts
+    for part in parts:
+        off = [np.abs(c.main - c.again) > c.floor for c in part.compared.values()]
+        ties += int((np.any(off, axis=0) & part.near).sum())
     found = {
         "verdict": worst(verdicts),
         "device_main": f"{prepared.device} {root.device.dtype.value}",
@@ -55,9 +57,9 @@ def check(prepared: PreparedRun, measured: Sequence[Measured]) -> dict[str, Any]
         "of_legs": len(measured),
         "tolerance": max(NUMERICAL_TOLERANCE[root.device.dtype], NUMERICAL_TOLERANCE[plain.dtype]),
         "max_abs_diff": max(entry["max_abs_diff"] for entry in metrics.values()),
-        "rank_correlation": _rank_correlation([part.compared[names[0]] for part in parts]),
+        "rank_correlation": min((float(rho) for rho in correlations if not np.isnan(rho)), default=None),
         "sign_flips": sum(site["sign_flip"] for site in sites),
-        "router_ties": sum(_router_ties(part) for part in parts),
+        "router_ties": ties,
         "metrics": metrics,
         "examples": parts[0].names,
         "sites": sites,
@@ -80,13 +82,9 @@ def attempt(prepared: PreparedRun, measured: Sequence[Measured]) -> tuple[dict[s
     except Interrupted:
         raise
     except ModelError as error:
-        return _not_verified(str(error)), None
+        return {"verdict": NOT_VERIFIED, "reason": str(error)}, None
     except Exception as error:  # of libraries, on whatever model there is
-        return _not_verified(str(user_message(error) or said(error))), error
-
-
-def _not_verified(reason: str) -> dict[str, Any]:
-    return {"verdict": NOT_VERIFIED, "reason": reason}
+        return {"verdict": NOT_VERIFIED, "reason": str(user_message(error) or said(error))}, error
 
 
 def sentence(found: dict[str, Any]) -> str | None:
@@ -128,7 +126,7 @@ def _metric(arms: Sequence[Compared]) -> dict[str, Any]:
 
 
 def _sites(index: int, part: Slice) -> list[dict[str, Any]]:
-    """Each site of a arm: how far off it is at most, and its mean effect by the primary metric, both ways."""
+    """For each site of an arm, its largest error, and its mean effect by the primary metric, both ways."""
     primary = part.compared[part.metrics[0].name]
     rows = {name: c.rows() for name, c in part.compared.items()}
     main, again = primary.effects
@@ -153,12 +151,6 @@ def _sites(index: int, part: Slice) -> list[dict[str, Any]]:
     return out
 
 
-def _rank_correlation(arms: Sequence[Compared]) -> float | None:
-    """Spearman correlation of the mean effects of a arm's sites, the lowest of all arms; None with fewer than three sites."""
-    found = [spearman(*c.effects) for c in arms if len(c.effects[0]) > 2]
-    return min((float(rho) for rho in found if not np.isnan(rho)), default=None)
-
-
 def _faults(parts: Sequence[Slice]) -> list[str]:
     """What is wrong, in words: the primary metric first, then wrong signs, then by how far an effect is off in floors."""
     found = [
@@ -179,33 +171,22 @@ def _faults_of(part: Slice, name: str, c: Compared) -> list[tuple[bool, float, s
     out = []
     for i in np.flatnonzero(c.wrong_effects):
         flip = bool(c.sign_flips[i])
-        words = _effect_words(name, part.labels[i + 1], main[i], again[i], flip=flip)
+        what = "has the other sign" if flip else "has another size"
+        both = f"{main[i]:+.4g}, computed again {again[i]:+.4g}"
+        words = f"the effect of {part.labels[i + 1]} on {name} {what}: {both}"
         out.append((flip, abs(c.effect_errors[i]) / c.floor, words))
     if c.wrong_baseline:
         both = f"{c.main[0].mean():.4g}, computed again {c.again[0].mean():.4g}"
         out.append((False, abs(c.errors[0].mean()) / c.floor, f"{name} of the baseline is {both}"))
-    return out or [(False, np.abs(c.errors).max() / c.floor, _value_words(part, name, c))]
-
-
-def _effect_words(name: str, site: str, main: float, again: float, *, flip: bool) -> str:
-    what = "has the other sign" if flip else "has another size"
-    return f"the effect of {site} on {name} {what}: {main:+.4g}, computed again {again:+.4g}"
-
-
-def _value_words(part: Slice, name: str, c: Compared) -> str:
-    """Values that are off without an effect being wrong: by a common factor, or one by one."""
+    if out:
+        return out
+    # No effect is wrong, but values are off: by a common factor, or one by one.
+    largest = np.abs(c.errors).max()
     row, column = np.unravel_index(np.abs(c.errors).argmax(), c.errors.shape)
+    common = abs(c.factor - 1) * c.typical > largest / 2
+    by = f"by a common factor of {c.factor:.5f}" if common else f"by up to {largest:.1e}"
     at = f"most for {part.labels[row]}, example {part.names[column]}"
-    by = f"by up to {np.abs(c.errors).max():.1e}"
-    if abs(c.factor - 1) * c.typical > np.abs(c.errors).max() / 2:
-        by = f"by a common factor of {c.factor:.5f}"
-    return f"{name} is off {by}, {at}"
-
-
-def _router_ties(part: Slice) -> int:
-    """How many values differ by more than rounding where a router was near a tie: other experts may have been chosen."""
-    off = [np.abs(c.main - c.again) > c.floor for c in part.compared.values()]
-    return int((np.any(off, axis=0) & part.near).sum())
+    return [(False, largest / c.floor, f"{name} is off {by}, {at}")]
 
 
 def _locate(prepared: PreparedRun, parts: Sequence[Slice], models: Mapping[int, Bare], tolerance: float) -> str:
@@ -216,6 +197,5 @@ def _locate(prepared: PreparedRun, parts: Sequence[Slice], models: Mapping[int, 
     column = int(np.abs(part.compared[name].errors[0]).argmax())
     prompt = part.measured.arm.prompts[int(part.measured.examples[part.examples[column]])]
     network = part.measured.arm.network or prepared.network
-    model = models[id(network)]
-    main: Trace = trace_engine(network, prompt)
+    model, main = models[id(network)], trace_engine(network, prompt)
     return first_difference(model, main, trace_reference(model, prompt, main), tolerance)

@@ -17,7 +17,7 @@ from typing import Any
 from tiny_ablation.config.model_options import model_option, options
 from tiny_ablation.config.schema import ModelSource, VerifyMode
 from tiny_ablation.config.settings import Settings
-from tiny_ablation.errors import TinyAblateError, UserError
+from tiny_ablation.errors import ConfigError, DataError, TinyAblateError
 from tiny_ablation.paths import cache_dir
 from tiny_ablation.store import provenance
 
@@ -53,21 +53,14 @@ def devices() -> list[dict[str, Any]]:
     there = present()
     bad = {name: known_bad(name) for name, is_there in there.items() if is_there}
     chosen = next(name for name in bad if not bad[name])
-    return [
-        {
-            "name": name,
-            "there": is_there,
-            "about": _gpus(torch) if name == "cuda" and is_there else [],
-            "auto": name == chosen,
-            "bad": bad.get(name),
-        }
-        for name, is_there in there.items()
-    ]
-
-
-def _gpus(torch: Any) -> list[str]:
-    found = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
-    return [f"{gpu.name}, {gpu.total_memory / 1e9:.0f} GB" for gpu in found]
+    out: list[dict[str, Any]] = []
+    for name, is_there in there.items():
+        about = []
+        if name == "cuda" and is_there:
+            gpus = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
+            about = [f"{gpu.name}, {gpu.total_memory / 1e9:.0f} GB" for gpu in gpus]
+        out.append({"name": name, "there": is_there, "about": about, "auto": name == chosen, "bad": bad.get(name)})
+    return out
 
 
 def packages() -> list[dict[str, Any]]:
@@ -78,33 +71,33 @@ def packages() -> list[dict[str, Any]]:
         a checkout that is not installed, the key packages without a wanted version.
     """
     try:
-        declared = list(_requirements(importlib.metadata.requires(_DISTRIBUTION) or []))
+        declared = list(_requirements())
     except (importlib.metadata.PackageNotFoundError, ImportError):
         declared = [{"name": name, "wanted": "", "extra": None} for name in provenance.KEY_PACKAGES[1:]]
     versions = provenance.versions([each["name"] for each in declared])
-    return [
-        {**each, "version": versions[each["name"]], "ok": _fits(versions[each["name"]], each["wanted"])} for each in declared
-    ]
+    out = []
+    for each in declared:
+        version, wanted = versions[each["name"]], each["wanted"]
+        ok = version is not None
+        if version is not None and wanted:
+            from packaging.specifiers import SpecifierSet
+
+            ok = SpecifierSet(wanted).contains(version, prereleases=True)
+        out.append({**each, "version": version, "ok": ok})
+    return out
 
 
-def _requirements(lines: list[str]) -> Iterator[dict[str, Any]]:
+def _requirements() -> Iterator[dict[str, Any]]:
+    """The declared dependencies whose markers hold here."""
     from packaging.requirements import Requirement
 
     extras = importlib.metadata.metadata(_DISTRIBUTION).get_all("Provides-Extra") or []
-    for wanted in map(Requirement, lines):
+    for wanted in map(Requirement, importlib.metadata.requires(_DISTRIBUTION) or []):
         marker = wanted.marker
         asking = [None, *extras] if marker else [None]
         holds = [extra for extra in asking if marker is None or marker.evaluate({"extra": extra or ""})]
         if holds:
             yield {"name": wanted.name, "wanted": str(wanted.specifier), "extra": holds[0]}
-
-
-def _fits(version: str | None, wanted: str) -> bool:
-    if version is None or not wanted:
-        return version is not None
-    from packaging.specifiers import SpecifierSet
-
-    return SpecifierSet(wanted).contains(version, prereleases=True)
 
 
 def models() -> list[dict[str, Any]]:
@@ -113,43 +106,30 @@ def models() -> list[dict[str, Any]]:
 
     out = []
     for name in options("model"):
-        cfg = model_option(name)
-        needs_path = cfg.source is ModelSource.local and not cfg.path
-        out.append({"name": name, "source": cfg.source.value, "ready": None if needs_path else _quietly(ready, cfg)})
+        cfg, is_ready = model_option(name), None
+        if cfg.path or cfg.source is not ModelSource.local:
+            try:
+                is_ready = ready(cfg)
+            except (TinyAblateError, ImportError, OSError):  # a damaged file, or a library that is missing
+                is_ready = False
+        out.append({"name": name, "source": cfg.source.value, "ready": is_ready})
     return out
-
-
-def _quietly(ask: Any, cfg: Any) -> bool:
-    """The answer; no where a file is damaged or a library is missing."""
-    try:
-        return bool(ask(cfg))
-    except (TinyAblateError, ImportError, OSError):
-        return False
 
 
 def cache() -> dict[str, Any]:
     """The place of converted models, without the user's name, its size, and what is free on its disk."""
-    place = cache_dir()
+    place, home = cache_dir(), Path.home()
     there = next(p for p in (place, *place.parents) if p.exists())
+    name = f"~/{place.relative_to(home).as_posix()}" if place.is_relative_to(home) else "the user's cache"
     return {
-        "place": _without_user(place),
+        "place": "TINY_ABLATE_CACHE" if "TINY_ABLATE_CACHE" in os.environ else name,
         "bytes": sum(p.stat().st_size for p in place.rglob("*") if p.is_file()) if place.is_dir() else 0,
         "free_bytes": shutil.disk_usage(there).free,
     }
 
 
-def _without_user(place: Path) -> str:
-    if "TINY_ABLATE_CACHE" in os.environ:
-        return "TINY_ABLATE_CACHE"
-    home = Path.home()
-    return f"~/{place.relative_to(home).as_posix()}" if place.is_relative_to(home) else "the user's cache"
-
-
 def probe(settings: Settings) -> dict[str, Any]:
-    """A small sweep twice, and against the reference in double precision.
-
-    Args:
-        settings: the config of the sweep; `verify` says how much of it is computed again.
+    """A small sweep twice, and against the reference in double precision; `verify` says how much of it.
 
     Returns:
         `error` where it could not be run; else whether both sweeps are equal to the bit (`equal`) and by how much any number
@@ -157,7 +137,7 @@ def probe(settings: Settings) -> dict[str, Any]:
         (`tolerance`), with the verdict of the verify slice.
 
     Raises:
-        UserError: the settings are wrong; a device or model that cannot be used is an `error`.
+        ConfigError, DataError: the settings are wrong; a device or model that cannot be used is an `error`.
     """
     root = settings.root
     root.verify.mode = VerifyMode.float64
@@ -165,12 +145,8 @@ def probe(settings: Settings) -> dict[str, Any]:
     started = time.perf_counter()
     try:
         found = _probe(settings)
-    except UserError as error:
-        from tiny_ablation.errors import ConfigError, DataError
-
-        if isinstance(error, ConfigError | DataError):
-            raise
-        return about | {"error": str(error)}
+    except (ConfigError, DataError):
+        raise
     except (TinyAblateError, ImportError) as error:
         return about | {"error": str(error)}
     return about | found | {"seconds": round(time.perf_counter() - started, 1)}
@@ -223,10 +199,7 @@ def problems(found: dict[str, Any]) -> Iterator[str]:
             have = f"is {package['version']}" if package["version"] else "is missing"
             wanted = f"{package['name']}{package['wanted']}"
             yield f"{package['name']} {have}, and the tool needs {wanted}: pip install '{wanted}'"
-    yield from _probe_problems(found["probe"])
-
-
-def _probe_problems(probe: dict[str, Any]) -> Iterator[str]:
+    probe = found["probe"]
     if "error" in probe:
         yield f"the probe could not be run: {probe['error']}"
         return

@@ -38,7 +38,8 @@ def trace_engine(network: Network, prompt: Prompt) -> Trace:
     [batch] = build_batches(
         sequences([prompt], full=False), lambda _e, _p: None, max_nodes=10**9, shared=True, limits=network.trees
     )
-    cache = Passes(network).clean(batch, _places(network))
+    places = [(c, layer) for layer, part in enumerate(network.parts) for c in _COMPONENTS if c in part.points]
+    cache = Passes(network).clean(batch, places)
     nodes = batch.nodes[0]
     # On the CPU first: MPS has no double precision.
     return {place: values[nodes].cpu().double() for place, values in cache.at.items()}
@@ -57,13 +58,9 @@ def trace_reference(model: Bare, prompt: Prompt, places: Iterable[Place]) -> Tra
 
 
 def first_difference(model: Bare, main: Trace, again: Trace, tolerance: float) -> str:
-    """The first place whose values differ by more than rounding relative to their size, in words.
+    """The first place where engine (`main`) and reference (`again`) differ by more than rounding relative to size, in words.
 
-    Args:
-        model: of the reference.
-        main: of the engine.
-        again: of the reference.
-        tolerance: the floor of a metric.
+    `tolerance` is the floor of a metric.
     """
     for component, layer in sorted(again, key=lambda place: (place[1], _COMPONENTS.index(place[0]))):
         a, b = main[component, layer], again[component, layer]
@@ -98,7 +95,3 @@ def _heads(model: Bare, layer: int, main: Trace, again: Trace) -> str:
         return ""
     named = [f"{head_label(layer, h)} {1 + share[h]:.2f} times" for h in range(len(parts)) if abs(share[h]) > _NAMED]
     return f", as if it held {' and '.join(named)}" if named else ""
-
-
-def _places(network: Network) -> list[Place]:
-    return [(c, layer) for layer, part in enumerate(network.parts) for c in _COMPONENTS if c in part.points]

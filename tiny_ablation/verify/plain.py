@@ -20,7 +20,6 @@ from tiny_ablation.models.quantized import PackedLinear, packed_layers
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from tiny_ablation.models.network import Network
     from tiny_ablation.run.prepare import PreparedRun
 
 _SPARE = 0.8  # of the memory that is free, for a second copy of the weights
@@ -28,19 +27,12 @@ _NAMED = 2  # tensors that a message names
 
 
 class Plain(NamedTuple):
-    """The bare models: that of the run, and a second one where it has one.
+    """The bare models: the run's, and the second one of a run that has two."""
 
-    Attributes:
-        models: read anew, on the CPU, by the identity of the network that each judges.
-        dtype: the precision that they compute in, the lower one of two.
-        rounded: in words, what the run's models hold in a lower precision than transformers does.
-        other: in words, what else is not in the run's models as in the files.
-    """
-
-    models: Mapping[int, Bare]
-    dtype: DType
-    rounded: list[str]
-    other: list[str]
+    models: Mapping[int, Bare]  # read anew, on the CPU, by the `id` of the network that each judges
+    dtype: DType  # the precision that they compute in, the lower one of two
+    rounded: list[str]  # in words, what the run's models hold in a lower precision than transformers does
+    other: list[str]  # in words, what else differs between the run's models and the files
 
 
 def read_plain(prepared: "PreparedRun", mode: VerifyMode) -> Plain:
@@ -61,31 +53,25 @@ def read_plain(prepared: "PreparedRun", mode: VerifyMode) -> Plain:
         for kind, words in _differences(network.hf, fresh):
             told = f"{words} ({network.model.name})" if prepared.other else words
             (rounded if kind == "rounded" else other).append(told)
-        models[id(network)], wanted = _widest(fresh, wanted)
+        try:
+            models[id(network)] = _widened(fresh, wanted)
+        except (RuntimeError, NotImplementedError) as error:  # an operation that exists in single precision only
+            if wanted is not DType.float64 or is_out_of_memory(error):
+                raise
+            wanted = DType.float32
+            models[id(network)] = _widened(fresh, wanted)
     return Plain(models, wanted, _listed(rounded), _listed(other))
 
 
-def _widest(fresh: Any, wanted: DType) -> tuple[Bare, DType]:
-    """The model in the precision that is wanted, or in single precision where it has an operation that knows no other."""
-    try:
-        return _widened(fresh, wanted), wanted
-    except (RuntimeError, NotImplementedError) as error:
-        if wanted is not DType.float64 or is_out_of_memory(error):
-            raise
-        return _widened(fresh, DType.float32), DType.float32
-
-
-def _numbers(network: "Network") -> int:
-    """How many the weights are."""
-    packed = sum(math.prod(each.shape) for _, each in packed_layers(network.hf))
-    return sum(p.numel() for p in network.hf.parameters()) + packed
-
-
 def _affordable(prepared: "PreparedRun", wanted: DType) -> DType:
+    """The precision for which memory suffices."""
     import psutil
 
-    # What is on disk is read from there, and widened as it is.
-    numbers = sum(_numbers(network) for network in prepared.networks if not is_placed(network.hf))
+    numbers = 0
+    for network in prepared.networks:
+        if not is_placed(network.hf):  # what is on disk is read from there, and widened as it is
+            numbers += sum(p.numel() for p in network.hf.parameters())
+            numbers += sum(math.prod(each.shape) for _, each in packed_layers(network.hf))
     free = psutil.virtual_memory().available * _SPARE
     if wanted is DType.float64 and 8 * numbers > free:
         wanted = DType.float32

@@ -1,6 +1,5 @@
 """Whether the prompts of a run have the tokens that the model's own tokenizer gives their text."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from tiny_ablation.run.prepare import PreparedRun
@@ -17,15 +16,15 @@ def prompt_faults(prepared: PreparedRun) -> list[str]:
     tokenizer = prepared.network.model.tokenizer
     sides = [(t.example.id, t.example.clean, t.clean_ids) for t in prepared.tokens]
     sides += [(t.example.id, t.example.corrupt, t.corrupt_ids) for t in prepared.tokens if t.corrupt_ids]
-    found = [
-        (name, ids, again)
-        for name, text, ids in sides
-        if not _same(ids, again := _plainly(tokenizer, text, asked), tokenizer.all_special_ids)
-    ]
+    found = []
+    for name, text, ids in sides:
+        again = _plainly(tokenizer, text, asked)
+        if list(ids) != again[: len(ids)] or not set(again[len(ids) :]) <= set(tokenizer.all_special_ids):
+            found.append((name, ids, again))
     if not found:
         return []
-    name, ids, again = found[0]
-    shown = [" ".join(map(str, tokenizer.convert_ids_to_tokens(list(each[:_SHOWN])))) for each in (ids, again)]
+    name, *both = found[0]
+    shown = [" ".join(map(str, tokenizer.convert_ids_to_tokens(list(each[:_SHOWN])))) for each in both]
     return [
         f"{len(found)} of {len(sides)} prompts are not tokenised as the model's tokenizer does it: example {name} begins with "
         f"{shown[0]!r}, and by the tokenizer with {shown[1]!r}"
@@ -45,7 +44,3 @@ def _plainly(tokenizer: Any, text: str, asked: str) -> list[int]:
         before = [bos, *before]
     # A text that is written with its opening, as a chat template writes it, does not get it twice.
     return bare if bare[: len(before)] == before else before + bare
-
-
-def _same(ids: Sequence[int], again: Sequence[int], special: Sequence[int]) -> bool:
-    return list(ids) == list(again[: len(ids)]) and set(again[len(ids) :]) <= set(special)

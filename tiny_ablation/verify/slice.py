@@ -32,23 +32,14 @@ PATIENCE = 5
 
 @dataclass(frozen=True)
 class Slice:
-    """The part of a arm that is computed again.
-
-    Attributes:
-        measured: the arm's results.
-        rows: indices of rows: strongest, weakest and random ones.
-        examples: indices into the finished examples: the shortest, the longest, the last and random ones.
-        metrics: what was measured.
-        compared: both results, by metric.
-        near: (1 + n_sites, n_examples) bool: whether a router was so near a tie that rounding may choose other experts.
-    """
+    """The part of an arm that is computed again."""
 
     measured: Measured
-    rows: Sequence[int]
-    examples: Sequence[int]
+    rows: Sequence[int]  # of the arm: strongest, weakest and random ones
+    examples: Sequence[int]  # of the finished examples: the shortest, the longest, the last and random ones
     metrics: Sequence[Metric]
-    compared: dict[str, Compared]
-    near: Any = None
+    compared: dict[str, Compared]  # by metric
+    near: Any = None  # (1 + n_sites, n_examples) bool: a router was so near a tie that rounding may choose other experts
 
     @property
     def labels(self) -> list[str]:
@@ -62,30 +53,25 @@ class Slice:
 
 
 def resolve_mode(mode: VerifyMode, device: str, *, placed: bool = False) -> VerifyMode:
-    """What `auto` means here: double precision on a CPU; single for an accelerator, and where memory is short for the model.
-
-    Args:
-        mode: as the config says.
-        device: that the run computed on.
-        placed: whether the model was spread over devices or disk.
-    """
+    """What `auto` means for a run on `device`: double precision on a CPU; single on others, and for a `placed` model."""
     if mode is not VerifyMode.auto:
         return mode
     return VerifyMode.float64 if device == "cpu" and not placed else VerifyMode.cpu
 
 
 def slices(prepared: PreparedRun, measured: Sequence[Measured], models: Mapping[int, Bare], dtype: DType) -> list[Slice]:
-    """A slice of every arm that is looked at, computed again.
-
-    Args:
-        prepared: the run.
-        measured: all of its arms.
-        models: what to compute with, by the identity of the network that each judges.
-        dtype: their precision.
-    """
+    """A slice of every chosen arm, computed again by `models` (`dtype`), which stand by the `id` of the network they judge."""
     root = prepared.spec.settings.root
     tolerance = max(NUMERICAL_TOLERANCE[root.device.dtype], NUMERICAL_TOLERANCE[dtype])
-    return [_computed(prepared, part, models, tolerance) for part in plan(measured, prepared.metrics, root)]
+    out = []
+    for part in plan(measured, prepared.metrics, root):
+        cells = _cells_again(prepared, part, models)
+        # Floors are for logits of size 10, and a lead of a router is told relative to its logits.
+        near = _table(cells, lambda cell: cell.router <= tolerance / 10) > 0
+        part = replace(part, near=near)
+        part.compared.update({m.name: _compared(m, part, cells, tolerance) for m in prepared.metrics})
+        out.append(part)
+    return out
 
 
 def plan(measured: Sequence[Measured], metrics: Sequence[Metric], root: RootConfig) -> list[Slice]:
@@ -100,19 +86,19 @@ def plan(measured: Sequence[Measured], metrics: Sequence[Metric], root: RootConf
         drawn = generator(root.seed, "verify", "arms").permutation(with_rows[1:]).tolist()
         with_rows = sorted([*with_rows[:1], *drawn[: most - 1]])
         runs //= max(1, len(with_rows))
-    looked_at = [i for i, m in enumerate(measured) if i in with_rows or not any(row.runs for row in m.arm.rows)]
-    return [_planned(measured[i], metrics, choose(measured[i], metrics[0].name, share, root, i), runs, root) for i in looked_at]
-
-
-def _planned(measured: Measured, metrics: Sequence[Metric], rows: list[int], runs: int | None, root: RootConfig) -> Slice:
-    """So many examples, and if need be so few rows, that the arm takes no more than `runs` runs of the model."""
-    costs = {i: len(measured.arm.rows[i].runs) for i in rows}
-    while runs is not None and len(costs) > 1 and sum(costs.values()) > runs:
-        costs.popitem()
-    n = root.verify.n_examples
-    if n is not None and runs is not None and costs:
-        n = max(1, min(n, runs // sum(costs.values())))
-    return Slice(measured, list(costs), _examples(measured, n, root), metrics, {})
+    out = []
+    for i, arm in enumerate(measured):
+        if i not in with_rows and any(row.runs for row in arm.arm.rows):
+            continue
+        costs = {row: len(arm.arm.rows[row].runs) for row in choose(arm, metrics[0].name, share, root, i)}
+        # As few rows, then as few examples, as the arm's part of the runs allows.
+        while runs is not None and len(costs) > 1 and sum(costs.values()) > runs:
+            costs.popitem()
+        n = n_examples
+        if n is not None and runs is not None and costs:
+            n = max(1, min(n, runs // sum(costs.values())))
+        out.append(Slice(arm, list(costs), _examples(arm, n, root), metrics, {}))
+    return out
 
 
 def _examples(measured: Measured, n: int | None, root: RootConfig) -> list[int]:
@@ -125,16 +111,6 @@ def _examples(measured: Measured, n: int | None, root: RootConfig) -> list[int]:
     drawn = generator(root.seed, "verify", "examples").permutation(total).tolist()
     # The last ones of a run are computed when all that could go stale has been used.
     return sorted(list(dict.fromkeys([total - 1, by_length[0], by_length[-1], *drawn]))[:n])
-
-
-def _computed(prepared: PreparedRun, part: Slice, models: Mapping[int, Bare], tolerance: float) -> Slice:
-    cells = _cells_again(prepared, part, models)
-    # Floors are for logits of size 10, and a lead of a router is told relative to its logits.
-    near = _table(cells, lambda cell: cell.router <= tolerance / 10) > 0
-    part = replace(part, near=near)
-    for metric in prepared.metrics:
-        part.compared[metric.name] = _compared(metric, part, cells, tolerance)
-    return part
 
 
 def choose(measured: Measured, name: str, n: int | None, root: RootConfig, arm: int = 0) -> list[int]:

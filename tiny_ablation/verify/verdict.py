@@ -28,19 +28,12 @@ LARGE = 100  # floors that values are to be large, for a factor to be told from 
 
 @dataclass(frozen=True)
 class Compared:
-    """One metric of one arm, computed twice.
+    """One metric of one arm, computed twice; arrays are (1 + n_sites, n_examples): the baseline, then each site."""
 
-    Attributes:
-        main: (1 + n_sites, n_examples): the baseline, then each site.
-        again: the same, computed again.
-        slack: the same: how much of a difference is between two right answers that tie.
-        floor: what rounding can do.
-    """
-
-    main: Any
+    main: Any  # the run's values
     again: Any
-    slack: Any
-    floor: float
+    slack: Any  # how much of a difference may lie between two right answers that tie
+    floor: float  # what rounding can do
 
     @property
     def errors(self) -> Any:
