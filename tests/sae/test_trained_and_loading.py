@@ -100,11 +100,11 @@ def test_interrupted_anywhere_it_ends_in_the_same_weights(network, cache, small,
     expected = (whole / "sae_weights.safetensors").read_bytes()
     shutil.rmtree(whole)
 
-    def interrupt(*_):
+    def interrupt(*_, **__):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(trained_module, stage, interrupt)
+        patched.setattr(f"tiny_ablation.sae.{stage}", interrupt)
         with pytest.raises(Interrupted, match="last checkpoint"):
             trained(recipe(network, small(), 0))
     assert not whole.exists()
