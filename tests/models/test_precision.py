@@ -8,7 +8,7 @@ from transformers import AutoModelForCausalLM, Gemma3ForCausalLM, Gemma3TextConf
 
 from tiny_ablation.config.schema import ModelConfig, ModelSource
 from tiny_ablation.models import loader
-from tiny_ablation.models.precision import convert
+from tiny_ablation.models.device import convert
 from tiny_ablation.models.sources.toy import toy_llama
 
 DTYPES = ("float32", "bfloat16", "float16", "float64")

@@ -4,52 +4,39 @@
 """
 
 import math
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable
 from functools import partial
 from typing import Any
 
 
 def length_class(config: Any) -> Callable[[int], Hashable]:
-    """What a prompt's number of tokens decides about how the model computes all of them.
+    """What the number of tokens of a prompt decides about how the model (of this Hugging Face config) computes all of them.
 
-    Prompts may share a forward pass only where this is the same for all: with LongRoPE (Phi-3) every token of a prompt that is
+    Prompts may share a forward pass only if this is the same for all: with LongRoPE (Phi-3) every token of a prompt that is
     longer than the model was first trained on turns by other angles, with dynamic NTK scaling the angles follow the length.
-
-    Args:
-        config: of a Hugging Face model.
     """
     text = config.get_text_config()
-    classes = [found for rope in _ropes(text) if (found := _class_of(text, rope)) is not None]
+    settings = getattr(text, "rope_parameters", None) or {}
+    nested = [value for value in settings.values() if isinstance(value, dict) and "rope_type" in value]
+    classes: list[Callable[[int], Hashable]] = []
+    for rope in nested or [settings]:  # layers of several kinds may have one rotary embedding each
+        kind = str(rope.get("rope_type", "default"))
+        if kind == "longrope":
+            classes.append(lambda n, short=rope["original_max_position_embeddings"]: n > short)
+        elif "dynamic" in kind:
+            classes.append(lambda n: max(n, text.max_position_embeddings))
     return lambda n: tuple(found(n) for found in classes)
-
-
-def _ropes(config: Any) -> Iterator[dict[str, Any]]:
-    """The settings of each rotary embedding; layers of several kinds may have one each."""
-    found = getattr(config, "rope_parameters", None) or {}
-    nested = [value for value in found.values() if isinstance(value, dict) and "rope_type" in value]
-    yield from nested or [found]
-
-
-def _class_of(config: Any, rope: dict[str, Any]) -> Callable[[int], Hashable] | None:
-    kind = str(rope.get("rope_type", "default"))
-    if kind == "longrope":
-        short = rope["original_max_position_embeddings"]
-        return lambda n: n > short
-    if "dynamic" in kind:
-        made_for = config.max_position_embeddings
-        return lambda n: max(n, made_for)
-    return None
 
 
 _WINDOWS = ("sliding_window", "window_size", "attention_chunk_size", "index_topk")
 
 
 def window(config: Any) -> float:
-    """How many tokens the layers look back that look back least, the present one among them; infinite where none is limited.
+    """The shortest attention window of all layers, in tokens, the present one included; infinite if no layer is limited.
 
-    Such layers count the distance in the nodes of a prefix tree, or take the mask of a tree for one that has been cut
-    already, so that a tree must not be larger. Layers that look at the tokens of the highest scores only (DeepSeek V3.2) break
-    ties by order, which is another in a tree.
+    Such layers count the distance in the nodes of a prefix tree, or take the mask of a tree for one that is cut already, so
+    that a tree must not be larger. Layers that attend to the tokens of the highest scores only (DeepSeek V3.2) break ties by
+    order, which is another in a tree.
     """
     text = config.get_text_config()
     sizes = [getattr(text, name, None) for name in _WINDOWS]
@@ -71,35 +58,31 @@ def resume_limit(config: Any, n_layers: int) -> int:
 
 
 def restarts(hf: Any) -> list[Callable[[], None]]:
-    """What makes rotary embeddings forget the prompts that they have seen; to be called before each pass.
+    """Functions that make rotary embeddings forget the prompts that they have seen; to be called before each pass.
 
     With dynamic NTK scaling transformers keeps the frequencies of the longest prompt so far, so that a prompt would be computed
-    differently behind a longer one.
+    differently after a longer one.
     """
+
+    def restart(module: Any, prefix: str) -> None:
+        setattr(module, f"{prefix}inv_freq", getattr(module, f"{prefix}original_inv_freq").clone())
+        setattr(module, f"{prefix}max_seq_len_cached", module.original_max_seq_len)
+
     out = []
     for module in hf.modules():
         kinds = getattr(module, "rope_type", "")
         prefixes = {f"{name}_": kind for name, kind in kinds.items()} if isinstance(kinds, dict) else {"": kinds}
-        out += [partial(_restart, module, prefix) for prefix, kind in prefixes.items() if "dynamic" in kind]
+        out += [partial(restart, module, prefix) for prefix, kind in prefixes.items() if "dynamic" in kind]
     return out
-
-
-def _restart(module: Any, prefix: str) -> None:
-    setattr(module, f"{prefix}inv_freq", getattr(module, f"{prefix}original_inv_freq").clone())
-    setattr(module, f"{prefix}max_seq_len_cached", module.original_max_seq_len)
 
 
 Layout = Callable[[Any], tuple[Any, Any, Any]]  # indices of a fused output -> those of queries, keys and values, by head
 
 
 def fused_layouts(config: Any, heads: int, d_head: int, width: int) -> list[Layout]:
-    """How one matrix may give queries, keys and values: the layout of this architecture, or all that fit where none is listed.
+    """How one matrix with `width` outputs may give queries, keys and values.
 
-    Args:
-        config: of the model's text part.
-        heads: query heads.
-        d_head: width of a head.
-        width: of the output.
+    The layout of this architecture (of `config`, the model's text part), or all that fit if none is listed.
     """
     kv, rest = divmod(width - heads * d_head, 2 * d_head)
     if rest or kv < 1 or heads % kv:

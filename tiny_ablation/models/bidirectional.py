@@ -15,11 +15,7 @@ from tiny_ablation.models.sources.induction import NORM_EPS, NORM_GAIN
 
 
 class BidirectionalGPT2(GPT2LMHeadModel):
-    """GPT-2 without causal mask and norms.
-
-    Args:
-        config: with `layer_norm_epsilon=NORM_EPS`, for whoever computes the norms anew.
-    """
+    """GPT-2 without causal mask and norms; `config` has `layer_norm_epsilon=NORM_EPS`, for code that computes norms itself."""
 
     def __init__(self, config: GPT2Config) -> None:
         super().__init__(config)

@@ -17,12 +17,9 @@ KEPT = "keys and values kept while text is written"
 
 
 def continued(network: "Network", ids: Tensor, past: Any) -> tuple[Tensor, Any]:
-    """Logits (rows, d_vocab) behind the last token of each row, and what the model keeps of all tokens so far.
+    """Logits (rows, d_vocab) after the last token of each row, and the keys and values of all tokens so far.
 
-    Args:
-        network: the model.
-        ids: (rows, new) the tokens behind those that are kept.
-        past: what the call before gave; None for the first.
+    `ids`, (rows, new), follow the tokens of `past`, which the call before gave; None for the first call.
     """
     with read_at(network.unembed, lambda x: x[:, -1:]):
         out = network.forward(ids.to(network.device), use_cache=True, past_key_values=past)
@@ -35,25 +32,24 @@ def fault_of_continuing(network: "Network", shortest: int, longest: int) -> str 
 
     Costs a pass over two texts of `longest` tokens, once by itself and once by steps.
     """
-    key = (shortest, longest)
-    if key not in network.continuing:
-        try:
-            network.continuing[key] = _fault(network, *key)
-        except Exception as error:  # a model may have no such memory, or another one
-            if is_out_of_memory(error):
-                raise
-            network.continuing[key] = first_line(error)
-    return network.continuing[key]
-
-
-def _fault(network: "Network", shortest: int, longest: int) -> str | None:
-    ids = torch.cat([probe_ids(network.hf, longest, first=first) for first in (0, longest)])
-    expected = network.forward(ids).logits[:, shortest - 1 :]
-    logits, past = continued(network, ids[:, :shortest], None)
-    found = [logits]
-    for at in range(shortest, longest):
-        if past is None:
-            return "the model keeps no keys and values"
-        logits, past = continued(network, ids[:, at : at + 1], past)
-        found.append(logits)
-    return difference(expected, torch.stack(found, 1))
+    key, fault = (shortest, longest), "the model keeps no keys and values"
+    if key in network.continuing:
+        return network.continuing[key]
+    try:
+        ids = torch.cat([probe_ids(network.hf, longest, first=first) for first in (0, longest)])
+        expected = network.forward(ids).logits[:, shortest - 1 :]
+        logits, past = continued(network, ids[:, :shortest], None)
+        found = [logits]
+        for at in range(shortest, longest):
+            if past is None:
+                break
+            logits, past = continued(network, ids[:, at : at + 1], past)
+            found.append(logits)
+        else:
+            fault = difference(expected, torch.stack(found, 1))
+    except Exception as error:  # a model may have no such memory, or another one
+        if is_out_of_memory(error):
+            raise
+        fault = first_line(error)
+    network.continuing[key] = fault
+    return fault

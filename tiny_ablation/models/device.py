@@ -63,6 +63,23 @@ def set_up_torch(cfg: DeviceConfig) -> None:
     torch.backends.cudnn.allow_tf32 = False
 
 
+def convert(module: Any, *, device: str, dtype: str | None = None) -> None:
+    """Put a torch module on `device` and in `dtype` in place, as `from_pretrained(dtype=...)` leaves it.
+
+    Parameters and the buffers that are stored with them take the precision; None leaves it (some architectures keep their
+    routers in float32). Buffers that the model computes when it is made (`persistent=False`: the frequencies of rotary
+    embeddings, ALiBi slopes) keep theirs: a frequency that is rounded to bfloat16 turns the thousandth token by an angle that
+    is wrong by whole degrees.
+    """
+    import torch
+
+    target = None if dtype is None else getattr(torch, dtype)
+    computed = {id(part._buffers[name]) for part in module.modules() for name in part._non_persistent_buffers_set}
+    for tensor in (*module.parameters(), *module.buffers()):
+        follows = tensor.is_floating_point() and id(tensor) not in computed
+        tensor.data = tensor.data.to(device, target if follows and target else tensor.dtype)
+
+
 def describe_device(name: str) -> dict[str, Any]:
     """What computed, for the provenance."""
     import torch

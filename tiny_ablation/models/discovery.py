@@ -7,8 +7,8 @@ is refused part by part, with the reason, and the rest can be used. Whether what
 
 import inspect
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -34,27 +34,16 @@ _MLP = re.compile(r"mlp|feed_?forward|ffn?|moe|experts?|fc_?(out|2)|output|linea
 
 @dataclass
 class Block:
-    """The parts of one block.
+    """The parts of one block."""
 
-    Attributes:
-        module: the block.
-        watched: the pass in which they were found.
-        tokens: how many tokens it had.
-        points: the places that were found; of q, k and v each that may be right.
-        refused: why a place is not there, in words.
-        attention: its attention; None where it has none with heads.
-        mlp: the module whose output is what the MLP adds, before a norm behind it; None where there is none.
-        terms: what it adds to the residual stream; None where that was not found.
-    """
-
-    module: nn.Module
-    watched: Watched
-    tokens: int
-    points: dict[str, list[HookPoint]] = field(default_factory=dict)
-    refused: dict[str, str] = field(default_factory=dict)
-    attention: Attention | None = None
-    mlp: nn.Module | None = None
-    terms: list[Term] | None = None
+    module: nn.Module  # the block
+    watched: Watched  # the pass in which the parts were found
+    tokens: int  # of that pass
+    points: dict[str, list[HookPoint]] = field(default_factory=dict)  # all candidates for q, k and v, one for other components
+    refused: dict[str, str] = field(default_factory=dict)  # why a component is not there, in words
+    attention: Attention | None = None  # None if it has none with heads
+    mlp: nn.Module | None = None  # its output is what the MLP adds, before a norm after it; None if there is none
+    terms: list[Term] | None = None  # what the block adds to the residual stream; None if not found
 
 
 def probe_ids(hf: Any, n: int | None = None, first: int = 0) -> Tensor:
@@ -89,7 +78,7 @@ def find_blocks(hf: Any) -> list[Watched]:
     layers = getattr(hf.config.get_text_config(), "num_hidden_layers", None)
     stacks.sort(key=lambda m: (len(m) == layers, sum(p.numel() for p in m.parameters())), reverse=True)
     for stack in stacks[:3]:
-        order, seen = _calls(hf, list(stack))
+        order, seen = _calls(hf, stack)
         if _is_stack(order, seen):
             _refuse_others(hf, stack, stacks)
             return [seen[i] for i in order]
@@ -113,7 +102,7 @@ def _refuse_others(hf: Any, found: nn.ModuleList, stacks: Sequence[nn.ModuleList
     inside, names = set(found.modules()), {module: name for name, module in hf.named_modules()}
     for stack in stacks:
         if stack not in inside and found not in set(stack.modules()) and len(stack) > 1:
-            order, seen = _calls(hf, list(stack))
+            order, seen = _calls(hf, stack)
             if len(order) > 1 and _is_stack(order, seen):
                 raise ModelError(
                     f"the residual stream of this model goes through several stacks of blocks ({names[found]}, "
@@ -121,13 +110,13 @@ def _refuse_others(hf: Any, found: nn.ModuleList, stacks: Sequence[nn.ModuleList
                 )
 
 
-def _calls(hf: Any, blocks: Sequence[nn.Module]) -> tuple[list[int], list[Watched]]:
+def _calls(hf: Any, stack: nn.ModuleList) -> tuple[list[int], list[Watched]]:
     """Which modules run in a pass, one after the other, and what happened in each."""
     order: list[int] = []
     with ExitStack() as hooks:
-        for i, block in enumerate(blocks):
+        for i, block in enumerate(stack):
             hooks.enter_context(removed(block.register_forward_pre_hook(lambda *_, i=i: order.append(i))))
-        seen = hooks.enter_context(watching(blocks))
+        seen = hooks.enter_context(watching(list(stack)))
         run(hf, probe_ids(hf))
     return order, seen
 
@@ -141,17 +130,26 @@ def find_final_norm(hf: Any, unembed: nn.Module) -> nn.Module | None:
 
 
 def take_apart(hf: Any, seen: list[Watched]) -> list[Block]:
-    """The parts of every block; see `Block`.
-
-    Args:
-        hf: the model.
-        seen: what happened in its blocks; see `find_blocks`.
-    """
+    """The parts of every block, from what happened in them (`find_blocks`)."""
     ids, blocks = probe_ids(hf), [watched.block for watched in seen]
-    silent = {e.module for w in seen for e in w.events if _is_silent(e, w)}
+    silent = {
+        event.module
+        for watched in seen
+        for event in watched.events
+        if "." not in event.name
+        and event.gave is not None
+        and watched.entering is not None
+        and event.gave.numel() == watched.entering.numel()
+        and not bool(event.gave.any())
+    }
     if silent:
-        # What is zero cannot be recognised in a sum, so the modules that give nothing are given a voice.
-        with _voiced(silent), watching(blocks) as seen:
+        # Zeros cannot be recognised in a sum, so the modules that give nothing give noise instead.
+        generator = torch.Generator().manual_seed(0)
+        with ExitStack() as hooks:
+            for module in silent:
+                voice = HookPoint("", module, "out").attach(lambda x: torch.randn(x.shape, generator=generator).to(x))
+                hooks.enter_context(removed(voice))
+            seen = hooks.enter_context(watching(blocks))
             run(hf, ids)
     with watching(blocks) as again, attention_watched(hf, again), suppress(Exception):
         run(hf, ids)  # which may fail where attention is code of the model's own
@@ -160,35 +158,14 @@ def take_apart(hf: Any, seen: list[Watched]) -> list[Block]:
     return [_block(watched, hf.config.get_text_config(), ids.shape[1]) for watched in seen]
 
 
-def _is_silent(event: Event, watched: Watched) -> bool:
-    gave = event.gave
-    return (
-        "." not in event.name
-        and gave is not None
-        and watched.entering is not None
-        and gave.numel() == watched.entering.numel()
-        and not bool(gave.any())
-    )
-
-
-@contextmanager
-def _voiced(modules: set[nn.Module]) -> Iterator[None]:
-    generator = torch.Generator().manual_seed(0)
-
-    def voice(x: Tensor) -> Tensor:
-        return torch.randn(x.shape, generator=generator).to(x)
-
-    with ExitStack() as hooks:
-        for module in modules:
-            hooks.enter_context(removed(HookPoint("", module, "out").attach(voice)))
-        yield
-
-
 def _block(watched: Watched, config: Any, tokens: int) -> Block:
     block = Block(watched.block, watched, tokens)
-    for component, side in (("resid_pre", "in"), ("resid_post", "out")):
-        block.points[component] = [HookPoint("", watched.block, side)]
-    _streams(block)
+    if reason := _fault_of_streams(block):
+        block.refused |= dict.fromkeys(("resid_pre", "resid_post"), reason)
+    else:
+        block.points["resid_pre"] = [HookPoint("", watched.block, "in")]
+        block.points["resid_post"] = [HookPoint("", watched.block, "out")]
+        block.terms = terms_of(watched)
     _attention(block, config)
     if block.terms is not None:
         _added(block, block.terms)
@@ -203,21 +180,16 @@ def _block(watched: Watched, config: Any, tokens: int) -> Block:
     return block
 
 
-def _streams(block: Block) -> None:
-    """Refuse a residual stream that is not one vector for each token, and find out what is added to it."""
-    result, reason = block.watched.result, ""
-    entering, leaving = block.watched.entering, block.watched.leaving
+def _fault_of_streams(block: Block) -> str | None:
+    """Why the residual stream is not one vector for each token; None if it is."""
+    entering, leaving, result = block.watched.entering, block.watched.leaving, block.watched.result
     if entering is None or leaving is None or entering.dim() != 3 or leaving.shape != entering.shape:
-        reason = "its residual stream is not one vector a token"
-    elif entering.shape[:2] != (1, block.tokens):
-        reason = "its residual stream is not ordered by prompt and token"
-    elif isinstance(result, tuple) and leaving.shape in [getattr(x, "shape", None) for x in result[1:]]:
-        reason = "it has several residual streams"
-    if reason:
-        block.points.clear()
-        block.refused |= dict.fromkeys(("resid_pre", "resid_post"), reason)
-    else:
-        block.terms = terms_of(block.watched)
+        return "its residual stream is not one vector a token"
+    if entering.shape[:2] != (1, block.tokens):
+        return "its residual stream is not ordered by prompt and token"
+    if isinstance(result, tuple) and leaving.shape in [getattr(x, "shape", None) for x in result[1:]]:
+        return "it has several residual streams"
+    return None
 
 
 def _attention(block: Block, config: Any) -> None:
@@ -246,27 +218,30 @@ def _added(block: Block, terms: Sequence[Term]) -> None:
     by_token = [term for term in rest if _by_token(origins[id(term)], block.tokens)]
     named = [term for term in rest if _MLP.search(origins[id(term)].name)]
     named = [term for term in named if term in by_token] or named or by_token
-    if len(named) == 1:
-        [term] = named
-        block.points["mlp_out"] = [HookPoint("", term.event.module, "out", factor=term.factor)]
-        block.mlp = origins[id(term)].module if term in by_token else None
-        _neurons(block, origins[id(term)])
-    elif named:
+    if len(named) > 1:
         block.refused["mlp_out"] = f"its MLP adds to the residual stream in {len(named)} parts"
+    if len(named) != 1:
+        return
+    [term], origin = named, origins[id(named[0])]
+    block.points["mlp_out"] = [HookPoint("", term.event.module, "out", factor=term.factor)]
+    block.mlp = origin.module if term in by_token else None
+    # Neurons are the input of the matrix whose output is the MLP's.
+    inside = [e for _, e in matrices(events, origin.name) if same(e.gave, origin.gave)]
+    if inside and inside[-1].given is not None:
+        width = inside[-1].given.shape[-1]
+        block.points["neurons"] = [HookPoint("", inside[-1].module, "in", torch.arange(width)[:, None])]
+    else:
+        block.refused["neurons"] = "its MLP has no single matrix that neurons go into"
 
 
 def _origin(event: Event, events: Sequence[Event]) -> Event:
-    """The module whose output a norm was given; any other module itself."""
+    """The outermost module whose output a norm was given; any other module itself."""
     if is_norm(event):
         for other in events:
             if other is not event and same(other.gave, event.given) and not is_norm(other):
-                return _outermost(other, events)
+                outer = [e for e in events if other.name.startswith(f"{e.name}.") and same(e.gave, other.gave)]
+                return min([other, *outer], key=lambda e: e.name.count("."))
     return event
-
-
-def _outermost(event: Event, events: Sequence[Event]) -> Event:
-    outer = [e for e in events if event.name.startswith(f"{e.name}.") and same(e.gave, event.gave)]
-    return min([event, *outer], key=lambda e: e.name.count("."))
 
 
 def _by_token(event: Event, tokens: int) -> bool:
@@ -274,7 +249,6 @@ def _by_token(event: Event, tokens: int) -> bool:
     if event.given is None or event.gave is None or event.given.numel() % tokens:
         return False
     changed = event.given.reshape(tokens, -1).flip(-1)[:1]
-    point = HookPoint("", event.module, "in")
 
     def change(x: Tensor) -> Tensor:
         new = x.clone()
@@ -282,20 +256,10 @@ def _by_token(event: Event, tokens: int) -> bool:
         return new
 
     try:
-        with torch.no_grad(), removed(point.attach(change)):
+        with torch.no_grad(), removed(HookPoint("", event.module, "in").attach(change)):
             out = event.module(*event.args, **event.kwargs)
     except Exception:  # a module that cannot be called again is not taken for an MLP
         return False
     gave = (out[0] if isinstance(out, (tuple, list)) else out).reshape(tokens, -1)
     before = event.gave.reshape(tokens, -1)
     return torch.allclose(gave[1:], before[1:], rtol=1e-3, atol=1e-5) and not torch.equal(gave[0], before[0])
-
-
-def _neurons(block: Block, origin: Event) -> None:
-    """The input of the matrix whose output is the MLP's."""
-    inside = [e for _, e in matrices(block.watched.events, origin.name) if same(e.gave, origin.gave)]
-    if inside and inside[-1].given is not None:
-        width = inside[-1].given.shape[-1]
-        block.points["neurons"] = [HookPoint("", inside[-1].module, "in", torch.arange(width)[:, None])]
-    else:
-        block.refused["neurons"] = "its MLP has no single matrix that neurons go into"

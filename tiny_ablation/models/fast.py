@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -15,36 +16,24 @@ from tiny_ablation.models.watch import removed
 
 
 class TreeLimits(NamedTuple):
-    """Which prompts a model computes exactly in one prefix tree.
+    """Which prompts a model computes exactly in one prefix tree."""
 
-    Attributes:
-        nodes: how many nodes a tree may have; 0 where the model computes none.
-        length_class: of a prompt's number of tokens; prompts of two classes must not share a pass of any form.
-    """
-
-    nodes: float = math.inf
-    length_class: Callable[[int], Hashable] = lambda _: 0
+    nodes: float = math.inf  # the largest tree; 0 if the model computes none
+    length_class: Callable[[int], Hashable] = lambda _: 0  # of a number of tokens; a pass must not mix two classes
 
 
 @contextmanager
 def resumed(parts: Sequence[Parts], start: int, entering: Tensor) -> Iterator[None]:
     """Within: blocks before `start` hand their input through, and `start` receives `entering`, (rows, seq, d_model)."""
-    with ExitStack() as stack:
-        stack.enter_context(removed(parts[start].points["resid_pre"].attach(lambda _: entering)))
-        for part in parts[:start]:
-            stack.enter_context(_handing_through(part))
-        yield
 
-
-@contextmanager
-def _handing_through(part: Parts) -> Iterator[None]:
-    form = part.result
-
-    def forward(*args: Any, **kwargs: Any) -> Any:
+    def hand_through(form: Any, *args: Any, **kwargs: Any) -> Any:
         x = first_tensor(args, kwargs)[1]
         return type(form)((x, *form[1:])) if isinstance(form, (tuple, list)) else x
 
-    with computing(part.module, forward):
+    with ExitStack() as stack:
+        stack.enter_context(removed(parts[start].points["resid_pre"].attach(lambda _: entering)))
+        for part in parts[:start]:
+            stack.enter_context(computing(part.module, partial(hand_through, part.result)))
         yield
 
 
@@ -63,13 +52,9 @@ def mlp_on(mlp: nn.Module, gather: Callable[[Tensor], Tensor], scatter: Callable
 
 
 def tree_inputs(positions: Tensor, sees: Tensor, rows: int, like: Tensor) -> dict[str, Tensor]:
-    """What a model is given for `rows` copies of a prefix tree.
+    """What a model with weights like `like` is given for `rows` copies of a prefix tree.
 
-    Args:
-        positions: (1, nodes) the position of each node in its prompt.
-        sees: (nodes, nodes) bool, which nodes a node attends to.
-        rows: how many copies.
-        like: a weight of the model.
+    `positions`, (1, nodes), are those of the nodes in their prompts; `sees`, (nodes, nodes) bool, is which a node attends to.
     """
     mask = torch.zeros(sees.shape, dtype=like.dtype).masked_fill_(~sees, torch.finfo(like.dtype).min)
     return {

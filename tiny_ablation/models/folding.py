@@ -14,7 +14,7 @@ place, in its own precision; the arithmetic is done in float64.
 Reference: TransformerLens, `fold_ln`, `fold_value_biases` and `center_writing_weights`.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tiny_ablation.errors import ModelError
@@ -25,15 +25,10 @@ if TYPE_CHECKING:
 
 
 class Linear(NamedTuple):
-    """A linear map of any family.
+    """A linear map of any family."""
 
-    Attributes:
-        module: holds `weight` and, maybe, `bias`.
-        transposed: whether `weight` is (in, out), as in GPT-2's `Conv1D`, rather than (out, in).
-    """
-
-    module: "nn.Module"
-    transposed: bool = False
+    module: "nn.Module"  # with `weight` and, maybe, `bias`
+    transposed: bool = False  # whether `weight` is (in, out), as in GPT-2's `Conv1D`, rather than (out, in)
 
     @property
     def weight(self) -> "torch.Tensor":
@@ -63,28 +58,17 @@ class Linear(NamedTuple):
 
 
 class Block(NamedTuple):
-    """The parts of a transformer block that folding touches.
+    """The parts of a transformer block that folding touches."""
 
-    Attributes:
-        reads: each norm with the linear maps that read its output.
-        value: the map whose output holds the values.
-        value_rows: for each query head in turn, the rows of `value` that make its values.
-        output: the attention output projection.
-        writes: the maps that write to the residual stream.
-    """
-
-    reads: "list[tuple[nn.Module, list[Linear]]]"
-    value: Linear
-    value_rows: "torch.Tensor"
-    output: Linear
-    writes: list[Linear]
+    reads: "list[tuple[nn.Module, list[Linear]]]"  # each norm with the linear maps that read its output
+    value: Linear  # the map whose output holds the values
+    value_rows: "torch.Tensor"  # for each query head in turn, the rows of `value` that make its values
+    output: Linear  # the attention output projection
+    writes: list[Linear]  # the maps that write to the residual stream
 
 
 def fold_weights(hf: Any) -> None:
-    """Fold norms and value biases, and centre what is written, in place.
-
-    Args:
-        hf: a causal language model of transformers.
+    """Fold norms and value biases of a causal language model, and centre what is written, in place.
 
     Raises:
         ModelError: how the architecture is to be folded is not known here.
@@ -98,15 +82,28 @@ def fold_weights(hf: Any) -> None:
         )
     layers, final_norm, embeddings, read_block = _READERS[kind](hf)
     with torch.no_grad():
-        _untie(hf)
+        head = hf.get_output_embeddings()
+        if head.weight is hf.get_input_embeddings().weight:  # the final norm goes into the unembedding alone
+            head.weight = torch.nn.Parameter(head.weight.clone(), requires_grad=head.weight.requires_grad)
+        hf.config.tie_word_embeddings = False
         blocks = [read_block(layer) for layer in layers]
         for block in blocks:
             for norm, readers in block.reads:
                 _fold_norm(norm, readers)
-            _fold_value_bias(block)
-        _fold_norm(final_norm, [Linear(hf.get_output_embeddings())])
-        if isinstance(final_norm, torch.nn.LayerNorm):
-            _centre(embeddings, (linear for block in blocks for linear in block.writes))
+            bias = block.value.bias
+            moved = bias[block.value_rows]
+            if moved.any():
+                block.output.set_bias(block.output.bias + block.output.weight @ moved)
+                bias[block.value_rows] = 0
+                block.value.set_bias(bias)
+        _fold_norm(final_norm, [Linear(head)])
+        if isinstance(final_norm, torch.nn.LayerNorm):  # norms that do not read the mean over the stream's coordinates
+            for embedding in embeddings:
+                weight: Any = embedding.weight  # (tokens or positions, d_model)
+                _overwrite(weight, weight.double() - weight.double().mean(dim=1, keepdim=True))
+            for linear in (linear for block in blocks for linear in block.writes):
+                linear.set_weight(linear.weight - linear.weight.mean(dim=0, keepdim=True))
+                linear.set_bias(linear.bias - linear.bias.mean())
 
 
 def _fold_norm(norm: Any, readers: list[Linear]) -> None:
@@ -122,55 +119,22 @@ def _fold_norm(norm: Any, readers: list[Linear]) -> None:
         bias.fill_(0)
 
 
-def _fold_value_bias(block: Block) -> None:
-    bias = block.value.bias
-    moved = bias[block.value_rows]
-    if not moved.any():
-        return
-    block.output.set_bias(block.output.bias + block.output.weight @ moved)
-    bias[block.value_rows] = 0
-    block.value.set_bias(bias)
-
-
-def _centre(embeddings: "list[nn.Module]", writes: Iterable[Linear]) -> None:
-    """Take away the mean over the residual stream's coordinates."""
-    for embedding in embeddings:
-        weight: Any = embedding.weight  # (tokens or positions, d_model)
-        _overwrite(weight, weight.double() - weight.double().mean(dim=1, keepdim=True))
-    for linear in writes:
-        linear.set_weight(linear.weight - linear.weight.mean(dim=0, keepdim=True))
-        linear.set_bias(linear.bias - linear.bias.mean())
-
-
-def _untie(hf: Any) -> None:
-    """Give the unembedding weights of its own, for the final norm goes into it and not into the embedding."""
-    import torch
-
-    head = hf.get_output_embeddings()
-    if head.weight is hf.get_input_embeddings().weight:
-        head.weight = torch.nn.Parameter(head.weight.clone(), requires_grad=head.weight.requires_grad)
-    hf.config.tie_word_embeddings = False
-
-
 def _overwrite(parameter: Any, value: "torch.Tensor") -> None:
     parameter.copy_(value.to(parameter.dtype))
-
-
-def _grouped_rows(n_heads: int, n_kv_heads: int, d_head: int) -> "torch.Tensor":
-    """For each query head the rows of its key/value head, (n_heads * d_head,)."""
-    import torch
-
-    rows = torch.arange(n_kv_heads * d_head).view(n_kv_heads, d_head)
-    return rows.repeat_interleave(n_heads // n_kv_heads, dim=0).flatten()
 
 
 _Parts = tuple[Any, Any, list[Any], Callable[[Any], Block]]
 
 
 def _llama(hf: Any) -> _Parts:
+    import torch
+
     config = hf.config
-    d_head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    rows = _grouped_rows(config.num_attention_heads, config.num_key_value_heads, d_head)
+    n_heads, n_kv_heads = config.num_attention_heads, config.num_key_value_heads
+    d_head = getattr(config, "head_dim", None) or config.hidden_size // n_heads
+    # For each query head the rows of its key/value head, (n_heads * d_head,)
+    rows = torch.arange(n_kv_heads * d_head).view(n_kv_heads, d_head)
+    rows = rows.repeat_interleave(n_heads // n_kv_heads, dim=0).flatten()
 
     def block(layer: Any) -> Block:
         attention, mlp = layer.self_attn, layer.mlp

@@ -29,24 +29,15 @@ UNKNOWN_FUSED = "q, k and v of this model are fused in a way that is not known"
 
 @dataclass
 class Attention:
-    """The attention of one block.
+    """The attention of one block."""
 
-    Attributes:
-        call: the call of the smallest module that holds the projections, attention itself and the output projection.
-        heads: query heads.
-        kv_heads: key and value heads.
-        output: the call of the output projection.
-        units: for each component the module and side where its units are, and which entries of the last axis belong to each,
-            (units, width); q, k and v may have several candidates, of which the proof chooses.
-        refused: why other components have none.
-    """
-
-    call: Event
-    heads: int
-    output: Event
-    kv_heads: int = 0
+    call: Event  # of the smallest module that holds the projections, attention itself and the output projection
+    heads: int  # query heads
+    output: Event  # the call of the output projection
+    # For each component the module and side where its units are, and which entries of the last axis belong to each,
+    # (units, width); q, k and v may have several candidates, of which the proof chooses.
     units: dict[str, list[tuple[Event, str, Tensor]]] = field(default_factory=dict)
-    refused: dict[str, str] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)  # why other components have none
 
 
 def attention_of(watched: Watched, config: Any) -> "Attention | str":
@@ -54,13 +45,22 @@ def attention_of(watched: Watched, config: Any) -> "Attention | str":
     if len(watched.attended) > 1:
         return f"its blocks attend {len(watched.attended)} times"
     found = _by_call(watched) if watched.attended else _by_name(watched, config)
-    if not isinstance(found, str):
-        _queries_keys_values(found, watched, config)
+    if isinstance(found, str):
+        return found
+    width = width_of(found.output.given)
+    found.units["z"] = [(found.output, "in", torch.arange(width).view(found.heads, -1))]
+    maps = [e for _, e in matrices(watched.events, found.call.name) if e is not found.output]
+    named = {part: [e for e in maps if _is_called(e, pattern)] for part, pattern in _NAMES.items()}
+    call = watched.attended[0] if watched.attended else None
+    if len(named["q"]) == 1:
+        _separate(found, {part: events[0] for part, events in named.items() if len(events) == 1}, maps, call)
+    else:
+        _fused(found, maps, call, config)
     return found
 
 
 def matrices(events: Sequence[Event], inside: str = "") -> Iterator[tuple[int, Event]]:
-    """The calls of modules that multiply by a matrix, with their places among all; those inside a module where one is named."""
+    """The calls of modules that multiply by a matrix, with their places in `events`; if a module is named, those inside it."""
     for i, event in enumerate(events):
         weight = getattr(event.module, "weight", None)
         if (
@@ -83,7 +83,7 @@ def _by_call(watched: Watched) -> "Attention | str":
     while name:
         behind = [e for i, e in matrices(watched.events, name) if i >= call.at and width_of(e.given) == width]
         if behind:
-            return Attention(_event(watched, name), call.heads, behind[-1])
+            return Attention(next(event for event in watched.events if event.name == name), call.heads, behind[-1])
         name = name.rpartition(".")[0]
     return "the output projection of its attention was not found"
 
@@ -101,25 +101,9 @@ def _by_name(watched: Watched, config: Any) -> "Attention | str":
     return NO_ATTENTION
 
 
-def _event(watched: Watched, name: str) -> Event:
-    return next(event for event in watched.events if event.name == name)
-
-
 def width_of(x: Tensor | None) -> int:
     """The size of the last axis; 0 for nothing."""
     return 0 if x is None else x.shape[-1]
-
-
-def _queries_keys_values(found: Attention, watched: Watched, config: Any) -> None:
-    width = width_of(found.output.given)
-    found.units["z"] = [(found.output, "in", _split(torch.arange(width), found.heads))]
-    maps = [e for _, e in matrices(watched.events, found.call.name) if e is not found.output]
-    named = {part: [e for e in maps if _is_called(e, pattern)] for part, pattern in _NAMES.items()}
-    call = watched.attended[0] if watched.attended else None
-    if len(named["q"]) == 1:
-        _separate(found, {part: events[0] for part, events in named.items() if len(events) == 1}, maps, call)
-    else:
-        _fused(found, maps, call, config)
 
 
 def _is_called(event: Event, pattern: re.Pattern[str]) -> bool:
@@ -139,13 +123,11 @@ def _separate(found: Attention, named: Mapping[str, Event], maps: Sequence[Event
     if joint:
         of_head = torch.arange(width_of(joint[0].gave)).view(found.heads, -1)
         found.units["v"] = [(joint[0], "out", of_head[:, -d_value:])]
-        found.kv_heads = found.heads
         found.refused["k"] = "a key of this model is made of a part of each head's own and one that all heads share"
         return
     for part, d in (("k", d_query), ("v", d_value)):
         if part in named and width_of(named[part].gave) % d == 0:
             found.units[part] = [(named[part], "out", torch.arange(width_of(named[part].gave)).view(-1, d))]
-            found.kv_heads = max(found.kv_heads, width_of(named[part].gave) // d)
     if "k" not in named and "v" not in named:
         found.refused |= dict.fromkeys("kv", SHARED)
     elif "v" not in named:
@@ -166,9 +148,3 @@ def _fused(found: Attention, maps: Sequence[Event], call: Any, config: Any) -> N
             found.units.setdefault(part, []).append((widths[0], "out", units))
     if "q" not in found.units:
         found.refused |= dict.fromkeys("qkv", UNKNOWN_FUSED)
-    else:
-        found.kv_heads = len(found.units["k"][0][2])
-
-
-def _split(index: Tensor, n: int) -> Tensor:
-    return index.view(n, -1)

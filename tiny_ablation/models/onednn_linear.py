@@ -32,11 +32,7 @@ ROWS = 256
 
 
 class FastProducts:
-    """The products of one network; packed at their first use.
-
-    Args:
-        network: the model.
-    """
+    """The products of one network; packed at their first use."""
 
     def __init__(self, network: "Network") -> None:
         # Not the network itself: `fast_products` must not keep the model that it is asked for.

@@ -22,11 +22,7 @@ class Frame(NamedTuple):
 
 
 def frame(name: str, tokenizer: Any) -> Frame:
-    """What a tokenizer puts around one text.
-
-    Args:
-        name: of the model, for messages.
-        tokenizer: a Hugging Face tokenizer.
+    """What the tokenizer of the model `name` puts around one text.
 
     Raises:
         ModelError: it cannot tokenise, or what it puts there depends on the text.

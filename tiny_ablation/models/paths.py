@@ -11,7 +11,7 @@ itself, and said. Ways of computing that may be used at once are tried at once, 
 seven passes over a few tokens, three of which are as long as the longest prompt.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -35,23 +35,14 @@ _PRODUCTS, _LAST_MLP, _CHUNKS = "oneDNN products", "last MLP on few tokens", "at
 
 @dataclass(frozen=True)
 class Paths:
-    """What may be used on prompts of some length.
+    """What may be used on prompts of some length."""
 
-    Attributes:
-        resume: the last block at which a pass may begin; None where every pass runs the whole model.
-        trees: which prompts may share a prefix tree.
-        chunks: whether attention in a tree may be computed in chunks.
-        products: whether oneDNN may multiply.
-        last_mlp: whether the last MLP may run on the tokens that are read only.
-        off: what may not, and why.
-    """
-
-    resume: int | None
-    trees: TreeLimits
-    chunks: bool
-    products: bool
-    last_mlp: bool
-    off: dict[str, str] = field(default_factory=dict)
+    resume: int | None  # the last block at which a pass may begin; None if every pass runs the whole model
+    trees: TreeLimits  # which prompts may share a prefix tree
+    chunks: bool  # attention in a tree may be computed in chunks
+    products: bool  # oneDNN may multiply
+    last_mlp: bool  # the last MLP may run on the tokens that are read only
+    off: dict[str, str] = field(default_factory=dict)  # what may not be used, and why
 
 
 def round_up(longest: int, context: int | None) -> int:
@@ -61,12 +52,7 @@ def round_up(longest: int, context: int | None) -> int:
 
 
 def prove_paths(network: "Network", longest: int, off: dict[str, str] | None = None) -> Paths:
-    """Which fast ways agree with the bare model on prompts of up to `longest` tokens.
-
-    Args:
-        network: the model.
-        longest: tokens.
-        off: which do not agree, where that was found out before.
+    """Which fast ways agree with the bare model on prompts of up to `longest` tokens; `off` if that was found out before.
 
     Raises:
         ModelError: prompts in one batch change each other, or the logits are not made of the residual stream token by token.
@@ -100,9 +86,15 @@ def _found_off(judge: Judge, longest: int) -> dict[str, str]:
     network, off = judge.network, {}
     allowed = _allowed(network, off)
     limit = allowed.resume or 0
-    starts = _starts(network, limit)
+    # The middle block and the last of each kind, of those at which a pass may begin.
+    kinds = {_kind(part): layer for layer, part in enumerate(network.parts) if layer <= limit}
+    starts = sorted({limit // 2, *kinds.values()})
     long, *small = judge.prompts([longest, *[min(longest, SHORTEST)] * 2], [*starts, limit])
-    ways = _ways(network, small, allowed)
+    ways: dict[str, Way] = {}  # of computing a batch of these prompts that this machine and model may have
+    if allowed.products:
+        ways[_PRODUCTS] = fast_products(network).in_use
+    if allowed.last_mlp:
+        ways[_LAST_MLP] = lambda: _last_mlp(network.parts[-1].mlp, len(small), len(small[0].ids))
     if _fault("all", lambda: judge.fault_of_rows(small, ways.values())):
         judge.check_rows(small)
         for name, way in ways.items():
@@ -124,12 +116,6 @@ def _fault(path: str, check: Callable[[], str | None]) -> dict[str, str]:
     except Exception as error:  # a model may refuse masks, positions or subsets of tokens in any way
         fault = first_line(error)
     return {path: fault} if fault else {}
-
-
-def _starts(network: "Network", limit: int) -> list[int]:
-    """The middle block and the last of each kind, of those at which a pass may begin."""
-    kinds = {_kind(part): layer for layer, part in enumerate(network.parts) if layer <= limit}
-    return sorted({limit // 2, *kinds.values()})
 
 
 def _resuming(judge: Judge, asked: list[tuple[Prompt, list[int]]]) -> str | None:
@@ -167,16 +153,6 @@ def _chunks(judge: Judge, tree: Tree) -> str | None:
         inputs = tree_inputs(tree.positions[:, nodes], sees, 1, judge.weight)
         found = judge.last(tree.ids[:, nodes], at, **inputs)
     return difference(tree.prompts[-1].logits, found)
-
-
-def _ways(network: "Network", prompts: Sequence[Prompt], allowed: Paths) -> dict[str, Way]:
-    """Ways of computing a batch of these prompts that this machine and model may have."""
-    ways: dict[str, Way] = {}
-    if allowed.products:
-        ways[_PRODUCTS] = fast_products(network).in_use
-    if allowed.last_mlp:
-        ways[_LAST_MLP] = lambda: _last_mlp(network.parts[-1].mlp, len(prompts), len(prompts[0].ids))
-    return ways
 
 
 def _last_mlp(mlp: Any, rows: int, width: int) -> AbstractContextManager[None]:

@@ -21,24 +21,15 @@ DISK = {"": "disk"}
 
 
 class Placement(NamedTuple):
-    """How a model is spread over devices.
+    """How a model is spread over devices."""
 
-    Attributes:
-        memory: of the weights, how much goes where, such as `((0, "20GB"), ("cpu", "8GB"))`; what is beyond that stays on
-            disk. None takes what is free.
-        device: the kind of device to begin with.
-    """
-
+    # How much of the weights goes where, such as `((0, "20GB"), ("cpu", "8GB"))`; the rest stays on disk. None: what is free.
     memory: tuple[tuple[int | str, str | None], ...]
-    device: str
+    device: str  # the kind of device to begin with
 
 
 def placement(cfg: Any, device: str) -> Placement | None:
-    """What `device.map` asks for; None where the model goes to one device.
-
-    Args:
-        cfg: the group `device` of a config.
-        device: the torch device that was resolved.
+    """What the config group `device` asks for on the resolved torch device; None if the model goes to one device.
 
     Raises:
         ConfigError: a memory without a map, or on the wrong device.

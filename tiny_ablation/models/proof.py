@@ -26,7 +26,7 @@ from tiny_ablation.models.discovery import NO_MLP, Block, find_blocks, probe_ids
 from tiny_ablation.models.heads import UNKNOWN_FUSED, width_of
 from tiny_ablation.models.hookpoints import HEAD_COMPONENTS, HookPoint
 from tiny_ablation.models.streams import alike, is_norm, same, terms_of
-from tiny_ablation.models.watch import Watched, removed, showing, watching
+from tiny_ablation.models.watch import removed, showing, watching
 
 _ELSEWHERE = "what its attention and its MLP give goes through other parts before it is added"
 _CHANGED = 1e-5  # of the largest value: less is rounding
@@ -34,21 +34,13 @@ _CHANGED = 1e-5  # of the largest value: less is rounding
 
 @dataclass(frozen=True)
 class Parts:
-    """What was proven of one block.
+    """What was proven of one block."""
 
-    Attributes:
-        module: the block.
-        points: where each place is.
-        refused: why the others cannot be used, in words.
-        mlp: the module whose output is what the MLP adds, before a norm behind it, if it computes token by token.
-        result: what the block gave in a pass, for its form.
-    """
-
-    module: nn.Module
-    points: dict[str, HookPoint]
-    refused: dict[str, str]
-    mlp: nn.Module | None
-    result: Any
+    module: nn.Module  # the block
+    points: dict[str, HookPoint]  # where each component is
+    refused: dict[str, str]  # why the others cannot be used, in words
+    mlp: nn.Module | None  # its output is what the MLP adds, before a norm after it; None unless it computes token by token
+    result: Any  # what the block gave in a pass, for its form
 
 
 def proven_parts(hf: Any) -> tuple[list[Parts], str]:
@@ -62,7 +54,9 @@ def proven_parts(hf: Any) -> tuple[list[Parts], str]:
     _prove_heads_are_all(hf, found)
     chosen: dict[tuple[Any, ...], dict[str, int | str]] = {}
     for block in found:
-        kind = _kind(block)
+        # Blocks that are built alike are proven once.
+        events = tuple((e.name, type(e.module), None if e.gave is None else e.gave.shape) for e in block.watched.events)
+        kind = events, tuple((c, len(points)) for c, points in block.points.items())
         if kind not in chosen:
             chosen[kind] = _choose(block)
         for component, verdict in chosen[kind].items():
@@ -72,7 +66,15 @@ def proven_parts(hf: Any) -> tuple[list[Parts], str]:
             else:
                 block.points[component] = [block.points[component][verdict]]
     shown = _prove_calls(hf, found)
-    _refuse_unequal(found)
+    # Sites are counted with one number of heads: blocks that have another number than most are refused.
+    for component in HEAD_COMPONENTS:
+        points = [(b, b.points[component][0].units) for b in found if component in b.points]
+        counts = [(b, len(units)) for b, units in points if units is not None]
+        numbers = [n for _, n in counts]
+        most = max(numbers, key=lambda n: (numbers.count(n), n), default=0)
+        for block, n in counts:
+            if n != most:
+                _refuse(block, component, f"it has {n} of them, and most blocks of this model have {most}")
     parts = [
         Parts(
             module=block.module,
@@ -91,19 +93,8 @@ def _refuse(block: Block, component: str, reason: str) -> None:
         block.refused[component] = reason
 
 
-def _refuse_unequal(blocks: Sequence[Block]) -> None:
-    """Sites are counted with one number of heads: of blocks that have another, the fewer are refused."""
-    for component in HEAD_COMPONENTS:
-        points = [(b, b.points[component][0].units) for b in blocks if component in b.points]
-        counts = [(b, len(units)) for b, units in points if units is not None]
-        numbers = [n for _, n in counts]
-        most = max(numbers, key=lambda n: (numbers.count(n), n), default=0)
-        for block, n in counts:
-            if n != most:
-                _refuse(block, component, f"it has {n} of them, and most blocks of this model have {most}")
-
-
 def _prove_calls(hf: Any, blocks: Sequence[Block]) -> str:
+    """Refuse what is not reached exactly once in a pass; the result is the print of the pass (`Shown`)."""
     counts: Counter[tuple[int, str]] = Counter()
     with showing(block.module for block in blocks) as seen, ExitStack() as hooks:
         for layer, block in enumerate(blocks):
@@ -153,8 +144,8 @@ def _prove_heads_are_all(hf: Any, blocks: Sequence[Block]) -> None:
         run(hf, probe_ids(hf))
     for layer, values in added.items():
         rows = values.reshape(blocks[layer].tokens, -1)
-        clean = blocks[layer].watched
-        size = max(rows.abs().max().item(), _size(clean, blocks[layer].points["attn_out"][0]))
+        clean = _gave(blocks[layer], blocks[layer].points["attn_out"][0])
+        size = max(rows.abs().max().item(), 0.0 if clean is None else clean.abs().max().item())
         if not bool(((rows - rows[:1]).abs() <= 1e-4 * size).all()):
             _refuse_heads_or_output(blocks[layer])
 
@@ -183,15 +174,9 @@ def _refuse_heads_or_output(block: Block) -> None:
             block.refused[component] = _ELSEWHERE
 
 
-def _size(watched: Watched, point: HookPoint) -> float:
-    gave = next((e.gave for e in watched.events if e.module is point.module), None)
-    return 0.0 if gave is None else gave.abs().max().item()
-
-
-def _kind(block: Block) -> tuple[Any, ...]:
-    """The same for blocks that are built alike."""
-    events = tuple((e.name, type(e.module), None if e.gave is None else e.gave.shape) for e in block.watched.events)
-    return events, tuple((c, len(points)) for c, points in block.points.items())
+def _gave(block: Block, point: HookPoint) -> Tensor | None:
+    """What the module of a place gave when the block was watched."""
+    return next((e.gave for e in block.watched.events if e.module is point.module), None)
 
 
 def _choose(block: Block) -> dict[str, int | str]:
@@ -224,8 +209,14 @@ def _fault(block: Block, component: str, point: HookPoint) -> str:
     heads, n = block.attention.heads, len(point.units)
     if heads % n:
         return f"its {n} {component} cannot be shared out among {heads} heads"
-    part, middle = _is_part(block, point), block.tokens // 2
-    point = _behind_norm(block, point)
+    gave, middle = _gave(block, point), block.tokens // 2
+    # If the module gives more than these units, they may be something else than they were taken for.
+    part = gave is not None and gave.shape[-1] > point.units.numel()
+    for other in block.watched.events if gave is not None else ():
+        # A norm over all heads keeps their order but mixes their sizes, so it is written to what it gives.
+        if is_norm(other) and same(other.given, gave) and width_of(other.given) == width_of(gave):
+            point = HookPoint("", other.module, "out", point.units)
+            break
     taken, moved_first, causal = set(), False, True
     for unit in range(n):
         changed = _changed(block, point, unit, middle)
@@ -244,39 +235,17 @@ def _fault(block: Block, component: str, point: HookPoint) -> str:
     return ""
 
 
-def _is_part(block: Block, point: HookPoint) -> bool:
-    """Whether the module gives more than these units, so that they may be something else than they were taken for."""
-    gave = next((e.gave for e in block.watched.events if e.module is point.module), None)
-    return gave is not None and point.units is not None and gave.shape[-1] > point.units.numel()
-
-
-def _behind_norm(block: Block, point: HookPoint) -> HookPoint:
-    """The place behind a norm over all heads, which keeps their order but mixes their sizes; else the place itself."""
-    event = next((e for e in block.watched.events if e.module is point.module), None)
-    if event is None:
-        return point
-    for other in block.watched.events:
-        if is_norm(other) and same(other.given, event.gave) and width_of(other.given) == width_of(event.gave):
-            return HookPoint("", other.module, "out", point.units)
-    return point
-
-
-def _in_front_of_norm(block: Block) -> tuple[HookPoint, Tensor]:
-    """Where what the heads gave can be seen, and what it was: in front of a norm over all of them (BitNet), if there is one."""
-    assert block.attention is not None
-    output = block.attention.output
-    for event in block.watched.events:
-        if is_norm(event) and same(event.gave, output.given) and event.given is not None:
-            return HookPoint("", event.module, "in"), event.given
-    assert output.given is not None
-    return HookPoint("", output.module, "in"), output.given
-
-
 def _changed(block: Block, point: HookPoint, unit: int, at: int) -> Tensor:
     """(tokens, heads) bool: which heads change at which tokens when a unit is changed at one token."""
     assert block.attention is not None
-    seen, given = _in_front_of_norm(block)
-    before = given.reshape(block.tokens, block.attention.heads, -1)
+    # What the heads gave is seen at the output projection, or before a norm over all of them (BitNet).
+    seen = block.attention.output
+    for event in block.watched.events:
+        if is_norm(event) and same(event.gave, seen.given) and event.given is not None:
+            seen = event
+            break
+    assert seen.given is not None
+    before = seen.given.reshape(block.tokens, block.attention.heads, -1)
 
     def write(x: Tensor) -> None:
         flat = x.view(-1, *x.shape[-2:])
@@ -284,8 +253,8 @@ def _changed(block: Block, point: HookPoint, unit: int, at: int) -> Tensor:
         flat[at, unit] += (3 * x.float().std()).to(x) * noise
 
     found: list[Tensor] = []
-    with removed(point.on_write(write)), removed(seen.attach(lambda x: found.append(x.clone()))), torch.no_grad():
-        call = block.attention.call
+    place, call = HookPoint("", seen.module, "in"), block.attention.call
+    with removed(point.on_write(write)), removed(place.attach(lambda x: found.append(x.clone()))), torch.no_grad():
         call.module(*call.args, **call.kwargs)
     after = found[0].reshape(before.shape)
     return ((after - before).abs() > _CHANGED * before.abs().max()).any(-1)

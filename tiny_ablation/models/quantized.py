@@ -20,11 +20,7 @@ from tiny_ablation.errors import MissingExtraError
 
 
 class PackedLinear(nn.Module):
-    """A linear map with packed weights.
-
-    Args:
-        layer: bitsandbytes' `Linear4bit` or `Linear8bitLt`, whose weights are taken, without a copy.
-    """
+    """A linear map with packed weights, taken from bitsandbytes' `Linear4bit` or `Linear8bitLt` without a copy."""
 
     packed: Tensor
     scale: Tensor

@@ -5,7 +5,7 @@ prompts of a test, each kind of layer that a config has stays, and so do the rel
 """
 
 from collections.abc import Mapping
-from dataclasses import MISSING, Field, fields
+from dataclasses import MISSING, fields
 from typing import Any
 
 from tiny_ablation.errors import ModelError
@@ -176,7 +176,10 @@ def small_config(name: str) -> Any:
 
 
 def _shrunk(cls: Any, special: Mapping[str, Any]) -> Any:
-    names = {field.name: _default(field) for field in fields(cls)}
+    names: dict[str, Any] = {}
+    for field in fields(cls):
+        made = field.default_factory() if field.default_factory is not MISSING else None
+        names[field.name] = made if field.default is MISSING else field.default
     keys = {name: _small(name, value, names) for name, value in names.items() if _is_size(name, value)}
     full = cls()
     for name in cls.sub_configs:
@@ -186,12 +189,6 @@ def _shrunk(cls: Any, special: Mapping[str, Any]) -> Any:
     keys |= _per_layer(full, names)
     keys |= {name: value for name, value in TOKENS.items() if isinstance(names.get(name), (int, list))}
     return cls(**(keys | {name: value for name, value in special.items() if name not in cls.sub_configs}))
-
-
-def _default(field: Field[Any]) -> Any:
-    if field.default is not MISSING:
-        return field.default
-    return field.default_factory() if field.default_factory is not MISSING else None
 
 
 def _is_size(name: str, value: Any) -> bool:
@@ -237,27 +234,16 @@ def _per_layer(full: Any, names: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def random_model(name: str, *, seed: int = 0, **how: Any) -> Any:
-    """The model in float32 and eval mode, on the CPU.
-
-    Args:
-        name: of the architecture, as transformers calls its model type.
-        seed: of the weights.
-        how: for `from_config`, such as `attn_implementation`.
+    """The model of an architecture (transformers' model type) in float32 and eval mode, on the CPU; `how` is for `from_config`.
 
     Raises:
-        Exception: of any kind, where transformers cannot build it.
+        Exception: of any kind, if transformers cannot build it.
     """
     return drawn(small_config(name), seed=seed, **how)
 
 
 def drawn(config: Any, *, seed: int, **how: Any) -> Any:
-    """The model of a config with random weights so large that effects are of the order of logits, in eval mode.
-
-    Args:
-        config: of transformers.
-        seed: of the weights.
-        how: for `from_config`.
-    """
+    """The model of a config with random weights so large that effects are of the order of logits, in eval mode."""
     import torch
     from transformers import AutoModelForCausalLM
 

@@ -15,10 +15,7 @@ from tiny_ablation.models.sources.fit import refuse_countless
 def reading(cfg: ModelConfig, files: ModelFiles, part: str = "") -> Iterator[None]:
     """Within: transformers is quiet, and what it raises becomes a `ModelError` that names the directory.
 
-    Args:
-        cfg: the model.
-        files: where it is.
-        part: what is read, with ` of ` behind it; empty for the model itself.
+    `part` is what is read, followed by ` of `; empty for the model itself.
     """
     try:
         with quiet_transformers(), panics_told():

@@ -31,13 +31,9 @@ _WRITER = "tiny_ablation_scores"
 
 @dataclass(frozen=True)
 class ScoresPoint(HookPoint):
-    """The scores of one block; `module` is its attention.
+    """The scores of one block; `module` is its attention."""
 
-    Attributes:
-        config: of the language model; it names the attention that is in use.
-    """
-
-    config: Any = None
+    config: Any = None  # of the language model; it names the attention that is in use
 
     def on_read(self, fn: Callable[[Tensor], object]) -> Any:
         """There is nothing to read: what stands there is zero."""
@@ -55,7 +51,16 @@ class ScoresPoint(HookPoint):
             added = added_scores(module, (rows, width, width), x)
             assert added is not None
             bound = signature.bind(*args, **kwargs)
-            bound.arguments["attention_mask"] = _with(bound.arguments.get("attention_mask"), added[:, None])
+            mask: Tensor | None = bound.arguments.get("attention_mask")
+            if mask is None:  # a causal one
+                mask = torch.ones((width, width), dtype=torch.bool, device=added.device).tril()[None, None]
+            # (rows, 1 or heads, queries, keys). What the mask excludes becomes minus infinity, not the smallest number: else a
+            # token that sees nothing would see everything.
+            if mask.dtype == torch.bool:
+                whole = added[:, None].masked_fill(~mask, -torch.inf)
+            else:
+                whole = mask.masked_fill(mask < torch.finfo(mask.dtype).min / 2, -torch.inf) + added[:, None]
+            bound.arguments["attention_mask"] = whole
             return bound.args, bound.kwargs
 
         setattr(self.module, _WRITER, fn)
@@ -73,31 +78,13 @@ class _Handle:
 
 
 def added_scores(module: Any, shape: tuple[int, int, int], like: Tensor) -> Tensor | None:
-    """(rows, queries, keys) what is to be added to the scores of an attention module; None where nothing is.
-
-    Args:
-        module: the attention module.
-        shape: of the result.
-        like: a tensor of the same type on the same device.
-    """
+    """(rows, queries, keys), of the type of `like`: what is to be added to the scores of an attention module, if anything."""
     write = getattr(module, _WRITER, None)
     if write is None:
         return None
     added = like.new_zeros(shape[0], shape[1], 1, shape[2])
     write(added)
     return added[:, :, 0]
-
-
-def _with(mask: Tensor | None, added: Tensor) -> Tensor:
-    """(rows, 1 or heads, queries, keys): a mask, of which None is the causal one, with what is added to the scores.
-
-    What it excludes is minus infinity, not the smallest number: else a token that sees nothing would see everything.
-    """
-    if mask is None:
-        mask = torch.ones(added.shape[-2:], dtype=torch.bool, device=added.device).tril()[None, None]
-    if mask.dtype == torch.bool:
-        return added.masked_fill(~mask, -torch.inf)
-    return mask.masked_fill(mask < torch.finfo(mask.dtype).min / 2, -torch.inf) + added
 
 
 def scores_points(hf: Any, parts: "Sequence[Parts]") -> list[ScoresPoint] | str:

@@ -26,15 +26,10 @@ _DEPTHS = (1, 2, 3)  # how deep inside a block the modules that add may stand
 
 @dataclass(frozen=True, eq=False)
 class Term:
-    """Something that is added; equal to itself alone.
+    """Something that is added; equal to itself alone."""
 
-    Attributes:
-        event: the call of the module that gave it.
-        factor: what it is multiplied by: a number, or one for each coordinate.
-    """
-
-    event: Event
-    factor: float | Tensor
+    event: Event  # the call of the module that gave it
+    factor: float | Tensor  # by which it is multiplied: a number, or one for each coordinate
 
 
 def alike(a: Term, b: Term) -> bool:
@@ -49,9 +44,11 @@ def terms_of(watched: Watched) -> list[Term] | None:
     assert watched.leaving is not None
     if watched.entering.shape != watched.leaving.shape:
         return None
+    size, width = watched.entering.numel(), watched.entering.shape[-1]
+    fitting = [e for e in watched.events if e.gave is not None and e.gave.numel() == size and e.gave.shape[-1] == width]
     for way in (_Sum.explain, _Sum.explain_by_coordinate):
         for depth in _DEPTHS:
-            events = [e for e in watched.events if e.name.count(".") < depth and _fits(e, watched.entering)]
+            events = [e for e in fitting if e.name.count(".") < depth]
             found = way(_Sum(watched.entering, events), watched.leaving)
             if found is not None:
                 order = {id(event): i for i, event in enumerate(watched.events)}
@@ -77,10 +74,6 @@ def is_norm(event: Event) -> bool:
         and event.gave is not None
         and event.given.numel() == event.gave.numel()
     )
-
-
-def _fits(event: Event, like: Tensor) -> bool:
-    return event.gave is not None and event.gave.numel() == like.numel() and event.gave.shape[-1] == like.shape[-1]
 
 
 class _Column(NamedTuple):
@@ -125,8 +118,13 @@ class _Sum:
                 return None
             used = factors.abs().amax(1) > _NONE
             if bool(used.all()):
-                terms = zip(kept, factors, strict=True)
-                return [Term(c.event, _number_or_each(f)) for c, f in terms if c.event is not None]
+                terms = []
+                for column, each in zip(kept, factors, strict=True):
+                    first = each[0].item()
+                    is_one = bool(((each - first).abs() <= _NONE * abs(first)).all())  # the same for all coordinates
+                    if column.event is not None:
+                        terms.append(Term(column.event, _round(first) if is_one else each.float()))
+                return terms
             kept = [column for column, use in zip(kept, used, strict=True) if use]
         return None
 
@@ -199,12 +197,6 @@ class _Sum:
 
 def _flat(x: Tensor) -> Tensor:
     return x.detach().cpu().double().reshape(-1)
-
-
-def _number_or_each(factors: Tensor) -> float | Tensor:
-    """One number where it is the same for all coordinates."""
-    first = factors[0].item()
-    return _round(first) if bool(((factors - first).abs() <= _NONE * abs(first)).all()) else factors.float()
 
 
 def _round(factor: float) -> float:

@@ -30,23 +30,14 @@ _CHANGE_SCORES = ("softcap", "s_aux", "sinks", "position_bias", "alibi", "head_m
 
 
 class _Chunk(NamedTuple):
-    """Neighbouring queries and all that they see.
+    """Neighbouring queries and all that they see."""
 
-    Attributes:
-        nodes: which nodes they are.
-        keys: (n_keys,) the nodes that any of them sees.
-        mask: (n_nodes, n_keys) 0 where a query sees a key, else minus infinity.
-        masks: the same below itself, by how often: once for each query head of a group.
-        asked: those of them that are queries, counted from the first; None for all.
-        queries: where these stand among all queries.
-    """
-
-    nodes: slice
-    keys: Tensor
-    mask: Tensor
-    masks: dict[int, Tensor]
-    asked: Tensor | None
-    queries: slice
+    nodes: slice  # which nodes they are
+    keys: Tensor  # (n_keys,) the nodes that any of them sees
+    mask: Tensor  # (n_nodes, n_keys) 0 where a query sees a key, else minus infinity
+    masks: dict[int, Tensor]  # by the number n of query heads in a group, n copies of the mask, one below the other
+    asked: Tensor | None  # those of the nodes that are queries, counted from the first; None for all
+    queries: slice  # where these stand among all queries
 
     def of(self, query: Tensor) -> Tensor:
         """(runs, heads, nodes, width): the queries at their nodes, and zeros elsewhere."""
@@ -62,13 +53,7 @@ class _Chunk(NamedTuple):
         return self.masks[group]
 
     def mask_with(self, added: Tensor, group: int, kv_heads: int) -> Tensor:
-        """(runs * kv heads, group * n_nodes, n_keys): the mask and what is added to the scores of each run besides.
-
-        Args:
-            added: (runs, queries, nodes) of all queries and nodes.
-            group: query heads that share a key.
-            kv_heads: of them.
-        """
+        """(runs * kv heads, group * n_nodes, n_keys): the mask and what is added to all scores, (runs, queries, nodes)."""
         runs, mine = len(added), added[:, self.queries].index_select(2, self.keys)
         if self.asked is not None:
             whole = mine.new_zeros(runs, len(self.mask), len(self.keys))
@@ -83,23 +68,25 @@ KeysValues = tuple[Tensor, Tensor]  # each (1, kv heads, nodes, width), of one b
 class TreeAttention:
     """Attention among the nodes of one tree, in the form that transformers' models call it.
 
-    Args:
-        sees: (nodes, nodes) bool, which nodes a node attends to; at least itself.
-        chunk: queries that are taken together.
+    `sees`, (nodes, nodes) bool, is which nodes a node attends to, at least itself; queries are taken `chunk` at a time.
     """
 
     def __init__(self, sees: Tensor, chunk: int = CHUNK) -> None:
-        self._chunks = [_chunk(sees, slice(start, min(start + chunk, len(sees)))) for start in range(0, len(sees), chunk)]
+        self._chunks: list[_Chunk] = []
+        for start in range(0, len(sees), chunk):
+            nodes = slice(start, min(start + chunk, len(sees)))
+            rows = sees[nodes]
+            keys = rows.any(0).nonzero()[:, 0]
+            mask = torch.zeros(len(rows), len(keys)).masked_fill_(~rows[:, keys], -torch.inf)
+            self._chunks.append(_Chunk(nodes, keys, mask, {}, None, nodes))
         self._keys = torch.cat([chunk.keys for chunk in self._chunks])
         self._others: tuple[Tensor, Iterator[KeysValues]] | None = None
         self.kept: list[KeysValues] = []
 
     def only(self, nodes: Tensor, others: Sequence[KeysValues]) -> "TreeAttention":
-        """Attention whose queries are some of the nodes.
+        """Attention whose queries are some of the nodes, (k,) ascending.
 
-        Args:
-            nodes: (k,) which, ascending.
-            others: keys and values of every node in the run that the others are taken from, block by block.
+        `others` are the keys and values of every node, block by block, in the run from which those of the rest are taken.
         """
         part = copy.copy(self)
         part._others = (nodes, iter(others))
@@ -119,7 +106,7 @@ class TreeAttention:
         return other
 
     def __call__(self, module: Any, query: Tensor, key: Tensor, value: Tensor, *_: Any, **options: Any) -> tuple[Tensor, None]:
-        """Attend.
+        """(runs, queries, heads, width), and no attention weights.
 
         Args:
             module: the attention module; it may have a function that changes scores (`scores`).
@@ -127,9 +114,6 @@ class TreeAttention:
             key: (runs, kv heads, nodes, width).
             value: (runs, kv heads, nodes, width).
             options: `scaling` of the scores; by default `width ** -0.5`. The rest is for other kinds of attention.
-
-        Returns:
-            (runs, queries, heads, width), and no attention weights.
 
         Raises:
             ValueError: something is asked for that changes the scores and that is not made here.
@@ -171,13 +155,6 @@ class TreeAttention:
     def _keeping(self, module: Any, query: Tensor, key: Tensor, value: Tensor, *more: Any, **options: Any) -> Any:
         self.kept.append((key, value))
         return self(module, query, key, value, *more, **options)
-
-
-def _chunk(sees: Tensor, nodes: slice) -> _Chunk:
-    rows = sees[nodes]
-    keys = rows.any(0).nonzero()[:, 0]
-    mask = torch.zeros(len(rows), len(keys)).masked_fill_(~rows[:, keys], -torch.inf)
-    return _Chunk(nodes, keys, mask, {}, None, nodes)
 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scale: float) -> Tensor:

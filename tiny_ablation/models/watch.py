@@ -16,65 +16,35 @@ from tiny_ablation.models.hookpoints import first_tensor
 
 @dataclass(frozen=True, eq=False)
 class Event:
-    """One call of one module; equal to itself alone.
+    """One call of one module; equal to itself alone."""
 
-    Attributes:
-        name: its path from the block.
-        module: the module.
-        given: the first tensor that it was given, if any.
-        gave: the first tensor that it gave, if any.
-        args: all that it was given by position, as it was.
-        kwargs: all that it was given by name, as it was.
-    """
-
-    name: str
+    name: str  # the path from the block
     module: nn.Module
-    given: Tensor | None
-    gave: Tensor | None
-    args: tuple[Any, ...]
+    given: Tensor | None  # the first tensor that it was given, if any
+    gave: Tensor | None  # the first tensor that it gave, if any
+    args: tuple[Any, ...]  # as they were
     kwargs: dict[str, Any]
 
 
 @dataclass
 class Watched:
-    """What happened inside one block.
-
-    Attributes:
-        block: the block.
-        entering: (rows, seq, d_model) the residual stream that it was given, if it was called at all.
-        leaving: (rows, seq, d_model) what it gave.
-        result: that in the form that the block gives it.
-        calls: how often it was called.
-        events: the calls of the modules inside it, in the order in which they ended.
-        attended: the calls of the attention function that transformers' models share: after how many events, and with what.
-    """
+    """What happened inside one block."""
 
     block: nn.Module
-    entering: Tensor | None = None
-    leaving: Tensor | None = None
-    result: Any = None
-    calls: int = 0
-    events: list[Event] = field(default_factory=list)
+    entering: Tensor | None = None  # (rows, seq, d_model) the residual stream that it was given; None if it was not called
+    leaving: Tensor | None = None  # (rows, seq, d_model) what it gave
+    result: Any = None  # that in the form that the block gives it
+    events: list[Event] = field(default_factory=list)  # the calls of the modules inside, in the order in which they ended
     attended: list["Attended"] = field(default_factory=list)
 
 
 class Attended(NamedTuple):
-    """One call of the shared attention function.
+    """One call of the attention function that transformers' models share."""
 
-    Attributes:
-        at: how many events of the block had ended.
-        module: the attention module.
-        heads: query heads.
-        kv_heads: key and value heads.
-        d_query: width of a query.
-        d_value: width of a value.
-    """
-
-    at: int
-    module: nn.Module
-    heads: int
-    kv_heads: int
-    d_query: int
+    at: int  # how many events of the block had ended
+    module: nn.Module  # the attention module
+    heads: int  # query heads
+    d_query: int  # width of a query
     d_value: int
 
 
@@ -87,8 +57,7 @@ def watching(blocks: Sequence[nn.Module]) -> Iterator[list[Watched]]:
             for name, module in watched.block.named_modules():
                 if name:
                     _watch(stack, watched, name, module)
-            stack.enter_context(removed(_enter(watched)))
-            stack.enter_context(removed(_leave(watched)))
+            _watch_block(stack, watched)
         yield seen
 
 
@@ -108,45 +77,38 @@ def _watch(stack: ExitStack, watched: Watched, name: str, module: nn.Module) -> 
         given.append(_first(args, kwargs))
 
     def after(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        gave = _first(tuple(output) if isinstance(output, (tuple, list)) else (output,), {})
-        watched.events.append(Event(name, module, given.pop(), gave, args, kwargs))
+        watched.events.append(Event(name, module, given.pop(), _first(output), args, kwargs))
 
     stack.enter_context(removed(module.register_forward_pre_hook(before, with_kwargs=True)))
     stack.enter_context(removed(module.register_forward_hook(after, with_kwargs=True)))
 
 
-def _first(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
+def _watch_block(stack: ExitStack, watched: Watched) -> None:
+    def before(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        watched.entering = _first(args, kwargs)
+
+    def after(_module: nn.Module, _args: tuple[Any, ...], output: Any) -> None:
+        watched.result = output
+        watched.leaving = _first(output)
+
+    stack.enter_context(removed(watched.block.register_forward_pre_hook(before, with_kwargs=True)))
+    stack.enter_context(removed(watched.block.register_forward_hook(after)))
+
+
+def _first(given: Any, kwargs: dict[str, Any] | None = None) -> Tensor | None:
+    """A copy of the first tensor of what a module was given or gave; None without one."""
+    args = tuple(given) if isinstance(given, (tuple, list)) else (given,)
     try:
-        return first_tensor(args, kwargs)[1].detach().clone()
+        return first_tensor(args, kwargs or {})[1].detach().clone()
     except KeyError:
         return None
 
 
-def _enter(watched: Watched) -> Any:
-    def before(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        watched.calls += 1
-        watched.entering = _first(args, kwargs)
-
-    return watched.block.register_forward_pre_hook(before, with_kwargs=True)
-
-
-def _leave(watched: Watched) -> Any:
-    def after(_module: nn.Module, _args: tuple[Any, ...], output: Any) -> None:
-        watched.result = output
-        watched.leaving = _first(tuple(output) if isinstance(output, (tuple, list)) else (output,), {})
-
-    return watched.block.register_forward_hook(after)
-
-
 class Shown:
-    """What the blocks of a model gave in one pass.
-
-    Attributes:
-        results: what each gave, in the form that it gives it.
-    """
+    """What the blocks of a model gave in one pass."""
 
     def __init__(self) -> None:
-        self.results: list[Any] = []
+        self.results: list[Any] = []  # in the form that each block gives it
         self._digest = sha256()
 
     def take(self, _module: nn.Module, _args: tuple[Any, ...], output: Any) -> None:
@@ -181,11 +143,11 @@ def attention_watched(hf: Any, seen: Sequence[Watched]) -> Iterator[None]:
     """
     inside = {module: watched for watched in seen for module in watched.block.modules()}
 
-    def attend(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, *_: Any, **__: Any) -> Any:
+    def attend(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, *_: Any, **__: Any) -> Any:  # noqa: ARG001 - as it is called
         watched = inside.get(module)
         if watched is not None:
-            sizes = (query.shape[1], key.shape[1], query.shape[-1], value.shape[-1])
-            watched.attended.append(Attended(len(watched.events), module, *sizes))
+            heads, d_query, d_value = query.shape[1], query.shape[-1], value.shape[-1]
+            watched.attended.append(Attended(len(watched.events), module, heads, d_query, d_value))
         return query.new_zeros(query.shape[0], query.shape[2], query.shape[1], value.shape[-1]), None
 
     with attention_by(hf, "tiny_ablation_watched", attend):

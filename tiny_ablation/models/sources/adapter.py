@@ -21,34 +21,10 @@ if TYPE_CHECKING:
     from tiny_ablation.config.schema import ModelConfig
 
 # Settings of adapter_config.json that merging understands, or that play no part in it.
-_KNOWN = frozenset(
-    {
-        "alpha_pattern",
-        "auto_mapping",
-        "base_model_name_or_path",
-        "bias",
-        "exclude_modules",
-        "fan_in_fan_out",
-        "inference_mode",
-        "init_lora_weights",
-        "layers_pattern",
-        "layers_to_transform",
-        "lora_alpha",
-        "lora_bias",
-        "lora_dropout",
-        "megatron_core",
-        "peft_type",
-        "peft_version",
-        "qalora_group_size",
-        "r",
-        "rank_pattern",
-        "revision",
-        "runtime_config",
-        "target_modules",
-        "task_type",
-        "use_dora",
-        "use_rslora",
-    }
+_KNOWN = (
+    "alpha_pattern auto_mapping base_model_name_or_path bias exclude_modules fan_in_fan_out inference_mode init_lora_weights "
+    "layers_pattern layers_to_transform lora_alpha lora_bias lora_dropout megatron_core peft_type peft_version "
+    "qalora_group_size r rank_pattern revision runtime_config target_modules task_type use_dora use_rslora"
 )
 _UNSET = (None, False, {}, [], "")
 # Beginnings of training that leave the base as it is; others (PiSSA, OLoRA, LoftQ, ...) train beside a changed base.
@@ -136,7 +112,13 @@ def _merge(hf: Any, directory: Path) -> Any:
     config: Any = LoraConfig.from_pretrained(str(directory), local_files_only=True)
     config.init_lora_weights = True
     model: Any = PeftModel(hf, config)
-    _refuse_tied(hf, directory)
+    ends = [end for end in (hf.get_input_embeddings(), hf.get_output_embeddings()) if end is not None]
+    tied = len({id(end.weight) for end in ends}) < len(ends)
+    if tied and any(hasattr(end, "base_layer") for end in ends):
+        raise ModelError(
+            f"the adapter in {directory} changes an embedding that its base ties to another (tie_word_embeddings); merged, it "
+            "would change both."
+        )
     given = load_file(directory / ADAPTER_WEIGHTS)
     wanted = get_peft_model_state_dict(model, save_embedding_layers=False)
     faults = [
@@ -154,17 +136,6 @@ def _merge(hf: Any, directory: Path) -> Any:
     return model.merge_and_unload(safe_merge=True)
 
 
-def _refuse_tied(hf: Any, directory: Path) -> None:
-    """Refuse an adapter of an embedding that the model also uses at its other end: merged, it would change both."""
-    ends = [end for end in (hf.get_input_embeddings(), hf.get_output_embeddings()) if end is not None]
-    tied = len({id(end.weight) for end in ends}) < len(ends)
-    if tied and any(hasattr(end, "base_layer") for end in ends):
-        raise ModelError(
-            f"the adapter in {directory} changes an embedding that its base ties to another (tie_word_embeddings); merged, it "
-            "would change both."
-        )
-
-
 def _settings(directory: Path) -> dict[str, Any]:
     """What adapter_config.json says, of a LoRA adapter that can be merged exactly."""
     try:
@@ -176,7 +147,7 @@ def _settings(directory: Path) -> dict[str, Any]:
         raise ModelError(
             f"the adapter in {directory} is of the kind {kind}, and only LORA can be merged into the weights of its base."
         )
-    odd = sorted(key for key, value in settings.items() if key not in _KNOWN and value not in _UNSET)
+    odd = sorted(key for key, value in settings.items() if key not in _KNOWN.split() and value not in _UNSET)
     if settings.get("init_lora_weights", True) not in _BEGINNINGS:
         odd.append(f"init_lora_weights={settings['init_lora_weights']}")
     if odd:

@@ -27,21 +27,13 @@ PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """A Hugging Face directory that is ready to be loaded.
+    """A Hugging Face directory that is ready to be loaded."""
 
-    Attributes:
-        directory: holds the config, the safetensors and the tokenizer.
-        weights_id: the same weights have the same id; see `identity.weights_id`.
-        origin: facts for a run's provenance.
-        adapter: the directory of a LoRA adapter to be merged into the weights, if there is one.
-        tokenizer: the directory that holds the tokenizer, where it is another.
-    """
-
-    directory: Path
-    weights_id: str
-    origin: dict[str, str] = field(default_factory=dict)
-    adapter: Path | None = None
-    tokenizer: Path | None = None
+    directory: Path  # with the config, the safetensors and the tokenizer
+    weights_id: str  # see `identity.weights_id`
+    origin: dict[str, str] = field(default_factory=dict)  # for a run's provenance
+    adapter: Path | None = None  # the directory of a LoRA adapter to be merged into the weights
+    tokenizer: Path | None = None  # the directory of the tokenizer, if it is another
 
 
 def missing_parts(directory: Path) -> list[str]:

@@ -13,14 +13,11 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tiny_ablation.data.text import listing
 from tiny_ablation.errors import ModelError
 from tiny_ablation.models.sources.files import CONFIG, weight_files
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 _ADVICE = "Get a complete copy of the model, with the config that it was saved with."
 _BLOCKS = frozenset({"num_hidden_layers", "n_layer", "n_layers", "num_layers", "decoder_layers", "num_decoder_layers"})
@@ -33,10 +30,6 @@ def refuse_countless(name: str, directory: Path) -> None:
     """Refuse a config that asks for more blocks, experts or labels than its weights can be for.
 
     Reading such a config, or building its model, would go on for hours. Reads the config as JSON and the heads of the weights.
-
-    Args:
-        name: of the model, for messages.
-        directory: where its safetensors and its config are.
 
     Raises:
         ModelError: names the key of the config.
@@ -65,12 +58,7 @@ def _integers(value: Any) -> Iterator[tuple[str, int]]:
 
 
 def refuse_larger(name: str, directory: Path, skeleton: Any) -> None:
-    """Refuse a model that would be much larger in memory than its weights are.
-
-    Args:
-        name: of the model, for messages.
-        directory: where its safetensors and its config are.
-        skeleton: the model on the device `meta`, which takes no memory.
+    """Refuse a model (`skeleton`, on the device `meta`) that would be much larger in memory than its weights are.
 
     Raises:
         ModelError: says how large the model would be.
@@ -88,10 +76,6 @@ def refuse_larger(name: str, directory: Path, skeleton: Any) -> None:
 def refuse_quantized(name: str, config: Any) -> None:
     """Refuse a model whose config says that its weights are quantised.
 
-    Args:
-        name: of the model, for messages.
-        config: a Hugging Face config.
-
     Raises:
         ModelError: names the method.
     """
@@ -105,18 +89,18 @@ def refuse_quantized(name: str, config: Any) -> None:
 
 
 def refuse_misfit(name: str, directory: Path, hf: Any, report: Mapping[str, Any]) -> None:
-    """Refuse a model whose weights are not those that its config asks for.
-
-    Args:
-        name: of the model, for messages.
-        directory: where its safetensors and its config are.
-        hf: the loaded model.
-        report: what transformers says about the loading: `missing_keys`, `unexpected_keys`, `mismatched_keys`.
+    """Refuse a model whose weights are not those that its config asks for; `report` is transformers' loading info.
 
     Raises:
         ModelError: names every tensor that is missing, has no place, or is of another shape or type.
     """
-    faults = [*_report_faults(report), *_untied(hf), *_types(hf, directory), *_frequencies(hf, directory)]
+    asked = hf.get_expanded_tied_weights_keys(all_submodels=True)
+    untied = [
+        f"{target} and {source} differ, and the config ties them (tie_word_embeddings)"
+        for target, source in sorted(asked.items())
+        if target not in hf.all_tied_weights_keys
+    ]
+    faults = [*_report_faults(report), *untied, *_types(hf, directory), *_frequencies(hf, directory)]
     if faults:
         raise ModelError(f"model {name}: the weights in {directory} do not fit its config.json: {'; '.join(faults)}. {_ADVICE}")
 
@@ -134,20 +118,11 @@ def _report_faults(report: Mapping[str, Any]) -> list[str]:
     return [f"they {words.format(n=_count(keys))}: {_names(keys)}" for words, keys in named if keys]
 
 
-def _untied(hf: Any) -> list[str]:
-    """The weights that the config ties to others, and that the files hold with other values."""
-    asked = hf.get_expanded_tied_weights_keys(all_submodels=True)
-    return [
-        f"{target} and {source} differ, and the config ties them (tie_word_embeddings)"
-        for target, source in sorted(asked.items())
-        if target not in hf.all_tied_weights_keys
-    ]
-
-
 def _types(hf: Any, directory: Path) -> list[str]:
     """The tensors that are no floats in the files and are floats in the model."""
     left_over = re.compile("|".join(f"(?:{p})" for p in hf._keys_to_ignore_on_load_unexpected or ()) or "$^")
-    whole = {_last(name) for name, tensor in _tensors(hf).items() if not tensor.is_floating_point()}
+    tensors = (*hf.named_parameters(), *hf.named_buffers())
+    whole = {_last(name) for name, tensor in tensors if not tensor.is_floating_point()}
     odd = {
         key: kind
         for key, (kind, _) in _heads(directory).items()
@@ -162,21 +137,22 @@ def _types(hf: Any, directory: Path) -> list[str]:
 
 def _frequencies(hf: Any, directory: Path) -> list[str]:
     """The rotary frequencies that older versions saved, where they are not those of the config."""
+    from safetensors import safe_open
+
     scaling = getattr(hf.config.get_text_config(), "rope_parameters", None) or {}
     if scaling.get("rope_type", "default") != "default":  # such versions saved what they scaled later
         return []
     own = [tensor.float() for name, tensor in hf.named_buffers() if name.endswith("inv_freq")]
-    bad = [key for key, saved in _read(directory, "inv_freq").items() if not _among(saved.float(), own)]
+    bad = []
+    for path in weight_files(directory) if own else ():
+        with safe_open(path, framework="pt") as file:
+            for key in file.keys():  # noqa: SIM118
+                if key.endswith("inv_freq"):
+                    saved = file.get_tensor(key).float()
+                    # Up to the rounding of half precision.
+                    if not any(saved.shape == one.shape and saved.allclose(one, rtol=0.02) for one in own):
+                        bad.append(key)
     return [f"they hold other rotary frequencies than the config gives: {_names(bad)}"] if bad else []
-
-
-def _among(saved: "Tensor", own: "list[Tensor]") -> bool:
-    """Whether frequencies are some of the model's own, up to the rounding of half precision; or the model has none."""
-    return not own or any(saved.shape == one.shape and saved.allclose(one, rtol=0.02) for one in own)
-
-
-def _tensors(hf: Any) -> "dict[str, Tensor]":
-    return {**dict(hf.named_parameters()), **dict(hf.named_buffers())}
 
 
 def _heads(directory: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
@@ -188,17 +164,6 @@ def _heads(directory: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
         with safe_open(path, framework="np") as file:
             slices = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118
             found |= {key: (each.get_dtype(), tuple(each.get_shape())) for key, each in slices.items()}
-    return found
-
-
-def _read(directory: Path, ending: str) -> "dict[str, Tensor]":
-    """The tensors whose name ends so."""
-    from safetensors import safe_open
-
-    found = {}
-    for path in weight_files(directory):
-        with safe_open(path, framework="pt") as file:
-            found |= {key: file.get_tensor(key) for key in file.keys() if key.endswith(ending)}  # noqa: SIM118
     return found
 
 

@@ -31,7 +31,12 @@ def weights_id(cfg: "ModelConfig") -> str | None:
 def prepare(cfg: "ModelConfig") -> ModelFiles:
     """Take the model from the hub's cache, or fetch it there."""
     found = directory(cfg) or _fetch(cfg)
-    _check_blobs(cfg, found)
+    for path in weight_files(found):
+        blob = path.resolve()  # the hub's cache names a large file by its SHA-256
+        if re.fullmatch(r"[0-9a-f]{64}", blob.name) and checksum(blob) != blob.name:
+            raise ModelError(
+                f"{path.name} of {_repo(cfg)} in the Hugging Face cache has been altered. Delete {blob} and run again."
+            )
     origin = {"repo": _repo(cfg), "revision": cfg.revision or "main", "commit": found.name}
     return ModelFiles(found, _identity(cfg, found), origin)
 
@@ -79,18 +84,9 @@ def directory(cfg: "ModelConfig") -> Path | None:
 
 
 def _fetch(cfg: "ModelConfig") -> Path:
-    _ask_hub(cfg)
-    with _bars_on_terminals():
-        found = _reach(cfg, lambda: _snapshot(cfg, local_files_only=False))
-    if missing := missing_parts(found):
-        raise ModelError(f"{_repo(cfg)} on the hub is not a complete model: it lacks {', '.join(missing)}.")
-    return found
-
-
-def _ask_hub(cfg: "ModelConfig") -> None:
-    """One short question, so that a missing network or a wrong name is known in seconds."""
     from huggingface_hub import HfApi
 
+    # First one short question, so that a missing network or a wrong name is known in seconds.
     info = _reach(cfg, lambda: HfApi().model_info(_repo(cfg), revision=cfg.revision, timeout=TIMEOUT))
     names = [sibling.rfilename for sibling in info.siblings or []]
     if not any(name.endswith(".safetensors") and "/" not in name for name in names):
@@ -98,6 +94,11 @@ def _ask_hub(cfg: "ModelConfig") -> None:
             f"{_repo(cfg)} has no safetensors on the hub. Other weight files are pickles, which can run code "
             "when they are opened, and are never read; look for a model.revision with safetensors."
         )
+    with _bars_on_terminals():
+        found = _reach(cfg, lambda: _snapshot(cfg, local_files_only=False))
+    if missing := missing_parts(found):
+        raise ModelError(f"{_repo(cfg)} on the hub is not a complete model: it lacks {', '.join(missing)}.")
+    return found
 
 
 def _reach(cfg: "ModelConfig", ask: Callable[[], T]) -> T:
@@ -112,34 +113,16 @@ def _reach(cfg: "ModelConfig", ask: Callable[[], T]) -> T:
         raise ModelError(f"{_repo(cfg)} has no revision {cfg.revision or 'main'} (model.revision).") from error
     except RepositoryNotFoundError as error:
         raise ModelError(f"the hub has no public model {_repo(cfg)} (model.repo or model.id); check the name.") from error
-    except OfflineModeIsEnabled as error:
-        raise ModelError(_out_of_reach(cfg, "HF_HUB_OFFLINE is set")) from error
     except Exception as error:  # the HTTP library has errors of its own, and changes
-        raise ModelError(_out_of_reach(cfg, _cause(error))) from error
-
-
-def _out_of_reach(cfg: "ModelConfig", cause: str) -> str:
-    return (
-        f"{_repo(cfg)} is not in the Hugging Face cache, and the hub cannot be reached ({cause}). Set HF_HOME "
-        "to a cache that has it, use a directory (model=local model.path=DIR), or the default model, which "
-        "needs no hub."
-    )
-
-
-def _cause(error: BaseException) -> str:
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return first_line(error)
-
-
-def _check_blobs(cfg: "ModelConfig", directory: Path) -> None:
-    """The hub's cache names a large file by its SHA-256; where it does, the content must agree."""
-    for path in weight_files(directory):
-        blob = path.resolve()
-        if re.fullmatch(r"[0-9a-f]{64}", blob.name) and checksum(blob) != blob.name:
-            raise ModelError(
-                f"{path.name} of {_repo(cfg)} in the Hugging Face cache has been altered. Delete {blob} and run again."
-            )
+        first: BaseException = error
+        while first.__cause__ is not None:
+            first = first.__cause__
+        cause = "HF_HUB_OFFLINE is set" if isinstance(error, OfflineModeIsEnabled) else first_line(first)
+        raise ModelError(
+            f"{_repo(cfg)} is not in the Hugging Face cache, and the hub cannot be reached ({cause}). Set HF_HOME "
+            "to a cache that has it, use a directory (model=local model.path=DIR), or the default model, which "
+            "needs no hub."
+        ) from error
 
 
 @contextlib.contextmanager

@@ -14,8 +14,9 @@ Reference: Olsson et al. 2022, "In-context Learning and Induction Heads" (arXiv:
 
 import contextlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tiny_ablation.config.seeds import derive_seed
@@ -39,15 +40,10 @@ NORM_EPS, NORM_GAIN = 2.0**80, 2.0**40
 
 @dataclass(frozen=True)
 class Lists:
-    """Token sequences in which a list of distinct letters goes round and round.
+    """Token sequences in which a list of distinct letters repeats."""
 
-    Attributes:
-        ids: (n, N_TOKENS) int64, beginning with BOS.
-        repeated: (n, N_TOKENS - 1) bool, whether the next token can be known: the list has begun again.
-    """
-
-    ids: "Tensor"
-    repeated: "Tensor"
+    ids: "Tensor"  # (n, N_TOKENS) int64, beginning with BOS
+    repeated: "Tensor"  # (n, N_TOKENS - 1) bool, whether the next token can be known: the list has begun again
 
 
 def blank(n_heads: int, d_model: int = D_MODEL) -> Any:
@@ -97,17 +93,25 @@ def train(n_heads: int, seed: int) -> Any:
     that the number of threads cannot change the weights.
     """
     import torch
+    from torch.nn.functional import cross_entropy
 
     generator = stream(seed, "train", n_heads)
     model = blank(n_heads)
     scatter(model, generator)
     optimizer = torch.optim.AdamW([w for w in model.parameters() if w.requires_grad], lr=LEARNING_RATE)
-    with _one_thread(), torch.enable_grad():
-        for _ in range(STEPS):
-            loss = _loss(model, draw_lists(generator, N_LISTS))
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.enable_grad():
+            for _ in range(STEPS):
+                lists = draw_lists(generator, N_LISTS)
+                logits = model(lists.ids[:, :-1], use_cache=False).logits
+                loss = cross_entropy(logits[lists.repeated], lists.ids[:, 1:][lists.repeated])
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+    finally:
+        torch.set_num_threads(threads)
     return model.eval().requires_grad_(False)
 
 
@@ -115,10 +119,15 @@ def accuracy(model: Any, lists: Lists, zeroed: Sequence[Head] = ()) -> float:
     """How often the top token is the one that followed before, with the z of some heads set to zero."""
     import torch
 
+    def zero(head: int, _module: Any, args: "tuple[Tensor]") -> "tuple[Tensor]":
+        z = args[0].clone()  # (n, seq, n_heads * D_HEAD)
+        z[..., head * D_HEAD : (head + 1) * D_HEAD] = 0
+        return (z,)
+
     with contextlib.ExitStack() as stack, torch.no_grad():
         for layer, head in zeroed:
             output = model.model.layers[layer].self_attn.o_proj
-            stack.callback(output.register_forward_pre_hook(_zero(head)).remove)
+            stack.callback(output.register_forward_pre_hook(partial(zero, head)).remove)
         top = model(lists.ids[:, :-1], use_cache=False).logits.argmax(-1)
     return (top == lists.ids[:, 1:])[lists.repeated].double().mean().item()
 
@@ -140,32 +149,3 @@ def stream(seed: int, *labels: object) -> "torch.Generator":
     import torch
 
     return torch.Generator().manual_seed(derive_seed(seed, "induction", VERSION, *labels) % 2**63)
-
-
-def _loss(model: Any, lists: Lists) -> "Tensor":
-    """Cross-entropy where the next token can be known."""
-    from torch.nn.functional import cross_entropy
-
-    logits = model(lists.ids[:, :-1], use_cache=False).logits
-    return cross_entropy(logits[lists.repeated], lists.ids[:, 1:][lists.repeated])
-
-
-def _zero(head: int) -> Any:
-    def hook(_module: Any, args: "tuple[Tensor]") -> "tuple[Tensor]":
-        z = args[0].clone()  # (n, seq, n_heads * D_HEAD)
-        z[..., head * D_HEAD : (head + 1) * D_HEAD] = 0
-        return (z,)
-
-    return hook
-
-
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

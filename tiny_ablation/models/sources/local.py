@@ -43,22 +43,17 @@ def _existing(cfg: "ModelConfig") -> Path:
         raise ModelError("model=local needs model.path=..., a Hugging Face directory or a .gguf file.")
     path = Path(cfg.path).expanduser()
     if path.is_dir():
-        _check_directory(cfg.path, path)
+        if missing := missing_parts(path):
+            pickled = pickled_weights(path)
+            advice = (
+                f"It has {pickled[0]}, a pickle, which can run code when it is opened and is never read; convert it to "
+                "safetensors."
+                if pickled
+                else "Give the directory that save_pretrained wrote, of the model and of the tokenizer."
+            )
+            raise ModelError(f"model.path={cfg.path} is not a complete model: it lacks {', '.join(missing)}. {advice}")
     elif not path.is_file():
         raise ModelError(f"model.path={cfg.path} does not exist; give a Hugging Face directory or a .gguf file.")
     elif path.suffix.lower() != ".gguf":
         raise ModelError(f"model.path={cfg.path} is a file but not a .gguf; of a Hugging Face model give the directory.")
     return path.resolve()
-
-
-def _check_directory(given: str, path: Path) -> None:
-    missing = missing_parts(path)
-    if not missing:
-        return
-    pickled = pickled_weights(path)
-    advice = (
-        f"It has {pickled[0]}, a pickle, which can run code when it is opened and is never read; convert it to safetensors."
-        if pickled
-        else "Give the directory that save_pretrained wrote, of the model and of the tokenizer."
-    )
-    raise ModelError(f"model.path={given} is not a complete model: it lacks {', '.join(missing)}. {advice}")

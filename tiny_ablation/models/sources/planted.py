@@ -10,7 +10,7 @@ A model that did not learn what `truth` promises is not served.
 """
 
 import hashlib
-from collections.abc import Callable
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,8 +27,6 @@ from tiny_ablation.models.sources.truth import Head, Truth
 from tiny_ablation.models.sources.word_tokenizers import letter_tokenizer
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from tiny_ablation.config.schema import ModelConfig
 
 N_HEADS, D_UNREAD = 4, 32
@@ -68,8 +66,7 @@ def prepare(cfg: "ModelConfig") -> ModelFiles:
     Raises:
         ModelError: `model.seed` gives a model without the circuit.
     """
-    make = _plant if cfg.shape == "planted" else _train
-    directory = converted(*_key(cfg), lambda target: _write(make(cfg), target, cfg))
+    directory = converted(*_key(cfg), lambda target: _write(cfg, target))
     identity = weights_id(cfg)
     if identity is None:
         raise ModelError(f"{directory} was deleted while it was read; run again.")
@@ -83,88 +80,56 @@ def _key(cfg: "ModelConfig") -> tuple[str, str]:
     return cfg.shape, f"recipe:{hashlib.sha256(recipe.encode()).hexdigest()}"
 
 
-def _train(cfg: "ModelConfig") -> Any:
-    with spinner(f"Training {cfg.name}, once"):
-        return induction.train(2 if cfg.shape == "induction_pair" else 1, cfg.seed)
-
-
 def _plant(cfg: "ModelConfig") -> Any:
     """The trained model of one head a layer among decoys."""
-    from dataclasses import replace
-
     from safetensors.torch import load_file
 
-    small = load_file(prepare(replace(cfg, shape="induction")).directory / WEIGHTS)
+    trained = load_file(prepare(replace(cfg, shape="induction")).directory / WEIGHTS)
     model = induction.blank(N_HEADS, D_MODEL + D_UNREAD)
     induction.scatter(model, induction.stream(cfg.seed, "decoys", VERSION))
-    for name, weight in model.named_parameters():
-        if weight.requires_grad:
-            weight.requires_grad_(False)
-            _planter(name)(weight, small[name])
+    for name, large in model.named_parameters():
+        if not large.requires_grad:
+            continue
+        large.requires_grad_(False)
+        small = trained[name]
+        if "embed" in name or "lm_head" in name:  # (vocabulary, d_model)
+            large[:, :D_MODEL] = small
+            if "lm_head" in name:
+                large[:, D_MODEL:] = 0
+            continue
+        layer = int(name.split(".")[2])
+        head = next(head for at, head in CIRCUIT if at == layer)
+        rows = slice(head * D_HEAD, (head + 1) * D_HEAD)
+        if "o_proj" in name:  # (d_model, n_heads * D_HEAD): only the planted head writes where it is read
+            large[:D_MODEL] = 0
+            large[:D_MODEL, rows] = small
+        else:  # queries, keys or values, (n_heads * D_HEAD, d_model): the planted head reads as the small one does
+            large[rows, :D_MODEL] = small
+            large[rows, D_MODEL:] = 0
     return model
 
 
-def _planter(name: str) -> "Callable[[Tensor, Tensor], None]":
-    """How a trained weight goes into a larger one that was filled at random."""
-    if "embed" in name:
-        return _plant_embedding
-    if "lm_head" in name:
-        return _plant_unembedding
-    layer = int(name.split(".")[2])
-    head = next(head for at, head in CIRCUIT if at == layer)
-    rows = slice(head * D_HEAD, (head + 1) * D_HEAD)
-    return lambda large, small: (_plant_output if "o_proj" in name else _plant_input)(large, small, rows)
-
-
-def _plant_embedding(large: "Tensor", small: "Tensor") -> None:
-    large[:, :D_MODEL] = small  # (vocabulary, d_model)
-
-
-def _plant_unembedding(large: "Tensor", small: "Tensor") -> None:
-    large[:, :D_MODEL] = small  # (vocabulary, d_model)
-    large[:, D_MODEL:] = 0
-
-
-def _plant_input(large: "Tensor", small: "Tensor", rows: slice) -> None:
-    """Queries, keys or values, (n_heads * D_HEAD, d_model): the planted head reads as the small one does."""
-    large[rows, :D_MODEL] = small
-    large[rows, D_MODEL:] = 0
-
-
-def _plant_output(large: "Tensor", small: "Tensor", rows: slice) -> None:
-    """The output projection, (d_model, n_heads * D_HEAD): only the planted head writes where it is read."""
-    large[:D_MODEL] = 0
-    large[:D_MODEL, rows] = small
-
-
-def _write(model: Any, directory: Path, cfg: "ModelConfig") -> dict[str, str]:
+def _write(cfg: "ModelConfig", directory: Path) -> dict[str, str]:
     """Keep a model that has its circuit, as a Hugging Face directory; returns its measured accuracies."""
-    measured = _accuracies(model, truth(cfg))
-    if wrong := _shortfall(measured, truth(cfg)):
-        fault = f"with model.seed={cfg.seed} it did not learn its circuit: {wrong}"
-        raise ModelError(f"model {cfg.name}: {fault}. Use another seed.")
+    if cfg.shape == "planted":
+        model = _plant(cfg)
+    else:
+        with spinner(f"Training {cfg.name}, once"):
+            model = induction.train(2 if cfg.shape == "induction_pair" else 1, cfg.seed)
+    circuit, found = truth(cfg), {}
+    lists = induction.draw_lists(induction.stream(0, "held out"), 256)
+    fatal = [*((head,) for head in circuit.needed), *circuit.pairs]
+    single = (*circuit.needed, *circuit.dead, *(head for pair in circuit.pairs for head in pair))
+    for zeroed in ((), *((head,) for head in single), *circuit.pairs):
+        accuracy = induction.accuracy(model, lists, zeroed)
+        without = " without " + " and ".join(head_label(*head) for head in zeroed) if zeroed else ""
+        if accuracy > 0.3 if zeroed in fatal else accuracy < 0.85:
+            raise ModelError(
+                f"model {cfg.name}: with model.seed={cfg.seed} it did not learn its circuit: its accuracy{without} is "
+                f"{accuracy:.3f}. Use another seed."
+            )
+        found[f"accuracy{without}"] = f"{accuracy:.3f}"
     with quiet_transformers():
         model.save_pretrained(directory)
         letter_tokenizer().save_pretrained(directory)
-    return {f"accuracy{_without(heads)}": f"{value:.3f}" for heads, value in measured.items()}
-
-
-def _accuracies(model: Any, circuit: Truth) -> dict[tuple[Head, ...], float]:
-    """On lists that it was not trained on, for each set of zeroed heads; none of them first."""
-    lists = induction.draw_lists(induction.stream(0, "held out"), 256)
-    heads = (*circuit.needed, *circuit.dead, *(head for pair in circuit.pairs for head in pair))
-    sets = ((), *((head,) for head in heads), *circuit.pairs)
-    return {zeroed: induction.accuracy(model, lists, zeroed) for zeroed in sets}
-
-
-def _shortfall(measured: dict[tuple[Head, ...], float], circuit: Truth) -> str | None:
-    """What is not as promised, in words."""
-    fatal = [*((head,) for head in circuit.needed), *circuit.pairs]
-    for heads, value in measured.items():
-        if value > 0.3 if heads in fatal else value < 0.85:
-            return f"its accuracy{_without(heads)} is {value:.3f}"
-    return None
-
-
-def _without(heads: tuple[Head, ...]) -> str:
-    return " without " + " and ".join(head_label(*head) for head in heads) if heads else ""
+    return found

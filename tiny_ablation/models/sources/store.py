@@ -15,7 +15,6 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 from tiny_ablation.errors import ModelError, ResultsError, TinyAblateError, disk_trouble
 from tiny_ablation.models.sources.files import checksum
@@ -47,9 +46,15 @@ def converted(name: str, weights_id: str, build: Callable[[Path], dict[str, str]
     try:
         root.mkdir(parents=True, exist_ok=True)
         with _locked(root / f".{target.name}.lock", name):
-            _sweep(target)
-            if target.exists() and not _keep(target, weights_id):
-                _discard(target)
+            for left in root.glob(f".{target.name}{LEFT}*"):
+                shutil.rmtree(left, ignore_errors=True)
+            if target.exists() and (problem := damage(target, weights_id)):
+                notice(f"{target}: {problem}; deleting it and making it again.")
+                # Out of the way in one step, so that a kill in the middle cannot leave half a model under its name.
+                trash = Path(tempfile.mkdtemp(prefix=f".{target.name}{LEFT}", dir=root))
+                mark(trash)
+                os.replace(target, trash / target.name)
+                shutil.rmtree(trash, ignore_errors=True)
             if not target.exists():
                 _make(target, weights_id, build)
     except Exception as error:
@@ -100,43 +105,19 @@ def damage(directory: Path, weights_id: str) -> str | None:
     return None
 
 
-def _keep(target: Path, weights_id: str) -> bool:
-    problem = damage(target, weights_id)
-    if problem:
-        notice(f"{target}: {problem}; deleting it and making it again.")
-    return problem is None
-
-
 def _make(target: Path, weights_id: str, build: Callable[[Path], dict[str, str]]) -> None:
     staging = Path(tempfile.mkdtemp(prefix=f".{target.name}{LEFT}", dir=target.parent))
     try:
         mark(staging)
         tools = build(staging)
-        _seal(staging, {"schema": SCHEMA, "weights_id": weights_id, "tools": tools})
+        names = sorted(path.name for path in staging.iterdir() if path.name != MARK)
+        files = {name: sha256_file(staging / name) for name in names}
+        record = {"schema": SCHEMA, "weights_id": weights_id, "tools": tools, "files": files}
+        (staging / RECORD).write_text(to_json(record), encoding="utf-8")
+        flush_files(staging)  # so that the rename cannot overtake the content
         os.replace(staging, target)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-
-
-def _seal(directory: Path, record: dict[str, Any]) -> None:
-    """Write the record and push everything to the disk, so that the rename cannot overtake the content."""
-    names = sorted(path.name for path in directory.iterdir() if path.name != MARK)
-    files = {name: sha256_file(directory / name) for name in names}
-    (directory / RECORD).write_text(to_json({**record, "files": files}), encoding="utf-8")
-    flush_files(directory)
-
-
-def _discard(target: Path) -> None:
-    """Out of the way in one step, so that a kill in the middle cannot leave half a model under its name."""
-    trash = Path(tempfile.mkdtemp(prefix=f".{target.name}{LEFT}", dir=target.parent))
-    mark(trash)
-    os.replace(target, trash / target.name)
-    shutil.rmtree(trash, ignore_errors=True)
-
-
-def _sweep(target: Path) -> None:
-    for left in target.parent.glob(f".{target.name}{LEFT}*"):
-        shutil.rmtree(left, ignore_errors=True)
 
 
 @contextlib.contextmanager

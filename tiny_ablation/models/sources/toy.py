@@ -8,7 +8,6 @@ were there.
 
 import hashlib
 import math
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from tiny_ablation.config.seeds import derive_seed
@@ -24,11 +23,17 @@ if TYPE_CHECKING:
 D_MODEL, N_LAYERS, N_HEADS, N_KV_HEADS, D_MLP, MAX_TOKENS = 32, 2, 4, 2, 64, 512
 EMBEDDING_STD = 0.3  # small beside what a head writes, so that heads matter
 VERSION = "v1"  # raise it when the same seed gives other weights
+_SHAPES = ("llama", "gpt2", "neox")
 
 
 def check(cfg: "ModelConfig") -> None:
-    """Refuse a `model.shape` that there is not."""
-    _config_maker(cfg.shape)
+    """Refuse a `model.shape` that does not exist.
+
+    Raises:
+        ConfigError: with the choices.
+    """
+    if cfg.shape not in _SHAPES:
+        raise ConfigError(f"model.shape={cfg.shape} is not a toy model; choose one of {', '.join(_SHAPES)}.")
 
 
 def weights_id(cfg: "ModelConfig") -> str:
@@ -57,7 +62,8 @@ def build(cfg: "ModelConfig") -> "tuple[Any, PreTrainedTokenizerFast]":
     import torch
     from transformers import AutoModelForCausalLM
 
-    config = _config_maker(cfg.shape)()
+    check(cfg)
+    config = _config(cfg.shape)
     # Building a model draws from torch's global generator: the weights are replaced, and its state put back.
     with torch.random.fork_rng(devices=[]):
         model: Any = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa")
@@ -97,18 +103,13 @@ def _draw(model: Any, seed: int) -> None:
         if unembeddings is not embeddings:
             unembeddings.copy_(_token_vectors(seed, "unembed"))
         for name, weight in sorted(model.named_parameters()):
-            if weight is not embeddings and weight is not unembeddings:
-                weight.copy_(_parameter(name, weight, generator))
-
-
-def _parameter(name: str, weight: "torch.Tensor", generator: "torch.Generator") -> "torch.Tensor":
-    """Norm gains around one, biases small, and matrices that keep the size of what they are given."""
-    import torch
-
-    noise = torch.randn(weight.shape, generator=generator)
-    if weight.ndim == 1:
-        return 0.1 * noise + (1.0 if name.endswith("weight") else 0.0)
-    return noise / math.sqrt(D_MODEL)
+            if weight is embeddings or weight is unembeddings:
+                continue
+            noise = torch.randn(weight.shape, generator=generator)
+            if weight.ndim == 1:  # norm gains around one, biases small
+                weight.copy_(0.1 * noise + (1.0 if name.endswith("weight") else 0.0))
+            else:  # matrices that keep the size of what they are given
+                weight.copy_(noise / math.sqrt(D_MODEL))
 
 
 def _token_vectors(seed: int, label: str) -> "torch.Tensor":
@@ -122,58 +123,21 @@ def _token_vectors(seed: int, label: str) -> "torch.Tensor":
     return torch.from_numpy((2 * uniform - 1) * math.sqrt(3) * EMBEDDING_STD).float()
 
 
-def _config_maker(shape: str) -> Callable[[], Any]:
-    makers = {"llama": _llama, "gpt2": _gpt2, "neox": _neox}
-    if shape not in makers:
-        raise ConfigError(f"model.shape={shape} is not a toy model; choose one of {', '.join(makers)}.")
-    return makers[shape]
+def _config(shape: str) -> Any:
+    from transformers import GPT2Config, GPTNeoXConfig, LlamaConfig
 
-
-def _tokens() -> dict[str, Any]:
     end = vocabulary().index(END)
-    return {"vocab_size": len(vocabulary()), "bos_token_id": end, "eos_token_id": end, "pad_token_id": end}
-
-
-def _llama() -> Any:
-    from transformers import LlamaConfig
-
-    return LlamaConfig(
-        hidden_size=D_MODEL,
-        num_hidden_layers=N_LAYERS,
-        num_attention_heads=N_HEADS,
-        num_key_value_heads=N_KV_HEADS,
-        intermediate_size=D_MLP,
-        max_position_embeddings=MAX_TOKENS,
-        tie_word_embeddings=True,
-        **_tokens(),
-    )
-
-
-def _gpt2() -> Any:
-    from transformers import GPT2Config
-
-    return GPT2Config(
-        n_embd=D_MODEL,
-        n_layer=N_LAYERS,
-        n_head=N_HEADS,
-        n_inner=D_MLP,
-        n_positions=MAX_TOKENS,
-        **_tokens(),
-        resid_pdrop=0.0,
-        embd_pdrop=0.0,
-        attn_pdrop=0.0,
-    )
-
-
-def _neox() -> Any:
-    from transformers import GPTNeoXConfig
-
-    return GPTNeoXConfig(
-        hidden_size=D_MODEL,
-        num_hidden_layers=N_LAYERS,
-        num_attention_heads=N_HEADS,
-        intermediate_size=D_MLP,
-        max_position_embeddings=MAX_TOKENS,
-        tie_word_embeddings=False,
-        **_tokens(),
-    )
+    tokens = {"vocab_size": len(vocabulary()), "bos_token_id": end, "eos_token_id": end, "pad_token_id": end}
+    if shape == "gpt2":
+        sizes = {"n_embd": D_MODEL, "n_layer": N_LAYERS, "n_head": N_HEADS, "n_inner": D_MLP, "n_positions": MAX_TOKENS}
+        return GPT2Config(**sizes, **tokens, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0)
+    sizes = {
+        "hidden_size": D_MODEL,
+        "num_hidden_layers": N_LAYERS,
+        "num_attention_heads": N_HEADS,
+        "intermediate_size": D_MLP,
+        "max_position_embeddings": MAX_TOKENS,
+    }
+    if shape == "llama":
+        return LlamaConfig(**sizes, **tokens, num_key_value_heads=N_KV_HEADS, tie_word_embeddings=True)
+    return GPTNeoXConfig(**sizes, **tokens, tie_word_embeddings=False)

@@ -22,13 +22,15 @@ _WORDS = r" ?\p{L}+| ?\p{N}{1,2}| ?[^\s\p{L}\p{N}]+|\s+"
 
 def toy_tokenizer() -> "PreTrainedTokenizerFast":
     """A new tokenizer over `vocabulary()`; it adds no special tokens by itself."""
-    from tokenizers import Tokenizer, decoders, models
+    from tokenizers import Regex, Tokenizer, decoders, models
+    from tokenizers.pre_tokenizers import ByteLevel, Sequence, Split
     from transformers import PreTrainedTokenizerFast
 
     vocab = {token: index for index, token in enumerate(vocabulary())}
     # `ignore_merges` looks the whole word up first; without merges the rest falls apart into bytes.
     inner: Any = Tokenizer(models.BPE(vocab=vocab, merges=[], ignore_merges=True))
-    inner.pre_tokenizer = _pre_tokenizer()
+    words = Split(Regex(_WORDS), behavior="isolated")
+    inner.pre_tokenizer = Sequence([words, ByteLevel(add_prefix_space=False, use_regex=False)])
     inner.decoder = decoders.ByteLevel()
     return PreTrainedTokenizerFast(tokenizer_object=inner, bos_token=END, eos_token=END, pad_token=END)
 
@@ -42,11 +44,3 @@ def vocabulary() -> tuple[str, ...]:
     words = {*string.punctuation, *string.digits, *(f"{number:02d}" for number in range(100)), *WORDS}
     spaced = {form for word in words for form in (word, SPACE + word)}
     return (END, *alphabet, *sorted(spaced - {END, *alphabet}))
-
-
-def _pre_tokenizer() -> Any:
-    from tokenizers import Regex
-    from tokenizers.pre_tokenizers import ByteLevel, Sequence, Split
-
-    words = Split(Regex(_WORDS), behavior="isolated")
-    return Sequence([words, ByteLevel(add_prefix_space=False, use_regex=False)])

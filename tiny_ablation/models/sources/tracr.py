@@ -42,7 +42,7 @@ def names() -> list[str]:
 
 
 def check(cfg: "ModelConfig") -> None:
-    """Refuse a `model.shape` that there is not.
+    """Refuse a `model.shape` that does not exist.
 
     Raises:
         ConfigError: with the choices.
@@ -97,10 +97,19 @@ def build(cfg: "ModelConfig") -> "tuple[Any, PreTrainedTokenizerFast]":
     with torch.random.fork_rng(devices=[]):
         model = _blank(weights, _vocabulary(cfg.shape))
     generator = torch.Generator().manual_seed(derive_seed(cfg.seed, "tracr", VERSION, cfg.shape) % 2**63)
+    vocabulary, d_program = _vocabulary(cfg.shape), weights["embed"].shape[1]
     with torch.no_grad():
-        _fill_ends(model, weights, _content(cfg.shape))
+        # The words that are only answers have no embedding, the others no logit.
+        model.transformer.wte.weight[: len(weights["embed"]), :d_program] = weights["embed"]
+        model.transformer.wpe.weight[:, :d_program] = weights["position"]
+        rows = [vocabulary.index(word) for word in _content(cfg.shape)["outputs"]]
+        model.lm_head.weight[rows, :d_program] = weights["unembed"].T
         for layer, block in enumerate(model.transformer.h):
-            _fill_mlp(block.mlp, {name: w[layer] for name, w in weights.items() if name.startswith("mlp")})
+            # An MLP of the program neither reads nor writes what the decoys write.
+            block.mlp.c_fc.weight[:d_program] = weights["mlp_in"][layer]
+            block.mlp.c_fc.bias[:] = weights["mlp_in_bias"][layer]
+            block.mlp.c_proj.weight[:, :d_program] = weights["mlp_out"][layer]
+            block.mlp.c_proj.bias[:d_program] = weights["mlp_out_bias"][layer]
             own = {name: weights[name][layer] for name in ("query", "key", "value", "output")}
             _fill_attention(block.attn, layer, own, truth(cfg).needed, generator)
     return model.eval(), make_tokenizer(cfg)
@@ -140,25 +149,6 @@ def _blank(weights: "dict[str, Tensor]", vocabulary: list[str]) -> Any:
     return model
 
 
-def _fill_ends(model: Any, weights: "dict[str, Tensor]", content: dict[str, Any]) -> None:
-    """Embeddings and unembedding; the words that are only answers have no embedding, the others no logit."""
-    embed, position, unembed = weights["embed"], weights["position"], weights["unembed"]
-    d_program = embed.shape[1]
-    model.transformer.wte.weight[: len(embed), :d_program] = embed
-    model.transformer.wpe.weight[:, :d_program] = position
-    rows = [_vocabulary_of(content).index(word) for word in content["outputs"]]
-    model.lm_head.weight[rows, :d_program] = unembed.T
-
-
-def _fill_mlp(mlp: Any, weights: "dict[str, Tensor]") -> None:
-    """An MLP of the program; it neither reads nor writes what the decoys write."""
-    d_program = len(weights["mlp_in"])
-    mlp.c_fc.weight[:d_program] = weights["mlp_in"]
-    mlp.c_fc.bias[:] = weights["mlp_in_bias"]
-    mlp.c_proj.weight[:, :d_program] = weights["mlp_out"]
-    mlp.c_proj.bias[:d_program] = weights["mlp_out_bias"]
-
-
 def _fill_attention(
     attn: Any, layer: int, own: "dict[str, Tensor]", live: tuple[Head, ...], generator: "torch.Generator"
 ) -> None:
@@ -183,11 +173,8 @@ def _fill_attention(
 
 
 def _vocabulary(shape: str) -> list[str]:
-    return _vocabulary_of(_content(shape))
-
-
-def _vocabulary_of(content: dict[str, Any]) -> list[str]:
-    """The program's input words, in the order of its embeddings, then the answers that are none of them."""
+    """The program's input words, in the order of its embeddings, then the other answers."""
+    content = _content(shape)
     return [*content["words"], *(word for word in content["outputs"] if word not in content["words"])]
 
 

