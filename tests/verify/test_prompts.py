@@ -7,7 +7,7 @@ from tokenizers import processors
 
 from tiny_ablation.data.examples import Example
 from tiny_ablation.models.sources.toy_tokenizer import END, toy_tokenizer
-from tiny_ablation.verify.prompts import prompt_faults
+from tiny_ablation.verify.check import prompt_faults
 
 TEXT = "The capital of France is"
 

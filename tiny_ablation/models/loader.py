@@ -5,20 +5,23 @@ jobs of a sweep load each once, in whatever order they come. Files are checked a
 are opened (about a second for the default model).
 """
 
+import contextlib
 import gc
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from tiny_ablation.config.schema import ModelConfig, ModelSource, Weights
-from tiny_ablation.errors import DeviceError, ModelError, first_line
+from tiny_ablation.errors import DeviceError, ModelError, first_line, is_out_of_memory, panics_told
 from tiny_ablation.models.device import convert
+from tiny_ablation.models.folding import fold_weights
 from tiny_ablation.models.identity import IN_MEMORY, identity, prepare, weights_id
 from tiny_ablation.models.opening import Ids, facts, opening
 from tiny_ablation.models.placed import Placement, how_to_load, is_placed, settle, where
-from tiny_ablation.models.reading import read_config, read_tokenizer, reading
 from tiny_ablation.models.sources import adapter
+from tiny_ablation.models.sources.convert import quiet_transformers
 from tiny_ablation.models.sources.files import ModelFiles
-from tiny_ablation.models.sources.fit import refuse_larger, refuse_misfit, refuse_quantized
+from tiny_ablation.models.sources.fit import refuse_countless, refuse_larger, refuse_misfit, refuse_quantized
 from tiny_ablation.models.sources.progress import notice
 
 if TYPE_CHECKING:
@@ -93,7 +96,7 @@ def load_tokenizer(cfg: ModelConfig) -> TokenizerOnly:
         source = IN_MEMORY[cfg.source]
         tokenizer, context = source.make_tokenizer(cfg), source.context(cfg)
     else:
-        tokenizer, context = read_tokenizer(cfg, files), _positions(read_config(cfg, files))
+        tokenizer, context = _read_tokenizer(cfg, files), _positions(_read_config(cfg, files))
         _refuse_changed(cfg, files)
     return TokenizerOnly(cfg.name, tokenizer, opening(cfg, tokenizer), context)
 
@@ -134,8 +137,6 @@ def load_plain(cfg: ModelConfig, *, dtype: str, weights: str, on_disk: bool = Fa
             hf = hf.dequantize()
         _refuse_changed(cfg, files)
     if cfg.weights is Weights.folded:
-        from tiny_ablation.models.folding import fold_weights
-
         fold_weights(hf)
     if files is None or read_as != dtype:
         # Buffers that the model computes for itself are not in the state.
@@ -153,15 +154,13 @@ def _read_as(cfg: ModelConfig, files: ModelFiles | None, dtype: str) -> str:
 
 
 def _load(cfg: ModelConfig, files: ModelFiles | None, device: str, dtype: str, placed: Placement | None) -> LoadedModel:
-    read_as, how = None, {}
     _refuse_combinations(cfg, files, placed)
-    if placed is not None:
-        how = how_to_load(placed)
+    read_as, how = None, {} if placed is None else how_to_load(placed)
     if files is None:
         (hf, tokenizer), origin = IN_MEMORY[cfg.source].build(cfg), {}
     else:
         read_as = _read_as(cfg, files, dtype)
-        hf, tokenizer = _read_model(cfg, files, read_as, device=device, **how), read_tokenizer(cfg, files)
+        hf, tokenizer = _read_model(cfg, files, read_as, device=device, **how), _read_tokenizer(cfg, files)
         origin = files.origin
         if cfg.quantization is not None:
             from tiny_ablation.models.quantized import keep_packed
@@ -170,8 +169,6 @@ def _load(cfg: ModelConfig, files: ModelFiles | None, device: str, dtype: str, p
             origin = origin | {"quantization": cfg.quantization}
         _refuse_changed(cfg, files)
     if cfg.weights is Weights.folded:
-        from tiny_ablation.models.folding import fold_weights
-
         fold_weights(hf)
     if placed is None:
         _settle(hf, cfg, device, None if read_as == dtype else dtype)
@@ -232,14 +229,14 @@ def _read_model(cfg: ModelConfig, files: ModelFiles, dtype: str, device: str = "
     import torch
     from transformers import AutoModelForCausalLM
 
-    config = read_config(cfg, files)
+    config = _read_config(cfg, files)
     refuse_quantized(cfg.name, config)
     if cfg.quantization is not None:
         from tiny_ablation.models.quantized import how_to_load
 
         how |= how_to_load(cfg.quantization, device)
     auto = cast("Any", AutoModelForCausalLM)
-    with reading(cfg, files), torch.random.fork_rng(devices=[]):
+    with _reading(cfg, files), torch.random.fork_rng(devices=[]):
         if cfg.source in (ModelSource.hub, ModelSource.local):
             with torch.device("meta"):
                 skeleton = auto.from_config(config, trust_remote_code=cfg.trust_remote_code)
@@ -256,7 +253,7 @@ def _read_model(cfg: ModelConfig, files: ModelFiles, dtype: str, device: str = "
         )
     refuse_misfit(cfg.name, files.directory, hf, report)
     if files.adapter is not None:
-        with reading(cfg, files):
+        with _reading(cfg, files):
             hf = adapter.merge(hf, files.adapter)
     if cfg.source is ModelSource.local:
         for tensor in (*hf.parameters(), *hf.buffers()):
@@ -264,6 +261,37 @@ def _read_model(cfg: ModelConfig, files: ModelFiles, dtype: str, device: str = "
             if not tensor.is_meta:
                 tensor.data = tensor.data.clone()
     return hf
+
+
+def _read_tokenizer(cfg: ModelConfig, files: ModelFiles) -> Any:
+    from transformers import AutoTokenizer
+
+    directory, remote = files.tokenizer or files.directory, cfg.trust_remote_code
+    with _reading(cfg, files, "tokenizer of "):
+        return AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=remote)
+
+
+def _read_config(cfg: ModelConfig, files: ModelFiles) -> Any:
+    from transformers import AutoConfig
+
+    with _reading(cfg, files):
+        refuse_countless(cfg.name, files.directory)
+        return AutoConfig.from_pretrained(files.directory, local_files_only=True, trust_remote_code=cfg.trust_remote_code)
+
+
+@contextlib.contextmanager
+def _reading(cfg: ModelConfig, files: ModelFiles, part: str = "") -> Iterator[None]:
+    """Within: transformers is quiet, and what it raises becomes a `ModelError` that names the directory."""
+    try:
+        with quiet_transformers(), panics_told():
+            yield
+    except Exception as error:  # damaged or foreign files raise anything in the libraries that read them
+        if isinstance(error, ModelError) or is_out_of_memory(error):
+            raise
+        raise ModelError(
+            f"the {part}model {cfg.name} in {files.directory} cannot be read: {first_line(error)}. It must be a "
+            "causal language model that the installed transformers knows, with whole safetensors files."
+        ) from error
 
 
 def _positions(config: Any) -> int | None:
