@@ -163,11 +163,7 @@ def architectures() -> list[str]:
 
 
 def small_config(name: str) -> Any:
-    """The config of a tiny model of an architecture.
-
-    Raises:
-        ModelError: it is no model by itself.
-    """
+    """The config of a tiny model of an architecture. Raises ModelError if it is no model by itself."""
     from transformers import CONFIG_MAPPING
 
     if name in NOT_ALONE:

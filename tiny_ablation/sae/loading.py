@@ -63,11 +63,7 @@ def inputs(cfg: SaeConfig) -> str:
 
 
 def read(directory: Path, device: str) -> Autoencoder:
-    """The autoencoder in a directory of SAELens' format.
-
-    Raises:
-        ModelError: it cannot be read.
-    """
+    """The autoencoder in a directory of SAELens' format. Raises ModelError if it cannot be read."""
     from sae_lens.saes.sae import SAE
 
     identity = inputs(SaeConfig(path=str(directory)))

@@ -47,11 +47,7 @@ class Site:
 
 
 def site_of(hook_name: str) -> Site:
-    """The place that SAELens calls `hook_name`.
-
-    Raises:
-        ModelError: there is no such place here.
-    """
+    """The place that SAELens calls `hook_name`. Raises ModelError if there is no such place here."""
     found = re.fullmatch(r"blocks\.(\d+)\.(.+)", hook_name)
     for component, names in _HOOKS.items():
         if found and found[2] in names:

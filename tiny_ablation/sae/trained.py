@@ -88,11 +88,7 @@ class Recipe:
 
 
 def recipe(network: "Network", cfg: SaeConfig, seed: int) -> Recipe:
-    """What `cfg` means for this model.
-
-    Raises:
-        ConfigError: the model has no such layer.
-    """
+    """What `cfg` means for this model. Raises ConfigError if the model has no such layer."""
     site = resolve_site(cfg.component, cfg.layer, network.shape)
     width = cfg.width or 2 * site.width(network.shape)
     return Recipe(network, cfg, seed, site, width, network.device, 2048)

@@ -206,11 +206,7 @@ def _last_checkpoint(work: Path) -> Path | None:
 
 
 def _resume(trainer: Any, checkpoint: Path) -> list[dict[str, float]]:
-    """Go on from a checkpoint; returns the losses up to it.
-
-    Raises:
-        ModelError: it is damaged, or no checkpoint of ours.
-    """
+    """Go on from a checkpoint; returns the losses up to it. Raises ModelError if it is damaged, or no checkpoint of ours."""
     try:
         with weights_only():
             trainer.sae.load_weights_from_checkpoint(checkpoint)

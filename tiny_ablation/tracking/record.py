@@ -40,11 +40,7 @@ class Record:
 
 
 def read_record(run_dir: Path) -> Record:
-    """The record of the run in `run_dir`.
-
-    Raises:
-        ResultsError: a file is missing, damaged or altered.
-    """
+    """The record of the run in `run_dir`. Raises ResultsError if a file is missing, damaged or altered."""
     run = load_run(run_dir)
     summaries = (run.dir.summary, SweepDir(run.dir.path).summary)
     summary: dict[str, Any] = next((read_json(place) for place in summaries if place.is_file()), {})

@@ -69,11 +69,7 @@ def joined_id(own: str, base: str) -> str:
 
 
 def joined(own: ModelFiles, base: ModelFiles) -> ModelFiles:
-    """The files of an adapter and of its base as those of one model.
-
-    Raises:
-        ModelError: the base is an adapter itself.
-    """
+    """The files of an adapter and of its base as those of one model. Raises ModelError if the base is an adapter itself."""
     if (base.directory / ADAPTER).is_file():
         raise ModelError(f"{base.directory}, the base of the adapter, is itself an adapter; merge it first.")
     origin = own.origin | {f"base_{key}": value for key, value in base.origin.items()}

@@ -74,11 +74,7 @@ def refuse_larger(name: str, directory: Path, skeleton: Any) -> None:
 
 
 def refuse_quantized(name: str, config: Any) -> None:
-    """Refuse a model whose config says that its weights are quantised.
-
-    Raises:
-        ModelError: names the method.
-    """
+    """Refuse a model whose config says that its weights are quantised, naming the method (ModelError)."""
     for part in (config, config.get_text_config()):
         if asked := getattr(part, "quantization_config", None):
             get = asked.get if isinstance(asked, Mapping) else lambda key, kept=asked: getattr(kept, key, None)

@@ -43,11 +43,7 @@ TRUTHS = {
 
 
 def truth(cfg: "ModelConfig") -> Truth:
-    """The circuit of the model of `cfg`.
-
-    Raises:
-        ConfigError: `model.shape` is none of these models.
-    """
+    """The circuit of the model of `cfg`. Raises ConfigError if `model.shape` is none of these models."""
     if cfg.shape not in TRUTHS:
         choices = ", ".join(TRUTHS)
         raise ConfigError(f"model.shape={cfg.shape} is no model with a known circuit; choose one of {choices}.")

@@ -27,11 +27,7 @@ _SHAPES = ("llama", "gpt2", "neox")
 
 
 def check(cfg: "ModelConfig") -> None:
-    """Refuse a `model.shape` that does not exist.
-
-    Raises:
-        ConfigError: with the choices.
-    """
+    """Refuse a `model.shape` that does not exist, with the choices (ConfigError)."""
     if cfg.shape not in _SHAPES:
         raise ConfigError(f"model.shape={cfg.shape} is not a toy model; choose one of {', '.join(_SHAPES)}.")
 
@@ -54,11 +50,7 @@ def context(_cfg: "ModelConfig") -> int:
 
 
 def build(cfg: "ModelConfig") -> "tuple[Any, PreTrainedTokenizerFast]":
-    """The model of `cfg.shape` and `cfg.seed`, and its tokenizer.
-
-    Raises:
-        ConfigError: `model.shape` is none of the families.
-    """
+    """The model of `cfg.shape` and `cfg.seed`, and its tokenizer. Raises ConfigError if `model.shape` is none of the families."""
     import torch
     from transformers import AutoModelForCausalLM
 

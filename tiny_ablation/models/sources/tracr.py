@@ -42,11 +42,7 @@ def names() -> list[str]:
 
 
 def check(cfg: "ModelConfig") -> None:
-    """Refuse a `model.shape` that does not exist.
-
-    Raises:
-        ConfigError: with the choices.
-    """
+    """Refuse a `model.shape` that does not exist, with the choices (ConfigError)."""
     if cfg.shape not in names():
         raise ConfigError(f"model.shape={cfg.shape} is no compiled program; choose one of {', '.join(names())}.")
 
