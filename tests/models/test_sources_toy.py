@@ -108,7 +108,7 @@ def test_words_of_the_shipped_corpora_are_one_token_each_and_distinct() -> None:
 def test_every_word_of_a_behaviour_that_ships_is_one_token(name: str) -> None:
     """A behaviour with new words adds them to `toy_words`, which changes the toy models: raise the result version."""
     family = family_of(DatasetConfig(name=name, family=name))
-    cut = toy_tokenizer._pre_tokenizer().pre_tokenize_str
+    cut = toy_tokenizer.toy_tokenizer().backend_tokenizer.pre_tokenizer.pre_tokenize_str
     examples = [e for seed in range(3) for kind in family.corruptions for e in family.build(seed, kind)]
     texts = {text for e in examples for text in (e.clean, e.corrupt, *e.right, *e.wrong)}
     pieces = {piece for text in texts for piece, (a, b) in cut(text) if text[a:b].strip().isalpha()}

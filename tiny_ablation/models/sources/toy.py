@@ -50,7 +50,7 @@ def context(_cfg: "ModelConfig") -> int:
 
 
 def build(cfg: "ModelConfig") -> "tuple[Any, PreTrainedTokenizerFast]":
-    """The model of `cfg.shape` and `cfg.seed`, and its tokenizer. Raises ConfigError if `model.shape` is none of the families."""
+    """The model of `cfg.shape` and `cfg.seed`, and its tokenizer. Raises ConfigError if there is no such shape."""
     import torch
     from transformers import AutoModelForCausalLM
 

@@ -1,15 +1,15 @@
 """A tokenizer for the toy models, made in code.
 
-Every word of `toy_words` is one token, with and without a space before it, as prompts and answers are under a
-real model's tokenizer. Any other text is served too, one token a byte, so that nothing is ever unknown and two
-different words never share their tokens. Numbers are cut into pairs of digits.
+Every word of `toy_words.txt`, those of the behaviours that ship with the tool, is one token, with and without a space before
+it, as prompts and answers are under a real model's tokenizer. The list is fixed, so that the toy models stay the same when a
+corpus or a generator changes; a behaviour that is added brings its own words there. Any other text becomes one token per byte,
+so that nothing is ever unknown and two different words never share their tokens. Numbers are cut into pairs of digits.
 """
 
 import string
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from tiny_ablation.models.sources.toy_words import WORDS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -41,6 +41,7 @@ def vocabulary() -> tuple[str, ...]:
     from tokenizers.pre_tokenizers import ByteLevel
 
     alphabet = sorted(ByteLevel.alphabet())
-    words = {*string.punctuation, *string.digits, *(f"{number:02d}" for number in range(100)), *WORDS}
+    own = Path(__file__).with_name("toy_words.txt").read_text(encoding="utf-8").split()
+    words = {*string.punctuation, *string.digits, *(f"{number:02d}" for number in range(100)), *own}
     spaced = {form for word in words for form in (word, SPACE + word)}
     return (END, *alphabet, *sorted(spaced - {END, *alphabet}))
