@@ -1,16 +1,16 @@
-"""Matrix products by oneDNN, which on many processors are twice as fast as what PyTorch takes by itself.
+"""Matrix products by oneDNN, which on many processors are twice as fast as PyTorch's default.
 
 PyTorch leaves float32 products on a CPU to MKL, which uses AVX-512 on Intel's processors only; oneDNN, which PyTorch ships
-too, uses it wherever it is there. Measured on one core of an AMD Zen 5, with the matrices of the default model: 250 against
-108 GFLOP/s. Both sum in float32, in another order, and a row's result does not depend on how many rows stand beside it.
+too, uses it wherever the processor has it. Measured on one core of an AMD Zen 5, with the matrices of the default model: 250
+against 108 GFLOP/s. Both sum in float32, in different orders, and a row's result does not depend on the number of rows.
 
-oneDNN wants weights in an order of its own, so this costs a second copy of them, up to `PACKED_BYTES`; what is beyond that is
-put in order again at each product, which takes a twentieth of its time. Not for gradients, other precisions or other devices,
-where the modules stay as they are.
+oneDNN needs weights in an order of its own, so this costs a second copy of them, up to `PACKED_BYTES`; weights beyond that are
+reordered at each product, which takes a twentieth of its time. With gradients, other precisions or other devices the modules
+stay as they are.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tiny_ablation.models.network import Network
 
 PACKED_BYTES = 640 * 2**20
-# For each shape that it meets oneDNN keeps code, .4 MB of it, and by itself 1,024 of them; every batch brings new shapes, so
+# oneDNN keeps .4 MB of code for each shape that it meets, for 1,024 shapes by default; every batch brings new shapes, so that
 # these would add up to .4 GiB. Read when oneDNN computes for the first time.
 os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
 # The order of the weights hardly depends on the number of rows that it is asked for.
@@ -59,7 +59,18 @@ class FastProducts:
 
     def _all(self) -> "dict[nn.Module, _Packed]":
         if self._products is None:
-            self._products = _pack_all(self._unembed, self._blocks) if _is_faster() else {}
+            self._products = {}
+            modules = [self._unembed, *(module for block in reversed(self._blocks) for module in block.modules())]
+            left = PACKED_BYTES
+            # Packed in the order in which a sweep uses them most, as far as the budget goes.
+            for module in modules if _is_faster() else ():
+                weight = matrix(module)
+                if weight is None or "forward" in vars(module):
+                    continue
+                packed = weight.nbytes <= left
+                if packed or module is not self._unembed:  # too few rows meet the unembedding to order it for each time
+                    left -= weight.nbytes * packed
+                    self._products[module] = _Packed(weight, getattr(module, "bias", None), packed=packed)
         elif not self._checked:
             for product in self._products.values():
                 product.check()
@@ -100,24 +111,6 @@ def _is_faster() -> bool:
     except (AttributeError, RuntimeError):  # private operators of PyTorch, which may go or change
         return False
     return torch.allclose(y, nn.functional.linear(x, w, bias), atol=1e-5)
-
-
-def _pack_all(unembed: nn.Module, blocks: Sequence[nn.Module]) -> "dict[nn.Module, _Packed]":
-    """A product for each linear module; packed in the order in which a sweep uses them most, as far as the budget goes."""
-    modules = [unembed]
-    for block in reversed(blocks):
-        modules += block.modules()
-    out: dict[nn.Module, _Packed] = {}
-    left = PACKED_BYTES
-    for module in modules:
-        weight = matrix(module)
-        if weight is None or "forward" in vars(module):
-            continue
-        packed = weight.nbytes <= left
-        if packed or module is not unembed:  # few rows meet the unembedding, too few to order it for each time
-            left -= weight.nbytes * packed
-            out[module] = _Packed(weight, getattr(module, "bias", None), packed=packed)
-    return out
 
 
 def matrix(module: nn.Module) -> Tensor | None:

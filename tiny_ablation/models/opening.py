@@ -1,8 +1,8 @@
 """What a tokenizer puts around a text: the special tokens that every prompt of a run begins with.
 
 Most tokenizers begin a text with one beginning-of-sequence token or with nothing; some with other tokens (`[gMASK]<sop>`).
-A model was trained on texts that begin so, and without them its numbers are those of another input. Tokens that a
-tokenizer puts behind a text end it, so prompts leave them out: their answer stands in that place.
+A model was trained on texts that begin in this way, and without these tokens its numbers are those of another input. Tokens
+that a tokenizer puts after a text end it, so prompts leave them out: the answer stands in their place.
 """
 
 from typing import Any, NamedTuple
@@ -11,11 +11,10 @@ from tiny_ablation.config.schema import ModelConfig
 from tiny_ablation.errors import ModelError, is_out_of_memory, said
 
 Ids = tuple[int, ...]
-_PROBES = ("a", "The cat")
 
 
 class Frame(NamedTuple):
-    """The special tokens before and behind a text, as a tokenizer puts them there when it is left alone."""
+    """The special tokens before and after a text, as a tokenizer puts them there by default."""
 
     before: Ids
     behind: Ids
@@ -27,31 +26,26 @@ def frame(name: str, tokenizer: Any) -> Frame:
     Raises:
         ModelError: it cannot tokenise, or what it puts there depends on the text.
     """
-    try:
-        found = {_around(tokenizer, text) for text in _PROBES}
-    except Exception as error:  # settings of a tokenizer are used unchecked
-        if is_out_of_memory(error):
-            raise
-        raise ModelError(
-            f"the tokenizer of model {name} cannot tokenise: {said(error)}. Check its tokenizer_config.json."
-        ) from error
+    found: set[Frame | None] = set()
+    for text in ("a", "The cat"):
+        try:
+            own = tuple(tokenizer(text)["input_ids"])
+            bare = tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
+        except Exception as error:  # settings of a tokenizer are used unchecked
+            if is_out_of_memory(error):
+                raise
+            raise ModelError(
+                f"the tokenizer of model {name} cannot tokenise: {said(error)}. Check its tokenizer_config.json."
+            ) from error
+        starts = [i for i in range(len(own) - len(bare) + 1) if own[i : i + len(bare)] == bare]
+        # The last one, for an unknown word may be the same token as the one before the text.
+        found.add(Frame(own[: starts[-1]], own[starts[-1] + len(bare) :]) if starts else None)
     if len(found) > 1 or None in found:
         raise ModelError(
             f"the tokenizer of model {name} does not put the same special tokens around every text, so prompts cannot be put "
             "together from tokens. Set model.prepend_bos=false to take prompts as their text alone."
         )
     return found.pop() or Frame((), ())
-
-
-def _around(tokenizer: Any, text: str) -> Frame | None:
-    """What stands around the tokens of one text; None where they are not found as they are without special tokens."""
-    own = tuple(tokenizer(text)["input_ids"])
-    bare = tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
-    starts = [i for i in range(len(own) - len(bare) + 1) if own[i : i + len(bare)] == bare]
-    if not starts:
-        return None
-    start = starts[-1]  # where an unknown word is the same token as what stands before it
-    return Frame(own[:start], own[start + len(bare) :])
 
 
 def opening(cfg: ModelConfig, tokenizer: Any) -> Ids:

@@ -1,7 +1,7 @@
 """Models that are larger than a device: accelerate places their blocks on GPUs, then in memory, then on disk.
 
-What does not fit on the first device is read for each pass, a module at a time, and let go of behind it. So its parameters
-hold no numbers in between: whoever reads weights asks `numbers`, and whoever needs precision or device asks `weight_like`.
+What does not fit on the first device is read for each pass, one module at a time, and released after it. In between its
+parameters hold no numbers: code that reads weights calls `numbers`, and code that needs precision or device `weight_like`.
 """
 
 import logging
@@ -83,7 +83,7 @@ def is_placed(hf: Any) -> bool:
 
 
 def weight_like(hf: Any) -> "Tensor":
-    """A tensor of the precision of a model's weights, on the device where its inputs go; of whatever shape."""
+    """A tensor of any shape with the precision of a model's weights, on the device where its inputs go."""
     weight = next(hf.parameters())
     if not weight.is_meta:
         return weight
@@ -94,7 +94,7 @@ def weight_like(hf: Any) -> "Tensor":
 
 
 def numbers(module: "nn.Module", name: str = "weight") -> "Tensor":
-    """A parameter of a module with its numbers, which are read where they are not in memory."""
+    """A parameter of a module with its numbers, which are read if they are not in memory."""
     tensor: Any = getattr(module, name)
     if not tensor.is_meta:
         return tensor
@@ -104,7 +104,7 @@ def numbers(module: "nn.Module", name: str = "weight") -> "Tensor":
 
 @contextmanager
 def computing(module: "nn.Module", forward: Any) -> Iterator[None]:
-    """Within: a module computes `forward`; behind it what it did before, which may read its weights from elsewhere."""
+    """Within: a module computes `forward`; afterwards what it did before, which may read its weights from elsewhere."""
     before = vars(module).get("forward")
     module.forward = forward
     try:
@@ -117,7 +117,7 @@ def computing(module: "nn.Module", forward: Any) -> Iterator[None]:
 
 
 def where(hf: Any) -> str:
-    """How much of the weights is where, in words such as `0.1 GB cpu, 2.3 GB disk`."""
+    """How much of the weights is on which device, such as `0.1 GB cpu, 2.3 GB disk`."""
     sizes: dict[str, int] = {}
     for name, parameter in hf.named_parameters():
         part = max((p for p in hf.hf_device_map if f"{name}.".startswith(f"{p}." if p else "")), key=len)

@@ -1,7 +1,7 @@
-"""Train an autoencoder with SAELens' own trainer, on activations that stand on disk.
+"""Train an autoencoder with SAELens' own trainer, on activations that are on disk.
 
-The loop is SAELens' `fit` with two things changed: checkpoints are written whole or not at all and hold the loss curve, so that
-a killed training goes on as if nothing had happened; and nothing is sent anywhere.
+The loop is SAELens' `fit` with two changes: checkpoints are written whole or not at all and include the loss curve, so that a
+killed training continues as if nothing had happened; and nothing is sent anywhere.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from tiny_ablation.models.sources.progress import notice
 from tiny_ablation.sae.buffer import Buffer
 from tiny_ablation.sae.trust import weights_only
 from tiny_ablation.store.checksummed_json import read_sealed, write_sealed
-from tiny_ablation.store.files import clean_stale, read_json, sha256_file, write_json
+from tiny_ablation.store.files import clean_stale, flush_files, read_json, sha256_file, write_json
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -86,14 +86,24 @@ def train(
 def _trainer(buffer: Buffer, cfg: SaeConfig, width: int, seed: int, device: str, metadata: dict[str, Any]) -> Any:
     import torch
     from sae_lens.config import SAETrainerConfig
+    from sae_lens.registry import get_sae_training_class
     from sae_lens.saes.sae import SAEMetadata
     from sae_lens.training.sae_trainer import SAETrainer
 
     sample = buffer.sample(SCALE_SAMPLE, seed)
     scale = sample.shape[1] ** 0.5 / sample.norm(dim=1).mean().item()  # SAELens' own normalisation, without its 1,000 batches
-    with torch.random.fork_rng(devices=[]):
+    warm = round(WARM_UP * cfg.steps)
+    own: dict[str, Any] = {
+        SaeArchitecture.topk: {"k": cfg.k},
+        SaeArchitecture.batchtopk: {"k": cfg.k},
+        SaeArchitecture.jumprelu: {"l0_coefficient": cfg.sparsity, "l0_warm_up_steps": warm, **_JUMPRELU},
+        SaeArchitecture.standard: {"l1_coefficient": cfg.sparsity, "l1_warm_up_steps": warm},
+    }[cfg.architecture]
+    made, settings = get_sae_training_class(cfg.architecture.value)
+    common: dict[str, Any] = {"d_in": sample.shape[1], "d_sae": width, "device": device}
+    with torch.random.fork_rng(devices=[]):  # the first weights come from torch's global generator
         torch.manual_seed(derive_seed(seed, "sae", "weights") % 2**63)
-        sae = _new(cfg, sample.shape[1], width, device)
+        sae: Any = made(settings(**common, **own, normalize_activations="expected_average_only_in"))
     sae.cfg.metadata = SAEMetadata(**{**sae.cfg.metadata.to_dict(), **metadata})
     sae.b_dec.data = (sample.mean(0) * scale).to(sae.b_dec)
     _give_sinks_a_feature(sae, sample * scale, buffer.sinks() * scale)
@@ -105,7 +115,7 @@ def _trainer(buffer: Buffer, cfg: SaeConfig, width: int, seed: int, device: str,
             lr=cfg.lr,
             lr_end=cfg.lr / 20,
             device=device,
-            lr_warm_up_steps=round(WARM_UP * cfg.steps),
+            lr_warm_up_steps=warm,
             lr_decay_steps=round(DECAY * cfg.steps),
             dead_feature_window=DEAD_WINDOW,
             feature_sampling_window=cfg.steps + 1,
@@ -136,34 +146,6 @@ def _give_sinks_a_feature(sae: Any, ordinary: "Tensor", sinks: "Tensor") -> None
     sae.b_enc.data[0] = -silent_up_to
 
 
-def _new(cfg: SaeConfig, d_in: int, width: int, device: str) -> Any:
-    """An untrained autoencoder; its weights come from torch's global generator."""
-    from sae_lens.saes import batchtopk_sae, jumprelu_sae, standard_sae, topk_sae
-
-    common: dict[str, Any] = {
-        "d_in": d_in,
-        "d_sae": width,
-        "device": device,
-        "normalize_activations": "expected_average_only_in",
-    }
-    warm = round(WARM_UP * cfg.steps)
-    match cfg.architecture:
-        case SaeArchitecture.topk:
-            return topk_sae.TopKTrainingSAE(topk_sae.TopKTrainingSAEConfig(k=cfg.k, **common))
-        case SaeArchitecture.batchtopk:
-            return batchtopk_sae.BatchTopKTrainingSAE(batchtopk_sae.BatchTopKTrainingSAEConfig(k=cfg.k, **common))
-        case SaeArchitecture.jumprelu:
-            return jumprelu_sae.JumpReLUTrainingSAE(
-                jumprelu_sae.JumpReLUTrainingSAEConfig(
-                    l0_coefficient=cfg.sparsity, l0_warm_up_steps=warm, **_JUMPRELU, **common
-                )
-            )
-        case SaeArchitecture.standard:
-            return standard_sae.StandardTrainingSAE(
-                standard_sae.StandardTrainingSAEConfig(l1_coefficient=cfg.sparsity, l1_warm_up_steps=warm, **common)
-            )
-
-
 def _point(step: int, output: Any) -> dict[str, float]:
     losses = {name: float(value.detach()) for name, value in output.losses.items()}
     total = float(output.loss.detach())
@@ -182,9 +164,7 @@ def _save(trainer: Any, curve: list[dict[str, float]], work: Path) -> None:
     trainer.save_checkpoint(part.name, base_path=work)
     write_json(part / _LOSSES, curve)
     write_sealed(part / _FILES, {file.name: sha256_file(file) for file in sorted(part.iterdir())})
-    for file in part.iterdir():
-        with file.open("rb") as handle:
-            os.fsync(handle.fileno())
+    flush_files(part)
     shutil.rmtree(work / name, ignore_errors=True)
     os.replace(part, work / name)
     for old in work.glob("step-*"):

@@ -8,7 +8,6 @@ Reading takes no lock. It hashes every file (one second per 700 MB, once per pro
 byte is found before it becomes a result.
 """
 
-import contextlib
 import json
 import os
 import shutil
@@ -22,7 +21,7 @@ from tiny_ablation.models.sources.progress import notice
 from tiny_ablation.paths import cache_dir
 from tiny_ablation.store.cache_entries import LEFT, MARK, Entry, mark
 from tiny_ablation.store.files import flush_files, sha256_file, to_json
-from tiny_ablation.store.locks import hold
+from tiny_ablation.store.locks import hold, is_locked
 
 RECORD = "source.json"
 SCHEMA = 1  # raise it when the conversion changes: it is part of every directory's name
@@ -39,13 +38,18 @@ def converted(name: str, weights_id: str, build: Callable[[Path], dict[str, str]
     Raises:
         ModelError: the cache cannot be written, or what `build` raises.
     """
+    from filelock import FileLock
+
     target = place(name, weights_id)
     root = target.parent
     if target.is_dir() and damage(target, weights_id) is None:
         return hold(target)
     try:
         root.mkdir(parents=True, exist_ok=True)
-        with _locked(root / f".{target.name}.lock", name):
+        lock = root / f".{target.name}.lock"
+        if is_locked(lock):
+            notice(f"Another process is preparing {name}; waiting for it.")
+        with FileLock(lock):
             for left in root.glob(f".{target.name}{LEFT}*"):
                 shutil.rmtree(left, ignore_errors=True)
             if target.exists() and (problem := damage(target, weights_id)):
@@ -118,19 +122,3 @@ def _make(target: Path, weights_id: str, build: Callable[[Path], dict[str, str]]
         os.replace(staging, target)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _locked(path: Path, name: str) -> Iterator[None]:
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        notice(f"Another process is preparing {name}; waiting for it.")
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
