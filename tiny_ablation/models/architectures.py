@@ -1,6 +1,6 @@
-"""What cannot be seen from outside a model: the quirks of architectures, one place for each.
+"""The quirks of architectures that cannot be seen from outside a model, one function for each.
 
-`length_class` and `restarts`: rotary embeddings whose frequencies depend on how long the sequence is.
+`length_class` and `restarts` are for rotary embeddings whose frequencies depend on the length of the sequence.
 """
 
 import math

@@ -1,8 +1,7 @@
 """A transformer in the layout of GPT-2 in which every token sees every other, and nothing is normalised.
 
-What compiled programs need: they were written for attention without a causal mask and for a residual stream that
-is a plain sum. The norms are there, since tools look for them, but do nothing: see `NORM_EPS` in
-`tiny_ablation.models.sources.induction`.
+Compiled programs need this: they were written for attention without a causal mask and for a residual stream that is a plain
+sum. The norms exist, since tools look for them, but do nothing: see `NORM_EPS` in `tiny_ablation.models.sources.induction`.
 """
 
 from typing import Any

@@ -1,4 +1,4 @@
-"""Writing on with the keys and values of earlier tokens, and whether a model computes that as it computes whole texts."""
+"""Generation with the keys and values of earlier tokens, and whether a model computes the same as for whole texts."""
 
 from typing import TYPE_CHECKING, Any
 

@@ -1,8 +1,8 @@
 """Where the parts of a model are, found in its module tree and in forward passes over a few tokens.
 
-No list of architectures: the blocks are the stack of modules that the residual stream goes through, attention and MLP are
-what adds to it (see `streams`), the output projection is the matrix that attention ends in (see `heads`). What is not found
-is refused part by part, with the reason, and the rest can be used. Whether what was found is right is proven by `proof`.
+There is no list of architectures: the blocks are the stack of modules that the residual stream goes through, attention and MLP
+are the modules that add to it (see `streams`), the output projection is the last matrix of attention (see `heads`). Parts that
+are not found are refused one by one, with the reason, and the rest can be used. `proof` proves that what was found is right.
 """
 
 import inspect
@@ -62,7 +62,7 @@ def run(hf: Any, ids: Tensor) -> Tensor:
 
 
 def without_cache(hf: Any) -> dict[str, Any]:
-    """What tells the model not to keep keys and values, if it can be told."""
+    """The argument that makes the model keep no keys and values, if it has one."""
     parameters = inspect.signature(hf.forward).parameters
     told = "use_cache" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     return {"use_cache": False} if told else {}

@@ -1,7 +1,6 @@
 """Where interventions act: named places in the plain Hugging Face network.
 
-A place is the input or output of a module, read and written by one module hook, with the axis that the literature talks about
-(heads) in the open:
+A place is the input or output of a module, read and written by one module hook, with heads as an axis of their own:
 
     z          (rows, seq, n_heads, d_head)     input of the attention output projection; a head is a slice of this
     q          (rows, seq, n_heads, d_head)     as the projection gives it, before norms and rotary embedding
@@ -12,11 +11,10 @@ A place is the input or output of a module, read and written by one module hook,
     resid_pre  (rows, seq, 1, d_model)          residual stream entering the block
     resid_post (rows, seq, 1, d_model)          residual stream leaving the block
 
-Besides, attention scores before the softmax can be written to (`scores`), which no module hands on; see `scores`.
+Attention scores before the softmax can be written to as well, though no module hands them on; see `scores`.
 
-`attn_out` and `mlp_out` are what is added: behind a norm (Gemma 2 and 3, OLMo 2) and a factor (Granite) where the
-architecture has one between the sub-layer and the residual stream. Which modules these are is found out and proven; see
-`discovery`.
+`attn_out` and `mlp_out` are what is added: after a norm (Gemma 2 and 3, OLMo 2) and a factor (Granite), if the architecture
+has one between the sub-layer and the residual stream. Which modules these are is found and proven; see `discovery`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -125,7 +123,15 @@ class HookPoint:
             old = self.values(x)
             values = old.clone()
             fn(values)
-            return self._put(x, old, values)
+            # What is unchanged keeps its bits, and gradients reach `values` all the same.
+            part = x.unsqueeze(-2) if self.units is None else x[..., self.units.to(x.device)]
+            factor = self._factor(x)
+            part = torch.where(values == old, part + (values - old) / factor, values / factor)
+            if self.units is None:
+                return part.squeeze(-2)
+            new = x.clone()
+            new[..., self.units.to(x.device)] = part
+            return new
 
         return self.attach(hook)
 
@@ -152,22 +158,8 @@ class HookPoint:
 
     @cached_property
     def _is_view(self) -> bool:
-        """Whether the units stand one behind the other."""
+        """Whether the units are consecutive entries of the last axis."""
         return self.units is None or bool((self.units.flatten().diff() == 1).all())
-
-    def _put(self, x: "Tensor", old: "Tensor", values: "Tensor") -> "Tensor":
-        """The module's tensor with `values` where it had `old`."""
-        import torch
-
-        # What is unchanged keeps its bits, and gradients reach `values` all the same.
-        part = x.unsqueeze(-2) if self.units is None else x[..., self.units.to(x.device)]
-        factor = self._factor(x)
-        part = torch.where(values == old, part + (values - old) / factor, values / factor)
-        if self.units is None:
-            return part.squeeze(-2)
-        new = x.clone()
-        new[..., self.units.to(x.device)] = part
-        return new
 
 
 def first_tensor(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[int | str, "Tensor"]:

@@ -1,4 +1,4 @@
-"""What identifies the weights of a model, and its files made ready: all that is known of it before anything is loaded."""
+"""The identity of a model's weights and its files, made ready to load: everything that is known before anything is loaded."""
 
 from tiny_ablation.config.schema import ModelConfig, ModelSource
 from tiny_ablation.errors import ModelError

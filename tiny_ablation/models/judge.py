@@ -1,4 +1,4 @@
-"""The judge of fast ways: the model as transformers runs it, on prompts of its own making, and how far others are from it."""
+"""The judge of fast ways: the model as transformers runs it, on prompts made here, and how far other ways are from it."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -83,7 +83,7 @@ class Judge:
             return difference(logits_of(prompts), self.last(torch.stack([prompt.ids for prompt in prompts])))
 
     def check_rows(self, prompts: Sequence[Prompt]) -> None:
-        """Refuse a model whose rows are not what they are alone, or whose logits cannot be read at some tokens only."""
+        """Refuse a model whose prompts change each other in a batch, or whose logits cannot be read at some tokens only."""
         name = self.network.model.name
         if fault := self.fault_of_rows(prompts[:1]):
             raise ModelError(f"model {name}: its unembedding cannot be run on a few tokens: {fault}")

@@ -2,10 +2,9 @@
 
     <cache>/proofs/<name>-<key>/proof.json      sealed; written in one step
 
-It is kept under all that decides it: weights, processing, the code of this folder, libraries, device, precision, threads. It
-is used only where the model, in a pass over a few tokens, gives at the end of every block and at its logits bit for bit what
-it gave when it was proven; a model whose weights or code were changed in any way that shows there is proven anew. Costs that
-one pass.
+The key is made of everything that decides it: weights, processing, the code of this folder, libraries, device, precision,
+threads. It is used only if the model, in a pass over a few tokens, gives bit for bit the same block outputs and logits as when
+it was proven, so that a model whose weights or code were changed in any way that shows there is proven anew. Costs that pass.
 
 Models that are made in memory are small, and are proven each time.
 """

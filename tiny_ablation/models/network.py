@@ -1,7 +1,7 @@
 """A loaded model as the rest of the tool sees it: the plain Hugging Face model, whose parts have names and are proven.
 
-Where the parts are was found and proven on the model itself (`discovery`, `proof`); which fast ways of computing a pass give
-what the bare model gives is proven as well, at the lengths of a run (`paths`).
+The places of the parts are found and proven on the model itself (`discovery`, `proof`), and so is which fast ways of computing
+a pass give the same as the bare model, at the lengths of a run (`paths`).
 """
 
 import copy
@@ -184,7 +184,7 @@ class Network:
 
 
 def build_network(model: "LoadedModel") -> Network:
-    """Take a loaded model apart, and prove that its parts are where they were found, unless that is kept of this very model.
+    """Take a loaded model apart, and prove that its parts are where they were found, unless a proof of this very model is kept.
 
     Raises:
         ModelError: nothing can be ablated in it.

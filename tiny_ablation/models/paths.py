@@ -6,9 +6,9 @@
 - *products*: oneDNN multiplies the matrices;
 - *last MLP*: it runs on the tokens that are read.
 
-The judge is the model as transformers runs it, one unpadded prompt at a time. What does not agree with it is switched off by
-itself, and said. Ways of computing that may be used at once are tried at once, and one by one where that fails. Costs about
-seven passes over a few tokens, three of which are as long as the longest prompt.
+The judge is the model as transformers runs it, one unpadded prompt at a time. A way that does not agree with it is switched off
+and reported. Ways that may be used together are tried together, and one by one if that fails. Costs about seven passes over a
+few tokens, three of which are as long as the longest prompt.
 """
 
 from collections.abc import Callable
@@ -87,8 +87,10 @@ def _found_off(judge: Judge, longest: int) -> dict[str, str]:
     allowed = _allowed(network, off)
     limit = allowed.resume or 0
     # The middle block and the last of each kind, of those at which a pass may begin.
-    kinds = {_kind(part): layer for layer, part in enumerate(network.parts) if layer <= limit}
-    starts = sorted({limit // 2, *kinds.values()})
+    last: dict[Any, int] = {}
+    for layer, part in enumerate(network.parts[: limit + 1]):
+        last[type(part.module), tuple(part.points), tuple(type(m) for m in part.module.children())] = layer
+    starts = sorted({limit // 2, *last.values()})
     long, *small = judge.prompts([longest, *[min(longest, SHORTEST)] * 2], [*starts, limit])
     ways: dict[str, Way] = {}  # of computing a batch of these prompts that this machine and model may have
     if allowed.products:
@@ -129,10 +131,6 @@ def _resuming(judge: Judge, asked: list[tuple[Prompt, list[int]]]) -> str | None
                 if fault := difference(prompt.logits, row[None]):
                     return f"begun at block {start}, {fault}"
     return None
-
-
-def _kind(part: Any) -> tuple[Any, ...]:
-    return type(part.module), tuple(part.points), tuple(type(m) for m in part.module.children())
 
 
 def _chunks(judge: Judge, tree: Tree) -> str | None:

@@ -1,15 +1,15 @@
 """The proof, on the model itself, that its parts are where they were found to be.
 
 - Every place is reached exactly once in a pass.
-- What attention and MLP are said to add is what is added: with other numbers written there, the sum that leaves each block is
-  still the sum of what entered it and of what was written.
+- What attention and MLP are taken to add is what is added: with other numbers written there, each block still gives the sum of
+  what entered it and of what was written.
 - With all heads of a block zeroed, attention adds the same to every token: its bias.
 - Writing to one head's queries changes the output of that head alone, and at that token alone; writing to a key or value
   changes the heads of its group alone, from that token on; at the first token, which sees itself alone, keys and queries
   change nothing.
 
-What does not hold is refused part by part, in words. Blocks that are built alike are proven once where a proof calls
-attention for each head. Costs three passes over eight tokens, and two calls of attention for each head.
+Parts that fail are refused one by one, with the reason. Blocks that are built alike share the proofs that call attention for
+each head. Costs three passes over eight tokens, and two calls of attention for each head.
 """
 
 from collections import Counter

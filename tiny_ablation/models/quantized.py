@@ -3,10 +3,9 @@
 4 bits are NF4 in blocks of 64 (Dettmers et al. 2023, "QLoRA"), 8 bits a scale for each row (Dettmers et al. 2022,
 "LLM.int8()"). Embeddings, the unembedding and norms stay as they are, as transformers leaves them.
 
-bitsandbytes' own products round activations too, by what else is in the pass, so that a prompt's logits depend on its
-neighbours (8 bits: by more than 1 logit on the default model). Here weights are unpacked for each product, in the precision of
-the run, and activations are not rounded: the numbers are those of the model that `PreTrainedModel.dequantize` makes, in any
-pass.
+bitsandbytes' own products also round activations, by scales that depend on the whole pass, so that a prompt's logits depend on
+its neighbours (8 bits: by more than 1 logit on the default model). Here weights are unpacked for each product, in the precision
+of the run, and activations are not rounded: in any pass the numbers are those of the model after `PreTrainedModel.dequantize`.
 """
 
 from collections.abc import Iterator

@@ -2,9 +2,9 @@
 
     scores     (rows, queries, 1, keys)         zeros, to which a hook may add; minus infinity cuts an edge
 
-They are no tensor that modules hand on, so they are reached through what every attention module is given: its mask. Attention
-in chunks has masks of its own and asks for the same function. Whether this is exact is proven on the model: where the last
-token sees itself alone in every block, what comes before it must not matter to it, and nothing may change at other tokens.
+Modules do not hand them on as a tensor, so they are reached through the mask that every attention module is given. Attention in
+chunks has masks of its own and asks for the same function. Whether this is exact is proven on the model: if the last token sees
+itself alone in every block, the tokens before must not matter to it, and nothing may change at other tokens.
 """
 
 import inspect

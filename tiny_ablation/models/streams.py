@@ -3,10 +3,10 @@
     leaving = gain * entering + factor_1 * gave_1 + factor_2 * gave_2 + ...
 
 The coefficients are solved for by least squares over all tokens and coordinates, of which there are far more than
-coefficients, and the sum is then held against what left the block. So norms and factors that stand between a sub-layer and
-the residual stream need not be known in advance: the module whose output is added is the one behind the norm, and its factor
-is what was found. Where no such sum is found, one with a factor for each coordinate is looked for. Blocks that norm the stream
-itself (BERT, the first GPT, some OPT) are taken apart in front of and behind each norm.
+coefficients, and the sum is then compared with what left the block. So norms and factors between a sub-layer and the residual
+stream need not be known in advance: the module whose output is added is the one after the norm, and its factor is the
+coefficient. If no such sum exists, one with a factor for each coordinate is tried. Blocks that norm the stream itself (BERT,
+the first GPT, some OPT) are taken apart before and after each norm.
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,6 @@
 """One forward pass watched: what every module inside the blocks was given and gave, in the order in which they ended.
 
-Costs one pass over a few tokens, and copies of all that stands between modules for those tokens.
+Costs one pass over a few tokens, and copies of all activations between modules for those tokens.
 """
 
 from collections.abc import Iterable, Iterator, Sequence

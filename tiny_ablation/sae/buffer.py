@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tiny_ablation.models.network import Network
 
 
-# Tokens whose activation is so many times as long as the median are attention sinks wherever they stand. A few of them in ten
+# Tokens whose activation is this many times as long as the median are attention sinks at any position. A few of them in ten
 # thousand tokens would be most of the variance.
 SINK = 10.0
 

@@ -1,4 +1,4 @@
-"""Which features to switch off: those that write most on these prompts, tell clean from corrupt, or matter by gradient.
+"""Which features to switch off: those that write most, differ most between clean and corrupt, or matter most by gradient.
 
 Costs one forward and one backward pass over the clean prompts, and half a forward pass over the corrupt ones.
 """

@@ -62,10 +62,7 @@ def contexts(network: "Network", cfg: SaeConfig, seed: int) -> Contexts:
 
 
 def _tokens(network: "Network", pieces: Sequence[str]) -> Iterator[list[int]]:
-    """The tokens of each piece and an empty line.
-
-    Not the token that ends a text: in the middle of a context it becomes an attention sink, like position 0.
-    """
+    """The tokens of each piece and an empty line, not of the end of a text: in a context that token is an attention sink."""
     tokenizer: Any = network.model.tokenizer
     for first in range(0, len(pieces), 256):
         texts = [f"{piece}\n\n" for piece in pieces[first : first + 256]]

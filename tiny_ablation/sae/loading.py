@@ -46,7 +46,7 @@ def obtain(network: "Network", cfg: SaeConfig, seed: int, *, anew: bool = False)
 
 
 def inputs(cfg: SaeConfig) -> str:
-    """What identifies an autoencoder that exists, without importing torch; empty where it is trained.
+    """What identifies the autoencoder in `sae.path`, without importing torch; empty if there is no path.
 
     Raises:
         ModelError: there is none in `sae.path`.

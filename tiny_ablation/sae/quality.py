@@ -1,7 +1,7 @@
 """How good an autoencoder is, on text that it was not trained on.
 
-Everything leaves out position 0 of each context, where the residual stream is an attention sink whose length would be most of
-the variance. Sinks elsewhere are left in; the numbers without them, and with position 0 spliced as well, stand beside.
+All numbers leave out position 0 of each context, where the residual stream is an attention sink whose length would be most of
+the variance. Sinks elsewhere are left in; the numbers without them, and with position 0 spliced as well, are reported too.
 
 Costs one forward pass over the text, and four from the autoencoder's block on.
 """

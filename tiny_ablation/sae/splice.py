@@ -1,10 +1,10 @@
 """What an autoencoder puts into a run: one feature scaled or added, or the whole reconstruction.
 
-With the error kept, the activation is changed by what the feature writes and by nothing else: `x + (s - 1) a_f(x) d_f`. So what
-the autoencoder does not explain stays in the run, and a factor of 1 changes nothing. Without it, the run continues from the
-reconstruction, and every effect comes on top of the effect of the reconstruction itself.
+With the error kept, the activation is changed only by what the feature writes: `x + (s - 1) a_f(x) d_f`. So what the
+autoencoder does not explain stays in the run, and a factor of 1 changes nothing. Without it, the run continues from the
+reconstruction, and every effect comes on top of the effect of the reconstruction.
 
-The error is that of the run before the change; it is never computed again from what was changed, which would undo the change.
+The error is that of the activation before the change; computed from the changed activation it would undo the change.
 """
 
 from abc import abstractmethod

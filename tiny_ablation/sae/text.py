@@ -1,7 +1,7 @@
 """What features do on held-out text: how often they are active, how strongly, and where most.
 
-Costs one forward pass over the text up to the autoencoder; for autoencoders that were not trained here also what their quality
-costs (see `tiny_ablation.sae.quality`).
+Costs one forward pass over the text up to the autoencoder; for autoencoders that were not trained here also the cost of
+`tiny_ablation.sae.quality`.
 """
 
 from dataclasses import dataclass, replace

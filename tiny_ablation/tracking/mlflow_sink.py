@@ -1,4 +1,4 @@
-"""Publish a finished run to MLflow, all at once: no run waits for a tracker, and none fails by one.
+"""Publish a finished run to MLflow, all at once: no run waits for a tracker, or fails because of one.
 
 Costs about two seconds, most of it the import of MLflow. Publishing a run directory again updates its entry.
 Several processes may publish at once: MLflow cannot create one sqlite store from two processes, so a file

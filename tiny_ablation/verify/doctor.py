@@ -1,7 +1,6 @@
 """What this machine has and how exactly it computes: the facts and the probe behind `tiny-ablate doctor`.
 
-Nothing here needs all of the tool's dependencies: what cannot be imported is told, not raised. User and host names are left
-out.
+Works without all of the tool's dependencies: what cannot be imported is reported, not raised. User and host names are left out.
 """
 
 import importlib.metadata

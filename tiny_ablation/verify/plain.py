@@ -1,7 +1,7 @@
 """The model that verification computes with, read from its files once more, and whether the run's model was the same.
 
-Nothing of the run's model is used again: not its weights in memory, not its buffers, not its attention. So weights that were
-read wrongly, changed or rounded where they should not be are seen, and named.
+Nothing of the run's model is used again: neither its weights in memory, nor its buffers, nor its attention. So weights that
+were read wrongly, changed or rounded are found, and named.
 """
 
 import hashlib

@@ -3,7 +3,7 @@
 The reference shares no batching, masks, hooks, attention code or weights in memory with the engine. It costs at most `PATIENCE`
 times `verify.n_sites` x `verify.n_examples` runs of the model on one prompt, however many arms and draws a run has.
 
-What is taken as given: the values that mean ablation and noise put in.
+The values that mean ablation and noise put in are taken as given.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,8 +1,8 @@
 """What a difference between two computations of the same numbers means: ok, noise, drift or bug.
 
-Two correct computations differ by rounding: little, in no common direction, and without a consequence for anything that is
-concluded. A number that is off by more is a wrong result, and the rules below say which kind of wrong, metric by metric. With
-`floor` for what rounding alone can do to the metric:
+Two correct computations differ by rounding: little, in no common direction, and without a consequence for any conclusion. A
+number that is off by more is a wrong result, and these rules say how it is wrong, metric by metric. With `floor` for what
+rounding alone can do to the metric:
 
 - *ok*: every value agrees within the floor.
 - *noise*: within `FEW` floors, the mean of no site is off by more than one, and no effect has another sign or rank.

@@ -1,7 +1,7 @@
 """A GGUF file becomes a plain Hugging Face directory: float32 safetensors, config and tokenizer.
 
-The weights are de-quantised once; nothing is rounded on the way, and the same file gives the same bytes. It
-takes about twenty seconds for 135 million parameters, most of it the tokenizer.
+The weights are de-quantised once, without further rounding, and the same file gives the same bytes. It takes about twenty
+seconds for 135 million parameters, most of it for the tokenizer.
 """
 
 import contextlib

@@ -1,8 +1,8 @@
 """Induction models: two layers of attention alone that learn to continue a repeated list, in seconds.
 
-A head of layer 0 looks at the token before; a head of layer 1 then finds the token that followed the last
-time and copies it. With one head a layer both are needed. With two heads a layer, layer 1 learns the second
-step twice: either head is enough and removing both is fatal, which no ablation of single heads can see.
+A head of layer 0 attends to the previous token; a head of layer 1 then finds the token that followed the last time and copies
+it. With one head per layer both are needed. With two heads per layer, layer 1 learns the second step twice: either head is
+enough and removing both is fatal, which no ablation of single heads can show.
 
 The network is a Llama whose MLPs are zero and whose norms do nothing, so that it is the plain sum that the
 literature reasons about, and every tool that knows Llamas runs it. Positions reach queries and keys only

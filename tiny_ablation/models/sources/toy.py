@@ -1,9 +1,8 @@
 """`model=toy`: two layers of random weights in the layout of a real family, in milliseconds, with no file.
 
-The heads matter (zeroing one moves a logit difference by tenths), so that what works on a real model can be
-tried here. Everything is drawn from `model.seed`, none of it from torch's global state. A token's embedding
-depends on the seed and the token alone: a word that joins the vocabulary changes no logit of the words that
-were there.
+The heads matter (zeroing one moves a logit difference by tenths), so that what works on a real model can be tried here.
+Everything is drawn from `model.seed`, nothing from torch's global state. A token's embedding depends on the seed and the token
+alone: a new word in the vocabulary changes no logit of the other words.
 """
 
 import hashlib

@@ -1,13 +1,13 @@
 """`model=tracr_*`: programs compiled to weights, so that their circuit is known from their source.
 
-Four programs of the RASP language (Weiss et al. 2021), compiled by Tracr (Lindner et al. 2023, arXiv:2301.05062): they
-reverse a list, sort one, count how often its last word stands in it, and say whether brackets of two kinds are
-balanced (8 layers of 4 heads). Each attention operation of a program is one head. The compiler leaves the other heads
-at zero; they are filled with decoys here, as in `planted`: they read everything and write vectors of ordinary size,
-but only into further dimensions, which nothing on the way to the logits reads.
+Four programs of the RASP language (Weiss et al. 2021), compiled by Tracr (Lindner et al. 2023, arXiv:2301.05062): they reverse
+a list, sort one, count how often its last word occurs in it, and decide whether brackets of two kinds are balanced (8 layers of
+4 heads). Each attention operation of a program is one head. The compiler leaves the other heads at zero; they are filled with
+decoys here, as in `planted`: they read everything and write vectors of ordinary size, but only into further dimensions, which
+nothing on the way to the logits reads.
 
-The weights, what Tracr's own model answers to some inputs, and which heads are live stand in `programs/`; how they
-were made and checked, in `tests/tracr/export.py`. Loading needs neither Tracr nor JAX.
+`programs/` has the weights, the answers of Tracr's own model to some inputs, and which heads are live; `tests/tracr/export.py`
+made and checked them. Loading needs neither Tracr nor JAX.
 """
 
 import json

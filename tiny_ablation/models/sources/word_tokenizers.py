@@ -1,7 +1,7 @@
 """The tokenizers of the models with a known circuit: a few words, each one token, and a beginning of sequence.
 
-They put the beginning of sequence first, as the models expect. A word that is none of theirs becomes that same
-token, so target and foil of another corpus are equal and the run is refused.
+They put the beginning of sequence first, as the models expect. An unknown word becomes that same token, so target and foil of
+another corpus are equal and the run is refused.
 """
 
 import string
