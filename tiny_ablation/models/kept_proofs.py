@@ -91,7 +91,6 @@ def recall(model: "LoadedModel") -> tuple[KeptProof, list[Parts] | None]:
         "threads": torch.get_num_threads(),
     }
     path = cache_dir() / "proofs" / f"{model.name}-{hash_json(key)[:16]}" / RECORD
-    asked = model.hf.config._attn_implementation
     content: dict[str, Any] = {}
     try:
         content = read_sealed(path)
@@ -103,7 +102,7 @@ def recall(model: "LoadedModel") -> tuple[KeptProof, list[Parts] | None]:
             raise
         parts = None
     if parts is None:
-        model.hf.config._attn_implementation = asked
+        model.hf.config._attn_implementation = key["attention"]
         return KeptProof(path, {"key": key}), None
     model.origin["attention"] = content["attention"]
     return KeptProof(path, content), parts
@@ -158,7 +157,7 @@ def _written(hf: Any, parts: Sequence[Parts]) -> dict[str, Any]:
 
 
 def _in_order(first: int, n: int, width: int) -> Tensor:
-    """(n, width): units that stand one behind the other."""
+    """(n, width): units that are consecutive."""
     return first + torch.arange(n * width).view(n, width)
 
 

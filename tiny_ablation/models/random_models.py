@@ -12,71 +12,40 @@ from tiny_ablation.errors import ModelError
 
 WIDTH, HEADS, KV_HEADS, D_HEAD, HIDDEN, VOCABULARY, LAYERS, CONTEXT, WINDOW = 64, 4, 2, 16, 96, 128, 4, 256, 4
 
-# Names of keys, in words that configs share; the values stand for whatever the config says.
-_KEYS = (
-    (
-        WIDTH,
-        "hidden_size d_model n_embd embedding_dim emb_dim embedding_size word_embed_proj_dim attention_hidden_size "
-        "lru_width input_embedding_size output_embedding_size hidden_size_global adapter_in_dim adapter_input_size "
-        "shape_embed_dim pronunciation_embed_dim dim_model_base ple_embed_dim",
-    ),
-    (
-        HEADS,
-        "num_attention_heads n_head n_heads num_heads attention_heads decoder_attention_heads encoder_attention_heads "
-        "num_decoder_attention_heads num_encoder_attention_heads swa_num_attention_heads index_n_heads linear_num_heads "
-        "linear_num_value_heads n_routed_experts num_experts num_local_experts moe_num_experts num_layers n_layers "
-        "n_layer num_hidden_layers decoder_layers num_decoder_layers mamba_num_heads num_blocks o_groups",
-    ),
-    (
-        2,
-        "encoder_layers num_encoder_layers num_experts_per_tok moe_k moe_topk num_experts_per_token top_k_experts "
-        "linear_num_key_heads n_group n_groups hc_mult hc_count num_codebooks num_layers_per_stack "
-        "n_layers_per_attn_res_block zero_expert_num n_mamba_heads mamba_n_groups num_kv_shared_layers",
-    ),
-    (1, "topk_group num_random_blocks moe_layer_start_index num_hash_layers first_k_dense_replace"),
-    (
-        D_HEAD,
-        "head_dim d_head dim_head attention_head_dim attention_head_size kv_channels swa_head_dim index_head_dim "
-        "v_head_dim global_head_dim linear_head_dim linear_key_head_dim linear_value_head_dim mamba_d_head mamba_head_dim "
-        "qk_nope_head_dim mamba_d_state ssm_state_size state_size time_step_rank mamba_dt_rank "
-        "hidden_size_per_layer_input laurel_rank adapter_rank d_rel hc_lowrank o_lora_rank query_pre_attn_scalar "
-        "router_hidden_size",
-    ),
-    (
-        8,
-        "qk_rope_head_dim rotary_dim mamba_n_heads mamba_chunk_size chunk_size block_size position_bias_num_buckets "
-        "prompt_types segment_types num_buckets prompt_length gated_norm_rank split_ngram_parts",
-    ),
-    (24, "qk_head_dim"),
-    (32, "q_lora_rank kv_lora_rank"),
-    (
-        HIDDEN,
-        "intermediate_size ffn_dim d_inner dff dim_ff decoder_ffn_dim encoder_ffn_dim ffn_hidden_size feed_forward_size "
-        "intermediate_size_mlp dense_intermediate_size n_inner",
-    ),
-    (
-        48,
-        "moe_intermediate_size shared_expert_intermediate_size shared_experts_intermediate_size shared_intermediate_size "
-        "expert_ffn_hidden_size moe_shared_expert_intermediate_size",
-    ),
-    (
-        VOCABULARY,
-        "vocab_size vocab_size_per_layer_input pronunciation_vocab_size shape_vocab_size unpadded_vocab_size "
-        "encoder_hash_byte_group_vocab mamba_d_ssm ngram_vocab_size_base",
-    ),
-    (
-        CONTEXT,
-        "max_position_embeddings n_positions n_ctx max_seq_len max_target_positions max_source_positions context_length "
-        "position_bias_max_distance relative_max_distance rel_extent mem_len",
-    ),
-    (
-        WINDOW,
-        "sliding_window sliding_window_size window_size attention_window_size attention_chunk_size index_topk "
-        "index_block_size index_topk_blocks local_attention_window_len keep_window_size",
-    ),
-    (True, "is_decoder"),
-)
-SIZES = {name: value for value, names in _KEYS for name in names.split()}
+# Keys that configs share, after the value that replaces whatever the config says.
+_TABLE = f"""
+    {WIDTH} hidden_size d_model n_embd embedding_dim emb_dim embedding_size word_embed_proj_dim attention_hidden_size lru_width
+    {WIDTH} input_embedding_size output_embedding_size hidden_size_global adapter_in_dim adapter_input_size shape_embed_dim
+    {WIDTH} pronunciation_embed_dim dim_model_base ple_embed_dim
+    {HEADS} num_attention_heads n_head n_heads num_heads attention_heads decoder_attention_heads encoder_attention_heads
+    {HEADS} num_decoder_attention_heads num_encoder_attention_heads swa_num_attention_heads index_n_heads linear_num_heads
+    {HEADS} linear_num_value_heads n_routed_experts num_experts num_local_experts moe_num_experts num_layers n_layers n_layer
+    {HEADS} num_hidden_layers decoder_layers num_decoder_layers mamba_num_heads num_blocks o_groups
+    2 encoder_layers num_encoder_layers num_experts_per_tok moe_k moe_topk num_experts_per_token top_k_experts
+    2 linear_num_key_heads n_group n_groups hc_mult hc_count num_codebooks num_layers_per_stack n_layers_per_attn_res_block
+    2 zero_expert_num n_mamba_heads mamba_n_groups num_kv_shared_layers
+    1 topk_group num_random_blocks moe_layer_start_index num_hash_layers first_k_dense_replace
+    {D_HEAD} head_dim d_head dim_head attention_head_dim attention_head_size kv_channels swa_head_dim index_head_dim v_head_dim
+    {D_HEAD} global_head_dim linear_head_dim linear_key_head_dim linear_value_head_dim mamba_d_head mamba_head_dim
+    {D_HEAD} qk_nope_head_dim mamba_d_state ssm_state_size state_size time_step_rank mamba_dt_rank hidden_size_per_layer_input
+    {D_HEAD} laurel_rank adapter_rank d_rel hc_lowrank o_lora_rank query_pre_attn_scalar router_hidden_size
+    8 qk_rope_head_dim rotary_dim mamba_n_heads mamba_chunk_size chunk_size block_size position_bias_num_buckets prompt_types
+    8 segment_types num_buckets prompt_length gated_norm_rank split_ngram_parts
+    24 qk_head_dim
+    32 q_lora_rank kv_lora_rank
+    {HIDDEN} intermediate_size ffn_dim d_inner dff dim_ff decoder_ffn_dim encoder_ffn_dim ffn_hidden_size feed_forward_size
+    {HIDDEN} intermediate_size_mlp dense_intermediate_size n_inner
+    48 moe_intermediate_size shared_expert_intermediate_size shared_experts_intermediate_size shared_intermediate_size
+    48 expert_ffn_hidden_size moe_shared_expert_intermediate_size
+    {VOCABULARY} vocab_size vocab_size_per_layer_input pronunciation_vocab_size shape_vocab_size unpadded_vocab_size
+    {VOCABULARY} encoder_hash_byte_group_vocab mamba_d_ssm ngram_vocab_size_base
+    {CONTEXT} max_position_embeddings n_positions n_ctx max_seq_len max_target_positions max_source_positions context_length
+    {CONTEXT} position_bias_max_distance relative_max_distance rel_extent mem_len
+    {WINDOW} sliding_window sliding_window_size window_size attention_window_size attention_chunk_size index_topk
+    {WINDOW} index_block_size index_topk_blocks local_attention_window_len keep_window_size
+"""
+SIZES = {name: int(size) for size, *names in map(str.split, _TABLE.strip().splitlines()) for name in names}
+SIZES["is_decoder"] = True
 TOKENS = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1}
 
 # What no rule gives: per-layer patterns that other keys make, sizes that must equal each other, keys without a default.

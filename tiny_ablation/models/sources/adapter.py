@@ -143,7 +143,8 @@ def _settings(directory: Path) -> dict[str, Any]:
         raise ModelError(
             f"the adapter in {directory} is of the kind {kind}, and only LORA can be merged into the weights of its base."
         )
-    odd = sorted(key for key, value in settings.items() if key not in _KNOWN.split() and value not in _UNSET)
+    known = _KNOWN.split()
+    odd = sorted(key for key, value in settings.items() if key not in known and value not in _UNSET)
     if settings.get("init_lora_weights", True) not in _BEGINNINGS:
         odd.append(f"init_lora_weights={settings['init_lora_weights']}")
     if odd:
