@@ -8,7 +8,7 @@ Costs one forward pass over the text, and four from the autoencoder's block on.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tiny_ablation.engine.forward import Passes, Writer
 from tiny_ablation.engine.layout import build_batches
@@ -42,57 +42,30 @@ def quality(
     """Measure an autoencoder on held-out (n, context) tokens; `tick` is called with the contexts done, of `2 n` in all."""
     import torch
 
-    moments, done = _Moments(), 0
-    for x in read_activations(network, autoencoder.site, torch.from_numpy(contexts).long(), BATCH_TOKENS):
-        moments.add(x.flatten(0, 1), autoencoder.encode(x.flatten(0, 1)))
-        done += len(x)
-        tick(done)
-    n_loss = max(1, min(len(contexts), MAX_LOSS_TOKENS // contexts.shape[1]))
-    losses = _losses(network, autoencoder, contexts[:n_loss], lambda n: tick(len(contexts) + n))
-    return Quality({**moments.numbers(), **losses}, moments.frequency)
-
-
-class _Moments:
-    """Sums over tokens, in double precision; sinks are known once the median norm is."""
-
-    def __init__(self) -> None:
-        self.tokens = 0
-        self._active: Tensor | None = None
-        self._rows: list[Tensor] = []  # norm, squared error, active features of every token
-        self._sums: list[Tensor] = []
-
-    def add(self, x: "Tensor", found: Any) -> None:
-        import torch
-
-        wide = x.double()
+    active, done = torch.zeros(autoencoder.n_features, dtype=torch.float64), 0
+    values, rows = [], []  # of each token the activation; and its norm, the squared error, the number of active features
+    for part in read_activations(network, autoencoder.site, torch.from_numpy(contexts).long(), BATCH_TOKENS):
+        found, x = autoencoder.encode(part.flatten(0, 1)), part.flatten(0, 1).double()
         on: Tensor = found.features > 0
-        error = (found.output.double() - wide).pow(2).sum(-1)
-        self._rows.append(torch.stack([wide.norm(dim=-1), error, on.sum(-1).double()], 1).cpu())
-        self._sums.append(wide.cpu())
-        self.tokens += len(x)
-        count = on.sum(0).double().cpu()
-        self._active = count if self._active is None else self._active + count
-
-    @property
-    def frequency(self) -> "Tensor":
-        """(n_features,) the share of tokens on which each feature is active."""
-        assert self._active is not None
-        return self._active / self.tokens
-
-    def numbers(self) -> dict[str, float]:
-        import torch
-
-        x = torch.cat(self._sums)
-        norm, error, on = torch.cat(self._rows).T
-        plain = norm <= SINK * norm.median()
-        return {
-            "tokens": self.tokens,
-            "sinks": int((~plain).sum()),
-            "explained_variance": _explained(x, error),
-            "explained_variance_without_sinks": _explained(x[plain], error[plain]),
-            "l0": on.mean().item(),
-            "dead_features": (self.frequency == 0).double().mean().item(),
-        }
+        error = (found.output.double() - x).pow(2).sum(-1)
+        rows.append(torch.stack([x.norm(dim=-1), error, on.sum(-1).double()], 1).cpu())
+        values.append(x.cpu())
+        active += on.sum(0).double().cpu()
+        done += len(part)
+        tick(done)
+    x, (norm, error, n_active) = torch.cat(values), torch.cat(rows).T
+    plain, frequency = norm <= SINK * norm.median(), active / len(x)
+    n_loss = max(1, min(len(contexts), MAX_LOSS_TOKENS // contexts.shape[1]))
+    numbers = {
+        "tokens": len(x),
+        "sinks": int((~plain).sum()),
+        "explained_variance": _explained(x, error),
+        "explained_variance_without_sinks": _explained(x[plain], error[plain]),
+        "l0": n_active.mean().item(),
+        "dead_features": (frequency == 0).double().mean().item(),
+        **_losses(network, autoencoder, contexts[:n_loss], lambda n: tick(len(contexts) + n)),
+    }
+    return Quality(numbers, frequency)
 
 
 def _explained(x: "Tensor", error: "Tensor") -> float:
