@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 RECORD, MACHINE, HELD_OUT = "trained.json", "training_profile.json", "held_out.safetensors"
 _WORK = ".work"
+BATCH_TOKENS = 2048  # in one forward pass that computes activations
 VERSION = 2  # raise it when the same recipe gives another autoencoder
 _RECIPE = ("architecture", "k", "sparsity", "tokens", "own_samples", "context", "held_out", "steps", "batch", "lr")
 
@@ -55,8 +56,6 @@ class Recipe:
     seed: int
     site: Site
     width: int  # number of features
-    device: str
-    batch_tokens: int  # in one forward pass
 
     @property
     def covers(self) -> dict[str, Any]:
@@ -91,7 +90,7 @@ def recipe(network: "Network", cfg: SaeConfig, seed: int) -> Recipe:
     """What `cfg` means for this model. Raises ConfigError if the model has no such layer."""
     site = resolve_site(cfg.component, cfg.layer, network.shape)
     width = cfg.width or 2 * site.width(network.shape)
-    return Recipe(network, cfg, seed, site, width, network.device, 2048)
+    return Recipe(network, cfg, seed, site, width)
 
 
 def trained(recipe: Recipe, *, anew: bool = False) -> Path:
@@ -177,7 +176,7 @@ def _make(recipe: Recipe, target: Path, work: Path) -> None:
         found = _contexts(recipe, work)
     with _timed(times, "activations"), byte_bar("activations", len(found.train) * (found.train.shape[1] - 1)) as tick:
         place = work / "activations.f32"
-        buffer = fill_buffer(network, recipe.site, found.train, place, batch_tokens=recipe.batch_tokens, tick=tick)
+        buffer = fill_buffer(network, recipe.site, found.train, place, batch_tokens=BATCH_TOKENS, tick=tick)
     with _timed(times, "training"):
         sae, curve = _train(recipe, buffer, work)
     part = work / "finished"
@@ -188,7 +187,7 @@ def _make(recipe: Recipe, target: Path, work: Path) -> None:
     save_arrays({"contexts": found.held_out}, part / HELD_OUT)  # to look at features, or to measure again
     with _timed(times, "quality"), byte_bar("quality", 2 * len(found.held_out)) as tick:
         # Of what was written, read back as SAELens reads it.
-        measured = quality(network, read(part, recipe.device), found.held_out, tick)
+        measured = quality(network, read(part, network.device), found.held_out, tick)
         save_file({"sparsity": torch.log10(measured.frequency.float() + 1e-10)}, part / "sparsity.safetensors")
     files = {path.name: sha256_file(path) for path in sorted(part.iterdir())}
     write_json(part / MACHINE, {"stages_s": _stages(times), "peak_rss_bytes": peak_memory()})
@@ -252,7 +251,7 @@ def _contexts(recipe: Recipe, work: Path) -> Contexts:
 def _train(recipe: Recipe, buffer: Any, work: Path) -> tuple[Any, list[dict[str, float]]]:
     from tiny_ablation.sae.training import train
 
-    model = recipe.network.model
+    model, device = recipe.network.model, recipe.network.device
     metadata = {
         "model_name": model.name,
         "hook_name": recipe.site.hook_name,
@@ -262,4 +261,4 @@ def _train(recipe: Recipe, buffer: Any, work: Path) -> tuple[Any, list[dict[str,
         "tiny_ablation": recipe.covers,
     }
     with byte_bar("training", recipe.cfg.steps) as tick:
-        return train(buffer, recipe.cfg, recipe.width, recipe.seed, work, device=recipe.device, metadata=metadata, tick=tick)
+        return train(buffer, recipe.cfg, recipe.width, recipe.seed, work, device=device, metadata=metadata, tick=tick)
