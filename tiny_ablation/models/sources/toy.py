@@ -118,9 +118,15 @@ def _config(shape: str) -> Any:
     from transformers import GPT2Config, GPTNeoXConfig, LlamaConfig
 
     end = vocabulary().index(END)
-    tokens = {"vocab_size": len(vocabulary()), "bos_token_id": end, "eos_token_id": end, "pad_token_id": end}
+    tokens: dict[str, Any] = {"vocab_size": len(vocabulary()), "bos_token_id": end, "eos_token_id": end, "pad_token_id": end}
     if shape == "gpt2":
-        sizes = {"n_embd": D_MODEL, "n_layer": N_LAYERS, "n_head": N_HEADS, "n_inner": D_MLP, "n_positions": MAX_TOKENS}
+        sizes: dict[str, Any] = {
+            "n_embd": D_MODEL,
+            "n_layer": N_LAYERS,
+            "n_head": N_HEADS,
+            "n_inner": D_MLP,
+            "n_positions": MAX_TOKENS,
+        }
         return GPT2Config(**sizes, **tokens, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0)
     sizes = {
         "hidden_size": D_MODEL,
