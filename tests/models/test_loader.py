@@ -142,7 +142,7 @@ def test_weights_that_were_exchanged_are_loaded_anew_under_their_own_hash(tmp_pa
     assert list(loader._held.values()) == [second]
 
 
-@pytest.mark.parametrize("part", ["_read_model", "read_tokenizer"])
+@pytest.mark.parametrize("part", ["_read_model", "_read_tokenizer"])
 def test_files_that_change_while_they_are_loaded_are_refused(
     tmp_path: Path, hf_directory: Make, monkeypatch: pytest.MonkeyPatch, part: str
 ) -> None:
