@@ -43,7 +43,7 @@ class Network:
     proof: KeptProof = field(default_factory=lambda: KeptProof(None))  # for later processes
     # Token positions in forward passes so far; a pass that begins at a later block, or stops early, counts like a whole one.
     tokens: int = field(default=0, init=False)
-    edges_proven: bool = field(default=False, init=False)  # whether cutting attention edges was seen to be exact: engine.attention
+    edges_proven: bool = field(default=False, init=False)  # whether cutting attention edges was seen to be exact: see engine
     # For each shortest and longest text that was tried, why keys and values must not be kept while text is written, or None.
     continuing: dict[tuple[int, int], str | None] = field(default_factory=dict, init=False)
     _paths: "dict[int, Paths]" = field(default_factory=dict, init=False)
