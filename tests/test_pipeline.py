@@ -26,8 +26,8 @@ CONFIRM = ["dataset.split=dev", "stats.confirm=test", "stats.confirm_examples=6"
 SAVE = "tiny_ablation.store.partial.PartialStore.save"  # each batch that is measured
 # Where each stage begins, and what the run then says and ends with.
 STAGES = {
-    "confirm": ("tiny_ablation.run.confirm.confirm", 1, "failed"),
-    "statistics": ("tiny_ablation.run.tables.run_tables", 1, "failed"),
+    "confirm": ("tiny_ablation.pipeline.confirm", 1, "failed"),
+    "statistics": ("tiny_ablation.pipeline.run_tables", 1, "failed"),
     "verify": ("tiny_ablation.verify.check.check", 0, "ok"),
     "figures and report": ("tiny_ablation.report.figures.of_run.write_figures", 0, "ok"),
 }

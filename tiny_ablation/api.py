@@ -16,7 +16,6 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -108,9 +107,8 @@ def measure(
     import pandas as pd
 
     from tiny_ablation.run.baseline import prompt_of
-    from tiny_ablation.run.generation import require_room
     from tiny_ablation.run.measure import executor
-    from tiny_ablation.run.prepare import prepare_run
+    from tiny_ablation.run.prepare import prepare_run, require_room
 
     named = interventions if isinstance(interventions, Mapping) else {_whole(i).label: i for i in interventions}
     spec = _spec(model, data, "heads_zero", tokenizer, {**overrides, "metrics.names": list(metrics), "scales": [1.0]})
@@ -153,11 +151,7 @@ def _spec(model: Any, data: Any, ablation: str, tokenizer: Any, overrides: Mappi
 
 
 def _key(name: str, ablation: str) -> str:
-    """The whole key that `name` stands for.
-
-    Raises:
-        ConfigError: no group has such a key, or several have.
-    """
+    """The whole key that `name` stands for."""
     groups: dict[str, Any] = {field.name: field.type for field in fields(RootConfig)}
     groups["ablation"] = find_ablation(ablation).config
     if "." in name or (name in groups and not is_dataclass(groups[name])):
@@ -182,19 +176,6 @@ def _model(model: Any, tokenizer: Any) -> tuple[str, dict[str, Any]]:
         if not Path(model).expanduser().exists():
             raise ConfigError(f"model={model}{did_you_mean(model, options('model'))} is neither an option nor a path")
         return "local", {"model.path": str(Path(model).expanduser())}
-    hf, tokenizer = _hugging_face(model, tokenizer)
-    digest = _digest(hf, tokenizer)
-    directory = converted("memory", f"memory:{digest}", partial(_save, hf, tokenizer))
-    name = Path(getattr(hf.config, "_name_or_path", "") or "").name or type(hf).__name__
-    return "local", {"model.path": str(directory), "model.name": name}
-
-
-def _hugging_face(model: Any, tokenizer: Any) -> tuple[Any, Any]:
-    """The plain Hugging Face model and its tokenizer.
-
-    Raises:
-        ModelError: it is neither a Hugging Face model nor a bridge of one, or has no tokenizer.
-    """
     from transformers import PreTrainedModel
 
     if hasattr(model, "original_model"):
@@ -207,15 +188,19 @@ def _hugging_face(model: Any, tokenizer: Any) -> tuple[Any, Any]:
         )
     if tokenizer is None:
         raise ModelError("a Hugging Face model in memory needs its tokenizer: ablate(model, ..., tokenizer=tokenizer)")
-    return model, tokenizer
+
+    def save(directory: Path) -> dict[str, str]:
+        model.save_pretrained(directory)
+        tokenizer.save_pretrained(directory)
+        return {"saved_from": type(model).__name__}
+
+    directory = converted("memory", f"memory:{_digest(model, tokenizer)}", save)
+    name = Path(getattr(model.config, "_name_or_path", "") or "").name or type(model).__name__
+    return "local", {"model.path": str(directory), "model.name": name}
 
 
 def _of_bridge(bridge: Any) -> Any:
-    """The Hugging Face model with a bridge's weights.
-
-    Raises:
-        ModelError: the bridge does not compute what that model does, as after its weights were processed.
-    """
+    """The Hugging Face model with a bridge's weights."""
     import torch
 
     original = bridge.original_model
@@ -251,12 +236,6 @@ def _digest(hf: Any, tokenizer: Any) -> str:
     return found.hexdigest()
 
 
-def _save(hf: Any, tokenizer: Any, directory: Path) -> dict[str, str]:
-    hf.save_pretrained(directory)
-    tokenizer.save_pretrained(directory)
-    return {"saved_from": type(hf).__name__}
-
-
 def _data(data: Any) -> tuple[str, dict[str, Any]]:
     """The option of `dataset=`, and the keys beside it."""
     if isinstance(data, str | Path):
@@ -265,8 +244,11 @@ def _data(data: Any) -> tuple[str, dict[str, Any]]:
         if Path(data).suffix or Path(data).is_dir() or str(data).startswith(HUB):
             return "file", {"dataset.path": str(Path(data).expanduser())}
         raise ConfigError(f"data={data}{did_you_mean(data, options('dataset'))} is neither an option of dataset= nor a file")
-    rows = data.to_dict("records") if hasattr(data, "to_dict") else [dict(row) for row in data]
-    lines = "".join(json.dumps(_given(row), ensure_ascii=False) + "\n" for row in rows)
+    lines = ""
+    for row in data.to_dict("records") if hasattr(data, "to_dict") else data:
+        values = {str(name): value.item() if hasattr(value, "item") else value for name, value in dict(row).items()}
+        given = {name: value for name, value in values.items() if value is not None and value == value}  # no None, no NaN
+        lines += json.dumps(given, ensure_ascii=False) + "\n"
     digest = hashlib.sha256(lines.encode()).hexdigest()
 
     def write(directory: Path) -> dict[str, str]:
@@ -274,9 +256,3 @@ def _data(data: Any) -> tuple[str, dict[str, Any]]:
         return {}
 
     return "file", {"dataset.path": str(converted("rows", f"rows:{digest}", write) / "rows.jsonl"), "dataset.name": "rows"}
-
-
-def _given(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row without its empty cells, its values as JSON has them."""
-    plain = {str(name): value.item() if hasattr(value, "item") else value for name, value in row.items()}
-    return {name: value for name, value in plain.items() if value is not None and value == value}

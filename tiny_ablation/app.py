@@ -10,25 +10,20 @@ import traceback
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import hydra
 
-from tiny_ablation.ablations.registry import register_schemas
+from tiny_ablation.ablations.registry import register_schemas, run_spec
 from tiny_ablation.config import schema
+from tiny_ablation.config.hydra_fit import cell_number
 from tiny_ablation.config.schema import TrackingBackend
 from tiny_ablation.config.settings import to_settings
-from tiny_ablation.config.workers import cell_number
 from tiny_ablation.errors import Interrupted, ResultsError, TinyAblateError, user_message
 from tiny_ablation.paths import conf_dir
-from tiny_ablation.pipeline import run
 from tiny_ablation.store.rundir import remove_if_empty
 from tiny_ablation.store.runlog import log
 from tiny_ablation.sweep.workers import register_resolver
-
-if TYPE_CHECKING:
-    from tiny_ablation.report.terminal import Screen
-    from tiny_ablation.run.spec import RunSpec
 
 schema.register()
 register_schemas()
@@ -37,11 +32,7 @@ register_resolver()
 
 @dataclass
 class Outcome:
-    """How the single run of this process ended.
-
-    Attributes:
-        error: what went wrong.
-    """
+    """How the single run of this process ended."""
 
     error: Exception | None = None
 
@@ -72,7 +63,9 @@ def start() -> None:
             ) from error
         if (sweep := claimed()) and _is_one_of(error, "TimeoutError"):  # hydra.launcher.timeout
             raise TinyAblateError(f"a worker process did not answer in time and was ended; {_go_on(sweep)}") from error
-        if (sweep := claimed()) and isinstance(error, OSError) and _is_of_workers(error):
+        # What joblib's worker processes share.
+        of_workers = any("loky" in Path(frame.filename).parts for frame in traceback.extract_tb(error.__traceback__))
+        if (sweep := claimed()) and isinstance(error, OSError) and of_workers:
             raise ResultsError(
                 f"worker processes have no room for their locks, which stand in /dev/shm ({error.strerror}); {_go_on(sweep)}, "
                 "once there is room, or with hydra/launcher=basic, which has no workers"
@@ -94,11 +87,6 @@ def _is_one_of(error: Exception, *names: str) -> bool:
     return bool({*names} & {cls.__name__ for cls in type(error).__mro__})
 
 
-def _is_of_workers(error: Exception) -> bool:
-    """Whether it comes from what joblib's worker processes share."""
-    return any("loky" in Path(frame.filename).parts for frame in traceback.extract_tb(error.__traceback__))
-
-
 @hydra.main(config_path=str(conf_dir()), config_name="config", version_base="1.3")
 def hydra_main(cfg: Any) -> None:
     """One job."""
@@ -117,16 +105,22 @@ def hydra_main(cfg: Any) -> None:
 
 
 def _run_single(cfg: Any, directory: Path, cwd: Path) -> None:
-    from tiny_ablation.ablations.registry import run_spec
+    from tiny_ablation.pipeline import run
     from tiny_ablation.report.terminal import Screen
 
     screen = Screen()
     try:
         spec = run_spec(to_settings(cfg))
-        if run(spec, directory, screen):
-            _publish(spec, directory, cwd, screen)
-        else:
+        tracking = spec.settings.root.tracking
+        if not run(spec, directory, screen):
             screen.note("All batches are measured; another worker ends the run.")
+        elif tracking.backend is not TrackingBackend.off:
+            from tiny_ablation.tracking.mlflow_sink import publish
+
+            with screen.progress("publish", 1):
+                published = publish(directory, tracking, cwd=cwd)
+            if published:
+                screen.footer(f"Browse runs: {published.ui_command or published.url}")
     except Exception as error:  # told by cli, after Hydra has returned
         if user_message(error) is None:
             log.exception("failed")
@@ -135,7 +129,6 @@ def _run_single(cfg: Any, directory: Path, cwd: Path) -> None:
 
 def _run_cell(cfg: Any, sweep_dir: Path, directory: Path, number: int) -> None:
     """One job of a sweep; its failure is written down and costs no other job."""
-    from tiny_ablation.ablations.registry import run_spec
     from tiny_ablation.report.terminal import Screen
     from tiny_ablation.store.rundir import RunDir
     from tiny_ablation.sweep import job
@@ -148,6 +141,8 @@ def _run_cell(cfg: Any, sweep_dir: Path, directory: Path, number: int) -> None:
         if cfg.resume and job.is_done(rundir, cell.digest):
             status = "done before"
         else:
+            from tiny_ablation.pipeline import run  # torch comes with it
+
             spec = run_spec(job.settings_of(cfg, plan, cell))
             ended = run(spec, directory, screen, admit=partial(job.admit, plan, cell))
             status = "ok" if ended else "helped"
@@ -157,15 +152,3 @@ def _run_cell(cfg: Any, sweep_dir: Path, directory: Path, number: int) -> None:
         log.error("failed: %s", error, exc_info=user_message(error) is None)
         job.record_failure(rundir, cell, error, others=cfg.run.shards > 1)
     screen.cell(cell.job, len(plan.cells), cell.condition, cell.seed, status, time.monotonic() - started)
-
-
-def _publish(spec: "RunSpec", directory: Path, cwd: Path, screen: "Screen") -> None:
-    cfg = spec.settings.root.tracking
-    if cfg.backend is TrackingBackend.off:
-        return
-    from tiny_ablation.tracking.mlflow_sink import publish
-
-    with screen.progress("publish", 1):
-        published = publish(directory, cfg, cwd=cwd)
-    if published:
-        screen.footer(f"Browse runs: {published.ui_command or published.url}")

@@ -8,10 +8,13 @@ import itertools
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from hydra.experimental.callback import Callback
+from omegaconf import OmegaConf
 
 from tiny_ablation.errors import ConfigError, TinyAblateError
 from tiny_ablation.store.rundir import remove_if_empty
@@ -27,7 +30,11 @@ class SweepCallback(Callback):
         from tiny_ablation.store.rundir_guard import refuse_foreign, refuse_sweep
 
         with _leaving():
-            _refuse_lone_worker(config)
+            if config.run.shards > 1 and "${now:" in _as_written(config.hydra.run)["dir"]:
+                raise ConfigError(
+                    f"run.shards={config.run.shards}: add -m, which starts the workers, or start each yourself with the same "
+                    "hydra.run.dir=DIR"
+                )
             _take_free_place(config, "run")
             directory = Path(config.hydra.run.dir).absolute()
             refuse_foreign(directory)
@@ -58,29 +65,14 @@ def _leaving() -> Iterator[None]:
         raise SystemExit(getattr(error, "exit_code", 1)) from error
 
 
-def _refuse_lone_worker(config: Any) -> None:
-    """A worker of one run has to be told where the others are."""
-    from omegaconf import OmegaConf
-
-    unresolved: Any = OmegaConf.to_container(config.hydra.run, resolve=False)
-    if config.run.shards > 1 and "${now:" in unresolved["dir"]:
-        raise ConfigError(
-            f"run.shards={config.run.shards}: add -m, which starts the workers, or start each yourself with the same "
-            "hydra.run.dir=DIR"
-        )
+def _as_written(node: Any) -> Any:
+    """A node of the config with its interpolations as they are written."""
+    return OmegaConf.to_container(node, resolve=False)
 
 
 def _take_free_place(config: Any, which: str) -> None:
-    """Where the directory is named by the time, make it, under a name that no other run of the same second has.
-
-    Args:
-        config: as Hydra composed it; gets the name.
-        which: `run` or `sweep`.
-    """
-    from omegaconf import OmegaConf
-
-    unresolved: Any = OmegaConf.to_container(config.hydra[which], resolve=False)
-    if "${now:" not in unresolved["dir"]:
+    """Where the directory (of a `run` or `sweep`) is named by the time, make it, under a name that no other run has."""
+    if "${now:" not in _as_written(config.hydra[which])["dir"]:
         return
     named = Path(config.hydra[which].dir)
     place = named
@@ -104,21 +96,30 @@ def _directory(config: Any) -> Path:
 
 
 def _preflight(config: Any, directory: Path) -> None:
+    from tiny_ablation.models.identity import prepare
     from tiny_ablation.report.terminal import Screen
     from tiny_ablation.sweep.claim import begin, claim
     from tiny_ablation.sweep.plan import pin, plan_sweep
     from tiny_ablation.sweep.screens import is_screened, with_unions
+    from tiny_ablation.tracking.mlflow_sink import ready
 
-    _refuse_split_workers(config)
+    subdir = _as_written(config.hydra.sweep)["subdir"]
+    if config.run.shards > 1 and "hydra.job." in subdir:
+        raise ConfigError(f"hydra.sweep.subdir={subdir}: workers of one run share its directory; say ${{cell:}} for its number")
     planned = plan_sweep(config)
     if swept := {"run.shards", "run.shard"} & {*planned.plan.varies}:
         raise ConfigError(f"{min(swept)} has one value: -m run.shards=4 starts four workers of each run")
     claim(directory, planned.plan)
-    screen = Screen()
-    screen.start(_headline(planned.plan, directory))
+    screen, plan = Screen(), planned.plan
+    seeds = ", ".join(map(str, sorted({cell.seed for cell in plan.cells})))
+    runs = f"{len(plan.cells)} runs: {', '.join(plan.conditions)}; seeds {seeds}"
+    screen.start({"sweep": runs, "directory": str(directory)})
     needed = (model for spec in planned.specs for model in (*spec.models, *spec.others.values()))
     for model in {repr(each): each for each in needed}.values():
-        _fetch(model, screen)
+        try:  # fetched once, before several jobs ask for it
+            prepare(model)
+        except TinyAblateError as error:
+            screen.warn(f"the runs of {model.name} will fail: {error}")
     with screen.progress("screen", sum(map(is_screened, planned.specs))) as stage:
         planned = with_unions(directory, planned, stage.advance)
     begin(directory, pin(planned), anew=not config.resume)
@@ -127,18 +128,9 @@ def _preflight(config: Any, directory: Path) -> None:
     _admit_hydra(directory, config)
     if str(config.hydra.launcher._target_).endswith("JoblibLauncher"):
         _watch_parent_in_workers()
-    _open_tracking(config, screen)
-
-
-def _refuse_split_workers(config: Any) -> None:
-    """Workers of one run share its directory, so its name cannot hold the number of a job."""
-    from omegaconf import OmegaConf
-
-    unresolved: Any = OmegaConf.to_container(config.hydra.sweep, resolve=False)
-    if config.run.shards > 1 and "hydra.job." in unresolved["subdir"]:
-        raise ConfigError(
-            f"hydra.sweep.subdir={unresolved['subdir']}: workers of one run share its directory; say ${{cell:}} for its number"
-        )
+    tracking: Any = OmegaConf.to_object(config.tracking)
+    if problem := ready(tracking, cwd=Path(config.hydra.runtime.cwd)):
+        screen.warn(problem)
 
 
 def _start_workers(config: Any, directory: Path, plan: Any) -> None:
@@ -155,10 +147,6 @@ def _start_workers(config: Any, directory: Path, plan: Any) -> None:
 
 def _admit_hydra(directory: Path, config: Any) -> None:
     """Note the one file that Hydra itself is about to write into a sweep's directory."""
-    from hashlib import sha256
-
-    from omegaconf import OmegaConf
-
     from tiny_ablation.store.ledger import keeping
 
     text = OmegaConf.to_yaml(config)
@@ -168,46 +156,12 @@ def _admit_hydra(directory: Path, config: Any) -> None:
 
 def _watch_parent_in_workers() -> None:
     """Let each worker of joblib watch its parent from its first moment; Hydra's launcher cannot be told to."""
-    from functools import partial
-
     from hydra_plugins.hydra_joblib_launcher import _core
 
     from tiny_ablation.sweep.job import die_with_parent
 
     launcher: Any = _core
     launcher.Parallel = partial(launcher.Parallel, initializer=die_with_parent)
-
-
-def _headline(plan: Any, directory: Path) -> dict[str, str]:
-    seeds = sorted({cell.seed for cell in plan.cells})
-    return {
-        "sweep": f"{len(plan.cells)} runs: {', '.join(plan.conditions)}; seeds {', '.join(map(str, seeds))}",
-        "directory": str(directory),
-    }
-
-
-def _fetch(model: Any, screen: Any) -> None:
-    """Have the model's files fetched once, before several jobs ask for them; a model that cannot be had fails its own cells."""
-    from tiny_ablation.models.identity import prepare
-
-    try:
-        prepare(model)
-    except TinyAblateError as error:
-        screen.warn(f"the runs of {model.name} will fail: {error}")
-
-
-def _tracking(config: Any) -> Any:
-    from omegaconf import OmegaConf
-
-    return OmegaConf.to_object(config.tracking)
-
-
-def _open_tracking(config: Any, screen: Any) -> None:
-    from tiny_ablation.tracking.mlflow_sink import ready
-
-    problem = ready(_tracking(config), cwd=Path(config.hydra.runtime.cwd))
-    if problem:
-        screen.warn(problem)
 
 
 def _finish(config: Any, config_name: str, directory: Path) -> None:
@@ -220,7 +174,8 @@ def _finish(config: Any, config_name: str, directory: Path) -> None:
     outcome = build_sweep(directory)
     if config.sweep.confirm and _confirm(config_name, directory, screen):
         outcome = build_sweep(directory)
-    published = publish_sweep(directory, _tracking(config), cwd=Path(config.hydra.runtime.cwd))
+    tracking: Any = OmegaConf.to_object(config.tracking)
+    published = publish_sweep(directory, tracking, cwd=Path(config.hydra.runtime.cwd))
     show_sweep(directory, screen)
     if published:
         screen.footer(f"Browse runs: {published.ui_command or published.url}")

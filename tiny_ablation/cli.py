@@ -26,7 +26,7 @@ _BEHIND = 0.05  # seconds until an interrupt that was dropped is raised again, w
 
 
 def entry() -> NoReturn:
-    """The console script: `main` as a process, which nothing disturbs once all is done and said."""
+    """The console script: `main` as a process; signals that come after it has ended change nothing."""
     code = main()
 
     def leave(_signum: int, _frame: Any) -> NoReturn:
@@ -42,11 +42,7 @@ def entry() -> NoReturn:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code.
-
-    Args:
-        argv: the arguments after the program's name; None reads them from the process.
-    """
+    """Run one command and return its exit code."""
     kept = os.environ.get(VARIABLE)
     args = list(hidden(sys.argv[1:] if argv is None else argv))
     asked = os.environ.get("HYDRA_FULL_ERROR")
@@ -72,16 +68,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _tell(error, asked)
     finally:
         sys.unraisablehook = unraisable
-        _restore(kept)
+        os.environ.pop(VARIABLE, None)  # of whoever called `main` in Python
+        if kept is not None:
+            os.environ[VARIABLE] = kept
         if asked is None:
             os.environ.pop("HYDRA_FULL_ERROR", None)
-
-
-def _restore(address: str | None) -> None:
-    """Leave the environment of whoever called `main` in Python as it was."""
-    os.environ.pop(VARIABLE, None)
-    if address is not None:
-        os.environ[VARIABLE] = address
 
 
 def _dispatch(args: list[str]) -> int:
@@ -111,10 +102,19 @@ def _tell(error: Exception, asked: str | None) -> int:
     """Say what went wrong and return the exit code; with a traceback where the user set HYDRA_FULL_ERROR."""
     if asked not in (None, "", "0"):
         raise error
+    from tiny_ablation.config.refusals import explain, is_refusal
+    from tiny_ablation.data.text import printable  # a message may quote a stranger's file
+
     error = user_message(error) or error
+    if isinstance(error, TinyAblateError):
+        text, code = printable(str(error).strip() or type(error).__name__), error.exit_code
+    elif is_refusal(error):
+        text, code = printable(explain(error))[:_LONGEST], 2
+    else:
+        text, code = printable(f"{said(error)} (set HYDRA_FULL_ERROR=1 to see where)"), 1
     with contextlib.suppress(BrokenPipeError):  # `2>&1 | head`: the exit code still tells
-        print(_for_reader(f"tiny-ablate: error: {_message(error)}"), file=sys.stderr)  # noqa: T201
-    return _exit_code(error)
+        print(_for_reader(f"tiny-ablate: error: {text}"), file=sys.stderr)  # noqa: T201
+    return code
 
 
 def _for_reader(line: str) -> str:
@@ -135,24 +135,3 @@ def _keep_interrupts(told: Any) -> None:
         threading.Timer(_BEHIND, _thread.interrupt_main).start()
     else:
         sys.__unraisablehook__(told)
-
-
-def _message(error: Exception) -> str:
-    """What is wrong, in one line."""
-    from tiny_ablation.config.refusals import explain, is_refusal
-    from tiny_ablation.data.text import printable  # a message may quote a stranger's file
-
-    text = str(error).strip() or type(error).__name__
-    if isinstance(error, TinyAblateError):
-        return printable(text)
-    if is_refusal(error):
-        return printable(explain(error))[:_LONGEST]
-    return printable(f"{said(error)} (set HYDRA_FULL_ERROR=1 to see where)")
-
-
-def _exit_code(error: Exception) -> int:
-    from tiny_ablation.config.refusals import is_refusal
-
-    if isinstance(error, TinyAblateError):
-        return error.exit_code
-    return 2 if is_refusal(error) else 1

@@ -23,11 +23,7 @@ def cache_dir() -> Path:
 
 
 def inside(name: str) -> str:
-    """`name`, if it is a relative path that stays inside the directory of the file that names it.
-
-    Raises:
-        ValueError: it is not.
-    """
+    """`name`, if it is a relative path inside the directory of the file that names it, or else a ValueError."""
     path = PurePosixPath(name)
     if not path.parts or path.is_absolute() or ".." in path.parts or "\\" in name or ":" in name:
         raise ValueError(f"the path {name!r}")

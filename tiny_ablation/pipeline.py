@@ -6,44 +6,72 @@ The manifest is written last: a directory without one is of a run that was kille
 """
 
 import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from tiny_ablation.config import schema
-from tiny_ablation.config.schema import VerifyMode
-from tiny_ablation.errors import Interrupted, TinyAblateError, UserError
+from tiny_ablation.config.identity import Identity
+from tiny_ablation.config.schema import OnBug, VerifyMode
+from tiny_ablation.engine.executor import Executor
+from tiny_ablation.errors import Interrupted, TinyAblateError, UserError, said, user_message
+from tiny_ablation.report.run_screen import headline, show_run
+from tiny_ablation.report.terminal import Screen
+from tiny_ablation.run.confirm import Confirmation, confirm
+from tiny_ablation.run.measure import Measured, Stopped, executors, measure, total
+from tiny_ablation.run.origin import write_origin
+from tiny_ablation.run.prepare import PreparedRun, prepare_run
+from tiny_ablation.run.readouts import readout_tables
+from tiny_ablation.run.spec import RunSpec
+from tiny_ablation.run.summary import run_summary
+from tiny_ablation.run.tables import example_table, run_tables
+from tiny_ablation.run.workers import working
+from tiny_ablation.store.files import write_json, write_table, write_via
+from tiny_ablation.store.ledger import keeping
+from tiny_ablation.store.manifest import Status, write_manifest
+from tiny_ablation.store.partial import clear_batches
+from tiny_ablation.store.profile import Profile, Sampler
+from tiny_ablation.store.rundir import RunDir
+from tiny_ablation.store.rundir_guard import ensure_vacant, refuse_foreign, refuse_sweep
 from tiny_ablation.store.runlog import log
+from tiny_ablation.verify.check import attempt, sentence
 from tiny_ablation.version import __version__
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-
-    from tiny_ablation.config.identity import Identity
-    from tiny_ablation.engine.executor import Executor
-    from tiny_ablation.report.terminal import Screen
-    from tiny_ablation.run.confirm import Confirmation
-    from tiny_ablation.run.measure import Measured
-    from tiny_ablation.run.prepare import PreparedRun
-    from tiny_ablation.run.spec import RunSpec
-    from tiny_ablation.store.manifest import Status
-    from tiny_ablation.store.profile import Profile
-    from tiny_ablation.store.rundir import RunDir
-
-    Admit = Callable[[Identity], None]
+Admit = Callable[[Identity], None]
 
 
-def run(spec: "RunSpec", directory: Path, screen: "Screen", *, replace: bool = False, admit: "Admit | None" = None) -> bool:
+@dataclass
+class Stages:
+    """Stages that follow the measurement, each of which may fail alone."""
+
+    profile: Profile  # each is a stage of it
+    warn: Callable[[str], None]  # tells the user of one that failed
+    # why, for each that failed, in the order in which they did
+    failed: dict[str, TinyAblateError] = field(default_factory=dict)
+
+    @contextmanager
+    def trying(self, name: str) -> Iterator[None]:
+        """Within: an error ends this stage, is told and written down, and the run goes on behind it."""
+        with self.profile.stage(name):
+            try:
+                yield
+            except Interrupted:
+                raise
+            except Exception as error:
+                told = user_message(error)
+                log.error("%s failed: %s", name, error, exc_info=told is None)
+                self.failed[name] = told or TinyAblateError(said(error))
+                self.warn(f"{name} failed: {self.failed[name]}")
+
+
+def run(spec: RunSpec, directory: Path, screen: Screen, *, replace: bool = False, admit: Admit | None = None) -> bool:
     """Carry one run out, into `directory`, or help to, where `run.shards` is above 1; whether this process ended the run.
 
-    Args:
-        spec: what to run.
-        directory: where; it may hold this run's own earlier results or finished batches.
-        screen: what the user sees.
-        replace: delete another run that stands there, instead of refusing.
-        admit: raises what keeps a run of this identity from being measured, before anything is.
+    The directory may hold this run's own earlier results or finished batches; `replace` deletes another run that stands there,
+    instead of refusing. `admit` raises what keeps a run of this identity from being measured, before anything is.
 
     Raises:
         TinyAblateError: see its subclasses; `Interrupted` when results up to the interruption were kept.
@@ -51,9 +79,6 @@ def run(spec: "RunSpec", directory: Path, screen: "Screen", *, replace: bool = F
     replace = replace or not spec.settings.root.resume
     if replace and spec.settings.root.run.shards > 1:
         raise UserError("resume=false: workers of one run would delete each other's batches; give them a new directory")
-    from tiny_ablation.store.profile import Profile
-    from tiny_ablation.store.sampler import Sampler
-
     profile = Profile(Sampler(power=spec.settings.root.profile.power))
     with profile.sampling():
         if profile.sampler.problem:
@@ -61,16 +86,8 @@ def run(spec: "RunSpec", directory: Path, screen: "Screen", *, replace: bool = F
         return _carry_out(spec, directory, screen, profile, replace=replace, admit=admit)
 
 
-def _carry_out(
-    spec: "RunSpec", directory: Path, screen: "Screen", profile: "Profile", *, replace: bool, admit: "Admit | None"
-) -> bool:
+def _carry_out(spec: RunSpec, directory: Path, screen: Screen, profile: Profile, *, replace: bool, admit: Admit | None) -> bool:
     """Prepare, measure and what follows; see `run`."""
-    from tiny_ablation.report.run_screen import headline
-    from tiny_ablation.run.measure import executors
-    from tiny_ablation.run.prepare import prepare_run
-    from tiny_ablation.store.rundir import RunDir
-    from tiny_ablation.store.rundir_guard import ensure_vacant, refuse_foreign, refuse_sweep
-
     started = datetime.now(UTC)
     with profile.stage("prepare", quiet=True):  # nothing is written yet: the directory may be refused
         prepared = prepare_run(spec)
@@ -91,8 +108,11 @@ def _carry_out(
         stack.enter_context(rundir.lock())
         ensure_vacant(rundir, prepared.identity, replace=replace)
         log.info("run %s of %s, version %s", prepared.identity.run_id, prepared.spec.ablation.name, __version__)
-        with profile.stage("measure"):
-            measured, stopped = _measure(prepared, work, rundir, screen)
+        with profile.stage("measure"), screen.progress(prepared.spec.ablation.name, total(work)) as stage:
+            try:
+                measured, stopped = measure(prepared, rundir, work, stage.advance), False
+            except Stopped as stop:
+                measured, stopped = stop.measured, True
         profile.count("measure", prompt_tokens=sum(executor.prompt_tokens for executor in work))
         if not measured:
             raise Interrupted("interrupted before the first batch was finished; nothing was written")
@@ -106,17 +126,13 @@ def _carry_out(
 
 @contextmanager
 def _among_workers(
-    prepared: "PreparedRun", rundir: "RunDir", work: "list[Executor]", profile: "Profile", screen: "Screen"
-) -> "Iterator[bool]":
+    prepared: PreparedRun, rundir: RunDir, work: list[Executor], profile: Profile, screen: Screen
+) -> Iterator[bool]:
     """Measure what no other worker does; within: whether the rest is up to this one."""
-    from tiny_ablation.run.workers import working
-    from tiny_ablation.store.ledger import keeping
-    from tiny_ablation.store.rundir_guard import ensure_vacant
-
     with ExitStack() as stack, keeping(rundir.path):
         ensure_vacant(rundir, prepared.identity, replace=False)
         try:
-            with profile.stage("measure"), screen.progress(prepared.spec.ablation.name, _total(work)) as stage:
+            with profile.stage("measure"), screen.progress(prepared.spec.ablation.name, total(work)) as stage:
                 last = stack.enter_context(working(prepared, rundir, work, stage.advance))
         except KeyboardInterrupt:
             raise Interrupted(
@@ -125,43 +141,19 @@ def _among_workers(
         yield last
 
 
-def _total(work: "list[Executor]") -> int:
-    """Interventions x examples."""
-    return sum(len(executor.plan) * len(executor.prompts) for executor in work)
-
-
-def _measure(
-    prepared: "PreparedRun", work: "list[Executor]", rundir: "RunDir", screen: "Screen"
-) -> "tuple[list[Measured], bool]":
-    from tiny_ablation.run.measure import Stopped, measure
-
-    with screen.progress(prepared.spec.ablation.name, _total(work)) as stage:
-        try:
-            return measure(prepared, rundir, work, stage.advance), False
-        except Stopped as stop:
-            return stop.measured, True
-
-
 def _finish(
-    prepared: "PreparedRun",
-    rundir: "RunDir",
-    measured: "list[Measured]",
+    prepared: PreparedRun,
+    rundir: RunDir,
+    measured: list[Measured],
     started: datetime,
-    profile: "Profile",
-    screen: "Screen",
+    profile: Profile,
+    screen: Screen,
     *,
     stopped: bool,
 ) -> bool:
-    """Everything that a run leaves behind, the manifest last; returns whether it was stopped.
-
-    Raises:
-        TinyAblateError: the numbers are wrong, or there are no statistics.
-    """
+    """Everything that a run leaves behind, the manifest last; returns whether it was stopped."""
     from tiny_ablation.report.figures.of_run import DRAWING
     from tiny_ablation.report.rebuild import draw_run
-    from tiny_ablation.report.run_screen import show_run
-    from tiny_ablation.run.stages import Stages
-    from tiny_ablation.store.files import write_json
 
     stages = Stages(profile, screen.warn)
     confirmed = summary = bug = None
@@ -170,12 +162,16 @@ def _finish(
         _write_measured(prepared, rundir, combined, started)
     if not stopped:
         with stages.trying("confirm"):
-            confirmed, stopped = _confirm(prepared, measured, rundir, screen)
+            try:
+                confirmed = confirm(prepared, measured, rundir, lambda n: screen.progress("confirm", n))
+            except Stopped:
+                stopped = True
     with stages.trying("statistics"):
         summary = _write_statistics(prepared, rundir, combined, confirmed)
     if summary is not None:
         with stages.trying("read-outs"):
-            _write_readouts(prepared, rundir, combined, summary)
+            for name, frame in readout_tables(prepared, combined, summary["top"]).items():
+                write_table(rundir.metrics / f"{name}.parquet", frame)
     if not stopped:
         with stages.trying("verify"):
             bug = _verify(prepared, rundir, measured, screen)
@@ -194,64 +190,29 @@ def _finish(
     return stopped
 
 
-def _write_measured(prepared: "PreparedRun", rundir: "RunDir", measured: "Sequence[Measured]", started: datetime) -> None:
+def _write_measured(prepared: PreparedRun, rundir: RunDir, measured: Sequence[Measured], started: datetime) -> None:
     """What no later stage can be had without: every value of every example, and where it comes from."""
-    from tiny_ablation.run.origin import write_origin
-    from tiny_ablation.run.tables import example_table
-    from tiny_ablation.store import files
-
-    files.write_table(rundir.per_example, example_table(prepared, measured))
+    write_table(rundir.per_example, example_table(prepared, measured))
     for name, source in ((n, f) for arm in prepared.arms for n, f in arm.files.items()):
-        files.write_via(rundir.path / name, partial(shutil.copyfile, source))
+        write_via(rundir.path / name, partial(shutil.copyfile, source))
     write_origin(prepared, rundir, started)
 
 
-def _confirm(
-    prepared: "PreparedRun", measured: "list[Measured]", rundir: "RunDir", screen: "Screen"
-) -> "tuple[Confirmation | None, bool]":
-    """Measure the strongest sites on the held-out split, where one is named; and whether that was interrupted."""
-    from tiny_ablation.run.confirm import confirm
-    from tiny_ablation.run.measure import Stopped
-
-    try:
-        return confirm(prepared, measured, rundir, lambda total: screen.progress("confirm", total)), False
-    except Stopped:
-        return None, True
-
-
 def _write_statistics(
-    prepared: "PreparedRun", rundir: "RunDir", measured: "Sequence[Measured]", confirmed: "Confirmation | None"
+    prepared: PreparedRun, rundir: RunDir, measured: Sequence[Measured], confirmed: Confirmation | None
 ) -> dict[str, Any]:
     """The tables and the summary; returns the summary."""
-    from tiny_ablation.run.summary import run_summary
-    from tiny_ablation.run.tables import run_tables
-    from tiny_ablation.store import files
-
     tables = run_tables(prepared, measured)
     summary = run_summary(prepared, measured, tables, confirmed.summary if confirmed else None)
-    files.write_table(rundir.table(prepared.spec.table), tables.impact)
+    write_table(rundir.table(prepared.spec.table), tables.impact)
     for name, frame in {**tables.more, **({"confirm": confirmed.table} if confirmed else {})}.items():
-        files.write_table(rundir.metrics / f"{name}.parquet", frame)
-    files.write_json(rundir.summary, summary)
+        write_table(rundir.metrics / f"{name}.parquet", frame)
+    write_json(rundir.summary, summary)
     return summary
 
 
-def _write_readouts(
-    prepared: "PreparedRun", rundir: "RunDir", measured: "Sequence[Measured]", summary: "Mapping[str, Any]"
-) -> None:
-    """What heads and layers write and attend to in clean runs, beside their effects."""
-    from tiny_ablation.run.readouts import readout_tables
-    from tiny_ablation.store import files
-
-    for name, frame in readout_tables(prepared, measured, summary["top"]).items():
-        files.write_table(rundir.metrics / f"{name}.parquet", frame)
-
-
-def _verify(prepared: "PreparedRun", rundir: "RunDir", measured: "list[Measured]", screen: "Screen") -> str | None:
+def _verify(prepared: PreparedRun, rundir: RunDir, measured: list[Measured], screen: Screen) -> str | None:
     """Compute a slice again; returns why the run must not be trusted, or None."""
-    from tiny_ablation.store.files import write_json
-    from tiny_ablation.verify.check import attempt, sentence
-
     cfg = prepared.spec.settings.root.verify
     if cfg.mode is VerifyMode.off:
         return None
@@ -264,13 +225,13 @@ def _verify(prepared: "PreparedRun", rundir: "RunDir", measured: "list[Measured]
     if text is None:
         return None
     text = f"{text}; see {rundir.verify}"
-    if found["verdict"] == "bug" and cfg.on_bug is schema.OnBug.fail:
+    if found["verdict"] == "bug" and cfg.on_bug is OnBug.fail:
         return f"{text}; verify.on_bug=warn lets it pass"
     screen.warn(text)
     return None
 
 
-def _error(rundir: "RunDir", bug: str | None, failed: "Mapping[str, TinyAblateError]") -> TinyAblateError | None:
+def _error(rundir: RunDir, bug: str | None, failed: Mapping[str, TinyAblateError]) -> TinyAblateError | None:
     """Why a run counts as failed: a result is wrong or missing, not only a picture of it."""
     if bug:
         return TinyAblateError(bug)
@@ -285,20 +246,16 @@ def _error(rundir: "RunDir", bug: str | None, failed: "Mapping[str, TinyAblateEr
 
 
 def _write_manifest(
-    prepared: "PreparedRun",
-    rundir: "RunDir",
+    prepared: PreparedRun,
+    rundir: RunDir,
     n_examples: int,
-    profile: "Profile",
-    failed: "Mapping[str, TinyAblateError]",
+    profile: Profile,
+    failed: Mapping[str, TinyAblateError],
     *,
-    status: "Status",
+    status: Status,
     error: TinyAblateError | None,
 ) -> None:
     """The manifest makes the run complete; finished batches are kept as long as something is left to be done with them."""
-    from tiny_ablation.store.files import write_json
-    from tiny_ablation.store.manifest import write_manifest
-    from tiny_ablation.store.partial import clear_batches
-
     write_json(rundir.profile, profile.content())
     extra = {
         "kind": prepared.spec.ablation.name,

@@ -24,19 +24,12 @@ GROUP = "tiny_ablation.plugins"
 
 @dataclass(frozen=True)
 class Plugin:
-    """A plug-in.
+    """A plug-in."""
 
-    Attributes:
-        name: the file's stem, or the name of the entry point.
-        where: for messages.
-        module: what was imported.
-        digest: SHA-256 of its source.
-    """
-
-    name: str
-    where: str
-    module: ModuleType
-    digest: str
+    name: str  # the file's stem, or the name of the entry point
+    where: str  # for messages
+    module: ModuleType  # what was imported
+    digest: str  # SHA-256 of its source
 
     def listed(self, what: str) -> list[Any]:
         """Its `ABLATIONS` or `METRICS`."""
@@ -45,11 +38,7 @@ class Plugin:
 
 @cache
 def plugins() -> list[Plugin]:
-    """Every plug-in, those of files first.
-
-    Raises:
-        UserError: one cannot be imported, or lists nothing.
-    """
+    """Every plug-in, those of files first. Raises UserError: one cannot be imported, or lists nothing."""
     files = [Path(part).expanduser() for part in os.environ.get(VARIABLE, "").split(os.pathsep) if part]
     found = [_load(path.stem, f"{VARIABLE}: {path}", lambda path=path: _module_of(path)) for path in files]
     for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
@@ -80,15 +69,7 @@ def _module_of(path: Path) -> ModuleType:
 
 
 def added(what: str, own: Mapping[str, Any]) -> dict[str, Any]:
-    """What the plug-ins list, by name.
-
-    Args:
-        what: `ABLATIONS` or `METRICS`.
-        own: those of the package, whose names no plug-in may take.
-
-    Raises:
-        UserError: two have one name.
-    """
+    """What the plug-ins list, by name. Raises UserError: two have one name."""
     found: dict[str, Any] = {}
     for plugin in plugins():
         for each in plugin.listed(what):
@@ -99,11 +80,7 @@ def added(what: str, own: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def versions_of(names: Mapping[str, set[str]]) -> dict[str, str]:
-    """The digests of the plug-ins that list any of these, for a run's identity.
-
-    Args:
-        names: which are used, by `ABLATIONS` and `METRICS`.
-    """
+    """The digests of the plug-ins that list any of these, for a run's identity."""
     return {
         f"plug-in {plugin.name}": plugin.digest
         for plugin in plugins()

@@ -24,9 +24,8 @@ from tiny_ablation.config.schema import (
 )
 from tiny_ablation.config.settings import to_settings
 from tiny_ablation.errors import ConfigError, DataError
-from tiny_ablation.run.baseline import baseline
+from tiny_ablation.run.baseline import baseline, by_template, is_weak, verdict
 from tiny_ablation.run.measure import executors, measure
-from tiny_ablation.run.preference import by_template, is_weak, verdict
 from tiny_ablation.run.prepare import prepare_run
 from tiny_ablation.run.summary import run_summary
 from tiny_ablation.run.tables import run_tables

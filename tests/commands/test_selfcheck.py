@@ -13,11 +13,11 @@ from tiny_ablation.ablations import single_site
 from tiny_ablation.ablations.circuit import analysis
 from tiny_ablation.ablations.shared.replacements import Scale
 from tiny_ablation.commands import selfcheck
-from tiny_ablation.commands._selfcheck import circuits, simulate, simulate_claims, simulate_sweeps, speed
+from tiny_ablation.commands._selfcheck import circuits, simulate, simulate_claims, simulate_sweeps
 from tiny_ablation.commands._selfcheck.checks import Check, all_met, table
 from tiny_ablation.commands._selfcheck.circuits import Workshop, auroc
+from tiny_ablation.commands._selfcheck.simulate import Trial, check_trials
 from tiny_ablation.commands._selfcheck.simulate_sweeps import N_HEADS
-from tiny_ablation.commands._selfcheck.trials import Trial, check_trials
 from tiny_ablation.run import site_statistics
 from tiny_ablation.stats.cluster_t import cluster_t
 from tiny_ablation.stats.clusters import Intervals, cluster_sums
@@ -47,8 +47,9 @@ def few_draws(monkeypatch):
     monkeypatch.setattr(
         simulate, "FAMILIES", [replace(no_effect, n_sites=60, n_families=60, most=0.1), replace(twenty, n_families=4)]
     )
-    monkeypatch.setattr(simulate, "STRONGEST", [simulate.Strongest(12, n_families=8)])
-    monkeypatch.setattr(selfcheck, "_trials", list)
+    monkeypatch.setattr(simulate, "STRONGEST", [12])
+    monkeypatch.setattr(simulate, "N_STRONGEST", 8)
+    monkeypatch.setattr(simulate_claims, "TRIALS", [])
 
 
 @pytest.mark.slow
@@ -285,7 +286,7 @@ def _few(trial: Trial) -> Trial:
 def test_a_claim_that_does_not_hold_misses_its_bar(monkeypatch, tmp_path, fault):
     name, method, row, text = TRIAL_FAULTS[fault]
     monkeypatch.setattr(f"tiny_ablation.{name}", method)
-    trial = [t for t in selfcheck._trials() if t.name == row and text in t.text][-1]
+    trial = [t for t in simulate_claims.TRIALS if t.name == row and text in t.text][-1]
     [check] = check_trials(Workshop(tmp_path), [_few(trial)])
     assert check.ok is False, check.shown
 
@@ -294,22 +295,22 @@ def test_a_claim_that_does_not_hold_misses_its_bar(monkeypatch, tmp_path, fault)
 def test_claims_keep_their_bars(cli, monkeypatch):
     for rows in ("INTERVALS", "FAMILIES", "STRONGEST"):
         monkeypatch.setattr(simulate, rows, [])
-    trials = {trial.name: trial for trial in selfcheck._trials() if "ratio" not in trial.text}
-    monkeypatch.setattr(selfcheck, "_trials", lambda: [_few(trial) for trial in trials.values()])
+    trials = {trial.name: trial for trial in simulate_claims.TRIALS if "ratio" not in trial.text}
+    monkeypatch.setattr(simulate_claims, "TRIALS", [_few(trial) for trial in trials.values()])
     checks = cli("selfcheck", "--only", "statistics", "--json").json()["checks"]
     assert {check["check"] for check in checks} == set(trials)
     assert [check for check in checks if check["ok"] is False] == []
 
 
 def test_more_can_be_simulated(tmp_path):
-    size = next(trial for trial in selfcheck._trials() if trial.name == simulate_claims.SIZE)
+    size = next(trial for trial in simulate_claims.TRIALS if trial.name == simulate_claims.SIZE)
     [check] = check_trials(Workshop(tmp_path, times=3), [replace(size, n=2)])
     assert check.shown.endswith(" in 6")
 
 
 def test_the_table_of_the_documentation_has_every_row():
     page = (Path(__file__).parents[2] / "docs" / "metrics-and-statistics.md").read_text()
-    rows = [*simulate.INTERVALS, *simulate.FAMILIES, *selfcheck._trials()]
+    rows = [*simulate.INTERVALS, *simulate.FAMILIES, *simulate_claims.TRIALS]
     assert [row.text for row in rows if f"| {row.text} |" not in page] == []
     assert "(missed)" not in page
 
@@ -317,7 +318,7 @@ def test_the_table_of_the_documentation_has_every_row():
 @pytest.mark.slow
 def test_statistics_of_a_large_run_are_fast_and_slow_ones_are_told(cli, monkeypatch):
     assert cli("selfcheck", "--only", "speed").code == 0
-    monkeypatch.setattr(speed, "SECONDS", 0.0)
+    monkeypatch.setattr(simulate, "SECONDS", 0.0)
     assert cli("selfcheck", "--only", "speed").code == 1
 
 
@@ -357,4 +358,4 @@ def test_a_check_without_a_bar_cannot_be_missed():
 
 def test_parts_are_the_models_and_the_statistics():
     programs = ["tracr_dyck", "tracr_histogram", "tracr_reverse", "tracr_sort"]
-    assert selfcheck._parts() == ["planted", *programs, "induction_pair", "statistics", "speed"]
+    assert [*selfcheck.PARTS] == ["planted", *programs, "induction_pair", "statistics", "speed"]

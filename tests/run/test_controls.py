@@ -3,13 +3,12 @@
 import numpy as np
 import pytest
 
+from tiny_ablation.run import controls
 from tiny_ablation.run.controls import nearest, site_controls
 
 
 def table(made_up, monkeypatch, deltas, norms, **how):
-    import tiny_ablation.engine.norms as engine
-
-    monkeypatch.setattr(engine, "head_norms", lambda *_: np.asarray(norms, dtype=float))
+    monkeypatch.setattr(controls, "head_norms", lambda *_: np.asarray(norms, dtype=float))
     values = np.repeat(np.asarray(deltas, dtype=float)[:, None], 3, axis=1)
     found = site_controls(made_up.prepared(["a", "b", "c"]), [made_up.measured(values, **how)])
     return None if found is None else found.set_index(["layer", "head"])

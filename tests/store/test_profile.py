@@ -6,9 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from tiny_ablation.store import sampler
-from tiny_ablation.store.profile import Profile
-from tiny_ablation.store.sampler import Sampler
+from tiny_ablation.store import profile as sampler
+from tiny_ablation.store.profile import Profile, Sampler
 
 
 def wait_for_samples(profile, n):

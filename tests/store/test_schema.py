@@ -5,12 +5,13 @@ import pytest
 from tiny_ablation.errors import GuardError
 from tiny_ablation.store import schema
 
+HEAD_FIRST = ("run_id", "seed", "layer", "head", "scale", "metric", "value")
+LAYER_FIRST = ("run_id", "seed", "layer", "granularity", "metric", "value")
+
 
 def test_first_columns_are_the_contract():
-    assert schema.TABLES["head_impact"].first == schema.HEAD_FIRST
-    assert schema.TABLES["layer_impact"].first == schema.LAYER_FIRST
-    assert schema.HEAD_FIRST == ("run_id", "seed", "layer", "head", "scale", "metric", "value")
-    assert schema.LAYER_FIRST == ("run_id", "seed", "layer", "granularity", "metric", "value")
+    assert schema.TABLES["head_impact"].first == HEAD_FIRST
+    assert schema.TABLES["layer_impact"].first == LAYER_FIRST
 
 
 def test_all_columns_of_heads_and_layers():
@@ -31,8 +32,8 @@ def test_all_columns_of_heads_and_layers():
         "null",
     )
     last = ("effect_size", "shrunken", "selected_low", "selected_high", "p_equivalent", "q_equivalent", "ci_shape")
-    assert schema.TABLES["head_impact"].columns == (*schema.HEAD_FIRST, *tail, "granularity", "component", "set", *last)
-    assert schema.TABLES["layer_impact"].columns == (*schema.LAYER_FIRST, *tail, "component", "set", *last)
+    assert schema.TABLES["head_impact"].columns == (*HEAD_FIRST, *tail, "granularity", "component", "set", *last)
+    assert schema.TABLES["layer_impact"].columns == (*LAYER_FIRST, *tail, "component", "set", *last)
 
 
 @pytest.mark.parametrize("table", schema.TABLES.values(), ids=lambda t: t.name)

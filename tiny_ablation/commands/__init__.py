@@ -21,19 +21,12 @@ def names() -> list[str]:
 
 def summaries() -> dict[str, str]:
     """What each sub-command does, in a sentence."""
-    return {name: _first_line(_HERE / f"{name}.py") for name in names()}
+    docs = {name: ast.get_docstring(ast.parse((_HERE / f"{name}.py").read_text(encoding="utf-8"))) for name in names()}
+    return {name: (doc or "").partition("\n")[0] for name, doc in docs.items()}
 
 
 def run(name: str, args: Sequence[str]) -> int:
-    """Run one sub-command and return its exit code.
-
-    Args:
-        name: the word that was typed; a dash stands for an underscore.
-        args: what followed it.
-
-    Raises:
-        ConfigError: there is no such sub-command.
-    """
+    """Run one sub-command and return its exit code. Raises ConfigError: there is no such sub-command."""
     module = name.replace("-", "_")
     if module not in names():
         raise ConfigError(
@@ -41,8 +34,3 @@ def run(name: str, args: Sequence[str]) -> int:
             f"sub-commands are {', '.join(names())}"
         )
     return import_module(f"{__name__}.{module}").main(list(args))
-
-
-def _first_line(path: Path) -> str:
-    text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
-    return text.partition("\n")[0]

@@ -17,26 +17,16 @@ BAR = ("z", "mlp_out", "resid_pre", "resid_post")  # heads, MLPs and residual st
 
 
 class Architecture(NamedTuple):
-    """What was found of one architecture.
+    """What was found of one architecture."""
 
-    Attributes:
-        name: its model type.
-        components: of each component whether it is exact in all blocks that have one, in part of them, refused, or whether no
-            block has one.
-        refused: why, with the components that are refused for it.
-        off: the fast ways of computing that do not agree with the bare model, and why.
-        error: why nothing can be ablated in it; None where something can.
-        built: whether transformers could make a tiny model of it.
-        seconds: that it took.
-    """
-
-    name: str
+    name: str  # its model type
+    # of each component whether it is exact in all blocks that have one, in part of them, refused, or whether no block has one
     components: dict[str, str]
-    refused: dict[str, list[str]]
-    off: dict[str, str]
-    error: str | None
-    built: bool
-    seconds: float
+    refused: dict[str, list[str]]  # why, with the components that are refused for it
+    off: dict[str, str]  # the fast ways of computing that do not agree with the bare model, and why
+    error: str | None  # why nothing can be ablated in it; None where something can
+    built: bool  # whether transformers could make a tiny model of it
+    seconds: float  # that it took
 
     @property
     def attends(self) -> bool:
@@ -85,6 +75,7 @@ def _work(sender: Any, names: Sequence[str]) -> None:
 
 def examine(name: str) -> Architecture:
     """Build a tiny random model, and take it apart."""
+    from tiny_ablation.models.discovery import ABSENT
     from tiny_ablation.models.loader import LoadedModel
     from tiny_ablation.models.network import build_network
     from tiny_ablation.models.random_models import random_model
@@ -104,7 +95,14 @@ def examine(name: str) -> Architecture:
         off = network.paths(_LONGEST).off
     except TinyAblateError as error:
         return _failed(name, str(error).removeprefix(f"model {name}: "), built=True)
-    return Architecture(name, *_told(network.parts), off, None, built=True, seconds=0.0)
+    components, refused = {}, {}
+    for component in COMPONENTS:
+        exact = any(component in part.points for part in network.parts)
+        reasons = {r for p in network.parts if (r := p.refused.get(component)) is not None and r not in ABSENT}
+        components[component] = (PART if exact else REFUSED) if reasons else EXACT if exact else NONE
+        for reason in sorted(reasons):
+            refused.setdefault(reason, []).append(component)
+    return Architecture(name, components, refused, off, None, built=True, seconds=0.0)
 
 
 def _is_causal(hf: Any) -> bool:
@@ -125,16 +123,3 @@ def _is_causal(hf: Any) -> bool:
 
 def _failed(name: str, error: str, *, built: bool) -> Architecture:
     return Architecture(name, {}, {}, {}, error, built, 0.0)
-
-
-def _told(parts: Sequence[Any]) -> tuple[dict[str, str], dict[str, list[str]]]:
-    from tiny_ablation.models.discovery import ABSENT
-
-    components, refused = {}, {}
-    for component in COMPONENTS:
-        exact = any(component in part.points for part in parts)
-        reasons = {r for p in parts if (r := p.refused.get(component)) is not None and r not in ABSENT}
-        components[component] = (PART if exact else REFUSED) if reasons else EXACT if exact else NONE
-        for reason in sorted(reasons):
-            refused.setdefault(reason, []).append(component)
-    return components, refused

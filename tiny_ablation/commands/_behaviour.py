@@ -9,7 +9,7 @@ from tiny_ablation.config.schema import RootConfig, Span
 from tiny_ablation.config.seeds import generator
 from tiny_ablation.data.corpus import Corpus, load_corpus, select
 from tiny_ablation.data.tokens import TokenizedExample
-from tiny_ablation.run.baseline import DIFFERENCES
+from tiny_ablation.run.baseline import DIFFERENCES, baseline, by_template, verdict
 from tiny_ablation.run.examples import each_scored_by, scorable_by, unscorable_rows
 
 if TYPE_CHECKING:
@@ -19,21 +19,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Behaviour:
-    """A corpus under one tokenizer; a row's tokens are made when they are drawn, so that a million rows fit into memory.
-
-    Attributes:
-        root: the config.
-        corpus: the whole corpus.
-        model: the tokenizer.
-        lengths: how many clean prompts have so many tokens, of the rows of the split that can be served.
-        unscorable: by id, why the others cannot.
-    """
+    """A corpus under one tokenizer; a row's tokens are made when they are drawn, so that a million rows fit into memory."""
 
     root: RootConfig
-    corpus: Corpus
-    model: "LoadedModel | TokenizerOnly"
-    lengths: dict[int, int]
-    unscorable: dict[str, str]
+    corpus: Corpus  # the whole corpus
+    model: "LoadedModel | TokenizerOnly"  # the tokenizer
+    lengths: dict[int, int]  # how many clean prompts have so many tokens, of the rows of the split that can be served
+    unscorable: dict[str, str]  # by id, why the others cannot
 
     @property
     def n_scorable(self) -> int:
@@ -76,8 +68,6 @@ def load_network(root: RootConfig) -> "Network":
 
 def measure(root: RootConfig, network: "Network", tokens: Sequence[TokenizedExample]) -> dict[str, Any]:
     """The baseline on some examples, overall with intervals and per template; JSON values."""
-    from tiny_ablation.run.baseline import baseline
-    from tiny_ablation.run.preference import by_template, verdict
     from tiny_ablation.run.site_statistics import interval_of_mean
 
     found = baseline(network, tokens, root.metrics.span, root.device.batch_tokens)

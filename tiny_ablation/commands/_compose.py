@@ -1,6 +1,7 @@
 """From overrides to the config that a run with them would have."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from tiny_ablation.ablations.registry import register_schemas
@@ -9,6 +10,7 @@ from tiny_ablation.config.settings import Settings, to_settings
 from tiny_ablation.paths import conf_dir
 
 if TYPE_CHECKING:
+    from hydra._internal.hydra import Hydra
     from omegaconf import DictConfig
 
     from tiny_ablation.sweep.plan import Planned
@@ -16,9 +18,6 @@ if TYPE_CHECKING:
 
 def compose(overrides: Sequence[str]) -> Settings:
     """The settings of a run with these overrides.
-
-    Args:
-        overrides: as on the command line of a run.
 
     Raises:
         ConfigError: a value is wrong; Hydra's own errors for unknown options and keys.
@@ -34,44 +33,41 @@ def composed(overrides: Sequence[str]) -> "DictConfig":
     """
     import hydra
 
-    schema.register()
-    register_schemas()
-    with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+    with _hydra():
         return hydra.compose("config", list(overrides))
 
 
-def is_sweep(overrides: Sequence[str]) -> bool:
-    """Whether these overrides alone make a sweep, as an experiment with `hydra.mode: MULTIRUN` does."""
+@contextmanager
+def _hydra() -> "Iterator[Hydra]":
+    """Within: Hydra, with the schema and the options of this package."""
     import hydra
     from hydra.core.global_hydra import GlobalHydra
-    from hydra.types import RunMode
 
     schema.register()
     register_schemas()
     with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
         app = GlobalHydra.instance().hydra
         assert app is not None
+        yield app
+
+
+def is_sweep(overrides: Sequence[str]) -> bool:
+    """Whether these overrides alone make a sweep, as an experiment with `hydra.mode: MULTIRUN` does."""
+    from hydra.types import RunMode
+
+    with _hydra() as app:
         return app.get_mode("config", list(overrides)) is RunMode.MULTIRUN
 
 
 def compose_sweep(overrides: Sequence[str]) -> "Planned":
     """The sweep that these overrides make, with `-m` or by themselves, every cell checked.
 
-    Args:
-        overrides: as on the command line after `-m`.
-
     Raises:
         UserError: a cell cannot run; Hydra's own errors for unknown options and keys.
     """
-    import hydra
-    from hydra.core.global_hydra import GlobalHydra
     from hydra.types import RunMode
 
     from tiny_ablation.sweep.plan import plan_sweep
 
-    schema.register()
-    register_schemas()
-    with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        app = GlobalHydra.instance().hydra
-        assert app is not None
+    with _hydra() as app:
         return plan_sweep(app.compose_config("config", list(overrides), RunMode.MULTIRUN, from_shell=True))

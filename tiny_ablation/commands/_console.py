@@ -17,12 +17,7 @@ class _Parser(ArgumentParser):
 
 
 def parser(name: str, doc: str | None) -> ArgumentParser:
-    """An argument parser whose help is the module's docstring.
-
-    Args:
-        name: of the sub-command.
-        doc: the module's docstring.
-    """
+    """An argument parser whose help is the module's docstring."""
     return _Parser(prog=f"tiny-ablate {name}", description=doc, formatter_class=RawDescriptionHelpFormatter)
 
 

@@ -13,19 +13,13 @@ _SHOWN = 10
 
 @dataclass(frozen=True)
 class Pilot:
-    """The effects of a finished run on its primary metric.
-
-    Attributes:
-        path: its directory.
-        metric: the metric.
-        groups: of its examples.
-        sites: the largest sizes first: `site`, `delta`, `shrunken` (the strongest of a run look stronger than they are), `sd`
-            (of the groups' mean effects) and `size` (`shrunken` over `sd`).
-    """
+    """The effects of a finished run on its primary metric."""
 
     path: str
     metric: str
-    groups: int
+    groups: int  # of its examples
+    # the largest sizes first: `site`, `delta`, `shrunken` (the strongest of a run look stronger than they are), `sd` (of the
+    # groups' mean effects) and `size` (`shrunken` over `sd`)
     sites: Sequence[Mapping[str, Any]]
 
     def plan(self, groups: int, tests: int) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import re
 import types
 import typing
 from collections.abc import Iterator
-from dataclasses import Field, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from enum import Enum, EnumMeta
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,79 +30,54 @@ a run's identity, and runs that differ in nothing else have the same `run_id`.""
 
 
 class Line(NamedTuple):
-    """One config key.
+    """One config key."""
 
-    Attributes:
-        name: as it is typed.
-        values: its type, or the values it may have.
-        default: as YAML.
-        help: what it means; empty where the name says it.
-        defines: whether it is part of a run's identity.
-    """
-
-    name: str
-    values: str
-    default: str
-    help: str
-    defines: bool
+    name: str  # as it is typed
+    values: str  # its type, or the values it may have
+    default: str  # as YAML
+    help: str  # what it means; empty where the name says it
+    defines: bool  # whether it is part of a run's identity
 
 
 def reference() -> str:
     """The whole reference as Markdown."""
-    return "\n".join(_lines()) + "\n"
+    lines = ["# Reference: every config key", "", _INTRODUCTION, *_section("The run as a whole", keys(RootConfig))]
+    for group in fields(RootConfig):
+        if not is_dataclass(group.type):
+            continue
+        lines += _options(group.name)
+        if group.name == "ablation":
+            for kind in all_ablations():
+                found = find_ablation(kind)
+                own = [row for row in keys(found.config, "ablation.") if row.name != "ablation.kind"]
+                lines += _section(f"`ablation={kind}`", own, inspect.getdoc(inspect.getmodule(type(found))) or "", level=3)
+        else:
+            defines = about(group).identity or group.name == "sae"  # ablations hold a copy, which counts
+            lines += _section("", keys(typing.cast(type, group.type), f"{group.name}.", defines=defines))
+    lines += [*_options("experiment"), *_options("hydra/launcher")]
+    lines += ["", "## Sub-commands", "", "| command | what it does |", "|---|---|"]
+    lines += (f"| `tiny-ablate {name.replace('_', '-')}` | {text} |" for name, text in commands.summaries().items())
+    return "\n".join(lines) + "\n"
 
 
 def keys(group: type, prefix: str = "", *, defines: bool = True) -> list[Line]:
     """The keys of one dataclass of the schema, in its order; of groups those that say what they are, in one line.
 
-    Args:
-        group: the dataclass.
-        prefix: what stands before the keys' names.
-        defines: whether the group is part of a run's identity.
+    `defines` tells whether the group is part of a run's identity.
     """
-    return [
-        Line(
-            name=f"{prefix}{each.name}",
-            values="keys of `model`" if is_dataclass(each.type) else _values(each),
-            default="" if is_dataclass(each.type) else shown(default_of(each)),
-            help=about(each).help or _enum_help(each.type),
-            defines=defines and about(each).identity,
-        )
-        for each in fields(group)
-        if not is_dataclass(each.type) or about(each).help
-    ]
-
-
-def _enum_help(kind: Any) -> str:
-    """What an enum says of itself, for a key that adds nothing to it."""
-    choices = next((each for each in (kind, *typing.get_args(kind)) if isinstance(each, EnumMeta)), None)
-    return (inspect.getdoc(choices) or "").partition("\n")[0].rstrip(".") if choices else ""
-
-
-def _lines() -> Iterator[str]:
-    yield "# Reference: every config key"
-    yield ""
-    yield _INTRODUCTION
-    yield from _section("The run as a whole", keys(RootConfig))
-    for group in fields(RootConfig):
-        if not is_dataclass(group.type):
+    found = []
+    for each in fields(group):
+        known, is_group = about(each), is_dataclass(each.type)
+        if is_group and not known.help:
             continue
-        yield from _options(group.name)
-        if group.name == "ablation":
-            yield from _kinds()
-        else:
-            defines = about(group).identity or group.name == "sae"  # ablations hold a copy, which counts
-            yield from _section("", keys(typing.cast(type, group.type), f"{group.name}.", defines=defines))
-    yield from _options("experiment")
-    yield from _options("hydra/launcher")
-    yield from _commands()
-
-
-def _kinds() -> Iterator[str]:
-    for kind in all_ablations():
-        found = find_ablation(kind)
-        own = [row for row in keys(found.config, "ablation.") if row.name != "ablation.kind"]
-        yield from _section(f"`ablation={kind}`", own, inspect.getdoc(inspect.getmodule(type(found))) or "", level=3)
+        choices = ", ".join(f"`{choice}`" for choice in known.choices)
+        values = "keys of `model`" if is_group else f"{_type(each.type, choices)}{', ' if known.bounds else ''}{known.bounds}"
+        # What an enum says of itself, for a key that adds nothing to it.
+        enum = next((kind for kind in (each.type, *typing.get_args(each.type)) if isinstance(kind, EnumMeta)), None)
+        meaning = known.help or (inspect.getdoc(enum) or "" if enum else "").partition("\n")[0].rstrip(".")
+        default = "" if is_group else shown(default_of(each))
+        found.append(Line(f"{prefix}{each.name}", values, default, meaning, defines and known.identity))
+    return found
 
 
 def _section(title: str, found: list[Line], about: str = "", level: int = 2) -> Iterator[str]:
@@ -142,36 +117,14 @@ def header(path: Path) -> list[str]:
     return [line.removeprefix("#").removeprefix(" ") for line in top if "@package" not in line]
 
 
-def _commands() -> Iterator[str]:
-    yield ""
-    yield "## Sub-commands"
-    yield ""
-    yield "| command | what it does |"
-    yield "|---|---|"
-    for name, text in commands.summaries().items():
-        yield f"| `tiny-ablate {name.replace('_', '-')}` | {text} |"
-
-
 def shown(value: Any) -> str:
     if value == REQUIRED:
         return "required"
     return json.dumps(plain(value), ensure_ascii=False).strip('"')
 
 
-def _values(each: Field[Any]) -> str:
-    """What a key may be, such as "`a`, `b` or null" or "whole number or null, at least 1"."""
-    known = about(each)
-    choices = ", ".join(f"`{choice}`" for choice in known.choices)
-    return f"{_type(each.type, choices)}{', ' if known.bounds else ''}{known.bounds}"
-
-
 def _type(kind: Any, choices: str) -> str:
-    """A type in words: the choices of an enum, `number`, `list of text`.
-
-    Args:
-        kind: the type.
-        choices: what stands for text where only some texts are allowed.
-    """
+    """A type in words: the choices of an enum, `number`, `list of text`."""
     if isinstance(kind, EnumMeta):
         return ", ".join(f"`{each.value}`" for each in typing.cast(type[Enum], kind))
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)

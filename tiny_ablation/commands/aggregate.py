@@ -26,12 +26,8 @@ def main(args: list[str]) -> int:
         files = [path.relative_to(given.dir).as_posix() for path in outcome.files]
         say_json({"complete": outcome.complete, "cells": cells, "warnings": list(outcome.warnings), "files": files})
     else:
-        _show(given.dir)
+        from tiny_ablation.report.sweep_screen import show_sweep
+        from tiny_ablation.report.terminal import Screen
+
+        show_sweep(given.dir, Screen())
     return 0 if outcome.complete else 1
-
-
-def _show(directory: Path) -> None:
-    from tiny_ablation.report.sweep_screen import show_sweep
-    from tiny_ablation.report.terminal import Screen
-
-    show_sweep(directory, Screen())

@@ -17,6 +17,7 @@ from tiny_ablation.commands._console import add_overrides, parser, say_json, say
 from tiny_ablation.config.schema import DatasetConfig, RootConfig
 from tiny_ablation.data.corpus import family_names, family_of
 from tiny_ablation.report import markdown
+from tiny_ablation.run.baseline import CHANCE, MARGIN, WELL_ABOVE
 from tiny_ablation.store.files import write_text
 
 if TYPE_CHECKING:
@@ -58,7 +59,6 @@ def _measure(root: RootConfig, name: str, network: "Network") -> dict[str, Any]:
 
 
 def _page(root: RootConfig, found: Sequence[dict[str, Any]]) -> Iterator[str]:
-    command = f"tiny-ablate behaviours model={root.model.name} --out docs/behaviours.md"
     yield "# What the model can do"
     yield ""
     yield (
@@ -66,7 +66,7 @@ def _page(root: RootConfig, found: Sequence[dict[str, Any]]) -> Iterator[str]:
         "do says little, so look here first. Written by:"
     )
     yield ""
-    yield f"    {command}"
+    yield f"    tiny-ablate behaviours model={root.model.name} --out docs/behaviours.md"
     yield ""
     yield (
         f"All examples of each family (seed {root.seed}, default corruption, {root.device.dtype.value}). *Accuracy*: the most "
@@ -75,18 +75,25 @@ def _page(root: RootConfig, found: Sequence[dict[str, Any]]) -> Iterator[str]:
         f" {root.stats.confidence:.0%} intervals, clustered by group."
     )
     yield ""
-    yield from _summary_table(found)
-    yield ""
-    yield from _how_to_read()
-    for each in found:
-        yield from _section(each)
-
-
-def _summary_table(found: Sequence[dict[str, Any]]) -> Iterator[str]:
     yield from markdown.table(
         ["family", "n", "groups", "accuracy", "target > foil", "logit_diff", "prob_diff", "verdict"],
         ([f"[{each['family']}](#{each['family']})", *_numbers(each["measured"])] for each in found),
     )
+    yield ""
+    yield (
+        f"*Well above chance*: the interval of target > foil lies above {WELL_ABOVE}. *Above*, *below*: it lies wholly on that "
+        f"side of {CHANCE}. *At chance*: it includes {CHANCE}. A run warns where the interval reaches below "
+        f"{CHANCE + MARGIN:.1f}. A model can prefer the target to the foil without it being the most probable word; the two "
+        "columns differ where many other words fit."
+    )
+    yield ""
+    yield (
+        "The prompts of `facts` were partly selected on the default model: each wording has about six facts that it completes "
+        "and two that it does not. So the accuracy of `facts` on that model describes the selection and says nothing about how "
+        "much the model knows. The other families were not filtered by any model's answers."
+    )
+    for each in found:
+        yield from _section(each)
 
 
 def _numbers(found: dict[str, Any] | None) -> list[str]:
@@ -103,23 +110,6 @@ def _numbers(found: dict[str, Any] | None) -> list[str]:
         "" if probability is None else f"{probability['mean']:+.2f}",
         found["verdict"],
     ]
-
-
-def _how_to_read() -> Iterator[str]:
-    from tiny_ablation.run.preference import CHANCE, MARGIN, WELL_ABOVE
-
-    yield (
-        f"*Well above chance*: the interval of target > foil lies above {WELL_ABOVE}. *Above*, *below*: it lies wholly on that "
-        f"side of {CHANCE}. *At chance*: it includes {CHANCE}. A run warns where the interval reaches below "
-        f"{CHANCE + MARGIN:.1f}. A model can prefer the target to the foil without it being the most probable word; the two "
-        "columns differ where many other words fit."
-    )
-    yield ""
-    yield (
-        "The prompts of `facts` were partly selected on the default model: each wording has about six facts that it completes "
-        "and two that it does not. So the accuracy of `facts` on that model describes the selection and says nothing about how "
-        "much the model knows. The other families were not filtered by any model's answers."
-    )
 
 
 def _section(each: dict[str, Any]) -> Iterator[str]:

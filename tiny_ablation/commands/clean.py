@@ -29,7 +29,15 @@ def main(args: list[str]) -> int:
     flags.add_argument("--yes", action="store_true", help="delete it")
     flags.add_argument("--json", action="store_true", help="print every entry and what became of it as JSON")
     given = flags.parse_args(args)
-    chosen = [entry for entry in _entries() if _is_meant(entry, given.words, left=given.left)]
+    from tiny_ablation.models import kept_proofs
+    from tiny_ablation.models.sources import store
+    from tiny_ablation.sae import trained
+
+    chosen = []
+    for entry in chain(store.entries(), kept_proofs.entries(), trained.entries()):
+        name = f"{entry.path.parent.name}/{entry.path.name} {entry.kind}"
+        if (entry.kind in _LEFT or not given.left) and (not given.words or any(word in name for word in given.words)):
+            chosen.append(entry)
     sizes = [entry.size for entry in chosen]
     states = [_delete(entry) if given.yes else ("in use" if entry.in_use else "there") for entry in chosen]
     if given.json:
@@ -42,19 +50,6 @@ def main(args: list[str]) -> int:
     else:
         say(*_lines(chosen, sizes, states, yes=given.yes))
     return int(any(state.startswith("not deleted") for state in states))
-
-
-def _entries() -> Iterator[Entry]:
-    from tiny_ablation.models import kept_proofs
-    from tiny_ablation.models.sources import store
-    from tiny_ablation.sae import trained
-
-    return chain(store.entries(), kept_proofs.entries(), trained.entries())
-
-
-def _is_meant(entry: Entry, words: Sequence[str], *, left: bool) -> bool:
-    name = f"{entry.path.parent.name}/{entry.path.name} {entry.kind}"
-    return (not left or entry.kind in _LEFT) and (not words or any(word in name for word in words))
 
 
 def _delete(entry: Entry) -> str:

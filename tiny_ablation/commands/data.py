@@ -81,7 +81,7 @@ def _rows(seen: Behaviour, tokenizer: Any, network: "Network | None") -> list[di
     from tiny_ablation.run.baseline import baseline
 
     drawn = seen.draw(min(SHOWN, seen.n_scorable)) if seen.n_scorable else []
-    rows = [_row(t, split_of(t.example), tokenizer) for t in drawn]
+    rows = [_row(t, tokenizer) for t in drawn]
     if network and drawn:
         found = baseline(network, drawn, seen.root.metrics.span, seen.root.device.batch_tokens)
         for row, token in zip(rows, found.top1.tolist(), strict=True):
@@ -89,7 +89,7 @@ def _rows(seen: Behaviour, tokenizer: Any, network: "Network | None") -> list[di
     return rows
 
 
-def _row(tokens: TokenizedExample, split: str, tokenizer: Any) -> dict[str, Any]:
+def _row(tokens: TokenizedExample, tokenizer: Any) -> dict[str, Any]:
     example = tokens.example
     shown = {name: getattr(tokens, f"{name}_ids") for name in ("clean", "corrupt", "target", "foil")}
     if example.has_sets:
@@ -97,7 +97,7 @@ def _row(tokens: TokenizedExample, split: str, tokenizer: Any) -> dict[str, Any]
     pieces = {name: [token_text(tokenizer, i) for i in ids] for name, ids in shown.items()}
     return {
         "id": example.id,
-        "split": split,
+        "split": split_of(example),
         "group": example.group,
         "template": example.template,
         **pieces,
@@ -117,13 +117,26 @@ def _text(content: dict[str, Any]) -> Iterator[str]:
     yield ""
     yield f"Tokens of the clean prompt, {content['scorable']} rows of split {content['split']}"
     yield from _histogram(content["token_lengths"])
-    yield from _unscorable(content["unscorable"])
+    lost = content["unscorable"]
+    yield ""
+    yield f"{len(lost)} rows cannot be scored" + (":" if lost else "")
+    for row, reason in islice(lost.items(), SHOWN):
+        yield f"  {row}: {_plain(reason)}"
+    if len(lost) > SHOWN:
+        yield f"  and {len(lost) - SHOWN} more, which --json lists"
     yield ""
     yield "Rows: tokens between bars; named positions, counted from 0"
     for row in content["rows"]:
         yield from _row_text(row)
-    if content["baseline"]:
-        yield from _baseline_text(content["baseline"])
+    if found := content["baseline"]:
+        yield ""
+        yield f"Baseline on {found['n']} examples of a run: {found['verdict']}; accuracy: {found['accuracy_means']}"
+        for name in ("accuracy", "preference", "logit_diff", "prob_diff", "seq_logprob_diff"):
+            if name in found:
+                said = "target > foil" if name == "preference" else name
+                yield "  {}  {mean:.3f}  [{ci_low:.3f}, {ci_high:.3f}]".format(f"{said:<16}", **found[name])
+        yield ""
+        yield from table(template_lines(found))
 
 
 def _histogram(lengths: dict[int, int]) -> Iterator[str]:
@@ -142,18 +155,10 @@ def _histogram(lengths: dict[int, int]) -> Iterator[str]:
         yield f"  {label:>7}  {bins[index]:>6}  {'#' * -(-_BARS * bins[index] // most)}".rstrip()
 
 
-def _unscorable(rows: dict[str, str]) -> Iterator[str]:
-    yield ""
-    yield f"{len(rows)} rows cannot be scored" + (":" if rows else "")
-    for row, reason in islice(rows.items(), SHOWN):
-        yield f"  {row}: {_plain(reason)}"
-    if len(rows) > SHOWN:
-        yield f"  and {len(rows) - SHOWN} more, which --json lists"
-
-
 def _row_text(row: dict[str, Any]) -> Iterator[str]:
     names = ("targets", "foils") if "targets" in row else ("target", "foil")
-    answers = " not ".join(_bars(row[name][:SHOWN]) + _rest(len(row[name])) for name in names if row[name])
+    rest = {name: f" and {len(row[name]) - SHOWN} more" if len(row[name]) > SHOWN else "" for name in names}
+    answers = " not ".join(_bars(row[name][:SHOWN]) + rest[name] for name in names if row[name])
     yield ""
     yield _plain(f"  {row['id']}  {row['split']}, {row['template'] or row['group']}")
     yield f"    clean    {_bars(row['clean'])} -> {answers}"
@@ -163,21 +168,6 @@ def _row_text(row: dict[str, Any]) -> Iterator[str]:
         yield f"    corrupt  {_bars(row['corrupt'])}"
     named = (f"{name} {_span(places)} {_bars([row['clean'][i] for i in places])}" for name, places in row["positions"].items())
     yield f"    named    {'   '.join(named)}"
-
-
-def _rest(n: int) -> str:
-    return f" and {n - SHOWN} more" if n > SHOWN else ""
-
-
-def _baseline_text(found: dict[str, Any]) -> Iterator[str]:
-    yield ""
-    yield f"Baseline on {found['n']} examples of a run: {found['verdict']}; accuracy: {found['accuracy_means']}"
-    for name in ("accuracy", "preference", "logit_diff", "prob_diff", "seq_logprob_diff"):
-        if name in found:
-            said = "target > foil" if name == "preference" else name
-            yield "  {}  {mean:.3f}  [{ci_low:.3f}, {ci_high:.3f}]".format(f"{said:<16}", **found[name])
-    yield ""
-    yield from table(template_lines(found))
 
 
 def _bars(pieces: Sequence[str]) -> str:

@@ -19,9 +19,6 @@ from tiny_ablation.config.schema import TrackingBackend, TrackingConfig
 from tiny_ablation.version import __version__
 
 _SQLITE = "sqlite:///"
-# What the probe is, where nothing else is said.
-_SMALL = ("dataset.n_examples=8",)
-_TOY = ("model=toy", "verify.n_sites=null", "verify.n_examples=null")
 
 
 def main(args: list[str]) -> int:
@@ -30,20 +27,11 @@ def main(args: list[str]) -> int:
     add_overrides(flags)
     flags.add_argument("--json", action="store_true", help="print everything as JSON")
     given = flags.parse_intermixed_args(args)
-    found = _look(given.overrides)
-    if given.json:
-        say_json(found)
-    else:
-        say(*_text(found))
-    return 1 if found["problems"] else 0
-
-
-def _look(overrides: Sequence[str]) -> dict[str, Any]:
     from tiny_ablation.commands._compose import compose
     from tiny_ablation.verify import doctor
 
-    settings = compose(_with_defaults(overrides))
-    found = {
+    settings = compose(_with_defaults(given.overrides))
+    found: dict[str, Any] = {
         "version": __version__,
         "machine": doctor.machine(),
         "devices": doctor.devices(),
@@ -53,16 +41,24 @@ def _look(overrides: Sequence[str]) -> dict[str, Any]:
         "tracking": _tracking(settings.root.tracking),
         "probe": doctor.probe(settings),
     }
-    return found | {"problems": list(doctor.problems(found))}
+    found["problems"] = list(doctor.problems(found))
+    if given.json:
+        say_json(found)
+    else:
+        say(*_text(found))
+    return 1 if found["problems"] else 0
 
 
 def _with_defaults(overrides: Sequence[str]) -> list[str]:
     """A small sweep, all of it checked on the toy model; what the user says wins."""
     said = {override.partition("=")[0].lstrip("+~") for override in overrides}
-    defaults = [*_SMALL, *(() if "model" in said else _TOY)]
-    if "ablation" not in said:
-        defaults.append("ablation.scales=[0.0]")
-    return [*defaults, *overrides]
+    toy = ["model=toy", "verify.n_sites=null", "verify.n_examples=null"]
+    return [
+        "dataset.n_examples=8",
+        *([] if "model" in said else toy),
+        *([] if "ablation" in said else ["ablation.scales=[0.0]"]),
+        *overrides,
+    ]
 
 
 def _tracking(cfg: TrackingConfig) -> dict[str, Any]:

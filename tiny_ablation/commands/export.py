@@ -9,14 +9,10 @@ over heads or MLPs all nodes with their scores, which is a ranking; of ablation=
 measured.
 """
 
-from argparse import Namespace
+import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tiny_ablation.commands._console import parser, say, say_page
-
-if TYPE_CHECKING:
-    from tiny_ablation.store.reader import Run
 
 
 def main(args: list[str]) -> int:
@@ -30,6 +26,7 @@ def main(args: list[str]) -> int:
     given = flags.parse_args(args)
     from tiny_ablation.ablations.registry import find_ablation
     from tiny_ablation.errors import ConfigError
+    from tiny_ablation.report.node_graph import node_graph
     from tiny_ablation.store.files import write_text
     from tiny_ablation.store.reader import load_run
     from tiny_ablation.store.untrusted import reading
@@ -39,18 +36,13 @@ def main(args: list[str]) -> int:
     if asked and (given.format == "csv" or not find_ablation(run.summary["kind"]).has_circuits):
         raise ConfigError(f"{' and '.join(asked)} chooses a circuit, for --format mib of a run over circuits")
     with reading(given.dir):
-        text = run.impact.to_csv(index=False, lineterminator="\n") if given.format == "csv" else _graph(run, given)
+        if given.format == "csv":
+            text = run.impact.to_csv(index=False, lineterminator="\n")
+        else:
+            text = json.dumps(node_graph(run, ranking=given.ranking or "signed", size=given.size)) + "\n"
     if given.out:
         write_text(given.out, text)
         say(str(given.out))
     else:
         say_page(text)
     return 0
-
-
-def _graph(run: "Run", given: Namespace) -> str:
-    import json
-
-    from tiny_ablation.report.node_graph import node_graph
-
-    return json.dumps(node_graph(run, ranking=given.ranking or "signed", size=given.size)) + "\n"

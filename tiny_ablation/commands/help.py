@@ -58,8 +58,11 @@ def _option(group: str, option: str) -> Iterator[str]:
 
 
 def _group_or_key(topic: str) -> Iterator[str]:
-    """The options and keys of a group, or one key."""
-    known = _all_keys()
+    """The options and keys of a group, or one key; a key that several ablations have is told with the first of them."""
+    typed: list[tuple[str, Any]] = [("", RootConfig)]
+    typed += [(f"{each.name}.", each.type) for each in fields(RootConfig) if is_dataclass(each.type)]
+    typed += [("ablation.", find_ablation(name).config) for name in reversed([*all_ablations()])]
+    known = {line.name: line for prefix, group in typed for line in keys(group, prefix)}
     if topic in known:
         yield from _explained(known[topic])
         return
@@ -71,14 +74,6 @@ def _group_or_key(topic: str) -> Iterator[str]:
         yield f"  {topic}={path.stem}: {' '.join(header(path)[:1])}"
     for line in lines:
         yield from _explained(line)
-
-
-def _all_keys() -> dict[str, Line]:
-    """Every key by name; a key that several ablations have is told with the first of them."""
-    groups: list[tuple[str, Any]] = [("", RootConfig)]
-    groups += [(f"{each.name}.", each.type) for each in fields(RootConfig) if is_dataclass(each.type)]
-    groups += [("ablation.", find_ablation(name).config) for name in reversed([*all_ablations()])]
-    return {line.name: line for prefix, group in groups for line in keys(group, prefix)}
 
 
 def _explained(line: Line) -> Iterator[str]:

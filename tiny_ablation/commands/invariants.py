@@ -7,7 +7,7 @@ What is not given is as in the sweep's config. The sweep's own invariants.json s
 and page keep showing the sweep's own, which `tiny-ablate aggregate` restores.
 """
 
-from argparse import Namespace
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -31,28 +31,20 @@ def main(args: list[str]) -> int:
     flags.add_argument("--write", action="store_true", help="replace the sweep's invariants.json")
     flags.add_argument("--json", action="store_true", help="print the whole result as JSON")
     given = flags.parse_args(args)
-    found = _find(given)
+    from tiny_ablation.store.files import to_json
+    from tiny_ablation.sweep.analysis import sweep_invariants
+
+    def changed(cfg: SweepConfig) -> SweepConfig:
+        asked = {"k": given.k, "metrics": given.metric, "op": given.op, "direction": given.direction}
+        return sweep_config(asdict(cfg) | {key: value for key, value in asked.items() if value is not None})
+
+    # As it would stand in `invariants.json`.
+    found = json.loads(to_json(sweep_invariants(given.dir, changed, write=given.write)))
     if given.json:
         say_json(found)
     else:
         say(*_lines(found))
     return 0
-
-
-def _find(given: Namespace) -> Any:
-    """The result as it would stand in `invariants.json`."""
-    import json
-
-    from tiny_ablation.store.files import to_json
-    from tiny_ablation.sweep.analysis import sweep_invariants
-
-    found = sweep_invariants(given.dir, lambda cfg: _changed(cfg, given), write=given.write)
-    return json.loads(to_json(found))
-
-
-def _changed(cfg: SweepConfig, given: Namespace) -> SweepConfig:
-    asked = {"k": given.k, "metrics": given.metric, "op": given.op, "direction": given.direction}
-    return sweep_config(asdict(cfg) | {key: value for key, value in asked.items() if value is not None})
 
 
 def _lines(found: Mapping[str, Any]) -> Iterator[str]:
@@ -98,7 +90,10 @@ def _members(members: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> Ite
             site_name(member),
             "-" if q is None else _p(q),
             _share(member["stability"]),
-            *(_effect(member, label) for label in labels),
+            *(
+                _signed(member["delta"][label]) if label in member["conditions"] else f"({_signed(member['delta'][label])})"
+                for label in labels
+            ),
         ]
     if len(members) > _SHOWN:
         yield [f"... and {len(members) - _SHOWN} more", *[""] * (len(labels) + 2)]
@@ -106,11 +101,6 @@ def _members(members: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> Ite
 
 def _label(condition: Mapping[str, Any]) -> str:
     return f"{condition['condition']} {condition['direction']}" if condition["direction"] else condition["condition"]
-
-
-def _effect(member: Mapping[str, Any], label: str) -> str:
-    shown = _signed(member["delta"][label])
-    return shown if label in member["conditions"] else f"({shown})"
 
 
 def _signed(value: float | None) -> str:

@@ -41,36 +41,27 @@ def main(args: list[str]) -> int:
     flags.add_argument("--out", type=Path, help="the page to write; default: print it")
     flags.add_argument("--json", action="store_true", help="print what was found as JSON")
     given = flags.parse_intermixed_args(args)
-    found = _examined(given.names)
+    from tiny_ablation.models.random_models import architectures
+    from tiny_ablation.report.terminal import Screen
+
+    known = architectures()
+    if unknown := [name for name in given.names if name not in known]:
+        raise ConfigError(
+            f"models: the installed transformers has no causal language model {unknown[0]}{did_you_mean(unknown[0], known)}"
+        )
+    names, found = list(dict.fromkeys(given.names)) or known, []
+    with Screen().progress("architectures", len(names)) as stage:
+        for each in examined(names):
+            found.append(each)
+            stage.advance()
     if given.json:
-        say_json([_content(each) for each in found])
+        say_json([each._asdict() | {"attends": each.attends, "meets_bar": each.meets_bar} for each in found])
     page = "\n".join([*_page(found), ""])
     if given.out:
         write_text(given.out, page)
     elif not given.json:
         say_page(page)
     return 0
-
-
-def _examined(asked: Sequence[str]) -> list[Architecture]:
-    from tiny_ablation.models.random_models import architectures
-    from tiny_ablation.report.terminal import Screen
-
-    known = architectures()
-    if unknown := [name for name in asked if name not in known]:
-        raise ConfigError(
-            f"models: the installed transformers has no causal language model {unknown[0]}{did_you_mean(unknown[0], known)}"
-        )
-    names, found = list(dict.fromkeys(asked)) or known, []
-    with Screen().progress("architectures", len(names)) as stage:
-        for each in examined(names):
-            found.append(each)
-            stage.advance()
-    return found
-
-
-def _content(each: Architecture) -> dict[str, Any]:
-    return each._asdict() | {"attends": each.attends, "meets_bar": each.meets_bar}
 
 
 def _page(found: Sequence[Architecture]) -> Iterator[str]:
@@ -99,17 +90,12 @@ def _page(found: Sequence[Architecture]) -> Iterator[str]:
         "computing that do not give what the bare model gives; runs do without them, slower and with the same numbers."
     )
     yield ""
-    yield from markdown.table(
-        ["architecture", *_COLUMNS, "switched off"],
-        ([each.name, *_cells(each), ", ".join(each.off)] for each in found if each.components and each.attends),
-    )
+    rows = []
+    for each in (each for each in found if each.components and each.attends):
+        states = [min((each.components[c] for c in components), key=_WORST.index) for components in _COLUMNS.values()]
+        rows.append([each.name, *("-" if state == NONE else state for state in states), ", ".join(each.off)])
+    yield from markdown.table(["architecture", *_COLUMNS, "switched off"], rows)
     yield from _sections(found)
-
-
-def _cells(each: Architecture) -> Iterator[str]:
-    for components in _COLUMNS.values():
-        state = min((each.components[c] for c in components), key=_WORST.index)
-        yield "-" if state == NONE else state
 
 
 def _sections(found: Sequence[Architecture]) -> Iterator[str]:

@@ -27,55 +27,39 @@ if TYPE_CHECKING:
 
 # Measured on the default model: a run against its matrix products at the peak rate of PyTorch's own, which the engine's beat.
 _OVERHEAD = 0.85
+_rates: dict[str, float] = {}  # of matrix products, by the model's name
 _START_UP = 10.0  # seconds: imports, the model, verify, figures
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What one run costs.
-
-    Attributes:
-        condition: its label.
-        seed: its seed.
-        examples: prompts that run, over all arms.
-        interventions: what is done to each.
-        tokens: of the prompts.
-        nodes: tokens that are computed, shared prefixes once.
-        forwards: whole forward passes of one prompt.
-        operations: floating-point operations.
-        impact_rows: of the impact table, for all metrics.
-        example_rows: of the per-example table.
-        seconds: estimated.
-        memory_mb: estimated, of the process.
-        groups: of examples.
-        tests: of a metric, corrected together.
-        finds: the smallest effect size that is found where one site has it, and where `real` have; None with one group.
-        groups_needed: how many groups find `effect` where one site has it, where `real` have, and how many show that a site
-            without effect is within it; empty where no effect was named.
-        pilot: what would be found of the effects of a finished run (`_pilot.Pilot.plan`); None where none was named.
-        written: tokens that are written at most (`metrics.span=text`), and whether each takes a pass over the whole text.
-        first: what the run makes before it measures, in words, and the seconds of `seconds` that this takes; empty where
-            there is no such thing.
-    """
+    """What one run costs."""
 
     condition: str
     seed: int
-    examples: int
-    interventions: int
-    tokens: int
-    nodes: int
-    forwards: int
-    operations: float
-    impact_rows: int
-    example_rows: int
+    examples: int  # prompts that run, over all arms
+    interventions: int  # what is done to each
+    tokens: int  # of the prompts
+    nodes: int  # tokens that are computed, shared prefixes once
+    forwards: int  # whole forward passes of one prompt
+    operations: float  # floating-point operations
+    impact_rows: int  # of the impact table, for all metrics
+    example_rows: int  # of the per-example table
     seconds: float
-    memory_mb: int
-    groups: int
-    tests: int
+    memory_mb: int  # estimated, of the process
+    groups: int  # of examples
+    tests: int  # of a metric, corrected together
+    # the smallest effect size that is found where one site has it, and where `real` have; None with one group
     finds: dict[str, float | None]
+    # how many groups find `effect` where one site has it, where `real` have, and how many show that a site without effect is
+    # within it; empty where no effect was named
     groups_needed: dict[str, int | None]
+    # what would be found of the effects of a finished run (`_pilot.Pilot.plan`); None where none was named
     pilot: dict[str, Any] | None
+    # tokens that are written at most (`metrics.span=text`), and whether each takes a pass over the whole text
     written: dict[str, Any]
+    # what the run makes before it measures, in words, and the seconds of `seconds` that this takes; empty where there is no
+    # such thing
     first: dict[str, float]
 
 
@@ -94,7 +78,11 @@ def main(args: list[str]) -> int:
     if given.real < 1 or (given.effect is not None and not given.effect > 0):
         raise ConfigError(f"plan: --effect={given.effect} and --real={given.real} must be above 0")
     pilot = read_pilot(given.pilot) if given.pilot else None
-    found = [_estimate(spec, given.effect, given.real, pilot) for spec in _lights(given.overrides, given.multirun)]
+    from tiny_ablation.ablations.registry import run_spec
+
+    sweep = given.multirun or is_sweep(given.overrides)
+    specs = compose_sweep(given.overrides).specs if sweep else [run_spec(compose(given.overrides))]
+    found = [_estimate(spec, given.effect, given.real, pilot) for spec in specs]
     if given.json:
         say_json([asdict(each) for each in found])
     else:
@@ -102,18 +90,11 @@ def main(args: list[str]) -> int:
     return 0
 
 
-def _lights(overrides: Sequence[str], multirun: bool) -> "Sequence[RunSpec]":
-    from tiny_ablation.ablations.registry import run_spec
-
-    if multirun or is_sweep(overrides):
-        return compose_sweep(overrides).specs
-    return [run_spec(compose(overrides))]
-
-
 def _estimate(spec: "RunSpec", effect: float | None, real: int, pilot: Pilot | None) -> Estimate:
     import psutil
 
-    from tiny_ablation.engine.cost import cost
+    from tiny_ablation.config.schema import VerifyMode
+    from tiny_ablation.engine.cost import cost, peak_rate
     from tiny_ablation.run.measure import executors
     from tiny_ablation.run.prepare import prepare_run
 
@@ -121,7 +102,13 @@ def _estimate(spec: "RunSpec", effect: float | None, real: int, pilot: Pilot | N
     costs = [cost(executor) for executor in executors(prepared)]
     in_table = [arm for arm in prepared.arms if arm.in_table]
     tests = sum(row.intervention is not None for arm in in_table for row in arm.rows)
-    rate = _rate(prepared.network)
+    name = prepared.network.model.name
+    if name not in _rates:
+        _rates[name] = peak_rate(prepared.network)
+    rate = _rates[name]
+    # Further copies of the weights: in the order that the products want, and in double precision to verify.
+    weights = sum(p.nbytes for network in prepared.networks for p in network.hf.parameters())
+    copies = weights if spec.settings.root.verify.mode is VerifyMode.off else 3 * weights
     first = {arm.left_out.what: round(arm.left_out.operations / rate * _OVERHEAD, 1) for arm in prepared.arms if arm.left_out}
     groups = len({tokens.example.group for tokens in prepared.tokens})
     finds, needed = _power(groups, tests, effect, min(real, tests))
@@ -135,7 +122,7 @@ def _estimate(spec: "RunSpec", effect: float | None, real: int, pilot: Pilot | N
         impact_rows=sum(len(arm.rows) for arm in in_table) * len(prepared.metrics),
         example_rows=sum(len(arm.rows) * len(arm.prompts) for arm in prepared.arms),
         seconds=round(total["operations"] / rate * _OVERHEAD + sum(first.values()) + _START_UP, 1),
-        memory_mb=round((psutil.Process().memory_info().rss + max(each.memory for each in costs) + _copies(prepared)) / 2**20),
+        memory_mb=round((psutil.Process().memory_info().rss + max(each.memory for each in costs) + copies) / 2**20),
         groups=groups,
         tests=tests,
         finds=finds,
@@ -159,29 +146,14 @@ def _power(groups: int, tests: int, effect: float | None, real: int) -> tuple[di
     return finds, needed
 
 
-def _copies(prepared: Any) -> int:
-    """Bytes of further copies of the weights: in the order that the products want, and in double precision to verify."""
-    from tiny_ablation.config.schema import VerifyMode
-
-    weights = sum(p.nbytes for network in prepared.networks for p in network.hf.parameters())
-    off = prepared.spec.settings.root.verify.mode is VerifyMode.off
-    return weights + (0 if off else 2 * weights)
-
-
-def _rate(network: Any) -> float:
-    from tiny_ablation.engine.cost import peak_rate
-
-    if network.model.name not in _rates:
-        _rates[network.model.name] = peak_rate(network)
-    return _rates[network.model.name]
-
-
-_rates: dict[str, float] = {}
-
-
 def _lines(found: Sequence[Estimate]) -> Iterator[str]:
     head = ["run", "examples", "interventions", "tokens", "computed", "forwards", "rows", "time", "memory"]
-    yield from table([head, *map(_cells, found)])
+    rows = [head]
+    for each in found:
+        numbers = (each.examples, each.interventions, each.tokens, each.nodes, each.forwards, each.impact_rows)
+        label, memory = f"{each.condition}, seed {each.seed}", f"{each.memory_mb:,} MB"
+        rows.append([label, *(f"{n:,}" for n in numbers), _time(each.seconds), memory])
+    yield from table(rows)
     yield ""
     seconds, operations = sum(each.seconds for each in found), sum(each.operations for each in found)
     effects, examples = sum(each.impact_rows for each in found), sum(each.example_rows for each in found)
@@ -219,11 +191,6 @@ def _power_lines(found: Sequence[Estimate], effect: float | None) -> Iterator[st
 
 def _sites(n: str) -> str:
     return "one site has one" if n == "1" else f"{n} sites have one"
-
-
-def _cells(each: Estimate) -> list[str]:
-    numbers = [each.examples, each.interventions, each.tokens, each.nodes, each.forwards, each.impact_rows]
-    return [f"{each.condition}, seed {each.seed}", *(f"{n:,}" for n in numbers), _time(each.seconds), f"{each.memory_mb:,} MB"]
 
 
 def _time(seconds: float) -> str:

@@ -36,24 +36,26 @@ def main(args: list[str]) -> int:
     flags.add_argument("--force", action="store_true", help="replace what stands there")
     flags.add_argument("--json", action="store_true", help="print the sidecar and the path as JSON")
     given = flags.parse_intermixed_args(args)
-    out = given.out or _default_out(given.file)
+    # Beside a file; of a data set of the hub, here.
+    beside = Path(given.file).name if given.file.startswith(HUB) else given.file
+    out = given.out or Path(beside).expanduser().with_suffix(".split.jsonl")
     if out.suffix != ".jsonl":
         raise ConfigError(f"--out {out}: rows are written as JSONL, so its name must end in .jsonl")
-    _check_free(out, given.force)
-    cfg = compose([*given.overrides, "dataset=file"]).root.dataset
-    _report(out, _split(replace(cfg, path=given.file), out, given.by), as_json=given.json)
-    return 0
-
-
-def _default_out(file: str) -> Path:
-    """Beside a file; of a data set of the hub, here."""
-    return Path(Path(file).name if file.startswith(HUB) else file).expanduser().with_suffix(".split.jsonl")
-
-
-def _check_free(out: Path, force: bool) -> None:
     there = [str(path) for path in (out, splits.sidecar_path(out)) if path.exists()]
-    if there and not force:
+    if there and not given.force:
         raise ConfigError(f"{' and '.join(there)} would be overwritten; choose another --out, or say --force")
+    cfg = compose([*given.overrides, "dataset=file"]).root.dataset
+    sidecar = _split(replace(cfg, path=given.file), out, given.by)
+    if given.json:
+        say_json({"out": str(out), **sidecar._asdict()})
+    else:
+        say(
+            f"{out}: " + ", ".join(f"{n} {name}" for name, n in sidecar.counts.items()) + f", by {sidecar.by}",
+            f"content {sidecar.content_hash}",
+            f"split   {sidecar.split_hash}",
+            f"Use it: tiny-ablate dataset=file dataset.path={out} dataset.split=dev",
+        )
+    return 0
 
 
 def _split(cfg: DatasetConfig, out: Path, by: str) -> splits.Sidecar:
@@ -76,15 +78,3 @@ def _line(row: Mapping[str, Any], row_id: str, split: str, cfg: DatasetConfig) -
     known = {} if row.get(names["id"]) is not None else {names["id"]: row_id}
     # Columns that nobody reads may hold dates and the like, which JSON has not.
     return json.dumps({**row, **known, names["split"]: split}, ensure_ascii=False, default=str) + "\n"
-
-
-def _report(out: Path, sidecar: splits.Sidecar, *, as_json: bool) -> None:
-    if as_json:
-        say_json({"out": str(out), **sidecar._asdict()})
-        return
-    say(
-        f"{out}: " + ", ".join(f"{n} {name}" for name, n in sidecar.counts.items()) + f", by {sidecar.by}",
-        f"content {sidecar.content_hash}",
-        f"split   {sidecar.split_hash}",
-        f"Use it: tiny-ablate dataset=file dataset.path={out} dataset.split=dev",
-    )

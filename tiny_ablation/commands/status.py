@@ -6,11 +6,9 @@
 Reads files only, so it can be asked while the sweep runs. The exit code is 1 when a cell has failed.
 """
 
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tiny_ablation.commands._console import parser, say, say_json, table
-from tiny_ablation.store.sweepdir import CellState
 from tiny_ablation.sweep.job import sweep_status
 
 
@@ -24,21 +22,12 @@ def main(args: list[str]) -> int:
     if given.json:
         say_json([state.told() for state in states])
     else:
-        say(*grid_lines(states))
+        seeds = sorted({s.cell.seed for s in states})
+        found = {(s.cell.condition, s.cell.seed): s.state for s in states}
+        rows = [["condition", *(f"seed {seed}" for seed in seeds)]]
+        for condition in dict.fromkeys(s.cell.condition for s in states):
+            rows.append([condition, *(found.get((condition, seed), "-") for seed in seeds)])
+        done = sum(s.state == "ok" for s in states)
+        say(*table(rows), "", f"  {done} of {len(states)} cells are done")
+        say(*(f"  {s.cell.condition}, seed {s.cell.seed}: {s.error}" for s in states if s.error))
     return int(any(s.state == "failed" for s in states))
-
-
-def grid_lines(states: Sequence[CellState]) -> Iterator[str]:
-    """The grid, a line per condition and a column per seed, then why cells failed."""
-    seeds = sorted({s.cell.seed for s in states})
-    found = {(s.cell.condition, s.cell.seed): s.state for s in states}
-    conditions = list(dict.fromkeys(s.cell.condition for s in states))
-    rows = [["condition", *(f"seed {seed}" for seed in seeds)]]
-    rows += [[condition, *(found.get((condition, seed), "-") for seed in seeds)] for condition in conditions]
-    yield from table(rows)
-    done = sum(s.state == "ok" for s in states)
-    yield ""
-    yield f"  {done} of {len(states)} cells are done"
-    for state in states:
-        if state.error:
-            yield f"  {state.cell.condition}, seed {state.cell.seed}: {state.error}"

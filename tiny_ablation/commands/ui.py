@@ -34,7 +34,12 @@ def main(args: list[str]) -> int:
     if uri.startswith(("http://", "https://")):
         say(f"Runs are published to a server; open {masked(uri)}")
         return 0
-    _check_there(uri)
+    path = Path(uri.removeprefix("sqlite:///"))
+    if uri.startswith("sqlite:///") and not path.is_file():  # MLflow would make an empty store, and show nothing
+        raise ConfigError(
+            f"no run was published here: {path} is missing. Start it in the directory that runs were started from, or name "
+            "their store with tracking.uri=..."
+        )
     say(f"http://127.0.0.1:{given.port}  (Ctrl-C stops it)")
     command = [sys.executable, "-m", *ui_arguments(), "--port", str(given.port)]
     server = subprocess.Popen(command, env=environment(uri), start_new_session=True)
@@ -54,13 +59,3 @@ def _end(server: "subprocess.Popen[bytes]") -> None:
             return
         except subprocess.TimeoutExpired:
             continue
-
-
-def _check_there(uri: str) -> None:
-    """MLflow would make an empty store where there is none, and show nothing."""
-    path = Path(uri.removeprefix("sqlite:///"))
-    if uri.startswith("sqlite:///") and not path.is_file():
-        raise ConfigError(
-            f"no run was published here: {path} is missing. Start it in the directory that runs were started from, or name "
-            "their store with tracking.uri=..."
-        )

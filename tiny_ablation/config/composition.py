@@ -19,6 +19,8 @@ _composed: dict[tuple[Any, ...], Any] = {}
 def share_compositions() -> None:
     """Have Hydra's loader, in this process, compose the options that jobs share once; a second call does nothing."""
     from hydra._internal.config_loader_impl import ConfigLoaderImpl
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from omegaconf import OmegaConf
 
     load = ConfigLoaderImpl.load_sweep_config
     if hasattr(load, "__wrapped__"):
@@ -29,12 +31,13 @@ def share_compositions() -> None:
         if master_config.hydra.searchpath:  # which groups there are depends on it
             return load(self, master_config, sweep_overrides)
         with told_by_hydra():
-            parsed = _parse(sweep_overrides)
+            parsed: list[Any] = OverridesParser.create().parse_overrides(sweep_overrides)
             values = [each for each in parsed if _is_value(each, self.repository)]
             options = [each.input_line for each in parsed if each not in values]
             cfg = copy.deepcopy(_options(load, self, master_config, options))
             _set(cfg, values, parsed)
-        _copy_cache(master_config, cfg)
+        # Values that were resolved once, such as the time in the directory's name, stay what they are.
+        OmegaConf.copy_cache(from_config=master_config, to_config=cfg)
         check_config(cfg, [*master_config.hydra.overrides.hydra, *sweep_overrides])
         return cfg
 
@@ -57,12 +60,6 @@ def _options(load: Any, loader: Any, master_config: Any, options: list[str]) -> 
     return _composed[key]
 
 
-def _parse(overrides: list[str]) -> list[Any]:
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
-    return OverridesParser.create().parse_overrides(overrides)
-
-
 def _is_value(override: Any, repository: Any) -> bool:
     """Whether an override sets a value and chooses no option; Hydra's own settings decide what is composed, so they do not."""
     if override.key_or_group.startswith("hydra") or override.is_sweep_override():
@@ -81,10 +78,3 @@ def _set(cfg: Any, values: list[Any], parsed: list[Any]) -> None:
     cfg.hydra.job.override_dirname = get_overrides_dirname(
         overrides=task, kv_sep=how.kv_sep, item_sep=how.item_sep, exclude_keys=how.exclude_keys
     )
-
-
-def _copy_cache(source: Any, target: Any) -> None:
-    """Values that were resolved once, such as the time in the directory's name, stay what they are."""
-    from omegaconf import OmegaConf
-
-    OmegaConf.copy_cache(from_config=source, to_config=target)

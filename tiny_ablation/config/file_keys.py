@@ -29,24 +29,9 @@ _SINGLE = {
 PLACES = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")
 # Of a launcher: sizes and limits, which are numbers, and names of its cluster's, which are words.
 _NUMBERS = {
-    "n_jobs",
-    "batch_size",
-    "timeout",
-    "verbose",
-    "timeout_min",
-    "nodes",
-    "tasks_per_node",
-    "cpus_per_task",
-    "gpus_per_node",
-    "gpus_per_task",
-    "mem_gb",
-    "array_parallelism",
-    "max_num_timeout",
-    "signal_delay_s",
-    "ray.remote.num_cpus",
-    "ray.remote.num_gpus",
-    "ray.init.num_cpus",
-    "ray.init.num_gpus",
+    *("n_jobs", "batch_size", "timeout", "verbose", "timeout_min", "nodes", "tasks_per_node", "cpus_per_task"),
+    *("gpus_per_node", "gpus_per_task", "mem_gb", "array_parallelism", "max_num_timeout", "signal_delay_s"),
+    *("ray.remote.num_cpus", "ray.remote.num_gpus", "ray.init.num_cpus", "ray.init.num_gpus"),
 }
 _WORDS = {"partition", "qos", "account", "constraint", "batch_size"}
 _WORD = re.compile(r"[A-Za-z0-9][\w.+-]*", re.ASCII)
@@ -60,26 +45,13 @@ def is_foreign(scheme: str, path: str) -> bool:
 
 
 def is_moved(option: str, package: str | None) -> bool:
-    """Whether an option is put at a place among Hydra's own keys that is not its own, as a defaults list can say.
-
-    Args:
-        option: by its path, such as `hydra/launcher/basic`.
-        package: the dotted key that its content gets.
-    """
+    """Whether an option is put at a place among Hydra's own keys that is not its own, as a defaults list can say."""
     own = option.rpartition("/")[0].replace("/", ".")
     return f"{package or ''}.".startswith("hydra.") and not f"{own}.".startswith(f"{package}.")
 
 
 def check_file(cfg: Any, file: str) -> None:
-    """Refuse a file that says what only the command line may say.
-
-    Args:
-        cfg: its content as Hydra is about to merge it, every key at its place in the whole config.
-        file: what to call it.
-
-    Raises:
-        ConfigError: names the first key.
-    """
+    """Refuse a file that says what only the command line may say. The ConfigError names the first key."""
     from omegaconf import OmegaConf
 
     for key, value in leaves(OmegaConf.to_container(cfg, resolve=False)):
@@ -106,17 +78,14 @@ def leaves(node: Any, above: str = "") -> Iterator[tuple[str, Any]]:
 def _is_allowed(key: str, value: Any) -> bool:
     group, _, rest = key.partition(".")
     if key.startswith("hydra.launcher."):
-        return _is_plain(key.removeprefix("hydra.launcher."), value)
+        name = key.removeprefix("hydra.launcher.")
+        if name in _NUMBERS and (value is None or isinstance(value, int | float)):
+            return True
+        return name in _WORDS and isinstance(value, str) and _WORD.fullmatch(value) is not None
     if key in PLACES:
         return isinstance(value, str)
     # A second model stands below another group.
     return key in _SINGLE or (group in _GROUPS and bool(rest) and not rest.endswith("trust_remote_code"))
-
-
-def _is_plain(key: str, value: Any) -> bool:
-    if key in _NUMBERS and (value is None or isinstance(value, int | float)):
-        return True
-    return key in _WORDS and isinstance(value, str) and _WORD.fullmatch(value) is not None
 
 
 def _params(key: str, value: Any, file: str) -> Iterator[tuple[str, Any]]:
@@ -156,11 +125,7 @@ def _swept(override: Any) -> Iterator[Any]:
 
 
 def _check_interpolations(text: str, key: str, file: str) -> None:
-    """Other keys and the time may be referred to, except where Hydra acts on the value.
-
-    Raises:
-        ConfigError: what is read is something else.
-    """
+    """Other keys and the time may be referred to, except where Hydra acts on the value."""
     if "${" not in text:
         return
     from omegaconf.errors import OmegaConfBaseException

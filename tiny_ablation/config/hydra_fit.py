@@ -1,4 +1,4 @@
-"""Two places where Hydra is made to fit: what it lists as options, and what it needs of a sweep's config before its cells.
+"""Places where Hydra is made to fit: what it lists as options, what it needs of a sweep's config before its cells, resolvers.
 
 Hydra lists the typed schemas that option files build on beside the options themselves. And it composes a sweep once without
 what is swept, where `-m ablation=heads_mean,mlp_mean ablation.mean=template` fails, since the default ablation has no such key.
@@ -37,6 +37,25 @@ def fit_hydra() -> None:
 
     ConfigRepository.get_group_options = options
     ConfigLoaderImpl.load_configuration = load_any
+
+
+def cell_number(job: int, cfg: Any) -> int:
+    """The cell that a job of a sweep works on: `run.shards` jobs in a row work on one, where its config sets `run.shard`."""
+    return job if cfg.run.shard is None else job // cfg.run.shards
+
+
+def register_resolvers() -> None:
+    """Let configs say `${cell:}`, and `${log_name:}`, since several jobs may work on one run (`run.shards`)."""
+    from omegaconf import OmegaConf
+
+    def cell(*, _root_: Any) -> int:
+        return cell_number(_root_.hydra.job.num, _root_)
+
+    def log_name(*, _root_: Any) -> str:
+        return "run.log" if _root_.run.shard is None else f"run-{_root_.run.shard}.log"
+
+    OmegaConf.register_new_resolver("cell", cell, replace=True)
+    OmegaConf.register_new_resolver("log_name", log_name, replace=True)
 
 
 def _load_sweep(compose: Callable[[list[str]], Any], overrides: Sequence[str]) -> Any:

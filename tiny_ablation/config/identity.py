@@ -7,10 +7,11 @@ hashed instead), tracking and notes: every key that the schema declares with `id
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tiny_ablation.config.keys import leaves
 from tiny_ablation.version import __version__
 
 # Raise it when results of equal input change, so that old results are not taken for new ones.
@@ -26,15 +27,10 @@ CODE = ("result_version", "code_version", "versions")  # what all runs of one sw
 
 @dataclass(frozen=True)
 class Identity:
-    """What a run is.
+    """What a run is."""
 
-    Attributes:
-        digest: SHA-256 of `covers`.
-        covers: what the digest was made of.
-    """
-
-    digest: str
-    covers: dict[str, Any]
+    digest: str  # SHA-256 of `covers`
+    covers: dict[str, Any]  # what the digest was made of
 
     @property
     def run_id(self) -> str:
@@ -54,18 +50,9 @@ def identify(
     inputs: str = "",
     tokenizers: Mapping[str, str | None] | None = None,
 ) -> Identity:
-    """The identity of a run.
+    """The identity of a run, from its config without the keys that define no result, and hashes of all that it reads.
 
-    Args:
-        defining: the resolved config as nested dicts, without the keys that do not define a result.
-        condition: the label that stands in the tables.
-        data: content hash of the corpus.
-        splits: hash of the assignment of examples to splits.
-        weights: what identifies the weights.
-        versions: of `NUMERIC_PACKAGES`.
-        other_weights: what identifies the weights of a second model, if the run has one.
-        inputs: what identifies earlier results that the run reads, if it does.
-        tokenizers: what identifies those of other models that choose the examples, by the models' names.
+    `inputs` are earlier results; `tokenizers` those of other models that choose the examples, by the models' names.
     """
     covers = {
         "result_version": RESULT_VERSION,
@@ -85,16 +72,14 @@ def identify(
 def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
     """What differs between the `covers` of two runs, in words such as `torch 2.12.0 there, 2.13.0 here`.
 
-    Args:
-        there: of the run that was found.
-        here: of the run that is wanted, or some of its keys; the others are not compared.
+    `here` may have some of the keys only; the others are not compared.
     """
-    old, new = dict(_flat(there)), dict(_flat(here))
-    return [
-        f"{_in_words(name)} {_short(old.get(name))} there, {_short(new.get(name))} here"
-        for name in {**new, **old}
-        if name.partition(".")[0] in here and old.get(name) != new.get(name)
-    ]
+    old, new, found = dict(leaves(there)), dict(leaves(here)), []
+    for name in {**new, **old}:
+        if name.partition(".")[0] in here and old.get(name) != new.get(name):
+            bare = name.removeprefix("config.").removeprefix("versions.").replace("tokenizers.", "tokenizer of ")
+            found.append(f"{_NAMES.get(name, bare)} {_short(old.get(name))} there, {_short(new.get(name))} here")
+    return found
 
 
 _NAMES = {
@@ -105,18 +90,6 @@ _NAMES = {
     "inputs": "earlier results or text",
     "other_weights": "weights of the second model",
 }
-
-
-def _flat(nested: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in nested.items():
-        if isinstance(value, Mapping) and value:
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
-def _in_words(name: str) -> str:
-    return _NAMES.get(name, name.removeprefix("config.").removeprefix("versions.").replace("tokenizers.", "tokenizer of "))
 
 
 def _short(value: Any) -> str:

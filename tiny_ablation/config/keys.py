@@ -20,25 +20,16 @@ _METADATA = "key"
 
 @dataclass(frozen=True, kw_only=True)
 class Key:
-    """What is known of a config key beside its name, type and default.
+    """What is known of a config key beside its name, type and default."""
 
-    Attributes:
-        help: what the key means, for people; an enum may speak for itself.
-        identity: whether it defines the result of a run; if not, runs that differ in it alone are the same run.
-        choices: the values that it takes, where its type does not list them; of a list, the values of its members.
-        least: the smallest number allowed; of a list, for its members. Likewise the others.
-        most: the largest number allowed.
-        above: a number that values must exceed.
-        below: a number that values must not reach.
-    """
-
-    help: str = ""
-    identity: bool = True
+    help: str = ""  # what the key means, for people; an enum may speak for itself
+    identity: bool = True  # whether it defines the result of a run; if not, runs that differ in it alone are the same run
+    # the values that it takes, where its type does not list them; of a list, the values of its members
     choices: tuple[str, ...] = ()
-    least: float | None = None
-    most: float | None = None
-    above: float | None = None
-    below: float | None = None
+    least: float | None = None  # the smallest number allowed; of a list, for its members. Likewise the others.
+    most: float | None = None  # the largest number allowed
+    above: float | None = None  # a number that values must exceed
+    below: float | None = None  # a number that values must not reach
 
     @property
     def bounds(self) -> str:
@@ -58,26 +49,15 @@ class Key:
 
 
 class Setting(NamedTuple):
-    """One key of a config with its value.
+    """One key of a config with its value."""
 
-    Attributes:
-        name: as it is typed, such as `device.threads`.
-        key: what is known of it.
-        value: what it is set to; of a group, the dataclass.
-    """
-
-    name: str
-    key: Key
-    value: Any
+    name: str  # as it is typed, such as `device.threads`
+    key: Key  # what is known of it
+    value: Any  # what it is set to; of a group, the dataclass
 
 
 def key(default: Any, **about: Any) -> Any:
-    """A field of a config dataclass.
-
-    Args:
-        default: its default; a list, a dict or a dataclass type is made anew for every config.
-        about: the attributes of `Key`.
-    """
+    """A field of a config dataclass; a default that is a list, a dict or a dataclass type is made anew for every config."""
     metadata = {_METADATA: Key(**about)}
     if isinstance(default, type):
         return field(default_factory=default, metadata=metadata)
@@ -97,12 +77,7 @@ def default_of(each: Field[Any]) -> Any:
 
 
 def settings(config: Any, prefix: str = "") -> Iterator[Setting]:
-    """Every key of a config dataclass, each group before its own keys.
-
-    Args:
-        config: an instance of the root schema or of a group.
-        prefix: what stands before the names, such as `ablation.`.
-    """
+    """Every key of a config dataclass, each group before its own keys."""
     for each in fields(config):
         value = getattr(config, each.name)
         yield Setting(f"{prefix}{each.name}", about(each), value)
@@ -111,43 +86,24 @@ def settings(config: Any, prefix: str = "") -> Iterator[Setting]:
 
 
 def check_values(config: Any, prefix: str = "") -> None:
-    """Refuse values that are wrong whatever the other keys and the model are.
-
-    Args:
-        config: as for `settings`.
-        prefix: as for `settings`.
-
-    Raises:
-        ConfigError: names the key and what it may be.
-    """
+    """Refuse values that are wrong whatever the other keys and the model are, with a ConfigError that names the key."""
     for name, known, value in settings(config, prefix):
         if name.startswith("ablation.sae."):
             continue  # a copy of the group `sae`, which is checked under its own name
-        if isinstance(value, list):
-            _check_list(name, value)
-        for each in value if isinstance(value, list) else [value]:
-            _check_value(name, known, each, whole=value)
-
-
-def _check_list(name: str, values: list[Any]) -> None:
-    if not values:
-        raise ConfigError(f"{name}=[]: the list is empty; name at least one, or leave it out")
-    twice = sorted({str(plain(each)) for each in values if values.count(each) > 1})
-    if twice:
-        raise ConfigError(f"{name}={plain(values)} names {', '.join(twice)} more than once")
-
-
-def _check_value(name: str, known: Key, value: Any, *, whole: Any) -> None:
-    if value is None:
-        return
-    if known.choices and typed(value) not in known.choices:
-        raise unknown_choice(name, value, known.choices)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return
-    if not math.isfinite(value):
-        raise ConfigError(f"{name}={plain(whole)}: it must be a finite number")
-    if not known.within(value):
-        raise ConfigError(f"{name}={plain(whole)}: it must be {known.bounds}")
+        if value == []:
+            raise ConfigError(f"{name}=[]: the list is empty; name at least one, or leave it out")
+        values = value if isinstance(value, list) else [value]
+        if twice := sorted({str(plain(each)) for each in values if values.count(each) > 1}):
+            raise ConfigError(f"{name}={plain(value)} names {', '.join(twice)} more than once")
+        for each in values:
+            if each is not None and known.choices and typed(each) not in known.choices:
+                raise unknown_choice(name, each, known.choices)
+            if isinstance(each, bool) or not isinstance(each, int | float):
+                continue
+            if not math.isfinite(each):
+                raise ConfigError(f"{name}={plain(value)}: it must be a finite number")
+            if not known.within(each):
+                raise ConfigError(f"{name}={plain(value)}: it must be {known.bounds}")
 
 
 def unknown_choice(name: str, value: object, choices: Sequence[str]) -> ConfigError:
@@ -156,12 +112,7 @@ def unknown_choice(name: str, value: object, choices: Sequence[str]) -> ConfigEr
 
 
 def defining(config: Any, values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of a config that define a run's result: all but those of keys with `identity=False`.
-
-    Args:
-        config: the root config.
-        values: the same as nested dicts, which are left as they are.
-    """
+    """The values of a config that define a run's result: all but those of keys with `identity=False`."""
     out = copy.deepcopy(dict(values))
     for name, known, _ in settings(config):
         if not known.identity:

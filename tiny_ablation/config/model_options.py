@@ -19,11 +19,7 @@ def options(group: str) -> list[str]:
 
 
 def model_option(name: str) -> ModelConfig:
-    """The config of `model=name`, from the user's config directories too.
-
-    Raises:
-        ConfigError: there is no such option.
-    """
+    """The config of `model=name`, from the user's config directories too. Raises ConfigError: there is no such option."""
     from omegaconf import OmegaConf
 
     for directory in _config_directories():

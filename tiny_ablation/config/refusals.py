@@ -31,7 +31,10 @@ def explain(error: Exception) -> str:
     text, cause = str(error).strip(), str(error.__cause__ or "").strip()
     text = text if not cause or cause in text else f"{text}\n{cause}"
     if isinstance(error, OverrideParseException):
-        return _unreadable(error.override)
+        key, equals, value = error.override.partition("=")
+        if not equals:
+            return f"{error.override}: write KEY=VALUE, or a sub-command first (`tiny-ablate help` lists them)"
+        return f"{error.override}: Hydra cannot read this value; as plain text it is typed {_quoted(key, value)}"
     if found := re.search(r"Ambiguous value for argument '(.+?)'\n", text, re.DOTALL):
         key, value = found[1].split("=", 1)
         return (
@@ -76,14 +79,6 @@ def _known_keys() -> dict[str, list[str]]:
             if key.name != "kind":
                 known[f"ablation.{key.name}"].append(name.removesuffix("_schema.yaml"))
     return known
-
-
-def _unreadable(override: str) -> str:
-    """The message for an override that is not in Hydra's grammar, with the quoting that makes its value plain text."""
-    key, equals, value = override.partition("=")
-    if not equals:
-        return f"{override}: write KEY=VALUE, or a sub-command first (`tiny-ablate help` lists them)"
-    return f"{override}: Hydra cannot read this value; as plain text it is typed {_quoted(key, value)}"
 
 
 def _quoted(key: str, value: str) -> str:

@@ -28,10 +28,9 @@ from tiny_ablation.config.choices import (
     Weights,
 )
 from tiny_ablation.config.composition import share_compositions
-from tiny_ablation.config.hydra_fit import fit_hydra
+from tiny_ablation.config.hydra_fit import fit_hydra, register_resolvers
 from tiny_ablation.config.keys import key
 from tiny_ablation.config.trust import guard_configs
-from tiny_ablation.config.workers import register_resolvers
 
 
 @dataclass

@@ -12,12 +12,7 @@ if TYPE_CHECKING:
 
 
 def derive_seed(seed: int, *labels: object) -> int:
-    """A 64-bit seed for one purpose, the same on every machine.
-
-    Args:
-        seed: the run's seed.
-        labels: what the stream is for, such as `("examples", "facts")`.
-    """
+    """A 64-bit seed for one purpose, the same on every machine."""
     text = "/".join([str(seed), *map(str, labels)])
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
 

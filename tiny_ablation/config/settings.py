@@ -23,15 +23,10 @@ _DATA = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 
 @dataclass(frozen=True)
 class Settings:
-    """One run's config.
+    """One run's config."""
 
-    Attributes:
-        root: the typed config.
-        plain: the same as nested dicts of JSON values, enums by name: what is written down and hashed.
-    """
-
-    root: RootConfig
-    plain: dict[str, Any]
+    root: RootConfig  # the typed config
+    plain: dict[str, Any]  # the same as nested dicts of JSON values, enums by name: what is written down and hashed
 
     @property
     def defining(self) -> dict[str, Any]:
@@ -41,9 +36,6 @@ class Settings:
 
 def to_settings(cfg: Any) -> Settings:
     """Check a composed config and make it plain.
-
-    Args:
-        cfg: the DictConfig, or a RootConfig.
 
     Raises:
         ConfigError: a key is unknown or a value is wrong; the message names the key.
@@ -78,13 +70,7 @@ def _models_of(ablation: Any) -> Iterator[tuple[str, ModelConfig]]:
 
 
 def _named(given: str, places: Mapping[str, str | None], suffixes: Collection[str]) -> str:
-    """The name of a model or data set: the config's own, or else that of its directory, file or repository.
-
-    Args:
-        given: the name in the config.
-        places: where it is, by the name that says no more than that it is there.
-        suffixes: of files, which are left out.
-    """
+    """The name of a model or data set: the config's own, or else that of its directory, file or repository."""
     where = places.get(given)
     if not where:
         return given
@@ -117,11 +103,20 @@ def _check(root: RootConfig) -> None:
         )
     parse_k(root.sweep.k)
     _check_generate(root)
-    _check_confirm(root)
+    # What is confirmed must have been chosen on other examples.
+    chosen_on, confirm = root.dataset.split, root.stats.confirm
+    if confirm is not None and (chosen_on is confirm or Split.all in (chosen_on, confirm)):
+        raise ConfigError(
+            f"stats.confirm={confirm.value} with dataset.split={chosen_on.value}: sites would be confirmed on examples that "
+            "they were chosen on; choose and confirm on two splits, such as dataset.split=dev stats.confirm=test"
+        )
+    # Names become parts of paths, so nothing in them may lead out of the run directory.
     named = {"model.name": root.model.name, "dataset.name": root.dataset.name, "condition": root.condition}
     named |= {f"ablation.{key}.name": model.name for key, model in _models_of(root.ablation)}
     for key, name in named.items():
-        _check_label(key, name)
+        leads_out = name is not None and (any(c in name for c in "\\:\0\n") or ".." in name or name.startswith("/"))
+        if leads_out or (name is not None and not name.strip()):
+            raise ConfigError(f"{key}={name!r}: use letters, digits, dots, dashes and underscores")
 
 
 def _check_generate(root: RootConfig) -> None:
@@ -142,22 +137,3 @@ def _check_generate(root: RootConfig) -> None:
         re.compile((cfg.pattern or "").replace("{target}", "a").replace("{foil}", "b"))
     except re.error as error:
         raise ConfigError(f"generate.pattern={cfg.pattern}: it is no regular expression: {error}") from error
-
-
-def _check_confirm(root: RootConfig) -> None:
-    """What is confirmed must have been chosen on other examples."""
-    chosen_on, confirm = root.dataset.split, root.stats.confirm
-    if confirm is None or (chosen_on is not confirm and Split.all not in (chosen_on, confirm)):
-        return
-    raise ConfigError(
-        f"stats.confirm={confirm.value} with dataset.split={chosen_on.value}: sites would be confirmed on examples that they "
-        "were chosen on; choose and confirm on two splits, such as dataset.split=dev stats.confirm=test"
-    )
-
-
-def _check_label(key: str, value: str | None) -> None:
-    """Names become parts of paths, so nothing in them may lead out of the run directory."""
-    if value is not None and (
-        not value.strip() or any(c in value for c in "\\:\0\n") or ".." in value or value.startswith("/")
-    ):
-        raise ConfigError(f"{key}={value!r}: use letters, digits, dots, dashes and underscores")

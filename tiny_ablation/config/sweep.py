@@ -20,11 +20,7 @@ class TopSet(NamedTuple):
 
 
 def parse_k(k: object) -> TopSet:
-    """What `sweep.k` asks for.
-
-    Raises:
-        ConfigError: it is neither a number of components nor a q-value such as q0.05.
-    """
+    """What `sweep.k` asks for. Raises ConfigError: it is neither a number of components nor a q-value such as q0.05."""
     if isinstance(k, str) and (match := _Q.fullmatch(k.strip())) and 0 < float(match[1]) < 1:
         return TopSet(None, float(match[1]))
     if isinstance(k, str) and k.strip().isdecimal():

@@ -34,18 +34,9 @@ _STREAMS = {"ext://sys.stdout", "ext://sys.stderr"}
 _MADE = ("launcher", "sweeper", "job_logging", "hydra_logging")
 # Others can make the processes that a run starts load code (LD_PRELOAD, PYTHONPATH, PIP_INDEX_URL).
 _ENVIRONMENT = {
-    "OMP_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "CUDA_VISIBLE_DEVICES",
-    "CUDA_DEVICE_ORDER",
-    "CUDA_LAUNCH_BLOCKING",
-    "CUBLAS_WORKSPACE_CONFIG",
-    "HF_HOME",
-    "HF_HUB_OFFLINE",
-    "TOKENIZERS_PARALLELISM",
-    "TINY_ABLATE_CACHE",
-    "NO_COLOR",
+    *("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"),
+    *("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "CUDA_LAUNCH_BLOCKING", "CUBLAS_WORKSPACE_CONFIG"),
+    *("HF_HOME", "HF_HUB_OFFLINE", "TOKENIZERS_PARALLELISM", "TINY_ABLATE_CACHE", "NO_COLOR"),
 }
 _SEARCHED = ("hydra.", "hydra_plugins.", "tiny_ablation.")
 _RERUN = "--experimental-rerun"
@@ -121,11 +112,7 @@ def told_by_hydra() -> Iterator[None]:
 
 
 def check_flags(args: Sequence[str]) -> None:
-    """Refuse Hydra's flag that reads a pickle, under any of the abbreviations that it takes.
-
-    Raises:
-        ConfigError: it is there.
-    """
+    """Refuse Hydra's flag that reads a pickle, under any of the abbreviations that it takes."""
     for arg in args:
         flag = arg.partition("=")[0]
         if len(flag) > len("--") and _RERUN.startswith(flag):
@@ -136,11 +123,7 @@ def check_flags(args: Sequence[str]) -> None:
 
 
 def check_search_path(paths: Sequence[str]) -> None:
-    """Refuse packages to search for options in: looking there imports them.
-
-    Raises:
-        ConfigError: names the first.
-    """
+    """Refuse packages to search for options in: looking there imports them. The ConfigError names it."""
     for path in paths:
         package = path.removeprefix("pkg://")
         if path.startswith("pkg://") and not f"{package}.".startswith(_SEARCHED):
@@ -150,20 +133,14 @@ def check_search_path(paths: Sequence[str]) -> None:
 
 
 def check_config(cfg: Any, overrides: Sequence[str] = ()) -> None:
-    """Refuse a composed config that names code to run, or has Hydra write where nobody looked.
-
-    Args:
-        cfg: as Hydra composed it, with the node `hydra`; nothing in it is made or called.
-        overrides: what the command line said.
-
-    Raises:
-        ConfigError: names the key.
-    """
+    """Refuse a composed config that names code to run, or has Hydra write where nobody looked."""
     from omegaconf import OmegaConf
 
     plain: Any = OmegaConf.to_container(cfg, resolve=False)
     for key, value in _targets(plain):
-        if not _may_be_made(key, value):
+        # The few that Hydra needs; an interpolation is refused, whatever it would become.
+        plugin = key in ("hydra.launcher._target_", "hydra.sweeper._target_") and str(value).startswith(_PLUGINS)
+        if not plugin and (key, value) != (f"hydra.callbacks.sweep.{TARGET}", _CALLBACKS["sweep"][TARGET]):
             raise _refusal(key, value)
     hydra = OmegaConf.select(cfg, "hydra")
     for name in _MADE:
@@ -184,19 +161,8 @@ def _targets(node: Any, above: str = "") -> Iterator[tuple[str, Any]]:
         yield from _targets(value, key)
 
 
-def _may_be_made(key: str, value: Any) -> bool:
-    """Whether a target is one of the few that Hydra needs; an interpolation is none, whatever it would become."""
-    if key in ("hydra.launcher._target_", "hydra.sweeper._target_"):
-        return str(value).startswith(_PLUGINS)
-    return key == f"hydra.callbacks.sweep.{TARGET}" and value == _CALLBACKS["sweep"][TARGET]
-
-
 def _resolved(parent: Any, name: Any, above: str) -> Iterator[tuple[str, Any]]:
-    """The values under a node as Hydra would see them.
-
-    Raises:
-        ConfigError: an interpolation stands for a whole node, whatever kind of object it becomes.
-    """
+    """The values under a node as Hydra would see them."""
     from omegaconf import Container, OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 

@@ -14,30 +14,21 @@ DEEPEST = 40  # levels; a run's config has five
 def check_yaml(text: str, where: object) -> None:
     """Refuse YAML that is nested too deeply, or whose aliases make it too large or part of itself.
 
-    Args:
-        text: of the file. What plainly has neither aliases nor many levels is not parsed.
-        where: what to call it in the message.
-
-    Raises:
-        ConfigError: says which.
+    Text that plainly has neither aliases nor many levels is not parsed.
     """
     import yaml
 
+    # Each level takes a bracket, a dash, a question mark or a step to the right.
+    marks = sum(text.count(mark) for mark in ("[", "{", "- ", "? "))
+    steps = max((len(line) - len(line.lstrip(" ")) for line in text.splitlines()), default=0)
     try:
-        if _may_be_deep(text) and _depth(text) > DEEPEST:
+        if marks + steps > DEEPEST and _depth(text) > DEEPEST:
             raise ConfigError(f"{where} is nested in more than {DEEPEST} levels, which no config is")
         size = _size(yaml.compose(text, Loader=yaml.SafeLoader), {}) if "*" in text else 0
     except (yaml.YAMLError, RecursionError) as error:
         raise ConfigError(f"{where} cannot be read as YAML ({said(error)})") from error
     if size > MOST:
         raise ConfigError(f"{where}: its aliases (*name) stand for more than {MOST:,} values; write out what is meant")
-
-
-def _may_be_deep(text: str) -> bool:
-    """Each level takes a bracket, a dash, a question mark or a step to the right."""
-    marks = sum(text.count(mark) for mark in ("[", "{", "- ", "? "))
-    steps = max((len(line) - len(line.lstrip(" ")) for line in text.splitlines()), default=0)
-    return marks + steps > DEEPEST
 
 
 def _depth(text: str) -> int:

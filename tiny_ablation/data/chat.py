@@ -49,22 +49,13 @@ def asked(text: str, system: str = "") -> Turns:
     return ((("system", system),) if system else ()) + (("user", text),)
 
 
-def reworded(turns: Turns, text: str) -> Turns:
-    """The conversation with another last turn."""
-    return (*turns[:-1], (turns[-1][0], text))
-
-
 def written(turns: Turns) -> str:
     """What is said, without who says it."""
     return "\n".join(content for _, content in turns)
 
 
 def require_template(name: str, tokenizer: Any) -> None:
-    """Refuse a model that has no chat template.
-
-    Raises:
-        ModelError: names the model.
-    """
+    """Refuse a model that has no chat template. The ModelError names it."""
     if not getattr(tokenizer, "chat_template", None):
         raise ModelError(
             f"dataset.chat=true: the tokenizer of model {name} has no chat template; base models have none. Take an instruct "
@@ -73,34 +64,24 @@ def require_template(name: str, tokenizer: Any) -> None:
 
 
 def rendered(example: Example, tokenizer: Any, answer_prefix: str) -> Example:
-    """The example with its conversations as text, each up to where the model answers; without turns it is as it was.
-
-    Args:
-        example: with `turns`, or without.
-        tokenizer: has the template.
-        answer_prefix: what the answer begins with; the target follows it.
-
-    Raises:
-        ChatError: the template refuses the conversation.
-    """
+    """The example with its conversations as text, each up to where the model answers; without turns it is as it was."""
     if not example.turns:
         return example
-    texts = [_render(turns, tokenizer) + answer_prefix if turns else "" for turns in (example.turns, example.corrupt_turns)]
-    return replace(example, clean=texts[0], corrupt=texts[1])
 
+    def text(turns: Turns) -> str:
+        try:
+            prompt = tokenizer.apply_chat_template(
+                [{"role": role, "content": content} for role, content in turns],
+                chat_template=_CLOCK + tokenizer.get_chat_template(),
+                tokenize=False,
+                add_generation_prompt=True,
+                date_string=_DAY.strftime("%d %b %Y"),
+            )
+        except Exception as error:  # a template is a program of the model's own
+            if is_out_of_memory(error):
+                raise
+            raise ChatError(f"the model's chat template refuses it: {first_line(error)}") from error
+        return prompt + answer_prefix
 
-def _render(turns: Turns, tokenizer: Any) -> str:
-    messages = [{"role": role, "content": content} for role, content in turns]
-    try:
-        return tokenizer.apply_chat_template(
-            messages,
-            chat_template=_CLOCK + tokenizer.get_chat_template(),
-            tokenize=False,
-            add_generation_prompt=True,
-            date_string=_DAY.strftime("%d %b %Y"),
-        )
-    except Exception as error:  # a template is a program of the model's own
-        if is_out_of_memory(error):
-            raise
-        said = first_line(error)
-        raise ChatError(f"the model's chat template refuses it: {said}") from error
+    clean, corrupt = (text(turns) if turns else "" for turns in (example.turns, example.corrupt_turns))
+    return replace(example, clean=clean, corrupt=corrupt)

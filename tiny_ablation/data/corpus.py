@@ -29,40 +29,29 @@ _WHERE_GIVEN = ("targets", "foils", "by_first_token", "turns", "corrupt_turns")
 
 @dataclass(frozen=True)
 class Corpus:
-    """A checked pool of examples.
+    """A checked pool of examples."""
 
-    Attributes:
-        name: of the dataset, in tables and paths.
-        family: the behaviour, or `file`.
-        examples: in the order of their ids.
-        splits: `train`, `dev` or `test` of each example.
-        content_hash: SHA-256 over every field of every row; see `content_hash`.
-        split_hash: SHA-256 over which id is in which split.
-        seeded: whether the seed drew the prompts themselves.
-    """
-
-    name: str
-    family: str
-    examples: tuple[Example, ...]
-    splits: tuple[str, ...]
-    content_hash: str
-    split_hash: str
-    seeded: bool
+    name: str  # of the dataset, in tables and paths
+    family: str  # the behaviour, or `file`
+    examples: tuple[Example, ...]  # in the order of their ids
+    splits: tuple[str, ...]  # `train`, `dev` or `test` of each example
+    content_hash: str  # SHA-256 over every field of every row; see `content_hash`
+    split_hash: str  # SHA-256 over which id is in which split
+    seeded: bool  # whether the seed drew the prompts themselves
 
 
 def load_corpus(cfg: DatasetConfig, seed: int) -> Corpus:
     """The whole corpus of a dataset, checked by every guard.
-
-    Args:
-        cfg: the dataset.
-        seed: the run's seed; draws the prompts of generated families.
 
     Raises:
         ConfigError: an unknown family or corruption, or a key that this family does not read.
         DataError: rows that cannot be used.
     """
     family = family_of(cfg)
-    corruption = _corruption(cfg, family)
+    corruption = family.corruptions[0] if cfg.corruption is None else cfg.corruption
+    if corruption not in family.corruptions:
+        among = ", ".join(family.corruptions)
+        raise ConfigError(f"dataset.corruption={corruption} is unknown to {family.name}; choose from {among}.")
     examples = sorted(family.build(seed, corruption), key=lambda e: natural_key(e.id))
     guards.check(
         examples,
@@ -137,15 +126,6 @@ def family_of(cfg: DatasetConfig) -> Family:
     return _module(cfg.family).FAMILY
 
 
-def _corruption(cfg: DatasetConfig, family: Family) -> str:
-    kind = family.corruptions[0] if cfg.corruption is None else cfg.corruption
-    if kind not in family.corruptions:
-        raise ConfigError(
-            f"dataset.corruption={kind} is unknown to {family.name}; choose from {', '.join(family.corruptions)}."
-        )
-    return kind
-
-
 def content_hash(examples: Iterable[Example]) -> str:
     """One hash for one content: SHA-256 over the sorted hashes of the rows.
 
@@ -153,21 +133,21 @@ def content_hash(examples: Iterable[Example]) -> str:
     rows, nor the order of keys, nor a file's line ends and spacing change it. Sets of answers and conversations are in it
     where a row has them, so that rows without keep the hash that they had before there were any.
     """
-    return _digest(hashlib.sha256(_row_json(example).encode()).hexdigest() for example in examples)
+    rows = []
+    for example in examples:
+        fields = {
+            name: canonical(value) if isinstance(value, str) else value
+            for name, value in vars(example).items()
+            if name not in _WHERE_GIVEN or value
+        }
+        row = json.dumps(fields, sort_keys=True, ensure_ascii=False)
+        rows.append(hashlib.sha256(row.encode()).hexdigest())
+    return _digest(rows)
 
 
 def split_hash(examples: Sequence[Example], names: Sequence[str]) -> str:
     """SHA-256 over which id is in which split."""
     return _digest(f"{e.id}\0{name}" for e, name in zip(examples, names, strict=True))
-
-
-def _row_json(example: Example) -> str:
-    fields = {
-        name: canonical(value) if isinstance(value, str) else value
-        for name, value in vars(example).items()
-        if name not in _WHERE_GIVEN or value
-    }
-    return json.dumps(fields, sort_keys=True, ensure_ascii=False)
 
 
 def _digest(lines: Iterable[str]) -> str:
@@ -188,13 +168,6 @@ def select(corpus: Corpus, split: Split, n: int | None, seed: int, without: Cont
     The draw takes from each group as equally as it can, and first from groups of different relations, so that
     a small run still covers the corpus. With one seed, a smaller draw is part of a larger one; leaving rows
     out changes nothing but that the next ones of the draw take their places.
-
-    Args:
-        corpus: the pool.
-        split: the part of it.
-        n: how many, without replacement; None is all.
-        seed: the run's seed.
-        without: ids of examples that cannot be used.
 
     Raises:
         ConfigError: `n` is not positive.

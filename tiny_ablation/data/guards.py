@@ -1,12 +1,11 @@
 """Checks that every corpus passes before a model sees it.
 
-Each guard is a pure function over examples that raises a `DataError` naming the rows, and says what to do.
 They catch what makes a number wrong without making it look wrong: a test row that is also a training row, an
 answer that can be copied, a prompt that ends in a space and so asks for a different token.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from tiny_ablation.data.examples import Example
 from tiny_ablation.data.text import canonical, holds_word, listing, prompt_key
@@ -16,116 +15,73 @@ SPLITS = ("train", "dev", "test")
 
 
 def check(examples: Sequence[Example], *, answer_in_prompt: bool = False, trailing_space: bool = False) -> None:
-    """Every guard, in the order in which their messages help most.
+    """Refuse a corpus by the first guard that fails, in the order in which their messages help most.
 
-    Args:
-        examples: the whole corpus.
-        answer_in_prompt: whether the behaviour is to find the answer in the prompt, as in induction.
-        trailing_space: whether prompts may end in white space, as those do that a chat template made.
+    With `answer_in_prompt` the behaviour is to find the answer in the prompt, as in induction; with `trailing_space` prompts
+    may end in white space, as those do that a chat template made.
 
     Raises:
-        DataError: by the first guard that fails, with all the rows that fail it.
+        DataError: names all the rows that fail the guard, and says what to do.
     """
-    for guard in (
-        not_empty,
-        distinct_ids,
-        complete,
-        known_splits,
-        one_split_a_prompt,
-        distinct_prompts,
-        corrupt_differs,
-        foil_differs,
-        sets_fit,
-        subject_in_prompt,
-    ):
-        guard(examples)
-    if not trailing_space:
-        prompts_end_in_text(examples)
-    if not answer_in_prompt:
-        answer_not_in_prompt(examples)
-
-
-def not_empty(examples: Sequence[Example]) -> None:
-    """There is at least one row."""
     if not examples:
         raise DataError("The corpus has no rows; a run needs at least one prompt with its target.")
+    for rows, fault, remedy in (
+        *_row_faults(examples),
+        *_answer_faults(examples),
+        *([] if trailing_space else [_trailing_space(examples)]),
+        *([] if answer_in_prompt else [_copied_answers(examples)]),
+    ):
+        if rows:
+            raise DataError(f"{len(rows)} {fault}: {listing(rows)}. {remedy}")
 
 
-def distinct_ids(examples: Sequence[Example]) -> None:
-    """No id stands twice."""
+Fault = tuple[list[str], str, str]
+"""The bad rows, what is wrong with them, and what to do about it."""
+
+
+def _row_faults(examples: Sequence[Example]) -> Iterator[Fault]:
+    """Ids, empty fields, splits, and prompts that stand twice."""
     repeated = [ids for ids in _by(examples, lambda e: e.id).values() if len(ids) > 1]
-    _refuse([ids[0] for ids in repeated], "ids stand in several rows", "Give each row an id of its own.")
+    yield [ids[0] for ids in repeated], "ids stand in several rows", "Give each row an id of its own."
 
+    texts = lambda e: (("clean", (e.clean.strip(),)), ("target", (e.target,)), ("targets", e.targets), ("foils", e.foils))  # noqa: E731
+    empty = [f"{e.id} ({name})" for e in examples for name, values in texts(e) if not all(values)]
+    yield empty, "fields are empty", "Every row needs text in clean and target."
 
-def complete(examples: Sequence[Example]) -> None:
-    """Prompt and target of every row hold text, and so does each answer of its sets."""
-    bad = [
-        f"{e.id} ({name})"
-        for e in examples
-        for name, values in (("clean", (e.clean.strip(),)), ("target", (e.target,)), ("targets", e.targets), ("foils", e.foils))
-        if not all(values)
-    ]
-    _refuse(bad, "fields are empty", "Every row needs text in clean and target.")
+    unknown = [f"{e.id} ({e.split!r})" for e in examples if e.split and e.split not in SPLITS]
+    yield unknown, "rows name an unknown split", "Use train, dev or test, or leave it out to split by hash."
 
-
-def known_splits(examples: Sequence[Example]) -> None:
-    """A split that a row asks for is one of train, dev and test."""
-    bad = [f"{e.id} ({e.split!r})" for e in examples if e.split and e.split not in SPLITS]
-    _refuse(bad, "rows name an unknown split", "Use train, dev or test, or leave it out to split by hash.")
-
-
-def one_split_a_prompt(examples: Sequence[Example]) -> None:
-    """No prompt is put into two splits."""
     splits: dict[str, set[str]] = defaultdict(set)
     for example in examples:
         splits[prompt_key(example.clean)].add(example.split)
-    bad = [e.id for e in examples if len(splits[prompt_key(e.clean)]) > 1]
-    _refuse(bad, "rows put one prompt into two splits", "Keep each prompt in one split, else train leaks into test.")
+    several = [e.id for e in examples if len(splits[prompt_key(e.clean)]) > 1]
+    yield several, "rows put one prompt into two splits", "Keep each prompt in one split, else train leaks into test."
 
-
-def distinct_prompts(examples: Sequence[Example]) -> None:
-    """No clean prompt stands twice, whatever its white space and Unicode form."""
+    # Whatever their white space and Unicode form.
     repeated = [ids for ids in _by(examples, lambda e: prompt_key(e.clean)).values() if len(ids) > 1]
-    _refuse(
+    yield (
         [" = ".join(ids[:4]) for ids in repeated],
         "prompts stand in several rows",
         "Keep one row of each: a repeated prompt counts one measurement several times.",
     )
 
 
-def prompts_end_in_text(examples: Sequence[Example]) -> None:
-    """No prompt ends in white space, but for conversations, whose end the template writes."""
-    bad = [e.id for e in examples if not e.turns and (e.clean != e.clean.rstrip() or e.corrupt != e.corrupt.rstrip())]
-    _refuse(
-        bad,
-        "rows have a prompt that ends in white space",
-        "Move the space to the start of target and foil, where tokenizers put it. Where it belongs there, as behind a chat "
-        "template's generation prompt, set dataset.allow_trailing_space=true, or dataset.chat=true with the turns themselves.",
-    )
+def _answer_faults(examples: Sequence[Example]) -> Iterator[Fault]:
+    """Corrupt prompts, foils, sets of answers and subjects that do not fit."""
+    equal = [e.id for e in examples if e.corrupt and canonical(e.corrupt) == canonical(e.clean)]
+    remedy = "Change what decides the answer in corrupt, or leave corrupt out."
+    yield equal, "rows have equal clean and corrupt prompts", remedy
 
+    equal = [e.id for e in examples if canonical(e.target) == canonical(e.foil)]
+    yield equal, "rows have a target equal to the foil", "Give a foil that is a wrong answer of the same kind."
 
-def corrupt_differs(examples: Sequence[Example]) -> None:
-    """No corrupt prompt is the clean one again."""
-    bad = [e.id for e in examples if e.corrupt and canonical(e.corrupt) == canonical(e.clean)]
-    _refuse(
-        bad, "rows have equal clean and corrupt prompts", "Change what decides the answer in corrupt, or leave corrupt out."
-    )
+    unfit = [f"{e.id} ({fault})" for e in examples if e.has_sets and (fault := _unfit(e))]
+    remedy = "Give target as one of targets and foil as one of foils, and no answer twice."
+    yield unfit, "rows have sets of answers that do not fit", remedy
 
-
-def foil_differs(examples: Sequence[Example]) -> None:
-    """No foil is the target again."""
-    bad = [e.id for e in examples if canonical(e.target) == canonical(e.foil)]
-    _refuse(bad, "rows have a target equal to the foil", "Give a foil that is a wrong answer of the same kind.")
-
-
-def sets_fit(examples: Sequence[Example]) -> None:
-    """The target is one of the targets, the foil one of the foils, no answer stands twice, and none is both."""
-    found = ((e.id, _unfit(e)) for e in examples if e.has_sets)
-    _refuse(
-        [f"{row} ({fault})" for row, fault in found if fault],
-        "rows have sets of answers that do not fit",
-        "Give target as one of targets and foil as one of foils, and no answer twice.",
-    )
+    elsewhere = [f"{e.id} ({e.subject!r})" for e in examples if e.subject not in e.clean]
+    remedy = "Write the subject exactly as in clean, or leave it out."
+    yield elsewhere, "rows have a subject that does not stand in their clean prompt", remedy
 
 
 def _unfit(example: Example) -> str:
@@ -139,21 +95,20 @@ def _unfit(example: Example) -> str:
     return f"{twice[0]!r} stands twice in its targets and foils" if twice else ""
 
 
-def subject_in_prompt(examples: Sequence[Example]) -> None:
-    """The subject of a row stands in its clean prompt as written."""
-    bad = [f"{e.id} ({e.subject!r})" for e in examples if e.subject not in e.clean]
-    _refuse(
-        bad,
-        "rows have a subject that does not stand in their clean prompt",
-        "Write the subject exactly as in clean, or leave it out.",
+def _trailing_space(examples: Sequence[Example]) -> Fault:
+    """Prompts that end in white space, but for conversations, whose end the template writes."""
+    return (
+        [e.id for e in examples if not e.turns and (e.clean != e.clean.rstrip() or e.corrupt != e.corrupt.rstrip())],
+        "rows have a prompt that ends in white space",
+        "Move the space to the start of target and foil, where tokenizers put it. Where it belongs there, as behind a chat "
+        "template's generation prompt, set dataset.allow_trailing_space=true, or dataset.chat=true with the turns themselves.",
     )
 
 
-def answer_not_in_prompt(examples: Sequence[Example]) -> None:
-    """No right answer stands in the clean prompt as a word, in any case."""
-    bad = [f"{e.id} ({text!r})" for e in examples for text in e.right if holds_word(e.clean, text)]
-    _refuse(
-        bad,
+def _copied_answers(examples: Sequence[Example]) -> Fault:
+    """Prompts in which a right answer stands as a word, in any case."""
+    return (
+        [f"{e.id} ({text!r})" for e in examples for text in e.right if holds_word(e.clean, text)],
         "rows have a prompt in which their answer already stands",
         "Reword them: a model can copy the answer without knowing it. Where copying is the behaviour under "
         "study, set dataset.allow_answer_in_prompt=true.",
@@ -166,8 +121,3 @@ def _by(examples: Sequence[Example], key: Callable[[Example], str]) -> dict[str,
     for example in examples:
         ids[key(example)].append(example.id)
     return ids
-
-
-def _refuse(rows: list[str], fault: str, remedy: str) -> None:
-    if rows:
-        raise DataError(f"{len(rows)} {fault}: {listing(rows)}. {remedy}")

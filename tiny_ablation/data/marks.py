@@ -22,7 +22,9 @@ def clean_spans(example: Example) -> dict[str, Span]:
     """
     spans = dict(example.marks)
     if example.subject and SUBJECT not in spans:
-        places = _places(example.clean, example.subject)
+        # As whole words where the subject stands so ("art" in "the party of art").
+        matches = re.finditer(re.escape(example.subject), example.clean)
+        places = [*words_at(example.clean, example.subject)] or [match.span() for match in matches]
         spans[SUBJECT] = next((place for place in places if _counterpart(example, place)), places[0])
     return spans
 
@@ -39,12 +41,6 @@ def corrupt_spans(example: Example) -> dict[str, Span]:
     return {SUBJECT: counterpart, **spans} if counterpart else spans
 
 
-def _places(prompt: str, subject: str) -> list[Span]:
-    """Where the subject stands: as whole words if it does ("art" in "the party of art")."""
-    whole = list(words_at(prompt, subject))
-    return whole or [match.span() for match in re.finditer(re.escape(subject), prompt)]
-
-
 def _counterpart(example: Example, place: Span) -> Span | None:
     """What stands in the corrupt prompt between the words before and after a place of the clean one."""
     before, after = example.clean[: place[0]], example.clean[place[1] :]
@@ -54,15 +50,9 @@ def _counterpart(example: Example, place: Span) -> Span | None:
 
 
 def token_marks(spans: Mapping[str, Span], offsets: Sequence[Span], shift: int) -> dict[str, tuple[int, ...]]:
-    """The token positions of each span, and of `last`.
+    """The positions of every token that shares a character with each span, and of `last`.
 
-    Args:
-        spans: character spans by name.
-        offsets: the characters `[start, end)` of each token of the prompt.
-        shift: how many tokens stand before them (1 with a beginning-of-sequence token).
-
-    Returns:
-        For each name the positions of every token that shares a character with the span.
+    `offsets` are the characters `[start, end)` of each token; `shift` tokens stand before them.
     """
     marks = {
         name: tuple(shift + i for i, (first, last) in enumerate(offsets) if first < end and last > start)

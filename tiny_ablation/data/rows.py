@@ -13,7 +13,7 @@ line ends, so that the corpus and its hash depend neither on the format nor on t
 
 import difflib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -47,19 +47,6 @@ FORMATS: Mapping[str, Callable[[Path, Fields], Iterator[Row]]] = {
 """The reader of each suffix."""
 
 
-@dataclass
-class _Problems:
-    """The first few bad rows and the count of all, so that a million of them cost no memory."""
-
-    shown: list[str] = field(default_factory=list)
-    total: int = 0
-
-    def add(self, row: Row, fault: str) -> None:
-        self.total += 1
-        if len(self.shown) < SHOWN:
-            self.shown.append(f"{row.where}: {fault}")
-
-
 def read_examples(cfg: DatasetConfig) -> list[Example]:
     """The examples of `cfg.path`, in the order of its rows.
 
@@ -70,21 +57,24 @@ def read_examples(cfg: DatasetConfig) -> list[Example]:
     fields = _fields(cfg)
     must_have = {*_REQUIRED, *_renamed(cfg)}
     make = _conversation if cfg.chat else _example
-    examples, problems, places = [], _Problems(), {}
+    examples, places = [], {}
+    problems, shown = 0, []  # the first few bad rows and the count of all, so that a million of them cost no memory
     for row in _rows(cfg):
         try:
             example = make(row.read(), fields, must_have, row.number)
             if example.id in places:
                 raise RowError(f"id {example.id!r} already stands in {places[example.id]}")
         except RowError as error:
-            problems.add(row, str(error))
+            problems += 1
+            if len(shown) < SHOWN:
+                shown.append(f"{row.where}: {error}")
         else:
             places[example.id] = row.where
             examples.append(example)
-    if problems.total:
-        word = problems.shown[0].partition(" ")[0]
-        count = f"a bad {word}" if problems.total == 1 else f"{problems.total} bad {word}s"
-        raise DataError(f"{cfg.path} has {count}: {listing(problems.shown, problems.total, '; ')}.")
+    if problems:
+        word = shown[0].partition(" ")[0]
+        count = f"a bad {word}" if problems == 1 else f"{problems} bad {word}s"
+        raise DataError(f"{cfg.path} has {count}: {listing(shown, problems, '; ')}.")
     return examples
 
 
@@ -100,23 +90,18 @@ def _rows(cfg: DatasetConfig) -> Iterator[Row]:
         yield from hub_rows(cfg.path.removeprefix(HUB), _fields(cfg))
         return
     path = Path(cfg.path).expanduser()
+    suffix = path.suffix.lower()
     try:
-        yield from _reader(path)(path, _fields(cfg))
+        if not path.is_dir() and suffix not in FORMATS:
+            raise DataError(
+                f"dataset.path={path}: {path.suffix} is no format that is read; save it as one of "
+                f"{', '.join(filter(None, FORMATS))}."
+            )
+        yield from (saved_rows if path.is_dir() else FORMATS[suffix])(path, _fields(cfg))
     except FileNotFoundError:
         raise DataError(f"dataset.path={path}: there is no such file (looked from {Path.cwd()}).") from None
     except OSError as error:
         raise DataError(f"dataset.path={path} cannot be read: {error.strerror or error}.") from error
-
-
-def _reader(path: Path) -> Callable[[Path, Fields], Iterator[Row]]:
-    if path.is_dir():
-        return saved_rows
-    if path.suffix.lower() not in FORMATS:
-        raise DataError(
-            f"dataset.path={path}: {path.suffix} is no format that is read; save it as one of "
-            f"{', '.join(filter(None, FORMATS))}."
-        )
-    return FORMATS[path.suffix.lower()]
 
 
 def _fields(cfg: DatasetConfig) -> dict[str, str]:
@@ -159,7 +144,9 @@ def _example(row: Mapping[str, Any], fields: Mapping[str, str], must_have: set[s
     if "clean" in missing and "messages" in row and "messages" not in fields:
         raise RowError("it has messages; dataset.chat=true renders them")
     if missing:
-        raise RowError(_missing(missing, fields, row))
+        wanted = ", ".join(n if fields[n] == n else f"{fields[n]} (dataset.fields.{n})" for n in missing)
+        has = listing(sorted(row)) or "nothing"
+        raise RowError(f"missing {wanted}; the row has {has}; rename with 'dataset.fields={{{missing[0]}: NAME}}'")
     given = [name for name in fields if name not in _CHAT and row.get(fields[name]) is not None]
     text: dict[str, Any] = {name: _value(row, name, fields[name]) for name in given}
     row_id = text.pop("id", f"row-{line}")
@@ -181,7 +168,7 @@ def _conversation(row: Mapping[str, Any], fields: Mapping[str, str], must_have: 
     turns = _turns(row, fields["messages"]) if has("messages") else chat.asked(said("clean"), said("system"))
     corrupt: Turns = _turns(row, fields["corrupt_messages"]) if has("corrupt_messages") else ()
     if has("corrupt") and said("corrupt"):
-        corrupt = chat.reworded(turns, said("corrupt"))
+        corrupt = (*turns[:-1], (turns[-1][0], said("corrupt")))
     texts = {fields["clean"]: chat.written(turns), fields["corrupt"]: chat.written(corrupt)}
     plain = _example({**row, **texts}, fields, must_have - {*_CHAT}, line)
     return replace(plain, turns=turns, corrupt_turns=corrupt)
@@ -195,12 +182,6 @@ def _turns(row: Mapping[str, Any], theirs: str) -> Turns:
     if any(_has_lone_surrogate(content) for _, content in turns):
         raise RowError(f"{theirs} holds half of a surrogate pair, which is no character")
     return turns
-
-
-def _missing(missing: list[str], fields: Mapping[str, str], row: Mapping[str, Any]) -> str:
-    wanted = ", ".join(n if fields[n] == n else f"{fields[n]} (dataset.fields.{n})" for n in missing)
-    has = listing(sorted(row)) or "nothing"
-    return f"missing {wanted}; the row has {has}; rename with 'dataset.fields={{{missing[0]}: NAME}}'"
 
 
 def _value(row: Mapping[str, Any], name: str, theirs: str) -> str | tuple[str, ...]:

@@ -9,7 +9,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from tiny_ablation.data.examples import Example
 from tiny_ablation.data.text import prompt_key
@@ -19,19 +19,12 @@ SHARES = {"train": 0.6, "dev": 0.2, "test": 0.2}
 
 
 class Sidecar(NamedTuple):
-    """What stands beside a corpus that was split.
+    """What stands beside a corpus that was split."""
 
-    Attributes:
-        by: `prompt` or `group`.
-        content_hash: of the corpus, splits included.
-        split_hash: of which id is in which split.
-        counts: rows in each split.
-    """
-
-    by: str
-    content_hash: str
-    split_hash: str
-    counts: dict[str, int]
+    by: str  # `prompt` or `group`
+    content_hash: str  # of the corpus, splits included
+    split_hash: str  # of which id is in which split
+    counts: dict[str, int]  # rows in each split
 
 
 def sidecar_path(corpus: Path) -> Path:
@@ -74,34 +67,23 @@ def by_group(examples: Sequence[Example]) -> list[str]:
 
 
 def check_sidecar(corpus: Path, content_hash: str) -> None:
-    """Refuse a corpus that is not the one that was split.
-
-    Args:
-        corpus: the file.
-        content_hash: of what was read from it.
-
-    Raises:
-        DataError: the hashes differ, or the sidecar cannot be read.
-    """
+    """Refuse a corpus that is not the one that was split."""
     beside = sidecar_path(corpus)
     if not beside.is_file():
         return
-    stored = _stored(beside)
+    try:
+        stored = json.loads(beside.read_text(encoding="utf-8"))
+        if not isinstance(stored["content_hash"], str) or stored["by"] not in ("prompt", "group"):
+            raise ValueError("a value that `split` does not write")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"{beside} is damaged, so the split cannot be checked; split again with `tiny-ablate split`, or delete it"
+        ) from error
     if stored["content_hash"] != content_hash:
         raise DataError(
             f"{corpus} was changed after it was split: {beside.name} says content hash {stored['content_hash']}, the rows now "
             f"give {content_hash}; split again with `tiny-ablate split {corpus} --by {stored['by']} --out {corpus} --force`"
         )
-
-
-def _stored(beside: Path) -> dict[str, Any]:
-    try:
-        stored = json.loads(beside.read_text(encoding="utf-8"))
-        if isinstance(stored["content_hash"], str) and stored["by"] in ("prompt", "group"):
-            return stored
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
-    raise DataError(f"{beside} is damaged, so the split cannot be checked; split again with `tiny-ablate split`, or delete it")
 
 
 def _place(text: str) -> float:

@@ -8,7 +8,7 @@ memory of the file.
 import csv
 import io
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
@@ -25,17 +25,11 @@ class RowError(Exception):
 
 
 class Row(NamedTuple):
-    """One row, before anything is known of its content.
+    """One row, before anything is known of its content."""
 
-    Attributes:
-        number: from 1; names a row without an id. Of JSONL that of its line.
-        where: for messages: `line 7`, or `row 3` where a format has no lines.
-        read: gives its fields; raises `RowError`.
-    """
-
-    number: int
-    where: str
-    read: Callable[[], Mapping[str, Any]]
+    number: int  # from 1; names a row without an id. Of JSONL that of its line.
+    where: str  # for messages: `line 7`, or `row 3` where a format has no lines
+    read: Callable[[], Mapping[str, Any]]  # gives its fields; raises `RowError`
 
 
 Fields = Mapping[str, str]
@@ -98,21 +92,20 @@ def json_rows(path: Path, _: Fields) -> Iterator[Row]:
         content = _loaded(_text(path))
     except RowError as error:
         raise DataError(f"{path}: {error}.") from None
-    rows = _of_columns(path, content) if isinstance(content, dict) else content
+    rows = content
+    if isinstance(content, dict):
+        values = {name: list(c.values()) if isinstance(c, dict) else c for name, c in content.items()}
+        keys = {tuple(c) for c in content.values() if isinstance(c, dict)}
+        if not all(isinstance(c, list) for c in values.values()) or len({*map(len, values.values())}) > 1 or len(keys) > 1:
+            raise DataError(
+                f"{path} holds a JSON object, which is read as columns, lists of one length: {listing(sorted(content))} are "
+                "not."
+            )
+        rows = [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
     if not isinstance(rows, list):
         raise DataError(f"{path} holds a JSON {json_kind(content)}; a list of objects is needed, or an object of columns.")
     for number, row in enumerate(rows, start=1):
         yield Row(number, f"row {number}", partial(_object, row))
-
-
-def _of_columns(path: Path, columns: Mapping[str, Any]) -> list[dict[str, Any]]:
-    values = {name: list(c.values()) if isinstance(c, dict) else c for name, c in columns.items()}
-    keys = {tuple(c) for c in columns.values() if isinstance(c, dict)}
-    if not all(isinstance(c, list) for c in values.values()) or len({*map(len, values.values())}) > 1 or len(keys) > 1:
-        raise DataError(
-            f"{path} holds a JSON object, which is read as columns, lists of one length: {listing(sorted(columns))} are not."
-        )
-    return [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
 
 
 def _text(path: Path) -> str:
@@ -152,20 +145,18 @@ def _header(path: Path, cells: Sequence[str], separator: str) -> list[str]:
     return names
 
 
-def _cells(header: Sequence[str], cells: Sequence[str], lists: Collection[str]) -> Mapping[str, Any]:
+def _cells(header: Sequence[str], cells: Sequence[str], lists: set[str]) -> Mapping[str, Any]:
     if len(cells) != len(header):
         raise RowError(
             f"{len(cells)} cells, but {len(header)} columns in the header; put quotes around text with separators in it"
         )
-    given = {name: cell for name, cell in zip(header, cells, strict=True) if name and cell}
-    return {name: _list(name, cell) if name in lists else cell for name, cell in given.items()}
-
-
-def _list(name: str, cell: str) -> Any:
-    try:
-        return _loaded(cell)
-    except RowError as error:
-        raise RowError(f'{name} is a list, which a cell holds as JSON, such as [" Paris", " Lyon"]: {error}') from None
+    given: dict[str, Any] = {name: cell for name, cell in zip(header, cells, strict=True) if name and cell}
+    for name in [name for name in given if name in lists]:
+        try:
+            given[name] = _loaded(given[name])
+        except RowError as error:
+            raise RowError(f'{name} is a list, which a cell holds as JSON, such as [" Paris", " Lyon"]: {error}') from None
+    return given
 
 
 def refuse_twice(path: object, names: Sequence[str]) -> None:

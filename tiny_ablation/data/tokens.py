@@ -25,29 +25,17 @@ _CHUNK = 4096  # rows that are encoded together: places of tokens take ten times
 
 @dataclass(frozen=True)
 class TokenizedExample:
-    """An example as a model reads it.
+    """An example as a model reads it."""
 
-    Attributes:
-        example: what was tokenised.
-        clean_ids: the clean prompt, with the special tokens that a prompt of this model begins with.
-        corrupt_ids: the corrupt prompt likewise; empty where the example has none.
-        target_ids: what the target adds to the clean prompt; one token at `metrics.span=first`.
-        foil_ids: what the foil adds to it; empty where there is none.
-        right_ids: the tokens that are right at the answer position, ascending; `metrics.span=first` scores them together.
-        wrong_ids: the tokens that they are compared with.
-        marks: positions in `clean_ids` by name; always with `last`.
-        corrupt_marks: positions in `corrupt_ids` by name; empty where there is no corrupt prompt.
-    """
-
-    example: Example
-    clean_ids: Ids
-    corrupt_ids: Ids
-    target_ids: Ids
-    foil_ids: Ids
-    right_ids: Ids
-    wrong_ids: Ids
-    marks: dict[str, tuple[int, ...]]
-    corrupt_marks: dict[str, tuple[int, ...]]
+    example: Example  # what was tokenised
+    clean_ids: Ids  # the clean prompt, with the special tokens that a prompt of this model begins with
+    corrupt_ids: Ids  # the corrupt prompt likewise; empty where the example has none
+    target_ids: Ids  # what the target adds to the clean prompt; one token at `metrics.span=first`
+    foil_ids: Ids  # what the foil adds to it; empty where there is none
+    right_ids: Ids  # the tokens that are right at the answer position, ascending; `metrics.span=first` scores them together
+    wrong_ids: Ids  # the tokens that they are compared with
+    marks: dict[str, tuple[int, ...]]  # positions in `clean_ids` by name; always with `last`
+    corrupt_marks: dict[str, tuple[int, ...]]  # positions in `corrupt_ids` by name; empty where there is no corrupt prompt
 
     @property
     def n_tokens(self) -> int:
@@ -173,22 +161,19 @@ def each_scored(
 ) -> Iterator[TokenizedExample | Unscorable]:
     """Each example as in `scorable`, some thousand at a time, for whoever needs a little of each of a million."""
     for first in range(0, len(examples), _CHUNK):
-        chunk = [_rendered(e, tokenizer, answer_prefix) for e in examples[first : first + _CHUNK]]
-        rows = iter(_encode_rows([e for e in chunk if isinstance(e, Example)], tokenizer))
+        chunk: list[Example | Unscorable] = []
+        for example in examples[first : first + _CHUNK]:
+            try:
+                chunk.append(chat.rendered(example, tokenizer, answer_prefix))
+            except chat.ChatError as error:
+                chunk.append(Unscorable(example.id, str(error)))
+        rows = _encode_rows([e for e in chunk if isinstance(e, Example)], tokenizer)
         for each in chunk:
-            yield (each if isinstance(each, Unscorable) else _scored(next(rows), tokenizer, opening, span, context))
-
-
-def _rendered(example: Example, tokenizer: Any, answer_prefix: str) -> Example | Unscorable:
-    try:
-        return chat.rendered(example, tokenizer, answer_prefix)
-    except chat.ChatError as error:
-        return Unscorable(example.id, str(error))
-
-
-def _scored(row: _Row, tokenizer: Any, opening: Ids, span: Span, context: int | None) -> TokenizedExample | Unscorable:
-    fault = _fault(row, tokenizer, opening, span) or _length_fault(row, opening, span, context)
-    return fault or _tokenized(row, opening)
+            if isinstance(each, Unscorable):
+                yield each
+            else:
+                row = next(rows)
+                yield _fault(row, tokenizer, opening, span, context) or _tokenized(row, opening)
 
 
 def front(ids: Ids, opening: Ids) -> Ids:
@@ -219,13 +204,14 @@ def _marks(encoded: _Encoded, spans: dict[str, Characters], opening: Ids) -> dic
     return marks.token_marks(spans, encoded.offsets, len(opening))
 
 
-def _encode_rows(examples: Sequence[Example], tokenizer: Any) -> list[_Row]:
+def _encode_rows(examples: Sequence[Example], tokenizer: Any) -> Iterator[_Row]:
     clean = _encode([e.clean for e in examples], tokenizer)
     corrupt = _encode([e.corrupt for e in examples], tokenizer)
     together = [e.clean + text for e in examples for text in (*e.right, *e.wrong)]
     answered = iter(_encode(together, tokenizer, offsets=False))
-    ids = lambda texts: {text: next(answered).ids for text in texts}  # noqa: E731
-    return [_Row(e, c, k, ids(e.right), ids(e.wrong)) for e, c, k in zip(examples, clean, corrupt, strict=True)]
+    for e, c, k in zip(examples, clean, corrupt, strict=True):
+        right, wrong = ({text: next(answered).ids for text in texts} for texts in (e.right, e.wrong))
+        yield _Row(e, c, k, right, wrong)
 
 
 def _encode(texts: list[str], tokenizer: Any, *, offsets: bool = True) -> list[_Encoded]:
@@ -238,7 +224,7 @@ def _encode(texts: list[str], tokenizer: Any, *, offsets: bool = True) -> list[_
     return [_Encoded(tuple(ids), o) for ids, o in zip(batch["input_ids"], places, strict=True)]
 
 
-def _fault(row: _Row, tokenizer: Any, opening: Ids, span: Span) -> Unscorable | None:
+def _fault(row: _Row, tokenizer: Any, opening: Ids, span: Span, context: int | None) -> Unscorable | None:
     """Why an example cannot be scored, or None."""
     example, n_prompt = row.example, len(row.clean.ids)
     if not opening and not n_prompt:
@@ -255,17 +241,14 @@ def _fault(row: _Row, tokenizer: Any, opening: Ids, span: Span) -> Unscorable | 
             return Unscorable(example.id, f"{name} {text!r} changes the tokens of the prompt it follows{hint}")
     if row.with_target == row.with_foil:
         return Unscorable(example.id, f"target {example.target!r} and foil {example.foil!r} are the same tokens")
-    return _first_token_fault(row, tokenizer) if span is Span.first else None
-
-
-def _length_fault(row: _Row, opening: Ids, span: Span, context: int | None) -> Unscorable | None:
-    """A prompt, with all of an answer but its last token where answers are scored whole, that is too long for the model."""
-    n_prompt = len(row.clean.ids)
+    if span is Span.first and (fault := _first_token_fault(row, tokenizer)):
+        return fault
+    # With all of an answer but its last token, where answers are scored whole.
     behind = max(len(row.with_target), len(row.with_foil)) - n_prompt - 1 if span is Span.full else 0
     n = len(opening) + max(n_prompt, len(row.corrupt.ids)) + behind
     if context is None or n <= context:
         return None
-    return Unscorable(row.example.id, f"it is {n:,} tokens long, and the model was made for {context:,}")
+    return Unscorable(example.id, f"it is {n:,} tokens long, and the model was made for {context:,}")
 
 
 def _first_token_fault(row: _Row, tokenizer: Any) -> Unscorable | None:

@@ -1,8 +1,9 @@
-"""What the un-intervened model makes of a set of examples: one clean pass, before anything is planned."""
+"""What the un-intervened model makes of a set of examples: overall, and for each wording."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tiny_ablation.config.schema import Span
 from tiny_ablation.data.tokens import TokenizedExample
@@ -10,6 +11,7 @@ from tiny_ablation.engine.prompts import Prompt
 
 if TYPE_CHECKING:
     import numpy as np
+    from numpy.typing import ArrayLike
 
     from tiny_ablation.models.network import Network
 
@@ -24,22 +26,27 @@ CRITERIA = {
 DIFFERENCES = {Span.first: ("logit_diff", "prob_diff"), Span.full: ("seq_logprob_diff",), Span.text: ()}
 """What is said of the clean pass besides."""
 
+CHANCE = 0.5
+"""How often the target is preferred to the foil by a model that knows nothing."""
+
+MARGIN = 0.1
+"""A preference whose interval does not clear chance by this much is too weak to ask what carries it."""
+
+WELL_ABOVE = 0.75
+"""From this lower bound on the documentation calls a behaviour well above chance."""
+
+# The first of these that was measured decides whether the target is preferred: all have the sign of the log odds.
+PREFERENCE = ("logit_diff", "seq_logprob_diff", "prob_diff")
+
 
 @dataclass(frozen=True)
 class Baseline:
-    """The clean pass.
+    """The clean pass."""
 
-    Attributes:
-        correct: (n,) bool, whether the model gets the example right.
-        criterion: when it does: one of `CRITERIA`, or of whole answers without foils `BEGINS`.
-        measured: each of `DIFFERENCES` of the span, (n,) float64; none where an example has no foil.
-        top1: (n,) the token that is the likeliest next one.
-    """
-
-    correct: "np.ndarray"
-    criterion: str
-    measured: "dict[str, np.ndarray]"
-    top1: "np.ndarray"
+    correct: "np.ndarray"  # (n,) bool, whether the model gets the example right
+    criterion: str  # when it does: one of `CRITERIA`, or of whole answers without foils `BEGINS`
+    measured: "dict[str, np.ndarray]"  # each of `DIFFERENCES` of the span, (n,) float64; none where an example has no foil
+    top1: "np.ndarray"  # (n,) the token that is the likeliest next one
 
     @property
     def preferred(self) -> "dict[str, np.ndarray]":
@@ -62,14 +69,7 @@ def is_right(tokens: Sequence[TokenizedExample], top1: Sequence[int]) -> "np.nda
 
 
 def baseline(network: "Network", tokens: Sequence[TokenizedExample], span: Span, batch_tokens: int) -> Baseline:
-    """Run the clean prompts.
-
-    Args:
-        network: the model.
-        tokens: the examples.
-        span: how much of the answers is scored.
-        batch_tokens: tokens in one forward pass.
-    """
+    """Run the clean prompts."""
     import numpy as np
 
     from tiny_ablation.engine.executor import Executor
@@ -88,3 +88,32 @@ def baseline(network: "Network", tokens: Sequence[TokenizedExample], span: Span,
     if full and compared:
         return replace(found, correct=found.preferred["preference"], criterion=CRITERIA[span])
     return found
+
+
+def by_template(templates: Sequence[str], columns: Mapping[str, "ArrayLike"]) -> list[dict[str, Any]]:
+    """A row per template in sorted order: `template`, `n`, and the mean of each column."""
+    import numpy as np
+
+    labels = np.asarray(templates)
+    rows = []
+    for template in sorted(set(templates)):
+        mine = labels == template
+        means = {name: float(np.asarray(values, dtype=float)[mine].mean()) for name, values in columns.items()}
+        rows.append({"template": template, "n": int(mine.sum()), **means})
+    return rows
+
+
+def verdict(preference: Mapping[str, float]) -> str:
+    """What a share of preferred targets says, in words."""
+    low, high = preference["ci_low"], preference["ci_high"]
+    if not (low <= high):  # one group: there is no interval
+        return "unknown (one group)"
+    if low > CHANCE:
+        return "well above chance" if low >= WELL_ABOVE else "above chance"
+    return "below chance" if high < CHANCE else "at chance"
+
+
+def is_weak(preference: Mapping[str, float]) -> bool:
+    """Whether the preference does not clear chance by the margin."""
+    low = preference["ci_low"]
+    return (preference["mean"] if math.isnan(low) else low) < CHANCE + MARGIN

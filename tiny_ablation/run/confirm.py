@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from tiny_ablation.data.text import listing
-from tiny_ablation.run.measure import Measured, executors, measure
+from tiny_ablation.run.measure import Measured, executors, measure, total
 from tiny_ablation.run.plan import Row
 from tiny_ablation.run.prepare import PreparedRun
 from tiny_ablation.run.site_statistics import LEVEL
@@ -27,16 +27,12 @@ Site = tuple[object, ...]
 
 @dataclass(frozen=True)
 class Confirmation:
-    """What the held-out examples gave.
+    """What the held-out examples gave."""
 
-    Attributes:
-        table: a row per chosen site and metric: the columns of the impact table; `delta_chosen`, the effect on the examples of
-            the choice; and `confirmed`, 1 where q is at most 0.05 and the sign is that of the choice (NaN without a test).
-        summary: `confirm` of `summary.json`.
-    """
-
+    # a row per chosen site and metric: the columns of the impact table; `delta_chosen`, the effect on the examples of the
+    # choice; and `confirmed`, 1 where q is at most 0.05 and the sign is that of the choice (NaN without a test)
     table: pd.DataFrame
-    summary: dict[str, Any]
+    summary: dict[str, Any]  # `confirm` of `summary.json`
 
 
 def confirm(
@@ -44,11 +40,8 @@ def confirm(
 ) -> Confirmation | None:
     """Measure the strongest sites on the held-out split; None where the config names none.
 
-    Args:
-        prepared: the run.
-        measured: what it gave.
-        rundir: its directory, which this process has locked; finished batches are kept there.
-        progress: given the number of interventions x examples, the progress of the stage (with `advance`) as a context.
+    Finished batches are kept in the run's directory, which this process has locked. `progress` gives the progress of a stage
+    (with `advance`) as a context, from its number of interventions x examples.
 
     Raises:
         Stopped: Ctrl-C or SIGTERM.
@@ -60,7 +53,7 @@ def confirm(
     chosen = strongest(measured, prepared.metrics[0].name, n)
     held = only(prepared.held_out, list(chosen))
     work = executors(held)
-    with progress(sum(len(executor.plan) * len(executor.prompts) for executor in work)) as stage:
+    with progress(total(work)) as stage:
         again = measure(held, rundir, work, stage.advance, part="confirm")
     return confirmation(prepared, measured, held, again, chosen)
 
@@ -74,12 +67,8 @@ def confirmation(
 ) -> Confirmation:
     """Compare the chosen sites on the two splits.
 
-    Args:
-        prepared: the run that chose.
-        measured: what it gave.
-        held: the plan of the chosen sites on the held-out split.
-        again: what that gave.
-        chosen: the chosen sites and their effects on the primary metric, the strongest first.
+    `prepared` and `measured` are of the run that chose, `held` and `again` of the held-out split; `chosen` has the effects on
+    the primary metric, the strongest first.
     """
     found = impact_table(held, again)
     primary = prepared.metrics[0].name
@@ -90,6 +79,8 @@ def confirmation(
     rows = table.loc[table["metric"] == primary, :]
     rows = rows.iloc[np.argsort(-np.abs(rows["delta_chosen"].to_numpy()), kind="stable")]
     groups = set(again[0].groups)
+    told_apart = ["direction"] if len(set(rows["direction"])) > 1 else []
+    columns = [*TABLES[prepared.spec.table].index, *told_apart, "delta_chosen", *EFFECT, "value", "confirmed"]
     return Confirmation(
         table,
         {
@@ -104,7 +95,7 @@ def confirmation(
             "missing": len(chosen) - len(rows),
             "n_confirmed": None if found.unresolvable else int(rows["confirmed"].sum()),
             "n_same_sign": int((np.sign(rows["delta_chosen"]) == np.sign(rows["delta"])).sum()),
-            "sites": _sites(rows, prepared),
+            "sites": rows.loc[:, columns].to_dict("records"),
         },
     )
 
@@ -155,9 +146,3 @@ def _chosen_effect(measured: Sequence[Measured], row: Mapping[str, Any]) -> floa
             ):
                 return float(m.mean_delta(row["metric"])[i])
     return float("nan")
-
-
-def _sites(rows: pd.DataFrame, prepared: PreparedRun) -> list[dict[str, Any]]:
-    names = ["delta_chosen", *EFFECT, "value", "confirmed"]
-    told_apart = ["direction"] if len(set(rows["direction"])) > 1 else []
-    return rows.loc[:, [*TABLES[prepared.spec.table].index, *told_apart, *names]].to_dict("records")

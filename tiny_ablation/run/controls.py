@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from tiny_ablation.engine.norms import head_norms
 from tiny_ablation.run.id_columns import named
 from tiny_ablation.run.measure import Measured
 from tiny_ablation.run.plan import Row
@@ -35,33 +36,25 @@ def site_controls(prepared: PreparedRun, measured: Sequence[Measured]) -> pd.Dat
     """
     alone = [m for m in measured if m.arm.in_table and all("head" in row.key for row in m.arm.rows)]
     frames = [frame for m in alone for frame in _of_arm(prepared, m)]
-    if not frames:
-        return None
-    frame = pd.concat(frames, ignore_index=True)
-    return named(prepared, frame)
+    return named(prepared, pd.concat(frames, ignore_index=True)) if frames else None
 
 
 def controls_table(prepared: PreparedRun, measured: Sequence[Measured]) -> pd.DataFrame | None:
     """The effect of every random counterpart (`Arm.controls_of`), a row for each and metric; None where there are none."""
-    frames = [_counterparts(m, metric.name) for m in measured if m.arm.controls_of for metric in prepared.metrics]
-    if not frames:
-        return None
-    frame = pd.concat(frames, ignore_index=True)
-    return named(prepared, frame)
-
-
-def _counterparts(measured: Measured, metric: str) -> pd.DataFrame:
-    rows, values = measured.arm.rows, measured.values[metric].mean(1)
-    return pd.DataFrame(
-        {
-            "set": measured.arm.controls_of,
-            "control": np.arange(len(rows), dtype="int32"),
-            "heads": [r.sites for r in rows],
-            "metric": metric,
-            "value": values,
-            "delta": values - measured.baseline[metric].mean(),
-        }
-    )
+    frames = []
+    for m in (m for m in measured if m.arm.controls_of):
+        for name in (metric.name for metric in prepared.metrics):
+            values = m.values[name].mean(1)
+            columns = {
+                "set": m.arm.controls_of,
+                "control": np.arange(len(values), dtype="int32"),
+                "heads": [row.sites for row in m.arm.rows],
+                "metric": name,
+                "value": values,
+                "delta": values - m.baseline[name].mean(),
+            }
+            frames.append(pd.DataFrame(columns))
+    return named(prepared, pd.concat(frames, ignore_index=True)) if frames else None
 
 
 def _of_arm(prepared: PreparedRun, measured: Measured) -> Iterator[pd.DataFrame]:
@@ -70,23 +63,16 @@ def _of_arm(prepared: PreparedRun, measured: Measured) -> Iterator[pd.DataFrame]
     for i in rows:
         by_scale.setdefault(measured.arm.rows[i].key["scale"], []).append(i)
     usable = [mine for mine in by_scale.values() if len(mine) >= MIN_HEADS]
-    norms = _norms(prepared, measured, rows) if usable else None
+    # (n_layers, n_heads) the mean length of what each head writes, un-intervened; None where that is not what is replaced.
+    norms: Any = None
+    if usable and (edit := measured.arm.rows[rows[0]].runs[0].edits[0]).component == "z":
+        norms = head_norms(measured.arm.network or prepared.network, measured.arm.prompts, edit.positions)
     for mine in usable:
         heads = [measured.arm.rows[i] for i in mine]
         of_heads = None if norms is None else np.array([norms[r.key["layer"], r.key["head"]] for r in heads])
         for metric in prepared.metrics:
             sizes = np.abs(measured.of_rows(mine).mean_delta(metric.name))
             yield _compared(heads, sizes, of_heads).assign(metric=metric.name)
-
-
-def _norms(prepared: PreparedRun, measured: Measured, rows: Sequence[int]) -> Any:
-    """(n_layers, n_heads) the mean length of what each head writes, un-intervened; None where that is not what is replaced."""
-    from tiny_ablation.engine.norms import head_norms
-
-    first = measured.arm.rows[rows[0]].runs[0].edits[0]
-    if first.component != "z":
-        return None
-    return head_norms(measured.arm.network or prepared.network, measured.arm.prompts, first.positions)
 
 
 def _compared(heads: Sequence[Row], sizes: Any, norms: "NDArray[np.float64] | None") -> pd.DataFrame:

@@ -119,11 +119,7 @@ def interval_of_chosen(row: Mapping[str, Any]) -> tuple[float, float]:
 
 
 def hover_template(percent: str) -> str:
-    """What a pointer that rests on a site is told, with `{0}`, `{1}`, ... for the texts of `hover_numbers`.
-
-    Args:
-        percent: of the intervals, such as `95 %`.
-    """
+    """What a pointer that rests on a site is told, with `{0}`, `{1}`, ... for the texts of `hover_numbers`."""
     return f"change {{0}}\n{percent} interval {{1}}\nq {{2}}\nvalue {{3}}, baseline {{4}}"
 
 

@@ -25,29 +25,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Selection:
-    """The examples of a run as the model reads them.
+    """The examples of a run as the model reads them."""
 
-    Attributes:
-        tokens: in corpus order.
-        unscorable: for each row of the split that a tokenizer cannot serve, its id and why.
-        kept: what `dataset.keep` did, for `summary.json`; empty where it keeps all.
-        warnings: what may be wrong with the form of the prompts; see `prompt_form`.
-    """
-
-    tokens: Sequence[TokenizedExample]
+    tokens: Sequence[TokenizedExample]  # in corpus order
+    # for each row of the split that a tokenizer cannot serve, its id and why
     unscorable: Mapping[str, str] = field(default_factory=dict)
+    # what `dataset.keep` did, for `summary.json`; empty where it keeps all
     kept: Mapping[str, Any] = field(default_factory=dict)
-    warnings: Sequence[str] = ()
+    warnings: Sequence[str] = ()  # what may be wrong with the form of the prompts; see `prompt_form`
 
 
 def draw_scorable(root: RootConfig, corpus: Corpus, drawn: Sequence[Example], model: LoadedModel | TokenizerOnly) -> Selection:
     """Tokenise the drawn examples; the next ones of the draw take the places of rows that cannot be served.
 
-    Args:
-        root: the config; `dataset.unscorable` and `dataset.common_rows` say what has to be served.
-        corpus: what was drawn from.
-        drawn: the examples of the run.
-        model: its tokenizer is the run's; those of `dataset.common_rows` must serve a row as well.
+    The tokenizer of `model` is the run's; those of `dataset.common_rows` must serve a row as well.
 
     Raises:
         DataError: rows cannot be served and may not be skipped, or too few can.
@@ -103,11 +94,7 @@ def unscorable_rows(root: RootConfig, corpus: Corpus, model: LoadedModel | Token
 
 
 def keep(root: RootConfig, network: "Network", selection: Selection) -> Selection:
-    """What `dataset.keep` leaves of a selection.
-
-    Raises:
-        DataError: the model gets none of the examples right.
-    """
+    """What `dataset.keep` leaves of a selection. Raises DataError: the model gets none of the examples right."""
     if root.dataset.keep is Keep.all:
         return selection
     if root.metrics.span is Span.full and not all(t.example.wrong for t in selection.tokens):

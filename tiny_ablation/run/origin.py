@@ -12,13 +12,7 @@ from tiny_ablation.store.rundir import RunDir
 
 
 def write_origin(prepared: PreparedRun, rundir: RunDir, started: datetime) -> None:
-    """Write `config.yaml`, `provenance.json` and `env.txt` of a run that was measured.
-
-    Args:
-        prepared: the run.
-        rundir: its directory.
-        started: when it was.
-    """
+    """Write `config.yaml`, `provenance.json` and `env.txt` of a run that was measured."""
     files.write_text(rundir.config, OmegaConf.to_yaml(OmegaConf.create(prepared.spec.settings.plain)))
     covers = prepared.identity.covers
     facts = describe_device(prepared.device)

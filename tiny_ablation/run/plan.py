@@ -33,42 +33,26 @@ Site = tuple[int, int]  # (layer, unit), unit 0 where the whole component is one
 
 @dataclass(frozen=True)
 class InterventionSpec:
-    """The coordinates of an intervention (Miller, Chughtai & Saunders 2024, "Transformer circuit faithfulness metrics").
+    """The coordinates of an intervention (Miller, Chughtai & Saunders 2024, "Transformer circuit faithfulness metrics")."""
 
-    Attributes:
-        granularity: what a site is: head, layer, pair, set, position, feature.
-        component: the hook point that is written to.
-        value: the replacement.
-        positions: the tokens that are touched.
-        direction: which run is intervened on, and whose values it gets.
-        set: which sites are intervened on together.
-    """
-
-    granularity: str
-    component: str
-    value: str
-    positions: str
-    direction: str
-    set: str = "single"
+    granularity: str  # what a site is: head, layer, pair, set, position, feature
+    component: str  # the hook point that is written to
+    value: str  # the replacement
+    positions: str  # the tokens that are touched
+    direction: str  # which run is intervened on, and whose values it gets
+    set: str = "single"  # which sites are intervened on together
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row of the impact table per metric.
+    """One row of the impact table per metric."""
 
-    Attributes:
-        key: the index columns of the kind's table, such as `{"layer": 3, "head": 1, "scale": 0.0}`.
-        intervention: what to run, or None where the result is the baseline by definition (a factor of 1).
-        described: its coordinates.
-        draws: further random draws of the same intervention; the row's values are the means over it and these.
-        sites: what is intervened on, in words, where the key does not say so: the heads of a set.
-    """
-
-    key: Key
-    intervention: Intervention | None
+    key: Key  # the index columns of the kind's table, such as `{"layer": 3, "head": 1, "scale": 0.0}`
+    intervention: Intervention | None  # what to run, or None where the result is the baseline by definition (a factor of 1)
     described: InterventionSpec
+    # further random draws of the same intervention; the row's values are the means over it and these
     draws: tuple[Intervention, ...] = ()
-    sites: str = ""
+    sites: str = ""  # what is intervened on, in words, where the key does not say so: the heads of a set
 
     @property
     def runs(self) -> tuple[Intervention, ...]:
@@ -78,34 +62,20 @@ class Row:
 
 @dataclass(frozen=True)
 class Estimates:
-    """What gradients say about every site.
+    """What gradients say about every site."""
 
-    Attributes:
-        component: where the sites are.
-        metric: the metric whose change is estimated.
-        how: `gradient`, or `integrated` with its steps; and whether a few exact effects corrected them.
-        passes: backward passes over each example that it took, those of several draws together.
-        sites: all sites.
-        values: (n_sites,) the estimated effect, mean over the examples.
-        top: the sites with the largest estimates, largest first.
-        sample: sites drawn at random from all of them, whatever their estimate.
-        also: sites that the config names besides; a sweep names what the screenings of its other runs chose.
-        replacement: the replacement that was estimated, of several draws the first; rows with it are what estimates are
-            held against.
-        pilot_runs: forward passes over each example that correcting the estimates took.
-    """
-
-    component: str
-    metric: str
-    how: str
-    passes: int
+    component: str  # where the sites are
+    metric: str  # the metric whose change is estimated
+    how: str  # `gradient`, or `integrated` with its steps; and whether a few exact effects corrected them
+    passes: int  # backward passes over each example that it took, those of several draws together
     sites: Sequence[Site]
-    values: "np.ndarray"
-    top: Sequence[Site]
-    sample: Sequence[Site]
+    values: "np.ndarray"  # (n_sites,) the estimated effect, mean over the examples
+    top: Sequence[Site]  # the sites with the largest estimates, largest first
+    sample: Sequence[Site]  # sites drawn at random from all of them, whatever their estimate
+    # the replacement that was estimated, of several draws the first; rows with it are what estimates are held against
     replacement: Any
-    also: Sequence[Site] = ()
-    pilot_runs: float = 0.0
+    also: Sequence[Site] = ()  # sites that the config names besides; a sweep names what the screenings of its other runs chose
+    pilot_runs: float = 0.0  # forward passes over each example that correcting the estimates took
 
     @property
     def measured(self) -> frozenset[Site]:
@@ -115,72 +85,47 @@ class Estimates:
 
 @dataclass(frozen=True)
 class Arm:
-    """Rows that are measured against one baseline: runs of the same prompts.
-
-    Attributes:
-        prompts: what is run.
-        rows: what is done to it.
-        baseline: what the baseline is, in words, for tables and captions.
-        run: which end runs: of a pair of prompts `clean` or `corrupt`, of two models `base` or `tuned`; where both do, the
-            share that is recovered is reported.
-        in_table: whether its rows stand in the impact table; otherwise they only serve to compute other columns.
-        self_patch: every row patches the run with itself, so an effect is an error.
-        base_intervention: made in every run, the baseline included: noise where the prompt enters the first block.
-        controls_of: the set that the rows of this arm are random counterparts of; empty for what was asked for.
-        estimates: what gradients said about all sites before these were chosen; None where nothing was estimated.
-        features: what is known of the features that the rows are about; None where they are about something else.
-        files: what to copy into the run's directory, by the path there.
-        left_out: of an outline, what it did not make; None where everything was made.
-        notes: what was drawn or looked up to make the rows, such as the reference set; JSON values, for `summary.json`.
-        network: the model that runs; None is the run's own.
-    """
+    """Rows that are measured against one baseline: runs of the same prompts."""
 
     prompts: Sequence[Prompt]
-    rows: Sequence[Row]
-    baseline: str = "the clean prompt, un-intervened"
+    rows: Sequence[Row]  # what is done to it
+    baseline: str = "the clean prompt, un-intervened"  # what the baseline is, in words, for tables and captions
+    # which end runs: of a pair of prompts `clean` or `corrupt`, of two models `base` or `tuned`; where both do, the share that
+    # is recovered is reported
     run: str = "clean"
-    in_table: bool = True
-    self_patch: bool = False
+    in_table: bool = True  # whether its rows stand in the impact table; otherwise they only serve to compute other columns
+    self_patch: bool = False  # every row patches the run with itself, so an effect is an error
+    # made in every run, the baseline included: noise where the prompt enters the first block
     base_intervention: Intervention | None = None
-    controls_of: str = ""
+    controls_of: str = ""  # the set that the rows of this arm are random counterparts of; empty for what was asked for
+    # what was drawn or looked up to make the rows, such as the reference set; JSON values, for `summary.json`
     notes: Mapping[str, Any] = field(default_factory=dict)
+    # what gradients said about all sites before these were chosen; None where nothing was estimated
     estimates: Estimates | None = None
+    # what is known of the features that the rows are about; None where they are about something else
     features: "FeatureFacts | None" = None
-    files: Mapping[str, Path] = field(default_factory=dict)
-    left_out: "LeftOut | None" = None
-    network: "Network | None" = None
+    files: Mapping[str, Path] = field(default_factory=dict)  # what to copy into the run's directory, by the path there
+    left_out: "LeftOut | None" = None  # of an outline, what it did not make; None where everything was made
+    network: "Network | None" = None  # the model that runs; None is the run's own
 
 
 @dataclass(frozen=True)
 class LeftOut:
-    """What the run makes before it measures and an outline does not.
+    """What the run makes before it measures and an outline does not."""
 
-    Attributes:
-        what: in words.
-        operations: floating-point operations of its matrix products.
-    """
-
-    what: str
-    operations: float
+    what: str  # in words
+    operations: float  # floating-point operations of its matrix products
 
 
 @dataclass(frozen=True)
 class ReferenceSet:
-    """Examples of the corpus that this run does not evaluate, for means.
+    """Examples of the corpus that this run does not evaluate, for means."""
 
-    Attributes:
-        prompts: their clean prompts.
-        templates: the wording of each.
-        splits: the split of each.
-        available: how many there were to draw from.
-        corrupt: their corrupt prompts, of which those that have none are empty.
-    """
-
-    prompts: Sequence[Prompt]
-    templates: Sequence[str]
-    splits: Sequence[str]
-    available: int
-    corrupt: Sequence[Prompt] = ()
+    prompts: Sequence[Prompt]  # their clean prompts
+    templates: Sequence[str]  # the wording of each
+    splits: Sequence[str]  # the split of each
+    available: int  # how many there were to draw from
+    corrupt: Sequence[Prompt] = ()  # their corrupt prompts, of which those that have none are empty
 
     @property
     def composition(self) -> dict[str, Any]:
@@ -196,33 +141,22 @@ class ReferenceSet:
 
 @dataclass(frozen=True)
 class PlanContext:
-    """What a kind may look at while planning.
-
-    Attributes:
-        network: the model.
-        clean: the clean prompts, in the order of the examples.
-        corrupt: the paired prompts.
-        groups: the cluster of each example.
-        templates: the wording of each example.
-        seed: the run's seed.
-        full: whether whole answers are scored, teacher-forced, so that `positions=all` also touches their tokens.
-        reference: draws at most so many examples that are not evaluated; raises ConfigError where there are none.
-        outline: whether only the cost of the rows is asked for: what takes minutes is not made, and rows that cost as much
-            stand for those that would follow from it (`Arm.left_out`).
-        metric: the primary metric.
-        other: the model that the ablation names besides (`Ablation.other_model`), of the same shape and with the same tokens.
-    """
+    """What a kind may look at while planning."""
 
     network: "Network"
-    clean: Sequence[Prompt]
-    corrupt: Sequence[Prompt]
-    groups: Sequence[str]
-    templates: Sequence[str]
+    clean: Sequence[Prompt]  # the clean prompts, in the order of the examples
+    corrupt: Sequence[Prompt]  # the paired prompts
+    groups: Sequence[str]  # the cluster of each example
+    templates: Sequence[str]  # the wording of each example
     seed: int
-    full: bool
+    full: bool  # whether whole answers are scored, teacher-forced, so that `positions=all` also touches their tokens
+    # draws at most so many examples that are not evaluated; raises ConfigError where there are none
     reference: Callable[[int], ReferenceSet]
+    # whether only the cost of the rows is asked for: what takes minutes is not made, and rows that cost as much stand for those
+    # that would follow from it (`Arm.left_out`)
     outline: bool = False
     metric: str = "logit_diff"
+    # the model that the ablation names besides (`Ablation.other_model`), of the same shape and with the same tokens
     other: "Network | None" = None
 
     @property
@@ -233,18 +167,12 @@ class PlanContext:
 
 @dataclass(frozen=True)
 class Analysis:
-    """What an ablation makes of its own measurements, beside the impact table.
+    """What an ablation makes of its own measurements, beside the impact table."""
 
-    Attributes:
-        tables: by the stem of their file under `metrics/`.
-        summary: further keys of `summary.json`.
-        warnings: what a reader of the numbers must know.
-        notes: what follows from several arms, beside the notes of each; JSON values.
-    """
-
-    tables: "Mapping[str, pd.DataFrame]" = field(default_factory=dict)
-    summary: Mapping[str, Any] = field(default_factory=dict)
-    warnings: Sequence[str] = ()
+    tables: "Mapping[str, pd.DataFrame]" = field(default_factory=dict)  # by the stem of their file under `metrics/`
+    summary: Mapping[str, Any] = field(default_factory=dict)  # further keys of `summary.json`
+    warnings: Sequence[str] = ()  # what a reader of the numbers must know
+    # what follows from several arms, beside the notes of each; JSON values
     notes: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from tiny_ablation.config.schema import RootConfig
 from tiny_ablation.data.corpus import FILE
-from tiny_ablation.data.tokens import Ids, TokenizedExample
+from tiny_ablation.data.tokens import TokenizedExample
 from tiny_ablation.run.baseline import baseline
 
 if TYPE_CHECKING:
@@ -43,18 +43,14 @@ def _bare(root: RootConfig, network: "Network", tokens: Sequence[TokenizedExampl
 def _doubled(root: RootConfig, network: "Network", tokens: Sequence[TokenizedExample]) -> str:
     """Prompts whose text is written with the tokens that every prompt begins with, outside of chat."""
     opening = network.model.opening
-    written = [t for t in tokens if opening and _begins(network, t.example.clean, opening)]
+    head = "".join(network.model.tokenizer.convert_ids_to_tokens(list(opening)))
+    written = [t for t in tokens if opening and t.example.clean.startswith(head)]
     if root.dataset.chat or not written:
         return ""
     return (
         f"{len(written)} of {len(tokens)} prompts are written with the special tokens that every prompt begins with, which are "
         "not put in front of them once more"
     )
-
-
-def _begins(network: "Network", text: str, opening: Ids) -> bool:
-    head = "".join(network.model.tokenizer.convert_ids_to_tokens(list(opening)))
-    return text.startswith(head)
 
 
 def _opening(root: RootConfig, network: "Network", tokens: Sequence[TokenizedExample]) -> str:

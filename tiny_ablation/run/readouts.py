@@ -31,13 +31,7 @@ _TABLES = ("head_impact", "layer_impact")
 def readout_tables(
     prepared: "PreparedRun", measured: "Sequence[Measured]", top: Sequence[Mapping[str, Any]]
 ) -> dict[str, pd.DataFrame]:
-    """The tables by the stem of their file; none where the kind is not about heads or layers, or answers begin alike.
-
-    Args:
-        prepared: the run, whose clean prompts are read.
-        measured: what it measured.
-        top: its strongest sites, the strongest first.
-    """
+    """The tables by the stem of their file; none where the kind is not about heads or layers, or answers begin alike."""
     prompts = {int(i): prompt_of(prepared.tokens[i]) for i in measured[0].examples}
     prompts = {i: p for i, p in prompts.items() if set(p.right or p.target[:1]) != set(p.wrong or p.foil[:1])}
     if prepared.spec.table not in _TABLES or not prompts:

@@ -15,17 +15,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Result:
-    """One impact table of one run.
+    """One impact table of one run."""
 
-    Attributes:
-        run: the run's directory, for what stands in other files.
-        impact: the impact table.
-        summary: the content of `metrics/summary.json`.
-    """
-
-    run: RunDir
-    impact: "pd.DataFrame"
-    summary: Mapping[str, Any]
+    run: RunDir  # the run's directory, for what stands in other files
+    impact: "pd.DataFrame"  # the impact table
+    summary: Mapping[str, Any]  # the content of `metrics/summary.json`
 
     @property
     def metric(self) -> str:
@@ -49,11 +43,7 @@ class Result:
 
     @cached_property
     def rows(self) -> "pd.DataFrame":
-        """The effects on the metric that figures show (`effects.of_metric`).
-
-        Raises:
-            ResultsError: there are none.
-        """
+        """The effects on the metric that figures show (`effects.of_metric`). Raises ResultsError: there are none."""
         return effects.of_metric(self.impact, self.metric)
 
     @property

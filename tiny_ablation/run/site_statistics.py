@@ -88,21 +88,18 @@ def site_statistics(
 ) -> SiteStatistics:
     """The statistics of one metric.
 
-    Args:
-        prepared: the run, whose `stats` and seed count.
-        name: of the metric.
-        deltas: (n_sites, n_examples), effects, finite.
-        groups: (n_examples,), the cluster of each example.
-        tested: (n_sites,) bool; the others, such as a run without any intervention, have an interval only.
-        family: how many tests are corrected together.
+    `deltas` are effects (n_sites, n_examples), finite; `groups` the cluster of each example (n_examples,). Sites that are not
+    `tested` (n_sites,), such as a run without any intervention, have an interval only. `family` tests are corrected together.
     """
     root, no_test = prepared.spec.settings.root, no_test_of(name)
     stats, (sums, sizes) = root.stats, cluster_sums(deltas, groups)
     draws = generator(root.seed, "bootstrap", name)
     missing = np.full(len(sums), np.nan)
+    # One less the confidence of each site's interval, had it been chosen as one of the strongest.
+    selected_level = (1 - stats.confidence) * min(1.0, N_SHOWN / len(sums))
     if no_test == NO_TEST_OF_RATES:
         p, null, shown = missing, no_test, rate_intervals(sums, sizes, stats.confidence)
-        chosen = rate_intervals(sums, sizes, 1 - _selected_level(stats, len(sums)))
+        chosen = rate_intervals(sums, sizes, 1 - selected_level)
     else:
         step, n_draws = first_step(family, LEVEL, stats.fdr.value), stats.n_perm
         found = cluster_means(
@@ -115,11 +112,12 @@ def site_statistics(
             step=None if no_test or n_draws else step,
         )
         p, null, shown = found.p, null_of(sums, sizes), Intervals(found.low, found.high)
-        chosen = _selected(stats, sums, sizes, draws, shown)
+        low, high = selected_intervals(sums, sizes, selected_level, rng=draws, n_boot=stats.n_boot)
+        chosen = Intervals(np.minimum(low, shown.low), np.maximum(high, shown.high))  # nowhere shorter than the usual one
         if of_answers(name):
             p, null = np.where(np.isnan(p), p, sign_flip_pvalues(sums)), BY_SIGNS
             shown = for_differences(shown, sums, sizes, stats.confidence)
-            chosen = for_differences(chosen, sums, sizes, 1 - _selected_level(stats, len(sums)))
+            chosen = for_differences(chosen, sums, sizes, 1 - selected_level)
     p = missing if no_test else np.where(tested, p, np.nan)
     adjusted = missing.copy()
     if stats.fdr is Fdr.maxt and not np.isnan(p[tested]).any() and p[tested].size:
@@ -135,18 +133,6 @@ def site_statistics(
         missing if margin is None else equivalence_pvalues(sums, sizes, margin),
         adjusted,
     )
-
-
-def _selected_level(stats: StatsConfig, n_sites: int) -> float:
-    """One less the confidence of each of the strongest sites' intervals."""
-    return (1 - stats.confidence) * min(1.0, N_SHOWN / n_sites)
-
-
-def _selected(stats: StatsConfig, sums: Floats, sizes: Floats, draws: np.random.Generator, usual: Intervals) -> Intervals:
-    """Every site's interval, had it been chosen as one of the strongest; nowhere shorter than its usual one."""
-    level = _selected_level(stats, len(sums))
-    low, high = selected_intervals(sums, sizes, level, rng=draws, n_boot=stats.n_boot)
-    return Intervals(np.minimum(low, usual.low), np.maximum(high, usual.high))
 
 
 def _shrunken(sums: Floats, sizes: Floats, tested: Any) -> Floats:
@@ -166,18 +152,10 @@ def interval_of_mean(
     rate: bool = False,
     differences: bool = False,
 ) -> dict[str, float]:
-    """Mean and interval of one number per example.
+    """`mean`, `ci_low` and `ci_high` of one finite number per example; the bounds are NaN where there is one group.
 
-    Args:
-        values: (n,), finite.
-        groups: (n,), the cluster of each example.
-        stats: the settings.
-        rng: the source of draws.
-        rate: whether values are shares of something that happens or not, as bool values always are.
-        differences: whether they are differences of such shares.
-
-    Returns:
-        `mean`, `ci_low`, `ci_high`; the bounds are NaN where there is one group.
+    Values are shares of something that happens or not with `rate` (as bool values always are), and differences of such shares
+    with `differences`.
     """
     table = np.asarray(values)
     sums, sizes = cluster_sums(table[None].astype(np.float64), groups)
@@ -191,12 +169,7 @@ def interval_of_mean(
 
 
 def corrected(impact: pd.DataFrame, method: Method) -> pd.DataFrame:
-    """The table with `q_value` and `q_equivalent`: over all tests of a metric; see `stats.fdr`.
-
-    Args:
-        impact: the rows, with `p_value`, `p_equivalent` and `p_family`, which is left out.
-        method: `stats.fdr`.
-    """
+    """The table with `q_value` and `q_equivalent`, over all tests of a metric, and without `p_family`; see `stats.fdr`."""
 
     def over_family(p: pd.Series) -> Any:
         return q_values(p.to_numpy(dtype=np.float64), method)

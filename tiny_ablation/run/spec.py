@@ -23,23 +23,14 @@ from tiny_ablation.store.provenance import numeric_versions
 
 @dataclass(frozen=True)
 class RunSpec:
-    """What is known without the model, and without importing torch.
-
-    Attributes:
-        settings: the config.
-        ablation: its family.
-        corpus: the whole corpus.
-        examples: those of this run.
-        condition: the label of the run in tables.
-        seed_effect: what the seed draws: any of `prompts`, `examples` and the kind's draws, or `none`.
-    """
+    """What is known without the model, and without importing torch."""
 
     settings: Settings
-    ablation: Ablation
-    corpus: Corpus
-    examples: Sequence[Example]
-    condition: str
-    seed_effect: str
+    ablation: Ablation  # its family
+    corpus: Corpus  # the whole corpus
+    examples: Sequence[Example]  # those of this run
+    condition: str  # the label of the run in tables
+    seed_effect: str  # what the seed draws: any of `prompts`, `examples` and the kind's draws, or `none`
 
     @property
     def table(self) -> str:
@@ -69,15 +60,12 @@ class RunSpec:
             data=self.corpus.content_hash,
             splits=self.corpus.split_hash,
             weights=weights,
-            versions=numeric_versions() | self._plugins(),
+            versions=numeric_versions()
+            | versions_of({"ABLATIONS": {self.ablation.name}, "METRICS": set(metric_names_of(self.settings.root))}),
             other_weights=other_weights,
             inputs=self.ablation.input_digest(self.settings.root.ablation),
             tokenizers={name: tokenizer_id(other) for name, other in self.others.items()},
         )
-
-    def _plugins(self) -> dict[str, str]:
-        used = set(metric_names_of(self.settings.root))
-        return versions_of({"ABLATIONS": {self.ablation.name}, "METRICS": used})
 
 
 LoadCorpus = Callable[[DatasetConfig, int], Corpus]
@@ -96,12 +84,7 @@ def share_corpora() -> LoadCorpus:
 
 
 def make_spec(settings: Settings, ablation: Ablation, load: LoadCorpus = load_corpus) -> RunSpec:
-    """Check what can be checked without a model.
-
-    Args:
-        settings: the checked config.
-        ablation: the family that `ablation.kind` names.
-        load: gives the corpus of a dataset and seed; see `share_corpora`.
+    """Check what can be checked without a model; `load` gives the corpus of a dataset and seed (see `share_corpora`).
 
     Raises:
         ConfigError: a setting is wrong.
@@ -113,25 +96,31 @@ def make_spec(settings: Settings, ablation: Ablation, load: LoadCorpus = load_co
     corpus = load(root.dataset, root.seed)
     _check_foils(root, corpus, names)
     examples = select(corpus, root.dataset.split, root.dataset.n_examples, root.seed)
-    _refuse_sets(root, examples)
+    # Rows without sets that stand among others are left to the tokenizer, which refuses or skips each.
+    if root.metrics.span is Span.full and all(example.has_sets for example in examples):
+        raise ConfigError(
+            f"metrics.span=full scores one target and one foil, but the examples of {root.dataset.name} have sets of answers; "
+            "use metrics.span=first"
+        )
     draws = ["prompts"] if corpus.seeded else []
     if root.dataset.n_examples is not None and len(select(corpus, root.dataset.split, None, root.seed)) > len(examples):
         draws.append("examples")
     draws += ablation.random_components(root.ablation, len(corpus.examples) - len(examples))
     draws += ["sampled tokens"] if root.generate.temperature > 0 else []
     condition = root.condition or root.dataset.name
-    _check_confirm(root, ablation)
-    _check_text(root, ablation)
-    return RunSpec(settings, ablation, corpus, examples, condition, ", ".join(draws) or "none")
-
-
-def _refuse_sets(root: RootConfig, examples: Sequence[Example]) -> None:
-    """Whole answers are scored one target against one foil; rows without sets that stand among others are left to `serve`."""
-    if root.metrics.span is Span.full and all(example.has_sets for example in examples):
+    if root.stats.confirm is not None and not ablation.confirmable:
         raise ConfigError(
-            f"metrics.span=full scores one target and one foil, but the examples of {root.dataset.name} have sets of answers; "
-            "use metrics.span=first"
+            f"stats.confirm={root.stats.confirm.value}: ablation={ablation.name} has no sites that could be measured again one "
+            "by one; leave it out, or choose another ablation"
         )
+    if root.metrics.span is Span.text and (not ablation.on_text or getattr(root.ablation, "screen", None)):
+        screened = " with ablation.screen" if ablation.on_text else ""
+        raise ConfigError(
+            f"metrics.span=text: ablation={ablation.name}{screened} compares sites by what gradients or logits say, and a "
+            "written text has neither; use metrics.span=first, or name the sites whose texts you want (ablation.layers, "
+            "ablation.heads) in an ablation of single sites"
+        )
+    return RunSpec(settings, ablation, corpus, examples, condition, ", ".join(draws) or "none")
 
 
 def _check_foils(root: RootConfig, corpus: Corpus, names: Sequence[str]) -> None:
@@ -150,25 +139,6 @@ def _check_foils(root: RootConfig, corpus: Corpus, names: Sequence[str]) -> None
         f"{', '.join(needing)} compare the target with it; give them one (in a column of another name: "
         f"'dataset.fields={{foil: NAME}}'), or measure what needs none: 'metrics.names=[{','.join(free)}]'{primary}"
     )
-
-
-def _check_text(root: RootConfig, kind: Ablation) -> None:
-    """What goes by gradients or by shares of a metric's change needs a metric that is not of a text."""
-    if root.metrics.span is Span.text and (not kind.on_text or getattr(root.ablation, "screen", None)):
-        screened = " with ablation.screen" if kind.on_text else ""
-        raise ConfigError(
-            f"metrics.span=text: ablation={kind.name}{screened} compares sites by what gradients or logits say, and a "
-            "written text has neither; use metrics.span=first, or name the sites whose texts you want (ablation.layers, "
-            "ablation.heads) in an ablation of single sites"
-        )
-
-
-def _check_confirm(root: RootConfig, kind: Ablation) -> None:
-    if root.stats.confirm is not None and not kind.confirmable:
-        raise ConfigError(
-            f"stats.confirm={root.stats.confirm.value}: ablation={kind.name} has no sites that could be measured again one by "
-            "one; leave it out, or choose another ablation"
-        )
 
 
 _PRIMARY = {Span.full: "seq_logprob_diff", Span.text: "text_begins"}

@@ -9,34 +9,39 @@ import pandas as pd
 from tiny_ablation.config.schema import Split
 from tiny_ablation.config.seeds import generator
 from tiny_ablation.data.text import listing
-from tiny_ablation.run.baseline import CRITERIA
+from tiny_ablation.run.baseline import CHANCE, CRITERIA, PREFERENCE, by_template, is_weak
 from tiny_ablation.run.confirm import confirm_warnings
-from tiny_ablation.run.group_means import baseline_columns, effect_of_average_site
 from tiny_ablation.run.measure import Measured
-from tiny_ablation.run.preference import CHANCE, DIFFERENCES, by_template, is_weak
 from tiny_ablation.run.prepare import PreparedRun
 from tiny_ablation.run.site_statistics import N_SHOWN, NO_TEST_OF_RATES, interval_of_mean, no_test_of, of_answers
-from tiny_ablation.run.tables import RunTables
+from tiny_ablation.run.tables import RunTables, baseline_columns, effect_of_average_site
 from tiny_ablation.stats.halves import top_set_agreement
 from tiny_ablation.store.schema import EFFECT, SCHEMA_VERSION, TABLES, at_strongest
+
+# Of an intervention (`plan.InterventionSpec`), by the column of the impact table.
+_COORDINATES = {
+    "granularity": "granularity",
+    "component": "component",
+    "value": "replacement",
+    "positions": "positions",
+    "direction": "direction",
+    "set": "set",
+}
 
 
 def run_summary(
     prepared: PreparedRun, measured: Sequence[Measured], tables: RunTables, confirm: dict[str, Any] | None = None
 ) -> dict[str, Any]:
-    """The content of `summary.json`.
-
-    Args:
-        prepared: the run.
-        measured: all arms.
-        tables: what was made of them.
-        confirm: what the held-out split says, where one was asked.
-    """
+    """The content of `summary.json`."""
     root, first = prepared.spec.settings.root, measured[0]
     primary = prepared.metrics[0].name
     baseline = _baseline(prepared, baseline_columns(prepared, first), first.groups)
+    selection, by_wording = prepared.selection, []
     clean = next((m for m in measured if m.arm.run != "corrupt"), None)
-    selection = prepared.selection
+    if clean is not None:
+        columns, shown = baseline_columns(prepared, clean), ("accuracy", "preference", *PREFERENCE[:2])
+        templates = [prepared.tokens[i].example.template for i in clean.examples]
+        by_wording = by_template(templates, {name: columns[name] for name in shown if name in columns})
     return {
         "schema": SCHEMA_VERSION,
         "run_id": prepared.identity.run_id,
@@ -55,12 +60,14 @@ def run_summary(
         "kept": dict(selection.kept),
         "n_groups": len(set(first.groups)),
         "confidence": root.stats.confidence,
-        "intervention": _six(tables.impact),
+        "intervention": {
+            name: ", ".join(dict.fromkeys(tables.impact[column].astype(str))) for name, column in _COORDINATES.items()
+        },
         "notes": {name: note for m in measured for name, note in m.arm.notes.items()} | {**tables.analysis.notes},
         "accuracy_means": CRITERIA[root.metrics.span],
         "baseline": baseline,
         "baseline_of": first.arm.baseline,
-        "baseline_by_template": [] if clean is None else _baseline_by_template(prepared, clean),
+        "baseline_by_template": by_wording,
         "metrics": {m.name: _mean_effect(prepared, first, m.name) for m in prepared.metrics},
         "top": top_sites(tables.impact, prepared.spec.table, primary),
         "null": "; ".join(dict.fromkeys(tables.impact.loc[tables.impact["metric"] == primary, "null"])),
@@ -86,16 +93,11 @@ def top_sites(impact: pd.DataFrame, table: str, metric: str, n: int = N_SHOWN) -
 
 
 def _baseline(prepared: PreparedRun, columns: Mapping[str, Any], groups: Sequence[str]) -> dict[str, dict[str, float]]:
-    return {
-        name: _interval(prepared, f"baseline {name}", np.asarray(values, bool) if of_answers(name) else values, groups)
-        for name, values in columns.items()
-    }
-
-
-def _baseline_by_template(prepared: PreparedRun, measured: Measured) -> list[dict[str, Any]]:
-    columns, shown = baseline_columns(prepared, measured), ("accuracy", "preference", *DIFFERENCES[:2])
-    templates = [prepared.tokens[i].example.template for i in measured.examples]
-    return by_template(templates, {name: columns[name] for name in shown if name in columns})
+    root, found = prepared.spec.settings.root, {}
+    for name, values in columns.items():
+        rng = generator(root.seed, "bootstrap", f"baseline {name}")
+        found[name] = interval_of_mean(np.asarray(values, bool) if of_answers(name) else values, groups, root.stats, rng)
+    return found
 
 
 def _mean_effect(prepared: PreparedRun, measured: Measured, name: str) -> dict[str, float]:
@@ -111,40 +113,17 @@ def _mean_effect(prepared: PreparedRun, measured: Measured, name: str) -> dict[s
     return {"mean_delta": found.pop("mean"), **found}
 
 
-def _interval(prepared: PreparedRun, label: str, values: Any, groups: Sequence[str]) -> dict[str, float]:
-    root = prepared.spec.settings.root
-    return interval_of_mean(values, groups, root.stats, generator(root.seed, "bootstrap", label))
-
-
-def _six(impact: pd.DataFrame) -> dict[str, str]:
-    columns = {
-        "granularity": "granularity",
-        "component": "component",
-        "value": "replacement",
-        "positions": "positions",
-        "direction": "direction",
-        "set": "set",
-    }
-    return {name: ", ".join(dict.fromkeys(impact[column].astype(str))) for name, column in columns.items()}
-
-
-def _weak(prepared: PreparedRun, clean: Measured | None) -> list[str]:
-    """Whether the model does what is taken apart; nothing to say where only corrupt prompts ran."""
-    columns = {} if clean is None else baseline_columns(prepared, clean)
-    if clean is None or "preference" not in columns:
-        return []
-    found = _baseline(prepared, {"preference": columns["preference"]}, clean.groups)["preference"]
-    if not is_weak(found):
-        return []
-    return [
-        f"the model prefers the target to the foil on {found['mean']:.0%} of the examples (interval {found['ci_low']:.0%} to "
-        f"{found['ci_high']:.0%}), not clearly above the chance of {CHANCE:.0%}, so effects say little about how it does it"
-    ]
-
-
 def _warnings(prepared: PreparedRun, measured: Measured, clean: Measured | None) -> list[str]:
-    root, out = prepared.spec.settings.root, _weak(prepared, clean)
-    selection = prepared.selection
+    root, selection, out = prepared.spec.settings.root, prepared.selection, []
+    columns = {} if clean is None else baseline_columns(prepared, clean)
+    if clean is not None and "preference" in columns:
+        found = _baseline(prepared, {"preference": columns["preference"]}, clean.groups)["preference"]
+        if is_weak(found):
+            out.append(
+                f"the model prefers the target to the foil on {found['mean']:.0%} of the examples (interval "
+                f"{found['ci_low']:.0%} to {found['ci_high']:.0%}), not clearly above the chance of {CHANCE:.0%}, so effects "
+                "say little about how it does it"
+            )
     out += selection.warnings
     out += [
         f"a fast path is off for {network.model.name if prepared.other else 'this model'}, so the run is slower and its "
@@ -185,13 +164,7 @@ FAIR = 0.8
 
 
 def stability(prepared: PreparedRun, measured: Sequence[Measured], n_top: int) -> dict[str, Any] | None:
-    """How well the strongest sites hold under resampling; None where sites cannot be ranked on common examples.
-
-    Args:
-        prepared: the run.
-        measured: all arms.
-        n_top: how many sites the top is; at most half of them.
-    """
+    """How well the strongest sites hold under resampling; None where sites cannot be ranked on common examples."""
     if not prepared.spec.ablation.ranked:
         return None
     first = next((m.strongest() for m in measured if m.arm.in_table), None)

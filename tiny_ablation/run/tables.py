@@ -5,14 +5,15 @@ and tests treat the examples of one group as one cluster.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from tiny_ablation.config.schema import Span
+from tiny_ablation.run.baseline import PREFERENCE, is_right
 from tiny_ablation.run.controls import controls_table, site_controls
-from tiny_ablation.run.group_means import groups_table
 from tiny_ablation.run.id_columns import named
 from tiny_ablation.run.measure import Measured
 from tiny_ablation.run.plan import Analysis
@@ -23,34 +24,17 @@ from tiny_ablation.store.schema import conform, conform_examples
 
 @dataclass(frozen=True)
 class RunTables:
-    """The tables of a run.
+    """The tables of a run."""
 
-    Attributes:
-        impact: a row per site and metric, as in `store.schema`.
-        unresolvable: why the primary metric has no p-value, in a sentence; None where it has.
-        family_size: how many tests each q-value corrects for.
-        more: further tables of the kind, by the stem of their file.
-        analysis: what the ablation makes of its own measurements.
-    """
-
-    impact: pd.DataFrame
-    unresolvable: str | None
-    family_size: int
-    more: dict[str, pd.DataFrame] = field(default_factory=dict)
-    analysis: Analysis = field(default_factory=Analysis)
+    impact: pd.DataFrame  # a row per site and metric, as in `store.schema`
+    unresolvable: str | None  # why the primary metric has no p-value, in a sentence; None where it has
+    family_size: int  # how many tests each q-value corrects for
+    more: dict[str, pd.DataFrame] = field(default_factory=dict)  # further tables of the kind, by the stem of their file
+    analysis: Analysis = field(default_factory=Analysis)  # what the ablation makes of its own measurements
 
 
-@dataclass(frozen=True)
-class ImpactTable:
-    """One impact table and its family of tests; see `RunTables`."""
-
-    impact: pd.DataFrame
-    unresolvable: str | None
-    family_size: int
-
-
-def impact_table(prepared: PreparedRun, measured: Sequence[Measured]) -> ImpactTable:
-    """Every site with its interval and test; the family of the q-values is all of them, per metric."""
+def impact_table(prepared: PreparedRun, measured: Sequence[Measured]) -> RunTables:
+    """Every site with its interval and test, and nothing more; the family of the q-values is all of them, per metric."""
     whole = [m for m in measured if m.arm.in_table]
     family = int(sum(m.ran.sum() for m in whole))
     measured = [part for m in measured for part in _parts(m)]
@@ -58,7 +42,13 @@ def impact_table(prepared: PreparedRun, measured: Sequence[Measured]) -> ImpactT
     shares = prepared.spec.ablation.shares(prepared, measured)
     frames += [_identity_columns(prepared, m).assign(**columns) for m, columns in shares]
     impact = corrected(pd.concat(frames, ignore_index=True), prepared.spec.settings.root.stats.fdr.value)
-    return ImpactTable(conform(impact, prepared.spec.table), _unresolvable(prepared, whole), family)
+    primary = prepared.metrics[0].name
+    unresolvable = None
+    if min(len(set(m.groups)) for m in whole) < 2:
+        unresolvable = "all examples are of one group, so nothing can be tested over groups"
+    elif reason := no_test_of(primary):
+        unresolvable = f"{primary}: {reason.removeprefix('none: ')}"
+    return RunTables(conform(impact, prepared.spec.table), unresolvable, family)
 
 
 def run_tables(prepared: PreparedRun, measured: Sequence[Measured]) -> RunTables:
@@ -68,8 +58,7 @@ def run_tables(prepared: PreparedRun, measured: Sequence[Measured]) -> RunTables
     made = {name: make(prepared, measured) for name, make in _MORE.items()}
     more = {name: frame for name, frame in made.items() if frame is not None}
     analysis = prepared.spec.ablation.analyse(prepared, measured)
-    more |= analysis.tables
-    return RunTables(found.impact, found.unresolvable, found.family_size, more, analysis)
+    return replace(found, more=more | dict(analysis.tables), analysis=analysis)
 
 
 def example_table(prepared: PreparedRun, measured: Sequence[Measured]) -> pd.DataFrame:
@@ -85,26 +74,56 @@ def draws_table(prepared: PreparedRun, measured: Sequence[Measured]) -> pd.DataF
     `delta` is the draw's mean effect, `variance` the (unbiased) variance of `delta` over the draws of the site, so that the
     variance of the effect in the impact table, from the choice of draws, is `variance` divided by the number of draws.
     """
-    drawn = [m for m in measured if m.draws]
-    if not drawn:
+    frames = []
+    for m in (m for m in measured if m.draws):
+        for metric in prepared.metrics:
+            values = m.draws[metric.name]
+            n_draws = values.shape[1]
+            deltas = values - m.baseline[metric.name].mean()
+            frame = pd.DataFrame([dict(row.key) for row in m.arm.rows])
+            frames.append(
+                frame.loc[frame.index.repeat(n_draws)].assign(
+                    metric=metric.name,
+                    draw=np.tile(np.arange(n_draws, dtype="int32"), len(values)),
+                    value=values.ravel(),
+                    delta=deltas.ravel(),
+                    variance=np.repeat(deltas.var(1, ddof=1), n_draws),
+                )
+            )
+    return named(prepared, pd.concat(frames, ignore_index=True)) if frames else None
+
+
+def groups_table(prepared: PreparedRun, measured: Sequence[Measured]) -> pd.DataFrame | None:
+    """A row per group of the first arm: `n` examples, `baseline/NAME` and `effect/NAME`, each the mean over them.
+
+    `baseline/` is of the un-intervened run (`accuracy`, `preference` and every metric), `effect/` of the average site. Runs
+    with other seeds draw other examples of the same groups (wordings). They are more examples and no repeated measurements, so
+    runs are pooled over seeds by groups, and not by the spread of a few means.
+    """
+    first = measured[0]
+    if not len(first.examples) or not first.arm.rows:
         return None
-    frame = pd.concat([_draws(m, metric.name) for m in drawn for metric in prepared.metrics], ignore_index=True)
-    return named(prepared, frame)
+    columns = {f"baseline/{name}": values for name, values in baseline_columns(prepared, first).items()}
+    columns |= {f"effect/{m.name}": effect_of_average_site(first, m.name) for m in prepared.metrics}
+    frame = pd.DataFrame({name: np.asarray(values, dtype=np.float64) for name, values in columns.items()})
+    by_group = frame.groupby(pd.Index(first.groups, name="group"), sort=True)
+    return pd.DataFrame({"n": by_group.size()}).join(pd.DataFrame(by_group.mean())).reset_index()
 
 
-def _draws(measured: Measured, metric: str) -> pd.DataFrame:
-    values = measured.draws[metric]
-    n_draws = values.shape[1]
-    deltas = values - measured.baseline[metric].mean()
-    frame = pd.DataFrame([dict(row.key) for row in measured.arm.rows])
-    frame = frame.loc[frame.index.repeat(n_draws)].reset_index(drop=True)
-    return frame.assign(
-        metric=metric,
-        draw=np.tile(np.arange(n_draws, dtype="int32"), len(values)),
-        value=values.ravel(),
-        delta=deltas.ravel(),
-        variance=np.repeat(deltas.var(1, ddof=1), n_draws),
-    )
+def baseline_columns(prepared: PreparedRun, measured: Measured) -> dict[str, Any]:
+    """Per example of the un-intervened run: whether it is right, whether the target is preferred, every metric."""
+    difference = next((measured.baseline[name] for name in PREFERENCE if name in measured.baseline), None)
+    preferred = {} if difference is None else {"preference": difference > 0}
+    right = is_right([prepared.tokens[i] for i in measured.examples], measured.top1_baseline.tolist())
+    if prepared.spec.settings.root.metrics.span is Span.full:
+        right = preferred.get("preference")
+    return {**({} if right is None else {"accuracy": right}), **preferred, **measured.baseline}
+
+
+def effect_of_average_site(measured: Measured, name: str) -> np.ndarray:
+    """(n,) per example, the mean effect over all rows of the arm that were intervened on."""
+    ran = measured.ran
+    return np.nanmean(measured.delta(name)[ran if ran.any() else slice(None)], axis=0)
 
 
 _MORE = {"groups": groups_table, "draws": draws_table, "controls": controls_table, "site_controls": site_controls}
@@ -120,14 +139,6 @@ def _parts(measured: Measured) -> Iterator[Measured]:
     for index, pattern in enumerate(patterns):
         rows = np.flatnonzero(which.ravel() == index).tolist()
         yield measured.of_rows(rows).at(measured.examples[~pattern])
-
-
-def _unresolvable(prepared: PreparedRun, measured: Sequence[Measured]) -> str | None:
-    """Why the primary metric has no test, or None."""
-    if min(len(set(m.groups)) for m in measured) < 2:
-        return "all examples are of one group, so nothing can be tested over groups"
-    reason = no_test_of(prepared.metrics[0].name)
-    return reason and f"{prepared.metrics[0].name}: {reason.removeprefix('none: ')}"
 
 
 def _impact(prepared: PreparedRun, measured: Measured, all_arms: Sequence[Measured], family: int) -> Iterator[pd.DataFrame]:

@@ -7,19 +7,12 @@ from tiny_ablation.store.schema import TABLES
 
 
 class MetricVocabulary(NamedTuple):
-    """How to speak of one metric.
+    """How to speak of one metric."""
 
-    Attributes:
-        unit: the unit of a value and of a change.
-        meaning: what one example's value is.
-        less: what a change below zero says about the model; empty where it says nothing more.
-        more: what a change above zero says.
-    """
-
-    unit: str
-    meaning: str
-    less: str = ""
-    more: str = ""
+    unit: str  # the unit of a value and of a change
+    meaning: str  # what one example's value is
+    less: str = ""  # what a change below zero says about the model; empty where it says nothing more
+    more: str = ""  # what a change above zero says
 
 
 _RECOVERED = MetricVocabulary("fraction", "share of the advantage brought back", "", "recovered")

@@ -23,13 +23,10 @@ _LOOK = 0.5  # seconds between two looks at what others finished
 def working(prepared: PreparedRun, rundir: RunDir, work: "Sequence[Executor]", tick: Progress) -> Iterator[bool]:
     """Help to measure all batches. Within: they are finished, and this worker ends the run; False where another does or did.
 
-    A worker stays until no batch is left, since it takes up what one that was killed left behind.
+    This process keeps the ledger of the directory, `work` is `executors(prepared)`, and `tick` is called with the number of
+    interventions x examples that this worker finished.
 
-    Args:
-        prepared: the run.
-        rundir: its directory, whose ledger this process keeps.
-        work: `executors(prepared)`.
-        tick: called with the number of interventions x examples that this worker finished.
+    A worker stays until no batch is left, since it takes up what one that was killed left behind.
 
     Raises:
         ResultsError: another worker has cut the run into other batches.

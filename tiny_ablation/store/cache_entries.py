@@ -25,21 +25,13 @@ def mark(directory: Path) -> None:
 
 @dataclass(frozen=True)
 class Entry:
-    """One directory of a cache.
+    """One directory of a cache."""
 
-    Attributes:
-        kind: what it is, for people.
-        path: the directory.
-        lock: the lock file of the process that makes it.
-        record: the name of the JSON file that lists the files of a finished entry, under `files`.
-        more: names that a finished entry may hold besides.
-    """
-
-    kind: str
+    kind: str  # what it is, for people
     path: Path
-    lock: Path
-    record: str
-    more: tuple[str, ...] = ()
+    lock: Path  # the lock file of the process that makes it
+    record: str  # the name of the JSON file that lists the files of a finished entry, under `files`
+    more: tuple[str, ...] = ()  # names that a finished entry may hold besides
 
     @property
     def is_ours(self) -> bool:
@@ -71,11 +63,7 @@ class Entry:
         return is_locked(self.lock) or is_held(self.path)
 
     def delete(self) -> None:
-        """Delete it; a kill on the way leaves it whole or under a name that counts as left behind, with its mark.
-
-        Raises:
-            OSError: the system does not let us.
-        """
+        """Delete it, or raise OSError; a kill on the way leaves it whole or under a name that counts as left behind."""
         name = self.path.name.lstrip(".").partition(LEFT)[0]
         trash = self.path.with_name(f".{name}{LEFT}{secrets.token_hex(4)}")
         mark(self.path)

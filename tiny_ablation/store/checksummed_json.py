@@ -1,7 +1,6 @@
-"""JSON files that say themselves whether they are as they were written.
+"""JSON files that hold a checksum of their own content, the seal, which finds accidents but not forgers.
 
-What a checksum in another file protects (tables, figures) needs no seal; what stands at the top, such as the manifest that
-holds those checksums, carries a checksum of its own content. It finds accidents, not forgers.
+A file whose checksum stands in another file (tables, figures) needs no seal; those at the top, such as the manifest, do.
 """
 
 import hashlib
@@ -11,6 +10,7 @@ from typing import Any
 
 from tiny_ablation.errors import ResultsError
 from tiny_ablation.store.files import ANEW, as_written, read_object, to_json, write_json
+from tiny_ablation.store.schema import SCHEMA_VERSION
 
 SEAL = "seal"  # the SHA-256 of the text that the file would be without it
 
@@ -21,12 +21,7 @@ def write_sealed(path: Path, content: Mapping[str, Any]) -> Path:
 
 
 def read_sealed(path: Path, advice: str = ANEW, *, required: bool = True) -> dict[str, Any]:
-    """The content of a file that `write_sealed` wrote, without the seal.
-
-    Args:
-        path: the file.
-        advice: what to do about a damaged file.
-        required: refuse a file without a seal too, as earlier versions wrote some.
+    """The content of a file that `write_sealed` wrote, without the seal; earlier versions wrote some without (`required`).
 
     Raises:
         ResultsError: the file is missing, is not JSON, or is not as it was written.
@@ -36,6 +31,21 @@ def read_sealed(path: Path, advice: str = ANEW, *, required: bool = True) -> dic
     if (required or SEAL in content) and content.get(SEAL) != _seal(rest):
         raise ResultsError(f"{path} is damaged: it does not have the checksum that stands in it. {advice}")
     return rest
+
+
+def read_versioned(path: Path, advice: str = ANEW) -> dict[str, Any]:
+    """The content of a sealed file that this version of the package can read.
+
+    Raises:
+        ResultsError: it is missing, is not as it was written, does not say its version, or is of a newer one.
+    """
+    content = read_sealed(path, advice)
+    version = content.get("schema_version")
+    if not isinstance(version, int):
+        raise ResultsError(f"{path} is damaged (it has no schema_version). {advice}")
+    if version > SCHEMA_VERSION:
+        raise ResultsError(f"{path} has schema version {version}; this tiny-ablate reads {SCHEMA_VERSION}. Upgrade it.")
+    return content
 
 
 def _seal(content: Mapping[str, Any]) -> str:

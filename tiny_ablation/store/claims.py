@@ -29,17 +29,11 @@ _NAME = re.compile(r"(?P<part>[a-z]+(_\d+)?)\.(?P<number>\d+)")
 
 @dataclass(frozen=True)
 class Claims:
-    """The claims in `directory`, for processes that keep the ledger of the run's directory.
+    """The claims in `directory`, for processes that keep the ledger of the run's directory."""
 
-    Args:
-        directory: where the files are; made with the first.
-        layout: how the work is cut into parts, in which all processes must agree.
-        dead_after: seconds without a touch after which a claim is void.
-    """
-
-    directory: Path
-    layout: str
-    dead_after: float
+    directory: Path  # where the files are; made with the first
+    layout: str  # how the work is cut into parts, in which all processes must agree
+    dead_after: float  # seconds without a touch after which a claim is void
 
     @contextlib.contextmanager
     def holding(self, part: str) -> Iterator[bool]:
@@ -48,8 +42,15 @@ class Claims:
         Raises:
             ResultsError: another process has cut the work into other parts, or nothing can be written.
         """
-        path = self._next(part)
-        if path is None or not self._create(path):
+        last = max((number for name, number in _claims(self.directory) if name == part), default=-1)
+        claimed = living(self.directory / f"{part}.{last}") if last >= 0 else None
+        if claimed and claimed.get("layout", self.layout) != self.layout:
+            raise ResultsError(
+                f"another process works in {self.directory.parent.parent} that has cut this run into other batches. Start "
+                "all of them with the same run.shards and device settings, on machines of one kind."
+            )
+        path = self.directory / f"{part}.{last + 1}"
+        if claimed is not None or not self._create(path):
             yield False
             return
         with _touching(path, self.dead_after / _BEATS):
@@ -57,20 +58,6 @@ class Claims:
                 yield True
             finally:
                 delete(path)
-
-    def _next(self, part: str) -> Path | None:
-        """The claim to make; None while a living process has one."""
-        numbers = [number for name, number in _claims(self.directory) if name == part]
-        if numbers:
-            said = living(self.directory / f"{part}.{max(numbers)}")
-            if said and said.get("layout", self.layout) != self.layout:
-                raise ResultsError(
-                    f"another process works in {self.directory.parent.parent} that has cut this run into other batches. Start "
-                    "all of them with the same run.shards and device settings, on machines of one kind."
-                )
-            if said is not None:
-                return None
-        return self.directory / f"{part}.{max(numbers, default=-1) + 1}"
 
     def _create(self, path: Path) -> bool:
         import psutil
@@ -116,7 +103,10 @@ def living(path: Path) -> Mapping[str, Any] | None:
         said = json.loads(text) if text else {}
         if said.get("host") == _host() and not _runs(said["pid"], said["started"]):
             return None
-        return said if _clock(path.parent) - touched < said.get("dead_after", _BEING_WRITTEN) else None
+        with contextlib.suppress(OSError):  # a directory that may be read only
+            os.utime(path.parent)
+        now = path.parent.stat().st_mtime  # by the clock that dates the files, which may be a file server's
+        return said if now - touched < said.get("dead_after", _BEING_WRITTEN) else None
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, AttributeError) as error:
@@ -127,13 +117,6 @@ def _claims(directory: Path) -> list[tuple[str, int]]:
     """The part and the number of each claim."""
     found = (_NAME.fullmatch(path.name) for path in directory.glob("*.*"))
     return sorted((match["part"], int(match["number"])) for match in found if match)
-
-
-def _clock(directory: Path) -> float:
-    """The time by the clock that dates the files, which may be a file server's."""
-    with contextlib.suppress(OSError):  # a directory that may be read only
-        os.utime(directory)
-    return directory.stat().st_mtime
 
 
 def _host() -> str:

@@ -17,7 +17,7 @@ import os
 import secrets
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from tiny_ablation.errors import GuardError, ResultsError, first_line, said_by_system
 from tiny_ablation.store.ledger import ledger_of, sha256_file
@@ -34,18 +34,11 @@ _CANNOT_FLUSH_DIRECTORIES = {errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.EI
 
 
 def write_via(path: Path, write: Callable[[Path], object]) -> Path:
-    """Let `write` fill a temporary file that then becomes `path`.
-
-    Args:
-        path: the file to make or replace; missing parent directories are made.
-        write: is handed a path with the suffix of `path` (figure libraries choose the format by it).
-
-    Returns:
-        `path`.
+    """Let `write` fill a temporary file, of the suffix of `path`, that then becomes `path`; missing directories are made.
 
     Raises:
         ResultsError: the disk is full, the directory is read-only, or the like, or a file stands there that is not of this
-            package (see `results.ledger`); `path` is as it was before.
+            package (see `store.ledger`); `path` is as it was before.
     """
     ledger = ledger_of(path)
     mine = f"{TEMP_PREFIX}{ledger.token if ledger else ''}"
@@ -57,7 +50,7 @@ def write_via(path: Path, write: Callable[[Path], object]) -> Path:
         if ledger:
             ledger.admit(path, sha256_file(temporary))
         os.replace(temporary, path)
-        _flush_directory(path.parent)
+        _flush(path.parent)
     except OSError as error:
         raise ResultsError(f"Cannot write {path}: {said_by_system(error)}") from error
     finally:
@@ -105,10 +98,6 @@ def to_json(obj: object) -> str:
 def read_json(path: Path, advice: str = ANEW) -> Any:
     """The content of a JSON file that this package wrote.
 
-    Args:
-        path: the file.
-        advice: what to do where it is damaged.
-
     Raises:
         ResultsError: the file is missing, cannot be read or is not JSON, to which NaN and infinity do not belong.
     """
@@ -139,42 +128,22 @@ def _number(text: str) -> float:
 def write_table(path: Path, table: "pd.DataFrame | pa.Table") -> Path:
     """Write a table as Parquet, the same bytes for the same columns, types and rows.
 
-    Strings are dictionary-encoded and everything is compressed with zstd. The index and what pandas would add
-    about itself are left out; NaN becomes null.
-
-    Args:
-        path: the `.parquet` file.
-        table: any number of rows; columns of numbers, booleans or strings (in Arrow also dictionaries of strings).
+    Columns hold numbers, booleans or strings (in Arrow also dictionaries of strings). Strings are dictionary-encoded and
+    everything is compressed with zstd. The index and what pandas would add about itself are left out; NaN becomes null.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     arrow = table.unify_dictionaries() if isinstance(table, pa.Table) else _to_arrow(table)
-    # A list of columns is allowed; pyarrow's annotations do not know it.
     strings = [column.name for column in arrow.schema if pa.types.is_string(column.type) or pa.types.is_dictionary(column.type)]
 
-    def write(temporary: Path) -> None:
-        pq.write_table(
-            arrow,
-            temporary,
-            version="2.6",
-            data_page_version="1.0",
-            compression="zstd",
-            compression_level=3,
-            use_dictionary=cast(bool, strings),
-            store_schema=False,
-            row_group_size=1 << 20,
-        )
-
-    return write_via(path, write)
+    how: dict[str, Any] = {"version": "2.6", "data_page_version": "1.0", "compression": "zstd", "compression_level": 3}
+    how |= {"use_dictionary": strings, "store_schema": False, "row_group_size": 1 << 20}
+    return write_via(path, lambda temporary: pq.write_table(arrow, temporary, **how))
 
 
 def read_table(path: Path) -> "pd.DataFrame":
-    """The rows of a Parquet file.
-
-    Raises:
-        ResultsError: the file is missing, cannot be read or is not Parquet.
-    """
+    """The rows of a Parquet file. Raises ResultsError: the file is missing, cannot be read or is not Parquet."""
     return read_arrow(path).to_pandas()
 
 
@@ -183,11 +152,8 @@ def read_arrow(
 ) -> "pa.Table":
     """The rows of a Parquet file as an Arrow table, which is quick to read in part and to put together.
 
-    Args:
-        path: the file.
-        columns: which to read; None for all. A name that the file does not have is left out.
-        dictionaries: columns of text that stay codes into a list of distinct texts.
-        advice: what to do where the file is damaged.
+    A name of `columns` that the file does not have is left out. The text columns named by `dictionaries` stay codes into a
+    list of distinct texts.
 
     Raises:
         ResultsError: the file is missing, cannot be read or is not Parquet.
@@ -203,7 +169,10 @@ def read_arrow(
         # Text, in lists as well, is read as codes and written out once it is known how much that is.
         texts = [leaf.path for leaf in leaves if leaf.logical_type.type in ("STRING", "NONE")]
         file = pq.ParquetFile(source, read_dictionary=texts)
-        _refuse_blown_up(file)
+        # A few kilobytes of Parquet can stand for more rows, or for longer ones, than any memory holds.
+        rows, groups = file.metadata.num_rows, range(file.metadata.num_row_groups)
+        encoded = sum(file.metadata.row_group(i).total_byte_size for i in groups)
+        _refuse_size(rows, max(encoded, 8 * rows * file.metadata.num_columns))
         wanted = None if columns is None else [name for name in columns if name in schema.names]
         # One thread: most files are small, and handing their columns around costs more than it saves.
         return _written_out(file.read(columns=wanted, use_threads=False), schema, set(dictionaries or ()))
@@ -211,13 +180,6 @@ def read_arrow(
         raise ResultsError(f"Cannot read {path}: {said_by_system(error)}") from error
     except (pa.ArrowException, ValueError) as error:
         raise ResultsError(f"{path} is damaged: {first_line(error)}. {advice}") from error
-
-
-def _refuse_blown_up(file: Any) -> None:
-    """A few kilobytes of Parquet can stand for more rows, or for longer ones, than any memory holds."""
-    groups = range(file.metadata.num_row_groups)
-    encoded = sum(file.metadata.row_group(i).total_byte_size for i in groups)
-    _refuse_size(file.metadata.num_rows, max(encoded, 8 * file.metadata.num_rows * file.metadata.num_columns))
 
 
 def _refuse_size(rows: int, size: int) -> None:
@@ -269,13 +231,6 @@ def clean_stale(directory: Path, token: str = "") -> list[Path]:
     """Delete the temporary files that a killed process left anywhere under `directory`.
 
     Hold the directory's lock: a temporary file of a living writer looks the same.
-
-    Args:
-        directory: where.
-        token: of the ledger whose temporary files they are; empty in a directory that keeps none and belongs to this package.
-
-    Returns:
-        What was deleted.
     """
     stale = sorted(path for path in directory.rglob(f"{TEMP_PREFIX}{token}*") if path.is_file())
     for path in stale:
@@ -286,7 +241,9 @@ def clean_stale(directory: Path, token: str = "") -> list[Path]:
 def _plain(obj: Any, key: tuple[str, ...]) -> Any:
     """`obj` in JSON's own types."""
     if isinstance(obj, float):
-        return _finite(float(obj), key)
+        if math.isinf(obj):
+            raise GuardError(f"{'.'.join(key) or 'A value'} is infinite; no result may be. It was not written.")
+        return None if math.isnan(obj) else float(obj)
     if obj is None or isinstance(obj, bool | int | str):
         return obj
     if isinstance(obj, Mapping):
@@ -300,12 +257,6 @@ def _plain(obj: Any, key: tuple[str, ...]) -> Any:
     raise GuardError(f"Cannot store {'.'.join(key) or 'a value'} as JSON: it is a {type(obj).__name__}.")
 
 
-def _finite(value: float, key: tuple[str, ...]) -> float | None:
-    if math.isinf(value):
-        raise GuardError(f"{'.'.join(key) or 'A value'} is infinite; no result may be. It was not written.")
-    return None if math.isnan(value) else value
-
-
 def _to_arrow(table: "pd.DataFrame") -> Any:
     """An Arrow table without pandas' metadata and with one string type, whatever pandas used."""
     import pyarrow as pa
@@ -313,40 +264,28 @@ def _to_arrow(table: "pd.DataFrame") -> Any:
     arrow = pa.Table.from_pandas(table, preserve_index=False).replace_schema_metadata(None)
     if repeated := sorted({name for name in arrow.column_names if arrow.column_names.count(name) > 1}):
         raise GuardError(f"A table has the column {repeated[0]!r} twice. It was not written.")
-    return arrow.cast(pa.schema([(field.name, _storage_type(field.type)) for field in arrow.schema]))
-
-
-def _storage_type(arrow_type: Any) -> Any:
-    import pyarrow as pa
-
-    text = pa.types.is_large_string(arrow_type) or pa.types.is_dictionary(arrow_type)
     # A column of nothing but missing values has the type null, which other readers of Parquet do not know.
-    return pa.string() if text or pa.types.is_null(arrow_type) else arrow_type
+    texts = (pa.types.is_large_string, pa.types.is_dictionary, pa.types.is_null)
+    fields = [(each.name, pa.string() if any(is_(each.type) for is_ in texts) else each.type) for each in arrow.schema]
+    return arrow.cast(pa.schema(fields))
 
 
 def flush_files(directory: Path) -> None:
     """Push the files of a directory, and its list of them, to the disk, before it is renamed."""
-    for path in directory.iterdir():
+    for path in (*directory.iterdir(), directory):
         _flush(path)
-    _flush_directory(directory)
 
 
 def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDWR)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _flush_directory(path: Path) -> None:
-    if os.name == "nt":  # Windows cannot open a directory
+    """Push a file, or a directory's list of its files, to the disk."""
+    is_directory = path.is_dir()
+    if is_directory and os.name == "nt":  # Windows cannot open a directory
         return
-    descriptor = os.open(path, os.O_RDONLY)
+    descriptor = os.open(path, os.O_RDONLY if is_directory else os.O_RDWR)
     try:
         os.fsync(descriptor)
     except OSError as error:
-        if error.errno not in _CANNOT_FLUSH_DIRECTORIES:
+        if not is_directory or error.errno not in _CANNOT_FLUSH_DIRECTORIES:
             raise
     finally:
         os.close(descriptor)

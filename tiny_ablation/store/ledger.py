@@ -29,17 +29,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Ledger:
-    """The files that this package wrote into one directory.
-
-    Args:
-        root: the directory.
-        token: stands in the names of its temporary files, so that only its own are cleared.
-        written: the checksums of each file, by its name relative to `root` with forward slashes: one for each content that it
-            had.
-    """
+    """The files that this package wrote into one directory."""
 
     root: Path
-    token: str
+    token: str  # stands in the names of its temporary files, so that only its own are cleared
+    # the checksums of each file, by its name relative to `root` with forward slashes: one for each content that it had
     written: dict[str, set[str]] = field(default_factory=dict)
 
     def name(self, path: Path) -> str:
@@ -51,8 +45,9 @@ class Ledger:
         if path.is_symlink() or not path.is_file():
             return False
         name, sha256 = self.name(path), sha256_file(path)
-        if sha256 not in self.written.get(name, ()):
-            self._read_on()
+        if sha256 not in self.written.get(name, ()) and (now := read_ledger(self.root)):  # other processes may have written it
+            for each, sums in now.written.items():
+                self.written.setdefault(each, set()).update(sums)
         return sha256 in self.written.get(name, ())
 
     def files(self) -> dict[str, str]:
@@ -75,11 +70,7 @@ class Ledger:
         self.note(path, sha256)
 
     def admit_log(self, path: Path) -> None:
-        """Let `path` be appended to; it has no checksum, and is never deleted.
-
-        Raises:
-            ResultsError: a file or link stands there that is not this package's.
-        """
+        """Let `path` be appended to; it has no checksum, and is never deleted."""
         if path.is_symlink() or (path.exists() and self.name(path) not in self.written):
             raise ResultsError(f"{path} was not written by tiny-ablate and is not appended to")
         self.note(path, _GROWS)
@@ -97,11 +88,6 @@ class Ledger:
         if sha256 not in self.written.get(self.name(path), ()):
             self.written.setdefault(self.name(path), set()).add(sha256)
             _append(self.root, {"token": self.token, "file": self.name(path), "sha256": sha256})
-
-    def _read_on(self) -> None:
-        """Learn what other processes have written since."""
-        for name, sums in (found.written if (found := read_ledger(self.root)) else {}).items():
-            self.written.setdefault(name, set()).update(sums)
 
     def _put_aside(self, path: Path) -> None:
         taken = (path.with_name(f"{path.name}{ASIDE}{n}") for n in ("", *map(str, range(2, 10_000))))

@@ -14,15 +14,7 @@ _held: dict[Path, int] = {}
 
 
 def lock_file(path: Path, timeout: float = -1) -> "BaseFileLock":
-    """A lock that is not taken yet; taking it empties the file, so it must be one of ours.
-
-    Args:
-        path: the lock file, which need not be there.
-        timeout: seconds to wait for it; negative: as long as it takes.
-
-    Raises:
-        ResultsError: what stands there is no lock file.
-    """
+    """A lock that is not taken yet; taking it empties the file, so it must be one of ours."""
     from filelock import FileLock
 
     if os.path.lexists(path) and not _is_lock(path):

@@ -13,11 +13,10 @@ from typing import Any, Literal, NamedTuple, get_args
 
 from tiny_ablation.errors import ResultsError
 from tiny_ablation.paths import inside
-from tiny_ablation.store.checksummed_json import write_sealed
+from tiny_ablation.store.checksummed_json import read_versioned, write_sealed
 from tiny_ablation.store.ledger import keeping, read_ledger, sha256_file
 from tiny_ablation.store.rundir import RunDir
 from tiny_ablation.store.schema import SCHEMA_VERSION
-from tiny_ablation.store.versioned import read_versioned
 
 Status = Literal["ok", "partial", "failed"]
 
@@ -57,27 +56,16 @@ class Problem(NamedTuple):
 
 @dataclass(frozen=True)
 class Manifest:
-    """The content of `manifest.json`.
+    """The content of `manifest.json`."""
 
-    Args:
-        run_id: the short name of the run, from its digest.
-        status: `ok`; `partial`, when it was stopped and what was finished is kept; `failed`.
-        digest: what identifies the run.
-        covers: what the digest was made of.
-        files: the files that define the result, by path relative to the run directory.
-        machine_files: the names of the files with times and machine facts.
-        error: why the run failed or stopped.
-        extra: further keys of the file.
-    """
-
-    run_id: str
-    status: Status
-    digest: str
-    covers: Mapping[str, Any]
-    files: Mapping[str, FileEntry]
-    machine_files: tuple[str, ...] = ()
-    error: str | None = None
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    run_id: str  # the short name of the run, from its digest
+    status: Status  # `ok`; `partial`, when it was stopped and what was finished is kept; `failed`
+    digest: str  # what identifies the run
+    covers: Mapping[str, Any]  # what the digest was made of
+    files: Mapping[str, FileEntry]  # the files that define the result, by path relative to the run directory
+    machine_files: tuple[str, ...] = ()  # the names of the files with times and machine facts
+    error: str | None = None  # why the run failed or stopped
+    extra: Mapping[str, Any] = field(default_factory=dict)  # further keys of the file
 
     @property
     def undone(self) -> str | None:
@@ -96,21 +84,10 @@ def write_manifest(
     error: str | None = None,
     extra: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Write `machine.json` and then `manifest.json`; call it last, once every other file is written.
+    """Write `machine.json` and then `manifest.json` of a run or sweep; call it last, once every other file is written.
 
-    Listed is every file of the directory's ledger that is there as it was written.
-
-    Args:
-        rundir: the directory of a run or of a sweep.
-        run_id: the short name of the run.
-        status: how it ended.
-        digest: what identifies it.
-        covers: what the digest was made of, without times or machine facts.
-        error: why it failed or stopped.
-        extra: further keys, without times or machine facts.
-
-    Returns:
-        The path of the manifest.
+    Listed is every file of the directory's ledger that is there as it was written. `covers` and `extra`, further keys of the
+    manifest, hold no times and no machine facts.
     """
     content = {"schema_version": SCHEMA_VERSION, "run_id": run_id, "status": status, "error": error}
     content |= {"digest": digest, "covers": covers, **(extra or {})}
@@ -136,7 +113,7 @@ def read_manifest(path: Path) -> Manifest:
     path = path / "manifest.json" if path.is_dir() else path
     if not path.is_file():
         raise ResultsError(f"{path} is missing: this is no run directory, or its run was killed. Run it again.")
-    content = _versioned(path)
+    content = read_versioned(path)
     try:
         return _parse(content)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -146,14 +123,8 @@ def read_manifest(path: Path) -> Manifest:
 def check_files(rundir: RunDir, only: Collection[str] | None = None) -> list[Problem]:
     """The files of a run that are missing or not as its manifest says; an empty list is good news.
 
-    Figures and page may be newer than the manifest, by the ledger: after a `report` that was killed the run can be read.
-
-    Args:
-        rundir: the run's directory.
-        only: the files to look at, relative to it; one that no manifest lists counts as missing. None for all.
-
-    Raises:
-        ResultsError: a manifest cannot be read, as in `read_manifest`.
+    Figures and page may be newer than the manifest, by the ledger: after a `report` that was killed the run can be read. With
+    `only`, just these names are looked at, and one that no manifest lists counts as missing.
     """
     manifest = read_manifest(rundir.path)
     names = [*manifest.files, *manifest.machine_files, rundir.machine.name] if only is None else list(only)
@@ -165,32 +136,23 @@ def check_files(rundir: RunDir, only: Collection[str] | None = None) -> list[Pro
     for name in sorted(expected.keys() - problems.keys()):
         path = rundir.path / name
         newer = ledger if name.startswith(DRAWN) else None
-        if path.is_file() and not _is_as_written(path, expected[name]) and not (newer and newer.owns(path)):
-            problems[name] = Problem(name, "altered")
+        if path.is_file() and not (newer and newer.owns(path)):
+            entry = expected[name]
+            if path.stat().st_size != entry.size or sha256_file(path) != entry.sha256:
+                problems[name] = Problem(name, "altered")
     return [problems[name] for name in sorted(problems)]
 
 
 def entries(rundir: RunDir) -> dict[str, FileEntry]:
     """What the manifest of a run, and the list of its machine files, say of every file; raises as `read_manifest`."""
-    return {**read_manifest(rundir.path).files, **_machine_entries(rundir.machine)}
-
-
-def _machine_entries(path: Path) -> dict[str, FileEntry]:
-    if not path.is_file():
-        return {}
-    content = _versioned(path)
-    try:
-        return {name: _parse_entry(name, entry) for name, entry in content["files"].items()}
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise _damaged(path, error) from error
-
-
-def _versioned(path: Path) -> dict[str, Any]:
-    """The content of a manifest that this version of the package can read."""
-    content = read_versioned(path)
-    if content is None:
-        raise _damaged(path, "it has no schema_version")
-    return content
+    found = dict(read_manifest(rundir.path).files)
+    if rundir.machine.is_file():
+        content = read_versioned(rundir.machine)
+        try:
+            found |= {name: _parse_entry(name, entry) for name, entry in content["files"].items()}
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise _damaged(rundir.machine, error) from error
+    return found
 
 
 def _parse(content: Mapping[str, Any]) -> Manifest:
@@ -213,7 +175,3 @@ def _parse_entry(name: str, entry: Mapping[str, Any]) -> FileEntry:
 
 def _damaged(path: Path, why: object) -> ResultsError:
     return ResultsError(f"{path} is damaged ({why}). Run again to make it anew.")
-
-
-def _is_as_written(path: Path, entry: FileEntry) -> bool:
-    return path.stat().st_size == entry.size and sha256_file(path) == entry.sha256

@@ -33,29 +33,26 @@ CLAIMS = "claims"  # the folder of who is at work on which batch
 
 @dataclass(frozen=True)
 class PartialStore:
-    """Finished batches in `directory`, for the holder of the run directory's lock, or for workers that take batches by claims.
+    """Finished batches in a directory, for the holder of the run directory's lock, or for workers that take them by claims."""
 
-    Args:
-        directory: where the files are; made on the first `save`.
-        run: what the batches belong to.
-        layout: how its examples are put into batches: under another batch size, batch 3 holds other examples.
-    """
-
-    directory: Path
-    run: Identity
-    layout: str = ""
+    directory: Path  # where the files are; made on the first `save`
+    run: Identity  # what the batches belong to
+    layout: str = ""  # how its examples are put into batches: under another batch size, batch 3 holds other examples
 
     def done(self) -> set[int]:
         """The batches that need not be computed again; reads every file, and drops those it cannot use."""
-        return {batch for batch, path in _shards(self.directory) if self._usable(batch, path)}
+        usable = set()
+        for batch, path in _shards(self.directory):
+            try:
+                self._read(batch, path)
+                usable.add(batch)
+            except _Unusable as error:
+                logger.warning("%s %s; it is dropped and batch %d is computed again.", path, error, batch)
+                delete(path)
+        return usable
 
     def save(self, batch: int, arrays: Mapping[str, "np.ndarray"]) -> None:
-        """Keep what batch number `batch` gave.
-
-        Args:
-            batch: the number of the batch, from 0.
-            arrays: numeric or boolean arrays of any shape (no text: keep token ids).
-        """
+        """Keep the arrays of batch number `batch`: numeric or boolean ones of any shape (no text: keep token ids)."""
         import numpy as np
         from safetensors.numpy import save
 
@@ -84,15 +81,6 @@ class PartialStore:
     def _path(self, batch: int) -> Path:
         return self.directory / f"batch_{batch:05d}.safetensors"
 
-    def _usable(self, batch: int, path: Path) -> bool:
-        try:
-            self._read(batch, path)
-        except _Unusable as error:
-            logger.warning("%s %s; it is dropped and batch %d is computed again.", path, error, batch)
-            delete(path)
-            return False
-        return True
-
     def _read(self, batch: int, path: Path) -> dict[str, "np.ndarray"]:
         arrays, metadata = _read(path)
         of = [metadata.get(name) for name in ("run", "layout", "batch")]
@@ -110,12 +98,7 @@ class Owner(NamedTuple):
 
 
 def another_owner(directory: Path, digest: str) -> Owner | None:
-    """The run other than `digest` that has finished batches in `directory` or in a folder of it, whole ones; None if none has.
-
-    Args:
-        directory: of batches, which need not exist.
-        digest: the run that may go on there; empty for any.
-    """
+    """The run other than `digest` (empty: any) that has whole finished batches in `directory` or in a folder of it, or None."""
     others = [
         other
         for place in (directory, *(path for path in directory.glob("*") if path.is_dir()))

@@ -19,22 +19,8 @@ from tiny_ablation.config.identity import NUMERIC_PACKAGES
 from tiny_ablation.paths import conf_dir
 
 KEY_PACKAGES = (
-    "tiny-ablation",
-    "torch",
-    "transformer-lens",
-    "transformers",
-    "sae-lens",
-    "numpy",
-    "scipy",
-    "pandas",
-    "pyarrow",
-    "safetensors",
-    "gguf",
-    "hydra-core",
-    "omegaconf",
-    "mlflow",
-    "matplotlib",
-    "plotly",
+    *("tiny-ablation", "torch", "transformer-lens", "transformers", "sae-lens", "numpy", "scipy", "pandas", "pyarrow"),
+    *("safetensors", "gguf", "hydra-core", "omegaconf", "mlflow", "matplotlib", "plotly"),
 )
 
 _PACKAGE = Path(__file__).resolve().parent.parent
@@ -58,18 +44,10 @@ def collect(
 ) -> dict[str, Any]:
     """The content of `provenance.json`; about 50 ms, and imports nothing heavy.
 
-    Args:
-        hashes: of the `config`, `data`, `split` and `weights`; None where there is none.
-        device: what computed, in words ("cpu", "cuda:0 NVIDIA A100").
-        started: when the run began, with a time zone.
-        ended: when it ended, with a time zone.
-        threads: CPU threads that the model used.
-        argv: the command line; None takes this process's.
-
-    Returns:
-        A dictionary for `write_json`.
+    `hashes` are those of the `config`, `data`, `split` and `weights`, `device` says in words what computed ("cuda:0 NVIDIA
+    A100"), and the times have a time zone. Without `argv` it is this process's command line.
     """
-    commit = git_commit()
+    commit, command = git_commit(), sys.argv if argv is None else argv
     return {
         **{f"{name}_hash": value for name, value in hashes.items()},
         "git_commit": commit.sha if commit else None,
@@ -77,7 +55,7 @@ def collect(
         "versions": versions(KEY_PACKAGES),
         "python": platform.python_version(),
         "machine": {**machine(), "device": device, "threads": threads},
-        "argv": _without_directory(sys.argv if argv is None else argv),
+        "argv": [Path(command[0]).name, *command[1:]] if command else [],
         "started": _utc(started),
         "ended": _utc(ended),
         "seconds": round((ended - started).total_seconds(), 3),
@@ -169,10 +147,6 @@ def _cpu_name() -> str:
     except OSError:
         found = None
     return found[1].strip() if found else platform.processor() or platform.machine()
-
-
-def _without_directory(argv: Sequence[str]) -> list[str]:
-    return [Path(argv[0]).name, *argv[1:]] if argv else []
 
 
 def _utc(moment: datetime) -> str:

@@ -5,15 +5,15 @@ Reading needs no model library: a run can be analysed on a machine that could no
 
 import io
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tiny_ablation.config.yaml_size import check_yaml
 from tiny_ablation.errors import ConfigError, ResultsError, did_you_mean
-from tiny_ablation.store.display import shown
 from tiny_ablation.store.files import read_object, read_table
 from tiny_ablation.store.manifest import DRAWN, Manifest, check_files, read_manifest
 from tiny_ablation.store.rundir import RunDir
@@ -30,13 +30,9 @@ _SHOWN = ("replacement", "delta", "shrunken", "ci_low", "ci_high", "p_value", "q
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure on the disk that shows itself in a notebook.
+    """A figure on the disk that shows itself in a notebook."""
 
-    Attributes:
-        path: the PNG; an interactive page of the same name stands beside it.
-    """
-
-    path: Path
+    path: Path  # the PNG; an interactive page of the same name stands beside it
 
     def _repr_png_(self) -> bytes:
         return self.path.read_bytes()
@@ -57,7 +53,26 @@ class Run:
     @cached_property
     def config(self) -> dict[str, Any]:
         """The resolved config, as plain dictionaries and lists; interpolations stay as they are written."""
-        return _read_config(self.dir.config)
+        from omegaconf import OmegaConf
+        from omegaconf.errors import OmegaConfBaseException
+
+        path = self.dir.config
+        try:
+            text = path.read_text(encoding="utf-8")
+            check_yaml(text, path)
+            # Never resolved: an interpolation in a stranger's file could read the environment.
+            config = OmegaConf.to_container(OmegaConf.load(io.StringIO(text)), resolve=False)
+        except FileNotFoundError as error:
+            raise ResultsError(f"{path} is missing. Run again to make it anew.") from error
+        except (OSError, ValueError, RecursionError, ConfigError, OmegaConfBaseException) as error:
+            raise ResultsError(f"Cannot read {path}: {error}") from error
+        except Exception as error:  # what the YAML parser raises is not part of OmegaConf's interface
+            if type(error).__module__.partition(".")[0] != "yaml":
+                raise
+            raise ResultsError(f"{path} is damaged: it is not YAML. Run again to make it anew.") from error
+        if not isinstance(config, dict):
+            raise ResultsError(f"{path} is damaged: it holds no config. Run again to make it anew.")
+        return {str(key): value for key, value in config.items()}
 
     @cached_property
     def summary(self) -> dict[str, Any]:
@@ -98,8 +113,8 @@ class Run:
     def top(self, n: int = 10, metric: str | None = None) -> "pd.DataFrame":
         """The rows of the `n` largest effects on a metric, the primary one by default: site, change, interval and q-value."""
         rows: Any = self._rows(metric)
-        shown = [*TABLES[self.table_name].index, *_SHOWN]
-        return rows.loc[rows["delta"].abs().sort_values(ascending=False, kind="stable").index[:n], shown]
+        order = rows["delta"].abs().sort_values(ascending=False, kind="stable").index[:n]
+        return rows.loc[order, [*TABLES[self.table_name].index, *_SHOWN]]
 
     @property
     def over_heads(self) -> bool:
@@ -146,18 +161,8 @@ class Run:
             rows = rows[rows[column] == value]
         if rows.empty:
             raise ResultsError(f"the run measured nothing at {site or where}")
-        columns = [
-            *TABLES[self.table_name].index,
-            "example_id",
-            "clean",
-            "target",
-            "foil",
-            f"{name}_baseline",
-            name,
-            "delta",
-            "prediction_baseline",
-            "prediction",
-        ]
+        columns = [*TABLES[self.table_name].index, "example_id", "clean", "target", "foil"]
+        columns += [f"{name}_baseline", name, "delta", "prediction_baseline", "prediction"]
         columns += [column for column in EXAMPLE_TEXTS if column in rows]
         return by_change(rows, texts_of(self.provenance), name)[columns]
 
@@ -185,22 +190,37 @@ class Run:
 
     def _repr_html_(self) -> str:
         if not self.dir.summary.is_file():  # it failed before it had results
-            return shown(repr(self), {"error": self.manifest.error}, (), ())
+            return as_html(repr(self), {"error": self.manifest.error}, (), ())
         with reading(self.dir.path):
-            return self._shown(self.summary)
+            said = self.summary
+            primary = said["primary"]
+            facts = {
+                "run": said["run_id"],
+                "status": self.manifest.status,
+                "examples": said["n_examples"],
+                "seed": said["seed"],
+                f"baseline {primary}": (said["baseline"].get(primary) or {}).get("mean"),
+            }
+            head = list(said["top"][0]) if said["top"] else []
+            title = f"{said['kind']} of {said['model']} on {said['dataset']}: strongest sites by {primary}"
+            return as_html(title, facts, head, [row.values() for row in said["top"]])
 
-    def _shown(self, said: dict[str, Any]) -> str:
-        primary = said["primary"]
-        facts = {
-            "run": said["run_id"],
-            "status": self.manifest.status,
-            "examples": said["n_examples"],
-            "seed": said["seed"],
-            f"baseline {primary}": (said["baseline"].get(primary) or {}).get("mean"),
-        }
-        head = list(said["top"][0]) if said["top"] else []
-        title = f"{said['kind']} of {said['model']} on {said['dataset']}: strongest sites by {primary}"
-        return shown(title, facts, head, [row.values() for row in said["top"]])
+
+def as_html(title: str, facts: Mapping[str, Any], head: Sequence[str], rows: Iterable[Iterable[Any]]) -> str:
+    """HTML of a heading, a line of facts and a table, for a notebook; numbers have four significant digits."""
+
+    def text(value: Any) -> str:
+        if value is None:
+            return "-"
+        return escape(f"{value:.4g}" if isinstance(value, float) else str(value))
+
+    line = " · ".join(f"{escape(name)} <b>{text(value)}</b>" for name, value in facts.items())
+    header = "".join(f"<th>{escape(name)}</th>" for name in head)
+    body = "".join(f"<tr>{''.join(f'<td>{text(value)}</td>' for value in row)}</tr>" for row in rows)
+    return (
+        f"<div><strong>{escape(title)}</strong><br>{line}"
+        f"<table><thead><tr>{header}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
 
 
 def texts_of(provenance: Mapping[str, Any]) -> dict[str, Mapping[str, str]]:
@@ -209,13 +229,7 @@ def texts_of(provenance: Mapping[str, Any]) -> dict[str, Mapping[str, str]]:
 
 
 def by_change(rows: Any, texts: Mapping[str, Mapping[str, str]], metric: str) -> Any:
-    """Rows of the per-example table, the largest change in the metric first, with `delta` and the text of each prompt.
-
-    Args:
-        rows: a DataFrame.
-        texts: `texts_of` the run; an example that is not there gets None.
-        metric: one that the run measured.
-    """
+    """Rows of the per-example table, the largest change in the metric first, with `delta` and the text of each prompt."""
     rows = rows.assign(delta=rows[metric] - rows[f"{metric}_baseline"])
     for part in ("clean", "target", "foil"):
         rows[part] = [texts.get(each, {}).get(part) for each in rows["example_id"]]
@@ -251,25 +265,3 @@ def check_unaltered(path: Path) -> None:
     if problems:
         listed = "; ".join(map(str, problems[:5])) + ("; ..." if len(problems) > 5 else "")
         raise ResultsError(f"{path} is not as its run left it: {listed}. Run again to make it anew.")
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
-    try:
-        text = path.read_text(encoding="utf-8")
-        check_yaml(text, path)
-        # Never resolved: an interpolation in a stranger's file could read the environment.
-        config = OmegaConf.to_container(OmegaConf.load(io.StringIO(text)), resolve=False)
-    except FileNotFoundError as error:
-        raise ResultsError(f"{path} is missing. Run again to make it anew.") from error
-    except (OSError, ValueError, RecursionError, ConfigError, OmegaConfBaseException) as error:
-        raise ResultsError(f"Cannot read {path}: {error}") from error
-    except Exception as error:  # what the YAML parser raises is not part of OmegaConf's interface
-        if type(error).__module__.partition(".")[0] != "yaml":
-            raise
-        raise ResultsError(f"{path} is damaged: it is not YAML. Run again to make it anew.") from error
-    if not isinstance(config, dict):
-        raise ResultsError(f"{path} is damaged: it holds no config. Run again to make it anew.")
-    return {str(key): value for key, value in config.items()}

@@ -30,21 +30,13 @@ _TOLD = 3  # files that a message names
 
 
 def refuse_sweep(path: Path) -> None:
-    """Make sure that the directory is no sweep's; before its lock is taken, since a sweep's runs have locks of their own.
-
-    Raises:
-        ResultsError: it is.
-    """
+    """Make sure that the directory is no sweep's; before its lock is taken, since a sweep's runs have locks of their own."""
     if is_sweep(path):
         raise ResultsError(f"{path} holds a sweep. Choose another directory with hydra.run.dir=DIR.")
 
 
 def refuse_foreign(path: Path, key: str = "hydra.run.dir") -> None:
     """Make sure that a directory is new, empty, or a run's or sweep's own; call it before anybody writes there, Hydra included.
-
-    Args:
-        path: the directory, which need not be there.
-        key: the config key that names it.
 
     Raises:
         ResultsError: it holds files of somebody else, a link leads out of it, or it cannot be a directory.
@@ -70,11 +62,7 @@ def refuse_foreign(path: Path, key: str = "hydra.run.dir") -> None:
 
 
 def _is_there(path: Path) -> bool:
-    """Whether a directory is there.
-
-    Raises:
-        OSError: nor can it be made: what is there, or above it, is none.
-    """
+    """Whether a directory is there."""
     with contextlib.suppress(FileNotFoundError):
         path.lstat()
         if path.is_dir():
@@ -89,21 +77,8 @@ def _foreign(path: Path, ledger: Ledger | None) -> Iterator[Path]:
     """Files and links that are in the way: all but locks; in a directory of our own, those in the places of our own."""
     if ledger is not None:
         run, sweep = RunDir(path), SweepDir(path)
-        places = {
-            run.manifest,
-            run.machine,
-            run.config,
-            run.provenance,
-            run.env,
-            run.summary,
-            run.per_example,
-            run.verify,
-            run.profile,
-            run.report,
-            run.log,
-            sweep.plan,
-            sweep.summary,
-        }
+        places = {run.manifest, run.machine, run.config, run.provenance, run.env, run.summary, run.per_example, run.verify}
+        places |= {run.profile, run.report, run.log, sweep.plan, sweep.summary}
         yield from (p for p in sorted(places) if os.path.lexists(p) and ledger.name(p) not in ledger.written)
         return
     for directory, names, files in os.walk(path, onerror=_raise):
@@ -117,17 +92,11 @@ def _raise(error: OSError) -> None:
 
 
 class Occupant(NamedTuple):
-    """A run that something in a directory belongs to.
+    """A run that something in a directory belongs to."""
 
-    Attributes:
-        what: what is there of it, in words.
-        digest: of the run.
-        covers: what the digest was made of.
-    """
-
-    what: str
-    digest: str
-    covers: Mapping[str, Any]
+    what: str  # what is there of it, in words
+    digest: str  # of the run
+    covers: Mapping[str, Any]  # what the digest was made of
 
 
 def occupants(rundir: RunDir, digest: str) -> Iterator[Occupant]:
@@ -141,21 +110,14 @@ def occupants(rundir: RunDir, digest: str) -> Iterator[Occupant]:
 
 
 def ensure_vacant(rundir: RunDir, run: Identity, *, replace: bool) -> None:
-    """Make sure that nothing of another run's is in the directory; hold its lock.
-
-    Args:
-        rundir: where the run will be written.
-        run: what it is.
-        replace: delete another run's files instead of refusing.
-
-    Raises:
-        ResultsError: the directory is another run's.
-    """
+    """Make sure that nothing of another run's is in the directory; hold its lock."""
     for other in occupants(rundir, run.digest):
         if not replace:
+            found = differences(other.covers, run.covers)
+            listed = f" ({'; '.join([*found[:5], *(['...'] if len(found) > 5 else [])])})" if found else ""
             raise ResultsError(
-                f"{rundir.path} holds {other.what}{_told(differences(other.covers, run.covers))}. Go on with that one by the "
-                "command that began it, choose another directory with hydra.run.dir=DIR, or say resume=false to replace it."
+                f"{rundir.path} holds {other.what}{listed}. Go on with that one by the command that began it, choose another "
+                "directory with hydra.run.dir=DIR, or say resume=false to replace it."
             )
         empty(rundir)
 
@@ -182,33 +144,21 @@ def empty(rundir: RunDir) -> None:
             place.rmdir()
 
 
-def _told(found: list[str], most: int = 5) -> str:
-    return f" ({'; '.join([*found[:most], *(['...'] if len(found) > most else [])])})" if found else ""
-
-
 @contextlib.contextmanager
 def reopened(path: Path) -> Iterator[None]:
     """Write in the directory of a finished run or sweep, whose manifest tells what is its own where a ledger is lacking.
 
     Directories of earlier versions have no ledger, and what they list may be the user's; so nothing of that is ever deleted.
-
-    Raises:
-        ResultsError: a link leads out of the directory.
     """
     refuse_links(path)
-    with keeping(path) as ledger:
-        for name, sha256 in _listed(RunDir(path)).items():
-            ledger.written.setdefault(name, set()).add(sha256)
-        yield
-
-
-def _listed(rundir: RunDir) -> dict[str, str]:
-    """The checksums of the files that a manifest lists, of those that a run or sweep writes, and of the manifest."""
+    rundir, listed = RunDir(path), {}
     with contextlib.suppress(ResultsError):
         listed = {name: entry.sha256 for name, entry in entries(rundir).items() if _WRITTEN.match(name)}
-        sealed = [path for path in (rundir.manifest, rundir.machine) if path.is_file()]
-        return listed | {path.name: sha256_file(path) for path in sealed}
-    return {}
+        listed |= {each.name: sha256_file(each) for each in (rundir.manifest, rundir.machine) if each.is_file()}
+    with keeping(path) as ledger:
+        for name, sha256 in listed.items():
+            ledger.written.setdefault(name, set()).add(sha256)
+        yield
 
 
 def _manifest(rundir: RunDir) -> Manifest | None:

@@ -18,11 +18,7 @@ log.propagate = False
 
 
 class RunLog(RotatingFileHandler):
-    """The file; made when the first line is written, so that a refused command leaves nothing.
-
-    Args:
-        filename: where.
-    """
+    """The file; made when the first line is written, so that a refused command leaves nothing."""
 
     def __init__(self, filename: str) -> None:
         super().__init__(filename, maxBytes=MAX_BYTES, backupCount=1, encoding="utf-8", delay=True)

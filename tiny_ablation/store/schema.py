@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 
 RUN_COLUMNS = ("run_id", "seed")
-HEAD_FIRST = (*RUN_COLUMNS, "layer", "head", "scale", "metric", "value")
-LAYER_FIRST = (*RUN_COLUMNS, "layer", "granularity", "metric", "value")
 _TEST = ("delta", "ci_low", "ci_high", "p_value", "q_value")
 COMMON = ("condition", "model", "dataset", "replacement", "positions", "direction", "n", "baseline", *_TEST, "null")
 EXTRA = ("granularity", "component", "set")
@@ -36,28 +34,13 @@ EXAMPLE_LAST = ("prediction", "prediction_baseline")
 # What was written, with metrics of text.
 EXAMPLE_TEXTS = ("text", "text_baseline")
 
+_PAIR = ("delta_a", "delta_b", "interaction", "interaction_low", "interaction_high", "interaction_p", "interaction_q")
+_FLOATS = ("scale", "value", "baseline", *(name for name in EFFECT if name != "ci_shape"), "control_mean", "percentile", *_PAIR)
 # Every column that is not here holds text. Whole numbers are never missing; a missing float is NaN.
 DTYPES = {
     **dict.fromkeys(("layer", "head", "layer_a", "head_a", "layer_b", "head_b", "feature", "size", "n"), "int32"),
     "seed": "int64",
-    **dict.fromkeys(
-        (
-            "scale",
-            "value",
-            "baseline",
-            *(name for name in EFFECT if name != "ci_shape"),
-            "control_mean",
-            "percentile",
-            "delta_a",
-            "delta_b",
-            "interaction",
-            "interaction_low",
-            "interaction_high",
-            "interaction_p",
-            "interaction_q",
-        ),
-        "float64",
-    ),
+    **dict.fromkeys(_FLOATS, "float64"),
 }
 
 # These make a row what it is, so they are never missing; of other text, a missing value means "does not
@@ -67,22 +50,14 @@ REQUIRED = frozenset({"run_id", "metric", "condition", "model", "dataset", "exam
 
 @dataclass(frozen=True)
 class Table:
-    """One kind of impact table: a row per site and metric.
+    """One kind of impact table: a row per site and metric."""
 
-    Args:
-        name: the file's stem under `metrics/`.
-        nouns: what a site is called, one and several.
-        index: the columns that name a site, in the order in which they stand in the file, with `scale` how strongly it was
-            intervened on.
-        extra: columns that only this table has; they stand last.
-        compared: whether a sweep compares its sites across conditions.
-    """
-
-    name: str
-    nouns: tuple[str, str]
+    name: str  # the file's stem under `metrics/`
+    nouns: tuple[str, str]  # what a site is called, one and several
+    # the columns that name a site, in the order in which they stand in the file, with `scale` how strongly it was intervened on
     index: tuple[str, ...]
-    extra: tuple[str, ...] = ()
-    compared: bool = True
+    extra: tuple[str, ...] = ()  # columns that only this table has; they stand last
+    compared: bool = True  # whether a sweep compares its sites across conditions
 
     @property
     def site(self) -> tuple[str, ...]:
@@ -119,12 +94,7 @@ TABLES = {
         Table("head_impact", ("attention head", "attention heads"), ("layer", "head", "scale")),
         Table("layer_impact", ("component", "components"), ("layer", "granularity")),
         # delta is the effect of both together, delta_a and delta_b those of one alone; interaction is what is left.
-        Table(
-            "pair_impact",
-            ("pair of heads", "pairs of heads"),
-            ("layer_a", "head_a", "layer_b", "head_b"),
-            ("delta_a", "delta_b", "interaction", "interaction_low", "interaction_high", "interaction_p", "interaction_q"),
-        ),
+        Table("pair_impact", ("pair of heads", "pairs of heads"), ("layer_a", "head_a", "layer_b", "head_b"), _PAIR),
         # A position is a name ("last", "subject_first") or a token's number, so it is text.
         Table("position_impact", ("site", "sites"), ("layer", "position", "granularity")),
         Table("feature_impact", ("feature", "features"), ("layer", "feature", "scale")),
@@ -155,11 +125,9 @@ def at_strongest(scale: "ArrayLike") -> "np.ndarray":
 
 
 def conform(frame: "pd.DataFrame", table: str) -> "pd.DataFrame":
-    """The rows of `frame` as the impact table `table`: columns in order, each of its type.
+    """The rows of `frame` as the impact table `table`, a key of `TABLES`: columns in order, each of its type.
 
-    Args:
-        frame: the rows; column order is free, and an integer may stand where a float belongs.
-        table: a key of `TABLES`.
+    Column order of `frame` is free, and an integer may stand where a float belongs.
 
     Raises:
         GuardError: a column is missing, unknown or of the wrong type, or two rows are of one site and metric.
@@ -176,13 +144,7 @@ def conform(frame: "pd.DataFrame", table: str) -> "pd.DataFrame":
 def conform_examples(frame: "pd.DataFrame", table: str, metrics: Sequence[str]) -> "pd.DataFrame":
     """The rows of `frame` as the per-example table that goes with the impact table `table`.
 
-    Args:
-        frame: a row per site and example, with columns `m` and `m_baseline` for every metric `m`.
-        table: a key of `TABLES`; its index columns name the site.
-        metrics: the names of the metrics, in the order of their columns.
-
-    Raises:
-        GuardError: as `conform`.
+    A row per site and example, with columns `m` and `m_baseline` for every metric `m`, in the order of `metrics`.
     """
     columns = TABLES[table].example_columns(metrics)
     floats = {name: "float64" for metric in metrics for name in (metric, f"{metric}_baseline")}
@@ -203,37 +165,26 @@ def _cast(frame: "pd.DataFrame", columns: Sequence[str], dtypes: dict[str, str],
 
 def _column(values: "pd.Series", dtype: str, where: str) -> "pd.Series":
     """`values` as `dtype`, refusing whatever would change a value."""
+    import numpy as np
+
+    missing, kind = values.isna(), values.dtype.kind
     if dtype == "str":
-        return _text(values, where)
-    return _floats(values, where) if dtype == "float64" else _integers(values, dtype, where)
-
-
-def _text(values: "pd.Series", where: str) -> "pd.Series":
-    # Distinct values only: a per-example table has millions of rows of a few texts.
-    if wrong := [v for v in values.dropna().unique().tolist() if not isinstance(v, str)]:
-        raise GuardError(f"{where} must hold text, not {wrong[0]!r}.")
-    if where.rpartition(".")[2] in REQUIRED and values.isna().any():
-        raise GuardError(f"{where} is missing in {int(values.isna().sum())} rows.")
-    return values.astype("str")
-
-
-def _integers(values: "pd.Series", dtype: str, where: str) -> "pd.Series":
-    if values.isna().any() or values.dtype.kind not in "iu":
+        # Distinct values only: a per-example table has millions of rows of a few texts.
+        if wrong := [v for v in values.dropna().unique().tolist() if not isinstance(v, str)]:
+            raise GuardError(f"{where} must hold text, not {wrong[0]!r}.")
+        if where.rpartition(".")[2] in REQUIRED and missing.any():
+            raise GuardError(f"{where} is missing in {int(missing.sum())} rows.")
+        return values.astype("str")
+    if dtype == "float64":
+        if not missing.all() and kind not in "iuf":
+            raise GuardError(f"{where} must hold numbers; it is {values.dtype}.")
+        cast = values.astype("float64")
+        if np.isinf(cast).any():
+            raise GuardError(f"{where} holds an infinite value.")
+        return cast
+    if missing.any() or kind not in "iu":
         raise GuardError(f"{where} must hold whole numbers, none missing; it is {values.dtype}.")
     cast = values.astype(dtype)
     if not (cast == values).all():
         raise GuardError(f"{where} holds a number that {dtype} cannot.")
-    return cast
-
-
-def _floats(values: "pd.Series", where: str) -> "pd.Series":
-    import numpy as np
-
-    if values.isna().all():
-        return values.astype("float64")
-    if values.dtype.kind not in "iuf":
-        raise GuardError(f"{where} must hold numbers; it is {values.dtype}.")
-    cast = values.astype("float64")
-    if np.isinf(cast).any():
-        raise GuardError(f"{where} holds an infinite value.")
     return cast

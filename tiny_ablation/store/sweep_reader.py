@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tiny_ablation.errors import ResultsError
-from tiny_ablation.store.display import shown
 from tiny_ablation.store.files import read_object, read_table
 from tiny_ablation.store.manifest import Manifest, read_manifest
-from tiny_ablation.store.reader import Run, check_unaltered, load_run
+from tiny_ablation.store.reader import Run, as_html, check_unaltered, load_run
 from tiny_ablation.store.sweepdir import SweepDir, SweepPlan, read_plan
 from tiny_ablation.store.untrusted import reading
 
@@ -114,28 +113,20 @@ class Sweep:
 
     def _repr_html_(self) -> str:
         with reading(self.dir.path):
-            return self._shown()
-
-    def _shown(self) -> str:
-        counts = self.summary["counts"]
-        facts = {
-            "runs": f"{counts.get('ok', 0)} of {len(self.plan.cells)}",
-            "status": self.manifest.status,
-            "k": self.invariants["k"],
-            "op": self.invariants["op"],
-        }
-        rows = [
-            (
-                found["table"].removesuffix("_impact"),
-                found["model"],
-                found["metric"],
-                f"{found['size']} of {found['n_components']}",
-                (found["agreement"] or {}).get("kendalls_w"),
-            )
-            for found in self.invariants["sets"]
-        ]
-        head = ("table", "model", "metric", "invariant", "Kendall's W")
-        return shown(f"Sweep over {', '.join(self.conditions)}", facts, head, rows)
+            done = f"{self.summary['counts'].get('ok', 0)} of {len(self.plan.cells)}"
+            facts = {"runs": done, "status": self.manifest.status, "k": self.invariants["k"], "op": self.invariants["op"]}
+            rows = [
+                (
+                    found["table"].removesuffix("_impact"),
+                    found["model"],
+                    found["metric"],
+                    f"{found['size']} of {found['n_components']}",
+                    (found["agreement"] or {}).get("kendalls_w"),
+                )
+                for found in self.invariants["sets"]
+            ]
+            head = ("table", "model", "metric", "invariant", "Kendall's W")
+            return as_html(f"Sweep over {', '.join(self.conditions)}", facts, head, rows)
 
 
 def load_sweep(path: Path | str, *, check: bool = True) -> Sweep:

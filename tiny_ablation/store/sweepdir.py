@@ -13,14 +13,13 @@ from typing import Any, Literal
 from tiny_ablation.config.identity import differences
 from tiny_ablation.errors import ResultsError, said_by_system
 from tiny_ablation.paths import inside
-from tiny_ablation.store.checksummed_json import write_sealed
+from tiny_ablation.store.checksummed_json import read_versioned, write_sealed
 from tiny_ablation.store.files import TEMP_PREFIX, clean_stale
 from tiny_ablation.store.ledger import keeping
 from tiny_ablation.store.locks import lock_file
-from tiny_ablation.store.rundir import RunDir
+from tiny_ablation.store.rundir import Place, RunDir
 from tiny_ablation.store.schema import SCHEMA_VERSION
 from tiny_ablation.store.untrusted import refuse_links
-from tiny_ablation.store.versioned import read_versioned
 
 UNLIKE = (
     "it is not the run that this sweep plans here ({}), so it is in no matrix; delete its directory and run the sweep's "
@@ -31,61 +30,37 @@ _NO_SWEEP = "{} is no sweep: it has no sweep.json. Give the directory that -m ma
 
 @dataclass(frozen=True)
 class Cell:
-    """One planned run: a condition and a seed.
+    """One planned run: a condition and a seed."""
 
-    Attributes:
-        job: its number in the sweep, from 0.
-        dir: its directory, relative to the sweep's.
-        condition: its label in tables.
-        seed: its seed.
-        overrides: what the command line said for it.
-        digest: what identifies its run; empty where the model could not be had when the sweep was planned.
-        content: what its run is made of beside its config: hashes of the data and the weights, versions, ...; without what
-            `SweepPlan.content` says for all.
-        also: the sites that the screenings of other cells chose, which this one measures too.
-    """
-
-    job: int
-    dir: str
-    condition: str
+    job: int  # its number in the sweep, from 0
+    dir: str  # its directory, relative to the sweep's
+    condition: str  # its label in tables
     seed: int
-    overrides: tuple[str, ...]
-    digest: str = ""
+    overrides: tuple[str, ...]  # what the command line said for it
+    digest: str = ""  # what identifies its run; empty where the model could not be had when the sweep was planned
+    # what its run is made of beside its config: hashes of the data and the weights, versions, ...; without what
+    # `SweepPlan.content` says for all
     content: Mapping[str, Any] = field(default_factory=dict)
-    also: tuple[str, ...] = ()
+    also: tuple[str, ...] = ()  # the sites that the screenings of other cells chose, which this one measures too
 
 
 @dataclass(frozen=True)
 class SweepPlan:
-    """The content of `sweep.json`.
+    """The content of `sweep.json`."""
 
-    Attributes:
-        plan_digest: what identifies the plan: a directory belongs to one plan.
-        varies: the config keys that differ between cells.
-        cells: in the order of their jobs.
-        settings: the resolved config group `sweep`.
-        models: the options of the group `model` that occur, for `dataset.common_rows=true`.
-        notes: facts of the sweep that are none of a cell, such as its command line.
-        content: what all its runs are made of: the versions of this package, of its results and of libraries. Empty in a
-            plan that was written before plans said so.
-    """
-
-    plan_digest: str
-    varies: tuple[str, ...]
-    cells: tuple[Cell, ...]
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    models: tuple[str, ...] = ()
+    plan_digest: str  # what identifies the plan: a directory belongs to one plan
+    varies: tuple[str, ...]  # the config keys that differ between cells
+    cells: tuple[Cell, ...]  # in the order of their jobs
+    settings: Mapping[str, Any] = field(default_factory=dict)  # the resolved config group `sweep`
+    models: tuple[str, ...] = ()  # the options of the group `model` that occur, for `dataset.common_rows=true`
+    # facts of the sweep that are none of a cell, such as its command line
     notes: Mapping[str, Any] = field(default_factory=dict)
+    # what all its runs are made of: the versions of this package, of its results and of libraries. Empty in a plan that was
+    # written before plans said so.
     content: Mapping[str, Any] = field(default_factory=dict)
 
     def unlike(self, cell: Cell, digest: str, covers: Mapping[str, Any]) -> list[str]:
-        """What tells a run in the place of a cell from the run that is planned there, in words; empty where it is that run.
-
-        Args:
-            cell: of this plan.
-            digest: of the run that is there; empty where it failed before it was one.
-            covers: what the digest was made of.
-        """
+        """What tells a run in the place of a cell from the run that is planned there, in words; empty where it is that run."""
         if digest in ("", cell.digest):
             return []
         found = differences(covers, {**self.content, **cell.content})
@@ -99,43 +74,15 @@ class SweepPlan:
 
 @dataclass(frozen=True)
 class SweepDir:
-    """The names of what stands in a sweep's directory; makes nothing.
-
-    Args:
-        path: the directory.
-    """
+    """The names of what stands in a sweep's directory; makes nothing."""
 
     path: Path
-
-    @property
-    def plan(self) -> Path:
-        """What was planned."""
-        return self.path / "sweep.json"
-
-    @property
-    def manifest(self) -> Path:
-        """What the sweep is, and the checksum of every file of its own."""
-        return self.path / "manifest.json"
-
-    @property
-    def screens(self) -> Path:
-        """What the screening of each cell chose."""
-        return self.path / "screens.json"
-
-    @property
-    def cross(self) -> Path:
-        """The directory of matrices, summary, invariants and hypotheses."""
-        return self.path / "artifacts" / "cross_condition"
-
-    @property
-    def summary(self) -> Path:
-        """Per condition the metrics over seeds, and which cells are finished."""
-        return self.cross / "summary.json"
-
-    @property
-    def report(self) -> Path:
-        """The sweep on one page."""
-        return self.path / "report.html"
+    plan = Place("sweep.json")
+    manifest = Place("manifest.json")  # what the sweep is, and the checksum of every file of its own
+    screens = Place("screens.json")  # what the screening of each cell chose
+    cross = Place("artifacts/cross_condition")  # matrices, summary, invariants and hypotheses
+    summary = Place("artifacts/cross_condition/summary.json")  # metrics over seeds, and which cells are finished
+    report = Place("report.html")  # the sweep on one page
 
     def run(self, cell: Cell) -> RunDir:
         """The directory of a cell's run."""
@@ -151,23 +98,16 @@ CellStatus = Literal["ok", "failed", "partial", "running", "missing", "duplicate
 
 @dataclass(frozen=True)
 class CellState:
-    """What became of one planned cell.
+    """What became of one planned cell."""
 
-    Attributes:
-        cell: what was planned.
-        state: `ok`: it has results; `failed`: it ended with an error, or its files are damaged; `running`: a process is at
-            work; `partial`: it was stopped, and a rerun continues it; `missing`: it was not started, or was killed before its
-            first results; `duplicate`: another cell has the same results.
-        error: why it has no results that are used, or which stages behind its measurement failed.
-        run_id: of its run, where that is known.
-        digest: of its run, where that is known.
-    """
-
-    cell: Cell
+    cell: Cell  # what was planned
+    # `ok`: it has results; `failed`: it ended with an error, or its files are damaged; `running`: a process is at work;
+    # `partial`: it was stopped, and a rerun continues it; `missing`: it was not started, or was killed before its first
+    # results; `duplicate`: another cell has the same results
     state: CellStatus
-    error: str | None = None
-    run_id: str | None = None
-    digest: str | None = None
+    error: str | None = None  # why it has no results that are used, or which stages behind its measurement failed
+    run_id: str | None = None  # of its run, where that is known
+    digest: str | None = None  # of its run, where that is known
 
     def told(self) -> dict[str, Any]:
         """What sub-commands print about it with `--json`."""
@@ -219,8 +159,6 @@ def read_plan(path: Path) -> SweepPlan:
     advice = "Delete it and start the sweep again in this directory with the command that began it; finished cells are kept."
     try:
         content = read_versioned(file, advice)
-        if content is None:
-            raise ValueError("it has no schema_version")
         return SweepPlan(
             plan_digest=str(content["plan_digest"]),
             varies=tuple(map(str, content["varies"])),

@@ -14,14 +14,7 @@ from tiny_ablation.errors import GuardError, ResultsError, TinyAblateError, said
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Tell what goes wrong with the content of files as a fault of the files.
-
-    Args:
-        path: the directory that is read.
-
-    Raises:
-        ResultsError: a value is missing, of another type or out of range.
-    """
+    """Tell what goes wrong with the content of files as a fault of the files."""
     try:
         yield
     except (TinyAblateError, MemoryError) as error:
@@ -40,11 +33,7 @@ def reading(path: Path) -> Iterator[None]:
 
 
 def refuse_links(root: Path) -> None:
-    """Refuse to write into a directory from which a symbolic link leads to another one.
-
-    Raises:
-        ResultsError: names the link.
-    """
+    """Refuse to write into a directory from which a symbolic link leads to another one. The ResultsError names it."""
     inside = root.resolve()
     for directory, names, files in os.walk(root):
         for path in (Path(directory) / name for name in (*names, *files)):

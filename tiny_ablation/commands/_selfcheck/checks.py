@@ -8,23 +8,14 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Check:
-    """One check.
+    """One check."""
 
-    Attributes:
-        name: what is checked.
-        subject: on which model, or in which setting.
-        bar: what must come out, in words; empty where the number is only told.
-        found: what came out: a number, or a number for each way.
-        ok: whether the bar is met; None where there is none.
-        shown: `found` in words.
-    """
-
-    name: str
-    subject: str
-    bar: str
-    found: Any
-    ok: bool | None
-    shown: str
+    name: str  # what is checked
+    subject: str  # on which model, or in which setting
+    bar: str  # what must come out, in words; empty where the number is only told
+    found: Any  # what came out: a number, or a number for each way
+    ok: bool | None  # whether the bar is met; None where there is none
+    shown: str  # `found` in words
 
     def content(self) -> dict[str, Any]:
         """As JSON."""

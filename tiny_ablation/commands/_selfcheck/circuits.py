@@ -4,7 +4,7 @@ Everything between the overrides and the tables is what a run does: compose, pre
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,43 +36,33 @@ SINGLE, BOTH = (0.25, 0.5)  # of the target's probability: what a head of the re
 
 @dataclass(frozen=True)
 class Run:
-    """One run of the tool, as far as its tables.
+    """One run of the tool, as far as its tables."""
 
-    Attributes:
-        prepared: what ran.
-        tables: what came out.
-        examples: the same, example by example.
-    """
-
-    prepared: "PreparedRun"
-    tables: "RunTables"
-    examples: "DataFrame"
+    prepared: "PreparedRun"  # what ran
+    tables: "RunTables"  # what came out
+    examples: "DataFrame"  # the same, example by example
 
 
 @dataclass
 class Workshop:
-    """Where runs are made.
+    """Where runs are made."""
 
-    Attributes:
-        directory: for finished batches and prompts.
-        machine: overrides of `device`.
-        times: how many times as much is simulated.
-        tick: called with the number of runs that were finished.
-    """
-
-    directory: Path
-    machine: Sequence[str] = ()
-    times: int = 1
-    tick: Callable[[int], None] = field(default=lambda _n: None)
+    directory: Path  # for finished batches and prompts
+    machine: Sequence[str] = ()  # overrides of `device`
+    times: int = 1  # how many times as much is simulated
+    tick: Callable[[int], None] = field(default=lambda _n: None)  # called with the number of runs that were finished
 
     def prepare(self, model: str, *overrides: str) -> "PreparedRun":
         """A run of a model that could start."""
         from tiny_ablation.ablations.registry import run_spec
         from tiny_ablation.run.prepare import prepare_run
 
-        names = f"metrics.names=[{','.join(METRICS)}]"
-        given = [f"model={model}", *self._dataset(model), names, "tracking=off", *overrides, *self.machine]
-        return prepare_run(run_spec(compose(given)))
+        dataset = ["dataset=induction_tokens"]
+        if model.startswith("tracr_"):
+            path = write_prompts(model, self.directory)
+            dataset = ["dataset=file", f"dataset.path={json.dumps(str(path))}", "dataset.allow_answer_in_prompt=true"]
+        keys = [f"dataset.n_examples={N_EXAMPLES}", f"metrics.names=[{','.join(METRICS)}]", "tracking=off"]
+        return prepare_run(run_spec(compose([f"model={model}", *dataset, *keys, *overrides, *self.machine])))
 
     def run(self, model: str, *overrides: str) -> Run:
         """A run of a model."""
@@ -91,13 +81,6 @@ class Workshop:
         combined = prepared.spec.ablation.combine(prepared, measured)
         return Run(prepared, run_tables(prepared, combined), example_table(prepared, combined))
 
-    def _dataset(self, model: str) -> list[str]:
-        size = f"dataset.n_examples={N_EXAMPLES}"
-        if not model.startswith("tracr_"):
-            return ["dataset=induction_tokens", size]
-        path = write_prompts(model, self.directory)
-        return ["dataset=file", f"dataset.path={json.dumps(str(path))}", "dataset.allow_answer_in_prompt=true", size]
-
 
 def models() -> list[str]:
     """The models whose single heads are live or dead by construction."""
@@ -115,28 +98,17 @@ def write_prompts(model: str, directory: Path) -> Path:
     The question is what the program answers at the last word. The corrupt prompt is the next input of that length with
     another answer, which is the foil; inputs without one are left out.
     """
-    path = directory / f"{model}.jsonl"
-    rows = _rows(tracr.cases(model.removeprefix("tracr_")))
-    directory.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return path
-
-
-def _rows(cases: Mapping[str, Sequence[str]]) -> Iterator[dict[str, str]]:
+    path, cases, rows = directory / f"{model}.jsonl", tracr.cases(model.removeprefix("tracr_")), []
     prompts = list(cases)
     for index, prompt in enumerate(prompts):
         answer, n = cases[prompt][-1], len(cases[prompt])
         others = [p for p in (*prompts[index:], *prompts[:index]) if len(cases[p]) == n and cases[p][-1] != answer]
         if others:
-            foil = cases[others[0]][-1]
-            yield {
-                "clean": prompt,
-                "corrupt": others[0],
-                "target": f" {answer}",
-                "foil": f" {foil}",
-                "template": f"length-{n}",
-                "group": str(index),
-            }
+            row = {"clean": prompt, "corrupt": others[0], "target": f" {answer}", "foil": f" {cases[others[0]][-1]}"}
+            rows.append(row | {"template": f"length-{n}", "group": str(index)})
+    directory.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
 
 
 def check_heads(shop: Workshop, model: str) -> list[Check]:
@@ -147,7 +119,10 @@ def check_heads(shop: Workshop, model: str) -> list[Check]:
     varying = [head for head in truth.needed if head not in truth.constant]
     live = {kind: varying if kind == "resample" else truth.needed for kind in runs}
     ranks = {kind: auroc(_strength(run.tables), live[kind], truth.dead) for kind, run in runs.items()}
-    leaks = {kind: _largest(run.examples, truth.dead) for kind, run in runs.items()}
+    leaks = {}
+    for kind, run in runs.items():
+        dead = [row for row in run.examples.to_dict("records") if (row["layer"], row["head"]) in truth.dead]
+        leaks[kind] = max(abs(row[name] - row[f"{name}_baseline"]) for row in dead for name in METRICS)
     sizes = f"{model}: {len(truth.needed)} live, {len(truth.dead)} dead"
     return [
         Check(
@@ -213,23 +188,13 @@ def _strength(tables: "RunTables") -> dict[Head, float]:
     return {(row["layer"], row["head"]): abs(row["delta"]) for row in _rows_of(tables, METRICS[0])}
 
 
-def _largest(examples: "DataFrame", heads: Sequence[Head]) -> float:
-    """The largest |effect| of any of the heads on any metric of any example."""
-    effects = (
-        abs(row[name] - row[f"{name}_baseline"])
-        for row in examples.to_dict("records")
-        if (row["layer"], row["head"]) in heads
-        for name in METRICS
-    )
-    return max(effects)
-
-
 def check_pair(shop: Workshop) -> list[Check]:
     """The redundant pair: every pair of heads is cut; what the two cost together must stand out, and apart it must not."""
     heads = 'ablation.of=["0.0","0.1","1.0","1.1"]'
     run = shop.run(PAIR_MODEL, "ablation=heads_pair_zero", heads, "metrics.primary=p_drop")
     ((first, second),) = truth_of(run.prepared.spec.settings.root.model).pairs
-    pairs = {_pair(row): row for row in _rows_of(run.tables, "p_drop")}
+    rows = _rows_of(run.tables, "p_drop")
+    pairs = {((row["layer_a"], row["head_a"]), (row["layer_b"], row["head_b"])): row for row in rows}
     top = max(pairs, key=lambda pair: abs(pairs[pair]["interaction"]))
     mine = pairs[first, second]
     found = {"top": _names(*top), **{key: mine[key] for key in ("delta", "interaction", "interaction_low")}}
@@ -259,10 +224,6 @@ def check_pair(shop: Workshop) -> list[Check]:
 def _rows_of(tables: "RunTables", metric: str) -> list[dict[str, Any]]:
     """The rows of the impact table about one metric."""
     return tables.impact.loc[tables.impact["metric"] == metric, :].to_dict("records")
-
-
-def _pair(row: Mapping[str, Any]) -> tuple[Head, Head]:
-    return (row["layer_a"], row["head_a"]), (row["layer_b"], row["head_b"])
 
 
 def _names(*heads: Head) -> str:

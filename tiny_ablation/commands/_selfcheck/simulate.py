@@ -3,9 +3,12 @@
 Nothing is run through a model: effects whose truth is known are handed to the tool under the default settings of `stats`.
 """
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from tiny_ablation.commands._selfcheck.checks import Check
 from tiny_ablation.commands._selfcheck.circuits import Workshop
@@ -13,7 +16,6 @@ from tiny_ablation.commands._selfcheck.truths import Drawn, Truth, first, small
 from tiny_ablation.config.seeds import generator
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
 
     from tiny_ablation.run.measure import Measured
@@ -28,63 +30,30 @@ MOST, LEVEL, STRICT = 0.06, 0.05, 0.005
 
 @dataclass(frozen=True)
 class Intervals:
-    """Single sites: their 95 % intervals, and their p-values where there is no effect.
+    """Single sites: their 95 % intervals, and their p-values where there is no effect."""
 
-    Attributes:
-        text: in words.
-        truth: how effects are drawn.
-        covers: the least and the largest share of intervals that may hold the truth.
-        tests: whether p-values of at most .05 are counted as well.
-        level: the largest share of them that may be found; None: it is told without a bar.
-        strict: the same of p-values of at most .005, where these are counted.
-        n_sites: heads a family.
-        n_families: how many.
-    """
-
-    text: str
-    truth: Truth
-    covers: tuple[float, float]
-    tests: bool = True
-    level: float | None = MOST
-    strict: float | None = None
-    n_sites: int = 100
-    n_families: int = 24
+    text: str  # in words
+    truth: Truth  # how effects are drawn
+    covers: tuple[float, float]  # the least and the largest share of intervals that may hold the truth
+    tests: bool = True  # whether p-values of at most .05 are counted as well
+    level: float | None = MOST  # the largest share of them that may be found; None: it is told without a bar
+    strict: float | None = None  # the same of p-values of at most .005, where these are counted
+    n_sites: int = 100  # heads a family
+    n_families: int = 24  # how many
 
 
 @dataclass(frozen=True)
 class Families:
-    """Whole families of tests: what is found at q <= .05.
+    """Whole families of tests: what is found at q <= .05."""
 
-    Attributes:
-        text: in words.
-        truth: how effects are drawn.
-        fdr: the correction.
-        most: the largest share of false discoveries (where nothing has an effect: of families with any); None where it is told.
-        power: the least share of true effects that must be found; None where it is told.
-        n_sites: heads a family.
-        n_families: how many.
-    """
-
-    text: str
-    truth: Truth
-    fdr: str = "bh"
+    text: str  # in words
+    truth: Truth  # how effects are drawn
+    fdr: str = "bh"  # the correction
+    # the largest share of false discoveries (where nothing has an effect: of families with any); None where it is told
     most: float | None = MOST
-    power: float | None = None
-    n_sites: int = 270
-    n_families: int = 100
-
-
-@dataclass(frozen=True)
-class Strongest:
-    """The ten strongest of 270 heads with small effects.
-
-    Attributes:
-        n_groups: groups of examples.
-        n_families: how many.
-    """
-
-    n_groups: int
-    n_families: int = 20
+    power: float | None = None  # the least share of true effects that must be found; None where it is told
+    n_sites: int = 270  # heads a family
+    n_families: int = 100  # how many
 
 
 UNEQUAL, HALF = (1, 4, 7), lambda n: (4 * (n - 1), *[4] * (n - 1))
@@ -135,12 +104,13 @@ FAMILIES = (
         for heads, d, n, power in ((270, 2.0, 10, TOLD), (270, 2.0, 12, 0.95), (270, 2.5, 12, 0.95), (1440, 2.5, 12, TOLD))
     ),
 )
-STRONGEST = (Strongest(12), Strongest(30), Strongest(60))
+STRONGEST, N_STRONGEST = (12, 30, 60), 20  # numbers of groups, of so many families each
+N_HEADS, N_EXAMPLES, SECONDS = 270, 300, 10.0  # how long statistics may take
 
 
 def n_families() -> int:
     """How many families are simulated in all."""
-    return sum(each.n_families for each in (*INTERVALS, *FAMILIES, *STRONGEST))
+    return sum(each.n_families for each in (*INTERVALS, *FAMILIES)) + len(STRONGEST) * N_STRONGEST
 
 
 def check_tables(shop: Workshop) -> list[Check]:
@@ -153,9 +123,25 @@ def check_tables(shop: Workshop) -> list[Check]:
         rows += _intervals(shop, prepared, setting)
     for family in FAMILIES:
         rows += _discoveries(shop, prepared, family)
-    for chosen in STRONGEST:
-        rows += _strongest(shop, prepared, chosen)
+    for n_groups in STRONGEST:
+        rows += _strongest(shop, prepared, n_groups)
     return rows
+
+
+def check_speed(shop: Workshop) -> list[Check]:
+    """How long the impact table of a large run takes, every example a group of its own, which is the most work."""
+    from tiny_ablation.run.tables import impact_table
+
+    prepared = shop.prepare(MODEL, "ablation=heads_zero", "ablation.scales=[0.0]")
+    names = [metric.name for metric in prepared.metrics]
+    drawn = Truth(N_EXAMPLES, (1,), of_example=0.0).draw(generator(0, "selfcheck", "speed"), N_HEADS)
+    pretended = pretend(prepared, drawn.groups, 0, names)
+    found = [measured(pretended, names, [drawn] * len(names))]
+    start = time.perf_counter()
+    impact_table(pretended, found)
+    seconds = round(time.perf_counter() - start, 2)
+    subject = f"{N_HEADS} heads, {N_EXAMPLES} groups, {len(names)} metrics"
+    return [Check("Statistics of a run", subject, f"below {SECONDS:.0f} s", seconds, seconds < SECONDS, f"{seconds:.1f} s")]
 
 
 def share(name: str, subject: str, value: float, low: float | None, high: float | None, more: str = "") -> Check:
@@ -169,8 +155,6 @@ def share(name: str, subject: str, value: float, low: float | None, high: float 
 
 
 def _intervals(shop: Workshop, prepared: "PreparedRun", setting: Intervals) -> Iterator[Check]:
-    import numpy as np
-
     hits, tests = [], []
     for table, mean in _tables(shop, prepared, setting.text, setting.truth, setting.n_sites, setting.n_families):
         hits.append(((table["ci_low"] <= mean) & (mean <= table["ci_high"])).mean())
@@ -187,8 +171,6 @@ def _intervals(shop: Workshop, prepared: "PreparedRun", setting: Intervals) -> I
 
 
 def _discoveries(shop: Workshop, prepared: "PreparedRun", setting: Families) -> Iterator[Check]:
-    import numpy as np
-
     false, power = [], []
     for table, mean in _tables(
         shop, prepared, setting.text, setting.truth, setting.n_sites, setting.n_families, fdr=setting.fdr
@@ -202,15 +184,12 @@ def _discoveries(shop: Workshop, prepared: "PreparedRun", setting: Families) -> 
         yield share("Power at q <= 0.05", setting.text, float(np.mean(power)), setting.power, None)
 
 
-def _strongest(shop: Workshop, prepared: "PreparedRun", setting: Strongest) -> Iterator[Check]:
-    import numpy as np
-
-    truth, text = (
-        Truth(setting.n_groups, (1,), means=small(0.25), of_example=0.0),
-        f"strongest ten of 270, {setting.n_groups} groups",
-    )
+def _strongest(shop: Workshop, prepared: "PreparedRun", n_groups: int) -> Iterator[Check]:
+    """The ten strongest of 270 heads with small effects."""
+    truth = Truth(n_groups, (1,), means=small(0.25), of_example=0.0)
+    text = f"strongest ten of 270, {n_groups} groups"
     hits, usual, sizes = [], [], []
-    for table, mean in _tables(shop, prepared, text, truth, 270, setting.n_families):
+    for table, mean in _tables(shop, prepared, text, truth, 270, N_STRONGEST):
         top = np.argsort(-table["delta"].abs().to_numpy())[:10]
         rows, real = table.iloc[top], mean[top]
         hits.append(((rows["selected_low"] <= real) & (real <= rows["selected_high"])).mean())
@@ -243,7 +222,7 @@ def _tables(
         shop.tick(len(names))
 
 
-def pretend(prepared: "PreparedRun", groups: "np.ndarray", seed: int, metrics: Sequence[str], fdr: str = "bh") -> "PreparedRun":
+def pretend(prepared: "PreparedRun", groups: np.ndarray, seed: int, metrics: Sequence[str], fdr: str = "bh") -> "PreparedRun":
     """The run with so many examples in these groups, these metrics, a seed and a correction of its own."""
     from tiny_ablation.config.schema import Fdr
 
@@ -264,8 +243,6 @@ def pretend(prepared: "PreparedRun", groups: "np.ndarray", seed: int, metrics: S
 
 def measured(prepared: "PreparedRun", names: Sequence[str], drawn: Sequence[Drawn]) -> "Measured":
     """What the run would have measured, had its model had these effects."""
-    import numpy as np
-
     from tiny_ablation.run.measure import Measured
 
     n_sites, n = drawn[0].deltas.shape
@@ -282,3 +259,29 @@ def measured(prepared: "PreparedRun", names: Sequence[str], drawn: Sequence[Draw
         tops,
         tops[0],
     )
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What is simulated many times."""
+
+    name: str  # of the check
+    text: str  # in words
+    # from a run that could start and a generator, what is counted: a share, or whether something was found
+    once: "Callable[[PreparedRun, np.random.Generator], float]"
+    low: float | None = None  # the least mean; None for no such bar
+    high: float | None = MOST  # the largest; None for no such bar
+    n: int = 100  # how many times
+
+
+def check_trials(shop: Workshop, trials: Sequence[Trial]) -> list[Check]:
+    """A row for each."""
+    prepared = shop.prepare(MODEL, "ablation=heads_zero", "ablation.scales=[0.0]")
+    rows = []
+    for trial in trials:
+        found = []
+        for i in range(trial.n * shop.times):
+            found.append(trial.once(prepared, generator(0, "selfcheck", trial.name, trial.text, i)))
+            shop.tick(1)
+        rows.append(share(trial.name, trial.text, float(np.mean(found)), trial.low, trial.high, f" in {len(found):,}"))
+    return rows

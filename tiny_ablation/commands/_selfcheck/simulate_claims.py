@@ -3,12 +3,13 @@
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from tiny_ablation.commands._selfcheck.simulate import Trial
 from tiny_ablation.commands._selfcheck.simulate_sweeps import COVERS
-from tiny_ablation.commands._selfcheck.trials import Trial
+from tiny_ablation.commands._selfcheck.simulate_sweeps import TRIALS as SWEEP_TRIALS
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from tiny_ablation.ablations.circuit.curves import Curves
     from tiny_ablation.run.prepare import PreparedRun
 
@@ -27,18 +28,9 @@ N_MEMBERS, N_INFLATED = 10, 20
 
 
 def _curves(
-    prepared: "PreparedRun", rng: "np.random.Generator", n_groups: int, f: float, noise: float = 0.3, marginals: float = 0.0
+    prepared: "PreparedRun", rng: np.random.Generator, n_groups: int, f: float, noise: float = 0.3, marginals: float = 0.0
 ) -> "Curves":
-    """Circuits of f as given, and members that add so much to it; the whole model does 1, with all heads replaced 0.
-
-    Args:
-        prepared: a run that could start.
-        rng: the source of draws.
-        n_groups: groups of one example.
-        f: the true f of every circuit.
-        noise: standard deviation of what a group adds to each circuit, and to the whole model.
-        marginals: how much f truly falls without one of the members.
-    """
+    """Circuits of f as given, and members that add so much to it; the whole model does 1, with all heads replaced 0."""
     from tiny_ablation.ablations.circuit.curves import Curves
     from tiny_ablation.ablations.circuit.design import EMPTY, Design, set_name
     from tiny_ablation.ablations.shared.head_ranking import HeadRanking
@@ -48,7 +40,7 @@ def _curves(
     earlier = HeadRanking("", prepared.metrics[0].name, dict.fromkeys(heads, 0.0), frozenset())
     plan = Design(earlier, {RANKING: tuple(heads)}, FRACTIONS, N_MEMBERS, N_INFLATED, 0, shape)
 
-    def drawn(mean: float) -> "np.ndarray":
+    def drawn(mean: float) -> np.ndarray:
         return mean + noise * rng.normal(size=n_groups)
 
     values = {
@@ -63,18 +55,18 @@ def _curves(
     return Curves(prepared, plan, {EMPTY: 0.0 * drawn(0.0), **values, **changed}, drawn(1.0), groups)
 
 
-def _carries(f: float, prepared: "PreparedRun", rng: "np.random.Generator") -> float:
+def _carries(f: float, prepared: "PreparedRun", rng: np.random.Generator) -> float:
     from tiny_ablation.ablations.circuit.analysis import circuit_table
 
     return float(circuit_table(_curves(prepared, rng, 12, f, noise=0.1), RANKING)["carries"].to_numpy().any())
 
 
-def _needed(marginal: float, prepared: "PreparedRun", rng: "np.random.Generator") -> float:
+def _needed(marginal: float, prepared: "PreparedRun", rng: np.random.Generator) -> float:
     """Whether any member is said to be needed."""
     return float(_members(marginal, prepared, rng) > 0)
 
 
-def _members(marginal: float, prepared: "PreparedRun", rng: "np.random.Generator") -> float:
+def _members(marginal: float, prepared: "PreparedRun", rng: np.random.Generator) -> float:
     """The share of members that are said to be needed."""
     from tiny_ablation.ablations.circuit.analysis import member_table
 
@@ -82,16 +74,12 @@ def _members(marginal: float, prepared: "PreparedRun", rng: "np.random.Generator
     return float(member_table(curves, RANKING)["needed"].to_numpy().mean())
 
 
-def _cmd(prepared: "PreparedRun", rng: "np.random.Generator") -> float:
-    return _area(prepared, rng)["value"]
-
-
-def _cmd_covered(prepared: "PreparedRun", rng: "np.random.Generator") -> float:
+def _cmd_covered(prepared: "PreparedRun", rng: np.random.Generator) -> float:
     found = _area(prepared, rng)
     return float(found["ci_low"] <= 0 <= found["ci_high"])
 
 
-def _area(prepared: "PreparedRun", rng: "np.random.Generator") -> dict[str, float]:
+def _area(prepared: "PreparedRun", rng: np.random.Generator) -> dict[str, float]:
     """CMD of circuits that do all that the model does."""
     from tiny_ablation.ablations.circuit.analysis import circuit_table
     from tiny_ablation.ablations.circuit.curves import areas
@@ -100,10 +88,8 @@ def _area(prepared: "PreparedRun", rng: "np.random.Generator") -> dict[str, floa
     return areas(curves, RANKING, circuit_table(curves, RANKING))["cmd"]
 
 
-def _stability(n_real: int, size: float, _: "PreparedRun", rng: "np.random.Generator") -> float:
+def _stability(n_real: int, size: float, _: "PreparedRun", rng: np.random.Generator) -> float:
     """The overlap that is printed for 24 groups, less that of two further samples of 12."""
-    import numpy as np
-
     from tiny_ablation.stats.halves import top_set_agreement
 
     means = np.where(np.arange(270) < n_real, size * rng.normal(size=270), 0.0)[:, None]
@@ -112,21 +98,19 @@ def _stability(n_real: int, size: float, _: "PreparedRun", rng: "np.random.Gener
     return printed - len(one & other) / len(one | other)
 
 
-def _missed(_: "PreparedRun", rng: "np.random.Generator") -> float:
+def _recall_bound(_: "PreparedRun", rng: np.random.Generator) -> float:
     """Whether the bound holds; nothing is said where no random site was left out."""
     found, missed = _screened(rng)
     return float(found["missed_at_most"] is None or missed <= found["missed_at_most"])
 
 
-def _stated(_: "PreparedRun", rng: "np.random.Generator") -> float:
+def _stated(_: "PreparedRun", rng: np.random.Generator) -> float:
     found, missed = _screened(rng)
     return found["recall"] - (1 - missed / found["of"])
 
 
-def _screened(rng: "np.random.Generator") -> "tuple[dict[str, Any], int]":
+def _screened(rng: np.random.Generator) -> "tuple[dict[str, Any], int]":
     """What a screening by default says of its recall, and how many of the strongest it missed; estimates correlate .8."""
-    import numpy as np
-
     from tiny_ablation.ablations.shared.agreement import recall
     from tiny_ablation.ablations.shared.screening import ScreenKeys
     from tiny_ablation.run.plan import Estimates
@@ -144,7 +128,7 @@ def _screened(rng: "np.random.Generator") -> "tuple[dict[str, Any], int]":
     return found, len({*strongest} - {*top})
 
 
-def _effect_size(_: "PreparedRun", rng: "np.random.Generator") -> float:
+def _effect_size(_: "PreparedRun", rng: np.random.Generator) -> float:
     from tiny_ablation.stats.effect_size import standardised
 
     return float(standardised(1 + rng.normal(size=(400, 5)), range(5)).mean())
@@ -153,15 +137,16 @@ def _effect_size(_: "PreparedRun", rng: "np.random.Generator") -> float:
 NO_NOISE = "circuits that do all that the model does, 10 groups"
 SCREENED = "270 sites, estimates correlate .8 with effects"
 TRIALS = (
+    *SWEEP_TRIALS,
     Trial(COVERS, f"CMD of {NO_NOISE}", _cmd_covered, 0.93, 1.0, n=200),
-    Trial(CMD, NO_NOISE, _cmd, -0.01, 0.01, n=400),
+    Trial(CMD, NO_NOISE, lambda prepared, rng: _area(prepared, rng)["value"], -0.01, 0.01, n=400),
     Trial(CARRIES_FOUND, "four circuits of f 1, 12 groups", partial(_carries, 1.0), 0.9, 1.0),
     Trial(CARRIES, "four circuits of f 0.8, at the edge of what counts, 12 groups", partial(_carries, 0.8), n=400),
     Trial(CARRIES, "four circuits of f 1.41, 12 groups", partial(_carries, 1.41), n=200),
     Trial(NEEDED, "ten members without which f stays as it is, 12 groups", partial(_needed, 0.0), n=400),
     Trial(NEEDED, "ten members without which f rises by 1", partial(_needed, -1.0), n=100),
     Trial(NEEDED_FOUND, "ten members without which f falls by 1", partial(_members, 1.0), 0.9, 1.0, n=50),
-    Trial(RECALL, SCREENED, _missed, 0.95, 1.0, n=500),
+    Trial(RECALL, SCREENED, _recall_bound, 0.95, 1.0, n=500),
     Trial(STATED, SCREENED, _stated, None, None, n=500),
     Trial(STABLE, "270 heads with small effects, 24 groups", partial(_stability, 270, 0.25), -0.03, 0.03, n=200),
     Trial(STABLE, "10 of 270 heads have effects, 24 groups", partial(_stability, 10, 1.0), -0.03, 0.03, n=200),

@@ -6,13 +6,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tiny_ablation.commands._selfcheck.simulate import LEVEL, measured, pretend
-from tiny_ablation.commands._selfcheck.trials import Trial
+import numpy as np
+
+from tiny_ablation.commands._selfcheck.simulate import LEVEL, Trial, measured, pretend
 from tiny_ablation.commands._selfcheck.truths import Truth
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from tiny_ablation.run.prepare import PreparedRun
     from tiny_ablation.sweep.analysis.effects import Effects
     from tiny_ablation.sweep.analysis.examples import Examples
@@ -25,10 +24,8 @@ IN_ALL = "An effect said to be in all conditions"
 EQUIVALENT = "p <= 0.05 that an effect is within the margin, where it is the margin"
 
 
-def _seeds(n_seeds: int, _: "PreparedRun", rng: "np.random.Generator") -> float:
+def _seeds(n_seeds: int, _: "PreparedRun", rng: np.random.Generator) -> float:
     """Whether the intervals over seeds hold the mean over the population of wordings, of which 50 were drawn."""
-    import numpy as np
-
     from tiny_ablation.stats.clusters import cluster_sums
     from tiny_ablation.sweep.analysis.pooled import pooled_intervals
 
@@ -38,10 +35,8 @@ def _seeds(n_seeds: int, _: "PreparedRun", rng: "np.random.Generator") -> float:
     return float(((low <= 0) & (high >= 0)).mean())
 
 
-def _accuracy(_: "PreparedRun", rng: "np.random.Generator") -> float:
+def _accuracy(_: "PreparedRun", rng: np.random.Generator) -> float:
     """The same for the share of right answers over two seeds, which depends on the wording."""
-    import numpy as np
-
     from tiny_ablation.stats.clusters import cluster_sums
     from tiny_ablation.sweep.analysis.pooled import pooled_intervals
 
@@ -51,9 +46,8 @@ def _accuracy(_: "PreparedRun", rng: "np.random.Generator") -> float:
     return float(((low <= 2 / 3) & (high >= 2 / 3)).mean())
 
 
-def _grid(deltas: "Sequence[np.ndarray]") -> "tuple[Effects, Examples]":
+def _grid(deltas: Sequence[np.ndarray]) -> "tuple[Effects, Examples]":
     """Conditions whose heads have these effects (n_heads, n_groups), on the same groups of examples."""
-    import numpy as np
     import pyarrow as pa
 
     from tiny_ablation.store.rundir import RunDir
@@ -77,14 +71,14 @@ def _grid(deltas: "Sequence[np.ndarray]") -> "tuple[Effects, Examples]":
     return grid, Given(grid, [METRIC])
 
 
-def _compared(deltas: "Sequence[np.ndarray]") -> "Comparison":
+def _compared(deltas: Sequence[np.ndarray]) -> "Comparison":
     from tiny_ablation.config.sweep import sweep_config
     from tiny_ablation.sweep.analysis.invariants import Comparison
 
     return Comparison.of(*_grid(deltas), sweep_config({"k": 10}), METRIC)
 
 
-def _in_all(sign: str, _: "PreparedRun", rng: "np.random.Generator") -> float:
+def _in_all(sign: str, _: "PreparedRun", rng: np.random.Generator) -> float:
     """Whether an effect of this sign is found in both of two conditions, of which one has a skewed one of mean 0."""
     from tiny_ablation.sweep.analysis.declared import EffectInAll
     from tiny_ablation.sweep.analysis.effect_in_all import effect_in_all
@@ -96,27 +90,25 @@ def _in_all(sign: str, _: "PreparedRun", rng: "np.random.Generator") -> float:
     return float(effect_in_all(claim, [Measured(*_grid(deltas))], METRIC).p_value <= LEVEL)
 
 
-def _noise(rng: "np.random.Generator", shared: float, scales: float, n: int = 2) -> "list[np.ndarray]":
+def _noise(rng: np.random.Generator, shared: float, scales: float, n: int = 2) -> list[np.ndarray]:
     """Effects of mean 0 in n conditions: their correlation, and how much the heads' noise differs in size (log-sd)."""
-    import numpy as np
-
     size = np.exp(scales * rng.normal(size=(N_HEADS, 1)))
     common = rng.normal(size=(N_HEADS, 12))
     own = [rng.normal(size=(N_HEADS, 12)) for _ in range(n)]
     return [size * (np.sqrt(shared) * common + np.sqrt(1 - shared) * each) for each in own]
 
 
-def _conserved(shared: float, scales: float, _: "PreparedRun", rng: "np.random.Generator") -> float:
+def _conserved(shared: float, scales: float, _: "PreparedRun", rng: np.random.Generator) -> float:
     return float(_compared(_noise(rng, shared, scales)).kept.any())
 
 
-def _chance(shared: float, scales: float, _: "PreparedRun", rng: "np.random.Generator") -> float:
+def _chance(shared: float, scales: float, _: "PreparedRun", rng: np.random.Generator) -> float:
     from tiny_ablation.sweep.analysis.overlap_chances import chances
 
     return float(chances(_compared(_noise(rng, shared, scales)))[0]["beyond_chance"])
 
 
-def _holds(_: "PreparedRun", rng: "np.random.Generator") -> float:
+def _holds(_: "PreparedRun", rng: np.random.Generator) -> float:
     from tiny_ablation.sweep.analysis.robustness import condition_effects, heads_table
 
     names = [(i // 30, i % 30) for i in range(N_HEADS)]
@@ -125,10 +117,8 @@ def _holds(_: "PreparedRun", rng: "np.random.Generator") -> float:
     return float(heads_table(found, names, 10)["holds"].to_numpy().any())
 
 
-def _interacts(prepared: "PreparedRun", rng: "np.random.Generator") -> float:
+def _interacts(prepared: "PreparedRun", rng: np.random.Generator) -> float:
     """Whether any of the 66 pairs of 12 heads has q <= .05, where effects add up."""
-    import numpy as np
-
     from tiny_ablation.ablations.pairs.interaction import interaction_columns
 
     alone = Truth(12, (1,), means=1.0, of_example=0.0).draw(rng, 12)
@@ -151,8 +141,7 @@ def _interacts(prepared: "PreparedRun", rng: "np.random.Generator") -> float:
     return float((q <= LEVEL).any())
 
 
-def _differ(n: tuple[int, int], sd: tuple[float, float], _: "PreparedRun", rng: "np.random.Generator") -> float:
-    import numpy as np
+def _differ(n: tuple[int, int], sd: tuple[float, float], _: "PreparedRun", rng: np.random.Generator) -> float:
 
     from tiny_ablation.stats.profiles import unpaired_profiles
 
@@ -161,8 +150,7 @@ def _differ(n: tuple[int, int], sd: tuple[float, float], _: "PreparedRun", rng: 
     return float(unpaired_profiles(a, b, rng, 999) <= LEVEL)
 
 
-def _differ_paired(_: "PreparedRun", rng: "np.random.Generator") -> float:
-    import numpy as np
+def _differ_paired(_: "PreparedRun", rng: np.random.Generator) -> float:
 
     from tiny_ablation.stats.profiles import paired_profiles
 
@@ -170,10 +158,8 @@ def _differ_paired(_: "PreparedRun", rng: "np.random.Generator") -> float:
     return float(paired_profiles(difference, np.full(difference.shape, 1 / 12), rng, 999) <= LEVEL)
 
 
-def _ratio(noise: float, _: "PreparedRun", rng: "np.random.Generator") -> float:
+def _ratio(noise: float, _: "PreparedRun", rng: np.random.Generator) -> float:
     """Whether the sets of ratios that are not ruled out hold the true one, .5; the denominator's mean is 1."""
-    import numpy as np
-
     from tiny_ablation.stats.ratios import Shape, ratio_of_means
 
     spread = noise * np.sqrt(12)
@@ -185,8 +171,7 @@ def _ratio(noise: float, _: "PreparedRun", rng: "np.random.Generator") -> float:
     return float(np.where(gap, (found.low >= 0.5) | (found.high <= 0.5), inside | every).mean())
 
 
-def _equivalent(_: "PreparedRun", rng: "np.random.Generator") -> float:
-    import numpy as np
+def _equivalent(_: "PreparedRun", rng: np.random.Generator) -> float:
 
     from tiny_ablation.stats.equivalence import equivalence_pvalues
 

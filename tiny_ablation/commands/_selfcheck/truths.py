@@ -3,46 +3,37 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-if TYPE_CHECKING:
-    import numpy as np
+import numpy as np
 
 
 class Drawn(NamedTuple):
     """Effects (n_sites, n_examples), their true means (n_sites,) and the group of each example."""
 
-    deltas: "np.ndarray"
-    means: "np.ndarray"
-    groups: "np.ndarray"
+    deltas: np.ndarray
+    means: np.ndarray
+    groups: np.ndarray
 
 
 @dataclass(frozen=True)
 class Truth:
-    """How effects are drawn.
+    """How effects are drawn."""
 
-    Attributes:
-        n_groups: groups of examples.
-        sizes: how many examples they have, in turn.
-        shape: of all parts, of mean 0 and variance 1: `normal`, `lognormal` (skewness 1.75), `exponential` (skewness 2),
-            `skewed` and `heavy` (log-normal with skewness 3.3 and 6.2); or `rate`, where an example has the event or not.
-        shared: the part of the groups' variance that all heads share, so that two heads correlate by about that.
-        of_example: the standard deviation of an example's part, where that of a group's is 1. A rate's examples copy their
-            group with a chance of a half.
-        means: true means by head: a number for all of them, or from a generator and their number.
-    """
-
-    n_groups: int
-    sizes: tuple[int, ...] = (4,)
+    n_groups: int  # groups of examples
+    sizes: tuple[int, ...] = (4,)  # how many examples they have, in turn
+    # of all parts, of mean 0 and variance 1: `normal`, `lognormal` (skewness 1.75), `exponential` (skewness 2), `skewed` and
+    # `heavy` (log-normal with skewness 3.3 and 6.2); or `rate`, where an example has the event or not
     shape: str = "normal"
-    shared: float = 0.0
+    shared: float = 0.0  # the part of the groups' variance that all heads share, so that two heads correlate by about that
+    # the standard deviation of an example's part, where that of a group's is 1. A rate's examples copy their group with a
+    # chance of a half.
     of_example: float = 1.0
-    means: "float | Callable[[np.random.Generator, int], np.ndarray]" = 0.0
+    # true means by head: a number for all of them, or from a generator and their number
+    means: float | Callable[[np.random.Generator, int], np.ndarray] = 0.0
 
-    def draw(self, rng: "np.random.Generator", n_sites: int) -> Drawn:
+    def draw(self, rng: np.random.Generator, n_sites: int) -> Drawn:
         """One family of heads."""
-        import numpy as np
-
         groups = np.repeat(np.arange(self.n_groups), np.resize(self.sizes, self.n_groups))
         means = self.means(rng, n_sites) if callable(self.means) else np.full(n_sites, self.means)
         shape = (n_sites, len(groups))
@@ -56,25 +47,21 @@ class Truth:
         return Drawn(means[:, None] + of_group[:, groups] + self.of_example * noise(rng, shape), means, groups)
 
 
-def first(n: int, size: float) -> "Callable[[np.random.Generator, int], np.ndarray]":
+def first(n: int, size: float) -> Callable[[np.random.Generator, int], np.ndarray]:
     """The first `n` heads have an effect of this size and either sign, the others none."""
 
-    def means(rng: "np.random.Generator", n_sites: int) -> "np.ndarray":
-        import numpy as np
-
+    def means(rng: np.random.Generator, n_sites: int) -> np.ndarray:
         return np.where(np.arange(n_sites) < n, size * rng.choice([-1.0, 1.0], n_sites), 0.0)
 
     return means
 
 
-def small(size: float) -> "Callable[[np.random.Generator, int], np.ndarray]":
+def small(size: float) -> Callable[[np.random.Generator, int], np.ndarray]:
     """Every head has an effect, normally distributed with this standard deviation."""
     return lambda rng, n_sites: size * rng.normal(size=n_sites)
 
 
-def _lognormal(rng: "np.random.Generator", shape: tuple[int, ...], spread: float = 0.5) -> Any:
-    import numpy as np
-
+def _lognormal(rng: np.random.Generator, shape: tuple[int, ...], spread: float = 0.5) -> Any:
     centred = rng.lognormal(0, spread, shape) - np.exp(spread**2 / 2)
     return centred / np.sqrt((np.exp(spread**2) - 1) * np.exp(spread**2))
 

@@ -42,12 +42,9 @@ class Prompt:
 
 
 def fill(wording: Wording, slots: dict[str, str], shown: Sequence[str] = ()) -> Prompt:
-    """The prompt that a wording makes, with marks: each slot's first place, and `end`, the last word.
+    """The prompt that a wording makes, with marks: each slot's first place (or of those `shown`), and `end`, the last word.
 
-    Args:
-        wording: what to fill in.
-        slots: the text of each slot; those the wording does not use are ignored.
-        shown: the slots to mark; empty marks all of them.
+    Slots that the wording does not use are ignored.
     """
     text, marks = "", {}
     for literal, slot, _, _ in Formatter().parse(wording.text):
@@ -77,17 +74,9 @@ def pair(
     template: str = "",
     relation: str = "",
 ) -> Example:
-    """An example, named by its clean prompt.
+    """An example, named by its clean prompt; `prompts` are clean and corrupt, `answers` target and foil with their spaces.
 
-    Args:
-        family: the family's name, which starts the id.
-        split: the split that the words and the wording were held out for.
-        prompts: the clean and the corrupt one.
-        answers: target and foil, with the space that goes before them where there is one.
-        subject: the slot that decides the answer; it is marked as `subject` too.
-        group: the cluster for statistics.
-        template: the wording's id; empty is `group`.
-        relation: what is asked, where the family asks several things.
+    The slot `subject` decides the answer and is marked as `subject` too; `template` is the wording's id, or else `group`.
     """
     clean, corrupt = prompts
     marks = [{"subject": p.marks[subject], **p.marks} for p in prompts]
@@ -150,13 +139,7 @@ Stream = Callable[[str, "np.random.Generator"], Iterator[tuple[Example, ...]]]
 
 
 def draw_pool(family: str, seed: int, stream: Stream) -> list[Example]:
-    """The pool of one seed: `SIZES` distinct examples per split, in whole bundles.
-
-    Args:
-        family: the family's name, which makes its random stream its own.
-        seed: the run's seed.
-        stream: what to draw from; a bundle with a prompt that was already drawn is passed over.
-    """
+    """The pool of one seed: `SIZES` distinct examples per split, in whole bundles."""
     pool: list[Example] = []
     for split, size in SIZES.items():
         drawn: dict[str, Example] = {}

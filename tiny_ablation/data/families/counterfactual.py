@@ -15,6 +15,7 @@ Corruptions: `premise` makes the premise say what is so in truth (the answer is 
 word there that names no answer ("the capital of heaven"). Both keep the length.
 """
 
+from itertools import product
 from typing import NamedTuple
 
 from tiny_ablation.data.examples import Example
@@ -149,42 +150,31 @@ RELATIONS = [
 ]
 
 
-def _wordings(relation: Relation) -> list[Wording]:
-    """Each opener before a clause; the five clauses go round twice, so a split has clauses of its own."""
-    clauses = [*relation.clauses, *relation.clauses]
-    return [
-        Wording(f"{relation.name}-{i}", f"{opener} {clause}")
-        for i, (opener, clause) in enumerate(zip(OPENERS, clauses, strict=True))
-    ]
-
-
-def _example(
-    split: str, wording: Wording, relation: Relation, sources: tuple[Source, Source], thing: str, corruption: str
-) -> Example:
-    """A thing that has the first source in truth, and the second by the premise."""
-    truth, premise = sources
-    corrupt = truth.name if corruption == "premise" else relation.neutral
-    return pair(
-        "counterfactual",
-        split,
-        (fill(wording, {"thing": thing, "source": premise.name}), fill(wording, {"thing": thing, "source": corrupt})),
-        (f" {premise.answer}", f" {truth.answer}"),
-        subject="source",
-        group=wording.name,
-        relation=relation.name,
-    )
-
-
 def build(seed: int, corruption: str) -> list[Example]:  # noqa: ARG001 - the prompts are fixed
     """Every thing of every source with the sources beside it, in every wording of the split."""
-    return [
-        _example(split, wording, relation, sources, thing, corruption)
-        for split in SPLITS
-        for relation in RELATIONS
-        for wording in partition(_wordings(relation))[split]
-        for sources in neighbours(partition(relation.sources)[split])
-        for thing in sources[0].things
-    ]
+    found = []
+    for split, relation in product(SPLITS, RELATIONS):
+        # Each opener before a clause; the five clauses go round twice, so a split has clauses of its own.
+        pairs = zip(OPENERS, [*relation.clauses, *relation.clauses], strict=True)
+        wordings = [Wording(f"{relation.name}-{i}", f"{opener} {clause}") for i, (opener, clause) in enumerate(pairs)]
+        twos = neighbours(partition(relation.sources)[split])
+        for wording, (truth, premise) in product(partition(wordings)[split], twos):
+            corrupt = truth.name if corruption == "premise" else relation.neutral
+            for thing in truth.things:  # it has the first source in truth, and the second by the premise
+                example = pair(
+                    "counterfactual",
+                    split,
+                    (
+                        fill(wording, {"thing": thing, "source": premise.name}),
+                        fill(wording, {"thing": thing, "source": corrupt}),
+                    ),
+                    (f" {premise.answer}", f" {truth.answer}"),
+                    subject="source",
+                    group=wording.name,
+                    relation=relation.name,
+                )
+                found.append(example)
+    return found
 
 
 FAMILY = Family(

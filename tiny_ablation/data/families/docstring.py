@@ -55,34 +55,31 @@ def _prompt(marker: str, signature: list[str], described: list[str], words: Word
     return fill(Wording(marker, text), slots, shown=("previous_def", "answer_def", "previous_doc"))
 
 
-def _bundle(split: str, style: tuple[str, int], words: Words, corruption: str) -> tuple[Example, Example]:
-    """The function with target and foil in their places in the signature, and in each other's."""
-    name, n = style
-    marker = MARKERS[name]
-
-    def example(target: str, foil: str) -> Example:
-        described = words.arguments[:n]
-        signature, flipped = [*described, target, foil], [*described, foil, target]
-        clean = _prompt(marker, signature, described, words)
-        corrupt = {
-            "flipped": lambda: _prompt(marker, flipped, described, words),
-            "random_def": lambda: _prompt(marker, words.others, described, words),
-            "random_doc": lambda: _prompt(marker, signature, words.others[:n], words),
-        }[corruption]()
-        answers, template = (f" {target}", f" {foil}"), f"{name}-{n}"
-        return pair("docstring", split, (clean, corrupt), answers, subject="answer_def", group=template)
-
-    return example(*words.arguments[n:]), example(*reversed(words.arguments[n:]))
-
-
 def _stream(split: str, rng: "np.random.Generator", corruption: str) -> Iterator[tuple[Example, ...]]:
+    """Functions with target and foil in their places in the signature, and in each other's."""
+
+    def example(style: tuple[str, int], words: Words, target: str, foil: str) -> Example:
+        name, n = style
+        described, marker = words.arguments[:n], MARKERS[name]
+        signature = [*described, target, foil]
+        clean = _prompt(marker, signature, described, words)
+        if corruption == "flipped":
+            corrupt = _prompt(marker, [*described, foil, target], described, words)
+        elif corruption == "random_def":
+            corrupt = _prompt(marker, words.others, described, words)
+        else:
+            corrupt = _prompt(marker, signature, words.others[:n], words)
+        answers = (f" {target}", f" {foil}")
+        return pair("docstring", split, (clean, corrupt), answers, subject="answer_def", group=f"{name}-{n}")
+
     deck = Deck(partition(COMMON)[split], rng)
     markers = partition(tuple(MARKERS))[split]
     for style in cycle([(marker, n) for n in DESCRIBED for marker in markers]):
         size = style[1] + 2
         function, *rest = deck.deal(1 + 2 * size + 2 * (size - 1))
         words = Words(function, rest[:size], rest[size : 2 * size], rest[2 * size :])
-        yield _bundle(split, style, words, corruption)
+        target, foil = words.arguments[style[1] :]
+        yield example(style, words, target, foil), example(style, words, foil, target)
 
 
 FAMILY = Family(

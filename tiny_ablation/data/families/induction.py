@@ -39,56 +39,34 @@ def _prompt(lead: str, words: list[str], repeated: list[str]) -> Prompt:
     return fill(Wording("", text), dict(zip(names, words, strict=True)), shown=("previous", "copied"))
 
 
-def _bundle(family: str, split: str, words: list[str], at: int, other: int, corruption: str) -> tuple[Example, Example]:
-    """Two lists in which the words after place `at` and at place `other` are exchanged."""
-    period = (len(words) - 1) // 2
-    lead, first, spare = words[0], words[1 : period + 1], words[period + 1 :]
-    second = list(first)
-    second[at + 1], second[other] = first[other], first[at + 1]
-    repeated = first[: at + 1]
-    group = prompt_id(family, " ".join(words))
-
-    def example(clean: list[str], flipped: list[str]) -> Example:
-        corrupt = flipped if corruption == "flipped" else spare
-        prompts = _prompt(lead, clean, repeated), _prompt(lead, corrupt, repeated)
-        answers, template = (f" {clean[at + 1]}", f" {clean[other]}"), f"period-{period}"
-        return pair(family, split, prompts, answers, subject="copied", group=group, template=template)
-
-    return example(first, second), example(second, first)
-
-
-def _stream(
-    split: str,
-    rng: "np.random.Generator",
-    *,
-    family: str,
-    words: Mapping[str, Sequence[str]],
-    periods: Mapping[str, Sequence[int]],
-    corruption: str,
-) -> Iterator[tuple[Example, ...]]:
-    deck = Deck(words[split], rng)
-    for period in cycle(periods[split]):
-        at = int(rng.integers(1, period - 2))
-        other = int(rng.integers(at + 2, period))
-        yield _bundle(family, split, deck.deal(2 * period + 1), at, other, corruption)
-
-
 def repeated_lists(
     family: str, words: Mapping[str, Sequence[str]], periods: Mapping[str, Sequence[int]]
 ) -> Callable[[int, str], list[Example]]:
     """The `build` of a family whose prompts are a list of random words that begins again.
 
-    Args:
-        family: its name.
-        words: for each split, more than twice as many as the longest list has.
-        periods: for each split, how long its lists are; at least 4.
+    Each split has more than twice as many words as its longest list, and lists of at least 4 words (`periods`).
     """
 
-    def build(seed: int, corruption: str) -> list[Example]:
-        stream = partial(_stream, family=family, words=words, periods=periods, corruption=corruption)
-        return draw_pool(family, seed, stream)
+    def stream(split: str, rng: "np.random.Generator", corruption: str) -> Iterator[tuple[Example, ...]]:
+        """Two lists in which the words after place `at` and at place `other` are exchanged."""
+        deck = Deck(words[split], rng)
+        for period in cycle(periods[split]):
+            at = int(rng.integers(1, period - 2))
+            other = int(rng.integers(at + 2, period))
+            dealt = deck.deal(2 * period + 1)
+            lead, first, spare = dealt[0], dealt[1 : period + 1], dealt[period + 1 :]
+            second = list(first)
+            second[at + 1], second[other] = first[other], first[at + 1]
+            repeated, group = first[: at + 1], prompt_id(family, " ".join(dealt))
+            bundle = []
+            for clean, flipped in ((first, second), (second, first)):
+                corrupt = flipped if corruption == "flipped" else spare
+                prompts = _prompt(lead, clean, repeated), _prompt(lead, corrupt, repeated)
+                answers, template = (f" {clean[at + 1]}", f" {clean[other]}"), f"period-{period}"
+                bundle.append(pair(family, split, prompts, answers, subject="copied", group=group, template=template))
+            yield tuple(bundle)
 
-    return build
+    return lambda seed, corruption: draw_pool(family, seed, partial(stream, corruption=corruption))
 
 
 FAMILY = Family(

@@ -99,26 +99,19 @@ def _prompt(wording: Wording, order: str, people: tuple[str, str, str], scene: d
     return fill(Wording(wording.name, text), {roles[0][1:-1]: first, roles[1][1:-1]: second, "s2": actor} | scene)
 
 
-def _bundle(split: str, wording: Wording, names: list[str], scene: dict[str, str], corruption: str) -> tuple[Example, Example]:
-    """The same scene with the second person acting, and with the first."""
-    a, b, x, y, z = names
-
-    def example(order: str, io: str, s: str) -> Example:
-        corrupt = {"abc": (x, y, z), "flipped": (a, b, io), "third": (a, b, z)}[corruption]
-        prompts = _prompt(wording, order, (a, b, s), scene), _prompt(wording, order, corrupt, scene)
-        answers, template = (f" {io}", f" {s}"), f"{wording.name}-{order}"
-        return pair("ioi", split, prompts, answers, subject="s2", group=wording.name, template=template)
-
-    return example("abba", a, b), example("baba", b, a)
-
-
 def _stream(split: str, rng: "np.random.Generator", corruption: str) -> Iterator[tuple[Example, ...]]:
     names, others, places, objects = (Deck(partition(pool)[split], rng) for pool in (NAMES, NAMES, PLACES, OBJECTS))
     for wording in cycle(partition(WORDINGS)[split]):
         scene = {"place": places.one(), "object": objects.one()}
-        people = names.deal(2)
-        people += [name for name in others.deal(5) if name not in people][:3]
-        yield _bundle(split, wording, people, scene, corruption)
+        a, b = people = names.deal(2)
+        x, y, z = [name for name in others.deal(5) if name not in people][:3]
+        bundle = []
+        for order, io, s in (("abba", a, b), ("baba", b, a)):  # the second person acts, then the first
+            corrupt = {"abc": (x, y, z), "flipped": (a, b, io), "third": (a, b, z)}[corruption]
+            prompts = _prompt(wording, order, (a, b, s), scene), _prompt(wording, order, corrupt, scene)
+            answers, template = (f" {io}", f" {s}"), f"{wording.name}-{order}"
+            bundle.append(pair("ioi", split, prompts, answers, subject="s2", group=wording.name, template=template))
+        yield tuple(bundle)
 
 
 FAMILY = Family(

@@ -143,36 +143,26 @@ def _prompt(form: Form, fact: Fact, entities: tuple[str, str], selected: int) ->
     return fill(wording, {"a": entities[0], "b": entities[1], "selector": form.words[selected]})
 
 
-def _example(split: str, form: Form, fact: Fact, entities: tuple[str, str], selected: int, corruption: str) -> Example:
-    """One prompt, in which the entity at place `selected` is the one to infer."""
-    a, b = entities
-    other = (entities, 1 - selected) if corruption == "premise" else ((b, a), selected)
-    return pair(
-        "logic",
-        split,
-        (_prompt(form, fact, entities, selected), _prompt(form, fact, *other)),
-        (f" {fact.answers[entities[selected]]}", f" {fact.answers[entities[1 - selected]]}"),
-        subject="selector",
-        group=form.wording.name,
-        relation=fact.relation,
-    )
-
-
-def _pairs(fact: Fact, split: str) -> list[tuple[str, str]]:
-    """The pairs of entities of a split, each in both orders."""
-    held = partition(tuple(fact.answers))[split]
-    return [both for a, b in zip(held[::2], held[1::2], strict=True) for both in ((a, b), (b, a))]
-
-
 def build(seed: int, corruption: str) -> list[Example]:  # noqa: ARG001 - the prompts are fixed
     """Every pair of entities in every form of its split, in both orders and with either one selected."""
-    forms = partition(FORMS)
-    return [
-        _example(split, form, fact, entities, selected, corruption)
-        for split in SPLITS
-        for form, fact in product(forms[split], FACTS)
-        for entities, selected in product(_pairs(fact, split), (0, 1))
-    ]
+    found = []
+    for split in SPLITS:
+        for form, fact in product(partition(FORMS)[split], FACTS):
+            held = partition(tuple(fact.answers))[split]
+            twos = [both for a, b in zip(held[::2], held[1::2], strict=True) for both in ((a, b), (b, a))]
+            for entities, selected in product(twos, (0, 1)):
+                other = (entities, 1 - selected) if corruption == "premise" else ((entities[1], entities[0]), selected)
+                example = pair(
+                    "logic",
+                    split,
+                    (_prompt(form, fact, entities, selected), _prompt(form, fact, *other)),
+                    (f" {fact.answers[entities[selected]]}", f" {fact.answers[entities[1 - selected]]}"),
+                    subject="selector",
+                    group=form.wording.name,
+                    relation=fact.relation,
+                )
+                found.append(example)
+    return found
 
 
 FAMILY = Family(

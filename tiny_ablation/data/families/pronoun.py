@@ -54,25 +54,20 @@ WORDINGS = [
 PRONOUNS = (" she", " he")
 
 
-def _bundle(
-    split: str, wording: Wording, names: tuple[str, str], scene: dict[str, str], corruption: str
-) -> tuple[Example, Example]:
+def _stream(split: str, rng: "np.random.Generator", corruption: str) -> Iterator[tuple[Example, ...]]:
     """The same sentence about a woman and about a man."""
 
-    def example(gender: int) -> Example:
+    def example(wording: Wording, scene: dict[str, str], names: tuple[str, str], gender: int) -> Example:
         corrupt = names[1 - gender] if corruption == "gender" else "someone"
         prompts = fill(wording, {"name": names[gender], **scene}), fill(wording, {"name": corrupt, **scene})
         answers = PRONOUNS[gender], PRONOUNS[1 - gender]
         return pair("pronoun", split, prompts, answers, subject="name", group=wording.name)
 
-    return example(0), example(1)
-
-
-def _stream(split: str, rng: "np.random.Generator", corruption: str) -> Iterator[tuple[Example, ...]]:
     women, men, places, times = (Deck(partition(pool)[split], rng) for pool in (FEMALE, MALE, PLACES, TIMES))
     for wording in cycle(partition(WORDINGS)[split]):
         scene = {"time": times.one(), "place": places.one()}
-        yield _bundle(split, wording, (women.one(), men.one()), scene, corruption)
+        names = (women.one(), men.one())
+        yield example(wording, scene, names, 0), example(wording, scene, names, 1)
 
 
 FAMILY = Family(
