@@ -30,6 +30,8 @@ logger = logging.getLogger(__name__)
 
 _STATUS = {"ok": "FINISHED", "partial": "KILLED", "failed": "FAILED"}
 _SQLITE = "sqlite:///"
+# MLflow's page opens on its view of runs and their metrics, not on that of conversations with models.
+_KIND = {"mlflow.experimentKind": "custom_model_development"}
 # What MLflow takes in one call; together at most 1000.
 _PARAMS_AT_ONCE, _METRICS_AT_ONCE, _PARAM_LENGTH = 100, 800, 6000
 _LOCK_SECONDS = 120
@@ -189,7 +191,7 @@ def _open(uri: str, experiment: str) -> tuple["MlflowClient", str]:
         found = client.get_experiment_by_name(experiment)
         if found is None:
             try:
-                return client, client.create_experiment(experiment, artifact_location=artifacts)
+                return client, client.create_experiment(experiment, artifact_location=artifacts, tags=_KIND)
             except MlflowException:  # of a server: another client may have been first
                 found = client.get_experiment_by_name(experiment)
                 if found is None:
