@@ -64,6 +64,7 @@ def test_sites_of_several_directions_are_told_apart(cli, tmp_path):
     assert "That is a change" not in lead or re.match(
         r"Patching layer \d, attn_out \(\w+_to_\w+\) from the paired prompt ", lead
     )
+    assert lead.startswith(("Patching layer ", "No component has an effect "))
     assert "attn_out (" in lead
 
 
