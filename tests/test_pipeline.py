@@ -113,11 +113,14 @@ def test_without_statistics_there_is_nothing_to_draw(run, monkeypatch, capsys):
 def test_a_verification_that_cannot_run_is_a_verdict(run, monkeypatch, capsys):
     from tiny_ablation.engine.bare import model
 
-    def unknown(self, *_):
-        raise model._unknown("blocks.0.z")
+    port = model.Bare._port
+
+    def lost(self, component, layer):
+        self._blocks[layer].inside.clear()
+        return port(self, component, layer)
 
     with monkeypatch.context() as patch:
-        patch.setattr(model.Bare, "_port", unknown)
+        patch.setattr(model.Bare, "_port", lost)
         assert run() == 0
     found = json.loads(Path("run/metrics/verify.json").read_text())
     assert found == {"verdict": "not_verified", "reason": "the reference does not know where blocks.0.z is in this model"}

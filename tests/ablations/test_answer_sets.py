@@ -6,11 +6,12 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
-from tiny_ablation import app
+from tiny_ablation import app  # noqa: F401 (it registers the schema of every config group)
 from tiny_ablation.ablations.registry import run_spec
 from tiny_ablation.config.settings import to_settings
 from tiny_ablation.errors import ConfigError, DataError
 from tiny_ablation.paths import conf_dir
+from tiny_ablation.pipeline import run as carry_out
 from tiny_ablation.report.terminal import Screen
 from tiny_ablation.run.prepare import prepare_run
 from tiny_ablation.run.spec import metric_names_of
@@ -45,7 +46,7 @@ def spec(*overrides):
 
 
 def finished(directory, *overrides):
-    app.run(spec(*overrides), directory, Screen(quiet=True))
+    carry_out(spec(*overrides), directory, Screen(quiet=True))
     return load_run(directory)
 
 

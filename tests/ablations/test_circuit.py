@@ -8,7 +8,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from tests.ablations.conftest import checked
-from tiny_ablation import app
+from tiny_ablation import app  # noqa: F401 (it registers the schema of every config group)
 from tiny_ablation.ablations.circuit import CircuitConfig
 from tiny_ablation.ablations.circuit.design import design
 from tiny_ablation.ablations.registry import find_ablation, run_spec
@@ -16,6 +16,7 @@ from tiny_ablation.ablations.shared.head_ranking import HeadRanking
 from tiny_ablation.config.settings import to_settings
 from tiny_ablation.errors import ConfigError
 from tiny_ablation.paths import conf_dir
+from tiny_ablation.pipeline import run as carry_out
 from tiny_ablation.report.terminal import Screen
 from tiny_ablation.store.reader import load_run
 
@@ -45,7 +46,7 @@ def known_ranking(monkeypatch):
 def run(directory, *overrides):
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         cfg = compose("config", [*COMMON, *overrides])
-    app.run(run_spec(to_settings(cfg)), directory, Screen(quiet=True))
+    carry_out(run_spec(to_settings(cfg)), directory, Screen(quiet=True))
     return load_run(directory)
 
 

@@ -9,7 +9,7 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from tests.ablations.conftest import checked
-from tiny_ablation import app
+from tiny_ablation import app  # noqa: F401 (it registers the schema of every config group)
 from tiny_ablation.ablations.circuit import CircuitConfig
 from tiny_ablation.ablations.circuit.agreement import of_ranking
 from tiny_ablation.ablations.circuit.greedy import Search
@@ -23,6 +23,7 @@ from tiny_ablation.engine.edits import Edit, Intervention
 from tiny_ablation.errors import ConfigError
 from tiny_ablation.models.sources.toy_tokenizer import toy_tokenizer
 from tiny_ablation.paths import conf_dir
+from tiny_ablation.pipeline import run as carry_out
 from tiny_ablation.report.node_graph import node_graph
 from tiny_ablation.report.terminal import Screen
 from tiny_ablation.store.reader import load_run
@@ -36,7 +37,7 @@ def run(directory, *overrides):
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         cfg = compose("config", [*COMMON, *overrides])
     spec = run_spec(to_settings(cfg))
-    app.run(spec, directory, Screen(quiet=True))
+    carry_out(spec, directory, Screen(quiet=True))
     return load_run(directory), spec
 
 

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
 
-from tiny_ablation import app
+from tiny_ablation import app  # noqa: F401 (it registers the schema of every config group)
 from tiny_ablation.ablations.registry import all_ablations, run_spec
 from tiny_ablation.config.settings import to_settings
 from tiny_ablation.paths import conf_dir
+from tiny_ablation.pipeline import run as carry_out
 from tiny_ablation.report.terminal import Screen
 from tiny_ablation.store.reader import load_run
 
@@ -53,7 +54,7 @@ def own_cache(tmp_path_factory, monkeypatch):
 def run(directory, *overrides):
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         cfg = compose("config", [*COMMON, *overrides])
-    app.run(run_spec(to_settings(cfg)), directory, Screen(quiet=True))
+    carry_out(run_spec(to_settings(cfg)), directory, Screen(quiet=True))
     return load_run(directory)
 
 

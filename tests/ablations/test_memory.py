@@ -4,7 +4,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from tests.live_bytes import LiveBytes
-from tiny_ablation import app
+from tiny_ablation import app  # noqa: F401 (it registers the schema of every config group)
 from tiny_ablation.ablations.registry import run_spec
 from tiny_ablation.config.settings import to_settings
 from tiny_ablation.engine import parts
@@ -12,6 +12,7 @@ from tiny_ablation.engine.executor import Executor
 from tiny_ablation.models import loader
 from tiny_ablation.models.sources import toy
 from tiny_ablation.paths import conf_dir
+from tiny_ablation.pipeline import run as carry_out
 from tiny_ablation.report.terminal import Screen
 from tiny_ablation.run.measure import executors
 from tiny_ablation.run.prepare import prepare_run
@@ -60,7 +61,7 @@ def deeper():
 def earlier(tmp_path_factory):
     """A run over heads, from which circuits take their ranking."""
     directory = tmp_path_factory.mktemp("earlier")
-    app.run(
+    carry_out(
         spec("heads_zero", ["ablation.scales=[0]", "verify=off", "tracking=off", "dataset.n_examples=4"]),
         directory,
         Screen(quiet=True),

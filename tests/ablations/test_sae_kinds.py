@@ -161,7 +161,7 @@ def whole_run(tmp_path, text):
     """A run through the app, on the toy model."""
     from hydra import compose, initialize_config_dir
 
-    from tiny_ablation import app
+    from tiny_ablation import pipeline
     from tiny_ablation.ablations.registry import run_spec
     from tiny_ablation.config.settings import to_settings
     from tiny_ablation.paths import conf_dir
@@ -172,7 +172,7 @@ def whole_run(tmp_path, text):
         common = ["model=toy", "tracking=off", "dataset.n_examples=8", "stats.n_boot=200", "stats.n_perm=200"]
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
             cfg = compose("config", [*common, *overrides(text), *more])
-        app.run(run_spec(to_settings(cfg)), tmp_path / name, Screen(quiet=True))
+        pipeline.run(run_spec(to_settings(cfg)), tmp_path / name, Screen(quiet=True))
         return load_run(tmp_path / name)
 
     return run

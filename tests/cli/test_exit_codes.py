@@ -38,13 +38,13 @@ def test_the_other_pages_list_the_same(page):
     ],
 )
 def test_how_a_run_ends_is_its_code(cli, monkeypatch, raised, code, words):
-    from tiny_ablation import app
+    from tiny_ablation import pipeline
 
     def run(*_args, **_keys):
         if raised:
             raise raised
 
-    monkeypatch.setattr(app, "run", run)
+    monkeypatch.setattr(pipeline, "run", run)
     result = cli(*TOY)
     assert result.code == code
     assert words in result.err
@@ -52,12 +52,12 @@ def test_how_a_run_ends_is_its_code(cli, monkeypatch, raised, code, words):
 
 
 def test_what_nobody_expected_leaves_its_traceback_in_the_log(cli, monkeypatch, tmp_path):
-    from tiny_ablation import app
+    from tiny_ablation import pipeline
 
     def run(*_args, **_keys):
         raise RuntimeError("what nobody expected")
 
-    monkeypatch.setattr(app, "run", run)
+    monkeypatch.setattr(pipeline, "run", run)
     result = cli(*TOY, "hydra.run.dir=run")
     assert "Traceback" not in result.err
     log = (tmp_path / "run/run.log").read_text()

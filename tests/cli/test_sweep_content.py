@@ -81,21 +81,21 @@ def test_weights_that_change_while_a_sweep_runs_cost_the_cells_that_follow(cli, 
     """The cells before stay; the plan's weights are those that the sweep began with."""
     write_model(tmp_path, 0)
     write_rows(tmp_path / "rows.jsonl", *ROWS)
-    from tiny_ablation import app
+    from tiny_ablation import pipeline
 
     def then_change(spec, *rest, **how):
         run(spec, *rest, **how)
         write_model(tmp_path, 1)
 
-    run = app.run
-    monkeypatch.setattr(app, "run", then_change)
+    run = pipeline.run
+    monkeypatch.setattr(pipeline, "run", then_change)
     mixed = cli(*GRID)
     assert mixed.code == 1
     first, second = SweepDir(tmp_path / "sweep").summary, cli("status", "sweep", "--json").json()
     assert [cell["status"] for cell in json.loads(first.read_text())["cells"]] == ["ok", "failed"]
     assert "has changed since it was planned (weights files:" in second[1]["error"]
     write_model(tmp_path, 0)
-    monkeypatch.setattr(app, "run", run)
+    monkeypatch.setattr(pipeline, "run", run)
     again = cli(*GRID)
     assert again.code == 0, again.err
     assert again.out.count("done before") == 1

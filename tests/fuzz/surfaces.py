@@ -5,6 +5,7 @@ code is 2; nothing is written beside the place it was given. A hang and a memory
 has a deadline, the fuzzer a time and a memory limit.
 """
 
+import io
 import json
 import os
 import shutil
@@ -35,9 +36,12 @@ def told(place: Path) -> Iterator[None]:
         with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
             yield
     except Exception as error:
-        if cli._exit_code(error) != 2:
+        screen = io.StringIO()
+        with redirect_stderr(screen):
+            code = cli._tell(error, None)
+        if code != 2:
             raise
-        message = cli._message(error)
+        message = screen.getvalue().removeprefix("tiny-ablate: error: ").removesuffix("\n")
         assert message, "an error without words"
         assert message.isprintable(), f"not one printable line: {message!r}"
         assert len(message) < 20_000, f"a message of {len(message)} characters"

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from tests.families import D_HEAD, N_HEADS, saved
+from tiny_ablation import pipeline
 from tiny_ablation.cli import main
 from tiny_ablation.models import loader
 from tiny_ablation.models.fast import TreeLimits
 from tiny_ablation.models.hookpoints import HookPoint
 from tiny_ablation.models.network import Network
-from tiny_ablation.run import measure
 
 COMMON = [
     "tracking=off",
@@ -103,7 +103,7 @@ def put_back(monkeypatch, components, make):
 
     The proof when a model is loaded would refuse them; what it does not see is what verification is for.
     """
-    right, executors = Network.hook_point, measure.executors
+    right, executors = Network.hook_point, pipeline.executors
 
     def hook_point(self, name, layer):
         return make(self, layer, name) if name in components else right(self, name, layer)
@@ -112,7 +112,7 @@ def put_back(monkeypatch, components, make):
         monkeypatch.setattr(Network, "hook_point", hook_point)
         return executors(prepared)
 
-    monkeypatch.setattr(measure, "executors", with_the_fault)
+    monkeypatch.setattr(pipeline, "executors", with_the_fault)
 
 
 def by_part(self, layer, which):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from tiny_ablation.config.schema import DType
+from tiny_ablation.config.choices import DType
 
 if TYPE_CHECKING:
     from torch import Tensor
