@@ -57,7 +57,7 @@ PAIRS = [
         ),
         ("activation_patch", {"granularity": "attn_out", "direction": "corrupt_to_clean", "layers": [20], "positions": "each"}),
         ("heads_pair_zero", {"pairs": [["0.4", "23.4"], ["3.1", "3.2"]]}),
-        ("causal_trace", {"layers": [5], "noise_draws": 1, "window": 4}),
+        pytest.param("causal_trace", {"layers": [5], "noise_draws": 1, "window": 4}, marks=pytest.mark.slow),
         ("path_patch", {"layers": [2], "heads": [3], "receivers": ["L9H4"], "input": "q"}),
         ("path_patch", {"layers": [27], "heads": [0, 7]}),
     ],

@@ -42,6 +42,9 @@ SAID = {
     "sae_train": SAE,
     "heads_set_zero": ["ablation.sets={two: [0.1, 1.2], one: [L1H3]}", "ablation.n_random=3"],
 }
+# Another site or preset of a kind that always runs.
+ALIKE = {"attn_resample", "mlp_resample", "attn_optimal", "mlp_optimal", "heads_mean_template", "heads_resample_skip"}
+ALIKE |= {"heads_patch", "attn_zero", "attn_mean", "mlp_mean"}
 COMMON = ["model=toy", "tracking=off", "dataset.n_examples=8", "stats.n_boot=200", "stats.n_perm=200"]
 
 
@@ -63,7 +66,7 @@ def test_every_kind_has_a_yaml_file_and_every_file_a_kind():
     assert set(all_ablations()) <= set(ABLATIONS)
 
 
-@pytest.mark.parametrize("name", ABLATIONS)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in ALIKE else n for n in ABLATIONS])
 def test_runs_end_to_end(tmp_path, name):
     said = SAID.get(name, [])
     if name == "circuit":  # takes its ranking from a run over heads

@@ -94,7 +94,8 @@ def peak(work):
     return live.peak - results
 
 
-@pytest.mark.parametrize("name", [n if n == "heads_zero" else pytest.param(n, marks=pytest.mark.slow) for n in KINDS])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", KINDS)
 def test_four_times_as_many_interventions_hold_as_much(name, monkeypatch, request):
     few, many = KINDS[name]
     if name == "circuit":

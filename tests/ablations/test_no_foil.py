@@ -39,7 +39,7 @@ def test_the_metrics_that_compare_with_a_foil_say_so():
     assert {name for name in metric_names() if metric(name).needs_foil} == NEED
 
 
-@pytest.mark.parametrize(("span", "longer"), [("first", ""), ("full", " a b")])
+@pytest.mark.parametrize(("span", "longer"), [("first", ""), pytest.param("full", " a b", marks=pytest.mark.slow)])
 def test_numbers_are_those_of_the_same_rows_with_foils(cli, rows, span, longer):
     """What needs no foil does not look at it, and half of the rows may lack theirs."""
     measure = (*TOY, f"metrics.span={span}", f"metrics.names=[{FREE[span]}]", "ablation=heads_zero", "ablation.scales=[0.0]")

@@ -137,6 +137,7 @@ def test_a_terminal_gets_whole_words_and_a_log_one_line(monkeypatch):
         assert max(map(len, shown)) <= 60 or not terminal
 
 
+@pytest.mark.slow
 def test_an_interrupt_that_falls_into_a_clean_up_is_not_lost():
     code = """if True:
         import signal, sys, time

@@ -139,6 +139,7 @@ def test_hydra_writes_nothing_of_its_own(cli, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_the_one_file_that_hydra_writes_into_a_sweep_is_on_record(cli, tmp_path):
     grid = ("-m", *QUICK, "seed=0,1", "hydra.sweep.dir=sweep", "hydra/launcher=basic")
     assert cli(*grid).code == 0

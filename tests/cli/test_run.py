@@ -182,7 +182,9 @@ def stages(directory):
     return json.loads((directory / "metrics/profile.json").read_text())["stages"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, *(pytest.param(n, marks=pytest.mark.slow) for n in (signal.SIGINT, signal.SIGHUP))]
+)
 def test_signals(tmp_path, number):
     command = [
         sys.executable,

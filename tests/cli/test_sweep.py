@@ -122,6 +122,7 @@ def test_a_directory_of_another_sweep_is_refused(swept, cli, tmp_path):
     assert matrices(tmp_path / "sweep") == before
 
 
+@pytest.mark.slow
 def test_models_are_loaded_once_a_process(cli, tmp_path, monkeypatch):
     from tiny_ablation.models import loader
 

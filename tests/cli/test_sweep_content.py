@@ -59,7 +59,9 @@ def other_data(place):
     write_rows(place / "rows.jsonl", *ROWS[::-1])
 
 
-@pytest.mark.parametrize(("change", "told"), [(other_weights, "weights files:"), (other_data, "data ")])
+@pytest.mark.parametrize(
+    ("change", "told"), [pytest.param(other_weights, "weights files:", marks=pytest.mark.slow), (other_data, "data ")]
+)
 def test_a_finished_sweep_of_other_content_is_not_overwritten_unless_asked(swept, cli, change, told):
     before, runs = matrices(swept / "sweep"), digests(swept)
     change(swept)

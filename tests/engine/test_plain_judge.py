@@ -107,6 +107,7 @@ def test_every_metric_of_every_head_and_example(smollm2_network, prompts, shared
     check_means(means)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shared", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["tree", "buckets"])
 def test_sets_of_answers_are_sums_of_probabilities(smollm2_network, smollm2, years, shared):
     """Greater-than: p(decades above) - p(the others), summed by hand from the digits of the start that the text shows."""
@@ -133,6 +134,7 @@ def test_sets_of_answers_are_sums_of_probabilities(smollm2_network, smollm2, yea
     check_means(pairs)
 
 
+@pytest.mark.slow
 def test_mixed_lengths_single_rows_and_another_order_agree(smollm2_network, prompts):
     together = run(smollm2_network, prompts)
     mean = lambda found: torch.stack([found[p.name]["logit_diff"] for p in prompts]).mean(0)  # noqa: E731

@@ -76,6 +76,7 @@ RUN_FILES = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", some(1, 8))
 def test_a_file_of_a_run(damaged, number):
     damaged(scenes.RUN, number, RUN_FILES, (REPORT,))

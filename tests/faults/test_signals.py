@@ -44,6 +44,7 @@ def stopped(undisturbed, fresh, attempt, zygote):
     return stop
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", some(1, 5))
 def test_a_run(stopped, number):
     stopped(scenes.RUN, number)
@@ -231,6 +232,7 @@ def test_a_run_in_the_directory_of_a_sweep(undisturbed, finished, attempt, zygot
         same(undisturbed(scenes.BASIC).results, scenes.sweep_files(place))
 
 
+@pytest.mark.slow
 def test_a_run_that_replaces_another_leaves_nothing_of_it(undisturbed, finished, fresh, attempt, zygote):
     """resume=false is how it is asked for."""
     place, alone = finished(scenes.RUN), fresh(scenes.RUN)

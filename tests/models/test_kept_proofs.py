@@ -69,6 +69,7 @@ def test_what_was_kept_is_what_was_proven_and_costs_one_short_pass(directory: Pa
     assert [file.name for file in cache.glob("*/*.json")] == ["proof.json"]
 
 
+@pytest.mark.slow
 def test_units_that_are_not_in_order_and_factors_by_coordinate_are_kept(directory: Path) -> None:
     first = build_network(load(directory))
     z = first.hook_point("z", 0)
@@ -96,6 +97,7 @@ def test_a_model_that_lies_is_refused_though_an_honest_one_was_kept_under_its_na
             network.hook_point(component, 0)
 
 
+@pytest.mark.slow
 def test_weights_that_were_changed_in_memory_are_proven_anew(directory: Path) -> None:
     proven(load(directory))
     changed = load(directory)
@@ -103,6 +105,7 @@ def test_weights_that_were_changed_in_memory_are_proven_anew(directory: Path) ->
     assert build_network(changed).tokens > 8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "damage",
     [lambda text: text[:-40], lambda text: text.replace('"side": "in"', '"side": "out"'), lambda text: ""],
@@ -132,6 +135,7 @@ def test_each_of_precision_code_threads_and_libraries_has_a_proof_of_its_own(
     assert len([*cache.glob("*/proof.json")]) == 5
 
 
+@pytest.mark.slow
 def test_paths_that_do_not_agree_stay_off_and_those_that_failed_are_tried_again(directory: Path) -> None:
     network = proven(load(directory))
     network.proof.keep_off(32, {"resuming": "begun at block 1, logits differ from the bare model's by 1.0e+00 of their size"})

@@ -58,7 +58,7 @@ def logits(hf) -> torch.Tensor:
     return hf(input_ids=LONG, use_cache=False).logits
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", *(pytest.param(d, marks=pytest.mark.slow) for d in DTYPES[2:])])
 def test_a_file_is_loaded_as_from_pretrained_loads_it(directory: Path, dtype: str) -> None:
     theirs = AutoModelForCausalLM.from_pretrained(directory, dtype=getattr(torch, dtype))
     ours = load(directory, dtype).hf

@@ -69,7 +69,7 @@ def test_the_weights_are_kept_packed_and_follow_the_precision_of_the_run(tmp_pat
 
 
 @needs_bitsandbytes
-@pytest.mark.parametrize(("family", "bits"), [("llama", "4bit"), ("gpt2", "8bit")])
+@pytest.mark.parametrize(("family", "bits"), [("llama", "4bit"), pytest.param("gpt2", "8bit", marks=pytest.mark.slow)])
 def test_a_run_is_verified_against_the_dequantised_model(cli, tmp_path, family, bits):
     path = saved(family, tmp_path / family)
     run = (

@@ -169,7 +169,7 @@ DEFAULT = (
     ("fault", "verdict", "said"),
     [
         (None, "ok", None),
-        (faults.sign_flip(23, 4), "bug", "L23H4"),
+        pytest.param(faults.sign_flip(23, 4), "bug", "L23H4", marks=pytest.mark.slow),
         pytest.param(faults.drift(3e-4), "drift", "L0H", marks=pytest.mark.slow),
         pytest.param(faults.stale_buffer(23), "bug", "L23H", marks=pytest.mark.slow),
     ],

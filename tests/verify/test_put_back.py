@@ -58,7 +58,7 @@ def rounded_buffers(keep_dtype):
     return settle
 
 
-@pytest.mark.parametrize("keep_dtype", [False, True])
+@pytest.mark.parametrize("keep_dtype", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_rotary_frequencies_are_rounded(verify, monkeypatch, keep_dtype):
     monkeypatch.setattr(loader, "_settle", rounded_buffers(keep_dtype))
     code, found = verify("llama", "ablation=heads_zero", "device.dtype=bfloat16")
@@ -66,12 +66,14 @@ def test_rotary_frequencies_are_rounded(verify, monkeypatch, keep_dtype):
     assert "model.rotary_emb.inv_freq" in found["faults"][0]
 
 
+@pytest.mark.slow
 def test_frequencies_that_are_kept_are_no_fault(verify):
     code, found = verify("llama", "ablation=heads_zero", "device.dtype=bfloat16")
     assert code == 0
     assert not [fault for fault in found["faults"] if "in the run's model" in fault]
 
 
+@pytest.mark.slow
 def test_weights_that_are_not_those_of_the_files(verify, monkeypatch):
     real = loader._settle
 
@@ -89,6 +91,7 @@ def test_weights_that_are_not_those_of_the_files(verify, monkeypatch):
 LONG = ("ablation=heads_zero", "dataset=facts")
 
 
+@pytest.mark.slow
 def test_prompts_of_lengths_that_turn_by_other_angles_share_a_pass(verify, monkeypatch):
     code, found = verify("phi3", *LONG)
     assert (code, found["verdict"]) == (0, "ok")
@@ -122,7 +125,7 @@ def by_part(self, layer, which):
     return HookPoint(f"blocks.{layer}.{which}", joint, "out", units)
 
 
-@pytest.mark.parametrize("component", ["q", "k", "v"])
+@pytest.mark.parametrize("component", ["q", *(pytest.param(c, marks=pytest.mark.slow) for c in "kv")])
 def test_a_fused_layout_is_taken_for_another(verify, monkeypatch, component):
     put_back(monkeypatch, "qkv", by_part)
     code, found = verify("falcon_rw", "ablation=heads_zero", f"ablation.component={component}")
@@ -130,6 +133,7 @@ def test_a_fused_layout_is_taken_for_another(verify, monkeypatch, component):
     assert re.match(r"the effect of L\dH\d scale", found["faults"][0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("asked", "verdict", "said"), [("auto", "bug", "[gMASK] <sop>"), ("false", "ok", None), ("true", "bug", "[gMASK]")]
 )
@@ -154,7 +158,7 @@ def before_norms(self, layer, which):
     return HookPoint(f"blocks.{layer}.{which}", module, "out")
 
 
-@pytest.mark.parametrize("family", ["gemma3", "olmo2", "granite"])
+@pytest.mark.parametrize("family", ["gemma3", *(pytest.param(f, marks=pytest.mark.slow) for f in ("olmo2", "granite"))])
 def test_what_is_added_is_read_before_norms_and_factors(verify, monkeypatch, family):
     put_back(monkeypatch, ("attn_out", "mlp_out"), before_norms)
     code, found = verify(family, "ablation=mlp_mean")
@@ -162,12 +166,14 @@ def test_what_is_added_is_read_before_norms_and_factors(verify, monkeypatch, fam
     assert "mlp" in found["first_difference"].lower() or "attention output" in found["first_difference"]
 
 
+@pytest.mark.slow
 def test_experts_are_verified_in_double_precision(verify):
     code, found = verify("mixtral", "ablation=heads_zero", *EVERYTHING)
     assert (code, found["verdict"]) == (0, "ok")
     assert found["device_verify"].startswith("cpu float64")
 
 
+@pytest.mark.slow
 def test_a_router_near_a_tie_is_told_as_that(verify, monkeypatch):
     """The run chooses another expert wherever two are within rounding: large differences, and no bug."""
     from transformers.models.mixtral.modeling_mixtral import MixtralTopKRouter
