@@ -140,6 +140,11 @@ def _only_what_passes_the_first_step(p: Any, *_: Any) -> Any:
     return np.full(len(p), np.nan)
 
 
+def _as_if_not_chosen(sums, *_args, **_how):
+    """Intervals that widen no other."""
+    return np.full(len(sums), np.inf), np.full(len(sums), -np.inf)
+
+
 FAULTS = {
     "intervals that are too narrow": ("cluster_means", _narrow, {COVERAGE}),
     "rates by the intervals of means": ("rate_intervals", _rates_as_means, {COVERAGE}),
@@ -151,7 +156,7 @@ FAULTS = {
     ),
     "no correction for many heads": ("q_values", lambda p, *_: p, {FALSE}),
     "q-values that are withheld": ("q_values", _only_what_passes_the_first_step, {POWER}),
-    "no allowance for the choice": ("_selected", lambda *args: args[-1], {SELECTED}),
+    "no allowance for the choice": ("selected_intervals", _as_if_not_chosen, {SELECTED}),
     "raw sizes": ("_shrunken", lambda sums, sizes, _: sums.sum(1) / sizes.sum(), {SHRUNKEN}),
 }
 
