@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -88,8 +89,10 @@ def test_a_conversion_gives_the_same_bytes_each_time_and_draws_nothing(tmp_path:
 
 
 def test_conversion_says_nothing_where_there_is_no_terminal(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str], gguf_file: Make
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], gguf_file: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Those that Hydra left behind in this process, whose stream was another test's.
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
     load(gguf_file(tmp_path / "toy.gguf"))
     assert capfd.readouterr() == ("", "")
 
