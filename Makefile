@@ -48,7 +48,7 @@ coverage: env
 	$(PYTEST) --cov --cov-report=term --cov-report=html
 
 test-slow: env $(VENV)-launchers/.installed
-	$(PYTEST) -m 'slow and not faults and not fuzz and not training'
+	TINY_ABLATE_CHECK_TYPES=1 $(PYTEST) -m 'slow and not faults and not fuzz and not training'
 
 # Not part of .ci/run: it needs two cores for itself.
 test-training: env

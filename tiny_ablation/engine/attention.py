@@ -16,6 +16,7 @@ from contextlib import ExitStack
 from functools import partial
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from tiny_ablation.engine.bare.model import Bare
@@ -32,6 +33,7 @@ from tiny_ablation.models.scores import refused
 from tiny_ablation.models.watch import removed
 
 Place = tuple[str, int]
+Values = Float[Tensor, "rows tokens heads width"]
 _PARTS = ("q", "k", "v", "z")
 # Of the largest value, as in `models.judge`, and twice for two sums.
 _TOLERANCE = {torch.float64: 1e-5, torch.float32: 2e-4, torch.bfloat16: 0.2, torch.float16: 0.2}
@@ -99,7 +101,7 @@ def require_patterns(network: Network, layers: Sequence[int], *, uniform: bool) 
 def _apart(network: Network, layers: Sequence[int]) -> bool:
     """Whether other heads write the same where the query of the first is zero: a norm over all heads would change them."""
 
-    def without_first(x: Tensor) -> Tensor:
+    def without_first(x: Values) -> Values:
         x = x.clone()
         x[..., 0, :] = 0
         return x
@@ -127,8 +129,8 @@ def _fault_of_uniform(network: Network, layers: Sequence[int]) -> str | None:
     return None
 
 
-def _means(v: Tensor, window: int) -> Tensor:
-    """(rows, tokens, heads, width): the mean over each token and those before it, at most so many."""
+def _means(v: Values, window: int) -> Values:
+    """The mean over each token and those before it, at most so many."""
     return torch.stack([v[:, max(0, at + 1 - window) : at + 1].mean(1) for at in range(v.shape[1])], 1)
 
 
@@ -143,12 +145,12 @@ def _fault_of_others(network: Network, layers: Sequence[int]) -> str | None:
 
 
 def _seen(
-    network: Network, ids: Tensor, layers: Sequence[int], put: Mapping[Place, Callable[[Tensor], Tensor]]
-) -> dict[Place, Tensor]:
+    network: Network, ids: Int[Tensor, "rows tokens"], layers: Sequence[int], put: Mapping[Place, Callable[[Values], Values]]
+) -> dict[Place, Values]:
     """What stands at each part of the layers in one pass, after what is put there."""
-    seen: dict[Place, Tensor] = {}
+    seen: dict[Place, Values] = {}
 
-    def write(place: Place, x: Tensor) -> None:
+    def write(place: Place, x: Values) -> None:
         if place in put:
             x.copy_(put[place](x))
         seen[place] = x.clone()

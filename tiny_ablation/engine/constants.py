@@ -14,11 +14,12 @@ from functools import cached_property
 from typing import NamedTuple
 
 import torch
+from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
 from tiny_ablation.engine.edits import PositionSpec
 from tiny_ablation.engine.executor import TREE_NODES
-from tiny_ablation.engine.forward import Cache, Passes, Place, Writer
+from tiny_ablation.engine.forward import Cache, Passes, Place, Values, Writer
 from tiny_ablation.engine.layout import Batch, build_batches
 from tiny_ablation.engine.means import Means
 from tiny_ablation.engine.prompts import Prompt, sequences
@@ -32,9 +33,9 @@ GRAPH_TOKENS = 1024
 class Learned(NamedTuple):
     """Constants of some units of one place."""
 
-    values: Tensor  # (units, width), in the model's precision and on its device
-    losses: dict[str, Tensor]  # by `zero`, `mean` and `optimal` the loss on the prompts that were learned on, (units,) float64
-    held_out: dict[str, Tensor]  # the same on other prompts
+    values: Float[Tensor, "units width"]  # in the model's precision and on its device
+    losses: dict[str, Float64[Tensor, "units"]]  # by `zero`, `mean` and `optimal` the loss on the prompts that were learned on
+    held_out: dict[str, Float64[Tensor, "units"]]  # the same on other prompts
 
 
 class _Run(NamedTuple):
@@ -42,8 +43,8 @@ class _Run(NamedTuple):
 
     batch: Batch
     cache: Cache
-    weights: Tensor
-    nodes: Tensor | None
+    weights: Float64[Tensor, "n_reads"]
+    nodes: Int[Tensor, "k"] | None
 
 
 @dataclass(frozen=True)
@@ -80,8 +81,14 @@ class Constants:
         return Learned(points["optimal"], losses, held)
 
     def _descend(
-        self, place: Place, units: Sequence[int], best: Tensor, least: Tensor, steps: int, rate: float
-    ) -> tuple[Tensor, Tensor]:
+        self,
+        place: Place,
+        units: Sequence[int],
+        best: Float[Tensor, "units width"],
+        least: Float64[Tensor, "units"],
+        steps: int,
+        rate: float,
+    ) -> tuple[Float[Tensor, "units width"], Float64[Tensor, "units"]]:
         """The best of these points and of those that descent from the mean passes, and its losses."""
         mean = self._means.values[place][0, list(units)].clone()
         wide = torch.promote_types(mean.dtype, torch.float32)
@@ -101,9 +108,9 @@ class Constants:
         return best, least
 
     def _losses(
-        self, place: Place, units: Sequence[int], at: Tensor, runs: Sequence[_Run], *, back: bool = False
-    ) -> tuple[Tensor, Tensor | None]:
-        """(units,) the loss with each unit at its constant, and its gradients (units, width) if asked for."""
+        self, place: Place, units: Sequence[int], at: Float[Tensor, "units width"], runs: Sequence[_Run], *, back: bool = False
+    ) -> tuple[Float64[Tensor, "units"], Float[Tensor, "units width"] | None]:
+        """The loss with each unit at its constant, and its gradients if asked for."""
         losses, grads = torch.zeros(len(units), dtype=torch.float64), torch.zeros_like(at)
         for run in runs:
             clean = _log_probabilities(run.cache.logits)
@@ -155,8 +162,8 @@ class Constants:
 
     @cached_property
     @torch.no_grad()
-    def _sizes(self) -> dict[Place, Tensor]:
-        """For each place (units,) the root mean square of what its units write at the tokens that are replaced."""
+    def _sizes(self) -> dict[Place, Float64[Tensor, "units"]]:
+        """For each place the root mean square of what its units write at the tokens that are replaced."""
         squares: dict[Place, list[Tensor]] = {place: [] for place in self.places}
         for run in self._runs:
             for place, at in self._passes.clean(run.batch, self.places).at.items():
@@ -164,13 +171,12 @@ class Constants:
         return {place: torch.cat(parts).mean(0).sqrt() for place, parts in squares.items()}
 
 
-def _log_probabilities(logits: Tensor) -> Tensor:
+def _log_probabilities(logits: Float[Tensor, "*runs n_reads d_vocab"]) -> Float[Tensor, "*runs n_reads d_vocab"]:
     return (logits if logits.dtype == torch.float64 else logits.float()).log_softmax(-1)
 
 
-def _putting(run: int, unit: int, nodes: Tensor | None, point: Tensor) -> Writer:
-    def write(x: Tensor) -> None:
-        # (runs, nodes, units, width)
+def _putting(run: int, unit: int, nodes: Int[Tensor, "k"] | None, point: Float[Tensor, "width"]) -> Writer:
+    def write(x: Values) -> None:
         if nodes is None:
             x[run, :, unit] = point
         else:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Int
 from torch import Tensor, nn
 
 from tiny_ablation.engine.executor import Executor
@@ -100,10 +101,10 @@ def peak_rate(network: Network, clock: Callable[[], float] = time.perf_counter, 
     return 2 * rows * _n_weights(network.blocks[0]) / min(times)
 
 
-def pass_operations(network: Network, batch: Batch, only: Tensor | None = None) -> tuple[float, float]:
+def pass_operations(network: Network, batch: Batch, only: Int[Tensor, "k"] | None = None) -> tuple[float, float]:
     """Operations of one block, and of the end of a pass (the last MLP and the unembedding are at the answers only).
 
-    `only` is (k,) the nodes that are computed; None for all. Counted: the matrices for every distinct node, and attention
+    `only` is the nodes that are computed; None for all. Counted: the matrices for every distinct node, and attention
     between nodes that see each other. Not counted: norms, activations, softmax, rotary embeddings, metrics.
     """
     shape = network.shape

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from tiny_ablation.engine.edits import Ids
@@ -84,14 +85,11 @@ class Pen:
         """The continuation so far, without what ended it."""
         return self._decoding.text(self.prompt.ids, self.ids)
 
-    def write(self, logits: Tensor) -> Tensor:
-        """Write the next token of a text that is open.
-
-        Args:
-            logits: (d_vocab,) of the next token.
+    def write(self, logits: Float[Tensor, "d_vocab"]) -> Float[Tensor, "d_vocab"]:
+        """Write the next token, of which these are the logits, to a text that is open.
 
         Returns:
-            (d_vocab,) the scores of which the largest was taken, in logits.
+            The scores of which the largest was taken, in logits.
 
         Raises:
             NumericsError: the logits are NaN or infinite.

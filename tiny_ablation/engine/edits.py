@@ -10,9 +10,13 @@ from tiny_ablation.models.hookpoints import HEAD_COMPONENTS
 from tiny_ablation.models.labels import head_label
 
 if TYPE_CHECKING:
+    from jaxtyping import Bool, Float
     from torch import Tensor
 
     from tiny_ablation.models.network import Network
+
+    Values = Float[Tensor, "n *units width"]  # at n tokens; without the axis of units where an edit names one
+    Meant = Bool[Tensor, "n *units width"]  # which of the scores are meant
 
 Ids = tuple[int, ...]
 
@@ -29,8 +33,8 @@ class Lookup(ABC):
         """The row that this token takes."""
 
     @abstractmethod
-    def values(self, component: str, layer: int) -> "Tensor":
-        """(n_rows, units, width): the rows at one place."""
+    def values(self, component: str, layer: int) -> "Float[Tensor, 'n_rows units width']":
+        """The rows at one place."""
 
 
 class Replacement(ABC):
@@ -53,17 +57,14 @@ class Replacement(ABC):
     network: "Network | None" = None
 
     @abstractmethod
-    def value(self, current: "Tensor", source: "Tensor | None", edit: "Edit") -> "Tensor":
+    def value(self, current: "Values", source: "Values | Meant | None", edit: "Edit") -> "Values":
         """The values to write.
 
         Args:
-            current: (n, width), or (n, units, width) where the edit names no unit: what the run has there. Not to be changed.
-            source: the same shape, what the source run has at the aligned positions, or the rows of `lookup` that these
-                tokens take; of an edit with `keys`, which of the scores are meant (bool); None without any of these.
+            current: what the run has there. Not to be changed.
+            source: what the source run has at the aligned positions, or the rows of `lookup` that these tokens take; of an edit
+                with `keys`, which of the scores are meant; None without any of these.
             edit: the edit that is being made.
-
-        Returns:
-            A tensor of the shape of `current`.
         """
 
     def tag(self, example: int, position: int) -> Hashable:
@@ -129,7 +130,7 @@ class Cut(Replacement):
 
     name = "cut"
 
-    def value(self, current: "Tensor", source: "Tensor | None", edit: Edit) -> "Tensor":  # noqa: ARG002
+    def value(self, current: "Values", source: "Values | Meant | None", edit: Edit) -> "Values":  # noqa: ARG002
         """See `Replacement.value`."""
         assert source is not None
         return current.masked_fill(source.to(current.device), float("-inf"))

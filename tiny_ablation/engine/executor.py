@@ -16,11 +16,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
-from torch import Tensor
 
 from tiny_ablation.engine.attention import require_exact_edges
 from tiny_ablation.engine.edits import Intervention
-from tiny_ablation.engine.forward import Cache, Passes
+from tiny_ablation.engine.forward import Cache, Passes, Values
 from tiny_ablation.engine.layout import Batch, Tagger, all_edits, build_batches, count_nodes, tagger
 from tiny_ablation.engine.parts import in_parts
 from tiny_ablation.engine.prompts import Prompt, TokenSequence, sequences
@@ -237,7 +236,7 @@ class Executor:
     def _check_self_patch(self, batch: Batch, cache: Cache) -> None:
         """Patching a run with itself must change nothing, at the first and the middle block."""
 
-        def rewrite(x: Tensor) -> None:  # what is there already
+        def rewrite(x: Values) -> None:  # what is there already
             x.copy_(x.clone())
 
         for layer in (0, self.network.shape.n_layers // 2):

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from tiny_ablation.engine.layout import Batch
@@ -30,17 +31,18 @@ from tiny_ablation.models.watch import removed
 MIN_ROWS = 4
 
 Place = tuple[str, int]  # (component, layer)
-Writer = Callable[[Tensor], None]  # writes into a view (runs, nodes, units, width)
+Values = Float[Tensor, "runs nodes units width"]  # what stands at a place in copies of a batch
+NodeValues = Float[Tensor, "nodes units width"]  # the same of one copy
+Writer = Callable[[Values], None]  # writes into a view
 
 
 @dataclass
 class Cache:
     """What one clean pass leaves behind."""
 
-    # for each block, (rows, width, d_model): the residual stream that enters it
-    resid: list[Tensor] = field(default_factory=list)
-    at: dict[Place, Tensor] = field(default_factory=dict)  # for each captured place, (nodes, units, width)
-    logits: Tensor = field(default_factory=lambda: torch.empty(0))  # (n_reads, d_vocab)
+    resid: list[Float[Tensor, "rows width d_model"]] = field(default_factory=list)  # what enters each block
+    at: dict[Place, NodeValues] = field(default_factory=dict)  # of each captured place
+    logits: Float[Tensor, "n_reads d_vocab"] = field(default_factory=lambda: torch.empty(0, 0))
     # how the nodes of a prefix tree attend, with the keys and values of every block; None for other layouts
     attention: TreeAttention | None = None
 
@@ -96,9 +98,15 @@ class Passes:
             cache.logits = self._run(batch, 1, cache.attention, trimmed=trimmed, keep=True)[0]
 
     def edited(
-        self, batch: Batch, cache: Cache, start: int, writers: dict[Place, list[Writer]], runs: int, only: Tensor | None = None
-    ) -> Tensor:
-        """Run `runs` copies of the batch from block `start`, each with its edits.
+        self,
+        batch: Batch,
+        cache: Cache,
+        start: int,
+        writers: dict[Place, list[Writer]],
+        runs: int,
+        only: Int[Tensor, "k"] | None = None,
+    ) -> Float[Tensor, "{runs} n_reads d_vocab"]:
+        """The logits of `runs` copies of the batch, run from block `start`, each with its edits.
 
         Args:
             batch: the prompts.
@@ -106,11 +114,8 @@ class Passes:
             start: the first block that runs.
             writers: for each place, what writes there; each sees all copies and writes to its own.
             runs: number of copies.
-            only: (k,) the nodes that are computed, ascending; the others must be as in the clean pass. None for all. Writers
+            only: the nodes that are computed, ascending; the others must be as in the clean pass. None for all. Writers
                 see these nodes alone. Needs `cache.attention`.
-
-        Returns:
-            (runs, n_reads, d_vocab) logits.
 
         Raises:
             GuardError: a hook did not fire exactly once.
@@ -132,8 +137,8 @@ class Passes:
 
     def captured(
         self, batch: Batch, cache: Cache, start: int, writers: dict[Place, list[Writer]], runs: int, capture: Sequence[Place]
-    ) -> dict[Place, Tensor]:
-        """As `edited`, but for what stands at `capture` in the edited runs: for each place (runs, nodes, units, width)."""
+    ) -> dict[Place, Float[Tensor, "{runs} nodes units width"]]:
+        """As `edited`, but for what stands at `capture` in the edited runs."""
         at: dict[Place, Tensor] = {}
         with ExitStack() as stack:
             stack.enter_context(self._resumed(batch, cache, start, runs))
@@ -161,7 +166,9 @@ class Passes:
             stack.enter_context(removed(point.on_write(_edit(write, runs, fired, place))))
 
     @contextmanager
-    def _resumed(self, batch: Batch, cache: Cache, start: int, runs: int, only: Tensor | None = None) -> Iterator[None]:
+    def _resumed(
+        self, batch: Batch, cache: Cache, start: int, runs: int, only: Int[Tensor, "k"] | None = None
+    ) -> Iterator[None]:
         """Within: a pass begins at block `start`, which receives what enters it in the cached run, for every copy.
 
         Where the model cannot begin there it begins earlier, or runs as a whole.
@@ -181,24 +188,26 @@ class Passes:
         last = self.network.shape.n_layers - 1
         return not any(layer == last and component in ("mlp_out", "neurons", "resid_post") for component, layer in places)
 
-    def _last_mlp_on(self, nodes: Tensor, batch: Batch, runs: int) -> AbstractContextManager[None]:
+    def _last_mlp_on(self, nodes: Int[Tensor, "k"], batch: Batch, runs: int) -> AbstractContextManager[None]:
         """Within: the last block's MLP computes these nodes; the others, which nothing reads any more, get zeros."""
         mlp, shape = self.network.parts[-1].mlp, []
         assert mlp is not None
 
-        def gather(x: Tensor) -> Tensor:
+        def gather(x: Tensor) -> Float[Tensor, "runs k d_model"]:
             shape.append(x.shape)
             return x.reshape(runs, batch.n_nodes, -1)[:, nodes]
 
-        def scatter(y: Tensor) -> Tensor:
+        def scatter(y: Tensor) -> Float[Tensor, "... d_model"]:
             whole = y.new_zeros(runs, batch.n_nodes, y.shape[-1])
             whole[:, nodes] = y.view(runs, len(nodes), -1)
             return whole.view(*shape.pop()[:-1], -1)
 
         return mlp_on(mlp, gather, scatter)
 
-    def _run(self, batch: Batch, runs: int, attention: TreeAttention | None, *, trimmed: bool, keep: bool = False) -> Tensor:
-        """(runs, n_reads, d_vocab): the model's own forward, with logits at the reads only."""
+    def _run(
+        self, batch: Batch, runs: int, attention: TreeAttention | None, *, trimmed: bool, keep: bool = False
+    ) -> Float[Tensor, "{runs} n_reads d_vocab"]:
+        """The model's own forward, with logits at the reads only."""
         device, paths = self.network.device, self.paths(batch)
         reads = batch.read_nodes.to(device)
         # Matrix products of fewer than four rows are summed in another order than larger ones. With four, a run alone and
@@ -237,17 +246,17 @@ def _all_fired(fired: dict[Place, int]) -> Iterator[None]:
 
 
 def _keep(into: dict[Place, Tensor], place: Place, nodes: int) -> Callable[[Tensor], None]:
-    def hook(values: Tensor) -> None:
-        # (rows, width, units, d) -> (nodes, units, d); a copy, so that no later edit can reach into the cache
+    def hook(values: Float[Tensor, "... units width"]) -> None:
+        # a copy, so that no later edit can reach into the cache
         into[place] = values.clone().reshape(nodes, *values.shape[-2:])
 
     return hook
 
 
 def _edit(write: list[Writer], runs: int, fired: dict[Place, int], place: Place) -> Callable[[Tensor], None]:
-    def hook(values: Tensor) -> None:
+    def hook(values: Float[Tensor, "... units width"]) -> None:
         fired[place] += 1
-        # (runs * rows, width, units, d) -> (runs, rows * width, units, d), still a view
+        # (runs * rows, tokens, units, width) -> (runs, rows * tokens, units, width), still a view
         split = values.view(runs, -1, *values.shape[-2:])
         for writer in write:
             writer(split)

@@ -18,12 +18,13 @@ from itertools import count
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from tiny_ablation.engine.decoding import Decoding, Pen
 from tiny_ablation.engine.edits import Edit, Intervention
 from tiny_ablation.engine.executor import Executor
-from tiny_ablation.engine.forward import Cache, Place, Writer
+from tiny_ablation.engine.forward import Cache, Place, Values, Writer
 from tiny_ablation.engine.layout import Batch, build_batches, tagger
 from tiny_ablation.engine.results import BatchResult
 from tiny_ablation.errors import is_out_of_memory
@@ -152,7 +153,7 @@ class Generation(Executor):
         return writers
 
 
-def _write(number: int, edit: Edit, at: list[int], rows: Tensor | None, x: Tensor) -> None:
-    """Make an edit in run `number` of (runs, examples, units, width)."""
+def _write(number: int, edit: Edit, at: list[int], rows: Float[Tensor, "k *one_unit width"] | None, x: Values) -> None:
+    """Make an edit in run `number`, whose nodes are one token of each example."""
     mine: Any = x[number] if edit.unit is None else x[number, :, edit.unit]
     mine[at] = edit.replacement.value(mine[at], rows, edit)

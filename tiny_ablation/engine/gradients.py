@@ -16,10 +16,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Bool, Float, Float64, Shaped
 from torch import Tensor
 
 from tiny_ablation.engine.edits import Edit, PositionSpec, Replacement
-from tiny_ablation.engine.forward import Passes, Place, Writer
+from tiny_ablation.engine.forward import NodeValues, Passes, Place, Values, Writer
 from tiny_ablation.engine.layout import Batch, build_batches
 from tiny_ablation.engine.prompts import Prompt, Read, TokenSequence, sequences
 from tiny_ablation.errors import DataError
@@ -53,11 +54,8 @@ class AttributionQuery:
 
 def estimate(
     network: Network, prompts: Sequence[Prompt], question: AttributionQuery, *, batch_tokens: int = GRAPH_TOKENS
-) -> Tensor:
-    """The estimated change of the metric for every site and example.
-
-    Returns:
-        (n_layers, n_units, n_examples) float64, on the CPU; 0 in layers that are not asked about.
+) -> Float64[Tensor, "n_layers n_units {len(prompts)}"]:
+    """The estimated change of the metric for every site and example, on the CPU; 0 in layers that are not asked about.
 
     Raises:
         DataError: an example has no foil; or a source run is not as long as its prompt, and more than the last token would be
@@ -89,8 +87,8 @@ def estimate(
 
 def gradients_at(
     network: Network, prompts: Sequence[Prompt], place: Place, *, full: bool = False, batch_tokens: int = GRAPH_TOKENS
-) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """The index of each example, what stands at one place of its run, and the gradient of the metric there (seq, units, width).
+) -> Iterator[tuple[int, Float[Tensor, "seq units width"], Float[Tensor, "seq units width"]]]:
+    """The index of each example, what stands at one place of its run, and the gradient of the metric there.
 
     With `full` the metric is the log probability of whole answers, as in `AttributionQuery`; each example then comes twice.
     """
@@ -131,8 +129,8 @@ class _Part:
         """The component in every layer that is asked about."""
         return [(self.question.component, layer) for layer in self.question.layers_of(self.passes.network)]
 
-    def at_the_run(self) -> Iterator[tuple[int, Tensor]]:
-        """For each layer (units, nodes): the estimated change by the gradient form, node by node."""
+    def at_the_run(self) -> Iterator[tuple[int, Float[Tensor, "units nodes"]]]:
+        """For each layer the estimated change by the gradient form, node by node."""
         values, leaves = self._values(), {}
         writers = {place: [_adding(leaves, place)] for place in self.places}
         with torch.enable_grad():
@@ -141,7 +139,7 @@ class _Part:
         for (_, layer), grad, (clean, put) in zip(self.places, grads, values, strict=True):
             yield layer, self._product(grad[0], put - clean)
 
-    def integrated(self) -> Iterator[tuple[int, Tensor]]:
+    def integrated(self) -> Iterator[tuple[int, Float[Tensor, "units nodes"]]]:
         """The same by the integrated form."""
         steps, values = self.question.steps, self._values()
         with torch.no_grad():
@@ -156,13 +154,12 @@ class _Part:
                 (grad,) = torch.autograd.grad(torch.stack([self.metric(run) for run in logits]).sum(), [points])
             yield place[1], self._product(grad.mean(0), change)
 
-    def _product(self, grad: Tensor, change: Tensor) -> Tensor:
-        """(units, nodes) from two (nodes, units, width)."""
+    def _product(self, grad: NodeValues, change: NodeValues) -> Float[Tensor, "units nodes"]:
         return ((grad * change).sum(-1) * self._covered().to(grad)[:, None]).T
 
     @torch.no_grad()
-    def _values(self) -> list[tuple[Tensor, Tensor]]:
-        """For each place what the run has and what would be put in, (nodes, units, width)."""
+    def _values(self) -> list[tuple[NodeValues, NodeValues]]:
+        """For each place what the run has and what would be put in."""
         replacement = self.question.replacement
         clean = self.passes.clean(self.batch, self.places).at
         if replacement is None:
@@ -173,7 +170,7 @@ class _Part:
             out.append((clean[place], replacement.value(clean[place], sources.get(place), edit)))
         return out
 
-    def _sources(self, replacement: Replacement, clean: dict[Place, Tensor]) -> dict[Place, Tensor]:
+    def _sources(self, replacement: Replacement, clean: dict[Place, NodeValues]) -> dict[Place, NodeValues]:
         """For each place what the replacement takes from elsewhere; a token without a counterpart keeps its own value."""
         if (lookup := replacement.lookup) is not None:
             rows = self.by_node(lambda row, at: lookup.row(self.examples[row], at))
@@ -197,18 +194,18 @@ class _Part:
                 values[here] = at[place][there]
         return taken
 
-    def _covered(self) -> Tensor:
-        """(nodes,) bool: the nodes that would be touched."""
+    def _covered(self) -> Bool[Tensor, "nodes"]:
+        """The nodes that would be touched."""
         positions = self.question.positions
         return self.by_node(lambda row, at: self.prompts[self.examples[row]].covers(positions, at))
 
-    def by_node(self, value: Callable[[int, int], int | bool]) -> Tensor:
-        """(nodes,) the value of each node, from its row and position."""
+    def by_node(self, value: Callable[[int, int], int | bool]) -> Shaped[Tensor, "{self.batch.n_nodes}"]:
+        """The value of each node, from its row and position."""
         flat = {node: value(row, at) for row, nodes in enumerate(self.batch.nodes) for at, node in enumerate(nodes)}
         return torch.tensor([flat[node] for node in range(self.batch.n_nodes)])
 
-    def metric(self, logits: Tensor) -> Tensor:
-        """The metric summed over the batch, from (n_reads, d_vocab): rows do not see each other, so gradients stay apart."""
+    def metric(self, logits: Float[Tensor, "n_reads d_vocab"]) -> Float[Tensor, ""]:
+        """The metric summed over the batch: rows do not see each other, so gradients stay apart."""
         reads = self.batch.reads.to(str(logits.device))
         wide = logits if logits.dtype == torch.float64 else logits.float()
         if self.question.full:
@@ -221,15 +218,15 @@ class _Part:
 def _adding(leaves: dict[Place, Tensor], place: Place) -> Writer:
     """Adds a zero, whose gradient is that of what stands there."""
 
-    def write(x: Tensor) -> None:
+    def write(x: Values) -> None:
         leaves[place] = torch.zeros_like(x, requires_grad=True)
         x.add_(leaves[place])
 
     return write
 
 
-def _putting(points: Tensor) -> Writer:
-    def write(x: Tensor) -> None:
+def _putting(points: Values) -> Writer:
+    def write(x: Values) -> None:
         x.copy_(points)
 
     return write

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 
 import torch
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from tiny_ablation.engine.edits import Edit, Intervention, PositionSpec
@@ -34,12 +35,13 @@ class Batch:
     """One forward pass worth of prompts."""
 
     examples: tuple[int, ...]  # indices of the examples in it, ascending; their order here is the order of every result
-    ids: Tensor  # (rows, width) token ids; a token's place in the flattened tensor is its node
-    positions: Tensor  # (rows, width) position ids
-    sees: Tensor | None  # (width, width) bool, which nodes a node attends to (tree), or None for plain causal rows (buckets)
+    ids: Int[Tensor, "rows width"]  # token ids; a token's place in the flattened tensor is its node
+    positions: Int[Tensor, "rows width"]  # position ids
+    # which nodes (second axis) a node attends to (tree), or None for plain causal rows (buckets)
+    sees: Bool[Tensor, "width width"] | None
     nodes: list[list[int]]  # for each sequence, the node of each of its tokens
     sequences: list[TokenSequence]  # the sequences, beside `nodes`
-    read_nodes: Tensor  # (n_reads,) the node each read looks at
+    read_nodes: Int[Tensor, "n_reads"]  # the node each read looks at
     reads: Reads  # what is asked there
 
     @property
@@ -52,8 +54,8 @@ class Batch:
         """Tokens of the longest sequence."""
         return max(len(nodes) for nodes in self.nodes)
 
-    def select(self, prompts: Prompts, spec: PositionSpec) -> Tensor | None:
-        """(k,) the nodes at `spec`, ascending, or None for every node."""
+    def select(self, prompts: Prompts, spec: PositionSpec) -> Int[Tensor, "k"] | None:
+        """The nodes at `spec`, ascending, or None for every node."""
         if spec == "all":
             return None
         chosen = {
@@ -64,8 +66,8 @@ class Batch:
         }
         return torch.tensor(sorted(chosen), dtype=torch.long)
 
-    def keys(self, prompts: Prompts, spec: PositionSpec) -> Tensor:
-        """(nodes, width) bool: for each node which nodes of its row are tokens at `spec` of its own prompt before it."""
+    def keys(self, prompts: Prompts, spec: PositionSpec) -> Bool[Tensor, "{self.n_nodes} width"]:
+        """For each node which nodes of its row are tokens at `spec` of its own prompt before it."""
         width = self.ids.shape[1]
         out = torch.zeros(self.n_nodes, width, dtype=torch.bool)
         for sequence, nodes in zip(self.sequences, self.nodes, strict=True):
@@ -75,13 +77,13 @@ class Batch:
                 out[node, [n for p, n in chosen if p < position]] = True
         return out
 
-    def reached_from(self, nodes: Tensor) -> Tensor:
-        """(k,) of a tree the nodes that see any of these, themselves included: all that a change there can change."""
+    def reached_from(self, nodes: Int[Tensor, "k"]) -> Int[Tensor, "k_reached"]:
+        """Of a tree the nodes that see any of these, themselves included: all that a change there can change."""
         assert self.sees is not None
         return self.sees[:, nodes].any(1).nonzero()[:, 0]
 
-    def only(self, nodes: Tensor) -> "Batch":
-        """A tree of these nodes (k,), ascending, as far as a forward pass needs it: ids, positions, and the reads at them."""
+    def only(self, nodes: Int[Tensor, "k"]) -> "Batch":
+        """A tree of these nodes, ascending, as far as a forward pass needs it: ids, positions, and the reads at them."""
         assert self.sees is not None
         there = torch.isin(self.read_nodes, nodes)
         return replace(
@@ -266,7 +268,12 @@ def _buckets(by_example: ByExample, max_nodes: int, limits: TreeLimits) -> list[
     return out
 
 
-def _batch(ids: Tensor, positions: Tensor, sees: Tensor | None, held: list[tuple[list[int], TokenSequence]]) -> Batch:
+def _batch(
+    ids: Int[Tensor, "rows width"],
+    positions: Int[Tensor, "rows width"],
+    sees: Bool[Tensor, "width width"] | None,
+    held: list[tuple[list[int], TokenSequence]],
+) -> Batch:
     examples = tuple(sorted({item.example for _, item in held}))
     place = {example: index for index, example in enumerate(examples)}
     held = sorted(held, key=lambda pair: pair[1].example)  # stable: target before foil

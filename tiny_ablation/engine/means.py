@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from tiny_ablation.engine.executor import TREE_NODES
@@ -31,8 +32,8 @@ class Means:
     places: Sequence[Place]  # where to take means
 
     @cached_property
-    def values(self) -> dict[Place, Tensor]:
-        """For each place (n_rows, units, width), in the model's precision and on its device."""
+    def values(self) -> dict[Place, Float[Tensor, "{self.n_rows} units width"]]:
+        """The means at each place, in the model's precision and on its device."""
         items, like = sequences(self.prompts, full=False), weight_like(self.network.hf)
         limits, untagged = self.network.trees, lambda _e, _p: None
         sums: dict[Place, Tensor] = {}

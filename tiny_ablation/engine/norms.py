@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 from tiny_ablation.engine.edits import PositionSpec
@@ -18,8 +19,8 @@ from tiny_ablation.models.network import Network
 
 
 @torch.inference_mode()
-def head_norms(network: Network, prompts: Sequence[Prompt], positions: PositionSpec) -> np.ndarray:
-    """(n_layers, n_heads): the mean norm of `z_h W_O,h` over the prompts' tokens at `positions`.
+def head_norms(network: Network, prompts: Sequence[Prompt], positions: PositionSpec) -> Float64[np.ndarray, "n_layers n_heads"]:
+    """The mean norm of `z_h W_O,h` over the prompts' tokens at `positions`.
 
     Each token counts as often as it stands in a prompt.
     """
@@ -40,8 +41,10 @@ def head_norms(network: Network, prompts: Sequence[Prompt], positions: PositionS
     return (total / n_tokens).numpy()
 
 
-def head_outputs(network: Network, layer: int, z: Tensor) -> Tensor:
-    """(n_heads, nodes, d_model): `z_h W_O,h` of each head, from z (nodes, n_heads, d_head).
+def head_outputs(
+    network: Network, layer: int, z: Float[Tensor, "nodes n_heads d_head"]
+) -> Float[Tensor, "n_heads nodes d_model"]:
+    """`z_h W_O,h` of each head.
 
     The projection runs on one head at a time, without its bias, so that it does not matter how the architecture stores it.
     """

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from tiny_ablation.engine.norms import head_outputs
@@ -30,14 +31,14 @@ MOST_ATTENDED = 512  # tokens of a prompt whose attention is read: the patterns 
 class Reading:
     """What one clean run gives at the answer position; a difference of logits is right minus wrong."""
 
-    lens: Tensor  # (n_layers,) the difference that the residual stream behind each block gives
+    lens: Float[Tensor, "n_layers"]  # the difference that the residual stream behind each block gives
     embedding: float  # the direct contribution to it of what enters the first block
-    attn_out: Tensor  # (n_layers,) that of attention, its bias included; NaN where a block has none or it was not proven
-    mlp_out: Tensor  # (n_layers,) that of the MLP
-    heads: Tensor  # (n_layers, n_heads) that of each head
-    # of a block, (n_heads, d_vocab): its heads' contributions to each logit, less their mean over the vocabulary
-    promotes: Callable[[int], Tensor]
-    attention: Tensor | None  # (n_layers, n_heads, queries, keys); None where the model gives none
+    attn_out: Float[Tensor, "n_layers"]  # that of attention, its bias included; NaN where a block has none or it was not proven
+    mlp_out: Float[Tensor, "n_layers"]  # that of the MLP
+    heads: Float[Tensor, "n_layers n_heads"]  # that of each head
+    # of a block: its heads' contributions to each logit, less their mean over the vocabulary
+    promotes: Callable[[int], Float[Tensor, "n_heads d_vocab"]]
+    attention: Float[Tensor, "n_layers n_heads queries keys"] | None  # None where the model gives none
 
 
 @torch.inference_mode()
@@ -50,7 +51,7 @@ def read_prompt(network: Network, prompt: Prompt) -> Reading:
     towards = rows[list(right)].mean(0)
     towards = towards - rows[list(wrong)].mean(0) if wrong else towards
 
-    def by_layer(component: str) -> Tensor:
+    def by_layer(component: str) -> Float[Tensor, "n_layers"]:
         found = [run.at.get((component, layer)) for layer in range(shape.n_layers)]
         return torch.tensor([torch.nan if x is None else float(frozen(x) @ towards) for x in found])
 
@@ -59,7 +60,7 @@ def read_prompt(network: Network, prompt: Prompt) -> Reading:
     for layer, values in written.items():
         heads[layer] = (frozen(values) @ towards).float().cpu()
 
-    def promotes(layer: int) -> Tensor:
+    def promotes(layer: int) -> Float[Tensor, "n_heads d_vocab"]:
         logits = frozen(written[layer]) @ numbers(network.unembed).T
         return (logits - logits.mean(-1, keepdim=True)).float().cpu()
 
@@ -80,14 +81,14 @@ class _Run:
     """What a pass gave at the last token; `final` is what the final norm was given and what it gave."""
 
     at: dict[tuple[str, int], Tensor] = field(default_factory=dict)
-    final: tuple[Tensor, Tensor] | None = None
-    attention: Tensor | None = None
+    final: tuple[Float[Tensor, "d_model"], Float[Tensor, "d_model"]] | None = None
+    attention: Float[Tensor, "n_layers n_heads queries keys"] | None = None
 
 
 def _run(network: Network, prompt: Prompt) -> _Run:
     found, shape = _Run(), network.shape
 
-    def keep_norm(_module: nn.Module, args: tuple[Any, ...], out: Tensor) -> None:
+    def keep_norm(_module: nn.Module, args: tuple[Any, ...], out: Float[Tensor, "... d_model"]) -> None:
         given = first_tensor(args, {})[1]
         found.final = given.flatten(0, -2)[-1].clone(), out.flatten(0, -2)[-1].clone()
 
@@ -112,7 +113,7 @@ def _run(network: Network, prompt: Prompt) -> _Run:
 
 
 def _keep(into: dict[tuple[str, int], Tensor], place: tuple[str, int]) -> Callable[[Tensor], None]:
-    def hook(values: Tensor) -> None:
+    def hook(values: Float[Tensor, "... units width"]) -> None:
         last = values.reshape(-1, *values.shape[-2:])[-1].clone()  # some models hold all tokens as rows
         into[place] = last if place[0] == "z" else last[0]  # (n_heads, d_head), or (d_model,)
 
@@ -133,7 +134,9 @@ def _eager(hf: Any, width: int) -> Iterator[bool]:
         hf.config._attn_implementation = before
 
 
-def _frozen(norm: nn.Module, given: Tensor, gave: Tensor) -> Callable[[Tensor], Tensor]:
+def _frozen(
+    norm: nn.Module, given: Float[Tensor, "d_model"], gave: Float[Tensor, "d_model"]
+) -> Callable[[Float[Tensor, "... d_model"]], Float[Tensor, "... d_model"]]:
     """The final norm as a linear map: its scale is what it is in the run where it was `given` this."""
     bias = getattr(norm, "bias", None)
     # RMSNorm keeps the mean of what it is given, LayerNorm takes it away.
@@ -143,8 +146,13 @@ def _frozen(norm: nn.Module, given: Tensor, gave: Tensor) -> Callable[[Tensor], 
     return lambda values: centre(values) * scale
 
 
-def _scale(module: nn.Module, given: Tensor, gave: Tensor, bias: Tensor | float = 0.0) -> Tensor:
-    """(d_model,): what a run multiplied `given` by, number for number, to get `gave` less the bias.
+def _scale(
+    module: nn.Module,
+    given: Float[Tensor, "d_model"],
+    gave: Float[Tensor, "d_model"],
+    bias: Float[Tensor, "d_model"] | float = 0.0,
+) -> Float[Tensor, "d_model"]:
+    """What a run multiplied `given` by, number for number, to get `gave` less the bias.
 
     The quotient says little where a number is near 0. So this is one factor for all where that fits, or else what the module, a
     norm, makes of numbers of one size, that of `given`.
@@ -162,8 +170,8 @@ def _scale(module: nn.Module, given: Tensor, gave: Tensor, bias: Tensor | float 
     return torch.where(given == 0, 0, wanted / given)
 
 
-def _by_head(network: Network, layer: int, run: _Run) -> Tensor:
-    """(n_heads, d_model): what each head adds to the residual stream, behind a norm or factor with its scale frozen."""
+def _by_head(network: Network, layer: int, run: _Run) -> Float[Tensor, "n_heads d_model"]:
+    """What each head adds to the residual stream, behind a norm or factor with its scale frozen."""
     z = run.at["z", layer]
     alone = head_outputs(network, layer, z[None])[:, 0]
     points = network.parts[layer].points
@@ -174,8 +182,8 @@ def _by_head(network: Network, layer: int, run: _Run) -> Tensor:
 
 
 @torch.inference_mode()
-def induction_scores(network: Network, period: int = 24) -> Tensor:
-    """(n_layers, n_heads): in a repeated sequence, mean attention to the token behind the earlier copy of the one at hand.
+def induction_scores(network: Network, period: int = 24) -> Float[Tensor, "n_layers n_heads"]:
+    """In a repeated sequence, mean attention to the token behind the earlier copy of the one at hand.
 
     Olsson et al. 2022, "In-context learning and induction heads"; NaN where no attention can be read.
     """

@@ -11,9 +11,10 @@ from functools import partial
 from typing import NamedTuple
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from tiny_ablation.engine.bare.model import Bare, Pass, Place, Tap
+from tiny_ablation.engine.bare.model import Bare, Pass, Place, Tap, Values
 from tiny_ablation.engine.decoding import Decoding, Pen
 from tiny_ablation.engine.edits import Edit, Ids, Intervention
 from tiny_ablation.engine.prompts import Prompt, TokenSequence, sequences
@@ -44,7 +45,7 @@ class _Made(NamedTuple):
     row: int
     edit: Edit
     at: list[int]
-    source: Tensor | None
+    source: Float[Tensor, "k *units width"] | Bool[Tensor, "k 1 tokens"] | None
 
 
 @dataclass
@@ -146,7 +147,7 @@ class Reference:
         there = {p: self._aligned(edit, strand.example, p) for p in range(length) if prompt.covers(edit.positions, p)}
         at = [p for p, source in there.items() if source is not None]
         lookup = edit.replacement.lookup
-        if edit.keys is not None:  # which scores an edit of the queries at these positions means, (len(at), 1, length) bool
+        if edit.keys is not None:  # which scores an edit of the queries at these positions means
             meant = [[[k < q and prompt.covers(edit.keys, k) for k in range(length)]] for q in at]
             return _Made(
                 row, edit, at, torch.tensor(meant, dtype=torch.bool, device=self.model.device).view(len(at), 1, length)
@@ -187,7 +188,7 @@ class Reference:
 
 # The tokens of a source run, what is done to it, and the identity of the network that makes it (None: the run's own).
 SourceKey = tuple[Ids, Intervention | None, int | None]
-SourceRuns = Mapping[SourceKey, Mapping[Place, Tensor]]  # what stands at each place, (tokens, units, width)
+SourceRuns = Mapping[SourceKey, Mapping[Place, Float[Tensor, "tokens units width"]]]  # what stands at each place
 
 
 def _source_key(edit: Edit, example: int) -> SourceKey:
@@ -197,8 +198,8 @@ def _source_key(edit: Edit, example: int) -> SourceKey:
     return replacement.sources[example], replacement.within, network
 
 
-def _write(made: Sequence[_Made], x: Tensor) -> Tensor:
-    """The values (rows, tokens, units, width) of a place with its edits made, in their order."""
+def _write(made: Sequence[_Made], x: Values) -> Values:
+    """The values of a place with its edits made, in their order."""
     new = x.clone()
     for row, edit, at, source in made:
         mine = new[row] if edit.unit is None else new[row, :, edit.unit]
@@ -206,14 +207,14 @@ def _write(made: Sequence[_Made], x: Tensor) -> Tensor:
     return new
 
 
-def _keep(into: dict[Place, Tensor], place: Place, tap: Tap | None, x: Tensor) -> Tensor | None:
+def _keep(into: dict[Place, Tensor], place: Place, tap: Tap | None, x: Values) -> Values | None:
     """Keep what stands at a place of the one row, after what is done there."""
     new = tap(x) if tap else None
     into[place] = (x if new is None else new)[0].clone()
     return new
 
 
-def _margin(readout: Readout) -> Tensor:
-    """(runs,): the lead of the most probable token, at the read where it is smallest."""
+def _margin(readout: Readout) -> Float[Tensor, "runs"]:
+    """The lead of the most probable token, at the read where it is smallest."""
     best = readout.logits.topk(2).values
     return (best[..., 0] - best[..., 1]).amin(-1)

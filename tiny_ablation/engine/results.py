@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
+from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from tiny_ablation.data.text import listing
@@ -20,13 +21,13 @@ class BatchResult:
     """What one batch gave."""
 
     examples: tuple[int, ...]  # indices of its examples
-    values: dict[str, Tensor]  # for each metric (n_interventions, n) float64
-    baseline: dict[str, Tensor]  # for each metric (n,) float64
-    top1: Tensor  # (n_interventions, n) int64, the most probable next token
-    top1_baseline: Tensor  # (n,) int64
-    # with `metrics.span=text`, the token ids of what was written, -1 behind its end: `written` (max_new_tokens,
-    # n_interventions, n) int64 and `written_baseline` (max_new_tokens, n); else empty
-    written: dict[str, Tensor] = field(default_factory=dict)
+    values: dict[str, Float64[Tensor, "n_interventions n"]]  # for each metric
+    baseline: dict[str, Float64[Tensor, "n"]]  # for each metric
+    top1: Int64[Tensor, "n_interventions n"]  # the most probable next token
+    top1_baseline: Int64[Tensor, "n"]
+    # with `metrics.span=text`, the token ids of what was written, -1 behind its end: `written`, with an axis of interventions,
+    # and `written_baseline`, without; else empty
+    written: dict[str, Int64[Tensor, "max_new_tokens *n_interventions n"]] = field(default_factory=dict)
 
     @classmethod
     def empty(cls, examples: tuple[int, ...], metrics: Sequence[Metric], n: int, base: Readout) -> "BatchResult":
@@ -40,7 +41,14 @@ class BatchResult:
             _first_read(base)[0].cpu(),
         )
 
-    def add(self, metrics: Sequence[Metric], chunk: list[int], logits: Tensor, base: Readout, labels: list[str]) -> None:
+    def add(
+        self,
+        metrics: Sequence[Metric],
+        chunk: list[int],
+        logits: Float[Tensor, "{len(chunk)} n_reads d_vocab"],
+        base: Readout,
+        labels: list[str],
+    ) -> None:
         """Fill in the metrics of the chunk's runs, a few runs at a time so that no copy of all logits is made."""
         at_once = LOGITS_AT_ONCE if logits.device.type == "cpu" else logits.numel()
         step = max(1, at_once // logits[0].numel())
@@ -53,8 +61,8 @@ class BatchResult:
             self.top1[rows] = _first_read(part).cpu()
 
 
-def _first_read(readout: Readout) -> Tensor:
-    """(m, n_examples): the top token at the first read of each example, the last prompt token."""
+def _first_read(readout: Readout) -> Int64[Tensor, "runs n_examples"]:
+    """The top token at the first read of each example, the last prompt token."""
     example = readout.reads.example
     first = torch.ones_like(example, dtype=torch.bool)
     first[1:] = example[1:] != example[:-1]
@@ -71,8 +79,10 @@ def check_finite(readout: Readout, labels: Sequence[str]) -> None:
         )
 
 
-def _measured(metric: Metric, readout: Readout, base: Readout, labels: Sequence[str]) -> Tensor:
-    """(m, n_examples): the metric of each run; refused where it is NaN or infinite, as when an answer is impossible."""
+def _measured(
+    metric: Metric, readout: Readout, base: Readout, labels: Sequence[str]
+) -> Float64[Tensor, "runs {base.reads.n_examples}"]:
+    """The metric of each run; refused where it is NaN or infinite, as when an answer is impossible."""
     values = metric.compute(readout, base).double().cpu()
     bad = ~torch.isfinite(values).all(-1)
     if bad.any():

@@ -12,6 +12,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from tiny_ablation.engine.edits import Edit, Intervention
@@ -23,7 +24,7 @@ WORTH_IT = 0.9
 # Interventions that change other nodes join a pass while each is still charged for at most so many times its own.
 MOST_WASTE = 1.25
 
-Edited = Callable[[Edit], Tensor | None]
+Edited = Callable[[Edit], Int[Tensor, "k"] | None]
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Share:
 
     start: int  # the block
     runs: dict[int, Intervention]  # what is left to do of each, by its index in the plan
-    only: Tensor | None  # (k,) the nodes that they need, ascending; None for all
+    only: Int[Tensor, "k"] | None  # the nodes that they need, ascending; None for all
     made: tuple[Edit, ...] = ()  # the edits of the pass that they start from; none for the clean one
 
 
@@ -95,8 +96,10 @@ def _trunks(
     return trunks
 
 
-def _changing_the_same(runs: Mapping[int, Intervention], batch: Batch, edited: Edited) -> list[tuple[Tensor, list[int]]]:
-    """(nodes,) bool of what can be changed, each with all interventions that can change just that."""
+def _changing_the_same(
+    runs: Mapping[int, Intervention], batch: Batch, edited: Edited
+) -> list[tuple[Bool[Tensor, "{batch.n_nodes}"], list[int]]]:
+    """Which nodes can be changed, each choice with all interventions that can change just those."""
     touched: dict[frozenset[Hashable], list[int]] = {}  # by what the nodes of the edits depend on
     for index, intervention in runs.items():
         of_edits = ((e.positions, None if e.replacement.sources is None else id(e.replacement)) for e in intervention.edits)
@@ -114,11 +117,11 @@ def _changing_the_same(runs: Mapping[int, Intervention], batch: Batch, edited: E
 
 
 def _by_nodes(
-    start: int, made: tuple[Edit, ...], runs: Mapping[int, Intervention], same: list[tuple[Tensor, list[int]]]
+    start: int, made: tuple[Edit, ...], runs: Mapping[int, Intervention], same: list[tuple[Bool[Tensor, "nodes"], list[int]]]
 ) -> Iterator[Share]:
     """Shares of interventions that change about the same nodes; those that change most come first."""
 
-    def share(indices: list[int], nodes: Tensor) -> Share:
+    def share(indices: list[int], nodes: Bool[Tensor, "nodes"]) -> Share:
         chosen = {index: runs[index] for index in sorted(indices)}
         if nodes.sum() > WORTH_IT * len(nodes):
             return Share(start, chosen, None, made)

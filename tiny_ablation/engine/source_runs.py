@@ -10,10 +10,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from tiny_ablation.engine.edits import Edit, Intervention, PositionSpec, Replacement
-from tiny_ablation.engine.forward import Passes, Place, Writer
+from tiny_ablation.engine.forward import NodeValues, Passes, Place, Values, Writer
 from tiny_ablation.engine.layout import Batch, build_batches
 from tiny_ablation.engine.parts import source_prompts
 from tiny_ablation.engine.prompts import Prompt, Prompts, TokenSequence, sequences
@@ -22,6 +23,7 @@ from tiny_ablation.engine.prompts import Prompt, Prompts, TokenSequence, sequenc
 SOURCE_NODES = 1024
 
 Wanted = dict[int, tuple[Replacement, set[Place]]]  # by the identity of the replacement
+SourceValues = Float[Tensor, "source_nodes units width"]
 
 
 @dataclass
@@ -30,20 +32,19 @@ class Sources:
 
     prompts: Prompts  # the prompts of the batch's examples, by example
     batch: Batch
-    # for each network (by identity; that of None is the one that is run) and place what the clean source runs have there,
-    # (source nodes, units, width)
-    plain: dict[tuple[int, Place], Tensor] = field(default_factory=dict)
+    # for each network (by identity; that of None is the one that is run) and place what the clean source runs have there
+    plain: dict[tuple[int, Place], SourceValues] = field(default_factory=dict)
     # for each replacement whose source run is edited (by identity) and place, the same of that run
-    edited_runs: dict[tuple[int, Place], Tensor] = field(default_factory=dict)
+    edited_runs: dict[tuple[int, Place], SourceValues] = field(default_factory=dict)
     # for each replacement the source node of each node of the batch, -1 where there is none
-    index: dict[int, Tensor] = field(default_factory=dict)
-    rows: dict[int, Tensor] = field(default_factory=dict)  # for each table the row of each node
+    index: dict[int, Int[Tensor, "nodes"]] = field(default_factory=dict)
+    rows: dict[int, Int[Tensor, "nodes"]] = field(default_factory=dict)  # for each table the row of each node
     # for each choice of positions its nodes, as `Batch.select` gives them
-    selected: dict[PositionSpec, Tensor | None] = field(default_factory=dict)
+    selected: dict[PositionSpec, Int[Tensor, "k"] | None] = field(default_factory=dict)
     # for each choice of keys the scores that it means, as `Batch.keys` gives them
-    keys: dict[PositionSpec, Tensor] = field(default_factory=dict)
+    keys: dict[PositionSpec, Bool[Tensor, "nodes row_width"]] = field(default_factory=dict)
     # for each replacement and choice of positions the nodes of these that have a source node
-    limited: dict[tuple[int, PositionSpec], Tensor | None] = field(default_factory=dict)
+    limited: dict[tuple[int, PositionSpec], Int[Tensor, "k"] | None] = field(default_factory=dict)
 
     @classmethod
     def collect(cls, passes: Passes, prompts: Prompts, batch: Batch, plan: Iterable[Intervention], capacity: int) -> "Sources":
@@ -67,12 +68,12 @@ class Sources:
             out._run_edited(passes, wanted, capacity)
         return out
 
-    def writers(self, interventions: Sequence[Intervention], only: Tensor | None = None) -> dict[Place, list[Writer]]:
+    def writers(self, interventions: Sequence[Intervention], only: Int[Tensor, "k"] | None = None) -> dict[Place, list[Writer]]:
         """What makes the edits of copy 0, 1, ... of the batch.
 
         Args:
             interventions: one a copy.
-            only: (k,) the nodes that the copies have, ascending; None for all.
+            only: the nodes that the copies have, ascending; None for all.
         """
         writers: dict[Place, list[Writer]] = {}
         for run, intervention in enumerate(interventions):
@@ -82,13 +83,13 @@ class Sources:
                 writers.setdefault((edit.component, edit.layer), []).append(self._writer(run, edit, nodes, where))
         return writers
 
-    def _writer(self, run: int, edit: Edit, nodes: Tensor | None, where: Tensor | None) -> Writer:
+    def _writer(self, run: int, edit: Edit, nodes: Int[Tensor, "k"] | None, where: Int[Tensor, "k"] | None) -> Writer:
         lookup = edit.replacement.lookup
         if lookup is not None:
             lookup.values(edit.component, edit.layer)  # where they are made by running the model, not amid a pass
 
-        def write(x: Tensor) -> None:
-            # (runs, nodes, units, width): this intervention's copy, and the unit where one is named
+        def write(x: Values) -> None:
+            # this intervention's copy, and the unit where one is named
             mine = x[run] if edit.unit is None else x[run, :, edit.unit]
             source = self._get(edit, nodes)  # not before: all writers of a pass together would hold a lot
             if where is None:
@@ -99,8 +100,8 @@ class Sources:
 
         return write
 
-    def edited(self, edit: Edit) -> Tensor | None:
-        """(k,) the nodes that an edit writes to, ascending; None for all.
+    def edited(self, edit: Edit) -> Int[Tensor, "k"] | None:
+        """The nodes that an edit writes to, ascending; None for all.
 
         A token without a counterpart in the source run keeps its own value.
         """
@@ -164,7 +165,7 @@ class Sources:
         for key, (replacement, _) in wanted.items():
             self.index[key] = self._alignment(nodes_of, replacement)
 
-    def _alignment(self, nodes_of: dict[int, list[int]], replacement: Replacement) -> Tensor:
+    def _alignment(self, nodes_of: dict[int, list[int]], replacement: Replacement) -> Int[Tensor, "nodes"]:
         """For each node of the batch its node in the source runs (-1 where none)."""
         index = torch.full((self.batch.n_nodes,), -1)
         for node, (example, position) in self.batch.owners().items():
@@ -174,8 +175,10 @@ class Sources:
                 index[node] = source[aligned]
         return index
 
-    def _get(self, edit: Edit, nodes: Tensor | None) -> Tensor | None:
-        """(k, width) or (k, units, width): the source's values where the edit writes; of scores (k, 1, width) bool, which."""
+    def _get(
+        self, edit: Edit, nodes: Int[Tensor, "k"] | None
+    ) -> Float[Tensor, "k *units width"] | Bool[Tensor, "k 1 row_width"] | None:
+        """The source's values where the edit writes, without the axis of units where it names one; of scores, which."""
         replacement, lookup = edit.replacement, edit.replacement.lookup
         if edit.keys is not None:
             if edit.keys not in self.keys:
@@ -200,8 +203,8 @@ class Sources:
 
 def _edited_runs(
     passes: Passes, run: Batch, own: dict[int, Prompt], wanted: Wanted, capacity: int
-) -> Iterator[tuple[int, Place, Tensor]]:
-    """For each replacement whose source run is edited, and each place it is asked for, (run nodes, units, width)."""
+) -> Iterator[tuple[int, Place, NodeValues]]:
+    """For each replacement whose source run is edited what stands at each place it is asked for, at the nodes of the run."""
     entries = [(key, r.within, places) for key, (r, places) in wanted.items() if r.within is not None]
     entries.sort(key=lambda entry: entry[1].start)  # a chunk resumes at its first start
     cache = passes.clean(run)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from jaxtyping import Int
 from torch import Tensor, nn
 
 from tiny_ablation.engine.bare.functions import Addition, Additions, removed
@@ -144,8 +145,9 @@ def _alike(a: Tensor, b: Tensor) -> bool:
 
 # Where queries, keys and values are in the output of one linear map that gives all three. Written down from the modeling code
 # of transformers, and not shared with the engine, so that a mistake in one of the two shows.
-# Each gives the indices (units, d_head) of queries, keys and values.
-Layout = Callable[[Tensor, int, int, Any], tuple[Tensor, Tensor, Tensor]]
+Outputs = Int[Tensor, "outputs"]  # the indices of all outputs of the map
+QueryKeyValue = tuple[Int[Tensor, "heads d_head"], Int[Tensor, "kv_heads d_head"], Int[Tensor, "kv_heads d_head"]]
+Layout = Callable[[Outputs, int, int, Any], QueryKeyValue]
 
 
 def layout_of(config: Any) -> Layout | None:
@@ -153,36 +155,36 @@ def layout_of(config: Any) -> Layout | None:
     return _LAYOUTS.get(config.model_type)
 
 
-def _by_part(index: Tensor, heads: int, d_head: int, _config: Any) -> tuple[Tensor, Tensor, Tensor]:
+def _by_part(index: Outputs, heads: int, d_head: int, _config: Any) -> QueryKeyValue:
     """All queries, then all keys, then all values; fewer keys and values than queries where they are shared."""
     units = index.view(-1, d_head)
     keys, values = units[heads:].chunk(2)
     return units[:heads], keys, values
 
 
-def _by_head(index: Tensor, heads: int, d_head: int, _config: Any) -> tuple[Tensor, Tensor, Tensor]:
+def _by_head(index: Outputs, heads: int, d_head: int, _config: Any) -> QueryKeyValue:
     """The query, key and value of one head, then those of the next."""
     queries, keys, values = index.view(heads, 3, d_head).unbind(1)
     return queries, keys, values
 
 
-def _by_group(index: Tensor, heads: int, d_head: int, config: Any) -> tuple[Tensor, Tensor, Tensor]:
+def _by_group(index: Outputs, heads: int, d_head: int, config: Any) -> QueryKeyValue:
     """The queries of a group of heads with the key and the value that they share, then the next group."""
     groups = index.view(config.num_kv_heads, heads // config.num_kv_heads + 2, d_head)
     return groups[:, :-2].flatten(0, 1), groups[:, -2], groups[:, -1]
 
 
-def _falcon(index: Tensor, heads: int, d_head: int, config: Any) -> tuple[Tensor, Tensor, Tensor]:
+def _falcon(index: Outputs, heads: int, d_head: int, config: Any) -> QueryKeyValue:
     if config.new_decoder_architecture:
         return _by_group(index, heads, d_head, config)
     return (_by_part if config.multi_query else _by_head)(index, heads, d_head, config)
 
 
-def _bigcode(index: Tensor, heads: int, d_head: int, config: Any) -> tuple[Tensor, Tensor, Tensor]:
+def _bigcode(index: Outputs, heads: int, d_head: int, config: Any) -> QueryKeyValue:
     return (_by_part if config.multi_query else _by_head)(index, heads, d_head, config)
 
 
-def _codegen(index: Tensor, heads: int, d_head: int, _config: Any) -> tuple[Tensor, Tensor, Tensor]:
+def _codegen(index: Outputs, heads: int, d_head: int, _config: Any) -> QueryKeyValue:
     """Four parts, made for four accelerators; in each the queries, the values and the keys of a quarter of the heads."""
     queries, values, keys = index.view(4, 3, heads // 4, d_head).unbind(1)
     return queries.flatten(0, 1), keys.flatten(0, 1), values.flatten(0, 1)

@@ -11,12 +11,14 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from tiny_ablation.errors import GuardError
 
 Change = Callable[[Tensor], Tensor]
+Edges = Float[Tensor, "rows queries keys"]
 
 _NAMES = ("add", "add_", "__add__", "__radd__", "__iadd__")
 
@@ -100,10 +102,10 @@ class Scores(TorchFunctionMode):
     """Within: what is added to the scores of one attention module.
 
     Args:
-        change: gets zeros (rows, queries, keys), and gives what is to be added.
+        change: gets zeros, and gives what is to be added.
     """
 
-    def __init__(self, change: Change) -> None:
+    def __init__(self, change: Callable[[Edges], Edges]) -> None:
         super().__init__()
         self._change = change
         self._inside = False
@@ -143,8 +145,7 @@ class Scores(TorchFunctionMode):
         return (scores + nn.functional.pad(added, (0, scores.shape[-1] - n))[:, None], *args[1:])
 
 
-def _joined(mask: Tensor | None, added: Tensor, *, causal: bool) -> Tensor:
-    """(rows, 1 or heads, queries, keys)."""
+def _joined(mask: Tensor | None, added: Edges, *, causal: bool) -> Float[Tensor, "rows one_or_heads queries keys"]:
     added = added[:, None]
     if causal:
         hidden = torch.ones(added.shape[-2:], dtype=torch.bool, device=added.device).triu(1)

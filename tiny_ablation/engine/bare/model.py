@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from tiny_ablation.engine.bare.blocks import PROBE, Block, explore, layout_of, sizes
@@ -20,7 +21,8 @@ from tiny_ablation.errors import GuardError, ModelError
 from tiny_ablation.models.placed import weight_like
 
 Place = tuple[str, int]  # (component, layer), as in `tiny_ablation.models.hookpoints`
-Tap = Callable[[Tensor], Tensor | None]  # gets (rows, tokens, units, width); what it gives, unless None, is written back
+Values = Float[Tensor, "rows tokens units width"]
+Tap = Callable[[Values], Values | None]  # what it gives, unless None, is written back
 
 _SPLIT = {
     "q": re.compile(r"(q|query)(_proj|_lin)?"),
@@ -32,10 +34,10 @@ _SPLIT = {
 class Pass(NamedTuple):
     """What one forward pass gave."""
 
-    logits: Tensor  # (rows, tokens, d_vocab)
-    # (rows,) by how much of the size of a router's logits the last chosen expert led the first that was not chosen, at the
-    # router and token where it led least; infinity for a model without experts
-    router: Tensor
+    logits: Float[Tensor, "rows tokens d_vocab"]
+    # by how much of the size of a router's logits the last chosen expert led the first that was not chosen, at the router and
+    # token where it led least; infinity for a model without experts
+    router: Float[Tensor, "rows"]
 
 
 class _Port(NamedTuple):
@@ -44,7 +46,7 @@ class _Port(NamedTuple):
     module: nn.Module  # the module, or the block that adds
     side: str  # `in`, `out`, `add`, or `scores` of the attention that the module is
     nth: int = 0  # which addition to the residual stream
-    units: Tensor | None = None  # (n_units, width) indices into the tensor's last axis; None for all of it as one unit
+    units: Int[Tensor, "n_units width"] | None = None  # indices into the tensor's last axis; None for all of it as one unit
 
 
 @dataclass
@@ -73,7 +75,7 @@ class Bare:
             ModelError: the model has no such place, or it is not known here.
             GuardError: a place was not reached exactly once.
         """
-        margins: list[Tensor] = []
+        margins: list[Float[Tensor, rows]] = []
         fired: list[Place] = []
         ports = [(place, self._port(*place), tap) for place, tap in (taps or {}).items()]
         # Additions are recognised by what enters the block, so hooks that change that come first.
@@ -210,7 +212,7 @@ def _writer(place: Place, port: _Port, tap: Tap, shape: tuple[int, int], fired: 
     return write
 
 
-def _router_hook(config: Any, rows: int, margins: list[Tensor]) -> Callable[..., None]:
+def _router_hook(config: Any, rows: int, margins: list[Float[Tensor, "rows"]]) -> Callable[..., None]:
     def hook(module: nn.Module, args: tuple[Any, ...]) -> None:
         scores = nn.functional.linear(args[0], module.get_parameter("weight"), getattr(module, "bias", None))
         correction = getattr(module, "e_score_correction_bias", None)
