@@ -8,10 +8,15 @@ NO_BREAK = "\N{NO-BREAK SPACE}"
 
 def decimals(values: Iterable[float]) -> int:
     """Decimals that give the largest of a column three significant digits, so that its numbers align."""
-    largest = max((abs(value) for value in values if math.isfinite(value)), default=0.0)
-    if largest >= 100.0 or largest == 0.0:
-        return 1 if largest else 3
-    return min(6, max(3, 2 - math.floor(math.log10(largest))))
+    size = largest(values)
+    if size >= 100.0 or size == 0.0:
+        return 1 if size else 3
+    return min(6, max(3, 2 - math.floor(math.log10(size))))
+
+
+def largest(values: Iterable[float]) -> float:
+    """The largest size of a finite number; 0 where there is none."""
+    return max((abs(value) for value in values if math.isfinite(value)), default=0.0)
 
 
 def signed(value: float | None, places: int) -> str:
@@ -34,13 +39,15 @@ def plain(value: float | None, places: int) -> str:
 
 def interval(low: float | None, high: float | None, places: int) -> str:
     """`[-0.200, +0.123]`; what is missing is `-`."""
-    ends = signed(low, places), signed(high, places)
-    return "-" if "-" in ends else f"[{', '.join(ends)}]"
+    return _between(signed(low, places), signed(high, places))
 
 
 def bounds(low: float | None, high: float | None, places: int) -> str:
     """`[0.683, 0.800]`: an interval of a level rather than of a change."""
-    ends = plain(low, places), plain(high, places)
+    return _between(plain(low, places), plain(high, places))
+
+
+def _between(*ends: str) -> str:
     return "-" if "-" in ends else f"[{', '.join(ends)}]"
 
 

@@ -42,7 +42,7 @@ def test_agrees_with_a_plain_loop():
 def test_the_interval_holds_the_true_means_that_are_not_rejected():
     sums, sizes = half(8, 4, seed=3)
     weights = webb_weights(8, 99, rng(1))
-    low, high = Wild.of(sums, sizes).interval(weights, 0.905)
+    low, high, _ = Wild.of(sums, sizes).interval(weights, 0.905)
     for row, a, b in zip(sums, low, high, strict=True):
         assert a < row.sum() / sizes.sum() < b
         for inside, outside in ((a + 1e-4, a - 1e-4), (b - 1e-4, b + 1e-4)):
@@ -70,7 +70,7 @@ def test_p_and_interval_agree_and_a_family_gets_finer_p_values():
 def test_five_groups_have_an_end_that_no_weights_reach():
     """With every weight alike t is the observed one, so few groups leave p-values that no true mean brings lower."""
     sums, sizes = half(5, 1)
-    low, high = Wild.of(sums, sizes).interval(webb_weights(5, 4000, rng()), 0.9999)
+    low, high, _ = Wild.of(sums, sizes).interval(webb_weights(5, 4000, rng()), 0.9999)
     assert np.isinf([low, high]).all()
 
 

@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from tiny_ablation.document import Drawn
+from tiny_ablation.formats import largest
 
 
 def symmetric_limit(values: Iterable[float]) -> float:
     """The half-width of a colour scale centred on zero: the largest size, so that nothing lies beyond it."""
-    return max((abs(value) for value in values if math.isfinite(value)), default=0.0) or 1.0
+    return largest(values) or 1.0
 
 
 def round_ticks(limit: float) -> list[float]:

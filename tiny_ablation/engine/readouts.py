@@ -61,7 +61,7 @@ def read_prompt(network: Network, prompt: Prompt) -> Reading:
         heads[layer] = (frozen(values) @ towards).float().cpu()
 
     def promotes(layer: int) -> Float[Tensor, "n_heads d_vocab"]:
-        logits = frozen(written[layer]) @ numbers(network.unembed).T
+        logits = frozen(written[layer]) @ rows.T
         return (logits - logits.mean(-1, keepdim=True)).float().cpu()
 
     final = network.final_norm or (lambda values: values)

@@ -8,13 +8,13 @@
 * Any other: the interval and the test of a mean over groups of examples.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from tiny_ablation.config.schema import Fdr, StatsConfig
+from tiny_ablation.config.schema import Fdr, RootConfig, StatsConfig
 from tiny_ablation.config.seeds import generator
 from tiny_ablation.metrics.registry import metric, metric_names
 from tiny_ablation.stats.cluster_t import cluster_t
@@ -22,7 +22,7 @@ from tiny_ablation.stats.clusters import Floats, Intervals, cluster_sums
 from tiny_ablation.stats.effect_size import standardised
 from tiny_ablation.stats.equivalence import equivalence_pvalues
 from tiny_ablation.stats.family_wise import family_wise
-from tiny_ablation.stats.fdr import Method, first_step, q_values
+from tiny_ablation.stats.fdr import LEVEL, Method, first_step, q_values
 from tiny_ablation.stats.means import cluster_means, null_of
 from tiny_ablation.stats.rates import for_differences, rate_intervals
 from tiny_ablation.stats.ratios import Shape
@@ -33,7 +33,6 @@ from tiny_ablation.stats.sign_flips import BY_SIGNS, sign_flip_pvalues
 if TYPE_CHECKING:
     from tiny_ablation.run.prepare import PreparedRun
 
-LEVEL = 0.05
 N_SHOWN = 10
 """How many of the strongest sites are shown: what intervals for selected sites allow for."""
 
@@ -141,6 +140,15 @@ def _shrunken(sums: Floats, sizes: Floats, tested: Any) -> Floats:
     result = found.mean.copy()
     result[tested] = shrunken(*(part[tested] for part in found))
     return result
+
+
+def baseline_intervals(root: RootConfig, columns: Mapping[str, Any], groups: Sequence[str]) -> dict[str, dict[str, float]]:
+    """`interval_of_mean` of each column (n_examples,) of an un-intervened run, by its name."""
+    found = {}
+    for name, values in columns.items():
+        rng = generator(root.seed, "bootstrap", f"baseline {name}")
+        found[name] = interval_of_mean(np.asarray(values, bool) if of_answers(name) else values, groups, root.stats, rng)
+    return found
 
 
 def interval_of_mean(

@@ -36,6 +36,11 @@ def cluster_sums(values: ArrayLike, groups: ArrayLike) -> Clusters:
     return Clusters(np.add.reduceat(table[:, order], starts, axis=1), sizes.astype(np.float64))
 
 
+def excludes_zero(low: ArrayLike, high: ArrayLike) -> NDArray[np.bool_]:
+    """Whether each interval excludes 0; one that is missing does not."""
+    return (np.asarray(low) > 0) | (np.asarray(high) < 0)
+
+
 class Intervals(NamedTuple):
     """One interval per site, NaN where it cannot be estimated."""
 

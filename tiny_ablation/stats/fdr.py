@@ -13,6 +13,8 @@ from numpy.typing import ArrayLike
 from tiny_ablation.stats.clusters import Floats
 
 Method = Literal["bh", "by", "maxt"]
+LEVEL = 0.05
+"""Up to this q-value a test is called a discovery."""
 
 
 def q_values(p: ArrayLike, method: Method = "bh") -> Floats:

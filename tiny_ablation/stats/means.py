@@ -140,8 +140,7 @@ def _by_wild(
 ) -> Means:
     sample = Wild.of(sums, sizes)
     weights = webb_weights(sums.shape[1], n_boot, rng)
-    low, high = sample.interval(weights, confidence)
-    beyond = np.concatenate([as_far(t, sample.t[block]) for block, t in sample.draws(weights)])
+    low, high, beyond = sample.interval(weights, confidence)
     p = refine(sample, webb_weights, as_far, beyond)
     holds_zero = (low <= 0) & (high >= 0)  # draws beyond those of the interval may say otherwise by a hair
     return Means(sample.mean, low, high, np.where(holds_zero, np.maximum(p, np.nextafter(1 - confidence, 1)), p))

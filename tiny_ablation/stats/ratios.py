@@ -46,6 +46,10 @@ class Ratios(NamedTuple):
         words = [gap if s is Shape.outside else s.value for s, gap in zip(self.shape, gaps, strict=True)]
         return {low: np.where(self.bounded, self.low, np.nan), high: np.where(self.bounded, self.high, np.nan), shape: words}
 
+    def named(self, name: str) -> dict[str, Any]:
+        """`columns`, behind the ratio itself, which is called `name`."""
+        return {name: self.ratio, **self.columns(f"{name}_low", f"{name}_high", f"{name}_shape")}
+
 
 def ratio_of_means(
     numerator: ArrayLike, denominator: ArrayLike, groups: ArrayLike, confidence: float = 0.95, critical: ArrayLike | None = None

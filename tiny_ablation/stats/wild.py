@@ -73,15 +73,19 @@ class Wild:
         for block in self._blocks():
             yield block, _Draws.of(self.at(block), weights).t(np.zeros(1))
 
-    def interval(self, weights: Floats, confidence: float) -> Floats:
-        """(2, n_sites): the least and the largest true mean that is not rejected under these weights (n_draws, n_groups)."""
-        ends = np.empty((2, len(self.mean)))
+    def interval(self, weights: Floats, confidence: float) -> tuple[Floats, Floats, Ints]:
+        """What these weights (n_draws, n_groups) say of each site (n_sites,).
+
+        The least and the largest true mean that is not rejected, and how many draws are as far from 0 as the observed t where
+        the true mean is 0.
+        """
+        (low, high), beyond = np.empty((2, len(self.mean))), np.empty(len(self.mean), dtype=np.int64)
         for block in self._blocks():
             part = self.at(block)
             drawn = _Draws.of(part, weights)
-            for i, side in enumerate((-1.0, 1.0)):
-                ends[i, block] = _end(part, drawn, side, 1 - confidence)
-        return ends
+            beyond[block] = as_far(drawn.t(np.zeros(1)), part.t)
+            low[block], high[block] = (_end(part, drawn, side, 1 - confidence) for side in (-1.0, 1.0))
+        return low, high, beyond
 
     def _blocks(self) -> Iterator[slice]:
         return (slice(start, start + SITES_AT_ONCE) for start in range(0, len(self.mean), SITES_AT_ONCE))

@@ -149,7 +149,7 @@ def entries(rundir: RunDir) -> dict[str, FileEntry]:
     if rundir.machine.is_file():
         content = read_versioned(rundir.machine)
         try:
-            found |= {name: _parse_entry(name, entry) for name, entry in content["files"].items()}
+            found |= _parse_entries(content)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise _damaged(rundir.machine, error) from error
     return found
@@ -159,18 +159,21 @@ def _parse(content: Mapping[str, Any]) -> Manifest:
     known = {key: content[key] for key in ("run_id", "status", "digest", "covers", "error")}
     if known["status"] not in get_args(Status):
         raise ValueError(f"status {known['status']!r}")
-    files = {name: _parse_entry(name, entry) for name, entry in content["files"].items()}
+    files = _parse_entries(content)
     machine_files = tuple(inside(name) for name in content["machine_files"])
     taken = {*known, "schema_version", "files", "machine_files"}
     extra = {key: value for key, value in content.items() if key not in taken}
     return Manifest(**known, files=files, machine_files=machine_files, extra=extra)
 
 
-def _parse_entry(name: str, entry: Mapping[str, Any]) -> FileEntry:
-    inside(name)
-    if not _SHA256.fullmatch(entry["sha256"]) or not isinstance(entry["size"], int):
-        raise ValueError(f"the entry of {name}")
-    return FileEntry(entry["sha256"], entry["size"])
+def _parse_entries(content: Mapping[str, Any]) -> dict[str, FileEntry]:
+    found = {}
+    for name, entry in content["files"].items():
+        inside(name)
+        if not _SHA256.fullmatch(entry["sha256"]) or not isinstance(entry["size"], int):
+            raise ValueError(f"the entry of {name}")
+        found[name] = FileEntry(entry["sha256"], entry["size"])
+    return found
 
 
 def _damaged(path: Path, why: object) -> ResultsError:

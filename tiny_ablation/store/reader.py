@@ -17,7 +17,7 @@ from tiny_ablation.errors import ConfigError, ResultsError, did_you_mean
 from tiny_ablation.store.files import read_object, read_table
 from tiny_ablation.store.manifest import DRAWN, Manifest, check_files, read_manifest
 from tiny_ablation.store.rundir import RunDir
-from tiny_ablation.store.schema import EXAMPLE_TEXTS, TABLES
+from tiny_ablation.store.schema import EXAMPLE_TEXTS, TABLES, example_effects, largest_first
 from tiny_ablation.store.untrusted import reading
 
 if TYPE_CHECKING:
@@ -113,8 +113,7 @@ class Run:
     def top(self, n: int = 10, metric: str | None = None) -> "pd.DataFrame":
         """The rows of the `n` largest effects on a metric, the primary one by default: site, change, interval and q-value."""
         rows: Any = self._rows(metric)
-        order = rows["delta"].abs().sort_values(ascending=False, kind="stable").index[:n]
-        return rows.loc[order, [*TABLES[self.table_name].index, *_SHOWN]]
+        return largest_first(rows)[[*TABLES[self.table_name].index, *_SHOWN]].head(n)
 
     @property
     def over_heads(self) -> bool:
@@ -230,10 +229,16 @@ def texts_of(provenance: Mapping[str, Any]) -> dict[str, Mapping[str, str]]:
 
 def by_change(rows: Any, texts: Mapping[str, Mapping[str, str]], metric: str) -> Any:
     """Rows of the per-example table, the largest change in the metric first, with `delta` and the text of each prompt."""
-    rows = rows.assign(delta=rows[metric] - rows[f"{metric}_baseline"])
+    rows = rows.assign(delta=example_effects(rows, metric))
     for part in ("clean", "target", "foil"):
         rows[part] = [texts.get(each, {}).get(part) for each in rows["example_id"]]
-    return rows.loc[rows["delta"].abs().sort_values(ascending=False, kind="stable").index]
+    return largest_first(rows)
+
+
+def effects_by_example(rows: "pd.DataFrame", metric: str, site: Sequence[str]) -> "pd.DataFrame":
+    """(sites, examples) the effects in rows of a per-example table; `site` are the columns that name a site."""
+    rows = rows.assign(delta=example_effects(rows, metric))
+    return rows.pivot_table(index=list(site), columns="example_id", values="delta", aggfunc="mean")
 
 
 def load_run(path: Path | str, *, check: bool = True) -> Run:

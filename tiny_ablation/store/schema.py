@@ -124,6 +124,18 @@ def at_strongest(scale: "ArrayLike") -> "np.ndarray":
     return np.isin(scale, strongest_first(np.unique(scale))[:1])
 
 
+def largest_first(rows: "pd.DataFrame", by: str = "delta") -> "pd.DataFrame":
+    """Rows by the size of their effect, or of another column; ties stay in their order, and what is missing comes last."""
+    import numpy as np
+
+    return rows.iloc[np.argsort(-rows[by].abs().to_numpy(), kind="stable")]
+
+
+def example_effects(rows: "pd.DataFrame", metric: str) -> "pd.Series":
+    """(n,) the effect on the metric in each row of a per-example table."""
+    return rows[metric] - rows[f"{metric}_baseline"]
+
+
 def conform(frame: "pd.DataFrame", table: str) -> "pd.DataFrame":
     """The rows of `frame` as the impact table `table`, a key of `TABLES`: columns in order, each of its type.
 

@@ -10,7 +10,7 @@ from tiny_ablation.errors import ResultsError
 from tiny_ablation.store.files import read_object, read_table
 from tiny_ablation.store.manifest import Manifest, read_manifest
 from tiny_ablation.store.reader import Run, as_html, check_unaltered, load_run
-from tiny_ablation.store.sweepdir import SweepDir, SweepPlan, read_plan
+from tiny_ablation.store.sweepdir import SweepDir, SweepPlan, finished, read_plan
 from tiny_ablation.store.untrusted import reading
 
 if TYPE_CHECKING:
@@ -96,10 +96,9 @@ class Sweep:
     def runs(self) -> Iterator[Run]:
         """The finished runs, in the order of the plan; each is read when its turn comes."""
         with reading(self.dir.path):
-            finished = {cell["job"] for cell in self.summary["cells"] if cell["status"] == "ok"}
-        for cell in self.plan.cells:  # its directories were checked to stay inside the sweep's
-            if cell.job in finished:
-                yield load_run(self.dir.run(cell).path, check=self._checked)
+            cells = [*finished(self.plan, self.summary)]
+        for cell in cells:  # its directories were checked to stay inside the sweep's
+            yield load_run(self.dir.run(cell).path, check=self._checked)
 
     def _table(self, table: str | None) -> str:
         if table in self.tables or (table is None and len(self.tables) == 1):

@@ -115,6 +115,12 @@ class CellState:
         return {"condition": cell.condition, "seed": cell.seed, "dir": cell.dir, "state": self.state, "error": self.error}
 
 
+def finished(plan: SweepPlan, summary: Mapping[str, Any]) -> Iterator[Cell]:
+    """The cells whose results are used, by the content of the sweep's `summary.json`, in the order of the plan."""
+    jobs = {cell["job"] for cell in summary["cells"] if cell["status"] == "ok"}
+    return (cell for cell in plan.cells if cell.job in jobs)
+
+
 def is_sweep(path: Path) -> bool:
     """Whether a directory is a sweep's."""
     return SweepDir(path).plan.is_file()
