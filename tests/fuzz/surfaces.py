@@ -153,7 +153,7 @@ def sweep_directory(place: Path, files: Files, *, sealed: bool = True, figures: 
     from tiny_ablation.report.rebuild import rebuild
     from tiny_ablation.store.sweep_reader import load_sweep
     from tiny_ablation.sweep.analysis import aggregate_sweep, sweep_invariants
-    from tiny_ablation.sweep.job import sweep_status
+    from tiny_ablation.sweep.state import sweep_status
 
     put(place, files)
     if sealed:

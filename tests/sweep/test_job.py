@@ -20,7 +20,8 @@ from tiny_ablation.store.claims import Claims
 from tiny_ablation.store.manifest import read_manifest, write_manifest
 from tiny_ablation.store.rundir import RunDir
 from tiny_ablation.store.sweepdir import Cell, SweepPlan, read_plan, write_plan
-from tiny_ablation.sweep.job import admit, find_cell, is_done, record_failure, settings_of, sweep_status
+from tiny_ablation.sweep.job import admit, find_cell, is_done, record_failure, settings_of
+from tiny_ablation.sweep.state import sweep_status
 
 OF_TWO = {"weights": "two", "versions": {"torch": "2"}}
 CELLS = (Cell(0, "a/0", "a", 0, ("dataset=a",)), Cell(1, "b/0", "b", 0, ("dataset=b",)))
@@ -143,7 +144,7 @@ def test_status_sees_workers_of_one_run(sweep):
 def test_status_sees_a_run_at_work(sweep):
     with RunDir(sweep / "a/0").lock():
         code = (
-            "import pathlib, sys; from tiny_ablation.sweep.job import sweep_status\n"
+            "import pathlib, sys; from tiny_ablation.sweep.state import sweep_status\n"
             "print(sweep_status(pathlib.Path(sys.argv[1]))[0].state)"
         )
         done = subprocess.run([sys.executable, "-c", code, str(sweep)], capture_output=True, text=True, check=True)

@@ -9,7 +9,7 @@ Reads files only, so it can be asked while the sweep runs. The exit code is 1 wh
 from pathlib import Path
 
 from tiny_ablation.commands._console import parser, say, say_json, table
-from tiny_ablation.sweep.job import sweep_status
+from tiny_ablation.sweep.state import sweep_status
 
 
 def main(args: list[str]) -> int:

@@ -16,14 +16,12 @@ from typing import Any
 from tiny_ablation.config.identity import Identity
 from tiny_ablation.config.settings import Settings
 from tiny_ablation.errors import BusyError, ResultsError, user_message
-from tiny_ablation.store.claims import somebody_works
 from tiny_ablation.store.ledger import read_ledger
-from tiny_ablation.store.locks import is_locked
 from tiny_ablation.store.manifest import check_files, read_manifest, write_manifest
 from tiny_ablation.store.rundir import RunDir
 from tiny_ablation.store.rundir_guard import occupants, refuse_foreign
 from tiny_ablation.store.runlog import log
-from tiny_ablation.store.sweepdir import UNLIKE, Cell, CellState, SweepDir, SweepPlan, read_plan
+from tiny_ablation.store.sweepdir import Cell, SweepDir, SweepPlan, read_plan
 from tiny_ablation.sweep.claim import parent
 from tiny_ablation.sweep.plan import adapt
 
@@ -134,29 +132,3 @@ def die_with_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, name="die-with-parent", daemon=True).start()
-
-
-def sweep_status(path: Path) -> list[CellState]:
-    """The state of every cell, in the order of the plan.
-
-    Raises:
-        ResultsError: the directory is no sweep.
-    """
-    plan = read_plan(path)
-    return [_state(SweepDir(path), plan, cell) for cell in plan.cells]
-
-
-def _state(sweep: SweepDir, plan: SweepPlan, cell: Cell) -> CellState:
-    rundir = sweep.run(cell)
-    if is_locked(rundir.path / ".lock") or somebody_works(rundir.claims):
-        return CellState(cell, "running")
-    for other in occupants(rundir, cell.digest):
-        if found := plan.unlike(cell, other.digest, other.covers):
-            return CellState(cell, "failed", UNLIKE.format("; ".join(found)))
-    if not rundir.manifest.is_file():
-        return CellState(cell, "partial" if rundir.batches.is_dir() else "missing")
-    try:
-        manifest = read_manifest(rundir.path)
-    except ResultsError as error:
-        return CellState(cell, "failed", str(error))
-    return CellState(cell, manifest.status, manifest.error or manifest.undone)

@@ -14,6 +14,7 @@ from tiny_ablation.commands._selfcheck.checks import Check
 from tiny_ablation.commands._selfcheck.circuits import Workshop
 from tiny_ablation.commands._selfcheck.truths import Drawn, Truth, first, small
 from tiny_ablation.config.seeds import generator
+from tiny_ablation.stats.fdr import LEVEL
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,7 +26,7 @@ MODEL = "tracr_dyck"  # only for a run that could start
 SIGNED, RATE = ("logit_diff", "prob_diff", "p_drop", "entropy"), ("acc_flip_rate",)
 COVERAGE, SKEWED = (0.93, 0.97), (0.91, 0.97)
 RATES, TOLD = (0.95, 1.0), None
-MOST, LEVEL, STRICT = 0.06, 0.05, 0.005
+MOST, STRICT = 0.06, 0.005
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tiny_ablation.commands._selfcheck.simulate import LEVEL, Trial, measured, pretend
+from tiny_ablation.commands._selfcheck.simulate import Trial, measured, pretend
 from tiny_ablation.commands._selfcheck.truths import Truth
+from tiny_ablation.stats.fdr import LEVEL
 
 if TYPE_CHECKING:
     from tiny_ablation.run.prepare import PreparedRun
     from tiny_ablation.sweep.analysis.effects import Effects
     from tiny_ablation.sweep.analysis.examples import Examples
-    from tiny_ablation.sweep.analysis.invariants import Comparison
+    from tiny_ablation.sweep.analysis.invariants import InvariantSet
 
 METRIC, N_HEADS = "logit_diff", 270
 COVERS, CONSERVED, CHANCE = ("Coverage of 95 % intervals", "Any head called conserved", "Overlap called beyond chance")
@@ -71,23 +72,23 @@ def _grid(deltas: Sequence[np.ndarray]) -> "tuple[Effects, Examples]":
     return grid, Given(grid, [METRIC])
 
 
-def _compared(deltas: Sequence[np.ndarray]) -> "Comparison":
+def _compared(deltas: Sequence[np.ndarray]) -> "InvariantSet":
     from tiny_ablation.config.sweep import sweep_config
-    from tiny_ablation.sweep.analysis.invariants import Comparison
+    from tiny_ablation.sweep.analysis.invariants import InvariantSet
 
-    return Comparison.of(*_grid(deltas), sweep_config({"k": 10}), METRIC)
+    return InvariantSet.of(*_grid(deltas), sweep_config({"k": 10}), METRIC)
 
 
 def _in_all(sign: str, _: "PreparedRun", rng: np.random.Generator) -> float:
     """Whether an effect of this sign is found in both of two conditions, of which one has a skewed one of mean 0."""
     from tiny_ablation.sweep.analysis.declared import EffectInAll
     from tiny_ablation.sweep.analysis.effect_in_all import effect_in_all
-    from tiny_ablation.sweep.analysis.verdict import Measured
+    from tiny_ablation.sweep.analysis.verdict import MeasuredGrid
 
     clear = 5.0 if sign == "positive" else -5.0
     deltas = [clear + rng.normal(size=(1, 12)), rng.exponential(size=(1, 12)) - 1]
     claim = EffectInAll({"layer": 0, "head": 0}, sign, None)
-    return float(effect_in_all(claim, [Measured(*_grid(deltas))], METRIC).p_value <= LEVEL)
+    return float(effect_in_all(claim, [MeasuredGrid(*_grid(deltas))], METRIC).p_value <= LEVEL)
 
 
 def _noise(rng: np.random.Generator, shared: float, scales: float, n: int = 2) -> list[np.ndarray]:

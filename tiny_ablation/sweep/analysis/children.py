@@ -16,11 +16,18 @@ from tiny_ablation.store.files import read_arrow, read_object, read_table
 from tiny_ablation.store.manifest import Manifest, check_files, read_manifest
 from tiny_ablation.store.rundir import RunDir
 from tiny_ablation.store.schema import DTYPES, TABLES
-from tiny_ablation.store.sweepdir import UNLIKE, Cell, CellState, CellStatus, SweepDir, SweepPlan
+from tiny_ablation.store.sweepdir import Cell, CellState, SweepDir, SweepPlan
 from tiny_ablation.store.untrusted import reading
+from tiny_ablation.sweep.state import cell_state
 
 _GROUPS = "metrics/groups.parquet"  # what each group of examples says of the whole run
 _SCREENED = "metrics/attribution.parquet"  # every site's estimate, and which were chosen for it
+# Why a cell has no results, where its manifest does not say it.
+_WHY = {
+    "missing": "it was not started, or was killed before its first results",
+    "partial": "it was stopped before it was finished",
+    "failed": "its manifest gives no reason",
+}
 
 
 @dataclass(frozen=True)
@@ -76,37 +83,25 @@ def collect(sweep: SweepDir, plan: SweepPlan) -> tuple[list[CellState], list[Fin
 def _cell(
     sweep: SweepDir, plan: SweepPlan, cell: Cell, first: Mapping[str, Cell], taken: Mapping[tuple[str, int], Cell]
 ) -> tuple[CellState, FinishedRun | None]:
-    rundir = sweep.run(cell)
-    if not rundir.manifest.is_file():
-        return CellState(cell, "missing", "it was not started, or was killed before its first results"), None
-    try:
-        manifest = read_manifest(rundir.path)
-    except TinyAblateError as error:
-        return CellState(cell, "failed", _told(error, sweep)), None
-
-    def without_results(state: CellStatus, why: str) -> tuple[CellState, None]:
-        return CellState(cell, state, why, manifest.run_id, manifest.digest), None
-
-    if found := plan.unlike(cell, manifest.digest, manifest.covers):
-        return without_results("failed", UNLIKE.format("; ".join(found)))
-    if manifest.status != "ok":
-        known = {"failed": "its manifest gives no reason", "partial": "it was stopped before it was finished"}
-        return without_results(manifest.status, manifest.error or known[manifest.status])
+    state, manifest = cell_state(sweep, plan, cell)
+    if manifest is None:
+        return replace(state, error=_told(state.error, sweep) if state.error else _WHY[state.state]), None
+    if state.state != "ok":
+        return replace(state, error=state.error or _WHY[state.state]), None
     if manifest.digest in first:
-        return without_results("duplicate", f"the same run as {first[manifest.digest].dir}")
+        return replace(state, state="duplicate", error=f"the same run as {first[manifest.digest].dir}"), None
     if twin := taken.get((cell.condition, cell.seed)):
         why = f"{twin.dir} has the same condition and seed but is another run; give them labels: condition=NAME"
-        return without_results("failed", why)
+        return replace(state, state="failed", error=why), None
     try:
-        child = _read(rundir, cell, manifest)
+        return state, _read(sweep.run(cell), cell, manifest)
     except TinyAblateError as error:
-        return without_results("failed", _told(error, sweep))
-    return CellState(cell, "ok", manifest.undone, manifest.run_id, manifest.digest), child
+        return replace(state, state="failed", error=_told(str(error), sweep)), None
 
 
-def _told(error: Exception, sweep: SweepDir) -> str:
+def _told(error: str, sweep: SweepDir) -> str:
     """The message without the path of the sweep, which must not be part of its results."""
-    return str(error).replace(f"{sweep.path}{os.sep}", "")
+    return error.replace(f"{sweep.path}{os.sep}", "")
 
 
 def _read(rundir: RunDir, cell: Cell, manifest: Manifest) -> FinishedRun:

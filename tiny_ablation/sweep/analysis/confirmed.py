@@ -15,6 +15,7 @@ from tiny_ablation.ablations.shared.head_sets import label
 from tiny_ablation.config.identity import differences
 from tiny_ablation.errors import TinyAblateError
 from tiny_ablation.store.reader import load_run
+from tiny_ablation.store.schema import example_effects
 from tiny_ablation.store.sweepdir import SweepDir, SweepPlan
 from tiny_ablation.sweep.analysis.pooled import pooled_column
 
@@ -69,7 +70,7 @@ def _entry(condition: str, metric: str, rows: pd.DataFrame) -> dict[str, Any]:
         for path, name in zip(used["directory"], used["set"], strict=True):
             examples = load_run(Path(path), check=False).per_example
             examples = examples.loc[examples["set"] == name]
-            parts.append(examples[["group"]].assign(n=1.0, effect=examples[metric] - examples[f"{metric}_baseline"]))
+            parts.append(examples[["group"]].assign(n=1.0, effect=example_effects(examples, metric)))
         found = pooled_column(metric, "effect", parts, float(used["level"].iloc[0]))
         low, high = (float(found.low[0]), float(found.high[0])) if found else (float("nan"), float("nan"))
     return {

@@ -46,6 +46,9 @@ class ProfilesDiffer:
     mirror: bool | None  # compare with the second's effects of opposite sign; None where the directions of patching decide
 
 
+Claim = EffectInAll | DoubleDissociation | ProfilesDiffer
+
+
 @dataclass(frozen=True)
 class Hypothesis:
     """One declared hypothesis."""
@@ -53,7 +56,7 @@ class Hypothesis:
     name: str  # its key in the config
     test: str  # which test
     metric: str | None  # None for the first that ranks components
-    claim: EffectInAll | DoubleDissociation | ProfilesDiffer
+    claim: Claim
 
 
 def check_against_plan(settings: Mapping[str, Any], conditions: Collection[str], metrics: Collection[str]) -> None:
@@ -120,7 +123,7 @@ def _one(name: str, spec: Any, conditions: Collection[str] | None, metrics: Coll
     return Hypothesis(name, spec["test"], metric, claim)
 
 
-def _labels(claim: EffectInAll | DoubleDissociation | ProfilesDiffer) -> list[tuple[str, str]]:
+def _labels(claim: Claim) -> list[tuple[str, str]]:
     if isinstance(claim, EffectInAll):
         return [("conditions", label) for label in claim.conditions or ()]
     if isinstance(claim, DoubleDissociation):
@@ -179,7 +182,7 @@ def _texts(key: str, values: Any) -> tuple[str, ...]:
     return tuple(map(str, values))
 
 
-_Read = Callable[[str, Mapping[str, Any]], EffectInAll | DoubleDissociation | ProfilesDiffer]
+_Read = Callable[[str, Mapping[str, Any]], Claim]
 # By name: how it is read, the keys it needs, and those it may have.
 _TESTS: dict[str, tuple[_Read, tuple[str, ...], tuple[str, ...]]] = {
     "effect_in_all": (_effect_in_all, ("sign",), ("head", "layer", "granularity", "conditions")),

@@ -17,7 +17,7 @@ from tiny_ablation.stats.clusters import Floats
 from tiny_ablation.stats.profiles import difference_pvalue
 from tiny_ablation.sweep.analysis.declared import DoubleDissociation
 from tiny_ablation.sweep.analysis.effect_sign import worse_sign
-from tiny_ablation.sweep.analysis.verdict import Measured, NotTestable, Place, Verdict, largest, the_place
+from tiny_ablation.sweep.analysis.verdict import MeasuredGrid, NotTestable, Place, Verdict, largest, the_place
 
 N_RANDOM = 9999
 NULL = (
@@ -27,7 +27,7 @@ NULL = (
 )
 
 
-def double_dissociation(claim: DoubleDissociation, sources: Sequence[Measured], metric: str) -> Verdict:
+def double_dissociation(claim: DoubleDissociation, sources: Sequence[MeasuredGrid], metric: str) -> Verdict:
     """An intersection-union test over both sets, each against the other condition and against random sets.
 
     Raises:

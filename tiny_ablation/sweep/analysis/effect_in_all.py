@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from tiny_ablation.stats.fdr import LEVEL
 from tiny_ablation.sweep.analysis.declared import EffectInAll
 from tiny_ablation.sweep.analysis.effect_sign import worse_sign
-from tiny_ablation.sweep.analysis.verdict import LEVEL, RESOLUTION, Measured, NotTestable, Place, Verdict, largest, places
+from tiny_ablation.sweep.analysis.verdict import RESOLUTION, MeasuredGrid, NotTestable, Place, Verdict, largest, places
 
 NULL = (
     "in at least one condition the mean effect over groups of examples is 0, or of the other sign (two-sided bootstrap-t in "
@@ -15,7 +16,7 @@ NULL = (
 )
 
 
-def effect_in_all(claim: EffectInAll, sources: Sequence[Measured], metric: str) -> Verdict:
+def effect_in_all(claim: EffectInAll, sources: Sequence[MeasuredGrid], metric: str) -> Verdict:
     """An intersection-union test over conditions.
 
     Raises:

@@ -66,6 +66,10 @@ class Effects:
             profiles += [Profile(condition, name if len(there) > 1 else None, tuple(used)) for name in there]
         return tuple(profiles)
 
+    def having(self, metric: str) -> list[Profile]:
+        """The profiles that have any value of a metric."""
+        return [p for p in self.profiles if np.isfinite(self.mean(p, metric)).any()]
+
     def direction_index(self, profile: Profile) -> int:
         """Which direction of the grid the profile has."""
         if profile.direction is not None:

@@ -61,14 +61,14 @@ class Grouped:
         """Random numbers for one purpose, the same for every profile of these examples."""
         return generator(0, "sweep", purpose, self.dataset, *self.groups)
 
-    def tests(self, sites: Any, level: float, *, confidence: float = 0.95) -> Means:
+    def tests(self, sites: Any, level: float) -> Means:
         """The mean of some sites with its interval and two-sided p-value, as fine as a family of all of them needs.
 
         `sites` is an index; each was measured on examples of at least one group. `level` is the false discovery rate.
         """
         sums, sizes = self.sums[sites], self.sizes[sites]
         step = first_step(max(1, len(sums)), level)
-        return cluster_means(sums, sizes, rng=self.rng("bootstrap"), confidence=confidence, step=step)
+        return cluster_means(sums, sizes, rng=self.rng("bootstrap"), step=step)
 
 
 class Examples:

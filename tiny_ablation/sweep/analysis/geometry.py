@@ -33,7 +33,7 @@ def _metrics(grid: Effects) -> dict[str, Any]:
 
 
 def _conditions(grid: Effects, metric: str) -> Iterator[dict[str, Any]]:
-    profiles = [p for p in grid.profiles if np.isfinite(grid.mean(p, metric)).any()]
+    profiles = grid.having(metric)
     if len(profiles) < 2:
         return
     table = np.array([grid.mean(p, metric) for p in profiles])

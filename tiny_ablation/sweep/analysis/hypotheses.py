@@ -19,7 +19,7 @@ from tiny_ablation.sweep.analysis.effect_in_all import effect_in_all
 from tiny_ablation.sweep.analysis.effects import Effects
 from tiny_ablation.sweep.analysis.examples import Examples
 from tiny_ablation.sweep.analysis.profile_difference import profiles_differ
-from tiny_ablation.sweep.analysis.verdict import Measured, NotTestable, Verdict
+from tiny_ablation.sweep.analysis.verdict import MeasuredGrid, NotTestable, Verdict
 
 CORRECTION = "Benjamini-Hochberg over all declared hypotheses that could be tested"
 
@@ -42,7 +42,7 @@ def judge_hypotheses(
 
     `cfg.q` is the level; a hypothesis without a metric is about the first of `metrics`.
     """
-    measured = [Measured(*each) for each in zip(grids, examples, strict=True)]
+    measured = [MeasuredGrid(*each) for each in zip(grids, examples, strict=True)]
     tested = [_test(hypothesis, measured, metrics) for hypothesis in declared]
     q = q_values(np.array([t["p_value"] for t in tested], dtype=np.float64))
     for result, value in zip(tested, q, strict=True):
@@ -59,7 +59,7 @@ def judge_hypotheses(
     }
 
 
-def _test(hypothesis: Hypothesis, measured: Sequence[Measured], metrics: Sequence[str]) -> dict[str, Any]:
+def _test(hypothesis: Hypothesis, measured: Sequence[MeasuredGrid], metrics: Sequence[str]) -> dict[str, Any]:
     metric = hypothesis.metric or (metrics[0] if metrics else None)
     head: dict[str, Any] = {"name": hypothesis.name, "test": hypothesis.test, "metric": metric}
     empty = {"statement": None, "null": None, "p_value": float("nan"), "q_value": None, "supported": None}

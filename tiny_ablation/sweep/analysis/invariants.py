@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from tiny_ablation.config.schema import EffectSign, SetOperation, SweepConfig
 from tiny_ablation.config.sweep import parse_k
 from tiny_ablation.stats.clusters import Floats
+from tiny_ablation.stats.fdr import LEVEL
 from tiny_ablation.stats.overlap import combine
 from tiny_ablation.stats.ranks import kendalls_w, rank_biased_overlaps
 from tiny_ablation.sweep.analysis.children import FinishedRun
@@ -27,12 +28,12 @@ from tiny_ablation.sweep.analysis.examples import Examples, Grouped
 from tiny_ablation.sweep.analysis.overlap_chances import chances
 from tiny_ablation.sweep.analysis.top_sets import Members, conjunction_q, strongest, top_set
 
-LEVEL = 0.05
-_KEPT = {
-    SetOperation.intersection: "in the top set of every condition, with an effect in each",
-    SetOperation.union: "in the top set of at least one condition, with an effect in one",
-    SetOperation.majority: "in the top sets of more than half of the conditions, with an effect in as many",
-    SetOperation.difference: "in the top set of exactly one condition, with an effect in one",
+# By operation: where what it keeps stands, and in how many conditions it has an effect.
+KEPT = {
+    SetOperation.intersection: ("in the top set of every condition", "each"),
+    SetOperation.union: ("in the top set of at least one condition", "one"),
+    SetOperation.majority: ("in the top sets of more than half of the conditions", "as many"),
+    SetOperation.difference: ("in the top set of exactly one condition", "one"),
 }
 
 
@@ -49,7 +50,7 @@ def find_invariants(
     `metrics` rank components; `heads` and `layers` are those in the result of every one of them.
     """
     found = [
-        Comparison.of(grid, each, cfg, metric)
+        InvariantSet.of(grid, each, cfg, metric)
         for grid, each in zip(grids, examples, strict=True)
         for metric in metrics
         if metric in grid.metrics
@@ -61,7 +62,7 @@ def find_invariants(
         "heads": _in_all_metrics(found, "head_impact"),
         "layers": sorted(layers),
         "op": cfg.op.value,
-        "kept": _KEPT[cfg.op],
+        "kept": ", with an effect in ".join(KEPT[cfg.op]),
         "direction": cfg.direction.value,
         "convention": {metric: convention(metric) for metric in metrics},
         "level": LEVEL,
@@ -71,7 +72,7 @@ def find_invariants(
     }
 
 
-def _in_all_metrics(found: Sequence["Comparison"], table: str) -> list[dict[str, Any]]:
+def _in_all_metrics(found: Sequence["InvariantSet"], table: str) -> list[dict[str, Any]]:
     """The components of one table that are in the result of every metric; with the model where there are several."""
     mine = [each for each in found if each.grid.table == table]
     models = list(dict.fromkeys(each.grid.model for each in mine))
@@ -96,8 +97,8 @@ def _absent(grids: Sequence[Effects], metrics: Sequence[str]) -> Iterator[str]:
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """The conditions of one grid, compared by one metric."""
+class InvariantSet:
+    """What the conditions of one grid have in common by one metric."""
 
     grid: Effects  # the effects
     metric: str  # that ranks components
@@ -115,9 +116,9 @@ class Comparison:
     notes: list[str]  # what to know
 
     @classmethod
-    def of(cls, grid: Effects, examples: Examples, cfg: SweepConfig, metric: str) -> "Comparison":
+    def of(cls, grid: Effects, examples: Examples, cfg: SweepConfig, metric: str) -> "InvariantSet":
         """Rank and choose."""
-        there = [p for p in grid.profiles if np.isfinite(grid.mean(p, metric)).any()]
+        there = grid.having(metric)
         mean = np.array([grid.mean(p, metric) for p in there])
         shared = np.logical_and.reduce([grid.judged(p, metric) for p in there])
         candidates = shared & np.array([grid.candidates(p, metric) for p in there])

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tiny_ablation.config.seeds import generator
-from tiny_ablation.run.site_statistics import LEVEL
 from tiny_ablation.stats.clusters import Floats
+from tiny_ablation.stats.fdr import LEVEL
 from tiny_ablation.stats.joint_flips import Condition, flipped_sizes, overlap_beyond_noise
 from tiny_ablation.stats.overlap import LIKE_WHEN_SMALL, Chance, combine, overlap_chance
 from tiny_ablation.sweep.analysis.effect_sign import strength
 from tiny_ablation.sweep.analysis.top_sets import Members, strongest
 
 if TYPE_CHECKING:
-    from tiny_ablation.sweep.analysis.invariants import Comparison
+    from tiny_ablation.sweep.analysis.invariants import InvariantSet
 
 _FLIPPED_NUMBERS = 2_000_000
 BY_FLIPS = (
@@ -26,44 +26,44 @@ UNIFORM = "each condition's set is drawn at random from all components, independ
 BY_LAYER = "as above, but with as many components of each layer as the condition's own set has"
 
 
-def chances(comparison: "Comparison") -> list[dict[str, Any]]:
+def chances(invariant: "InvariantSet") -> list[dict[str, Any]]:
     """The size of the combined top sets beside what chance gives, under each null."""
-    members, layers = comparison.members[:, comparison.shared], comparison.grid.strata[comparison.shared]
+    members, layers = invariant.members[:, invariant.shared], invariant.grid.strata[invariant.shared]
     nulls = [(UNIFORM, np.zeros_like(layers)), (BY_LAYER, layers)]
-    out = _of_flips(comparison)
+    out = _of_flips(invariant)
     for null, strata in nulls:
-        label = ("sweep", "chance", comparison.grid.table, comparison.grid.model, comparison.metric, null)
-        found = overlap_chance(members, comparison.cfg.op.value, strata, generator(0, *label))
+        label = ("sweep", "chance", invariant.grid.table, invariant.grid.model, invariant.metric, null)
+        found = overlap_chance(members, invariant.cfg.op.value, strata, generator(0, *label))
         if found:
-            out.append(_told(comparison, null, found))
+            out.append(_told(invariant, null, found))
     return out
 
 
-def _of_flips(comparison: "Comparison") -> list[dict[str, Any]]:
+def _of_flips(invariant: "InvariantSet") -> list[dict[str, Any]]:
     """The size of the combined top sets under joint sign flips; nothing where groups or conditions are too few."""
-    there = [g for g in comparison.grouped if g is not None]
-    if len(there) < max(2, len(comparison.profiles)) or any(len(g.groups) < 2 for g in there):
+    there = [g for g in invariant.grouped if g is not None]
+    if len(there) < max(2, len(invariant.profiles)) or any(len(g.groups) < 2 for g in there):
         return []
     conditions = [Condition(g.names, np.nan_to_num(g.shares), np.nan_to_num(g.weights)) for g in there]
-    n_flips = int(np.clip(_FLIPPED_NUMBERS // len(comparison.shared), 199, 999))
-    label = ("sweep", "flips", comparison.grid.table, comparison.grid.model, comparison.metric)
-    sizes = flipped_sizes(conditions, partial(_combined, comparison), n_flips, generator(0, *label))
-    small = comparison.cfg.op.value in LIKE_WHEN_SMALL
-    found = overlap_beyond_noise(int(comparison.overlap.sum()), sizes, small_is_alike=small)
-    return [_told(comparison, BY_FLIPS, Chance(found.expected, found.p_value, exact=False))]
+    n_flips = int(np.clip(_FLIPPED_NUMBERS // len(invariant.shared), 199, 999))
+    label = ("sweep", "flips", invariant.grid.table, invariant.grid.model, invariant.metric)
+    sizes = flipped_sizes(conditions, partial(_combined, invariant), n_flips, generator(0, *label))
+    small = invariant.cfg.op.value in LIKE_WHEN_SMALL
+    found = overlap_beyond_noise(int(invariant.overlap.sum()), sizes, small_is_alike=small)
+    return [_told(invariant, BY_FLIPS, Chance(found.expected, found.p_value, exact=False))]
 
 
-def _combined(comparison: "Comparison", means: Sequence[Floats]) -> Members:
+def _combined(invariant: "InvariantSet", means: Sequence[Floats]) -> Members:
     """(n_flips, n_sites) the combined top sets of these effects, with as many members as the conditions' own."""
     tops = []
     for i, mean in enumerate(means):
-        score = strength(mean, comparison.metric, comparison.cfg.direction)
-        tops.append(strongest(np.where(comparison.candidates[i], score, -np.inf), comparison.count(i)))
-    return combine(np.swapaxes(np.array(tops), 0, 1), comparison.cfg.op.value)
+        score = strength(mean, invariant.metric, invariant.cfg.direction)
+        tops.append(strongest(np.where(invariant.candidates[i], score, -np.inf), invariant.count(i)))
+    return combine(np.swapaxes(np.array(tops), 0, 1), invariant.cfg.op.value)
 
 
-def _told(comparison: "Comparison", null: str, found: Chance) -> dict[str, Any]:
-    small = comparison.cfg.op.value in LIKE_WHEN_SMALL
+def _told(invariant: "InvariantSet", null: str, found: Chance) -> dict[str, Any]:
+    small = invariant.cfg.op.value in LIKE_WHEN_SMALL
     return {
         "null": null,
         "expected": found.expected,

@@ -13,7 +13,7 @@ from tiny_ablation.run.site_statistics import no_test_of
 from tiny_ablation.stats.profiles import MIN_GROUPS, N_DRAWS, paired_profiles, unpaired_profiles
 from tiny_ablation.stats.ranks import spearman
 from tiny_ablation.sweep.analysis.declared import ProfilesDiffer
-from tiny_ablation.sweep.analysis.verdict import Measured, NotTestable, Verdict, the_place
+from tiny_ablation.sweep.analysis.verdict import MeasuredGrid, NotTestable, Verdict, the_place
 
 NULL = (
     "at every component the mean effects are equal; shapes, variances and numbers of groups may differ (largest |t| over "
@@ -21,7 +21,7 @@ NULL = (
 )
 
 
-def profiles_differ(claim: ProfilesDiffer, sources: Sequence[Measured], metric: str) -> Verdict:
+def profiles_differ(claim: ProfilesDiffer, sources: Sequence[MeasuredGrid], metric: str) -> Verdict:
     """A test of equal profiles.
 
     Raises:

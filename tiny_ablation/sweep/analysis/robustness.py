@@ -17,16 +17,15 @@ from tiny_ablation.config.seeds import generator
 from tiny_ablation.data.text import listing
 from tiny_ablation.errors import ResultsError
 from tiny_ablation.models.labels import head_label
-from tiny_ablation.stats.clusters import Floats, cluster_sums
+from tiny_ablation.stats.clusters import Floats, cluster_sums, excludes_zero
 from tiny_ablation.stats.conjunction import same_sign_everywhere
-from tiny_ablation.stats.fdr import first_step, q_values
+from tiny_ablation.stats.fdr import LEVEL, first_step, q_values
 from tiny_ablation.stats.means import cluster_means
 from tiny_ablation.stats.ranks import rank_biased_overlap, spearman
-from tiny_ablation.store.reader import Run
+from tiny_ablation.store.reader import Run, effects_by_example
 from tiny_ablation.store.schema import at_strongest
 
 N_BOOT = 2000
-LEVEL = 0.05
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ class RobustnessTables:
 
 
 @dataclass(frozen=True)
-class _Effects:
+class _HeadEffects:
     """One condition: effects of the common heads on the common examples, each (n_heads,)."""
 
     label: str
@@ -87,7 +86,8 @@ def robustness(runs: Sequence[Run], k: int = 10) -> RobustnessTables:
         raise ResultsError("robustness needs runs with at least two replacements, or both kinds of weights")
     metric = runs[0].summary["primary"]
     about = {name: runs[0].summary[name] for name in ("model", "dataset")}
-    tables = [_effects_by_head(run, metric) for run in runs]
+    rows = [run.per_example.loc[at_strongest(run.per_example["scale"]), :] for run in runs]
+    tables = [effects_by_example(each, metric, ("layer", "head")) for each in rows]
     heads, examples = tables[0].index, tables[0].columns
     for table in tables[1:]:
         heads, examples = heads.intersection(table.index), examples.intersection(table.columns)
@@ -106,7 +106,7 @@ def robustness(runs: Sequence[Run], k: int = 10) -> RobustnessTables:
     return RobustnessTables(agreement, of_heads, about | _summary(found, of_heads, agreement, metric, k, len(examples)))
 
 
-def sweep_robustness(runs: Sequence[Run], k: int = 10) -> RobustnessTables | None:
+def sweep_robustness(runs: Sequence[Run]) -> RobustnessTables | None:
     """As `robustness`; None where the runs of a sweep do not ask one question of one model in several ways.
 
     Raises:
@@ -117,26 +117,17 @@ def sweep_robustness(runs: Sequence[Run], k: int = 10) -> RobustnessTables | Non
         return None
     if len({condition_of(run) for run in runs}) < 2:
         return None
-    return robustness(runs, k)
+    return robustness(runs)
 
 
-def _effects_by_head(run: Run, metric: str) -> pd.DataFrame:
-    """(heads, examples) effects at the strongest factor."""
-    rows = run.per_example
-    rows = rows.loc[at_strongest(rows["scale"]), :]
-    effects = rows[metric] - rows[f"{metric}_baseline"]
-    table = rows[["layer", "head", "example_id"]].assign(delta=effects)
-    return table.pivot_table(index=["layer", "head"], columns="example_id", values="delta", aggfunc="mean")
-
-
-def condition_effects(label: str, seeds: Sequence[Floats], groups: Sequence[str], confidence: float) -> _Effects:
+def condition_effects(label: str, seeds: Sequence[Floats], groups: Sequence[str], confidence: float) -> _HeadEffects:
     """The effects of one condition, each seed (n_heads, n_examples), with their intervals and tests."""
     sums, sizes = cluster_sums(np.mean(seeds, axis=0), groups)
     rng, step = generator(0, "bootstrap", "robustness"), first_step(len(sums), LEVEL)
-    return _Effects(label, *cluster_means(sums, sizes, rng=rng, confidence=confidence, n_boot=N_BOOT, step=step))
+    return _HeadEffects(label, *cluster_means(sums, sizes, rng=rng, confidence=confidence, n_boot=N_BOOT, step=step))
 
 
-def _agreement(found: Sequence[_Effects], k: int) -> pd.DataFrame:
+def _agreement(found: Sequence[_HeadEffects], k: int) -> pd.DataFrame:
     rows = []
     for a, b in combinations_with_replacement(found, 2):
         top_a, top_b = a.order(k), b.order(k)
@@ -156,10 +147,10 @@ def _agreement(found: Sequence[_Effects], k: int) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def heads_table(found: Sequence[_Effects], names: Sequence[tuple[int, int]], k: int) -> pd.DataFrame:
+def heads_table(found: Sequence[_HeadEffects], names: Sequence[tuple[int, int]], k: int) -> pd.DataFrame:
     """`RobustnessTables.heads`."""
     deltas = np.array([f.delta for f in found])  # (conditions, heads)
-    resolved = np.array([(f.low > 0) | (f.high < 0) for f in found])
+    resolved = np.array([excludes_zero(f.low, f.high) for f in found])
     p = same_sign_everywhere(np.array([f.p for f in found]), deltas)
     q = q_values(p)
     tops = [f.order(k) for f in found]
@@ -182,7 +173,7 @@ def heads_table(found: Sequence[_Effects], names: Sequence[tuple[int, int]], k: 
 
 
 def _summary(
-    found: Sequence[_Effects], heads: pd.DataFrame, agreement: pd.DataFrame, metric: str, k: int, n_examples: int
+    found: Sequence[_HeadEffects], heads: pd.DataFrame, agreement: pd.DataFrame, metric: str, k: int, n_examples: int
 ) -> dict[str, Any]:
     holding = heads.loc[heads["holds"].to_numpy(), :]
     columns = [f"delta/{f.label}" for f in found]

@@ -7,10 +7,10 @@ from numpy.typing import NDArray
 
 from tiny_ablation.config.schema import EffectSign, SetOperation, SweepConfig
 from tiny_ablation.config.sweep import TopSet
-from tiny_ablation.run.site_statistics import LEVEL, no_test_of
+from tiny_ablation.run.site_statistics import no_test_of
 from tiny_ablation.stats.clusters import Floats
 from tiny_ablation.stats.conjunction import partial_conjunction
-from tiny_ablation.stats.fdr import q_values
+from tiny_ablation.stats.fdr import LEVEL, q_values
 from tiny_ablation.sweep.analysis.effect_sign import strength
 from tiny_ablation.sweep.analysis.examples import Grouped
 

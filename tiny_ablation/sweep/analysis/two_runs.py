@@ -13,13 +13,13 @@ from tiny_ablation.config.keys import leaves
 from tiny_ablation.errors import ResultsError, did_you_mean
 from tiny_ablation.run.site_statistics import no_test_of
 from tiny_ablation.stats.clusters import cluster_sums
-from tiny_ablation.stats.fdr import first_step, q_values
+from tiny_ablation.stats.fdr import LEVEL, first_step, q_values
 from tiny_ablation.stats.means import cluster_means
-from tiny_ablation.store.reader import Run
+from tiny_ablation.store.reader import Run, effects_by_example
 from tiny_ablation.store.schema import TABLES
 
 
-def compare(first: Run, second: Run, metric: str | None = None, *, confidence: float = 0.95) -> pd.DataFrame:
+def compare(first: Run, second: Run, metric: str | None = None) -> pd.DataFrame:
     """The difference of the effects of two runs at every site that both measured, the largest first.
 
     The runs have the same kind of sites, and some prompts in common. The metric is the first run's primary one by default.
@@ -50,8 +50,8 @@ def compare(first: Run, second: Run, metric: str | None = None, *, confidence: f
     before, after = before[whole], after[whole]
     groups: Any = first.per_example.drop_duplicates("example_id").set_index("example_id")["group"][shared]
     clusters = cluster_sums((after - before).to_numpy(), groups.to_numpy())
-    rng, step = np.random.default_rng(0), first_step(len(before), 0.05, "bh")
-    found = cluster_means(*clusters, rng=rng, confidence=confidence, step=step)
+    rng, step = np.random.default_rng(0), first_step(len(before), LEVEL, "bh")
+    found = cluster_means(*clusters, rng=rng, step=step)
     p: Any = np.full(len(before), np.nan) if no_test_of(name) else found.p
     table = pd.DataFrame(
         {
@@ -84,5 +84,4 @@ def _deltas(run: Run, metric: str, index: list[str]) -> pd.DataFrame:
         raise ResultsError(
             f"{run.dir.path} has no metric {metric}{did_you_mean(metric, measured)}; there are {', '.join(measured)}"
         )
-    rows = rows.assign(delta=rows[metric] - rows[f"{metric}_baseline"])
-    return rows.pivot_table(index=index, columns="example_id", values="delta", aggfunc="mean")
+    return effects_by_example(rows, metric, index)

@@ -9,7 +9,6 @@ import numpy as np
 from tiny_ablation.sweep.analysis.effects import Effects, Profile
 from tiny_ablation.sweep.analysis.examples import Examples, Grouped
 
-LEVEL = 0.05
 RESOLUTION = 1e-4
 """About the smallest p-value that the draws of a hypothesis' test can give."""
 
@@ -30,7 +29,7 @@ class Verdict:
     notes: list[str] = field(default_factory=list)  # what to know
 
 
-class Measured(NamedTuple):
+class MeasuredGrid(NamedTuple):
     """What a test can look at: one grid with its examples."""
 
     effects: Effects
@@ -41,7 +40,7 @@ class Measured(NamedTuple):
 class Place:
     """A profile with where it stands."""
 
-    source: Measured
+    source: MeasuredGrid
     profile: Profile
 
     def grouped(self, metric: str) -> Grouped:
@@ -58,7 +57,7 @@ class Place:
         return found
 
 
-def places(sources: Sequence[Measured], label: str | None = None) -> Iterator[Place]:
+def places(sources: Sequence[MeasuredGrid], label: str | None = None) -> Iterator[Place]:
     """The profiles of a condition (or of exactly this label), in the order of the plan; all without a label."""
     for source in sources:
         for profile in source.effects.profiles:
@@ -66,7 +65,7 @@ def places(sources: Sequence[Measured], label: str | None = None) -> Iterator[Pl
                 yield Place(source, profile)
 
 
-def the_place(sources: Sequence[Measured], label: str) -> Place:
+def the_place(sources: Sequence[MeasuredGrid], label: str) -> Place:
     """The only profile of a label.
 
     Raises:
