@@ -163,7 +163,7 @@ def _finish(
     if not stopped:
         with stages.trying("confirm"):
             try:
-                confirmed = confirm(prepared, measured, rundir, lambda n: screen.progress("confirm", n))
+                confirmed = confirm(prepared, combined, rundir, lambda n: screen.progress("confirm", n))
             except Stopped:
                 stopped = True
     with stages.trying("statistics"):

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from tiny_ablation.ablations.shared import prompt_pairs
 from tiny_ablation.ablations.shared.replacements import Patch, Scale, patch_from
-from tiny_ablation.ablations.shared.sites import chosen, chosen_layers
+from tiny_ablation.ablations.shared.sites import chosen_heads, chosen_layers
 from tiny_ablation.config.keys import key
 from tiny_ablation.config.schema import AblationConfig
 from tiny_ablation.engine.edits import Edit, Intervention, Replacement
@@ -89,7 +89,7 @@ class AttnPattern(Ablation):
             if context.full:
                 raise ConfigError(_NO_TOKENS.format(what))
         layers = chosen_layers(cfg.layers, shape, "z")
-        heads = [None] if cfg.together else chosen(cfg.heads, shape.n_heads, "ablation.heads", "heads a layer")
+        heads = [None] if cfg.together else chosen_heads(cfg.heads, shape)
         apart = require_patterns(context.network, layers, uniform=uniform)
         if context.full and not (apart or cfg.together):
             raise ConfigError(_NO_TOKENS.format(f"ablation.together=false in {context.network.model.name}"))

@@ -181,7 +181,7 @@ class Scaled(ScreenedSite):
         return [(scale, (Scale(scale),)) for scale in scales], {}, None
 
 
-class Mean(ScreenedSite, MeanAblation):
+class Averaged(ScreenedSite, MeanAblation):
     """The mean over examples that are not evaluated; see `shared.means` for the choice of `ablation.mean`."""
 
     word = "mean"
@@ -253,10 +253,10 @@ LAYERS = (ATTENTION, MLP)
 
 ABLATIONS = (
     Scaled(HEADS, HeadsScaleConfig),
-    Mean(HEADS, HeadsMeanConfig),
+    Averaged(HEADS, HeadsMeanConfig),
     Resampled(HEADS, HeadsResampleConfig),
     *(Scaled(sites, LayersScaleConfig) for sites in LAYERS),
-    *(Mean(sites, LayersMeanConfig) for sites in LAYERS),
+    *(Averaged(sites, LayersMeanConfig) for sites in LAYERS),
     *(Resampled(sites, LayersResampleConfig) for sites in LAYERS),
     Optimal(HEADS, HeadsOptimalConfig),
     *(Optimal(sites, LayersOptimalConfig) for sites in LAYERS),

@@ -17,10 +17,10 @@ from tiny_ablation.data.text import listing
 from tiny_ablation.run.measure import Measured, executors, measure, total
 from tiny_ablation.run.plan import Row
 from tiny_ablation.run.prepare import PreparedRun
-from tiny_ablation.run.site_statistics import LEVEL
 from tiny_ablation.run.tables import impact_table
+from tiny_ablation.stats.fdr import LEVEL
 from tiny_ablation.store.rundir import RunDir
-from tiny_ablation.store.schema import EFFECT, TABLES
+from tiny_ablation.store.schema import EFFECT, TABLES, largest_first
 
 Site = tuple[object, ...]
 
@@ -40,6 +40,7 @@ def confirm(
 ) -> Confirmation | None:
     """Measure the strongest sites on the held-out split; None where the config names none.
 
+    `measured` are the arms as the tables show them (`Ablation.combine`).
     Finished batches are kept in the run's directory, which this process has locked. `progress` gives the progress of a stage
     (with `advance`) as a context, from its number of interventions x examples.
 
@@ -48,7 +49,6 @@ def confirm(
     """
     if prepared.held_out is None:
         return None
-    measured = prepared.spec.ablation.combine(prepared, measured)
     n = prepared.spec.settings.root.stats.confirm_top
     chosen = strongest(measured, prepared.metrics[0].name, n)
     held = only(prepared.held_out, list(chosen))
@@ -77,7 +77,7 @@ def confirmation(
     tested = table["q_value"].notna()
     table["confirmed"] = np.where(tested, (table["q_value"] <= LEVEL) & same, np.nan)
     rows = table.loc[table["metric"] == primary, :]
-    rows = rows.iloc[np.argsort(-np.abs(rows["delta_chosen"].to_numpy()), kind="stable")]
+    rows = largest_first(rows, "delta_chosen")
     groups = set(again[0].groups)
     told_apart = ["direction"] if len(set(rows["direction"])) > 1 else []
     columns = [*TABLES[prepared.spec.table].index, *told_apart, "delta_chosen", *EFFECT, "value", "confirmed"]

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from tiny_ablation.engine.norms import head_norms
-from tiny_ablation.run.id_columns import named
+from tiny_ablation.run.id_columns import stacked
 from tiny_ablation.run.measure import Measured
 from tiny_ablation.run.plan import Row
 from tiny_ablation.run.prepare import PreparedRun
@@ -36,7 +36,7 @@ def site_controls(prepared: PreparedRun, measured: Sequence[Measured]) -> pd.Dat
     """
     alone = [m for m in measured if m.arm.in_table and all("head" in row.key for row in m.arm.rows)]
     frames = [frame for m in alone for frame in _of_arm(prepared, m)]
-    return named(prepared, pd.concat(frames, ignore_index=True)) if frames else None
+    return stacked(prepared, frames)
 
 
 def controls_table(prepared: PreparedRun, measured: Sequence[Measured]) -> pd.DataFrame | None:
@@ -54,7 +54,7 @@ def controls_table(prepared: PreparedRun, measured: Sequence[Measured]) -> pd.Da
                 "delta": values - m.baseline[name].mean(),
             }
             frames.append(pd.DataFrame(columns))
-    return named(prepared, pd.concat(frames, ignore_index=True)) if frames else None
+    return stacked(prepared, frames)
 
 
 def _of_arm(prepared: PreparedRun, measured: Measured) -> Iterator[pd.DataFrame]:

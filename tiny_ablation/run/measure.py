@@ -112,7 +112,7 @@ def executors(prepared: PreparedRun) -> list[Executor]:
         executor(
             prepared,
             arms[0].prompts,
-            [run for arm in arms for row in arm.rows for run in row.runs],
+            [run for arm in arms for run in arm.runs],
             arms[0].base_intervention,
             network=arms[0].network,
         )
@@ -249,7 +249,7 @@ def _join(prepared: PreparedRun, arms: Sequence[Arm], shards: list[dict[str, np.
     examples, start = joined["examples"], 0
     groups = [prepared.tokens[i].example.group for i in examples]
     for arm in arms:
-        mine = slice(start, start := start + sum(len(row.runs) for row in arm.rows))
+        mine = slice(start, start := start + len(arm.runs))
         values = {name: joined[f"values/{name}"][mine] for name in names}
         measured = Measured(arm, examples, groups, values, baseline, joined["top1"][mine], joined["top1_baseline"])
         if prepared.decoding is not None:

@@ -5,7 +5,7 @@
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -41,6 +41,10 @@ class InterventionSpec:
     positions: str  # the tokens that are touched
     direction: str  # which run is intervened on, and whose values it gets
     set: str = "single"  # which sites are intervened on together
+
+
+# By the coordinate of an intervention, the column of the impact table.
+COORDINATES = {each.name: "replacement" if each.name == "value" else each.name for each in fields(InterventionSpec)}
 
 
 @dataclass(frozen=True)
@@ -107,6 +111,11 @@ class Arm:
     files: Mapping[str, Path] = field(default_factory=dict)  # what to copy into the run's directory, by the path there
     left_out: "LeftOut | None" = None  # of an outline, what it did not make; None where everything was made
     network: "Network | None" = None  # the model that runs; None is the run's own
+
+    @property
+    def runs(self) -> list[Intervention]:
+        """Everything that is run, in the order of the rows."""
+        return [run for row in self.rows for run in row.runs]
 
 
 @dataclass(frozen=True)
@@ -245,6 +254,10 @@ class Ablation(ABC):
     def analyse(self, prepared: "PreparedRun", measured: "Sequence[Measured]") -> Analysis:
         """Tables and summaries of its own."""
         return Analysis()
+
+    def summarise(self, effects: "pd.DataFrame") -> Mapping[str, Any]:
+        """Further keys of `summary.json`, from the rows of the impact table on the primary metric."""
+        return {}
 
     def sections(self, summary: Mapping[str, Any]) -> list[Section]:
         """What people are shown of these beside the effects and their evidence, from the content of `summary.json`."""

@@ -12,21 +12,19 @@ from tiny_ablation.data.text import listing
 from tiny_ablation.run.baseline import CHANCE, CRITERIA, PREFERENCE, by_template, is_weak
 from tiny_ablation.run.confirm import confirm_warnings
 from tiny_ablation.run.measure import Measured
+from tiny_ablation.run.plan import COORDINATES
 from tiny_ablation.run.prepare import PreparedRun
-from tiny_ablation.run.site_statistics import N_SHOWN, NO_TEST_OF_RATES, interval_of_mean, no_test_of, of_answers
+from tiny_ablation.run.site_statistics import (
+    N_SHOWN,
+    NO_TEST_OF_RATES,
+    baseline_intervals,
+    interval_of_mean,
+    no_test_of,
+    of_answers,
+)
 from tiny_ablation.run.tables import RunTables, baseline_columns, effect_of_average_site
 from tiny_ablation.stats.halves import top_set_agreement
-from tiny_ablation.store.schema import EFFECT, SCHEMA_VERSION, TABLES, at_strongest
-
-# Of an intervention (`plan.InterventionSpec`), by the column of the impact table.
-_COORDINATES = {
-    "granularity": "granularity",
-    "component": "component",
-    "value": "replacement",
-    "positions": "positions",
-    "direction": "direction",
-    "set": "set",
-}
+from tiny_ablation.store.schema import EFFECT, SCHEMA_VERSION, TABLES, at_strongest, largest_first
 
 
 def run_summary(
@@ -35,13 +33,18 @@ def run_summary(
     """The content of `summary.json`."""
     root, first = prepared.spec.settings.root, measured[0]
     primary = prepared.metrics[0].name
-    baseline = _baseline(prepared, baseline_columns(prepared, first), first.groups)
-    selection, by_wording = prepared.selection, []
+    columns, selection = baseline_columns(prepared, first), prepared.selection
+    baseline = baseline_intervals(root, columns, first.groups)
     clean = next((m for m in measured if m.arm.run != "corrupt"), None)
+    by_wording, preference = [], None
     if clean is not None:
-        columns, shown = baseline_columns(prepared, clean), ("accuracy", "preference", *PREFERENCE[:2])
+        own = columns if clean is first else baseline_columns(prepared, clean)
+        shown = ("accuracy", "preference", *PREFERENCE[:2])
         templates = [prepared.tokens[i].example.template for i in clean.examples]
-        by_wording = by_template(templates, {name: columns[name] for name in shown if name in columns})
+        by_wording = by_template(templates, {name: own[name] for name in shown if name in own})
+        if "preference" in own:
+            only = {"preference": own["preference"]}
+            preference = (baseline if clean is first else baseline_intervals(root, only, clean.groups))["preference"]
     return {
         "schema": SCHEMA_VERSION,
         "run_id": prepared.identity.run_id,
@@ -61,7 +64,7 @@ def run_summary(
         "n_groups": len(set(first.groups)),
         "confidence": root.stats.confidence,
         "intervention": {
-            name: ", ".join(dict.fromkeys(tables.impact[column].astype(str))) for name, column in _COORDINATES.items()
+            name: ", ".join(dict.fromkeys(tables.impact[column].astype(str))) for name, column in COORDINATES.items()
         },
         "notes": {name: note for m in measured for name, note in m.arm.notes.items()} | {**tables.analysis.notes},
         "accuracy_means": CRITERIA[root.metrics.span],
@@ -77,27 +80,18 @@ def run_summary(
         "stability": stability(prepared, measured, N_SHOWN),
         "confirm": confirm,
         **tables.analysis.summary,
-        "warnings": [*_warnings(prepared, first, clean), *confirm_warnings(confirm), *tables.analysis.warnings],
+        "warnings": [*_warnings(prepared, first, preference), *confirm_warnings(confirm), *tables.analysis.warnings],
     }
 
 
-def top_sites(impact: pd.DataFrame, table: str, metric: str, n: int = N_SHOWN) -> list[dict[str, Any]]:
+def top_sites(impact: pd.DataFrame, table: str, metric: str) -> list[dict[str, Any]]:
     """The sites with the largest absolute effect on `metric`; with several factors, at the strongest one."""
     rows = impact.loc[impact["metric"] == metric, :]
     if "scale" in rows:
         rows = rows.loc[at_strongest(rows["scale"]), :]
-    order = np.argsort(-np.abs(rows["delta"].to_numpy()), kind="stable")[:n]
     told_apart = ["direction"] if len(set(rows["direction"])) > 1 else []
     columns = [*TABLES[table].index, *told_apart, *TABLES[table].extra, "value", "baseline", *EFFECT]
-    return rows.iloc[order][columns].to_dict("records")
-
-
-def _baseline(prepared: PreparedRun, columns: Mapping[str, Any], groups: Sequence[str]) -> dict[str, dict[str, float]]:
-    root, found = prepared.spec.settings.root, {}
-    for name, values in columns.items():
-        rng = generator(root.seed, "bootstrap", f"baseline {name}")
-        found[name] = interval_of_mean(np.asarray(values, bool) if of_answers(name) else values, groups, root.stats, rng)
-    return found
+    return largest_first(rows)[columns].head(N_SHOWN).to_dict("records")
 
 
 def _mean_effect(prepared: PreparedRun, measured: Measured, name: str) -> dict[str, float]:
@@ -113,17 +107,15 @@ def _mean_effect(prepared: PreparedRun, measured: Measured, name: str) -> dict[s
     return {"mean_delta": found.pop("mean"), **found}
 
 
-def _warnings(prepared: PreparedRun, measured: Measured, clean: Measured | None) -> list[str]:
+def _warnings(prepared: PreparedRun, measured: Measured, preference: Mapping[str, float] | None) -> list[str]:
+    """`preference` is how often the clean prompt's target is preferred to its foil; None where that was not measured."""
     root, selection, out = prepared.spec.settings.root, prepared.selection, []
-    columns = {} if clean is None else baseline_columns(prepared, clean)
-    if clean is not None and "preference" in columns:
-        found = _baseline(prepared, {"preference": columns["preference"]}, clean.groups)["preference"]
-        if is_weak(found):
-            out.append(
-                f"the model prefers the target to the foil on {found['mean']:.0%} of the examples (interval "
-                f"{found['ci_low']:.0%} to {found['ci_high']:.0%}), not clearly above the chance of {CHANCE:.0%}, so effects "
-                "say little about how it does it"
-            )
+    if preference and is_weak(preference):
+        out.append(
+            f"the model prefers the target to the foil on {preference['mean']:.0%} of the examples (interval "
+            f"{preference['ci_low']:.0%} to {preference['ci_high']:.0%}), not clearly above the chance of {CHANCE:.0%}, so "
+            "effects say little about how it does it"
+        )
     out += selection.warnings
     out += [
         f"a fast path is off for {network.model.name if prepared.other else 'this model'}, so the run is slower and its "

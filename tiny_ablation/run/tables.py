@@ -14,12 +14,12 @@ import pandas as pd
 from tiny_ablation.config.schema import Span
 from tiny_ablation.run.baseline import PREFERENCE, is_right
 from tiny_ablation.run.controls import controls_table, site_controls
-from tiny_ablation.run.id_columns import named
+from tiny_ablation.run.id_columns import stacked
 from tiny_ablation.run.measure import Measured
-from tiny_ablation.run.plan import Analysis
+from tiny_ablation.run.plan import COORDINATES, Analysis
 from tiny_ablation.run.prepare import PreparedRun
 from tiny_ablation.run.site_statistics import corrected, no_test_of, site_statistics
-from tiny_ablation.store.schema import conform, conform_examples
+from tiny_ablation.store.schema import EXAMPLE_HOW, conform, conform_examples
 
 
 @dataclass(frozen=True)
@@ -33,13 +33,15 @@ class RunTables:
     analysis: Analysis = field(default_factory=Analysis)  # what the ablation makes of its own measurements
 
 
-def impact_table(prepared: PreparedRun, measured: Sequence[Measured]) -> RunTables:
-    """Every site with its interval and test, and nothing more; the family of the q-values is all of them, per metric."""
-    whole = [m for m in measured if m.arm.in_table]
+def impact_table(prepared: PreparedRun, measured: Sequence[Measured], parts: Sequence[Measured] = ()) -> RunTables:
+    """Every site with its interval and test, and nothing more; the family of the q-values is all of them, per metric.
+
+    `parts` are what `cut_up` makes of `measured`, where that is at hand.
+    """
+    whole, parts = [m for m in measured if m.arm.in_table], parts or cut_up(measured)
     family = int(sum(m.ran.sum() for m in whole))
-    measured = [part for m in measured for part in _parts(m)]
-    frames = [frame for m in measured if m.arm.in_table for frame in _impact(prepared, m, measured, family)]
-    shares = prepared.spec.ablation.shares(prepared, measured)
+    frames = [frame for m in parts if m.arm.in_table for frame in _impact(prepared, m, parts, family)]
+    shares = prepared.spec.ablation.shares(prepared, parts)
     frames += [_identity_columns(prepared, m).assign(**columns) for m, columns in shares]
     impact = corrected(pd.concat(frames, ignore_index=True), prepared.spec.settings.root.stats.fdr.value)
     primary = prepared.metrics[0].name
@@ -53,18 +55,19 @@ def impact_table(prepared: PreparedRun, measured: Sequence[Measured]) -> RunTabl
 
 def run_tables(prepared: PreparedRun, measured: Sequence[Measured]) -> RunTables:
     """Tables of everything that was measured, but for the examples'."""
-    found = impact_table(prepared, measured)
-    measured = [part for m in measured for part in _parts(m)]
-    made = {name: make(prepared, measured) for name, make in _MORE.items()}
+    parts, ablation = cut_up(measured), prepared.spec.ablation
+    found = impact_table(prepared, measured, parts)
+    made = {name: make(prepared, parts) for name, make in _MORE.items()}
     more = {name: frame for name, frame in made.items() if frame is not None}
-    analysis = prepared.spec.ablation.analyse(prepared, measured)
+    analysis = ablation.analyse(prepared, parts)
+    effects = found.impact.loc[found.impact["metric"] == prepared.metrics[0].name, :]
+    analysis = replace(analysis, summary={**analysis.summary, **ablation.summarise(effects)})
     return replace(found, more=more | dict(analysis.tables), analysis=analysis)
 
 
 def example_table(prepared: PreparedRun, measured: Sequence[Measured]) -> pd.DataFrame:
     """A row per site and example: every value that was measured."""
-    parts = [part for m in measured for part in _parts(m)]
-    rows = pd.concat([_per_example(prepared, m) for m in parts if m.arm.rows], ignore_index=True)
+    rows = pd.concat([_per_example(prepared, m) for m in cut_up(measured) if m.arm.rows], ignore_index=True)
     return conform_examples(rows, prepared.spec.table, [metric.name for metric in prepared.metrics])
 
 
@@ -90,7 +93,7 @@ def draws_table(prepared: PreparedRun, measured: Sequence[Measured]) -> pd.DataF
                     variance=np.repeat(deltas.var(1, ddof=1), n_draws),
                 )
             )
-    return named(prepared, pd.concat(frames, ignore_index=True)) if frames else None
+    return stacked(prepared, frames)
 
 
 def groups_table(prepared: PreparedRun, measured: Sequence[Measured]) -> pd.DataFrame | None:
@@ -129,16 +132,19 @@ def effect_of_average_site(measured: Measured, name: str) -> np.ndarray:
 _MORE = {"groups": groups_table, "draws": draws_table, "controls": controls_table, "site_controls": site_controls}
 
 
-def _parts(measured: Measured) -> Iterator[Measured]:
-    """The arm cut up by which examples its rows have: a row about a middle token has none of an example without one."""
-    missing = np.isnan(np.array(list(measured.values.values()))).any(0)
-    patterns, which = np.unique(missing, axis=0, return_inverse=True)
-    if len(patterns) <= 1 and not missing.any():
-        yield measured
-        return
-    for index, pattern in enumerate(patterns):
-        rows = np.flatnonzero(which.ravel() == index).tolist()
-        yield measured.of_rows(rows).at(measured.examples[~pattern])
+def cut_up(measured: Sequence[Measured]) -> list[Measured]:
+    """Each arm in parts, by which examples its rows have: a row about a middle token has none of an example without one."""
+    parts = []
+    for m in measured:
+        missing = np.isnan(np.array(list(m.values.values()))).any(0)
+        if not missing.any():
+            parts.append(m)
+            continue
+        patterns, which = np.unique(missing, axis=0, return_inverse=True)
+        for index, pattern in enumerate(patterns):
+            rows = np.flatnonzero(which.ravel() == index).tolist()
+            parts.append(m.of_rows(rows).at(m.examples[~pattern]))
+    return parts
 
 
 def _impact(prepared: PreparedRun, measured: Measured, all_arms: Sequence[Measured], family: int) -> Iterator[pd.DataFrame]:
@@ -163,14 +169,7 @@ def _impact(prepared: PreparedRun, measured: Measured, all_arms: Sequence[Measur
 def _identity_columns(prepared: PreparedRun, measured: Measured) -> pd.DataFrame:
     root, rows = prepared.spec.settings.root, measured.arm.rows
     frame = pd.DataFrame([dict(row.key) for row in rows])
-    described = {
-        "granularity": [r.described.granularity for r in rows],
-        "component": [r.described.component for r in rows],
-        "replacement": [r.described.value for r in rows],
-        "positions": [r.described.positions for r in rows],
-        "direction": [r.described.direction for r in rows],
-        "set": [r.described.set for r in rows],
-    }
+    described = {column: [getattr(r.described, name) for r in rows] for name, column in COORDINATES.items()}
     return frame.assign(
         run_id=prepared.identity.run_id,
         seed=root.seed,
@@ -185,10 +184,8 @@ def _per_example(prepared: PreparedRun, measured: Measured) -> pd.DataFrame:
     """Long over rows x examples, rows outermost."""
     rows, n = measured.arm.rows, len(measured.examples)
     examples = [prepared.tokens[i].example for i in measured.examples]
-    how = [
-        {"replacement": r.described.value, "positions": r.described.positions, "direction": r.described.direction} for r in rows
-    ]
-    keys = pd.DataFrame([{**columns, **row.key} for columns, row in zip(how, rows, strict=True)])
+    how = {column: name for name, column in COORDINATES.items() if column in EXAMPLE_HOW}
+    keys = pd.DataFrame([{c: getattr(row.described, name) for c, name in how.items()} | {**row.key} for row in rows])
     frame = keys.loc[keys.index.repeat(n)].reset_index(drop=True)
     for column, values in (
         ("example_id", [e.id for e in examples]),

@@ -26,9 +26,8 @@ from tiny_ablation.run.id_columns import named
 from tiny_ablation.run.measure import Measured
 from tiny_ablation.run.plan import Analysis, Arm
 from tiny_ablation.run.prepare import PreparedRun
-from tiny_ablation.run.site_statistics import LEVEL
 from tiny_ablation.stats.clusters import Floats, cluster_sums
-from tiny_ablation.stats.fdr import first_step, q_values
+from tiny_ablation.stats.fdr import LEVEL, first_step, q_values
 from tiny_ablation.stats.means import cluster_means
 from tiny_ablation.stats.percentile import percentile_among
 from tiny_ablation.stats.ratios import Shape
@@ -79,7 +78,7 @@ def circuit_table(curves: Curves, ranking: str) -> pd.DataFrame:
     for role, (name, placed) in _COLUMNS.items():
         found = curves.ratios(np.array([curves.circuit(ranking, size, role) for size in sizes]), at_once=True)
         null = [curves.randoms(ranking, size, role) for size in sizes]
-        frame = frame.assign(**{name: found.ratio}, **found.columns(*(f"{name}_{end}" for end in ("low", "high", "shape"))))
+        frame = frame.assign(**found.named(name))
         frame[f"random_{name}"] = [mean_of(others) for others in null]
         frame[f"{placed}_percentile"] = _percentiles(curves, role, sizes, found.ratio, null)
     return frame.assign(carries=carries(frame["faithfulness_low"], frame["faithfulness_high"]))

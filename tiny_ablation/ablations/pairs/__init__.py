@@ -20,10 +20,12 @@ from tiny_ablation.document import Figure, Section
 from tiny_ablation.engine.edits import Edit, Intervention
 from tiny_ablation.errors import ConfigError
 from tiny_ablation.models.hookpoints import ModelShape
-from tiny_ablation.run.plan import Ablation, Analysis, Arm, InterventionSpec, PlanContext, Row, positions_key
+from tiny_ablation.run.plan import Ablation, Arm, InterventionSpec, PlanContext, Row, positions_key
 from tiny_ablation.store.reader import load_run
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from tiny_ablation.run.measure import Measured
     from tiny_ablation.run.prepare import PreparedRun
     from tiny_ablation.run.result import Result
@@ -84,12 +86,12 @@ class HeadsPairZero(Ablation):
 
         return [pair_matrix(result)]
 
-    def analyse(self, prepared: "PreparedRun", measured: "Sequence[Measured]") -> Analysis:
+    def summarise(self, effects: "pd.DataFrame") -> Mapping[str, Any]:
         """The pairs that interact."""
         from tiny_ablation.ablations.pairs.interaction import interactions
 
-        found = interactions(prepared, measured)
-        return Analysis() if found is None else Analysis(summary={"interactions": found})
+        found = interactions(effects)
+        return {} if found is None else {"interactions": found}
 
     def sections(self, summary: Mapping[str, Any]) -> list[Section]:
         """The same in words."""

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from tiny_ablation.config.seeds import generator
 from tiny_ablation.document import Figure, Section, Table
@@ -19,13 +20,12 @@ from tiny_ablation.run import effects, vocabulary
 from tiny_ablation.run.measure import Measured, aligned
 from tiny_ablation.run.prepare import PreparedRun
 from tiny_ablation.run.result import Result
-from tiny_ablation.run.site_statistics import LEVEL
 from tiny_ablation.stats.clusters import cluster_sums
-from tiny_ablation.stats.fdr import first_step, q_values
+from tiny_ablation.stats.fdr import LEVEL, first_step, q_values
 from tiny_ablation.stats.means import cluster_means
+from tiny_ablation.store.schema import TABLES
 
-_COLUMNS = ("delta_a", "delta_b", "interaction", "interaction_low", "interaction_high", "interaction_p", "interaction_q")
-_LEVEL, _SHOWN = 0.05, 8
+_SHOWN = 8
 
 
 def interaction_columns(prepared: PreparedRun, pairs: Measured, measured: Sequence[Measured], metric: str) -> dict[str, Any]:
@@ -35,12 +35,13 @@ def interaction_columns(prepared: PreparedRun, pairs: Measured, measured: Sequen
     NaN where the run was stopped before any example of the single heads was finished; these are the arm of `measured` that is
     not in the table, as pairs of a head with itself.
     """
+    names = TABLES["pair_impact"].extra
     singles = next((m for m in measured if not m.arm.in_table), None)
     if singles is None:
-        return dict.fromkeys(_COLUMNS, np.nan)
+        return dict.fromkeys(names, np.nan)
     pairs, singles = aligned([pairs, singles])
     if not len(pairs.examples):
-        return dict.fromkeys(_COLUMNS, np.nan)
+        return dict.fromkeys(names, np.nan)
     alone = singles.delta(metric)
     place = {(row.key["layer_a"], row.key["head_a"]): i for i, row in enumerate(singles.arm.rows)}
     a, b = (alone[[place[row.key[f"layer_{end}"], row.key[f"head_{end}"]] for row in pairs.arm.rows]] for end in ("a", "b"))
@@ -57,24 +58,24 @@ def interaction_columns(prepared: PreparedRun, pairs: Measured, measured: Sequen
         n_draws=root.stats.n_perm,
     )
     columns = (a.mean(1), b.mean(1), *found, q_values(found.p, method))
-    return dict(zip(_COLUMNS, columns, strict=True))
+    return dict(zip(names, columns, strict=True))
 
 
-def interactions(prepared: PreparedRun, measured: Sequence[Measured]) -> dict[str, Any] | None:
-    """The pairs whose interaction on the primary metric has q of at most .05, the largest first, and how many were tested.
+def interactions(rows: pd.DataFrame) -> dict[str, Any] | None:
+    """The pairs whose interaction has q of at most .05, the largest first, and how many were tested.
 
-    None where no example was finished.
+    `rows` are those of the impact table on one metric. None where no example was finished.
     """
-    own, name = next(m for m in measured if m.arm.in_table), prepared.metrics[0].name
-    columns = interaction_columns(prepared, own, measured, name)
-    if np.isnan(columns["interaction"]).all():
+    if rows["interaction"].isna().all():
         return None
+    table = TABLES["pair_impact"]
     pairs = [
-        {"pair": site_label(row.key), **{key: float(column[i]) for key, column in columns.items()}}
-        for i, row in enumerate(own.arm.rows)
+        {"pair": site_label({name: row[name] for name in table.index}), **{name: row[name] for name in table.extra}}
+        for row in rows.to_dict("records")
+        if row["interaction_q"] <= LEVEL
     ]
-    shown = [pair for pair in pairs if pair["interaction_q"] <= _LEVEL]
-    return {"metric": name, "n": len(pairs), "pairs": sorted(shown, key=lambda pair: -abs(pair["interaction"]))}
+    found = sorted(pairs, key=lambda pair: -abs(pair["interaction"]))
+    return {"metric": rows["metric"].iloc[0], "n": len(rows), "pairs": found}
 
 
 def sections(found: Mapping[str, Any] | None) -> list[Section]:
@@ -84,7 +85,7 @@ def sections(found: Mapping[str, Any] | None) -> list[Section]:
     metric, pairs = found["metric"], found["pairs"]
     more = [pair for pair in pairs if pair["interaction"] * (pair["delta_a"] + pair["delta_b"]) > 0]
     text = [
-        f"Of {found['n']} pairs, {len(pairs)} interact (q at most {_LEVEL:g}): {len(more)} where the two change {metric} by "
+        f"Of {found['n']} pairs, {len(pairs)} interact (q at most {LEVEL:g}): {len(more)} where the two change {metric} by "
         "more than the sum of both alone, so that each does some of the other's work when that one is gone, and "
         f"{len(pairs) - len(more)} where they change it by less, or against it: what one head does goes through the other, or "
         "the behaviour has no more to lose."

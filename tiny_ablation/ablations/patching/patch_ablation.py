@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from tiny_ablation.ablations.shared.sites import chosen
+from tiny_ablation.ablations.shared.sites import chosen_heads
 from tiny_ablation.document import Figure, Section
 from tiny_ablation.errors import ConfigError
 from tiny_ablation.models.hookpoints import ModelShape
@@ -78,4 +78,4 @@ def units(cfg: Any, shape: ModelShape) -> Sequence[int | None]:
     """The heads of each layer that a config names; None where a layer is patched as a whole."""
     if cfg.granularity.value != "head_out":
         return [None]
-    return chosen(cfg.heads, shape.n_heads, "ablation.heads", "heads a layer")
+    return chosen_heads(cfg.heads, shape)

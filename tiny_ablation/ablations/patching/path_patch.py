@@ -16,7 +16,7 @@ from tiny_ablation.ablations.patching.activation_patch import Unequal
 from tiny_ablation.ablations.patching.patch_ablation import PatchAblation
 from tiny_ablation.ablations.shared import prompt_pairs
 from tiny_ablation.ablations.shared.replacements import FromEdited, Patch, patch_from
-from tiny_ablation.ablations.shared.sites import Head, chosen, chosen_layers, parse_head
+from tiny_ablation.ablations.shared.sites import Head, chosen_heads, chosen_layers, parse_head
 from tiny_ablation.config.keys import key
 from tiny_ablation.config.schema import AblationConfig
 from tiny_ablation.engine.edits import Edit, Intervention
@@ -78,7 +78,7 @@ class PathPatch(PatchAblation):
         described = InterventionSpec("head", "z", "patch", cfg.positions, "corrupt_to_clean", f"path to {end}")
         rows = []
         for layer in chosen_layers(cfg.layers, shape, "z"):
-            for head in chosen(cfg.heads, shape.n_heads, "ablation.heads", "heads a layer"):
+            for head in chosen_heads(cfg.heads, shape):
                 if receivers is None:
                     path = _direct(cfg, (layer, head), shape.n_layers, corrupt, frozen)
                 elif layer < receivers[-1][0]:  # those behind the sender get what they get along the direct path

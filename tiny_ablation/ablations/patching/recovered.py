@@ -69,7 +69,7 @@ def asymmetry(prepared: PreparedRun, measured: Sequence[Measured], names: Ends =
     frame["metric"], frame["n"] = metric, len(low.groups)
     for name, share in (("restoring", restored), ("breaking", broken), ("asymmetry", restored - broken)):
         found = share_of_advantage(prepared, share, ends, low.groups, names)
-        frame = frame.assign(**{name: found.ratio}, **found.columns(*(f"{name}_{end}" for end in ("low", "high", "shape"))))
+        frame = frame.assign(**found.named(name))
     return frame
 
 

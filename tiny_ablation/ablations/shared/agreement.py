@@ -68,7 +68,7 @@ def sections(found: Mapping[str, Any] | None) -> list[Section]:
         "effects in the tables are measured, estimates stand in metrics/attribution.parquet only",
     ]
     rows = [
-        [said, str(part["n"]), formats.plain(formats.number(part["rank_correlation"]), 2), f"{part['sign_agreement']:.0%}"]
+        [said, str(part["n"]), formats.plain(part["rank_correlation"], 2), f"{part['sign_agreement']:.0%}"]
         for said, part in (("random sites", found.get("random_sample")), ("strongest estimates", found.get("top")))
         if part
     ]
@@ -141,11 +141,11 @@ def recall(estimates: Estimates, exact: dict[Site, float]) -> dict[str, Any]:
     return {**out, "rest_strong": strong, "threshold": threshold, "recall": found / of, "missed_at_most": at_most, "text": text}
 
 
-def _upper_share(hits: int, n: int, level: float = 0.95) -> float:
-    """The one-sided upper bound of a share (Clopper & Pearson 1934)."""
+def _upper_share(hits: int, n: int) -> float:
+    """The one-sided upper bound of a share at 95 % confidence (Clopper & Pearson 1934)."""
     from scipy.stats import beta
 
-    return 1.0 if hits == n else float(beta.ppf(level, hits + 1, n - hits))
+    return 1.0 if hits == n else float(beta.ppf(0.95, hits + 1, n - hits))
 
 
 def _exact(measured: Measured, estimates: Estimates) -> dict[Site, float]:

@@ -41,6 +41,16 @@ def chosen_layers(values: Sequence[int] | None, shape: ModelShape, component: st
     raise ConfigError(f"ablation: no layer of this model has {component}")
 
 
+def chosen_heads(values: Sequence[int] | None, shape: ModelShape, component: str = "z") -> list[int]:
+    """The heads of a layer that `ablation.heads` names, on the axis of the component, ascending; all of them for null.
+
+    Raises:
+        ConfigError: an index is out of range.
+    """
+    what = "key/value heads a layer" if component in ("k", "v") else "heads a layer"
+    return chosen(values, shape.n_units(component), "ablation.heads", what)
+
+
 def window_around(layer: int, size: int, n_layers: int) -> range:
     """The layers of a window of `size` around one, as far as the model has them."""
     first = layer - size // 2
@@ -81,6 +91,5 @@ def head_sites(cfg: Any, shape: ModelShape) -> list[Head]:
     Raises:
         ConfigError: an index is out of range.
     """
-    what = "key/value heads a layer" if cfg.component in ("k", "v") else "heads a layer"
-    heads = chosen(cfg.heads, shape.n_units(cfg.component), "ablation.heads", what)
+    heads = chosen_heads(cfg.heads, shape, cfg.component)
     return [(layer, head) for layer in chosen_layers(cfg.layers, shape, cfg.component) for head in heads]
