@@ -12,8 +12,8 @@ import pandas as pd
 
 from tiny_ablation import formats
 from tiny_ablation.run import effects, vocabulary
-
-_FALSE_DISCOVERIES = 0.05  # the rate that q-values are compared with
+from tiny_ablation.stats.fdr import LEVEL
+from tiny_ablation.store.schema import largest_first
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,9 @@ def answer(
     scale = effects.scales(rows)[0]
     rows = effects.at_scale(rows, scale)
     use_q = use_q and bool(rows["q_value"].notna().any())
-    found = effects.strongest(effects.where(rows, rows["resolved"]))
+    found = largest_first(effects.where(rows, rows["resolved"]))
     if use_q:
-        found = effects.where(found, found["q_value"] <= _FALSE_DISCOVERIES)
+        found = effects.where(found, found["q_value"] <= LEVEL)
     elif len(found) <= (1 - confidence) * len(rows):  # without a correction, as many as chance would give are no finding
         found = found.iloc[:0]
     several = ("direction",) if len(set(rows["direction"])) > 1 else ()
@@ -130,7 +130,7 @@ class _AnswerWriter:
 
     def larger_but_uncertain(self, rows: pd.DataFrame, found: pd.DataFrame) -> list[str]:
         """A larger mean that the run cannot vouch for must not be overlooked in the table."""
-        first = effects.strongest(rows, 1).iloc[0]
+        first = largest_first(rows).iloc[0]
         if not found.empty and first.name == found.index[0]:
             return []
         row = first.to_dict()

@@ -12,16 +12,23 @@ from tiny_ablation import formats
 from tiny_ablation.ablations.registry import find_ablation
 from tiny_ablation.document import Section, Table
 from tiny_ablation.run import effects
+from tiny_ablation.store.files import read_table
+from tiny_ablation.store.rundir import RunDir
 from tiny_ablation.store.schema import INDEX
 
 
 def sections(summary: Mapping[str, Any], controls: pd.DataFrame | None) -> list[Section]:
     """What a run shows besides its effects: what its ablation has to say, then how far its strongest sites can be relied on.
 
-    In this module `summary` is the content of `metrics/summary.json`, and `controls` that of `metrics/site_controls.parquet`,
-    where the run has it.
+    In this module `summary` is the content of `metrics/summary.json`, and `controls` what `read_controls` gives.
     """
     return [*find_ablation(summary["kind"]).sections(summary), evidence(summary, controls)]
+
+
+def read_controls(run: RunDir) -> pd.DataFrame | None:
+    """The place of each head among controls; None where the run has none."""
+    path = run.metrics / "site_controls.parquet"
+    return read_table(path) if path.is_file() else None
 
 
 def evidence(summary: Mapping[str, Any], controls: pd.DataFrame | None) -> Section:
@@ -100,15 +107,15 @@ def _is_confirmed(row: Mapping[str, Any]) -> bool | None:
     """Whether a site passed its test and its interval agrees; None where there is no test."""
     if row["confirmed"] is None:
         return None
-    return bool(row["confirmed"]) and not formats.holds_zero(formats.number(row["ci_low"]), formats.number(row["ci_high"]))
+    return bool(row["confirmed"]) and not formats.holds_zero(row["ci_low"], row["ci_high"])
 
 
 def _confirmed(found: Mapping[str, Any]) -> Table:
     places = formats.decimals(formats.number(row["delta"]) for row in found["sites"])
     rows = []
     for row in found["sites"]:
-        before, after = (formats.signed(formats.number(row[key]), places) for key in ("delta_chosen", "delta"))
-        interval = formats.interval(formats.number(row["ci_low"]), formats.number(row["ci_high"]), places)
+        before, after = (formats.signed(row[key], places) for key in ("delta_chosen", "delta"))
+        interval = formats.interval(row["ci_low"], row["ci_high"], places)
         confirmed = {None: "-", True: "yes", False: "no"}[_is_confirmed(row)]
         rows.append([effects.site_name(row), before, after, interval, formats.probability(row["q_value"]), confirmed])
     head = ["site", f"change on {found['chosen_on']}", f"change on {found['split']}", "interval", "q", "confirmed"]
@@ -123,7 +130,7 @@ def _controls(summary: Mapping[str, Any], controls: pd.DataFrame) -> Table:
     for top in summary["top"]:
         if row := by_site.get(tuple(top[key] for key in keys)):
             percentiles = [row[f"{name}_percentile"] for name in ("random", "layer", "matched")]
-            numbers = [formats.plain(n, 2) for n in (formats.number(top["effect_size"]), row["norm"])]
+            numbers = [formats.plain(n, 2) for n in (top["effect_size"], row["norm"])]
             rows.append([effects.site_name(top), *numbers, *(formats.plain(p, 1) for p in percentiles)])
     caption = (
         "The strongest heads among controls: effect size (mean over groups, in their standard deviations), the length of what "

@@ -15,6 +15,8 @@ from tiny_ablation.store.reader import by_change, texts_of
 from tiny_ablation.store.rundir import RunDir
 from tiny_ablation.store.schema import TABLES
 
+_WORDS = 3  # of what a head attends to, promotes or suppresses
+
 
 def examples_section(
     run: RunDir, summary: Mapping[str, Any], *, sites: int = 3, prompts: int = 8, longest: int = 240
@@ -25,11 +27,10 @@ def examples_section(
     the answer is read, or what stands before an end that all prompts share.
     """
     title, primary = "Examples", summary["primary"]
-    texts = texts_of(read_json(run.provenance)) if run.provenance.is_file() else {}
+    texts, shorten, foils = _prompts(run, longest)
     if not texts or not summary["top"] or not run.per_example.is_file():
         return Section(title)
-    shorten = _shortener([text["clean"] for text in texts.values()], longest)
-    answers = [("right", "target"), *([("wrong", "foil")] if any(text["foil"] for text in texts.values()) else [])]
+    answers = [("right", "target"), *([("wrong", "foil")] if foils else [])]
     every: Any = read_table(run.per_example)
     index = next(table.index for name, table in TABLES.items() if run.table(name).is_file())
     tables, lines = [], []
@@ -81,11 +82,9 @@ def readouts_section(run: RunDir, *, heads: int = 3, prompts: int = 5, longest: 
     """
     title = "What the strongest heads attend to and write"
     files = [run.metrics / f"{name}.parquet" for name in ("head_readouts", "head_prompts")]
-    texts = texts_of(read_json(run.provenance)) if run.provenance.is_file() else {}
+    texts, shorten, foils = _prompts(run, longest)
     if not texts or not all(file.is_file() for file in files):
         return Section(title)
-    shorten = _shortener([text["clean"] for text in texts.values()], longest)
-    foils = any(text["foil"] for text in texts.values())
     means, of_prompts = (read_table(file) for file in files)
     means = means.set_index(["layer", "head"])
     tables, lines = [], []
@@ -104,6 +103,13 @@ def readouts_section(run: RunDir, *, heads: int = 3, prompts: int = 5, longest: 
     return Section(title, lines, tables)
 
 
+def _prompts(run: RunDir, longest: int) -> tuple[Mapping[str, Mapping[str, str]], Callable[[str], str], bool]:
+    """The texts of a run's examples, what shortens a prompt to `longest` characters, and whether there are wrong answers."""
+    texts = texts_of(read_json(run.provenance)) if run.provenance.is_file() else {}
+    shorten = _shortener([text["clean"] for text in texts.values()], longest)
+    return texts, shorten, any(text["foil"] for text in texts.values())
+
+
 def _answer(foils: bool) -> str:
     return "the right answer over the wrong one" if foils else "the right answer"
 
@@ -120,9 +126,9 @@ def _said_of_head(name: str, mean: Any, foils: bool) -> str:
     return f"{said} Mean attention of a token: {attends}; induction score {mean.induction:.2f}."
 
 
-def _words(content: str, *, weights: bool = False, most: int = 3) -> str:
+def _words(content: str, *, weights: bool = False) -> str:
     shown = []
-    for entry in json.loads(content)[:most]:
+    for entry in json.loads(content)[:_WORDS]:
         *_, word, weight = entry
         word = printable(word.strip() or word)
         shown.append(f"{word} {weight:.2f}" if weights else word)

@@ -11,9 +11,9 @@ from tiny_ablation import formats
 from tiny_ablation.ablations.registry import find_ablation
 from tiny_ablation.data.text import tame
 from tiny_ablation.report import markdown
-from tiny_ablation.report.evidence import sections
+from tiny_ablation.report.evidence import read_controls, sections
 from tiny_ablation.run import effects, vocabulary
-from tiny_ablation.store.files import read_json, read_table
+from tiny_ablation.store.files import read_json
 from tiny_ablation.store.reader import Run, load_run
 from tiny_ablation.store.sweepdir import SweepDir
 from tiny_ablation.store.untrusted import reading
@@ -69,8 +69,8 @@ def _run(run: Run) -> Iterator[str]:
     numbers = []
     for name in ("accuracy", summary["primary"]):
         if found := summary["baseline"].get(name):
-            mean, low, high = (formats.number(found[key]) for key in ("mean", "ci_low", "ci_high"))
-            numbers.append(f"{name} {formats.plain(mean, 3)} {formats.bounds(low, high, 3)}")
+            bounds = formats.bounds(found["ci_low"], found["ci_high"], 3)
+            numbers.append(f"{name} {formats.plain(found['mean'], 3)} {bounds}")
     verdict = read_json(run.dir.verify)["verdict"] if run.dir.verify.is_file() else "not computed"
     yield (
         f"{summary['n_examples']} examples in {summary['n_groups']} groups, split {summary['split']}, seed {summary['seed']}; "
@@ -80,8 +80,7 @@ def _run(run: Run) -> Iterator[str]:
     yield ""
     if not find_ablation(summary["kind"]).has_circuits:
         yield from _top(summary)
-    controls = run.dir.metrics / "site_controls.parquet"
-    for section in sections(summary, read_table(controls) if controls.is_file() else None):
+    for section in sections(summary, read_controls(run.dir)):
         if section.headline:
             yield f"**{section.headline}**"
         yield from _bullets(section.text)
@@ -98,7 +97,9 @@ def _top(summary: Mapping[str, Any]) -> Iterator[str]:
     rows = []
     for row in summary["top"]:
         q = "-" if summary["resolution"] else formats.probability(row["q_value"])
-        rows.append([effects.site_name(row), formats.signed(formats.number(row["delta"]), places), _bounds(row, places), q])
+        low, high = row["ci_low"], row["ci_high"]
+        interval = f"{formats.interval(low, high, places)}{' (unresolved)' if formats.holds_zero(low, high) else ''}"
+        rows.append([effects.site_name(row), formats.signed(row["delta"], places), interval, q])
     yield from (f"The strongest by change in {metric} ({vocabulary.metric_vocabulary(metric).unit}):", "")
     yield from markdown.table(["site", "change", f"{percent} interval", "q"], rows)
     yield ""
@@ -106,11 +107,6 @@ def _top(summary: Mapping[str, Any]) -> Iterator[str]:
         yield f"q: {summary['resolution']}."
     else:
         yield f"q: {vocabulary.procedure(summary['fdr'])}, over {summary['family_size']} tests; null: {summary['null']}."
-
-
-def _bounds(row: Mapping[str, Any], places: int) -> str:
-    low, high = formats.number(row["ci_low"]), formats.number(row["ci_high"])
-    return f"{formats.interval(low, high, places)}{' (unresolved)' if formats.holds_zero(low, high) else ''}"
 
 
 def _bullets(lines: Sequence[str]) -> Iterator[str]:

@@ -16,7 +16,7 @@ from tiny_ablation import formats
 from tiny_ablation.ablations.registry import find_ablation
 from tiny_ablation.document import Cell, Figure, Page, Section, Table
 from tiny_ablation.report.answer import answer
-from tiny_ablation.report.evidence import doubt, evidence
+from tiny_ablation.report.evidence import doubt, evidence, read_controls
 from tiny_ablation.report.examples import examples_section, readouts_section
 from tiny_ablation.report.figures import feature_panel
 from tiny_ablation.report.figures.of_run import run_figures
@@ -25,6 +25,7 @@ from tiny_ablation.run import effects, vocabulary
 from tiny_ablation.run.result import Result
 from tiny_ablation.store.files import read_json, read_table
 from tiny_ablation.store.rundir import RunDir
+from tiny_ablation.store.schema import largest_first
 
 _FEW_GROUPS = 20  # with a dozen, 95 % intervals of strongly skewed effects were measured to cover 91 %
 _LOW_ACCURACY = 0.5
@@ -93,8 +94,7 @@ def _sections(
     if (run.artifacts / f"{feature_panel.NAME}.html").is_file():
         what = "Where each feature is active, what it promotes, what switching it off does."
         yield Section("The feature panel", [what], link=f"artifacts/{feature_panel.NAME}.html")
-    controls = run.metrics / "site_controls.parquet"
-    yield evidence(summary, read_table(controls) if controls.is_file() else None)
+    yield evidence(summary, read_controls(run))
     yield examples_section(run, summary)
     yield readouts_section(run)
     yield _metrics(summary)
@@ -145,7 +145,7 @@ def _sites(result: Result) -> Section:
     """Every effect on the primary metric, strongest first, in a table that can be sorted and searched."""
     rows, usable = result.rows, not result.summary.get("resolution")
     places, many = formats.decimals(rows["delta"]), vocabulary.noun(result.index, 2)
-    shown = effects.strongest(rows, ROWS).to_dict("records")
+    shown = largest_first(rows).head(ROWS).to_dict("records")
     some = f" The {len(shown)} strongest of {len(rows)} rows; the rest stand in metrics/." if len(shown) < len(rows) else ""
     unit, cells = vocabulary.metric_vocabulary(result.metric).unit, []
     names = effects.with_pair(dict.fromkeys(result.named))

@@ -9,18 +9,14 @@ from typing import Any
 import numpy as np
 
 from tiny_ablation import formats
+from tiny_ablation.config.schema import SetOperation
 from tiny_ablation.data.text import listing
 from tiny_ablation.document import Section
 from tiny_ablation.report.sweep_data import Comparison, SweepData
 from tiny_ablation.run import vocabulary
+from tiny_ablation.sweep.analysis.invariants import KEPT
 
 _NAMED = 5  # conditions in a sentence; of more it gives only the range
-_KEPT = {
-    "intersection": "in the top set of every condition",
-    "union": "in the top set of at least one condition",
-    "majority": "in the top sets of more than half of the conditions",
-    "difference": "in the top set of exactly one condition",
-}
 
 
 def sweep_answer(data: SweepData, comparison: Comparison, name: str = "") -> tuple[Section, tuple[str, str, str]]:
@@ -57,8 +53,8 @@ def _headline(data: SweepData, comparison: Comparison, beyond: bool | None) -> s
         return f"One condition only ({names}): nothing can be conserved between conditions."
     k = data.invariants.get("k")
     top = f"the {k} strongest" if isinstance(k, int) else f"those with q at most {str(k).removeprefix('q')}"
-    op = data.invariants.get("op", "intersection")
-    where = f"all {n} conditions" if op == "intersection" else f"the conditions ({_KEPT.get(op, op)})"
+    op = SetOperation(data.invariants.get("op", "intersection"))
+    where = f"all {n} conditions" if op is SetOperation.intersection else f"the conditions ({KEPT[op][0]})"
     if not size:
         them = "is, but its effect is" if overlap == 1 else "are, but their effects are"
         lacking = f"; {overlap} {them} unresolved" if overlap else ""

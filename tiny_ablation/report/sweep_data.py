@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,11 @@ import pandas as pd
 
 from tiny_ablation.errors import ResultsError
 from tiny_ablation.run import effects
+from tiny_ablation.stats.clusters import excludes_zero
 from tiny_ablation.store.files import read_json, read_table
 from tiny_ablation.store.rundir import RunDir
 from tiny_ablation.store.schema import TABLES
-from tiny_ablation.store.sweepdir import SweepDir, SweepPlan, read_plan
+from tiny_ablation.store.sweepdir import SweepDir, SweepPlan, finished, read_plan
 
 Site = tuple[Any, ...]
 
@@ -46,7 +47,7 @@ class Comparison:
     @property
     def resolved(self) -> np.ndarray:
         """(n_profiles, n_sites) whether the interval excludes 0."""
-        return (self.low > 0) | (self.high < 0)
+        return excludes_zero(self.low, self.high)
 
     def label(self, site: int) -> str:
         """The short name of a site."""
@@ -74,8 +75,7 @@ class SweepData:
     @cached_property
     def finished(self) -> list[RunDir]:
         """The runs whose results are used, where the plan says, which was checked to stay inside the sweep's directory."""
-        used = {cell["job"] for cell in self.summary["cells"] if cell["status"] == "ok"}
-        return [self.sweep.run(cell) for cell in self.plan.cells if cell.job in used]
+        return [self.sweep.run(cell) for cell in finished(self.plan, self.summary)]
 
     @cached_property
     def several_models(self) -> bool:
@@ -106,12 +106,12 @@ def read_sweep(sweep_dir: Path) -> SweepData:
 
 
 def _comparisons(sweep: SweepDir, invariants: Mapping[str, Any], geometry: Mapping[str, Any]) -> Iterator[Comparison]:
+    read = cache(read_table)  # a table is of several models and metrics
     for entry in invariants.get("sets", ()):
         stem = entry["table"].removesuffix("_impact")
-        means, matrix = (read_table(sweep.cross / f"{stem}_{what}.parquet") for what in ("means", "matrix"))
+        tables = (read(sweep.cross / f"{stem}_{what}.parquet") for what in ("means", "matrix"))
         means, matrix = (
-            effects.where(rows, (rows["metric"] == entry["metric"]) & (rows["model"] == entry["model"]))
-            for rows in (means, matrix)
+            effects.where(rows, (rows["metric"] == entry["metric"]) & (rows["model"] == entry["model"])) for rows in tables
         )
         if len(means):
             keys = ("table", "model", "metric")

@@ -44,17 +44,17 @@ def show_sweep(path: Path, screen: Screen) -> None:
 
 def _grid(summary: Mapping[str, Any], metrics: Sequence[str]) -> Iterator[list[str]]:
     """A line per condition: its cells, and the baseline and mean effect over seeds; the metric where there are several."""
-    number, several = formats.number, len(metrics) > 1
+    several = len(metrics) > 1
     level = f"{formats.percent(summary['confidence'])} interval"
     yield ["condition", "done", "accuracy", *(["metric"] * several), "baseline", "mean effect", level, "seeds from to"]
     for name, found in summary["conditions"].items():
         metric, done = found.get("primary"), f"{len(found['seeds'])}/{found['n_planned']}"
         effect = found["metrics"].get(metric, {})
-        levels = [number(found["baseline"].get(what, {}).get("mean")) for what in ("accuracy", metric)]
+        levels = [found["baseline"].get(what, {}).get("mean") for what in ("accuracy", metric)]
         accuracy, baseline = (formats.plain(level, 2) for level in levels)
-        mean = formats.signed(number(effect.get("mean")), 3)
-        interval = formats.interval(number(effect.get("ci_low")), number(effect.get("ci_high")), 3)
-        ends = [formats.signed(number(effect.get("seeds", {}).get(end)), 3) for end in ("low", "high")]
+        mean = formats.signed(effect.get("mean"), 3)
+        interval = formats.interval(effect.get("ci_low"), effect.get("ci_high"), 3)
+        ends = [formats.signed(effect.get("seeds", {}).get(end), 3) for end in ("low", "high")]
         spread = " ".join(ends) if effect.get("n_seeds", 0) > 1 else "-"
         yield [name, done, accuracy, *([str(metric or "-")] * several), baseline, mean, interval, spread]
 

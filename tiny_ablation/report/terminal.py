@@ -63,8 +63,7 @@ class Screen:
         rows = []
         for name in ("accuracy", summary["primary"]):
             if found := summary["baseline"].get(name):
-                mean, low, high = (formats.number(found[key]) for key in ("mean", "ci_low", "ci_high"))
-                number, bounds = formats.plain(mean, 3), formats.bounds(low, high, 3)
+                number, bounds = formats.plain(found["mean"], 3), formats.bounds(found["ci_low"], found["ci_high"], 3)
                 unit = "share of right answers" if name == "accuracy" else vocabulary.metric_vocabulary(name).unit
                 rows.append([self._text(name), self._text(number, "bold"), self._text(bounds), self._text(unit, "dim")])
         self._lines(rows, "<><<")
@@ -101,10 +100,10 @@ class Screen:
         delta, (low, high) = formats.number(row["delta"]), effects.interval_of_chosen(row)
         unsure = formats.holds_zero(low, high)
         cells = [f"{row[name]:.2g}" if name == "scale" and row[name] is not None else str(row[name]) for name in index]
-        cells += [formats.signed(delta, places), formats.signed(formats.number(row.get("shrunken")), places)]
+        cells += [formats.signed(delta, places), formats.signed(row.get("shrunken"), places)]
         cells.append(formats.interval(low, high, places))
-        cells.append("-" if resolution else formats.probability(formats.number(row["q_value"])))
-        cells.append(formats.plain(formats.number(row["value"]), places))
+        cells.append("-" if resolution else formats.probability(row["q_value"]))
+        cells.append(formats.plain(row["value"], places))
         how = "dim" if unsure else ""
         colour = how or ("red" if delta < 0 else "blue")
         texts = [self._text(cell, colour if i == len(index) else how) for i, cell in enumerate(cells)]

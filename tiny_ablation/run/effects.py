@@ -11,6 +11,7 @@ from tiny_ablation import formats
 from tiny_ablation.document import Cell
 from tiny_ablation.errors import ResultsError
 from tiny_ablation.models.labels import site_label
+from tiny_ablation.stats.clusters import excludes_zero
 from tiny_ablation.store.schema import INDEX, strongest_first
 
 
@@ -43,8 +44,7 @@ def of_metric(impact: pd.DataFrame, metric: str) -> pd.DataFrame:
         raise ResultsError(
             f"the impact table has no effect on '{metric}' to show; set metrics.primary to a metric that is in it: {known}"
         )
-    resolved = [not formats.holds_zero(*bounds) for bounds in zip(rows["ci_low"], rows["ci_high"], strict=True)]
-    return rows.assign(resolved=resolved).reset_index(drop=True)
+    return rows.assign(resolved=excludes_zero(rows["ci_low"], rows["ci_high"])).reset_index(drop=True)
 
 
 def scales(rows: pd.DataFrame) -> list[float | None]:
@@ -55,12 +55,6 @@ def scales(rows: pd.DataFrame) -> list[float | None]:
 def at_scale(rows: pd.DataFrame, scale: float | None) -> pd.DataFrame:
     """The rows of one scale; all of them where there are no scales."""
     return rows if scale is None else where(rows, rows["scale"] == scale)
-
-
-def strongest(rows: pd.DataFrame, limit: int | None = None) -> pd.DataFrame:
-    """Rows by the size of their effect, largest first; ties stay in the order of the table."""
-    sizes = rows["delta"].abs().fillna(-1.0).to_numpy()
-    return rows.iloc[np.argsort(-sizes, kind="stable")[:limit]]
 
 
 def site_name(row: Mapping[str, Any]) -> str:
@@ -107,7 +101,7 @@ def interval(row: Mapping[str, Any], places: int) -> str:
     shape = row.get("ci_shape")
     if isinstance(shape, str) and shape not in ("interval", "unknown"):
         return "any number" if shape == "everything" else shape
-    return formats.interval(formats.number(row["ci_low"]), formats.number(row["ci_high"]), places)
+    return formats.interval(row["ci_low"], row["ci_high"], places)
 
 
 def interval_of_chosen(row: Mapping[str, Any]) -> tuple[float, float]:

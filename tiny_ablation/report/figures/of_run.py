@@ -19,6 +19,7 @@ from tiny_ablation.run import effects, vocabulary
 from tiny_ablation.run.result import Result
 from tiny_ablation.store.files import read_json
 from tiny_ablation.store.rundir import RunDir
+from tiny_ablation.store.schema import largest_first
 
 DRAWING = "figures and report"  # the stage that draws is not over when its figures are drawn
 _STRONGEST, _SCALED = 20, 6  # sites in the forest plot; heads that are drawn at every scale
@@ -111,7 +112,7 @@ def forest(result: Result) -> Bars:
     """The strongest sites with their intervals, at the scale farthest from 1, so that a site stands in it once."""
     scale = effects.scales(result.rows)[0]
     found = effects.at_scale(result.rows, scale)
-    shown = effects.strongest(found, _STRONGEST)
+    shown = largest_first(found).head(_STRONGEST)
     places, template = formats.decimals(shown["delta"]), effects.hover_template(result.percent)
     bars = []
     for row in shown.to_dict("records"):
@@ -162,7 +163,7 @@ def scales(result: Result) -> Lines:
     """The effect of the strongest heads at every factor, a panel each; 1 leaves the head as it is."""
     rows = result.rows
     whole = effects.where(result.impact, result.impact["metric"] == result.metric)
-    strongest = effects.strongest(effects.at_scale(rows, effects.scales(rows)[0]), _SCALED)
+    strongest = largest_first(effects.at_scale(rows, effects.scales(rows)[0])).head(_SCALED)
     panels = []
     for row in strongest.to_dict("records"):
         mine = effects.where(whole, (whole["layer"] == row["layer"]) & (whole["head"] == row["head"]))

@@ -17,6 +17,7 @@ from tiny_ablation.report.figures.head_map import head_grid
 from tiny_ablation.run import effects, vocabulary
 from tiny_ablation.run.result import Result
 from tiny_ablation.store.files import read_table
+from tiny_ablation.store.schema import example_effects, largest_first
 
 _SITES, _TEMPLATES = 12, 12
 _FEWEST = 2  # examples of a template; with one each, a panel would show that example and not a wording
@@ -64,7 +65,7 @@ def _means(result: Result) -> pd.DataFrame:
     index = [name for name in result.index if name in rows]
     examples = read_table(result.run.per_example)
     examples = effects.where(examples, examples["template"].isin(_chosen(result)))
-    examples = examples.assign(change=examples[result.metric] - examples[f"{result.metric}_baseline"])
+    examples = examples.assign(change=example_effects(examples, result.metric))
     found = examples.groupby([*index, "template"], sort=False)["change"].agg(["mean", "count"]).reset_index()
     return found.rename(columns={"count": "n"}).merge(rows[[*index, "delta", "resolved"]], on=index)
 
@@ -133,7 +134,7 @@ def others(result: Result) -> Grid:
     found = _means(result)
     index = [name for name in result.index if name in found]
     sites = found.drop_duplicates(index)
-    sites = list(effects.strongest(sites, _SITES)[index].itertuples(index=False, name=None))
+    sites = list(largest_first(sites).head(_SITES)[index].itertuples(index=False, name=None))
     names = _names(found)
     by_site = {what: found.pivot(index=index, columns="template", values=what) for what in ("mean", "n", "resolved")}
     mean, n, resolved = (table.loc[sites, names].to_numpy(dtype=float) for table in by_site.values())
