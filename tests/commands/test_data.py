@@ -6,6 +6,8 @@ import torch
 
 from tiny_ablation import commands
 from tiny_ablation.data.text import token_text
+from tiny_ablation.engine import executor
+from tiny_ablation.engine.executor import Executor
 from tiny_ablation.models.sources.toy import toy_llama
 
 HEAVY = ("torch", "pandas", "numpy", "transformers", "scipy", "matplotlib")
@@ -92,6 +94,18 @@ def test_the_baseline_shows_what_the_model_answers_to_each_row(cli):
         assert row["answer"] == token_text(tokenizer, int(likeliest))
     assert f"    answer   |{rows[0]['answer']}|" in cli(*args, "--baseline").out
     assert "answer" not in cli(*args, "--json").json()["rows"][0]
+
+
+def test_no_row_is_run_twice_for_its_answer_and_the_baseline(cli, monkeypatch):
+    ran = []
+
+    def counted(network, prompts, *rest):
+        ran.extend(prompt.name for prompt in prompts)
+        return Executor(network, prompts, *rest)
+
+    monkeypatch.setattr(executor, "Executor", counted)
+    cli("data", "model=toy", "dataset=sva", "dataset.n_examples=12", "--baseline")
+    assert len(ran) == len(set(ran)) == 12
 
 
 def test_rows_that_cannot_be_scored_are_listed_and_counted(cli, corpus_file, tmp_path):

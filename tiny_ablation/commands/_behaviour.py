@@ -1,16 +1,14 @@
 """A behaviour as a model meets it: which rows its tokenizer serves, and how well it does on them."""
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tiny_ablation.config.schema import RootConfig, Span
-from tiny_ablation.config.seeds import generator
 from tiny_ablation.data.corpus import Corpus, load_corpus, select
 from tiny_ablation.data.tokens import TokenizedExample
-from tiny_ablation.run.baseline import DIFFERENCES, baseline, by_template, verdict
-from tiny_ablation.run.examples import each_scored_by, scorable_by, unscorable_rows
+from tiny_ablation.run.baseline import DIFFERENCES, Baseline, baseline, by_template, verdict
+from tiny_ablation.run.examples import scorable_by, score_split
 
 if TYPE_CHECKING:
     from tiny_ablation.models.loader import LoadedModel, TokenizerOnly
@@ -46,38 +44,31 @@ def behaviour(root: RootConfig, model: "LoadedModel | TokenizerOnly") -> Behavio
         UserError: it cannot be used; rows that only this tokenizer cannot serve are no error here.
     """
     corpus = load_corpus(root.dataset, root.seed)
-    faults = unscorable_rows(root, corpus, model)
-    pool = [e for e in select(corpus, root.dataset.split, None, root.seed) if e.id not in faults]
-    served = each_scored_by(model, pool, root)
-    lengths = Counter(row.n_tokens for row in served if isinstance(row, TokenizedExample))
+    faults, lengths = score_split(root, corpus, model)
     return Behaviour(root, corpus, model, dict(sorted(lengths.items())), faults)
 
 
 def load_network(root: RootConfig) -> "Network":
     """The model of a config on its device."""
-    from tiny_ablation.models.device import resolve_device, set_up_torch
-    from tiny_ablation.models.loader import load_model
-    from tiny_ablation.models.network import build_network
-    from tiny_ablation.models.placed import placement
+    from tiny_ablation.run.prepare import load_networks
 
-    set_up_torch(root.device)
-    device = resolve_device(root.device)
-    dtype, placed = root.device.dtype.value, placement(root.device, device)
-    return build_network(load_model(root.model, device=device, dtype=dtype, placed=placed))
+    [network], _ = load_networks(root)
+    return network
 
 
-def measure(root: RootConfig, network: "Network", tokens: Sequence[TokenizedExample]) -> dict[str, Any]:
-    """The baseline on some examples, overall with intervals and per template; JSON values."""
-    from tiny_ablation.run.site_statistics import interval_of_mean
+def run_clean(root: RootConfig, network: "Network", tokens: Sequence[TokenizedExample]) -> Baseline:
+    """The un-intervened model on some examples."""
+    return baseline(network, tokens, root.metrics.span, root.device.batch_tokens)
 
-    found = baseline(network, tokens, root.metrics.span, root.device.batch_tokens)
+
+def told(root: RootConfig, tokens: Sequence[TokenizedExample], found: Baseline) -> dict[str, Any]:
+    """What `run_clean` found of some examples, overall with intervals and per template; JSON values."""
+    from tiny_ablation.run.site_statistics import baseline_intervals
+
     columns = {"accuracy": found.correct, **found.preferred, **found.measured}
     groups = [t.example.group for t in tokens]
     why = "metrics.span=text" if root.metrics.span is Span.text else "rows without foil"
-    overall = {
-        name: interval_of_mean(values, groups, root.stats, generator(root.seed, "bootstrap", f"baseline {name}"))
-        for name, values in columns.items()
-    }
+    overall = baseline_intervals(root, columns, groups)
     return {
         "n": len(tokens),
         "n_groups": len(set(groups)),

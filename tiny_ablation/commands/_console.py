@@ -3,10 +3,12 @@
 import json
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from tiny_ablation.data.text import tame
 from tiny_ablation.errors import ConfigError
+from tiny_ablation.store.files import write_text
 
 
 class _Parser(ArgumentParser):
@@ -35,6 +37,19 @@ def say(*lines: str) -> None:
 def say_page(text: str) -> None:
     """Print a text of several lines."""
     say(*text.rstrip("\n").split("\n"))
+
+
+def add_out(to: ArgumentParser) -> None:
+    """Where `write_or_say` puts a page."""
+    to.add_argument("--out", type=Path, help="the page to write; default: print it")
+
+
+def write_or_say(page: str, out: Path | None) -> None:
+    """Write a page where `--out` says, or print it."""
+    if out:
+        write_text(out, page)
+    else:
+        say_page(page)
 
 
 def say_json(content: Any) -> None:

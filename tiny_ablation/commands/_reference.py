@@ -22,6 +22,7 @@ from tiny_ablation.ablations.registry import all_ablations, find_ablation
 from tiny_ablation.config.keys import about, default_of, plain
 from tiny_ablation.config.schema import RootConfig
 from tiny_ablation.paths import conf_dir
+from tiny_ablation.report.markdown import row
 
 _INTRODUCTION = """\
 Made by `make docs` (`tiny-ablate help config`) from the schema; a test compares the two. A key is set as `KEY=VALUE` on the
@@ -94,7 +95,7 @@ def _section(title: str, found: list[Line], about: str = "", level: int = 2) -> 
         for key in found:
             default = "" if key.values == "keys of `model`" else f"`{key.default}`"
             cells = [f"`{key.name}`{'' if key.defines else ' *'}", key.values, default, key.help]
-            yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+            yield row(cells)
 
 
 def _options(group: str) -> Iterator[str]:
@@ -108,7 +109,7 @@ def _options(group: str) -> Iterator[str]:
         yield "|---|---|"
     for path in files:
         first = re.split(r"(?<=\.)\s", " ".join(header(path)))[0]
-        yield f"| `{group}={path.stem}` | {first.replace('|', chr(92) + '|')} |"
+        yield row([f"`{group}={path.stem}`", first])
 
 
 def header(path: Path) -> list[str]:

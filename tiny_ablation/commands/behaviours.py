@@ -8,17 +8,15 @@ All examples of a behaviour are used, with its default corruption. A family take
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tiny_ablation.commands._behaviour import behaviour, load_network, measure, template_lines
+from tiny_ablation.commands._behaviour import behaviour, load_network, run_clean, template_lines, told
 from tiny_ablation.commands._compose import compose
-from tiny_ablation.commands._console import add_overrides, parser, say_json, say_page
+from tiny_ablation.commands._console import add_out, add_overrides, parser, say_json, write_or_say
 from tiny_ablation.config.schema import DatasetConfig, RootConfig
 from tiny_ablation.data.corpus import family_names, family_of
 from tiny_ablation.report import markdown
 from tiny_ablation.run.baseline import CHANCE, MARGIN, WELL_ABOVE
-from tiny_ablation.store.files import write_text
 
 if TYPE_CHECKING:
     from tiny_ablation.models.network import Network
@@ -29,7 +27,7 @@ def main(args: list[str]) -> int:
     flags = parser("behaviours", __doc__)
     add_overrides(flags)
     flags.add_argument("--families", nargs="+", choices=family_names(), help="default: all")
-    flags.add_argument("--out", type=Path, help="the page to write; default: print it")
+    add_out(flags)
     flags.add_argument("--json", action="store_true", help="print the numbers as JSON")
     given = flags.parse_intermixed_args(args)
     root = compose(given.overrides).root
@@ -38,10 +36,8 @@ def main(args: list[str]) -> int:
     if given.json:
         say_json(found)
     page = "\n".join([*_page(root, found), ""])
-    if given.out:
-        write_text(given.out, page)
-    elif not given.json:
-        say_page(page)
+    if given.out or not given.json:
+        write_or_say(page, given.out)
     return 0
 
 
@@ -49,12 +45,13 @@ def _measure(root: RootConfig, name: str, network: "Network") -> dict[str, Any]:
     """The baseline on all examples of a family that the tokenizer can serve."""
     cfg = DatasetConfig(name=name, family=name, common_rows=root.dataset.common_rows)
     seen = behaviour(replace(root, dataset=cfg), network.model)
+    drawn = seen.draw(None) if seen.lengths else []
     return {
         "family": name,
         "description": family_of(cfg).description,
         "seeded": seen.corpus.seeded,
         "unscorable": len(seen.unscorable),
-        "measured": measure(root, network, seen.draw(None)) if seen.lengths else None,
+        "measured": told(root, drawn, run_clean(root, network, drawn)) if drawn else None,
     }
 
 

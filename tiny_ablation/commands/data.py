@@ -12,18 +12,16 @@ With --baseline each row that is shown has the token that the model finds likeli
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from tiny_ablation.commands._behaviour import Behaviour, behaviour, load_network, measure, template_lines
+from tiny_ablation.commands._behaviour import behaviour, load_network, run_clean, template_lines, told
 from tiny_ablation.commands._compose import compose
 from tiny_ablation.commands._console import add_overrides, parser, say, say_json, table
 from tiny_ablation.config.schema import RootConfig
 from tiny_ablation.data.corpus import family_of, split_of
 from tiny_ablation.data.text import SHOWN, token_text
 from tiny_ablation.data.tokens import TokenizedExample
-
-if TYPE_CHECKING:
-    from tiny_ablation.models.network import Network
+from tiny_ablation.run.baseline import Baseline
 
 _BARS = 40  # columns of the longest bar
 _BINS = 16
@@ -54,6 +52,14 @@ def _content(root: RootConfig, *, with_baseline: bool) -> dict[str, Any]:
     model = network.model if network else load_tokenizer(root.model)
     seen = behaviour(root, model)
     corpus, splits = seen.corpus, Counter(seen.corpus.splits)
+    shown = seen.draw(min(SHOWN, seen.n_scorable)) if seen.n_scorable else []
+    measured, answers = None, {}
+    if network:
+        drawn = seen.draw(root.dataset.n_examples)
+        found = run_clean(root, network, drawn)
+        measured, answers = told(root, drawn, found), _top1(drawn, found)
+        if rest := [t for t in shown if t.example.id not in answers]:
+            answers |= _top1(rest, run_clean(root, network, rest))
     return {
         "dataset": corpus.name,
         "family": corpus.family,
@@ -71,25 +77,18 @@ def _content(root: RootConfig, *, with_baseline: bool) -> dict[str, Any]:
         "scorable": seen.n_scorable,
         "unscorable": seen.unscorable,
         "token_lengths": seen.lengths,
-        "rows": _rows(seen, model.tokenizer, network),
-        "baseline": measure(root, network, seen.draw(root.dataset.n_examples)) if network else None,
+        "rows": [_row(t, model.tokenizer, answers.get(t.example.id)) for t in shown],
+        "baseline": measured,
     }
 
 
-def _rows(seen: Behaviour, tokenizer: Any, network: "Network | None") -> list[dict[str, Any]]:
-    """Ten rows, of as many groups as there are; of a model that is there, with what it answers."""
-    from tiny_ablation.run.baseline import baseline
-
-    drawn = seen.draw(min(SHOWN, seen.n_scorable)) if seen.n_scorable else []
-    rows = [_row(t, tokenizer) for t in drawn]
-    if network and drawn:
-        found = baseline(network, drawn, seen.root.metrics.span, seen.root.device.batch_tokens)
-        for row, token in zip(rows, found.top1.tolist(), strict=True):
-            row["answer"] = token_text(tokenizer, token)
-    return rows
+def _top1(tokens: Sequence[TokenizedExample], found: Baseline) -> dict[str, int]:
+    """The likeliest next token behind each prompt, by id."""
+    return dict(zip((t.example.id for t in tokens), found.top1.tolist(), strict=True))
 
 
-def _row(tokens: TokenizedExample, tokenizer: Any) -> dict[str, Any]:
+def _row(tokens: TokenizedExample, tokenizer: Any, answer: int | None) -> dict[str, Any]:
+    """A row with its tokens and positions; with what the model answers, where it was run."""
     example = tokens.example
     shown = {name: getattr(tokens, f"{name}_ids") for name in ("clean", "corrupt", "target", "foil")}
     if example.has_sets:
@@ -102,6 +101,7 @@ def _row(tokens: TokenizedExample, tokenizer: Any) -> dict[str, Any]:
         "template": example.template,
         **pieces,
         "positions": {name: list(places) for name, places in tokens.marks.items()},
+        **({} if answer is None else {"answer": token_text(tokenizer, answer)}),
     }
 
 

@@ -19,6 +19,7 @@ from tiny_ablation.config.schema import TrackingBackend, TrackingConfig
 from tiny_ablation.version import __version__
 
 _SQLITE = "sqlite:///"
+_WIDTH = 90  # of the lines of a list
 
 
 def main(args: list[str]) -> int:
@@ -158,11 +159,11 @@ def _probe_lines(probe: dict[str, Any]) -> Iterator[str]:
     )
 
 
-def _wrapped(words: Sequence[str], width: int = 90) -> Iterator[str]:
+def _wrapped(words: Sequence[str]) -> Iterator[str]:
     """Words in lines, commas between them."""
     line = ""
     for word in words:
-        if line and len(line) + len(word) > width:
+        if line and len(line) + len(word) > _WIDTH:
             yield f"{line},"
             line = f"  {word}"
         else:

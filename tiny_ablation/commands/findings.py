@@ -9,21 +9,17 @@ their files, whose checksums are compared first.
 import shlex
 from pathlib import Path
 
-from tiny_ablation.commands._console import parser, say_page
-from tiny_ablation.store.files import write_text
+from tiny_ablation.commands._console import add_out, parser, write_or_say
 
 
 def main(args: list[str]) -> int:
     """Write or print the page."""
     flags = parser("findings", __doc__)
     flags.add_argument("directories", nargs="+", metavar="DIR", type=Path, help="a finished run, or a sweep")
-    flags.add_argument("--out", type=Path, help="the page to write; default: print it")
+    add_out(flags)
     given = flags.parse_args(args)
     from tiny_ablation.report.findings import findings_page
 
     page = findings_page(given.directories, shlex.join(["tiny-ablate", "findings", *args]))
-    if given.out:
-        write_text(given.out, page)
-    else:
-        say_page(page)
+    write_or_say(page, given.out)
     return 0

@@ -11,14 +11,12 @@ model is when it is loaded. A few minutes for all on one core.
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 from tiny_ablation.commands._architectures import BAR, EXACT, NONE, PART, REFUSED, Architecture, examined
-from tiny_ablation.commands._console import parser, say_json, say_page
+from tiny_ablation.commands._console import add_out, parser, say_json, write_or_say
 from tiny_ablation.errors import ConfigError, did_you_mean
 from tiny_ablation.report import markdown
-from tiny_ablation.store.files import write_text
 
 _COLUMNS = {
     "heads": ("z",),
@@ -38,7 +36,7 @@ def main(args: list[str]) -> int:
     """Prove the architectures and write or print the page."""
     flags = parser("models", __doc__)
     flags.add_argument("names", nargs="*", metavar="NAME", help="model types of transformers; default: all")
-    flags.add_argument("--out", type=Path, help="the page to write; default: print it")
+    add_out(flags)
     flags.add_argument("--json", action="store_true", help="print what was found as JSON")
     given = flags.parse_intermixed_args(args)
     from tiny_ablation.models.random_models import architectures
@@ -57,10 +55,8 @@ def main(args: list[str]) -> int:
     if given.json:
         say_json([each._asdict() | {"attends": each.attends, "meets_bar": each.meets_bar} for each in found])
     page = "\n".join([*_page(found), ""])
-    if given.out:
-        write_text(given.out, page)
-    elif not given.json:
-        say_page(page)
+    if given.out or not given.json:
+        write_or_say(page, given.out)
     return 0
 
 

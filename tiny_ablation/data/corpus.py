@@ -39,6 +39,11 @@ class Corpus:
     split_hash: str  # SHA-256 over which id is in which split
     seeded: bool  # whether the seed drew the prompts themselves
 
+    def of_split(self, split: Split) -> list[Example]:
+        """The examples of a split, in their order."""
+        pairs = zip(self.examples, self.splits, strict=True)
+        return [example for example, name in pairs if split is Split.all or name == split.value]
+
 
 def load_corpus(cfg: DatasetConfig, seed: int) -> Corpus:
     """The whole corpus of a dataset, checked by every guard.
@@ -175,8 +180,7 @@ def select(corpus: Corpus, split: Split, n: int | None, seed: int, without: Cont
     """
     if n is not None and n <= 0:
         raise ConfigError(f"dataset.n_examples={n} must be at least 1, or null for all.")
-    pairs = zip(corpus.examples, corpus.splits, strict=True)
-    pool = [example for example, name in pairs if split is Split.all or name == split.value]
+    pool = corpus.of_split(split)
     order = [i for i in _even_order(pool, seed, split.value) if pool[i].id not in without]
     if len(order) < (n or 1):
         asked = f"dataset.n_examples={n}, but" if n else f"dataset.split={split.value}:"

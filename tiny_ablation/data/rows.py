@@ -179,8 +179,8 @@ def _turns(row: Mapping[str, Any], theirs: str) -> Turns:
         turns = chat.turns_of(row[theirs])
     except chat.ChatError as error:
         raise RowError(f"{theirs} {error}") from None
-    if any(_has_lone_surrogate(content) for _, content in turns):
-        raise RowError(f"{theirs} holds half of a surrogate pair, which is no character")
+    for _, content in turns:
+        _refuse_half_characters(content, theirs)
     return turns
 
 
@@ -201,10 +201,10 @@ def _text(value: Any, name: str, theirs: str) -> str:
         raise RowError(f"{theirs} is a {json_kind(value)}, not text")
     if not value and name in (*_REQUIRED, *_LISTS, "foil", "id"):
         raise RowError(f"{theirs} is empty")
-    if not value.isascii() and _has_lone_surrogate(value):
-        raise RowError(f"{theirs} holds half of a surrogate pair, which is no character")
+    _refuse_half_characters(value, theirs)
     return canonical(value)
 
 
-def _has_lone_surrogate(value: str) -> bool:
-    return any("\ud800" <= char <= "\udfff" for char in value)
+def _refuse_half_characters(text: str, theirs: str) -> None:
+    if not text.isascii() and any("\ud800" <= char <= "\udfff" for char in text):
+        raise RowError(f"{theirs} holds half of a surrogate pair, which is no character")

@@ -3,6 +3,7 @@
 Nothing is left out silently: each row that is goes into `summary.json` with the reason.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -45,10 +46,10 @@ def draw_scorable(root: RootConfig, corpus: Corpus, drawn: Sequence[Example], mo
     """
     if _policy(root.dataset) is Unscorable.refuse:
         return Selection(_all(root, drawn, model))
-    faults = unscorable_rows(root, corpus, model)
+    faults, _ = score_split(root, corpus, model)
     if not faults:
         return Selection(_all(root, drawn, model))
-    if len(faults) == len(select(corpus, root.dataset.split, None, root.seed)):
+    if len(faults) == len(corpus.of_split(root.dataset.split)):
         reasons = listing([f"{row}: {reason}" for row, reason in faults.items()], separator="; ")
         hint = ". metrics.span=full scores answers of several tokens" if root.metrics.span is Span.first else ""
         raise DataError(f"no row of {corpus.name} can be scored: {reasons}{hint}")
@@ -81,16 +82,19 @@ def _how(root: RootConfig, model: LoadedModel | TokenizerOnly) -> dict[str, Any]
     }
 
 
-def unscorable_rows(root: RootConfig, corpus: Corpus, model: LoadedModel | TokenizerOnly) -> dict[str, str]:
-    """Every row of the split that some tokenizer cannot serve: id and reason, in corpus order."""
+def score_split(root: RootConfig, corpus: Corpus, model: LoadedModel | TokenizerOnly) -> tuple[dict[str, str], Counter[int]]:
+    """The rows of the split: why some tokenizer cannot serve them, by id in corpus order; the others' prompts, by tokens."""
     pool = select(corpus, root.dataset.split, None, root.seed)
-    others = [load_tokenizer(model_option(name)) for name in root.dataset.common_rows or ()]
+    models = [model, *(load_tokenizer(model_option(name)) for name in root.dataset.common_rows or ())]
     faults: dict[str, str] = {}
-    for each in (model, *others):
-        for row in each_scored_by(each, pool, root):
+    lengths = Counter[int]()
+    for rows in zip(*(each_scored_by(each, pool, root) for each in models), strict=True):
+        for each, row in zip(models, rows, strict=True):
             if isinstance(row, UnscorableRow):
                 faults.setdefault(row.id, f"{each.name}: {row.reason}")
-    return {e.id: faults[e.id] for e in pool if e.id in faults}
+        if isinstance(own := rows[0], TokenizedExample) and own.example.id not in faults:
+            lengths[own.n_tokens] += 1
+    return faults, lengths
 
 
 def keep(root: RootConfig, network: "Network", selection: Selection) -> Selection:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields, replace
 from functools import partial
 
 from tiny_ablation.config.identity import Identity
-from tiny_ablation.config.schema import RootConfig, Span
+from tiny_ablation.config.schema import ModelConfig, RootConfig, Span
 from tiny_ablation.config.seeds import generator
 from tiny_ablation.data.corpus import select
 from tiny_ablation.data.tokens import TokenizedExample
@@ -67,16 +67,7 @@ def prepare_run(spec: RunSpec, *, outline: bool = False) -> PreparedRun:
     """
     root = spec.settings.root
     with _without_collections():
-        set_up_torch(root.device)
-        device = resolve_device(root.device)
-        how = {"device": device, "dtype": root.device.dtype.value, "placed": placement(root.device, device)}
-        networks = [build_network(load_model(root.model, **how))]
-        if spec.other_model:
-            try:
-                networks.append(build_network(load_model(spec.other_model, **how)))
-            except ModelError as error:
-                raise ModelError(f"the second model: {error}") from error
-            require_alike(*networks)
+        networks, device = load_networks(root, spec.other_model)
         for other in spec.others.values():  # whose tokenizers are part of the identity
             prepare(other)
     # Of what was loaded, not of what the disk holds by now.
@@ -85,6 +76,21 @@ def prepare_run(spec: RunSpec, *, outline: bool = False) -> PreparedRun:
     if root.stats.confirm is None:
         return main
     return replace(main, held_out=_planned(_held_out(spec), identity, networks, device, outline=outline))
+
+
+def load_networks(root: RootConfig, second: ModelConfig | None = None) -> tuple[list[Network], str]:
+    """The model of a run, behind it the second one, where it has one; and the device that they are on."""
+    set_up_torch(root.device)
+    device = resolve_device(root.device)
+    how = {"device": device, "dtype": root.device.dtype.value, "placed": placement(root.device, device)}
+    networks = [build_network(load_model(root.model, **how))]
+    if second:
+        try:
+            networks.append(build_network(load_model(second, **how)))
+        except ModelError as error:
+            raise ModelError(f"the second model: {error}") from error
+        require_alike(*networks)
+    return networks, device
 
 
 @contextmanager
@@ -125,7 +131,7 @@ def _planned(spec: RunSpec, identity: Identity, networks: Sequence[Network], dev
         tokens = [t for i, t in enumerate(tokens) if i not in skips]
         context = _context(spec, networks, tokens, outline=outline)
     arms = spec.ablation.plan(root.ablation, context)
-    runs = [run for arm in arms for row in arm.rows for run in row.runs]
+    runs = [run for arm in arms for run in arm.runs]
     runs += [arm.base_intervention for arm in arms if arm.base_intervention is not None]
     for component, layer in {(edit.component, edit.layer) for edit in all_edits(runs)}:
         network.hook_point(component, layer)  # refuses a place that the model does not have, or that was not proven
@@ -137,7 +143,7 @@ def _planned(spec: RunSpec, identity: Identity, networks: Sequence[Network], dev
         seeds = [int(generator(root.seed, "sampled tokens", e.id).integers(2**62)) for e in examples]
         ends, stop = end_tokens(network.hf, tokenizer), tuple(cfg.stop or ())
         decoding = Decoding(tokenizer, ends, cfg.max_new_tokens, cfg.temperature, stop, asked, seeds)
-        planned = [(arm.prompts, sum(len(row.runs) for row in arm.rows)) for arm in arms]
+        planned = [(arm.prompts, len(arm.runs)) for arm in arms]
         require_room(root, network, planned, outline=outline)
     return PreparedRun(
         spec, identity, network, device, tokens, metrics, arms, skipped, selection, decoding, other=context.other

@@ -103,7 +103,7 @@ def make_spec(settings: Settings, ablation: Ablation, load: LoadCorpus = load_co
             "use metrics.span=first"
         )
     draws = ["prompts"] if corpus.seeded else []
-    if root.dataset.n_examples is not None and len(select(corpus, root.dataset.split, None, root.seed)) > len(examples):
+    if root.dataset.n_examples is not None and len(corpus.of_split(root.dataset.split)) > len(examples):
         draws.append("examples")
     draws += ablation.random_components(root.ablation, len(corpus.examples) - len(examples))
     draws += ["sampled tokens"] if root.generate.temperature > 0 else []
