@@ -24,7 +24,7 @@ from tiny_ablation.config.identity import hash_json
 from tiny_ablation.config.schema import SaeConfig
 from tiny_ablation.errors import Interrupted, ModelError, ResultsError
 from tiny_ablation.models.sources.progress import byte_bar, notice, spinner
-from tiny_ablation.models.sources.store import cannot_keep
+from tiny_ablation.models.sources.store import making
 from tiny_ablation.paths import cache_dir
 from tiny_ablation.sae.buffer import fill_buffer
 from tiny_ablation.sae.contexts import Contexts, contexts, own_samples
@@ -33,7 +33,7 @@ from tiny_ablation.sae.site import Site, resolve_site
 from tiny_ablation.store.cache_entries import LEFT, MARK, Entry, mark
 from tiny_ablation.store.checksummed_json import read_sealed, write_sealed
 from tiny_ablation.store.files import flush_files, read_json, sha256_file, write_json, write_via
-from tiny_ablation.store.locks import hold, is_locked
+from tiny_ablation.store.locks import hold
 from tiny_ablation.store.profile import peak_memory
 from tiny_ablation.store.provenance import numeric_versions
 
@@ -104,18 +104,12 @@ def trained(recipe: Recipe, *, anew: bool = False) -> Path:
         ModelError: the cache cannot be written.
         Interrupted: stopped by Ctrl-C; what was computed is kept.
     """
-    from filelock import FileLock
-
     target = recipe.directory
     work = target.with_name(f"{target.name}{_WORK}")
     if not anew and is_whole(target) and not work.exists():
         return hold(target)
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(_lock(target))
-        if is_locked(_lock(target)):
-            notice(f"Another process is training {target.name}; waiting for it.")
-        with lock:
+        with making(_lock(target), f"training {target.name}", "the autoencoder"):
             if anew:
                 shutil.rmtree(target, ignore_errors=True)
                 shutil.rmtree(work, ignore_errors=True)
@@ -124,10 +118,6 @@ def trained(recipe: Recipe, *, anew: bool = False) -> Path:
                 mark(work)
                 _make(recipe, target, work)
             shutil.rmtree(work, ignore_errors=True)  # also where a process was killed at its very end
-    except Exception as error:
-        if told := cannot_keep(error, f"the autoencoder in {target.parent}"):
-            raise told from error
-        raise
     except KeyboardInterrupt:
         raise Interrupted("interrupted while training; the same command goes on from the last checkpoint") from None
     return hold(target)

@@ -13,6 +13,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tiny_ablation.errors import ModelError, ResultsError, TinyAblateError, disk_trouble
@@ -38,34 +39,44 @@ def converted(name: str, weights_id: str, build: Callable[[Path], dict[str, str]
     Raises:
         ModelError: the cache cannot be written, or what `build` raises.
     """
-    from filelock import FileLock
-
     target = place(name, weights_id)
     root = target.parent
     if target.is_dir() and damage(target, weights_id) is None:
         return hold(target)
+    with making(root / f".{target.name}.lock", f"preparing {name}", "the converted model"):
+        for left in root.glob(f".{target.name}{LEFT}*"):
+            shutil.rmtree(left, ignore_errors=True)
+        if target.exists() and (problem := damage(target, weights_id)):
+            notice(f"{target}: {problem}; deleting it and making it again.")
+            # Out of the way in one step, so that a kill in the middle cannot leave half a model under its name.
+            trash = Path(tempfile.mkdtemp(prefix=f".{target.name}{LEFT}", dir=root))
+            mark(trash)
+            os.replace(target, trash / target.name)
+            shutil.rmtree(trash, ignore_errors=True)
+        if not target.exists():
+            _make(target, weights_id, build)
+    return hold(target)
+
+
+@contextmanager
+def making(lock: Path, doing: str, what: str) -> Iterator[None]:
+    """Within: this process alone makes an entry of a cache; others that are `doing` it wait.
+
+    Raises:
+        ModelError: the cache, the directory of the lock file, cannot be written.
+    """
+    from filelock import FileLock
+
     try:
-        root.mkdir(parents=True, exist_ok=True)
-        lock = root / f".{target.name}.lock"
+        lock.parent.mkdir(parents=True, exist_ok=True)
         if is_locked(lock):
-            notice(f"Another process is preparing {name}; waiting for it.")
+            notice(f"Another process is {doing}; waiting for it.")
         with FileLock(lock):
-            for left in root.glob(f".{target.name}{LEFT}*"):
-                shutil.rmtree(left, ignore_errors=True)
-            if target.exists() and (problem := damage(target, weights_id)):
-                notice(f"{target}: {problem}; deleting it and making it again.")
-                # Out of the way in one step, so that a kill in the middle cannot leave half a model under its name.
-                trash = Path(tempfile.mkdtemp(prefix=f".{target.name}{LEFT}", dir=root))
-                mark(trash)
-                os.replace(target, trash / target.name)
-                shutil.rmtree(trash, ignore_errors=True)
-            if not target.exists():
-                _make(target, weights_id, build)
+            yield
     except Exception as error:
-        if told := cannot_keep(error, f"the converted model in {root}"):
+        if told := cannot_keep(error, f"{what} in {lock.parent}"):
             raise told from error
         raise
-    return hold(target)
 
 
 def cannot_keep(error: Exception, what: str) -> ModelError | None:
