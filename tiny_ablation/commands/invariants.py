@@ -43,9 +43,14 @@ def main(args: list[str]) -> int:
     if given.json:
         say_json(found)
     else:
-        say(*(line for each in found["sets"] for line in _set_lines(each, found)))
-        say(*(f"note: {text}" for text in found["notes"]))
+        say(*_lines(found))
     return 0
+
+
+def _lines(found: Mapping[str, Any]) -> Iterator[str]:
+    for each in found["sets"]:
+        yield from _set_lines(each, found)
+    yield from (f"note: {text}" for text in found["notes"])
 
 
 def _set_lines(each: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[str]:

@@ -97,9 +97,7 @@ def _top(summary: Mapping[str, Any]) -> Iterator[str]:
     rows = []
     for row in summary["top"]:
         q = "-" if summary["resolution"] else formats.probability(row["q_value"])
-        low, high = row["ci_low"], row["ci_high"]
-        interval = f"{formats.interval(low, high, places)}{' (unresolved)' if formats.holds_zero(low, high) else ''}"
-        rows.append([effects.site_name(row), formats.signed(row["delta"], places), interval, q])
+        rows.append([effects.site_name(row), formats.signed(row["delta"], places), _bounds(row, places), q])
     yield from (f"The strongest by change in {metric} ({vocabulary.metric_vocabulary(metric).unit}):", "")
     yield from markdown.table(["site", "change", f"{percent} interval", "q"], rows)
     yield ""
@@ -107,6 +105,11 @@ def _top(summary: Mapping[str, Any]) -> Iterator[str]:
         yield f"q: {summary['resolution']}."
     else:
         yield f"q: {vocabulary.procedure(summary['fdr'])}, over {summary['family_size']} tests; null: {summary['null']}."
+
+
+def _bounds(row: Mapping[str, Any], places: int) -> str:
+    low, high = row["ci_low"], row["ci_high"]
+    return f"{formats.interval(low, high, places)}{' (unresolved)' if formats.holds_zero(low, high) else ''}"
 
 
 def _bullets(lines: Sequence[str]) -> Iterator[str]:

@@ -5,7 +5,7 @@ Raise `SCHEMA_VERSION` when a column changes its name, type or meaning; adding a
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tiny_ablation.errors import GuardError
 
@@ -124,14 +124,14 @@ def at_strongest(scale: "ArrayLike") -> "np.ndarray":
     return np.isin(scale, strongest_first(np.unique(scale))[:1])
 
 
-def largest_first(rows: "pd.DataFrame", by: str = "delta") -> "pd.DataFrame":
+def largest_first(rows: "pd.DataFrame", by: str = "delta") -> Any:
     """Rows by the size of their effect, or of another column; ties stay in their order, and what is missing comes last."""
     import numpy as np
 
     return rows.iloc[np.argsort(-rows[by].abs().to_numpy(), kind="stable")]
 
 
-def example_effects(rows: "pd.DataFrame", metric: str) -> "pd.Series":
+def example_effects(rows: "pd.DataFrame", metric: str) -> Any:
     """(n,) the effect on the metric in each row of a per-example table."""
     return rows[metric] - rows[f"{metric}_baseline"]
 

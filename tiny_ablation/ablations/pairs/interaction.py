@@ -66,7 +66,7 @@ def interactions(rows: pd.DataFrame) -> dict[str, Any] | None:
 
     `rows` are those of the impact table on one metric. None where no example was finished.
     """
-    if rows["interaction"].isna().all():
+    if rows["interaction"].isna().to_numpy().all():
         return None
     table = TABLES["pair_impact"]
     pairs = [
