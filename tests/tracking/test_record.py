@@ -52,7 +52,10 @@ def test_names_strongest_effects_and_layers_read(cli, tmp_path):
     rows = run.impact.query("metric == 'logit_diff' and layer == 1")
     assert found.curves["layer.logit_diff.mean"][1] == pytest.approx(rows["delta"].mean())
     assert abs(found.curves["layer.logit_diff.largest"][1]) == rows["delta"].abs().max()
-    assert "report.html" in found.files
+    assert {"report.html", "artifacts/head_map.png"} <= set(found.files)
+    # what shows nothing alone: the pages of figures, without their 5 MB of plotly.js
+    assert (run.dir.artifacts / "head_map.html").is_file()
+    assert [name for name in found.files if name.startswith("artifacts") and name.endswith((".html", ".js"))] == []
 
 
 def test_two_directions_have_curves_and_names_of_their_own(cli, tmp_path):

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -69,8 +69,18 @@ def read_record(run_dir: Path) -> Record:
         metrics=metrics,
         curves=curves,
         tags=_tags(run_dir, run.manifest, provenance),
-        files=(*files, *(name for name, entry in run.manifest.files.items() if entry.size <= _LARGEST_FILE)),
+        files=(*files, *_alone({name for name, entry in run.manifest.files.items() if entry.size <= _LARGEST_FILE})),
     )
+
+
+def _alone(names: Set[str]) -> list[str]:
+    """The files that can be opened by themselves, as a tracker shows them, in order.
+
+    The pages of single figures need the drawing library beside them, 5 MB a run: both are left out. `report.html` and the PNGs
+    hold the same figures.
+    """
+    drawn = {f"{name.removesuffix('.png')}.html" for name in names if name.endswith(".png")}
+    return sorted(name for name in names - drawn if not name.endswith(".js"))
 
 
 def _name(run: Run, summary: Mapping[str, Any], plan: SweepPlan | None) -> str:
