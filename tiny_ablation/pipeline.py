@@ -21,7 +21,7 @@ from tiny_ablation.errors import Interrupted, TinyAblateError, UserError, said, 
 from tiny_ablation.report.run_screen import headline, show_run
 from tiny_ablation.report.terminal import Screen
 from tiny_ablation.run.confirm import Confirmation, confirm
-from tiny_ablation.run.measure import Measured, Stopped, executors, measure, total
+from tiny_ablation.run.measure import Measured, Stopped, batches_of, executors, measure, total
 from tiny_ablation.run.origin import write_origin
 from tiny_ablation.run.prepare import PreparedRun, prepare_run
 from tiny_ablation.run.readouts import readout_tables
@@ -113,9 +113,16 @@ def _carry_out(spec: RunSpec, directory: Path, screen: Screen, profile: Profile,
                 measured, stopped = measure(prepared, rundir, work, stage.advance), False
             except Stopped as stop:
                 measured, stopped = stop.measured, True
+        if stopped and measured:
+            screen.warn(
+                "interrupted; what was finished is kept, and is now made into tables and pages; Ctrl-C again leaves these out"
+            )
         profile.count("measure", prompt_tokens=sum(executor.prompt_tokens for executor in work))
         if not measured:
-            raise Interrupted("interrupted before the first batch was finished; nothing was written")
+            raise Interrupted(
+                f"interrupted before the first batch of examples (of {len(batches_of(work))}) was finished, so nothing "
+                "is kept; a smaller device.batch_tokens makes more batches"
+            )
         stopped = _finish(prepared, rundir, measured, started, profile, screen, stopped=stopped)
     if stopped:
         raise Interrupted(

@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 
 from tiny_ablation.commands import plan
+from tiny_ablation.commands._console import table
 from tiny_ablation.commands._pilot import Pilot, pilot_lines
 
 TOY = ("model=toy", "dataset.n_examples=12", "stats.n_boot=100", "stats.n_perm=100")
@@ -115,3 +116,11 @@ def test_impossible_effects_are_refused(cli, args):
     result = cli("plan", *TOY, *args)
     assert result.code == 2
     assert "above 0" in result.err
+
+
+def test_a_table_that_is_too_wide_for_the_terminal_has_its_names_on_lines_of_their_own(monkeypatch, capsys):
+    rows = [["run", "examples", "time"], ["facts, seed 0", "20", "10 s"]]
+    monkeypatch.setenv("COLUMNS", "24")
+    assert list(table(rows)) == ["  run            examples  time", "  facts, seed 0        20  10 s"]  # into a pipe
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    assert list(table(rows)) == ["  run", "    examples  time", "  facts, seed 0", "          20  10 s"]

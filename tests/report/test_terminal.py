@@ -219,6 +219,7 @@ def test_tables_fit_the_terminal(fake):
     assert max(map(len, text.splitlines())) <= 80
     assert text.count("-12.345") == 3
     assert all(text.count(word) == 3 for word in ("Wichita", "0.14", "country", "fly"))
+    assert all(line.startswith("  ") for line in text.splitlines() if line)
 
 
 def test_pairs_have_one_name_as_everywhere_else(fake):

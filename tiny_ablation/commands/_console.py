@@ -1,6 +1,8 @@
 """What sub-commands share on the way in and out: arguments, text, JSON."""
 
 import json
+import shutil
+import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -58,10 +60,17 @@ def say_json(content: Any) -> None:
 
 
 def table(rows: Iterable[Sequence[str]]) -> Iterator[str]:
-    """Rows of words as aligned lines: the first column to the left, the others to the right."""
+    """Rows of words as aligned lines: the first column to the left, the others to the right.
+
+    Where that is too wide for the terminal, the first column gets lines of its own.
+    """
     cells = [list(row) for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    apart = sys.stdout.isatty() and sum(widths) + 2 * len(widths) > shutil.get_terminal_size().columns
     for first, *rest in cells:
-        yield "  ".join(
-            [f"  {first:<{widths[0]}}", *(f"{cell:>{width}}" for cell, width in zip(rest, widths[1:], strict=True))]
-        )
+        numbers = [f"{cell:>{width}}" for cell, width in zip(rest, widths[1:], strict=True)]
+        if apart:
+            yield f"  {first}"
+            yield "  ".join(["  ", *numbers])
+        else:
+            yield "  ".join([f"  {first:<{widths[0]}}", *numbers])

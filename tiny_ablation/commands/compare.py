@@ -62,7 +62,7 @@ def _lines(found: Any, metric: str, differ: dict[str, tuple[Any, Any]], top: int
         site = {name: row[name] for name in index if name != "scale" and (several or name != "direction")}
         numbers = [formats.signed(row[name], 3) for name in ("delta_first", "delta_second", "difference")]
         q = "-" if row["q_value"] != row["q_value"] else f"{row['q_value']:.3f}"
-        rows.append([site_label(site), *numbers, formats.bounds(row["ci_low"], row["ci_high"], 3), q])
+        rows.append([site_label(site), *numbers, formats.interval(row["ci_low"], row["ci_high"], 3), q])
     yield from table(rows)
     yield ""
     yield f"{(found['q_value'] < 0.05).sum()} of {len(found)} sites differ at a false discovery rate of 0.05"

@@ -43,6 +43,8 @@ def examples_section(
             continue
         name = site_name(site)
         cells, written, shown = [], "text" in rows, by_change(rows, texts, primary).head(prompts)
+        if tables and not shown["delta"].any():  # it changes nothing at all
+            continue
         places = formats.decimals(shown["delta"])
         for row in shown.to_dict("records"):
             prompt, change = shorten(row["clean"]), formats.signed(row["delta"], places)
@@ -144,7 +146,12 @@ def _shortener(prompts: Iterable[str], longest: int) -> Callable[[str], str]:
         if len(prompt) <= longest:
             return prompt
         kept = prompt[: len(prompt) - cut] if len(prompt) > shared else prompt
-        before, after = ("… " if len(kept) > longest else ""), (" …" if len(kept) < len(prompt) else "")
-        return f"{before}{kept[-longest:]}{after}"
+        after = " …" if len(kept) < len(prompt) else ""
+        if len(kept) <= longest:
+            return f"{kept}{after}"
+        begins = len(kept) - longest
+        if not kept[begins - 1].isspace():  # not within a word, where words are apart
+            begins = max(begins, kept.find(" ", begins, begins + longest // 3))
+        return f"… {kept[begins:].lstrip()}{after}"
 
     return shorten

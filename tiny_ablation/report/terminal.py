@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -225,7 +226,7 @@ class Screen:
                 broken.add_column(justify="left" if long or side == "<" else "right", no_wrap=not long)
             for row in rows:
                 broken.add_row(*row)
-            self._print(broken)
+            self._print(Padding(broken, (0, 0, 0, 2)))
             return
         for row in rows:
             line = Text()
