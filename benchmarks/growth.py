@@ -148,6 +148,7 @@ def draw(found: Mapping[str, Mapping[str, Any]], path: Path) -> None:
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import LogLocator, NullFormatter
 
     figure, panels = plt.subplots(1, len(found), figsize=(2.6 * len(found), 2.9), constrained_layout=True)
     for axes, (name, curve) in zip(panels, found.items(), strict=True):
@@ -157,8 +158,11 @@ def draw(found: Mapping[str, Mapping[str, Any]], path: Path) -> None:
         axes.loglog(steps, guide, ":", color="#6b7280")
         axes.set_xticks(curve["steps"], labels=[str(step) for step in curve["steps"]])
         axes.set_xticks([], minor=True)
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter(NullFormatter())
         axes.set_xlabel(name)
-        axes.set_title(f"x^{curve['power']:.2f}", fontsize=10)
+        axes.set_title(f"time ~ {name}$^{{{curve['power']:.2f}}}$", fontsize=10)
         axes.grid(color="#d1d5db", linewidth=0.5)
     panels[0].set_ylabel("seconds")
     path.parent.mkdir(parents=True, exist_ok=True)

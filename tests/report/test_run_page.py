@@ -190,6 +190,19 @@ def test_a_directory_that_is_no_run_is_refused(tmp_path):
         write_run_report(tmp_path)
 
 
+def test_no_line_ends_between_a_number_and_its_percent_sign(tmp_path, fake):
+    text = _report(tmp_path, fake.impact(4, 3), write_run=fake.write_run)
+    lead = text.partition('<p class="lead">')[2].partition("</p>")[0]
+    assert "95\N{NO-BREAK SPACE}%" in lead
+    assert " %" not in lead
+
+
+def test_a_short_table_is_printed_whole_and_does_not_say_that_it_is_cut(tmp_path, fake):
+    for n_layers, cut in ((3, False), (20, True)):
+        text = _report(tmp_path / str(n_layers), fake.impact(n_layers, 4), write_run=fake.write_run)
+        assert ("Printed: the first 30 rows." in text) == cut
+
+
 def test_the_page_says_which_prompt_the_baseline_is_of(tmp_path, fake):
     text = _report(tmp_path, fake.impact(4, 3), write_run=fake.write_run, baseline_of="the corrupt prompt, un-intervened")
     assert "The baseline is the corrupt prompt, un-intervened. A change is the value" in text

@@ -60,7 +60,7 @@ def test_numbers_in_the_sentences_are_those_of_the_tables(nine):
     means = pd.read_parquet(nine / "artifacts" / "cross_condition" / "head_means.parquet")
     mine = means[(means["layer"] == 0) & (means["head"] == 4)].set_index("condition")["delta"]
     told = ", ".join(f"{mine[name]:+.3f} in {name}" for name in ("facts", "negation", "ioi"))
-    assert f"L0H4 changes logit_diff by {told} logits." in _words(nine / "report.html")
+    assert f"L0H4 changes logit_diff (logits) by {told}." in _words(nine / "report.html")
 
 
 def test_a_second_call_gives_the_same_bytes(nine):

@@ -11,14 +11,14 @@ from tiny_ablation.store.files import to_json
 START = datetime(2025, 1, 2, 3, 4, 5, tzinfo=timezone(timedelta(hours=2)))
 
 
-def collected():
+def collected(program="/home/somebody/bin/tiny-ablate"):
     return provenance.collect(
         hashes={"config": "c", "data": "d", "split": None, "weights": "w"},
         device="cpu",
         started=START,
         ended=START + timedelta(seconds=1.5),
         threads=2,
-        argv=["/home/somebody/bin/tiny-ablate", "seed=1"],
+        argv=[program, "seed=1"],
     )
 
 
@@ -31,6 +31,7 @@ def test_times_hashes_and_command():
     )
     assert (found["config_hash"], found["split_hash"]) == ("c", None)
     assert found["argv"] == ["tiny-ablate", "seed=1"]
+    assert collected("/lib/tiny_ablation/__main__.py")["argv"] == ["tiny-ablate", "seed=1"]  # python -m tiny_ablation
     assert found["machine"]["threads"] == 2
     assert found["machine"]["memory_bytes"] > 0
     assert START.astimezone(UTC).hour == 1

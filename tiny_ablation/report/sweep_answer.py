@@ -54,7 +54,8 @@ def _headline(data: SweepData, comparison: Comparison, beyond: bool | None) -> s
     k = data.invariants.get("k")
     top = f"the {k} strongest" if isinstance(k, int) else f"those with q at most {str(k).removeprefix('q')}"
     op = SetOperation(data.invariants.get("op", "intersection"))
-    where = f"all {n} conditions" if op is SetOperation.intersection else f"the conditions ({KEPT[op][0]})"
+    every = "both conditions" if n == 2 else f"all {n} conditions"
+    where = every if op is SetOperation.intersection else f"the conditions ({KEPT[op][0]})"
     if not size:
         them = "is, but its effect is" if overlap == 1 else "are, but their effects are"
         lacking = f"; {overlap} {them} unresolved" if overlap else ""
@@ -96,8 +97,9 @@ def _effects(comparison: Comparison) -> Iterator[str]:
         ends = [formats.signed(float(end), places) for end in (np.nanmin(delta), np.nanmax(delta))]
         told = [f"{ends[0]} to {ends[1]}{'' if resolved.all() else f' ({int(resolved.sum())} of {len(resolved)} resolved)'}"]
     same = "; its sign differs between conditions" if len(set((delta[resolved] > 0).tolist())) > 1 else ""
-    does = f"changes {comparison.metric} by" if resolved.any() else f"has a mean change in {comparison.metric} of"
-    yield f"{comparison.label(site)} {does} {listing(told)} {unit}{same}."
+    what = f"{comparison.metric} ({unit})"
+    does = f"changes {what} by" if resolved.any() else f"has a mean change in {what} of"
+    yield f"{comparison.label(site)} {does} {listing(told)}{same}."
 
 
 def _alike(entry: Mapping[str, Any]) -> Iterator[str]:

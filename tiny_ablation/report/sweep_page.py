@@ -41,7 +41,9 @@ def write_sweep_report(sweep_dir: Path) -> Path:
 
 def _page(data: SweepData) -> Page:
     kinds, names = _each(data, "kind"), data.plan.conditions
-    title = f"{', '.join(kinds)}: {', '.join(names) if len(names) <= _NAMED else f'{len(names)} conditions'}"
+    title = ", ".join(names) if len(names) <= _NAMED else f"{len(names)} conditions"
+    if kinds != list(names):
+        title = f"{', '.join(kinds)}: {title}"
     ok, n = data.summary["counts"].get("ok", 0), len(data.plan.cells)
     answers, facts = [], []
     for comparison in data.comparisons:

@@ -101,7 +101,7 @@ def conditions(data: SweepData) -> Table:
         levels = [_level(found["baseline"].get(metric)) for metric in metrics]
         rows.append([Cell(name), Cell(said, seeds), examples, *levels])
     head = ["condition", "seeds", "examples", *(f"baseline {name}" for name in metrics)]
-    interval = str(data.summary["interval"])
+    interval = str(data.summary["interval"]).replace("; null where", "; - where")
     return Table(f"{interval[:1].upper()}{interval[1:]}.", head, rows, id="conditions")
 
 

@@ -55,7 +55,7 @@ def collect(
         "versions": versions(KEY_PACKAGES),
         "python": platform.python_version(),
         "machine": {**machine(), "device": device, "threads": threads},
-        "argv": [Path(command[0]).name, *command[1:]] if command else [],
+        "argv": [Path(command[0]).name.replace("__main__.py", "tiny-ablate"), *command[1:]] if command else [],
         "started": _utc(started),
         "ended": _utc(ended),
         "seconds": round((ended - started).total_seconds(), 3),

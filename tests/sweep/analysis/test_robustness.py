@@ -116,7 +116,7 @@ def test_seeds_that_draw_other_examples_leave_the_sweep_without_it_and_say_so(mo
     found, notes = aggregate._robustness(children)
     assert found is None
     assert len(notes) == 1
-    assert "share fewer than two heads, or no example" in notes[0]
+    assert "fewer than two heads, or no example, in common" in notes[0]
     assert aggregate._robustness([children[0], children[2]])[1] == []
 
 

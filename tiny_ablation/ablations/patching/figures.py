@@ -15,6 +15,11 @@ from tiny_ablation.run.result import Result
 from tiny_ablation.store.files import read_table
 
 _NAMED = 12  # points whose labels still stand apart
+_PARTS = {
+    "layer_resid": "residual stream (layer_resid)",
+    "mlp_out": "MLP outputs (mlp_out)",
+    "attn_out": "attention outputs (attn_out)",
+}
 
 
 def figures(result: Result, effect_name: str) -> Iterator[Figure]:
@@ -56,14 +61,15 @@ def trace(result: Result, effect_name: str) -> Grid:
                 i, j = names.index(row["position"]), layers.index(row["layer"])
                 values[i, j], resolved[i, j] = row["delta"], row["resolved"]
                 hover[i][j] = *effects.hover_numbers(row, places)[:3], str(row["n"])
-            heading = f"{granularity}, {direction}" if result.several_directions else str(granularity)
+            heading = _PARTS.get(str(granularity), str(granularity))
+            heading = f"{heading}, {direction}" if result.several_directions else heading
             panels.append(GridPanel(heading, values, resolved, hover))
     return Grid(
         name=f"trace-{result.metric}",
         kind="Map of positions and layers",
         title=result.title,
         note=f"{effects.examples(rows)}; a full cell is an effect whose interval excludes 0, a pale one with a dot one "
-        "whose interval holds it",
+        "whose interval includes it",
         rows=[name.replace("_", " ") for name in names],
         columns=[str(layer) for layer in layers],
         axes=("position", "layer"),

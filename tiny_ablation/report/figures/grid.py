@@ -192,7 +192,7 @@ def page(data: Grid) -> interactive.Interactive:
             figure.update_xaxes(title={"text": interactive.safe(data.axes[1]), "standoff": 4}, row=row, col=column)
     if not any(panel.resolved.any() for panel in data.panels):
         figure.add_trace(interactive.without_colours())
-    left = 30 + 7 * max(map(len, data.rows))
+    left = 40 + 7 * max(map(len, data.rows))
     figure.update_layout(
         **interactive.base_layout(height),
         margin={"l": max(55, left), "r": 15, "t": 35 + above, "b": bottom},
@@ -226,7 +226,7 @@ def _name_axes(figure: go.Figure, data: Grid, *, turned: bool) -> None:
         **plain,
     )
     figure.update_yaxes(tickvals=down, ticktext=[rows[i] for i in down], range=[len(rows) - 0.5, -0.5], **plain)
-    figure.update_yaxes(title_text=interactive.safe(data.axes[0]), col=1)
+    figure.update_yaxes(title={"text": interactive.safe(data.axes[0]), "standoff": 6}, col=1)
 
 
 def _traces(panel: GridPanel, data: Grid, cell: int) -> list[go.Heatmap | go.Scatter]:

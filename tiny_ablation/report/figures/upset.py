@@ -76,7 +76,7 @@ def page(data: Overlap) -> interactive.Interactive:
     figure.update_layout(**interactive.base_layout(height), margin={"l": left, "r": 10, "t": 20, "b": 20})
     plain = {"zeroline": False, "ticks": ""}
     figure.update_xaxes(range=[-0.6, max(len(places), 4) - 0.4], showticklabels=False, showgrid=False, **plain)
-    figure.update_yaxes(title_text=data.many, gridcolor=style.LINE, row=1, rangemode="tozero", **plain)
+    figure.update_yaxes(title_text=data.many, gridcolor=style.LINE, row=1, rangemode="tozero", **_whole(sizes), **plain)
     labels = [interactive.safe(label) for label in _labels(data)]
     figure.update_yaxes(tickvals=list(range(rows)), ticktext=labels, range=[rows - 0.5, -0.5], showgrid=False, row=2, **plain)
     return interactive.Interactive(
@@ -85,6 +85,11 @@ def page(data: Overlap) -> interactive.Interactive:
         min_width=left + 30 * len(places) + 40,
         description=f"UpSet plot. {data.title}. How many {data.many} are in the top sets of which conditions.",
     )
+
+
+def _whole(sizes: list[int]) -> dict[str, int]:
+    """Few sites have a tick each: plotly would put ticks at halves."""
+    return {"dtick": 1} if max(sizes, default=1) < 6 else {}
 
 
 def _marks(x: list[int], y: list[int], colour: str, mode: str) -> go.Scatter:

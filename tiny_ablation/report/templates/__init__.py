@@ -5,6 +5,7 @@ unescaped would not. The number follows from the page, so equal pages are equal 
 """
 
 import hashlib
+import re
 import secrets
 from functools import lru_cache
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from tiny_ablation.formats import NO_BREAK
 from tiny_ablation.report.figures import style
 
 _HERE = Path(__file__).parent
@@ -48,6 +50,11 @@ def render(name: str, **values: Any) -> str:
     return page.replace(unknown, nonce)
 
 
+def _prose(text: str) -> str:
+    """Text of sentences, in which no line ends between a number and its `%`."""
+    return re.sub(r"(?<=\d) (?=%)", NO_BREAK, text)
+
+
 @lru_cache(maxsize=1)
 def _environment() -> Environment:
     environment = Environment(
@@ -58,6 +65,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    environment.filters["prose"] = _prose
     environment.globals.update(
         css=Markup((_HERE / "page.css").read_text(encoding="utf-8")),
         script=Markup((_HERE / "page.js").read_text(encoding="utf-8")),

@@ -92,7 +92,7 @@ def robustness(runs: Sequence[Run], k: int = 10) -> RobustnessTables:
     for table in tables[1:]:
         heads, examples = heads.intersection(table.index), examples.intersection(table.columns)
     if len(heads) < 2 or examples.empty:
-        raise NothingShared("these runs share fewer than two heads, or no example, so they cannot be compared")
+        raise NothingShared("these runs have fewer than two heads, or no example, in common")
     k = min(k, max(1, len(heads) // 2))
     groups = runs[0].per_example.drop_duplicates("example_id").set_index("example_id")["group"].loc[examples].tolist()
     level = runs[0].summary.get("confidence", 0.95)
