@@ -71,7 +71,7 @@ none), the third factor is half of what it is where it is.
 - The last MLP and the unembedding run at the answers only.
 - Many runs share one pass, in batches that are large enough for the matrix products (`engine/executor.py`).
 - Memory does not grow with the number of prompts: only one batch is held, oneDNN may keep little code, and what a batch freed
-  goes back to the system (`engine/memory.py`).
+  goes back to the system (`engine/executor.py`).
 - On CPUs with AVX-512, products take oneDNN with packed weights where that is faster and was seen to agree
   (`models/onednn_linear.py`); attention among the nodes of a tree goes in chunks of neighbours (`models/tree_attention.py`).
 

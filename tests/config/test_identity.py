@@ -57,6 +57,7 @@ def test_what_differs_is_told_in_words():
     ]
     assert differences(one.covers, {"weights": "w"}) == []
     assert differences({}, {"weights": "w"}) == ["weights none there, w here"]
+    assert differences({"inputs": {}}, {"inputs": "b" * 64}) == ["earlier results or text {} there, bbbbbbbbbbbb here"]
 
 
 NOT_IDENTITY = [

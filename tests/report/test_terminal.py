@@ -220,6 +220,11 @@ def test_tables_fit_the_terminal(fake):
     assert text.count("-12.345") == 3
     assert all(text.count(word) == 3 for word in ("Wichita", "0.14", "country", "fly"))
     assert all(line.startswith("  ") for line in text.splitlines() if line)
+    show = _Show(terminal=True)
+    show.screen.cells("a caption", [["a" * 12, *"bcdefgh"], *(["x" * 100, *7 * ["-12.345678"]] for _ in range(2))])
+    text = re.sub(r"\x1b\[[\d;]*m", "", show.out)
+    assert text.count("x") == 200  # no character is lost where not even broken cells fit
+    assert text.count("8") == 14
 
 
 def test_pairs_have_one_name_as_everywhere_else(fake):

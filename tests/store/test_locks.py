@@ -2,8 +2,10 @@
 
 import subprocess
 import sys
+import threading
+import time
 
-from tiny_ablation.store.locks import hold, is_held, is_locked
+from tiny_ablation.store.locks import hold, is_held, is_locked, waiting
 
 USER = "import sys; from pathlib import Path; from tiny_ablation.store.locks import hold; hold(Path(sys.argv[1])); print('up', flush=True); input()"  # noqa: E501
 
@@ -34,6 +36,23 @@ def test_this_process_counts(tmp_path):
 def test_what_is_not_there_is_neither_held_nor_locked(tmp_path):
     hold(tmp_path / "gone")
     assert not is_locked(tmp_path / "gone")
+
+
+def test_who_waits_for_a_lock_is_told_so_once(tmp_path):
+    told, inside = [], threading.Event()
+
+    def hold_it():
+        with waiting(tmp_path / ".lock", lambda: told.append("first")):
+            inside.set()
+            while not told:
+                time.sleep(0.01)
+
+    other = threading.Thread(target=hold_it)
+    other.start()
+    inside.wait()
+    with waiting(tmp_path / ".lock", lambda: told.append("second")):
+        assert told == ["second"]
+    other.join()
 
 
 def test_a_lock_file_that_nobody_holds(tmp_path):

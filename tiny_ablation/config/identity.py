@@ -74,7 +74,7 @@ def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
 
     `here` may have some of the keys only; the others are not compared.
     """
-    old, new, found = dict(leaves(there)), dict(leaves(here)), []
+    old, new, found = dict(leaves(there, empty=True)), dict(leaves(here, empty=True)), []
     for name in {**new, **old}:
         if name.partition(".")[0] in here and old.get(name) != new.get(name):
             bare = name.removeprefix("config.").removeprefix("versions.").replace("tokenizers.", "tokenizer of ")

@@ -124,11 +124,11 @@ def defining(config: Any, values: Mapping[str, Any]) -> dict[str, Any]:
     return out
 
 
-def leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """Every value of nested mappings that is not a mapping itself, with its keys joined by dots."""
-    if isinstance(value, Mapping):
+def leaves(value: Any, key: str = "", *, empty: bool = False) -> Iterator[tuple[str, Any]]:
+    """Every value of nested mappings that is not a mapping itself, with its keys joined by dots; `empty` ones if asked for."""
+    if isinstance(value, Mapping) and (value or not empty):
         for name, inner in value.items():
-            yield from leaves(inner, f"{key}.{name}" if key else str(name))
+            yield from leaves(inner, f"{key}.{name}" if key else str(name), empty=empty)
     else:
         yield key, value
 

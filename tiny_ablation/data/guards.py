@@ -6,6 +6,7 @@ answer that can be copied, a prompt that ends in a space and so asks for a diffe
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 
 from tiny_ablation.data.examples import Example
 from tiny_ablation.data.text import canonical, holds_word, listing, prompt_key
@@ -25,11 +26,11 @@ def check(examples: Sequence[Example], *, answer_in_prompt: bool = False, traili
     """
     if not examples:
         raise DataError("The corpus has no rows; a run needs at least one prompt with its target.")
-    for rows, fault, remedy in (
-        *_row_faults(examples),
-        *_answer_faults(examples),
-        *([] if trailing_space else [_trailing_space(examples)]),
-        *([] if answer_in_prompt else [_copied_answers(examples)]),
+    for rows, fault, remedy in chain(  # each guard is asked only where those before it hold: it may rely on them
+        _row_faults(examples),
+        _answer_faults(examples),
+        () if trailing_space else _trailing_space(examples),
+        () if answer_in_prompt else _copied_answers(examples),
     ):
         if rows:
             raise DataError(f"{len(rows)} {fault}: {listing(rows)}. {remedy}")
@@ -95,9 +96,9 @@ def _unfit(example: Example) -> str:
     return f"{twice[0]!r} stands twice in its targets and foils" if twice else ""
 
 
-def _trailing_space(examples: Sequence[Example]) -> Fault:
+def _trailing_space(examples: Sequence[Example]) -> Iterator[Fault]:
     """Prompts that end in white space, but for conversations, whose end the template writes."""
-    return (
+    yield (
         [e.id for e in examples if not e.turns and (e.clean != e.clean.rstrip() or e.corrupt != e.corrupt.rstrip())],
         "rows have a prompt that ends in white space",
         "Move the space to the start of target and foil, where tokenizers put it. Where it belongs there, as behind a chat "
@@ -105,9 +106,9 @@ def _trailing_space(examples: Sequence[Example]) -> Fault:
     )
 
 
-def _copied_answers(examples: Sequence[Example]) -> Fault:
+def _copied_answers(examples: Sequence[Example]) -> Iterator[Fault]:
     """Prompts in which a right answer stands as a word, in any case."""
-    return (
+    yield (
         [f"{e.id} ({text!r})" for e in examples for text in e.right if holds_word(e.clean, text)],
         "rows have a prompt in which their answer already stands",
         "Reword them: a model can copy the answer without knowing it. Where copying is the behaviour under "

@@ -30,7 +30,6 @@ from tiny_ablation.models.judge import difference
 from tiny_ablation.models.network import Network
 from tiny_ablation.models.placed import weight_like
 from tiny_ablation.models.scores import refused
-from tiny_ablation.models.watch import removed
 
 Place = tuple[str, int]
 Values = Float[Tensor, "rows tokens heads width"]
@@ -158,6 +157,6 @@ def _seen(
     network.tokens += ids.numel()
     with ExitStack() as stack:
         for place in ((part, layer) for layer in layers for part in _PARTS):
-            stack.enter_context(removed(network.hook_point(*place).on_write(partial(write, place))))
+            stack.enter_context(network.hook_point(*place).on_write(partial(write, place)))
         run(network.hf, ids)
     return seen

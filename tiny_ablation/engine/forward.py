@@ -26,7 +26,6 @@ from tiny_ablation.models.onednn_linear import fast_products
 from tiny_ablation.models.paths import Paths
 from tiny_ablation.models.placed import weight_like
 from tiny_ablation.models.tree_attention import TreeAttention
-from tiny_ablation.models.watch import removed
 
 MIN_ROWS = 4
 
@@ -90,10 +89,10 @@ class Passes:
             self.attach(stack, writers, 1)
             for block in self.network.blocks[len(cache.resid) :]:
                 entering = HookPoint("resid_pre", block, "in")
-                stack.enter_context(removed(entering.attach(cache.resid.append)))
+                stack.enter_context(entering.attach(cache.resid.append))
             for place in capture:
                 keep = _keep(cache.at, place, batch.n_nodes)
-                stack.enter_context(removed(self.network.hook_point(*place).on_read(keep)))
+                stack.enter_context(self.network.hook_point(*place).on_read(keep))
             trimmed = not capture and self._may_trim(writers)
             cache.logits = self._run(batch, 1, cache.attention, trimmed=trimmed, keep=True)[0]
 
@@ -145,7 +144,7 @@ class Passes:
             self.attach(stack, writers, runs)
             for place in capture:
                 keep = _keep(at, place, runs * batch.n_nodes)
-                stack.enter_context(removed(self.network.hook_point(*place).on_read(keep)))
+                stack.enter_context(self.network.hook_point(*place).on_read(keep))
             self._run(batch, runs, cache.attention, trimmed=False)
         return {place: tensor.unflatten(0, (runs, batch.n_nodes)) for place, tensor in at.items()}
 
@@ -163,7 +162,7 @@ class Passes:
         stack.enter_context(_all_fired(fired))
         for place, write in writers.items():
             point = self.network.hook_point(*place)
-            stack.enter_context(removed(point.on_write(_edit(write, runs, fired, place))))
+            stack.enter_context(point.on_write(_edit(write, runs, fired, place)))
 
     @contextmanager
     def _resumed(

@@ -22,7 +22,6 @@ from tiny_ablation.models.discovery import probe_ids
 from tiny_ablation.models.hookpoints import first_tensor
 from tiny_ablation.models.network import Network
 from tiny_ablation.models.placed import numbers
-from tiny_ablation.models.watch import removed
 
 MOST_ATTENDED = 512  # tokens of a prompt whose attention is read: the patterns of all layers are held at once
 
@@ -97,9 +96,9 @@ def _run(network: Network, prompt: Prompt) -> _Run:
             for component in ("z", "attn_out", "mlp_out", "resid_post", "resid_pre"):
                 if component in part.points:
                     hook = part.points[component].on_read(_keep(found.at, (component, layer)))
-                    hooks.enter_context(removed(hook))
+                    hooks.enter_context(hook)
         if network.final_norm is not None:
-            hooks.enter_context(removed(network.final_norm.register_forward_hook(keep_norm)))
+            hooks.enter_context(network.final_norm.register_forward_hook(keep_norm))
         attended = hooks.enter_context(_eager(network.hf, len(prompt.ids)))
         ids = torch.tensor([prompt.ids], device=network.device)
         out = network.forward(ids, **({"output_attentions": True} if attended else {}))

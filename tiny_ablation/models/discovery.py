@@ -21,7 +21,7 @@ from tiny_ablation.models.heads import NO_ATTENTION, SHARED, Attention, attentio
 from tiny_ablation.models.hookpoints import HookPoint
 from tiny_ablation.models.placed import weight_like
 from tiny_ablation.models.streams import Term, is_norm, same, terms_of
-from tiny_ablation.models.watch import Event, Watched, attention_watched, removed, watching
+from tiny_ablation.models.watch import Event, Watched, attention_watched, watching
 
 PROBE = 8  # tokens, where the model can read so many
 
@@ -115,7 +115,7 @@ def _calls(hf: Any, stack: nn.ModuleList) -> tuple[list[int], list[Watched]]:
     order: list[int] = []
     with ExitStack() as hooks:
         for i, block in enumerate(stack):
-            hooks.enter_context(removed(block.register_forward_pre_hook(lambda *_, i=i: order.append(i))))
+            hooks.enter_context(block.register_forward_pre_hook(lambda *_, i=i: order.append(i)))
         seen = hooks.enter_context(watching(list(stack)))
         run(hf, probe_ids(hf))
     return order, seen
@@ -148,7 +148,7 @@ def take_apart(hf: Any, seen: list[Watched]) -> list[Block]:
         with ExitStack() as hooks:
             for module in silent:
                 voice = HookPoint("", module, "out").attach(lambda x: torch.randn(x.shape, generator=generator).to(x))
-                hooks.enter_context(removed(voice))
+                hooks.enter_context(voice)
             seen = hooks.enter_context(watching(blocks))
             run(hf, ids)
     with watching(blocks) as again, attention_watched(hf, again), suppress(Exception):
@@ -256,7 +256,7 @@ def _by_token(event: Event, tokens: int) -> bool:
         return new
 
     try:
-        with torch.no_grad(), removed(HookPoint("", event.module, "in").attach(change)):
+        with torch.no_grad(), HookPoint("", event.module, "in").attach(change):
             out = event.module(*event.args, **event.kwargs)
     except Exception:  # a module that cannot be called again is not taken for an MLP
         return False

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from tiny_ablation.models.hookpoints import HookPoint, first_tensor
 from tiny_ablation.models.placed import computing
 from tiny_ablation.models.proof import Parts
-from tiny_ablation.models.watch import removed
 
 
 class TreeLimits(NamedTuple):
@@ -31,7 +30,7 @@ def resumed(parts: Sequence[Parts], start: int, entering: Tensor) -> Iterator[No
         return type(form)((x, *form[1:])) if isinstance(form, (tuple, list)) else x
 
     with ExitStack() as stack:
-        stack.enter_context(removed(parts[start].points["resid_pre"].attach(lambda _: entering)))
+        stack.enter_context(parts[start].points["resid_pre"].attach(lambda _: entering))
         for part in parts[:start]:
             stack.enter_context(computing(part.module, partial(hand_through, part.result)))
         yield
@@ -40,14 +39,14 @@ def resumed(parts: Sequence[Parts], start: int, entering: Tensor) -> Iterator[No
 @contextmanager
 def read_at(unembed: nn.Module, select: Callable[[Tensor], Tensor]) -> Iterator[None]:
     """Within: logits are computed of what `select` takes from the final residual stream only."""
-    with removed(HookPoint("", unembed, "in").attach(select)):
+    with HookPoint("", unembed, "in").attach(select):
         yield
 
 
 @contextmanager
 def mlp_on(mlp: nn.Module, gather: Callable[[Tensor], Tensor], scatter: Callable[[Tensor], Tensor]) -> Iterator[None]:
     """Within: an MLP computes the tokens that `gather` takes; `scatter` puts them among the others, which nobody reads."""
-    with removed(HookPoint("", mlp, "in").attach(gather)), removed(HookPoint("", mlp, "out").attach(scatter)):
+    with HookPoint("", mlp, "in").attach(gather), HookPoint("", mlp, "out").attach(scatter):
         yield
 
 

@@ -19,7 +19,6 @@ from tiny_ablation.models.hookpoints import COMPONENTS, HookPoint, ModelShape
 from tiny_ablation.models.kept_proofs import KeptProof, recall
 from tiny_ablation.models.placed import weight_like
 from tiny_ablation.models.proof import Parts, proven_parts
-from tiny_ablation.models.watch import removed
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -126,9 +125,9 @@ class Network:
         seen: list[Tensor] = []
         ids = probe_ids(self.hf)
         self.tokens += 2 * ids.numel()
-        with removed(both[0]["mlp_out"].on_read(lambda values: seen.append(values.clone()))):
+        with both[0]["mlp_out"].on_read(lambda values: seen.append(values.clone())):
             run(self.hf, ids)
-            with removed(both[0]["attn_out"].on_write(lambda values: values.zero_())):
+            with both[0]["attn_out"].on_write(lambda values: values.zero_()):
                 run(self.hf, ids)
         return bool((seen[0] == seen[1]).all())
 
@@ -194,7 +193,7 @@ def build_network(model: "LoadedModel") -> Network:
     def count(_module: "nn.Module", _args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         passed.append(kwargs["input_ids"].numel())
 
-    with told(model, "it is taken apart"), removed(model.hf.register_forward_pre_hook(count, with_kwargs=True)):
+    with told(model, "it is taken apart"), model.hf.register_forward_pre_hook(count, with_kwargs=True):
         proof, parts = recall(model)
         if parts is None:
             _settle_attention(model)

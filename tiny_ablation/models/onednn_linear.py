@@ -59,7 +59,7 @@ class FastProducts:
 
     def _all(self) -> "dict[nn.Module, _Packed]":
         if self._products is None:
-            self._products = {}
+            packed_products: dict[nn.Module, _Packed] = {}
             modules = [self._unembed, *(module for block in reversed(self._blocks) for module in block.modules())]
             left = PACKED_BYTES
             # Packed in the order in which a sweep uses them most, as far as the budget goes.
@@ -70,7 +70,8 @@ class FastProducts:
                 packed = weight.nbytes <= left
                 if packed or module is not self._unembed:  # too few rows meet the unembedding to order it for each time
                     left -= weight.nbytes * packed
-                    self._products[module] = _Packed(weight, getattr(module, "bias", None), packed=packed)
+                    packed_products[module] = _Packed(weight, getattr(module, "bias", None), packed=packed)
+            self._products = packed_products  # only now: an error midway, such as no memory, must not leave half of them
         elif not self._checked:
             for product in self._products.values():
                 product.check()

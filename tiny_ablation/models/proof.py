@@ -26,7 +26,7 @@ from tiny_ablation.models.discovery import NO_MLP, Block, find_blocks, probe_ids
 from tiny_ablation.models.heads import UNKNOWN_FUSED, width_of
 from tiny_ablation.models.hookpoints import HEAD_COMPONENTS, HookPoint
 from tiny_ablation.models.streams import alike, is_norm, same, terms_of
-from tiny_ablation.models.watch import removed, showing, watching
+from tiny_ablation.models.watch import showing, watching
 
 _ELSEWHERE = "what its attention and its MLP give goes through other parts before it is added"
 _CHANGED = 1e-5  # of the largest value: less is rounding
@@ -100,7 +100,7 @@ def _prove_calls(hf: Any, blocks: Sequence[Block]) -> str:
         for layer, block in enumerate(blocks):
             for component, [point] in block.points.items():
                 count = point.on_read(lambda _, key=(layer, component): counts.update([key]))
-                hooks.enter_context(removed(count))
+                hooks.enter_context(count)
         shown = seen.print(run(hf, probe_ids(hf)))
     for layer, block in enumerate(blocks):
         for component in [*block.points]:
@@ -120,7 +120,7 @@ def _prove_sums(hf: Any, blocks: Sequence[Block]) -> None:
     adding = [p for b in blocks for c in ("attn_out", "mlp_out") for p in b.points.get(c, ())]
     with ExitStack() as hooks:
         for point in adding:
-            hooks.enter_context(removed(point.on_write(noise)))
+            hooks.enter_context(point.on_write(noise))
         with watching([b.module for b in blocks]) as seen:
             run(hf, probe_ids(hf))
     for block, watched in zip(blocks, seen, strict=True):
@@ -138,9 +138,9 @@ def _prove_heads_are_all(hf: Any, blocks: Sequence[Block]) -> None:
     with ExitStack() as hooks:
         for layer, block in enumerate(blocks):
             if "z" in block.points and "attn_out" in block.points:
-                hooks.enter_context(removed(block.points["z"][0].on_write(Tensor.zero_)))
+                hooks.enter_context(block.points["z"][0].on_write(Tensor.zero_))
                 keep: Callable[[Tensor], None] = lambda x, layer=layer: added.update({layer: x.clone()})  # noqa: E731
-                hooks.enter_context(removed(block.points["attn_out"][0].on_read(keep)))
+                hooks.enter_context(block.points["attn_out"][0].on_read(keep))
         run(hf, probe_ids(hf))
     for layer, values in added.items():
         rows = values.reshape(blocks[layer].tokens, -1)
@@ -156,8 +156,8 @@ def _refuse_heads_or_output(block: Block) -> None:
     event, found = block.attention.call, []
     try:
         with (
-            removed(block.points["z"][0].on_write(Tensor.zero_)),
-            removed(HookPoint("", event.module, "out").attach(lambda x: found.append(x.clone()))),
+            block.points["z"][0].on_write(Tensor.zero_),
+            HookPoint("", event.module, "out").attach(lambda x: found.append(x.clone())),
             torch.no_grad(),
         ):
             event.module(*event.args, **event.kwargs)
@@ -254,7 +254,7 @@ def _changed(block: Block, point: HookPoint, unit: int, at: int) -> Tensor:
 
     found: list[Tensor] = []
     place, call = HookPoint("", seen.module, "in"), block.attention.call
-    with removed(point.on_write(write)), removed(place.attach(lambda x: found.append(x.clone()))), torch.no_grad():
+    with point.on_write(write), place.attach(lambda x: found.append(x.clone())), torch.no_grad():
         call.module(*call.args, **call.kwargs)
     after = found[0].reshape(before.shape)
     return ((after - before).abs() > _CHANGED * before.abs().max()).any(-1)

@@ -20,7 +20,6 @@ from tiny_ablation.errors import ModelError, first_line, is_out_of_memory
 from tiny_ablation.models.discovery import probe_ids, run
 from tiny_ablation.models.hookpoints import HookPoint, first_tensor
 from tiny_ablation.models.judge import difference
-from tiny_ablation.models.watch import removed
 
 if TYPE_CHECKING:
     from tiny_ablation.models.proof import Parts
@@ -64,17 +63,10 @@ class ScoresPoint(HookPoint):
             return bound.args, bound.kwargs
 
         setattr(self.module, _WRITER, fn)
-        return _Handle(self.module, self.module.register_forward_pre_hook(hook, with_kwargs=True))
-
-
-@dataclass(frozen=True)
-class _Handle:
-    module: nn.Module
-    hook: Any
-
-    def remove(self) -> None:
-        self.hook.remove()
-        delattr(self.module, _WRITER)
+        handle = ExitStack()
+        handle.callback(delattr, self.module, _WRITER)
+        handle.enter_context(self.module.register_forward_pre_hook(hook, with_kwargs=True))
+        return handle
 
 
 def added_scores(module: Any, shape: tuple[int, int, int], like: Tensor) -> Tensor | None:
@@ -131,7 +123,7 @@ def _fault(hf: Any, points: Sequence[ScoresPoint]) -> str | None:
     clean = run(hf, ids)
     with ExitStack() as stack:
         for point in points:
-            stack.enter_context(removed(point.on_write(cut)))
+            stack.enter_context(point.on_write(cut))
         alone, among_others = run(hf, ids), run(hf, others)
     if len(calls) != 2 * len(points):
         return "attention is not called exactly once in every block"

@@ -61,15 +61,6 @@ def watching(blocks: Sequence[nn.Module]) -> Iterator[list[Watched]]:
         yield seen
 
 
-@contextmanager
-def removed(handle: Any) -> Iterator[None]:
-    """A hook that is gone afterwards, whatever happens."""
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
 def _watch(stack: ExitStack, watched: Watched, name: str, module: nn.Module) -> None:
     given: list[Tensor | None] = []
 
@@ -79,8 +70,8 @@ def _watch(stack: ExitStack, watched: Watched, name: str, module: nn.Module) -> 
     def after(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         watched.events.append(Event(name, module, given.pop(), _first(output), args, kwargs))
 
-    stack.enter_context(removed(module.register_forward_pre_hook(before, with_kwargs=True)))
-    stack.enter_context(removed(module.register_forward_hook(after, with_kwargs=True)))
+    stack.enter_context(module.register_forward_pre_hook(before, with_kwargs=True))
+    stack.enter_context(module.register_forward_hook(after, with_kwargs=True))
 
 
 def _watch_block(stack: ExitStack, watched: Watched) -> None:
@@ -91,8 +82,8 @@ def _watch_block(stack: ExitStack, watched: Watched) -> None:
         watched.result = output
         watched.leaving = _first(output)
 
-    stack.enter_context(removed(watched.block.register_forward_pre_hook(before, with_kwargs=True)))
-    stack.enter_context(removed(watched.block.register_forward_hook(after)))
+    stack.enter_context(watched.block.register_forward_pre_hook(before, with_kwargs=True))
+    stack.enter_context(watched.block.register_forward_hook(after))
 
 
 def _first(given: Any, kwargs: dict[str, Any] | None = None) -> Tensor | None:
@@ -131,7 +122,7 @@ def showing(blocks: Iterable[nn.Module]) -> Iterator[Shown]:
     shown = Shown()
     with ExitStack() as hooks:
         for block in blocks:
-            hooks.enter_context(removed(block.register_forward_hook(shown.take)))
+            hooks.enter_context(block.register_forward_hook(shown.take))
         yield shown
 
 

@@ -223,7 +223,7 @@ class Screen:
             broken = Table.grid(padding=(0, 0, 0, 1))
             for width, side in zip(widths, sides, strict=False):
                 long = width > _SHORT
-                broken.add_column(justify="left" if long or side == "<" else "right", no_wrap=not long)
+                broken.add_column(justify="left" if long or side == "<" else "right", no_wrap=not long, overflow="fold")
             for row in rows:
                 broken.add_row(*row)
             self._print(Padding(broken, (0, 0, 0, 2)))

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -84,14 +85,8 @@ def activations(network: "Network", site: Site, ids: "Tensor") -> "Tensor":
         seen.append(values.flatten(-2).clone())
         raise _Reached
 
-    handle = network.hook_point(*site.place).on_read(keep)
-    try:
-        with torch.inference_mode():
-            network.forward(ids.to(network.device))
-    except _Reached:
-        pass
-    finally:
-        handle.remove()
+    with network.hook_point(*site.place).on_read(keep), suppress(_Reached), torch.inference_mode():
+        network.forward(ids.to(network.device))
     return seen[0]
 
 

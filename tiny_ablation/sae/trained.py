@@ -191,11 +191,10 @@ def _make(recipe: Recipe, target: Path, work: Path) -> None:
 @contextlib.contextmanager
 def _timed(path: Path, stage: str) -> Iterator[None]:
     """Add the seconds of a stage to those in the file, which are summed over all processes that worked at the training."""
-    started = time.perf_counter()
+    stages, started = _stages(path), time.perf_counter()  # read before: what happens within may damage or remove the file
     try:
         yield
     finally:
-        stages = _stages(path)
         stages[stage] = round(stages.get(stage, 0.0) + time.perf_counter() - started, 1)
         with contextlib.suppress(ResultsError):  # on a full disk, what happens within tells better
             write_sealed(path, stages)

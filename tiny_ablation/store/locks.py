@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,23 @@ def lock_file(path: Path, timeout: float = -1) -> "BaseFileLock":
     if os.path.lexists(path) and not _is_lock(path):
         raise ResultsError(f"{path} was not written by tiny-ablate, which keeps a lock there; move it elsewhere")
     return FileLock(path, timeout=timeout)
+
+
+@contextlib.contextmanager
+def waiting(path: Path, told: Callable[[], object]) -> Iterator[None]:
+    """Within: this process holds the lock file `path`; `told` is called once if another must be waited for first."""
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        told()
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _is_lock(path: Path) -> bool:

@@ -152,9 +152,9 @@ def reopened(path: Path) -> Iterator[None]:
     """
     refuse_links(path)
     rundir, listed = RunDir(path), {}
-    with contextlib.suppress(ResultsError):
-        listed = {name: entry.sha256 for name, entry in entries(rundir).items() if _WRITTEN.match(name)}
-        listed |= {each.name: sha256_file(each) for each in (rundir.manifest, rundir.machine) if each.is_file()}
+    with contextlib.suppress(ResultsError):  # all of it or nothing
+        own = {each.name: sha256_file(each) for each in (rundir.manifest, rundir.machine) if each.is_file()}
+        listed = own | {name: entry.sha256 for name, entry in entries(rundir).items() if _WRITTEN.match(name)}
     with keeping(path) as ledger:
         for name, sha256 in listed.items():
             ledger.written.setdefault(name, set()).add(sha256)

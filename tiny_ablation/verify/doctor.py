@@ -117,11 +117,15 @@ def models() -> list[dict[str, Any]]:
 
 def cache() -> dict[str, Any]:
     """The place of converted models, without the user's name, its size, and what is free on its disk."""
-    place, home = cache_dir(), Path.home()
+    place = cache_dir()
     there = next(p for p in (place, *place.parents) if p.exists())
-    name = f"~/{place.relative_to(home).as_posix()}" if place.is_relative_to(home) else "the user's cache"
+    if "TINY_ABLATE_CACHE" in os.environ:
+        name = "TINY_ABLATE_CACHE"
+    else:  # only here: an account without a home has no `Path.home()`
+        home = Path.home()
+        name = f"~/{place.relative_to(home).as_posix()}" if place.is_relative_to(home) else "the user's cache"
     return {
-        "place": "TINY_ABLATE_CACHE" if "TINY_ABLATE_CACHE" in os.environ else name,
+        "place": name,
         "bytes": sum(p.stat().st_size for p in place.rglob("*") if p.is_file()) if place.is_dir() else 0,
         "free_bytes": shutil.disk_usage(there).free,
     }

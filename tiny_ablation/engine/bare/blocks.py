@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from tiny_ablation.engine.bare.functions import Addition, Additions, removed
+from tiny_ablation.engine.bare.functions import Addition, Additions
 from tiny_ablation.errors import ModelError
 from tiny_ablation.models.placed import weight_like
 
@@ -59,11 +59,11 @@ def explore(hf: Any) -> list[Block]:
     with ExitStack() as stack:
         additions = stack.enter_context(Additions())
         for module in filter(is_linear, hf.modules()):
-            stack.enter_context(removed(module.register_forward_hook(lambda m, *_: called.append(m))))
+            stack.enter_context(module.register_forward_hook(lambda m, *_: called.append(m)))
         for block in blocks:
             stack.enter_context(additions.watching(block))
             for child in block.children():
-                stack.enter_context(removed(child.register_forward_hook(keep)))
+                stack.enter_context(child.register_forward_hook(keep))
         hf(input_ids=torch.tensor([PROBE], device=weight_like(hf).device), use_cache=False)
     return [_describe(block, called, additions.seen.get(block, []), outputs, config) for block in blocks]
 

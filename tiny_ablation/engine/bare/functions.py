@@ -67,11 +67,11 @@ class Additions(TorchFunctionMode):
             self._ran.add(module)
 
         with ExitStack() as stack:
-            stack.enter_context(removed(block.register_forward_pre_hook(enter, with_kwargs=True)))
-            stack.enter_context(removed(block.register_forward_hook(leave)))
+            stack.enter_context(block.register_forward_pre_hook(enter, with_kwargs=True))
+            stack.enter_context(block.register_forward_hook(leave))
             for module in block.modules():
                 if module is not block:
-                    stack.enter_context(removed(module.register_forward_hook(note)))
+                    stack.enter_context(module.register_forward_hook(note))
             yield
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -120,7 +120,7 @@ class Scores(TorchFunctionMode):
         def leave(*_: Any) -> None:
             self._inside = False
 
-        with self, removed(attention.register_forward_pre_hook(enter)), removed(attention.register_forward_hook(leave)):
+        with self, attention.register_forward_pre_hook(enter), attention.register_forward_hook(leave):
             yield
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -153,12 +153,3 @@ def _joined(mask: Tensor | None, added: Edges, *, causal: bool) -> Float[Tensor,
     if mask is None:
         return added
     return added.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else mask + added
-
-
-@contextmanager
-def removed(handle: Any) -> Iterator[None]:
-    """Remove a hook at the end."""
-    try:
-        yield
-    finally:
-        handle.remove()

@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from tiny_ablation.engine.bare.blocks import PROBE, Block, explore, layout_of, sizes
-from tiny_ablation.engine.bare.functions import Additions, Change, Scores, removed
+from tiny_ablation.engine.bare.functions import Additions, Change, Scores
 from tiny_ablation.errors import GuardError, ModelError
 from tiny_ablation.models.placed import weight_like
 
@@ -95,7 +95,7 @@ class Bare:
                 stack.enter_context(_hooked(port, write, additions))
             for router in self._routers:
                 hook = _router_hook(self._config, rows, margins)
-                stack.enter_context(removed(router.register_forward_pre_hook(hook)))
+                stack.enter_context(router.register_forward_pre_hook(hook))
             tokens = torch.tensor([list(ids)] * rows, device=self.device)
             self.tokens += tokens.numel()
             with torch.inference_mode():
@@ -188,10 +188,10 @@ def _hooked(port: _Port, write: Change, additions: Additions) -> Iterator[None]:
         with Scores(write).watching(port.module):
             yield
     elif port.side == "in":
-        with removed(port.module.register_forward_pre_hook(before, with_kwargs=True)):
+        with port.module.register_forward_pre_hook(before, with_kwargs=True):
             yield
     else:
-        with removed(port.module.register_forward_hook(behind)):
+        with port.module.register_forward_hook(behind):
             yield
 
 

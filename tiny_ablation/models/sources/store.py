@@ -22,7 +22,7 @@ from tiny_ablation.models.sources.progress import notice
 from tiny_ablation.paths import cache_dir
 from tiny_ablation.store.cache_entries import LEFT, MARK, Entry, mark
 from tiny_ablation.store.files import flush_files, sha256_file, to_json
-from tiny_ablation.store.locks import hold, is_locked
+from tiny_ablation.store.locks import hold, waiting
 
 RECORD = "source.json"
 SCHEMA = 1  # raise it when the conversion changes: it is part of every directory's name
@@ -65,13 +65,9 @@ def making(lock: Path, doing: str, what: str) -> Iterator[None]:
     Raises:
         ModelError: the cache, the directory of the lock file, cannot be written.
     """
-    from filelock import FileLock
-
     try:
         lock.parent.mkdir(parents=True, exist_ok=True)
-        if is_locked(lock):
-            notice(f"Another process is {doing}; waiting for it.")
-        with FileLock(lock):
+        with waiting(lock, lambda: notice(f"Another process is {doing}; waiting for it.")):
             yield
     except Exception as error:
         if told := cannot_keep(error, f"{what} in {lock.parent}"):

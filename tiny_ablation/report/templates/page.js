@@ -72,7 +72,7 @@
     return cell.dataset.v === undefined ? cell.textContent : Number(cell.dataset.v);
   };
   const compare = (a, b) => {
-    if (typeof a === "string") return a.localeCompare(b);
+    if (typeof a === "string") return a.localeCompare(b, undefined, { numeric: true });
     return Number.isNaN(a) - Number.isNaN(b) || a - b;
   };
   const sort = (header) => {
