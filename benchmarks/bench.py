@@ -43,8 +43,9 @@ from tiny_ablation.store.provenance import git_commit, machine, versions
 JOBS = ("heads:facts=64", "heads:facts=300", "heads:ioi=200", "pairs:ioi=64", "patching:ioi=64", "circuit:ioi=64")
 # Ways that nobody would choose show what a part of the engine is worth; they are timed once.
 ONCE = ("engine, by length", "engine, every metric")
-# What float32 implementations with other kernels may differ by, per example and in means over examples.
-PER_EXAMPLE, MEANS = 2e-4, 5e-5
+# What float32 implementations with other kernels may differ by, per example and in means over examples. Rounding grows where
+# most heads are removed: on an Intel Xeon, circuits came within 1.2e-4 (Bridge loop) and 2.4e-4 (engine) of float64.
+PER_EXAMPLE, MEANS = 5e-4, 5e-5
 GIGABYTE = 2**30
 # What the engine is held to, `make bench BENCH=--check`.
 LEAST_RATIO = {

@@ -126,7 +126,7 @@ def test_blocks_that_have_fewer_heads_than_most_are_refused(monkeypatch):
         ("reformer", "resid_pre", 0, "it has several residual streams"),
         ("zamba", "attn_out", 1, "goes through other parts before it is added"),
         ("zamba", "mlp_out", 1, "goes through other parts before it is added"),
-        ("xmod", "mlp_out", 0, "adds to the residual stream in 2 parts"),
+        ("xmod", "mlp_out", 0, "do not add up to what leaves it"),
     ],
 )
 def test_architectures_whose_parts_are_not_what_they_look_like(name, component, layer, said):

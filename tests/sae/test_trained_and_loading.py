@@ -11,7 +11,6 @@ from tiny_ablation.config.schema import ModelConfig, ModelSource, SaeArchitectur
 from tiny_ablation.errors import ConfigError, Interrupted, ModelError
 from tiny_ablation.models.loader import load_model
 from tiny_ablation.models.network import build_network
-from tiny_ablation.models.watch import removed
 from tiny_ablation.sae import trained as trained_module
 from tiny_ablation.sae.loading import inputs, obtain, read
 from tiny_ablation.sae.site import Site
@@ -270,7 +269,7 @@ def test_folded_weights_give_the_activations_that_centring_gives():
     for component in ("resid_pre", "resid_post", "attn_out", "mlp_out"):
         seen = []
         for network in (raw, folded):
-            with removed(network.hook_point(component, 1).on_read(lambda x, seen=seen: seen.append(x.clone()))):
+            with network.hook_point(component, 1).on_read(lambda x, seen=seen: seen.append(x.clone())):
                 network.forward(ids)
         assert torch.allclose(seen[1], seen[0] - seen[0].mean(-1, keepdim=True), atol=1e-5)
         assert not torch.allclose(seen[1], seen[0], atol=1e-4)

@@ -20,6 +20,7 @@ from tiny_ablation.models.watch import Event, Watched
 
 # Coefficients below this are rounding; so is what is left of a sum, in units of its precision.
 _NONE, _ROUNDING = 1e-3, 64
+_MOST = 1e3  # Factors above this are rounding as well, of outputs that are nearly alike and cancel out.
 _SPARE = 3  # tokens more than coefficients, so that a sum that is not there is not found
 _DEPTHS = (1, 2, 3)  # how deep inside a block the modules that add may stand
 
@@ -177,6 +178,8 @@ class _Sum:
         if again is None:
             return None
         gain, factors = again
+        if any(abs(f) > _MOST for f in factors):
+            return None
         # Where all are multiplied by one number, it is the stream that is, behind the addition.
         whole = bool(factors) and all(abs(f - gain) <= _NONE * abs(gain) for f in factors)
         return [Term(c.event, 1.0 if whole else _round(f)) for c, f in zip(kept, factors, strict=True) if c.event]
