@@ -1,8 +1,8 @@
 """Fingerprints of results: two numbers a column, by which a change of numbers is told from a change of bytes.
 
 A column of numbers is described by its size, its missing values, its root mean square, and a weighted mean that notices a
-change of order. Values differ between processors in their last digits, so numbers are compared within a tolerance. Text is
-compared by its hash, but for the model's predictions, which may change where two answers are nearly tied.
+change of order. Values differ between processors in their last digits, so numbers are compared within a tolerance, those in a
+text too; its words are compared by their hash, but for the model's predictions, which may change where two answers nearly tie.
 """
 
 import hashlib
@@ -17,8 +17,10 @@ import numpy as np
 import pandas as pd
 
 # Names of runs and versions change without any number changing.
-_NAME = re.compile(r"(run_id|digest|hash|version|seconds|directory)$")
+_NAME = re.compile(r"(run_id|digest|hash|sha256|sae.weights|version|seconds|directory)$")
 _DRAWN = re.compile(r"(^|[._])(p|q|p_value|q_value|percentile|p_values|q_values|chance|stability.*)($|[._])")
+_BOUND = re.compile(r"(low|high)$")  # of an interval, which an error that is nearly 0 makes sensitive
+_FRACTION = re.compile(r"-?\d+\.\d+(e[+-]?\d+)?")
 _PREDICTED = re.compile(r"prediction|changed|flips")
 _RESULTS = (
     "metrics/*.parquet",
@@ -35,7 +37,7 @@ class Column(NamedTuple):
     missing: int
     rms: float
     weighted: float
-    kind: str  # number, text, or name: an identifier, which may change
+    kind: str  # empty for numbers; `name` for an identifier, which may change; `text` and a hash of it without its numbers
     sha: str  # of the exact values
 
 
@@ -92,10 +94,15 @@ def _describe(name: str, values: list[Any]) -> Column:
     missing = sum(v is None or v != v for v in values)
     finite = np.array([v for v in numbers if v == v], dtype=float)
     if len(numbers) + sum(v is None for v in values) < len(values) or not finite.size:
-        kind = "name" if _NAME.search(name) else "text"
-        return Column(len(values), missing, 0.0, 0.0, kind, sha)
+        if _NAME.search(name):
+            return Column(len(values), missing, 0.0, 0.0, "name", sha)
+        text = repr(values)
+        kind = f"text {hashlib.sha256(_FRACTION.sub('#', text).encode()).hexdigest()[:8]}"
+        finite = np.array([float(found[0]) for found in _FRACTION.finditer(text)] or [0.0])
+    else:
+        kind = ""
     weights = 1 + np.modf(np.arange(len(finite)) * 0.6180339887)[0]
-    return Column(len(values), missing, float(np.sqrt((finite**2).mean())), float((weights * finite).mean()), "", sha)
+    return Column(len(values), missing, float(np.sqrt((finite**2).mean())), float((weights * finite).mean()), kind, sha)
 
 
 def _differs(name: str, old: Column, new: Column) -> str:
@@ -103,8 +110,8 @@ def _differs(name: str, old: Column, new: Column) -> str:
         return "" if old.size == new.size else f"{old.size} values, now {new.size}"
     if (old.size, old.missing) != (new.size, new.missing):
         return f"{old.size} values, {old.missing} missing; now {new.size}, {new.missing} missing"
-    if old.kind != new.kind or (old.kind == "text" and old.sha != new.sha):
+    if old.kind != new.kind:
         return "another text"
-    tolerance = 0.05 if _DRAWN.search(name) else 2e-4 + 1e-3 * old.rms
+    tolerance = 0.05 if _DRAWN.search(name) else 2e-4 + (5e-3 if _BOUND.search(name) else 1e-3) * old.rms
     worst = max(abs(old.rms - new.rms), abs(old.weighted - new.weighted))
     return f"off by {worst:.2g} (root mean square {old.rms:.4g}, now {new.rms:.4g})" if worst > tolerance else ""

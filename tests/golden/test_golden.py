@@ -4,7 +4,7 @@ import pytest
 
 from tests.golden import __main__ as golden_main
 from tests.golden import store
-from tests.golden.fingerprint import Column, differences
+from tests.golden.fingerprint import Column, _describe, differences
 from tests.golden.runs import DEFAULT_MODEL, QUICK, RUNS
 from tiny_ablation.ablations.registry import all_ablations
 from tiny_ablation.config.identity import RESULT_VERSION
@@ -81,3 +81,11 @@ def test_a_change_of_numbers_is_told_from_a_change_of_bytes():
     assert differences({key: NUMBER}, {key: NUMBER._replace(sha="bb")}) == ([], ["metrics/head_impact.parquet: value"])
     assert differences({key: NUMBER}, {key: NUMBER._replace(rms=1.01)})[0]
     assert differences({key: NUMBER}, {})[0] == ["metrics/head_impact.parquet: value: gone"]
+
+
+@pytest.mark.parametrize(
+    ("text", "differs"), [("[[5, ' is', 0.45856]]", False), ("[[5, ' is', 0.46856]]", True), ("[[5, ' was', 0.45855]]", True)]
+)
+def test_numbers_in_a_text_may_differ_by_rounding(text, differs):
+    old, new = (_describe("attended", [each]) for each in ("[[5, ' is', 0.45855]]", text))
+    assert bool(differences({("a", "attended"): old}, {("a", "attended"): new})[0]) == differs

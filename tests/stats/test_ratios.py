@@ -25,6 +25,9 @@ def test_a_denominator_that_may_be_zero_gives_an_unbounded_set():
     assert found.shape == [Shape.outside, Shape.everything]
     assert stats.ttest_1samp(clear - (found.low[0] + found.high[0]) / 2 * below, 0).pvalue < 0.05
     assert np.isnan([found.low[1], found.high[1]]).all()
+    narrow = found._replace(low=found.low, high=found.low * (1 + 1e-9))
+    assert found.columns("low", "high", "shape")["shape"][0].startswith("outside (")
+    assert narrow.columns("low", "high", "shape")["shape"] == ["everything", "everything"]
 
 
 @pytest.mark.parametrize("n_groups", [8, 12, 30])

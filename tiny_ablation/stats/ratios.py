@@ -42,8 +42,11 @@ class Ratios(NamedTuple):
 
     def columns(self, low: str, high: str, shape: str) -> dict[str, Any]:
         """For a table: bounds of intervals only, so that none is read as what it is not; other sets are put into words."""
-        gaps = [f"{Shape.outside} ({a:.6g}, {b:.6g})" for a, b in zip(self.low, self.high, strict=True)]
-        words = [gap if s is Shape.outside else s.value for s, gap in zip(self.shape, gaps, strict=True)]
+        words = [s.value for s in self.shape]
+        for i in (i for i, s in enumerate(self.shape) if s is Shape.outside):
+            a, b = f"{self.low[i]:.6g}", f"{self.high[i]:.6g}"
+            # A gap that only rounding leaves rules nothing out.
+            words[i] = f"{Shape.outside} ({a}, {b})" if a != b else Shape.everything.value
         return {low: np.where(self.bounded, self.low, np.nan), high: np.where(self.bounded, self.high, np.nan), shape: words}
 
     def named(self, name: str) -> dict[str, Any]:
