@@ -59,8 +59,8 @@ times as fast as a loop. Padded tokens are prompts x the longest prompt, which a
 nodes are the tokens of the prefix tree, of which prompts that share little have as many as they have tokens. The second factor
 is near two. The engine's rate is the second of the rates above, the loop's 0.5 to 0.65 of the first (it unembeds every token
 too), and share is the last column of the table, in brackets. 300 facts have 5,700 padded tokens and 1,801 nodes, 64 facts 1,088
-and 651, 200 prompts of `ioi` 4,600 and 2,561. Where oneDNN is not faster than PyTorch's own product (the Intel Xeon, AVX-512 in two
-halves, or none), the third factor is half of what it is on the Zen 5.
+and 651, 200 prompts of `ioi` 4,600 and 2,561. Where oneDNN is not faster than PyTorch's own product (the Intel
+Xeon, AVX-512 in two halves, or none), the third factor is half of what it is on the Zen 5.
 
 ## Where it comes from
 
