@@ -51,8 +51,9 @@ def test_a_run_arrives_whole(make_run, store, tmp_path, tmp_path_factory, monkey
     names = {file.path for file in client(store).list_artifacts(done.run_id, "artifacts")}
     assert names == {"artifacts/heatmap.png"}
     assert (store / "mlruns").is_dir()
-    kind = client(store).get_experiment_by_name("whole").tags["mlflow.experimentKind"]
-    assert kind == "custom_model_development"  # the view of runs, metrics and parameters
+    tags = client(store).get_experiment_by_name("whole").tags
+    assert tags["mlflow.experimentKind"] == "custom_model_development"  # the view of runs, metrics and parameters
+    assert "a step is a layer" in tags["mlflow.note.content"]  # the description of the experiment
     assert not list(Path.cwd().iterdir())  # nothing beside the store
 
 

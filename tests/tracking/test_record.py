@@ -47,6 +47,7 @@ def test_names_strongest_effects_and_layers_read(cli, tmp_path):
     run = load_run(tmp_path / "run")
     found = read_record(tmp_path / "run")
     assert found.name == "toy/facts/heads_zero/s0"
+    assert not {"schema", "seed", "confidence"} & set(found.metrics)
     first = run.summary["top"][0]
     assert found.metrics[f"effect.L{first['layer']}H{first['head']}"] == first["delta"]
     rows = run.impact.query("metric == 'logit_diff' and layer == 1")

@@ -30,8 +30,13 @@ logger = logging.getLogger(__name__)
 
 _STATUS = {"ok": "FINISHED", "partial": "KILLED", "failed": "FAILED"}
 _SQLITE = "sqlite:///"
-# MLflow's page opens on its view of runs and their metrics, not on that of conversations with models.
-_KIND = {"mlflow.experimentKind": "custom_model_development"}
+_TAGS = {
+    # MLflow's page opens on its view of runs and their metrics, not on that of conversations with models.
+    "mlflow.experimentKind": "custom_model_development",
+    "mlflow.note.content": "Runs and sweeps of tiny-ablate. `baseline.*` is the model without an intervention, `effect.L23H4` "
+    "the change that intervening on a site makes, of the strongest ones; in `layer.*` a step is a layer. The artifact "
+    "`report.html` is the run on one page; the tag `tiny_ablate.run_dir` says where all of its files are.",
+}
 # What MLflow takes in one call; together at most 1000.
 _PARAMS_AT_ONCE, _METRICS_AT_ONCE, _PARAM_LENGTH = 100, 800, 6000
 _LOCK_SECONDS = 120
@@ -138,9 +143,9 @@ def ui_arguments() -> list[str]:
 def environment(uri: str) -> dict[str, str]:
     """For that command: which store (not an argument, which other users of the machine can read); and no reports of usage.
 
-    What keeps MLflow from reporting is left as it is where the user has set it.
+    What keeps MLflow from reporting, and its libraries from warning of each other, is left as it is where the user has set it.
     """
-    return {**_ENVIRONMENT, **os.environ, "MLFLOW_BACKEND_STORE_URI": uri}
+    return {**_ENVIRONMENT, "PYTHONWARNINGS": "ignore", **os.environ, "MLFLOW_BACKEND_STORE_URI": uri}
 
 
 def _reason(error: Exception, uri: str) -> str:
@@ -191,7 +196,7 @@ def _open(uri: str, experiment: str) -> tuple["MlflowClient", str]:
         found = client.get_experiment_by_name(experiment)
         if found is None:
             try:
-                return client, client.create_experiment(experiment, artifact_location=artifacts, tags=_KIND)
+                return client, client.create_experiment(experiment, artifact_location=artifacts, tags=_TAGS)
             except MlflowException:  # of a server: another client may have been first
                 found = client.get_experiment_by_name(experiment)
                 if found is None:

@@ -20,6 +20,7 @@ from tiny_ablation.store.sweepdir import SweepDir, SweepPlan, is_sweep, read_pla
 # Larger files (per-example tables of big sweeps) stay where they are; the tag `run_dir` says where.
 _LARGEST_FILE = 20_000_000
 _NAME = 200  # characters of a name
+_NO_METRICS = ("schema", "seed", "confidence")  # numbers of the summary that measure nothing
 # The address of a tracking server may hold a password.
 _PRIVATE = ("tracking.",)
 
@@ -33,7 +34,7 @@ class Record:
     started_ms: int
     ended_ms: int  # also the time of every metric, so that publishing twice gives the same points
     params: Mapping[str, str]  # the resolved config
-    metrics: Mapping[str, float]  # every number of the summary outside lists, and the strongest effects by site
+    metrics: Mapping[str, float]  # the numbers of the summary outside lists, and the strongest effects by site
     curves: Mapping[str, Mapping[int, float]]  # by name, the value at each measured layer
     tags: Mapping[str, str]  # digest, place and code of the run
     files: tuple[str, ...]  # paths relative to the run directory
@@ -55,6 +56,7 @@ def read_record(run_dir: Path) -> Record:
         config = [(key, value) for key, value in leaves(run.config) if not key.startswith(_PRIVATE)]
         params = {key: value if isinstance(value, str) else json.dumps(value) for key, value in config}
     numbers = [(k, v) for k, v in leaves(summary) if isinstance(v, int | float) and not isinstance(v, bool)]
+    numbers = [(key, value) for key, value in numbers if key not in _NO_METRICS]
     metrics, curves = {_metric_name(key): float(value) for key, value in numbers}, {}
     if summary.get("primary") and summary.get("top"):  # a run that was measured, not a sweep
         metrics |= _top(run, summary)
