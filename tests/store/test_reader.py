@@ -1,3 +1,5 @@
+import re
+
 import pandas as pd
 import pytest
 
@@ -5,7 +7,7 @@ from tests.ledgers import adopt
 from tiny_ablation.errors import ResultsError
 from tiny_ablation.store.files import write_json, write_table, write_text
 from tiny_ablation.store.manifest import write_manifest
-from tiny_ablation.store.reader import load_run
+from tiny_ablation.store.reader import as_html, load_run
 from tiny_ablation.store.rundir import RunDir
 from tiny_ablation.store.schema import conform
 
@@ -43,6 +45,11 @@ def test_one_flipped_byte_is_found(run_path):
     with pytest.raises(ResultsError, match=r"metrics/head_impact\.parquet is altered\. Run again"):
         load_run(run_path)
     assert load_run(run_path, check=False).manifest.status == "ok"
+
+
+def test_a_notebook_shows_what_is_nothing_as_zero():
+    html = as_html("t", {}, ["shrunken"], [[-1.2e-69], [0.25], [float("nan")]])
+    assert re.findall("<td>(.*?)</td>", html) == ["0", "0.25", "nan"]
 
 
 @pytest.mark.parametrize("content", ["[]", "null", '{"primary": 3}', '{"baseline": {"a": 1}, "top": {}}'])

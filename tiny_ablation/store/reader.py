@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 # What `Run.top` shows of each effect.
 _SHOWN = ("replacement", "delta", "shrunken", "ci_low", "ci_high", "p_value", "q_value", "value", "baseline")
+_NOTHING = 1e-12  # what is smaller is shown as 0, such as a mean that is shrunken to nothing
 
 
 @dataclass(frozen=True)
@@ -211,6 +212,8 @@ def as_html(title: str, facts: Mapping[str, Any], head: Sequence[str], rows: Ite
     def text(value: Any) -> str:
         if value is None:
             return "-"
+        if isinstance(value, float) and abs(value) < _NOTHING:
+            return "0"
         return escape(f"{value:.4g}" if isinstance(value, float) else str(value))
 
     line = " · ".join(f"{escape(name)} <b>{text(value)}</b>" for name, value in facts.items())
