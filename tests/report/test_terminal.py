@@ -227,6 +227,12 @@ def test_tables_fit_the_terminal(fake):
     assert text.count("8") == 14
 
 
+def test_a_word_that_is_too_long_for_its_column_is_broken_and_not_cut():
+    show = _Show(terminal=True, width=40)
+    show.screen.cells("a caption", [["prompt", "right", "wrong"], ["The capital of the state is", *["Massachusetts-" * 2] * 2]])
+    assert "…" not in show.out
+
+
 def test_pairs_have_one_name_as_everywhere_else(fake):
     pair = {"layer_a": 0, "head_a": 1, "layer_b": 2, "head_b": 3}
     show = _Show()
