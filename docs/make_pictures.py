@@ -21,7 +21,7 @@ PICTURES = {
     "forest.png": ("facts", "artifacts/forest.png"),
     "trace.png": ("trace", "artifacts/trace.png"),
 }
-WINDOW = (900, 1424)  # pixels of a page
+WINDOW = (900, 1476)  # pixels of a page
 MOST = 200_000  # bytes
 
 
