@@ -196,8 +196,8 @@ def test_the_keys_do_not_identify_a_run():
 @pytest.mark.slow
 def test_the_default_model_from_disk_takes_less_than_half_of_its_memory_in_every_stage(tmp_path):
     """Beyond what the same command takes with a model of half a megabyte, which is libraries."""
-    run = ("tracking=off", "dataset.n_examples=10", "device.threads=1", "device.batch_tokens=256")
-    large = ("ablation.layers=[0,29]", "device.map=auto", "device.cpu_memory=60MB")
+    run = ("tracking=off", "dataset.n_examples=6", "device.threads=1", "device.batch_tokens=128")
+    large = ("ablation.layers=[0,29]", "device.map=auto", "device.cpu_memory=20MB")
     small = ("model=toy", "dataset.relations=null", "verify.mode=cpu")
     most = {}
     for name, own in {"large": large, "small": small}.items():

@@ -43,12 +43,13 @@ class Reading:
 @torch.inference_mode()
 def read_prompt(network: Network, prompt: Prompt) -> Reading:
     """One pass over one prompt, with eager attention."""
-    run, shape, rows = _run(network, prompt), network.shape, numbers(network.unembed)
+    run, shape = _run(network, prompt), network.shape
     frozen = _frozen(network.final_norm, *run.final) if network.final_norm and run.final else lambda values: values
     # (d_model,): the unembedding of what is right less that of what is wrong, each the mean where there are several.
     right, wrong = prompt.right or prompt.target[:1], prompt.wrong or prompt.foil[:1]
-    towards = rows[list(right)].mean(0)
-    towards = towards - rows[list(wrong)].mean(0) if wrong else towards
+    rows = numbers(network.unembed)[[*right, *wrong]]
+    towards = rows[: len(right)].mean(0)
+    towards = towards - rows[len(right) :].mean(0) if wrong else towards
 
     def by_layer(component: str) -> Float[Tensor, "n_layers"]:
         found = [run.at.get((component, layer)) for layer in range(shape.n_layers)]
@@ -60,7 +61,7 @@ def read_prompt(network: Network, prompt: Prompt) -> Reading:
         heads[layer] = (frozen(values) @ towards).float().cpu()
 
     def promotes(layer: int) -> Float[Tensor, "n_heads d_vocab"]:
-        logits = frozen(written[layer]) @ rows.T
+        logits = frozen(written[layer]) @ numbers(network.unembed).T  # read again: a copy of it is not held in between
         return (logits - logits.mean(-1, keepdim=True)).float().cpu()
 
     final = network.final_norm or (lambda values: values)
