@@ -18,6 +18,9 @@ def symmetric_limit(values: Iterable[float]) -> float:
     return largest(values) or 1.0
 
 
+MOST_TICKS = 12  # along an axis; the labels of more run into one another
+
+
 def round_ticks(limit: float) -> list[float]:
     """Five or seven round numbers from -limit to limit, 0 in the middle."""
     size = 10.0 ** math.floor(math.log10(limit))
@@ -144,6 +147,11 @@ class Lines(Drawn):
     def names(self) -> list[str]:
         """Every line once, in order."""
         return list(dict.fromkeys(line.name for panel in self.panels for line in panel.lines))
+
+    @property
+    def labelled(self) -> list[float] | None:
+        """Those of the ticks that are drawn: of more than `MOST_TICKS` every few, from the first on."""
+        return None if self.ticks is None else list(self.ticks[:: -(-len(self.ticks) // MOST_TICKS)])
 
 
 @dataclass(frozen=True)

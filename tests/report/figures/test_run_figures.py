@@ -10,6 +10,7 @@ import pytest
 from tiny_ablation.ablations.patching import figures as patching
 from tiny_ablation.ablations.registry import find_ablation
 from tiny_ablation.document import Section
+from tiny_ablation.document.figures import Lines
 from tiny_ablation.report.figures import canvas, drawing, grid, lines, of_run, of_templates, points
 from tiny_ablation.report.figures.head_map import scale_maps
 from tiny_ablation.run.result import Result
@@ -287,3 +288,12 @@ def test_lines_of_one_name_look_alike_in_all_panels(source, fake):
     drawn = [t for t in lines.page(data).figure.data if t.mode == "lines+markers"]
     assert [t.line.color for t in drawn] == [lines.look(data, t.name)[0] for t in drawn]
     assert [t.name for t in drawn if t.showlegend] == ["a", "b"]
+
+
+@pytest.mark.parametrize(("n", "drawn"), [(1, 1), (12, 12), (13, 7), (3000, 12)])
+def test_of_many_ticks_a_few_are_drawn(n, drawn):
+    ticks = tuple(float(i) for i in range(n))
+    found = Lines(name="f", title="t", note="n", kind="k", x_title="x", y_title="y", panels=[], ticks=ticks).labelled
+    assert len(found) == drawn
+    assert found[0] == 0
+    assert set(found) <= set(ticks)

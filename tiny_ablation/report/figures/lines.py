@@ -101,8 +101,8 @@ def _label(axes: Axes, panel: LinePanel, data: Lines, width: float, *, left: boo
         axes.set_xticks([], minor=True)
     if data.span is not None:
         axes.set_ylim(*data.span)
-    if data.ticks is not None:
-        axes.set_xticks(data.ticks, [f"{tick:g}" for tick in data.ticks])
+    if data.labelled is not None:
+        axes.set_xticks(data.labelled, [f"{tick:g}" for tick in data.labelled])
     else:  # layers, which are whole numbers
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if left:
@@ -147,8 +147,8 @@ def page(data: Lines) -> interactive.Interactive:
         showlegend=len(data.names) > 1,
     )
     figure.update_xaxes(showgrid=False, zeroline=False)
-    if data.ticks is not None:
-        ticks = {"tickvals": list(data.ticks), "ticktext": [f"{tick:g}" for tick in data.ticks]}
+    if data.labelled is not None:
+        ticks = {"tickvals": data.labelled, "ticktext": [f"{tick:g}" for tick in data.labelled]}
         figure.update_xaxes(type="log" if data.logarithmic else "linear", **ticks)
     elif max(np.ptp(line.x) for panel in data.panels for line in panel.lines) < 8:
         figure.update_xaxes(dtick=1)
