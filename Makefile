@@ -16,6 +16,8 @@ ARGS ?= ablation=heads_zero dataset=facts
 # Two processes of one thread each: torch on small models gains nothing from a second thread.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
+SLOW := -m 'slow and not faults and not fuzz and not training'
+
 SITE := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 .PHONY: help run test test-slow test-training faults fuzz bench bench-full performance docs site coverage pictures behaviours selfcheck golden check audit sbom format env clean
@@ -48,7 +50,8 @@ coverage: env
 	$(PYTEST) --cov --cov-report=term --cov-report=html
 
 test-slow: env $(VENV)-launchers/.installed
-	TINY_ABLATE_CHECK_TYPES=1 $(PYTEST) -m 'slow and not faults and not fuzz and not training'
+	TINY_ABLATE_CHECK_TYPES=1 $(PYTEST) $(SLOW) tests/engine
+	$(PYTEST) $(SLOW) --ignore tests/engine
 
 # Not part of .ci/run: it needs two cores for itself.
 test-training: env
