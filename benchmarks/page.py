@@ -78,8 +78,8 @@ Xeon, AVX-512 in two halves, or none), the third factor is half of what it is on
 Not used: `torch.compile`. A block of the default model over nine runs of 275 nodes took 123 ms compiled and 135 ms as it is,
 after 21 s of compiling and 3 to 4 s more for each of the next shapes, of which every batch brings some; what left the block
 moved by 8e-5. Nor are an MLP's activation and gate computed inside oneDNN's products: 0 to 9 % of the MLP, within noise. Nor do
-MLPs take the rows of a pass in parts that fit the second-level cache: alone they are up to a fifth faster for it (Intel Xeon,
-4,096 rows in parts of 512 to 1,024), a whole run 1 to 4 %. Passes of 512 to 4,096 tokens differ by 12 %; 4,096 are best.
+MLPs take the rows of a pass in parts that fit the second-level cache: on their own they gain up to a fifth (Intel Xeon, 4,096
+rows in parts of 512 to 1,024), but a whole run only 1 to 4 %. Passes of 512 to 4,096 tokens differ by 12 %; 4,096 are best.
 """
 _WHOLE = """## The default run as a whole
 

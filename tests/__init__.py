@@ -28,6 +28,6 @@ if os.environ.get("TINY_ABLATE_CHECK_TYPES"):
     jaxtyping.install_import_hook("tiny_ablation.engine", "tests.checked")
     import tiny_ablation.models.network
 
-    # It starts without torch, and names types that type checkers alone import.
+    # `edits` starts without torch and names types that only type checkers import.
     with patch("typing.TYPE_CHECKING", True):
         import tiny_ablation.engine.edits  # noqa: F401

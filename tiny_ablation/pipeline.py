@@ -115,7 +115,7 @@ def _carry_out(spec: RunSpec, directory: Path, screen: Screen, profile: Profile,
                 measured, stopped = stop.measured, True
         if stopped and measured:
             screen.warn(
-                "interrupted; what was finished is kept, and is now made into tables and pages; Ctrl-C again leaves these out"
+                "interrupted; what was finished is kept and is now being made into tables and pages; Ctrl-C again skips them"
             )
         profile.count("measure", prompt_tokens=sum(executor.prompt_tokens for executor in work))
         if not measured:

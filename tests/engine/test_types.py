@@ -12,7 +12,7 @@ from tiny_ablation.engine.prompts import Prompt
 
 pytestmark = [
     pytest.mark.slow,  # as the tests are that run with it
-    pytest.mark.skipif("TINY_ABLATE_CHECK_TYPES" not in os.environ, reason="types of the engine are not checked"),
+    pytest.mark.skipif(not os.environ.get("TINY_ABLATE_CHECK_TYPES"), reason="types of the engine are not checked"),
 ]
 
 

@@ -3,7 +3,6 @@
 import subprocess
 import sys
 import threading
-import time
 
 from tiny_ablation.store.locks import hold, is_held, is_locked, waiting
 
@@ -39,18 +38,21 @@ def test_what_is_not_there_is_neither_held_nor_locked(tmp_path):
 
 
 def test_who_waits_for_a_lock_is_told_so_once(tmp_path):
-    told, inside = [], threading.Event()
+    told, inside, asked = [], threading.Event(), threading.Event()
 
     def hold_it():
         with waiting(tmp_path / ".lock", lambda: told.append("first")):
             inside.set()
-            while not told:
-                time.sleep(0.01)
+            asked.wait(10)
+
+    def tell():
+        told.append("second")
+        asked.set()
 
     other = threading.Thread(target=hold_it)
     other.start()
-    inside.wait()
-    with waiting(tmp_path / ".lock", lambda: told.append("second")):
+    assert inside.wait(10)
+    with waiting(tmp_path / ".lock", tell):
         assert told == ["second"]
     other.join()
 

@@ -6,7 +6,7 @@ from tiny_ablation.store.manifest import write_manifest
 from tiny_ablation.store.reader import load_run
 from tiny_ablation.store.rundir import RunDir
 from tiny_ablation.tracking import record
-from tiny_ablation.tracking.record import read_record
+from tiny_ablation.tracking.record import _alone, read_record
 
 
 def test_config_numbers_and_tags_are_flat(make_run, tmp_path):
@@ -84,3 +84,10 @@ def test_a_sweep_has_parameters_and_a_duration(cli, tmp_path):
     assert found.name == "sweep: facts, negation; 2 seeds"
     assert (found.params["dataset"], found.params["model"]) == ("facts, negation", "toy")
     assert found.ended_ms > found.started_ms
+
+
+def test_pages_are_published_that_show_something_by_themselves():
+    figure = {f"artifacts/forest.{suffix}" for suffix in ("html", "png", "svg", "pdf")}
+    panel = {"artifacts/feature_panel.html", "artifacts/feature_panel.png"}
+    found = _alone({*figure, *panel, "artifacts/plotly.min.js"})
+    assert found == sorted({*figure, *panel} - {"artifacts/forest.html"})

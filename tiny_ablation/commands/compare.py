@@ -47,6 +47,7 @@ def main(args: list[str]) -> int:
 def _lines(found: Any, metric: str, differ: dict[str, tuple[Any, Any]], top: int) -> Iterator[str]:
     from tiny_ablation import formats
     from tiny_ablation.models.labels import site_label
+    from tiny_ablation.stats.fdr import LEVEL
 
     for key, (one, other) in differ.items():
         if not key.startswith(_HIDDEN):
@@ -65,4 +66,4 @@ def _lines(found: Any, metric: str, differ: dict[str, tuple[Any, Any]], top: int
         rows.append([site_label(site), *numbers, formats.interval(row["ci_low"], row["ci_high"], 3), q])
     yield from table(rows)
     yield ""
-    yield f"{(found['q_value'] < 0.05).sum()} of {len(found)} sites differ at a false discovery rate of 0.05"
+    yield f"{(found['q_value'] <= LEVEL).sum()} of {len(found)} sites differ at a false discovery rate of {LEVEL:g}"

@@ -40,7 +40,7 @@ def main(args: list[str]) -> int:
             f"no run was published here: {path} is missing. Start it in the directory that runs were started from, or name "
             "their store with tracking.uri=..."
         )
-    say(f"http://127.0.0.1:{given.port}  (MLflow takes some seconds to start; Ctrl-C stops it)")
+    say(f"http://127.0.0.1:{given.port}  (MLflow takes a few seconds to start; Ctrl-C stops it)")
     command = [sys.executable, "-m", *ui_arguments(), "--port", str(given.port)]
     server = subprocess.Popen(command, env=environment(uri), start_new_session=True)
     try:

@@ -125,7 +125,7 @@ def defining(config: Any, values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def leaves(value: Any, key: str = "", *, empty: bool = False) -> Iterator[tuple[str, Any]]:
-    """Every value of nested mappings that is not a mapping itself, with its keys joined by dots; `empty` ones if asked for."""
+    """Every value of nested mappings that is not a mapping itself, with its keys joined by dots; if asked, empty ones."""
     if isinstance(value, Mapping) and (value or not empty):
         for name, inner in value.items():
             yield from leaves(inner, f"{key}.{name}" if key else str(name), empty=empty)

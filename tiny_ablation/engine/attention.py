@@ -16,10 +16,10 @@ from contextlib import ExitStack
 from functools import partial
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
-from tiny_ablation.engine.bare.model import Bare
+from tiny_ablation.engine.bare.model import Bare, Values
 from tiny_ablation.engine.edits import Cut, Edit, Intervention
 from tiny_ablation.engine.prompts import Prompt
 from tiny_ablation.engine.reference import Reference
@@ -32,7 +32,6 @@ from tiny_ablation.models.placed import weight_like
 from tiny_ablation.models.scores import refused
 
 Place = tuple[str, int]
-Values = Float[Tensor, "rows tokens heads width"]
 _PARTS = ("q", "k", "v", "z")
 # Of the largest value, as in `models.judge`, and twice for two sums.
 _TOLERANCE = {torch.float64: 1e-5, torch.float32: 2e-4, torch.bfloat16: 0.2, torch.float16: 0.2}

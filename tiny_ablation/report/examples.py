@@ -150,7 +150,7 @@ def _shortener(prompts: Iterable[str], longest: int) -> Callable[[str], str]:
         if len(kept) <= longest:
             return f"{kept}{after}"
         begins = len(kept) - longest
-        if not kept[begins - 1].isspace():  # not within a word, where words are apart
+        if not kept[begins - 1].isspace():  # not in mid-word, in scripts that separate words by spaces
             begins = max(begins, kept.find(" ", begins, begins + longest // 3))
         return f"… {kept[begins:].lstrip()}{after}"
 

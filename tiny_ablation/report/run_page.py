@@ -159,8 +159,8 @@ def _sites(result: Result) -> Section:
         site = [effects.index_cell(value) for value in named.values()]
         cells.append([*site, change, interval, expected, Cell(formats.probability(q), q), level])
     table = Table(
-        f"Change in {result.metric} ({unit}).{some} Intervals are about one site each. Grey rows are unresolved: their "
-        "interval includes 0.",
+        f"Change in {result.metric} ({unit}).{some} Each interval is for its own site only, not corrected for the number of "
+        "sites. Grey rows are unresolved: their interval includes 0.",
         [*(name.replace("_", " ") for name in names), "change", f"{result.percent} interval", "shrunken", "q", "value"],
         cells,
         id=f"sites-{'-'.join(result.index)}",

@@ -83,7 +83,7 @@ def _how(root: RootConfig, model: LoadedModel | TokenizerOnly) -> dict[str, Any]
 
 
 def score_split(root: RootConfig, corpus: Corpus, model: LoadedModel | TokenizerOnly) -> tuple[dict[str, str], Counter[int]]:
-    """The rows of the split: why some tokenizer cannot serve them, by id in corpus order; the others' prompts, by tokens."""
+    """By id, in corpus order, why some tokenizer cannot serve a row of the split; and how many others have how many tokens."""
     pool = select(corpus, root.dataset.split, None, root.seed)
     models = [model, *(load_tokenizer(model_option(name)) for name in root.dataset.common_rows or ())]
     faults: dict[str, str] = {}

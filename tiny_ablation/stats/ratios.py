@@ -43,10 +43,11 @@ class Ratios(NamedTuple):
     def columns(self, low: str, high: str, shape: str) -> dict[str, Any]:
         """For a table: bounds of intervals only, so that none is read as what it is not; other sets are put into words."""
         words = [s.value for s in self.shape]
-        for i in (i for i, s in enumerate(self.shape) if s is Shape.outside):
-            a, b = f"{self.low[i]:.6g}", f"{self.high[i]:.6g}"
-            # A gap that only rounding leaves rules nothing out.
-            words[i] = f"{Shape.outside} ({a}, {b})" if a != b else Shape.everything.value
+        for i, s in enumerate(self.shape):
+            if s is Shape.outside:
+                a, b = f"{self.low[i]:.6g}", f"{self.high[i]:.6g}"
+                # A gap that only rounding leaves rules nothing out.
+                words[i] = f"{Shape.outside} ({a}, {b})" if a != b else Shape.everything.value
         return {low: np.where(self.bounded, self.low, np.nan), high: np.where(self.bounded, self.high, np.nan), shape: words}
 
     def named(self, name: str) -> dict[str, Any]:

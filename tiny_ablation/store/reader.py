@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 # What `Run.top` shows of each effect.
 _SHOWN = ("replacement", "delta", "shrunken", "ci_low", "ci_high", "p_value", "q_value", "value", "baseline")
-_NOTHING = 1e-12  # what is smaller is shown as 0, such as a mean that is shrunken to nothing
+_NOTHING = 1e-12  # a shrunken effect below this is shown as 0
 
 
 @dataclass(frozen=True)
@@ -209,16 +209,18 @@ class Run:
 def as_html(title: str, facts: Mapping[str, Any], head: Sequence[str], rows: Iterable[Iterable[Any]]) -> str:
     """HTML of a heading, a line of facts and a table, for a notebook; numbers have four significant digits."""
 
-    def text(value: Any) -> str:
+    def text(value: Any, column: str) -> str:
         if value is None:
             return "-"
-        if isinstance(value, float) and abs(value) < _NOTHING:
+        if column == "shrunken" and isinstance(value, float) and abs(value) < _NOTHING:
             return "0"
         return escape(f"{value:.4g}" if isinstance(value, float) else str(value))
 
-    line = " · ".join(f"{escape(name)} <b>{text(value)}</b>" for name, value in facts.items())
+    line = " · ".join(f"{escape(name)} <b>{text(value, name)}</b>" for name, value in facts.items())
     header = "".join(f"<th>{escape(name)}</th>" for name in head)
-    body = "".join(f"<tr>{''.join(f'<td>{text(value)}</td>' for value in row)}</tr>" for row in rows)
+    body = "".join(
+        f"<tr>{''.join(f'<td>{text(value, name)}</td>' for name, value in zip(head, row, strict=True))}</tr>" for row in rows
+    )
     return (
         f"<div><strong>{escape(title)}</strong><br>{line}"
         f"<table><thead><tr>{header}</tr></thead><tbody>{body}</tbody></table></div>"

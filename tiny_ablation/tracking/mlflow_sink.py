@@ -33,9 +33,9 @@ _SQLITE = "sqlite:///"
 _TAGS = {
     # MLflow's page opens on its view of runs and their metrics, not on that of conversations with models.
     "mlflow.experimentKind": "custom_model_development",
-    "mlflow.note.content": "Runs and sweeps of tiny-ablate. `baseline.*` is the model without an intervention, `effect.L23H4` "
-    "the change that intervening on a site makes, of the strongest ones; in `layer.*` a step is a layer. The artifact "
-    "`report.html` is the run on one page; the tag `tiny_ablate.run_dir` says where all of its files are.",
+    "mlflow.note.content": "Runs and sweeps of tiny-ablate. `baseline.*` is the model without any intervention; `effect.L23H4` "
+    "is the change caused by intervening on that site, given for the strongest sites; in `layer.*` a step is a layer. The "
+    "artifact `report.html` shows the run on one page; the tag `tiny_ablate.run_dir` says where all its files are.",
 }
 # What MLflow takes in one call; together at most 1000.
 _PARAMS_AT_ONCE, _METRICS_AT_ONCE, _PARAM_LENGTH = 100, 800, 6000
@@ -143,7 +143,7 @@ def ui_arguments() -> list[str]:
 def environment(uri: str) -> dict[str, str]:
     """For that command: which store (not an argument, which other users of the machine can read); and no reports of usage.
 
-    What keeps MLflow from reporting, and its libraries from warning of each other, is left as it is where the user has set it.
+    Where the user has set what keeps MLflow from reporting, or its libraries from warning about each other, that is left alone.
     """
     return {**_ENVIRONMENT, "PYTHONWARNINGS": "ignore", **os.environ, "MLFLOW_BACKEND_STORE_URI": uri}
 

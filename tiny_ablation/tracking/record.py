@@ -81,7 +81,8 @@ def _alone(names: Set[str]) -> list[str]:
     The pages of single figures need the drawing library beside them, 5 MB a run: both are left out. `report.html` and the PNGs
     hold the same figures.
     """
-    drawn = {f"{name.removesuffix('.png')}.html" for name in names if name.endswith(".png")}
+    # The feature panel needs no library; it is the one page without an SVG.
+    drawn = {f"{name.removesuffix('.svg')}.html" for name in names if name.endswith(".svg")}
     return sorted(name for name in names - drawn if not name.endswith(".js"))
 
 

@@ -114,8 +114,8 @@ def test_an_answer_of_its_own_does_not_hide_the_strongest_sites(source, fake, mo
 
 def test_both_directions_of_a_trace_are_panels(source, fake):
     data = patching.trace(source(_trace_table(fake, ("clean_to_corrupt", "corrupt_to_clean"))), "")
-    directions = [panel.name.partition(", ")[2] for panel in data.panels]
-    assert directions[:2] == ["clean_to_corrupt", "corrupt_to_clean"]
+    residual = "residual stream (layer_resid)"
+    assert [panel.name for panel in data.panels][:2] == [f"{residual}, clean_to_corrupt", f"{residual}, corrupt_to_clean"]
 
 
 def _by_template(fake, source, table, sites, index):

@@ -87,7 +87,9 @@ def _cell(
     if manifest is None:
         return replace(state, error=_told(state.error, sweep) if state.error else _WHY[state.state]), None
     if state.state != "ok":
-        return replace(state, error=state.error or _WHY[state.state]), None
+        # A stopped run has no results because it was stopped, whatever failed after that.
+        why = manifest.error if state.state == "partial" else state.error
+        return replace(state, error=why or _WHY[state.state]), None
     if manifest.digest in first:
         return replace(state, state="duplicate", error=f"the same run as {first[manifest.digest].dir}"), None
     if twin := taken.get((cell.condition, cell.seed)):
