@@ -85,3 +85,8 @@ def test_a_damaged_config(run_path, text):
     write_text(run_path / "config.yaml", text)
     with pytest.raises(ResultsError):
         _ = load_run(run_path, check=False).config
+
+
+def test_only_an_effect_that_is_shrunken_to_nothing_is_shown_as_0():
+    shown = as_html("t", {}, ["p_value", "shrunken"], [(1e-15, 1e-15)])
+    assert "<td>1e-15</td><td>0</td>" in shown
